@@ -1,0 +1,185 @@
+//! Event types and patterns: what `noun.verb` is, and which subscriptions a type belongs to.
+//!
+//! Pure text. The extension refuses bad names with it, the dispatcher routes with it; the CHECK constraint
+//! `type_is_noun_verb` in `sql/tables.sql` holds the same rule for rows that are written by hand.
+
+use thiserror::Error;
+
+/// The namespace of the product's own events (`webhook.ping`, `webhook.subscription.updated`, …).
+///
+/// Nobody else may emit in it, and `*` does not match it: a subscription has to name it.
+pub const RESERVED: &str = "webhook";
+
+/// Longest event type or pattern, in bytes.
+pub const TYPE_BYTES_MAX: usize = 200;
+
+/// Why a text is not an event type or not a pattern.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum Invalid {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is longer than 200 bytes")]
+    TooLong,
+    #[error("each segment between the dots must be lower-case letters, digits or underscores")]
+    Segment,
+    #[error("it must have two or three segments: noun.verb or namespace.noun.verb")]
+    Segments,
+    #[error("`*` stands alone or as the last segment, as in `order.*`")]
+    Star,
+}
+
+fn is_segment(s: &str) -> bool {
+    !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn segments(s: &str) -> Result<usize, Invalid> {
+    match s.len() {
+        0 => return Err(Invalid::Empty),
+        n if n > TYPE_BYTES_MAX => return Err(Invalid::TooLong),
+        _ => {}
+    }
+    s.split('.').try_fold(0, |n, seg| if is_segment(seg) { Ok(n + 1) } else { Err(Invalid::Segment) })
+}
+
+/// Checks a whole event type: `noun.verb` or `namespace.noun.verb`.
+///
+/// # Errors
+/// [`Invalid`] names the rule that is broken.
+pub fn check_type(s: &str) -> Result<(), Invalid> {
+    match segments(s)? {
+        2 | 3 => Ok(()),
+        _ => Err(Invalid::Segments),
+    }
+}
+
+/// Checks a noun, as `webhook_watch` takes it: `noun` or `namespace.noun`.
+///
+/// # Errors
+/// [`Invalid`] names the rule that is broken.
+pub fn check_noun(s: &str) -> Result<(), Invalid> {
+    match segments(s)? {
+        1 | 2 => Ok(()),
+        _ => Err(Invalid::Segments),
+    }
+}
+
+/// Checks a verb: one segment.
+///
+/// # Errors
+/// [`Invalid`] names the rule that is broken.
+pub fn check_verb(s: &str) -> Result<(), Invalid> {
+    match segments(s)? {
+        1 => Ok(()),
+        _ => Err(Invalid::Segments),
+    }
+}
+
+/// Whether a type or noun lies in the product's own namespace.
+pub fn is_reserved(s: &str) -> bool {
+    s.split('.').next() == Some(RESERVED)
+}
+
+/// What a subscription names events by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pattern {
+    /// `*`: every event outside the reserved namespace.
+    All,
+    /// `order.*` is kept as `order.`: every type that starts with it.
+    Prefix(String),
+    /// A whole type.
+    Exact(String),
+}
+
+impl Pattern {
+    /// Reads `*`, `order.*`, `sales.order.*` or a whole type.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the rule that is broken.
+    pub fn parse(s: &str) -> Result<Self, Invalid> {
+        if s == "*" {
+            return Ok(Self::All);
+        }
+        if let Some(prefix) = s.strip_suffix(".*") {
+            if prefix.contains('*') {
+                return Err(Invalid::Star);
+            }
+            check_noun(prefix)?;
+            return Ok(Self::Prefix(format!("{prefix}.")));
+        }
+        if s.contains('*') {
+            return Err(Invalid::Star);
+        }
+        check_type(s)?;
+        Ok(Self::Exact(s.to_owned()))
+    }
+
+    /// Whether an event type belongs to this pattern.
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::All => !is_reserved(event_type),
+            Self::Prefix(prefix) => event_type.starts_with(prefix.as_str()),
+            Self::Exact(exact) => exact == event_type,
+        }
+    }
+}
+
+/// The prefixes under which an event type may be subscribed, longest first: `a.b.c` gives `a.b.` and `a.`.
+///
+/// A router looks these up in a hash map, so the cost per event is the number of segments, not of subscriptions.
+pub fn prefixes(event_type: &str) -> impl Iterator<Item = &str> {
+    event_type.rmatch_indices('.').map(|(dot, _)| &event_type[..=dot])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn types_have_two_or_three_segments() {
+        for ok in ["order.created", "sales.order.created", "a_1.b", "9.9"] {
+            assert_eq!(check_type(ok), Ok(()), "{ok}");
+        }
+        for (bad, why) in [
+            ("", Invalid::Empty),
+            ("order", Invalid::Segments),
+            ("a.b.c.d", Invalid::Segments),
+            ("Order.created", Invalid::Segment),
+            ("order..created", Invalid::Segment),
+            ("order.", Invalid::Segment),
+            ("order.crea ted", Invalid::Segment),
+            ("bestellung.geändert", Invalid::Segment),
+        ] {
+            assert_eq!(check_type(bad), Err(why), "{bad}");
+        }
+        assert_eq!(check_type(&"a".repeat(201)), Err(Invalid::TooLong));
+    }
+
+    #[test]
+    fn a_star_is_whole_or_last() {
+        assert_eq!(Pattern::parse("*"), Ok(Pattern::All));
+        assert_eq!(Pattern::parse("order.*"), Ok(Pattern::Prefix("order.".into())));
+        for bad in ["*.created", "or*", "order.*.x", "**", "order.**", "*.*"] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn star_leaves_the_reserved_namespace_alone() {
+        let all = Pattern::All;
+        assert!(all.matches("order.created"));
+        assert!(!all.matches("webhook.ping"));
+        assert!(all.matches("webhooks.created"));
+        assert!(Pattern::parse("webhook.*").unwrap().matches("webhook.ping"));
+    }
+
+    proptest! {
+        /// The hash-map look-up by [`prefixes`] and the definition of a prefix pattern agree.
+        #[test]
+        fn prefixes_find_what_patterns_match(t in "[a-z]{1,3}(\\.[a-z]{1,3}){1,2}", p in "[a-z]{1,3}(\\.[a-z]{1,3})?") {
+            let pattern = Pattern::parse(&format!("{p}.*")).unwrap();
+            let Pattern::Prefix(prefix) = &pattern else { unreachable!() };
+            prop_assert_eq!(prefixes(&t).any(|x| x == prefix), pattern.matches(&t));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! webhookd: the dispatcher as a library.

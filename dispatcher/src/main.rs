@@ -1,0 +1,3 @@
+//! The `webhookd` command: a thin shell over the library.
+
+fn main() {}

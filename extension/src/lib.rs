@@ -1,0 +1,9 @@
+//! pg_webhook: the half that lives in Postgres. Table of contents.
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -1,0 +1,92 @@
+-- Views that answer "did they get it?" without a word to the daemon.
+
+-- Committed, matched, and not yet attempted or queued: what lies between the checkpoint and now.
+create view webhook.pending as
+select e.id as sequence, e.slot as event_slot, e.created_at, s.id as subscription_id
+from webhook.cursor c
+join webhook.event e
+    on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+   and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+join webhook.subscription s
+    on (s.id = e.subscription_id
+        or (e.subscription_id is null and webhook.pattern_matches(s.events, e.type)
+            and not pg_visible_in_snapshot(e.xid::text::xid8, s.created_snapshot)))
+where e.type <> 'webhook.delivery.requested'
+  and not exists (select from webhook.attempt a where a.event_id = e.id and a.subscription_id = s.id)
+  and not exists (select from webhook.queue q where q.event_id = e.id and q.subscription_id = s.id);
+comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
+
+create view webhook.delivery as
+select webhook.public_id(e.id, e.created_at) as event_id,
+       d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
+       d.last_error, e.created_at, d.delivered_at
+from (
+    select a.sequence, a.subscription_id,
+           case when q.event_id is not null then case when q.attempts > q.retry_from then 'retrying' else 'queued' end
+                when a.delivered_at is not null then 'delivered'
+                else 'exhausted' end as state,
+           a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at
+    from (select event_id as sequence, subscription_id,
+                 count(*) as attempts,
+                 min(started_at + duration_ms * interval '1 millisecond') filter (where outcome = 'succeeded') as delivered_at,
+                 (array_agg(status order by started_at desc, attempt desc))[1] as last_status,
+                 (array_agg(error order by started_at desc, attempt desc))[1] as last_error
+          from webhook.attempt group by event_id, subscription_id) a
+    left join webhook.queue q on q.event_id = a.sequence and q.subscription_id = a.subscription_id
+    union all
+    select q.event_id, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
+    from webhook.queue q
+    where not exists (select from webhook.attempt a
+                      where a.event_id = q.event_id and a.subscription_id = q.subscription_id)
+    union all
+    select p.sequence, p.subscription_id, 'queued', 0, null, null, null, null
+    from webhook.pending p
+) d
+left join webhook.event e on e.id = d.sequence;
+comment on view webhook.delivery is
+    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+
+create view webhook.subscription_stats as
+select s.id, s.name, s.enabled, s.paused_reason,
+       coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, q.next_attempt_at,
+       coalesce(a.delivered, 0) as delivered_1h, coalesce(a.failed, 0) as failed_attempts_1h,
+       a.duration_ms_p50 as duration_ms_p50_1h, a.duration_ms_p99 as duration_ms_p99_1h,
+       a.last_success_at, a.last_failure_at
+from webhook.subscription s
+left join (select subscription_id,
+                  count(*) filter (where attempts > retry_from) as retrying,
+                  count(*) filter (where attempts <= retry_from) as queued,
+                  min(next_at) as next_attempt_at
+           from webhook.queue group by subscription_id) q on q.subscription_id = s.id
+left join (select subscription_id,
+                  count(*) filter (where outcome = 'succeeded') as delivered,
+                  count(*) filter (where outcome <> 'succeeded') as failed,
+                  percentile_disc(0.5) within group (order by duration_ms) as duration_ms_p50,
+                  percentile_disc(0.99) within group (order by duration_ms) as duration_ms_p99,
+                  max(started_at) filter (where outcome = 'succeeded') as last_success_at,
+                  max(started_at) filter (where outcome <> 'succeeded') as last_failure_at
+           from webhook.attempt where started_at > now() - interval '1 hour'
+           group by subscription_id) a on a.subscription_id = s.id;
+comment on view webhook.subscription_stats is 'One row per subscription: what waits, and the last hour''s attempts';
+
+-- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
+create view webhook.health as
+select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid) as armed,
+       exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+               and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
+       case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
+                         and l.granted and l.mode = 'RowExclusiveLock'
+                         and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
+            then 'asleep' else 'awake' end as gate,
+       c.saved_at as checkpoint_at,
+       (select count(*) from webhook.pending) as pending,
+       (select count(*) from webhook.queue) as queued,
+       coalesce(clock_timestamp() - (select min(created_at) from webhook.pending), interval '0') as lag,
+       least((select min(p.created_at) from webhook.pending p),
+             (select min(e.created_at) from webhook.queue q
+              join webhook.event e on e.slot = q.event_slot and e.id = q.event_id)) as oldest_undelivered_at
+from (select (pg_control_system()).system_identifier,
+             (select oid from pg_database where datname = current_database()) as database_oid) i
+left join webhook.cursor c on true;
+comment on view webhook.health is
+    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits. gate = asleep: the next commit rings with NOTIFY';

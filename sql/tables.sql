@@ -296,11 +296,11 @@ create trigger tell after insert or update or delete on webhook.secret
 
 -- ── What a dump of the database carries ─────────────────────────────────────────────────────────────────────────
 
-select pg_extension_config_dump('webhook.subscription', ''),
-       pg_extension_config_dump('webhook.subscription_id_seq', ''),
-       pg_extension_config_dump('webhook.secret', ''),
-       pg_extension_config_dump('webhook.secret_id_seq', ''),
-       pg_extension_config_dump('webhook.watch', ''),
-       pg_extension_config_dump('webhook.event_type', ''),
-       pg_extension_config_dump('webhook.queue', ''),
-       pg_extension_config_dump('webhook.cursor', '');
+select pg_extension_config_dump('webhook.subscription', '');
+select pg_extension_config_dump('webhook.subscription_id_seq', '');
+select pg_extension_config_dump('webhook.secret', '');
+select pg_extension_config_dump('webhook.secret_id_seq', '');
+select pg_extension_config_dump('webhook.watch', '');
+select pg_extension_config_dump('webhook.event_type', '');
+select pg_extension_config_dump('webhook.queue', '');
+select pg_extension_config_dump('webhook.cursor', '');

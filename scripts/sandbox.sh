@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# A private copy of the Postgres installation with this tree's extension in it, so that tests, demo and benchmarks
+# neither need rights on the system's Postgres nor change it. Postgres finds its files relative to its own binary,
+# so a copied tree is a whole installation.
+#
+# usage: scripts/sandbox.sh [DIR]      prints the path of the copy's bin directory on stdout
+#   PG_CONFIG   which Postgres to copy (default: the newest in /usr/lib/postgresql, else pg_config of the PATH)
+#   PROFILE     cargo profile of the extension (default: quick)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+pg_config=${PG_CONFIG:-}
+if [ -z "$pg_config" ]; then
+    pg_config=$(ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1 || true)
+    pg_config=${pg_config:-$(command -v pg_config || true)}
+fi
+[ -x "$pg_config" ] || { echo "sandbox: no pg_config; run 'make setup' or set PG_CONFIG" >&2; exit 1; }
+major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+dir=${1:-${TMPDIR:-/tmp}/pg_webhook-$(id -un)/pg$major}
+
+bindir=$("$pg_config" --bindir); libdir=$("$pg_config" --pkglibdir); sharedir=$("$pg_config" --sharedir)
+copy_bin=$dir$bindir
+if [ ! -x "$copy_bin/postgres" ] || [ "$bindir/postgres" -nt "$copy_bin/postgres" ]; then
+    rm -rf "$dir"
+    for part in "$bindir" "$libdir" "$sharedir" "$("$pg_config" --includedir-server)"; do
+        mkdir -p "$dir$part"
+        cp -rL "$part/." "$dir$part/"
+    done
+    # Debian puts message catalogues and configuration elsewhere; neither is needed.
+    chmod -R a+rX "$dir"
+    touch "$copy_bin/postgres"
+fi
+
+export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config
+cargo pgrx install --package pg_webhook --manifest-path extension/Cargo.toml --pg-config "$copy_bin/pg_config" \
+    --no-default-features --features "pg$major" --profile "${PROFILE:-quick}" >&2
+chmod -R a+rX "$dir"
+echo "$copy_bin"

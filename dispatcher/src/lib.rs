@@ -1,1 +1,9 @@
-//! webhookd: the dispatcher as a library.
+//! webhookd: the dispatcher as a library; `main.rs` is a thin shell over it.
+//!
+//! Data flows one way: `outbox` (committed events, exactly the new ones) → `router` (event to subscriptions) → `lane`
+//! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
+//! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
+
+pub mod delivery;
+pub mod event;
+pub mod sender;

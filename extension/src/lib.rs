@@ -2,6 +2,9 @@
 
 use pgrx::prelude::*;
 
+mod definition;
+mod error;
+
 ::pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);

@@ -1,0 +1,4 @@
+//! What is sent, and what the answer means. Pure.
+
+pub mod outcome;
+pub mod payload;

@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Most bytes of an answer's body that are read; the connection of a longer one is closed.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
@@ -32,6 +32,8 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub const STORED_BYTES_MAX: usize = 4 * 1024;
 /// How long the rest of a successful answer may take before its connection is given up: the status has decided.
 const REST_OF_SUCCESS: Duration = Duration::from_secs(1);
+/// How long a connection whose answer is complete may take to be ready again: a turn of its task.
+const READY_WITHIN: Duration = Duration::from_millis(500);
 /// A connection that the receiver had closed while it was idle shows it within a round trip. Later than this, the
 /// receiver may have been at work on the request, and sending it again would be an attempt of its own.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
@@ -240,8 +242,8 @@ async fn finish(
     let (start, end) = read_body(response.into_body(), until).await;
     let note = match end {
         End::Complete => {
-            // Ready once the connection's task has seen the end too; not at all if the receiver closes it.
-            if let Ok(Ok(())) = timeout_at(until, connection.send.ready()).await {
+            // Ready once its task has seen the end too; not at all if the receiver closes it or never took the request.
+            if let Ok(Ok(())) = timeout(READY_WITHIN, connection.send.ready()).await {
                 target.origin.keep(connection);
             }
             None

@@ -1,7 +1,7 @@
 //! Bytes out, outcome back. One interface; `http` is the direct implementation.
 
 pub mod address_policy;
-mod dial;
+pub mod dial;
 mod failure;
 pub mod http;
 mod pool;

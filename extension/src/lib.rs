@@ -6,12 +6,15 @@ mod compat;
 mod definition;
 mod error;
 mod gate;
+mod guc;
 mod hooks;
+mod outbox;
 
 ::pgrx::pg_module_magic!(name, version);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    guc::define();
     hooks::install();
 }
 

@@ -31,7 +31,7 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Verify(flags) => verify::run(&flags),
         Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
-        _ => todo!(),
+        Command::Run(_) | Command::Status(_) | Command::Check(_) => todo!(),
     }
 }
 

@@ -5,10 +5,14 @@
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
 pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod lane;
 pub mod ledger;
+pub mod logging;
 pub mod message;
 pub mod outbox;
 pub mod postgres;

@@ -1,11 +1,12 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
 pub mod preflight;
+mod tls;
 pub mod value;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, error::SqlState};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -54,7 +55,7 @@ pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
     }
-    let (client, mut connection) = config.connect(NoTls).await?;
+    let (client, mut connection) = config.connect(tls::connector()).await?;
     tokio::spawn(async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {

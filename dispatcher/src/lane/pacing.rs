@@ -13,13 +13,18 @@ const LIMIT_START: f64 = 32.0;
 const INFLATION: f64 = 2.0;
 const INFLATION_SLACK_US: f64 = 2000.0;
 
+/// The fastest answer counts for at least this long and at most twice as long.
+const FLOOR_PERIOD: Duration = Duration::from_secs(30);
+
 /// One lane's limit.
 #[derive(Debug)]
 pub struct Pacing {
     limit: f64,
     is_fast: bool,
-    /// The fastest answer, forgotten slowly, and the recent average; in microseconds.
+    /// The fastest answer of this period and of the one before, and the recent average; in microseconds.
     floor_us: f64,
+    floor_before_us: f64,
+    period_since: Duration,
     recent_us: f64,
     /// Attempts begun, and how many had begun at the last decrease.
     begun: u64,
@@ -32,6 +37,8 @@ impl Default for Pacing {
             limit: LIMIT_START,
             is_fast: true,
             floor_us: f64::INFINITY,
+            floor_before_us: f64::INFINITY,
+            period_since: Duration::ZERO,
             recent_us: 0.0,
             begun: 0,
             cut_at: 0,
@@ -52,15 +59,19 @@ impl Pacing {
     }
 
     /// The receiver answered in its own time; `is_full`: the lane could have used more than the limit.
-    pub fn answered(&mut self, duration: Duration, is_full: bool, max: usize) {
+    pub fn answered(&mut self, now: Duration, duration: Duration, is_full: bool, max: usize) {
         let us = duration.as_secs_f64() * 1e6;
-        self.floor_us = if us < self.floor_us { us } else { self.floor_us * 1.0005 };
+        if now.saturating_sub(self.period_since) >= FLOOR_PERIOD {
+            self.period_since = now;
+            self.floor_before_us = std::mem::replace(&mut self.floor_us, f64::INFINITY);
+        }
+        self.floor_us = self.floor_us.min(us);
         self.recent_us =
             if self.recent_us == 0.0 { us } else { self.recent_us + (us - self.recent_us) / 16.0 };
         if !is_full {
             return;
         }
-        if self.recent_us > self.floor_us * INFLATION + INFLATION_SLACK_US {
+        if self.recent_us > self.floor_us.min(self.floor_before_us) * INFLATION + INFLATION_SLACK_US {
             self.is_fast = false;
             return;
         }
@@ -92,7 +103,7 @@ mod tests {
         for _round in 0..4 {
             for _ in 0..pacing.limit() {
                 pacing.begin();
-                pacing.answered(SECOND, true, 512);
+                pacing.answered(SECOND, SECOND, true, 512);
             }
         }
         assert_eq!(pacing.limit(), 512);
@@ -101,7 +112,7 @@ mod tests {
     #[test]
     fn it_does_not_grow_unless_it_holds_the_lane_back() {
         let mut pacing = Pacing::default();
-        (0..1000).for_each(|_| pacing.answered(SECOND, false, 512));
+        (0..1000).for_each(|_| pacing.answered(SECOND, SECOND, false, 512));
         assert_eq!(pacing.limit(), 32);
     }
 
@@ -111,9 +122,19 @@ mod tests {
         // A receiver with room for 40: beyond that, each further request waits.
         for _ in 0..5000 {
             let waits = (pacing.limit() as f64 / 40.0).max(1.0);
-            pacing.answered(SECOND.mul_f64(waits), true, 512);
+            pacing.answered(SECOND, SECOND.mul_f64(waits), true, 512);
         }
         assert!((40..200).contains(&pacing.limit()), "{}", pacing.limit());
+    }
+
+    #[test]
+    fn a_receiver_that_became_slower_is_learnt_anew() {
+        let mut pacing = Pacing::default();
+        pacing.answered(SECOND, Duration::from_millis(1), true, 512);
+        for second in 1..200 {
+            pacing.answered(SECOND * second, SECOND, true, 512);
+        }
+        assert!(pacing.limit() > 33, "{}", pacing.limit());
     }
 
     #[test]
@@ -137,7 +158,7 @@ mod tests {
             for (is_answer, is_full, ms) in steps {
                 let number = pacing.begin();
                 if is_answer {
-                    pacing.answered(Duration::from_millis(ms), is_full, max);
+                    pacing.answered(SECOND, Duration::from_millis(ms), is_full, max);
                 } else {
                     pacing.pushed_back(number);
                 }

@@ -13,7 +13,7 @@ use crate::{
     },
     ledger::entry::{Attempt, Entry, QueueChange, State},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tracing::{debug, info, warn};
 
 /// Attempts that a lane starts in its turn.
@@ -70,7 +70,7 @@ impl Board {
         let verdict = outcome.verdict();
         let next_at_us = match self.lanes.get_mut(&id) {
             Some(lane) => {
-                pace(lane, &flight, &outcome, verdict);
+                pace(lane, &flight, &outcome, verdict, now.at);
                 let failures =
                     usize::try_from(attempts.saturating_sub(flight.retry_from)).unwrap_or_default();
                 let wait = match verdict {
@@ -162,7 +162,7 @@ fn begin(lane: &mut Lane, now: Now) -> Option<(Flight, Start)> {
 }
 
 /// What the outcome says about how much the receiver can take.
-fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict) {
+fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, now: Duration) {
     let is_full = lane.end(flight.bytes);
     let is_failing = verdict != Verdict::Succeeded;
     if is_failing != lane.is_failing {
@@ -180,7 +180,7 @@ fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict) {
     match verdict {
         Verdict::Ours => {}
         Verdict::Succeeded | Verdict::Retry if !overwhelmed => {
-            lane.pacing.answered(outcome.duration, is_full, lane.subscription.in_flight_max);
+            lane.pacing.answered(now, outcome.duration, is_full, lane.subscription.in_flight_max);
         }
         Verdict::Succeeded | Verdict::Retry => lane.pacing.pushed_back(flight.number),
     }

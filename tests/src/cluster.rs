@@ -309,7 +309,10 @@ impl Database {
 pub async fn value(client: &Client, query: &str) -> Option<String> {
     use tokio_postgres::SimpleQueryMessage::Row;
     let answer = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}\n{}", describe(&e)));
-    answer.iter().find_map(|message| if let Row(row) = message { Some(row.get(0)) } else { None })?.map(str::to_owned)
+    answer
+        .iter()
+        .find_map(|message| if let Row(row) = message { Some(row.get(0)) } else { None })?
+        .map(str::to_owned)
 }
 
 /// An error with the server's words in it, which `Display` leaves out.

@@ -164,11 +164,7 @@ impl Process {
         match tokio::time::timeout(deadline, search).await {
             Ok(line) => line,
             Err(_) => {
-                panic!(
-                    "{}: no such line within {deadline:?}; the log:\n{}",
-                    self.name,
-                    self.log().join("\n")
-                )
+                panic!("{}: no such line within {deadline:?}; the log:\n{}", self.name, self.log().join("\n"))
             }
         }
     }

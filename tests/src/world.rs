@@ -18,8 +18,7 @@ pub struct World {
 }
 
 /// The table that tests write to.
-pub const ORDERS: &str =
-    "create table orders (id bigint primary key, customer text not null, total numeric not null default 0, note text)";
+pub const ORDERS: &str = "create table orders (id bigint primary key, customer text not null, total numeric not null default 0, note text)";
 
 impl World {
     /// # Panics
@@ -63,7 +62,9 @@ impl World {
     pub async fn subscribe_url(&self, url: &str, arguments: &str) -> i64 {
         let comma = if arguments.is_empty() { "" } else { ", " };
         self.database
-            .number(&format!("select id from webhook_subscribe('{url}', secret => '{SECRET}'{comma}{arguments})"))
+            .number(&format!(
+                "select id from webhook_subscribe('{url}', secret => '{SECRET}'{comma}{arguments})"
+            ))
             .await
     }
 
@@ -72,7 +73,8 @@ impl World {
     /// # Panics
     /// If an insert fails.
     pub async fn insert_orders(&self, first: i64, count: i64) {
-        let insert = self.app.prepare("insert into orders values ($1, 'c', 1, null)").await.expect("it parses");
+        let insert =
+            self.app.prepare("insert into orders values ($1, 'c', 1, null)").await.expect("it parses");
         for id in first..first + count {
             self.app.execute(&insert, &[&id]).await.expect("it can be inserted");
         }

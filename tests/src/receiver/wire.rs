@@ -93,7 +93,8 @@ impl Connection {
     /// # Errors
     /// The socket's.
     pub async fn respond(&mut self, status: u16, body: &[u8]) -> std::io::Result<()> {
-        let mut answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        let mut answer =
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
         if status == 204 {
             answer = b"HTTP/1.1 204 X\r\n\r\n".to_vec();
         } else {

@@ -128,9 +128,7 @@ impl Cluster {
         Account::apply(self.account, &mut command);
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
-        postmaster
-            .wait_for_line(|line| line.contains("is ready to accept connections"), Duration::from_secs(120))
-            .await;
+        postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;
         *lock(&self.postmaster) = Some(postmaster);
     }
 
@@ -186,9 +184,41 @@ impl Cluster {
     /// # Panics
     /// If it fails.
     pub async fn empty_database(self: &Arc<Self>, name: &str) -> Database {
-        let postgres = Database { cluster: self.clone(), name: "postgres".to_owned() };
-        postgres.run(&format!("create database {name}")).await;
+        self.existing("postgres").run(&format!("create database {name}")).await;
+        self.existing(name)
+    }
+
+    /// A standby that follows this cluster by streaming replication, up and readable.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn standby(&self) -> Arc<Self> {
+        let mut standby = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        let data = standby.dir.path().join("data");
+        std::fs::remove_dir_all(&data).expect("it was made a moment ago");
+        standby.settings = self.settings.clone();
+        let mut copy = self.program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "-R", "-p"]);
+        copy.arg(self.port.to_string()).arg("-D").arg(data);
+        let done = copy.output().expect("pg_basebackup can be started");
+        assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
+        standby.boot().await;
+        Arc::new(standby)
+    }
+
+    /// A database of this cluster that exists already.
+    pub fn existing(self: &Arc<Self>, name: &str) -> Database {
         Database { cluster: self.clone(), name: name.to_owned() }
+    }
+
+    /// Starts a server program of somebody else beside the cluster, as the server's user.
+    pub fn spawn(&self, name: &str, mut command: Command) -> Process {
+        command.current_dir(self.dir.path());
+        Account::apply(self.account, &mut command);
+        Process::spawn(name, command, libc::SIGKILL)
     }
 
     /// A program of this Postgres (`pg_basebackup`, `pg_dump`), to be run as the server's user.

@@ -118,3 +118,13 @@ impl Daemon {
         self.process.status_kib("VmHWM") as f64 / 1024.0
     }
 }
+
+impl Drop for Daemon {
+    /// No test is about it, and so all are: whatever the daemon has said, no secret is in it.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let leak = self.process.log().into_iter().find(|line| line.contains("whsec_"));
+            assert_eq!(leak, None, "a secret in the daemon's log");
+        }
+    }
+}

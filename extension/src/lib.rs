@@ -2,10 +2,21 @@
 
 use pgrx::prelude::*;
 
+mod compat;
 mod definition;
 mod error;
+mod gate;
+mod guc;
+mod hooks;
+mod outbox;
 
 ::pgrx::pg_module_magic!(name, version);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::define();
+    hooks::install();
+}
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);

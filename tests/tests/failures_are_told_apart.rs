@@ -21,7 +21,7 @@ const CASES: [(&str, &str, Option<i16>); 20] = [
     ("/gone", "http_error", Some(410)),
     ("/slow/3000", "timeout", None),
     ("/hang", "timeout", None),
-    ("/drip", "timeout", None),
+    ("/drip", "succeeded", Some(200)),
     ("/reset", "protocol", None),
     ("/close", "protocol", None),
     ("/half-headers", "protocol", None),

@@ -61,24 +61,15 @@ pub async fn drain(database: &Database, sink: &Sink, count: u64) -> (Drained, f6
     (drained, peak_mib)
 }
 
-/// Sends the same backlog with the bare loop.
-async fn drain_bare(
-    database: &Database,
-    sink: &Sink,
-    after: i64,
-    count: u64,
-    connections: u64,
-    sample: &Bytes,
-) -> Drained {
+/// The same backlog as the daemon had, as messages for the bare loops.
+async fn messages(database: &Database, after: i64, count: u64, sample: &Bytes) -> Arc<Vec<Message>> {
     let rows = database.client().await.query(BODIES, &[&after]).await.expect("the outbox can be read");
     let messages: Vec<Message> =
         rows.into_iter().take(count as usize).map(|r| (r.get(0), r.get::<_, String>(1).into())).collect();
     assert_eq!(messages.len() as u64, count);
     let same = messages.iter().any(|(_, body)| sample.ends_with(body));
     assert!(same, "the daemon's body differs from the bare loop's:\n{}\n{:?}", text(sample), messages[0].1);
-    sink.reset(count).await;
-    bare::send_all(Arc::new(messages), &sink.url("/events"), SECRET, connections.max(1) as usize).await;
-    sink.drained(Duration::from_secs(10)).await
+    Arc::new(messages)
 }
 
 fn text(bytes: &Bytes) -> String {
@@ -98,7 +89,7 @@ pub async fn run(report: &mut Report) {
     let cluster = Cluster::start().await;
     let database = prepare(&cluster, &sink).await;
     database.run("create extension pgstattuple").await;
-    let (mut daemon, mut bare, mut held, mut connections) = (vec![], vec![], vec![], 0);
+    let (mut daemon, mut bare, mut own, mut held, mut connections) = (vec![], vec![], vec![], vec![], 0);
     let mut body_bytes = 0;
     for round in 1..=rounds {
         let after = write_backlog(&database, count).await;
@@ -108,8 +99,14 @@ pub async fn run(report: &mut Report) {
         body_bytes = sample.len() - sample.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
         daemon.push(drained.per_second());
 
-        let drained = drain_bare(&database, &sink, after, count, connections, &sample).await;
-        bare.push(drained.per_second());
+        let backlog = messages(&database, after, count, &sample).await;
+        let (url, width, soon) = (sink.url("/events"), connections.max(1) as usize, Duration::from_secs(10));
+        sink.reset(count).await;
+        bare::send_all(backlog.clone(), &url, SECRET, width).await;
+        bare.push(sink.drained(soon).await.per_second());
+        sink.reset(count).await;
+        bare::send_all_as_the_daemon(backlog, &url, SECRET, width).await;
+        own.push(sink.drained(soon).await.per_second());
 
         let holder = database.client().await;
         holder
@@ -121,9 +118,10 @@ pub async fn run(report: &mut Report) {
         held.push(drained.per_second());
         holder.batch_execute("commit").await.expect("it was open");
         eprintln!(
-            "bench: drain round {round}: daemon {:.0}/s, bare loop {:.0}/s, held open {:.0}/s, {connections} connections",
+            "bench: drain round {round}: daemon {:.0}/s, bare loop {:.0}/s, its own sender bare {:.0}/s, held open {:.0}/s, {connections} connections",
             daemon[round - 1],
             bare[round - 1],
+            own[round - 1],
             held[round - 1]
         );
     }
@@ -138,6 +136,14 @@ pub async fn run(report: &mut Report) {
         "same bodies, signatures, receiver",
     );
     report.add("drain / bare HTTP loop", median(&ratios(&daemon, &bare)), "", Goal::AtLeast(0.5), "");
+    report.add("bare loop over webhookd's own sender", median(&own), "requests/s", Goal::None, "for scale");
+    report.add(
+        "drain / bare loop over webhookd's own sender",
+        median(&ratios(&daemon, &own)),
+        "",
+        Goal::None,
+        "",
+    );
     let note = "REPEATABLE READ transaction open throughout";
     report.add(
         "drain beside an open transaction / without",

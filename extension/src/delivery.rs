@@ -3,13 +3,13 @@
 //! Writes the delivery's row in `webhook.queue` and asks the daemon, through the outbox, to load it.
 
 use crate::emit;
-use crate::error::{Answer, Error, given};
+use crate::error::{Error, answer, given};
 use crate::subscribe;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
-fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) -> Answer<()> {
-    Ok(redeliver(given(event_id, "event_id")?, given(subscription_id, "subscription_id")?)?)
+fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) {
+    answer(|| redeliver(given(event_id, "event_id")?, given(subscription_id, "subscription_id")?))
 }
 
 /// The event of a public id.

@@ -1,6 +1,6 @@
 //! `webhook_emit` and `webhook_ping`: events that no table caused.
 
-use crate::error::{Answer, Error, given};
+use crate::error::{Error, answer, given};
 use crate::subscribe;
 use pgrx::prelude::*;
 
@@ -16,13 +16,13 @@ struct Application<'a> {
 
 /// `payload` is json in SQL; json is stored as text, and the text is what will be sent.
 #[pg_extern(sql = false)]
-fn webhook_emit(event_type: Option<&str>, payload: Option<&str>, key: Option<&str>) -> Answer<String> {
-    Ok(emit(given(event_type, "event_type")?, given(payload, "payload")?, key)?)
+fn webhook_emit(event_type: Option<&str>, payload: Option<&str>, key: Option<&str>) -> String {
+    answer(|| emit(given(event_type, "event_type")?, given(payload, "payload")?, key))
 }
 
 #[pg_extern(sql = false)]
-fn webhook_ping(id: Option<i64>) -> Answer<String> {
-    Ok(ping(given(id, "id")?)?)
+fn webhook_ping(id: Option<i64>) -> String {
+    answer(|| ping(given(id, "id")?))
 }
 
 fn emit(event_type: &str, payload: &str, key: Option<&str>) -> Result<String, Error> {

@@ -3,8 +3,8 @@
 //! Functions return these as values; they become Postgres errors at the outermost `#[pg_extern]`, which undoes the
 //! statement. No message ever holds a secret, nor a URL (it may hold one).
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
 /// What is reported to the SQL caller.
@@ -169,19 +169,23 @@ impl Error {
     }
 }
 
-impl From<Error> for ErrorReport {
-    #[track_caller]
-    fn from(error: Error) -> Self {
-        let report = Self::new(error.sqlstate(), error.to_string(), "pg_webhook");
-        match error.hint() {
+impl Error {
+    /// Raises it as a Postgres error; the statement's work is undone.
+    pub fn raise(self) -> ! {
+        let report = ErrorReport::new(self.sqlstate(), self.to_string(), "pg_webhook");
+        let report = match self.hint() {
             Some(hint) => report.set_hint(hint),
             None => report,
-        }
+        };
+        report.report(PgLogLevel::ERROR);
+        unreachable!("ERROR does not return")
     }
 }
 
-/// What a `#[pg_extern]` returns: `?` turns an [`Error`] into the report that Postgres raises.
-pub type Answer<T> = Result<T, ErrorReport>;
+/// The outermost step of every `#[pg_extern]`: gives the answer, or raises the mistake.
+pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
+    work().unwrap_or_else(|error| error.raise())
+}
 
 /// An argument that has no meaning when it is null.
 ///

@@ -1,15 +1,17 @@
 //! `webhook_sign` and `webhook_verify`: Standard Webhooks v1 in SQL. They read and write nothing but their arguments.
 
-use crate::error::{Answer, Error, given};
+use crate::error::{Error, answer, given};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use signature::Secret;
 
 /// Strict in SQL: a null gives null.
 #[pg_extern(sql = false)]
-fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> Answer<String> {
-    let secret = Secret::parse(secret).map_err(Error::BadSecret)?;
-    Ok(signature::sign(&secret, id, ts, body.as_bytes()))
+fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
+    answer(|| {
+        let secret = Secret::parse(secret).map_err(Error::BadSecret)?;
+        Ok(signature::sign(&secret, id, ts, body.as_bytes()))
+    })
 }
 
 /// Not strict: a missing part is a signature that does not hold, not an unknown that `if not …` would let pass.
@@ -21,12 +23,14 @@ fn webhook_verify(
     body: Option<&str>,
     header: Option<&str>,
     now: Option<TimestampWithTimeZone>,
-) -> Answer<bool> {
-    let secret = Secret::parse(given(secret, "secret")?).map_err(Error::BadSecret)?;
-    let (Some(id), Some(ts), Some(body), Some(header), Some(now)) = (id, ts, body, header, now) else {
-        return Ok(false);
-    };
-    Ok(signature::verify(&secret, id, ts, body.as_bytes(), header, unix_seconds(now)).is_ok())
+) -> bool {
+    answer(|| {
+        let secret = Secret::parse(given(secret, "secret")?).map_err(Error::BadSecret)?;
+        let (Some(id), Some(ts), Some(body), Some(header), Some(now)) = (id, ts, body, header, now) else {
+            return Ok(false);
+        };
+        Ok(signature::verify(&secret, id, ts, body.as_bytes(), header, unix_seconds(now)).is_ok())
+    })
 }
 
 /// Whole seconds since 1970; the infinities become the ends of the scale.

@@ -6,10 +6,9 @@
 mod options;
 mod secret;
 
-use crate::error::{Answer, Error, given};
+use crate::error::{Error, answer, given};
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
 
 type Row = PgHeapTuple<'static, AllocatedByRust>;
@@ -62,15 +61,17 @@ fn webhook_subscribe(
     retry: Option<Vec<Option<Interval>>>,
     max_in_flight: Option<i32>,
     enabled: Option<bool>,
-) -> Result<TableIterator<'static, (name!(id, i64), name!(secret, String))>, ErrorReport> {
-    given(url.as_ref(), "url")?;
-    given(events.as_ref(), "events")?;
-    given(timeout.as_ref(), "timeout")?;
-    given(retry.as_ref(), "retry")?;
-    given(max_in_flight, "max_in_flight")?;
-    given(enabled, "enabled")?;
-    let options = Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?;
-    Ok(TableIterator::once(subscribe(options)?))
+) -> TableIterator<'static, (name!(id, i64), name!(secret, String))> {
+    answer(|| {
+        given(url.as_ref(), "url")?;
+        given(events.as_ref(), "events")?;
+        given(timeout.as_ref(), "timeout")?;
+        given(retry.as_ref(), "retry")?;
+        given(max_in_flight, "max_in_flight")?;
+        given(enabled, "enabled")?;
+        let options = Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?;
+        Ok(TableIterator::once(subscribe(options)?))
+    })
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -85,30 +86,31 @@ fn webhook_alter(
     retry: Option<Vec<Option<Interval>>>,
     max_in_flight: Option<i32>,
     enabled: Option<bool>,
-) -> Result<composite_type!('static, "webhook.subscription"), ErrorReport> {
-    let id = given(id, "id")?;
-    let options = Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?;
-    Ok(alter(id, options)?)
+) -> composite_type!('static, "webhook.subscription") {
+    answer(|| {
+        let id = given(id, "id")?;
+        alter(id, Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?)
+    })
 }
 
 #[pg_extern(sql = false)]
-fn webhook_unsubscribe(id: Option<i64>) -> Answer<()> {
-    Ok(unsubscribe(given(id, "id")?)?)
+fn webhook_unsubscribe(id: Option<i64>) {
+    answer(|| unsubscribe(given(id, "id")?))
 }
 
 #[pg_extern(sql = false)]
-fn webhook_pause(id: Option<i64>, reason: Option<String>) -> Answer<()> {
-    Ok(pause(given(id, "id")?, reason)?)
+fn webhook_pause(id: Option<i64>, reason: Option<String>) {
+    answer(|| pause(given(id, "id")?, reason))
 }
 
 #[pg_extern(sql = false)]
-fn webhook_resume(id: Option<i64>, skip_backlog: Option<bool>) -> Answer<()> {
-    Ok(resume(given(id, "id")?, given(skip_backlog, "skip_backlog")?)?)
+fn webhook_resume(id: Option<i64>, skip_backlog: Option<bool>) {
+    answer(|| resume(given(id, "id")?, given(skip_backlog, "skip_backlog")?))
 }
 
 #[pg_extern(sql = false)]
-fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> Answer<String> {
-    Ok(secret::rotate(given(id, "id")?, given(overlap, "overlap")?)?)
+fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
+    answer(|| secret::rotate(given(id, "id")?, given(overlap, "overlap")?))
 }
 
 fn subscribe(options: Options) -> Result<(i64, String), Error> {

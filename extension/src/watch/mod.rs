@@ -10,11 +10,10 @@ mod table;
 mod triggers;
 
 use crate::definition::{Column, Definition};
-use crate::error::{Answer, Error, given};
+use crate::error::{Error, answer, given};
 use crate::rights::{self, Caller};
 use condition::Condition;
 use pgrx::heap_tuple::PgHeapTuple;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{AllocatedByRust, JsonB, composite_type, prelude::*};
 use request::{Names, Request};
@@ -34,15 +33,17 @@ fn webhook_watch(
     condition: Option<String>,
     payload: Option<Oid>,
     key_columns: Names,
-) -> Result<composite_type!('static, "webhook.watch"), ErrorReport> {
-    let verbs = given(verbs, "verbs")?.0;
-    let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
-    Ok(watch(given(rel, "rel")?, request, condition, payload)?)
+) -> composite_type!('static, "webhook.watch") {
+    answer(|| {
+        let verbs = given(verbs, "verbs")?.0;
+        let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
+        watch(given(rel, "rel")?, request, condition, payload)
+    })
 }
 
 #[pg_extern(sql = false)]
-fn webhook_unwatch(rel: Option<Oid>) -> Answer<()> {
-    Ok(unwatch(given(rel, "rel")?)?)
+fn webhook_unwatch(rel: Option<Oid>) {
+    answer(|| unwatch(given(rel, "rel")?))
 }
 
 fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<Oid>) -> Result<Row, Error> {

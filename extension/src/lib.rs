@@ -4,11 +4,17 @@ use pgrx::prelude::*;
 
 mod compat;
 mod definition;
+mod delivery;
+mod emit;
 mod error;
 mod gate;
 mod guc;
 mod hooks;
 mod outbox;
+mod rights;
+mod signing;
+mod subscribe;
+mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -20,4 +26,5 @@ pub extern "C-unwind" fn _PG_init() {
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

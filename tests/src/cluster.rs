@@ -125,6 +125,8 @@ impl Cluster {
         {
             command.args(["-c", setting]);
         }
+        // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
+        command.env_remove("RUST_BACKTRACE");
         Account::apply(self.account, &mut command);
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);

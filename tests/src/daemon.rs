@@ -50,7 +50,7 @@ impl Daemon {
     pub fn spawn_with(url: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.args(["run", "--database-url", url]).args(arguments);
-        for variable in ["DATABASE_URL", "RUST_LOG"] {
+        for variable in ["DATABASE_URL", "RUST_LOG", "RUST_BACKTRACE"] {
             command.env_remove(variable);
         }
         Self { process: Process::spawn("webhookd", command, libc::SIGKILL) }

@@ -8,12 +8,30 @@ use thiserror::Error;
 pub enum Error {
     #[error("subscription {0} does not exist")]
     NoSuchSubscription(i64),
+    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
+    NotATrigger,
+    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    NotADefinition { trigger: String, cause: String },
+    #[error("\"{name}\" is not an event type: {cause}")]
+    NotAnEventType { name: String, cause: String },
+    #[error("payload function {function} does not exist for the row type of the watched table")]
+    NoPayloadFunction { function: String },
+    #[error("payload function {function} does not return one json or jsonb value")]
+    NotAPayloadFunction { function: String },
+    #[error("an event of table {table} is over {bytes_max} bytes")]
+    PayloadTooLong { table: String, bytes_max: usize },
 }
 
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Self::NoSuchSubscription(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotADefinition { .. } => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NotAnEventType { .. } => PgSqlErrorCode::ERRCODE_INVALID_NAME,
+            Self::NoPayloadFunction { .. } => PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotAPayloadFunction { .. } => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::PayloadTooLong { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         }
     }
 
@@ -22,6 +40,17 @@ impl Error {
             Self::NoSuchSubscription(_) => {
                 Some("See the table webhook.subscription for those that do.".to_owned())
             }
+            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
+                Some("Make the triggers of a table with webhook_watch().".to_owned())
+            }
+            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+                Some("Call webhook_watch() again with a function that takes the table's row type.".to_owned())
+            }
+            Self::PayloadTooLong { .. } => Some(
+                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, \
+                 or set webhook.payload_over_cap to thin."
+                    .to_owned(),
+            ),
         }
     }
 

@@ -2,12 +2,15 @@
 
 use pgrx::prelude::*;
 
+mod capture;
 mod compat;
 mod definition;
+mod encoding;
 mod error;
 mod gate;
 mod guc;
 mod hooks;
+mod json;
 mod outbox;
 
 ::pgrx::pg_module_magic!(name, version);

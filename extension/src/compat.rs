@@ -27,6 +27,8 @@ guarded! {
     fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
     /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
+    fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
 /// Functions that hooks call through: an ERROR in them passes the caller's frame as Postgres throws it.
@@ -112,5 +114,75 @@ pub unsafe fn exec_insert_index_tuples(
     // SAFETY: the caller's promise.
     unsafe {
         pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut(), false);
+    }
+}
+
+/// Whether a column is computed when it is read (since 18): a trigger sees no value of it.
+#[allow(unused_variables)]
+pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    #[cfg(feature = "pg18")]
+    return attribute.attgenerated as u8 == b'v';
+    #[cfg(not(feature = "pg18"))]
+    return false;
+}
+
+/// The parts of a quoted, qualified name.
+///
+/// # Errors
+/// Raises if it is none.
+pub fn qualified_name(name: &core::ffi::CStr) -> *mut pg_sys::List {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: a NUL-terminated text.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr()) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr(), core::ptr::null_mut()) };
+}
+
+/// # Errors
+/// Raises `insufficient_privilege` if the current role may not execute the function.
+pub fn check_may_execute(function: pg_sys::Oid, name: &core::ffi::CStr) {
+    // SAFETY: look-ups by number; the name is NUL-terminated.
+    unsafe {
+        let role = pg_sys::GetUserId();
+        let right = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let result = pg_sys::pg_proc_aclcheck(function, role, right);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, right);
+        if result != pg_sys::AclResult::ACLCHECK_OK {
+            pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FUNCTION, name.as_ptr());
+        }
+    }
+}
+
+/// Calls a function of one argument that may return null.
+///
+/// # Errors
+/// Raises what the function raises.
+///
+/// # Safety
+/// The function takes one argument of the type of `argument`.
+pub unsafe fn call_nullable(
+    function: *mut pg_sys::FmgrInfo,
+    argument: pg_sys::Datum,
+) -> Option<pg_sys::Datum> {
+    /// A call with room for one argument (LOCAL_FCINFO).
+    #[repr(C)]
+    struct Call {
+        base: core::mem::MaybeUninit<pg_sys::FunctionCallInfoBaseData>,
+        arguments: [pg_sys::NullableDatum; 1],
+    }
+    // SAFETY: all zeroes are a valid call without collation or context; the argument lies behind the fixed part, where
+    // Postgres looks for it; a function pointer of Postgres is called behind its guard.
+    unsafe {
+        let mut call: Call = core::mem::zeroed();
+        let base = (&raw mut call).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*base).flinfo = function;
+        (*base).nargs = 1;
+        (*base).args.as_mut_ptr().write(pg_sys::NullableDatum { value: argument, isnull: false });
+        let address = (*function).fn_addr?;
+        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| address(base));
+        (!(*base).isnull).then_some(result)
     }
 }

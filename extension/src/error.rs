@@ -79,6 +79,18 @@ pub enum Error {
     Spi(#[from] pgrx::spi::SpiError),
     #[error("a query of pg_webhook returned no {0}")]
     Missing(&'static str),
+    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
+    NotATrigger,
+    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    NotADefinition { trigger: String, cause: String },
+    #[error("\"{name}\" is not an event type: {cause}")]
+    NotAnEventType { name: String, cause: String },
+    #[error("payload function {function} does not exist for the row type of the watched table")]
+    NoPayloadFunction { function: String },
+    #[error("payload function {function} does not return one json or jsonb value")]
+    NotAPayloadFunction { function: String },
+    #[error("an event of table {table} is over {bytes_max} bytes")]
+    PayloadTooLong { table: String, bytes_max: usize },
 }
 
 impl Error {
@@ -112,6 +124,12 @@ impl Error {
             Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
             Self::TooManySecrets(_) => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => S::ERRCODE_INTERNAL_ERROR,
+            Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
+            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::PayloadTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         }
     }
 
@@ -162,6 +180,16 @@ impl Error {
             }
             Self::TooManySecrets(_) => {
                 "Wait until one expires, or rotate with overlap => '0' to end all others at once."
+            }
+            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
+                "Make the triggers of a table with webhook_watch()."
+            }
+            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+                "Call webhook_watch() again with a function that takes the table's row type."
+            }
+            Self::PayloadTooLong { .. } => {
+                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, \
+                  or set webhook.payload_over_cap to thin."
             }
             Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => return None,
         };

@@ -16,7 +16,7 @@ use std::cell::Cell;
 
 use pgrx::{pg_sys, prelude::*};
 
-use crate::{compat, gate, outbox};
+use crate::{capture, compat, gate, outbox};
 
 thread_local! {
     static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
@@ -31,7 +31,12 @@ pub fn install() {
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subtransaction), core::ptr::null_mut());
-        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
+        let nothing = pg_sys::Datum::from(0usize);
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), nothing);
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::CASTSOURCETARGET]
+        {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(on_catalogue_change), nothing);
+        }
         PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(executor_start);
         PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
@@ -48,12 +53,17 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     use pg_sys::XactEvent::*;
     match event {
         XACT_EVENT_PRE_COMMIT => {
+            capture::before_commit();
             outbox::flush();
             gate::before_commit();
         }
         // NOTIFY cannot be prepared; the daemon's safety poll finds the rows after COMMIT PREPARED.
-        XACT_EVENT_PRE_PREPARE => outbox::flush(),
+        XACT_EVENT_PRE_PREPARE => {
+            capture::before_commit();
+            outbox::flush();
+        }
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            capture::forget();
             outbox::forget();
             gate::forget();
         }
@@ -70,9 +80,15 @@ unsafe extern "C-unwind" fn on_subtransaction(
 ) {
     use pg_sys::SubXactEvent::*;
     match event {
-        SUBXACT_EVENT_PRE_COMMIT_SUB => outbox::flush(),
+        SUBXACT_EVENT_PRE_COMMIT_SUB => {
+            capture::before_commit();
+            outbox::flush();
+        }
         SUBXACT_EVENT_COMMIT_SUB => outbox::subtransaction_released(subtransaction, parent),
-        SUBXACT_EVENT_ABORT_SUB => outbox::subtransaction_aborted(subtransaction),
+        SUBXACT_EVENT_ABORT_SUB => {
+            capture::subtransaction_aborted(subtransaction);
+            outbox::subtransaction_aborted(subtransaction);
+        }
         _ => {}
     }
 }
@@ -81,11 +97,18 @@ unsafe extern "C-unwind" fn on_subtransaction(
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     outbox::invalidate(relation);
+    capture::invalidate(relation);
+}
+
+// As above: the name of a schema, or a cast to json, may be part of any plan.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    capture::invalidate(pg_sys::Oid::INVALID);
 }
 
 /// Before a statement that reads the outbox: it is to see what earlier statements have emitted.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    if outbox::is_pending() {
+    if is_pending() {
         // SAFETY: Postgres's own, valid for the call.
         unsafe { flush_before(query) };
     }
@@ -100,13 +123,15 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 
 /// After a statement and its triggers.
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: as above.
+    // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
+        let before = capture::set_finishing((*(*query).estate).es_query_cxt);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => compat::unguarded::standard_ExecutorFinish(query),
         }
-        if outbox::is_pending() {
+        capture::set_finishing(before);
+        if is_pending() {
             flush_after(query);
         }
     }
@@ -126,7 +151,7 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        if outbox::is_pending() {
+        if is_pending() {
             flush_in_transaction();
         }
         let next = match PREVIOUS_UTILITY.get() {
@@ -134,10 +159,14 @@ unsafe extern "C-unwind" fn process_utility(
             None => compat::unguarded::standard_ProcessUtility,
         };
         next(statement, source, read_only_tree, context, params, environment, dest, completion);
-        if outbox::is_pending() {
+        if is_pending() {
             flush_in_transaction();
         }
     }
+}
+
+fn is_pending() -> bool {
+    outbox::is_pending() || capture::is_pending()
 }
 
 /// Only a statement that reads a table of schema `webhook` needs the flush. Foreign key checks start a statement per
@@ -145,6 +174,10 @@ unsafe extern "C-unwind" fn process_utility(
 /// statement reads comes past here in its turn.
 #[pg_guard]
 unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
+    capture::statement_ended(core::ptr::null_mut());
+    if !outbox::is_pending() {
+        return;
+    }
     let Some(schema) = outbox::schema() else { return };
     // SAFETY: a list of relations hangs on every planned statement.
     let reads = unsafe {
@@ -163,7 +196,11 @@ unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
 #[pg_guard]
 unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor state lives until ExecutorEnd.
-    let flags = unsafe { (*(*query).estate).es_top_eflags };
+    let (statement, flags) = unsafe {
+        let state = (*query).estate;
+        ((*state).es_query_cxt, (*state).es_top_eflags)
+    };
+    capture::statement_ended(statement);
     if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
         outbox::flush();
     }
@@ -174,6 +211,7 @@ unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
 unsafe extern "C-unwind" fn flush_in_transaction() {
     // SAFETY: a plain call.
     if unsafe { pg_sys::IsTransactionState() } {
+        capture::statement_ended(core::ptr::null_mut());
         outbox::flush();
     }
 }

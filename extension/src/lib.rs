@@ -2,14 +2,17 @@
 
 use pgrx::prelude::*;
 
+mod capture;
 mod compat;
 mod definition;
 mod delivery;
 mod emit;
+mod encoding;
 mod error;
 mod gate;
 mod guc;
 mod hooks;
+mod json;
 mod outbox;
 mod rights;
 mod signing;

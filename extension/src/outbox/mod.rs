@@ -135,7 +135,7 @@ pub fn flush() {
 }
 
 /// Inserting needs a snapshot for what an index may compute; before a commit none is active.
-fn with_snapshot(work: impl FnOnce()) {
+pub fn with_snapshot(work: impl FnOnce()) {
     // SAFETY: what is pushed is popped; if `work` raises, the end of the (sub)transaction pops it.
     unsafe {
         let missing = !pg_sys::ActiveSnapshotSet();

@@ -26,7 +26,7 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let daemon =
-        Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--safety-poll", "off"]);
+        Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--safety-poll-ms", "0"]);
     daemon.ready(&world.database).await;
     let mut sessions = Vec::new();
     for _ in 0..4 {

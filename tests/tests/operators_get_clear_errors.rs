@@ -34,8 +34,8 @@ async fn wrong_url_and_nobody_there() {
     };
     refuses(&format!("postgresql://postgres@{closed}/app"), &["postgres", "--database-url"]).await;
     refuses("postgresql://postgres@host.invalid/app", &["--database-url"]).await;
-    refuses("nonsense", &["--database-url"]).await;
-    refuses("mysql://root@127.0.0.1/app", &["--database-url"]).await;
+    refuses("nonsense", &["database url", "postgres://"]).await;
+    refuses("mysql://root@127.0.0.1/app", &["database url", "postgres://"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,13 +13,15 @@ pub enum Error {
     // ── any function ──
     #[error("{0} must not be null")]
     Null(&'static str),
+    #[error("{0} must not be null")]
+    NullForDefault(&'static str),
     #[error("{option}: {reason}")]
     BadOption { option: &'static str, reason: String, hint: &'static str },
 
     // ── watching ──
     #[error("there is no relation with number {0}")]
     NoSuchRelation(u32),
-    #[error("{relation} is {kind}, not a table")]
+    #[error("{relation} is {kind}, which cannot be watched")]
     NotATable { relation: String, kind: &'static str },
     #[error("{relation} is {kind}, which cannot be watched")]
     Unwatchable { relation: String, kind: &'static str },
@@ -85,7 +87,7 @@ impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as S;
         match self {
-            Self::Null(_) => S::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::Null(_) | Self::NullForDefault(_) => S::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::BadOption { .. }
             | Self::NounNeeded(_)
             | Self::BadEventType { .. }
@@ -118,7 +120,8 @@ impl Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
-            Self::Null(_) => "Leave an argument out to get its default, if it has one.",
+            Self::Null(_) => "The argument is required.",
+            Self::NullForDefault(_) => "Leave the argument out to get its default.",
             Self::BadOption { hint, .. } => hint,
             Self::NoSuchRelation(_) => "It may have been dropped just now.",
             Self::NotATable { .. } => "Ordinary and partitioned tables can be watched.",
@@ -187,10 +190,18 @@ pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
     work().unwrap_or_else(|error| error.raise())
 }
 
-/// An argument that has no meaning when it is null.
+/// A required argument that has no meaning when it is null.
 ///
 /// # Errors
 /// [`Error::Null`] with the argument's name.
 pub fn given<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
     value.ok_or(Error::Null(argument))
+}
+
+/// An argument with a default that has no meaning when it is null.
+///
+/// # Errors
+/// [`Error::NullForDefault`] with the argument's name.
+pub fn not_null<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
+    value.ok_or(Error::NullForDefault(argument))
 }

@@ -10,7 +10,7 @@ mod table;
 mod triggers;
 
 use crate::definition::{Column, Definition};
-use crate::error::{Error, answer, given};
+use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
 use condition::Condition;
 use pgrx::heap_tuple::PgHeapTuple;
@@ -35,7 +35,7 @@ fn webhook_watch(
     key_columns: Names,
 ) -> composite_type!('static, "webhook.watch") {
     answer(|| {
-        let verbs = given(verbs, "verbs")?.0;
+        let verbs = not_null(verbs, "verbs")?.0;
         let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
         watch(given(rel, "rel")?, request, condition, payload)
     })

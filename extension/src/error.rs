@@ -52,7 +52,23 @@ pub enum Error {
     #[error("permission denied for payload function {0}")]
     PayloadFunctionDenied(String),
 
+    // ── capture ──
+    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
+    NotATrigger,
+    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    NotADefinition { trigger: String, cause: String },
+    #[error("\"{name}\" is not an event type: {cause}")]
+    NotAnEventType { name: String, cause: String },
+    #[error("payload function {function} does not exist for the row type of the watched table")]
+    NoPayloadFunction { function: String },
+    #[error("payload function {function} does not return one json or jsonb value")]
+    NotAPayloadFunction { function: String },
+    #[error("an event of table {table} is over {bytes_max} bytes")]
+    PayloadTooLong { table: String, bytes_max: usize },
+
     // ── events and deliveries ──
+    #[error("the payload has {bytes} bytes; {bytes_max} are allowed")]
+    EmittedTooLong { bytes: usize, bytes_max: usize },
     #[error("event type \"{text}\": {reason}")]
     BadEventType { text: String, reason: event_type::Invalid },
     #[error("\"{0}\" is not an event id")]
@@ -105,6 +121,12 @@ impl Error {
                 S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::TriggerNameTaken { .. } => S::ERRCODE_DUPLICATE_OBJECT,
+            Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
+            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::PayloadTooLong { .. } | Self::EmittedTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Reserved(_) => S::ERRCODE_RESERVED_NAME,
             Self::NoSuchColumn { .. } => S::ERRCODE_UNDEFINED_COLUMN,
             Self::ConditionSyntax { .. } => S::ERRCODE_SYNTAX_ERROR,
@@ -151,6 +173,18 @@ impl Error {
                 return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
             }
             Self::PayloadFunctionDenied(_) => "Whoever calls webhook_watch() must be allowed to execute it.",
+            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
+                "Make the triggers of a table with webhook_watch()."
+            }
+            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+                "Call webhook_watch() again with a function that takes the table's row type."
+            }
+            Self::PayloadTooLong { .. } => {
+                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
+            Self::EmittedTooLong { .. } => {
+                "Send less, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
             Self::BadEventType { .. } => "A type is noun.verb or namespace.noun.verb, as in 'order.paid'.",
             Self::MalformedEventId(_) => {
                 "An id is evt_ and hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."

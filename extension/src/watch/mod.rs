@@ -36,6 +36,13 @@ fn webhook_watch(
 ) -> composite_type!('static, "webhook.watch") {
     answer(|| {
         let verbs = not_null(verbs, "verbs")?.0;
+        if payload.is_some() && (columns.is_some() || exclude.is_some()) {
+            return Err(Error::BadOption {
+                option: "payload",
+                reason: "columns and exclude have nothing to shape beside it".to_owned(),
+                hint: "Let the payload function leave out what is not to be seen.",
+            });
+        }
         let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
         watch(given(rel, "rel")?, request, condition, payload)
     })

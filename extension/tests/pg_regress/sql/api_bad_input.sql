@@ -79,6 +79,7 @@ create function gives_many(orders) returns setof json language sql begin atomic 
 create function twice(orders) returns json language sql return '{}'::json;
 create function twice(int) returns json language sql return '{}'::json;
 create procedure proc(orders) language sql begin atomic select 1; end;
+select pg_temp.fails('select webhook_watch(''orders'', payload => ''twice'', columns => ''{id}'')');
 select pg_temp.fails(format('select webhook_watch(''orders'', payload => %L)', f))
 from unnest('{nothing,takes_none,takes_int,takes_two,gives_text,gives_many,twice,proc,json_agg,-}'::text[]) f;
 
@@ -144,6 +145,12 @@ from unnest(array['', 'paid', 'Order.paid', 'order.', 'a.b.c.d', 'order.*', 'ord
 select pg_temp.fails('select webhook_emit(null, ''{}'')');
 select pg_temp.fails('select webhook_emit(''a.b'', null)');
 select pg_temp.fails('select webhook_emit(''a.b'', ''{'')');
+select pg_temp.fails('select webhook_emit(''a.b'', ''{}'', repeat(''k'', 1025))');
+set local webhook.payload_over_cap = 'strict';
+set local webhook.payload_bytes_max = 1024;
+select pg_temp.fails(format('select webhook_emit(''a.b'', %L)', to_json(repeat('x', 1023))));
+reset webhook.payload_over_cap;
+reset webhook.payload_bytes_max;
 select pg_temp.fails(format('select webhook_redeliver(%L, 1)', id))
 from unnest(array['', 'x', 'msg_1', 'evt_', 'evt_123', 'evt_0000000000000000000000000000000000', 'evt_0000000000000g', 'evt_00000000000000ffffffffffffffff', 'EVT_000000000000011']) id;
 select count(*) from webhook.event where xid = pg_current_xact_id()::text::bigint;

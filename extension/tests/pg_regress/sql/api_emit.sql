@@ -23,6 +23,15 @@ select webhook_emit('sales.order.paid', 'null') as e2 \gset
 select type, payload, key, actor from webhook.event where id = webhook.event_sequence(:'e2');
 select webhook.event_sequence(:'e2') > webhook.event_sequence(:'e1');
 
+\echo -- over the cap: the key alone, and a mark
+set local webhook.payload_bytes_max = 1024;
+select webhook_emit('order.paid', to_json(repeat('x', 1023)), 'order "8"') as e3 \gset
+select webhook_emit('order.paid', to_json(repeat('x', 1023))) as e4 \gset
+select webhook_emit('order.paid', to_json(repeat('x', 1022))) as e5 \gset
+select left(payload::text, 40), key, truncated from webhook.event
+where id in (webhook.event_sequence(:'e3'), webhook.event_sequence(:'e4'), webhook.event_sequence(:'e5')) order by id;
+reset webhook.payload_bytes_max;
+
 \echo -- rolled back to a savepoint: gone
 select count(*) as before from webhook.event \gset
 savepoint s;

@@ -5,7 +5,9 @@ set local client_min_messages = warning;
 set local search_path = public;
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
+create schema t;
+grant usage on schema t to public;
+create function t.fails(statement text) returns text language plpgsql as $$
 declare
     state text; message text; hint text;
 begin
@@ -16,7 +18,6 @@ exception when others then
     return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
 end
 $$;
-grant usage on schema pg_temp to public;
 
 \echo -- nothing of ours is open to PUBLIC
 with member as (select classid, objid from pg_depend where deptype = 'e' and refclassid = 'pg_extension'::regclass
@@ -41,15 +42,15 @@ where obj_description(p.oid, 'pg_proc') is null;
 
 create role pub; create role sub; create role rea; create role dis; create role adm; create role nobody; create role "Odd ""Role""";
 \echo -- webhook_grant: mistakes
-select pg_temp.fails(statement) from unnest(array[
+select t.fails(statement) from unnest(array[
     'select webhook_grant(''pub'', ''king'')', 'select webhook_grant(''pub'', null)', 'select webhook_grant(null, ''reader'')',
     'select webhook_grant(''nobody_at_all'', ''reader'')', 'select webhook_grant(''public'', ''reader'')', 'select webhook_grant(0::oid::regrole, ''reader'')']) statement;
 set local role pub;
-select pg_temp.fails('select webhook_grant(''pub'', ''admin'')');
+select t.fails('select webhook_grant(''pub'', ''admin'')');
 reset role;
 grant execute on function webhook_grant(regrole, text) to pub;
 set local role pub;
-select pg_temp.fails('select webhook_grant(''pub'', ''admin'')');
+select t.fails('select webhook_grant(''pub'', ''admin'')');
 reset role;
 revoke execute on function webhook_grant(regrole, text) from pub;
 
@@ -70,40 +71,40 @@ with acl (role, object, privilege) as (
     where p.pronamespace = 'webhook'::regnamespace or p.proname like 'webhook\_%')
 select role::regrole, object, string_agg(distinct lower(privilege), ', ' order by lower(privilege)) || case when count(*) > count(distinct privilege) then format(' (of %s)', count(*) / count(distinct privilege)) else '' end
 from acl where role in ('pub'::regrole, 'sub'::regrole, 'rea'::regrole, 'dis'::regrole, 'adm'::regrole) group by 1, 2 order by role::regrole::text collate "C", object collate "C";
-select has_table_privilege('"Odd ""Role"""', 'webhook.event', 'select');
+select has_table_privilege('Odd "Role"', 'webhook.event', 'select');
 
 \echo -- each part can do its work, and what is not its work it cannot
 create table orders (id int primary key);
 create schema secretive;
-create function pg_temp.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
+create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
 declare
     statement text;
 begin
     foreach statement in array statements loop
         execute format('set local role %I', who);
-        return next format('%s: %s: %s', who, statement, pg_temp.fails(statement));
+        return next format('%s: %s: %s', who, statement, t.fails(statement));
         reset role;
     end loop;
 end
 $$;
 select id as one from webhook_subscribe('https://example.com') \gset
-select pg_temp.tries('nobody', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_subscribe(''https://example.com'')',
+select t.tries('nobody', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_subscribe(''https://example.com'')',
     'select from webhook.event', 'select webhook_sign('''', '''', 1, '''')', 'select webhook.gate_ring()');
-select pg_temp.tries('pub', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_unwatch(''orders'')',
+select t.tries('pub', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_unwatch(''orders'')',
     'select webhook_subscribe(''https://example.com'')', 'select from webhook.event');
-select pg_temp.tries('sub', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.subscription', 'select from webhook.delivery',
+select t.tries('sub', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.subscription', 'select from webhook.delivery',
     'select from webhook.subscription_stats', 'select from webhook.secret', 'select from webhook.event', 'select webhook_emit(''a.b'', ''{}'')');
-select pg_temp.tries('rea', 'select from webhook.event', 'select from webhook.attempt', 'select from webhook.delivery', 'select from webhook.pending', 'select from webhook.health',
+select t.tries('rea', 'select from webhook.event', 'select from webhook.attempt', 'select from webhook.delivery', 'select from webhook.pending', 'select from webhook.health',
     'select from webhook.subscription_stats', 'select from webhook.secret', 'delete from webhook.queue', 'select webhook_subscribe(''https://example.com'')');
-select pg_temp.tries('dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
+select t.tries('dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
     'delete from webhook.queue', 'update webhook.cursor set epoch = epoch + 1', 'select webhook.gate_release()', 'select from webhook.health',
     'update webhook.subscription set enabled = false, paused_reason = ''410''', 'update webhook.subscription set url = ''http://x''',
     'insert into webhook.event (type, payload) values (''a.b'', ''{}'')', 'delete from webhook.attempt');
-select pg_temp.tries('adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',
+select t.tries('adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',
     'insert into webhook.event_type (type, description) values (''a.b'', ''by hand'')', 'update webhook.event_type set description = ''x''',
     'update webhook.event_type set relation = null', 'select from webhook.secret', 'select webhook_grant(''nobody'', ''admin'')');
 
-\echo -- watching is for the owner and his role''s members, whoever has logged in
+\echo -- watching is for the owner and his members, whoever has logged in
 grant create on schema public to pub;
 create role member in role pub;
 grant execute on function webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]), webhook_unwatch(regclass) to nobody;
@@ -112,12 +113,12 @@ create table his (id int primary key, v int);
 create function his_json(his) returns json language sql stable return '{}'::json;
 revoke all on function his_json(his) from public;
 reset role;
-select pg_temp.tries('pub', 'select webhook_watch(''his'', payload => ''his_json'')', 'select webhook_unwatch(''his'')');
-select pg_temp.tries('member', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
-select pg_temp.tries('nobody', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
+select t.tries('pub', 'select webhook_watch(''his'', payload => ''his_json'')', 'select webhook_unwatch(''his'')');
+select t.tries('member', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
+select t.tries('nobody', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
 select webhook_watch('his') is not null as a_superuser_may;
 alter table his owner to nobody;
-select pg_temp.tries('nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
+select t.tries('nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
 alter table his owner to pub;
 
 \echo -- a definer function watches with its own rights: what its owner may not, it may not for a superuser either
@@ -127,8 +128,8 @@ create function deputy(rel regclass) returns void language sql security definer 
     begin atomic select webhook_watch(rel, noun => 'stolen'); end;
 grant execute on function deputy to public;
 reset role;
-select pg_temp.fails('select deputy(''orders'')');
-select pg_temp.fails('select deputy(''his'')');
+select t.fails('select deputy(''orders'')');
+select t.fails('select deputy(''his'')');
 \echo -- … and what its owner may, it may for anybody
 set local role pub;
 create function helper(rel regclass) returns text language sql security definer set search_path = public
@@ -162,7 +163,7 @@ select noun, verbs from webhook.watch;
 
 \echo -- a heir that belongs to somebody else is not watched on the sly
 create table heir () inherits (his);
-select pg_temp.tries('pub', 'select webhook_watch(''his'')');
+select t.tries('pub', 'select webhook_watch(''his'')');
 \pset format aligned
 \pset tuples_only off
 rollback;

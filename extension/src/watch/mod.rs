@@ -63,10 +63,22 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
     }
     rights::as_owner(|| {
         check_family(&table)?;
+        triggers::check_names(&table)?;
         definition.payload = payload.map(|function| payload::check(function, &table, &caller)).transpose()?;
         let heirs = table.heirs()?;
         for heir in &heirs {
             check_owner(heir, &caller)?;
+        }
+        if let (Some(_), Some(heir)) = (payload, heirs.first()) {
+            // Its rows are of another type, and the function would fail the application's statement.
+            return Err(Error::BadOption {
+                option: "payload",
+                reason: format!(
+                    "{} inherits from the table, and its rows are of another type",
+                    heir.qualified()
+                ),
+                hint: "Shape the payload with columns or exclude, or watch tables without heirs.",
+            });
         }
         let mut plan = triggers::Plan {
             definition: definition.clone(),

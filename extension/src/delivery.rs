@@ -33,7 +33,8 @@ fn redeliver(event_id: &str, subscription_id: i64) -> Result<(), Error> {
              state = excluded.state, next_at = excluded.next_at",
         &[subscription_id.into(), event.sequence.into(), event.slot.into()],
     )?;
-    emit::delivery_requested(subscription_id, event.sequence)
+    emit::delivery_requested(subscription_id, event.sequence);
+    Ok(())
 }
 
 fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {

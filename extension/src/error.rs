@@ -13,13 +13,15 @@ pub enum Error {
     // ── any function ──
     #[error("{0} must not be null")]
     Null(&'static str),
+    #[error("{0} must not be null")]
+    NullForDefault(&'static str),
     #[error("{option}: {reason}")]
     BadOption { option: &'static str, reason: String, hint: &'static str },
 
     // ── watching ──
     #[error("there is no relation with number {0}")]
     NoSuchRelation(u32),
-    #[error("{relation} is {kind}, not a table")]
+    #[error("{relation} is {kind}, which cannot be watched")]
     NotATable { relation: String, kind: &'static str },
     #[error("{relation} is {kind}, which cannot be watched")]
     Unwatchable { relation: String, kind: &'static str },
@@ -50,7 +52,23 @@ pub enum Error {
     #[error("permission denied for payload function {0}")]
     PayloadFunctionDenied(String),
 
+    // ── capture ──
+    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
+    NotATrigger,
+    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    NotADefinition { trigger: String, cause: String },
+    #[error("\"{name}\" is not an event type: {cause}")]
+    NotAnEventType { name: String, cause: String },
+    #[error("payload function {function} does not exist for the row type of the watched table")]
+    NoPayloadFunction { function: String },
+    #[error("payload function {function} does not return one json or jsonb value")]
+    NotAPayloadFunction { function: String },
+    #[error("an event of table {table} is over {bytes_max} bytes")]
+    PayloadTooLong { table: String, bytes_max: usize },
+
     // ── events and deliveries ──
+    #[error("the payload has {bytes} bytes; {bytes_max} are allowed")]
+    EmittedTooLong { bytes: usize, bytes_max: usize },
     #[error("event type \"{text}\": {reason}")]
     BadEventType { text: String, reason: event_type::Invalid },
     #[error("\"{0}\" is not an event id")]
@@ -79,25 +97,13 @@ pub enum Error {
     Spi(#[from] pgrx::spi::SpiError),
     #[error("a query of pg_webhook returned no {0}")]
     Missing(&'static str),
-    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
-    NotATrigger,
-    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
-    NotADefinition { trigger: String, cause: String },
-    #[error("\"{name}\" is not an event type: {cause}")]
-    NotAnEventType { name: String, cause: String },
-    #[error("payload function {function} does not exist for the row type of the watched table")]
-    NoPayloadFunction { function: String },
-    #[error("payload function {function} does not return one json or jsonb value")]
-    NotAPayloadFunction { function: String },
-    #[error("an event of table {table} is over {bytes_max} bytes")]
-    PayloadTooLong { table: String, bytes_max: usize },
 }
 
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as S;
         match self {
-            Self::Null(_) => S::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::Null(_) | Self::NullForDefault(_) => S::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::BadOption { .. }
             | Self::NounNeeded(_)
             | Self::BadEventType { .. }
@@ -115,6 +121,12 @@ impl Error {
                 S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::TriggerNameTaken { .. } => S::ERRCODE_DUPLICATE_OBJECT,
+            Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
+            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::PayloadTooLong { .. } | Self::EmittedTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Reserved(_) => S::ERRCODE_RESERVED_NAME,
             Self::NoSuchColumn { .. } => S::ERRCODE_UNDEFINED_COLUMN,
             Self::ConditionSyntax { .. } => S::ERRCODE_SYNTAX_ERROR,
@@ -124,19 +136,14 @@ impl Error {
             Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
             Self::TooManySecrets(_) => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => S::ERRCODE_INTERNAL_ERROR,
-            Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-            Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
-            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
-            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
-            Self::PayloadTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
-            Self::Null(_) => "Leave an argument out to get its default, if it has one.",
+            Self::Null(_) => "The argument is required.",
+            Self::NullForDefault(_) => "Leave the argument out to get its default.",
             Self::BadOption { hint, .. } => hint,
             Self::NoSuchRelation(_) => "It may have been dropped just now.",
             Self::NotATable { .. } => "Ordinary and partitioned tables can be watched.",
@@ -166,6 +173,18 @@ impl Error {
                 return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
             }
             Self::PayloadFunctionDenied(_) => "Whoever calls webhook_watch() must be allowed to execute it.",
+            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
+                "Make the triggers of a table with webhook_watch()."
+            }
+            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+                "Call webhook_watch() again with a function that takes the table's row type."
+            }
+            Self::PayloadTooLong { .. } => {
+                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
+            Self::EmittedTooLong { .. } => {
+                "Send less, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
             Self::BadEventType { .. } => "A type is noun.verb or namespace.noun.verb, as in 'order.paid'.",
             Self::MalformedEventId(_) => {
                 "An id is evt_ and hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."
@@ -180,16 +199,6 @@ impl Error {
             }
             Self::TooManySecrets(_) => {
                 "Wait until one expires, or rotate with overlap => '0' to end all others at once."
-            }
-            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
-                "Make the triggers of a table with webhook_watch()."
-            }
-            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
-                "Call webhook_watch() again with a function that takes the table's row type."
-            }
-            Self::PayloadTooLong { .. } => {
-                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, \
-                  or set webhook.payload_over_cap to thin."
             }
             Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => return None,
         };
@@ -215,10 +224,18 @@ pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
     work().unwrap_or_else(|error| error.raise())
 }
 
-/// An argument that has no meaning when it is null.
+/// A required argument that has no meaning when it is null.
 ///
 /// # Errors
 /// [`Error::Null`] with the argument's name.
 pub fn given<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
     value.ok_or(Error::Null(argument))
+}
+
+/// An argument with a default that has no meaning when it is null.
+///
+/// # Errors
+/// [`Error::NullForDefault`] with the argument's name.
+pub fn not_null<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
+    value.ok_or(Error::NullForDefault(argument))
 }

@@ -6,7 +6,7 @@
 mod options;
 mod secret;
 
-use crate::error::{Error, answer, given};
+use crate::error::{Error, answer, given, not_null};
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
@@ -64,11 +64,11 @@ fn webhook_subscribe(
 ) -> TableIterator<'static, (name!(id, i64), name!(secret, String))> {
     answer(|| {
         given(url.as_ref(), "url")?;
-        given(events.as_ref(), "events")?;
-        given(timeout.as_ref(), "timeout")?;
-        given(retry.as_ref(), "retry")?;
-        given(max_in_flight, "max_in_flight")?;
-        given(enabled, "enabled")?;
+        not_null(events.as_ref(), "events")?;
+        not_null(timeout.as_ref(), "timeout")?;
+        not_null(retry.as_ref(), "retry")?;
+        not_null(max_in_flight, "max_in_flight")?;
+        not_null(enabled, "enabled")?;
         let options = Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?;
         Ok(TableIterator::once(subscribe(options)?))
     })
@@ -105,12 +105,12 @@ fn webhook_pause(id: Option<i64>, reason: Option<String>) {
 
 #[pg_extern(sql = false)]
 fn webhook_resume(id: Option<i64>, skip_backlog: Option<bool>) {
-    answer(|| resume(given(id, "id")?, given(skip_backlog, "skip_backlog")?))
+    answer(|| resume(given(id, "id")?, not_null(skip_backlog, "skip_backlog")?))
 }
 
 #[pg_extern(sql = false)]
 fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
-    answer(|| secret::rotate(given(id, "id")?, given(overlap, "overlap")?))
+    answer(|| secret::rotate(given(id, "id")?, not_null(overlap, "overlap")?))
 }
 
 fn subscribe(options: Options) -> Result<(i64, String), Error> {

@@ -10,7 +10,7 @@ mod table;
 mod triggers;
 
 use crate::definition::{Column, Definition};
-use crate::error::{Error, answer, given};
+use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
 use condition::Condition;
 use pgrx::heap_tuple::PgHeapTuple;
@@ -35,7 +35,14 @@ fn webhook_watch(
     key_columns: Names,
 ) -> composite_type!('static, "webhook.watch") {
     answer(|| {
-        let verbs = given(verbs, "verbs")?.0;
+        let verbs = not_null(verbs, "verbs")?.0;
+        if payload.is_some() && (columns.is_some() || exclude.is_some()) {
+            return Err(Error::BadOption {
+                option: "payload",
+                reason: "columns and exclude have nothing to shape beside it".to_owned(),
+                hint: "Let the payload function leave out what is not to be seen.",
+            });
+        }
         let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
         watch(given(rel, "rel")?, request, condition, payload)
     })
@@ -56,10 +63,22 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
     }
     rights::as_owner(|| {
         check_family(&table)?;
+        triggers::check_names(&table)?;
         definition.payload = payload.map(|function| payload::check(function, &table, &caller)).transpose()?;
         let heirs = table.heirs()?;
         for heir in &heirs {
             check_owner(heir, &caller)?;
+        }
+        if let (Some(_), Some(heir)) = (payload, heirs.first()) {
+            // Its rows are of another type, and the function would fail the application's statement.
+            return Err(Error::BadOption {
+                option: "payload",
+                reason: format!(
+                    "{} inherits from the table, and its rows are of another type",
+                    heir.qualified()
+                ),
+                hint: "Shape the payload with columns or exclude, or watch tables without heirs.",
+            });
         }
         let mut plan = triggers::Plan {
             definition: definition.clone(),

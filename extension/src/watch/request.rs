@@ -178,7 +178,7 @@ const NAMES_MAX: usize = 20;
 /// The columns that may have been meant; if none is near, all of them.
 fn suggestion(name: &str, table: &Table) -> String {
     let wanted = name.to_lowercase();
-    let allowed = wanted.chars().count() / 3 + 1;
+    let allowed = (wanted.chars().count() / 3).max(1);
     let mut near: Vec<(usize, &str)> = table
         .columns
         .iter()

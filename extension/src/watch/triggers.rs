@@ -55,30 +55,51 @@ pub struct Plan<'a> {
     pub caller: &'a Caller,
 }
 
+/// Checks that no trigger of somebody else bears one of our names, on the table or on one below it: CREATE OR REPLACE
+/// TRIGGER on a partitioned table would replace its partitions' triggers without a word.
+///
+/// # Errors
+/// [`Error::TriggerNameTaken`] with the first that is found.
+pub fn check_names(table: &Table) -> Result<(), Error> {
+    let mut relations = table.descendants()?;
+    relations.push(table.oid);
+    Spi::connect(|client| {
+        let taken = client.select(
+            "select tgrelid, tgname::text from pg_trigger
+             where tgrelid = any ($1) and not tgisinternal and tgfoid <> 'webhook.capture()'::regprocedure
+               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
+             order by tgrelid, tgname",
+            Some(1),
+            &[relations.into()],
+        )?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let row = taken.first();
+        let relation = Table::find(row.get(1)?.unwrap_or(pg_sys::InvalidOid))?.qualified();
+        Err(Error::TriggerNameTaken { relation, trigger: row.get(2)?.unwrap_or_default() })
+    })
+}
+
 /// Gives a table exactly the triggers of the plan: replaces those it has, removes those it no longer needs.
 ///
 /// An heir (`is_root` false) gets no TRUNCATE trigger: truncating its parent would tell the same thing many times.
 /// The columns' numbers in the definition must be this table's.
 ///
-/// # Errors
-/// [`Error::TriggerNameTaken`] if a trigger of somebody else has one of our names.
+/// [`check_names`] has been called before.
 pub fn attach(table: &Table, plan: &Plan, is_root: bool) -> Result<(), Error> {
     let present = present(table.oid)?;
     for event in EVENTS {
         let name = event.trigger();
-        let existing = present.iter().find(|(found, _)| *found == name);
-        if existing.is_some_and(|(_, ours)| !ours) {
-            return Err(Error::TriggerNameTaken { relation: table.qualified(), trigger: name });
-        }
         if event.is_in(&plan.definition.verbs) && (is_root || event != Event::Truncate) {
             create(table, event, plan)?;
-        } else if existing.is_some() {
+        } else if present.contains(&name) {
             drop(table, &name)?;
         }
     }
     // One that was renamed by hand would capture a second time.
     let renamed = |name: &str| EVENTS.iter().all(|event| event.trigger() != name);
-    for (name, _) in present.iter().filter(|(name, ours)| *ours && renamed(name)) {
+    for name in present.iter().filter(|name| renamed(name)) {
         drop(table, name)?;
     }
     Ok(())
@@ -86,12 +107,11 @@ pub fn attach(table: &Table, plan: &Plan, is_root: bool) -> Result<(), Error> {
 
 /// Removes every trigger of ours that is the table's own (a partition's belong to its root). Returns how many.
 pub fn detach(table: &Table) -> Result<usize, Error> {
-    let mut removed = 0;
-    for (name, _) in present(table.oid)?.iter().filter(|(_, ours)| *ours) {
+    let present = present(table.oid)?;
+    for name in &present {
         drop(table, name)?;
-        removed += 1;
     }
-    Ok(removed)
+    Ok(present.len())
 }
 
 fn create(table: &Table, event: Event, plan: &Plan) -> Result<(), Error> {
@@ -140,19 +160,16 @@ fn drop(table: &Table, trigger: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The table's own triggers that bear our names or call our function, and whether they are ours.
-fn present(relation: pg_sys::Oid) -> Result<Vec<(String, bool)>, Error> {
+/// The table's own triggers that call our function, whatever they are named.
+fn present(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select tgname::text, tgfoid = 'webhook.capture()'::regprocedure
-             from pg_trigger
-             where tgrelid = $1 and not tgisinternal and tgparentid = 0
-               and (tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
-                    or tgfoid = 'webhook.capture()'::regprocedure)
+            "select tgname::text from pg_trigger
+             where tgrelid = $1 and tgparentid = 0 and tgfoid = 'webhook.capture()'::regprocedure
              order by tgname",
             None,
             &[relation.into()],
         )?;
-        rows.map(|row| Ok((row.get(1)?.unwrap_or_default(), row.get(2)?.unwrap_or(false)))).collect()
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
     })
 }

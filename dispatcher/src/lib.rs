@@ -4,6 +4,10 @@
 //! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod logging;
 pub mod sender;

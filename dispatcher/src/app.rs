@@ -3,7 +3,7 @@
 //! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
 
 use crate::{
-    postgres::{self, preflight},
+    postgres::{self, Watch, preflight},
     sender::Sender,
     session::{Carried, Ended, Session},
 };
@@ -59,6 +59,14 @@ pub enum Error {
     OtherCluster,
     #[error("Postgres refused a statement of the daemon")]
     Database(#[source] tokio_postgres::Error),
+    #[error("a connection to Postgres was lost")]
+    ConnectionLost,
+    #[error("the lock of the active daemon was lost")]
+    LockLost,
+    #[error("another daemon has taken over")]
+    Superseded,
+    #[error("the last results could not be written within {} s; those deliveries will be made again", .0.as_secs())]
+    Unwritten(Duration),
 }
 
 /// Shortest and longest wait before another attempt to connect.
@@ -94,7 +102,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
             },
             Err(error) => error,
         };
-        if !ran || !passes(&error) {
+        if !ran || !passes(&error) || shutdown.is_cancelled() {
             return Err(error);
         }
         let wait = backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
@@ -110,13 +118,14 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
 /// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::ReadOnly => true,
+        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded => true,
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }
         | Error::TransactionPooler
         | Error::Privileges { .. }
-        | Error::OtherCluster => false,
+        | Error::OtherCluster
+        | Error::Unwritten(_) => false,
     }
 }
 
@@ -125,8 +134,8 @@ fn passes(error: &Error) -> bool {
 /// # Errors
 /// The first demand that is not met.
 pub async fn check(database: &tokio_postgres::Config) -> Result<preflight::Report, Error> {
-    let client = postgres::connect(database, postgres::Purpose::Control, None).await.map_err(Error::Connect)?;
-    let other = postgres::connect(database, postgres::Purpose::Queue, None).await.map_err(Error::Connect)?;
+    let client = postgres::connect(database, postgres::Purpose::Control, Watch::default()).await.map_err(Error::Connect)?;
+    let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default()).await.map_err(Error::Connect)?;
     let report = preflight::preflight(&client).await?;
     preflight::refuse_transaction_pooler(&client, &other).await?;
     Ok(report)

@@ -38,6 +38,11 @@ impl Message {
         Self { event, id: OnceLock::new(), body: OnceLock::new(), bytes, budget: Arc::clone(budget) }
     }
 
+    /// What it counts for in the budget.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn event(&self) -> &Event {
         &self.event
     }

@@ -25,9 +25,9 @@ pub struct Subscription {
     pub in_flight_max: usize,
     /// What is visible in it was committed before the subscription, and does not match.
     pub created_snapshot: Snapshot,
-    signers: Arc<[Signer]>,
+    pub(crate) signers: Arc<[Signer]>,
     /// By secret, the newest first: until when it signs, in microseconds since 1970.
-    expiries_us: Box<[Option<i64>]>,
+    pub(crate) expiries_us: Box<[Option<i64>]>,
 }
 
 impl Subscription {

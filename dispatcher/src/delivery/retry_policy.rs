@@ -1,9 +1,7 @@
 //! When a failed delivery is tried again. Pure: randomness is an argument.
 
+use super::outcome::RETRY_AFTER_MAX;
 use std::time::Duration;
-
-/// Most that a receiver may put us off with Retry-After.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Spread of the wait: a crowd that failed together does not come back together.
 const JITTER: f64 = 0.2;

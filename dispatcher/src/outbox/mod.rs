@@ -37,6 +37,8 @@ pub struct Batch {
     /// Each with the end of its share of `targets`; the share begins where the one before ends.
     pub events: Vec<(Arc<Message>, usize)>,
     pub targets: Vec<i64>,
+    /// It is from before the start, and may have been under way then.
+    pub is_recovered: bool,
     /// Queue rows that SQL has just written and asks to be taken up: subscription and event.
     pub requests: Vec<Request>,
     /// The window has been read to its end, and this is the snapshot it ends with.

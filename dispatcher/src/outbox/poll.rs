@@ -26,7 +26,8 @@ pub fn ring_slot(at_us: i64) -> i16 {
 /// The slots of a span of time, each once; all of them if the span goes once around.
 pub fn ring_slots(from_us: i64, to_us: i64) -> Vec<i16> {
     let (first, last) = (from_us.div_euclid(SLOT_US), to_us.div_euclid(SLOT_US));
-    (first..=last.min(first.saturating_add(SLOTS - 1))).map(|turn| ring_slot(turn * SLOT_US)).collect()
+    let turns = first..=last.min(first.saturating_add(SLOTS - 1));
+    turns.map(|turn| i16::try_from(turn.rem_euclid(SLOTS)).unwrap_or_default()).collect()
 }
 
 /// Where reading has come to.

@@ -6,7 +6,7 @@
 use super::{
     Batch, Feed, Request,
     gate::Gate,
-    pages::{self, Pages},
+    pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
     recovered::Recovered,
     snapshot::Snapshot,
@@ -261,23 +261,27 @@ impl Reader {
 
     /// Freezes a window to be read in pages, with the subscriptions as they are in the same snapshot.
     async fn open_large(&mut self) -> Result<(), Error> {
-        let frozen = pages::freeze(&mut self.client).await?;
-        let pages = Pages::open(&frozen, self.cursor.snapshot.clone()).await?;
         let before = Arc::clone(&self.router);
-        if let Some(first_change) = pages.first_change() {
-            let changed = pages.changed_subscriptions(&frozen, first_change).await?;
-            let loaded = subscription::load(&frozen.transaction, changed.as_deref()).await?;
-            self.router = Arc::new(Router::new(Arc::new(match changed {
-                Some(changed) => replace(before.subscriptions(), &changed, loaded),
-                None => loaded,
-            })));
-        }
-        let (snapshot, at_us) = (frozen.snapshot.clone(), frozen.at_us);
-        frozen.transaction.commit().await?;
+        let (pages, snapshot, at_us) = {
+            let frozen = pages::freeze(&mut self.client).await?;
+            let pages = Pages::open(&frozen, self.cursor.snapshot.clone()).await?;
+            if let Some(first_change) = pages.first_change() {
+                let changed = pages.changed_subscriptions(&frozen, first_change).await?;
+                let loaded = subscription::load(&frozen.transaction, changed.as_deref()).await?;
+                self.router = Arc::new(Router::new(Arc::new(match changed {
+                    Some(changed) => replace(before.subscriptions(), &changed, loaded),
+                    None => loaded,
+                })));
+            }
+            let Frozen { transaction, snapshot, at_us } = frozen;
+            transaction.commit().await?;
+            (pages, snapshot, at_us)
+        };
         debug!(events = pages.rows(), changes_subscriptions = pages.first_change().is_some(), "outbox.large_window");
         self.cursor.advance(snapshot, at_us);
         if pages.first_change().is_some() {
-            self.hand_on(Feed::Subscriptions(Arc::clone(self.router.subscriptions()))).await;
+            let subscriptions = Arc::clone(self.router.subscriptions());
+            self.hand_on(Feed::Subscriptions(subscriptions)).await;
         }
         self.large = Some(Large { window: self.next_window, pages, before, recovered: None });
         self.next_window += 1;
@@ -291,6 +295,7 @@ impl Reader {
         let before = large.pages.first_change().map(|first_change| (first_change, &*large.before));
         let mut batch = self.batch(large.window, events, before);
         if let Some(recovered) = &large.recovered {
+            batch.is_recovered = true;
             recovered.strike(&self.client, &mut batch).await?;
         }
         batch.end = is_end.then(|| large.pages.upto().clone());
@@ -322,7 +327,7 @@ impl Reader {
     }
 
     /// Waits for room; the end of the session ends the wait.
-    async fn hand_on(&self, feed: Feed) {
+    async fn hand_on(&mut self, feed: Feed) {
         tokio::select! {
             sent = self.feed.send(feed) => if sent.is_err() { self.stop.cancel() },
             () = self.stop.cancelled() => {}

@@ -6,6 +6,7 @@ pub mod value;
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, error::SqlState};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// What a connection is for; each has a session of its own, so that none waits behind another's statement.
@@ -32,11 +33,20 @@ const SESSION: &str = "\
 /// in full before the first row comes out.
 const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;";
 
-/// Opens a session. With `rung`, notifications wake its waiter.
+/// Who is told what happens on a session without having been asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// A notification has come.
+    pub rung: Arc<Notify>,
+    /// The connection has ended.
+    pub ended: CancellationToken,
+}
+
+/// Opens a session.
 ///
 /// # Errors
 /// Those of the connection and of the settings.
-pub async fn connect(config: &Config, purpose: Purpose, rung: Option<Arc<Notify>>) -> Result<Client, Error> {
+pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut config = config.clone();
     config.application_name("webhookd");
     config.keepalives_idle(Duration::from_secs(30));
@@ -48,9 +58,7 @@ pub async fn connect(config: &Config, purpose: Purpose, rung: Option<Arc<Notify>
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 Some(Ok(AsyncMessage::Notification(_))) => {
-                    if let Some(rung) = &rung {
-                        rung.notify_one();
-                    }
+                    watch.rung.notify_one();
                 }
                 Some(Ok(AsyncMessage::Notice(notice))) => {
                     warn!(message = notice.message(), "postgres.notice");
@@ -64,6 +72,7 @@ pub async fn connect(config: &Config, purpose: Purpose, rung: Option<Arc<Notify>
                 None => break,
             }
         }
+        watch.ended.cancel();
     });
     client.batch_execute(SESSION).await?;
     if matches!(purpose, Purpose::Reader | Purpose::Queue) {

@@ -104,7 +104,7 @@ impl Dialer {
         }
         if let Err(refusal) = self.policy.check(&addresses, endpoint.https) {
             // For the operator alone; the attempt's row is read by others.
-            tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address refused");
+            tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address.refused");
             return Err(refusal.into());
         }
         Ok(addresses)
@@ -125,12 +125,12 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Failure> 
     Err(last)
 }
 
-/// The name a certificate must bear; a trailing dot belongs to DNS, not to the name.
+/// The name a certificate must bear; rustls passes over a trailing dot.
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
     match host {
         Host::Ipv4(v4) => Some(ServerName::IpAddress(IpAddr::V4(*v4).into())),
         Host::Ipv6(v6) => Some(ServerName::IpAddress(IpAddr::V6(*v6).into())),
-        Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
+        Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
     }
 }
 
@@ -153,14 +153,9 @@ pub fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "certificate authorities");
+        tracing::debug!(%error, "certificate.unreadable");
     }
     roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        tracing::warn!(
-            "this machine trusts no certificate authority, so every https receiver will fail; install ca-certificates"
-        );
-    }
     roots
 }
 

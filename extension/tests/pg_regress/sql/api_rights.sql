@@ -107,6 +107,7 @@ select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select we
 \echo -- watching is for the owner and his members, whoever has logged in
 grant create on schema public to regress_pub;
 create role regress_member in role regress_pub;
+grant usage on schema webhook to regress_nobody;
 grant execute on function webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]), webhook_unwatch(regclass) to regress_nobody;
 set local role regress_pub;
 create table his (id int primary key, v int);
@@ -118,6 +119,8 @@ select t.tries('regress_member', 'select webhook_watch(''his'')', 'select webhoo
 select t.tries('regress_nobody', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
 select noun from webhook_watch('his');
 alter table his owner to regress_nobody;
+select t.tries('regress_nobody', 'select webhook_watch(''his'')');
+grant execute on function webhook.capture() to regress_nobody;
 select t.tries('regress_nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
 alter table his owner to regress_pub;
 
@@ -139,6 +142,18 @@ reset role;
 set local role regress_nobody;
 select helper('his');
 reset role;
+
+\echo -- reading a condition can run code of its author: with his rights, not with ours
+set local role regress_pub;
+create function whoami(v int) returns boolean language plpgsql as $$ begin raise warning 'read as %', current_user; return true; end $$;
+create domain sly as int check (whoami(value));
+create table trap (id int primary key, v sly[]);
+select noun from webhook_watch('trap', verbs => '{"insert":"created"}', condition => 'new.v <> ''{1}''::sly[]');
+select webhook_unwatch('trap');
+reset role;
+select t.tries('regress_pub', 'create trigger x after insert on trap for each row execute function webhook.capture(''{"noun":"webhook","verbs":{"insert":"ping"}}'')',
+    'insert into trap values (1)');
+drop trigger x on trap;
 
 \echo -- a failure half-way leaves user and search path as they were
 create function t.refuse() returns event_trigger language plpgsql as $$

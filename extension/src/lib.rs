@@ -12,6 +12,7 @@ mod guc;
 mod hooks;
 mod json;
 mod outbox;
+mod protect;
 
 ::pgrx::pg_module_magic!(name, version);
 

@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::time::Instant;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// Another user to run as: uid and gid.
@@ -325,11 +326,26 @@ impl Database {
     /// # Panics
     /// If it has not within `deadline`.
     pub async fn until(&self, query: &str, deadline: Duration) {
+        assert!(self.becomes(query, deadline).await, "not true within {deadline:?}: {query}");
+    }
+
+    /// Whether a query gives true within `deadline`.
+    ///
+    /// # Panics
+    /// If the query fails.
+    pub async fn becomes(&self, query: &str, deadline: Duration) -> bool {
         let client = self.client().await;
-        let end = tokio::time::Instant::now() + deadline;
-        while value(&client, query).await.as_deref() != Some("t") {
-            assert!(tokio::time::Instant::now() < end, "not true within {deadline:?}: {query}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let end = Instant::now() + deadline;
+        loop {
+            let asked = Instant::now();
+            if value(&client, query).await.as_deref() == Some("t") {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            // At most half of the time is spent on asking: the answer is to come from others.
+            tokio::time::sleep(asked.elapsed().max(Duration::from_millis(5))).await;
         }
     }
 }

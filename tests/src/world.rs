@@ -98,8 +98,12 @@ impl World {
     /// # Panics
     /// If that is not so within `deadline`.
     pub async fn settled(&self, deadline: Duration) {
-        self.database
-            .until("select not exists (select from webhook.delivery where state <> 'delivered')", deadline)
-            .await;
+        let all = "select not exists (select from webhook.delivery where state <> 'delivered')";
+        if !self.database.becomes(all, deadline).await {
+            let rest = "select count(*) || ' not delivered, such as ' || min(d::text) from webhook.delivery d where state <> 'delivered'";
+            let queue = "select string_agg(q::text, ' ') from (select * from webhook.queue order by event_id limit 3) q";
+            let (rest, queue) = (self.database.text(rest).await, self.database.text(queue).await);
+            panic!("not settled within {deadline:?}: {rest:?}; queue: {queue:?}");
+        }
     }
 }

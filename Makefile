@@ -25,8 +25,10 @@ build: setup ## release build: the extension, and target/release/webhookd
 	    --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) --profile release
 	cargo build --release --package webhookd
 
-install: build ## the extension into the Postgres of PG_CONFIG (needs write access there: root or sudo)
-	cd target/release/pg_webhook-pg$(PG_MAJOR) && find . -type f -exec install -D -m 644 {} $(DESTDIR)/{} \;
+install: SUDO = $(shell [ -n "$(DESTDIR)" ] || [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || echo sudo)
+install: build ## put the extension into the Postgres of PG_CONFIG (asks sudo when it may not write there)
+	cd target/release/pg_webhook-pg$(PG_MAJOR) && find . -type f -printf '%P\n' | while read -r file; do \
+	    $(SUDO) install -D -m 644 "$$file" "$(DESTDIR)/$$file" && echo "installed $(DESTDIR)/$$file"; done
 
 setup: ## install what building needs and what is missing (packages through apt, cargo-pgrx)
 	@scripts/setup.sh build

@@ -2,11 +2,32 @@
 
 use pgrx::prelude::*;
 
+mod capture;
+mod compat;
 mod definition;
+mod delivery;
+mod emit;
+mod encoding;
 mod error;
+mod gate;
+mod guc;
+mod hooks;
+mod json;
+mod outbox;
+mod rights;
+mod signing;
+mod subscribe;
+mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
 
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::define();
+    hooks::install();
+}
+
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -1,0 +1,188 @@
+//! What differs between Postgres 14 and 18, and what pgrx does not declare. Nothing else.
+//!
+//! Reads and writes nothing of its own. No decision is taken here.
+
+use pgrx::pg_sys;
+
+/// Declares functions of the server that pgrx leaves out, each behind its guard: an ERROR becomes a Rust panic.
+macro_rules! guarded {
+    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {
+        mod raw {
+            use super::*;
+            unsafe extern "C-unwind" {
+                $(pub fn $name($($arg: $type),*) $(-> $ret)?;)*
+            }
+        }
+        $($(#[$meta])*
+        #[allow(non_snake_case)]
+        pub unsafe fn $name($($arg: $type),*) $(-> $ret)? {
+            // SAFETY: the closure holds nothing but plain values; the rest is the caller's promise.
+            unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::$name($($arg),*)) }
+        })*
+    };
+}
+
+guarded! {
+    /// Queues a notification for the end of the transaction (commands/async.h; the same in 14 to 18).
+    fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
+    /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
+    fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
+    fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
+/// Functions that hooks call through: an ERROR in them passes the caller's frame as Postgres throws it.
+pub mod unguarded {
+    use super::pg_sys;
+
+    unsafe extern "C-unwind" {
+        pub fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: core::ffi::c_int);
+        pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
+        pub fn standard_ProcessUtility(
+            statement: *mut pg_sys::PlannedStmt,
+            source: *const core::ffi::c_char,
+            read_only_tree: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo,
+            environment: *mut pg_sys::QueryEnvironment,
+            dest: *mut pg_sys::DestReceiver,
+            completion: *mut pg_sys::QueryCompletion,
+        );
+    }
+}
+
+/// Whether this session or transaction holds the lock in exactly this mode.
+pub fn lock_held_by_me(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    // SAFETY: looks the tag up in the backend's own table of locks.
+    unsafe {
+        pg_sys::LockHeldByMe(tag, mode)
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::LockHeldByMe(tag, mode, false)
+    }
+}
+
+/// Column `at` (from 0) of a row type.
+///
+/// # Safety
+/// The descriptor is valid for `'a` and has more than `at` columns.
+pub unsafe fn attribute<'a>(descriptor: pg_sys::TupleDesc, at: usize) -> &'a pg_sys::FormData_pg_attribute {
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        &*(*descriptor).attrs.as_ptr().add(at)
+    }
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        &*pg_sys::TupleDescAttr(descriptor, at as i32)
+    }
+}
+
+/// After the last of a batch of `index_insert`s: some access methods finish their work then (since 17).
+///
+/// # Safety
+/// As for `index_insert`.
+#[allow(unused_variables)]
+pub unsafe fn index_insert_cleanup(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo) {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::index_insert_cleanup(index, info)
+    }
+}
+
+/// Puts an inserted tuple into all indexes of an open result relation.
+///
+/// # Safety
+/// As for `ExecInsertIndexTuples`.
+pub unsafe fn exec_insert_index_tuples(
+    result: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    state: *mut pg_sys::EState,
+) {
+    let null = core::ptr::null_mut();
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut());
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut(), false);
+    }
+}
+
+/// Whether a column is computed when it is read (since 18): a trigger sees no value of it.
+#[allow(unused_variables)]
+pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    #[cfg(feature = "pg18")]
+    return attribute.attgenerated as u8 == b'v';
+    #[cfg(not(feature = "pg18"))]
+    return false;
+}
+
+/// The parts of a quoted, qualified name.
+///
+/// # Errors
+/// Raises if it is none.
+pub fn qualified_name(name: &core::ffi::CStr) -> *mut pg_sys::List {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: a NUL-terminated text.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr()) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr(), core::ptr::null_mut()) };
+}
+
+/// # Errors
+/// Raises `insufficient_privilege` if the current role may not execute the function.
+pub fn check_may_execute(function: pg_sys::Oid, name: &core::ffi::CStr) {
+    // SAFETY: look-ups by number; the name is NUL-terminated.
+    unsafe {
+        let role = pg_sys::GetUserId();
+        let right = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let result = pg_sys::pg_proc_aclcheck(function, role, right);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, right);
+        if result != pg_sys::AclResult::ACLCHECK_OK {
+            pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FUNCTION, name.as_ptr());
+        }
+    }
+}
+
+/// Calls a function of one argument that may return null.
+///
+/// # Errors
+/// Raises what the function raises.
+///
+/// # Safety
+/// The function takes one argument of the type of `argument`.
+pub unsafe fn call_nullable(
+    function: *mut pg_sys::FmgrInfo,
+    argument: pg_sys::Datum,
+) -> Option<pg_sys::Datum> {
+    /// A call with room for one argument (LOCAL_FCINFO).
+    #[repr(C)]
+    struct Call {
+        base: core::mem::MaybeUninit<pg_sys::FunctionCallInfoBaseData>,
+        arguments: [pg_sys::NullableDatum; 1],
+    }
+    // SAFETY: all zeroes are a valid call without collation or context; the argument lies behind the fixed part, where
+    // Postgres looks for it; a function pointer of Postgres is called behind its guard.
+    unsafe {
+        let mut call: Call = core::mem::zeroed();
+        let base = (&raw mut call).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*base).flinfo = function;
+        (*base).nargs = 1;
+        (*base).args.as_mut_ptr().write(pg_sys::NullableDatum { value: argument, isnull: false });
+        let address = (*function).fn_addr?;
+        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| address(base));
+        (!(*base).isnull).then_some(result)
+    }
+}

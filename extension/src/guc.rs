@@ -1,0 +1,132 @@
+//! Settings of the extension, one documented static each.
+//!
+//! The texts are read through a borrowed pointer: capture reads them for every row and must not copy them first.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+
+/// What happens to an event whose payload is over the cap.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum OverCap {
+    /// The payload is cut to the key columns and the event is marked `truncated`.
+    #[name = c"thin"]
+    Thin,
+    /// The statement fails.
+    #[name = c"strict"]
+    Strict,
+}
+
+/// `webhook.actor`: who makes the change, as the application knows them. Empty: nobody is named.
+static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `webhook.origin`: the system that makes the change; a subscription that excludes it does not get its own echo.
+static ORIGIN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `webhook.traceparent`: W3C Trace Context of the request that makes the change.
+static TRACEPARENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `webhook.mute`: on: changes are not captured. For superusers, and for roles granted SET on it.
+static MUTE: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// `webhook.payload_bytes_max`: cap on an event's payload and previous together, in bytes.
+static PAYLOAD_BYTES_MAX: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+/// `webhook.payload_over_cap`: `thin` or `strict`.
+static PAYLOAD_OVER_CAP: GucSetting<OverCap> = GucSetting::<OverCap>::new(OverCap::Thin);
+
+/// The text of a setting, or `None` if it is unset or empty. Valid until the next SET, so for the current call.
+fn text(setting: &'static GucSetting<Option<CString>>) -> Option<&'static [u8]> {
+    // SAFETY: Postgres keeps the pointer null or at a NUL-terminated text. The callers copy it into the outbox buffer
+    // at once, before anything that could run a SET.
+    let bytes = unsafe {
+        let value = *setting.as_ptr();
+        if value.is_null() {
+            return None;
+        }
+        CStr::from_ptr(value).to_bytes()
+    };
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+pub fn actor() -> Option<&'static [u8]> {
+    text(&ACTOR)
+}
+
+pub fn origin() -> Option<&'static [u8]> {
+    text(&ORIGIN)
+}
+
+pub fn traceparent() -> Option<&'static [u8]> {
+    text(&TRACEPARENT)
+}
+
+pub fn muted() -> bool {
+    MUTE.get()
+}
+
+/// In bytes.
+pub fn payload_bytes_max() -> usize {
+    usize::try_from(PAYLOAD_BYTES_MAX.get()).unwrap_or(0)
+}
+
+pub fn payload_over_cap() -> OverCap {
+    PAYLOAD_OVER_CAP.get()
+}
+
+/// Makes the settings known; called once per process, from `_PG_init`.
+pub fn define() {
+    let text = |name, short, long, setting| {
+        GucRegistry::define_string_guc(name, short, long, setting, GucContext::Userset, GucFlags::default());
+    };
+    text(
+        c"webhook.actor",
+        c"Who makes the changes of this session, as receivers see it.",
+        c"Stored with every event and sent as \"actor\". Empty: none.",
+        &ACTOR,
+    );
+    text(
+        c"webhook.origin",
+        c"Which system makes the changes of this session.",
+        c"Stored with every event; a subscription with this name in exclude_origin does not get it. Empty: none.",
+        &ORIGIN,
+    );
+    text(
+        c"webhook.traceparent",
+        c"W3C Trace Context of the request that makes the changes of this session.",
+        c"Stored with every event and passed on to receivers. Empty: none.",
+        &TRACEPARENT,
+    );
+    GucRegistry::define_bool_guc(
+        c"webhook.mute",
+        c"Changes of this session are not captured.",
+        c"For bulk repairs that nobody is to hear of. webhook_emit() is not affected.",
+        &MUTE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"webhook.payload_bytes_max",
+        c"Largest payload of an event, former values included.",
+        c"What happens to a larger one is told by webhook.payload_over_cap.",
+        &PAYLOAD_BYTES_MAX,
+        1024,
+        64 * 1024 * 1024,
+        GucContext::Suset,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_enum_guc(
+        c"webhook.payload_over_cap",
+        c"What happens to an event whose payload is over webhook.payload_bytes_max.",
+        c"thin: the payload is cut to the key columns and marked as truncated; strict: the statement fails.",
+        &PAYLOAD_OVER_CAP,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // A misspelt webhook.* setting is an error from here on, not a setting that does nothing.
+    // SAFETY: the name is NUL-terminated and static.
+    #[cfg(not(feature = "pg14"))]
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(c"webhook".as_ptr());
+    }
+    // SAFETY: as above. Postgres 14 only warns.
+    #[cfg(feature = "pg14")]
+    unsafe {
+        pg_sys::EmitWarningsOnPlaceholders(c"webhook".as_ptr());
+    }
+}

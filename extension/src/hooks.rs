@@ -1,0 +1,217 @@
+//! Where Postgres calls us unasked: around statements, at the ends of transactions, when the catalogue changes.
+//!
+//! Decides nothing but the moment: the outbox is flushed and the gate is tried from here. Three rules keep it safe.
+//!
+//! * Before a commit, errors are allowed and abort the transaction. In the commit and abort callbacks they are not (an
+//!   error there takes the cluster down): those set a few cells and do nothing else.
+//! * The executor and utility hooks wrap the application's own statements. An error of the application must pass with
+//!   every field it has, and pgrx's guard would rebuild it from a few; so it passes through these frames as Postgres
+//!   throws it (longjmp). That is sound because the frames own nothing: no destructor is skipped. Our own work is done
+//!   in guarded functions that the hooks call before or after.
+//! * The library may be loaded in the middle of a session's first watched statement, without hooks around it. What it
+//!   buffers is inserted at the next hook, or before the commit.
+
+use core::ffi::{c_char, c_int, c_void};
+use std::cell::Cell;
+
+use pgrx::{pg_sys, prelude::*};
+
+use crate::{capture, compat, gate, outbox};
+
+thread_local! {
+    static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
+}
+
+/// Registers callbacks and hooks; called once per process, from `_PG_init`.
+pub fn install() {
+    // SAFETY: every callback has the signature Postgres expects and lives as long as the process (a loaded library is
+    // never unloaded); the backend has one thread, so the globals may be changed.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subtransaction), core::ptr::null_mut());
+        let nothing = pg_sys::Datum::from(0usize);
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), nothing);
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::CASTSOURCETARGET]
+        {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(on_catalogue_change), nothing);
+        }
+        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+        PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
+        pg_sys::ExecutorFinish_hook = Some(executor_finish);
+        PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+// The guard turns a Rust panic into a Postgres error. In the arms that run after the point of no return nothing can
+// panic: they assign to cells and shorten vectors.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT => {
+            capture::before_commit();
+            outbox::flush();
+            gate::before_commit();
+        }
+        // NOTIFY cannot be prepared; the daemon's safety poll finds the rows after COMMIT PREPARED.
+        XACT_EVENT_PRE_PREPARE => {
+            capture::before_commit();
+            outbox::flush();
+        }
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            capture::forget();
+            outbox::forget();
+            gate::forget();
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    match event {
+        SUBXACT_EVENT_PRE_COMMIT_SUB => {
+            capture::before_commit();
+            outbox::flush();
+        }
+        SUBXACT_EVENT_COMMIT_SUB => outbox::subtransaction_released(subtransaction, parent),
+        SUBXACT_EVENT_ABORT_SUB => {
+            capture::subtransaction_aborted(subtransaction);
+            outbox::subtransaction_aborted(subtransaction);
+        }
+        _ => {}
+    }
+}
+
+// Runs wherever Postgres takes in invalidations: it may neither fail nor look anything up.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_relation_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    outbox::invalidate(relation);
+    capture::invalidate(relation);
+}
+
+// As above: the name of a schema, or a cast to json, may be part of any plan.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    capture::invalidate(pg_sys::Oid::INVALID);
+}
+
+/// Before a statement that reads the outbox: it is to see what earlier statements have emitted.
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    if is_pending() {
+        // SAFETY: Postgres's own, valid for the call.
+        unsafe { flush_before(query) };
+    }
+    // SAFETY: the hook's own arguments, handed on. The frame owns nothing; see the module's second rule.
+    unsafe {
+        match PREVIOUS_START.get() {
+            Some(previous) => previous(query, flags),
+            None => compat::unguarded::standard_ExecutorStart(query, flags),
+        }
+    }
+}
+
+/// After a statement and its triggers.
+unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as above; the executor state lives until ExecutorEnd.
+    unsafe {
+        let before = capture::set_finishing((*(*query).estate).es_query_cxt);
+        match PREVIOUS_FINISH.get() {
+            Some(previous) => previous(query),
+            None => compat::unguarded::standard_ExecutorFinish(query),
+        }
+        capture::set_finishing(before);
+        if is_pending() {
+            flush_after(query);
+        }
+    }
+}
+
+/// Utility statements: savepoints, COPY, DDL, CALL, PREPARE TRANSACTION.
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    source: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: as above.
+    unsafe {
+        if is_pending() {
+            flush_in_transaction();
+        }
+        let next = match PREVIOUS_UTILITY.get() {
+            Some(previous) => previous,
+            None => compat::unguarded::standard_ProcessUtility,
+        };
+        next(statement, source, read_only_tree, context, params, environment, dest, completion);
+        if is_pending() {
+            flush_in_transaction();
+        }
+    }
+}
+
+fn is_pending() -> bool {
+    outbox::is_pending() || capture::is_pending()
+}
+
+/// Only a statement that reads a table of schema `webhook` needs the flush. Foreign key checks start a statement per
+/// row: flushed at each of them, a bulk INSERT would write its events one by one. What a function called by the
+/// statement reads comes past here in its turn.
+#[pg_guard]
+unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
+    capture::statement_ended(core::ptr::null_mut());
+    if !outbox::is_pending() {
+        return;
+    }
+    let Some(schema) = outbox::schema() else { return };
+    // SAFETY: a list of relations hangs on every planned statement.
+    let reads = unsafe {
+        let relations = (*(*query).plannedstmt).relationOids;
+        (0..pg_sys::list_length(relations)).any(|at| {
+            let relation = pg_sys::list_nth_oid(relations, at);
+            relation.to_u32() >= pg_sys::FirstNormalObjectId && pg_sys::get_rel_namespace(relation) == schema
+        })
+    };
+    if reads {
+        outbox::flush();
+    }
+}
+
+/// Not after a foreign key's own statements: their triggers fire at the end of the statement that caused them.
+#[pg_guard]
+unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the executor state lives until ExecutorEnd.
+    let (statement, flags) = unsafe {
+        let state = (*query).estate;
+        ((*state).es_query_cxt, (*state).es_top_eflags)
+    };
+    capture::statement_ended(statement);
+    if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
+        outbox::flush();
+    }
+}
+
+/// A transaction that has failed, or that the utility statement has just ended, has nothing to flush.
+#[pg_guard]
+unsafe extern "C-unwind" fn flush_in_transaction() {
+    // SAFETY: a plain call.
+    if unsafe { pg_sys::IsTransactionState() } {
+        capture::statement_ended(core::ptr::null_mut());
+        outbox::flush();
+    }
+}

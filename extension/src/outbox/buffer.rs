@@ -1,0 +1,306 @@
+//! Events that have been captured and are not in the table yet: a stack of rows, by subtransaction. Pure.
+//!
+//! A row must be inserted by the subtransaction that captured it, so that it shares its fate. Subtransactions nest,
+//! hence the rows of the innermost always lie on top: an abort cuts the stack back, and only the top level is flushed.
+//!
+//! The memory is kept from one transaction to the next and is not Postgres's: a commit or abort callback can empty the
+//! buffer without freeing or allocating anything. Allocation failures are returned, never fatal.
+
+use std::collections::TryReserveError;
+
+/// A level is flushed when it has this many rows …
+pub const ROWS_MAX: usize = 128;
+/// … or this many bytes of text.
+pub const BYTES_MAX: usize = 64 * 1024;
+/// Memory above this is given back after a flush.
+const KEPT_BYTES_MAX: usize = 4 * BYTES_MAX;
+
+/// The text columns of webhook.event, in the order of [`Row::texts`].
+pub const TEXTS: usize = 8;
+
+/// Where a text lies in the buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Place(u32);
+
+/// One event.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub id: i64,
+    /// Postgres time: microseconds since 2000-01-01 UTC.
+    pub created_at: i64,
+    pub subscription_id: Option<i64>,
+    pub slot: u8,
+    pub truncated: bool,
+    /// The command that captured it; later commands of the transaction see the row.
+    pub command: u32,
+    /// type, table_name, key, actor, origin, traceparent, payload, previous.
+    pub texts: [Option<Place>; TEXTS],
+    subtransaction: u32,
+    /// Index of the first row of its level.
+    first: u32,
+    /// Where its texts begin.
+    begin: u32,
+}
+
+/// What [`Buffer::push`] takes besides the texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub id: i64,
+    pub created_at: i64,
+    pub subscription_id: Option<i64>,
+    pub slot: u8,
+    pub truncated: bool,
+    pub command: u32,
+    pub subtransaction: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct Buffer {
+    rows: Vec<Row>,
+    /// Texts as Postgres values: a four-byte length, then the bytes, each beginning at a word, as Postgres aligns them.
+    words: Vec<u64>,
+}
+
+/// The length word of a Postgres value of `bytes` bytes (SET_VARSIZE).
+fn length_word(bytes: usize) -> u32 {
+    let total = bytes as u32 + 4;
+    if cfg!(target_endian = "little") { total << 2 } else { total }
+}
+
+impl Buffer {
+    pub const fn new() -> Self {
+        Self { rows: Vec::new(), words: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The Postgres value at a place; valid as long as the buffer is neither changed nor dropped.
+    pub fn value(&self, place: Place) -> *const u64 {
+        &raw const self.words[place.0 as usize]
+    }
+
+    /// Subtransaction of the topmost row.
+    pub fn top(&self) -> Option<u32> {
+        self.rows.last().map(|row| row.subtransaction)
+    }
+
+    /// Puts an event on top; true: the level is full and wants to be flushed.
+    ///
+    /// # Errors
+    /// Out of memory; the buffer is then as before.
+    pub fn push(&mut self, head: &Head, texts: &[Option<&[u8]>; TEXTS]) -> Result<bool, TryReserveError> {
+        let begin = self.words.len();
+        let wanted: usize = texts.iter().flatten().map(|text| (4 + text.len()).div_ceil(8)).sum();
+        self.words.try_reserve(wanted)?;
+        self.rows.try_reserve(1)?;
+        let places = texts.map(|text| text.map(|text| self.store(text)));
+        let first = match self.rows.last() {
+            Some(top) if top.subtransaction == head.subtransaction => top.first,
+            _ => self.rows.len() as u32,
+        };
+        self.rows.push(Row {
+            id: head.id,
+            created_at: head.created_at,
+            subscription_id: head.subscription_id,
+            slot: head.slot,
+            truncated: head.truncated,
+            command: head.command,
+            texts: places,
+            subtransaction: head.subtransaction,
+            first,
+            begin: begin as u32,
+        });
+        let level = &self.rows[first as usize..];
+        let bytes = (self.words.len() - level[0].begin as usize) * 8;
+        Ok(level.len() >= ROWS_MAX || bytes >= BYTES_MAX)
+    }
+
+    /// Room has been made by the caller.
+    fn store(&mut self, text: &[u8]) -> Place {
+        let place = Place(self.words.len() as u32);
+        let words = (4 + text.len()).div_ceil(8);
+        self.words.resize(self.words.len() + words, 0);
+        let target = self.words[place.0 as usize..].as_mut_ptr().cast::<u8>();
+        // SAFETY: `words` words begin at `target`, which is 4 + text.len() bytes or more; the source is another
+        // allocation, since `self` is borrowed for writing.
+        unsafe {
+            target.cast::<u32>().write(length_word(text.len()));
+            core::ptr::copy_nonoverlapping(text.as_ptr(), target.add(4), text.len());
+        }
+        place
+    }
+
+    /// Takes the rows of the topmost level out, if that is the level of `subtransaction`.
+    ///
+    /// # Errors
+    /// Out of memory (never when there is one level, as there nearly always is); the buffer is then as before.
+    pub fn take(&mut self, subtransaction: u32) -> Result<Option<Self>, TryReserveError> {
+        let Some(top) = self.rows.last().filter(|top| top.subtransaction == subtransaction) else {
+            return Ok(None);
+        };
+        let first = top.first as usize;
+        if first == 0 {
+            return Ok(Some(core::mem::take(self)));
+        }
+        let begin = self.rows[first].begin;
+        let mut taken = Self::new();
+        taken.rows.try_reserve(self.rows.len() - first)?;
+        taken.words.try_reserve(self.words.len() - begin as usize)?;
+        taken.words.extend_from_slice(&self.words[begin as usize..]);
+        taken.rows.extend(self.rows[first..].iter().map(|row| Row {
+            texts: row.texts.map(|place| place.map(|Place(word)| Place(word - begin))),
+            first: 0,
+            begin: row.begin - begin,
+            ..*row
+        }));
+        self.cut(first);
+        Ok(Some(taken))
+    }
+
+    /// Gives the memory of a flushed level back for the next rows.
+    pub fn reuse(&mut self, mut flushed: Self) {
+        if self.is_empty() && flushed.words.capacity() * 8 <= KEPT_BYTES_MAX {
+            flushed.clear();
+            *self = flushed;
+        }
+    }
+
+    /// A subtransaction has been rolled back: its rows, and those of subtransactions within it, are gone. Their numbers
+    /// are higher than its own, and those of the levels below are lower. Neither allocates nor frees.
+    pub fn abort(&mut self, subtransaction: u32) {
+        while let Some(top) = self.rows.last() {
+            if top.subtransaction < subtransaction {
+                break;
+            }
+            self.cut(top.first as usize);
+        }
+    }
+
+    /// A subtransaction has been released: what rows it still has belong to its parent. Neither allocates nor frees.
+    pub fn release(&mut self, subtransaction: u32, parent: u32) {
+        let Some(top) = self.rows.last().filter(|top| top.subtransaction == subtransaction) else { return };
+        let level = top.first as usize;
+        let first = match level.checked_sub(1).map(|below| self.rows[below]) {
+            Some(below) if below.subtransaction == parent => below.first,
+            _ => level as u32,
+        };
+        for row in &mut self.rows[level..] {
+            row.subtransaction = parent;
+            row.first = first;
+        }
+    }
+
+    /// Neither allocates nor frees.
+    pub fn clear(&mut self) {
+        self.cut(0);
+    }
+
+    fn cut(&mut self, first: usize) {
+        if let Some(row) = self.rows.get(first) {
+            self.words.truncate(row.begin as usize);
+            self.rows.truncate(first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(id: i64, subtransaction: u32) -> Head {
+        Head {
+            id,
+            created_at: 0,
+            subscription_id: None,
+            slot: 0,
+            truncated: false,
+            command: 0,
+            subtransaction,
+        }
+    }
+
+    fn push(buffer: &mut Buffer, id: i64, subtransaction: u32) -> bool {
+        let text = format!("text of {id}");
+        let mut texts = [None; TEXTS];
+        texts[6] = Some(text.as_bytes());
+        buffer.push(&head(id, subtransaction), &texts).unwrap()
+    }
+
+    fn ids(buffer: &Buffer) -> Vec<i64> {
+        for row in buffer.rows() {
+            let value = buffer.value(row.texts[6].unwrap()).cast::<u8>();
+            // SAFETY: a stored value: four bytes of length, then the text.
+            let text = unsafe {
+                let total = value.cast::<u32>().read() >> 2;
+                core::slice::from_raw_parts(value.add(4), total as usize - 4)
+            };
+            assert_eq!(text, format!("text of {}", row.id).as_bytes());
+        }
+        buffer.rows().iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn an_abort_removes_exactly_the_levels_within() {
+        let mut buffer = Buffer::new();
+        for (id, subtransaction) in [(1, 1), (2, 1), (3, 2), (4, 3), (5, 3)] {
+            push(&mut buffer, id, subtransaction);
+        }
+        buffer.abort(3);
+        assert_eq!(ids(&buffer), [1, 2, 3]);
+        push(&mut buffer, 6, 2);
+        buffer.abort(4);
+        assert_eq!(ids(&buffer), [1, 2, 3, 6]);
+        buffer.abort(2);
+        assert_eq!(ids(&buffer), [1, 2]);
+        push(&mut buffer, 7, 1);
+        assert_eq!(ids(&buffer.take(1).unwrap().unwrap()), [1, 2, 7]);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn only_the_top_level_is_taken() {
+        let mut buffer = Buffer::new();
+        push(&mut buffer, 1, 1);
+        push(&mut buffer, 2, 5);
+        push(&mut buffer, 3, 5);
+        assert!(buffer.take(1).unwrap().is_none());
+        let taken = buffer.take(5).unwrap().unwrap();
+        assert_eq!(ids(&taken), [2, 3]);
+        assert_eq!(ids(&buffer), [1]);
+        buffer.reuse(taken);
+        assert_eq!(ids(&buffer), [1]);
+    }
+
+    #[test]
+    fn a_release_hands_the_rows_to_the_parent() {
+        let mut buffer = Buffer::new();
+        push(&mut buffer, 1, 1);
+        push(&mut buffer, 2, 4);
+        buffer.release(4, 1);
+        push(&mut buffer, 3, 1);
+        assert_eq!(ids(&buffer.take(1).unwrap().unwrap()), [1, 2, 3]);
+        push(&mut buffer, 4, 7);
+        buffer.release(7, 6);
+        assert_eq!(buffer.top(), Some(6));
+    }
+
+    #[test]
+    fn a_level_is_full_by_rows_or_by_bytes() {
+        let mut buffer = Buffer::new();
+        for id in 1..ROWS_MAX as i64 {
+            assert!(!push(&mut buffer, id, 1));
+        }
+        assert!(push(&mut buffer, ROWS_MAX as i64, 1));
+        assert!(!push(&mut buffer, 1000, 2));
+        let long = vec![b'x'; BYTES_MAX];
+        let mut texts = [None; TEXTS];
+        texts[6] = Some(long.as_slice());
+        assert!(buffer.push(&head(1001, 2), &texts).unwrap());
+    }
+}

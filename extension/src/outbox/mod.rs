@@ -1,0 +1,187 @@
+//! The outbox: events become rows of webhook.event in the transaction that causes them.
+//!
+//! Takes events from capture and from SQL functions, numbers them at once (so that the events of one row sort by id in
+//! the order in which the row was locked), keeps them in a buffer, and inserts the buffer in batches: when it is full,
+//! at the end of each statement, before anything reads the outbox, and before a subtransaction or transaction ends.
+//!
+//! Reads the settings webhook.actor, .origin and .traceparent; writes webhook.event.
+
+mod buffer;
+mod insert;
+mod tables;
+
+use std::cell::RefCell;
+use std::collections::TryReserveError;
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+use crate::{compat, gate, guc};
+use buffer::{Buffer, Head};
+pub use tables::{POSTGRES_EPOCH_SECONDS, invalidate, schema};
+
+thread_local! {
+    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
+}
+
+/// An event to be emitted. Texts are in the database's encoding and hold no NUL.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewEvent<'a> {
+    /// `noun.verb`, validated by the caller: the insert checks it no more.
+    pub event_type: &'a [u8],
+    /// Qualified name of the table; `None`: an application's event.
+    pub table_name: Option<&'a [u8]>,
+    /// Which thing it is about.
+    pub key: Option<&'a [u8]>,
+    /// Valid JSON, stored verbatim. The cap on its size is the caller's matter.
+    pub payload: &'a [u8],
+    /// Valid JSON: former values.
+    pub previous: Option<&'a [u8]>,
+    /// For this subscription alone.
+    pub subscription_id: Option<i64>,
+    /// The payload has been cut.
+    pub truncated: bool,
+}
+
+/// What an event has got.
+#[derive(Debug, Clone, Copy)]
+pub struct Emitted {
+    /// `webhook.event.id`.
+    pub id: i64,
+    /// Postgres time: microseconds since 2000-01-01 UTC.
+    pub created_at: pg_sys::TimestampTz,
+}
+
+impl Emitted {
+    /// The id that receivers see; the same as `webhook.public_id(id, created_at)`.
+    pub fn public_id(&self) -> String {
+        let since_1970 = self.created_at + POSTGRES_EPOCH_SECONDS * 1_000_000;
+        format!("evt_{since_1970:014x}{:x}", self.id)
+    }
+}
+
+/// Emits an event in the current (sub)transaction. Later commands of the transaction see its row; the commit wakes the
+/// daemon if it sleeps.
+///
+/// # Errors
+/// Raises in a read-only transaction, and what writing the buffer raises if this event fills it.
+pub fn emit(event: &NewEvent<'_>) -> Emitted {
+    // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
+    let (id, created_at, command, subtransaction) = unsafe {
+        (
+            compat::nextval_internal(tables::sequence(), false),
+            pg_sys::GetCurrentTimestamp(),
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::GetCurrentSubTransactionId(),
+        )
+    };
+    let head = Head {
+        id,
+        created_at,
+        subscription_id: event.subscription_id,
+        slot: tables::ring_slot(created_at),
+        truncated: event.truncated,
+        command,
+        subtransaction,
+    };
+    let texts = [
+        Some(event.event_type),
+        event.table_name,
+        event.key,
+        guc::actor(),
+        guc::origin(),
+        guc::traceparent(),
+        Some(event.payload),
+        event.previous,
+    ];
+    let full =
+        BUFFER.with_borrow_mut(|buffer| buffer.push(&head, &texts)).unwrap_or_else(|e| out_of_memory(&e));
+    gate::mark_emitted();
+    if full {
+        flush();
+    }
+    Emitted { id, created_at }
+}
+
+/// Whether events wait to be inserted.
+pub fn is_pending() -> bool {
+    BUFFER.with_borrow(|buffer| !buffer.is_empty())
+}
+
+/// Inserts the events that the current subtransaction has captured. Those of the subtransactions around it wait until
+/// it has ended: inserted now, they would share its fate.
+///
+/// # Errors
+/// Raises what inserting raises. The rows are then gone from the buffer, and so is the subtransaction they belong to.
+pub fn flush() {
+    if !is_pending() {
+        return;
+    }
+    // SAFETY: plain calls.
+    let subtransaction = unsafe {
+        // Nothing can be written while a parallel plan runs; a later flush does it.
+        if pg_sys::IsInParallelMode() {
+            return;
+        }
+        pg_sys::GetCurrentSubTransactionId()
+    };
+    let taken =
+        BUFFER.with_borrow_mut(|buffer| buffer.take(subtransaction)).unwrap_or_else(|e| out_of_memory(&e));
+    // The rows are out of the shared buffer while they are inserted: an index made by hand may run any function, which
+    // may emit and flush in its turn.
+    if let Some(taken) = taken {
+        with_snapshot(|| insert::insert(&taken));
+        BUFFER.with_borrow_mut(|buffer| buffer.reuse(taken));
+    }
+}
+
+/// Inserting needs a snapshot for what an index may compute; before a commit none is active.
+pub fn with_snapshot(work: impl FnOnce()) {
+    // SAFETY: what is pushed is popped; if `work` raises, the end of the (sub)transaction pops it.
+    unsafe {
+        let missing = !pg_sys::ActiveSnapshotSet();
+        if missing {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        work();
+        if missing {
+            pg_sys::PopActiveSnapshot();
+        }
+    }
+}
+
+/// A subtransaction has been rolled back. Neither allocates nor fails.
+pub fn subtransaction_aborted(subtransaction: u32) {
+    BUFFER.with(|buffer| {
+        if let Ok(mut buffer) = buffer.try_borrow_mut() {
+            buffer.abort(subtransaction);
+        }
+    });
+}
+
+/// A subtransaction has been released. Neither allocates nor fails.
+pub fn subtransaction_released(subtransaction: u32, parent: u32) {
+    BUFFER.with(|buffer| {
+        if let Ok(mut buffer) = buffer.try_borrow_mut() {
+            buffer.release(subtransaction, parent);
+        }
+    });
+}
+
+/// The transaction has ended. Neither allocates nor fails.
+pub fn forget() {
+    BUFFER.with(|buffer| {
+        if let Ok(mut buffer) = buffer.try_borrow_mut() {
+            buffer.clear();
+        }
+    });
+}
+
+fn out_of_memory(_cause: &TryReserveError) -> ! {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+        "out of memory for captured events",
+        "pg_webhook",
+    )
+    .report(pgrx::PgLogLevel::ERROR);
+    unreachable!("ERROR does not return")
+}

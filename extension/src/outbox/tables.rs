@@ -1,0 +1,121 @@
+//! Where the outbox lies: relation numbers of webhook.event's partitions and its sequence, looked up by name once.
+//!
+//! Reads the catalogue, and is told by Postgres (relation cache invalidation) when what it knows is stale: the
+//! extension may be dropped and created again under a session that goes on.
+
+use std::cell::Cell;
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Slots of the ring (`webhook.ring_slot`).
+pub const RING_SLOTS: u8 = 16;
+/// Length of a slot in seconds (`webhook.ring_slot`).
+pub const RING_SLOT_SECONDS: i64 = 216_000;
+/// Seconds from 1970-01-01, where the ring's clock begins, to 2000-01-01, where Postgres's does.
+pub const POSTGRES_EPOCH_SECONDS: i64 = 946_684_800;
+
+const UNKNOWN: pg_sys::Oid = pg_sys::Oid::INVALID;
+
+#[derive(Clone, Copy)]
+struct Known {
+    schema: pg_sys::Oid,
+    sequence: pg_sys::Oid,
+    partitions: [pg_sys::Oid; RING_SLOTS as usize],
+}
+
+const NOTHING: Known =
+    Known { schema: UNKNOWN, sequence: UNKNOWN, partitions: [UNKNOWN; RING_SLOTS as usize] };
+
+thread_local! {
+    static KNOWN: Cell<Known> = const { Cell::new(NOTHING) };
+}
+
+/// Slot of a moment in Postgres time (microseconds since 2000-01-01 UTC).
+pub fn ring_slot(at: i64) -> u8 {
+    let seconds = at.div_euclid(1_000_000) + POSTGRES_EPOCH_SECONDS;
+    (seconds.div_euclid(RING_SLOT_SECONDS)).rem_euclid(i64::from(RING_SLOTS)) as u8
+}
+
+/// A relation has changed (0: any may have). Neither allocates, fails nor reads the catalogue.
+pub fn invalidate(relation: pg_sys::Oid) {
+    let known = KNOWN.get();
+    if relation == UNKNOWN || relation == known.sequence || known.partitions.contains(&relation) {
+        KNOWN.set(NOTHING);
+    }
+}
+
+fn find(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
+    let mut text = [0u8; 32];
+    text[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: `text` is longer than any name passed here, so it ends with a NUL.
+    let found = unsafe { pg_sys::get_relname_relid(text.as_ptr().cast(), schema) };
+    if found == UNKNOWN {
+        missing(name);
+    }
+    found
+}
+
+fn missing(name: &str) -> ! {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        format!("relation webhook.{name} does not exist"),
+        "pg_webhook",
+    )
+    .set_hint(
+        "The triggers of pg_webhook need its tables. Restore the table, or drop and create the extension.",
+    )
+    .report(pgrx::PgLogLevel::ERROR);
+    unreachable!("ERROR does not return")
+}
+
+/// Schema `webhook`, or `None` if there is none (the extension is being dropped).
+pub fn schema() -> Option<pg_sys::Oid> {
+    let known = KNOWN.get().schema;
+    if known != UNKNOWN {
+        return Some(known);
+    }
+    // Kept by `sequence()` alone: of the end of a schema nobody tells us, of the end of the sequence in it they do.
+    // SAFETY: a NUL-terminated name.
+    let found = unsafe { pg_sys::get_namespace_oid(c"webhook".as_ptr(), true) };
+    (found != UNKNOWN).then_some(found)
+}
+
+fn schema_or_error() -> pg_sys::Oid {
+    schema().unwrap_or_else(|| missing("event"))
+}
+
+/// webhook.event_id_seq.
+///
+/// # Errors
+/// Raises `undefined_table` if it is not there.
+pub fn sequence() -> pg_sys::Oid {
+    let known = KNOWN.get();
+    if known.sequence != UNKNOWN {
+        return known.sequence;
+    }
+    let schema = schema_or_error();
+    let sequence = find(schema, "event_id_seq");
+    // The look-up may have taken in invalidations: what was known before it may be stale by now.
+    let mut known = KNOWN.get();
+    known.schema = schema;
+    known.sequence = sequence;
+    KNOWN.set(known);
+    sequence
+}
+
+/// Partition of webhook.event for a slot.
+///
+/// # Errors
+/// Raises `undefined_table` if it is not there.
+pub fn partition(slot: u8) -> pg_sys::Oid {
+    let index = usize::from(slot % RING_SLOTS);
+    let known = KNOWN.get().partitions[index];
+    if known != UNKNOWN {
+        return known;
+    }
+    let partition = find(schema_or_error(), &format!("event_{index}"));
+    let mut known = KNOWN.get();
+    known.partitions[index] = partition;
+    KNOWN.set(known);
+    partition
+}

@@ -4,8 +4,8 @@
 
 -- ── Watching tables: watch/ ─────────────────────────────────────────────────────────────────────────────────────
 
--- Not security definer: these two must know who calls. They step up to the extension's owner by themselves, once it
--- is clear that the caller owns the table (rights.rs).
+-- Not security definer: these two must know who calls, and read a condition with its author's rights. They step up to
+-- the extension's owner by themselves, once it is clear that the caller owns the table (rights.rs).
 create function webhook_watch(
     rel regclass,
     noun text default null,

@@ -31,8 +31,9 @@ begin
 
     for statement in
         select r.statement from (values
-            ('publisher', 'grant usage on schema @extschema@ to %s'),
-            ('publisher', 'grant execute on function @extschema@.webhook_emit(text, json, text),
+            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
+            ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
+            ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
                  @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
                  @extschema@.webhook_unwatch(regclass) to %s'),
 

@@ -27,6 +27,8 @@ pub enum Error {
     Unwatchable { relation: String, kind: &'static str },
     #[error("must be owner of table {0}")]
     NotOwner(String),
+    #[error("permission denied to make triggers of pg_webhook")]
+    NotAPublisher,
     #[error("{0} is not watched")]
     NotWatched(String),
     #[error("{relation} is watched through {root} already")]
@@ -113,7 +115,9 @@ impl Error {
             | Self::BadSecret(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoSuchRelation(_) => S::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NotOwner(_) | Self::PayloadFunctionDenied(_) => S::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NotOwner(_) | Self::NotAPublisher | Self::PayloadFunctionDenied(_) => {
+                S::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Self::NotWatched(_) | Self::NoSuchEvent(_) | Self::NoSuchSubscription(_) => {
                 S::ERRCODE_UNDEFINED_OBJECT
             }
@@ -151,6 +155,7 @@ impl Error {
             Self::NotOwner(_) => {
                 "The table's owner, a member of the owning role, or a superuser may watch it."
             }
+            Self::NotAPublisher => "The extension's owner can allow it with webhook_grant('…', 'publisher').",
             Self::NotWatched(_) => "See the table webhook.watch for those that are.",
             Self::WatchedThrough { .. } => {
                 "Call webhook_unwatch() for that table first, or leave it as it is."

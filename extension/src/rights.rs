@@ -1,54 +1,37 @@
 //! On whose behalf: the caller, and the owner of the extension for as long as our own tables are written.
 //!
-//! `webhook_watch` and `webhook_unwatch` are not SECURITY DEFINER, because inside such a function nobody can tell who
-//! called it: the session's user is not it (a superuser may be running somebody else's definer function), and the
-//! current user is already the definer. So they run as the caller, look, and then step up here, with a search path
-//! that nobody else can put objects into. Every other function that writes is SECURITY DEFINER, declared in
-//! `sql/functions.sql`.
+//! `webhook_watch` and `webhook_unwatch` are not SECURITY DEFINER, for two reasons. Inside such a function nobody can
+//! tell who called it: the session's user is not it (a superuser may be running somebody else's definer function), and
+//! the current user is already the definer. And a condition must be read with its author's rights, by CREATE TRIGGER
+//! too: reading a literal can run his code (an array of a domain whose CHECK calls a function). So they run as the
+//! caller and step up here only to look at catalogues and to write our tables, with a search path that nobody else can
+//! put objects into. Every other function that writes is SECURITY DEFINER, declared in `sql/functions.sql`.
 
 use pgrx::pg_sys;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
-/// Who calls, and how unqualified names are resolved for him.
+/// Who calls: SET ROLE and surrounding SECURITY DEFINER functions count.
+#[derive(Clone, Copy)]
 pub struct Caller {
-    /// The current user: SET ROLE and surrounding SECURITY DEFINER functions count.
     pub id: pg_sys::Oid,
-    search_path: CString,
 }
 
 impl Caller {
     /// The one who calls now; to be asked before [`as_owner`].
     pub fn present() -> Self {
-        // SAFETY: plain reads of backend state inside a transaction; the list is ours and its cells are Oids.
-        unsafe {
-            let schemas = pg_sys::fetch_search_path(false);
-            let mut quoted = Vec::new();
-            for n in 0..pg_sys::list_length(schemas) {
-                let name = pg_sys::get_namespace_name((*pg_sys::list_nth_cell(schemas, n)).oid_value);
-                if !name.is_null() {
-                    quoted.push(CStr::from_ptr(pg_sys::quote_identifier(name)).to_bytes().to_vec());
-                }
-            }
-            pg_sys::list_free(schemas);
-            // Names cannot hold a NUL, so this keeps all of them.
-            let search_path = CString::new(quoted.join(&b", "[..])).unwrap_or_default();
-            Self { id: pg_sys::GetUserId(), search_path }
-        }
+        // SAFETY: reads a variable of the backend.
+        Self { id: unsafe { pg_sys::GetUserId() } }
     }
 
     /// Whether the caller may act as this role: is it, is a member of it, or is a superuser.
-    pub fn may_act_as(&self, role: pg_sys::Oid) -> bool {
+    pub fn may_act_as(self, role: pg_sys::Oid) -> bool {
         // SAFETY: a catalogue look-up by two Oids.
         unsafe { pg_sys::has_privs_of_role(self.id, role) }
     }
-
-    /// Does some work with the names of SQL text resolved as they are for the caller.
-    pub fn with_search_path<R>(&self, work: impl FnOnce() -> R) -> R {
-        with_search_path(&self.search_path, work)
-    }
 }
 
-/// Does some work as the owner of the extension, names resolved in `pg_catalog` alone.
+/// Does some work as the owner of the extension, names resolved in `pg_catalog` alone. It must not read SQL or values
+/// whose types are not built in.
 ///
 /// If the work raises a Postgres error, the abort of the (sub)transaction restores user and path; an `Err` is an
 /// ordinary return.

@@ -55,38 +55,58 @@ fn webhook_unwatch(rel: Option<Oid>) {
 
 fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<Oid>) -> Result<Row, Error> {
     let caller = Caller::present();
-    let table = rights::as_owner(|| lock(rel, &caller))?;
+    let table = rights::as_owner(|| lock(rel, caller))?;
     let mut definition = request.define(&table)?;
     let condition = condition.map(|text| Condition::read(&text, rel)).transpose()?;
     if let Some(condition) = &condition {
         condition.check_verbs(&definition.verbs)?;
     }
-    rights::as_owner(|| {
+    let heirs = rights::as_owner(|| {
+        triggers::check_rights(caller)?;
         check_family(&table)?;
-        definition.payload = payload.map(|function| payload::check(function, &table, &caller)).transpose()?;
-        let heirs = table.heirs()?;
+        triggers::check_names(&table)?;
+        definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
+        let heirs = heirs(&table, caller, payload.is_some())?;
+        // From here on things change.
+        triggers::remove_others(&table, &definition.verbs, true)?;
         for heir in &heirs {
-            check_owner(heir, &caller)?;
+            triggers::remove_others(heir, &definition.verbs, false)?;
         }
-        let mut plan = triggers::Plan {
-            definition: definition.clone(),
-            condition: condition.as_ref(),
-            payload,
-            caller: &caller,
-        };
-        triggers::attach(&table, &plan, true)?;
-        for heir in &heirs {
-            plan.definition = numbered_for(heir, &definition);
-            triggers::attach(heir, &plan, false)?;
+        Ok::<_, Error>(heirs)
+    })?;
+    triggers::create(&table, &definition, condition.as_ref(), true)?;
+    for heir in &heirs {
+        triggers::create(heir, &numbered_for(heir, &definition), condition.as_ref(), false)?;
+    }
+    rights::as_owner(|| {
+        if let Some(function) = payload {
+            triggers::depend(&table, &definition.verbs, function);
         }
         record(&table, &definition, condition.as_ref(), payload)
     })
 }
 
+/// The tables that inherit from this one, each checked as the table itself was.
+fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>, Error> {
+    let heirs = table.heirs()?;
+    for heir in &heirs {
+        check_owner(heir, caller)?;
+    }
+    match heirs.first() {
+        // Its rows are of another type, and the function would fail the application's statement.
+        Some(heir) if has_payload => Err(Error::BadOption {
+            option: "payload",
+            reason: format!("{} inherits from the table, and its rows are of another type", heir.qualified()),
+            hint: "Shape the payload with columns or exclude, or watch tables without heirs.",
+        }),
+        _ => Ok(heirs),
+    }
+}
+
 fn unwatch(rel: Oid) -> Result<(), Error> {
     let caller = Caller::present();
     rights::as_owner(|| {
-        let table = match lock(rel, &caller) {
+        let table = match lock(rel, caller) {
             Ok(table) => table,
             // Dropped without our noticing: its row can go, whoever asks.
             Err(Error::NoSuchRelation(_)) if forget(rel)? => return Ok(()),
@@ -107,7 +127,7 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
 
 /// Locks a table against other changes of its triggers, and against being dropped, once it is clear that the caller
 /// may do that to it. Its columns are read afterwards.
-fn lock(rel: Oid, caller: &Caller) -> Result<Table, Error> {
+fn lock(rel: Oid, caller: Caller) -> Result<Table, Error> {
     let before = Table::find(rel)?;
     before.check_kind()?;
     check_owner(&before, caller)?;
@@ -118,7 +138,7 @@ fn lock(rel: Oid, caller: &Caller) -> Result<Table, Error> {
     Ok(table)
 }
 
-fn check_owner(table: &Table, caller: &Caller) -> Result<(), Error> {
+fn check_owner(table: &Table, caller: Caller) -> Result<(), Error> {
     if caller.may_act_as(table.owner) { Ok(()) } else { Err(Error::NotOwner(table.qualified())) }
 }
 

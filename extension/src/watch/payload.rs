@@ -13,7 +13,7 @@ use pgrx::spi::quote_qualified_identifier;
 /// # Errors
 /// [`Error::BadPayloadFunction`] with what is wrong with it, [`Error::PayloadFunctionDenied`] if the caller could not
 /// execute it.
-pub fn check(function: Oid, table: &Table, caller: &Caller) -> Result<String, Error> {
+pub fn check(function: Oid, table: &Table, caller: Caller) -> Result<String, Error> {
     Spi::connect(|client| {
         let found = client.select(
             "select n.nspname::text, p.proname::text, p.prokind = 'f' and not p.proretset,

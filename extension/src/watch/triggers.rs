@@ -1,4 +1,5 @@
-//! The triggers of a watch: made, replaced and removed. Called as the owner of the extension.
+//! The triggers of a watch. They are made with the caller's rights, as if by his own CREATE TRIGGER; everything else
+//! here is called as the owner of the extension.
 
 use super::condition::Condition;
 use super::table::Table;
@@ -45,94 +46,119 @@ impl Event {
     }
 }
 
-/// What the triggers of one table are to do.
-pub struct Plan<'a> {
-    pub definition: Definition,
-    pub condition: Option<&'a Condition>,
-    /// The function that the definition names.
-    pub payload: Option<pg_sys::Oid>,
-    /// Whose search path the condition's names are resolved by.
-    pub caller: &'a Caller,
+/// The events of one table that get a trigger. An heir's TRUNCATE does not: truncating its parent would tell the same
+/// thing many times.
+fn wanted(verbs: &Verbs, is_root: bool) -> impl Iterator<Item = Event> {
+    EVENTS.into_iter().filter(move |event| event.is_in(verbs) && (is_root || *event != Event::Truncate))
 }
 
-/// Gives a table exactly the triggers of the plan: replaces those it has, removes those it no longer needs.
-///
-/// An heir (`is_root` false) gets no TRUNCATE trigger: truncating its parent would tell the same thing many times.
-/// The columns' numbers in the definition must be this table's.
+/// Checks that the caller may put our trigger function into a trigger.
 ///
 /// # Errors
-/// [`Error::TriggerNameTaken`] if a trigger of somebody else has one of our names.
-pub fn attach(table: &Table, plan: &Plan, is_root: bool) -> Result<(), Error> {
-    let present = present(table.oid)?;
-    for event in EVENTS {
-        let name = event.trigger();
-        let existing = present.iter().find(|(found, _)| *found == name);
-        if existing.is_some_and(|(_, ours)| !ours) {
-            return Err(Error::TriggerNameTaken { relation: table.qualified(), trigger: name });
+/// [`Error::NotAPublisher`].
+pub fn check_rights(caller: Caller) -> Result<(), Error> {
+    let may = Spi::get_one_with_args::<bool>(
+        "select has_schema_privilege($1, 'webhook', 'usage')
+            and has_function_privilege($1, 'webhook.capture()', 'execute')",
+        &[caller.id.into()],
+    )?;
+    if may == Some(true) { Ok(()) } else { Err(Error::NotAPublisher) }
+}
+
+/// Checks that no trigger of somebody else bears one of our names, on the table or on one below it: CREATE OR REPLACE
+/// TRIGGER on a partitioned table would replace its partitions' triggers without a word.
+///
+/// # Errors
+/// [`Error::TriggerNameTaken`] with the first that is found.
+pub fn check_names(table: &Table) -> Result<(), Error> {
+    let mut relations = table.descendants()?;
+    relations.push(table.oid);
+    Spi::connect(|client| {
+        let taken = client.select(
+            "select tgrelid, tgname::text from pg_trigger
+             where tgrelid = any ($1) and not tgisinternal and tgfoid <> 'webhook.capture()'::regprocedure
+               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
+             order by tgrelid, tgname",
+            Some(1),
+            &[relations.into()],
+        )?;
+        if taken.is_empty() {
+            return Ok(());
         }
-        if event.is_in(&plan.definition.verbs) && (is_root || event != Event::Truncate) {
-            create(table, event, plan)?;
-        } else if existing.is_some() {
+        let row = taken.first();
+        let relation = Table::find(row.get(1)?.unwrap_or(pg_sys::InvalidOid))?.qualified();
+        Err(Error::TriggerNameTaken { relation, trigger: row.get(2)?.unwrap_or_default() })
+    })
+}
+
+/// Removes the triggers of ours that the table no longer needs, and any that was renamed by hand: it would capture a
+/// second time.
+pub fn remove_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
+    for name in present(table.oid)? {
+        if !wanted(verbs, is_root).any(|event| event.trigger() == name) {
             drop(table, &name)?;
         }
     }
-    // One that was renamed by hand would capture a second time.
-    let renamed = |name: &str| EVENTS.iter().all(|event| event.trigger() != name);
-    for (name, _) in present.iter().filter(|(name, ours)| *ours && renamed(name)) {
-        drop(table, name)?;
+    Ok(())
+}
+
+/// Makes the triggers, or replaces those it has; as the caller. The columns' numbers in the definition must be this
+/// table's, and [`check_names`] has been called before.
+///
+/// # Errors
+/// Raises what CREATE TRIGGER raises.
+pub fn create(
+    table: &Table,
+    definition: &Definition,
+    condition: Option<&Condition>,
+    is_root: bool,
+) -> Result<(), Error> {
+    // A definition is strings, numbers and lists: it always has a JSON text.
+    let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
+    for event in wanted(&definition.verbs, is_root) {
+        let (each, condition) = match event {
+            Event::Truncate => ("statement", String::new()),
+            _ => ("row", condition.map(Condition::clause).unwrap_or_default()),
+        };
+        Spi::run(&format!(
+            "create or replace trigger {} after {} on {} for each {each} {condition} execute function webhook.capture({})",
+            quote_identifier(event.trigger()),
+            event.word(),
+            table.qualified(),
+            quote_literal(&argument),
+        ))?;
     }
     Ok(())
+}
+
+/// Makes DROP FUNCTION say that the table's triggers need the payload function.
+pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
+    for event in wanted(verbs, true) {
+        let Ok(name) = CString::new(event.trigger()) else { continue };
+        // SAFETY: two addresses of objects that exist in this transaction.
+        unsafe {
+            let trigger = pg_sys::ObjectAddress {
+                classId: pg_sys::TriggerRelationId,
+                objectId: pg_sys::get_trigger_oid(table.oid, name.as_ptr(), false),
+                objectSubId: 0,
+            };
+            let function = pg_sys::ObjectAddress {
+                classId: pg_sys::ProcedureRelationId,
+                objectId: function,
+                objectSubId: 0,
+            };
+            pg_sys::recordDependencyOn(&trigger, &function, pg_sys::DependencyType::DEPENDENCY_NORMAL);
+        }
+    }
 }
 
 /// Removes every trigger of ours that is the table's own (a partition's belong to its root). Returns how many.
 pub fn detach(table: &Table) -> Result<usize, Error> {
-    let mut removed = 0;
-    for (name, _) in present(table.oid)?.iter().filter(|(_, ours)| *ours) {
+    let present = present(table.oid)?;
+    for name in &present {
         drop(table, name)?;
-        removed += 1;
     }
-    Ok(removed)
-}
-
-fn create(table: &Table, event: Event, plan: &Plan) -> Result<(), Error> {
-    let name = event.trigger();
-    let (each, condition) = match event {
-        Event::Truncate => ("statement", String::new()),
-        _ => ("row", plan.condition.map(Condition::clause).unwrap_or_default()),
-    };
-    // A definition is strings, numbers and lists: it always has a JSON text.
-    let argument = serde_json::to_string(&plan.definition).map_err(|_| Error::Missing("definition"))?;
-    let statement = format!(
-        "create or replace trigger {} after {} on {} for each {each} {condition} execute function webhook.capture({})",
-        quote_identifier(&name),
-        event.word(),
-        table.qualified(),
-        quote_literal(argument),
-    );
-    plan.caller.with_search_path(|| Spi::run(&statement))?;
-    if let Some(function) = plan.payload {
-        depend(table.oid, &name, function);
-    }
-    Ok(())
-}
-
-/// Makes DROP FUNCTION say that the trigger needs the payload function.
-fn depend(relation: pg_sys::Oid, trigger: &str, function: pg_sys::Oid) {
-    let Ok(name) = CString::new(trigger) else { return };
-    // SAFETY: two addresses of objects that exist in this transaction.
-    unsafe {
-        let trigger = pg_sys::ObjectAddress {
-            classId: pg_sys::TriggerRelationId,
-            objectId: pg_sys::get_trigger_oid(relation, name.as_ptr(), false),
-            objectSubId: 0,
-        };
-        let function = pg_sys::ObjectAddress {
-            classId: pg_sys::ProcedureRelationId,
-            objectId: function,
-            objectSubId: 0,
-        };
-        pg_sys::recordDependencyOn(&trigger, &function, pg_sys::DependencyType::DEPENDENCY_NORMAL);
-    }
+    Ok(present.len())
 }
 
 fn drop(table: &Table, trigger: &str) -> Result<(), Error> {
@@ -140,19 +166,16 @@ fn drop(table: &Table, trigger: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The table's own triggers that bear our names or call our function, and whether they are ours.
-fn present(relation: pg_sys::Oid) -> Result<Vec<(String, bool)>, Error> {
+/// The table's own triggers that call our function, whatever they are named.
+fn present(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select tgname::text, tgfoid = 'webhook.capture()'::regprocedure
-             from pg_trigger
-             where tgrelid = $1 and not tgisinternal and tgparentid = 0
-               and (tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
-                    or tgfoid = 'webhook.capture()'::regprocedure)
+            "select tgname::text from pg_trigger
+             where tgrelid = $1 and tgparentid = 0 and tgfoid = 'webhook.capture()'::regprocedure
              order by tgname",
             None,
             &[relation.into()],
         )?;
-        rows.map(|row| Ok((row.get(1)?.unwrap_or_default(), row.get(2)?.unwrap_or(false)))).collect()
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
     })
 }

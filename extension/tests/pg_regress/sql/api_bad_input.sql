@@ -87,6 +87,12 @@ from unnest('{nothing,takes_none,takes_int,takes_two,gives_text,gives_many,twice
 create trigger webhook_update before update on orders for each row execute function suppress_redundant_updates_trigger();
 select pg_temp.fails('select webhook_watch(''orders'')');
 drop trigger webhook_update on orders;
+create table parted (id int) partition by list (id);
+create table parted_1 partition of parted for values in (1);
+create trigger webhook_insert before insert on parted_1 for each row execute function suppress_redundant_updates_trigger();
+select pg_temp.fails('select webhook_watch(''parted'')');
+select tgfoid::regproc from pg_trigger where tgrelid = 'parted_1'::regclass;
+drop table parted;
 
 \echo -- families
 create table part (id int) partition by list (id);
@@ -100,6 +106,8 @@ select pg_temp.fails('select webhook_watch(''part'')');
 select webhook_unwatch('part_1');
 create table base (id int);
 create table heir () inherits (base);
+create function base_json(base) returns json language sql stable return row_to_json($1);
+select pg_temp.fails('select webhook_watch(''base'', payload => ''base_json'')');
 select noun from webhook_watch('base');
 select pg_temp.fails('select webhook_watch(''heir'')');
 select pg_temp.fails('select webhook_unwatch(''heir'')');

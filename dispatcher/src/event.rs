@@ -34,3 +34,26 @@ pub struct Event {
     /// The bytes of `previous`, verbatim as stored.
     pub previous: Option<Bytes>,
 }
+
+#[cfg(test)]
+impl Event {
+    /// An unremarkable event, for tests to vary.
+    pub fn sample(id: i64) -> Self {
+        Self {
+            id,
+            slot: 0,
+            xid: 1000,
+            created_at_us: 1_700_000_000_000_000 + id,
+            subscription_id: None,
+            truncated: false,
+            event_type: "order.created".into(),
+            table_name: None,
+            key: None,
+            actor: None,
+            origin: None,
+            traceparent: None,
+            payload: Bytes::from_static(b"{}"),
+            previous: None,
+        }
+    }
+}

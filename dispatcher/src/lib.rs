@@ -4,6 +4,20 @@
 //! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
+pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod lane;
+pub mod ledger;
+pub mod logging;
+pub mod message;
+pub mod outbox;
+pub mod postgres;
+pub mod queue;
+pub mod router;
 pub mod sender;
+pub mod session;
+pub mod subscription;

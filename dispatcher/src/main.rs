@@ -1,3 +1,74 @@
 //! The `webhookd` command: a thin shell over the library.
+//!
+//! First, without a runtime, everything is parsed and logging begins; then the command runs. What goes wrong is said
+//! once, in one line on standard error, and the exit code tells its kind.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use webhookd::{
+    cli::{Cli, Command},
+    commands::{Error, FAILED, listen, verify},
+    config::Layers,
+    logging,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("webhookd: {}", error.one_line());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<ExitCode, Error> {
+    let layers = Layers::load(&cli)?;
+    logging::start(&layers.logging(&cli.common))?;
+    match cli.command {
+        Command::Verify(flags) => verify::run(&flags),
+        Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
+        Command::Run(_) | Command::Status(_) | Command::Check(_) => todo!(),
+    }
+}
+
+/// Runs a command that waits for things, until it ends or is told to.
+fn within_runtime<F>(command: impl FnOnce(CancellationToken) -> F) -> Result<ExitCode, Error>
+where
+    F: Future<Output = Result<ExitCode, Error>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let ended = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(obey_signals(shutdown.clone()));
+        command(shutdown).await
+    });
+    // A look-up of a name may still occupy a thread; nobody waits for it any more.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The first SIGTERM or SIGINT asks to finish, the second ends the process.
+async fn obey_signals(shutdown: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be caught; SIGTERM will end webhookd without draining");
+        return;
+    };
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if asked {
+            std::process::exit(FAILED.into());
+        }
+        asked = true;
+        shutdown.cancel();
+    }
+}

@@ -2,3 +2,4 @@
 
 pub mod outcome;
 pub mod payload;
+pub mod retry_policy;

@@ -1,6 +1,6 @@
 //! What an attempt came to, in the words of `webhook.attempt.outcome`. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Class of an outcome; the CHECK `outcome_is_known` holds the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,4 +39,175 @@ pub struct Outcome {
     pub response: Option<String>,
     /// What the receiver asked for with Retry-After.
     pub retry_after: Option<Duration>,
+}
+
+impl Class {
+    /// Every class, in the order of the CHECK.
+    pub const ALL: [Self; 8] = [
+        Self::Succeeded,
+        Self::HttpError,
+        Self::Timeout,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Protocol,
+        Self::Refused,
+    ];
+
+    /// The word in `webhook.attempt.outcome`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::HttpError => "http_error",
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// The class of a word, `None` for any other.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+
+    /// What follows from it for the delivery.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Succeeded => Verdict::Succeeded,
+            Self::HttpError | Self::Timeout | Self::Dns | Self::Connect | Self::Tls | Self::Protocol => {
+                Verdict::Retry
+            }
+            Self::Refused => Verdict::Ours,
+        }
+    }
+}
+
+/// What an outcome means for the delivery and for its receiver's standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done.
+    Succeeded,
+    /// The receiver failed: try again on the schedule, and count it against the receiver.
+    Retry,
+    /// Our own settings stood in the way: try again on the schedule, but do not charge the receiver.
+    Ours,
+}
+
+impl Outcome {
+    /// What follows from it; the status is part of the class.
+    pub fn verdict(&self) -> Verdict {
+        self.class.verdict()
+    }
+}
+
+/// The class that a status makes.
+pub fn class_of_status(status: u16) -> Class {
+    if (200..300).contains(&status) { Class::Succeeded } else { Class::HttpError }
+}
+
+/// Longest wait a receiver can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads a `Retry-After` value (RFC 9110, 10.2.3): seconds, a decimal fraction too, or a date.
+///
+/// A date in the past is a wait of zero, more than [`RETRY_AFTER_MAX`] is cut to it, and what is neither is `None`.
+pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
+    let value = std::str::from_utf8(value).ok()?.trim();
+    let wait = match seconds(value) {
+        Some(wait) => wait,
+        None => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or(Duration::ZERO),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// `120` or `1.5`; not `1e3`, `inf` or `-1`, which Rust would read as numbers.
+fn seconds(value: &str) -> Option<Duration> {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    if !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    Some(Duration::try_from_secs_f64(value.parse().ok()?).unwrap_or(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_words_are_one_to_one() {
+        for class in Class::ALL {
+            assert_eq!(Class::parse(class.as_str()), Some(class));
+        }
+        assert_eq!(Class::parse("ok"), None);
+    }
+
+    #[test]
+    fn the_check_constraint_knows_the_same_words() {
+        let sql = include_str!("../../../sql/tables.sql");
+        let list =
+            sql.split("outcome_is_known check (outcome in").nth(1).unwrap().split("))").next().unwrap();
+        let words: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(words, Class::ALL.map(Class::as_str));
+    }
+
+    #[test]
+    fn only_2xx_succeeds() {
+        for (status, want) in [
+            (199, Class::HttpError),
+            (200, Class::Succeeded),
+            (299, Class::Succeeded),
+            (300, Class::HttpError),
+        ] {
+            assert_eq!(class_of_status(status), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_ours_and_the_rest_is_the_receivers() {
+        for class in Class::ALL {
+            let want = match class {
+                Class::Succeeded => Verdict::Succeeded,
+                Class::Refused => Verdict::Ours,
+                _ => Verdict::Retry,
+            };
+            assert_eq!(class.verdict(), want, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_in_all_its_spellings() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        let day = RETRY_AFTER_MAX;
+        for (value, want) in [
+            ("0", Some(Duration::ZERO)),
+            ("120", Some(Duration::from_secs(120))),
+            (" 7 ", Some(Duration::from_secs(7))),
+            ("1.5", Some(Duration::from_millis(1500))),
+            ("86400", Some(day)),
+            ("86401", Some(day)),
+            ("99999999999999999999999999", Some(day)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(Duration::from_secs(60))),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(Duration::ZERO)),
+            ("Sun, 06 Nov 1983 08:49:37 GMT", Some(Duration::ZERO)),
+            ("Sun, 06 Nov 2094 08:49:37 GMT", None), // not a Sunday
+            ("Sat, 06 Nov 2094 08:49:37 GMT", Some(day)),
+            ("-1", None),
+            ("+1", None),
+            ("1e3", None),
+            ("inf", None),
+            ("NaN", None),
+            ("1.", None),
+            (".5", None),
+            ("1.2.3", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(value.as_bytes(), now), want, "{value:?}");
+        }
+        assert_eq!(retry_after(b"\xff", now), None);
+    }
 }

@@ -1,5 +1,12 @@
 //! Bytes out, outcome back. One interface; `http` is the direct implementation.
 
+pub mod address_policy;
+pub mod dial;
+mod failure;
+pub mod http;
+mod pool;
+pub mod resolve;
+
 use crate::delivery::outcome::Outcome;
 use bytes::Bytes;
 use signature::Signer;

@@ -1,0 +1,142 @@
+//! The daemon as a whole: connects, becomes the active one, runs sessions until told to stop, and reconnects in between.
+//!
+//! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
+
+use crate::{
+    postgres::{self, Watch, preflight},
+    sender::Sender,
+    session::{Carried, Ended, Session},
+};
+use std::{sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// What the daemon is told. [`Settings::new`] gives the defaults.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the outbox is. The same server for every connection of the daemon, and no transaction pooler.
+    pub database: tokio_postgres::Config,
+    /// While asleep, how often to look without having been rung for; `None`: never (prepared transactions and rows
+    /// inserted by hand then wait for the next ring).
+    pub safety_poll: Option<Duration>,
+    /// At shutdown, how long attempts under way may take to finish before they are put into the queue.
+    pub drain_timeout: Duration,
+    /// Events held in memory, in bytes, for all subscriptions together.
+    pub memory_bytes_max: usize,
+    /// Requests under way at once, for all subscriptions together; each is a socket.
+    pub in_flight_max: usize,
+}
+
+impl Settings {
+    pub fn new(database: tokio_postgres::Config) -> Self {
+        Self {
+            database,
+            safety_poll: Some(Duration::from_secs(1)),
+            drain_timeout: Duration::from_secs(10),
+            memory_bytes_max: 32 << 20,
+            in_flight_max: 4096,
+        }
+    }
+}
+
+/// Why the daemon does not run. Each says what to do; the cause, if any, is the source.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("cannot connect to Postgres; check --database-url and that the server is up")]
+    Connect(#[source] tokio_postgres::Error),
+    #[error("the extension is not in this database; run: create extension pg_webhook")]
+    ExtensionMissing,
+    #[error("the database has pg_webhook {installed} and this is webhookd {own}; update the older of the two")]
+    OtherVersion { installed: String, own: &'static str },
+    #[error("this Postgres is a standby and takes no writes; connect to the primary")]
+    ReadOnly,
+    #[error("there is a transaction pooler in between; connect to Postgres directly or through a session pool")]
+    TransactionPooler,
+    #[error("role {role} lacks {missing}; run as the owner: select webhook_grant('{role}', 'dispatcher')")]
+    Privileges { role: String, missing: String },
+    #[error("this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()")]
+    OtherCluster,
+    #[error("Postgres refused a statement of the daemon")]
+    Database(#[source] tokio_postgres::Error),
+    #[error("a connection to Postgres was lost")]
+    ConnectionLost,
+    #[error("the lock of the active daemon was lost")]
+    LockLost,
+    #[error("another daemon has taken over")]
+    Superseded,
+    #[error("the last results could not be written within {} s; those deliveries will be made again", .0.as_secs())]
+    Unwritten(Duration),
+}
+
+/// Shortest and longest wait before another attempt to connect.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Delivers until `shutdown`. Another active daemon: stands by and takes over when it ends.
+///
+/// Shutdown takes at most `drain_timeout` and 5 s for the last writes.
+///
+/// # Errors
+/// At the start, whatever is wrong. Once a session has run, a server that is away or has become a standby is waited for.
+pub async fn run(settings: Settings, sender: impl Sender, shutdown: CancellationToken) -> Result<(), Error> {
+    let sender = Arc::new(sender);
+    let mut carried = Carried::default();
+    let mut ran = false;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let opened = tokio::select! {
+            opened = Session::open(&settings) => opened,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let error = match opened {
+            Ok(session) => match session.run(&settings, &sender, &shutdown, &mut carried).await {
+                Ended::Shutdown => return Ok(()),
+                Ended::Lost { error, was_active } => {
+                    if was_active {
+                        ran = true;
+                        backoff = BACKOFF_MIN;
+                    }
+                    error
+                }
+            },
+            Err(error) => error,
+        };
+        if !ran || !passes(&error) || shutdown.is_cancelled() {
+            return Err(error);
+        }
+        let wait = backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
+        warn!(error = %postgres::chain(&error), wait_ms = wait.as_millis() as u64, "session.lost");
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded => true,
+        Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
+        Error::ExtensionMissing
+        | Error::OtherVersion { .. }
+        | Error::TransactionPooler
+        | Error::Privileges { .. }
+        | Error::OtherCluster
+        | Error::Unwritten(_) => false,
+    }
+}
+
+/// Everything [`run`] demands before it starts, and what the checkpoint says; changes nothing.
+///
+/// # Errors
+/// The first demand that is not met.
+pub async fn check(database: &tokio_postgres::Config) -> Result<preflight::Report, Error> {
+    let client = postgres::connect(database, postgres::Purpose::Control, Watch::default()).await.map_err(Error::Connect)?;
+    let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default()).await.map_err(Error::Connect)?;
+    let report = preflight::preflight(&client).await?;
+    preflight::refuse_transaction_pooler(&client, &other).await?;
+    Ok(report)
+}

@@ -1,0 +1,246 @@
+//! The command line: what can be said, and how it is explained. Parses; decides nothing.
+//!
+//! A setting that is not given here may come from the environment or the configuration file: see `config`. Values that may hold
+//! a password or a key are taken as plain text, because clap repeats what it cannot parse.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "webhookd",
+    version,
+    about = "The dispatcher of pg_webhook: committed events out of Postgres, signed POSTs to their receivers",
+    after_help = "Settings come from flags, then the environment (WEBHOOKD_…), then the file given with --config.\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this database cannot be worked with."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deliver: the daemon
+    Run(Run),
+    /// A local receiver that checks signatures and prints what arrives
+    Listen(Listen),
+    /// How delivery stands: health and subscriptions
+    Status(Status),
+    /// Can this machine deliver from that database? One line for each thing that must be so
+    Check(Check),
+    /// Check the signature of one webhook, its body on standard input
+    Verify(Verify),
+}
+
+/// For every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Configuration file (TOML)
+    #[arg(long, env = "WEBHOOKD_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// How log lines look on standard error [default: text]
+    #[arg(long, env = "WEBHOOKD_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
+    /// error, warn, info, debug, trace; or by module, as in warn,webhookd::sender=debug [default: info]
+    #[arg(long, env = "WEBHOOKD_LOG_LEVEL", value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// For every command that talks to Postgres.
+#[derive(Debug, Args)]
+pub struct Database {
+    /// Where the extension is installed, as postgres://user:password@host/database or host=… dbname=…
+    /// (DATABASE_URL is read too)
+    #[arg(long, env = "WEBHOOKD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub database: Database,
+    /// A private range that may be called, also over plain http; may be repeated
+    #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
+    pub allow_net: Vec<String>,
+    /// Allow plain http outside those ranges too
+    #[arg(
+        long,
+        env = "WEBHOOKD_ALLOW_HTTP",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub allow_http: Option<bool>,
+    /// While asleep, look for events this often even if nobody rang; 0: never [default: 1000]
+    #[arg(long, env = "WEBHOOKD_SAFETY_POLL_MS", value_name = "MS")]
+    pub safety_poll_ms: Option<u64>,
+    /// At shutdown, how long attempts under way may take to finish [default: 10000]
+    #[arg(long, env = "WEBHOOKD_DRAIN_TIMEOUT_MS", value_name = "MS")]
+    pub drain_timeout_ms: Option<u64>,
+    /// Events held in memory, for all subscriptions together [default: 32]
+    #[arg(long, env = "WEBHOOKD_MEMORY_MB", value_name = "MB")]
+    pub memory_mb: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub database: Database,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Debug, Args)]
+pub struct Listen {
+    /// Address or port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_bind)]
+    pub bind: SocketAddr,
+    /// The subscription's secret, whsec_…; may be repeated while it is rotated. Without it nothing is verified
+    #[arg(
+        long,
+        env = "WEBHOOKD_LISTEN_SECRET",
+        value_name = "WHSEC",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub secret: Vec<String>,
+    /// Status to answer with
+    #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub status: u16,
+    /// Exit after so many webhooks: with 0 if every signature held, else with 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// One line for each webhook, without its data
+    #[arg(long)]
+    pub quiet: bool,
+    /// One line of JSON for each webhook
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The subscription's secret, whsec_…
+    #[arg(long, env = "WEBHOOKD_LISTEN_SECRET", value_name = "WHSEC", hide_env_values = true)]
+    pub secret: String,
+    /// Header webhook-id
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Header webhook-timestamp
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub timestamp: Option<String>,
+    /// Header webhook-signature
+    #[arg(long)]
+    pub signature: Option<String>,
+    /// A header as copied from a log, 'webhook-id: evt_…'; may be repeated, other headers are passed over
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// How old the timestamp may be, in seconds, or `any`
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_tolerance)]
+    pub tolerance: Tolerance,
+}
+
+/// How far a timestamp may be from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tolerance {
+    Any,
+    Seconds(u32),
+}
+
+fn parse_tolerance(text: &str) -> Result<Tolerance, String> {
+    if text == "any" {
+        return Ok(Tolerance::Any);
+    }
+    text.parse().map(Tolerance::Seconds).map_err(|_| "a number of seconds, or `any`".to_owned())
+}
+
+fn parse_bind(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(([127, 0, 0, 1], port).into());
+    }
+    text.parse().map_err(|_| "an address with a port as in 127.0.0.1:8080, or a port".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn bind_takes_a_port_or_an_address() {
+        for (text, want) in [
+            ("8080", "127.0.0.1:8080"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("[::1]:2", "[::1]:2"),
+            ("0", "127.0.0.1:0"),
+        ] {
+            assert_eq!(parse_bind(text), Ok(want.parse().unwrap()));
+        }
+        for text in ["localhost:1", "70000", "", "127.0.0.1"] {
+            assert!(parse_bind(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn allow_http_can_be_said_and_unsaid() {
+        for (flag, want) in [
+            ("", None),
+            (" --allow-http", Some(true)),
+            (" --allow-http=false", Some(false)),
+            (" --allow-http=1", Some(true)),
+        ] {
+            let Command::Run(run) = parse(&format!("webhookd run{flag}")).unwrap().command else {
+                unreachable!()
+            };
+            assert_eq!(run.allow_http, want, "{flag}");
+        }
+    }
+
+    #[test]
+    fn ranges_may_be_repeated() {
+        let line = "webhookd run --allow-net 10.0.0.0/8 --allow-net 127.0.0.1,::1";
+        let Command::Run(run) = parse(line).unwrap().command else { unreachable!() };
+        assert_eq!(run.allow_net, ["10.0.0.0/8", "127.0.0.1", "::1"]);
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in [
+            "webhookd",
+            "webhookd walk",
+            "webhookd run --nope",
+            "webhookd listen --status 42",
+            "webhookd verify",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Webhooks as lines for people, or as JSON lines for programs.
+
+use super::Printed;
+use hyper::header::HeaderMap;
+use serde_json::{Value, json, value::RawValue};
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Whether a signature holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Valid,
+    Invalid(&'static str),
+    /// There is no secret to check it with.
+    Unchecked,
+}
+
+/// One webhook as it came in.
+pub struct Webhook<'a> {
+    pub received_at: SystemTime,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+    pub verdict: Verdict,
+    /// What it is answered with.
+    pub status: u16,
+}
+
+impl Webhook<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Writes to standard output, each webhook in one go.
+pub struct Printer {
+    json: bool,
+    quiet: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Printer {
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { json, quiet, terminal, colour }
+    }
+
+    /// Says first where it listens, so that a program can read it off.
+    pub fn greet(&self, address: SocketAddr, unchecked: bool) -> Printed {
+        let url = format!("http://{address}/");
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "listening": url, "verifies": !unchecked }))?;
+        } else {
+            writeln!(out, "listening on {url}")?;
+            if unchecked {
+                writeln!(out, "no --secret is given, so signatures are not verified")?;
+            }
+        }
+        out.flush()
+    }
+
+    pub fn print(&self, webhook: &Webhook<'_>) -> Printed {
+        let text = if self.json { json_line(webhook) } else { self.readable(webhook) };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    fn readable(&self, webhook: &Webhook<'_>) -> String {
+        let body: Option<Value> = serde_json::from_slice(webhook.body).ok();
+        let text =
+            |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Value::as_str).map(clean);
+        let (mark, colour) = match webhook.verdict {
+            Verdict::Valid => ("✓", "32"),
+            Verdict::Invalid(_) => ("✗", "31"),
+            Verdict::Unchecked => ("?", "33"),
+        };
+        let mark = if self.colour { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_owned() };
+        let event_type = text("type").unwrap_or_else(|| "(no type)".into());
+        let id = webhook.header("webhook-id").map_or_else(|| "(no id)".into(), clean);
+        let mut line = format!("{} {mark} {event_type}  {id}", clock(webhook.received_at));
+        if let Some(sequence) = body.as_ref().and_then(|body| body.get("sequence")).and_then(Value::as_i64) {
+            line.push_str(&format!("  #{sequence}"));
+        }
+        if let Some(table) = text("table") {
+            line.push_str(&format!("  {table}"));
+        }
+        if let Some(actor) = text("actor") {
+            line.push_str(&format!("  by {actor}"));
+        }
+        if let Verdict::Invalid(why) = webhook.verdict {
+            line.push_str(&format!("  {why}"));
+        }
+        if webhook.status / 100 != 2 {
+            line.push_str(&format!("  answered {}", webhook.status));
+        }
+        line.push('\n');
+        if !self.quiet {
+            line.push_str(&self.shown_body(webhook.body, body.is_some()));
+        }
+        line
+    }
+
+    /// Spread out on a terminal, as it came elsewhere.
+    fn shown_body(&self, bytes: &[u8], is_json: bool) -> String {
+        let text = String::from_utf8_lossy(bytes);
+        let text = if self.terminal && is_json { spread(&text) } else { text.into_owned() };
+        text.lines().map(|line| format!("    {}\n", clean(line))).collect()
+    }
+}
+
+/// JSON over many lines, its order of keys and spelling of numbers kept (a parsed and printed one would lose both).
+fn spread(json: &str) -> String {
+    let mut out = String::with_capacity(2 * json.len());
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let mut chars = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if_eq(&' ').is_some() {}
+                if let Some(close) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            ' ' => {}
+            _ => {
+                in_string = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
+fn json_line(webhook: &Webhook<'_>) -> String {
+    let since_1970 = webhook.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (verdict, why) = match webhook.verdict {
+        Verdict::Valid => ("valid", None),
+        Verdict::Invalid(why) => ("invalid", Some(why)),
+        Verdict::Unchecked => ("unchecked", None),
+    };
+    // The body's own bytes where they are JSON of one line, so that numbers and order stay what they are.
+    let body = match serde_json::from_slice::<&RawValue>(webhook.body) {
+        Ok(raw) if !raw.get().contains(['\n', '\r']) => raw.get().to_owned(),
+        Ok(raw) => serde_json::from_str::<Value>(raw.get()).unwrap_or_default().to_string(),
+        Err(_) => Value::from(String::from_utf8_lossy(webhook.body)).to_string(),
+    };
+    let mut line = json!({
+        "received_at": since_1970.as_secs_f64(),
+        "signature": verdict,
+        "id": webhook.header("webhook-id"),
+        "timestamp": webhook.header("webhook-timestamp"),
+        "status": webhook.status,
+    });
+    if let Some(why) = why {
+        line["why"] = why.into();
+    }
+    let mut line = line.to_string();
+    line.truncate(line.len() - 1);
+    format!("{line},\"body\":{body}}}\n")
+}
+
+/// Without control characters, which could command the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Time of day in UTC.
+fn clock(at: SystemTime) -> String {
+    let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let second = since_1970.as_secs() % 86_400;
+    format!(
+        "{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since_1970.subsec_millis()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const BODY: &str = r#"{"id":"evt_1","type":"order.updated","sequence":42,"table":"public.orders","actor":"user:7\u001b[2J","data":{"a":1}}"#;
+
+    fn webhook<'a>(headers: &'a mut HeaderMap, body: &'a [u8], verdict: Verdict) -> Webhook<'a> {
+        headers.insert("webhook-id", "evt_1".parse().unwrap());
+        let received_at = UNIX_EPOCH + Duration::from_millis(1_795_318_680_123);
+        Webhook {
+            received_at,
+            headers,
+            body,
+            verdict,
+            status: if verdict == Verdict::Valid { 200 } else { 401 },
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_one_line_and_its_body() {
+        let mut printer = Printer { json: false, quiet: true, terminal: false, colour: false };
+        let mut headers = HeaderMap::new();
+        let good = webhook(&mut headers, BODY.as_bytes(), Verdict::Valid);
+        let line = "03:38:00.123Z ✓ order.updated  evt_1  #42  public.orders  by user:7\u{fffd}[2J\n";
+        assert_eq!(printer.readable(&good), line);
+        printer.quiet = false;
+        assert_eq!(printer.readable(&good), format!("{line}    {BODY}\n"));
+        printer.terminal = true;
+        let shown = printer.readable(&good);
+        assert!(
+            shown.contains("    {\n      \"id\": \"evt_1\",\n      \"type\": \"order.updated\",\n"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let printer = Printer { json: false, quiet: false, terminal: true, colour: true };
+        let mut headers = HeaderMap::new();
+        let bad = webhook(&mut headers, b"no \x1b[2J json\n", Verdict::Invalid("the signature does not fit"));
+        assert_eq!(
+            printer.readable(&bad),
+            "03:38:00.123Z \u{1b}[31m✗\u{1b}[0m (no type)  evt_1  the signature does not fit  answered 401\n    no \u{fffd}[2J json\n"
+        );
+    }
+
+    #[test]
+    fn json_is_spread_without_being_changed() {
+        let json = r#"{"b":1.50,"a":[], "c" : { },"d":[1,{"x\\":"{,:\"]"}],"e":12345678901234567890123}"#;
+        let spread = spread(json);
+        assert_eq!(
+            spread,
+            "{\n  \"b\": 1.50,\n  \"a\": [],\n  \"c\": {},\n  \"d\": [\n    1,\n    {\n      \"x\\\\\": \"{,:\\\"]\"\n    }\n  ],\n  \"e\": 12345678901234567890123\n}"
+        );
+    }
+
+    #[test]
+    fn json_lines_are_for_programs() {
+        let mut headers = HeaderMap::new();
+        let line = json_line(&webhook(&mut headers, BODY.as_bytes(), Verdict::Valid));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.ends_with(&format!(",\"body\":{BODY}}}\n")), "the bytes as they came: {line}");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["signature"], &line["body"]["sequence"]), (&json!("valid"), &json!(42)));
+        let line = json_line(&webhook(&mut headers, b"\xff", Verdict::Invalid("why")));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&line["why"], &line["body"], &line["status"]),
+            (&json!("why"), &json!("\u{fffd}"), &json!(401))
+        );
+    }
+}

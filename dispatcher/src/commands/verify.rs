@@ -1,0 +1,171 @@
+//! `webhookd verify`: does the signature of this webhook hold, and if not, why? Reads the body from standard input.
+
+use super::{Error, exit};
+use crate::cli::{Tolerance, Verify};
+use signature::{Rejected, Secret};
+use std::{
+    io::Read,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Largest body that is read, in bytes.
+const BODY_BYTES_MAX: u64 = 64 << 20;
+
+/// Prints the verdict; 0 if the signature holds, 1 if not.
+///
+/// # Errors
+/// A secret, header or body that cannot be read.
+pub fn run(flags: &Verify) -> Result<ExitCode, Error> {
+    let secret = Secret::parse(flags.secret.trim())?;
+    let headers = Headers::of(flags)?;
+    let mut body = Vec::new();
+    std::io::stdin().lock().take(BODY_BYTES_MAX).read_to_end(&mut body).map_err(Error::Input)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let verdict = verify(&secret, &headers, &body, flags.tolerance, i64::try_from(now).unwrap_or(i64::MAX));
+    match &verdict {
+        Ok(()) => println!("valid"),
+        Err(why) => println!("not valid: {why}"),
+    }
+    Ok(exit(verdict.is_ok()))
+}
+
+/// The three headers of a webhook.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Headers {
+    id: String,
+    timestamp: String,
+    signature: String,
+}
+
+impl Headers {
+    /// From their own flags, else from copied header lines.
+    fn of(flags: &Verify) -> Result<Self, Error> {
+        let header = |given: &Option<String>, name: &str| {
+            let copied = || {
+                flags.headers.iter().find_map(|line| {
+                    // `< name: value`, as curl -v shows it, too.
+                    let (found, value) = line.trim_start_matches(['<', '>', ' ']).split_once(':')?;
+                    found.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
+                })
+            };
+            given.clone().or_else(copied).map(|value| value.trim().to_owned()).ok_or_else(|| {
+                let flag = name.trim_start_matches("webhook-");
+                Error::Usage(format!("header {name} is missing; give --{flag}, or --header '{name}: …'"))
+            })
+        };
+        Ok(Self {
+            id: header(&flags.id, "webhook-id")?,
+            timestamp: header(&flags.timestamp, "webhook-timestamp")?,
+            signature: header(&flags.signature, "webhook-signature")?,
+        })
+    }
+}
+
+/// Why it is not valid, with what usually is the reason.
+fn verify(
+    secret: &Secret,
+    headers: &Headers,
+    body: &[u8],
+    tolerance: Tolerance,
+    now: i64,
+) -> Result<(), String> {
+    let timestamp: i64 = headers.timestamp.parse().map_err(|_| Rejected::Timestamp.to_string())?;
+    // With the timestamp for a clock only the signature decides; how old it may be is the caller's.
+    let fits = |body: &[u8]| {
+        signature::verify(secret, &headers.id, timestamp, body, &headers.signature, timestamp).is_ok()
+    };
+    if !fits(body) {
+        if let Some(shorter) = body.strip_suffix(b"\n")
+            && (fits(shorter) || shorter.strip_suffix(b"\r").is_some_and(fits))
+        {
+            return Err(
+                "it fits only without the newline at the end of the body; a file or shell added that".into(),
+            );
+        }
+        return Err(match headers.signature.split(' ').any(|token| token.starts_with("v1,")) {
+            true => "the signature is of another secret, id, timestamp or body (the body must be the bytes as they came)",
+            false => "the header holds no signature of version v1",
+        }
+        .into());
+    }
+    match (tolerance, now.saturating_sub(timestamp)) {
+        (Tolerance::Seconds(limit), age) if age > limit.into() => {
+            Err(format!("the signature fits, but it is {age} s old (see --tolerance)"))
+        }
+        (Tolerance::Seconds(limit), age) if age < -i64::from(limit) => {
+            Err(format!("the signature fits, but its timestamp is {} s ahead of this clock", -age))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const TOKEN: &str = "v1,fhksJF5ElKjlPoT/jtefCO5XjQPvhf7Dhf/8R1ad9yU=";
+    const AT: i64 = 1_700_000_000;
+
+    fn headers(signature: &str) -> Headers {
+        Headers { id: "msg_1".into(), timestamp: AT.to_string(), signature: signature.into() }
+    }
+
+    #[test]
+    fn the_reason_is_told() {
+        let secret = Secret::parse(SECRET).unwrap();
+        let check =
+            |headers: Headers, body: &[u8], tolerance, now| verify(&secret, &headers, body, tolerance, now);
+        let limit = Tolerance::Seconds(300);
+        assert_eq!(check(headers(TOKEN), b"{}", limit, AT + 300), Ok(()));
+        assert_eq!(check(headers(&format!("v1,AAAA {TOKEN}")), b"{}", limit, AT - 300), Ok(()));
+        assert_eq!(check(headers(TOKEN), b"{}", Tolerance::Any, AT + 1_000_000), Ok(()));
+        for (headers, body, now, want) in [
+            (headers(TOKEN), &b"{}"[..], AT + 301, "301 s old"),
+            (headers(TOKEN), b"{}", AT - 301, "301 s ahead"),
+            (headers(TOKEN), b"{}\n", AT, "without the newline"),
+            (headers(TOKEN), b"{}\r\n", AT, "without the newline"),
+            (headers(TOKEN), b"{ }", AT, "another secret, id, timestamp or body"),
+            (headers(TOKEN), b"{ }\n", AT, "another secret, id, timestamp or body"),
+            (headers("v2,xyz"), b"{}", AT, "no signature of version v1"),
+            (headers(""), b"{}", AT, "no signature of version v1"),
+            (
+                Headers { timestamp: "yesterday".into(), ..headers(TOKEN) },
+                b"{}",
+                AT,
+                "not a number of seconds",
+            ),
+        ] {
+            let why = check(headers, body, limit, now).unwrap_err();
+            assert!(why.contains(want), "{want}: {why}");
+        }
+    }
+
+    #[test]
+    fn headers_may_be_copied_as_they_are() {
+        let parse = |args: &[&str]| {
+            let line = ["webhookd", "verify", "--secret", SECRET].into_iter().chain(args.iter().copied());
+            let Command::Verify(flags) = Cli::parse_from(line).command else { unreachable!() };
+            Headers::of(&flags)
+        };
+        let id = "Webhook-Id:  msg_1 ";
+        let copied = [
+            "--header",
+            id,
+            "--header",
+            "< webhook-timestamp: 1700000000",
+            "--header",
+            "content-type: application/json",
+        ];
+        let signature = format!("webhook-signature: {TOKEN}");
+        let whole = parse(&[&copied[..], &["--header", &signature]].concat()).unwrap();
+        assert_eq!(whole, headers(TOKEN));
+        assert_eq!(parse(&[&copied[..], &["--signature", TOKEN]].concat()).unwrap(), whole);
+        let missing = parse(&copied).unwrap_err();
+        assert!(missing.to_string().contains("header webhook-signature is missing"), "{missing}");
+        assert_eq!(missing.exit_code(), 2);
+    }
+}

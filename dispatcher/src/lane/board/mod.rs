@@ -1,0 +1,284 @@
+//! All lanes: who gets what next, what has to be written down, and what has to be read back. Pure.
+//!
+//! The shell calls one method per thing that happened, then [`Board::advance`], and carries out what it finds in
+//! [`Board::out`]. Time and randomness are arguments.
+
+mod attempts;
+mod recall;
+mod route;
+
+use super::{
+    Now,
+    lane::Lane,
+    progress::Progress,
+    timers::{TIMERS_MAX, Timers},
+};
+use crate::{
+    ledger::entry::{Confirmed, Entry, QueueChange, Record, State},
+    message::{Budget, Message},
+    queue::Load,
+    subscription::{Subscription, Subscriptions},
+};
+use slab::Slab;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Results that may wait for the ledger; beyond that nothing is started or spilled until Postgres has caught up.
+const UNCONFIRMED_MAX: u64 = 20_000;
+
+/// What is not recorded this long after it was read is put into the queue, so that the checkpoint can move on.
+const UNRESOLVED_MAX: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two checkpoints.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a busy board looks at the clock by itself.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How much may be held and under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub memory_bytes_max: usize,
+    pub in_flight_max: usize,
+}
+
+/// An attempt to make.
+#[derive(Debug)]
+pub struct Start {
+    /// Comes back with the outcome.
+    pub key: usize,
+    pub url: Arc<url::Url>,
+    pub message: Arc<Message>,
+    pub subscription: Arc<Subscription>,
+    pub signers: Arc<[signature::Signer]>,
+}
+
+/// What the shell is to do, in order.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub starts: Vec<Start>,
+    pub records: Vec<Record>,
+    pub loads: Vec<Load>,
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+struct Flight {
+    subscription_id: i64,
+    message: Arc<Message>,
+    bytes: usize,
+    /// Its number with the lane's pacing.
+    number: u64,
+    since: Duration,
+    attempts: i16,
+    retry_from: i16,
+    /// `Some`: no row tells of it yet.
+    window: Option<u64>,
+    /// There is a row in the queue.
+    is_queued: bool,
+    /// Redelivery was asked for meanwhile: once more, whatever comes of this one.
+    again: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Board {
+    limits: Limits,
+    budget: Arc<Budget>,
+    subscriptions: Arc<Subscriptions>,
+    lanes: HashMap<i64, Lane>,
+    flights: Slab<Flight>,
+    /// Lanes with something to start, in turn.
+    ready: VecDeque<i64>,
+    /// Lanes that may want a page of their backlog.
+    asking: Vec<i64>,
+    /// Lanes with retries to be read.
+    due: VecDeque<i64>,
+    timers: Timers,
+    progress: Progress,
+    /// The batch that is being handed out, and how far that has come.
+    pending: Option<route::Pending>,
+    /// Since when memory has been over its bound.
+    over_since: Option<Duration>,
+    entries_out: u64,
+    entries_confirmed: u64,
+    loads_out: u64,
+    loads_in: u64,
+    is_due_loading: bool,
+    /// Holds to be let go when the load with that number is in: its answer may be older than the confirmation.
+    leaving: VecDeque<(u64, i64, i64)>,
+    swept_at: Duration,
+    checkpoint_at: Option<Duration>,
+    is_closing: bool,
+    pub out: Out,
+}
+
+impl Board {
+    /// A board without lanes, which asks for the queue's state first.
+    pub fn new(limits: Limits, budget: Arc<Budget>) -> Self {
+        let mut board = Self {
+            limits,
+            budget,
+            subscriptions: Arc::default(),
+            lanes: HashMap::new(),
+            flights: Slab::new(),
+            ready: VecDeque::new(),
+            asking: Vec::new(),
+            due: VecDeque::new(),
+            timers: Timers::new(TIMERS_MAX),
+            progress: Progress::default(),
+            pending: None,
+            over_since: None,
+            entries_out: 0,
+            entries_confirmed: 0,
+            loads_out: 0,
+            loads_in: 0,
+            is_due_loading: false,
+            leaving: VecDeque::new(),
+            swept_at: Duration::ZERO,
+            checkpoint_at: None,
+            is_closing: false,
+            out: Out::default(),
+        };
+        board.load(Load::Backlogged);
+        board
+    }
+
+    /// Everything that follows from what has happened and from the time.
+    pub fn advance(&mut self, now: Now) {
+        if !self.is_closing {
+            self.take_due(now);
+            self.route(now);
+            self.sweep(now);
+            self.recall();
+            self.start(now);
+        }
+        self.checkpoint(now);
+    }
+
+    /// When [`advance`](Self::advance) has something to do without anything happening; `None`: never.
+    pub fn deadline(&self, now: Now) -> Option<Duration> {
+        if self.pending.is_some() || !self.flights.is_empty() || self.unconfirmed() > 0 || self.progress.has_moved() {
+            return Some(now.at + TICK);
+        }
+        let wait_us = self.timers.first_us().filter(|_| !self.is_closing)?.saturating_sub(now.wall_us).max(0);
+        Some(now.at + Duration::from_micros(wait_us.unsigned_abs()).max(Duration::from_millis(1)))
+    }
+
+    /// Whether another batch can be taken.
+    pub fn is_hungry(&self) -> bool {
+        self.pending.is_none() && !self.is_closing
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Entries given to the ledger and not yet committed.
+    pub fn unconfirmed(&self) -> u64 {
+        self.entries_out - self.entries_confirmed
+    }
+
+    /// Starts nothing any more; what waits without a row goes into the queue.
+    pub fn close(&mut self) {
+        self.is_closing = true;
+        self.pending = None;
+        let ids: Vec<i64> = self.lanes.keys().copied().collect();
+        for id in ids {
+            self.spill_fresh(id);
+        }
+    }
+
+    /// Attempts still under way go into the queue too; their outcomes will not be known.
+    pub fn abandon(&mut self) {
+        for key in self.flights.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+            self.spill_flight(key);
+        }
+    }
+
+    /// The ledger has committed.
+    pub fn confirmed(&mut self, confirmed: &Confirmed) {
+        self.entries_confirmed += confirmed.entries;
+        for (window, deliveries) in &confirmed.windows {
+            self.progress.resolve(*window, *deliveries);
+        }
+        for (subscription_id, rows) in &confirmed.spilled {
+            if let Some(lane) = self.lanes.get_mut(subscription_id) {
+                lane.drain.confirmed(*rows);
+            }
+            self.ask(*subscription_id);
+        }
+        for (subscription_id, event_id) in &confirmed.settled {
+            if self.loads_in == self.loads_out {
+                self.release(*subscription_id, *event_id);
+            } else {
+                self.leaving.push_back((self.loads_out, *subscription_id, *event_id));
+            }
+        }
+    }
+
+    /// The checkpoint moves at most once a second, at once when closing, and only if something was resolved.
+    fn checkpoint(&mut self, now: Now) {
+        let is_time = self.checkpoint_at.is_none_or(|at| now.at.saturating_sub(at) >= CHECKPOINT_INTERVAL);
+        if (is_time || self.is_closing)
+            && let Some(snapshot) = self.progress.take_resolved()
+        {
+            self.checkpoint_at = Some(now.at);
+            self.out.records.push(Record::Checkpoint(snapshot));
+        }
+    }
+
+    fn load(&mut self, load: Load) {
+        self.loads_out += 1;
+        self.out.loads.push(load);
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        self.entries_out += 1;
+        self.out.records.push(Record::Entry(entry));
+    }
+
+    fn release(&mut self, subscription_id: i64, event_id: i64) {
+        if let Some(lane) = self.lanes.get_mut(&subscription_id) {
+            lane.release(event_id);
+        }
+    }
+
+    /// The lane of a subscription, made when first needed; `None`: there is no such subscription.
+    fn lane(&mut self, subscription_id: i64) -> Option<&mut Lane> {
+        let subscription = self.subscriptions.get(&subscription_id)?;
+        Some(self.lanes.entry(subscription_id).or_insert_with(|| Lane::new(Arc::clone(subscription))))
+    }
+
+    /// Puts a lane on the list of those that may want a page of their backlog.
+    fn ask(&mut self, subscription_id: i64) {
+        if let Some(lane) = self.lanes.get_mut(&subscription_id)
+            && !lane.is_asking
+            && lane.drain.is_active()
+        {
+            lane.is_asking = true;
+            self.asking.push(subscription_id);
+        }
+    }
+
+    /// Puts a lane on the list of those with something to start.
+    fn list(&mut self, subscription_id: i64) {
+        if let Some(lane) = self.lanes.get_mut(&subscription_id)
+            && !lane.is_listed
+            && lane.has_work()
+        {
+            lane.is_listed = true;
+            self.ready.push_back(subscription_id);
+        }
+    }
+}
+
+/// A row in the backlog.
+fn backlog(attempts: i16, retry_from: i16) -> QueueChange {
+    QueueChange::Put { state: State::Backlog, attempts, retry_from }
+}

@@ -1,0 +1,96 @@
+//! Makes the attempts: a few tasks, each with many requests under way.
+//!
+//! One task per core rather than one per attempt: an attempt is a few polls of a future, and a task of its own would cost
+//! more than that.
+
+use super::board::Start;
+use crate::{
+    delivery::outcome::Outcome,
+    sender::{Request, Sender},
+};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Attempts taken, and outcomes handed back, at once.
+const BATCH: usize = 64;
+
+/// An attempt's key and how it ended.
+pub type Finished = (usize, Outcome);
+
+/// The tasks; dropping it lets them finish what is under way, and end.
+#[derive(Debug)]
+pub struct Crew {
+    members: Vec<mpsc::UnboundedSender<Vec<Start>>>,
+    next: usize,
+}
+
+impl Crew {
+    /// Starts `size` tasks. With `abandon`, what is under way is dropped.
+    pub fn start<S: Sender>(
+        size: usize,
+        sender: &Arc<S>,
+        finished: &mpsc::UnboundedSender<Vec<Finished>>,
+        abandon: &CancellationToken,
+    ) -> Self {
+        let members = (0..size.max(1)).map(|_| {
+            let (starts, taken) = mpsc::unbounded_channel();
+            let work = work(Arc::clone(sender), taken, finished.clone());
+            tokio::spawn(abandon.clone().run_until_cancelled_owned(work));
+            starts
+        });
+        Self { members: members.collect(), next: 0 }
+    }
+
+    /// Spreads attempts over the tasks, in shares that are worth a wake-up.
+    pub fn make(&mut self, starts: &mut Vec<Start>) {
+        let share = starts.len().div_ceil(self.members.len()).max(1);
+        while !starts.is_empty() {
+            let rest = starts.split_off(share.min(starts.len()));
+            let member = &self.members[self.next % self.members.len()];
+            self.next += 1;
+            // A task ends only when its sender does, or with the runtime.
+            let _ = member.send(std::mem::replace(starts, rest));
+        }
+    }
+}
+
+async fn work<S: Sender>(
+    sender: Arc<S>,
+    mut starts: mpsc::UnboundedReceiver<Vec<Start>>,
+    finished: mpsc::UnboundedSender<Vec<Finished>>,
+) {
+    let mut under_way = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !under_way.is_empty() {
+        tokio::select! {
+            taken = starts.recv(), if is_open => match taken {
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, start))),
+                None => is_open = false,
+            },
+            Some(first) = under_way.next(), if !under_way.is_empty() => {
+                let mut done = vec![first];
+                while done.len() < BATCH && let Some(Some(next)) = under_way.next().now_or_never() {
+                    done.push(next);
+                }
+                if finished.send(done).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn attempt<S: Sender>(sender: &S, start: Start) -> Finished {
+    let Start { key, url, message, subscription, signers } = start;
+    let request = Request {
+        url,
+        id: message.id(),
+        body: message.body(),
+        signers,
+        timeout: subscription.timeout,
+        traceparent: message.event().traceparent.as_deref().map(Arc::from),
+    };
+    (key, sender.send(request).await)
+}

@@ -1,0 +1,128 @@
+//! The task around the board: channels in, channels out, and the clock.
+
+use super::{
+    Now,
+    board::{Board, Limits},
+    crew::{Crew, Finished},
+};
+use crate::{
+    ledger::entry::{Confirmed, Record},
+    message::Budget,
+    outbox::Feed,
+    queue::{Load, Loaded},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tracing::{debug, info};
+
+/// Everything the task is connected to.
+pub struct Wiring {
+    pub feed: mpsc::Receiver<Feed>,
+    pub finished: mpsc::UnboundedReceiver<Vec<Finished>>,
+    pub confirmed: mpsc::UnboundedReceiver<Confirmed>,
+    pub loaded: mpsc::UnboundedReceiver<Loaded>,
+    pub crew: Crew,
+    pub records: mpsc::UnboundedSender<Vec<Record>>,
+    pub loads: mpsc::UnboundedSender<Load>,
+    /// Stop starting, and let attempts under way have this long to finish.
+    pub stop: oneshot::Receiver<Duration>,
+}
+
+struct Dispatch {
+    board: Board,
+    crew: Crew,
+    records: mpsc::UnboundedSender<Vec<Record>>,
+    loads: mpsc::UnboundedSender<Load>,
+    epoch: Instant,
+}
+
+/// Runs the lanes until `stop`, then lets attempts under way finish, and gives everything unresolved a row.
+pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
+    let Wiring { mut feed, mut finished, mut confirmed, mut loaded, crew, records, loads, mut stop } = wiring;
+    let mut dispatch = Dispatch { board: Board::new(limits, budget), crew, records, loads, epoch: Instant::now() };
+    let mut done = Vec::new();
+    let drain_timeout = loop {
+        dispatch.carry_out();
+        let now = dispatch.now();
+        let deadline = dispatch.board.deadline(now).map(|at| dispatch.epoch + at);
+        tokio::select! {
+            drain_timeout = &mut stop => break drain_timeout.unwrap_or_default(),
+            _ = finished.recv_many(&mut done, 16) => dispatch.finish(&mut done),
+            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
+            Some(some) = loaded.recv() => dispatch.board.loaded(some),
+            Some(some) = feed.recv(), if dispatch.board.is_hungry() => dispatch.board.feed(some, now),
+            () = wait(deadline) => {}
+        }
+    };
+    drop(feed);
+    dispatch.board.close();
+    let in_flight = dispatch.board.in_flight();
+    info!(in_flight, timeout_ms = drain_timeout.as_millis() as u64, "lanes.drain");
+    let deadline = Instant::now() + drain_timeout;
+    while dispatch.board.in_flight() > 0 {
+        dispatch.carry_out();
+        tokio::select! {
+            received = timeout_at(deadline, finished.recv_many(&mut done, 16)) => match received {
+                Ok(n) if n > 0 => dispatch.finish(&mut done),
+                _ => break,
+            },
+            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
+        }
+    }
+    dispatch.board.abandon();
+    dispatch.carry_out();
+    // The ledger hangs up once everything is written, or cannot be.
+    let Dispatch { mut board, records, epoch, .. } = dispatch;
+    while board.unconfirmed() > 0 {
+        let Some(some) = confirmed.recv().await else { break };
+        board.confirmed(&some);
+    }
+    board.advance(now(epoch));
+    let _ = records.send(std::mem::take(&mut board.out.records));
+    debug!(unconfirmed = board.unconfirmed(), "lanes.closed");
+}
+
+/// At the deadline; without one, never.
+async fn wait(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn now(epoch: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { at: epoch.elapsed(), wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+}
+
+impl Dispatch {
+    fn now(&self) -> Now {
+        now(self.epoch)
+    }
+
+    fn finish(&mut self, done: &mut Vec<Vec<Finished>>) {
+        let now = self.now();
+        for (key, outcome) in done.drain(..).flatten() {
+            self.board.finished(key, outcome, now, fastrand::f64());
+        }
+    }
+
+    /// Lets the board draw its conclusions, and passes them on. A receiver that is gone ends the session elsewhere.
+    fn carry_out(&mut self) {
+        self.board.advance(self.now());
+        let out = &mut self.board.out;
+        self.crew.make(&mut out.starts);
+        if !out.records.is_empty() {
+            let _ = self.records.send(std::mem::take(&mut out.records));
+        }
+        for load in out.loads.drain(..) {
+            let _ = self.loads.send(load);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One lane's way back from the queue: which backlog rows are still to be read, and when there are none. Pure.
+//!
+//! Rows are read forward by event id, so that the dead rows behind are not walked over again and again. Rows spilled with a
+//! smaller id than has been read, or not yet committed when the last page was read, make it look once more.
+
+/// Rows read at once.
+pub const PAGE_ROWS: usize = 500;
+
+/// Where draining stands.
+#[derive(Debug, Default)]
+pub struct Drain {
+    /// There may be rows in the table that are not in memory.
+    is_active: bool,
+    /// Read up to this event.
+    after: i64,
+    /// A spilled event at or before it: reading starts again there.
+    again_from: Option<i64>,
+    is_loading: bool,
+    /// Spilled, and not yet known to be committed.
+    unconfirmed: u64,
+    /// Spilled since the page under way was asked for.
+    is_stale: bool,
+    /// The last page was the end; nothing to ask for until what is unconfirmed is committed.
+    is_waiting: bool,
+}
+
+impl Drain {
+    pub fn is_active(&self) -> bool {
+        self.is_active
+    }
+
+    /// Rows may be there from before: at the start, and when a paused lane resumes.
+    pub fn restart(&mut self) {
+        self.is_active = true;
+        self.is_waiting = false;
+        self.is_stale = true;
+        self.again_from = Some(i64::MIN);
+    }
+
+    /// A row has been written for the event.
+    pub fn spilled(&mut self, event_id: i64) {
+        self.is_active = true;
+        self.unconfirmed += 1;
+        self.is_stale = true;
+        if event_id <= self.after {
+            self.again_from = Some(self.again_from.map_or(event_id, |from| from.min(event_id)));
+        }
+    }
+
+    /// So many of them are committed.
+    pub fn confirmed(&mut self, rows: u64) {
+        self.unconfirmed = self.unconfirmed.saturating_sub(rows);
+        if self.unconfirmed == 0 {
+            self.is_waiting = false;
+        }
+    }
+
+    /// Where to read on from, if a page should be read now; then [`page`](Self::page) must follow.
+    pub fn next_page(&mut self) -> Option<i64> {
+        if !self.is_active || self.is_loading || self.is_waiting {
+            return None;
+        }
+        if let Some(from) = self.again_from.take() {
+            self.after = from.saturating_sub(1);
+        }
+        self.is_loading = true;
+        self.is_stale = false;
+        Some(self.after)
+    }
+
+    /// A page has been read: its last event, and whether there was no more.
+    pub fn page(&mut self, last: Option<i64>, is_end: bool) {
+        self.is_loading = false;
+        self.after = last.unwrap_or(self.after).max(self.after);
+        if !is_end || self.again_from.is_some() {
+            return;
+        }
+        if self.unconfirmed > 0 {
+            self.is_waiting = true;
+        } else if !self.is_stale {
+            self.is_active = false;
+            self.after = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn nothing_is_asked_of_an_idle_lane() {
+        assert_eq!(Drain::default().next_page(), None);
+    }
+
+    #[test]
+    fn an_uncommitted_row_is_waited_for_then_looked_for() {
+        let mut drain = Drain::default();
+        drain.spilled(7);
+        assert_eq!(drain.next_page(), Some(0));
+        assert_eq!(drain.next_page(), None, "one page at a time");
+        drain.page(None, true);
+        assert_eq!(drain.next_page(), None, "it cannot be there yet");
+        drain.confirmed(1);
+        assert_eq!(drain.next_page(), Some(0));
+        drain.page(Some(7), true);
+        assert!(!drain.is_active());
+    }
+
+    proptest! {
+        /// Against a table in which rows appear when they are confirmed: every row is read, and then it rests.
+        #[test]
+        fn every_row_is_read(steps in proptest::collection::vec((0u8..3, 1i64..60), 0..200)) {
+            let mut drain = Drain::default();
+            let (mut table, mut on_their_way, mut read) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+            let mut spilled = BTreeSet::new();
+            let settle = (0..400).flat_map(|_| [(1u8, 0i64), (2, 0)]);
+            for (step, id) in steps.into_iter().chain(settle) {
+                match step {
+                    0 if spilled.insert(id) => {
+                        drain.spilled(id);
+                        on_their_way.push(id);
+                    }
+                    1 if !on_their_way.is_empty() => {
+                        table.insert(on_their_way.remove(0));
+                        drain.confirmed(1);
+                    }
+                    2 => if let Some(after) = drain.next_page() {
+                        let page: Vec<i64> = table.range(after + 1..).take(3).copied().collect();
+                        for id in &page {
+                            table.remove(id);
+                            read.insert(*id);
+                        }
+                        drain.page(page.last().copied(), page.len() < 3);
+                    },
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(read, spilled);
+            prop_assert!(!drain.is_active());
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Entries as the columns of one statement. Pure.
+
+use super::entry::{Confirmed, Entry, QueueChange, State};
+use crate::{delivery::outcome::Class, outbox::poll::ring_slot, postgres::value::Micros};
+use std::collections::HashMap;
+
+/// Columns of `webhook.attempt`.
+#[derive(Debug, Default)]
+pub struct Attempts<'a> {
+    pub event_id: Vec<i64>,
+    pub subscription_id: Vec<i64>,
+    pub started_at: Vec<Micros>,
+    pub duration_ms: Vec<f32>,
+    pub slot: Vec<i16>,
+    pub attempt: Vec<i16>,
+    pub status: Vec<Option<i16>>,
+    pub outcome: Vec<&'static str>,
+    pub next_at: Vec<Option<Micros>>,
+    pub error: Vec<Option<&'a str>>,
+    pub response: Vec<Option<&'a str>>,
+}
+
+/// Columns of `webhook.queue`.
+#[derive(Debug, Default)]
+pub struct Puts<'a> {
+    pub subscription_id: Vec<i64>,
+    pub event_id: Vec<i64>,
+    pub event_slot: Vec<i16>,
+    pub attempts: Vec<i16>,
+    pub retry_from: Vec<i16>,
+    pub next_at: Vec<Option<Micros>>,
+    pub last_status: Vec<Option<i16>>,
+    pub last_error: Vec<Option<&'a str>>,
+}
+
+/// What one statement writes. Of several entries about one row of the queue, the last says what becomes of it.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    pub attempts: Attempts<'a>,
+    pub puts: Puts<'a>,
+    pub deleted_subscription_id: Vec<i64>,
+    pub deleted_event_id: Vec<i64>,
+    /// Nothing but successes in one slot, and no change of the queue.
+    pub only_successes_in: Option<i16>,
+}
+
+impl<'a> Batch<'a> {
+    pub fn of(entries: &[&'a Entry]) -> Self {
+        let mut batch = Self::default();
+        let mut changes: HashMap<(i64, i64), &'a Entry> = HashMap::new();
+        for entry in entries {
+            batch.push_attempt(entry);
+            if entry.queue != QueueChange::Keep {
+                changes.insert((entry.subscription_id, entry.event_id), entry);
+            }
+        }
+        let attempts = &batch.attempts;
+        batch.only_successes_in = attempts.slot.first().copied().filter(|first| {
+            changes.is_empty()
+                && attempts.slot.iter().all(|slot| slot == first)
+                && attempts.outcome.iter().all(|outcome| *outcome == Class::Succeeded.as_str())
+        });
+        // The same order in every statement, so that two sessions cannot wait for each other crosswise.
+        let mut changes: Vec<_> = changes.into_iter().collect();
+        changes.sort_unstable_by_key(|(pair, _)| *pair);
+        for (_, entry) in changes {
+            batch.push_change(entry);
+        }
+        batch
+    }
+
+    fn push_attempt(&mut self, entry: &'a Entry) {
+        let Some(attempt) = &entry.attempt else { return };
+        let (outcome, columns) = (&attempt.outcome, &mut self.attempts);
+        columns.event_id.push(entry.event_id);
+        columns.subscription_id.push(entry.subscription_id);
+        columns.started_at.push(Micros(outcome.started_at_us));
+        columns.duration_ms.push(outcome.duration.as_secs_f32() * 1000.0);
+        columns.slot.push(ring_slot(outcome.started_at_us));
+        columns.attempt.push(attempt.number);
+        columns.status.push(outcome.status.map(u16::cast_signed));
+        columns.outcome.push(outcome.class.as_str());
+        columns.next_at.push(attempt.next_at_us.filter(|_| outcome.class != Class::Succeeded).map(Micros));
+        columns.error.push(outcome.error.as_deref());
+        columns.response.push(outcome.response.as_deref());
+    }
+
+    fn push_change(&mut self, entry: &'a Entry) {
+        match entry.queue {
+            QueueChange::Keep => {}
+            QueueChange::Delete => {
+                self.deleted_subscription_id.push(entry.subscription_id);
+                self.deleted_event_id.push(entry.event_id);
+            }
+            QueueChange::Put { state, attempts, retry_from } => {
+                let outcome = entry.attempt.as_ref().map(|attempt| &attempt.outcome);
+                let columns = &mut self.puts;
+                columns.subscription_id.push(entry.subscription_id);
+                columns.event_id.push(entry.event_id);
+                columns.event_slot.push(entry.event_slot);
+                columns.attempts.push(attempts);
+                columns.retry_from.push(retry_from);
+                columns.next_at.push(match state {
+                    State::Waiting { next_at_us } => Some(Micros(next_at_us)),
+                    State::Backlog => None,
+                });
+                columns.last_status.push(outcome.and_then(|outcome| outcome.status).map(u16::cast_signed));
+                columns.last_error.push(outcome.and_then(|outcome| outcome.error.as_deref()));
+            }
+        }
+    }
+}
+
+/// What the lanes are told once the entries are committed.
+pub fn summary(entries: &[&Entry]) -> Confirmed {
+    let (mut windows, mut spilled): (HashMap<u64, u64>, HashMap<i64, u64>) = Default::default();
+    let mut settled = Vec::new();
+    for entry in entries {
+        if let Some(window) = entry.window {
+            *windows.entry(window).or_default() += 1;
+        }
+        if entry.is_spill() {
+            *spilled.entry(entry.subscription_id).or_default() += 1;
+        }
+        if entry.settles() {
+            settled.push((entry.subscription_id, entry.event_id));
+        }
+    }
+    Confirmed {
+        entries: entries.len() as u64,
+        windows: windows.into_iter().collect(),
+        spilled: spilled.into_iter().collect(),
+        settled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{delivery::outcome::Outcome, ledger::entry::Attempt};
+    use std::time::Duration;
+
+    fn entry(event_id: i64, class: Option<Class>, queue: QueueChange) -> Entry {
+        let attempt = class.map(|class| Attempt {
+            number: 1,
+            outcome: Outcome {
+                class,
+                status: Some(200),
+                started_at_us: 1_700_000_000_000_000,
+                duration: Duration::from_millis(3),
+                error: Some("x".into()),
+                response: None,
+                retry_after: None,
+            },
+            next_at_us: Some(5),
+        });
+        Entry { subscription_id: 1, event_id, event_slot: 0, window: Some(7), attempt, queue }
+    }
+
+    fn put(attempts: i16) -> QueueChange {
+        QueueChange::Put { state: State::Backlog, attempts, retry_from: 0 }
+    }
+
+    #[test]
+    fn successes_alone_take_the_short_way() {
+        let success = entry(1, Some(Class::Succeeded), QueueChange::Keep);
+        let failure = entry(2, Some(Class::Timeout), put(1));
+        let retried = entry(3, Some(Class::Succeeded), QueueChange::Delete);
+        assert_eq!(Batch::of(&[&success, &success]).only_successes_in, Some(ring_slot(1_700_000_000_000_000)));
+        assert_eq!(Batch::of(&[&success, &failure]).only_successes_in, None);
+        assert_eq!(Batch::of(&[&retried]).only_successes_in, None);
+        assert_eq!(Batch::of(&[&success]).attempts.next_at, [None], "a success is final, even if it is sent again");
+    }
+
+    #[test]
+    fn the_last_word_about_a_row_counts_and_every_attempt_stays() {
+        let entries = [
+            entry(5, None, put(0)),
+            entry(4, Some(Class::Timeout), put(1)),
+            entry(5, Some(Class::Succeeded), QueueChange::Delete),
+            entry(4, Some(Class::Timeout), put(2)),
+        ];
+        let entries: Vec<&Entry> = entries.iter().collect();
+        let batch = Batch::of(&entries);
+        assert_eq!(batch.attempts.event_id, [4, 5, 4]);
+        assert_eq!((batch.puts.event_id, batch.puts.attempts), (vec![4], vec![2]));
+        assert_eq!(batch.deleted_event_id, [5]);
+        let summary = summary(&entries);
+        assert_eq!((summary.entries, &*summary.windows), (4, &[(7, 4)][..]));
+        assert_eq!(summary.spilled, [(1, 3)]);
+        assert_eq!(summary.settled, [(1, 4), (1, 5), (1, 4)]);
+    }
+}

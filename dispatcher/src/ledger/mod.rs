@@ -1,0 +1,183 @@
+//! Results into rows: attempts, changes of the queue, and the checkpoint, in batches.
+//!
+//! One statement per 5 ms or 1000 results. Commits are asynchronous on this session: a crash of the server may lose the
+//! last of them, but never a checkpoint's attempts without the checkpoint, for both are in one log, in order.
+//! Nothing is lost while the daemon lives: what a broken connection did not confirm is handed back and written again.
+
+pub mod batch;
+pub mod entry;
+mod statements;
+
+use crate::{
+    outbox::snapshot::Snapshot,
+    postgres::{chain, passes},
+};
+use batch::Batch;
+use entry::{Confirmed, Entry, Record};
+use statements::Statements;
+use std::{collections::VecDeque, time::Duration};
+use thiserror::Error;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// Most results in one statement, and how long the first of them waits for others.
+const BATCH_ENTRIES_MAX: usize = 1000;
+const BATCH_WAIT: Duration = Duration::from_millis(5);
+
+/// Why the ledger stopped before its end.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("results could not be written")]
+    Database(#[from] tokio_postgres::Error),
+    #[error("another daemon has taken over")]
+    Superseded,
+}
+
+/// How the ledger ended: what it could not write, in order, and why.
+#[derive(Debug, Default)]
+pub struct Ended {
+    pub unwritten: Vec<Record>,
+    pub error: Option<Error>,
+}
+
+/// Writes with one connection, on behalf of one takeover.
+pub struct Ledger {
+    client: Client,
+    statements: Statements,
+    epoch: i64,
+}
+
+impl Ledger {
+    /// Prepares its statements.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn open(client: Client, epoch: i64) -> Result<Self, tokio_postgres::Error> {
+        let statements = Statements::prepare(&client).await?;
+        Ok(Self { client, statements, epoch })
+    }
+
+    /// Writes what comes until the senders are gone. After an error, or once told to give up, it only collects, so that
+    /// nothing is lost; an error is told through `failed` at once.
+    pub async fn run(
+        mut self,
+        mut records: mpsc::UnboundedReceiver<Vec<Record>>,
+        confirmed: mpsc::UnboundedSender<Confirmed>,
+        failed: CancellationToken,
+        give_up: CancellationToken,
+    ) -> Ended {
+        let mut waiting: VecDeque<Record> = VecDeque::new();
+        let error = loop {
+            if waiting.is_empty() {
+                match records.recv().await {
+                    Some(more) => waiting.extend(more),
+                    None => return Ended::default(),
+                }
+            }
+            gather(&mut records, &mut waiting).await;
+            tokio::select! {
+                written = self.write(&mut waiting, &confirmed) => match written {
+                    Ok(()) => {}
+                    Err(error) => break Some(error),
+                },
+                () = give_up.cancelled() => break None,
+            }
+        };
+        failed.cancel();
+        // The lanes see that nothing will be confirmed any more.
+        drop(confirmed);
+        while let Some(more) = records.recv().await {
+            waiting.extend(more);
+        }
+        Ended { unwritten: waiting.into(), error }
+    }
+
+    /// Writes the records at the front up to the next that is not an entry, or that one.
+    async fn write(
+        &mut self,
+        waiting: &mut VecDeque<Record>,
+        confirmed: &mpsc::UnboundedSender<Confirmed>,
+    ) -> Result<(), Error> {
+        let entries = waiting.iter().take(BATCH_ENTRIES_MAX).take_while(|record| matches!(record, Record::Entry(_)));
+        let count = entries.count();
+        if count > 0 {
+            let entries: Vec<&Entry> = waiting.iter().take(count).filter_map(Record::entry).collect();
+            self.write_entries(&entries, false).await?;
+            let summary = batch::summary(&entries);
+            waiting.drain(..count);
+            // The lanes may be gone already.
+            let _ = confirmed.send(summary);
+            return Ok(());
+        }
+        match waiting.front() {
+            Some(Record::Checkpoint(snapshot)) => self.checkpoint(snapshot).await?,
+            Some(Record::Forget { subscription_id }) => {
+                self.client.execute(&self.statements.forget, &[subscription_id]).await?;
+            }
+            Some(Record::Entry(_)) | None => {}
+        }
+        waiting.pop_front();
+        Ok(())
+    }
+
+    /// Writes what an earlier session could not: attempts that are there already are not written twice.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn write_again(&mut self, records: &[Record]) -> Result<(), Error> {
+        let entries: Vec<&Entry> = records.iter().filter_map(Record::entry).collect();
+        for entries in entries.chunks(BATCH_ENTRIES_MAX) {
+            self.write_entries(entries, true).await?;
+        }
+        Ok(())
+    }
+
+    /// One statement; if Postgres refuses it for what it says, halves, until the entry it refuses is alone.
+    async fn write_entries(&mut self, entries: &[&Entry], is_again: bool) -> Result<(), Error> {
+        let mut parts = vec![entries.to_vec()];
+        while let Some(part) = parts.pop() {
+            let Err(error) = self.statements.write(&self.client, &Batch::of(&part), is_again).await else { continue };
+            if passes(&error) {
+                return Err(error.into());
+            }
+            if part.len() > 1 {
+                warn!(entries = part.len(), error = %chain(&error), "ledger.batch_refused");
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.push(second.to_vec());
+                parts.push(first.to_vec());
+                continue;
+            }
+            for entry in part {
+                let (subscription_id, sequence) = (entry.subscription_id, entry.event_id);
+                error!(subscription_id, sequence, error = %chain(&error), "ledger.entry_refused");
+                let bare = entry.without_texts();
+                self.statements.write(&self.client, &Batch::of(&[&bare]), is_again).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&snapshot.to_string(), &self.epoch];
+        match self.client.execute(&self.statements.checkpoint, &params).await? {
+            1 => Ok(()),
+            _ => Err(Error::Superseded),
+        }
+    }
+}
+
+/// Waits until the batch is worth a statement.
+async fn gather(records: &mut mpsc::UnboundedReceiver<Vec<Record>>, waiting: &mut VecDeque<Record>) {
+    let deadline = Instant::now() + BATCH_WAIT;
+    while waiting.len() < BATCH_ENTRIES_MAX {
+        match timeout_at(deadline, records.recv()).await {
+            Ok(Some(more)) => waiting.extend(more),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}

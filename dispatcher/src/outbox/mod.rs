@@ -1,0 +1,104 @@
+//! Committed events out of `webhook.event`: exactly the new ones, each once, routed, in batches.
+//!
+//! Reads events, subscriptions and, after a start, attempts and queue; writes nothing. The cursor is a snapshot held in
+//! memory; the checkpoint that survives a crash is the ledger's.
+
+pub mod gate;
+pub mod pages;
+pub mod poll;
+pub mod reader;
+mod recovered;
+pub mod row;
+pub mod snapshot;
+
+use crate::{message::Message, subscription::Subscriptions};
+use snapshot::Snapshot;
+use std::sync::Arc;
+
+/// Most events in one batch; a window of more is read in pages.
+pub const BATCH_ROWS_MAX: usize = 2000;
+
+/// Most bytes of payload in one batch, but for a single event that is larger.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// What the reader hands on, in commit order.
+#[derive(Debug)]
+pub enum Feed {
+    /// The subscriptions as they are from here on.
+    Subscriptions(Arc<Subscriptions>),
+    Batch(Batch),
+}
+
+/// Events of one window, ascending by id, with the subscriptions they go to.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Windows are numbered from 0 within a session.
+    pub window: u64,
+    /// Each with the end of its share of `targets`; the share begins where the one before ends.
+    pub events: Vec<(Arc<Message>, usize)>,
+    pub targets: Vec<i64>,
+    /// It is from before the start, and may have been under way then.
+    pub is_recovered: bool,
+    /// Queue rows that SQL has just written and asks to be taken up: subscription and event.
+    pub requests: Vec<Request>,
+    /// The window has been read to its end, and this is the snapshot it ends with.
+    pub end: Option<Snapshot>,
+}
+
+/// A redelivery that was asked for in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    pub subscription_id: i64,
+    pub event_id: i64,
+}
+
+impl Batch {
+    /// Every delivery in it: event and subscription.
+    pub fn pairs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let starts = std::iter::once(0).chain(self.events.iter().map(|(_, end)| *end));
+        starts.zip(&self.events).flat_map(|(start, (message, end))| {
+            self.targets[start..*end].iter().map(|subscription_id| (message.event().id, *subscription_id))
+        })
+    }
+
+    /// Keeps the deliveries that `keep` says yes to.
+    pub fn retain(&mut self, mut keep: impl FnMut(i64, i64) -> bool) {
+        let (mut start, mut kept) = (0, 0);
+        for (message, end) in &mut self.events {
+            for at in start..*end {
+                if keep(message.event().id, self.targets[at]) {
+                    self.targets[kept] = self.targets[at];
+                    kept += 1;
+                }
+            }
+            start = *end;
+            *end = kept;
+        }
+        self.targets.truncate(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Event, message::Budget};
+
+    #[test]
+    fn pairs_and_retain_agree_on_the_shares() {
+        let budget = Arc::new(Budget::default());
+        let event = |id, end| (Arc::new(Message::new(Event::sample(id), &budget)), end);
+        let mut batch = Batch {
+            events: vec![event(1, 2), event(2, 2), event(3, 5)],
+            targets: vec![10, 20, 10, 20, 30],
+            ..Batch::default()
+        };
+        let all = [(1, 10), (1, 20), (3, 10), (3, 20), (3, 30)];
+        assert_eq!(batch.pairs().collect::<Vec<_>>(), all);
+        batch.retain(|event_id, subscription_id| (event_id, subscription_id) != (1, 10) && subscription_id != 20);
+        assert_eq!(batch.pairs().collect::<Vec<_>>(), [(3, 10), (3, 30)]);
+        assert_eq!(batch.events.iter().map(|(_, end)| *end).collect::<Vec<_>>(), [0, 0, 2]);
+        assert!(budget.bytes_held() > 0);
+        drop(batch);
+        assert_eq!(budget.bytes_held(), 0);
+    }
+}

@@ -1,0 +1,318 @@
+//! A window of many events, read page by page in order of id, with bounded memory.
+//!
+//! The window's end is frozen first. Its main range (transactions that began after the cursor) is read forward along the
+//! id index. Stragglers lie anywhere among older, delivered events: up to [`LISTED_MAX`] of them are listed by id and
+//! fetched one by one; more than that are a bulk load, dense enough to be read along the index too.
+
+use super::{
+    BATCH_BYTES_MAX, BATCH_ROWS_MAX,
+    row::{self, COLUMNS},
+    snapshot::{Snapshot, Window},
+};
+use crate::event::Event;
+use futures_util::TryStreamExt;
+use std::{collections::VecDeque, pin::pin};
+use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
+
+/// Most stragglers that are listed by id: 16 bytes each.
+const LISTED_MAX: usize = 100_000;
+
+/// `id + 0` keeps the planner on the index of xid: with the plain column it walks the whole id index for the smallest.
+const EXTENT: &str = "
+    select count(*), min(e.id + 0), max(e.id + 0), min(e.id + 0) filter (where e.type like 'webhook.subscription.%')
+    from webhook.event e where ";
+const MAIN: &str = "e.xid >= $1::bigint and e.xid < $2::bigint";
+const STRAGGLERS: &str = "e.xid = any ($1::bigint[])";
+
+/// Most subscriptions that are read one by one.
+const CHANGED_MAX: i64 = 1000;
+
+/// Older changes in the range of ids may be among them; reading those again does no harm.
+const CHANGED: &str = "
+    select distinct e.key::bigint from webhook.event e
+    where e.id > $1 and e.id <= $2 and e.type like 'webhook.subscription.%' and e.key ~ '^[0-9]{1,18}$'
+    limit $3::bigint";
+
+fn along_ids() -> String {
+    format!(
+        "select {COLUMNS} from webhook.event e
+         where e.id > $1::bigint and e.id <= $2::bigint
+           and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
+         order by e.id limit $7::bigint"
+    )
+}
+
+/// The slot lets each look-up open one partition instead of sixteen.
+pub fn by_id() -> String {
+    format!(
+        "select {COLUMNS} from unnest($1::bigint[], $2::smallint[]) as p (id, slot)
+         join webhook.event e on e.slot = p.slot and e.id = p.id"
+    )
+}
+
+/// How much a part of the window holds, and where.
+#[derive(Debug, Default, Clone, Copy)]
+struct Extent {
+    rows: i64,
+    /// Before the first id, and the last.
+    after: i64,
+    last: i64,
+    /// The first event that changes a subscription.
+    first_change: Option<i64>,
+}
+
+impl Extent {
+    async fn measure(
+        transaction: &Transaction<'_>,
+        condition: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Self, Error> {
+        let row: Row = transaction.query_one(&format!("{EXTENT}{condition}"), params).await?;
+        let rows = row.try_get(0)?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        Ok(Self {
+            rows,
+            after: first.unwrap_or(0) - 1,
+            last: last.unwrap_or(-1),
+            first_change: row.try_get(3)?,
+        })
+    }
+}
+
+/// Where one part of the window is read from.
+#[derive(Debug)]
+enum Source {
+    /// Forward along the id index, within a range.
+    Along { after: i64, last: i64, xids: Xids },
+    /// These, ascending: id and slot.
+    Listed(VecDeque<(i64, i16)>),
+}
+
+#[derive(Debug, Default)]
+struct Xids {
+    first: i64,
+    end: i64,
+    except: Vec<i64>,
+    also: Vec<i64>,
+}
+
+/// One part of the window with what has been read ahead of it.
+#[derive(Debug)]
+struct Part {
+    source: Source,
+    ahead: VecDeque<Event>,
+    exhausted: bool,
+}
+
+/// A window under way.
+#[derive(Debug)]
+pub struct Pages {
+    window: Window,
+    first_change: Option<i64>,
+    first_id: i64,
+    last_id: i64,
+    rows: i64,
+    parts: Vec<Part>,
+    along_ids: Statement,
+    by_id: Statement,
+    /// Shrinks when rows are heavy, so that an answer is not read in vain.
+    rows_max: usize,
+}
+
+/// A snapshot frozen for reading, in a transaction that sees exactly it.
+pub struct Frozen<'a> {
+    pub transaction: Transaction<'a>,
+    pub snapshot: Snapshot,
+    /// The server's clock.
+    pub at_us: i64,
+}
+
+/// Takes a snapshot and keeps seeing it until the transaction ends.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, Error> {
+    let transaction =
+        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let row = transaction
+        .query_one("select pg_current_snapshot()::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint", &[])
+        .await?;
+    let text: &str = row.try_get(0)?;
+    let snapshot = text.parse().unwrap_or_else(|_| Snapshot::beginning());
+    let at_us = row.try_get(1)?;
+    Ok(Frozen { transaction, snapshot, at_us })
+}
+
+fn signed(xids: impl Iterator<Item = u64>) -> Vec<i64> {
+    xids.map(u64::cast_signed).collect()
+}
+
+impl Pages {
+    /// Measures the window between `after` and the frozen snapshot.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn open(frozen: &Frozen<'_>, after: Snapshot) -> Result<Self, Error> {
+        let transaction = &frozen.transaction;
+        let window = Window::new(after, frozen.snapshot.clone());
+        let (first, end) = (window.first().cast_signed(), window.end().cast_signed());
+        let ended = signed(window.stragglers());
+        let main = Extent::measure(transaction, MAIN, &[&first, &end]).await?;
+        let mut late = Extent::default();
+        let mut parts = Vec::new();
+        if main.rows > 0 {
+            let xids = Xids { first, end, except: signed(window.running()), also: Vec::new() };
+            parts.push(Part::new(Source::Along { after: main.after, last: main.last, xids }));
+        }
+        if !ended.is_empty() {
+            late = Extent::measure(transaction, STRAGGLERS, &[&ended]).await?;
+        }
+        if late.rows > 0 {
+            let source = if late.rows as usize <= LISTED_MAX {
+                let list = format!("select e.id, e.slot from webhook.event e where {STRAGGLERS}");
+                let rows = transaction.query(&list, &[&ended]).await?;
+                let mut listed =
+                    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, Error>>()?;
+                listed.sort_unstable();
+                Source::Listed(listed.into())
+            } else {
+                Source::Along { after: late.after, last: late.last, xids: Xids { also: ended, ..Xids::default() } }
+            };
+            parts.push(Part::new(source));
+        }
+        let both = [main, late];
+        let extents = both.iter().filter(|extent| extent.rows > 0);
+        Ok(Self {
+            window,
+            first_change: both.iter().filter_map(|extent| extent.first_change).min(),
+            first_id: extents.clone().map(|extent| extent.after + 1).min().unwrap_or(0),
+            last_id: extents.map(|extent| extent.last).max().unwrap_or(-1),
+            rows: main.rows + late.rows,
+            parts,
+            along_ids: transaction.prepare(&along_ids()).await?,
+            by_id: transaction.prepare(&by_id()).await?,
+            rows_max: BATCH_ROWS_MAX,
+        })
+    }
+
+    /// Events in the window.
+    pub fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    /// First and last id in the window.
+    pub fn ids(&self) -> (i64, i64) {
+        (self.first_id, self.last_id)
+    }
+
+    /// The first event in it that changes a subscription.
+    pub fn first_change(&self) -> Option<i64> {
+        self.first_change
+    }
+
+    /// The subscriptions that change in it; `None`: more than are worth reading one by one.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn changed_subscriptions(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Option<Vec<i64>>, Error> {
+        let after = first_change - 1;
+        let rows = frozen.transaction.query(CHANGED, &[&after, &self.last_id, &(CHANGED_MAX + 1)]).await?;
+        if rows.len() as i64 > CHANGED_MAX {
+            return Ok(None);
+        }
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// What the window ends with.
+    pub fn upto(&self) -> &Snapshot {
+        self.window.upto()
+    }
+
+    /// The next events, ascending by id; empty: the window has been read.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn next(&mut self, client: &Client) -> Result<Vec<Event>, Error> {
+        for part in &mut self.parts {
+            while part.ahead.is_empty() && !part.exhausted {
+                part.fill(client, &self.along_ids, &self.by_id, &mut self.rows_max).await?;
+            }
+        }
+        // As far as every part has been read; beyond that another could still bring a smaller id.
+        let mut page = Vec::with_capacity(self.parts.iter().map(|part| part.ahead.len()).max().unwrap_or(0));
+        let mut bytes = 0;
+        while page.len() < BATCH_ROWS_MAX && bytes <= BATCH_BYTES_MAX {
+            if self.parts.iter().any(|part| part.ahead.is_empty() && !part.exhausted) {
+                break;
+            }
+            let first = self.parts.iter_mut().filter(|part| !part.ahead.is_empty()).min_by_key(|part| part.ahead[0].id);
+            let Some(event) = first.and_then(|part| part.ahead.pop_front()) else { break };
+            bytes += row::payload_bytes(&event);
+            page.push(event);
+        }
+        debug_assert!(page.iter().all(|event| self.window.contains(event.xid)));
+        Ok(page)
+    }
+}
+
+impl Part {
+    fn new(source: Source) -> Self {
+        Self { source, ahead: VecDeque::new(), exhausted: false }
+    }
+
+    /// Reads ahead, at least one row unless there is none left.
+    async fn fill(
+        &mut self,
+        client: &Client,
+        along_ids: &Statement,
+        by_id: &Statement,
+        rows_max: &mut usize,
+    ) -> Result<(), Error> {
+        let limit = *rows_max;
+        let (events, complete) = match &mut self.source {
+            Source::Along { after, last, xids } => {
+                let limit = limit as i64;
+                let params: [&(dyn ToSql + Sync); 7] =
+                    [after, last, &xids.first, &xids.end, &xids.except, &xids.also, &limit];
+                let (events, complete) = read(client, along_ids, &params).await?;
+                self.exhausted = complete && (events.len() as i64) < limit;
+                *after = events.last().map_or(*last, |event| event.id);
+                (events, complete)
+            }
+            Source::Listed(listed) => {
+                let share = listed.len().min(limit);
+                let (ids, slots): (Vec<i64>, Vec<i16>) = listed.iter().take(share).copied().unzip();
+                let (mut events, complete) = read(client, by_id, &[&ids, &slots]).await?;
+                events.sort_unstable_by_key(|event| event.id);
+                if complete {
+                    listed.drain(..share);
+                } else if share > 1 {
+                    // They come in no order: ask again for fewer.
+                    events.clear();
+                } else {
+                    listed.pop_front();
+                }
+                self.exhausted = listed.is_empty();
+                (events, complete)
+            }
+        };
+        *rows_max = if complete { (limit * 2).min(BATCH_ROWS_MAX) } else { (limit / 4).max(1) };
+        self.ahead.extend(events);
+        Ok(())
+    }
+}
+
+/// Reads events until the answer ends (`true`) or weighs too much for one batch.
+async fn read(client: &Client, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<(Vec<Event>, bool), Error> {
+    let mut rows = pin!(client.query_raw(statement, params.iter().copied()).await?);
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let event = row::event(&row, 0)?;
+        bytes += row::payload_bytes(&event);
+        events.push(event);
+        if bytes > BATCH_BYTES_MAX {
+            return Ok((events, false));
+        }
+    }
+    Ok((events, true))
+}

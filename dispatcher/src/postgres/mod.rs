@@ -1,0 +1,114 @@
+//! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
+
+pub mod preflight;
+pub mod value;
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, error::SqlState};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// What a connection is for; each has a session of its own, so that none waits behind another's statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// LISTEN, the active lock, the gate.
+    Control,
+    /// Reads the outbox.
+    Reader,
+    /// Writes results and the checkpoint.
+    Ledger,
+    /// Reads the queue.
+    Queue,
+}
+
+/// Nothing may time out or reshape these sessions; the daemon bounds itself.
+const SESSION: &str = "\
+    set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+    set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
+    set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; \
+    set plan_cache_mode = force_generic_plan; set synchronous_commit = off;";
+
+/// A partition that was empty when it was last vacuumed would have a sequential scan planned for it, and a bitmap is built
+/// in full before the first row comes out.
+const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;";
+
+/// Who is told what happens on a session without having been asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// A notification has come.
+    pub rung: Arc<Notify>,
+    /// The connection has ended.
+    pub ended: CancellationToken,
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// Those of the connection and of the settings.
+pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
+    let mut config = config.clone();
+    config.application_name("webhookd");
+    config.keepalives_idle(Duration::from_secs(30));
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(10));
+    }
+    let (client, mut connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        loop {
+            match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => {
+                    watch.rung.notify_one();
+                }
+                Some(Ok(AsyncMessage::Notice(notice))) => {
+                    warn!(message = notice.message(), "postgres.notice");
+                }
+                Some(Ok(_)) => {}
+                // Whoever uses the client gets the error too; here it is only the end of the connection.
+                Some(Err(error)) => {
+                    debug!(error = %chain(&error), ?purpose, "postgres.connection_ended");
+                    break;
+                }
+                None => break,
+            }
+        }
+        watch.ended.cancel();
+    });
+    client.batch_execute(SESSION).await?;
+    if matches!(purpose, Purpose::Reader | Purpose::Queue) {
+        client.batch_execute(INDEXES_ONLY).await?;
+    }
+    // Since PG 14.
+    client.batch_execute("set idle_session_timeout = 0").await?;
+    Ok(client)
+}
+
+/// Whether the same statement may succeed on a new connection or a little later.
+pub fn passes(error: &Error) -> bool {
+    if error.is_closed() {
+        return true;
+    }
+    let Some(code) = error.code() else {
+        // No answer from a server at all: refused, reset, timed out, name not found.
+        return error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+            || error.to_string().contains("timed out");
+    };
+    // Connection exception, insufficient resources, operator intervention, serialization failure and deadlock.
+    ["08", "53", "57P", "40"].iter().any(|class| code.code().starts_with(class))
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,172 @@
+//! What the daemon demands of a database before it delivers from it. Reads only.
+
+use crate::{app::Error, outbox::snapshot::Snapshot, postgres::chain};
+use tokio_postgres::{Client, Row};
+use tracing::warn;
+
+/// Which cluster a database belongs to. A dump carried elsewhere, or a clone of the disk that was re-initialised, differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub system_identifier: i64,
+    pub database_oid: u32,
+}
+
+/// What a database that can be delivered from looks like.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub role: String,
+    /// `server_version`, as the server puts it.
+    pub server_version: String,
+    /// `extversion` of the extension.
+    pub extension_version: String,
+    pub identity: Identity,
+    /// First eight digits of the WAL file name: differs after a failover, when transaction ids may be handed out again.
+    pub timeline: String,
+    /// The checkpoint; `None` before the first daemon.
+    pub checkpoint: Option<Snapshot>,
+    pub subscriptions: i64,
+}
+
+const SERVER: &str = "
+    select pg_is_in_recovery(), current_user::text, current_setting('server_version'),
+           (select extversion from pg_extension where extname = 'pg_webhook')";
+
+/// Rights by relation. Children of the ring are read and written directly, so the parent's rights are not enough; the
+/// first and the last stand for all sixteen.
+const RIGHTS: [(&str, &str); 10] = [
+    ("webhook.event", "select"),
+    ("webhook.event_0", "select"),
+    ("webhook.event_15", "select"),
+    ("webhook.attempt", "select,insert"),
+    ("webhook.attempt_0", "select,insert"),
+    ("webhook.attempt_15", "select,insert"),
+    ("webhook.queue", "select,insert,update,delete"),
+    ("webhook.subscription", "select"),
+    ("webhook.secret", "select"),
+    ("webhook.cursor", "select,insert,update"),
+];
+
+const MISSING_RIGHTS: &str = "
+    select r.relation, string_agg(p.privilege, ', ' order by p.at)
+    from unnest($1::text[], $2::text[]) as r (relation, privileges),
+         lateral unnest(string_to_array(r.privileges, ',')) with ordinality as p (privilege, at)
+    where not has_table_privilege(r.relation, p.privilege)
+    group by r.relation order by r.relation";
+
+const STATE: &str = "
+    select (pg_control_system()).system_identifier,
+           (select oid from pg_database where datname = current_database()),
+           left(pg_walfile_name(pg_current_wal_lsn()), 8),
+           (select snapshot::text from webhook.cursor),
+           (select system_identifier from webhook.cursor),
+           (select database_oid from webhook.cursor),
+           (select count(*) from webhook.subscription)";
+
+/// Checks one session: primary, extension of our version, rights, and that the checkpoint is this cluster's.
+///
+/// # Errors
+/// The first demand that is not met.
+pub async fn preflight(client: &Client) -> Result<Report, Error> {
+    let server = client.query_one(SERVER, &[]).await.map_err(Error::Database)?;
+    let (standby, role): (bool, String) = (get(&server, 0)?, get(&server, 1)?);
+    let (server_version, installed): (String, Option<String>) = (get(&server, 2)?, get(&server, 3)?);
+    if standby {
+        return Err(Error::ReadOnly);
+    }
+    let extension_version = installed.ok_or(Error::ExtensionMissing)?;
+    let own = env!("CARGO_PKG_VERSION");
+    if release(&extension_version) != release(own) {
+        return Err(Error::OtherVersion { installed: extension_version, own });
+    }
+    check_rights(client, &role).await?;
+    let row = client.query_one(STATE, &[]).await.map_err(Error::Database)?;
+    let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
+    let checkpoint: Option<String> = get(&row, 3)?;
+    if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
+        && identity != (Identity { system_identifier, database_oid })
+    {
+        return Err(Error::OtherCluster);
+    }
+    let checkpoint = checkpoint.and_then(|text| {
+        text.parse().inspect_err(|error| warn!(error = %chain(error), "checkpoint.unreadable")).ok()
+    });
+    Ok(Report {
+        role,
+        server_version,
+        extension_version,
+        identity,
+        timeline: get(&row, 2)?,
+        checkpoint,
+        subscriptions: get(&row, 6)?,
+    })
+}
+
+fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {
+    row.try_get(at).map_err(Error::Database)
+}
+
+/// `major.minor`: patch releases of the two halves go together.
+fn release(version: &str) -> Vec<&str> {
+    version.split('.').take(2).collect()
+}
+
+async fn check_rights(client: &Client, role: &str) -> Result<(), Error> {
+    let lacks = |missing: String| Error::Privileges { role: role.to_owned(), missing };
+    let usage = client.query_one("select has_schema_privilege('webhook', 'usage')", &[]).await;
+    if !get::<bool>(&usage.map_err(Error::Database)?, 0)? {
+        return Err(lacks("usage on schema webhook".to_owned()));
+    }
+    let (relations, privileges): (Vec<&str>, Vec<&str>) = RIGHTS.into_iter().unzip();
+    let rows = client.query(MISSING_RIGHTS, &[&relations, &privileges]).await.map_err(Error::Database)?;
+    let mut missing = Vec::new();
+    for row in &rows {
+        missing.push(format!("{} on {}", get::<String>(row, 1)?, get::<String>(row, 0)?));
+    }
+    if missing.is_empty() { Ok(()) } else { Err(lacks(missing.join("; "))) }
+}
+
+/// Two open sessions must be two backends, each the same from statement to statement.
+///
+/// A transaction pooler gives the second one the first one's backend, or the first one another while the second holds it.
+///
+/// # Errors
+/// [`Error::TransactionPooler`], or the connection's.
+pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(), Error> {
+    for _ in 0..3 {
+        let before = backend_pid(one).await?;
+        other.batch_execute("begin").await.map_err(Error::Database)?;
+        let held = backend_pid(other).await?;
+        let after = backend_pid(one).await?;
+        other.batch_execute("commit").await.map_err(Error::Database)?;
+        if held == before || after != before {
+            return Err(Error::TransactionPooler);
+        }
+    }
+    Ok(())
+}
+
+/// Which backend answers.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn backend_pid(client: &Client) -> Result<i32, Error> {
+    // As a simple query: a prepared statement would fail in a pooler before the answer is compared.
+    let answer = client.simple_query("select pg_backend_pid()").await.map_err(Error::Database)?;
+    let pid = answer.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).and_then(|pid| pid.parse().ok()),
+        _ => None,
+    });
+    Ok(pid.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patch_releases_go_together() {
+        assert_eq!(release("0.1.0"), release("0.1.7"));
+        assert_ne!(release("0.1.0"), release("0.2.0"));
+        assert_ne!(release("1.1.0"), release("0.1.0"));
+    }
+}

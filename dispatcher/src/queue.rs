@@ -1,0 +1,214 @@
+//! Reads `webhook.queue` and the events of its rows, when the lanes ask. Writes nothing: the ledger does.
+//!
+//! Asked one thing at a time, answered in the same order; the lanes rely on that.
+
+use crate::{
+    lane::{
+        lane::Due,
+        timers::{Key, Retry},
+    },
+    message::{Budget, Message},
+    outbox::{BATCH_BYTES_MAX, Request, row},
+    postgres::value::Micros,
+};
+use futures_util::TryStreamExt;
+use std::{collections::HashSet, pin::pin, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
+
+/// What the lanes want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Load {
+    /// Which subscriptions have a backlog.
+    Backlogged,
+    /// Retries later than this, in order.
+    Timers { after: Key, limit: usize },
+    /// These retries, with their events.
+    Due(Vec<(i64, Due)>),
+    /// One subscription's backlog, forward from an event.
+    Backlog { subscription_id: i64, after: i64, limit: usize },
+    /// One delivery, now; without a row too, if it was redelivered and the row is gone again.
+    Request { request: Request, even_without_row: bool },
+}
+
+/// The answer to a [`Load`].
+#[derive(Debug)]
+pub enum Loaded {
+    Backlogged(Vec<i64>),
+    Timers { rows: Vec<(Key, Retry)>, asked: usize },
+    /// `missing` have no row any more; `rest` did not fit and must be asked for again.
+    Due { rows: Vec<QueuedRow>, missing: Vec<(i64, Due)>, rest: Vec<(i64, Due)> },
+    Backlog { subscription_id: i64, rows: Vec<QueuedRow>, is_end: bool },
+    Request { request: Request, row: Option<QueuedRow> },
+}
+
+/// A row of the queue with its event.
+#[derive(Debug)]
+pub struct QueuedRow {
+    pub subscription_id: i64,
+    pub event_id: i64,
+    pub retry: Retry,
+    /// `None`: the event is gone.
+    pub message: Option<Arc<Message>>,
+}
+
+const BACKLOGGED: &str = "
+    select s.id from webhook.subscription s
+    where exists (select from webhook.queue q where q.subscription_id = s.id and q.state = 'backlog')";
+
+const TIMERS: &str = "
+    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from
+    from webhook.queue q
+    where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) > ($1, $2, $3)
+    order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
+
+/// Columns of a row before those of its event.
+const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from";
+const QUEUE_COLUMN_COUNT: usize = 5;
+
+struct Statements {
+    timers: Statement,
+    due: Statement,
+    backlog: Statement,
+    redelivered: Statement,
+}
+
+impl Statements {
+    async fn prepare(client: &Client) -> Result<Self, Error> {
+        let with_event = format!("{QUEUE_COLUMNS}, {}", row::COLUMNS);
+        let event = "left join webhook.event e on e.slot = q.event_slot and e.id = q.event_id";
+        Ok(Self {
+            timers: client.prepare(TIMERS).await?,
+            due: client
+                .prepare(&format!(
+                    "select {with_event} from unnest($1::bigint[], $2::bigint[]) as p (subscription_id, event_id)
+                     join webhook.queue q on q.subscription_id = p.subscription_id and q.event_id = p.event_id {event}"
+                ))
+                .await?,
+            backlog: client
+                .prepare(&format!(
+                    "select {with_event} from webhook.queue q {event}
+                     where q.subscription_id = $1 and q.event_id > $2 and q.state = 'backlog'
+                     order by q.event_id limit $3::bigint"
+                ))
+                .await?,
+            redelivered: client
+                .prepare(&format!(
+                    "select $1::bigint, e.id, e.slot, made.attempts, made.attempts, {} from webhook.event e,
+                     lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
+                              where a.event_id = e.id and a.subscription_id = $1) made
+                     where e.id = $2",
+                    row::COLUMNS
+                ))
+                .await?,
+        })
+    }
+}
+
+/// Answers until the lanes hang up.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn run(
+    client: Client,
+    budget: Arc<Budget>,
+    mut loads: mpsc::UnboundedReceiver<Load>,
+    answers: mpsc::UnboundedSender<Loaded>,
+) -> Result<(), Error> {
+    let statements = Statements::prepare(&client).await?;
+    let reader = Reader { client, statements, budget };
+    while let Some(load) = loads.recv().await {
+        if answers.send(reader.answer(load).await?).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Reader {
+    client: Client,
+    statements: Statements,
+    budget: Arc<Budget>,
+}
+
+impl Reader {
+    async fn answer(&self, load: Load) -> Result<Loaded, Error> {
+        match load {
+            Load::Backlogged => {
+                let rows = self.client.query(BACKLOGGED, &[]).await?;
+                Ok(Loaded::Backlogged(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
+            }
+            Load::Timers { after, limit } => self.timers(after, limit).await,
+            Load::Due(asked) => self.due(asked).await,
+            Load::Backlog { subscription_id, after, limit } => {
+                let (rows, is_whole) =
+                    self.rows(&self.statements.backlog, &[&subscription_id, &after, &(limit as i64)]).await?;
+                let is_end = is_whole && rows.len() < limit;
+                Ok(Loaded::Backlog { subscription_id, rows, is_end })
+            }
+            Load::Request { request, even_without_row } => {
+                let Request { subscription_id, event_id } = request;
+                let (mut rows, _) = self.rows(&self.statements.due, &[&&[subscription_id][..], &&[event_id][..]]).await?;
+                if rows.is_empty() && even_without_row {
+                    (rows, _) = self.rows(&self.statements.redelivered, &[&subscription_id, &event_id]).await?;
+                }
+                Ok(Loaded::Request { request, row: rows.pop() })
+            }
+        }
+    }
+
+    async fn timers(&self, after: Key, limit: usize) -> Result<Loaded, Error> {
+        let at = Micros(after.next_at_us);
+        let params: [&(dyn ToSql + Sync); 4] = [&at, &after.subscription_id, &after.event_id, &(limit as i64)];
+        let rows = self.client.query(&self.statements.timers, &params).await?;
+        let read = |row: &Row| {
+            let next_at: Micros = row.try_get(0)?;
+            let key = Key { next_at_us: next_at.0, subscription_id: row.try_get(1)?, event_id: row.try_get(2)? };
+            Ok((key, retry(row, 3)?))
+        };
+        Ok(Loaded::Timers { rows: rows.iter().map(read).collect::<Result<_, Error>>()?, asked: limit })
+    }
+
+    async fn due(&self, asked: Vec<(i64, Due)>) -> Result<Loaded, Error> {
+        let (subscriptions, events): (Vec<i64>, Vec<i64>) = asked.iter().map(|(id, due)| (*id, due.event_id)).unzip();
+        let (rows, is_whole) = self.rows(&self.statements.due, &[&subscriptions, &events]).await?;
+        let found: HashSet<(i64, i64)> = rows.iter().map(|row| (row.subscription_id, row.event_id)).collect();
+        let others = asked.into_iter().filter(|(id, due)| !found.contains(&(*id, due.event_id))).collect();
+        let (missing, rest) = if is_whole { (others, Vec::new()) } else { (Vec::new(), others) };
+        Ok(Loaded::Due { rows, missing, rest })
+    }
+
+    /// Rows with their events, until the answer ends (`true`) or weighs too much to be held.
+    async fn rows(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(Vec<QueuedRow>, bool), Error> {
+        let mut stream = pin!(self.client.query_raw(statement, params.iter().copied()).await?);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = stream.try_next().await? {
+            let is_there = row.try_get::<_, Option<i64>>(QUEUE_COLUMN_COUNT)?.is_some();
+            let event = if is_there { Some(row::event(&row, QUEUE_COLUMN_COUNT)?) } else { None };
+            bytes += event.as_ref().map_or(0, row::payload_bytes);
+            rows.push(QueuedRow {
+                subscription_id: row.try_get(0)?,
+                event_id: row.try_get(1)?,
+                retry: retry(&row, 2)?,
+                message: event.map(|event| Arc::new(Message::new(event, &self.budget))),
+            });
+            if bytes > BATCH_BYTES_MAX {
+                return Ok((rows, false));
+            }
+        }
+        Ok((rows, true))
+    }
+}
+
+fn retry(row: &Row, at: usize) -> Result<Retry, Error> {
+    Ok(Retry {
+        event_slot: row.try_get(at)?,
+        attempts: row.try_get(at + 1)?,
+        retry_from: row.try_get(at + 2)?,
+        after_entry: 0,
+    })
+}

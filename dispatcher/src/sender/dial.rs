@@ -1,0 +1,247 @@
+//! Opens connections: resolves, asks the address policy, connects, does the TLS handshake.
+//!
+//! The one place where addresses come into being, so what was checked is what is dialled: names and IP literals go
+//! the same way, and nothing is resolved a second time.
+
+use super::{
+    address_policy::{AddressPolicy, Refusal},
+    failure::Failure,
+    resolve::Resolve,
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use url::Host;
+
+/// Longest look-up of a name.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest connect, over all addresses of a host; and longest TLS handshake after it.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Scheme, host and port: what a connection belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub https: bool,
+    pub host: Host<String>,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// # Errors
+    /// [`Refusal::Url`] for anything but http(s) with a host.
+    pub fn of(url: &url::Url) -> Result<Self, Refusal> {
+        let https = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(Refusal::Url),
+        };
+        let host = url.host().ok_or(Refusal::Url)?.to_owned();
+        let port = url.port_or_known_default().ok_or(Refusal::Url)?;
+        Ok(Self { https, host, port })
+    }
+}
+
+/// Makes connections under one policy.
+pub struct Dialer {
+    policy: AddressPolicy,
+    resolver: Arc<dyn Resolve>,
+    tls: TlsConnector,
+}
+
+impl Dialer {
+    pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: Arc<ClientConfig>) -> Self {
+        Self { policy, resolver, tls: tls.into() }
+    }
+
+    /// A connection that is ready for a request.
+    ///
+    /// # Errors
+    /// [`Failure`] of class refused, dns, connect or tls.
+    pub async fn dial(&self, endpoint: &Endpoint) -> Result<Stream, Failure> {
+        let addresses = self.addresses(endpoint).await?;
+        let tcp = connect(&addresses, endpoint.port).await?;
+        // Best effort: a failure here costs latency, not correctness.
+        let _ = tcp.set_nodelay(true);
+        if !endpoint.https {
+            return Ok(Stream::new(Transport::Plain(tcp)));
+        }
+        let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
+        let tls = timeout(CONNECT_TIMEOUT, self.tls.connect(name, tcp))
+            .await
+            .map_err(|_| Failure::Tls("the TLS handshake took too long"))?
+            .map_err(|error| Failure::of_handshake(&error))?;
+        Ok(Stream::new(Transport::Tls(Box::new(tls))))
+    }
+
+    /// The addresses of a host, all of them allowed. The URL parser has already turned `127.1`, `0x7f000001` and the
+    /// like into [`Host::Ipv4`], so a literal never causes a query.
+    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<IpAddr>, Failure> {
+        let addresses = match &endpoint.host {
+            Host::Ipv4(v4) => vec![IpAddr::V4(*v4)],
+            Host::Ipv6(v6) => vec![IpAddr::V6(*v6)],
+            Host::Domain(name) => timeout(DNS_TIMEOUT, self.resolver.resolve(name))
+                .await
+                .map_err(|_| Failure::DnsTimeout(DNS_TIMEOUT))?
+                .map_err(|_| Failure::Dns)?,
+        };
+        if addresses.is_empty() {
+            return Err(Failure::Dns);
+        }
+        if let Err(refusal) = self.policy.check(&addresses, endpoint.https) {
+            // For the operator alone; the attempt's row is read by others.
+            tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address refused");
+            return Err(refusal.into());
+        }
+        Ok(addresses)
+    }
+}
+
+/// The first address that answers, each with its share of [`CONNECT_TIMEOUT`].
+async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Failure> {
+    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut last = Failure::Dns;
+    for ip in addresses {
+        match timeout(share, TcpStream::connect(SocketAddr::new(ip.to_canonical(), port))).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = Failure::of_connect(&error),
+            Err(_) => last = Failure::ConnectTimeout(CONNECT_TIMEOUT),
+        }
+    }
+    Err(last)
+}
+
+/// The name a certificate must bear; a trailing dot belongs to DNS, not to the name.
+fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
+    match host {
+        Host::Ipv4(v4) => Some(ServerName::IpAddress(IpAddr::V4(*v4).into())),
+        Host::Ipv6(v6) => Some(ServerName::IpAddress(IpAddr::V6(*v6).into())),
+        Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
+    }
+}
+
+/// TLS 1.2 and 1.3 with the given roots; HTTP/1.1 is the only protocol offered.
+///
+/// # Errors
+/// Only if the cryptography provider lacks both versions, which this build's does not.
+pub fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` take precedence).
+pub fn native_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "certificate authorities");
+    }
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        tracing::warn!(
+            "this machine trusts no certificate authority, so every https receiver will fail; install ca-certificates"
+        );
+    }
+    roots
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that counts the bytes it received: that tells a dead kept-alive connection from a bad answer.
+pub struct Stream {
+    transport: Transport,
+    received: Arc<AtomicU64>,
+}
+
+impl Stream {
+    fn new(transport: Transport) -> Self {
+        Self { transport, received: Arc::default() }
+    }
+
+    /// Bytes of the answers so far, shared with the stream.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
+        let more = buf.filled().len() - before;
+        if more > 0 {
+            self.received.fetch_add(more as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Why an attempt brought no status, as a class and in words. Pure but for looking into other libraries' errors.
+//!
+//! The words are ours throughout: texts of the resolver, the kernel or the TLS library may hold addresses and names
+//! that readers of `webhook.attempt` should not learn.
+
+use super::address_policy::Refusal;
+use crate::delivery::outcome::Class;
+use rustix::io::Errno;
+use rustls::CertificateError;
+use std::{error::Error as StdError, io, time::Duration};
+use thiserror::Error;
+
+/// No status was received.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum Failure {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("no secret is left to sign with; webhook_rotate_secret() makes one")]
+    NoSecret,
+    #[error("the host name could not be resolved")]
+    Dns,
+    #[error("the host name was not resolved within {} s", .0.as_secs_f32())]
+    DnsTimeout(Duration),
+    #[error("{0}")]
+    Connect(&'static str),
+    #[error("no connection within {} s", .0.as_secs_f32())]
+    ConnectTimeout(Duration),
+    #[error("{0}")]
+    Tls(&'static str),
+    #[error("{0}")]
+    Protocol(&'static str),
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Deadline(Duration),
+}
+
+impl Failure {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused(_) | Self::NoSecret => Class::Refused,
+            Self::Dns | Self::DnsTimeout(_) => Class::Dns,
+            Self::Connect(_) | Self::ConnectTimeout(_) => Class::Connect,
+            Self::Tls(_) => Class::Tls,
+            Self::Protocol(_) => Class::Protocol,
+            Self::Deadline(_) => Class::Timeout,
+        }
+    }
+
+    /// An error of connect(2).
+    pub fn of_connect(error: &io::Error) -> Self {
+        Self::Connect(match Errno::from_io_error(error) {
+            Some(Errno::CONNREFUSED) => "the connection was refused",
+            Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset while it was being made",
+            Some(Errno::TIMEDOUT) => "the host did not answer",
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN) => "there is no route to the host",
+            Some(Errno::MFILE | Errno::NFILE) => "webhookd has no file descriptor left",
+            Some(Errno::ADDRNOTAVAIL) => "webhookd has no local port left for this host",
+            Some(Errno::ACCESS | Errno::PERM) => "this machine does not let webhookd connect to the host",
+            _ => "no connection could be made",
+        })
+    }
+
+    /// An error of the TLS handshake.
+    pub fn of_handshake(error: &io::Error) -> Self {
+        Self::Tls(match find::<rustls::Error>(error) {
+            Some(tls) => describe_tls(tls),
+            None => "the connection was closed during the TLS handshake",
+        })
+    }
+
+    /// An error between the request's first byte and the response's head.
+    pub fn of_exchange(error: &hyper::Error) -> Self {
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return Self::Tls(describe_tls(tls));
+        }
+        Self::Protocol(if error.is_parse_too_large() {
+            "the head of the answer is too large"
+        } else if error.is_parse() {
+            "the answer is not HTTP/1.1"
+        } else if is_reset(error) {
+            "the connection was reset before the answer was complete"
+        } else {
+            "the connection was closed before the answer was complete"
+        })
+    }
+}
+
+/// Whether the peer (or the network) ended the connection, as opposed to having said something wrong.
+pub fn is_disconnect(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error)
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    find::<io::Error>(error).is_some_and(|io| {
+        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    })
+}
+
+/// The first error of a type in the chain of causes; an `io::Error` is asked for what it wraps too.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn describe_tls(error: &rustls::Error) -> &'static str {
+    use rustls::Error as E;
+    match error {
+        E::InvalidCertificate(why) => describe_certificate(why),
+        E::NoCertificatesPresented => "the receiver showed no certificate",
+        E::InvalidMessage(_) => "the receiver does not speak TLS on this port",
+        E::PeerIncompatible(_) => "no TLS version or cipher in common (TLS 1.2 or 1.3 is needed)",
+        E::AlertReceived(_) => "the receiver ended the TLS handshake with an alert",
+        E::NoApplicationProtocol => "the receiver offers no HTTP/1.1",
+        _ => "the TLS handshake failed",
+    }
+}
+
+fn describe_certificate(error: &CertificateError) -> &'static str {
+    use CertificateError as C;
+    match error {
+        C::Expired | C::ExpiredContext { .. } => "the certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => "the certificate is not valid yet",
+        C::NotValidForName | C::NotValidForNameContext { .. } => "the certificate is for another name",
+        C::UnknownIssuer => "the certificate's issuer is not trusted by this machine",
+        C::Revoked => "the certificate has been revoked",
+        _ => "the certificate is not valid",
+    }
+}

@@ -1,0 +1,304 @@
+//! The direct sender: one signed POST, and what came of it.
+//!
+//! HTTP/1.1 over hyper's connections with a pool of our own. No redirects, no proxy, no cookies, no decompression; one
+//! deadline over everything, the answer's body included. An attempt is made once, except that a kept-alive connection
+//! which the receiver had closed meanwhile is replaced by a new one before it counts (see [`is_stale`]).
+
+use super::{
+    Request, Sender,
+    address_policy::AddressPolicy,
+    dial::{Dialer, native_roots, tls_config},
+    failure::{Failure, is_disconnect},
+    pool::{Connection, Pool, SWEEP_EVERY, Target},
+    resolve::{Resolve, SystemResolver},
+};
+use crate::delivery::outcome::{Class, Outcome, class_of_status, retry_after};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Method, Response,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Most bytes of an answer's body that are read; the connection of a longer one is closed.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of it that are stored.
+pub const STORED_BYTES_MAX: usize = 4 * 1024;
+/// How long the rest of a successful answer may take before its connection is given up: the status has decided.
+const REST_OF_SUCCESS: Duration = Duration::from_secs(1);
+/// How long a connection whose answer is complete may take to be ready again: a turn of its task.
+const READY_WITHIN: Duration = Duration::from_millis(500);
+/// A connection that the receiver had closed while it was idle shows it within a round trip. Later than this, the
+/// receiver may have been at work on the request, and sending it again would be an attempt of its own.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("pg_webhook/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Sends over connections of its own.
+pub struct HttpSender {
+    dialer: Dialer,
+    pool: Arc<Pool>,
+}
+
+impl HttpSender {
+    /// A sender with the system's resolver and certificate authorities. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// Only if the cryptography provider lacks TLS 1.2 and 1.3.
+    pub fn new(policy: AddressPolicy) -> Result<Self, rustls::Error> {
+        Ok(Self::with(policy, Arc::new(SystemResolver::default()), tls_config(native_roots())?))
+    }
+
+    /// The same with another resolver and other TLS settings.
+    pub fn with(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: Arc<rustls::ClientConfig>) -> Self {
+        let pool = Arc::<Pool>::default();
+        let swept = Arc::downgrade(&pool);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                let Some(pool) = swept.upgrade() else { return };
+                pool.sweep();
+            }
+        });
+        Self { dialer: Dialer::new(policy, resolver, tls), pool }
+    }
+
+    /// Sends the request and waits for the head of the answer.
+    async fn exchange(
+        &self,
+        target: &Target,
+        request: &Request,
+        timestamp: i64,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        let mut message = Some(build(target, request, timestamp)?);
+        if let Some(mut connection) = target.origin.take() {
+            let (sent_at, received) = (Instant::now(), connection.received());
+            let outgoing = match message.take() {
+                Some(message) => message,
+                None => build(target, request, timestamp)?,
+            };
+            match connection.send.try_send_request(outgoing).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(mut failed) => {
+                    // Handed back when not a byte of it was written.
+                    message = failed.take_message();
+                    let error = failed.into_error();
+                    if message.is_none() && !is_stale(&error, connection.received() - received, sent_at) {
+                        return Err(Failure::of_exchange(&error));
+                    }
+                    tracing::debug!(id = %request.id, "kept-alive connection was closed by the receiver; reconnecting");
+                }
+            }
+        }
+        let stream = self.dialer.dial(&target.origin.endpoint).await?;
+        let mut connection = Connection::over(stream).await.map_err(|error| Failure::of_exchange(&error))?;
+        let message = match message {
+            Some(message) => message,
+            None => build(target, request, timestamp)?,
+        };
+        let response =
+            connection.send.send_request(message).await.map_err(|error| Failure::of_exchange(&error))?;
+        Ok((connection, response))
+    }
+}
+
+impl Sender for HttpSender {
+    async fn send(&self, request: Request) -> Outcome {
+        let (begun, now) = (Instant::now(), SystemTime::now());
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let started_at_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+        let deadline = begun + request.timeout;
+        let result = match self.pool.target(&request.url) {
+            Ok(target) => {
+                match timeout_at(deadline, self.exchange(&target, &request, started_at_us / 1_000_000)).await
+                {
+                    Ok(Ok((connection, response))) => Ok((target, connection, response)),
+                    Ok(Err(failure)) => Err(failure),
+                    Err(_) => Err(Failure::Deadline(request.timeout)),
+                }
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        let mut outcome = Outcome {
+            class: Class::Succeeded,
+            status: None,
+            started_at_us,
+            duration: begun.elapsed(),
+            error: None,
+            response: None,
+            retry_after: None,
+        };
+        match result {
+            Ok((target, connection, response)) => {
+                judge(&mut outcome, &response);
+                finish(&mut outcome, &target, connection, response, deadline).await;
+                if outcome.class != Class::Succeeded {
+                    outcome.duration = begun.elapsed();
+                }
+            }
+            Err(failure) => {
+                outcome.class = failure.class();
+                outcome.error = Some(failure.to_string());
+            }
+        }
+        outcome
+    }
+}
+
+/// Whether a request on a kept-alive connection met one that the receiver had already closed: it ended at once and
+/// without a byte. The receiver cannot have answered it, and the id protects those that took it in all the same.
+fn is_stale(error: &hyper::Error, received: u64, sent_at: Instant) -> bool {
+    received == 0 && is_disconnect(error) && sent_at.elapsed() < STALE_WITHIN
+}
+
+fn build(target: &Target, request: &Request, timestamp: i64) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(header::HOST, target.host.clone());
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+    headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+    let bad_header = |_| Failure::Protocol("the id of the event cannot be put into a header");
+    headers.insert(WEBHOOK_ID, HeaderValue::from_str(&request.id).map_err(bad_header)?);
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+    headers.insert(WEBHOOK_SIGNATURE, signature(request, timestamp)?);
+    // Other software wrote it: what is no header value is left out rather than failing the delivery.
+    if let Some(Ok(traceparent)) = request.traceparent.as_deref().map(HeaderValue::from_str) {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    let mut message = hyper::Request::new(Full::new(request.body.clone()));
+    *message.method_mut() = Method::POST;
+    *message.uri_mut() = target.uri.clone();
+    *message.headers_mut() = headers;
+    Ok(message)
+}
+
+/// One token per secret with exactly one space between: the Python library trips over anything else.
+fn signature(request: &Request, timestamp: i64) -> Result<HeaderValue, Failure> {
+    let mut tokens = String::new();
+    for signer in request.signers.iter() {
+        let token = signer.sign(&request.id, timestamp, &request.body);
+        if tokens.is_empty() {
+            tokens = token;
+        } else {
+            tokens.push(' ');
+            tokens.push_str(&token);
+        }
+    }
+    if tokens.is_empty() {
+        return Err(Failure::NoSecret);
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(tokens)).map_err(|_| Failure::NoSecret)
+}
+
+/// Class, status and wishes of an answer, from its head alone.
+fn judge(outcome: &mut Outcome, response: &Response<Incoming>) {
+    let status = response.status();
+    outcome.class = class_of_status(status.as_u16());
+    outcome.status = Some(status.as_u16());
+    outcome.retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|v| retry_after(v.as_bytes(), SystemTime::now()));
+    if outcome.class == Class::Succeeded {
+        return;
+    }
+    let mut error = match status.canonical_reason() {
+        Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
+    };
+    if status.is_redirection() {
+        error.push_str("; redirects are not followed");
+        if let Some(location) = response.headers().get(header::LOCATION) {
+            error.push_str(", Location: ");
+            error.push_str(&text(location.as_bytes(), 200));
+        }
+    }
+    outcome.error = Some(error);
+}
+
+/// Reads what is worth reading of the body, and keeps the connection if that was all of it.
+async fn finish(
+    outcome: &mut Outcome,
+    target: &Target,
+    mut connection: Connection,
+    response: Response<Incoming>,
+    deadline: Instant,
+) {
+    let succeeded = outcome.class == Class::Succeeded;
+    let until = if succeeded { deadline.min(Instant::now() + REST_OF_SUCCESS) } else { deadline };
+    let (start, end) = read_body(response.into_body(), until).await;
+    let note = match end {
+        End::Complete => {
+            // Ready once its task has seen the end too; not at all if the receiver closes it or never took the request.
+            if let Ok(Ok(())) = timeout(READY_WITHIN, connection.send.ready()).await {
+                target.origin.keep(connection);
+            }
+            None
+        }
+        End::TooLong => None,
+        End::Late => Some("the rest of the answer did not come in time"),
+        End::Broken => Some("the connection ended before the answer did"),
+    };
+    if let Some(note) = note {
+        match &mut outcome.error {
+            Some(error) => {
+                error.push_str("; ");
+                error.push_str(note);
+            }
+            none => *none = Some(note.to_owned()),
+        }
+    }
+    if !succeeded && !start.is_empty() {
+        outcome.response = Some(text(&start, STORED_BYTES_MAX));
+    }
+}
+
+/// How the reading of a body ended.
+enum End {
+    Complete,
+    TooLong,
+    Late,
+    Broken,
+}
+
+/// The start of a body, in memory that does not depend on its length.
+async fn read_body(mut body: Incoming, until: Instant) -> (Vec<u8>, End) {
+    let (mut start, mut read) = (Vec::new(), 0);
+    loop {
+        let data = match timeout_at(until, body.frame()).await {
+            Ok(None) => return (start, End::Complete),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_trailers) => continue,
+            },
+            Ok(Some(Err(_))) => return (start, End::Broken),
+            Err(_) => return (start, End::Late),
+        };
+        let room = STORED_BYTES_MAX - start.len();
+        start.extend_from_slice(&data[..data.len().min(room)]);
+        read += data.len();
+        if read > RESPONSE_BYTES_MAX {
+            return (start, End::TooLong);
+        }
+    }
+}
+
+/// Bytes of the receiver as text that Postgres takes: UTF-8 without NUL, at most `bytes_max` long.
+fn text(bytes: &[u8], bytes_max: usize) -> String {
+    let mut text = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}

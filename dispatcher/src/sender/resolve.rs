@@ -1,0 +1,101 @@
+//! Host names to addresses, by the system's resolver; one query per name at a time.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::watch;
+
+/// What a look-up gives.
+pub type Resolved<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
+
+/// Looks names up. Its errors are not shown to anyone: they tell about the network.
+pub trait Resolve: Send + Sync + 'static {
+    fn resolve<'a>(&'a self, name: &'a str) -> Resolved<'a>;
+}
+
+type Answer = Option<Result<Vec<IpAddr>, io::ErrorKind>>;
+
+/// getaddrinfo(3), which occupies a thread until it returns: a name whose servers are silent must not occupy one for
+/// each delivery, so those who ask for a name that is being looked up share the answer. Nothing is kept after it.
+#[derive(Default)]
+pub struct SystemResolver {
+    under_way: Arc<Mutex<HashMap<Box<str>, watch::Receiver<Answer>>>>,
+}
+
+impl Resolve for SystemResolver {
+    fn resolve<'a>(&'a self, name: &'a str) -> Resolved<'a> {
+        let mut answer = self.join(name, |name| async move {
+            let found = tokio::net::lookup_host((&*name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        });
+        Box::pin(async move {
+            let gone = || io::Error::from(io::ErrorKind::Interrupted);
+            let answer = answer.wait_for(Option::is_some).await.map_err(|_| gone())?;
+            match &*answer {
+                Some(Ok(addresses)) => Ok(addresses.clone()),
+                Some(Err(kind)) => Err((*kind).into()),
+                None => Err(gone()),
+            }
+        })
+    }
+}
+
+impl SystemResolver {
+    /// The look-up of this name that is under way, or a new one. It runs on its own: nobody's deadline ends it for
+    /// the others.
+    fn join<F>(&self, name: &str, look_up: impl FnOnce(Box<str>) -> F) -> watch::Receiver<Answer>
+    where
+        F: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = under_way.get(name) {
+            return answer.clone();
+        }
+        let (tell, answer) = watch::channel(None);
+        under_way.insert(name.into(), answer.clone());
+        let found = look_up(name.into());
+        let (name, map) = (Box::<str>::from(name), self.under_way.clone());
+        tokio::spawn(async move {
+            let found = found.await.map_err(|error| error.kind());
+            map.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            tell.send_replace(Some(found));
+        });
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn those_who_ask_meanwhile_share_the_query() {
+        let resolver = SystemResolver::default();
+        let (finish, finished) = oneshot::channel::<()>();
+        let mut first = resolver.join("a.example", |_| async move {
+            let _ = finished.await;
+            Ok(vec![[192, 0, 2, 1].into()])
+        });
+        let mut second = resolver.join("a.example", |_| async { panic!("a second query") });
+        finish.send(()).unwrap();
+        for answer in [&mut first, &mut second] {
+            let got = answer.wait_for(Option::is_some).await.unwrap().clone();
+            assert_eq!(got, Some(Ok(vec![[192, 0, 2, 1].into()])));
+        }
+        let mut third = resolver.join("a.example", |_| async { Err(io::ErrorKind::NotFound.into()) });
+        let got = third.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(got, Some(Err(io::ErrorKind::NotFound)), "an answer is not kept");
+    }
+
+    #[tokio::test]
+    async fn the_system_knows_localhost() {
+        let found = SystemResolver::default().resolve("localhost").await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Who gets which events, and how: one row of `webhook.subscription` with its live secrets.
+//!
+//! Reads the two tables; never logs a URL's path or a secret.
+
+use crate::{outbox::snapshot::Snapshot, postgres::value::Micros};
+use event_type::Pattern;
+use signature::{Secret, Signer};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_postgres::{GenericClient, Row};
+use tracing::warn;
+use url::Url;
+
+/// A subscription as the daemon uses it.
+#[derive(Debug)]
+pub struct Subscription {
+    pub id: i64,
+    /// `None`: it cannot be delivered to as it stands (see the log), and is held like a paused one.
+    pub url: Option<Arc<Url>>,
+    pub patterns: Vec<Pattern>,
+    pub enabled: bool,
+    /// For a whole attempt.
+    pub timeout: Duration,
+    /// Waits after the first, second, … failed attempt.
+    pub retry: Box<[Duration]>,
+    pub in_flight_max: usize,
+    /// What is visible in it was committed before the subscription, and does not match.
+    pub created_snapshot: Snapshot,
+    pub(crate) signers: Arc<[Signer]>,
+    /// By secret, the newest first: until when it signs, in microseconds since 1970.
+    pub(crate) expiries_us: Box<[Option<i64>]>,
+}
+
+impl Subscription {
+    /// Whether attempts may be made now; otherwise matches are kept in the queue.
+    pub fn is_open(&self) -> bool {
+        self.enabled && self.url.is_some() && !self.signers.is_empty()
+    }
+
+    /// The secrets that sign at this moment, the newest first.
+    pub fn signers(&self, now_us: i64) -> Arc<[Signer]> {
+        if self.expiries_us.iter().all(|expiry| expiry.is_none_or(|at| at > now_us)) {
+            return Arc::clone(&self.signers);
+        }
+        let live = self.signers.iter().zip(&self.expiries_us);
+        live.filter(|(_, expiry)| expiry.is_none_or(|at| at > now_us)).map(|(signer, _)| signer.clone()).collect()
+    }
+}
+
+/// All subscriptions at one moment, by id.
+pub type Subscriptions = HashMap<i64, Arc<Subscription>>;
+
+const SUBSCRIPTIONS: &str = "
+    select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from s.timeout) * 1000000)::bigint,
+           array(select (extract(epoch from r.wait) * 1000000)::bigint
+                 from unnest(s.retry) with ordinality as r (wait, at)
+                 where r.wait is not null order by r.at),
+           s.max_in_flight, s.created_snapshot::text
+    from webhook.subscription s
+    where $1::bigint[] is null or s.id = any ($1)";
+
+const SECRETS: &str = "
+    select subscription_id, secret, expires_at from webhook.secret
+    where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
+    order by id desc";
+
+/// Reads subscriptions with their secrets, all (`None`) or some, in the transaction of `client`.
+///
+/// # Errors
+/// Those of the connection. A row that makes no sense is held, with a warning, rather than an error for all.
+pub async fn load(client: &impl GenericClient, ids: Option<&[i64]>) -> Result<Subscriptions, tokio_postgres::Error> {
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
+    let (rows, secrets) =
+        futures_util::try_join!(client.query(SUBSCRIPTIONS, &params), client.query(SECRETS, &params))?;
+    let mut by_subscription: HashMap<i64, Vec<(Signer, Option<i64>)>> = HashMap::new();
+    for row in &secrets {
+        let (id, secret, expiry): (i64, &str, Option<Micros>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        match Secret::parse(secret) {
+            Ok(secret) => by_subscription.entry(id).or_default().push((secret.signer(), expiry.map(|at| at.0))),
+            Err(error) => warn!(subscription_id = id, %error, "subscription.secret_unusable"),
+        }
+    }
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get(0)?;
+            Ok((id, Arc::new(subscription(row, by_subscription.remove(&id).unwrap_or_default())?)))
+        })
+        .collect()
+}
+
+fn subscription(row: &Row, secrets: Vec<(Signer, Option<i64>)>) -> Result<Subscription, tokio_postgres::Error> {
+    let (id, url): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let (timeout_us, retry_us): (i64, Vec<i64>) = (row.try_get(4)?, row.try_get(5)?);
+    let url = Url::parse(url).inspect_err(|error| warn!(subscription_id = id, %error, "subscription.url_unusable")).ok();
+    let mut patterns = Vec::new();
+    for text in row.try_get::<_, Vec<&str>>(2)? {
+        match Pattern::parse(text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => warn!(subscription_id = id, pattern = text, %error, "subscription.pattern_unusable"),
+        }
+    }
+    if secrets.is_empty() {
+        warn!(subscription_id = id, "subscription.has_no_secret");
+    }
+    let created: &str = row.try_get(7)?;
+    let created_snapshot = created.parse().unwrap_or_else(|error| {
+        warn!(subscription_id = id, %error, "subscription.snapshot_unusable");
+        Snapshot::beginning()
+    });
+    let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
+    let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
+    Ok(Subscription {
+        id,
+        url: url.map(Arc::new),
+        patterns,
+        enabled: row.try_get(3)?,
+        timeout: duration(timeout_us),
+        retry: retry_us.into_iter().map(duration).collect(),
+        in_flight_max: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
+        created_snapshot,
+        signers: signers.into(),
+        expiries_us: expiries_us.into(),
+    })
+}
+
+#[cfg(test)]
+impl Subscription {
+    /// An open subscription to everything, for tests to vary.
+    pub fn sample(id: i64) -> Self {
+        Self {
+            id,
+            url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
+            patterns: vec![Pattern::All],
+            enabled: true,
+            timeout: Duration::from_secs(15),
+            retry: [5, 300].map(Duration::from_secs).into(),
+            in_flight_max: 512,
+            created_snapshot: Snapshot::beginning(),
+            signers: [Secret::from_key(&[7; 32]).unwrap().signer()].into(),
+            expiries_us: [None].into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_secret_no_longer_signs() {
+        let signer = |byte| Secret::from_key(&[byte; 32]).unwrap().signer();
+        let subscription = Subscription {
+            signers: [signer(1), signer(2)].into(),
+            expiries_us: [None, Some(1000)].into(),
+            ..Subscription::sample(1)
+        };
+        assert_eq!(subscription.signers(999).len(), 2);
+        let live = subscription.signers(1000);
+        assert_eq!(live.len(), 1);
+        assert_eq!(live[0].sign("a", 1, b""), signer(1).sign("a", 1, b""));
+    }
+}

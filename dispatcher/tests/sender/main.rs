@@ -1,0 +1,8 @@
+//! The sender against receivers that misbehave, over real sockets on loopback.
+
+mod addresses;
+mod answers;
+mod connections;
+mod headers;
+mod support;
+mod tls;

@@ -112,10 +112,10 @@ impl Layers {
             .flatten()
             .find(|url| !url.trim().is_empty())
             .ok_or(Error::NoDatabase)?;
-        let config: tokio_postgres::Config =
+        let mut config: tokio_postgres::Config =
             url.parse().map_err(|error| Error::DatabaseUrl(reason(&error)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(Error::DatabaseUrl("it names no host".into()));
+            config.host(default_host());
         }
         Ok(config)
     }
@@ -154,6 +154,14 @@ impl Layers {
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
     }
+}
+
+/// Without a host libpq takes `PGHOST`, else the server's socket: Debian's directory, else the one of the source code.
+fn default_host() -> String {
+    let given = env::var("PGHOST").ok().filter(|host| !host.is_empty());
+    let socket =
+        || if Path::new("/var/run/postgresql").is_dir() { "/var/run/postgresql" } else { "/tmp" }.to_owned();
+    given.unwrap_or_else(socket)
 }
 
 /// A CIDR, or one address.
@@ -264,7 +272,6 @@ mod tests {
             "postgres://app:hunter2@db.example:port/shop",
             "hunter2",
             "host=a hunter2=b",
-            "postgres://app:hunter2@",
             "postgresq://app:hunter2@db.example/shop?connect_timeout=5",
         ] {
             let flags = Database { database_url: Some(url.to_owned()) };
@@ -282,10 +289,18 @@ mod tests {
             ("--drain-timeout-ms 99999999", "drain_timeout_ms"),
             ("--allow-net 10.0.0.0/33", "10.0.0.0/33"),
             ("--allow-net intranet", "intranet"),
-            ("--database-url user=app", "names no host"),
         ] {
             let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
             assert!(text.contains(want), "{flags}: {text}");
+        }
+    }
+
+    #[test]
+    fn without_a_host_the_server_is_on_this_machine() {
+        for url in ["postgres://app@/shop", "postgres:///shop", "dbname=shop user=app"] {
+            let database =
+                Layers::default().database(&Database { database_url: Some(url.to_owned()) }).unwrap();
+            assert_eq!((database.get_hosts().len(), database.get_dbname()), (1, Some("shop")), "{url}");
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command},
-    commands::{Error, FAILED, listen, verify},
+    commands::{Error, FAILED, check, listen, one_line, run, status, verify},
     config::Layers,
     logging,
 };
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match execute(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("webhookd: {}", error.one_line());
+            eprintln!("webhookd: {}", one_line(&error));
             ExitCode::from(error.exit_code())
         }
     }
@@ -31,7 +31,18 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Verify(flags) => verify::run(&flags),
         Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
-        Command::Run(_) | Command::Status(_) | Command::Check(_) => todo!(),
+        Command::Run(flags) => {
+            let settings = layers.dispatch(&flags)?;
+            within_runtime(|shutdown| run::run(settings, shutdown))
+        }
+        Command::Status(flags) => {
+            let database = layers.database(&flags.database)?;
+            within_runtime(|_| async move { status::run(&flags, database).await })
+        }
+        Command::Check(flags) => {
+            let database = layers.database(&flags.database)?;
+            within_runtime(|_| check::run(database))
+        }
     }
 }
 
@@ -56,7 +67,7 @@ async fn obey_signals(shutdown: CancellationToken) {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        tracing::warn!("signals cannot be caught; SIGTERM will end webhookd without draining");
+        tracing::warn!("signals.unavailable; SIGTERM ends webhookd without draining");
         return;
     };
     let mut asked = false;

@@ -1,9 +1,12 @@
 //! One file for each command: what it does once the settings are known, and the exit code it ends with.
 
+pub mod check;
 pub mod listen;
+pub mod run;
+pub mod status;
 pub mod verify;
 
-use crate::config;
+use crate::{app, config, postgres};
 use signature::InvalidSecret;
 use std::{error::Error as StdError, io, process::ExitCode};
 use thiserror::Error;
@@ -24,6 +27,12 @@ pub enum Error {
     Secret(#[from] InvalidSecret),
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    App(#[from] app::Error),
+    #[error("this role may not read how things stand; as the owner: select webhook_grant('…', 'reader')")]
+    NotReader(#[source] tokio_postgres::Error),
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     #[error("cannot listen on {address}")]
     Bind {
         address: std::net::SocketAddr,
@@ -40,24 +49,34 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Secret(_) | Self::Usage(_) => USAGE,
-            Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) => FAILED,
+            Self::App(error) => database_exit_code(error),
+            Self::NotReader(_) => DATABASE,
+            Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) | Self::Tls(_) => FAILED,
         }
     }
+}
 
-    /// Itself and its causes in one line; a cause that is part of the text already is not said twice.
-    pub fn one_line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !line.contains(&text) {
-                line.push_str(": ");
-                line.push_str(&text);
-            }
-            cause = error.source();
-        }
-        line.replace('\n', " ")
+/// Whether the database is away or unwilling (trying again may help), or not one to deliver from (somebody must act).
+fn database_exit_code(error: &app::Error) -> u8 {
+    match error {
+        app::Error::Connect(_)
+        | app::Error::Database(_)
+        | app::Error::ConnectionLost
+        | app::Error::LockLost
+        | app::Error::Superseded
+        | app::Error::Unwritten(_) => FAILED,
+        app::Error::ExtensionMissing
+        | app::Error::OtherVersion { .. }
+        | app::Error::ReadOnly
+        | app::Error::TransactionPooler
+        | app::Error::Privileges { .. }
+        | app::Error::OtherCluster => DATABASE,
     }
+}
+
+/// An error and its causes in one line.
+pub fn one_line(error: &(dyn StdError + 'static)) -> String {
+    postgres::chain(error).replace('\n', " ")
 }
 
 /// What a command that ran ends with.

@@ -104,7 +104,7 @@ impl Dialer {
         }
         if let Err(refusal) = self.policy.check(&addresses, endpoint.https) {
             // For the operator alone; the attempt's row is read by others.
-            tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address refused");
+            tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address.refused");
             return Err(refusal.into());
         }
         Ok(addresses)
@@ -153,14 +153,9 @@ pub fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "certificate authorities");
+        tracing::debug!(%error, "certificate.unreadable");
     }
     roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        tracing::warn!(
-            "this machine trusts no certificate authority, so every https receiver will fail; install ca-certificates"
-        );
-    }
     roots
 }
 

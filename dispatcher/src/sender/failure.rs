@@ -130,7 +130,7 @@ fn describe_certificate(error: &CertificateError) -> &'static str {
         C::Expired | C::ExpiredContext { .. } => "the certificate has expired",
         C::NotValidYet | C::NotValidYetContext { .. } => "the certificate is not valid yet",
         C::NotValidForName | C::NotValidForNameContext { .. } => "the certificate is for another name",
-        C::UnknownIssuer => "the certificate's issuer is not trusted by this machine",
+        C::UnknownIssuer => "the certificate's issuer is not trusted by webhookd's machine",
         C::Revoked => "the certificate has been revoked",
         _ => "the certificate is not valid",
     }

@@ -98,7 +98,7 @@ impl HttpSender {
                     if message.is_none() && !is_stale(&error, connection.received() - received, sent_at) {
                         return Err(Failure::of_exchange(&error));
                     }
-                    tracing::debug!(id = %request.id, "kept-alive connection was closed by the receiver; reconnecting");
+                    tracing::debug!(id = %request.id, "connection.replaced; the receiver had closed it while idle");
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The `webhookd` binary as its users meet it: output, exit codes, signals.
 
 mod listen;
+mod manual;
 mod usage;
 mod verify;
 

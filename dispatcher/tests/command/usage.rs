@@ -46,3 +46,24 @@ async fn the_file_of_the_environment_is_read_and_its_mistakes_are_located() {
     let told = refused(&["run"], &[("WEBHOOKD_CONFIG", path.to_str().unwrap())]).await;
     assert!(told.contains("line 3: unknown field `database_ulr`") && !told.contains("hunter2"), "{told}");
 }
+
+#[tokio::test]
+async fn a_server_that_is_away_is_one_line_and_a_failure() {
+    // A socket that is bound but does not listen: nobody else gets the port, and connections are refused.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("postgres://app:hunter2@127.0.0.1:{}/shop", socket.local_addr().unwrap().port());
+    for command in ["run", "status"] {
+        let (code, out, err) =
+            finish(webhookd(&[command, "--database-url", &url, "--log-level", "error"])).await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command}: {err}");
+        assert!(err.starts_with("webhookd: cannot connect to Postgres"), "{err}");
+        assert!(err.matches('\n').count() == 1 && !err.contains("hunter2"), "{err:?}");
+    }
+    let (code, out, _) = finish(webhookd(&["check", "--database-url", &url])).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        out.starts_with("✗ connect") && out.contains("- extension  not checked") && !out.contains("hunter2"),
+        "{out}"
+    );
+}

@@ -1,0 +1,192 @@
+//! `webhookd check`: may this machine deliver from that database? One line for each thing that must be so.
+
+use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
+use crate::{
+    app,
+    postgres::{self, Purpose, Watch, preflight::Report},
+    sender::dial::native_roots,
+};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::Notify, time::timeout};
+use tokio_postgres::{Client, Config};
+
+/// How long a notification to ourselves may take.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Receivers reject timestamps that are 5 minutes off; half a minute is worth a look.
+const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
+
+/// One thing that must be so, in words: it is, it is not, or `None`: something before it is not.
+type Step = Option<Result<String, String>>;
+
+/// Prints the list; 0 if all is well, 3 if the database is the reason that it is not, 1 if something else is.
+///
+/// # Errors
+/// None: what is wrong is a line of the list.
+pub async fn run(database: Config) -> Result<ExitCode, Error> {
+    let report = app::check(&database).await;
+    let mut code = report.as_ref().err().map_or(0, super::database_exit_code);
+    for (name, step) in demands(&report) {
+        print(name, &step);
+    }
+    let (notifies, clock) = match &report {
+        Err(app::Error::Connect(_)) => (None, None),
+        _ => session(&database).await,
+    };
+    for (name, step, charge) in [
+        ("notify", notifies, DATABASE),
+        ("clock", clock, FAILED),
+        ("https", Some(trust()), FAILED),
+        ("files", Some(files()), FAILED),
+    ] {
+        print(name, &step);
+        if matches!(step, Some(Err(_))) {
+            code = code.max(charge);
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn print(name: &str, step: &Step) {
+    match step {
+        Some(Ok(text)) => println!("{}", format!("✓ {name:<11}{text}").trim_end()),
+        Some(Err(text)) => println!("✗ {name:<11}{text}"),
+        None => println!("- {name:<11}not checked"),
+    }
+}
+
+/// What `app::check` demands, in its order; it stops at the first that is not met.
+fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
+    let met = match report {
+        Ok(report) => [
+            format!("Postgres {} as {}", report.server_version, report.role),
+            "it takes writes".to_owned(),
+            format!("pg_webhook {}, {} subscriptions", report.extension_version, report.subscriptions),
+            format!("{} has the rights the daemon needs", report.role),
+            match report.checkpoint {
+                Some(_) => "the checkpoint is this cluster's".to_owned(),
+                None => "there is no checkpoint yet".to_owned(),
+            },
+            "sessions keep their backends".to_owned(),
+        ],
+        Err(_) => Default::default(),
+    };
+    let failed = report.as_ref().err().map(|error| {
+        let at = match error {
+            app::Error::Connect(_) => 0,
+            app::Error::ReadOnly => 1,
+            app::Error::ExtensionMissing | app::Error::OtherVersion { .. } => 2,
+            // A refused statement is a right that the list of rights does not know, or a server on its way down.
+            app::Error::Privileges { .. }
+            | app::Error::Database(_)
+            | app::Error::ConnectionLost
+            | app::Error::LockLost
+            | app::Error::Superseded
+            | app::Error::Unwritten(_) => 3,
+            app::Error::OtherCluster => 4,
+            app::Error::TransactionPooler => 5,
+        };
+        (at, one_line(error))
+    });
+    let names = ["connect", "primary", "extension", "privileges", "armed", "no pooler"];
+    let mut met = names.into_iter().zip(met).enumerate();
+    std::array::from_fn(|_| {
+        let (at, (name, text)) = met.next().unwrap_or_default();
+        let step = match &failed {
+            Some((failed, why)) if at == *failed => Some(Err(why.clone())),
+            Some((failed, _)) if at > *failed => None,
+            _ => Some(Ok(text)),
+        };
+        (name, step)
+    })
+}
+
+/// What one session shows: notifications and the clock.
+async fn session(database: &Config) -> (Step, Step) {
+    let watch = Watch::default();
+    match postgres::connect(database, Purpose::Control, watch.clone()).await {
+        Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
+        Err(error) => (Some(Err(one_line(&error))), None),
+    }
+}
+
+/// Listens on a channel of its own and rings it.
+async fn notify(client: &Client, ring: &Notify) -> Result<String, String> {
+    let channel = format!("webhookd_check_{}", std::process::id());
+    let sent = client.batch_execute(&format!("listen {channel}; notify {channel};")).await;
+    let heard = match sent {
+        Ok(()) => timeout(NOTIFY_TIMEOUT, ring.notified()).await.map_err(|_| "none arrived".to_owned()),
+        Err(error) => Err(one_line(&error)),
+    };
+    heard
+        .map(|()| "LISTEN and NOTIFY work".to_owned())
+        .map_err(|why| format!("LISTEN does not work ({why}); events wait for the safety poll"))
+}
+
+/// Compares Postgres' clock with ours, which dates the signatures.
+async fn clock(client: &Client) -> Result<String, String> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let before = now();
+    let row = client.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await;
+    let theirs: f64 = row.and_then(|row| row.try_get(0)).map_err(|error| one_line(&error))?;
+    let apart = theirs - (before + now()) / 2.0;
+    if apart.abs() <= CLOCK_TOLERANCE_SECONDS {
+        Ok("this machine and Postgres agree".to_owned())
+    } else {
+        Err(format!(
+            "this machine and Postgres are {:.0} s apart; receivers reject more than 300 s",
+            apart.abs()
+        ))
+    }
+}
+
+/// Whether this machine can verify anybody's certificate.
+fn trust() -> Result<String, String> {
+    match native_roots().len() {
+        0 => {
+            Err("no certificate authority is trusted; install ca-certificates or set SSL_CERT_FILE"
+                .to_owned())
+        }
+        n => Ok(format!("{n} certificate authorities are trusted")),
+    }
+}
+
+/// Whether a single subscription's default of 512 requests under way finds room.
+fn files() -> Result<String, String> {
+    match connections_max() {
+        n @ ..512 => Err(format!(
+            "room for {n} connections to receivers only; raise the limit of open files (ulimit -n)"
+        )),
+        usize::MAX => Ok("no limit of open files".to_owned()),
+        n => Ok(format!("room for {n} connections to receivers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_the_first_failure_is_not_checked() {
+        for (error, at) in [
+            (app::Error::ReadOnly, 1),
+            (app::Error::ExtensionMissing, 2),
+            (app::Error::OtherVersion { installed: "9.9".into(), own: "0.1.0" }, 2),
+            (app::Error::Privileges { role: "app".into(), missing: "select".into() }, 3),
+            (app::Error::OtherCluster, 4),
+            (app::Error::TransactionPooler, 5),
+        ] {
+            let text = error.to_string();
+            let steps = demands(&Err(error));
+            for (i, (name, step)) in steps.iter().enumerate() {
+                match step {
+                    Some(Ok(_)) => assert!(i < at, "{name}"),
+                    Some(Err(why)) => assert_eq!((i, why), (at, &text)),
+                    None => assert!(i > at, "{name}"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `webhookd run`: the daemon. Puts sender and settings together and hands over to `app`.
+
+use super::Error;
+use crate::{app, config::Dispatch, sender::http::HttpSender};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime, name look-ups.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Delivers until `shutdown`.
+///
+/// # Errors
+/// What `app::run` ends with, and a TLS provider that cannot be set up.
+pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+    let mut app = app::Settings::new(settings.database);
+    app.safety_poll = settings.safety_poll;
+    app.drain_timeout = settings.drain_timeout;
+    app.memory_bytes_max = settings.memory_bytes_max;
+    app.in_flight_max = app.in_flight_max.min(connections_max());
+    let sender = HttpSender::new(settings.policy).map_err(Error::Tls)?;
+    debug!(version = env!("CARGO_PKG_VERSION"), in_flight_max = app.in_flight_max, "webhookd.starting");
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        asked.cancelled().await;
+        info!("webhookd.stopping");
+    });
+    app::run(app, sender, shutdown).await?;
+    info!("webhookd.stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Raises the limit of open files as far as it goes, and tells how many connections to receivers that allows.
+pub fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let connections =
+        |files: u64| usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
+    files.map_or(usize::MAX, connections).max(16)
+}

@@ -1,0 +1,150 @@
+//! `webhookd status`: `webhook.health` and `webhook.subscription_stats`, readable or as JSON. Reads only.
+
+use super::Error;
+use crate::{
+    app, cli,
+    postgres::{self, Purpose, Watch},
+};
+use std::process::ExitCode;
+use tokio_postgres::{Client, Config, Row, error::SqlState};
+
+const JSON: &str = "
+    select json_build_object(
+        'health', (select row_to_json(h) from webhook.health h),
+        'subscriptions', coalesce((select json_agg(s order by s.id) from webhook.subscription_stats s), '[]'))::text";
+
+const HEALTH: &str = "
+    select armed, dispatcher_running, gate, pending, queued,
+           date_trunc('milliseconds', lag)::text,
+           coalesce(date_trunc('second', oldest_undelivered_at)::text, '-'),
+           coalesce(date_trunc('second', checkpoint_at)::text, '-')
+    from webhook.health";
+
+const SUBSCRIPTIONS: &str = "
+    select id::text, coalesce(name, '-'),
+           case when enabled then 'on' else 'paused' || coalesce(': ' || paused_reason, '') end,
+           delivered_1h::text, failed_attempts_1h::text, retrying::text, queued::text,
+           coalesce(date_trunc('second', next_attempt_at)::text, '-'),
+           coalesce(round(duration_ms_p50_1h::numeric, 1)::text, '-'),
+           coalesce(round(duration_ms_p99_1h::numeric, 1)::text, '-'),
+           coalesce(date_trunc('second', last_success_at)::text, '-'),
+           coalesce(date_trunc('second', last_failure_at)::text, '-')
+    from webhook.subscription_stats order by id";
+
+const HEADINGS: [&str; 12] = [
+    "id",
+    "name",
+    "state",
+    "delivered 1h",
+    "failed 1h",
+    "retrying",
+    "queued",
+    "next attempt",
+    "p50 ms",
+    "p99 ms",
+    "last success",
+    "last failure",
+];
+
+/// Prints how things stand.
+///
+/// # Errors
+/// A database that cannot be reached or holds no extension, and rights that are missing.
+pub async fn run(flags: &cli::Status, database: Config) -> Result<ExitCode, Error> {
+    let client = postgres::connect(&database, Purpose::Control, Watch::default())
+        .await
+        .map_err(app::Error::Connect)?;
+    let text = if flags.json { json(&client).await } else { tables(&client).await };
+    print!("{}", text.map_err(explain)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The two mistakes that have a remedy.
+fn explain(error: tokio_postgres::Error) -> Error {
+    match error.code() {
+        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
+            Error::App(app::Error::ExtensionMissing)
+        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::NotReader(error),
+        _ => Error::App(app::Error::Database(error)),
+    }
+}
+
+async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let text: String = client.query_one(JSON, &[]).await?.try_get(0)?;
+    // json_agg() puts each element on a line; within strings a newline is escaped.
+    Ok(text.replace('\n', "") + "\n")
+}
+
+async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let health = client.query_one(HEALTH, &[]).await?;
+    let mut text = describe(&health)?;
+    let rows = client.query(SUBSCRIPTIONS, &[]).await?;
+    if rows.is_empty() {
+        text.push_str("\nno subscriptions; select * from webhook_subscribe('https://…')\n");
+        return Ok(text);
+    }
+    let cells = rows
+        .iter()
+        .map(|row| (0..HEADINGS.len()).map(|at| row.try_get(at)).collect())
+        .collect::<Result<Vec<Vec<String>>, _>>()?;
+    text.push('\n');
+    text.push_str(&table(&HEADINGS, &cells));
+    Ok(text)
+}
+
+fn describe(health: &Row) -> Result<String, tokio_postgres::Error> {
+    let (armed, running): (bool, bool) = (health.try_get(0)?, health.try_get(1)?);
+    let delivering = match (armed, running) {
+        (false, _) => {
+            "no: this database is a copy and stays silent; to deliver from here: select webhook_arm()"
+        }
+        (true, false) => "no: no daemon is running; start webhookd run",
+        (true, true) => "yes",
+    };
+    let gate: &str = health.try_get(2)?;
+    let (pending, queued): (i64, i64) = (health.try_get(3)?, health.try_get(4)?);
+    let (lag, oldest, checkpoint): (&str, &str, &str) =
+        (health.try_get(5)?, health.try_get(6)?, health.try_get(7)?);
+    Ok(format!(
+        "delivering   {delivering}\n\
+         daemon       {}\n\
+         pending      {pending} past the checkpoint, lag {lag}\n\
+         queued       {queued} waiting for another attempt or for their receiver\n\
+         oldest       {oldest}\n\
+         checkpoint   {checkpoint}\n",
+        if running { gate } else { "-" }
+    ))
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let mut text = String::new();
+    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    for row in std::iter::once(&headings).chain(rows) {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_characters() {
+        let rows = [["1", "Zoë", "on"], ["20", "b", "paused: x"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            table(&["id", "name", "state"], &rows),
+            "id  name  state\n1   Zoë   on\n20  b     paused: x\n"
+        );
+    }
+}

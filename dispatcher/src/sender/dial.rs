@@ -125,12 +125,12 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Failure> 
     Err(last)
 }
 
-/// The name a certificate must bear; a trailing dot belongs to DNS, not to the name.
+/// The name a certificate must bear; rustls passes over a trailing dot.
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
     match host {
         Host::Ipv4(v4) => Some(ServerName::IpAddress(IpAddr::V4(*v4).into())),
         Host::Ipv6(v6) => Some(ServerName::IpAddress(IpAddr::V6(*v6).into())),
-        Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
+        Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
     }
 }
 

@@ -67,6 +67,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // hyper ends it too once it notices that nobody wants the answer; this does not depend on where it waits.
         self.task.abort();
     }
 }

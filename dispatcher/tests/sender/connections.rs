@@ -122,7 +122,7 @@ where
 async fn a_close_that_crosses_the_request_is_no_failure() {
     // The receiver closes without reading what has arrived, so the sender gets RST for an answer.
     let receiver = second_request_meets(|peer| async move {
-        peer.stream.readable().await.unwrap();
+        assert_eq!(peer.stream.peek(&mut [0]).await.unwrap(), 1);
         drop(peer);
     })
     .await;
@@ -181,6 +181,36 @@ async fn a_new_connection_that_ends_without_an_answer_is_a_failure() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_after_a_minute() {
+    let ended = Arc::new(Notify::new());
+    let tell = ended.clone();
+    let receiver = Receiver::start(move |mut peer| {
+        let tell = tell.clone();
+        async move {
+            while peer.read_request().await.is_some() {
+                peer.write(OK).await;
+            }
+            tell.notify_one();
+        }
+    })
+    .await;
+    let sender = sender();
+    sender.send(request(&receiver.url("/"))).await;
+    let pass = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    pass(45).await;
+    sender.send(request(&receiver.url("/"))).await;
+    pass(45).await;
+    sender.send(request(&receiver.url("/"))).await;
+    assert_eq!(receiver.connections(), 1, "in use again in time");
+    pass(75).await;
+    tokio::time::timeout(Duration::from_secs(5), ended.notified()).await.expect("the connection is closed");
+}
+
+#[tokio::test]
 async fn a_closed_port_is_a_connect_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -188,6 +218,35 @@ async fn a_closed_port_is_a_connect_error() {
     let outcome = sender().send(request(&format!("http://{address}/secret-path?token=1"))).await;
     assert_eq!((outcome.class, outcome.status), (Class::Connect, None));
     assert_eq!(outcome.error.as_deref(), Some("the connection was refused"));
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_over_sends_no_more() {
+    const BODY_BYTES: usize = 32 << 20;
+    let over = Arc::new(Notify::new());
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (is_over, tell) = (over.clone(), Arc::new(std::sync::Mutex::new(Some(tell))));
+    let receiver = Receiver::start(move |mut peer| {
+        let (over, tell) = (is_over.clone(), tell.clone());
+        async move {
+            // Reads nothing until the attempt has timed out, so that most of the body does not fit into the sockets.
+            over.notified().await;
+            let (mut total, mut part) = (0, vec![0; 1 << 20]);
+            while let Ok(n @ 1..) = peer.stream.read(&mut part).await {
+                total += n;
+            }
+            tell.lock().unwrap().take().unwrap().send(total).unwrap();
+        }
+    })
+    .await;
+    let sender = sender();
+    let mut large = request_within(&receiver.url("/"), Duration::from_millis(200));
+    large.body = vec![b' '; BODY_BYTES].into();
+    assert_eq!(sender.send(large).await.class, Class::Timeout);
+    over.notify_one();
+    let total =
+        tokio::time::timeout(Duration::from_secs(10), told).await.expect("the connection ends").unwrap();
+    assert!(total < BODY_BYTES, "{total}");
 }
 
 #[tokio::test]

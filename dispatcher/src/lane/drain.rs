@@ -1,7 +1,7 @@
 //! One lane's way back from the queue: which backlog rows are still to be read, and when there are none. Pure.
 //!
-//! Rows are read forward by event id, so that the dead rows behind are not walked over again and again. Rows spilled with a
-//! smaller id than has been read, or not yet committed when the last page was read, make it look once more.
+//! Rows are read forward by event id, so that the dead rows behind are not walked over again and again. A row that was not
+//! committed when reading passed its id is found by going back, once everything spilled is committed.
 
 /// Rows read at once.
 pub const PAGE_ROWS: usize = 500;
@@ -13,13 +13,13 @@ pub struct Drain {
     is_active: bool,
     /// Read up to this event.
     after: i64,
-    /// A spilled event at or before it: reading starts again there.
+    /// Reading goes back to before this event.
     again_from: Option<i64>,
     is_loading: bool,
     /// Spilled, and not yet known to be committed.
     unconfirmed: u64,
-    /// Spilled since the page under way was asked for.
-    is_stale: bool,
+    /// The smallest event spilled since a page was last asked for with everything committed.
+    first_spilled: Option<i64>,
     /// The last page was the end; nothing to ask for until what is unconfirmed is committed.
     is_waiting: bool,
 }
@@ -33,18 +33,14 @@ impl Drain {
     pub fn restart(&mut self) {
         self.is_active = true;
         self.is_waiting = false;
-        self.is_stale = true;
         self.again_from = Some(i64::MIN);
     }
 
-    /// A row has been written for the event.
+    /// A row is being written for the event.
     pub fn spilled(&mut self, event_id: i64) {
         self.is_active = true;
         self.unconfirmed += 1;
-        self.is_stale = true;
-        if event_id <= self.after {
-            self.again_from = Some(self.again_from.map_or(event_id, |from| from.min(event_id)));
-        }
+        self.first_spilled = Some(self.first_spilled.map_or(event_id, |first| first.min(event_id)));
     }
 
     /// So many of them are committed.
@@ -60,11 +56,16 @@ impl Drain {
         if !self.is_active || self.is_loading || self.is_waiting {
             return None;
         }
+        if self.unconfirmed == 0
+            && let Some(first) = self.first_spilled.take()
+            && first <= self.after
+        {
+            self.again_from = Some(self.again_from.map_or(first, |from| from.min(first)));
+        }
         if let Some(from) = self.again_from.take() {
             self.after = from.saturating_sub(1);
         }
         self.is_loading = true;
-        self.is_stale = false;
         Some(self.after)
     }
 
@@ -77,9 +78,8 @@ impl Drain {
         }
         if self.unconfirmed > 0 {
             self.is_waiting = true;
-        } else if !self.is_stale {
+        } else if self.first_spilled.is_none() {
             self.is_active = false;
-            self.after = 0;
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use pgrx::pg_sys;
 
+use crate::protect::protect;
+
 /// Declares functions of the server that pgrx leaves out, each behind its guard: an ERROR becomes a Rust panic.
 macro_rules! guarded {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {
@@ -31,11 +33,87 @@ guarded! {
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
-/// Functions that hooks call through: an ERROR in them passes the caller's frame as Postgres throws it.
+/// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that
+/// call through, and within [`protect`].
 pub mod unguarded {
     use super::pg_sys;
 
     unsafe extern "C-unwind" {
+        pub fn OutputFunctionCall(
+            function: *mut pg_sys::FmgrInfo,
+            value: pg_sys::Datum,
+        ) -> *mut core::ffi::c_char;
+        pub fn OidFunctionCall1Coll(
+            function: pg_sys::Oid,
+            collation: pg_sys::Oid,
+            argument: pg_sys::Datum,
+        ) -> pg_sys::Datum;
+        pub fn table_open(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        pub fn table_close(relation: pg_sys::Relation, lock: pg_sys::LOCKMODE);
+        pub fn index_open(index: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        pub fn index_close(index: pg_sys::Relation, lock: pg_sys::LOCKMODE);
+        pub fn palloc(bytes: usize) -> *mut core::ffi::c_void;
+        pub fn AllocSetContextCreateInternal(
+            parent: pg_sys::MemoryContext,
+            name: *const core::ffi::c_char,
+            bytes_min: usize,
+            bytes_first: usize,
+            bytes_max: usize,
+        ) -> pg_sys::MemoryContext;
+        pub fn MemoryContextReset(memory: pg_sys::MemoryContext);
+        pub fn MemoryContextDelete(memory: pg_sys::MemoryContext);
+        pub fn GetTopFullTransactionId() -> pg_sys::FullTransactionId;
+        pub fn CreateTupleDescCopy(descriptor: pg_sys::TupleDesc) -> pg_sys::TupleDesc;
+        pub fn heap_form_tuple(
+            descriptor: pg_sys::TupleDesc,
+            datums: *mut pg_sys::Datum,
+            nulls: *mut bool,
+        ) -> pg_sys::HeapTuple;
+        pub fn MakeSingleTupleTableSlot(
+            descriptor: pg_sys::TupleDesc,
+            operations: *const pg_sys::TupleTableSlotOps,
+        ) -> *mut pg_sys::TupleTableSlot;
+        pub fn ExecStoreHeapTuple(
+            tuple: pg_sys::HeapTuple,
+            slot: *mut pg_sys::TupleTableSlot,
+            owned: bool,
+        ) -> *mut pg_sys::TupleTableSlot;
+        pub fn RelationGetIndexList(relation: pg_sys::Relation) -> *mut pg_sys::List;
+        pub fn BuildIndexInfo(index: pg_sys::Relation) -> *mut pg_sys::IndexInfo;
+        pub fn index_insert(
+            index: pg_sys::Relation,
+            datums: *mut pg_sys::Datum,
+            nulls: *mut bool,
+            tuple: pg_sys::ItemPointer,
+            relation: pg_sys::Relation,
+            check: pg_sys::IndexUniqueCheck::Type,
+            unchanged: bool,
+            info: *mut pg_sys::IndexInfo,
+        ) -> bool;
+        /// After the last `index_insert` of a batch: some access methods finish their work then.
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pub fn index_insert_cleanup(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo);
+        pub fn CreateExecutorState() -> *mut pg_sys::EState;
+        pub fn FreeExecutorState(state: *mut pg_sys::EState);
+        pub fn InitResultRelInfo(
+            result: *mut pg_sys::ResultRelInfo,
+            relation: pg_sys::Relation,
+            range_table_index: pg_sys::Index,
+            root: *mut pg_sys::ResultRelInfo,
+            instrument: core::ffi::c_int,
+        );
+        pub fn ExecOpenIndices(result: *mut pg_sys::ResultRelInfo, speculative: bool);
+        pub fn ExecCloseIndices(result: *mut pg_sys::ResultRelInfo);
+        pub fn ExecInsertIndexTuples(
+            result: *mut pg_sys::ResultRelInfo,
+            slot: *mut pg_sys::TupleTableSlot,
+            state: *mut pg_sys::EState,
+            update: bool,
+            no_duplicate_error: bool,
+            conflict: *mut bool,
+            arbiters: *mut pg_sys::List,
+            #[cfg(not(any(feature = "pg14", feature = "pg15")))] only_summarizing: bool,
+        ) -> *mut pg_sys::List;
         pub fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: core::ffi::c_int);
         pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
         pub fn standard_ProcessUtility(
@@ -82,23 +160,13 @@ pub unsafe fn attribute<'a>(descriptor: pg_sys::TupleDesc, at: usize) -> &'a pg_
     }
 }
 
-/// After the last of a batch of `index_insert`s: some access methods finish their work then (since 17).
-///
-/// # Safety
-/// As for `index_insert`.
-#[allow(unused_variables)]
-pub unsafe fn index_insert_cleanup(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo) {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: the caller's promise.
-    unsafe {
-        pg_sys::index_insert_cleanup(index, info)
-    }
-}
-
 /// Puts an inserted tuple into all indexes of an open result relation.
 ///
+/// # Errors
+/// Raises as Postgres does, unguarded.
+///
 /// # Safety
-/// As for `ExecInsertIndexTuples`.
+/// As for `ExecInsertIndexTuples`; within [`protect`].
 pub unsafe fn exec_insert_index_tuples(
     result: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -108,12 +176,21 @@ pub unsafe fn exec_insert_index_tuples(
     #[cfg(any(feature = "pg14", feature = "pg15"))]
     // SAFETY: the caller's promise.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut());
+        unguarded::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut());
     }
     #[cfg(not(any(feature = "pg14", feature = "pg15")))]
     // SAFETY: the caller's promise.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut(), false);
+        unguarded::ExecInsertIndexTuples(
+            result,
+            slot,
+            state,
+            false,
+            false,
+            null,
+            core::ptr::null_mut(),
+            false,
+        );
     }
 }
 
@@ -174,7 +251,7 @@ pub unsafe fn call_nullable(
         arguments: [pg_sys::NullableDatum; 1],
     }
     // SAFETY: all zeroes are a valid call without collation or context; the argument lies behind the fixed part, where
-    // Postgres looks for it; a function pointer of Postgres is called behind its guard.
+    // Postgres looks for it; the protected closure is one C call.
     unsafe {
         let mut call: Call = core::mem::zeroed();
         let base = (&raw mut call).cast::<pg_sys::FunctionCallInfoBaseData>();
@@ -182,7 +259,7 @@ pub unsafe fn call_nullable(
         (*base).nargs = 1;
         (*base).args.as_mut_ptr().write(pg_sys::NullableDatum { value: argument, isnull: false });
         let address = (*function).fn_addr?;
-        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| address(base));
+        let result = protect(|| address(base));
         (!(*base).isnull).then_some(result)
     }
 }

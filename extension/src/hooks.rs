@@ -4,18 +4,18 @@
 //!
 //! * Before a commit, errors are allowed and abort the transaction. In the commit and abort callbacks they are not (an
 //!   error there takes the cluster down): those set a few cells and do nothing else.
-//! * The executor and utility hooks wrap the application's own statements. An error of the application must pass with
-//!   every field it has, and pgrx's guard would rebuild it from a few; so it passes through these frames as Postgres
-//!   throws it (longjmp). That is sound because the frames own nothing: no destructor is skipped. Our own work is done
-//!   in guarded functions that the hooks call before or after.
+//! * The executor and utility hooks wrap the application's own statements. An error of the application passes through
+//!   their frames as Postgres throws it (longjmp), so that it keeps every field. That is sound because the frames own
+//!   nothing: no destructor is skipped. Our own work is done in [`entry`]s that the hooks call before or after.
 //! * The library may be loaded in the middle of a session's first watched statement, without hooks around it. What it
 //!   buffers is inserted at the next hook, or before the commit.
 
 use core::ffi::{c_char, c_int, c_void};
 use std::cell::Cell;
 
-use pgrx::{pg_sys, prelude::*};
+use pgrx::pg_sys;
 
+use crate::protect::entry;
 use crate::{capture, compat, gate, outbox};
 
 thread_local! {
@@ -29,9 +29,9 @@ pub fn install() {
     // SAFETY: every callback has the signature Postgres expects and lives as long as the process (a loaded library is
     // never unloaded); the backend has one thread, so the globals may be changed.
     unsafe {
+        let nothing = pg_sys::Datum::from(0usize);
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subtransaction), core::ptr::null_mut());
-        let nothing = pg_sys::Datum::from(0usize);
         pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), nothing);
         for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::CASTSOURCETARGET]
         {
@@ -46,22 +46,27 @@ pub fn install() {
     }
 }
 
-// The guard turns a Rust panic into a Postgres error. In the arms that run after the point of no return nothing can
-// panic: they assign to cells and shorten vectors.
-#[pg_guard]
+/// Whether something waits to be inserted or to be decided.
+fn is_pending() -> bool {
+    outbox::is_pending() || capture::is_pending()
+}
+
+// ── Ends of transactions ────────────────────────────────────────────────────────────────────────────────────────────
+
+// The last arm runs after the point of no return: nothing in it can panic, it assigns to cells and shortens vectors.
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => {
-            capture::before_commit();
-            outbox::flush();
-            gate::before_commit();
-        }
+        // SAFETY: Postgres calls; this frame owns nothing.
+        XACT_EVENT_PRE_COMMIT => unsafe {
+            entry(|| {
+                insert_all();
+                gate::before_commit();
+            });
+        },
         // NOTIFY cannot be prepared; the daemon's safety poll finds the rows after COMMIT PREPARED.
-        XACT_EVENT_PRE_PREPARE => {
-            capture::before_commit();
-            outbox::flush();
-        }
+        // SAFETY: as above.
+        XACT_EVENT_PRE_PREPARE => unsafe { entry(insert_all) },
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             capture::forget();
             outbox::forget();
@@ -71,7 +76,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     }
 }
 
-#[pg_guard]
+// As above: nothing in the last two arms can panic.
 unsafe extern "C-unwind" fn on_subtransaction(
     event: pg_sys::SubXactEvent::Type,
     subtransaction: pg_sys::SubTransactionId,
@@ -80,10 +85,8 @@ unsafe extern "C-unwind" fn on_subtransaction(
 ) {
     use pg_sys::SubXactEvent::*;
     match event {
-        SUBXACT_EVENT_PRE_COMMIT_SUB => {
-            capture::before_commit();
-            outbox::flush();
-        }
+        // SAFETY: as above.
+        SUBXACT_EVENT_PRE_COMMIT_SUB => unsafe { entry(insert_all) },
         SUBXACT_EVENT_COMMIT_SUB => outbox::subtransaction_released(subtransaction, parent),
         SUBXACT_EVENT_ABORT_SUB => {
             capture::subtransaction_aborted(subtransaction);
@@ -93,27 +96,36 @@ unsafe extern "C-unwind" fn on_subtransaction(
     }
 }
 
+/// Everything that the ending (sub)transaction has captured.
+fn insert_all() {
+    if is_pending() {
+        capture::before_commit();
+        outbox::flush();
+    }
+}
+
+// ── Changes of the catalogue ────────────────────────────────────────────────────────────────────────────────────────
+
 // Runs wherever Postgres takes in invalidations: it may neither fail nor look anything up.
-#[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     outbox::invalidate(relation);
     capture::invalidate(relation);
 }
 
 // As above: the name of a schema, or a cast to json, may be part of any plan.
-#[pg_guard]
 unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_int, _hash: u32) {
     capture::invalidate(pg_sys::Oid::INVALID);
 }
 
+// ── Statements ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
 /// Before a statement that reads the outbox: it is to see what earlier statements have emitted.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    if is_pending() {
-        // SAFETY: Postgres's own, valid for the call.
-        unsafe { flush_before(query) };
-    }
     // SAFETY: the hook's own arguments, handed on. The frame owns nothing; see the module's second rule.
     unsafe {
+        if is_pending() {
+            entry(|| flush_before(query));
+        }
         match PREVIOUS_START.get() {
             Some(previous) => previous(query, flags),
             None => compat::unguarded::standard_ExecutorStart(query, flags),
@@ -132,7 +144,7 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
         }
         capture::set_finishing(before);
         if is_pending() {
-            flush_after(query);
+            entry(|| flush_after(query));
         }
     }
 }
@@ -152,7 +164,7 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: as above.
     unsafe {
         if is_pending() {
-            flush_in_transaction();
+            entry(flush_around_utility);
         }
         let next = match PREVIOUS_UTILITY.get() {
             Some(previous) => previous,
@@ -160,20 +172,15 @@ unsafe extern "C-unwind" fn process_utility(
         };
         next(statement, source, read_only_tree, context, params, environment, dest, completion);
         if is_pending() {
-            flush_in_transaction();
+            entry(flush_around_utility);
         }
     }
-}
-
-fn is_pending() -> bool {
-    outbox::is_pending() || capture::is_pending()
 }
 
 /// Only a statement that reads a table of schema `webhook` needs the flush. Foreign key checks start a statement per
 /// row: flushed at each of them, a bulk INSERT would write its events one by one. What a function called by the
 /// statement reads comes past here in its turn.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
+unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
     capture::statement_ended(core::ptr::null_mut());
     if !outbox::is_pending() {
         return;
@@ -193,8 +200,7 @@ unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
 }
 
 /// Not after a foreign key's own statements: their triggers fire at the end of the statement that caused them.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
+unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor state lives until ExecutorEnd.
     let (statement, flags) = unsafe {
         let state = (*query).estate;
@@ -207,8 +213,7 @@ unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
 }
 
 /// A transaction that has failed, or that the utility statement has just ended, has nothing to flush.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_in_transaction() {
+fn flush_around_utility() {
     // SAFETY: a plain call.
     if unsafe { pg_sys::IsTransactionState() } {
         capture::statement_ended(core::ptr::null_mut());

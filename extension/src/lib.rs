@@ -14,6 +14,7 @@ mod guc;
 mod hooks;
 mod json;
 mod outbox;
+mod protect;
 mod rights;
 mod signing;
 mod subscribe;

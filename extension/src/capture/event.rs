@@ -3,6 +3,7 @@
 //! Writes to the outbox; reads the settings of the cap. Knows nothing of triggers.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
@@ -51,7 +52,7 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static SCRATCH: Cell<ManuallyDrop<Option<Box<Scratch>>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
 /// Emits the event of a row, if there is one: `former` is the row before an update.
@@ -67,7 +68,7 @@ thread_local! {
 pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, site: *mut pg_sys::FmgrInfo) {
     let Some(event_type) = row.plan.event_type(operation) else { return };
     // A payload function may write a watched table: what is in use is not in the cell, and the inner call makes its own.
-    let mut scratch = SCRATCH.take().unwrap_or_default();
+    let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
         match build(&mut scratch, row, former, site) {
@@ -80,7 +81,7 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
         }
     }
     if scratch.data.capacity() + scratch.previous.capacity() <= KEPT_BYTES_MAX {
-        SCRATCH.set(Some(scratch));
+        SCRATCH.set(ManuallyDrop::new(Some(scratch)));
     }
 }
 

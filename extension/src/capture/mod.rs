@@ -15,6 +15,7 @@ use std::rc::Rc;
 use pgrx::{pg_sys, prelude::*};
 
 use crate::error::Error;
+use crate::protect::entry;
 use crate::{guc, outbox};
 use event::{Row, Values};
 use plan::{Operation, Plan};
@@ -31,17 +32,18 @@ pub extern "C" fn pg_finfo_webhook_capture() -> &'static pg_sys::Pg_finfo_record
 /// # Errors
 /// Raises if it is called otherwise, and what making the event raises; the statement then fails.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn webhook_capture(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: Postgres calls with a valid call structure; `context` is checked before it is taken for a trigger's.
+    // SAFETY: Postgres calls, with a valid call structure; `context` is checked before it is taken for a trigger's.
     unsafe {
-        let context = (*info).context;
-        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            Error::NotATrigger.raise();
-        }
-        if !guc::muted() {
-            capture(&*context.cast::<pg_sys::TriggerData>(), (*info).flinfo);
-        }
+        entry(|| {
+            let context = (*info).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                Error::NotATrigger.raise();
+            }
+            if !guc::muted() {
+                capture(&*context.cast::<pg_sys::TriggerData>(), (*info).flinfo);
+            }
+        });
     }
     pg_sys::Datum::from(0usize)
 }

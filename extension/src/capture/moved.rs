@@ -7,6 +7,7 @@
 //! the end of the transaction.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -27,7 +28,8 @@ pub struct Moved {
 }
 
 thread_local! {
-    static MOVED: RefCell<Option<Moved>> = const { RefCell::new(None) };
+    /// Never dropped with the thread: at the backend's exit Postgres's memory is gone before this.
+    static MOVED: RefCell<ManuallyDrop<Option<Moved>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// False: the row in `MOVED`, if any, went with its transaction.
     static ALIVE: Cell<bool> = const { Cell::new(false) };
     /// The statement whose triggers fire now.
@@ -58,7 +60,7 @@ pub unsafe fn put_aside(plan: Rc<Plan>, tuple: pg_sys::HeapTuple, statement: pg_
         let told = statement == FINISHING.get();
         Moved { plan, tuple, statement, told, subtransaction: pg_sys::GetCurrentSubTransactionId() }
     };
-    let dead = MOVED.replace(Some(moved));
+    let dead = ManuallyDrop::into_inner(MOVED.replace(ManuallyDrop::new(Some(moved))));
     ALIVE.set(true);
     // Its plan may be the last of its kind, and dropping that calls into Postgres.
     drop(dead);
@@ -74,7 +76,7 @@ fn take(wanted: impl FnOnce(&Moved) -> bool) -> Option<Moved> {
         return None;
     }
     ALIVE.set(false);
-    MOVED.take()
+    ManuallyDrop::into_inner(MOVED.take())
 }
 
 /// The row that a statement took from a partition of `root`.

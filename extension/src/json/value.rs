@@ -8,6 +8,8 @@ use core::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 
 use super::{TooLong, write_string};
+use crate::compat::unguarded;
+use crate::protect::protect;
 
 /// Longest date or time (MAXDATELEN and a NUL).
 const DATE_BYTES_MAX: usize = 129;
@@ -153,7 +155,8 @@ impl Printer {
                 }
                 Category::Date => self.write_date(out, value, form),
                 Category::Number | Category::Jsonb | Category::Other => {
-                    let text = CStr::from_ptr(pg_sys::OutputFunctionCall(self.output, value)).to_bytes();
+                    let text = protect(|| unguarded::OutputFunctionCall(self.output, value));
+                    let text = CStr::from_ptr(text).to_bytes();
                     fits(text.len(), room)?;
                     match self.category {
                         Category::Jsonb => out.extend_from_slice(text),
@@ -165,7 +168,9 @@ impl Printer {
                     }
                 }
                 Category::Array | Category::Composite | Category::Cast => {
-                    let json = pg_sys::OidFunctionCall1Coll(self.function(), pg_sys::Oid::INVALID, value);
+                    let function = self.function();
+                    let json =
+                        protect(|| unguarded::OidFunctionCall1Coll(function, pg_sys::Oid::INVALID, value));
                     fits(raw_len(json), room)?;
                     out.extend_from_slice(bytes_of(json));
                 }

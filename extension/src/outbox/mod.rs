@@ -12,6 +12,7 @@ mod tables;
 
 use std::cell::RefCell;
 use std::collections::TryReserveError;
+use std::mem::ManuallyDrop;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -20,7 +21,8 @@ use buffer::{Buffer, Head};
 pub use tables::{POSTGRES_EPOCH_SECONDS, invalidate, schema};
 
 thread_local! {
-    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
+    /// Never dropped: a callback may still come when the backend exits.
+    static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
 }
 
 /// An event to be emitted. Texts are in the database's encoding and hold no NUL.

@@ -19,7 +19,6 @@ mod rights;
 mod signing;
 mod subscribe;
 mod watch;
-mod protect;
 
 ::pgrx::pg_module_magic!(name, version);
 

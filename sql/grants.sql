@@ -68,6 +68,7 @@ begin
             ('dispatcher', 'grant execute on function webhook.ring_slot(timestamptz), webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 
+            ('admin', 'grant execute on function @extschema@.webhook_arm() to %s'),
             ('admin', 'grant update (description) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)

@@ -294,7 +294,8 @@ begin
     end if;
     insert into webhook.event (type, table_name, key, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
-            json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled));
+            json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
+                              'events', subscription.events));
     perform webhook.gate_ring();
     return null;
 end

@@ -10,7 +10,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// What the daemon is told. [`Settings::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -47,15 +47,21 @@ pub enum Error {
     Connect(#[source] tokio_postgres::Error),
     #[error("the extension is not in this database; run: create extension pg_webhook")]
     ExtensionMissing,
-    #[error("the database has pg_webhook {installed} and this is webhookd {own}; update the older of the two")]
+    #[error(
+        "the database has pg_webhook {installed} and this is webhookd {own}; update the older of the two"
+    )]
     OtherVersion { installed: String, own: &'static str },
     #[error("this Postgres is a standby and takes no writes; connect to the primary")]
     ReadOnly,
-    #[error("there is a transaction pooler in between; connect to Postgres directly or through a session pool")]
+    #[error(
+        "there is a transaction pooler in between; connect to Postgres directly or through a session pool"
+    )]
     TransactionPooler,
     #[error("role {role} lacks {missing}; run as the owner: select webhook_grant('{role}', 'dispatcher')")]
     Privileges { role: String, missing: String },
-    #[error("this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()")]
+    #[error(
+        "this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()"
+    )]
     OtherCluster,
     #[error("Postgres refused a statement of the daemon")]
     Database(#[source] tokio_postgres::Error),
@@ -67,6 +73,13 @@ pub enum Error {
     Superseded,
     #[error("the last results could not be written within {} s; those deliveries will be made again", .0.as_secs())]
     Unwritten(Duration),
+}
+
+impl Error {
+    /// What a failed statement means: its connection may be what failed.
+    pub fn of_statement(error: tokio_postgres::Error) -> Self {
+        if error.is_closed() { Self::ConnectionLost } else { Self::Database(error) }
+    }
 }
 
 /// Shortest and longest wait before another attempt to connect.
@@ -83,6 +96,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
     let sender = Arc::new(sender);
     let mut carried = Carried::default();
     let mut ran = false;
+    let mut is_told = false;
     let mut backoff = BACKOFF_MIN;
     loop {
         let opened = tokio::select! {
@@ -95,6 +109,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
                 Ended::Lost { error, was_active } => {
                     if was_active {
                         ran = true;
+                        is_told = false;
                         backoff = BACKOFF_MIN;
                     }
                     error
@@ -105,8 +120,13 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
         if !ran || !passes(&error) || shutdown.is_cancelled() {
             return Err(error);
         }
+        if is_told {
+            debug!(error = %postgres::chain(&error), "session.still_lost");
+        } else {
+            warn!(error = %postgres::chain(&error), "session.lost; waiting for Postgres");
+            is_told = true;
+        }
         let wait = backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
-        warn!(error = %postgres::chain(&error), wait_ms = wait.as_millis() as u64, "session.lost");
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -134,8 +154,12 @@ fn passes(error: &Error) -> bool {
 /// # Errors
 /// The first demand that is not met.
 pub async fn check(database: &tokio_postgres::Config) -> Result<preflight::Report, Error> {
-    let client = postgres::connect(database, postgres::Purpose::Control, Watch::default()).await.map_err(Error::Connect)?;
-    let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default()).await.map_err(Error::Connect)?;
+    let client = postgres::connect(database, postgres::Purpose::Control, Watch::default())
+        .await
+        .map_err(Error::Connect)?;
+    let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default())
+        .await
+        .map_err(Error::Connect)?;
     let report = preflight::preflight(&client).await?;
     preflight::refuse_transaction_pooler(&client, &other).await?;
     Ok(report)

@@ -33,7 +33,8 @@ const OVERHEAD_BYTES: usize = 512;
 impl Message {
     pub fn new(event: Event, budget: &Arc<Budget>) -> Self {
         // The body repeats payload and previous.
-        let bytes = OVERHEAD_BYTES + 2 * (event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len));
+        let bytes =
+            OVERHEAD_BYTES + 2 * (event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len));
         budget.0.fetch_add(bytes, Ordering::Relaxed);
         Self { event, id: OnceLock::new(), body: OnceLock::new(), bytes, budget: Arc::clone(budget) }
     }

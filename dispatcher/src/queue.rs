@@ -35,11 +35,25 @@ pub enum Load {
 #[derive(Debug)]
 pub enum Loaded {
     Backlogged(Vec<i64>),
-    Timers { rows: Vec<(Key, Retry)>, asked: usize },
+    Timers {
+        rows: Vec<(Key, Retry)>,
+        asked: usize,
+    },
     /// `missing` have no row any more; `rest` did not fit and must be asked for again.
-    Due { rows: Vec<QueuedRow>, missing: Vec<(i64, Due)>, rest: Vec<(i64, Due)> },
-    Backlog { subscription_id: i64, rows: Vec<QueuedRow>, is_end: bool },
-    Request { request: Request, row: Option<QueuedRow> },
+    Due {
+        rows: Vec<QueuedRow>,
+        missing: Vec<(i64, Due)>,
+        rest: Vec<(i64, Due)>,
+    },
+    Backlog {
+        subscription_id: i64,
+        rows: Vec<QueuedRow>,
+        is_end: bool,
+    },
+    Request {
+        request: Request,
+        row: Option<QueuedRow>,
+    },
 }
 
 /// A row of the queue with its event.
@@ -148,9 +162,11 @@ impl Reader {
             }
             Load::Request { request, even_without_row } => {
                 let Request { subscription_id, event_id } = request;
-                let (mut rows, _) = self.rows(&self.statements.due, &[&&[subscription_id][..], &&[event_id][..]]).await?;
+                let (mut rows, _) =
+                    self.rows(&self.statements.due, &[&&[subscription_id][..], &&[event_id][..]]).await?;
                 if rows.is_empty() && even_without_row {
-                    (rows, _) = self.rows(&self.statements.redelivered, &[&subscription_id, &event_id]).await?;
+                    (rows, _) =
+                        self.rows(&self.statements.redelivered, &[&subscription_id, &event_id]).await?;
                 }
                 Ok(Loaded::Request { request, row: rows.pop() })
             }
@@ -159,18 +175,21 @@ impl Reader {
 
     async fn timers(&self, after: Key, limit: usize) -> Result<Loaded, Error> {
         let at = Micros(after.next_at_us);
-        let params: [&(dyn ToSql + Sync); 4] = [&at, &after.subscription_id, &after.event_id, &(limit as i64)];
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&at, &after.subscription_id, &after.event_id, &(limit as i64)];
         let rows = self.client.query(&self.statements.timers, &params).await?;
         let read = |row: &Row| {
             let next_at: Micros = row.try_get(0)?;
-            let key = Key { next_at_us: next_at.0, subscription_id: row.try_get(1)?, event_id: row.try_get(2)? };
+            let key =
+                Key { next_at_us: next_at.0, subscription_id: row.try_get(1)?, event_id: row.try_get(2)? };
             Ok((key, retry(row, 3)?))
         };
         Ok(Loaded::Timers { rows: rows.iter().map(read).collect::<Result<_, Error>>()?, asked: limit })
     }
 
     async fn due(&self, asked: Vec<(i64, Due)>) -> Result<Loaded, Error> {
-        let (subscriptions, events): (Vec<i64>, Vec<i64>) = asked.iter().map(|(id, due)| (*id, due.event_id)).unzip();
+        let (subscriptions, events): (Vec<i64>, Vec<i64>) =
+            asked.iter().map(|(id, due)| (*id, due.event_id)).unzip();
         let (rows, is_whole) = self.rows(&self.statements.due, &[&subscriptions, &events]).await?;
         let found: HashSet<(i64, i64)> = rows.iter().map(|row| (row.subscription_id, row.event_id)).collect();
         let others = asked.into_iter().filter(|(id, due)| !found.contains(&(*id, due.event_id))).collect();

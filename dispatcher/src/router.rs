@@ -5,7 +5,10 @@
 
 use crate::{event::Event, subscription::Subscriptions};
 use event_type::{Pattern, is_reserved, prefixes};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// Subscriptions by what they name events by. Built anew when subscriptions change, shared by windows that are still
 /// being read.
@@ -26,7 +29,9 @@ impl Router {
             for pattern in &subscriptions[&id].patterns {
                 match pattern {
                     Pattern::All => router.all.push(id),
-                    Pattern::Prefix(prefix) => router.prefix.entry(prefix.as_str().into()).or_default().push(id),
+                    Pattern::Prefix(prefix) => {
+                        router.prefix.entry(prefix.as_str().into()).or_default().push(id)
+                    }
                     Pattern::Exact(exact) => router.exact.entry(exact.as_str().into()).or_default().push(id),
                 }
             }
@@ -66,6 +71,71 @@ impl Router {
         if matched.len() - start > 1 {
             sort_and_dedup(matched, start, sources);
         }
+    }
+}
+
+/// What subscriptions named events by at points within a window, where that differs from what they name at its end.
+///
+/// A table shows the end only; the events of the changes carry the rest.
+#[derive(Debug, Default)]
+pub struct Revisions {
+    /// By subscription: from which event on, ascending; the first holds from the beginning.
+    by_subscription: BTreeMap<i64, Vec<(i64, Vec<Pattern>)>>,
+}
+
+/// A change of a subscription, as its event tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub event_id: i64,
+    pub subscription_id: i64,
+    pub patterns: Vec<Pattern>,
+}
+
+impl Revisions {
+    /// From the table before the window, the changes in it, ascending by event, and the table at its end.
+    pub fn new(before: &Subscriptions, changes: Vec<Change>, end: &Subscriptions) -> Self {
+        let mut by_subscription: BTreeMap<i64, Vec<(i64, Vec<Pattern>)>> = BTreeMap::new();
+        for Change { event_id, subscription_id, patterns } in changes {
+            let revisions = by_subscription.entry(subscription_id).or_insert_with(|| {
+                // A subscription made in this very window is as it was made; its snapshot keeps out what came before.
+                let first =
+                    before.get(&subscription_id).map_or(&patterns, |subscription| &subscription.patterns);
+                vec![(i64::MIN, first.clone())]
+            });
+            revisions.push((event_id, patterns));
+        }
+        by_subscription.retain(|id, revisions| {
+            end.get(id).is_some_and(|end| revisions.iter().any(|(_, patterns)| *patterns != end.patterns))
+        });
+        Self { by_subscription }
+    }
+
+    /// Whether there is a difference at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_subscription.is_empty()
+    }
+}
+
+impl Router {
+    /// [`route`](Self::route), by what the subscriptions named when the event came.
+    pub fn route_revised(&self, revisions: &Revisions, event: &Event, matched: &mut Vec<i64>) {
+        let start = matched.len();
+        self.route(event, matched);
+        if revisions.is_empty() || event.subscription_id.is_some() {
+            return;
+        }
+        let mut kept = matched.split_off(start);
+        kept.retain(|id| !revisions.by_subscription.contains_key(id));
+        for (id, revisions) in &revisions.by_subscription {
+            let then = revisions.iter().rev().find(|(from, _)| *from <= event.id);
+            let names =
+                then.is_some_and(|(_, patterns)| patterns.iter().any(|p| p.matches(&event.event_type)));
+            if names && !self.subscriptions[id].created_snapshot.sees(event.xid) {
+                kept.push(*id);
+            }
+        }
+        kept.sort_unstable();
+        matched.append(&mut kept);
     }
 }
 
@@ -139,6 +209,36 @@ mod tests {
         for (xid, gets) in [(9, false), (10, true), (12, false), (15, true), (20, true), (21, true)] {
             assert_eq!(!route(&router, &event("a.b", xid, None)).is_empty(), gets, "xid {xid}");
         }
+    }
+
+    #[test]
+    fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
+        let patterns = |text: &str| vec![Pattern::parse(text).unwrap()];
+        let change =
+            |event_id, subscription_id, text| Change { event_id, subscription_id, patterns: patterns(text) };
+        let before = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:")]);
+        let end = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:"), (3, &["b.*"], "3:3:")]);
+        let changes = vec![
+            change(10, 1, "b.x"),
+            change(15, 2, "*"),
+            change(18, 3, "a.*"),
+            change(20, 1, "a.x"),
+            change(30, 3, "b.*"),
+        ];
+        let revisions = Revisions::new(before.subscriptions(), changes, end.subscriptions());
+        let at = |id: i64| {
+            let mut matched = vec![99];
+            end.route_revised(
+                &revisions,
+                &Event { id, event_type: "a.x".into(), ..Event::sample(id) },
+                &mut matched,
+            );
+            matched.split_off(1)
+        };
+        assert_eq!(at(9), [1, 2, 3]);
+        assert_eq!(at(11), [2, 3]);
+        assert_eq!(at(21), [1, 2, 3]);
+        assert_eq!(at(31), [1, 2]);
     }
 
     proptest! {

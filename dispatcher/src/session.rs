@@ -8,7 +8,7 @@ use crate::{
     lane::{
         board::Limits,
         crew::Crew,
-        dispatch::{self, Wiring},
+        dispatch::{self, Stop, Wiring},
     },
     ledger::{self, Ledger, entry::Record},
     message::Budget,
@@ -70,7 +70,10 @@ struct Origin {
 pub enum Ended {
     /// As asked, with everything written.
     Shutdown,
-    Lost { error: Error, was_active: bool },
+    Lost {
+        error: Error,
+        was_active: bool,
+    },
 }
 
 /// Connected and checked; not yet active.
@@ -129,7 +132,13 @@ impl Session {
     /// Takes the lock of the active daemon, waiting for another to let go of it, and then the cursor.
     async fn become_active(&self) -> Result<Takeover, Error> {
         let mut is_told = false;
-        while !self.control.query_one(TRY_LOCK, &[]).await.and_then(|row| row.try_get(0)).map_err(Error::Database)? {
+        while !self
+            .control
+            .query_one(TRY_LOCK, &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(Error::of_statement)?
+        {
             if !is_told {
                 info!("daemon.stands_by; another one is active");
                 is_told = true;
@@ -138,9 +147,16 @@ impl Session {
         }
         let Identity { system_identifier, database_oid } = self.identity;
         let beginning = Snapshot::beginning().to_string();
-        self.ledger.execute(ADOPT, &[&beginning, &system_identifier, &database_oid]).await.map_err(Error::Database)?;
-        let row = self.ledger.query_opt(TAKE_OVER, &[&system_identifier, &database_oid]).await.map_err(Error::Database)?;
-        let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::Database)?;
+        self.ledger
+            .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
+            .await
+            .map_err(Error::of_statement)?;
+        let row = self
+            .ledger
+            .query_opt(TAKE_OVER, &[&system_identifier, &database_oid])
+            .await
+            .map_err(Error::of_statement)?;
+        let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
         info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, "daemon.active");
         Ok(takeover)
     }
@@ -156,12 +172,13 @@ impl Session {
         let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
-        let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::Database)?;
-        let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::Database)?;
+        let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
+        let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         carried.settle(&mut ledger, &origin).await?;
 
         let budget = Arc::new(Budget::default());
-        let (stop_reading, give_up, abandon) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
+        let (stop_reading, give_up, abandon) =
+            <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let (feed, fed) = mpsc::channel(1);
         let (finished_tx, finished) = mpsc::unbounded_channel();
         let (confirmed_tx, confirmed) = mpsc::unbounded_channel();
@@ -172,8 +189,10 @@ impl Session {
         let crew_size = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let crew = Crew::start(crew_size, sender, &finished_tx, &abandon);
         drop(finished_tx);
-        let limits =
-            Limits { memory_bytes_max: settings.memory_bytes_max, in_flight_max: settings.in_flight_max.max(1) };
+        let limits = Limits {
+            memory_bytes_max: settings.memory_bytes_max,
+            in_flight_max: settings.in_flight_max.max(1),
+        };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
@@ -194,13 +213,14 @@ impl Session {
         let mut lost = tokio::select! {
             () = shutdown.cancelled() => None,
             ended = &mut reads => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::from))),
-            ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::Database))),
+            ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::of_statement))),
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
         };
         stop_reading.cancel();
-        let drain_timeout = if lost.is_none() { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
+        let spills = lost.is_none();
+        let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.
-        let _ = drain.send(drain_timeout);
+        let _ = drain.send(Stop { drain_timeout, spills });
         if timeout(drain_timeout + LAST_WRITES_TIMEOUT, &mut lanes).await.is_err() {
             give_up.cancel();
             lanes.await.unwrap_or_else(panicked);
@@ -271,7 +291,7 @@ impl Carried {
 impl From<reader::Error> for Error {
     fn from(error: reader::Error) -> Self {
         match error {
-            reader::Error::Database(error) => Self::Database(error),
+            reader::Error::Database(error) => Self::of_statement(error),
             reader::Error::LockLost => Self::LockLost,
         }
     }
@@ -280,7 +300,7 @@ impl From<reader::Error> for Error {
 impl From<ledger::Error> for Error {
     fn from(error: ledger::Error) -> Self {
         match error {
-            ledger::Error::Database(error) => Self::Database(error),
+            ledger::Error::Database(error) => Self::of_statement(error),
             ledger::Error::Superseded => Self::Superseded,
         }
     }

@@ -42,7 +42,9 @@ impl Subscription {
             return Arc::clone(&self.signers);
         }
         let live = self.signers.iter().zip(&self.expiries_us);
-        live.filter(|(_, expiry)| expiry.is_none_or(|at| at > now_us)).map(|(signer, _)| signer.clone()).collect()
+        live.filter(|(_, expiry)| expiry.is_none_or(|at| at > now_us))
+            .map(|(signer, _)| signer.clone())
+            .collect()
     }
 }
 
@@ -67,15 +69,21 @@ const SECRETS: &str = "
 ///
 /// # Errors
 /// Those of the connection. A row that makes no sense is held, with a warning, rather than an error for all.
-pub async fn load(client: &impl GenericClient, ids: Option<&[i64]>) -> Result<Subscriptions, tokio_postgres::Error> {
+pub async fn load(
+    client: &impl GenericClient,
+    ids: Option<&[i64]>,
+) -> Result<Subscriptions, tokio_postgres::Error> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
     let (rows, secrets) =
         futures_util::try_join!(client.query(SUBSCRIPTIONS, &params), client.query(SECRETS, &params))?;
     let mut by_subscription: HashMap<i64, Vec<(Signer, Option<i64>)>> = HashMap::new();
     for row in &secrets {
-        let (id, secret, expiry): (i64, &str, Option<Micros>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (id, secret, expiry): (i64, &str, Option<Micros>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         match Secret::parse(secret) {
-            Ok(secret) => by_subscription.entry(id).or_default().push((secret.signer(), expiry.map(|at| at.0))),
+            Ok(secret) => {
+                by_subscription.entry(id).or_default().push((secret.signer(), expiry.map(|at| at.0)))
+            }
             Err(error) => warn!(subscription_id = id, %error, "subscription.secret_unusable"),
         }
     }
@@ -87,15 +95,22 @@ pub async fn load(client: &impl GenericClient, ids: Option<&[i64]>) -> Result<Su
         .collect()
 }
 
-fn subscription(row: &Row, secrets: Vec<(Signer, Option<i64>)>) -> Result<Subscription, tokio_postgres::Error> {
+fn subscription(
+    row: &Row,
+    secrets: Vec<(Signer, Option<i64>)>,
+) -> Result<Subscription, tokio_postgres::Error> {
     let (id, url): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
     let (timeout_us, retry_us): (i64, Vec<i64>) = (row.try_get(4)?, row.try_get(5)?);
-    let url = Url::parse(url).inspect_err(|error| warn!(subscription_id = id, %error, "subscription.url_unusable")).ok();
+    let url = Url::parse(url)
+        .inspect_err(|error| warn!(subscription_id = id, %error, "subscription.url_unusable"))
+        .ok();
     let mut patterns = Vec::new();
     for text in row.try_get::<_, Vec<&str>>(2)? {
         match Pattern::parse(text) {
             Ok(pattern) => patterns.push(pattern),
-            Err(error) => warn!(subscription_id = id, pattern = text, %error, "subscription.pattern_unusable"),
+            Err(error) => {
+                warn!(subscription_id = id, pattern = text, %error, "subscription.pattern_unusable")
+            }
         }
     }
     if secrets.is_empty() {

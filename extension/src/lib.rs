@@ -14,11 +14,11 @@ mod guc;
 mod hooks;
 mod json;
 mod outbox;
+mod protect;
 mod rights;
 mod signing;
 mod subscribe;
 mod watch;
-mod protect;
 
 ::pgrx::pg_module_magic!(name, version);
 

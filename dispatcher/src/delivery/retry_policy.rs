@@ -10,7 +10,12 @@ const JITTER: f64 = 0.2;
 ///
 /// `failures` counts the failed attempts of the present schedule, this one included (1 or more). `unit` is evenly spread
 /// over 0..1 and moves the wait by up to a fifth either way, but never before `retry_after`.
-pub fn wait(schedule: &[Duration], failures: usize, retry_after: Option<Duration>, unit: f64) -> Option<Duration> {
+pub fn wait(
+    schedule: &[Duration],
+    failures: usize,
+    retry_after: Option<Duration>,
+    unit: f64,
+) -> Option<Duration> {
     let planned = schedule.get(failures.checked_sub(1)?)?;
     let spread = planned.mul_f64(1.0 - JITTER + 2.0 * JITTER * unit.clamp(0.0, 1.0));
     Some(spread.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
@@ -21,7 +26,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
+    const SCHEDULE: [Duration; 3] =
+        [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
 
     #[test]
     fn one_step_per_failure_then_exhausted() {
@@ -37,7 +43,11 @@ mod tests {
         assert_eq!(after(1), Some(SCHEDULE[1]));
         assert_eq!(after(301), Some(Duration::from_secs(301)));
         assert_eq!(after(u64::MAX), Some(RETRY_AFTER_MAX));
-        assert_eq!(wait(&SCHEDULE, 4, Some(Duration::from_secs(9)), 0.5), None, "it does not lengthen the schedule");
+        assert_eq!(
+            wait(&SCHEDULE, 4, Some(Duration::from_secs(9)), 0.5),
+            None,
+            "it does not lengthen the schedule"
+        );
     }
 
     proptest! {

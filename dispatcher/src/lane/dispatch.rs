@@ -30,8 +30,16 @@ pub struct Wiring {
     pub crew: Crew,
     pub records: mpsc::UnboundedSender<Vec<Record>>,
     pub loads: mpsc::UnboundedSender<Load>,
-    /// Stop starting, and let attempts under way have this long to finish.
-    pub stop: oneshot::Receiver<Duration>,
+    pub stop: oneshot::Receiver<Stop>,
+}
+
+/// Start nothing any more, and end.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// How long attempts under way may take to finish.
+    pub drain_timeout: Duration,
+    /// Put into the queue what is left. Otherwise it is read again from the checkpoint, perhaps by another daemon.
+    pub spills: bool,
 }
 
 struct Dispatch {
@@ -42,17 +50,18 @@ struct Dispatch {
     epoch: Instant,
 }
 
-/// Runs the lanes until `stop`, then lets attempts under way finish, and gives everything unresolved a row.
+/// Runs the lanes until `stop`, then lets attempts under way finish and everything be written.
 pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
     let Wiring { mut feed, mut finished, mut confirmed, mut loaded, crew, records, loads, mut stop } = wiring;
-    let mut dispatch = Dispatch { board: Board::new(limits, budget), crew, records, loads, epoch: Instant::now() };
+    let mut dispatch =
+        Dispatch { board: Board::new(limits, budget), crew, records, loads, epoch: Instant::now() };
     let mut done = Vec::new();
-    let drain_timeout = loop {
+    let stop = loop {
         dispatch.carry_out();
         let now = dispatch.now();
         let deadline = dispatch.board.deadline(now).map(|at| dispatch.epoch + at);
         tokio::select! {
-            drain_timeout = &mut stop => break drain_timeout.unwrap_or_default(),
+            Ok(stop) = &mut stop => break stop,
             _ = finished.recv_many(&mut done, 16) => dispatch.finish(&mut done),
             Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
             Some(some) = loaded.recv() => dispatch.board.loaded(some),
@@ -62,9 +71,12 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
     };
     drop(feed);
     dispatch.board.close();
+    if stop.spills {
+        dispatch.board.spill();
+    }
     let in_flight = dispatch.board.in_flight();
-    info!(in_flight, timeout_ms = drain_timeout.as_millis() as u64, "lanes.drain");
-    let deadline = Instant::now() + drain_timeout;
+    info!(in_flight, timeout_ms = stop.drain_timeout.as_millis() as u64, "lanes.drain");
+    let deadline = Instant::now() + stop.drain_timeout;
     while dispatch.board.in_flight() > 0 {
         dispatch.carry_out();
         tokio::select! {
@@ -75,7 +87,9 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
             Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
         }
     }
-    dispatch.board.abandon();
+    if stop.spills {
+        dispatch.board.spill_flights();
+    }
     dispatch.carry_out();
     // The ledger hangs up once everything is written, or cannot be.
     let Dispatch { mut board, records, epoch, .. } = dispatch;

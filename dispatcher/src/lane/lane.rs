@@ -1,6 +1,10 @@
 //! One subscription's way out: what waits in memory, what is under way, and whether new events may join. Pure.
 
-use super::{drain::{Drain, PAGE_ROWS}, pacing::Pacing, timers::Retry};
+use super::{
+    drain::{Drain, PAGE_ROWS},
+    pacing::Pacing,
+    timers::Retry,
+};
 use crate::{message::Message, subscription::Subscription};
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -152,10 +156,8 @@ impl Lane {
 
     /// Whether it could take a page of its backlog. While it spills, what waits in memory is older and goes first.
     pub fn wants_page(&self) -> bool {
-        self.drain.is_active()
-            && self.subscription.is_open()
-            && self.queued.len() < PAGE_ROWS / 2
-            && !(self.is_spilling && !self.fresh.is_empty())
+        let is_first = !self.is_spilling || self.fresh.is_empty();
+        is_first && self.drain.is_active() && self.subscription.is_open() && self.queued.len() < PAGE_ROWS / 2
     }
 
     /// Whether there is something to start.

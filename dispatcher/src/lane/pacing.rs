@@ -28,7 +28,14 @@ pub struct Pacing {
 
 impl Default for Pacing {
     fn default() -> Self {
-        Self { limit: LIMIT_START, is_fast: true, floor_us: f64::INFINITY, recent_us: 0.0, begun: 0, cut_at: 0 }
+        Self {
+            limit: LIMIT_START,
+            is_fast: true,
+            floor_us: f64::INFINITY,
+            recent_us: 0.0,
+            begun: 0,
+            cut_at: 0,
+        }
     }
 }
 
@@ -48,7 +55,8 @@ impl Pacing {
     pub fn answered(&mut self, duration: Duration, is_full: bool, max: usize) {
         let us = duration.as_secs_f64() * 1e6;
         self.floor_us = if us < self.floor_us { us } else { self.floor_us * 1.0005 };
-        self.recent_us = if self.recent_us == 0.0 { us } else { self.recent_us + (us - self.recent_us) / 16.0 };
+        self.recent_us =
+            if self.recent_us == 0.0 { us } else { self.recent_us + (us - self.recent_us) / 16.0 };
         if !is_full {
             return;
         }

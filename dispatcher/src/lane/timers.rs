@@ -116,7 +116,8 @@ impl Timers {
     /// deliveries are in other hands already.
     pub fn loaded(&mut self, rows: Vec<(Key, Retry)>, asked: usize, is_known: impl Fn(&Key) -> bool) {
         self.is_loading = false;
-        self.horizon = if rows.len() < asked { None } else { rows.last().map(|(key, _)| *key).or(self.horizon) };
+        self.horizon =
+            if rows.len() < asked { None } else { rows.last().map(|(key, _)| *key).or(self.horizon) };
         for (key, retry) in rows {
             // The row may be older than what we hold.
             if !self.by_delivery.contains_key(&(key.subscription_id, key.event_id)) && !is_known(&key) {

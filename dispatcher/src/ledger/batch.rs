@@ -166,10 +166,17 @@ mod tests {
         let success = entry(1, Some(Class::Succeeded), QueueChange::Keep);
         let failure = entry(2, Some(Class::Timeout), put(1));
         let retried = entry(3, Some(Class::Succeeded), QueueChange::Delete);
-        assert_eq!(Batch::of(&[&success, &success]).only_successes_in, Some(ring_slot(1_700_000_000_000_000)));
+        assert_eq!(
+            Batch::of(&[&success, &success]).only_successes_in,
+            Some(ring_slot(1_700_000_000_000_000))
+        );
         assert_eq!(Batch::of(&[&success, &failure]).only_successes_in, None);
         assert_eq!(Batch::of(&[&retried]).only_successes_in, None);
-        assert_eq!(Batch::of(&[&success]).attempts.next_at, [None], "a success is final, even if it is sent again");
+        assert_eq!(
+            Batch::of(&[&success]).attempts.next_at,
+            [None],
+            "a success is final, even if it is sent again"
+        );
     }
 
     #[test]

@@ -50,8 +50,10 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     Entry(Entry),
-    /// The subscription is gone: so are its queue rows, those of earlier entries too.
-    Forget { subscription_id: i64 },
+    /// The subscription is gone, as far as the lanes know: if it is, so are its queue rows, those of earlier entries too.
+    Forget {
+        subscription_id: i64,
+    },
     /// Everything visible in it is resolved.
     Checkpoint(Snapshot),
 }

@@ -103,7 +103,8 @@ impl Ledger {
         waiting: &mut VecDeque<Record>,
         confirmed: &mpsc::UnboundedSender<Confirmed>,
     ) -> Result<(), Error> {
-        let entries = waiting.iter().take(BATCH_ENTRIES_MAX).take_while(|record| matches!(record, Record::Entry(_)));
+        let entries =
+            waiting.iter().take(BATCH_ENTRIES_MAX).take_while(|record| matches!(record, Record::Entry(_)));
         let count = entries.count();
         if count > 0 {
             let entries: Vec<&Entry> = waiting.iter().take(count).filter_map(Record::entry).collect();
@@ -141,7 +142,9 @@ impl Ledger {
     async fn write_entries(&mut self, entries: &[&Entry], is_again: bool) -> Result<(), Error> {
         let mut parts = vec![entries.to_vec()];
         while let Some(part) = parts.pop() {
-            let Err(error) = self.statements.write(&self.client, &Batch::of(&part), is_again).await else { continue };
+            let Err(error) = self.statements.write(&self.client, &Batch::of(&part), is_again).await else {
+                continue;
+            };
             if passes(&error) {
                 return Err(error.into());
             }

@@ -56,7 +56,10 @@ const EVERYTHING: &str = "
     using unnest($20::bigint[], $21::bigint[]) as d (subscription_id, event_id)
     where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
 
-const FORGET: &str = "delete from webhook.queue where subscription_id = $1";
+/// The lanes' table of subscriptions may be older than the row: the one that counts is the real one.
+const FORGET: &str = "
+    delete from webhook.queue where subscription_id = $1
+        and not exists (select from webhook.subscription s where s.id = $1)";
 
 /// The epoch keeps out a daemon that has been superseded and does not know it yet.
 const CHECKPOINT: &str = "

@@ -94,7 +94,9 @@ mod tests {
         };
         let all = [(1, 10), (1, 20), (3, 10), (3, 20), (3, 30)];
         assert_eq!(batch.pairs().collect::<Vec<_>>(), all);
-        batch.retain(|event_id, subscription_id| (event_id, subscription_id) != (1, 10) && subscription_id != 20);
+        batch.retain(|event_id, subscription_id| {
+            (event_id, subscription_id) != (1, 10) && subscription_id != 20
+        });
         assert_eq!(batch.pairs().collect::<Vec<_>>(), [(3, 10), (3, 30)]);
         assert_eq!(batch.events.iter().map(|(_, end)| *end).collect::<Vec<_>>(), [0, 0, 2]);
         assert!(budget.bytes_held() > 0);

@@ -9,7 +9,8 @@ use super::{
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
-use crate::event::Event;
+use crate::{event::Event, router::Change};
+use event_type::Pattern;
 use futures_util::TryStreamExt;
 use std::{collections::VecDeque, pin::pin};
 use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
@@ -24,14 +25,15 @@ const EXTENT: &str = "
 const MAIN: &str = "e.xid >= $1::bigint and e.xid < $2::bigint";
 const STRAGGLERS: &str = "e.xid = any ($1::bigint[])";
 
-/// Most subscriptions that are read one by one.
-const CHANGED_MAX: i64 = 1000;
-
-/// Older changes in the range of ids may be among them; reading those again does no harm.
-const CHANGED: &str = "
-    select distinct e.key::bigint from webhook.event e
-    where e.id > $1 and e.id <= $2 and e.type like 'webhook.subscription.%' and e.key ~ '^[0-9]{1,18}$'
-    limit $3::bigint";
+/// The changes of subscriptions in the window. `events` is what the subscription named then.
+const CHANGES: &str = "
+    select e.id, e.key::bigint, array(select json_array_elements_text(e.payload -> 'events'))
+    from webhook.event e
+    where e.id >= $1::bigint and e.id <= $2::bigint
+      and e.type in ('webhook.subscription.created', 'webhook.subscription.updated', 'webhook.subscription.deleted')
+      and e.key ~ '^[0-9]{1,18}$' and json_typeof(e.payload -> 'events') = 'array'
+      and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
+    order by e.id";
 
 fn along_ids() -> String {
     format!(
@@ -132,10 +134,17 @@ pub struct Frozen<'a> {
 /// # Errors
 /// Those of the connection.
 pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, Error> {
-    let transaction =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
     let row = transaction
-        .query_one("select pg_current_snapshot()::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint", &[])
+        .query_one(
+            "select pg_current_snapshot()::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint",
+            &[],
+        )
         .await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse().unwrap_or_else(|_| Snapshot::beginning());
@@ -171,12 +180,18 @@ impl Pages {
             let source = if late.rows as usize <= LISTED_MAX {
                 let list = format!("select e.id, e.slot from webhook.event e where {STRAGGLERS}");
                 let rows = transaction.query(&list, &[&ended]).await?;
-                let mut listed =
-                    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, Error>>()?;
+                let mut listed = rows
+                    .iter()
+                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .collect::<Result<Vec<_>, Error>>()?;
                 listed.sort_unstable();
                 Source::Listed(listed.into())
             } else {
-                Source::Along { after: late.after, last: late.last, xids: Xids { also: ended, ..Xids::default() } }
+                Source::Along {
+                    after: late.after,
+                    last: late.last,
+                    xids: Xids { also: ended, ..Xids::default() },
+                }
             };
             parts.push(Part::new(source));
         }
@@ -210,17 +225,21 @@ impl Pages {
         self.first_change
     }
 
-    /// The subscriptions that change in it; `None`: more than are worth reading one by one.
+    /// The changes of subscriptions in it, ascending.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn changed_subscriptions(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Option<Vec<i64>>, Error> {
-        let after = first_change - 1;
-        let rows = frozen.transaction.query(CHANGED, &[&after, &self.last_id, &(CHANGED_MAX + 1)]).await?;
-        if rows.len() as i64 > CHANGED_MAX {
-            return Ok(None);
-        }
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map(Some)
+    pub async fn changes(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Vec<Change>, Error> {
+        let (first, end) = (self.window.first().cast_signed(), self.window.end().cast_signed());
+        let (running, ended) = (signed(self.window.running()), signed(self.window.stragglers()));
+        let params: [&(dyn ToSql + Sync); 6] = [&first_change, &self.last_id, &first, &end, &running, &ended];
+        let rows = frozen.transaction.query(CHANGES, &params).await?;
+        let change = |row: &Row| {
+            let texts: Vec<&str> = row.try_get(2)?;
+            let patterns = texts.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+            Ok(Change { event_id: row.try_get(0)?, subscription_id: row.try_get(1)?, patterns })
+        };
+        rows.iter().map(change).collect()
     }
 
     /// What the window ends with.
@@ -245,7 +264,11 @@ impl Pages {
             if self.parts.iter().any(|part| part.ahead.is_empty() && !part.exhausted) {
                 break;
             }
-            let first = self.parts.iter_mut().filter(|part| !part.ahead.is_empty()).min_by_key(|part| part.ahead[0].id);
+            let first = self
+                .parts
+                .iter_mut()
+                .filter(|part| !part.ahead.is_empty())
+                .min_by_key(|part| part.ahead[0].id);
             let Some(event) = first.and_then(|part| part.ahead.pop_front()) else { break };
             bytes += row::payload_bytes(&event);
             page.push(event);
@@ -303,7 +326,11 @@ impl Part {
 }
 
 /// Reads events until the answer ends (`true`) or weighs too much for one batch.
-async fn read(client: &Client, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<(Vec<Event>, bool), Error> {
+async fn read(
+    client: &Client,
+    statement: &Statement,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<(Vec<Event>, bool), Error> {
     let mut rows = pin!(client.query_raw(statement, params.iter().copied()).await?);
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {

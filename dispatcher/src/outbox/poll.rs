@@ -132,11 +132,21 @@ impl Poll {
         self.look_into(client, cursor, check_lock, WHOLE_RING).await
     }
 
-    async fn look_into(&mut self, client: &Client, cursor: &Cursor, check_lock: bool, slot: i16) -> Result<Look, Error> {
+    async fn look_into(
+        &mut self,
+        client: &Client,
+        cursor: &Cursor,
+        check_lock: bool,
+        slot: i16,
+    ) -> Result<Look, Error> {
         let statement = match self.statements.get(&slot) {
             Some(statement) => statement.clone(),
             None => {
-                let table = if slot == WHOLE_RING { "webhook.event".to_owned() } else { format!("webhook.event_{slot}") };
+                let table = if slot == WHOLE_RING {
+                    "webhook.event".to_owned()
+                } else {
+                    format!("webhook.event_{slot}")
+                };
                 let prepared = client.prepare(&statement(&table)).await?;
                 self.statements.entry(slot).or_insert(prepared).clone()
             }
@@ -145,7 +155,8 @@ impl Poll {
         let xmax = cursor.snapshot.xmax().cast_signed();
         let params: [&(dyn ToSql + Sync); 4] = [&cursor.text, &xmax, &running, &check_lock];
         let mut rows = pin!(client.query_raw(&statement, params).await?);
-        let mut look = Look { snapshot: None, at_us: 0, lock_holder: None, events: Vec::new(), too_many: false };
+        let mut look =
+            Look { snapshot: None, at_us: 0, lock_holder: None, events: Vec::new(), too_many: false };
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
             if let Some(snapshot) = row.try_get::<_, Option<&str>>(0)? {
@@ -202,7 +213,11 @@ mod tests {
     fn one_slot_is_enough_unless_the_clock_or_a_straggler_says_otherwise() {
         let noon = 30 * HOUR_US;
         assert_eq!(cursor("5:5:", noon).only_slot(noon + HOUR_US), Some(0));
-        assert_eq!(cursor("5:5:", noon).only_slot(59 * HOUR_US + 59 * HOUR_US / 60), None, "close to the boundary");
+        assert_eq!(
+            cursor("5:5:", noon).only_slot(59 * HOUR_US + 59 * HOUR_US / 60),
+            None,
+            "close to the boundary"
+        );
         assert_eq!(cursor("5:5:", noon).only_slot(61 * HOUR_US), None);
         assert_eq!(cursor("5:9:5", noon).only_slot(noon), None, "begun at an unknown time");
         let mut cursor = cursor("5:5:", noon);

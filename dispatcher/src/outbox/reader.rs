@@ -14,11 +14,11 @@ use super::{
 use crate::{
     event::Event,
     message::{Budget, Message},
-    router::Router,
+    router::{Revisions, Router},
     subscription::{self, Subscriptions},
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -40,6 +40,9 @@ const SAFETY_POLL_DEFAULT: Duration = Duration::from_secs(1);
 
 /// How often it is made sure that the active lock is still held by our control session.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most subscriptions that are read one by one; more change, all are read.
+const CHANGED_MAX: usize = 1000;
 
 /// Why reading ended.
 #[derive(Debug, Error)]
@@ -95,9 +98,9 @@ struct Reader {
 struct Large {
     window: u64,
     pages: Pages,
-    /// The routing table before the first change. The one from there on is the reader's: no other change is taken in
+    /// Where the routing table at its end does not hold yet. That table is the reader's: no other change is taken in
     /// while a large window is under way.
-    before: Arc<Router>,
+    revisions: Revisions,
     recovered: Option<Recovered>,
 }
 
@@ -106,7 +109,8 @@ struct Large {
 /// # Errors
 /// Those of the connection, and the loss of the active lock.
 pub async fn run(start: Start) -> Result<(), Error> {
-    let Start { mut client, gate, control_pid, checkpoint, saved_at_us, safety_poll, budget, feed, stop } = start;
+    let Start { mut client, gate, control_pid, checkpoint, saved_at_us, safety_poll, budget, feed, stop } =
+        start;
     let (cursor, router, large) = recover(&mut client, checkpoint, saved_at_us).await?;
     let subscriptions = Arc::clone(router.subscriptions());
     let now = Instant::now();
@@ -152,7 +156,7 @@ async fn recover(
     let large = (pages.rows() > 0).then(|| Large {
         window: 0,
         pages,
-        before: Arc::clone(&router),
+        revisions: Revisions::default(),
         recovered: Some(recovered),
     });
     Ok((cursor, router, large))
@@ -240,7 +244,8 @@ impl Reader {
             self.last_lock_check = Instant::now();
         }
         let Some(snapshot) = look.snapshot else { return Ok(false) };
-        if look.too_many || look.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED)) {
+        if look.too_many || look.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
+        {
             if self.large.is_some() {
                 self.is_held = true;
             } else {
@@ -252,7 +257,7 @@ impl Reader {
         if look.events.is_empty() {
             return Ok(false);
         }
-        let mut batch = self.batch(self.next_window, look.events, None);
+        let mut batch = self.batch(self.next_window, look.events, &Revisions::default());
         self.next_window += 1;
         batch.end = Some(snapshot);
         self.hand_on(Feed::Batch(batch)).await;
@@ -262,28 +267,37 @@ impl Reader {
     /// Freezes a window to be read in pages, with the subscriptions as they are in the same snapshot.
     async fn open_large(&mut self) -> Result<(), Error> {
         let before = Arc::clone(&self.router);
+        let mut revisions = Revisions::default();
         let (pages, snapshot, at_us) = {
             let frozen = pages::freeze(&mut self.client).await?;
             let pages = Pages::open(&frozen, self.cursor.snapshot.clone()).await?;
             if let Some(first_change) = pages.first_change() {
-                let changed = pages.changed_subscriptions(&frozen, first_change).await?;
-                let loaded = subscription::load(&frozen.transaction, changed.as_deref()).await?;
-                self.router = Arc::new(Router::new(Arc::new(match changed {
-                    Some(changed) => replace(before.subscriptions(), &changed, loaded),
+                let changes = pages.changes(&frozen, first_change).await?;
+                let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
+                let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
+                let loaded = subscription::load(&frozen.transaction, few.as_deref()).await?;
+                let table = match few {
+                    Some(few) => replace(before.subscriptions(), &few, loaded),
                     None => loaded,
-                })));
+                };
+                revisions = Revisions::new(before.subscriptions(), changes, &table);
+                self.router = Arc::new(Router::new(Arc::new(table)));
             }
             let Frozen { transaction, snapshot, at_us } = frozen;
             transaction.commit().await?;
             (pages, snapshot, at_us)
         };
-        debug!(events = pages.rows(), changes_subscriptions = pages.first_change().is_some(), "outbox.large_window");
+        debug!(
+            events = pages.rows(),
+            changes_subscriptions = pages.first_change().is_some(),
+            "outbox.large_window"
+        );
         self.cursor.advance(snapshot, at_us);
         if pages.first_change().is_some() {
             let subscriptions = Arc::clone(self.router.subscriptions());
             self.hand_on(Feed::Subscriptions(subscriptions)).await;
         }
-        self.large = Some(Large { window: self.next_window, pages, before, recovered: None });
+        self.large = Some(Large { window: self.next_window, pages, revisions, recovered: None });
         self.next_window += 1;
         Ok(())
     }
@@ -292,8 +306,7 @@ impl Reader {
     async fn read_page(&mut self, mut large: Large) -> Result<Option<Large>, Error> {
         let events = large.pages.next(&self.client).await?;
         let is_end = events.is_empty();
-        let before = large.pages.first_change().map(|first_change| (first_change, &*large.before));
-        let mut batch = self.batch(large.window, events, before);
+        let mut batch = self.batch(large.window, events, &large.revisions);
         if let Some(recovered) = &large.recovered {
             batch.is_recovered = true;
             recovered.strike(&self.client, &mut batch).await?;
@@ -303,8 +316,8 @@ impl Reader {
         Ok((!is_end).then_some(large))
     }
 
-    /// Routes events; those before the first change of subscriptions by the table as it was before.
-    fn batch(&self, window: u64, events: Vec<Event>, before: Option<(i64, &Router)>) -> Batch {
+    /// Routes events.
+    fn batch(&self, window: u64, events: Vec<Event>, revisions: &Revisions) -> Batch {
         let mut batch = Batch { window, ..Batch::default() };
         batch.events.reserve(events.len());
         batch.targets.reserve(events.len());
@@ -313,12 +326,8 @@ impl Reader {
                 batch.requests.extend(request(&event));
                 continue;
             }
-            let router = match before {
-                Some((first_change, before)) if event.id < first_change => before,
-                _ => &self.router,
-            };
             let start = batch.targets.len();
-            router.route(&event, &mut batch.targets);
+            self.router.route_revised(revisions, &event, &mut batch.targets);
             if batch.targets.len() > start {
                 batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
             }

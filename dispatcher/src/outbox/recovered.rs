@@ -39,7 +39,8 @@ impl Recovered {
         if !transaction.query_one(HAS_ATTEMPTS, &[&slots, &first, &last]).await?.try_get::<_, bool>(0)? {
             slots.clear();
         }
-        let has_queue = transaction.query_one("select exists (select from webhook.queue)", &[]).await?.try_get(0)?;
+        let has_queue =
+            transaction.query_one("select exists (select from webhook.queue)", &[]).await?.try_get(0)?;
         Ok(Self { slots, has_queue })
     }
 

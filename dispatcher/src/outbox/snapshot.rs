@@ -60,7 +60,9 @@ impl FromStr for Snapshot {
         let xmax: u64 = xmax.parse().map_err(|_| invalid())?;
         let running = match running {
             "" => Box::default(),
-            list => list.split(',').map(str::parse).collect::<Result<Box<[u64]>, _>>().map_err(|_| invalid())?,
+            list => {
+                list.split(',').map(str::parse).collect::<Result<Box<[u64]>, _>>().map_err(|_| invalid())?
+            }
         };
         let ascending = running.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = running.iter().all(|xid| (xmin..xmax).contains(xid));
@@ -138,7 +140,10 @@ mod tests {
         for text in ["3:3:", "736:736:", "736:740:736,738", "1:18446744073709551615:5"] {
             assert_eq!(snapshot(text).to_string(), text);
         }
-        for bad in ["", "3", "3:3", "4:3:", "3:9:9", "3:9:2", "3:9:5,5", "3:9:6,5", "3:9:x", "a:9:", "0:1:", "-1:3:", "3:9:5,"] {
+        for bad in [
+            "", "3", "3:3", "4:3:", "3:9:9", "3:9:2", "3:9:5,5", "3:9:6,5", "3:9:x", "a:9:", "0:1:", "-1:3:",
+            "3:9:5,",
+        ] {
             assert!(bad.parse::<Snapshot>().is_err(), "{bad}");
         }
     }

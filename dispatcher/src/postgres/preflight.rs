@@ -67,7 +67,7 @@ const STATE: &str = "
 /// # Errors
 /// The first demand that is not met.
 pub async fn preflight(client: &Client) -> Result<Report, Error> {
-    let server = client.query_one(SERVER, &[]).await.map_err(Error::Database)?;
+    let server = client.query_one(SERVER, &[]).await.map_err(Error::of_statement)?;
     let (standby, role): (bool, String) = (get(&server, 0)?, get(&server, 1)?);
     let (server_version, installed): (String, Option<String>) = (get(&server, 2)?, get(&server, 3)?);
     if standby {
@@ -79,7 +79,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
         return Err(Error::OtherVersion { installed: extension_version, own });
     }
     check_rights(client, &role).await?;
-    let row = client.query_one(STATE, &[]).await.map_err(Error::Database)?;
+    let row = client.query_one(STATE, &[]).await.map_err(Error::of_statement)?;
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
     if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
@@ -102,7 +102,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
 }
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {
-    row.try_get(at).map_err(Error::Database)
+    row.try_get(at).map_err(Error::of_statement)
 }
 
 /// `major.minor`: patch releases of the two halves go together.
@@ -113,11 +113,11 @@ fn release(version: &str) -> Vec<&str> {
 async fn check_rights(client: &Client, role: &str) -> Result<(), Error> {
     let lacks = |missing: String| Error::Privileges { role: role.to_owned(), missing };
     let usage = client.query_one("select has_schema_privilege('webhook', 'usage')", &[]).await;
-    if !get::<bool>(&usage.map_err(Error::Database)?, 0)? {
+    if !get::<bool>(&usage.map_err(Error::of_statement)?, 0)? {
         return Err(lacks("usage on schema webhook".to_owned()));
     }
     let (relations, privileges): (Vec<&str>, Vec<&str>) = RIGHTS.into_iter().unzip();
-    let rows = client.query(MISSING_RIGHTS, &[&relations, &privileges]).await.map_err(Error::Database)?;
+    let rows = client.query(MISSING_RIGHTS, &[&relations, &privileges]).await.map_err(Error::of_statement)?;
     let mut missing = Vec::new();
     for row in &rows {
         missing.push(format!("{} on {}", get::<String>(row, 1)?, get::<String>(row, 0)?));
@@ -134,10 +134,10 @@ async fn check_rights(client: &Client, role: &str) -> Result<(), Error> {
 pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(), Error> {
     for _ in 0..3 {
         let before = backend_pid(one).await?;
-        other.batch_execute("begin").await.map_err(Error::Database)?;
+        other.batch_execute("begin").await.map_err(Error::of_statement)?;
         let held = backend_pid(other).await?;
         let after = backend_pid(one).await?;
-        other.batch_execute("commit").await.map_err(Error::Database)?;
+        other.batch_execute("commit").await.map_err(Error::of_statement)?;
         if held == before || after != before {
             return Err(Error::TransactionPooler);
         }
@@ -151,7 +151,7 @@ pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(
 /// Those of the connection.
 pub async fn backend_pid(client: &Client) -> Result<i32, Error> {
     // As a simple query: a prepared statement would fail in a pooler before the answer is compared.
-    let answer = client.simple_query("select pg_backend_pid()").await.map_err(Error::Database)?;
+    let answer = client.simple_query("select pg_backend_pid()").await.map_err(Error::of_statement)?;
     let pid = answer.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).and_then(|pid| pid.parse().ok()),
         _ => None,

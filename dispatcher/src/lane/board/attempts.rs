@@ -69,21 +69,30 @@ impl Board {
         let next_at_us = match self.lanes.get_mut(&id) {
             Some(lane) => {
                 pace(lane, &flight, &outcome, verdict);
-                let failures = usize::try_from(attempts.saturating_sub(flight.retry_from)).unwrap_or_default();
+                let failures =
+                    usize::try_from(attempts.saturating_sub(flight.retry_from)).unwrap_or_default();
                 let wait = match verdict {
                     Verdict::Succeeded => None,
                     Verdict::Retry | Verdict::Ours => {
                         retry_policy::wait(&lane.subscription.retry, failures, outcome.retry_after, unit)
                     }
                 };
-                wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+                wait.map(|wait| {
+                    now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
+                })
             }
             None => None,
         };
         let (due_us, retry_from) =
             if flight.again { (Some(now.wall_us), attempts) } else { (next_at_us, flight.retry_from) };
         if verdict != Verdict::Succeeded {
-            debug!(subscription_id = id, sequence = event_id, attempt = attempts, class = outcome.class.as_str(), "attempt.failed");
+            debug!(
+                subscription_id = id,
+                sequence = event_id,
+                attempt = attempts,
+                class = outcome.class.as_str(),
+                "attempt.failed"
+            );
             if due_us.is_none() {
                 info!(subscription_id = id, sequence = event_id, attempts, "delivery.exhausted");
             }
@@ -103,7 +112,14 @@ impl Board {
             lane.hold(event_id);
         }
         let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
-        self.entry(Entry { subscription_id: id, event_id, event_slot, window: flight.window, attempt, queue });
+        self.entry(Entry {
+            subscription_id: id,
+            event_id,
+            event_slot,
+            window: flight.window,
+            attempt,
+            queue,
+        });
         if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
             let retry = Retry { event_slot, attempts, retry_from, after_entry: self.entries_out };
             self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, retry);
@@ -156,8 +172,9 @@ fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict) {
             info!(subscription_id, "receiver.recovers");
         }
     }
-    let overwhelmed = matches!(outcome.class, Class::Timeout | Class::Connect | Class::Dns | Class::Tls | Class::Protocol)
-        || matches!(outcome.status, Some(429 | 502 | 503 | 504));
+    let overwhelmed =
+        matches!(outcome.class, Class::Timeout | Class::Connect | Class::Dns | Class::Tls | Class::Protocol)
+            || matches!(outcome.status, Some(429 | 502 | 503 | 504));
     match verdict {
         Verdict::Ours => {}
         Verdict::Succeeded | Verdict::Retry if !overwhelmed => {

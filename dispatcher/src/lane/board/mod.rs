@@ -11,7 +11,7 @@ use super::{
     Now,
     lane::Lane,
     progress::Progress,
-    timers::{TIMERS_MAX, Timers},
+    timers::{Key, Retry, TIMERS_MAX, Timers},
 };
 use crate::{
     ledger::entry::{Confirmed, Entry, QueueChange, Record, State},
@@ -113,14 +113,18 @@ pub struct Board {
     leaving: VecDeque<(u64, i64, i64)>,
     swept_at: Duration,
     checkpoint_at: Option<Duration>,
+    /// The subscriptions are known; before that, nobody's queue rows can be judged.
+    is_open: bool,
     is_closing: bool,
+    /// Retries of subscriptions that were not in the table when they fell due: newer than it, or gone.
+    strays: Vec<(Key, Retry)>,
     pub out: Out,
 }
 
 impl Board {
-    /// A board without lanes, which asks for the queue's state first.
+    /// A board without lanes. The first thing it is fed must be the subscriptions.
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Self {
-        let mut board = Self {
+        Self {
             limits,
             budget,
             subscriptions: Arc::default(),
@@ -141,16 +145,16 @@ impl Board {
             leaving: VecDeque::new(),
             swept_at: Duration::ZERO,
             checkpoint_at: None,
+            is_open: false,
             is_closing: false,
+            strays: Vec::new(),
             out: Out::default(),
-        };
-        board.load(Load::Backlogged);
-        board
+        }
     }
 
     /// Everything that follows from what has happened and from the time.
     pub fn advance(&mut self, now: Now) {
-        if !self.is_closing {
+        if self.is_open && !self.is_closing {
             self.take_due(now);
             self.route(now);
             self.sweep(now);
@@ -162,7 +166,11 @@ impl Board {
 
     /// When [`advance`](Self::advance) has something to do without anything happening; `None`: never.
     pub fn deadline(&self, now: Now) -> Option<Duration> {
-        if self.pending.is_some() || !self.flights.is_empty() || self.unconfirmed() > 0 || self.progress.has_moved() {
+        if self.pending.is_some()
+            || !self.flights.is_empty()
+            || self.unconfirmed() > 0
+            || self.progress.has_moved()
+        {
             return Some(now.at + TICK);
         }
         let wait_us = self.timers.first_us().filter(|_| !self.is_closing)?.saturating_sub(now.wall_us).max(0);
@@ -184,10 +192,14 @@ impl Board {
         self.entries_out - self.entries_confirmed
     }
 
-    /// Starts nothing any more; what waits without a row goes into the queue.
+    /// Starts nothing any more.
     pub fn close(&mut self) {
         self.is_closing = true;
         self.pending = None;
+    }
+
+    /// What waits without a row goes into the queue.
+    pub fn spill(&mut self) {
         let ids: Vec<i64> = self.lanes.keys().copied().collect();
         for id in ids {
             self.spill_fresh(id);
@@ -195,7 +207,7 @@ impl Board {
     }
 
     /// Attempts still under way go into the queue too; their outcomes will not be known.
-    pub fn abandon(&mut self) {
+    pub fn spill_flights(&mut self) {
         for key in self.flights.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             self.spill_flight(key);
         }

@@ -8,7 +8,7 @@ use crate::{
         lane::{Due, FRESH_MAX, Queued},
         timers::{Key, Retry},
     },
-    ledger::entry::{Entry, QueueChange},
+    ledger::entry::{Entry, QueueChange, Record},
     outbox::Request,
     queue::{Loaded, QueuedRow},
 };
@@ -25,17 +25,18 @@ impl Board {
     /// events, later: one dead receiver must not fill the timers of all.
     pub(super) fn take_due(&mut self, now: Now) {
         while let Some((key, retry)) = self.timers.pop_due(now.wall_us, self.entries_confirmed) {
-            self.fall_due(key.subscription_id, Due { event_id: key.event_id, retry });
+            if self.subscriptions.contains_key(&key.subscription_id) {
+                self.fall_due(key.subscription_id, Due { event_id: key.event_id, retry });
+            } else {
+                self.out.records.push(Record::Forget { subscription_id: key.subscription_id });
+                self.strays.push((key, retry));
+            }
         }
     }
 
     fn fall_due(&mut self, id: i64, due: Due) {
         let Due { event_id, retry } = due;
-        let Some(lane) = self.lane(id) else {
-            // Its subscription has gone; so shall the row.
-            self.delete(id, event_id, retry.event_slot);
-            return;
-        };
+        let Some(lane) = self.lane(id) else { return };
         lane.hold(event_id);
         if !lane.subscription.is_open() || lane.due.len() + lane.queued.len() >= FRESH_MAX {
             self.put_aside(id, event_id, retry.event_slot, retry.attempts, retry.retry_from);
@@ -110,7 +111,8 @@ impl Board {
             }
             Loaded::Timers { rows, asked } => {
                 let lanes = &self.lanes;
-                let is_held = |key: &Key| lanes.get(&key.subscription_id).is_some_and(|lane| lane.holds(key.event_id));
+                let is_held =
+                    |key: &Key| lanes.get(&key.subscription_id).is_some_and(|lane| lane.holds(key.event_id));
                 self.timers.loaded(rows, asked, is_held);
             }
             Loaded::Due { rows, missing, rest } => {
@@ -125,7 +127,9 @@ impl Board {
                     self.fall_due(id, due);
                 }
             }
-            Loaded::Backlog { subscription_id, rows, is_end } => self.backlog_page(subscription_id, rows, is_end),
+            Loaded::Backlog { subscription_id, rows, is_end } => {
+                self.backlog_page(subscription_id, rows, is_end)
+            }
             Loaded::Request { request, row } => self.requested(request, row),
         }
         self.loads_in += 1;
@@ -183,7 +187,9 @@ impl Board {
         let Request { subscription_id: id, event_id } = request;
         let Some(row) = row else { return };
         let flight = self.flights.iter_mut().map(|(_, flight)| flight);
-        let same = |flight: &&mut super::Flight| flight.subscription_id == id && flight.message.event().id == event_id;
+        let same = |flight: &&mut super::Flight| {
+            flight.subscription_id == id && flight.message.event().id == event_id
+        };
         if let Some(flight) = flight.into_iter().find(same) {
             flight.again = true;
             return;

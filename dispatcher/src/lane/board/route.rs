@@ -75,13 +75,13 @@ impl Board {
             }
             Room::No => {
                 self.progress.add(window, 1);
-                self.spill(subscription_id, message, window);
+                self.spill_one(subscription_id, message, window);
                 true
             }
             Room::Yes if is_over == Over::Long => {
                 lane.is_spilling = true;
                 self.progress.add(window, 1);
-                self.spill(subscription_id, message, window);
+                self.spill_one(subscription_id, message, window);
                 true
             }
             Room::Yes | Room::Soon => false,
@@ -109,7 +109,7 @@ impl Board {
         }
     }
 
-    fn spill(&mut self, subscription_id: i64, message: &Message, window: u64) {
+    fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64) {
         let event = message.event();
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.drain.spilled(event.id);
@@ -135,7 +135,7 @@ impl Board {
         let fresh = std::mem::take(&mut lane.fresh);
         debug!(subscription_id, events = fresh.len(), "lane.spills");
         for Fresh { message, window, .. } in fresh {
-            self.spill(subscription_id, &message, window);
+            self.spill_one(subscription_id, &message, window);
         }
     }
 
@@ -147,7 +147,7 @@ impl Board {
         let (subscription_id, message) = (flight.subscription_id, Arc::clone(&flight.message));
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.hold(message.event().id);
-            self.spill(subscription_id, &message, window);
+            self.spill_one(subscription_id, &message, window);
         } else {
             self.progress.resolve(window, 1);
         }
@@ -156,7 +156,9 @@ impl Board {
     /// Puts what has been unresolved for long into the queue.
     pub(super) fn sweep(&mut self, now: Now) {
         let is_old = |since: Duration| now.at.saturating_sub(since) >= UNRESOLVED_MAX;
-        if now.at.saturating_sub(self.swept_at) < SWEEP_INTERVAL || !self.progress.oldest_since().is_some_and(is_old) {
+        if now.at.saturating_sub(self.swept_at) < SWEEP_INTERVAL
+            || !self.progress.oldest_since().is_some_and(is_old)
+        {
             return;
         }
         self.swept_at = now.at;
@@ -174,6 +176,16 @@ impl Board {
     /// The table as it is from here on: lanes close, open again, or go.
     fn replace_subscriptions(&mut self, new: Arc<Subscriptions>) {
         let old = std::mem::replace(&mut self.subscriptions, Arc::clone(&new));
+        if !self.is_open {
+            self.is_open = true;
+            self.load(Load::Backlogged);
+        }
+        // This table is newer than the one they were not in: who is still not there is gone, and so are the rows.
+        for (key, retry) in std::mem::take(&mut self.strays) {
+            if new.contains_key(&key.subscription_id) {
+                self.timers.insert(key, retry);
+            }
+        }
         for id in old.keys().filter(|id| !new.contains_key(id)) {
             self.drop_lane(*id);
         }
@@ -206,7 +218,13 @@ impl Board {
             self.put_aside(id, event.id, event.slot, item.attempts, item.retry_from);
         }
         for item in due {
-            self.put_aside(id, item.event_id, item.retry.event_slot, item.retry.attempts, item.retry.retry_from);
+            self.put_aside(
+                id,
+                item.event_id,
+                item.retry.event_slot,
+                item.retry.attempts,
+                item.retry.retry_from,
+            );
         }
     }
 
@@ -221,7 +239,14 @@ impl Board {
     }
 
     /// A row that was in our hands becomes backlog.
-    pub(super) fn put_aside(&mut self, subscription_id: i64, event_id: i64, event_slot: i16, attempts: i16, retry_from: i16) {
+    pub(super) fn put_aside(
+        &mut self,
+        subscription_id: i64,
+        event_id: i64,
+        event_slot: i16,
+        attempts: i16,
+        retry_from: i16,
+    ) {
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.release(event_id);
             lane.drain.spilled(event_id);

@@ -48,7 +48,8 @@ pub enum Error {
     #[error("the extension is not in this database; run: create extension pg_webhook")]
     ExtensionMissing,
     #[error(
-        "the database has pg_webhook {installed} and this is webhookd {own}; update the older of the two"
+        "the database has pg_webhook {installed}, this is webhookd {own}; \
+         run: alter extension pg_webhook update, or install the webhookd that fits"
     )]
     OtherVersion { installed: String, own: &'static str },
     #[error("this Postgres is a standby and takes no writes; connect to the primary")]

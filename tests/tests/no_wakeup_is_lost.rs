@@ -93,7 +93,7 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
         prompt
     );
     assert_eq!(arrivals.len(), sent.len(), "each once");
-    let (late, one_in) = (delays.len() - prompt, scale("PGW_LATE_ONE_IN", 100, 1_000));
+    let (late, one_in) = (delays.len() - prompt, scale("PGW_LATE_ONE_IN", 5, 1_000));
     assert!(late * one_in <= delays.len(), "{late} of {} came later than {PROMPT:?}", delays.len());
     drop(daemon);
 }

@@ -3,12 +3,14 @@
 //! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
 
 use crate::{
+    outbox::snapshot,
     postgres::{self, Watch, preflight},
     sender::Sender,
     session::{Carried, Ended, Session},
 };
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -66,6 +68,8 @@ pub enum Error {
     OtherCluster,
     #[error("Postgres refused a statement of the daemon")]
     Database(#[source] tokio_postgres::Error),
+    #[error("the server's snapshot could not be read")]
+    Snapshot(#[source] snapshot::Invalid),
     #[error("a connection to Postgres was lost")]
     ConnectionLost,
     #[error("the lock of the active daemon was lost")]
@@ -87,6 +91,11 @@ impl Error {
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// A session that is refused a statement may have met a change of the extension; the next one finds out. So many in a row
+/// that last less than this have not.
+const REFUSED_MAX: u32 = 3;
+const REFUSED_WITHIN: Duration = Duration::from_secs(60);
+
 /// Delivers until `shutdown`. Another active daemon: stands by and takes over when it ends.
 ///
 /// Shutdown takes at most `drain_timeout` and 5 s for the last writes.
@@ -96,43 +105,80 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub async fn run(settings: Settings, sender: impl Sender, shutdown: CancellationToken) -> Result<(), Error> {
     let sender = Arc::new(sender);
     let mut carried = Carried::default();
-    let mut ran = false;
-    let mut is_told = false;
-    let mut backoff = BACKOFF_MIN;
+    let mut patience = Patience::default();
     loop {
         let opened = tokio::select! {
             opened = Session::open(&settings) => opened,
             () = shutdown.cancelled() => return Ok(()),
         };
         let error = match opened {
-            Ok(session) => match session.run(&settings, &sender, &shutdown, &mut carried).await {
-                Ended::Shutdown => return Ok(()),
-                Ended::Lost { error, was_active } => {
-                    if was_active {
-                        ran = true;
-                        is_told = false;
-                        backoff = BACKOFF_MIN;
+            Ok(session) => {
+                let began = Instant::now();
+                match session.run(&settings, &sender, &shutdown, &mut carried).await {
+                    Ended::Shutdown => return Ok(()),
+                    Ended::Lost { error, was_active } => {
+                        if was_active {
+                            patience.renew(&error, began.elapsed());
+                        }
+                        error
                     }
-                    error
                 }
-            },
+            }
             Err(error) => error,
         };
-        if !ran || !passes(&error) || shutdown.is_cancelled() {
+        if shutdown.is_cancelled() {
             return Err(error);
         }
-        if is_told {
-            debug!(error = %postgres::chain(&error), "session.still_lost");
-        } else {
-            warn!(error = %postgres::chain(&error), "session.lost; waiting for Postgres");
-            is_told = true;
-        }
-        let wait = backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        let wait = patience.wait_after(error, fastrand::f64())?;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// How often, and how long, to try again.
+#[derive(Debug)]
+struct Patience {
+    /// There has been a session: it can be done.
+    has_run: bool,
+    is_told: bool,
+    backoff: Duration,
+    refused: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { has_run: false, is_told: false, backoff: BACKOFF_MIN, refused: 0 }
+    }
+}
+
+impl Patience {
+    /// An active session has ended after so long.
+    fn renew(&mut self, error: &Error, lasted: Duration) {
+        let is_refused = !passes(error) && lasted < REFUSED_WITHIN;
+        self.refused = if is_refused { self.refused + 1 } else { 0 };
+        self.has_run = true;
+        self.is_told = false;
+        self.backoff = BACKOFF_MIN;
+    }
+
+    /// How long to wait before the next attempt; `unit` is evenly spread over 0..1.
+    fn wait_after(&mut self, error: Error, unit: f64) -> Result<Duration, Error> {
+        let may_pass = passes(&error) || (matches!(error, Error::Database(_)) && self.refused < REFUSED_MAX);
+        if !self.has_run || !may_pass {
+            return Err(error);
+        }
+        let cause = postgres::chain(&error);
+        if self.is_told {
+            debug!(error = cause, "session.still_lost");
+        } else {
+            warn!(error = cause, "session.lost");
+            self.is_told = true;
+        }
+        let wait = self.backoff.mul_f64(0.8 + 0.4 * unit);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        Ok(wait)
     }
 }
 
@@ -146,6 +192,7 @@ fn passes(error: &Error) -> bool {
         | Error::TransactionPooler
         | Error::Privileges { .. }
         | Error::OtherCluster
+        | Error::Snapshot(_)
         | Error::Unwritten(_) => false,
     }
 }
@@ -164,4 +211,21 @@ pub async fn check(database: &tokio_postgres::Config) -> Result<preflight::Repor
     let report = preflight::preflight(&client).await?;
     preflight::refuse_transaction_pooler(&client, &other).await?;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_start_fails_at_once_and_later_ones_wait_longer_and_longer() {
+        let mut patience = Patience::default();
+        assert!(patience.wait_after(Error::ConnectionLost, 0.5).is_err());
+        patience.renew(&Error::ConnectionLost, Duration::from_secs(1));
+        let waits: Vec<u128> = (0..8)
+            .map(|_| patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis())
+            .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert!(patience.wait_after(Error::ExtensionMissing, 0.5).is_err(), "waiting does not help");
+    }
 }

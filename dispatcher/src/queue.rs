@@ -21,8 +21,8 @@ use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 pub enum Load {
     /// Which subscriptions have a backlog.
     Backlogged,
-    /// Retries later than this, in order.
-    Timers { after: Key, limit: usize },
+    /// Retries from this on, in order.
+    Timers { from: Key, limit: usize },
     /// These retries, with their events.
     Due(Vec<(i64, Due)>),
     /// One subscription's backlog, forward from an event.
@@ -73,7 +73,7 @@ const BACKLOGGED: &str = "
 const TIMERS: &str = "
     select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from
     from webhook.queue q
-    where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) > ($1, $2, $3)
+    where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) >= ($1, $2, $3)
     order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
 
 /// Columns of a row before those of its event.
@@ -152,7 +152,7 @@ impl Reader {
                 let rows = self.client.query(BACKLOGGED, &[]).await?;
                 Ok(Loaded::Backlogged(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
             }
-            Load::Timers { after, limit } => self.timers(after, limit).await,
+            Load::Timers { from, limit } => self.timers(from, limit).await,
             Load::Due(asked) => self.due(asked).await,
             Load::Backlog { subscription_id, after, limit } => {
                 let (rows, is_whole) =
@@ -173,10 +173,9 @@ impl Reader {
         }
     }
 
-    async fn timers(&self, after: Key, limit: usize) -> Result<Loaded, Error> {
-        let at = Micros(after.next_at_us);
-        let params: [&(dyn ToSql + Sync); 4] =
-            [&at, &after.subscription_id, &after.event_id, &(limit as i64)];
+    async fn timers(&self, from: Key, limit: usize) -> Result<Loaded, Error> {
+        let at = Micros(from.next_at_us);
+        let params: [&(dyn ToSql + Sync); 4] = [&at, &from.subscription_id, &from.event_id, &(limit as i64)];
         let rows = self.client.query(&self.statements.timers, &params).await?;
         let read = |row: &Row| {
             let next_at: Micros = row.try_get(0)?;

@@ -9,10 +9,11 @@ use crate::{
         board::Limits,
         crew::Crew,
         dispatch::{self, Stop, Wiring},
+        timers::TIMERS_MAX,
     },
     ledger::{self, Ledger, entry::Record},
     message::Budget,
-    outbox::{gate::Gate, reader, snapshot::Snapshot},
+    outbox::{self, gate::Gate, reader, snapshot::Snapshot},
     postgres::{
         Purpose, Watch, connect,
         preflight::{Identity, backend_pid, preflight, refuse_transaction_pooler},
@@ -192,6 +193,7 @@ impl Session {
         let limits = Limits {
             memory_bytes_max: settings.memory_bytes_max,
             in_flight_max: settings.in_flight_max.max(1),
+            timers_max: TIMERS_MAX,
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
@@ -288,11 +290,12 @@ impl Carried {
     }
 }
 
-impl From<reader::Error> for Error {
-    fn from(error: reader::Error) -> Self {
+impl From<outbox::Error> for Error {
+    fn from(error: outbox::Error) -> Self {
         match error {
-            reader::Error::Database(error) => Self::of_statement(error),
-            reader::Error::LockLost => Self::LockLost,
+            outbox::Error::Database(error) => Self::of_statement(error),
+            outbox::Error::Snapshot(error) => Self::Snapshot(error),
+            outbox::Error::LockLost => Self::LockLost,
         }
     }
 }

@@ -84,6 +84,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
             | app::Error::ConnectionLost
             | app::Error::LockLost
             | app::Error::Superseded
+            | app::Error::Snapshot(_)
             | app::Error::Unwritten(_) => 3,
             app::Error::OtherCluster => 4,
             app::Error::TransactionPooler => 5,

@@ -62,6 +62,7 @@ fn database_exit_code(error: &app::Error) -> u8 {
         app::Error::Connect(_)
         | app::Error::Database(_)
         | app::Error::ConnectionLost
+        | app::Error::Snapshot(_)
         | app::Error::LockLost
         | app::Error::Superseded
         | app::Error::Unwritten(_) => FAILED,

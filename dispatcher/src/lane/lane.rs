@@ -146,6 +146,11 @@ impl Lane {
         self.held.contains_key(&event_id)
     }
 
+    #[cfg(test)]
+    pub fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// How many more attempts its own limits allow.
     pub fn allowance(&self, bytes_max: usize) -> usize {
         if !self.subscription.is_open() || (self.in_flight > 0 && self.in_flight_bytes >= bytes_max) {

@@ -1,7 +1,7 @@
 //! Retries by the moment they are due. Pure.
 //!
-//! What is in the table and not here is later than the horizon. With everything in memory there is no horizon, and nothing
-//! is ever asked of the table; over the bound, the latest leave and the horizon is where they were.
+//! What is in the table and not here lies at the horizon or beyond. With everything in memory there is no horizon, and
+//! nothing is ever asked of the table; over the bound, the latest leave and the horizon is where they were.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,9 +31,11 @@ pub struct Retry {
 pub struct Timers {
     by_time: BTreeMap<Key, Retry>,
     by_delivery: HashMap<(i64, i64), i64>,
-    /// The last one that is surely here; `None`: all are.
+    /// The first one that need not be here; `None`: all are.
     horizon: Option<Key>,
     is_loading: bool,
+    /// The first one that was left to the table since it was last asked.
+    left_since: Option<Key>,
     /// What left memory may not be committed yet: no load before the ledger has confirmed this many entries.
     load_after_entry: u64,
     max: usize,
@@ -48,6 +50,7 @@ impl Timers {
             by_delivery: HashMap::new(),
             horizon: Some(nothing),
             is_loading: false,
+            left_since: None,
             load_after_entry: 0,
             max,
         }
@@ -61,8 +64,8 @@ impl Timers {
     /// Adds one; replaces another time of the same delivery.
     pub fn insert(&mut self, key: Key, retry: Retry) {
         self.remove(key.subscription_id, key.event_id);
-        if self.horizon.is_some_and(|horizon| key > horizon) {
-            self.load_after_entry = self.load_after_entry.max(retry.after_entry);
+        if self.horizon.is_some_and(|horizon| key >= horizon) {
+            self.leave(key, retry);
             return;
         }
         self.put(key, retry);
@@ -70,9 +73,15 @@ impl Timers {
             && let Some((last, retry)) = self.by_time.pop_last()
         {
             self.by_delivery.remove(&(last.subscription_id, last.event_id));
-            self.horizon = self.by_time.last_key_value().map(|(key, _)| *key);
-            self.load_after_entry = self.load_after_entry.max(retry.after_entry);
+            self.horizon = Some(last);
+            self.leave(last, retry);
         }
+    }
+
+    /// Leaves one to the table, where it is once its entry is committed.
+    fn leave(&mut self, key: Key, retry: Retry) {
+        self.load_after_entry = self.load_after_entry.max(retry.after_entry);
+        self.left_since = Some(self.left_since.map_or(key, |first| first.min(key)));
     }
 
     fn put(&mut self, key: Key, retry: Retry) {
@@ -102,28 +111,38 @@ impl Timers {
         Some((key, retry))
     }
 
-    /// Where to read on from and how many, if the table should be read now; then [`loaded`](Self::loaded) must follow.
+    /// Where to read from, inclusive, and how many, if the table should be read now; then [`loaded`](Self::loaded) must follow.
     pub fn next_load(&mut self, entries_confirmed: u64) -> Option<(Key, usize)> {
         let horizon = self.horizon?;
         if self.is_loading || self.by_time.len() > self.max / 2 || entries_confirmed < self.load_after_entry {
             return None;
         }
         self.is_loading = true;
+        self.left_since = None;
         Some((horizon, self.max - self.by_time.len()))
     }
 
-    /// What the table held beyond the horizon, in order; fewer than asked for: there is no more. `is_known` tells which
+    /// What the table held from the horizon on, in order; fewer than asked for: there is no more. `is_known` tells which
     /// deliveries are in other hands already.
     pub fn loaded(&mut self, rows: Vec<(Key, Retry)>, asked: usize, is_known: impl Fn(&Key) -> bool) {
         self.is_loading = false;
-        self.horizon =
-            if rows.len() < asked { None } else { rows.last().map(|(key, _)| *key).or(self.horizon) };
+        let read_to = rows.last().filter(|_| rows.len() >= asked).map(|(last, _)| last.next());
+        // What was left to the table meanwhile is not in the answer, or not as it is now.
+        self.horizon = [read_to, self.left_since].into_iter().flatten().min();
         for (key, retry) in rows {
+            let is_within = self.horizon.is_none_or(|horizon| key < horizon);
             // The row may be older than what we hold.
-            if !self.by_delivery.contains_key(&(key.subscription_id, key.event_id)) && !is_known(&key) {
+            if is_within && !self.contains(key.subscription_id, key.event_id) && !is_known(&key) {
                 self.put(key, retry);
             }
         }
+    }
+}
+
+impl Key {
+    /// The smallest that is greater.
+    fn next(self) -> Self {
+        Self { event_id: self.event_id.saturating_add(1), ..self }
     }
 }
 
@@ -163,7 +182,7 @@ mod tests {
         }
         while timers.pop_due(9, 9).is_some() {}
         assert_eq!(timers.next_load(2), None);
-        assert_eq!(timers.next_load(3), Some((key(2, 2), 2)));
+        assert_eq!(timers.next_load(3), Some((key(3, 3), 2)));
     }
 
     proptest! {
@@ -180,7 +199,7 @@ mod tests {
             let mut waiting = rows[ahead..].iter();
             loop {
                 if let Some((after, limit)) = timers.next_load(entries) {
-                    let rows: Vec<_> = table.iter().filter(|k| **k > after).take(limit).map(|k| (*k, RETRY)).collect();
+                    let rows: Vec<_> = table.iter().filter(|k| **k >= after).take(limit).map(|k| (*k, RETRY)).collect();
                     timers.loaded(rows, limit, |_| false);
                 }
                 match waiting.next() {

@@ -14,9 +14,24 @@ pub mod snapshot;
 use crate::{message::Message, subscription::Subscriptions};
 use snapshot::Snapshot;
 use std::sync::Arc;
+use thiserror::Error;
+
+/// Why reading ended.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("the outbox could not be read")]
+    Database(#[from] tokio_postgres::Error),
+    #[error("the server's snapshot could not be read")]
+    Snapshot(#[from] snapshot::Invalid),
+    #[error("the active lock is no longer held by this daemon's session")]
+    LockLost,
+}
 
 /// Most events in one batch; a window of more is read in pages.
 pub const BATCH_ROWS_MAX: usize = 2000;
+
+/// Most deliveries in one batch, but for a single event that has more.
+pub const BATCH_TARGETS_MAX: usize = 20_000;
 
 /// Most bytes of payload in one batch, but for a single event that is larger.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;

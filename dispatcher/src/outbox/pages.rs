@@ -132,8 +132,8 @@ pub struct Frozen<'a> {
 /// Takes a snapshot and keeps seeing it until the transaction ends.
 ///
 /// # Errors
-/// Those of the connection.
-pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, Error> {
+/// Those of the connection, and a snapshot that cannot be read.
+pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -147,7 +147,7 @@ pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, Error> {
         )
         .await?;
     let text: &str = row.try_get(0)?;
-    let snapshot = text.parse().unwrap_or_else(|_| Snapshot::beginning());
+    let snapshot = text.parse()?;
     let at_us = row.try_get(1)?;
     Ok(Frozen { transaction, snapshot, at_us })
 }

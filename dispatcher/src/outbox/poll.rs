@@ -1,7 +1,7 @@
 //! One look at the outbox: the present snapshot and what it sees beyond the cursor, in one round trip.
 
 use super::{
-    BATCH_BYTES_MAX, BATCH_ROWS_MAX,
+    BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error,
     row::{self, COLUMN_COUNT, COLUMNS},
     snapshot::Snapshot,
 };
@@ -9,7 +9,7 @@ use crate::{event::Event, postgres::value::Xid};
 use futures_util::TryStreamExt;
 use std::{collections::HashMap, pin::pin, time::Duration};
 use tokio::time::Instant;
-use tokio_postgres::{Client, Error, Statement, types::ToSql};
+use tokio_postgres::{Client, Statement, types::ToSql};
 
 /// The ring: `webhook.ring_slot` in SQL.
 pub const SLOTS: i64 = 16;
@@ -120,7 +120,7 @@ impl Poll {
     /// Looks once. With `check_lock`, tells who holds the active lock.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Those of the connection, and a snapshot that cannot be read.
     pub async fn look(&mut self, client: &Client, cursor: &Cursor, check_lock: bool) -> Result<Look, Error> {
         let expected_us = self.clock.map(|(us, at)| us.saturating_add(micros(at.elapsed())));
         if let Some(slot) = expected_us.and_then(|us| cursor.only_slot(us)) {
@@ -161,7 +161,7 @@ impl Poll {
         while let Some(row) = rows.try_next().await? {
             if let Some(snapshot) = row.try_get::<_, Option<&str>>(0)? {
                 // The header: first, and there is exactly one.
-                look.snapshot = (snapshot != cursor.text).then(|| snapshot.parse().ok()).flatten();
+                look.snapshot = if snapshot == cursor.text { None } else { Some(snapshot.parse()?) };
                 look.at_us = row.try_get(1)?;
                 look.lock_holder = row.try_get(2)?;
                 continue;

@@ -4,7 +4,7 @@
 //! with. Backpressure is the bounded channel to the lanes: while it is full, nothing is read.
 
 use super::{
-    Batch, Feed, Request,
+    BATCH_TARGETS_MAX, Batch, Error, Feed, Request,
     gate::Gate,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
@@ -19,7 +19,6 @@ use crate::{
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use thiserror::Error;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -43,15 +42,6 @@ const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most subscriptions that are read one by one; more change, all are read.
 const CHANGED_MAX: usize = 1000;
-
-/// Why reading ended.
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error("the outbox could not be read")]
-    Database(#[from] tokio_postgres::Error),
-    #[error("the active lock is no longer held by this daemon's session")]
-    LockLost,
-}
 
 /// Events that the daemon acts on itself.
 const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
@@ -257,10 +247,9 @@ impl Reader {
         if look.events.is_empty() {
             return Ok(false);
         }
-        let mut batch = self.batch(self.next_window, look.events, &Revisions::default());
+        let window = self.next_window;
         self.next_window += 1;
-        batch.end = Some(snapshot);
-        self.hand_on(Feed::Batch(batch)).await;
+        self.hand_on_events(window, look.events, &Revisions::default(), None, Some(snapshot)).await?;
         Ok(true)
     }
 
@@ -306,33 +295,51 @@ impl Reader {
     async fn read_page(&mut self, mut large: Large) -> Result<Option<Large>, Error> {
         let events = large.pages.next(&self.client).await?;
         let is_end = events.is_empty();
-        let mut batch = self.batch(large.window, events, &large.revisions);
-        if let Some(recovered) = &large.recovered {
-            batch.is_recovered = true;
-            recovered.strike(&self.client, &mut batch).await?;
-        }
-        batch.end = is_end.then(|| large.pages.upto().clone());
-        self.hand_on(Feed::Batch(batch)).await;
+        let end = is_end.then(|| large.pages.upto().clone());
+        self.hand_on_events(large.window, events, &large.revisions, large.recovered.as_ref(), end).await?;
         Ok((!is_end).then_some(large))
     }
 
-    /// Routes events.
-    fn batch(&self, window: u64, events: Vec<Event>, revisions: &Revisions) -> Batch {
-        let mut batch = Batch { window, ..Batch::default() };
-        batch.events.reserve(events.len());
-        batch.targets.reserve(events.len());
-        for event in events {
-            if &*event.event_type == DELIVERY_REQUESTED {
-                batch.requests.extend(request(&event));
-                continue;
+    /// Routes events and hands them on, in as many batches as their deliveries make.
+    async fn hand_on_events(
+        &mut self,
+        window: u64,
+        events: Vec<Event>,
+        revisions: &Revisions,
+        recovered: Option<&Recovered>,
+        end: Option<Snapshot>,
+    ) -> Result<(), Error> {
+        let is_recovered = recovered.is_some();
+        let mut events = events.into_iter().peekable();
+        loop {
+            let mut batch = Batch { window, is_recovered, ..Batch::default() };
+            while batch.targets.len() < BATCH_TARGETS_MAX
+                && let Some(event) = events.next()
+            {
+                self.add(&mut batch, event, revisions);
             }
-            let start = batch.targets.len();
-            self.router.route_revised(revisions, &event, &mut batch.targets);
-            if batch.targets.len() > start {
-                batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
+            if let Some(recovered) = recovered {
+                recovered.strike(&self.client, &mut batch).await?;
+            }
+            let is_last = events.peek().is_none();
+            batch.end = end.clone().filter(|_| is_last);
+            self.hand_on(Feed::Batch(batch)).await;
+            if is_last {
+                return Ok(());
             }
         }
-        batch
+    }
+
+    fn add(&self, batch: &mut Batch, event: Event, revisions: &Revisions) {
+        if &*event.event_type == DELIVERY_REQUESTED {
+            batch.requests.extend(request(&event));
+            return;
+        }
+        let start = batch.targets.len();
+        self.router.route_revised(revisions, &event, &mut batch.targets);
+        if batch.targets.len() > start {
+            batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
+        }
     }
 
     /// Waits for room; the end of the session ends the wait.

@@ -1,11 +1,12 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
 pub mod preflight;
+mod tls;
 pub mod value;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, error::SqlState};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -25,6 +26,7 @@ pub enum Purpose {
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.
 const SESSION: &str = "\
     set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+    set idle_session_timeout = 0; \
     set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
     set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; \
     set plan_cache_mode = force_generic_plan; set synchronous_commit = off;";
@@ -53,7 +55,7 @@ pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
     }
-    let (client, mut connection) = config.connect(NoTls).await?;
+    let (client, mut connection) = config.connect(tls::connector()).await?;
     tokio::spawn(async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -74,12 +76,8 @@ pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<
         }
         watch.ended.cancel();
     });
-    client.batch_execute(SESSION).await?;
-    if matches!(purpose, Purpose::Reader | Purpose::Queue) {
-        client.batch_execute(INDEXES_ONLY).await?;
-    }
-    // Since PG 14.
-    client.batch_execute("set idle_session_timeout = 0").await?;
+    let is_reader = matches!(purpose, Purpose::Reader | Purpose::Queue);
+    client.batch_execute(&format!("{SESSION}{}", if is_reader { INDEXES_ONLY } else { "" })).await?;
     Ok(client)
 }
 
@@ -96,6 +94,8 @@ pub fn passes(error: &Error) -> bool {
     // Connection exception, insufficient resources, operator intervention, serialization failure and deadlock.
     ["08", "53", "57P", "40"].iter().any(|class| code.code().starts_with(class))
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        // "cached plan must not change result type": the extension has been updated under us.
+        || *code == SqlState::FEATURE_NOT_SUPPORTED
 }
 
 /// An error and its causes in one line.

@@ -6,12 +6,14 @@
 mod attempts;
 mod recall;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use super::{
     Now,
     lane::Lane,
     progress::Progress,
-    timers::{Key, Retry, TIMERS_MAX, Timers},
+    timers::{Key, Retry, Timers},
 };
 use crate::{
     ledger::entry::{Confirmed, Entry, QueueChange, Record, State},
@@ -36,6 +38,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a delivery that waits takes beside its message, which others may share.
+const WAITING_BYTES: usize = 64;
+
 /// How often a busy board looks at the clock by itself.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -44,6 +49,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Limits {
     pub memory_bytes_max: usize,
     pub in_flight_max: usize,
+    /// Retries in memory; more stay in the table until it is nearly their time.
+    pub timers_max: usize,
 }
 
 /// An attempt to make.
@@ -102,6 +109,8 @@ pub struct Board {
     progress: Progress,
     /// The batch that is being handed out, and how far that has come.
     pending: Option<route::Pending>,
+    /// Deliveries that wait in all lanes without a row.
+    fresh: usize,
     /// Since when memory has been over its bound.
     over_since: Option<Duration>,
     entries_out: u64,
@@ -133,9 +142,10 @@ impl Board {
             ready: VecDeque::new(),
             asking: Vec::new(),
             due: VecDeque::new(),
-            timers: Timers::new(TIMERS_MAX),
+            timers: Timers::new(limits.timers_max),
             progress: Progress::default(),
             pending: None,
+            fresh: 0,
             over_since: None,
             entries_out: 0,
             entries_confirmed: 0,

@@ -52,8 +52,8 @@ impl Board {
 
     /// Asks the queue for what lanes have room for.
     pub(super) fn recall(&mut self) {
-        if let Some((after, limit)) = self.timers.next_load(self.entries_confirmed) {
-            self.load(Load::Timers { after, limit });
+        if let Some((from, limit)) = self.timers.next_load(self.entries_confirmed) {
+            self.load(Load::Timers { from, limit });
         }
         self.ask_due();
         let is_over = self.budget.bytes_held() > self.limits.memory_bytes_max;

@@ -1,6 +1,6 @@
 //! From the feed into the lanes, or past them into the queue.
 
-use super::{Board, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog};
+use super::{Board, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, WAITING_BYTES, backlog};
 use crate::{
     lane::{
         Now,
@@ -69,6 +69,7 @@ impl Board {
         match lane.room(now.at) {
             Room::Yes if is_over == Over::No => {
                 lane.fresh.push_back(Fresh { message: Arc::clone(message), window, since: now.at });
+                self.fresh += 1;
                 self.progress.add(window, 1);
                 self.list(subscription_id);
                 true
@@ -91,7 +92,7 @@ impl Board {
     /// Whether memory is over its bound. For long: the lane that holds most gives up what waits in it, and only if no
     /// lane has anything left to give up, new events are not held either.
     fn is_over(&mut self, now: Now) -> Over {
-        if self.budget.bytes_held() <= self.limits.memory_bytes_max {
+        if self.budget.bytes_held() + self.fresh * WAITING_BYTES <= self.limits.memory_bytes_max {
             self.over_since = None;
             return Over::No;
         }
@@ -133,6 +134,7 @@ impl Board {
         }
         lane.is_spilling = true;
         let fresh = std::mem::take(&mut lane.fresh);
+        self.fresh -= fresh.len();
         debug!(subscription_id, events = fresh.len(), "lane.spills");
         for Fresh { message, window, .. } in fresh {
             self.spill_one(subscription_id, &message, window);
@@ -258,6 +260,7 @@ impl Board {
 
     fn drop_lane(&mut self, id: i64) {
         if let Some(lane) = self.lanes.remove(&id) {
+            self.fresh -= lane.fresh.len();
             for fresh in lane.fresh {
                 self.progress.resolve(fresh.window, 1);
             }

@@ -1,7 +1,7 @@
 //! `make bench`: the figures of docs/BENCHMARKS.md, measured. Prints a Markdown table, writes `bench-out/bench.json`.
 //!
 //! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
-//! median of the rounds. `PGW_BENCH_ROUNDS` (3) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
+//! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
 //! run: `drain latency memory idle scripts`, default all.
 
 mod bare;
@@ -50,9 +50,12 @@ fn main() -> std::process::ExitCode {
     report.finish()
 }
 
-/// The median; of an even number the lower middle.
+/// The median; of an even number the middle between the two middle ones.
 pub fn median(values: &[f64]) -> f64 {
-    percentile(values, 0.5)
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
 /// The smallest value that at least this share of all do not exceed.

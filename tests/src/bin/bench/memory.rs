@@ -9,7 +9,7 @@ use e2e::{cluster::Cluster, scale};
 
 pub async fn run(report: &mut Report) {
     let count: u64 = scale("PGW_BENCH_BACKLOG", 1_000_000, 1_000_000);
-    let sink = Sink::start(report).await;
+    let sink = Sink::start().await;
     let cluster = Cluster::start_with(&["fsync=off"]).await;
     let database = prepare(&cluster, &sink).await;
     write_backlog(&database, count).await;

@@ -3,7 +3,6 @@
 //! POSTs are counted and answered 200. GETs are for the bench: `/reset`, `/wait/<n>` (answers when so many have
 //! come), `/last` (the last request, whole).
 
-use crate::report::Report;
 use bytes::Bytes;
 use e2e::{
     process::{Process, lock},
@@ -152,7 +151,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    pub async fn start(_: &Report) -> Self {
+    pub async fn start() -> Self {
         let mut command = Command::new(std::env::current_exe().expect("we are a file"));
         command.arg("sink");
         let process = Process::spawn("sink", command, libc::SIGKILL);

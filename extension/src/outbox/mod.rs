@@ -4,6 +4,10 @@
 //! the order in which the row was locked), keeps them in a buffer, and inserts the buffer in batches: when it is full,
 //! at the end of each statement, before anything reads the outbox, and before a subtransaction or transaction ends.
 //!
+//! A row is inserted by the subtransaction that captured it, and by no other. So there is one case in which a reader in
+//! the same transaction must wait: a trigger that opens a subtransaction in the middle of a statement and reads the
+//! outbox within it sees what the running statement has emitted only when it has left the subtransaction again.
+//!
 //! Reads the settings webhook.actor, .origin and .traceparent; writes webhook.event.
 
 mod buffer;

@@ -5,10 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() { printf '\n\033[1m── %s\033[0m\n' "$*"; }
-sql() { printf '\033[2m%s\033[0m\n' "$1"; psql -X -q -P border=1 -c "$1"; }
+show() { printf '\033[2m%s\033[0m\n' "$1"; psql -X -q -P border=1 -c "$1"; }
 
 step "Building (a few minutes the first time)"
-bin=$(scripts/sandbox.sh)
+log=$(mktemp)
+bin=$(scripts/sandbox.sh 2>"$log") || { cat "$log" >&2; exit 1; }
+rm -f "$log"
 cargo build --quiet --profile quick --package webhookd
 webhookd=$PWD/target/quick/webhookd
 
@@ -24,7 +26,7 @@ stop() {
 }
 trap stop EXIT
 pgbench --initialize --quiet --scale=1 2>/dev/null
-sql "create extension pg_webhook"
+show "create extension pg_webhook"
 
 step "Watch two tables and subscribe a receiver"
 secret="whsec_$(head -c 32 /dev/urandom | base64)"
@@ -33,8 +35,8 @@ listener=$!
 tail -n +1 -F --pid="$listener" "$work/listen.err" "$work/listen.out" 2>/dev/null | grep -m 1 -oE 'http://[0-9.:]+' >"$work/url" || true
 url=$(cat "$work/url")
 [ -n "$url" ] || { cat "$work/listen.err" >&2; exit 1; }
-sql "select relation, noun, key_columns from webhook_watch('pgbench_accounts', noun => 'account', exclude => '{filler}')"
-sql "select relation, noun, key_columns from webhook_watch('pgbench_history', noun => 'transfer', columns => '{tid,bid,aid,delta,mtime}')"
+show "select relation, noun, key_columns from webhook_watch('pgbench_accounts', noun => 'account', exclude => '{filler}')"
+show "select relation, noun, key_columns from webhook_watch('pgbench_history', noun => 'transfer', columns => '{tid,bid,aid,delta,mtime}')"
 psql -X -q -v url="$url" -v secret="$secret" <<'SQL' >/dev/null
 select webhook_subscribe(:'url', events => '{account.*,transfer.created}', name => 'demo', secret => :'secret');
 SQL
@@ -55,12 +57,12 @@ read -rt 0.5 <> <(:) || true
 kill "$printer" 2>/dev/null || true
 
 step "Did they get it? Ask in SQL"
-sql "select type, count(*) as events from webhook.event group by type order by type"
-sql "select state, count(*) as deliveries, max(attempts) as attempts from webhook.delivery group by state"
-sql "select event_id, type, key, state, last_status, round(extract(epoch from delivered_at - created_at) * 1000, 1) as ms
+show "select type, count(*) as events from webhook.event group by type order by type"
+show "select state, count(*) as deliveries, max(attempts) as attempts from webhook.delivery group by state"
+show "select event_id, type, key, state, last_status, round(extract(epoch from delivered_at - created_at) * 1000, 1) as ms
 from webhook.delivery order by sequence desc limit 5"
-sql "select name, delivered_1h, failed_attempts_1h, duration_ms_p50_1h, duration_ms_p99_1h from webhook.subscription_stats"
-sql "select armed, dispatcher_running, gate, pending, queued from webhook.health"
+show "select name, delivered_1h, failed_attempts_1h, duration_ms_p50_1h, duration_ms_p99_1h from webhook.subscription_stats"
+show "select armed, dispatcher_running, gate, pending, queued from webhook.health"
 
 lost=$(psql -XAtc "select count(*) from webhook.event e where type !~ '^webhook\.' and not exists
     (select from webhook.delivery d where d.sequence = e.id and d.state = 'delivered')")

@@ -48,6 +48,10 @@ pub mod unguarded {
             collation: pg_sys::Oid,
             argument: pg_sys::Datum,
         ) -> pg_sys::Datum;
+        // These three neither raise nor allocate.
+        pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+        pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+        pub fn IsInParallelMode() -> bool;
         pub fn table_open(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
         pub fn table_close(relation: pg_sys::Relation, lock: pg_sys::LOCKMODE);
         pub fn index_open(index: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
@@ -61,7 +65,6 @@ pub mod unguarded {
             bytes_max: usize,
         ) -> pg_sys::MemoryContext;
         pub fn MemoryContextReset(memory: pg_sys::MemoryContext);
-        pub fn MemoryContextDelete(memory: pg_sys::MemoryContext);
         pub fn GetTopFullTransactionId() -> pg_sys::FullTransactionId;
         pub fn CreateTupleDescCopy(descriptor: pg_sys::TupleDesc) -> pg_sys::TupleDesc;
         pub fn heap_form_tuple(
@@ -69,6 +72,13 @@ pub mod unguarded {
             datums: *mut pg_sys::Datum,
             nulls: *mut bool,
         ) -> pg_sys::HeapTuple;
+        pub fn heap_insert(
+            relation: pg_sys::Relation,
+            tuple: pg_sys::HeapTuple,
+            command: pg_sys::CommandId,
+            options: core::ffi::c_int,
+            state: pg_sys::BulkInsertState,
+        );
         pub fn MakeSingleTupleTableSlot(
             descriptor: pg_sys::TupleDesc,
             operations: *const pg_sys::TupleTableSlotOps,
@@ -90,9 +100,6 @@ pub mod unguarded {
             unchanged: bool,
             info: *mut pg_sys::IndexInfo,
         ) -> bool;
-        /// After the last `index_insert` of a batch: some access methods finish their work then.
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        pub fn index_insert_cleanup(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo);
         pub fn CreateExecutorState() -> *mut pg_sys::EState;
         pub fn FreeExecutorState(state: *mut pg_sys::EState);
         pub fn InitResultRelInfo(

@@ -1,7 +1,7 @@
 //! Between the database's encoding and UTF-8, for the little text that Rust parses itself (a trigger's argument).
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
@@ -23,8 +23,8 @@ pub fn from_utf8(text: &str) -> Cow<'_, [u8]> {
     })
 }
 
-fn convert(text: &[u8], with: impl Fn(*const i8, i32) -> *mut i8) -> Cow<'_, [u8]> {
-    let source = text.as_ptr().cast::<i8>();
+fn convert(text: &[u8], with: impl Fn(*const c_char, i32) -> *mut c_char) -> Cow<'_, [u8]> {
+    let source = text.as_ptr().cast::<c_char>();
     let converted = with(source, text.len() as i32);
     if core::ptr::eq(converted, source) {
         Cow::Borrowed(text)

@@ -10,32 +10,9 @@ bin=${PG_BIN:?a bin directory with the extension installed beside it}
 clients=${CLIENTS:-8}
 transactions=${TRANSACTIONS:-300}
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/pg_webhook-crash.XXXXXX")
-chmod 755 "$work"
-mkdir "$work/cluster"
-as_owner() { "$@"; }
-if [ "$(id -u)" = 0 ]; then
-    chown postgres "$work/cluster"
-    as_owner() { su postgres -s /bin/bash -c "$(printf '%q ' "$@")"; }
-fi
-data=$work/cluster/data
-finish() {
-    as_owner "$bin/pg_ctl" -D "$data" -m immediate -s stop 2>/dev/null || true
-    rm -rf "$work"
-}
-trap finish EXIT
-start() { as_owner "$bin/pg_ctl" -D "$data" -l "$work/cluster/log" -w -s start; }
-
-as_owner "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$work/initdb.log"
-cat >>"$data/postgresql.conf" <<CONF
-listen_addresses = ''
-unix_socket_directories = '$work/cluster'
-max_prepared_transactions = 5
-CONF
-start
-export PGHOST=$work/cluster PGUSER=postgres PGDATABASE=postgres
-unset PGPORT PGOPTIONS PGSERVICE
-sql() { "$bin/psql" -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
+CONF='max_prepared_transactions = 5'
+# shellcheck source=scripts/cluster.sh
+source "$(dirname "$0")/../../scripts/cluster.sh"
 
 sql <<'SQL'
 create extension pg_webhook;
@@ -130,7 +107,7 @@ for round in 1 2 3; do
     kill -9 "$postmaster" $(ps -o pid= --ppid "$postmaster") 2>"$work/kill" || true
     wait "$pgbench" || true
     while kill -0 "$postmaster" 2>/dev/null; do :; done
-    start >"$work/start"
+    server_start >"$work/start"
     sql -c "commit prepared 'p$round'"
     [ "$(sql -c "select count(*) from webhook.event where key in ('-$round', '-10$round')")" = 2 ] ||
         { echo "an acknowledged event is lost" >&2; exit 1; }

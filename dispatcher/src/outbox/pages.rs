@@ -1,11 +1,13 @@
-//! A window of many events, read page by page in order of id, with bounded memory.
+//! A window of many events, read page by page with bounded memory.
 //!
 //! The window's end is frozen first. Its main range (transactions that began after the cursor) is read forward along the
 //! id index. Stragglers lie anywhere among older, delivered events: up to [`LISTED_MAX`] of them are listed by id and
-//! fetched one by one; more than that are a bulk load, dense enough to be read along the index too.
+//! fetched one by one; more than that are a bulk load, dense enough to be read along the index too. What belongs together is
+//! merged by id.
 
 use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
+    extent::{Extent, Kind, Order, measure},
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
@@ -16,14 +18,7 @@ use std::{collections::VecDeque, pin::pin};
 use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
 
 /// Most stragglers that are listed by id: 16 bytes each.
-const LISTED_MAX: usize = 100_000;
-
-/// `id + 0` keeps the planner on the index of xid: with the plain column it walks the whole id index for the smallest.
-const EXTENT: &str = "
-    select count(*), min(e.id + 0), max(e.id + 0), min(e.id + 0) filter (where e.type like 'webhook.subscription.%')
-    from webhook.event e where ";
-const MAIN: &str = "e.xid >= $1::bigint and e.xid < $2::bigint";
-const STRAGGLERS: &str = "e.xid = any ($1::bigint[])";
+const LISTED_MAX: i64 = 100_000;
 
 /// The changes of subscriptions in the window. `events` is what the subscription named then.
 const CHANGES: &str = "
@@ -45,40 +40,11 @@ fn along_ids() -> String {
 }
 
 /// The slot lets each look-up open one partition instead of sixteen.
-pub fn by_id() -> String {
+fn by_id() -> String {
     format!(
         "select {COLUMNS} from unnest($1::bigint[], $2::smallint[]) as p (id, slot)
          join webhook.event e on e.slot = p.slot and e.id = p.id"
     )
-}
-
-/// How much a part of the window holds, and where.
-#[derive(Debug, Default, Clone, Copy)]
-struct Extent {
-    rows: i64,
-    /// Before the first id, and the last.
-    after: i64,
-    last: i64,
-    /// The first event that changes a subscription.
-    first_change: Option<i64>,
-}
-
-impl Extent {
-    async fn measure(
-        transaction: &Transaction<'_>,
-        condition: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Self, Error> {
-        let row: Row = transaction.query_one(&format!("{EXTENT}{condition}"), params).await?;
-        let rows = row.try_get(0)?;
-        let (first, last): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Self {
-            rows,
-            after: first.unwrap_or(0) - 1,
-            last: last.unwrap_or(-1),
-            first_change: row.try_get(3)?,
-        })
-    }
 }
 
 /// Where one part of the window is read from.
@@ -106,15 +72,20 @@ struct Part {
     exhausted: bool,
 }
 
+/// Parts that are merged by id.
+#[derive(Debug)]
+struct Group {
+    parts: Vec<Part>,
+    is_bulk: bool,
+}
+
 /// A window under way.
 #[derive(Debug)]
 pub struct Pages {
     window: Window,
-    first_change: Option<i64>,
-    first_id: i64,
-    last_id: i64,
-    rows: i64,
-    parts: Vec<Part>,
+    whole: Extent,
+    /// One after the other.
+    groups: VecDeque<Group>,
     along_ids: Statement,
     by_id: Statement,
     /// Shrinks when rows are heavy, so that an answer is not read in vain.
@@ -161,49 +132,40 @@ impl Pages {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn open(frozen: &Frozen<'_>, after: Snapshot) -> Result<Self, Error> {
+    pub async fn open(frozen: &Frozen<'_>, after: Snapshot, order: Order) -> Result<Self, Error> {
         let transaction = &frozen.transaction;
         let window = Window::new(after, frozen.snapshot.clone());
-        let (first, end) = (window.first().cast_signed(), window.end().cast_signed());
-        let ended = signed(window.stragglers());
-        let main = Extent::measure(transaction, MAIN, &[&first, &end]).await?;
-        let mut late = Extent::default();
-        let mut parts = Vec::new();
-        if main.rows > 0 {
-            let xids = Xids { first, end, except: signed(window.running()), also: Vec::new() };
-            parts.push(Part::new(Source::Along { after: main.after, last: main.last, xids }));
-        }
-        if !ended.is_empty() {
-            late = Extent::measure(transaction, STRAGGLERS, &[&ended]).await?;
-        }
-        if late.rows > 0 {
-            let source = if late.rows as usize <= LISTED_MAX {
-                let list = format!("select e.id, e.slot from webhook.event e where {STRAGGLERS}");
-                let rows = transaction.query(&list, &[&ended]).await?;
-                let mut listed = rows
-                    .iter()
-                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                    .collect::<Result<Vec<_>, Error>>()?;
-                listed.sort_unstable();
-                Source::Listed(listed.into())
-            } else {
-                Source::Along {
-                    after: late.after,
-                    last: late.last,
-                    xids: Xids { also: ended, ..Xids::default() },
+        let measured = measure(transaction, &window, order).await?;
+        let bulk: Vec<i64> = measured.iter().flat_map(|part| &part.bulk).map(|(xid, _)| *xid).collect();
+        let not_bulk = |xid: &i64| !bulk.contains(xid);
+        let (mut rest, mut loads, mut whole) = (Vec::new(), Vec::new(), Extent::default());
+        for part in &measured {
+            whole = whole.and(&part.rest);
+            let xids = match part.kind {
+                Kind::Main => Xids {
+                    first: window.first().cast_signed(),
+                    end: window.end().cast_signed(),
+                    except: signed(window.running()).into_iter().chain(bulk.iter().copied()).collect(),
+                    also: Vec::new(),
+                },
+                Kind::Straggler => {
+                    Xids::only(signed(window.stragglers()).into_iter().filter(not_bulk).collect())
                 }
             };
-            parts.push(Part::new(source));
+            rest.extend(Part::open(transaction, part.kind, &part.rest, xids).await?);
+            for (xid, extent) in &part.bulk {
+                whole = whole.and(extent);
+                loads.extend(Part::open(transaction, part.kind, extent, Xids::only(vec![*xid])).await?);
+            }
         }
-        let both = [main, late];
-        let extents = both.iter().filter(|extent| extent.rows > 0);
         Ok(Self {
             window,
-            first_change: both.iter().filter_map(|extent| extent.first_change).min(),
-            first_id: extents.clone().map(|extent| extent.after + 1).min().unwrap_or(0),
-            last_id: extents.map(|extent| extent.last).max().unwrap_or(-1),
-            rows: main.rows + late.rows,
-            parts,
+            whole,
+            groups: [(rest, false), (loads, true)]
+                .into_iter()
+                .filter(|(parts, _)| !parts.is_empty())
+                .map(|(parts, is_bulk)| Group { parts, is_bulk })
+                .collect(),
             along_ids: transaction.prepare(&along_ids()).await?,
             by_id: transaction.prepare(&by_id()).await?,
             rows_max: BATCH_ROWS_MAX,
@@ -212,17 +174,22 @@ impl Pages {
 
     /// Events in the window.
     pub fn rows(&self) -> i64 {
-        self.rows
+        self.whole.rows
     }
 
     /// First and last id in the window.
     pub fn ids(&self) -> (i64, i64) {
-        (self.first_id, self.last_id)
+        (self.whole.first, self.whole.last)
+    }
+
+    /// Whether only bulk loads are left, which what comes later need not wait for.
+    pub fn is_bulk(&self) -> bool {
+        self.groups.front().is_none_or(|group| group.is_bulk)
     }
 
     /// The first event in it that changes a subscription.
     pub fn first_change(&self) -> Option<i64> {
-        self.first_change
+        self.whole.first_change
     }
 
     /// The changes of subscriptions in it, ascending.
@@ -232,7 +199,8 @@ impl Pages {
     pub async fn changes(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Vec<Change>, Error> {
         let (first, end) = (self.window.first().cast_signed(), self.window.end().cast_signed());
         let (running, ended) = (signed(self.window.running()), signed(self.window.stragglers()));
-        let params: [&(dyn ToSql + Sync); 6] = [&first_change, &self.last_id, &first, &end, &running, &ended];
+        let params: [&(dyn ToSql + Sync); 6] =
+            [&first_change, &self.whole.last, &first, &end, &running, &ended];
         let rows = frozen.transaction.query(CHANGES, &params).await?;
         let change = |row: &Row| {
             let texts: Vec<&str> = row.try_get(2)?;
@@ -247,40 +215,75 @@ impl Pages {
         self.window.upto()
     }
 
-    /// The next events, ascending by id; empty: the window has been read.
+    /// The next events, ascending by id within a group; empty: the window has been read.
     ///
     /// # Errors
     /// Those of the connection.
     pub async fn next(&mut self, client: &Client) -> Result<Vec<Event>, Error> {
-        for part in &mut self.parts {
-            while part.ahead.is_empty() && !part.exhausted {
-                part.fill(client, &self.along_ids, &self.by_id, &mut self.rows_max).await?;
+        while let Some(group) = self.groups.front_mut() {
+            for part in &mut group.parts {
+                while part.ahead.is_empty() && !part.exhausted {
+                    part.fill(client, &self.along_ids, &self.by_id, &mut self.rows_max).await?;
+                }
             }
-        }
-        // As far as every part has been read; beyond that another could still bring a smaller id.
-        let mut page = Vec::with_capacity(self.parts.iter().map(|part| part.ahead.len()).max().unwrap_or(0));
-        let mut bytes = 0;
-        while page.len() < BATCH_ROWS_MAX && bytes <= BATCH_BYTES_MAX {
-            if self.parts.iter().any(|part| part.ahead.is_empty() && !part.exhausted) {
-                break;
+            let page = merge(&mut group.parts);
+            debug_assert!(page.iter().all(|event| self.window.contains(event.xid)));
+            if !page.is_empty() {
+                return Ok(page);
             }
-            let first = self
-                .parts
-                .iter_mut()
-                .filter(|part| !part.ahead.is_empty())
-                .min_by_key(|part| part.ahead[0].id);
-            let Some(event) = first.and_then(|part| part.ahead.pop_front()) else { break };
-            bytes += row::payload_bytes(&event);
-            page.push(event);
+            self.groups.pop_front();
         }
-        debug_assert!(page.iter().all(|event| self.window.contains(event.xid)));
-        Ok(page)
+        Ok(Vec::new())
+    }
+}
+
+/// As far as every part has been read; beyond that another could still bring a smaller id.
+fn merge(group: &mut [Part]) -> Vec<Event> {
+    let mut page = Vec::with_capacity(group.iter().map(|part| part.ahead.len()).max().unwrap_or(0));
+    let mut bytes = 0;
+    while page.len() < BATCH_ROWS_MAX
+        && bytes <= BATCH_BYTES_MAX
+        && group.iter().all(|part| part.exhausted || !part.ahead.is_empty())
+    {
+        let first =
+            group.iter_mut().filter(|part| !part.ahead.is_empty()).min_by_key(|part| part.ahead[0].id);
+        let Some(event) = first.and_then(|part| part.ahead.pop_front()) else { break };
+        bytes += row::payload_bytes(&event);
+        page.push(event);
+    }
+    page
+}
+
+impl Xids {
+    fn only(also: Vec<i64>) -> Self {
+        Self { also, ..Self::default() }
     }
 }
 
 impl Part {
-    fn new(source: Source) -> Self {
-        Self { source, ahead: VecDeque::new(), exhausted: false }
+    /// The best way to read these transactions; `None`: they have written nothing.
+    async fn open(
+        transaction: &Transaction<'_>,
+        kind: Kind,
+        extent: &Extent,
+        xids: Xids,
+    ) -> Result<Option<Self>, Error> {
+        if extent.rows == 0 {
+            return Ok(None);
+        }
+        let source = if kind == Kind::Straggler && extent.rows <= LISTED_MAX {
+            let list = "select e.id, e.slot from webhook.event e where e.xid = any ($1::bigint[])";
+            let rows = transaction.query(list, &[&xids.also]).await?;
+            let mut listed = rows
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<Vec<_>, Error>>()?;
+            listed.sort_unstable();
+            Source::Listed(listed.into())
+        } else {
+            Source::Along { after: extent.first - 1, last: extent.last, xids }
+        };
+        Ok(Some(Self { source, ahead: VecDeque::new(), exhausted: false }))
     }
 
     /// Reads ahead, at least one row unless there is none left.

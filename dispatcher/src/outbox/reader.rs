@@ -5,6 +5,7 @@
 
 use super::{
     BATCH_TARGETS_MAX, Batch, Error, Feed, Request,
+    extent::Order,
     gate::Gate,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
@@ -18,7 +19,11 @@ use crate::{
     subscription::{self, Subscriptions},
 };
 use futures_util::{FutureExt, future::BoxFuture};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -39,6 +44,9 @@ const SAFETY_POLL_DEFAULT: Duration = Duration::from_secs(1);
 
 /// How often it is made sure that the active lock is still held by our control session.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most large windows that are read in turn.
+const LARGE_MAX: usize = 4;
 
 /// Most subscriptions that are read one by one; more change, all are read.
 const CHANGED_MAX: usize = 1000;
@@ -75,10 +83,11 @@ struct Reader {
     cursor: Cursor,
     router: Arc<Router>,
     next_window: u64,
-    large: Option<Large>,
+    /// Windows being read in pages, in turn. Only the last of them can hold more than bulk loads.
+    large: VecDeque<Large>,
     /// The gate, asked for and not yet granted.
     taking: Option<BoxFuture<'static, Result<(), tokio_postgres::Error>>>,
-    /// A second large window has been met while the first is being read: nothing more is looked at until it is done.
+    /// One more has been met than are read at once: nothing is looked at until one is done.
     is_held: bool,
     last_event: Instant,
     last_lock_check: Instant,
@@ -88,8 +97,8 @@ struct Reader {
 struct Large {
     window: u64,
     pages: Pages,
-    /// Where the routing table at its end does not hold yet. That table is the reader's: no other change is taken in
-    /// while a large window is under way.
+    /// The routing table at its end, and where that does not hold yet.
+    router: Arc<Router>,
     revisions: Revisions,
     recovered: Option<Recovered>,
 }
@@ -116,9 +125,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
         cursor,
         router,
         next_window: u64::from(large.is_some()),
-        // What is left from before goes out before anything newer is looked at.
-        is_held: large.is_some(),
-        large,
+        is_held: false,
+        large: large.into_iter().collect(),
         taking: None,
         last_event: now,
         last_lock_check: now,
@@ -138,7 +146,7 @@ async fn recover(
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
     let frozen = pages::freeze(client).await?;
     let router = Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, None).await?)));
-    let pages = Pages::open(&frozen, checkpoint).await?;
+    let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
     let recovered = Recovered::open(&frozen.transaction, saved_at_us, frozen.at_us, pages.ids()).await?;
     let cursor = Cursor::new(frozen.snapshot.clone(), frozen.at_us);
     frozen.transaction.commit().await?;
@@ -146,6 +154,7 @@ async fn recover(
     let large = (pages.rows() > 0).then(|| Large {
         window: 0,
         pages,
+        router: Arc::clone(&router),
         revisions: Revisions::default(),
         recovered: Some(recovered),
     });
@@ -154,18 +163,22 @@ async fn recover(
 
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
-        if let Some(large) = self.large.take() {
-            self.large = self.read_page(large).await?;
+        let is_first = |large: &Large| !large.pages.is_bulk();
+        let next = self.large.iter().position(is_first).unwrap_or(0);
+        if let Some(large) = self.large.remove(next) {
+            match self.read_page(large).await? {
+                Some(large) => self.large.push_back(large),
+                None => self.is_held = false,
+            }
             self.last_event = Instant::now();
-            if self.is_held && self.large.is_some() {
-                return Ok(());
+            if self.is_held || self.large.iter().any(is_first) {
+                return self.settle_gate().await;
             }
         }
-        self.is_held = false;
         if self.look().await? {
             self.last_event = Instant::now();
         }
-        if self.large.is_some() {
+        if !self.large.is_empty() {
             return self.settle_gate().await;
         }
         if self.last_event.elapsed() < LINGER {
@@ -236,10 +249,10 @@ impl Reader {
         let Some(snapshot) = look.snapshot else { return Ok(false) };
         if look.too_many || look.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
         {
-            if self.large.is_some() {
-                self.is_held = true;
-            } else {
+            if self.large.len() < LARGE_MAX {
                 self.open_large().await?;
+            } else {
+                self.is_held = true;
             }
             return Ok(true);
         }
@@ -249,7 +262,9 @@ impl Reader {
         }
         let window = self.next_window;
         self.next_window += 1;
-        self.hand_on_events(window, look.events, &Revisions::default(), None, Some(snapshot)).await?;
+        let router = Arc::clone(&self.router);
+        self.hand_on_events(window, look.events, (&router, &Revisions::default()), None, Some(snapshot))
+            .await?;
         Ok(true)
     }
 
@@ -259,7 +274,7 @@ impl Reader {
         let mut revisions = Revisions::default();
         let (pages, snapshot, at_us) = {
             let frozen = pages::freeze(&mut self.client).await?;
-            let pages = Pages::open(&frozen, self.cursor.snapshot.clone()).await?;
+            let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), Order::BulkLast).await?;
             if let Some(first_change) = pages.first_change() {
                 let changes = pages.changes(&frozen, first_change).await?;
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
@@ -286,7 +301,8 @@ impl Reader {
             let subscriptions = Arc::clone(self.router.subscriptions());
             self.hand_on(Feed::Subscriptions(subscriptions)).await;
         }
-        self.large = Some(Large { window: self.next_window, pages, revisions, recovered: None });
+        let router = Arc::clone(&self.router);
+        self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
         self.next_window += 1;
         Ok(())
     }
@@ -296,7 +312,8 @@ impl Reader {
         let events = large.pages.next(&self.client).await?;
         let is_end = events.is_empty();
         let end = is_end.then(|| large.pages.upto().clone());
-        self.hand_on_events(large.window, events, &large.revisions, large.recovered.as_ref(), end).await?;
+        let Large { window, router, revisions, recovered, .. } = &large;
+        self.hand_on_events(*window, events, (router, revisions), recovered.as_ref(), end).await?;
         Ok((!is_end).then_some(large))
     }
 
@@ -305,7 +322,7 @@ impl Reader {
         &mut self,
         window: u64,
         events: Vec<Event>,
-        revisions: &Revisions,
+        tables: (&Router, &Revisions),
         recovered: Option<&Recovered>,
         end: Option<Snapshot>,
     ) -> Result<(), Error> {
@@ -316,7 +333,7 @@ impl Reader {
             while batch.targets.len() < BATCH_TARGETS_MAX
                 && let Some(event) = events.next()
             {
-                self.add(&mut batch, event, revisions);
+                self.add(&mut batch, event, tables);
             }
             if let Some(recovered) = recovered {
                 recovered.strike(&self.client, &mut batch).await?;
@@ -330,13 +347,13 @@ impl Reader {
         }
     }
 
-    fn add(&self, batch: &mut Batch, event: Event, revisions: &Revisions) {
+    fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
         if &*event.event_type == DELIVERY_REQUESTED {
             batch.requests.extend(request(&event));
             return;
         }
         let start = batch.targets.len();
-        self.router.route_revised(revisions, &event, &mut batch.targets);
+        router.route_revised(revisions, &event, &mut batch.targets);
         if batch.targets.len() > start {
             batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
         }

@@ -290,10 +290,11 @@ unsafe fn differ(column: Compared, one: Option<pg_sys::Datum>, other: Option<pg_
                 return one.value() != other.value();
             }
             // SAFETY: both are values of the column's type.
-            unsafe {
-                !(column.length == -1 && is_same_toast(one, other))
-                    && !compat::datum_image_eq(one, other, false, i32::from(column.length))
-            }
+            let same = unsafe {
+                (column.length == -1 && is_same_toast(one, other))
+                    || compat::datum_image_eq(one, other, false, i32::from(column.length))
+            };
+            !same
         }
         _ => true,
     }

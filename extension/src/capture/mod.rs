@@ -10,8 +10,6 @@ mod plan;
 mod representation;
 mod resolve;
 
-use std::rc::Rc;
-
 use pgrx::{pg_sys, prelude::*};
 
 use crate::error::Error;
@@ -66,9 +64,11 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
         let statement = (*site).fn_mcxt;
         if moved::is_pending() {
             if operation == Operation::Insert
-                && let Some(moved) = moved::take_for(statement, plan.root)
+                && let Some(moved) = moved::take_for(statement, &plan)
             {
-                return arrive(moved, &plan, trigger, site);
+                // The row that was put aside has come to its new partition: an update.
+                let now = row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple);
+                return moved.with_row(|former| event::emit(Operation::Update, now, Some(former), site));
             }
             give_up(moved::take_of(statement));
         }
@@ -101,27 +101,6 @@ unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::Hea
         }
         Row { plan, values: Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple }
     }
-}
-
-/// The row that was put aside has come to its new partition: an update.
-unsafe fn arrive(
-    moved: moved::Moved,
-    plan: &Rc<Plan>,
-    trigger: &pg_sys::TriggerData,
-    site: *mut pg_sys::FmgrInfo,
-) {
-    // SAFETY: as for `capture`.
-    let now = unsafe { row(plan, trigger.tg_trigslot, trigger.tg_trigtuple) };
-    // SAFETY: both plans are of partitions of one watched table. If its watch has changed in between, they may list
-    // other columns: then each stands for itself.
-    moved.with_row(|former| unsafe {
-        if former.plan.columns.len() == plan.columns.len() {
-            event::emit(Operation::Update, now, Some(former), site);
-        } else {
-            event::emit(Operation::Delete, former, None, core::ptr::null_mut());
-            event::emit(Operation::Insert, now, None, site);
-        }
-    });
 }
 
 /// The row that was put aside comes no more: it was deleted.

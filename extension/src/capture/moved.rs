@@ -79,9 +79,9 @@ fn take(wanted: impl FnOnce(&Moved) -> bool) -> Option<Moved> {
     ManuallyDrop::into_inner(MOVED.take())
 }
 
-/// The row that a statement took from a partition of `root`.
-pub fn take_for(statement: pg_sys::MemoryContext, root: pg_sys::Oid) -> Option<Moved> {
-    take(|moved| moved.statement == statement && moved.plan.root == root)
+/// The row that a statement took from a partition of the table that `plan` watches.
+pub fn take_for(statement: pg_sys::MemoryContext, plan: &Plan) -> Option<Moved> {
+    take(|moved| moved.statement == statement && moved.plan.is_of_watch(plan))
 }
 
 /// The row that a statement has put aside, or one that nobody will ask for any more.

@@ -69,6 +69,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether two plans come from one watch, as far as the triggers tell.
+    pub fn is_of_watch(&self, other: &Self) -> bool {
+        self.root == other.root && self.types == other.types && self.columns.len() == other.columns.len()
+    }
+
     /// The type of the event, if the watch has a verb for the operation.
     pub fn event_type(&self, operation: Operation) -> Option<&[u8]> {
         self.types[operation as usize].as_deref()
@@ -101,10 +106,12 @@ impl Drop for Memory {
     }
 }
 
+/// The plans by trigger.
+type Plans = Vec<(pg_sys::Oid, Rc<Plan>)>;
+
 thread_local! {
-    /// The plans by trigger. Never dropped: at the backend's exit Postgres's memory is gone before this.
-    static PLANS: RefCell<ManuallyDrop<Vec<(pg_sys::Oid, Rc<Plan>)>>> =
-        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// Never dropped: at the backend's exit Postgres's memory is gone before this.
+    static PLANS: RefCell<ManuallyDrop<Plans>> = const { RefCell::new(ManuallyDrop::new(Plans::new())) };
     /// Counts invalidations, so that a plan made while one arrived is not kept.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
@@ -152,7 +159,7 @@ pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) ->
         stale
     });
     // Outside the borrow: dropping calls into Postgres.
-    drop::<Vec<_>>(stale);
+    drop::<Plans>(stale);
     plan
 }
 

@@ -9,42 +9,23 @@
 //!
 //! Writes webhook.event_N and its indexes. Must not read settings or look at what the rows mean.
 
-use core::ffi::CStr;
 use core::ptr::null_mut;
+use std::cell::Cell;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::buffer::{Buffer, Row};
+use super::partition::{self, COLUMNS, Missing, Partition, PlainIndex};
 use super::tables;
 use crate::compat::{self, unguarded};
 use crate::protect::protect;
-
-/// Columns of webhook.event, in the order of [`Batch::fill`].
-const COLUMNS: [(&CStr, pg_sys::Oid); 14] = [
-    (c"id", pg_sys::INT8OID),
-    (c"xid", pg_sys::INT8OID),
-    (c"created_at", pg_sys::TIMESTAMPTZOID),
-    (c"subscription_id", pg_sys::INT8OID),
-    (c"slot", pg_sys::INT2OID),
-    (c"truncated", pg_sys::BOOLOID),
-    (c"type", pg_sys::TEXTOID),
-    (c"table_name", pg_sys::TEXTOID),
-    (c"key", pg_sys::TEXTOID),
-    (c"actor", pg_sys::TEXTOID),
-    (c"origin", pg_sys::TEXTOID),
-    (c"traceparent", pg_sys::TEXTOID),
-    (c"payload", pg_sys::JSONOID),
-    (c"previous", pg_sys::JSONOID),
-];
-
-/// The index in [`COLUMNS`] of a column that the partition lacks, or has with another type.
-struct Missing(usize);
 
 /// Inserts all rows of the buffer under the current subtransaction.
 ///
 /// # Errors
 /// Raises what inserting raises: a full disk, a unique index made by hand, a missing table or column.
 pub fn insert(buffer: &Buffer) {
+    let memory = Memory::take();
     let mut rest = buffer.rows();
     while let Some(first) = rest.first() {
         let same =
@@ -52,15 +33,16 @@ pub fn insert(buffer: &Buffer) {
         let (rows, tail) = rest.split_at(same);
         let partition = tables::partition(first.slot);
         // SAFETY: see the module's second paragraph. The buffer outlives the call.
-        if let Err(Missing(column)) = unsafe { protect(|| insert_batch(partition, buffer, rows)) } {
-            mismatch(COLUMNS[column].0);
+        if let Err(Missing(i)) = unsafe { protect(|| insert_batch(partition, memory.context, buffer, rows)) }
+        {
+            mismatch(i);
         }
         rest = tail;
     }
 }
 
-fn mismatch(column: &CStr) -> ! {
-    let column = column.to_string_lossy();
+fn mismatch(column: usize) -> ! {
+    let column = COLUMNS[column].0.to_string_lossy();
     pgrx::pg_sys::panic::ErrorReport::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("webhook.event does not have the column \"{column}\" that this version of pg_webhook writes"),
@@ -71,59 +53,88 @@ fn mismatch(column: &CStr) -> ! {
     unreachable!("ERROR does not return")
 }
 
+/// A memory context for the tuples of a batch, kept from flush to flush. An index made by hand may run a function that
+/// flushes in its turn: the inner flush finds none to take, and makes its own.
+struct Memory {
+    context: pg_sys::MemoryContext,
+    is_own: bool,
+}
+
+thread_local! {
+    /// The kept context, when nobody has it.
+    static IDLE: Cell<pg_sys::MemoryContext> = const { Cell::new(null_mut()) };
+    static IS_MADE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Memory {
+    fn take() -> Self {
+        let idle = IDLE.replace(null_mut());
+        let is_own = idle.is_null() && IS_MADE.replace(true);
+        // SAFETY: plain calls. The kept context lives as long as the backend; another hangs under the subtransaction's,
+        // which frees it.
+        let context = unsafe {
+            if idle.is_null() {
+                pg_sys::AllocSetContextCreateInternal(
+                    if is_own { pg_sys::CurTransactionContext } else { pg_sys::CacheMemoryContext },
+                    c"webhook outbox".as_ptr(),
+                    0,
+                    8 * 1024,
+                    8 * 1024 * 1024,
+                )
+            } else {
+                // After an error it still holds what was in it.
+                pg_sys::MemoryContextReset(idle);
+                idle
+            }
+        };
+        Self { context, is_own }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // Nothing is freed here: an error may be on its way.
+        if !self.is_own {
+            IDLE.set(self.context);
+        }
+    }
+}
+
 /// Rows of one partition and one command, one or more.
-unsafe fn insert_batch(partition: pg_sys::Oid, buffer: &Buffer, rows: &[Row]) -> Result<(), Missing> {
+unsafe fn insert_batch(
+    oid: pg_sys::Oid,
+    memory: pg_sys::MemoryContext,
+    buffer: &Buffer,
+    rows: &[Row],
+) -> Result<(), Missing> {
     // SAFETY: what is opened is closed, and the lock on the partition stays until the transaction ends; tuples, slots
-    // and arrays live in a context of their own, which hangs under the subtransaction's, so an error frees it.
+    // and arrays live in `memory`.
     unsafe {
-        let relation = unguarded::table_open(partition, pg_sys::RowExclusiveLock as i32);
-        let positions = match positions((*relation).rd_att) {
-            Ok(positions) => positions,
+        let relation = unguarded::table_open(oid, pg_sys::RowExclusiveLock as i32);
+        let partition = match partition::of(relation) {
+            Ok(partition) => partition,
             Err(missing) => {
                 unguarded::table_close(relation, pg_sys::NoLock as i32);
                 return Err(missing);
             }
         };
-        let memory = unguarded::AllocSetContextCreateInternal(
-            pg_sys::CurTransactionContext,
-            c"webhook outbox".as_ptr(),
-            0,
-            8 * 1024,
-            8 * 1024 * 1024,
-        );
         let caller = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = memory;
-
         let batch = Batch::new(relation, rows.len());
-        batch.fill(&positions, buffer, rows);
-        batch.write(rows);
-        batch.index();
-
+        batch.fill(&partition, buffer, rows);
+        batch.write(&partition, rows);
+        if partition.is_plain {
+            for index in partition.indexes.iter().take(partition.index_count) {
+                batch.index(index);
+            }
+        } else {
+            batch.index_in_general();
+        }
         pg_sys::CurrentMemoryContext = caller;
-        unguarded::MemoryContextDelete(memory);
+        unguarded::MemoryContextReset(memory);
         unguarded::table_close(relation, pg_sys::NoLock as i32);
     }
     Ok(())
-}
-
-/// Where our columns are in a partition: nearly always where sql/tables.sql has them.
-unsafe fn positions(descriptor: pg_sys::TupleDesc) -> Result<[usize; COLUMNS.len()], Missing> {
-    let mut positions = [0; COLUMNS.len()];
-    // SAFETY: the descriptor of an open relation; only columns that it has are looked at.
-    unsafe {
-        let count = (*descriptor).natts as usize;
-        for (i, ((name, kind), position)) in COLUMNS.iter().zip(&mut positions).enumerate() {
-            let fits = |at: usize| {
-                let attribute = compat::attribute(descriptor, at);
-                !attribute.attisdropped
-                    && attribute.atttypid == *kind
-                    && CStr::from_ptr(attribute.attname.data.as_ptr()) == *name
-            };
-            let found = if i < count && fits(i) { Some(i) } else { (0..count).find(|at| fits(*at)) };
-            *position = found.ok_or(Missing(i))?;
-        }
-    }
-    Ok(positions)
 }
 
 /// Arrays in the current memory context, one entry per row, and one per row and column of the partition.
@@ -131,7 +142,9 @@ struct Batch {
     relation: pg_sys::Relation,
     columns: usize,
     rows: usize,
-    slots: *mut *mut pg_sys::TupleTableSlot,
+    tuples: *mut pg_sys::HeapTuple,
+    /// Where the rows have come to lie.
+    places: *mut pg_sys::ItemPointer,
     datums: *mut pg_sys::Datum,
     nulls: *mut bool,
 }
@@ -148,7 +161,8 @@ impl Batch {
                 relation,
                 columns,
                 rows,
-                slots: unguarded::palloc(rows * size_of::<*mut pg_sys::TupleTableSlot>()).cast(),
+                tuples: unguarded::palloc(rows * size_of::<pg_sys::HeapTuple>()).cast(),
+                places: unguarded::palloc(rows * size_of::<pg_sys::ItemPointer>()).cast(),
                 datums: unguarded::palloc(cells * size_of::<pg_sys::Datum>()).cast(),
                 nulls,
             }
@@ -156,12 +170,10 @@ impl Batch {
     }
 
     /// Makes the tuples. Columns that are not ours stay null.
-    unsafe fn fill(&self, positions: &[usize; COLUMNS.len()], buffer: &Buffer, rows: &[Row]) {
+    unsafe fn fill(&self, partition: &Partition, buffer: &Buffer, rows: &[Row]) {
         // SAFETY: row `i` has `columns` cells from `i * columns` on, and every position is below that.
         unsafe {
             let descriptor = (*self.relation).rd_att;
-            // A copy is not reference-counted: no slot needs to be given back.
-            let shape = unguarded::CreateTupleDescCopy(descriptor);
             let xid = unguarded::GetTopFullTransactionId().value as i64;
             for (i, row) in rows.iter().enumerate() {
                 let datums = self.datums.add(i * self.columns);
@@ -170,7 +182,8 @@ impl Batch {
                     datums.add(position).write(datum);
                     nulls.add(position).write(false);
                 };
-                let [id, own_xid, created_at, subscription, slot, truncated, texts @ ..] = *positions;
+                let [id, own_xid, created_at, subscription, slot, truncated, texts @ ..] =
+                    partition.positions;
                 set(id, row.id.into());
                 set(own_xid, xid.into());
                 set(created_at, row.created_at.into());
@@ -184,64 +197,47 @@ impl Batch {
                         set(position, pg_sys::Datum::from(buffer.value(place)));
                     }
                 }
-                let tuple = unguarded::heap_form_tuple(descriptor, datums, nulls);
-                let slot = unguarded::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
-                unguarded::ExecStoreHeapTuple(tuple, slot, true);
-                self.slots.add(i).write(slot);
+                self.tuples.add(i).write(unguarded::heap_form_tuple(descriptor, datums, nulls));
             }
         }
     }
 
     /// Puts the tuples into the table.
-    unsafe fn write(&self, rows: &[Row]) {
-        // SAFETY: the access method of an open table has both functions.
+    unsafe fn write(&self, partition: &Partition, rows: &[Row]) {
+        let Some(first) = rows.first() else { return };
+        // SAFETY: the access method of an open table has the function; a heap's tuples are what was made.
         unsafe {
-            let Some(first) = rows.first() else { return };
-            let method = (*self.relation).rd_tableam;
-            if self.rows == 1
-                && let Some(insert) = (*method).tuple_insert
-            {
-                insert(self.relation, *self.slots, first.command, 0, null_mut());
-            } else if let Some(insert) = (*method).multi_insert {
-                insert(self.relation, self.slots, self.rows as i32, first.command, 0, null_mut());
-            }
-        }
-    }
-
-    /// Puts the tuples into all indexes.
-    unsafe fn index(&self) {
-        // SAFETY: the lock on the relation keeps its indexes from changing; every index that is opened is closed.
-        unsafe {
-            let oids = unguarded::RelationGetIndexList(self.relation);
-            let count = if oids.is_null() { 0 } else { (*oids).length as usize };
-            let indexes = unguarded::palloc(count * size_of::<Index>()).cast::<Index>();
-            for i in 0..count {
-                let oid = (*(*oids).elements.add(i)).oid_value;
-                let relation = unguarded::index_open(oid, pg_sys::RowExclusiveLock as i32);
-                indexes.add(i).write(Index { relation, info: unguarded::BuildIndexInfo(relation) });
-            }
-            if (0..count).all(|i| (*indexes.add(i)).is_plain()) {
-                for i in 0..count {
-                    self.index_plainly(&*indexes.add(i));
-                }
-            } else {
-                self.index_in_general();
-            }
-            for i in 0..count {
-                unguarded::index_close((*indexes.add(i)).relation, pg_sys::NoLock as i32);
-            }
-        }
-    }
-
-    unsafe fn index_plainly(&self, index: &Index) {
-        let mut datums = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: a plain index is on columns of the relation alone, by number from 1, at most INDEX_MAX_KEYS of them.
-        unsafe {
-            let info = &*index.info;
-            if !info.ii_ReadyForInserts {
+            if self.rows == 1 && partition.is_heap {
+                let tuple = *self.tuples;
+                unguarded::heap_insert(self.relation, tuple, first.command, 0, null_mut());
+                self.places.write(&raw mut (*tuple).t_self);
                 return;
             }
+            let size = self.rows * size_of::<*mut pg_sys::TupleTableSlot>();
+            let slots = unguarded::palloc(size).cast::<*mut pg_sys::TupleTableSlot>();
+            // A copy is not reference-counted: no slot needs to be given back.
+            let shape = unguarded::CreateTupleDescCopy((*self.relation).rd_att);
+            for i in 0..self.rows {
+                let slot = unguarded::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
+                unguarded::ExecStoreHeapTuple(*self.tuples.add(i), slot, true);
+                slots.add(i).write(slot);
+                self.places.add(i).write(&raw mut (*slot).tts_tid);
+            }
+            if let Some(insert) = (*(*self.relation).rd_tableam).multi_insert {
+                insert(self.relation, slots, self.rows as i32, first.command, 0, null_mut());
+            }
+        }
+    }
+
+    /// Puts the rows into a plain index.
+    unsafe fn index(&self, plain: &PlainIndex) {
+        let mut datums = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
+        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+        // SAFETY: the index is opened and closed here; a plain one is on columns of the relation alone, by number from
+        // 1, at most INDEX_MAX_KEYS of them.
+        unsafe {
+            let info = &*plain.info;
+            let index = unguarded::index_open(plain.oid, pg_sys::RowExclusiveLock as i32);
             let keys = info.ii_IndexAttrNumbers.iter().take(info.ii_NumIndexAttrs as usize);
             for i in 0..self.rows {
                 for ((key, datum), null) in keys.clone().zip(&mut datums).zip(&mut nulls) {
@@ -249,26 +245,25 @@ impl Batch {
                     *datum = *self.datums.add(cell);
                     *null = *self.nulls.add(cell);
                 }
-                let slot = *self.slots.add(i);
                 unguarded::index_insert(
-                    index.relation,
+                    index,
                     datums.as_mut_ptr(),
                     nulls.as_mut_ptr(),
-                    &raw mut (*slot).tts_tid,
+                    *self.places.add(i),
                     self.relation,
                     pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
                     false,
-                    index.info,
+                    plain.info,
                 );
             }
-            #[cfg(any(feature = "pg17", feature = "pg18"))]
-            unguarded::index_insert_cleanup(index.relation, index.info);
+            unguarded::index_close(index, pg_sys::NoLock as i32);
         }
     }
 
-    /// Expressions, predicates, unique and exclusion constraints: the executor's own way.
+    /// Puts the rows into all indexes, whatever they are: expressions, predicates, unique and exclusion constraints,
+    /// other access methods. The executor's own way.
     unsafe fn index_in_general(&self) {
-        // SAFETY: executor state and result relation live in the current memory context until they are freed.
+        // SAFETY: executor state, result relation and slot live in the current memory context until they are freed.
         unsafe {
             let state = unguarded::CreateExecutorState();
             let size = size_of::<pg_sys::ResultRelInfo>();
@@ -277,8 +272,13 @@ impl Batch {
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             unguarded::InitResultRelInfo(result, self.relation, 1, null_mut(), 0);
             unguarded::ExecOpenIndices(result, false);
+            let shape = unguarded::CreateTupleDescCopy((*self.relation).rd_att);
+            let slot = unguarded::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
             for i in 0..self.rows {
-                compat::exec_insert_index_tuples(result, *self.slots.add(i), state);
+                unguarded::ExecStoreHeapTuple(*self.tuples.add(i), slot, false);
+                (*slot).tts_tid = **self.places.add(i);
+                (*slot).tts_tableOid = (*self.relation).rd_id;
+                compat::exec_insert_index_tuples(result, slot, state);
                 let per_tuple = (*state).es_per_tuple_exprcontext;
                 if !per_tuple.is_null() {
                     unguarded::MemoryContextReset((*per_tuple).ecxt_per_tuple_memory);
@@ -286,27 +286,6 @@ impl Batch {
             }
             unguarded::ExecCloseIndices(result);
             unguarded::FreeExecutorState(state);
-        }
-    }
-}
-
-/// An open index.
-struct Index {
-    relation: pg_sys::Relation,
-    info: *mut pg_sys::IndexInfo,
-}
-
-impl Index {
-    /// Nothing to compute and nothing to check: columns as they are, duplicates welcome.
-    unsafe fn is_plain(&self) -> bool {
-        // SAFETY: made by BuildIndexInfo; the array has as many entries as the index has columns.
-        unsafe {
-            let info = &*self.info;
-            info.ii_Expressions.is_null()
-                && info.ii_Predicate.is_null()
-                && info.ii_ExclusionOps.is_null()
-                && !info.ii_Unique
-                && info.ii_IndexAttrNumbers.iter().take(info.ii_NumIndexAttrs as usize).all(|key| *key > 0)
         }
     }
 }

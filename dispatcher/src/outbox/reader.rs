@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 /// Between two looks while awake.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// How long to stay awake after the last event. At 200 events/s the gap between two is longer only once in 50 times, so
 /// commits ring 4 times a second instead of 200; the price is 20 looks after a lone event.

@@ -37,7 +37,7 @@ impl Settings {
             safety_poll: Some(Duration::from_secs(1)),
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
-            in_flight_max: 4096,
+            in_flight_max: 2048,
         }
     }
 }

@@ -17,8 +17,8 @@ pub const FRESH_MAX: usize = 1000;
 
 /// A full lane is waited for as long as it makes room for a tenth of itself in this time. One that does takes 1000 a
 /// second; one that does not would hold up the others.
-const STALL: Duration = Duration::from_millis(100);
-const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
+pub const STALL: Duration = Duration::from_millis(100);
+pub const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
 
 /// A delivery that has no row anywhere yet: its window is open until it has one.
 #[derive(Debug)]

@@ -47,6 +47,7 @@ impl Board {
             let mut started = 0;
             while started < turn && lane.allowance(bytes_max) > 0 {
                 let Some((flight, start)) = begin(lane, now) else { break };
+                self.started += 1;
                 self.fresh -= usize::from(!flight.is_queued);
                 let key = self.flights.insert(flight);
                 self.out.starts.push(Start { key, ..start });

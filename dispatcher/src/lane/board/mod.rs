@@ -38,8 +38,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a delivery that waits takes beside its message, which others may share.
-const WAITING_BYTES: usize = 64;
+/// Most deliveries that wait in all lanes together without a row: a second's work or a few, so that they are not put into
+/// the queue for having waited too long.
+const FRESH_SUM_MAX: usize = 20_000;
 
 /// How often a busy board looks at the clock by itself.
 const TICK: Duration = Duration::from_millis(50);
@@ -111,8 +112,10 @@ pub struct Board {
     pending: Option<route::Pending>,
     /// Deliveries that wait in all lanes without a row.
     fresh: usize,
-    /// Since when memory has been over its bound.
-    over_since: Option<Duration>,
+    /// Attempts started, ever.
+    started: u64,
+    /// When memory was first over its bound, and how many attempts had been started then.
+    over_since: Option<(Duration, u64)>,
     entries_out: u64,
     entries_confirmed: u64,
     loads_out: u64,
@@ -146,6 +149,7 @@ impl Board {
             progress: Progress::default(),
             pending: None,
             fresh: 0,
+            started: 0,
             over_since: None,
             entries_out: 0,
             entries_confirmed: 0,

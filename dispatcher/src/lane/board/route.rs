@@ -1,10 +1,10 @@
 //! From the feed into the lanes, or past them into the queue.
 
-use super::{Board, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, WAITING_BYTES, backlog};
+use super::{Board, FRESH_SUM_MAX, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog};
 use crate::{
     lane::{
         Now,
-        lane::{Fresh, Room},
+        lane::{Fresh, Room, STALL, STALL_ROOM},
     },
     ledger::entry::{Entry, Record},
     outbox::{Batch, Feed},
@@ -12,9 +12,6 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
-
-/// How long memory may be over its bound before lanes have to give something up.
-const OVER_MAX: Duration = Duration::from_millis(100);
 
 /// A batch and how far it has been handed out.
 #[derive(Debug)]
@@ -89,15 +86,19 @@ impl Board {
         }
     }
 
-    /// Whether memory is over its bound. For long: the lane that holds most gives up what waits in it, and only if no
-    /// lane has anything left to give up, new events are not held either.
+    /// Whether there is too much in memory. As long as the lanes together make room, they are waited for; if not, the
+    /// one in which most waits gives that up, and only if there is none, new events are not held either.
     fn is_over(&mut self, now: Now) -> Over {
-        if self.budget.bytes_held() + self.fresh * WAITING_BYTES <= self.limits.memory_bytes_max {
+        if self.budget.bytes_held() <= self.limits.memory_bytes_max && self.fresh < FRESH_SUM_MAX {
             self.over_since = None;
             return Over::No;
         }
-        let since = *self.over_since.get_or_insert(now.at);
-        if now.at.saturating_sub(since) < OVER_MAX {
+        let (since, started) = *self.over_since.get_or_insert((now.at, self.started));
+        if now.at.saturating_sub(since) < STALL {
+            return Over::Briefly;
+        }
+        if self.started - started >= STALL_ROOM {
+            self.over_since = Some((now.at, self.started));
             return Over::Briefly;
         }
         let fullest = self.lanes.values().max_by_key(|lane| lane.fresh.len());

@@ -31,6 +31,7 @@ if [ ! -x "$copy_bin/postgres" ] || [ "$bindir/postgres" -nt "$copy_bin/postgres
     touch "$copy_bin/postgres"
 fi
 
+export PATH="$PWD/.tools/bin:$PATH"
 export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config
 cargo pgrx install --package pg_webhook --manifest-path extension/Cargo.toml --pg-config "$copy_bin/pg_config" \
     --no-default-features --features "pg$major" --profile "${PROFILE:-quick}" >&2

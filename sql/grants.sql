@@ -1,5 +1,92 @@
 -- Rights: nothing to PUBLIC, and one call that gives a role what a part of the work needs.
 
+-- Runs with the rights of its caller, who must be the extension's owner: GRANT by anybody else would only warn.
+create function webhook_grant(role regrole, what text) returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    parts constant text[] := array['publisher', 'subscriber', 'reader', 'dispatcher', 'admin'];
+    included text[];
+    statement text;
+    slot integer;
+begin
+    if role is null or what is null then
+        raise exception using errcode = 'null_value_not_allowed',
+            message = format('%s must not be null', case when role is null then 'role' else 'what' end),
+            hint = 'Name a role and one of publisher, subscriber, reader, dispatcher, admin.';
+    elsif not exists (select from pg_roles r where r.oid = role) then
+        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', role),
+            hint = 'Create the role first. Nothing can be granted to PUBLIC.';
+    elsif what <> all (parts) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('what: "%s" is no part of the work', what),
+            hint = 'Choose one of publisher, subscriber, reader, dispatcher, admin.';
+    elsif not pg_has_role((select x.extowner from pg_extension x where x.extname = 'pg_webhook'), 'usage') then
+        raise exception using errcode = 'insufficient_privilege',
+            message = 'must be owner of extension pg_webhook',
+            hint = 'The superuser who created the extension may grant, and members of his role.';
+    end if;
+    included := case what when 'admin' then array['publisher', 'subscriber', 'reader', 'admin'] else array[what] end;
+
+    for statement in
+        select r.statement from (values
+            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
+            ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
+            ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
+                 @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
+                 @extschema@.webhook_unwatch(regclass) to %s'),
+
+            ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
+            ('subscriber', 'grant execute on function
+                 @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean),
+                 @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean),
+                 @extschema@.webhook_unsubscribe(bigint), @extschema@.webhook_pause(bigint, text),
+                 @extschema@.webhook_resume(bigint, boolean), @extschema@.webhook_rotate_secret(bigint, interval),
+                 @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),
+                 @extschema@.webhook_sign(text, text, bigint, text),
+                 @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
+            ('subscriber', 'grant select on webhook.subscription, webhook.event_type, webhook.delivery,
+                 webhook.subscription_stats to %s'),
+
+            ('reader', 'grant usage on schema webhook to %s'),
+            ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
+                 webhook.watch, webhook.event_type, webhook.cursor, webhook.pending, webhook.delivery,
+                 webhook.subscription_stats, webhook.health to %s'),
+
+            -- Functions in a view are executed with the rights of the one who reads it.
+            ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
+                 webhook.event_sequence(text), webhook.pattern_matches(text[], text) to %s'),
+
+            ('dispatcher', 'grant usage on schema webhook to %s'),
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.pending,
+                 webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.queue to %s'),
+            ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
+            ('dispatcher', 'grant update (enabled, paused_reason, updated_at) on webhook.subscription to %s'),
+            ('dispatcher', 'grant execute on function webhook.ring_slot(timestamptz), webhook.gate_ring(),
+                 webhook.gate_take(), webhook.gate_release() to %s'),
+
+            ('admin', 'grant execute on function @extschema@.webhook_arm() to %s'),
+            ('admin', 'grant update (description) on webhook.event_type to %s'),
+            ('admin', 'grant insert, delete on webhook.event_type to %s')
+        ) as r (parts, statement)
+        where string_to_array(r.parts, ' ') && included
+    loop
+        execute format(statement, role);
+    end loop;
+    if what = 'dispatcher' then
+        for slot in 0..15 loop
+            execute format('grant select on webhook.event_%s to %s', slot, role);
+            execute format('grant select, insert on webhook.attempt_%s to %s', slot, role);
+        end loop;
+    end if;
+end
+$$;
+comment on function webhook_grant is
+    'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
+
 do $$
 declare
     member regprocedure;

@@ -20,6 +20,19 @@ create function webhook.current_xid() returns bigint
 comment on function webhook.current_xid() is
     'The full id of the top-level transaction: savepoints share it, so one comparison tells whether an event is committed';
 
+-- A transaction's own id is in no snapshot it takes: as soon as a later transaction has ended, the snapshot calls our
+-- own changes visible. What a subscription or the checkpoint must see as "not yet" includes them, so they are added.
+create function webhook.snapshot_before_this_transaction() returns pg_snapshot
+    language sql volatile parallel unsafe
+    return (select case when t.own >= pg_snapshot_xmax(t.seen) then t.seen
+                        else format('%s:%s:%s', pg_snapshot_xmin(t.seen), pg_snapshot_xmax(t.seen),
+                                    (select string_agg(x.id::text, ',' order by x.id)
+                                     from (select pg_snapshot_xip(t.seen) union select t.own) as x (id)))::pg_snapshot
+                   end
+            from (select pg_current_xact_id() as own, pg_current_snapshot() as seen) as t);
+comment on function webhook.snapshot_before_this_transaction() is
+    'What is committed now, without what this transaction has done';
+
 -- 14 hex digits of microseconds since 1970, then the sequence number in hex. The time keeps ids unique when a
 -- point-in-time restore hands out the same sequence numbers again, and makes them sort by age.
 create function webhook.public_id(sequence bigint, created_at timestamptz) returns text
@@ -184,7 +197,7 @@ create table webhook.subscription (
     max_in_flight    integer     not null default 512,
     created_at       timestamptz not null default now(),
     updated_at       timestamptz not null default now(),
-    created_snapshot pg_snapshot not null default pg_current_snapshot(),
+    created_snapshot pg_snapshot not null default webhook.snapshot_before_this_transaction(),
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),

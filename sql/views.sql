@@ -11,7 +11,8 @@ join webhook.subscription s
     on (s.id = e.subscription_id
         or (e.subscription_id is null and webhook.pattern_matches(s.events, e.type)
             and not pg_visible_in_snapshot(e.xid::text::xid8, s.created_snapshot)))
-where e.type <> 'webhook.delivery.requested'
+-- singleton: by primary key, so that the planner knows there is one row
+where c.singleton and e.type <> 'webhook.delivery.requested'
   and not exists (select from webhook.attempt a where a.event_id = e.id and a.subscription_id = s.id)
   and not exists (select from webhook.queue q where q.event_id = e.id and q.subscription_id = s.id);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
@@ -87,6 +88,6 @@ select c.snapshot is null or (c.system_identifier = i.system_identifier and c.da
               join webhook.event e on e.slot = q.event_slot and e.id = q.event_id)) as oldest_undelivered_at
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
-left join webhook.cursor c on true;
+left join webhook.cursor c on c.singleton;
 comment on view webhook.health is
     'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits. gate = asleep: the next commit rings with NOTIFY';

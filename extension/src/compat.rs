@@ -4,6 +4,8 @@
 
 use pgrx::pg_sys;
 
+use crate::protect::protect;
+
 /// Declares functions of the server that pgrx leaves out, each behind its guard: an ERROR becomes a Rust panic.
 macro_rules! guarded {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {
@@ -27,13 +29,98 @@ guarded! {
     fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
     /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
+    fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
-/// Functions that hooks call through: an ERROR in them passes the caller's frame as Postgres throws it.
+/// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that
+/// call through, and within [`protect`].
 pub mod unguarded {
     use super::pg_sys;
 
     unsafe extern "C-unwind" {
+        pub fn OutputFunctionCall(
+            function: *mut pg_sys::FmgrInfo,
+            value: pg_sys::Datum,
+        ) -> *mut core::ffi::c_char;
+        pub fn OidFunctionCall1Coll(
+            function: pg_sys::Oid,
+            collation: pg_sys::Oid,
+            argument: pg_sys::Datum,
+        ) -> pg_sys::Datum;
+        // These three neither raise nor allocate.
+        pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+        pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+        pub fn IsInParallelMode() -> bool;
+        pub fn table_open(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        pub fn table_close(relation: pg_sys::Relation, lock: pg_sys::LOCKMODE);
+        pub fn index_open(index: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        pub fn index_close(index: pg_sys::Relation, lock: pg_sys::LOCKMODE);
+        pub fn palloc(bytes: usize) -> *mut core::ffi::c_void;
+        pub fn AllocSetContextCreateInternal(
+            parent: pg_sys::MemoryContext,
+            name: *const core::ffi::c_char,
+            bytes_min: usize,
+            bytes_first: usize,
+            bytes_max: usize,
+        ) -> pg_sys::MemoryContext;
+        pub fn MemoryContextReset(memory: pg_sys::MemoryContext);
+        pub fn GetTopFullTransactionId() -> pg_sys::FullTransactionId;
+        pub fn CreateTupleDescCopy(descriptor: pg_sys::TupleDesc) -> pg_sys::TupleDesc;
+        pub fn heap_form_tuple(
+            descriptor: pg_sys::TupleDesc,
+            datums: *mut pg_sys::Datum,
+            nulls: *mut bool,
+        ) -> pg_sys::HeapTuple;
+        pub fn heap_insert(
+            relation: pg_sys::Relation,
+            tuple: pg_sys::HeapTuple,
+            command: pg_sys::CommandId,
+            options: core::ffi::c_int,
+            state: pg_sys::BulkInsertState,
+        );
+        pub fn MakeSingleTupleTableSlot(
+            descriptor: pg_sys::TupleDesc,
+            operations: *const pg_sys::TupleTableSlotOps,
+        ) -> *mut pg_sys::TupleTableSlot;
+        pub fn ExecStoreHeapTuple(
+            tuple: pg_sys::HeapTuple,
+            slot: *mut pg_sys::TupleTableSlot,
+            owned: bool,
+        ) -> *mut pg_sys::TupleTableSlot;
+        pub fn RelationGetIndexList(relation: pg_sys::Relation) -> *mut pg_sys::List;
+        pub fn BuildIndexInfo(index: pg_sys::Relation) -> *mut pg_sys::IndexInfo;
+        pub fn index_insert(
+            index: pg_sys::Relation,
+            datums: *mut pg_sys::Datum,
+            nulls: *mut bool,
+            tuple: pg_sys::ItemPointer,
+            relation: pg_sys::Relation,
+            check: pg_sys::IndexUniqueCheck::Type,
+            unchanged: bool,
+            info: *mut pg_sys::IndexInfo,
+        ) -> bool;
+        pub fn CreateExecutorState() -> *mut pg_sys::EState;
+        pub fn FreeExecutorState(state: *mut pg_sys::EState);
+        pub fn InitResultRelInfo(
+            result: *mut pg_sys::ResultRelInfo,
+            relation: pg_sys::Relation,
+            range_table_index: pg_sys::Index,
+            root: *mut pg_sys::ResultRelInfo,
+            instrument: core::ffi::c_int,
+        );
+        pub fn ExecOpenIndices(result: *mut pg_sys::ResultRelInfo, speculative: bool);
+        pub fn ExecCloseIndices(result: *mut pg_sys::ResultRelInfo);
+        pub fn ExecInsertIndexTuples(
+            result: *mut pg_sys::ResultRelInfo,
+            slot: *mut pg_sys::TupleTableSlot,
+            state: *mut pg_sys::EState,
+            update: bool,
+            no_duplicate_error: bool,
+            conflict: *mut bool,
+            arbiters: *mut pg_sys::List,
+            #[cfg(not(any(feature = "pg14", feature = "pg15")))] only_summarizing: bool,
+        ) -> *mut pg_sys::List;
         pub fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: core::ffi::c_int);
         pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
         pub fn standard_ProcessUtility(
@@ -80,23 +167,13 @@ pub unsafe fn attribute<'a>(descriptor: pg_sys::TupleDesc, at: usize) -> &'a pg_
     }
 }
 
-/// After the last of a batch of `index_insert`s: some access methods finish their work then (since 17).
-///
-/// # Safety
-/// As for `index_insert`.
-#[allow(unused_variables)]
-pub unsafe fn index_insert_cleanup(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo) {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: the caller's promise.
-    unsafe {
-        pg_sys::index_insert_cleanup(index, info)
-    }
-}
-
 /// Puts an inserted tuple into all indexes of an open result relation.
 ///
+/// # Errors
+/// Raises as Postgres does, unguarded.
+///
 /// # Safety
-/// As for `ExecInsertIndexTuples`.
+/// As for `ExecInsertIndexTuples`; within [`protect`].
 pub unsafe fn exec_insert_index_tuples(
     result: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -106,11 +183,90 @@ pub unsafe fn exec_insert_index_tuples(
     #[cfg(any(feature = "pg14", feature = "pg15"))]
     // SAFETY: the caller's promise.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut());
+        unguarded::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut());
     }
     #[cfg(not(any(feature = "pg14", feature = "pg15")))]
     // SAFETY: the caller's promise.
     unsafe {
-        pg_sys::ExecInsertIndexTuples(result, slot, state, false, false, null, core::ptr::null_mut(), false);
+        unguarded::ExecInsertIndexTuples(
+            result,
+            slot,
+            state,
+            false,
+            false,
+            null,
+            core::ptr::null_mut(),
+            false,
+        );
+    }
+}
+
+/// Whether a column is computed when it is read (since 18): a trigger sees no value of it.
+#[allow(unused_variables)]
+pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    #[cfg(feature = "pg18")]
+    return attribute.attgenerated as u8 == b'v';
+    #[cfg(not(feature = "pg18"))]
+    return false;
+}
+
+/// The parts of a quoted, qualified name.
+///
+/// # Errors
+/// Raises if it is none.
+pub fn qualified_name(name: &core::ffi::CStr) -> *mut pg_sys::List {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: a NUL-terminated text.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr()) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::stringToQualifiedNameList(name.as_ptr(), core::ptr::null_mut()) };
+}
+
+/// # Errors
+/// Raises `insufficient_privilege` if the current role may not execute the function.
+pub fn check_may_execute(function: pg_sys::Oid, name: &core::ffi::CStr) {
+    // SAFETY: look-ups by number; the name is NUL-terminated.
+    unsafe {
+        let role = pg_sys::GetUserId();
+        let right = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let result = pg_sys::pg_proc_aclcheck(function, role, right);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, right);
+        if result != pg_sys::AclResult::ACLCHECK_OK {
+            pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FUNCTION, name.as_ptr());
+        }
+    }
+}
+
+/// Calls a function of one argument that may return null.
+///
+/// # Errors
+/// Raises what the function raises.
+///
+/// # Safety
+/// The function takes one argument of the type of `argument`.
+pub unsafe fn call_nullable(
+    function: *mut pg_sys::FmgrInfo,
+    argument: pg_sys::Datum,
+) -> Option<pg_sys::Datum> {
+    /// A call with room for one argument (LOCAL_FCINFO).
+    #[repr(C)]
+    struct Call {
+        base: core::mem::MaybeUninit<pg_sys::FunctionCallInfoBaseData>,
+        arguments: [pg_sys::NullableDatum; 1],
+    }
+    // SAFETY: all zeroes are a valid call without collation or context; the argument lies behind the fixed part, where
+    // Postgres looks for it; the protected closure is one C call.
+    unsafe {
+        let mut call: Call = core::mem::zeroed();
+        let base = (&raw mut call).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*base).flinfo = function;
+        (*base).nargs = 1;
+        (*base).args.as_mut_ptr().write(pg_sys::NullableDatum { value: argument, isnull: false });
+        let address = (*function).fn_addr?;
+        let result = protect(|| address(base));
+        (!(*base).isnull).then_some(result)
     }
 }

@@ -1,38 +1,246 @@
 //! Every mistake a user can make, with its SQLSTATE, a short message and a hint that is a sentence.
+//!
+//! Functions return these as values; they become Postgres errors at the outermost `#[pg_extern]`, which undoes the
+//! statement. No message ever holds a secret, nor a URL (it may hold one).
 
-use pgrx::{PgSqlErrorCode, prelude::*};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
 /// What is reported to the SQL caller.
 #[derive(Debug, Error)]
 pub enum Error {
+    // ── any function ──
+    #[error("{0} must not be null")]
+    Null(&'static str),
+    #[error("{0} must not be null")]
+    NullForDefault(&'static str),
+    #[error("{option}: {reason}")]
+    BadOption { option: &'static str, reason: String, hint: &'static str },
+
+    // ── watching ──
+    #[error("there is no relation with number {0}")]
+    NoSuchRelation(u32),
+    #[error("{relation} is {kind}, which cannot be watched")]
+    NotATable { relation: String, kind: &'static str },
+    #[error("{relation} is {kind}, which cannot be watched")]
+    Unwatchable { relation: String, kind: &'static str },
+    #[error("must be owner of table {0}")]
+    NotOwner(String),
+    #[error("permission denied to make triggers of pg_webhook")]
+    NotAPublisher,
+    #[error("{0} is not watched")]
+    NotWatched(String),
+    #[error("{relation} is watched through {root} already")]
+    WatchedThrough { relation: String, root: String },
+    #[error("{member}, which belongs to {relation}, is watched on its own already")]
+    MemberWatched { relation: String, member: String },
+    #[error("{relation} has a trigger {trigger} that is not pg_webhook's")]
+    TriggerNameTaken { relation: String, trigger: String },
+    #[error("the name of table {0} does not make a noun")]
+    NounNeeded(String),
+    #[error("the namespace \"webhook\" is reserved: {0}")]
+    Reserved(String),
+    #[error("column \"{column}\" in {option} does not exist in {relation}")]
+    NoSuchColumn { option: &'static str, column: String, relation: String, hint: String },
+    #[error("condition ({text}) is not one SQL expression: {reason}")]
+    ConditionSyntax { text: String, reason: String },
+    #[error("condition ({text}) does not fit the table: {reason}")]
+    ConditionMeaning { sqlstate: PgSqlErrorCode, text: String, reason: String, hint: Option<String> },
+    #[error("condition refers to {row}, which {event} does not have")]
+    ConditionRow { row: &'static str, event: &'static str, hint: String },
+    #[error("payload function {function} {reason}")]
+    BadPayloadFunction { function: String, reason: &'static str, row_type: String },
+    #[error("permission denied for payload function {0}")]
+    PayloadFunctionDenied(String),
+
+    // ── capture ──
+    #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
+    NotATrigger,
+    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    NotADefinition { trigger: String, cause: String },
+    #[error("\"{name}\" is not an event type: {cause}")]
+    NotAnEventType { name: String, cause: String },
+    #[error("payload function {function} does not exist for the row type of the watched table")]
+    NoPayloadFunction { function: String },
+    #[error("payload function {function} does not return one json or jsonb value")]
+    NotAPayloadFunction { function: String },
+    #[error("an event of table {table} is over {bytes_max} bytes")]
+    PayloadTooLong { table: String, bytes_max: usize },
+
+    // ── events and deliveries ──
+    #[error("the payload has {bytes} bytes; {bytes_max} are allowed")]
+    EmittedTooLong { bytes: usize, bytes_max: usize },
+    #[error("event type \"{text}\": {reason}")]
+    BadEventType { text: String, reason: event_type::Invalid },
+    #[error("\"{0}\" is not an event id")]
+    MalformedEventId(String),
+    #[error("event {0} does not exist")]
+    NoSuchEvent(String),
+    #[error("event {event_id} is for subscription {subscription_id} alone")]
+    ForAnother { event_id: String, subscription_id: i64 },
+    #[error("event {0} is never delivered: it is a request to the daemon")]
+    NeverDelivered(String),
+
+    // ── subscriptions ──
     #[error("subscription {0} does not exist")]
     NoSuchSubscription(i64),
+    #[error("there is already a subscription named \"{0}\"")]
+    NameTaken(String),
+    #[error("secret: {0}")]
+    BadSecret(signature::InvalidSecret),
+    #[error("subscription {0} has 10 secrets that have not expired")]
+    TooManySecrets(i64),
+    #[error("the server has no random numbers to make a secret of")]
+    NoRandomness,
+
+    // ── ours ──
+    #[error("a query of pg_webhook failed: {0}")]
+    Spi(#[from] pgrx::spi::SpiError),
+    #[error("a query of pg_webhook returned no {0}")]
+    Missing(&'static str),
 }
 
 impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode as S;
         match self {
-            Self::NoSuchSubscription(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Self::Null(_) | Self::NullForDefault(_) => S::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::BadOption { .. }
+            | Self::NounNeeded(_)
+            | Self::BadEventType { .. }
+            | Self::MalformedEventId(_)
+            | Self::ForAnother { .. }
+            | Self::NeverDelivered(_)
+            | Self::BadSecret(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoSuchRelation(_) => S::ERRCODE_UNDEFINED_TABLE,
+            Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::NotOwner(_) | Self::NotAPublisher | Self::PayloadFunctionDenied(_) => {
+                S::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            Self::NotWatched(_) | Self::NoSuchEvent(_) | Self::NoSuchSubscription(_) => {
+                S::ERRCODE_UNDEFINED_OBJECT
+            }
+            Self::WatchedThrough { .. } | Self::MemberWatched { .. } => {
+                S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Self::TriggerNameTaken { .. } => S::ERRCODE_DUPLICATE_OBJECT,
+            Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
+            Self::NoPayloadFunction { .. } => S::ERRCODE_UNDEFINED_FUNCTION,
+            Self::NotAPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::PayloadTooLong { .. } | Self::EmittedTooLong { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Reserved(_) => S::ERRCODE_RESERVED_NAME,
+            Self::NoSuchColumn { .. } => S::ERRCODE_UNDEFINED_COLUMN,
+            Self::ConditionSyntax { .. } => S::ERRCODE_SYNTAX_ERROR,
+            Self::ConditionMeaning { sqlstate, .. } => *sqlstate,
+            Self::ConditionRow { .. } => S::ERRCODE_INVALID_OBJECT_DEFINITION,
+            Self::BadPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
+            Self::TooManySecrets(_) => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => S::ERRCODE_INTERNAL_ERROR,
         }
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoSuchSubscription(_) => {
-                Some("See the table webhook.subscription for those that do.".to_owned())
+        let hint = match self {
+            Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
+            Self::Null(_) => "The argument is required.",
+            Self::NullForDefault(_) => "Leave the argument out to get its default.",
+            Self::BadOption { hint, .. } => hint,
+            Self::NoSuchRelation(_) => "It may have been dropped just now.",
+            Self::NotATable { .. } => "Ordinary and partitioned tables can be watched.",
+            Self::Unwatchable { .. } => "Only permanent tables of your own application can be watched.",
+            Self::NotOwner(_) => {
+                "The table's owner, a member of the owning role, or a superuser may watch it."
             }
-        }
+            Self::NotAPublisher => "The extension's owner can allow it with webhook_grant('…', 'publisher').",
+            Self::NotWatched(_) => "See the table webhook.watch for those that are.",
+            Self::WatchedThrough { .. } => {
+                "Call webhook_unwatch() for that table first, or leave it as it is."
+            }
+            Self::MemberWatched { .. } => "Call webhook_unwatch() for it first.",
+            Self::TriggerNameTaken { .. } => {
+                "Rename it: webhook_watch() needs webhook_insert, webhook_update, webhook_delete and webhook_truncate."
+            }
+            Self::NounNeeded(_) => {
+                "Pass a noun of lower-case letters, digits and underscores, as in noun => 'order'."
+            }
+            Self::Reserved(_) => "Events in it are pg_webhook's own; choose another namespace or noun.",
+            Self::NoSuchColumn { hint, .. } | Self::ConditionRow { hint, .. } => hint,
+            Self::ConditionSyntax { .. } => {
+                "Pass what CREATE TRIGGER takes between WHEN ( and ), as in 'new.total > 100'."
+            }
+            Self::ConditionMeaning { hint: Some(hint), .. } => hint,
+            Self::ConditionMeaning { .. } => "The rows are named new and old, as in CREATE TRIGGER … WHEN.",
+            Self::BadPayloadFunction { row_type, .. } => {
+                return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
+            }
+            Self::PayloadFunctionDenied(_) => "Whoever calls webhook_watch() must be allowed to execute it.",
+            Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
+                "Make the triggers of a table with webhook_watch()."
+            }
+            Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
+                "Call webhook_watch() again with a function that takes the table's row type."
+            }
+            Self::PayloadTooLong { .. } => {
+                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
+            Self::EmittedTooLong { .. } => {
+                "Send less, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+            }
+            Self::BadEventType { .. } => "A type is noun.verb or namespace.noun.verb, as in 'order.paid'.",
+            Self::MalformedEventId(_) => {
+                "An id is evt_ and hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."
+            }
+            Self::NoSuchEvent(_) => "It may be older than the retention, or of another database.",
+            Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
+            Self::NeverDelivered(_) => "Redeliver the event it asked for.",
+            Self::NoSuchSubscription(_) => "See the table webhook.subscription for those that do.",
+            Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
+            Self::BadSecret(_) => {
+                "Pass whsec_ and the padded base64 of 24 to 64 random bytes, or leave it out to have one made."
+            }
+            Self::TooManySecrets(_) => {
+                "Wait until one expires, or rotate with overlap => '0' to end all others at once."
+            }
+            Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => return None,
+        };
+        Some(hint.to_owned())
     }
+}
 
+impl Error {
     /// Raises it as a Postgres error; the statement's work is undone.
     pub fn raise(self) -> ! {
-        let message = self.to_string();
-        let mut report = pgrx::pg_sys::panic::ErrorReport::new(self.sqlstate(), message, "pg_webhook");
-        if let Some(hint) = self.hint() {
-            report = report.set_hint(hint);
-        }
+        let report = ErrorReport::new(self.sqlstate(), self.to_string(), "pg_webhook");
+        let report = match self.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        };
         report.report(PgLogLevel::ERROR);
         unreachable!("ERROR does not return")
     }
+}
+
+/// The outermost step of every `#[pg_extern]`: gives the answer, or raises the mistake.
+pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
+    work().unwrap_or_else(|error| error.raise())
+}
+
+/// A required argument that has no meaning when it is null.
+///
+/// # Errors
+/// [`Error::Null`] with the argument's name.
+pub fn given<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
+    value.ok_or(Error::Null(argument))
+}
+
+/// An argument with a default that has no meaning when it is null.
+///
+/// # Errors
+/// [`Error::NullForDefault`] with the argument's name.
+pub fn not_null<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
+    value.ok_or(Error::NullForDefault(argument))
 }

@@ -4,19 +4,19 @@
 //!
 //! * Before a commit, errors are allowed and abort the transaction. In the commit and abort callbacks they are not (an
 //!   error there takes the cluster down): those set a few cells and do nothing else.
-//! * The executor and utility hooks wrap the application's own statements. An error of the application must pass with
-//!   every field it has, and pgrx's guard would rebuild it from a few; so it passes through these frames as Postgres
-//!   throws it (longjmp). That is sound because the frames own nothing: no destructor is skipped. Our own work is done
-//!   in guarded functions that the hooks call before or after.
+//! * The executor and utility hooks wrap the application's own statements. An error of the application passes through
+//!   their frames as Postgres throws it (longjmp), so that it keeps every field. That is sound because the frames own
+//!   nothing: no destructor is skipped. Our own work is done in [`entry`]s that the hooks call before or after.
 //! * The library may be loaded in the middle of a session's first watched statement, without hooks around it. What it
 //!   buffers is inserted at the next hook, or before the commit.
 
 use core::ffi::{c_char, c_int, c_void};
 use std::cell::Cell;
 
-use pgrx::{pg_sys, prelude::*};
+use pgrx::pg_sys;
 
-use crate::{compat, gate, outbox};
+use crate::protect::entry;
+use crate::{capture, compat, gate, outbox};
 
 thread_local! {
     static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
@@ -29,9 +29,14 @@ pub fn install() {
     // SAFETY: every callback has the signature Postgres expects and lives as long as the process (a loaded library is
     // never unloaded); the backend has one thread, so the globals may be changed.
     unsafe {
+        let nothing = pg_sys::Datum::from(0usize);
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subtransaction), core::ptr::null_mut());
-        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), pg_sys::Datum::from(0usize));
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), nothing);
+        for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::CASTSOURCETARGET]
+        {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(on_catalogue_change), nothing);
+        }
         PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(executor_start);
         PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
@@ -41,19 +46,29 @@ pub fn install() {
     }
 }
 
-// The guard turns a Rust panic into a Postgres error. In the arms that run after the point of no return nothing can
-// panic: they assign to cells and shorten vectors.
-#[pg_guard]
+/// Whether something waits to be inserted or to be decided.
+fn is_pending() -> bool {
+    outbox::is_pending() || capture::is_pending()
+}
+
+// ── Ends of transactions ────────────────────────────────────────────────────────────────────────────────────────────
+
+// The last arm runs after the point of no return: nothing in it can panic, it assigns to cells and shortens vectors.
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => {
-            outbox::flush();
-            gate::before_commit();
-        }
+        // SAFETY: Postgres calls; this frame owns nothing.
+        XACT_EVENT_PRE_COMMIT => unsafe {
+            entry(|| {
+                insert_all();
+                gate::before_commit();
+            });
+        },
         // NOTIFY cannot be prepared; the daemon's safety poll finds the rows after COMMIT PREPARED.
-        XACT_EVENT_PRE_PREPARE => outbox::flush(),
+        // SAFETY: as above.
+        XACT_EVENT_PRE_PREPARE => unsafe { entry(insert_all) },
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            capture::forget();
             outbox::forget();
             gate::forget();
         }
@@ -61,7 +76,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     }
 }
 
-#[pg_guard]
+// As above: nothing in the last two arms can panic.
 unsafe extern "C-unwind" fn on_subtransaction(
     event: pg_sys::SubXactEvent::Type,
     subtransaction: pg_sys::SubTransactionId,
@@ -70,27 +85,47 @@ unsafe extern "C-unwind" fn on_subtransaction(
 ) {
     use pg_sys::SubXactEvent::*;
     match event {
-        SUBXACT_EVENT_PRE_COMMIT_SUB => outbox::flush(),
+        // SAFETY: as above.
+        SUBXACT_EVENT_PRE_COMMIT_SUB => unsafe { entry(insert_all) },
         SUBXACT_EVENT_COMMIT_SUB => outbox::subtransaction_released(subtransaction, parent),
-        SUBXACT_EVENT_ABORT_SUB => outbox::subtransaction_aborted(subtransaction),
+        SUBXACT_EVENT_ABORT_SUB => {
+            capture::subtransaction_aborted(subtransaction);
+            outbox::subtransaction_aborted(subtransaction);
+        }
         _ => {}
     }
 }
 
+/// Everything that the ending (sub)transaction has captured.
+fn insert_all() {
+    if is_pending() {
+        capture::before_commit();
+        outbox::flush();
+    }
+}
+
+// ── Changes of the catalogue ────────────────────────────────────────────────────────────────────────────────────────
+
 // Runs wherever Postgres takes in invalidations: it may neither fail nor look anything up.
-#[pg_guard]
 unsafe extern "C-unwind" fn on_relation_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     outbox::invalidate(relation);
+    capture::invalidate(relation);
 }
+
+// As above: the name of a schema, or a cast to json, may be part of any plan.
+unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    capture::invalidate(pg_sys::Oid::INVALID);
+}
+
+// ── Statements ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Before a statement that reads the outbox: it is to see what earlier statements have emitted.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    if outbox::is_pending() {
-        // SAFETY: Postgres's own, valid for the call.
-        unsafe { flush_before(query) };
-    }
     // SAFETY: the hook's own arguments, handed on. The frame owns nothing; see the module's second rule.
     unsafe {
+        if is_pending() {
+            entry(|| flush_before(query));
+        }
         match PREVIOUS_START.get() {
             Some(previous) => previous(query, flags),
             None => compat::unguarded::standard_ExecutorStart(query, flags),
@@ -100,14 +135,16 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 
 /// After a statement and its triggers.
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: as above.
+    // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
+        let before = capture::set_finishing((*(*query).estate).es_query_cxt);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => compat::unguarded::standard_ExecutorFinish(query),
         }
-        if outbox::is_pending() {
-            flush_after(query);
+        capture::set_finishing(before);
+        if is_pending() {
+            entry(|| flush_after(query));
         }
     }
 }
@@ -126,16 +163,16 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        if outbox::is_pending() {
-            flush_in_transaction();
+        if is_pending() {
+            entry(flush_around_utility);
         }
         let next = match PREVIOUS_UTILITY.get() {
             Some(previous) => previous,
             None => compat::unguarded::standard_ProcessUtility,
         };
         next(statement, source, read_only_tree, context, params, environment, dest, completion);
-        if outbox::is_pending() {
-            flush_in_transaction();
+        if is_pending() {
+            entry(flush_around_utility);
         }
     }
 }
@@ -143,8 +180,11 @@ unsafe extern "C-unwind" fn process_utility(
 /// Only a statement that reads a table of schema `webhook` needs the flush. Foreign key checks start a statement per
 /// row: flushed at each of them, a bulk INSERT would write its events one by one. What a function called by the
 /// statement reads comes past here in its turn.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
+unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
+    capture::statement_ended(core::ptr::null_mut());
+    if !outbox::is_pending() {
+        return;
+    }
     let Some(schema) = outbox::schema() else { return };
     // SAFETY: a list of relations hangs on every planned statement.
     let reads = unsafe {
@@ -160,20 +200,23 @@ unsafe extern "C-unwind" fn flush_before(query: *mut pg_sys::QueryDesc) {
 }
 
 /// Not after a foreign key's own statements: their triggers fire at the end of the statement that caused them.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_after(query: *mut pg_sys::QueryDesc) {
+unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor state lives until ExecutorEnd.
-    let flags = unsafe { (*(*query).estate).es_top_eflags };
+    let (statement, flags) = unsafe {
+        let state = (*query).estate;
+        ((*state).es_query_cxt, (*state).es_top_eflags)
+    };
+    capture::statement_ended(statement);
     if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
         outbox::flush();
     }
 }
 
 /// A transaction that has failed, or that the utility statement has just ended, has nothing to flush.
-#[pg_guard]
-unsafe extern "C-unwind" fn flush_in_transaction() {
+fn flush_around_utility() {
     // SAFETY: a plain call.
     if unsafe { pg_sys::IsTransactionState() } {
+        capture::statement_ended(core::ptr::null_mut());
         outbox::flush();
     }
 }

@@ -2,13 +2,23 @@
 
 use pgrx::prelude::*;
 
+mod capture;
 mod compat;
 mod definition;
+mod delivery;
+mod emit;
+mod encoding;
 mod error;
 mod gate;
 mod guc;
 mod hooks;
+mod json;
 mod outbox;
+mod protect;
+mod rights;
+mod signing;
+mod subscribe;
+mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -20,4 +30,5 @@ pub extern "C-unwind" fn _PG_init() {
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

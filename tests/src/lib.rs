@@ -1,1 +1,27 @@
 //! End-to-end tests: what they all need.
+//!
+//! Real parts only: a throw-away Postgres ([`cluster`]) with the extension installed, the `webhookd` binary
+//! ([`daemon`]), a receiver on a real socket that judges every request ([`receiver`]), and writers that know what they
+//! committed ([`traffic`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
+
+pub mod cluster;
+pub mod daemon;
+pub mod process;
+pub mod receiver;
+pub mod traffic;
+pub mod world;
+
+use std::time::Duration;
+
+/// How long a test waits for something that should take milliseconds: long enough for a machine that is busy with
+/// three other things, short enough to fail within a coffee.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `light`, or `heavy` when `PGW_HEAVY=1`; the variable `name` overrides both.
+pub fn scale<T: std::str::FromStr>(name: &str, light: T, heavy: T) -> T {
+    match std::env::var(name).ok().and_then(|value| value.parse().ok()) {
+        Some(value) => value,
+        None if std::env::var("PGW_HEAVY").is_ok_and(|v| v == "1") => heavy,
+        None => light,
+    }
+}

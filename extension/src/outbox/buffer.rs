@@ -85,11 +85,6 @@ impl Buffer {
         &raw const self.words[place.0 as usize]
     }
 
-    /// Subtransaction of the topmost row.
-    pub fn top(&self) -> Option<u32> {
-        self.rows.last().map(|row| row.subtransaction)
-    }
-
     /// Puts an event on top; true: the level is full and wants to be flushed.
     ///
     /// # Errors
@@ -211,6 +206,8 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn head(id: i64, subtransaction: u32) -> Head {
@@ -287,7 +284,7 @@ mod tests {
         assert_eq!(ids(&buffer.take(1).unwrap().unwrap()), [1, 2, 3]);
         push(&mut buffer, 4, 7);
         buffer.release(7, 6);
-        assert_eq!(buffer.top(), Some(6));
+        assert_eq!(ids(&buffer.take(6).unwrap().unwrap()), [4]);
     }
 
     #[test]
@@ -302,5 +299,68 @@ mod tests {
         let mut texts = [None; TEXTS];
         texts[6] = Some(long.as_slice());
         assert!(buffer.push(&head(1001, 2), &texts).unwrap());
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Push,
+        Flush,
+        Begin,
+        Release,
+        Abort,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Push),
+            1 => Just(Step::Flush),
+            2 => Just(Step::Begin),
+            1 => Just(Step::Release),
+            1 => Just(Step::Abort),
+        ]
+    }
+
+    proptest! {
+        /// Against a model in which every level has a list of its own, and a flush on release is left out now and then,
+        /// as it is when one is under way already.
+        #[test]
+        fn every_row_shares_the_fate_of_its_subtransaction(steps in prop::collection::vec(step(), 0..200)) {
+            let mut buffer = Buffer::new();
+            let mut model = vec![(1, Vec::new())];
+            let mut next = 1;
+            for (id, step) in steps.into_iter().enumerate() {
+                let id = id as i64;
+                let depth = model.len();
+                let level = model[depth - 1].0;
+                match step {
+                    Step::Push => {
+                        push(&mut buffer, id, level);
+                        model[depth - 1].1.push(id);
+                    }
+                    Step::Flush => {
+                        let taken = buffer.take(level).unwrap();
+                        let expected = core::mem::take(&mut model[depth - 1].1);
+                        prop_assert_eq!(taken.as_ref().map(ids).unwrap_or_default(), expected);
+                        taken.into_iter().for_each(|taken| buffer.reuse(taken));
+                    }
+                    Step::Begin => {
+                        next += 1;
+                        model.push((next, Vec::new()));
+                    }
+                    Step::Release if depth > 1 => {
+                        let rows = model.pop().unwrap().1;
+                        buffer.release(level, model[depth - 2].0);
+                        model[depth - 2].1.extend(rows);
+                    }
+                    Step::Abort if depth > 1 => {
+                        model.pop();
+                        buffer.abort(level);
+                    }
+                    Step::Release | Step::Abort => {}
+                }
+                let expected: Vec<i64> = model.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+                prop_assert_eq!(ids(&buffer), expected);
+            }
+        }
     }
 }

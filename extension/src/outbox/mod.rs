@@ -4,23 +4,34 @@
 //! the order in which the row was locked), keeps them in a buffer, and inserts the buffer in batches: when it is full,
 //! at the end of each statement, before anything reads the outbox, and before a subtransaction or transaction ends.
 //!
+//! A row is inserted by the subtransaction that captured it, and by no other. So there is one case in which a reader in
+//! the same transaction must wait: a trigger that opens a subtransaction in the middle of a statement and reads the
+//! outbox within it sees what the running statement has emitted only when it has left the subtransaction again.
+//!
 //! Reads the settings webhook.actor, .origin and .traceparent; writes webhook.event.
 
 mod buffer;
 mod insert;
+mod partition;
 mod tables;
 
 use std::cell::RefCell;
 use std::collections::TryReserveError;
+use std::mem::ManuallyDrop;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
+use crate::compat::unguarded;
 use crate::{compat, gate, guc};
 use buffer::{Buffer, Head};
-pub use tables::{POSTGRES_EPOCH_SECONDS, invalidate, schema};
+pub use tables::{POSTGRES_EPOCH_SECONDS, schema};
+
+/// Longest text of a value in Postgres, in bytes: its length is kept in 30 bits, and counts four bytes of header.
+const TEXT_BYTES_MAX: usize = 0x3fff_ffff - 4;
 
 thread_local! {
-    static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
+    /// Never dropped: a callback may still come when the backend exits.
+    static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
 }
 
 /// An event to be emitted. Texts are in the database's encoding and hold no NUL.
@@ -63,15 +74,15 @@ impl Emitted {
 /// daemon if it sleeps.
 ///
 /// # Errors
-/// Raises in a read-only transaction, and what writing the buffer raises if this event fills it.
+/// Raises in a read-only transaction, for a text that no value of Postgres can hold (1 GiB), and what writing the buffer raises if this event fills it.
 pub fn emit(event: &NewEvent<'_>) -> Emitted {
     // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
         (
             compat::nextval_internal(tables::sequence(), false),
-            pg_sys::GetCurrentTimestamp(),
+            unguarded::GetCurrentTimestamp(),
             pg_sys::GetCurrentCommandId(true),
-            pg_sys::GetCurrentSubTransactionId(),
+            unguarded::GetCurrentSubTransactionId(),
         )
     };
     let head = Head {
@@ -93,6 +104,9 @@ pub fn emit(event: &NewEvent<'_>) -> Emitted {
         Some(event.payload),
         event.previous,
     ];
+    if texts.iter().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
+        too_long();
+    }
     let full =
         BUFFER.with_borrow_mut(|buffer| buffer.push(&head, &texts)).unwrap_or_else(|e| out_of_memory(&e));
     gate::mark_emitted();
@@ -119,10 +133,10 @@ pub fn flush() {
     // SAFETY: plain calls.
     let subtransaction = unsafe {
         // Nothing can be written while a parallel plan runs; a later flush does it.
-        if pg_sys::IsInParallelMode() {
+        if unguarded::IsInParallelMode() {
             return;
         }
-        pg_sys::GetCurrentSubTransactionId()
+        unguarded::GetCurrentSubTransactionId()
     };
     let taken =
         BUFFER.with_borrow_mut(|buffer| buffer.take(subtransaction)).unwrap_or_else(|e| out_of_memory(&e));
@@ -135,7 +149,7 @@ pub fn flush() {
 }
 
 /// Inserting needs a snapshot for what an index may compute; before a commit none is active.
-fn with_snapshot(work: impl FnOnce()) {
+pub fn with_snapshot(work: impl FnOnce()) {
     // SAFETY: what is pushed is popped; if `work` raises, the end of the (sub)transaction pops it.
     unsafe {
         let missing = !pg_sys::ActiveSnapshotSet();
@@ -147,6 +161,12 @@ fn with_snapshot(work: impl FnOnce()) {
             pg_sys::PopActiveSnapshot();
         }
     }
+}
+
+/// A relation has changed (`INVALID`: any may have). Neither allocates, fails nor reads the catalogue.
+pub fn invalidate(relation: pg_sys::Oid) {
+    tables::invalidate(relation);
+    partition::invalidate(relation);
 }
 
 /// A subtransaction has been rolled back. Neither allocates nor fails.
@@ -174,6 +194,16 @@ pub fn forget() {
             buffer.clear();
         }
     });
+}
+
+fn too_long() -> ! {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        "a text of an event is over 1 GiB",
+        "pg_webhook",
+    )
+    .report(pgrx::PgLogLevel::ERROR);
+    unreachable!("ERROR does not return")
 }
 
 fn out_of_memory(_cause: &TryReserveError) -> ! {

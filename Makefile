@@ -1,0 +1,44 @@
+# pg_webhook. `make` lists the targets. PG_CONFIG names the Postgres to build for (default: the newest in /usr/lib/postgresql).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+PG_CONFIG ?= $(shell ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1)
+PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+
+.PHONY: help demo test bench build install setup lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
+
+demo: setup ## pgbench traffic on a throw-away cluster, and its webhooks arriving
+	@scripts/demo.sh
+
+test: ## every test: units, SQL surface, end to end, verifiers of other languages
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON in bench-out/
+	@scripts/bench.sh
+
+build: setup ## release build: the extension, and target/release/webhookd
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo pgrx package --package pg_webhook --manifest-path extension/Cargo.toml \
+	    --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) --profile release
+	cargo build --release --package webhookd
+
+install: SUDO = $(shell [ -n "$(DESTDIR)" ] || [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || echo sudo)
+install: build ## put the extension into the Postgres of PG_CONFIG (asks sudo when it may not write there)
+	cd target/release/pg_webhook-pg$(PG_MAJOR) && find . -type f -printf '%P\n' | while read -r file; do \
+	    $(SUDO) install -D -m 644 "$$file" "$(DESTDIR)/$$file" && echo "installed $(DESTDIR)/$$file"; done
+
+setup: ## install what building needs and what is missing (packages through apt, cargo-pgrx)
+	@scripts/setup.sh build
+
+lint: ## formatting and lints, as CI runs them
+	cargo fmt --all --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --package e2e --all-targets -- -D warnings
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo clippy --package pg_webhook --no-default-features --features pg$(PG_MAJOR) -- -D warnings
+
+clean: ## remove what was built
+	cargo clean
+	rm -rf bench-out .tools $${TMPDIR:-/tmp}/pg_webhook-$$(id -un)

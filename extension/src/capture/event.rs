@@ -1,0 +1,321 @@
+//! From a row and its plan to an event: type, key, data, former values, within the cap.
+//!
+//! Writes to the outbox; reads the settings of the cap. Knows nothing of triggers.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+
+use pgrx::pg_sys;
+
+use super::plan::{Column, Compared, Operation, Plan};
+use crate::compat;
+use crate::error::Error;
+use crate::guc::{self, OverCap};
+use crate::json::{self, Form, TooLong};
+use crate::outbox::{self, NewEvent};
+
+/// Memory of a scratch buffer above this is given back after the row.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The columns of a row, as Postgres takes it apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Values {
+    pub datums: *const pg_sys::Datum,
+    pub nulls: *const bool,
+}
+
+impl Values {
+    /// # Safety
+    /// The arrays hold more than `at` columns.
+    unsafe fn get(&self, at: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: the caller's promise.
+        unsafe { (!*self.nulls.add(at)).then(|| *self.datums.add(at)) }
+    }
+}
+
+/// A row in both forms: taken apart, and whole for a payload function.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Of the relation that the row lies in.
+    pub plan: &'a Plan,
+    pub values: Values,
+    pub tuple: pg_sys::HeapTuple,
+}
+
+/// Buffers that are kept from row to row.
+#[derive(Default)]
+struct Scratch {
+    data: Vec<u8>,
+    previous: Vec<u8>,
+    key: Vec<u8>,
+    changed: Vec<bool>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<ManuallyDrop<Option<Box<Scratch>>>> = const { Cell::new(ManuallyDrop::new(None)) };
+}
+
+/// Emits the event of a row, if there is one: `former` is the row before an update.
+///
+/// `site`: FmgrInfo of the trigger under way, or null.
+///
+/// # Errors
+/// Raises what output functions, the payload function and the outbox raise, and `program_limit_exceeded` for an event
+/// over the cap if the setting is `strict`.
+///
+/// # Safety
+/// The rows are of the relations of their plans, and the plans of the same watch.
+pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, site: *mut pg_sys::FmgrInfo) {
+    let Some(event_type) = row.plan.event_type(operation) else { return };
+    // A payload function may write a watched table: what is in use is not in the cell, and the inner call makes its own.
+    let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
+    // SAFETY: the caller's promise.
+    unsafe {
+        match build(&mut scratch, row, former, site) {
+            Built::Nothing => {}
+            Built::Event { previous } => send(event_type, row, &mut scratch, previous, false),
+            Built::TooLong => {
+                over_cap(&mut scratch, row);
+                send(event_type, row, &mut scratch, false, true);
+            }
+        }
+    }
+    if scratch.data.capacity() + scratch.previous.capacity() <= KEPT_BYTES_MAX {
+        SCRATCH.set(ManuallyDrop::new(Some(scratch)));
+    }
+}
+
+/// Emits that a table has been emptied.
+pub fn emit_truncate(plan: &Plan) {
+    if let Some(event_type) = plan.event_type(Operation::Truncate) {
+        outbox::emit(&NewEvent {
+            event_type,
+            table_name: Some(&plan.table_name),
+            payload: b"{}",
+            ..NewEvent::default()
+        });
+    }
+}
+
+enum Built {
+    /// Nothing that counts has changed, or the row has no representation.
+    Nothing,
+    /// `data` is made, and `previous` if there was a former row.
+    Event {
+        previous: bool,
+    },
+    TooLong,
+}
+
+unsafe fn build(
+    scratch: &mut Scratch,
+    row: Row<'_>,
+    former: Option<Row<'_>>,
+    site: *mut pg_sys::FmgrInfo,
+) -> Built {
+    scratch.data.clear();
+    scratch.previous.clear();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(former) = former {
+            compare(&row.plan.columns, row, former, &mut scratch.changed);
+            let counts = match (&row.plan.on, &former.plan.on) {
+                (Some(now), Some(then)) => now
+                    .iter()
+                    .zip(then)
+                    .any(|(now, then)| differ(*now, row.values.get(now.at), former.values.get(then.at))),
+                _ => row.plan.representation.is_some() || scratch.changed.contains(&true),
+            };
+            if !counts {
+                return Built::Nothing;
+            }
+        }
+        if row.plan.representation.is_some() {
+            return represent(scratch, row, former, site);
+        }
+        let bytes_max = guc::payload_bytes_max();
+        let Ok(()) = write_object(&mut scratch.data, &row.plan.columns, row.values, bytes_max, |_| true)
+        else {
+            return Built::TooLong;
+        };
+        if let Some(former) = former {
+            let room = bytes_max - scratch.data.len();
+            let changed = &scratch.changed;
+            let columns = &former.plan.columns;
+            let written = write_object(&mut scratch.previous, columns, former.values, room, |i| changed[i]);
+            if written.is_err() {
+                return Built::TooLong;
+            }
+        }
+        Built::Event { previous: former.is_some() }
+    }
+}
+
+/// The payload function's results stand for the rows, and are compared in the rows' stead.
+unsafe fn represent(
+    scratch: &mut Scratch,
+    row: Row<'_>,
+    former: Option<Row<'_>>,
+    site: *mut pg_sys::FmgrInfo,
+) -> Built {
+    // SAFETY: the caller's promise.
+    let (data, then) = unsafe {
+        let of = |row: Row<'_>| row.plan.representation.as_ref().and_then(|r| r.of(row.tuple, site));
+        let Some(data) = of(row) else { return Built::Nothing };
+        (data, former.and_then(of))
+    };
+    // With on_columns it is those that decide.
+    if row.plan.on.is_none() && then == Some(data) {
+        return Built::Nothing;
+    }
+    scratch.data.extend_from_slice(data);
+    let previous = then.and_then(|then| json::changed_members(then, data));
+    let has_previous = previous.is_some();
+    scratch.previous.extend_from_slice(&previous.unwrap_or_default());
+    if scratch.data.len() + scratch.previous.len() > guc::payload_bytes_max() {
+        return Built::TooLong;
+    }
+    Built::Event { previous: has_previous }
+}
+
+/// What is sent instead of a payload over the cap.
+unsafe fn over_cap(scratch: &mut Scratch, row: Row<'_>) {
+    let bytes_max = guc::payload_bytes_max();
+    if guc::payload_over_cap() == OverCap::Strict {
+        let table = String::from_utf8_lossy(&row.plan.table_name).into_owned();
+        Error::PayloadTooLong { table, bytes_max }.raise();
+    }
+    scratch.data.clear();
+    // SAFETY: the caller's promise.
+    let written = unsafe { write_object(&mut scratch.data, &row.plan.key, row.values, bytes_max, |_| true) };
+    if written.is_err() {
+        scratch.data.clear();
+        scratch.data.extend_from_slice(b"{}");
+    }
+}
+
+unsafe fn send(event_type: &[u8], row: Row<'_>, scratch: &mut Scratch, previous: bool, truncated: bool) {
+    // SAFETY: the caller's promise.
+    let has_key = unsafe { write_key(&mut scratch.key, row) };
+    outbox::emit(&NewEvent {
+        event_type,
+        table_name: Some(&row.plan.table_name),
+        key: has_key.then_some(scratch.key.as_slice()),
+        payload: &scratch.data,
+        previous: previous.then_some(scratch.previous.as_slice()),
+        subscription_id: None,
+        truncated,
+    });
+}
+
+/// One column: its text. Several: a JSON array. False: there is no key, it is null, or it is over the cap.
+unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
+    out.clear();
+    let bytes_max = guc::payload_bytes_max();
+    // SAFETY: the caller's promise.
+    unsafe {
+        match &row.plan.key[..] {
+            [] => false,
+            [only] => row
+                .values
+                .get(only.compared.at)
+                .is_some_and(|value| only.printer.write(out, value, Form::Text, bytes_max).is_ok()),
+            several => several.iter().enumerate().all(|(i, column)| {
+                out.push(if i == 0 { b'[' } else { b',' });
+                let written = write_value(out, column, row.values, bytes_max);
+                if i + 1 == several.len() {
+                    out.push(b']');
+                }
+                written.is_ok()
+            }),
+        }
+    }
+}
+
+unsafe fn write_value(
+    out: &mut Vec<u8>,
+    column: &Column,
+    values: Values,
+    bytes_max: usize,
+) -> Result<(), TooLong> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match values.get(column.compared.at) {
+            Some(value) => column.printer.write(out, value, Form::Json, bytes_max)?,
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    if out.len() > bytes_max { Err(TooLong) } else { Ok(()) }
+}
+
+/// Writes those columns that are wanted, as `row_to_json` would, and stops once the text is too long.
+unsafe fn write_object(
+    out: &mut Vec<u8>,
+    columns: &[Column],
+    values: Values,
+    bytes_max: usize,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<(), TooLong> {
+    let mut separator = b'{';
+    for (i, column) in columns.iter().enumerate() {
+        if wanted(i) {
+            out.push(separator);
+            separator = b',';
+            out.extend_from_slice(&column.label);
+            // SAFETY: the caller's promise.
+            unsafe { write_value(out, column, values, bytes_max)? };
+        }
+    }
+    if separator == b'{' {
+        out.push(b'{');
+    }
+    out.push(b'}');
+    if out.len() > bytes_max { Err(TooLong) } else { Ok(()) }
+}
+
+unsafe fn compare(columns: &[Column], row: Row<'_>, former: Row<'_>, changed: &mut Vec<bool>) {
+    changed.clear();
+    // SAFETY: the caller's promise: both plans list the same columns, each at its own place.
+    changed.extend(columns.iter().zip(&former.plan.columns).map(|(now, then)| unsafe {
+        differ(now.compared, row.values.get(now.compared.at), former.values.get(then.compared.at))
+    }));
+}
+
+/// Whether two values of a column differ, bit by bit.
+unsafe fn differ(column: Compared, one: Option<pg_sys::Datum>, other: Option<pg_sys::Datum>) -> bool {
+    match (one, other) {
+        (None, None) => false,
+        (Some(one), Some(other)) => {
+            if column.by_value {
+                return one.value() != other.value();
+            }
+            // SAFETY: both are values of the column's type.
+            let same = unsafe {
+                (column.length == -1 && is_same_toast(one, other))
+                    || compat::datum_image_eq(one, other, false, i32::from(column.length))
+            };
+            !same
+        }
+        _ => true,
+    }
+}
+
+/// Whether two values lie in the same place out of line: an update that leaves a large value alone keeps the pointer,
+/// and need not fetch the value to be compared.
+unsafe fn is_same_toast(one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
+    let (one, other) = (one.cast_mut_ptr::<pg_sys::varlena>(), other.cast_mut_ptr::<pg_sys::varlena>());
+    // SAFETY: varlena values; a pointer to an out-of-line value is as long as its first bytes tell.
+    unsafe {
+        if !pgrx::varatt_is_1b_e(one) || !pgrx::varatt_is_1b_e(other) {
+            return false;
+        }
+        let on_disk = pg_sys::vartag_external::VARTAG_ONDISK as u8;
+        let tag = |value: *mut pg_sys::varlena| (*value.cast::<pg_sys::varattrib_1b_e>()).va_tag;
+        if tag(one) != on_disk || tag(other) != on_disk {
+            return false;
+        }
+        let len = pg_sys::VARHDRSZ_EXTERNAL + size_of::<pg_sys::varatt_external>();
+        core::slice::from_raw_parts(one.cast::<u8>(), len)
+            == core::slice::from_raw_parts(other.cast::<u8>(), len)
+    }
+}

@@ -1,0 +1,165 @@
+//! The trigger function `webhook.capture()`: a changed row of a watched table becomes an event in the outbox.
+//!
+//! It is the hot path of every watched write, so it takes Postgres's trigger call as it is. Everything that can be known
+//! beforehand is in the plan of the trigger; the rest is: which operation, has anything changed, print, emit. It runs
+//! with the rights of the role that writes, and needs none of its own.
+
+mod event;
+mod moved;
+mod plan;
+mod representation;
+mod resolve;
+
+use pgrx::{pg_sys, prelude::*};
+
+use crate::error::Error;
+use crate::protect::entry;
+use crate::{guc, outbox};
+use event::{Row, Values};
+use plan::{Operation, Plan};
+
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C" fn pg_finfo_webhook_capture() -> &'static pg_sys::Pg_finfo_record {
+    const VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &VERSION_1
+}
+
+/// `webhook.capture(definition)`: AFTER INSERT, UPDATE or DELETE for each row, AFTER TRUNCATE for each statement.
+///
+/// # Errors
+/// Raises if it is called otherwise, and what making the event raises; the statement then fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn webhook_capture(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: Postgres calls, with a valid call structure; `context` is checked before it is taken for a trigger's.
+    unsafe {
+        entry(|| {
+            let context = (*info).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                Error::NotATrigger.raise();
+            }
+            if !guc::muted() {
+                capture(&*context.cast::<pg_sys::TriggerData>(), (*info).flinfo);
+            }
+        });
+    }
+    pg_sys::Datum::from(0usize)
+}
+
+unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
+    let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+        pg_sys::TRIGGER_EVENT_INSERT => Operation::Insert,
+        pg_sys::TRIGGER_EVENT_DELETE => Operation::Delete,
+        pg_sys::TRIGGER_EVENT_UPDATE => Operation::Update,
+        _ => Operation::Truncate,
+    };
+    let by_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    let after = trigger.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+    if !after || by_row == (operation == Operation::Truncate) {
+        Error::NotATrigger.raise();
+    }
+    // SAFETY: Postgres's own; trigger and relation stay open while the trigger runs.
+    unsafe {
+        let plan = plan::of(trigger.tg_trigger, trigger.tg_relation);
+        let statement = (*site).fn_mcxt;
+        if moved::is_pending() {
+            if operation == Operation::Insert
+                && let Some(moved) = moved::take_for(statement, &plan)
+            {
+                // The row that was put aside has come to its new partition: an update.
+                let now = row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple);
+                return moved.with_row(|former| event::emit(Operation::Update, now, Some(former), site));
+            }
+            give_up(moved::take_of(statement));
+        }
+        match operation {
+            Operation::Truncate => event::emit_truncate(&plan),
+            Operation::Insert => {
+                event::emit(operation, row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple), None, site);
+            }
+            Operation::Delete => {
+                if plan.root != (*trigger.tg_relation).rd_id && moved::was_moved(trigger.tg_trigtuple) {
+                    return moved::put_aside(plan, trigger.tg_trigtuple, statement);
+                }
+                event::emit(operation, row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple), None, site);
+            }
+            Operation::Update => {
+                let former = row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple);
+                let now = row(&plan, trigger.tg_newslot, trigger.tg_newtuple);
+                event::emit(operation, now, Some(former), site);
+            }
+        }
+    }
+}
+
+/// Takes the row in a slot apart, as far as the plan needs it.
+unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::HeapTuple) -> Row<'_> {
+    // SAFETY: a slot of the trigger under way; it has at least as many columns as the plan of its relation needs.
+    unsafe {
+        if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < plan.attributes {
+            pg_sys::slot_getsomeattrs_int(slot, plan.attributes as i32);
+        }
+        Row { plan, values: Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple }
+    }
+}
+
+/// The row that was put aside comes no more: it was deleted.
+fn give_up(moved: Option<moved::Moved>) {
+    if let Some(moved) = moved {
+        // SAFETY: the row is of the relation of its plan.
+        moved.with_row(|former| unsafe {
+            event::emit(Operation::Delete, former, None, core::ptr::null_mut());
+        });
+    }
+}
+
+/// Whether a deleted row waits for its arrival in another partition.
+pub fn is_pending() -> bool {
+    moved::is_pending()
+}
+
+/// A statement's triggers begin to fire; returns the statement that did until now, to be given back afterwards.
+pub fn set_finishing(statement: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
+    moved::set_finishing(statement)
+}
+
+/// A statement has ended, or another begins (null): a row that waited for it has been deleted.
+pub fn statement_ended(statement: pg_sys::MemoryContext) {
+    if moved::is_pending() {
+        give_up(moved::take_of(statement));
+    }
+}
+
+/// The current (sub)transaction is about to commit.
+pub fn before_commit() {
+    if moved::is_pending() {
+        outbox::with_snapshot(|| give_up(moved::take_of_subtransaction()));
+    }
+}
+
+/// A subtransaction has been rolled back. Neither allocates, frees nor fails.
+pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
+    moved::subtransaction_aborted(subtransaction);
+}
+
+/// The transaction has ended. Neither allocates, frees nor fails.
+pub fn forget() {
+    moved::forget();
+}
+
+/// A relation, a schema's name or a cast has changed. Neither allocates, fails nor reads the catalogue.
+pub fn invalidate(relation: pg_sys::Oid) {
+    plan::invalidate(relation);
+}
+
+extension_sql!(
+    r#"
+create function webhook.capture() returns trigger
+    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
+comment on function webhook.capture() is
+    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
+revoke all on function webhook.capture() from public;
+"#,
+    name = "capture",
+    requires = ["tables"]
+);

@@ -1,0 +1,389 @@
+//! What a trigger does, worked out once per backend: columns found, types looked up, names quoted.
+//!
+//! Reads the trigger's argument ([`Definition`]) and the catalogue. A plan is kept until Postgres says that a relation
+//! it was made from, a schema's name or a cast has changed; a plan in use outlives that until its row is done.
+
+use core::ffi::CStr;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use super::representation::Representation;
+use super::resolve::{self, Found, Present};
+use crate::definition::{self, Definition};
+use crate::error::Error;
+use crate::json::Printer;
+use crate::{compat, encoding, json};
+
+/// What has happened to a row or table. The numbers are Postgres's (TRIGGER_EVENT_…).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Insert = 0,
+    Delete = 1,
+    Update = 2,
+    Truncate = 3,
+}
+
+/// A column that is compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared {
+    /// Position in a row of this relation, from 0.
+    pub at: usize,
+    pub by_value: bool,
+    pub length: i16,
+}
+
+/// A column that is printed.
+#[derive(Debug)]
+pub struct Column {
+    pub compared: Compared,
+    /// `"name":`
+    pub label: Box<[u8]>,
+    pub printer: Printer,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    valid: Cell<bool>,
+    relation: pg_sys::Oid,
+    /// The watched table: the relation itself, or the partitioned table whose trigger this one is a copy of.
+    pub root: pg_sys::Oid,
+    types: [Option<Box<[u8]>>; 4],
+    /// Quoted and qualified, of the root.
+    pub table_name: Box<[u8]>,
+    /// What is captured, in the root's order, so that all partitions print alike.
+    pub columns: Box<[Column]>,
+    /// Only these make an update count.
+    pub on: Option<Box<[Compared]>>,
+    /// Empty: no key, or one that may not be told because a part of it is excluded.
+    pub key: Box<[Column]>,
+    /// Columns up to the last that is needed.
+    pub attributes: usize,
+    pub representation: Option<Representation>,
+    /// Row type of the relation, for rows that outlive their statement's slots.
+    pub descriptor: pg_sys::TupleDesc,
+    /// Holds what the pointers above point to. Last, so that it is dropped last.
+    _memory: Memory,
+}
+
+impl Plan {
+    /// Whether two plans come from one watch, as far as the triggers tell.
+    pub fn is_of_watch(&self, other: &Self) -> bool {
+        self.root == other.root && self.types == other.types && self.columns.len() == other.columns.len()
+    }
+
+    /// The type of the event, if the watch has a verb for the operation.
+    pub fn event_type(&self, operation: Operation) -> Option<&[u8]> {
+        self.types[operation as usize].as_deref()
+    }
+}
+
+/// A memory context that is deleted on drop.
+#[derive(Debug)]
+struct Memory(pg_sys::MemoryContext);
+
+impl Memory {
+    fn new() -> Self {
+        // SAFETY: a plain call; the parent lives as long as the backend.
+        Self(unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CacheMemoryContext,
+                c"webhook plan".as_ptr(),
+                0,
+                1024,
+                1024 * 1024,
+            )
+        })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, and the owner of everything that points into it goes too.
+        unsafe { pg_sys::MemoryContextDelete(self.0) };
+    }
+}
+
+/// The plans by trigger.
+type Plans = Vec<(pg_sys::Oid, Rc<Plan>)>;
+
+thread_local! {
+    /// Never dropped: at the backend's exit Postgres's memory is gone before this.
+    static PLANS: RefCell<ManuallyDrop<Plans>> = const { RefCell::new(ManuallyDrop::new(Plans::new())) };
+    /// Counts invalidations, so that a plan made while one arrived is not kept.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A relation has changed; `INVALID`: any may have. Neither allocates, fails nor reads the catalogue.
+pub fn invalidate(relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    PLANS.with(|plans| {
+        if let Ok(plans) = plans.try_borrow() {
+            for (_, plan) in plans.iter() {
+                if relation == pg_sys::Oid::INVALID || relation == plan.relation || relation == plan.root {
+                    plan.valid.set(false);
+                }
+            }
+        }
+    });
+}
+
+/// The plan of a trigger.
+///
+/// # Errors
+/// Raises if the argument is not a definition, or an event type of it is not valid.
+///
+/// # Safety
+/// Trigger and relation are those of a trigger call under way.
+pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Rc<Plan> {
+    // SAFETY: the caller's promise.
+    let oid = unsafe { (*trigger).tgoid };
+    let known = PLANS.with_borrow(|plans| {
+        // Last made, first found: a session writes few tables, and mostly the same one again.
+        plans.iter().rev().find(|(of, plan)| *of == oid && plan.valid.get()).map(|(_, plan)| Rc::clone(plan))
+    });
+    if let Some(plan) = known {
+        return plan;
+    }
+    let changes = CHANGES.get();
+    // SAFETY: the caller's promise.
+    let plan = Rc::new(unsafe { make(trigger, relation) });
+    let stale = PLANS.with_borrow_mut(|plans| {
+        let (kept, stale) = core::mem::take(&mut **plans).into_iter().partition(|(_, plan)| plan.valid.get());
+        **plans = kept;
+        if CHANGES.get() == changes {
+            plans.push((oid, Rc::clone(&plan)));
+        }
+        stale
+    });
+    // Outside the borrow: dropping calls into Postgres.
+    drop::<Plans>(stale);
+    plan
+}
+
+unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Plan {
+    // SAFETY: trigger and relation are open; the descriptors come from open relations or from the plan's own memory.
+    unsafe {
+        let definition = definition_of(trigger);
+        let memory = Memory::new();
+        let own = (*relation).rd_id;
+        let root =
+            Root::read(if (*trigger).tgisclone { root_of((*trigger).tgoid, own) } else { own }, relation);
+
+        let caller = pg_sys::MemoryContextSwitchTo(memory.0);
+        let descriptor = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
+        pg_sys::MemoryContextSwitchTo(caller);
+        let columns = Columns { root: &root, descriptor, memory: memory.0 };
+
+        let excluded = columns.all(definition.exclude.as_deref().unwrap_or_default());
+        let excluded: Vec<i16> =
+            excluded.iter().flat_map(|found| [found.meant, found.other]).flatten().collect();
+        let listed: Option<Vec<i16>> = definition
+            .columns
+            .as_deref()
+            .map(|list| columns.all(list).iter().filter_map(|found| found.meant).collect());
+        let captured = root.columns.iter().filter(|column| {
+            listed.as_ref().is_none_or(|list| list.contains(&column.number))
+                && !excluded.contains(&column.number)
+        });
+        let printed: Box<[Column]> = captured.filter_map(|column| columns.printed(column.number)).collect();
+        let on: Option<Box<[Compared]>> = definition.on_columns.as_deref().map(|list| {
+            let numbers = columns.all(list).into_iter().filter_map(|found| found.meant);
+            numbers.filter_map(|number| columns.compared(number)).collect()
+        });
+        let numbers: Vec<i16> = columns.all(&definition.key).iter().filter_map(|found| found.meant).collect();
+        let key: Box<[Column]> = if numbers.iter().any(|number| excluded.contains(number)) {
+            Box::default()
+        } else {
+            numbers.into_iter().filter_map(|number| columns.printed(number)).collect()
+        };
+
+        let needed = printed.iter().chain(&key).map(|column| column.compared.at);
+        let attributes =
+            needed.chain(on.iter().flatten().map(|column| column.at)).max().map_or(0, |last| last + 1);
+        let representation = definition.payload.as_deref().map(|function| {
+            Representation::new(encoding::from_utf8(function), &root, own, descriptor, memory.0)
+        });
+        Plan {
+            valid: Cell::new(true),
+            relation: own,
+            root: root.oid,
+            types: event_types(&definition),
+            table_name: root.table_name,
+            columns: printed,
+            on,
+            key,
+            attributes,
+            representation,
+            descriptor,
+            _memory: memory,
+        }
+    }
+}
+
+unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
+    // SAFETY: a trigger of the relation cache: `tgnargs` NUL-terminated arguments.
+    let (name, argument) = unsafe {
+        let name = CStr::from_ptr((*trigger).tgname).to_string_lossy();
+        if (*trigger).tgnargs != 1 {
+            let cause = format!("it has {} arguments", (*trigger).tgnargs);
+            Error::NotADefinition { trigger: name.into_owned(), cause }.raise();
+        }
+        (name, CStr::from_ptr(*(*trigger).tgargs).to_bytes())
+    };
+    serde_json::from_slice(&encoding::to_utf8(argument)).unwrap_or_else(|cause| {
+        Error::NotADefinition { trigger: name.into_owned(), cause: cause.to_string() }.raise()
+    })
+}
+
+/// The insert checks types no more, so they are checked here.
+fn event_types(definition: &Definition) -> [Option<Box<[u8]>>; 4] {
+    let verbs = &definition.verbs;
+    [&verbs.insert, &verbs.delete, &verbs.update, &verbs.truncate].map(|verb| {
+        verb.as_ref().map(|verb| {
+            let name = format!("{}.{verb}", definition.noun);
+            let reserved = event_type::is_reserved(&name).then_some("its namespace is reserved".to_owned());
+            let cause = event_type::check_type(&name).err().map(|cause| cause.to_string()).or(reserved);
+            if let Some(cause) = cause {
+                Error::NotAnEventType { name, cause }.raise();
+            }
+            name.into_bytes().into_boxed_slice()
+        })
+    })
+}
+
+/// The table whose trigger a partition's trigger is a copy of, at the top of the chain.
+unsafe fn root_of(trigger: pg_sys::Oid, own: pg_sys::Oid) -> pg_sys::Oid {
+    let mut at = (trigger, own);
+    // SAFETY: a scan of the catalogue by its index on oid; the tuple is read before the scan ends.
+    unsafe {
+        let catalogue = pg_sys::table_open(pg_sys::TriggerRelationId, pg_sys::AccessShareLock as i32);
+        loop {
+            let mut key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &mut key,
+                1, // oid
+                pg_sys::BTEqualStrategyNumber as u16,
+                pg_sys::F_OIDEQ.into(),
+                at.0.into(),
+            );
+            let index = pg_sys::Oid::from(pg_sys::TriggerOidIndexId);
+            let scan = pg_sys::systable_beginscan(catalogue, index, true, core::ptr::null_mut(), 1, &mut key);
+            let tuple = pg_sys::systable_getnext(scan);
+            let mut parent = pg_sys::Oid::INVALID;
+            if !tuple.is_null() {
+                let header = (*tuple).t_data;
+                let form = header.cast::<u8>().add(usize::from((*header).t_hoff));
+                let form = &*form.cast::<pg_sys::FormData_pg_trigger>();
+                at.1 = form.tgrelid;
+                parent = form.tgparentid;
+            }
+            pg_sys::systable_endscan(scan);
+            if parent == pg_sys::Oid::INVALID {
+                break;
+            }
+            at.0 = parent;
+        }
+        pg_sys::table_close(catalogue, pg_sys::AccessShareLock as i32);
+    }
+    at.1
+}
+
+/// The watched table as it is now.
+pub struct Root {
+    pub oid: pg_sys::Oid,
+    pub table_name: Box<[u8]>,
+    /// Its row type (not reference-counted, in the memory context that was current).
+    pub descriptor: pg_sys::TupleDesc,
+    columns: Vec<NamedColumn>,
+}
+
+struct NamedColumn {
+    name: Box<[u8]>,
+    number: i16,
+}
+
+impl Root {
+    /// Reads a table; the caller's own relation if it is that one, or if the other has gone.
+    ///
+    /// The root of a partition is not locked (a writer of a partition does not lock it either): it is read in one go,
+    /// without a look-up in between that could take in a change.
+    unsafe fn read(oid: pg_sys::Oid, own: pg_sys::Relation) -> Self {
+        // SAFETY: `own` is open; another relation is closed again; a cached descriptor stays while it is.
+        unsafe {
+            let other =
+                if oid == (*own).rd_id { core::ptr::null_mut() } else { pg_sys::RelationIdGetRelation(oid) };
+            let relation = if other.is_null() { own } else { other };
+            let descriptor = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
+            let columns = (0..(*descriptor).natts as usize)
+                .map(|at| compat::attribute(descriptor, at))
+                .filter(|attribute| !attribute.attisdropped && !compat::is_virtual(attribute))
+                .map(|attribute| NamedColumn { name: name_of(&attribute.attname), number: attribute.attnum })
+                .collect();
+            let oid = (*relation).rd_id;
+            let schema = (*(*relation).rd_rel).relnamespace;
+            let name = (*(*relation).rd_rel).relname;
+            if !other.is_null() {
+                pg_sys::RelationClose(other);
+            }
+            let schema = pg_sys::get_namespace_name(schema);
+            let table_name = pg_sys::quote_qualified_identifier(schema, name.data.as_ptr());
+            Self { oid, table_name: CStr::from_ptr(table_name).to_bytes().into(), descriptor, columns }
+        }
+    }
+}
+
+unsafe fn name_of(name: &pg_sys::NameData) -> Box<[u8]> {
+    // SAFETY: a name ends with a NUL.
+    unsafe { CStr::from_ptr(name.data.as_ptr()).to_bytes().into() }
+}
+
+/// Finds the root's columns in the relation that fires.
+struct Columns<'a> {
+    root: &'a Root,
+    descriptor: pg_sys::TupleDesc,
+    memory: pg_sys::MemoryContext,
+}
+
+impl Columns<'_> {
+    fn all(&self, list: &[definition::Column]) -> Vec<Found> {
+        let present: Vec<_> =
+            self.root.columns.iter().map(|c| Present { name: &c.name, number: c.number }).collect();
+        list.iter()
+            .map(|column| resolve::find(&encoding::from_utf8(&column.name), column.number, &present))
+            .collect()
+    }
+
+    /// The attribute of the relation that corresponds to a column of the root: partitions may number them differently.
+    fn attribute(&self, number: i16) -> Option<(&NamedColumn, usize, &pg_sys::FormData_pg_attribute)> {
+        let column = self.root.columns.iter().find(|column| column.number == number)?;
+        // SAFETY: the plan's own copy of the descriptor.
+        unsafe {
+            let count = (*self.descriptor).natts as usize;
+            (0..count).map(|at| (at, compat::attribute(self.descriptor, at))).find_map(|(at, attribute)| {
+                let same = !attribute.attisdropped && name_of(&attribute.attname) == column.name;
+                same.then_some((column, at, attribute))
+            })
+        }
+    }
+
+    fn compared(&self, number: i16) -> Option<Compared> {
+        let (_, at, attribute) = self.attribute(number)?;
+        Some(Compared { at, by_value: attribute.attbyval, length: attribute.attlen })
+    }
+
+    fn printed(&self, number: i16) -> Option<Column> {
+        let (column, _, attribute) = self.attribute(number)?;
+        let mut label = Vec::with_capacity(column.name.len() + 3);
+        json::write_string(&mut label, &column.name);
+        label.push(b':');
+        Some(Column {
+            compared: self.compared(number)?,
+            label: label.into(),
+            // SAFETY: the plan, which holds the printer, owns the memory.
+            printer: unsafe { Printer::new(attribute.atttypid, self.memory) },
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! JSON strings, escaped exactly as Postgres does (`escape_json`): `\b \f \n \r \t \" \\`, other control characters as
+//! `\u00xx`, everything else as it is. Works on bytes: every server encoding keeps ASCII as it is. Pure.
+
+/// 0: as it is; 1: as `\u00xx`; else: the letter after the backslash.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = 1;
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[0x0c] = b'f';
+    table[b'\n' as usize] = b'n';
+    table[b'\r' as usize] = b'r';
+    table[b'\t' as usize] = b't';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Appends `text` as a JSON string, quotes included.
+pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| ESCAPES[usize::from(*byte)] != 0) {
+        out.extend_from_slice(&rest[..at]);
+        match ESCAPES[usize::from(rest[at])] {
+            1 => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let byte = usize::from(rest[at]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[byte >> 4], HEX[byte & 15]]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_string;
+
+    #[test]
+    fn escapes_what_json_demands_and_nothing_else() {
+        let mut out = Vec::new();
+        write_string(&mut out, "a\"b\\c\u{1}\u{1f}\u{7f}\n\r\t\u{8}\u{c}/ü€😀".as_bytes());
+        assert_eq!(out, "\"a\\\"b\\\\c\\u0001\\u001f\u{7f}\\n\\r\\t\\b\\f/ü€😀\"".as_bytes());
+    }
+
+    #[test]
+    fn an_empty_text_is_an_empty_string() {
+        let mut out = b"x".to_vec();
+        write_string(&mut out, b"");
+        assert_eq!(out, b"x\"\"");
+    }
+}

@@ -1,0 +1,16 @@
+//! JSON of column values, byte for byte what `row_to_json` prints, written into a reused buffer.
+//!
+//! `escape` and `members` are pure; `value` knows the types and calls their output functions. Nothing here knows what
+//! an event is.
+
+mod escape;
+mod members;
+mod value;
+
+pub use escape::write_string;
+pub use members::changed_members;
+pub use value::{Form, Printer, bytes_of};
+
+/// The text would be longer than it may be; the buffer holds a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong;

@@ -1,0 +1,267 @@
+//! How the values of one type are printed: the category that `row_to_json` would put it in, found once, and its output
+//! function, looked up once.
+//!
+//! Reads the catalogue when a printer is made, detoasts and calls output functions when it prints.
+
+use core::ffi::{CStr, c_char};
+
+use pgrx::pg_sys;
+
+use super::{TooLong, write_string};
+use crate::compat::unguarded;
+use crate::protect::protect;
+
+/// Longest date or time (MAXDATELEN and a NUL).
+const DATE_BYTES_MAX: usize = 129;
+
+/// Bytes of the longest `i64`, sign included.
+const INTEGER_BYTES_MAX: usize = 20;
+
+/// As a JSON value, or as the bare text that `->>` gives of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Text,
+}
+
+/// Postgres keeps these categories to itself (`json_categorize_type`); the first five are ours, for speed.
+#[derive(Debug, Clone, Copy)]
+enum Category {
+    Int2,
+    Int4,
+    Int8,
+    Bool,
+    /// text, varchar, char(n): the bytes are the output.
+    Text,
+    /// float and numeric: as printed, but NaN and the infinities as strings.
+    Number,
+    /// date, timestamp, timestamptz, in ISO 8601 whatever DateStyle says.
+    Date,
+    /// json: the bytes are the output.
+    Json,
+    /// jsonb: the output is JSON.
+    Jsonb,
+    Array,
+    Composite,
+    /// An extension's type with a cast to json.
+    Cast,
+    Other,
+}
+
+/// Prints values of one type.
+#[derive(Debug)]
+pub struct Printer {
+    category: Category,
+    /// The type, domains looked through; of `Cast` the function.
+    oid: pg_sys::Oid,
+    /// Output function; null for categories that need none. Lives as long as the memory given to `new`.
+    output: *mut pg_sys::FmgrInfo,
+}
+
+impl Printer {
+    /// # Safety
+    /// The printer is not used after `memory` has been reset or deleted.
+    pub unsafe fn new(column_type: pg_sys::Oid, memory: pg_sys::MemoryContext) -> Self {
+        // SAFETY: look-ups of a type that exists (a column has it).
+        let oid = unsafe { pg_sys::getBaseType(column_type) };
+        let (category, oid) = match oid {
+            pg_sys::INT2OID => (Category::Int2, oid),
+            pg_sys::INT4OID => (Category::Int4, oid),
+            pg_sys::INT8OID => (Category::Int8, oid),
+            pg_sys::BOOLOID => (Category::Bool, oid),
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => (Category::Text, oid),
+            pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => (Category::Number, oid),
+            pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => (Category::Date, oid),
+            pg_sys::JSONOID => (Category::Json, oid),
+            pg_sys::JSONBOID => (Category::Jsonb, oid),
+            // SAFETY: look-ups by type.
+            _ => unsafe { Self::categorize(oid) },
+        };
+        let mut output = core::ptr::null_mut();
+        if matches!(category, Category::Number | Category::Jsonb | Category::Other) {
+            // SAFETY: the FmgrInfo and what the function hangs on it live in the same context.
+            unsafe {
+                let mut function = pg_sys::Oid::INVALID;
+                let mut is_varlena = false;
+                pg_sys::getTypeOutputInfo(oid, &mut function, &mut is_varlena);
+                output = pg_sys::MemoryContextAllocZero(memory, size_of::<pg_sys::FmgrInfo>()).cast();
+                pg_sys::fmgr_info_cxt(function, output, memory);
+            }
+        }
+        Self { category, oid, output }
+    }
+
+    unsafe fn categorize(oid: pg_sys::Oid) -> (Category, pg_sys::Oid) {
+        // SAFETY: look-ups of a type that exists.
+        unsafe {
+            if pg_sys::get_element_type(oid) != pg_sys::Oid::INVALID
+                || oid == pg_sys::ANYARRAYOID
+                || oid == pg_sys::ANYCOMPATIBLEARRAYOID
+                || oid == pg_sys::RECORDARRAYOID
+            {
+                return (Category::Array, oid);
+            }
+            if pg_sys::type_is_rowtype(oid) {
+                return (Category::Composite, oid);
+            }
+            // Built-in types have casts to json that are not meant.
+            if oid.to_u32() >= pg_sys::FirstNormalObjectId {
+                let mut function = pg_sys::Oid::INVALID;
+                let path = pg_sys::find_coercion_pathway(
+                    pg_sys::JSONOID,
+                    oid,
+                    pg_sys::CoercionContext::COERCION_EXPLICIT,
+                    &mut function,
+                );
+                if path == pg_sys::CoercionPathType::COERCION_PATH_FUNC && function != pg_sys::Oid::INVALID {
+                    return (Category::Cast, function);
+                }
+            }
+            (Category::Other, oid)
+        }
+    }
+
+    /// Appends a value that is not null.
+    ///
+    /// # Errors
+    /// [`TooLong`] if it is certain, before the text is made or copied, that `out` would exceed `bytes_max`.
+    ///
+    /// # Safety
+    /// `value` is a value of the printer's type.
+    pub unsafe fn write(
+        &self,
+        out: &mut Vec<u8>,
+        value: pg_sys::Datum,
+        form: Form,
+        bytes_max: usize,
+    ) -> Result<(), TooLong> {
+        let room = bytes_max.saturating_sub(out.len());
+        // SAFETY: the value is of the type that the category stands for; the caller's promise.
+        unsafe {
+            match self.category {
+                Category::Int2 => write_integer(out, i64::from(value.value() as i16)),
+                Category::Int4 => write_integer(out, i64::from(value.value() as i32)),
+                Category::Int8 => write_integer(out, value.value() as i64),
+                Category::Bool => {
+                    out.extend_from_slice(if value.value() & 0xff != 0 { b"true" } else { b"false" })
+                }
+                Category::Text => {
+                    fits(raw_len(value), room)?;
+                    write_text(out, bytes_of(value), form);
+                }
+                Category::Json => {
+                    fits(raw_len(value), room)?;
+                    out.extend_from_slice(bytes_of(value));
+                }
+                Category::Date => self.write_date(out, value, form),
+                Category::Number | Category::Jsonb | Category::Other => {
+                    let text = protect(|| unguarded::OutputFunctionCall(self.output, value));
+                    let text = CStr::from_ptr(text).to_bytes();
+                    fits(text.len(), room)?;
+                    match self.category {
+                        Category::Jsonb => out.extend_from_slice(text),
+                        // NaN, Infinity and -Infinity are no JSON numbers, and they alone end in a letter.
+                        Category::Number if text.last().is_some_and(u8::is_ascii_digit) => {
+                            out.extend_from_slice(text)
+                        }
+                        _ => write_text(out, text, form),
+                    }
+                }
+                Category::Array | Category::Composite | Category::Cast => {
+                    let function = self.function();
+                    let json =
+                        protect(|| unguarded::OidFunctionCall1Coll(function, pg_sys::Oid::INVALID, value));
+                    fits(raw_len(json), room)?;
+                    out.extend_from_slice(bytes_of(json));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The function that makes JSON of an array, a row, or a type with a cast. Looked up at each call, as Postgres does:
+    /// a cast may be a function in SQL, whose plans must not outlive the statement.
+    fn function(&self) -> pg_sys::Oid {
+        match self.category {
+            Category::Array => pg_sys::Oid::from(pg_sys::F_ARRAY_TO_JSON_ANYARRAY),
+            Category::Composite => pg_sys::Oid::from(pg_sys::F_ROW_TO_JSON_RECORD),
+            _ => self.oid,
+        }
+    }
+
+    unsafe fn write_date(&self, out: &mut Vec<u8>, value: pg_sys::Datum, form: Form) {
+        let mut text = [0 as c_char; DATE_BYTES_MAX];
+        // SAFETY: the buffer has the size the function asks for; it ends the text with a NUL.
+        let text = unsafe {
+            pg_sys::JsonEncodeDateTime(text.as_mut_ptr(), value, self.oid, core::ptr::null());
+            CStr::from_ptr(text.as_ptr()).to_bytes()
+        };
+        if form == Form::Json {
+            out.push(b'"');
+        }
+        out.extend_from_slice(text);
+        if form == Form::Json {
+            out.push(b'"');
+        }
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &[u8], form: Form) {
+    match form {
+        Form::Json => write_string(out, text),
+        Form::Text => out.extend_from_slice(text),
+    }
+}
+
+fn fits(bytes: usize, room: usize) -> Result<(), TooLong> {
+    if bytes > room { Err(TooLong) } else { Ok(()) }
+}
+
+fn write_integer(out: &mut Vec<u8>, value: i64) {
+    let mut digits = [0u8; INTEGER_BYTES_MAX];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Bytes of a varlena value when it is detoasted and decompressed, without doing that.
+unsafe fn raw_len(value: pg_sys::Datum) -> usize {
+    let varlena = value.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: a varlena value; the caller's promise.
+    unsafe {
+        if pgrx::varatt_is_1b_e(varlena) || pgrx::varatt_is_4b_c(varlena) {
+            pg_sys::toast_raw_datum_size(value).saturating_sub(pg_sys::VARHDRSZ)
+        } else {
+            pgrx::varsize_any_exhdr(varlena)
+        }
+    }
+}
+
+/// The bytes of a text or json value, detoasted into the current memory context if need be.
+///
+/// # Safety
+/// A varlena value; the slice is not used after the value, or the current memory context, is gone.
+pub unsafe fn bytes_of<'a>(value: pg_sys::Datum) -> &'a [u8] {
+    let varlena = value.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let plain = if pgrx::varatt_is_1b_e(varlena) || pgrx::varatt_is_4b_c(varlena) {
+            pg_sys::pg_detoast_datum_packed(varlena)
+        } else {
+            varlena
+        };
+        pgrx::varlena_to_byte_slice(plain)
+    }
+}

@@ -1,0 +1,41 @@
+//! `webhook_sign` and `webhook_verify`: Standard Webhooks v1 in SQL. They read and write nothing but their arguments.
+
+use crate::error::{Error, answer, given};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+use signature::Secret;
+
+/// Strict in SQL: a null gives null.
+#[pg_extern(sql = false)]
+fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
+    answer(|| {
+        let secret = Secret::parse(secret).map_err(Error::BadSecret)?;
+        Ok(signature::sign(&secret, id, ts, body.as_bytes()))
+    })
+}
+
+/// Not strict: a missing part is a signature that does not hold, not an unknown that `if not …` would let pass.
+#[pg_extern(sql = false)]
+fn webhook_verify(
+    secret: Option<&str>,
+    id: Option<&str>,
+    ts: Option<i64>,
+    body: Option<&str>,
+    header: Option<&str>,
+    now: Option<TimestampWithTimeZone>,
+) -> bool {
+    answer(|| {
+        let secret = Secret::parse(given(secret, "secret")?).map_err(Error::BadSecret)?;
+        let (Some(id), Some(ts), Some(body), Some(header), Some(now)) = (id, ts, body, header, now) else {
+            return Ok(false);
+        };
+        Ok(signature::verify(&secret, id, ts, body.as_bytes(), header, unix_seconds(now)).is_ok())
+    })
+}
+
+/// Whole seconds since 1970; the infinities become the ends of the scale.
+fn unix_seconds(at: TimestampWithTimeZone) -> i64 {
+    /// 2000-01-01, where Postgres counts from.
+    const POSTGRES_EPOCH: i64 = 946_684_800;
+    pg_sys::TimestampTz::from(at).div_euclid(1_000_000).saturating_add(POSTGRES_EPOCH)
+}

@@ -1,0 +1,216 @@
+//! From the arguments of `webhook_watch` to a [`Definition`]: everything that can be judged from the table's columns
+//! alone. Pure: asks no catalogue.
+
+use super::table::Table;
+use crate::definition::{Column, Definition, Verbs};
+use crate::error::Error;
+use serde_json::Value;
+
+/// Names as SQL hands them over: an array may hold nulls.
+pub type Names = Option<Vec<Option<String>>>;
+
+/// The shaping arguments of `webhook_watch`, as they came.
+pub struct Request {
+    pub noun: Option<String>,
+    pub verbs: Value,
+    pub columns: Names,
+    pub exclude: Names,
+    pub on_columns: Names,
+    pub key_columns: Names,
+}
+
+impl Request {
+    /// Checks every argument against the table.
+    ///
+    /// # Errors
+    /// The first mistake, naming the argument.
+    pub fn define(self, table: &Table) -> Result<Definition, Error> {
+        let noun = noun(self.noun, table)?;
+        let verbs = verbs(&self.verbs, &noun)?;
+        if self.columns.is_some() && self.exclude.is_some() {
+            return Err(Error::BadOption {
+                option: "columns, exclude",
+                reason: "only one of the two can be given".to_owned(),
+                hint: "Name the columns to capture, or those to leave out.",
+            });
+        }
+        if self.on_columns.is_some() && verbs.update.is_none() {
+            return Err(Error::BadOption {
+                option: "on_columns",
+                reason: "it limits updates, and these verbs have none".to_owned(),
+                hint: "Give the key update a verb, or leave on_columns out.",
+            });
+        }
+        let key = match named("key_columns", self.key_columns, table)? {
+            Some(key) => key,
+            None => {
+                let names = table.primary_key.iter().cloned().map(Some).collect();
+                named("key_columns", Some(names), table)?.unwrap_or_default()
+            }
+        };
+        let exclude = named("exclude", self.exclude, table)?.filter(|names| !names.is_empty());
+        if exclude.as_ref().is_some_and(|names| names.len() == table.columns.len()) {
+            return Err(empty("exclude", "it leaves no column"));
+        }
+        Ok(Definition {
+            noun,
+            verbs,
+            columns: not_empty("columns", named("columns", self.columns, table)?)?,
+            exclude,
+            on_columns: not_empty("on_columns", named("on_columns", self.on_columns, table)?)?,
+            key,
+            payload: None,
+        })
+    }
+}
+
+fn noun(given: Option<String>, table: &Table) -> Result<String, Error> {
+    let noun = match given {
+        Some(noun) => noun,
+        None if is_segment(&table.name) => table.name.clone(),
+        None => return Err(Error::NounNeeded(table.qualified())),
+    };
+    event_type::check_noun(&noun).map_err(|why| Error::BadOption {
+        option: "noun",
+        reason: format!("\"{noun}\": {}", plain(why, "it must have one or two segments: noun or namespace.noun")),
+        hint: "A noun is lower-case letters, digits and underscores, with a namespace before it or not, as in 'order' or 'sales.order'.",
+    })?;
+    if event_type::is_reserved(&noun) {
+        return Err(Error::Reserved(noun));
+    }
+    Ok(noun)
+}
+
+fn is_segment(name: &str) -> bool {
+    event_type::check_verb(name).is_ok()
+}
+
+/// The rule's own words, but for the number of segments, which depends on what is asked for.
+fn plain(why: event_type::Invalid, segments: &str) -> String {
+    match why {
+        event_type::Invalid::Segments => segments.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
+    let bad = |reason: String| Error::BadOption {
+        option: "verbs",
+        reason,
+        hint: "Pass an object like '{\"insert\":\"created\",\"update\":\"changed\"}'; what has no key is not watched.",
+    };
+    let Value::Object(given) = given else {
+        return Err(bad("it must be a JSON object".to_owned()));
+    };
+    let mut verbs = Verbs::default();
+    for (key, value) in given {
+        let place = match key.as_str() {
+            "insert" => &mut verbs.insert,
+            "update" => &mut verbs.update,
+            "delete" => &mut verbs.delete,
+            "truncate" => &mut verbs.truncate,
+            _ => {
+                return Err(bad(format!("\"{key}\" is none of the keys insert, update, delete, truncate")));
+            }
+        };
+        let verb = match value {
+            Value::Null => continue,
+            Value::String(verb) => verb,
+            other => return Err(bad(format!("the verb for {key} must be a string or null, not {other}"))),
+        };
+        event_type::check_verb(verb).map_err(|why| {
+            bad(format!("\"{verb}\" for {key}: {}", plain(why, "it must be a single segment")))
+        })?;
+        event_type::check_type(&format!("{noun}.{verb}"))
+            .map_err(|why| bad(format!("the event type {noun}.{verb}: {why}")))?;
+        *place = Some(verb.clone());
+    }
+    if verbs == Verbs::default() {
+        return Err(bad(
+            "it must name a verb for at least one of insert, update, delete, truncate".to_owned()
+        ));
+    }
+    Ok(verbs)
+}
+
+/// The columns of these names, each once.
+fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec<Column>>, Error> {
+    let Some(names) = names else { return Ok(None) };
+    let mut found: Vec<Column> = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(name) = name else {
+            return Err(empty(option, "it holds a null"));
+        };
+        let Some(column) = table.columns.iter().find(|column| column.name == name) else {
+            return Err(Error::NoSuchColumn {
+                option,
+                hint: suggestion(&name, table),
+                column: name,
+                relation: table.qualified(),
+            });
+        };
+        if found.contains(column) {
+            return Err(empty(option, &format!("it names \"{name}\" twice")));
+        }
+        found.push(column.clone());
+    }
+    Ok(Some(found))
+}
+
+fn not_empty(option: &'static str, names: Option<Vec<Column>>) -> Result<Option<Vec<Column>>, Error> {
+    match names {
+        Some(names) if names.is_empty() => Err(empty(option, "it names no column")),
+        names => Ok(names),
+    }
+}
+
+fn empty(option: &'static str, reason: &str) -> Error {
+    Error::BadOption {
+        option,
+        reason: reason.to_owned(),
+        hint: "Name each column once, or leave the argument out.",
+    }
+}
+
+/// Longest list of names in a hint.
+const NAMES_MAX: usize = 20;
+
+/// The columns that may have been meant; if none is near, all of them.
+fn suggestion(name: &str, table: &Table) -> String {
+    let wanted = name.to_lowercase();
+    let allowed = (wanted.chars().count() / 3).max(1);
+    let mut near: Vec<(usize, &str)> = table
+        .columns
+        .iter()
+        .map(|column| (distance(&wanted, &column.name.to_lowercase()), column.name.as_str()))
+        .filter(|(edits, _)| *edits <= allowed)
+        .collect();
+    near.sort();
+    if near.is_empty() {
+        let all = table.columns.iter().map(|column| column.name.as_str());
+        let more = if table.columns.len() > NAMES_MAX { ", …" } else { "" };
+        format!("Its columns are {}{more}.", quoted(all, ", "))
+    } else {
+        format!("Did you mean {}?", quoted(near.iter().map(|(_, name)| *name), " or "))
+    }
+}
+
+fn quoted<'a>(names: impl Iterator<Item = &'a str>, separator: &str) -> String {
+    names.take(NAMES_MAX).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(separator)
+}
+
+/// Insertions, deletions and replacements of characters that turn one text into the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

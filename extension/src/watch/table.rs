@@ -1,0 +1,175 @@
+//! What the catalogues say about a table that is to be watched. Reads only; called as the owner of the extension.
+
+use crate::definition::Column;
+use crate::error::Error;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiResult, quote_qualified_identifier};
+
+/// A relation, as far as watching it is concerned.
+#[derive(Debug)]
+pub struct Table {
+    pub oid: Oid,
+    pub schema: String,
+    pub name: String,
+    pub owner: Oid,
+    /// Its composite type.
+    pub row_type: Oid,
+    /// `pg_class.relkind`.
+    kind: u8,
+    /// `pg_class.relpersistence`.
+    persistence: u8,
+    /// In number order, those that were dropped left out.
+    pub columns: Vec<Column>,
+    /// Names of the primary key's columns, in key order; may be empty.
+    pub primary_key: Vec<String>,
+}
+
+impl Table {
+    /// Looks it up.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRelation`] if there is none of that number.
+    pub fn find(oid: Oid) -> Result<Self, Error> {
+        Spi::connect(|client| {
+            let found = client.select(
+                "select n.nspname::text, c.relname::text, c.relowner, c.reltype, c.relkind, c.relpersistence
+                 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
+                Some(1),
+                &[oid.into()],
+            )?;
+            if found.is_empty() {
+                return Err(Error::NoSuchRelation(oid.to_u32()));
+            }
+            let row = found.first();
+            let letter = |value: Option<i8>| value.map_or(b'?', i8::cast_unsigned);
+            Ok(Self {
+                oid,
+                schema: row.get(1)?.unwrap_or_default(),
+                name: row.get(2)?.unwrap_or_default(),
+                owner: row.get(3)?.unwrap_or(Oid::INVALID),
+                row_type: row.get(4)?.unwrap_or(Oid::INVALID),
+                kind: letter(row.get(5)?),
+                persistence: letter(row.get(6)?),
+                columns: columns(oid)?,
+                primary_key: primary_key(oid)?,
+            })
+        })
+    }
+
+    /// Its quoted, qualified name.
+    pub fn qualified(&self) -> String {
+        quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    pub fn is_partitioned(&self) -> bool {
+        self.kind == b'p'
+    }
+
+    /// Whether rows of this kind of relation can be watched at all.
+    ///
+    /// # Errors
+    /// [`Error::NotATable`], [`Error::Unwatchable`] with what it is instead.
+    pub fn check_kind(&self) -> Result<(), Error> {
+        let relation = self.qualified();
+        let no_table = match self.kind {
+            b'r' | b'p' => None,
+            b'v' => Some("a view"),
+            b'm' => Some("a materialized view"),
+            b'f' => Some("a foreign table"),
+            b'S' => Some("a sequence"),
+            b'i' | b'I' => Some("an index"),
+            b'c' => Some("a composite type"),
+            b't' => Some("a TOAST table"),
+            _ => Some("of an unknown kind"),
+        };
+        if let Some(kind) = no_table {
+            return Err(Error::NotATable { relation, kind });
+        }
+        let kind = match self.schema.as_str() {
+            "webhook" => "a table of pg_webhook itself",
+            "pg_catalog" | "information_schema" => "a system table",
+            _ if self.persistence == b't' => "a temporary table",
+            _ => return Ok(()),
+        };
+        Err(Error::Unwatchable { relation, kind })
+    }
+
+    /// The tables that inherit from this one, however far down, without it. Partitions are not counted: Postgres
+    /// gives them their root's row triggers itself.
+    pub fn heirs(&self) -> Result<Vec<Self>, Error> {
+        if self.is_partitioned() {
+            return Ok(Vec::new());
+        }
+        self.descendants()?.into_iter().map(Self::find).collect()
+    }
+
+    /// Partitions and heirs, however far down.
+    pub fn descendants(&self) -> Result<Vec<Oid>, Error> {
+        Ok(oids(
+            "with recursive below (oid) as (
+                 select inhrelid from pg_inherits where inhparent = $1
+                 union select i.inhrelid from pg_inherits i join below b on i.inhparent = b.oid)
+             select oid from below order by oid",
+            self.oid,
+        )?)
+    }
+
+    /// The first of its ancestors that is watched, if any.
+    pub fn watched_ancestor(&self) -> Result<Option<Self>, Error> {
+        let found = oids(
+            "with recursive above (oid) as (
+                 select inhparent from pg_inherits where inhrelid = $1
+                 union select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid)
+             select oid from above where oid in (select relation from webhook.watch) order by oid limit 1",
+            self.oid,
+        )?;
+        found.first().map(|&oid| Self::find(oid)).transpose()
+    }
+
+    /// The first of its descendants that is watched, if any.
+    pub fn watched_descendant(&self) -> Result<Option<Self>, Error> {
+        let watched = oids("select relation::oid from webhook.watch where relation <> $1", self.oid)?;
+        let found = self.descendants()?.into_iter().find(|oid| watched.contains(oid));
+        found.map(Self::find).transpose()
+    }
+}
+
+fn columns(oid: Oid) -> SpiResult<Vec<Column>> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select attname::text, attnum from pg_attribute
+             where attrelid = $1 and attnum > 0 and not attisdropped order by attnum",
+            None,
+            &[oid.into()],
+        )?;
+        rows.map(|row| {
+            Ok(Column { name: row.get(1)?.unwrap_or_default(), number: row.get(2)?.unwrap_or_default() })
+        })
+        .collect()
+    })
+}
+
+fn primary_key(oid: Oid) -> SpiResult<Vec<String>> {
+    Spi::connect(|client| {
+        // Columns that the index merely includes come after the key's own.
+        let rows = client.select(
+            "select a.attname::text
+             from pg_index i
+             cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+             where i.indrelid = $1 and i.indisprimary and k.place <= i.indnkeyatts
+             order by k.place",
+            None,
+            &[oid.into()],
+        )?;
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
+    })
+}
+
+fn oids(query: &str, about: Oid) -> SpiResult<Vec<Oid>> {
+    Spi::connect(|client| {
+        let rows = client.select(query, None, &[about.into()])?;
+        rows.map(|row| Ok(row.get(1)?.unwrap_or(Oid::INVALID))).collect()
+    })
+}

@@ -1,0 +1,181 @@
+//! The triggers of a watch. They are made with the caller's rights, as if by his own CREATE TRIGGER; everything else
+//! here is called as the owner of the extension.
+
+use super::condition::Condition;
+use super::table::Table;
+use crate::definition::{Definition, Verbs};
+use crate::error::Error;
+use crate::rights::Caller;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_literal};
+use std::ffi::CString;
+
+/// The event of a trigger of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+const EVENTS: [Event; 4] = [Event::Insert, Event::Update, Event::Delete, Event::Truncate];
+
+impl Event {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+        }
+    }
+
+    fn trigger(self) -> String {
+        format!("webhook_{}", self.word())
+    }
+
+    fn is_in(self, verbs: &Verbs) -> bool {
+        match self {
+            Self::Insert => verbs.insert.is_some(),
+            Self::Update => verbs.update.is_some(),
+            Self::Delete => verbs.delete.is_some(),
+            Self::Truncate => verbs.truncate.is_some(),
+        }
+    }
+}
+
+/// The events of one table that get a trigger. An heir's TRUNCATE does not: truncating its parent would tell the same
+/// thing many times.
+fn wanted(verbs: &Verbs, is_root: bool) -> impl Iterator<Item = Event> {
+    EVENTS.into_iter().filter(move |event| event.is_in(verbs) && (is_root || *event != Event::Truncate))
+}
+
+/// Checks that the caller may put our trigger function into a trigger.
+///
+/// # Errors
+/// [`Error::NotAPublisher`].
+pub fn check_rights(caller: Caller) -> Result<(), Error> {
+    let may = Spi::get_one_with_args::<bool>(
+        "select has_schema_privilege($1, 'webhook', 'usage')
+            and has_function_privilege($1, 'webhook.capture()', 'execute')",
+        &[caller.id.into()],
+    )?;
+    if may == Some(true) { Ok(()) } else { Err(Error::NotAPublisher) }
+}
+
+/// Checks that no trigger of somebody else bears one of our names, on the table or on one below it: CREATE OR REPLACE
+/// TRIGGER on a partitioned table would replace its partitions' triggers without a word.
+///
+/// # Errors
+/// [`Error::TriggerNameTaken`] with the first that is found.
+pub fn check_names(table: &Table) -> Result<(), Error> {
+    let mut relations = table.descendants()?;
+    relations.push(table.oid);
+    Spi::connect(|client| {
+        let taken = client.select(
+            "select tgrelid, tgname::text from pg_trigger
+             where tgrelid = any ($1) and not tgisinternal and tgfoid <> 'webhook.capture()'::regprocedure
+               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
+             order by tgrelid, tgname",
+            Some(1),
+            &[relations.into()],
+        )?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let row = taken.first();
+        let relation = Table::find(row.get(1)?.unwrap_or(pg_sys::InvalidOid))?.qualified();
+        Err(Error::TriggerNameTaken { relation, trigger: row.get(2)?.unwrap_or_default() })
+    })
+}
+
+/// Removes the triggers of ours that the table no longer needs, and any that was renamed by hand: it would capture a
+/// second time.
+pub fn remove_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
+    for name in present(table.oid)? {
+        if !wanted(verbs, is_root).any(|event| event.trigger() == name) {
+            drop(table, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the triggers, or replaces those it has; as the caller. The columns' numbers in the definition must be this
+/// table's, and [`check_names`] has been called before.
+///
+/// # Errors
+/// Raises what CREATE TRIGGER raises.
+pub fn create(
+    table: &Table,
+    definition: &Definition,
+    condition: Option<&Condition>,
+    is_root: bool,
+) -> Result<(), Error> {
+    // A definition is strings, numbers and lists: it always has a JSON text.
+    let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
+    for event in wanted(&definition.verbs, is_root) {
+        let (each, condition) = match event {
+            Event::Truncate => ("statement", String::new()),
+            _ => ("row", condition.map(Condition::clause).unwrap_or_default()),
+        };
+        Spi::run(&format!(
+            "create or replace trigger {} after {} on {} for each {each} {condition} execute function webhook.capture({})",
+            quote_identifier(event.trigger()),
+            event.word(),
+            table.qualified(),
+            quote_literal(&argument),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Makes DROP FUNCTION say that the table's triggers need the payload function.
+pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
+    for event in wanted(verbs, true) {
+        let Ok(name) = CString::new(event.trigger()) else { continue };
+        // SAFETY: two addresses of objects that exist in this transaction.
+        unsafe {
+            let trigger = pg_sys::ObjectAddress {
+                classId: pg_sys::TriggerRelationId,
+                objectId: pg_sys::get_trigger_oid(table.oid, name.as_ptr(), false),
+                objectSubId: 0,
+            };
+            let function = pg_sys::ObjectAddress {
+                classId: pg_sys::ProcedureRelationId,
+                objectId: function,
+                objectSubId: 0,
+            };
+            pg_sys::recordDependencyOn(&trigger, &function, pg_sys::DependencyType::DEPENDENCY_NORMAL);
+        }
+    }
+}
+
+/// Removes every trigger of ours that is the table's own (a partition's belong to its root). Returns how many.
+pub fn detach(table: &Table) -> Result<usize, Error> {
+    let present = present(table.oid)?;
+    for name in &present {
+        drop(table, name)?;
+    }
+    Ok(present.len())
+}
+
+fn drop(table: &Table, trigger: &str) -> Result<(), Error> {
+    Spi::run(&format!("drop trigger {} on {}", quote_identifier(trigger), table.qualified()))?;
+    Ok(())
+}
+
+/// The table's own triggers that call our function, whatever they are named.
+fn present(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select tgname::text from pg_trigger
+             where tgrelid = $1 and tgparentid = 0 and tgfoid = 'webhook.capture()'::regprocedure
+             order by tgname",
+            None,
+            &[relation.into()],
+        )?;
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
+    })
+}

@@ -1,0 +1,39 @@
+-- Run once before the regression files: what they share.
+--
+-- Triggers are made here by hand, from the definition alone, so that a file about capture tests capture.
+
+create schema by_hand;
+
+-- Columns as a definition holds them.
+create function by_hand.columns(rel regclass, variadic names text[]) returns jsonb
+    language sql stable
+    return (select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'number', a.attnum) order by n.at), '[]')
+            from unnest(names) with ordinality as n (name, at)
+            join pg_attribute a on a.attrelid = rel and a.attname = n.name);
+
+-- Watches a table: `definition` is laid over what a watch has by default (all verbs, all columns, the primary key).
+create procedure by_hand.watch(rel regclass, definition jsonb default '{}', condition text default null)
+    language plpgsql set client_min_messages = warning
+as $$
+declare
+    noun text := (select relname from pg_class where oid = rel);
+    key jsonb := (select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'number', a.attnum) order by k.at), '[]')
+                  from pg_index i, unnest(i.indkey) with ordinality as k (number, at)
+                  join pg_attribute a on a.attnum = k.number
+                  where i.indrelid = rel and i.indisprimary and a.attrelid = rel);
+    whole jsonb := jsonb_build_object('noun', noun, 'key', key, 'verbs',
+        '{"insert": "created", "update": "updated", "delete": "deleted", "truncate": "truncated"}'::jsonb) || definition;
+    operation text;
+begin
+    foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+        execute format('drop trigger if exists webhook_%s on %s', operation, rel);
+        execute format('create trigger webhook_%s after %s on %s for each %s %s execute function webhook.capture(%L)',
+            operation, operation, rel, case operation when 'truncate' then 'statement' else 'row' end,
+            case when condition is not null and operation <> 'truncate' then format('when (%s)', condition) end, whole);
+    end loop;
+end
+$$;
+
+-- What the current transaction has emitted, and what is left over of earlier ones, in order.
+create view by_hand.event as
+select type, key, payload, previous from webhook.event order by id;

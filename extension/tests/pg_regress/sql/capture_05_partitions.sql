@@ -1,0 +1,116 @@
+-- Partitions: one watch on the root, one name, one order of columns; and rows that move between them.
+begin;
+create table parted (id int, region text, note text, extra int, primary key (id, region)) partition by list (region);
+create table parted_eu partition of parted for values in ('eu');
+-- Another order, a dropped column before, other numbers.
+create table parted_us (gone int, note text, extra int, region text not null, id int not null);
+alter table parted_us drop column gone;
+alter table parted attach partition parted_us for values in ('us');
+create table parted_rest partition of parted default partition by range (id);
+create table parted_rest_low partition of parted_rest for values from (minvalue) to (100);
+call by_hand.watch('parted', jsonb_build_object('exclude', by_hand.columns('parted', 'extra')));
+
+insert into parted values (1, 'eu', 'n', 1), (2, 'us', 'n', 2), (3, 'asia', 'n', 3);
+insert into parted_us (id, region, note) values (4, 'us', 'direct');
+update parted set note = 'm' where id < 3;
+update parted set extra = 9;
+delete from parted where id = 4;
+select type, table_name, key, payload, previous from webhook.event order by id;
+delete from webhook.event;
+
+-- Moved: one update, with what changed.
+update parted set region = 'us', note = 'moved' where id = 1;
+update parted set region = 'asia' where id = 1;
+update parted set region = case region when 'us' then 'eu' else 'us' end;
+select type, table_name, key, payload, previous from webhook.event order by id;
+delete from webhook.event;
+merge into parted p using (values (1, 'eu'), (2, 'africa')) as s (id, region) on p.id = s.id
+    when matched then update set region = s.region, note = 'merged';
+select type, key, payload, previous from webhook.event order by id;
+delete from webhook.event;
+select count(*), count(distinct id) from parted;
+
+-- Many at once.
+insert into parted select g, 'eu', 'bulk', g from generate_series(1000, 1999) g;
+update parted set region = 'us' where id >= 1000;
+select type, count(*), min(previous::text), max(previous::text) from webhook.event group by type order by type;
+delete from parted where id >= 1000;
+delete from webhook.event;
+
+-- Only what counts: on_columns, an excluded column.
+call by_hand.watch('parted', jsonb_build_object('on_columns', by_hand.columns('parted', 'note')));
+update parted set region = 'us' where id = 1;
+update parted set region = 'eu', note = 'both' where id = 1;
+select type, payload, previous from webhook.event order by id;
+delete from webhook.event;
+call by_hand.watch('parted');
+
+-- A BEFORE trigger on the target refuses the row: it has been deleted.
+create function refuse() returns trigger language plpgsql as $$ begin return null; end $$;
+create trigger refuse before insert on parted_us for each row execute function refuse();
+update parted set region = 'us' where id = 1;
+select type, payload, previous from webhook.event order by id;
+delete from webhook.event;
+insert into parted values (1, 'eu', 'back', 1), (5, 'eu', 'stays', 1);
+update parted set region = case id when 1 then 'us' else 'asia' end where id in (1, 5);
+select type, payload, previous from webhook.event order by id;
+drop trigger refuse on parted_us;
+delete from webhook.event;
+
+-- Other triggers of the deleted row write watched tables in between.
+create table journal (id int, what text);
+call by_hand.watch('journal');
+create function note_it() returns trigger language plpgsql as $$
+begin
+    insert into journal values (old.id, 'left');
+    begin
+        insert into journal values (old.id, 'undone');
+        raise exception 'undo';
+    exception when raise_exception then null;
+    end;
+    return null;
+end
+$$;
+create trigger zz_note after delete on parted for each row execute function note_it();
+update parted set region = 'us' where id = 5;
+select type, key, payload, previous from webhook.event order by id;
+drop trigger zz_note on parted;
+delete from webhook.event;
+
+-- The move is rolled back.
+savepoint s;
+update parted set region = 'eu' where id = 5;
+rollback to s;
+select count(*) from webhook.event;
+
+rollback;
+
+begin;
+-- A cascade that moves rows.
+create table reg (code text primary key);
+create table city (id int, code text references reg on update cascade, primary key (id, code)) partition by list (code);
+create table city_a partition of city for values in ('a');
+create table city_b partition of city for values in ('b');
+call by_hand.watch('city');
+insert into reg values ('a');
+insert into city values (1, 'a'), (2, 'a');
+delete from webhook.event;
+update reg set code = 'b';
+select type, key, payload, previous from webhook.event order by id;
+delete from webhook.event;
+-- Renames of the root, seen by partitions whose plans are made.
+alter table city rename column id to ident;
+alter table city rename to town;
+update town set ident = 3 where ident = 1;
+select type, table_name, key, payload, previous from webhook.event order by id;
+delete from webhook.event;
+-- Attached later, detached again.
+create table city_c (code text not null, ident int not null);
+alter table town attach partition city_c for values in ('c');
+insert into reg values ('c');
+insert into town values (9, 'c');
+alter table town detach partition city_c;
+insert into city_c values ('c', 10);
+truncate town;
+select type, table_name, key, payload from webhook.event order by id;
+rollback;

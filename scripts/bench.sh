@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The figures of docs/BENCHMARKS.md: release builds of both halves, a throw-away cluster, everything on loopback.
+# Prints a table, writes bench-out/bench.json. Arguments name single benchmarks; without any, all run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PGW_BIN=$(PROFILE=release scripts/sandbox.sh "${TMPDIR:-/tmp}/pg_webhook-$(id -un)/release")
+export PGW_BIN
+cargo build --release --package webhookd
+export PGW_WEBHOOKD=$PWD/target/release/webhookd
+cargo run --release --package e2e --bin bench -- "$@"

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and what is missing: Debian or Ubuntu packages, and cargo-pgrx.
+# Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
+#
+# usage: scripts/setup.sh [build|test]     test adds what only the tests use
+#   PG   major version of Postgres (default: one that is there with its headers, else the distribution's)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-build}
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+have_pg() {
+    local config
+    for config in ${PG_CONFIG:-} /usr/lib/postgresql/${PG:-*}/bin/pg_config; do
+        [ -x "$config" ] && [ -x "$("$config" --bindir)/initdb" ] && [ -f "$("$config" --includedir-server)/postgres.h" ] && return 0
+    done
+    return 1
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+apt_updated=
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >&2; }
+apt_install() {
+    if [ -n "${PGW_NO_APT:-}" ] || ! command -v apt-get >/dev/null; then
+        say "please install: $*"
+        exit 1
+    fi
+    [ -n "$apt_updated" ] || { apt update; apt_updated=1; }
+    say "installing $*"
+    apt install -y --no-install-recommends "$@"
+}
+
+command -v cargo >/dev/null || { say "no cargo: install a Rust toolchain (https://rustup.rs), version $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"; exit 1; }
+
+missing=()
+command -v cc >/dev/null || missing+=(build-essential)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang/*/include /usr/lib/clang/*/include >/dev/null 2>&1 || missing+=(libclang-dev)
+if [ "$what" = test ]; then
+    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    command -v openssl >/dev/null || missing+=(openssl)
+    [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+fi
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+
+if ! have_pg; then
+    if [ -z "${PG:-}" ]; then
+        [ -n "${PGW_NO_APT:-}" ] || { apt update; apt_updated=1; }
+        PG=$(apt-cache show postgresql 2>/dev/null | sed -nE 's/^Version: ([0-9]+).*/\1/p' | head -n 1)
+    fi
+    apt_install "postgresql-${PG:-15}" "postgresql-server-dev-${PG:-15}"
+    have_pg || { say "Postgres ${PG:-} with its server headers is still not there"; exit 1; }
+fi
+
+# cargo-pgrx writes the extension's SQL; its version has to be that of the pgrx crate.
+pgrx=$(sed -nE 's/^pgrx = "=([0-9.]+)".*/\1/p' extension/Cargo.toml)
+if [ "$(PATH="$PWD/.tools/bin:$PATH" cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx" ]; then
+    say "installing cargo-pgrx $pgrx into .tools (about four minutes)"
+    cargo install cargo-pgrx --version "$pgrx" --locked --root .tools --quiet >&2
+fi

@@ -1,0 +1,201 @@
+-- The SQL API. Bodies lie in extension/src, in the file named above each group; what is declared here is who may call
+-- what with which arguments, and on whose behalf it runs. The functions live in the schema that the extension is
+-- created in, their supports in schema webhook. sql/grants.sql takes every right from PUBLIC at the end.
+
+-- ── Watching tables: watch/ ─────────────────────────────────────────────────────────────────────────────────────
+
+-- Not security definer: these two must know who calls, and read a condition with its author's rights. They step up to
+-- the extension's owner by themselves, once it is clear that the caller owns the table (rights.rs).
+create function webhook_watch(
+    rel regclass,
+    noun text default null,
+    verbs jsonb default '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
+    columns text[] default null,
+    exclude text[] default null,
+    on_columns text[] default null,
+    condition text default null,
+    payload regproc default null,
+    key_columns text[] default null
+) returns webhook.watch
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
+comment on function webhook_watch is
+    'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
+
+create function webhook_unwatch(rel regclass) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
+comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+
+-- Event types follow from the watches; those without a table were entered by hand and stay.
+create function webhook.list_event_types() returns void
+    language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    delete from webhook.event_type t
+    where t.relation is not null
+      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
+                      where w.noun || '.' || v.value = t.type);
+    insert into webhook.event_type as t (type, relation)
+    select w.noun || '.' || v.value, min(w.relation::oid)::regclass
+    from webhook.watch w, jsonb_each_text(w.verbs) as v
+    group by 1
+    on conflict (type) do update set relation = excluded.relation
+        where t.relation is distinct from excluded.relation;
+end;
+comment on function webhook.list_event_types() is 'Brings webhook.event_type in line with webhook.watch';
+
+-- A dropped table takes its triggers along, but not its row in webhook.watch.
+create function webhook.forget_dropped_tables() returns event_trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    gone oid[];
+begin
+    select array_agg(d.objid) into gone
+    from pg_event_trigger_dropped_objects() d
+    where d.classid = 'pg_class'::regclass and d.objsubid = 0 and d.object_type = 'table' and not d.is_temporary;
+    if gone is null then
+        return;
+    end if;
+    delete from webhook.watch w where w.relation = any (gone);
+    if found then
+        perform webhook.list_event_types();
+    end if;
+exception
+    -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
+    when others then
+        raise warning 'pg_webhook could not forget a dropped table: %', sqlerrm;
+end
+$$;
+comment on function webhook.forget_dropped_tables() is 'Removes the watches of tables that have been dropped';
+
+create event trigger webhook_forget_dropped_tables on sql_drop
+    when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
+    execute function webhook.forget_dropped_tables();
+comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
+
+-- ── Events: emit.rs, delivery.rs ────────────────────────────────────────────────────────────────────────────────
+
+-- Runs no SQL, so it needs neither a definer nor a search path, which would cost more than the call itself.
+create function webhook_emit(event_type text, payload json, key text default null) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
+comment on function webhook_emit is
+    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+
+create function webhook_ping(id bigint) returns text
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
+comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+
+create function webhook_redeliver(event_id text, subscription_id bigint) returns void
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
+comment on function webhook_redeliver is
+    'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
+
+-- ── Subscriptions: subscribe/ ───────────────────────────────────────────────────────────────────────────────────
+
+create function webhook_subscribe(
+    url text,
+    events text[] default '{*}',
+    name text default null,
+    secret text default null,
+    timeout interval default '15 seconds',
+    retry interval[] default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
+    max_in_flight integer default 512,
+    enabled boolean default true
+) returns table (id bigint, secret text)
+    language c volatile parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
+comment on function webhook_subscribe is
+    'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only';
+
+create function webhook_alter(
+    id bigint,
+    url text default null,
+    events text[] default null,
+    name text default null,
+    secret text default null,
+    timeout interval default null,
+    retry interval[] default null,
+    max_in_flight integer default null,
+    enabled boolean default null
+) returns webhook.subscription
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
+comment on function webhook_alter is
+    'Change a subscription; null leaves as is. A secret given here replaces all others at once';
+
+create function webhook_unsubscribe(id bigint) returns void
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
+comment on function webhook_unsubscribe is
+    'End a subscription, with its secrets and what is queued for it; past attempts stay';
+
+create function webhook_pause(id bigint, reason text default null) returns void
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
+comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+
+create function webhook_resume(id bigint, skip_backlog boolean default false) returns void
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
+comment on function webhook_resume is
+    'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
+
+create function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
+comment on function webhook_rotate_secret is
+    'Make a new signing secret and return it; the old ones sign beside it until the overlap is over';
+
+-- ── Signatures: signing.rs ──────────────────────────────────────────────────────────────────────────────────────
+
+create function webhook_sign(secret text, id text, ts bigint, body text) returns text
+    language c immutable parallel safe strict
+    as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
+comment on function webhook_sign is
+    'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
+
+create function webhook_verify(
+    secret text,
+    id text,
+    ts bigint,
+    body text,
+    header text,
+    now timestamptz default clock_timestamp()
+) returns boolean
+    language c immutable parallel safe
+    as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
+comment on function webhook_verify is
+    'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
+
+-- ── A copy of the database ──────────────────────────────────────────────────────────────────────────────────────
+
+-- A dump carries subscriptions, watches, queue and cursor, but no events, and transaction ids mean nothing in another
+-- cluster. What lies in the ring was then written after the restore, so all of it is looked at; attempts tell what is
+-- done. Within one cluster (create database … template) the ids go on, and with them the checkpoint.
+create function webhook_arm() returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here constant bigint := (select system_identifier from pg_control_system());
+    this_database constant oid := (select oid from pg_database where datname = current_database());
+    armed webhook.cursor;
+begin
+    select * into armed from webhook.cursor where singleton for update;
+    if not found or (armed.system_identifier = here and armed.database_oid = this_database) then
+        return;
+    end if;
+    if armed.system_identifier <> here then
+        update webhook.subscription set created_snapshot = '3:3:';
+        armed.snapshot := '3:3:';
+    end if;
+    update webhook.cursor
+        set system_identifier = here, database_oid = this_database, snapshot = armed.snapshot, epoch = epoch + 1,
+            saved_at = clock_timestamp();
+end
+$$;
+comment on function webhook_arm is
+    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';

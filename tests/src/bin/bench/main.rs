@@ -1,0 +1,67 @@
+//! `make bench`: the figures of docs/BENCHMARKS.md, measured. Prints a Markdown table, writes `bench-out/bench.json`.
+//!
+//! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
+//! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
+//! run: `drain latency memory idle scripts`, default all.
+
+mod bare;
+mod drain;
+mod idle;
+mod latency;
+mod memory;
+mod report;
+mod scripts;
+mod sink;
+
+use report::Report;
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|a| a == "sink") {
+        return sink::main();
+    }
+    let daemon = e2e::daemon::binary();
+    if cfg!(debug_assertions) || daemon.components().any(|part| part.as_os_str() == "debug") {
+        eprintln!(
+            "bench: figures of a debug build mean nothing; run `make bench`, which builds with --release"
+        );
+        return std::process::ExitCode::FAILURE;
+    }
+    let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|a| a == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let mut report = Report::new(&daemon);
+    runtime.expect("a runtime").block_on(async {
+        if wanted("drain") {
+            drain::run(&mut report).await;
+        }
+        if wanted("latency") {
+            latency::run(&mut report).await;
+        }
+        if wanted("memory") {
+            memory::run(&mut report).await;
+        }
+        if wanted("idle") {
+            idle::run(&mut report).await;
+        }
+        if wanted("scripts") {
+            scripts::run(&mut report);
+        }
+    });
+    report.finish()
+}
+
+/// The median; of an even number the middle between the two middle ones.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
+}
+
+/// The smallest value that at least this share of all do not exceed.
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted[rank - 1]
+}

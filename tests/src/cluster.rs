@@ -1,0 +1,377 @@
+//! A throw-away Postgres cluster with the extension at hand.
+//!
+//! `PGW_BIN` names the bin directory of a Postgres that has the extension (`scripts/sandbox.sh` makes one). The data
+//! lies in a temporary directory; server and directory go when the value is dropped. As root the server runs as the
+//! user `postgres`, since it refuses root.
+
+use crate::process::{Process, lock};
+use std::{
+    ffi::CString,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Another user to run as: uid and gid.
+#[derive(Debug, Clone, Copy)]
+struct Account(u32, u32);
+
+impl Account {
+    /// `postgres` if we are root; `None`: stay who we are.
+    fn for_server() -> Option<Self> {
+        // SAFETY: getuid has no preconditions.
+        if unsafe { libc::getuid() } != 0 {
+            return None;
+        }
+        let name = CString::new("postgres").expect("no NUL in it");
+        // SAFETY: the name is a C string; the result is read before any other call of the family. Tests of one
+        // binary start clusters one at a time (STARTING is held).
+        let entry = unsafe { libc::getpwnam(name.as_ptr()) };
+        assert!(!entry.is_null(), "running as root, but there is no user postgres to run the server as");
+        // SAFETY: checked for null just above.
+        let entry = unsafe { &*entry };
+        Some(Self(entry.pw_uid, entry.pw_gid))
+    }
+
+    fn apply(account: Option<Self>, command: &mut Command) {
+        if let Some(Self(uid, gid)) = account {
+            command.uid(uid).gid(gid);
+        }
+    }
+}
+
+/// A cluster of its own: one postmaster, its data directory and its port.
+#[derive(Debug)]
+pub struct Cluster {
+    bin: PathBuf,
+    dir: tempfile::TempDir,
+    account: Option<Account>,
+    port: u16,
+    settings: Vec<String>,
+    postmaster: Mutex<Option<Process>>,
+}
+
+/// Held while a port is chosen, so that two clusters of one test binary do not choose the same.
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Cluster {
+    /// Makes a cluster and starts it.
+    ///
+    /// # Panics
+    /// If `PGW_BIN` is not set or the server does not start.
+    pub async fn start() -> Arc<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with settings such as `fsync=off`, which come after the usual ones.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_with(settings: &[&str]) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(settings)
+        };
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    fn init(settings: &[&str]) -> Self {
+        let bin = std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
+            panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
+        });
+        assert!(bin.join("postgres").exists(), "PGW_BIN={} holds no postgres", bin.display());
+        let account = Account::for_server();
+        let dir = tempfile::Builder::new().prefix("pgw-e2e-").tempdir().expect("a temporary directory");
+        if let Some(Account(uid, gid)) = account {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("root may chown");
+        }
+        let mut initdb = Command::new(bin.join("initdb"));
+        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
+        initdb.arg(dir.path().join("data")).current_dir(dir.path());
+        Account::apply(account, &mut initdb);
+        let done = initdb.output().expect("initdb can be started");
+        assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let settings = settings.iter().map(|&s| s.to_owned()).collect();
+        Self { bin, dir, account, port, settings, postmaster: Mutex::new(None) }
+    }
+
+    /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
+    /// takes connections.
+    ///
+    /// # Panics
+    /// If it has ended, or does not answer in time.
+    pub async fn boot(&self) {
+        let mut command = Command::new(self.bin.join("postgres"));
+        command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
+        command.arg("-k").arg(self.dir.path()).current_dir(self.dir.path());
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "max_connections=120",
+            "max_prepared_transactions=64",
+            "shared_buffers=128MB",
+            "max_wal_size=2GB",
+            "log_line_prefix=%m [%p] %d ",
+        ]
+        .into_iter()
+        .chain(self.settings.iter().map(String::as_str))
+        {
+            command.args(["-c", setting]);
+        }
+        // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
+        command.env_remove("RUST_BACKTRACE");
+        Account::apply(self.account, &mut command);
+        // SIGQUIT: an immediate shutdown that takes the backends along.
+        let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
+        postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;
+        *lock(&self.postmaster) = Some(postmaster);
+    }
+
+    /// Kills the postmaster as a power failure would; its backends notice and leave. Returns when all are gone, so
+    /// that the data directory can be opened again.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub async fn kill9(&self) {
+        let postmaster = lock(&self.postmaster).take().expect("the postmaster runs");
+        let backends = children(postmaster.pid());
+        postmaster.signal(libc::SIGKILL);
+        postmaster.wait(Duration::from_secs(10)).await;
+        for pid in backends {
+            // SAFETY: backends of our own postmaster, listed a moment ago; a stopped one is gone or ours still.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// The directory of the cluster, writable for the server's user.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The server's log so far.
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.postmaster).as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Makes a database of that name with the extension in it.
+    ///
+    /// # Panics
+    /// If either fails.
+    pub async fn database(self: &Arc<Self>, name: &str) -> Database {
+        let database = self.empty_database(name).await;
+        database.run("create extension pg_webhook").await;
+        database
+    }
+
+    /// Makes a database without the extension.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn empty_database(self: &Arc<Self>, name: &str) -> Database {
+        self.existing("postgres").run(&format!("create database {name}")).await;
+        self.existing(name)
+    }
+
+    /// A standby that follows this cluster by streaming replication, up and readable.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn standby(&self) -> Arc<Self> {
+        let mut standby = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        let data = standby.dir.path().join("data");
+        std::fs::remove_dir_all(&data).expect("it was made a moment ago");
+        standby.settings = self.settings.clone();
+        let mut copy = self.program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "-R", "-p"]);
+        copy.arg(self.port.to_string()).arg("-D").arg(data);
+        let done = copy.output().expect("pg_basebackup can be started");
+        assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
+        standby.boot().await;
+        Arc::new(standby)
+    }
+
+    /// A database of this cluster that exists already.
+    pub fn existing(self: &Arc<Self>, name: &str) -> Database {
+        Database { cluster: self.clone(), name: name.to_owned() }
+    }
+
+    /// Starts a server program of somebody else beside the cluster, as the server's user.
+    pub fn spawn(&self, name: &str, mut command: Command) -> Process {
+        command.current_dir(self.dir.path());
+        Account::apply(self.account, &mut command);
+        Process::spawn(name, command, libc::SIGKILL)
+    }
+
+    /// A program of this Postgres (`pg_basebackup`, `pg_dump`), to be run as the server's user.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.current_dir(self.dir.path());
+        Account::apply(self.account, &mut command);
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(postmaster) = lock(&self.postmaster).take() {
+            postmaster.signal(libc::SIGQUIT);
+            postmaster.wait_blocking(Duration::from_secs(10));
+        }
+    }
+}
+
+fn children(parent: i32) -> Vec<i32> {
+    let of_parent = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
+        after_name.split_whitespace().nth(1).and_then(|ppid| ppid.parse().ok()) == Some(parent)
+    };
+    let entries = std::fs::read_dir("/proc").expect("/proc is mounted");
+    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(of_parent).collect()
+}
+
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// One database of a cluster.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub cluster: Arc<Cluster>,
+    pub name: String,
+}
+
+impl Database {
+    /// For the daemon: `postgresql://postgres@127.0.0.1:port/name`.
+    pub fn url(&self) -> String {
+        self.url_as("postgres")
+    }
+
+    pub fn url_as(&self, role: &str) -> String {
+        format!("postgresql://{role}@127.0.0.1:{}/{}", self.cluster.port, self.name)
+    }
+
+    /// A session.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    pub async fn client(&self) -> Client {
+        self.try_client("postgres").await.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
+    }
+
+    /// A session of another role.
+    ///
+    /// # Errors
+    /// Why it cannot connect.
+    pub async fn try_client(&self, role: &str) -> Result<Client, tokio_postgres::Error> {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.cluster.port).user(role).dbname(&self.name);
+        let (client, connection) = config.application_name("e2e").connect(NoTls).await?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(client)
+    }
+
+    /// Runs statements in a session of their own.
+    ///
+    /// # Panics
+    /// If one fails.
+    pub async fn run(&self, statements: &str) {
+        let client = self.client().await;
+        if let Err(e) = client.batch_execute(statements).await {
+            panic!("{statements}\n{}", describe(&e));
+        }
+    }
+
+    /// The single value of a query, as text; `None`: null or no row.
+    ///
+    /// # Panics
+    /// If the query fails.
+    pub async fn text(&self, query: &str) -> Option<String> {
+        value(&self.client().await, query).await
+    }
+
+    /// The single number of a query.
+    ///
+    /// # Panics
+    /// If the query fails or gives none.
+    pub async fn number(&self, query: &str) -> i64 {
+        let text = self.text(query).await.unwrap_or_else(|| panic!("no value: {query}"));
+        text.parse().unwrap_or_else(|_| panic!("not a number: {text} from {query}"))
+    }
+
+    /// Waits until a query gives true: for states of the database that nothing announces.
+    ///
+    /// # Panics
+    /// If it has not within `deadline`.
+    pub async fn until(&self, query: &str, deadline: Duration) {
+        assert!(self.becomes(query, deadline).await, "not true within {deadline:?}: {query}");
+    }
+
+    /// Whether a query gives true within `deadline`.
+    ///
+    /// # Panics
+    /// If the query fails.
+    pub async fn becomes(&self, query: &str, deadline: Duration) -> bool {
+        let client = self.client().await;
+        let end = Instant::now() + deadline;
+        loop {
+            let asked = Instant::now();
+            if value(&client, query).await.as_deref() == Some("t") {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            // At most half of the time is spent on asking: the answer is to come from others.
+            tokio::time::sleep(asked.elapsed().max(Duration::from_millis(5))).await;
+        }
+    }
+}
+
+/// The single value of a query, as text.
+///
+/// # Panics
+/// If the query fails.
+pub async fn value(client: &Client, query: &str) -> Option<String> {
+    use tokio_postgres::SimpleQueryMessage::Row;
+    let answer = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}\n{}", describe(&e)));
+    answer
+        .iter()
+        .find_map(|message| if let Row(row) = message { Some(row.get(0)) } else { None })?
+        .map(str::to_owned)
+}
+
+/// An error with the server's words in it, which `Display` leaves out.
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!(
+            "{} {}{}",
+            db.code().code(),
+            db.message(),
+            db.hint().map(|hint| format!(" HINT: {hint}")).unwrap_or_default()
+        ),
+        None => error.to_string(),
+    }
+}

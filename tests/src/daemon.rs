@@ -1,0 +1,139 @@
+//! The `webhookd` binary as a child process.
+//!
+//! `PGW_WEBHOOKD` names it; otherwise the newest of `target/release`, `target/quick` and `target/debug`.
+
+use crate::{PATIENCE, cluster::Database, process::Process};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+/// Whether a daemon of the session's database sleeps: the same as `gate = 'asleep'` in webhook.health, at a fraction of
+/// the cost.
+pub const ASLEEP: &str = "select exists (select from pg_locks l join pg_database d on d.oid = l.database
+    where d.datname = current_database() and l.locktype = 'advisory' and l.granted
+      and l.mode = 'RowExclusiveLock' and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)";
+
+/// The binary under test.
+///
+/// # Panics
+/// If there is none.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PGW_WEBHOOKD") {
+        let path = PathBuf::from(path);
+        assert!(path.exists(), "PGW_WEBHOOKD={} does not exist", path.display());
+        return path;
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let built = ["release", "quick", "debug"].map(|profile| target.join(profile).join("webhookd"));
+    let newest = built.into_iter().filter(|p| p.exists()).max_by_key(|p| {
+        p.metadata().and_then(|file| file.modified()).expect("a file has a time of modification")
+    });
+    newest.unwrap_or_else(|| panic!("no webhookd in {}: run `make build`", target.display()))
+}
+
+/// A daemon at work on one database.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+}
+
+impl Daemon {
+    /// `webhookd run` on this database, allowed to call loopback.
+    ///
+    /// # Panics
+    /// If the binary cannot be started.
+    pub fn spawn(database: &Database) -> Self {
+        Self::spawn_with(&database.url(), &["--allow-net", "127.0.0.0/8"])
+    }
+
+    /// `webhookd run --database-url … <arguments>`.
+    ///
+    /// # Panics
+    /// If the binary cannot be started.
+    pub fn spawn_with(url: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["run", "--database-url", url]).args(arguments);
+        for variable in ["DATABASE_URL", "RUST_LOG", "RUST_BACKTRACE"] {
+            command.env_remove(variable);
+        }
+        Self { process: Process::spawn("webhookd", command, libc::SIGKILL) }
+    }
+
+    /// Starts it and waits until it is the active daemon of its database.
+    ///
+    /// # Panics
+    /// If it is not within [`PATIENCE`].
+    pub async fn start(database: &Database) -> Self {
+        let daemon = Self::spawn(database);
+        daemon.ready(database).await;
+        daemon
+    }
+
+    /// Waits until a daemon holds the active lock of the database.
+    ///
+    /// # Panics
+    /// If none does within [`PATIENCE`].
+    pub async fn ready(&self, database: &Database) {
+        let active = "select exists (select from pg_locks l join pg_database d on d.oid = l.database
+            where d.datname = current_database() and l.locktype = 'advisory' and l.granted
+              and l.classid = 1885820776 and l.objid = 1)";
+        database.until(active, PATIENCE).await;
+        assert!(!self.process.has_ended(), "webhookd has ended");
+    }
+
+    /// Waits until it sleeps: the gate is held, and the next commit has to ring.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`].
+    pub async fn asleep(database: &Database) {
+        database.until(ASLEEP, PATIENCE).await;
+    }
+
+    /// `kill -9`; returns when it is gone.
+    pub async fn kill9(self) {
+        self.process.signal(libc::SIGKILL);
+        self.process.wait(Duration::from_secs(10)).await;
+    }
+
+    /// SIGTERM; returns how it ended.
+    ///
+    /// # Panics
+    /// If it has not ended within `deadline`.
+    pub async fn sigterm(&self, deadline: Duration) -> ExitStatus {
+        self.process.signal(libc::SIGTERM);
+        self.process.wait(deadline).await
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Panics
+    /// If it has not ended within `deadline`.
+    pub async fn ended(&self, deadline: Duration) -> ExitStatus {
+        self.process.wait(deadline).await
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Most memory it ever had, in MiB.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn peak_mib(&self) -> f64 {
+        self.process.status_kib("VmHWM") as f64 / 1024.0
+    }
+}
+
+impl Drop for Daemon {
+    /// No test is about it, and so all are: whatever the daemon has said, no secret is in it.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let leak = self.process.log().into_iter().find(|line| line.contains("whsec_"));
+            assert_eq!(leak, None, "a secret in the daemon's log");
+        }
+    }
+}

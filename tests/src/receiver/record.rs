@@ -1,0 +1,134 @@
+//! What a receiver remembers of the requests it got, and the judgement on each.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use standardwebhooks::Webhook;
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Instant, SystemTime},
+};
+
+/// One request, as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub path: String,
+    pub arrived: Instant,
+    pub arrived_at: SystemTime,
+    /// Names as they were spelled on the wire.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    /// What the standardwebhooks crate says.
+    pub verified: Result<(), String>,
+}
+
+impl Received {
+    /// A header's value; names are compared without case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// `webhook-id`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn id(&self) -> &str {
+        self.header("webhook-id").expect("a request has a webhook-id")
+    }
+
+    /// `webhook-timestamp`, in unix seconds.
+    ///
+    /// # Panics
+    /// If it is missing or no number.
+    pub fn timestamp(&self) -> i64 {
+        let text = self.header("webhook-timestamp").expect("a request has a webhook-timestamp");
+        text.parse().expect("it is a number")
+    }
+
+    /// The body.
+    ///
+    /// # Panics
+    /// If it is not JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("the body is JSON")
+    }
+}
+
+/// Asks the judge: the official library of another author.
+pub fn verify(secret: &str, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| e.to_string())?;
+        if map.insert(name.clone(), HeaderValue::from_str(value).map_err(|e| e.to_string())?).is_some() {
+            return Err(format!("header {name} came twice"));
+        }
+    }
+    let judge = Webhook::new(secret).map_err(|e| e.to_string())?;
+    judge.verify(body, &map).map_err(|e| e.to_string())
+}
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Whole requests.
+    Requests,
+    /// Ids and counts: for crowds.
+    Ids,
+}
+
+/// Everything remembered so far.
+#[derive(Debug)]
+pub struct Record {
+    pub keep: Keep,
+    pub requests: Vec<Received>,
+    /// Requests per path and `webhook-id`.
+    ids: HashMap<String, HashMap<String, u32>>,
+    pub total: u64,
+    /// Requests that the judge rejected, with its words.
+    pub rejected: Vec<String>,
+}
+
+impl Record {
+    pub fn new(keep: Keep) -> Self {
+        Self { keep, requests: Vec::new(), ids: HashMap::new(), total: 0, rejected: Vec::new() }
+    }
+
+    /// Adds one; returns how many attempts of this id at this path there have been, this one included.
+    pub fn add(&mut self, request: Received) -> u32 {
+        self.total += 1;
+        if let Err(why) = &request.verified {
+            self.rejected.push(format!("{} {:?}: {why}", request.path, request.header("webhook-id")));
+        }
+        let id = request.header("webhook-id").unwrap_or_default().to_owned();
+        let ids = match self.ids.get_mut(&request.path) {
+            Some(ids) => ids,
+            None => self.ids.entry(request.path.clone()).or_default(),
+        };
+        let count = ids.entry(id).or_default();
+        *count += 1;
+        let count = *count;
+        if self.keep == Keep::Requests {
+            self.requests.push(request);
+        }
+        count
+    }
+
+    /// How many different events have come to this path.
+    pub fn distinct(&self, path: &str) -> usize {
+        self.ids.get(path).map_or(0, HashMap::len)
+    }
+
+    /// The different events that have come to this path.
+    pub fn ids(&self, path: &str) -> HashSet<String> {
+        self.ids.get(path).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Requests to this path beyond the first of each event.
+    pub fn duplicates(&self, path: &str) -> u64 {
+        self.ids.get(path).map_or(0, |ids| ids.values().map(|&n| u64::from(n) - 1).sum())
+    }
+
+    /// The requests to this path, in order of arrival.
+    pub fn at<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Received> {
+        self.requests.iter().filter(move |request| request.path == path)
+    }
+}

@@ -1,0 +1,127 @@
+//! HTTP/1.1, the server's half, as little of it as requests of a webhook sender need: a head, and a body with
+//! `content-length`. Lean enough to be the receiver of the benchmarks too.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use std::io::{Error, ErrorKind};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A whole request.
+#[derive(Debug)]
+pub struct Request {
+    /// Path and query, as sent.
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// A connection that requests come in on.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: TcpStream,
+    buffer: BytesMut,
+}
+
+/// The answer to a request that is welcome.
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidData, what.into())
+}
+
+/// Length of a request's head and of its body, once the head is complete.
+fn measure(bytes: &[u8]) -> std::io::Result<Option<(usize, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut request = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(head) = request.parse(bytes).map_err(|e| invalid(e.to_string()))? else {
+        return Ok(None);
+    };
+    let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let Some(length) = length else {
+        return if request.method == Some("POST") {
+            Err(invalid("POST without content-length"))
+        } else {
+            Ok(Some((head, 0)))
+        };
+    };
+    let text = std::str::from_utf8(length.value).map_err(|e| invalid(e.to_string()))?;
+    Ok(Some((head, text.parse().map_err(|_| invalid("content-length"))?)))
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: BytesMut::with_capacity(4096) }
+    }
+
+    /// The bytes of the next request, head and body, and where the body begins; `None`: closed by the peer.
+    ///
+    /// # Errors
+    /// The socket's, or what is not HTTP.
+    pub async fn read_raw(&mut self) -> std::io::Result<Option<(Bytes, usize)>> {
+        loop {
+            if let Some((head, body)) = measure(&self.buffer)?
+                && self.buffer.len() >= head + body
+            {
+                return Ok(Some((self.buffer.split_to(head + body).freeze(), head)));
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    /// The next request; `None`: closed by the peer.
+    ///
+    /// # Errors
+    /// As [`Connection::read_raw`].
+    pub async fn read(&mut self) -> std::io::Result<Option<Request>> {
+        let Some((mut bytes, head)) = self.read_raw().await? else { return Ok(None) };
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        request.parse(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let path = request.path.unwrap_or_default().to_owned();
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let headers = request.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect();
+        bytes.advance(head);
+        Ok(Some(Request { path, headers, body: bytes }))
+    }
+
+    /// Answers with a status and a body.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn respond(&mut self, status: u16, body: &[u8]) -> std::io::Result<()> {
+        let mut answer =
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        if status == 204 {
+            answer = b"HTTP/1.1 204 X\r\n\r\n".to_vec();
+        } else {
+            answer.extend_from_slice(body);
+        }
+        self.stream.write_all(&answer).await
+    }
+
+    /// Answers 200 with so many zero bytes.
+    ///
+    /// # Errors
+    /// The socket's; the peer may have had enough.
+    pub async fn respond_with_zeros(&mut self, bytes: u64) -> std::io::Result<()> {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+        self.stream.write_all(head.as_bytes()).await?;
+        let chunk = [b'0'; 16 * 1024];
+        let mut left = bytes;
+        while left > 0 {
+            let now = left.min(chunk.len() as u64);
+            self.stream.write_all(&chunk[..now as usize]).await?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer goes away.
+    pub async fn until_closed(&mut self) {
+        while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|n| n > 0) {}
+    }
+}

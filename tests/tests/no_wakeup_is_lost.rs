@@ -1,0 +1,99 @@
+//! Promise: a commit wakes the sleeping daemon, whatever the moment; nothing depends on the safety poll.
+
+use e2e::{
+    daemon::{ASLEEP, Daemon},
+    receiver::Received,
+    scale,
+    world::World,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+/// How soon after its commit each has to be there. On a machine that has other things to do, one in a hundred may be
+/// later; `PGW_HEAVY=1` allows one in a thousand.
+const PROMPT: Duration = Duration::from_millis(20);
+/// A wake-up that has not come by then is lost: with the safety poll off nothing else would bring it.
+const LOST: Duration = Duration::from_secs(2);
+
+/// Waits precisely: tokio's timer counts whole milliseconds.
+fn wait_precisely(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        std::thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_micros(100)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
+    let rounds: u32 = scale("PGW_ROUNDS", 2_000, 10_000);
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let daemon =
+        Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--safety-poll-ms", "0"]);
+    daemon.ready(&world.database).await;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        let client = world.database.client().await;
+        let insert = client.prepare("insert into orders values ($1, 'c', 1, null)").await.expect("it parses");
+        sessions.push((std::sync::Arc::new(client), insert));
+    }
+    let gate = world.database.client().await;
+    let asleep = gate.prepare(ASLEEP).await.expect("it parses");
+
+    let mut random = StdRng::seed_from_u64(20);
+    let mut sent = HashMap::new();
+    let (mut order, mut found_asleep) = (0_i64, 0);
+    for round in 0..rounds {
+        // Three of four rounds begin when the daemon sleeps; the others at once, while it is awake or lying down.
+        let wait_for_sleep = round % 4 != 3;
+        let patience = Instant::now() + LOST;
+        while wait_for_sleep && !gate.query_one(&asleep, &[]).await.expect("health").get::<_, bool>(0) {
+            assert!(Instant::now() < patience, "the daemon does not go to sleep");
+            // Asking without a pause would take a core from those who are to be quick.
+            tokio::task::block_in_place(|| wait_precisely(Duration::from_micros(300)));
+        }
+        found_asleep += u32::from(wait_for_sleep);
+        let commits: Vec<_> = sessions[..random.random_range(1..=4)]
+            .iter()
+            .map(|(client, insert)| {
+                order += 1;
+                let (id, client, insert) = (order, client.clone(), insert.clone());
+                let offset = Duration::from_micros(random.random_range(0..2_000));
+                tokio::spawn(async move {
+                    tokio::task::block_in_place(|| wait_precisely(offset));
+                    client.execute(&insert, &[&id]).await.expect("an order can be inserted");
+                    (id, Instant::now())
+                })
+            })
+            .collect();
+        for commit in commits {
+            let (id, committed) = commit.await.expect("a commit");
+            sent.insert(id, committed);
+        }
+        world.receiver.wait_for("/ok", sent.len(), LOST).await;
+    }
+
+    let id = |request: &Received| request.json()["data"]["id"].as_i64().expect("an id");
+    let arrivals = world.receiver.at("/ok");
+    let mut delays: Vec<_> =
+        arrivals.iter().map(|r| r.arrived.saturating_duration_since(sent[&id(r)])).collect();
+    delays.sort();
+    let prompt = delays.partition_point(|&delay| delay <= PROMPT);
+    let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+    println!(
+        "{rounds} rounds ({found_asleep} found asleep), {} events: p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; {} within {PROMPT:?}",
+        delays.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        prompt
+    );
+    assert_eq!(arrivals.len(), sent.len(), "each once");
+    let (late, one_in) = (delays.len() - prompt, scale("PGW_LATE_ONE_IN", 5, 1_000));
+    assert!(late * one_in <= delays.len(), "{late} of {} came later than {PROMPT:?}", delays.len());
+    drop(daemon);
+}

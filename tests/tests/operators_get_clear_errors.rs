@@ -1,0 +1,120 @@
+//! Promise: a daemon that cannot work says in one line what to do, and exits with another code than 0.
+
+use e2e::{
+    cluster::{Cluster, Database},
+    daemon::Daemon,
+};
+use std::{path::Path, process::Command, time::Duration};
+
+/// Runs the daemon, which must end by itself; the one line it says.
+async fn refusal(url: &str) -> String {
+    let daemon = Daemon::spawn_with(url, &[]);
+    let status = daemon.ended(Duration::from_secs(30)).await;
+    let said: Vec<_> = daemon.process().log().into_iter().filter(|line| !line.trim().is_empty()).collect();
+    assert!(!status.success() && status.code().is_some(), "{url}: {status}; {said:#?}");
+    assert_eq!(said.len(), 1, "{url}: one line, not {said:#?}");
+    assert!(!said[0].contains("panicked"), "{said:?}");
+    said[0].clone()
+}
+
+/// Checks that what is said has all of the words in it.
+async fn refuses(url: &str, words: &[&str]) {
+    let said = refusal(url).await;
+    println!("{said}");
+    for word in words {
+        assert!(said.to_lowercase().contains(word), "{url}: {said:?} does not say {word:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_url_and_nobody_there() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it is bound")
+    };
+    refuses(&format!("postgresql://postgres@{closed}/app"), &["postgres", "--database-url"]).await;
+    refuses("postgresql://postgres@host.invalid/app", &["--database-url"]).await;
+    refuses("nonsense", &["database url", "postgres://"]).await;
+    refuses("mysql://root@127.0.0.1/app", &["database url", "postgres://"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_role_extension_version_and_copy() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let app = cluster.database("app").await;
+    let bare = cluster.empty_database("bare").await;
+    refuses(&bare.url(), &["pg_webhook", "create extension"]).await;
+    refuses(&app.url().replace("/app", "/absent"), &["absent", "--database-url"]).await;
+    refuses(&app.url_as("nobody"), &["nobody"]).await;
+
+    app.run("create role clerk login").await;
+    refuses(&app.url_as("clerk"), &["clerk", "webhook_grant"]).await;
+
+    let other = cluster.database("other").await;
+    other
+        .run("set allow_system_table_mods = on; update pg_extension set extversion = '99.0' where extname = 'pg_webhook'")
+        .await;
+    refuses(&other.url(), &["99.0", env!("CARGO_PKG_VERSION"), "update"]).await;
+
+    // The checkpoint of a daemon that ran, in a database that says it is another one.
+    let copy = cluster.database("copy").await;
+    let daemon = Daemon::start(&copy).await;
+    assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
+    copy.run("update webhook.cursor set system_identifier = 1").await;
+    refuses(&copy.url(), &["copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_granted_role_is_enough() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let app = cluster.database("app").await;
+    app.run("create role courier login; select webhook_grant('courier', 'dispatcher')").await;
+    let daemon = Daemon::spawn_with(&app.url_as("courier"), &[]);
+    daemon.ready(&app).await;
+    assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby() {
+    let cluster = Cluster::start().await;
+    let app = cluster.database("app").await;
+    app.run("select 1").await;
+    let standby = cluster.standby().await;
+    let copy = standby.existing("app");
+    copy.until("select exists (select from pg_extension where extname = 'pg_webhook')", e2e::PATIENCE).await;
+    refuses(&copy.url(), &["standby", "primary"]).await;
+}
+
+/// A pgbouncer in transaction mode before the database; the URL through it.
+async fn pooled(database: &Database, program: &Path) -> (e2e::process::Process, String) {
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it is bound").port()
+    };
+    let settings = format!(
+        "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+         pool_mode = transaction\ndefault_pool_size = 4\n",
+        database.cluster.port()
+    );
+    let file = database.cluster.dir().join("pgbouncer.ini");
+    std::fs::write(&file, settings).expect("the cluster's directory is ours");
+    let mut command = Command::new(program);
+    command.arg(file);
+    let pooler = database.cluster.spawn("pgbouncer", command);
+    pooler.wait_for_line(|line| line.contains("process up"), e2e::PATIENCE).await;
+    (pooler, format!("postgresql://postgres@127.0.0.1:{port}/{}", database.name))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_pooler() {
+    let candidates = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].map(Path::new);
+    let Some(program) = candidates.into_iter().find(|program| program.exists()) else {
+        println!("SKIPPED: no pgbouncer on this machine (apt-get install pgbouncer)");
+        return;
+    };
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let app = cluster.database("app").await;
+    let (_pooler, url) = pooled(&app, program).await;
+    refuses(&url, &["pooler"]).await;
+}

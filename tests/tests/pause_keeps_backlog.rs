@@ -1,0 +1,58 @@
+//! Promise: a paused subscription gets nothing and loses nothing; on resume the backlog comes, or is skipped by choice.
+
+use e2e::{PATIENCE, daemon::Daemon, world::World};
+
+/// Orders in the bodies that came to a path, in order of arrival.
+fn orders(world: &World, path: &str) -> Vec<i64> {
+    world.receiver.at(path).iter().filter_map(|request| request.json()["data"]["id"].as_i64()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_while_paused_everything_after() {
+    let world = World::new().await;
+    let paused = world.subscribe("/ok/paused").await;
+    world.subscribe("/ok/other").await;
+    let mut daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 10).await;
+    world.receiver.wait_for("/ok/paused", 10, PATIENCE).await;
+
+    world.database.run(&format!("select webhook_pause({paused}, 'maintenance')")).await;
+    world.insert_orders(11, 100).await;
+    world.receiver.wait_for("/ok/other", 110, PATIENCE).await;
+    let kept = format!(
+        "select count(*) = 100 and bool_and(state = 'backlog') from webhook.queue where subscription_id = {paused}"
+    );
+    world.database.until(&kept, PATIENCE).await;
+    assert_eq!(orders(&world, "/ok/paused").len(), 10, "nothing came while paused");
+
+    // The backlog outlives the daemon.
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    daemon = Daemon::start(&world.database).await;
+    world.insert_orders(111, 10).await;
+    world.receiver.wait_for("/ok/other", 120, PATIENCE).await;
+    world.database.run(&format!("select webhook_resume({paused})")).await;
+    world.receiver.wait_for("/ok/paused", 120, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let mut came = orders(&world, "/ok/paused");
+    came.sort_unstable();
+    assert_eq!(came, (1..=120).collect::<Vec<_>>(), "all, and each once");
+    assert_eq!(world.database.number("select count(*) from webhook.queue").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backlog_is_skipped_by_choice() {
+    let world = World::new().await;
+    let paused = world.subscribe("/ok/paused").await;
+    let _daemon = Daemon::start(&world.database).await;
+    world.database.run(&format!("select webhook_pause({paused}, 'maintenance')")).await;
+    world.insert_orders(1, 50).await;
+    world.database.until("select count(*) = 50 from webhook.queue", PATIENCE).await;
+    world.database.run(&format!("select webhook_resume({paused}, skip_backlog => true)")).await;
+    world.insert_orders(51, 5).await;
+    world.receiver.wait_for("/ok/paused", 5, PATIENCE).await;
+    world.database.until("select count(*) = 0 from webhook.queue", PATIENCE).await;
+    let mut came = orders(&world, "/ok/paused");
+    came.sort_unstable();
+    assert_eq!(came, [51, 52, 53, 54, 55]);
+}

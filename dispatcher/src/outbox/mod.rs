@@ -3,7 +3,7 @@
 //! Reads events, subscriptions and, after a start, attempts and queue; writes nothing. The cursor is a snapshot held in
 //! memory; the checkpoint that survives a crash is the ledger's.
 
-mod extent;
+pub mod extent;
 pub mod gate;
 pub mod pages;
 pub mod poll;

@@ -1,0 +1,148 @@
+//! Promise: between two looks at the outbox the daemon reads exactly what was committed in between, whatever overlaps:
+//! long transactions, rolled back ones and savepoints, bulk loads, rows that are heavy.
+
+use e2e::cluster::{Cluster, Database};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio_postgres::Client;
+use webhookd::{
+    outbox::{
+        BATCH_ROWS_MAX,
+        extent::Order,
+        pages::{Pages, freeze},
+        poll::{Cursor, Poll},
+        snapshot::Snapshot,
+    },
+    postgres::{Purpose, Watch, connect},
+};
+
+/// Sessions that begin, write, roll back and commit in any order.
+struct Writers {
+    sessions: Vec<(Client, bool)>,
+    random: StdRng,
+}
+
+impl Writers {
+    async fn new(database: &Database, seed: u64) -> Self {
+        let mut sessions = Vec::new();
+        for _ in 0..6 {
+            sessions.push((database.client().await, false));
+        }
+        Self { sessions, random: StdRng::seed_from_u64(seed) }
+    }
+
+    /// One session does one thing; `bulk`: sometimes very much of it.
+    async fn step(&mut self, bulk: bool) {
+        let at = self.random.random_range(0..self.sessions.len());
+        let (rows, payload_bytes) = match self.random.random_range(0..40) {
+            0 if bulk => (BATCH_ROWS_MAX + 500, 10),
+            1 if bulk => (60, 150_000),
+            2 if bulk => (300, 10),
+            _ => (self.random.random_range(1..6), 10),
+        };
+        let insert = format!(
+            "insert into webhook.event (type, payload) select 'thing.made', to_json(repeat('x', {payload_bytes})) from generate_series(1, {rows})"
+        );
+        let (client, is_open) = &mut self.sessions[at];
+        let statement = match (*is_open, self.random.random_range(0..10)) {
+            (false, 0..4) => insert,
+            (false, _) => {
+                *is_open = true;
+                format!("begin; {insert}")
+            }
+            (true, 0..4) => insert,
+            (true, 4) => format!("savepoint s; {insert}; rollback to s"),
+            (true, 5) => format!("savepoint s; {insert}; release s"),
+            (true, 6) => {
+                *is_open = false;
+                "rollback".into()
+            }
+            (true, _) => {
+                *is_open = false;
+                "commit".into()
+            }
+        };
+        client.batch_execute(&statement).await.expect("it can be written");
+    }
+}
+
+/// What the server says lies between two snapshots.
+async fn between(client: &Client, after: &Snapshot, upto: &Snapshot) -> Vec<i64> {
+    let query = "select id from webhook.event where pg_visible_in_snapshot(xid::text::xid8, $2::text::pg_snapshot)
+                 and not pg_visible_in_snapshot(xid::text::xid8, $1::text::pg_snapshot) order by id";
+    let rows = client.query(query, &[&after.to_string(), &upto.to_string()]).await.expect("it can be read");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_pages() {
+    let cluster = Cluster::start().await;
+    let database = cluster.database("app").await;
+    let witness = database.client().await;
+    let config = database.url().parse().expect("a URL");
+    let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
+    let mut writers = Writers::new(&database, 5).await;
+    let mut cursor = Snapshot::beginning();
+    let (mut total, mut pages_most) = (0, 0);
+    for round in 0..60 {
+        for _ in 0..10 {
+            writers.step(true).await;
+        }
+        let order = if round % 2 == 0 { Order::Strict } else { Order::BulkLast };
+        let frozen = freeze(&mut reader).await.expect("a snapshot");
+        let upto = frozen.snapshot.clone();
+        let mut pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
+        frozen.transaction.commit().await.expect("it was open");
+        // What commits while the window is read is not part of it.
+        writers.step(false).await;
+        let (mut read, mut count) = (Vec::new(), 0);
+        loop {
+            let page = pages.next(&reader).await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= BATCH_ROWS_MAX && page.is_sorted_by_key(|event| event.id));
+            read.extend(page.iter().map(|event| event.id));
+            count += 1;
+        }
+        assert_eq!(pages.rows(), read.len() as i64);
+        if order == Order::BulkLast {
+            read.sort_unstable();
+        }
+        assert_eq!(read, between(&witness, &cursor, &upto).await, "round {round}, {cursor} to {upto}");
+        total += read.len();
+        pages_most = pages_most.max(count);
+        cursor = upto;
+    }
+    assert!(total > 20_000 && pages_most > 3, "{total} events, at most {pages_most} pages: that tests little");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_one_look() {
+    let cluster = Cluster::start().await;
+    let database = cluster.database("app").await;
+    let witness = database.client().await;
+    let config = database.url().parse().expect("a URL");
+    let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
+    let frozen = freeze(&mut reader).await.expect("a snapshot");
+    let mut cursor = Cursor::new(frozen.snapshot.clone(), frozen.at_us);
+    frozen.transaction.commit().await.expect("it was open");
+    let mut writers = Writers::new(&database, 6).await;
+    let mut poll = Poll::default();
+    let (mut total, mut stragglers) = (0, 0);
+    for _ in 0..300 {
+        for _ in 0..writers.random.random_range(0..6) {
+            writers.step(false).await;
+        }
+        let look = poll.look(&reader, &cursor, false).await.expect("a look");
+        let Some(upto) = look.snapshot else {
+            assert!(look.events.is_empty());
+            continue;
+        };
+        let read: Vec<i64> = look.events.iter().map(|event| event.id).collect();
+        assert_eq!(read, between(&witness, &cursor.snapshot, &upto).await, "{} to {upto}", cursor.snapshot);
+        total += read.len();
+        stragglers += look.events.iter().filter(|event| event.xid < cursor.snapshot.xmax()).count();
+        cursor.advance(upto, look.at_us);
+    }
+    assert!(total > 500 && stragglers > 50, "{total} events, {stragglers} of stragglers: that tests little");
+}

@@ -1,0 +1,19 @@
+//! Promise: a daemon that cannot be rung for says so once and goes by its safety poll.
+
+use e2e::{PATIENCE, daemon::Daemon, world::World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delivered_by_the_safety_poll() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    world.database.run("alter function webhook.gate_take() rename to gate_taken_away").await;
+    let daemon = Daemon::start(&world.database).await;
+    for order in 1..=3 {
+        world.insert_orders(order, 1).await;
+        world.receiver.wait_for("/ok", order as usize, PATIENCE).await;
+    }
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let told = daemon.log().iter().filter(|line| line.contains("gate.unavailable")).count();
+    assert_eq!(told, 1, "{:#?}", daemon.log());
+}

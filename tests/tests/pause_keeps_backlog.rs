@@ -1,6 +1,7 @@
 //! Promise: a paused subscription gets nothing and loses nothing; on resume the backlog comes, or is skipped by choice.
 
-use e2e::{PATIENCE, daemon::Daemon, world::World};
+use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, scale, world::World};
+use std::time::Instant;
 
 /// Orders in the bodies that came to a path, in order of arrival.
 fn orders(world: &World, path: &str) -> Vec<i64> {
@@ -55,4 +56,28 @@ async fn the_backlog_is_skipped_by_choice() {
     let mut came = orders(&world, "/ok/paused");
     came.sort_unstable();
     assert_eq!(came, [51, 52, 53, 54, 55]);
+}
+
+/// A page of the backlog must cost the same wherever it lies, also once the planner knows how large the tables are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_backlog_drains_at_speed() {
+    let count: usize = scale("PGW_BACKLOG", 200_000, 1_000_000);
+    let world = World::with(Keep::Ids, &["fsync=off"]).await;
+    let paused = world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.database.run(&format!("select webhook_pause({paused}, 'maintenance')")).await;
+    let rows = format!("insert into orders select i, 'c' from generate_series(1, {count}) i");
+    world.database.run(&rows).await;
+    world.database.until(&format!("select count(*) = {count} from webhook.queue"), PATIENCE * 2).await;
+    world.database.run("vacuum analyze webhook.event, webhook.queue").await;
+
+    let resumed = Instant::now();
+    world.database.run(&format!("select webhook_resume({paused})")).await;
+    world.receiver.wait_for("/ok", count, PATIENCE * 10).await;
+    let rate = count as f64 / resumed.elapsed().as_secs_f64();
+    println!("a backlog of {count} drained at {rate:.0}/s");
+    assert!(rate > 5_000.0, "{rate:.0}/s");
+    world.settled(PATIENCE * 2).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
 }

@@ -32,8 +32,10 @@ const SESSION: &str = "\
     set plan_cache_mode = force_generic_plan; set synchronous_commit = off;";
 
 /// A partition that was empty when it was last vacuumed would have a sequential scan planned for it, and a bitmap is built
-/// in full before the first row comes out.
-const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;";
+/// in full before the first row comes out. A merge join reads the events from the first one on for every page of a
+/// backlog, a hash join all of them: only a nested loop costs what the page is long.
+const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
+    set enable_mergejoin = off; set enable_hashjoin = off;";
 
 /// Who is told what happens on a session without having been asked for.
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,7 @@ use webhookd::{
     outbox::{
         BATCH_ROWS_MAX,
         extent::Order,
-        pages::{Pages, freeze},
+        pages::{Frozen, Pages, freeze},
         poll::{Cursor, Poll},
         snapshot::Snapshot,
     },
@@ -88,10 +88,13 @@ async fn in_pages() {
             writers.step(true).await;
         }
         let order = if round % 2 == 0 { Order::Strict } else { Order::BulkLast };
-        let frozen = freeze(&mut reader).await.expect("a snapshot");
-        let upto = frozen.snapshot.clone();
-        let mut pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
-        frozen.transaction.commit().await.expect("it was open");
+        let (mut pages, upto) = {
+            let frozen = freeze(&mut reader).await.expect("a snapshot");
+            let pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
+            let Frozen { transaction, snapshot, .. } = frozen;
+            transaction.commit().await.expect("it was open");
+            (pages, snapshot)
+        };
         // What commits while the window is read is not part of it.
         writers.step(false).await;
         let (mut read, mut count) = (Vec::new(), 0);
@@ -123,9 +126,9 @@ async fn in_one_look() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let frozen = freeze(&mut reader).await.expect("a snapshot");
-    let mut cursor = Cursor::new(frozen.snapshot.clone(), frozen.at_us);
-    frozen.transaction.commit().await.expect("it was open");
+    let Frozen { transaction, snapshot, at_us } = freeze(&mut reader).await.expect("a snapshot");
+    let mut cursor = Cursor::new(snapshot, at_us);
+    transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;
     let mut poll = Poll::default();
     let (mut total, mut stragglers) = (0, 0);

@@ -14,6 +14,6 @@ async fn delivered_by_the_safety_poll() {
     }
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
-    let told = daemon.log().iter().filter(|line| line.contains("gate.unavailable")).count();
-    assert_eq!(told, 1, "{:#?}", daemon.log());
+    let told = daemon.process().log().iter().filter(|line| line.contains("gate.unavailable")).count();
+    assert_eq!(told, 1, "{:#?}", daemon.process().log());
 }

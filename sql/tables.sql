@@ -119,6 +119,11 @@ create table webhook.attempt (
     next_at         timestamptz,
     error           text,
     response        text,
+    dns_ms          real,
+    connect_ms      real,
+    tls_ms          real,
+    first_byte_ms   real,
+    batch_id        text,
     constraint attempts_start_at_1 check (attempt >= 1),
     constraint duration_is_not_negative check (duration_ms >= 0),
     constraint outcome_is_known check (outcome in
@@ -138,6 +143,12 @@ comment on column webhook.attempt.outcome is
     'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (address policy)';
 comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
 comment on column webhook.attempt.error is 'What went wrong, in words';
+comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
+comment on column webhook.attempt.connect_ms is 'TCP connect, in milliseconds; null: a kept-alive connection';
+comment on column webhook.attempt.tls_ms is 'TLS handshake, in milliseconds; null: a kept-alive connection, or plain http';
+comment on column webhook.attempt.first_byte_ms is 'From the request being written to the head of the answer, in milliseconds';
+comment on column webhook.attempt.batch_id is
+    'webhook-id of the request when it carried several events, or one made of several changes; one attempt row per event';
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
 
 -- One delivery's attempts (webhook.delivery), and after a crash: which pairs of a page of events are done.
@@ -168,9 +179,11 @@ create table webhook.queue (
     next_at         timestamptz,
     last_status     smallint,
     last_error      text,
+    order_key       bigint,
     constraint queue_pkey primary key (subscription_id, event_id),
-    constraint state_is_known check (state in ('waiting', 'backlog')),
+    constraint state_is_known check (state in ('waiting', 'backlog', 'blocked')),
     constraint next_at_iff_waiting check ((state = 'waiting') = (next_at is not null)),
+    constraint blocked_by_its_order_key check (state <> 'blocked' or order_key is not null),
     constraint attempts_are_not_negative check (attempts >= 0 and retry_from between 0 and attempts)
 );
 comment on table  webhook.queue is
@@ -178,10 +191,15 @@ comment on table  webhook.queue is
 comment on column webhook.queue.event_slot is 'webhook.event.slot, to find the event without searching the ring';
 comment on column webhook.queue.attempts is 'Attempts made so far';
 comment on column webhook.queue.retry_from is 'Attempts made before the present schedule began (a redelivery begins a new one)';
-comment on column webhook.queue.state is 'waiting: due at next_at; backlog: to be taken in order as soon as the lane can';
+comment on column webhook.queue.state is
+    'waiting: due at next_at; backlog: to be taken in order as soon as the lane can; blocked: an earlier event of its order_key is not final yet';
+comment on column webhook.queue.order_key is
+    'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
 
 -- The daemon's timer: "next_at > $1 and next_at <= $2 order by next_at".
 create index queue_next_at_idx on webhook.queue (next_at) where state = 'waiting';
+-- What comes next once an event is final: "subscription_id = $1 and order_key = $2 and state = 'blocked' order by event_id".
+create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 
 -- ── Subscriptions ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,18 +216,59 @@ create table webhook.subscription (
     created_at       timestamptz not null default now(),
     updated_at       timestamptz not null default now(),
     created_snapshot pg_snapshot not null default webhook.snapshot_before_this_transaction(),
+    filter           jsonpath,
+    format           text        not null default 'standard',
+    payload_mode     text        not null default 'full',
+    headers          jsonb       not null default '{}',
+    exclude_origin   text[]      not null default '{}',
+    rate_limit       numeric,
+    ordering         text        not null default 'none',
+    batch_size       integer     not null default 1,
+    batch_window     interval    not null default '0',
+    compact          boolean     not null default false,
+    verification     text        not null default 'none',
+    verified_at      timestamptz,
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
     constraint retry_has_at_most_50_steps check (cardinality(retry) <= 50),
     constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
-    constraint paused_reason_only_when_paused check (paused_reason is null or not enabled)
+    constraint paused_reason_only_when_paused check (paused_reason is null or not enabled),
+    constraint format_is_known check (format in
+        ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw')),
+    constraint payload_mode_is_known check (payload_mode in ('full', 'thin', 'changed')),
+    constraint headers_is_an_object check (jsonb_typeof(headers) = 'object'),
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
+    constraint ordering_is_known check (ordering in ('none', 'key', 'strict')),
+    constraint batch_size_is_1_to_1000 check (batch_size between 1 and 1000),
+    constraint batch_window_is_0_to_1min check (batch_window between '0' and '1 minute'),
+    constraint only_formats_with_an_envelope_batch check
+        (batch_size = 1 or format in ('standard', 'cloudevents-structured')),
+    constraint strict_order_is_not_compacted check (not (compact and ordering = 'strict')),
+    constraint verification_is_known check (verification in ('none', 'ping', 'handshake'))
 );
 comment on table  webhook.subscription is 'Who gets which events, and how';
 comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
 comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
+comment on column webhook.subscription.filter is
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "data", "previous"}); what it does not match is not delivered';
+comment on column webhook.subscription.format is 'Shape and content type of the body';
+comment on column webhook.subscription.payload_mode is
+    'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
+comment on column webhook.subscription.headers is 'Further request headers, name to value';
+comment on column webhook.subscription.exclude_origin is 'Events with one of these origins (setting webhook.origin) do not match: no echo';
+comment on column webhook.subscription.rate_limit is 'Most requests a second; null: as fast as the receiver takes them';
+comment on column webhook.subscription.ordering is
+    'none; key: an event of a key only after the former one of that key is final; strict: one after the other';
+comment on column webhook.subscription.batch_size is 'Most events in one request; above 1 the body is a JSON array';
+comment on column webhook.subscription.batch_window is 'How long an event may wait for others to fill the request';
+comment on column webhook.subscription.compact is
+    'While undelivered, several changes of one key become one event: first previous, last data';
+comment on column webhook.subscription.verification is
+    'none; ping: a webhook.ping must be answered with 2xx first; handshake: CloudEvents abuse protection (OPTIONS)';
+comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
 comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
 
 -- Apart from the subscription, so that reading that table tells no secret.
@@ -225,6 +284,28 @@ comment on table  webhook.secret is 'Signing secrets; every one that has not exp
 comment on column webhook.secret.expires_at is 'null: until it is replaced';
 -- The secrets of one subscription, and the cascade from it.
 create index secret_subscription_id_idx on webhook.secret (subscription_id);
+
+-- ── Receivers: what the daemon has learnt of them ───────────────────────────────────────────────────────────────
+
+-- Written when a state changes, never per event. No row: nothing to report.
+create table webhook.receiver (
+    subscription_id      bigint      primary key references webhook.subscription on delete cascade,
+    circuit              text        not null default 'closed',
+    consecutive_failures integer     not null default 0,
+    failing_since        timestamptz,
+    warned_at            timestamptz,
+    allowed_rate         numeric,
+    updated_at           timestamptz not null default clock_timestamp(),
+    constraint circuit_is_known check (circuit in ('closed', 'open')),
+    constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
+    constraint open_only_when_failing check (circuit = 'closed' or failing_since is not null)
+);
+comment on table  webhook.receiver is 'How each receiver is doing, as the daemon sees it; written when it changes';
+comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, one delivery a minute is tried; closed: all are';
+comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
+comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
+comment on column webhook.receiver.allowed_rate is
+    'Requests a second that the receiver allows: WebHook-Allowed-Rate, or what its 429s have brought it down to';
 
 -- ── Watches and event types ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,101 @@
+//! Symmetric secrets: `whsec_` and base64 of the key.
+
+use crate::key::Signer;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use std::fmt;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The prefix of a symmetric secret.
+pub const PREFIX: &str = "whsec_";
+/// Shortest and longest key, in bytes after decoding.
+pub const KEY_BYTES_MIN: usize = 24;
+pub const KEY_BYTES_MAX: usize = 64;
+
+/// A symmetric key. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a text is not a secret. The text itself is never part of the message.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum InvalidSecret {
+    #[error("it does not start with whsec_")]
+    Prefix,
+    #[error("what follows whsec_ is not base64 with its padding")]
+    Base64,
+    #[error("the key has {0} bytes; 24 to 64 are allowed")]
+    Length(usize),
+}
+
+impl Secret {
+    /// Reads `whsec_` + padded standard base64 of 24 to 64 bytes.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] tells which rule is broken.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(InvalidSecret::Prefix)?;
+        let key = STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?;
+        Self::of(Zeroizing::new(key))
+    }
+
+    /// Wraps raw key bytes (a generator's output).
+    ///
+    /// # Errors
+    /// [`InvalidSecret::Length`] outside 24 to 64 bytes.
+    pub fn from_key(key: &[u8]) -> Result<Self, InvalidSecret> {
+        Self::of(Zeroizing::new(key.to_vec()))
+    }
+
+    fn of(key: Zeroizing<Vec<u8>>) -> Result<Self, InvalidSecret> {
+        match key.len() {
+            KEY_BYTES_MIN..=KEY_BYTES_MAX => Ok(Self(key)),
+            length => Err(InvalidSecret::Length(length)),
+        }
+    }
+
+    /// The `whsec_…` text: for the one moment it is shown to its owner, and to be kept where nobody reads it.
+    pub fn reveal(&self) -> String {
+        format!("{PREFIX}{}", STANDARD.encode(&*self.0))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// This secret made ready: the key schedules are paid once, then cloned for every message.
+    pub fn signer(&self) -> Signer {
+        Signer::of_secret(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_secrets_name_the_rule() {
+        let longest = format!("whsec_{}", STANDARD.encode([7; 64]));
+        for (text, want) in [
+            ("AAEC", Err(InvalidSecret::Prefix)),
+            ("WHSEC_AAEC", Err(InvalidSecret::Prefix)),
+            (" whsec_AAEC", Err(InvalidSecret::Prefix)),
+            ("whsec_***", Err(InvalidSecret::Base64)),
+            ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", Err(InvalidSecret::Base64)), // no padding
+            ("whsec_-_-_AwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", Err(InvalidSecret::Base64)), // url-safe
+            ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=", Err(InvalidSecret::Base64)), // bits left over
+            ("whsec_AAECAwQ=", Err(InvalidSecret::Length(5))),
+            ("whsec_", Err(InvalidSecret::Length(0))),
+            (&format!("whsec_{}", STANDARD.encode([7; 23])), Err(InvalidSecret::Length(23))),
+            (&format!("whsec_{}", STANDARD.encode([7; 65])), Err(InvalidSecret::Length(65))),
+            (&longest, Ok(longest.clone())),
+        ] {
+            assert_eq!(Secret::parse(text).map(|secret| secret.reveal()), want, "{text}");
+        }
+    }
+}

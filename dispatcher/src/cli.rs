@@ -72,6 +72,13 @@ pub struct Run {
     /// A private range that may be called, also over plain http; may be repeated
     #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
     pub allow_net: Vec<String>,
+    /// A range that may not be called, whatever else is allowed; may be repeated
+    #[arg(long, env = "WEBHOOKD_DENY_NET", value_name = "CIDR", value_delimiter = ',')]
+    pub deny_net: Vec<String>,
+    /// A port, or a range as in 8000-8999; may be repeated. Only these are called then [default: 80, 443, and from
+    /// 1024 on those where no database or the like is usual]
+    #[arg(long, env = "WEBHOOKD_ALLOW_PORT", value_name = "PORTS", value_delimiter = ',')]
+    pub allow_port: Vec<String>,
     /// Allow plain http outside those ranges too
     #[arg(
         long,

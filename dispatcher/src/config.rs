@@ -4,7 +4,7 @@
 
 use crate::{
     cli::{Cli, Common, Database, LogFormat, Run},
-    sender::address_policy::AddressPolicy,
+    sender::address_policy::{AddressPolicy, InvalidPorts, Ports},
 };
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -29,8 +29,10 @@ pub enum Error {
         "the database URL cannot be read ({0}); it looks like postgres://user:password@host:5432/database"
     )]
     DatabaseUrl(String),
-    #[error("`{0}` is no range; --allow-net takes an address or CIDR such as 10.0.0.0/8")]
-    AllowNet(String),
+    #[error("`{range}` is no range; {flag} takes an address or CIDR such as 10.0.0.0/8")]
+    Range { flag: &'static str, range: String },
+    #[error(transparent)]
+    Ports(#[from] InvalidPorts),
     #[error("`{0}` is no log level; use error, warn, info, debug or trace")]
     LogLevel(String),
     #[error("{setting} must be {rule}")]
@@ -43,6 +45,8 @@ pub enum Error {
 struct File {
     database_url: Option<String>,
     allow_net: Option<Vec<String>>,
+    deny_net: Option<Vec<String>>,
+    allow_port: Option<Vec<String>>,
     allow_http: Option<bool>,
     log_format: Option<LogFormat>,
     log_level: Option<String>,
@@ -126,10 +130,6 @@ impl Layers {
     /// [`Error`] names the setting.
     pub fn dispatch(&self, flags: &Run) -> Result<Dispatch, Error> {
         let file = &self.file;
-        let ranges = match &flags.allow_net[..] {
-            [] => file.allow_net.as_deref().unwrap_or_default(),
-            given => given,
-        };
         let memory_mb = flags.memory_mb.or(file.memory_mb).unwrap_or(32);
         if !(1..=65_536).contains(&memory_mb) {
             return Err(Error::OutOfRange { setting: "memory_mb", rule: "between 1 and 65536" });
@@ -144,16 +144,33 @@ impl Layers {
         }
         Ok(Dispatch {
             database: self.database(&flags.database)?,
-            policy: AddressPolicy {
-                allow_nets: ranges.iter().map(|range| parse_range(range.trim())).collect::<Result<_, _>>()?,
-                allow_http: flags.allow_http.or(file.allow_http).unwrap_or(false),
-            },
+            policy: self.policy(flags)?,
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
     }
+}
+
+impl Layers {
+    fn policy(&self, flags: &Run) -> Result<AddressPolicy, Error> {
+        let file = &self.file;
+        Ok(AddressPolicy {
+            allow_nets: ranges("--allow-net", list(&flags.allow_net, &file.allow_net))?,
+            deny_nets: ranges("--deny-net", list(&flags.deny_net, &file.deny_net))?,
+            ports: match list(&flags.allow_port, &file.allow_port) {
+                [] => Ports::default(),
+                given => Ports::parse(given.iter().map(|ports| ports.trim()))?,
+            },
+            allow_http: flags.allow_http.or(file.allow_http).unwrap_or(false),
+        })
+    }
+}
+
+/// What the flags say, else the file.
+fn list<'a>(flags: &'a [String], file: &'a Option<Vec<String>>) -> &'a [String] {
+    if flags.is_empty() { file.as_deref().unwrap_or_default() } else { flags }
 }
 
 /// Without a host libpq takes `PGHOST`, else the server's socket: Debian's directory, else the one of the source code.
@@ -164,10 +181,14 @@ fn default_host() -> String {
     given.unwrap_or_else(socket)
 }
 
-/// A CIDR, or one address.
-fn parse_range(text: &str) -> Result<IpNet, Error> {
-    let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    range.map(|range| range.trunc()).map_err(|_| Error::AllowNet(text.to_owned()))
+/// CIDRs, or single addresses.
+fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Error> {
+    let parse = |text: &String| {
+        let text = text.trim();
+        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        range.map(|range| range.trunc()).map_err(|_| Error::Range { flag, range: text.to_owned() })
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// What tokio_postgres found wrong, unless it quotes more than the name of an option: a URL with a mistyped scheme is an
@@ -289,6 +310,9 @@ mod tests {
             ("--drain-timeout-ms 99999999", "drain_timeout_ms"),
             ("--allow-net 10.0.0.0/33", "10.0.0.0/33"),
             ("--allow-net intranet", "intranet"),
+            ("--deny-net 10.0.0.0/33", "--deny-net"),
+            ("--allow-port 0", "`0` is no port"),
+            ("--allow-port 443,http", "`http` is no port"),
         ] {
             let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
             assert!(text.contains(want), "{flags}: {text}");

@@ -165,7 +165,7 @@ pub fn request_within(url: &str, timeout: Duration) -> Request {
 }
 
 pub fn loopback() -> AddressPolicy {
-    AddressPolicy { allow_nets: vec!["127.0.0.0/8".parse().unwrap()], allow_http: false }
+    AddressPolicy { allow_nets: vec!["127.0.0.0/8".parse().unwrap()], ..AddressPolicy::default() }
 }
 
 pub fn sender() -> HttpSender {

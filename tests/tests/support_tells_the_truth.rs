@@ -57,7 +57,7 @@ async fn the_receiver_does_as_it_is_told() {
     }
     assert_eq!(send("/echo", "evt_1").await.unwrap().text().await.unwrap(), "{\"a\":1}");
     assert_eq!(send("/huge/100000", "evt_1").await.unwrap().bytes().await.unwrap().len(), 100_000);
-    assert_eq!(send("/redirect/http://127.0.0.1:1/", "evt_1").await.unwrap().status(), 302);
+    assert_eq!(send("/redirect?to=http://127.0.0.1:1/", "evt_1").await.unwrap().status(), 302);
     for path in ["/reset", "/close", "/half-headers"] {
         assert!(send(path, "evt_1").await.is_err(), "{path}");
     }

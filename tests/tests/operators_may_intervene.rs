@@ -178,3 +178,25 @@ async fn nobody_is_subscribed() {
         .look(|record| assert_eq!(record.total, 1, "what was before the subscription does not match"));
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_inserted_by_hand() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let _daemon = Daemon::start(&world.database).await;
+    Daemon::asleep(&world.database).await;
+    // Into the table, and straight into the slot's own: neither rings, the safety poll finds both.
+    world
+        .database
+        .run("insert into webhook.event (type, payload) values ('order.noted', '{\"id\": 1}')")
+        .await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    let slot = world.database.number("select webhook.ring_slot(clock_timestamp())").await;
+    Daemon::asleep(&world.database).await;
+    world
+        .database
+        .run(&format!("insert into webhook.event_{slot} (type, payload) values ('order.noted', '{{}}')"))
+        .await;
+    world.receiver.wait_for("/ok", 2, PATIENCE).await;
+    world.settled(PATIENCE).await;
+}

@@ -1,5 +1,7 @@
 //! What is sent, and what the answer means. Pure.
 
+pub mod headers;
 pub mod outcome;
 pub mod payload;
 pub mod retry_policy;
+pub mod shape;

@@ -23,6 +23,19 @@ pub enum Class {
     Refused,
 }
 
+/// How long each part of an attempt took on the wire; `None`: it was not needed, or not reached.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Phases {
+    /// Resolving the host name; none for an address in the URL.
+    pub dns: Option<Duration>,
+    /// TCP connect; none on a kept-alive connection.
+    pub connect: Option<Duration>,
+    /// TLS handshake; none on a kept-alive connection and for plain http.
+    pub tls: Option<Duration>,
+    /// From the last byte of the request being written to the first byte of the answer.
+    pub first_byte: Option<Duration>,
+}
+
 /// One attempt's result, as the ledger writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -33,6 +46,8 @@ pub struct Outcome {
     pub started_at_us: i64,
     /// Until the outcome was known.
     pub duration: Duration,
+    /// Where that time went.
+    pub phases: Phases,
     /// In words; never a secret, never an internal address.
     pub error: Option<String>,
     /// Start of the response body (at most 4 KiB, valid UTF-8 without NUL); kept of failed attempts only.

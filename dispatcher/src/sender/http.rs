@@ -12,7 +12,7 @@ use super::{
     pool::{Connection, Pool, SWEEP_EVERY, Target},
     resolve::{Resolve, SystemResolver},
 };
-use crate::delivery::outcome::{Class, Outcome, class_of_status, retry_after};
+use crate::delivery::outcome::{Class, Outcome, Phases, class_of_status, retry_after};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -136,6 +136,7 @@ impl Sender for HttpSender {
             status: None,
             started_at_us,
             duration: begun.elapsed(),
+            phases: Phases::default(),
             error: None,
             response: None,
             retry_after: None,

@@ -61,6 +61,7 @@ fn outcome(class: Class) -> Outcome {
         status: (class == Class::Succeeded).then_some(200),
         started_at_us: WALL_US,
         duration: Duration::from_millis(1),
+        phases: Default::default(),
         error: None,
         response: None,
         retry_after: None,

@@ -1,7 +1,9 @@
 //! What is sent, and what the answer means. Pure.
 
+pub mod batch;
+pub mod body;
+pub mod compaction;
 pub mod headers;
 pub mod outcome;
-pub mod payload;
 pub mod retry_policy;
 pub mod shape;

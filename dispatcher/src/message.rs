@@ -21,6 +21,8 @@ impl Budget {
 #[derive(Debug)]
 pub struct Message {
     event: Event,
+    /// How many changes it is made of.
+    changes: u32,
     id: OnceLock<Arc<str>>,
     body: OnceLock<Bytes>,
     bytes: usize,
@@ -32,11 +34,17 @@ const OVERHEAD_BYTES: usize = 512;
 
 impl Message {
     pub fn new(event: Event, budget: &Arc<Budget>) -> Self {
+        Self::compacted(event, 1, budget)
+    }
+
+    /// An event that stands for so many changes of one key.
+    pub fn compacted(event: Event, changes: u32, budget: &Arc<Budget>) -> Self {
         // The body repeats payload and previous.
         let bytes =
             OVERHEAD_BYTES + 2 * (event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len));
         budget.0.fetch_add(bytes, Ordering::Relaxed);
-        Self { event, id: OnceLock::new(), body: OnceLock::new(), bytes, budget: Arc::clone(budget) }
+        let budget = Arc::clone(budget);
+        Self { event, changes, id: OnceLock::new(), body: OnceLock::new(), bytes, budget }
     }
 
     /// What it counts for in the budget.
@@ -46,6 +54,11 @@ impl Message {
 
     pub fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// How many changes it is made of: 1, unless several of one key became one event.
+    pub fn changes(&self) -> u32 {
+        self.changes
     }
 
     /// `evt_…`, the `webhook-id`.

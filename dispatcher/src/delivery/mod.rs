@@ -1,5 +1,6 @@
 //! What is sent, and what the answer means. Pure.
 
+pub mod batch;
 pub mod headers;
 pub mod outcome;
 pub mod payload;

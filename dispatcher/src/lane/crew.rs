@@ -3,11 +3,12 @@
 //! One task per core rather than one per attempt: an attempt is a few polls of a future, and a task of its own would cost
 //! more than that.
 
-use super::board::Start;
+use super::board::{Content, Start};
 use crate::{
-    delivery::outcome::Outcome,
+    delivery::{batch, outcome::Outcome},
     sender::{Request, Sender},
 };
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -83,14 +84,20 @@ async fn work<S: Sender>(
 }
 
 async fn attempt<S: Sender>(sender: &S, start: Start) -> Finished {
-    let Start { key, url, message, subscription, signers } = start;
-    let request = Request {
-        url,
-        id: message.id(),
-        body: message.body(),
-        signers,
-        timeout: subscription.timeout,
-        traceparent: message.event().traceparent.as_deref().map(Arc::from),
+    let Start { key, url, content, subscription, signers } = start;
+    let (id, body, batch_id, traceparent) = match &content {
+        Content::One(message) => {
+            let batch_id = (message.changes() > 1).then(|| message.id());
+            (message.id(), message.body(), batch_id, message.event().traceparent.as_deref())
+        }
+        Content::Batch(messages) => {
+            let bodies: Vec<Bytes> = messages.iter().map(|message| message.body()).collect();
+            let ids: Vec<Arc<str>> = messages.iter().map(|message| message.id()).collect();
+            let id = batch::id(&ids);
+            (Arc::clone(&id), batch::body(&bodies), Some(id), None)
+        }
     };
-    (key, sender.send(request).await)
+    let traceparent = traceparent.map(Arc::from);
+    let request = Request { url, id, body, signers, timeout: subscription.timeout, traceparent };
+    (key, Outcome { batch_id, ..sender.send(request).await })
 }

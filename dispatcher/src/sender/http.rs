@@ -137,6 +137,7 @@ impl Sender for HttpSender {
             started_at_us,
             duration: begun.elapsed(),
             phases: Phases::default(),
+            batch_id: None,
             error: None,
             response: None,
             retry_after: None,

@@ -19,6 +19,37 @@ use tokio_postgres::{GenericClient, Row};
 use tracing::warn;
 use url::Url;
 
+/// What waits for what; the CHECK `ordering_is_known` holds the same list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ordering {
+    /// Nothing.
+    #[default]
+    None,
+    /// An event for the former one of its key.
+    Key,
+    /// An event for the former one.
+    Strict,
+}
+
+impl Ordering {
+    /// Every ordering, in the order of the CHECK.
+    pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Strict];
+
+    /// The word in `webhook.subscription.ordering`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// The ordering of a word, `None` for any other.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ordering| ordering.as_str() == word)
+    }
+}
+
 /// A subscription as the daemon uses it.
 #[derive(Debug)]
 pub struct Subscription {
@@ -44,6 +75,15 @@ pub struct Subscription {
     pub verification: Verification,
     /// The receiver has confirmed, if it has to.
     pub is_verified: bool,
+    pub ordering: Ordering,
+    /// Most requests a second: what it was told or what the receiver has granted, whichever is less.
+    pub rate_limit: Option<f64>,
+    /// Most events in one request; above 1 the body is an array.
+    pub batch_size: usize,
+    /// How long an event may wait for others to fill the request.
+    pub batch_window: Duration,
+    /// While undelivered, several changes of one key become one event.
+    pub compact: bool,
     pub(crate) signers: Arc<[Signer]>,
     /// By secret, the newest first: until when it signs, in microseconds since 1970.
     pub(crate) expiries_us: Box<[Option<i64>]>,
@@ -86,8 +126,10 @@ const SUBSCRIPTIONS: &str = "
                  from unnest(s.retry) with ordinality as r (wait, at)
                  where r.wait is not null order by r.at),
            s.max_in_flight, s.created_snapshot::text, s.filter::text, array_remove(s.exclude_origin, null), s.format,
-           s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null
-    from webhook.subscription s
+           s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
+           s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
+           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact
+    from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
     where $1::bigint[] is null or s.id = any ($1)";
 
 const SECRETS: &str = "
@@ -176,6 +218,11 @@ fn subscription(
         headers,
         verification: Verification::parse(verification).unwrap_or_default(),
         is_verified: row.try_get(14)?,
+        ordering: Ordering::parse(row.try_get(15)?).unwrap_or_default(),
+        rate_limit: row.try_get::<_, Option<f64>>(16)?.filter(|rate| *rate > 0.0),
+        batch_size: row.try_get::<_, i32>(17)?.max(1).unsigned_abs() as usize,
+        batch_window: duration(row.try_get(18)?),
+        compact: row.try_get(19)?,
         signers: signers.into(),
         expiries_us: expiries_us.into(),
     })
@@ -209,6 +256,11 @@ impl Subscription {
             headers: None,
             verification: Verification::None,
             is_verified: false,
+            ordering: Ordering::None,
+            rate_limit: None,
+            batch_size: 1,
+            batch_window: Duration::ZERO,
+            compact: false,
             signers: [Secret::from_key(&[7; 32]).unwrap().signer()].into(),
             expiries_us: [None].into(),
         }
@@ -229,6 +281,15 @@ mod tests {
             assert!(with(verification, true).is_open());
             assert!(!Subscription { enabled: false, ..with(verification, true) }.is_open());
         }
+    }
+
+    #[test]
+    fn the_check_constraint_knows_the_same_orderings() {
+        let sql = include_str!("../../sql/tables.sql");
+        let check = sql.split("ordering_is_known check").nth(1).unwrap().split("))").next().unwrap();
+        let words: Vec<_> = check.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(words, Ordering::ALL.map(Ordering::as_str));
+        assert!(Ordering::ALL.iter().all(|ordering| Ordering::parse(ordering.as_str()) == Some(*ordering)));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What an attempt came to, in the words of `webhook.attempt.outcome`. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Class of an outcome; the CHECK `outcome_is_known` holds the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +22,8 @@ pub enum Class {
     Tls,
     /// The answer was not HTTP, or ended early.
     Protocol,
-    /// The address policy forbids the target; nothing was sent.
+    /// Nothing was sent, for a reason of our own: the address policy forbids the target, there is no secret to sign with,
+    /// or this machine has no file descriptor or port left.
     Refused,
 }
 
@@ -48,6 +52,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// Where that time went.
     pub phases: Phases,
+    /// `webhook-id` of a request that carried several events, or one made of several changes.
+    pub batch_id: Option<Arc<str>>,
     /// In words; never a secret, never an internal address.
     pub error: Option<String>,
     /// Start of the response body (at most 4 KiB, valid UTF-8 without NUL); kept of failed attempts only.

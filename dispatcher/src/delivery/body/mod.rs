@@ -14,7 +14,7 @@ mod text;
 use super::shape::{Format, PayloadMode, Shape};
 use crate::event::Event;
 use bytes::Bytes;
-use hyper::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use std::{borrow::Cow, sync::Arc};
 
 pub use cloudevents::{BadSource, Source};
@@ -124,13 +124,19 @@ pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Ren
     }
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
+const CLOUDEVENTS: HeaderValue =
+    HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+
 /// The content type of one event, or of an array of them.
-pub fn content_type(format: Format, is_array: bool) -> &'static str {
+pub fn content_type(format: Format, is_array: bool) -> HeaderValue {
     match (format, is_array) {
-        (Format::CloudEventsStructured, false) => "application/cloudevents+json; charset=UTF-8",
-        (Format::CloudEventsStructured, true) => "application/cloudevents-batch+json; charset=UTF-8",
-        (Format::Form, _) => "application/x-www-form-urlencoded",
-        (Format::Standard | Format::CloudEventsBinary | Format::Raw, _) => "application/json",
+        (Format::CloudEventsStructured, false) => CLOUDEVENT,
+        (Format::CloudEventsStructured, true) => CLOUDEVENTS,
+        (Format::Form, _) => FORM,
+        (Format::Standard | Format::CloudEventsBinary | Format::Raw, _) => JSON,
     }
 }
 

@@ -51,20 +51,24 @@ begin
 
             ('reader', 'grant usage on schema webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.cursor, webhook.pending, webhook.delivery,
+                 webhook.watch, webhook.event_type, webhook.receiver, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.health to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
-                 webhook.event_sequence(text), webhook.pattern_matches(text[], text) to %s'),
+                 webhook.event_sequence(text), webhook.pattern_matches(text[], text),
+                 webhook.order_key(text, webhook.event), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.filter_matches(webhook.event, jsonpath),
+                 webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
             ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.pending,
                  webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
-            ('dispatcher', 'grant select, insert, update, delete on webhook.queue to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
-            ('dispatcher', 'grant update (enabled, paused_reason, updated_at) on webhook.subscription to %s'),
+            ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json) to %s'),
             ('dispatcher', 'grant execute on function webhook.ring_slot(timestamptz), webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 

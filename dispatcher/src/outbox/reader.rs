@@ -6,6 +6,7 @@
 use super::{
     BATCH_TARGETS_MAX, Batch, Error, Feed, Request,
     extent::Order,
+    filter::Filter,
     gate::Gate,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
@@ -80,6 +81,7 @@ struct Reader {
     feed: mpsc::Sender<Feed>,
     stop: CancellationToken,
     poll: Poll,
+    filter: Filter,
     cursor: Cursor,
     router: Arc<Router>,
     next_window: u64,
@@ -122,6 +124,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         feed,
         stop,
         poll: Poll::default(),
+        filter: Filter::default(),
         cursor,
         router,
         next_window: u64::from(large.is_some()),
@@ -338,6 +341,7 @@ impl Reader {
             if let Some(recovered) = recovered {
                 recovered.strike(&self.client, &mut batch).await?;
             }
+            self.filter.strike(&self.client, &mut batch, tables).await?;
             let is_last = events.peek().is_none();
             batch.end = end.clone().filter(|_| is_last);
             self.hand_on(Feed::Batch(batch)).await;

@@ -76,14 +76,13 @@ fn sender() -> HttpSender {
 }
 
 fn request(url: &str, secret: &str, id: &str, body: &'static str) -> Request {
-    Request {
-        url: Arc::new(url.parse().unwrap()),
-        id: id.into(),
-        body: body.into(),
-        signers: Arc::new([Secret::parse(secret).unwrap().signer()]),
-        timeout: Duration::from_secs(10),
-        traceparent: None,
-    }
+    Request::json(
+        Arc::new(url.parse().unwrap()),
+        id.into(),
+        body.into(),
+        Arc::new([Secret::parse(secret).unwrap().signer()]),
+        Duration::from_secs(10),
+    )
 }
 
 const STRANGER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

@@ -104,7 +104,18 @@ create function webhook_subscribe(
     timeout interval default '15 seconds',
     retry interval[] default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
     max_in_flight integer default 512,
-    enabled boolean default true
+    enabled boolean default true,
+    filter jsonpath default null,
+    format text default 'standard',
+    payload_mode text default 'full',
+    headers jsonb default '{}',
+    rate_limit numeric default null,
+    ordering text default 'none',
+    batch_size integer default 1,
+    batch_window interval default '0',
+    compact boolean default false,
+    exclude_origin text[] default '{}',
+    verification text default 'none'
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
@@ -120,12 +131,24 @@ create function webhook_alter(
     timeout interval default null,
     retry interval[] default null,
     max_in_flight integer default null,
-    enabled boolean default null
+    enabled boolean default null,
+    filter jsonpath default null,
+    format text default null,
+    payload_mode text default null,
+    headers jsonb default null,
+    rate_limit numeric default null,
+    ordering text default null,
+    batch_size integer default null,
+    batch_window interval default null,
+    compact boolean default null,
+    exclude_origin text[] default null,
+    verification text default null,
+    clear text[] default null
 ) returns webhook.subscription
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
 comment on function webhook_alter is
-    'Change a subscription; null leaves as is. A secret given here replaces all others at once';
+    'Change a subscription; null leaves as is, clear ends name, filter or rate_limit. A secret given here replaces all others at once';
 
 create function webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp

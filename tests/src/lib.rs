@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod daemon;
+pub mod foreign;
 pub mod process;
 pub mod receiver;
 pub mod traffic;

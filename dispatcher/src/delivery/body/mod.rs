@@ -126,9 +126,10 @@ pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Ren
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
+// Case does not matter in a charset, but the SDK for JavaScript compares it all the same.
+const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 const CLOUDEVENTS: HeaderValue =
-    HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+    HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8");
 
 /// The content type of one event, or of an array of them.
 pub fn content_type(format: Format, is_array: bool) -> HeaderValue {

@@ -214,8 +214,8 @@ fn content_types() {
         (Format::Standard, "application/json", "application/json"),
         (
             Format::CloudEventsStructured,
-            "application/cloudevents+json; charset=UTF-8",
-            "application/cloudevents-batch+json; charset=UTF-8",
+            "application/cloudevents+json; charset=utf-8",
+            "application/cloudevents-batch+json; charset=utf-8",
         ),
     ] {
         assert_eq!(content_type(format, false), one);

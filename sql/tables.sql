@@ -105,6 +105,17 @@ create index event_xid_idx on webhook.event (xid);
 -- One event by number (retries, redelivery, the views) and pages of a large window, "id >= $1 and id < $2".
 create index event_id_idx on webhook.event (id);
 
+-- The daemon computes the same; a test compares them.
+create function webhook.order_key(ordering text, event webhook.event) returns bigint
+    language sql immutable parallel safe
+    return case ordering
+        when 'strict' then 0
+        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+                                              1, 8), 'hex'))::bit(64)::bigint
+    end;
+comment on function webhook.order_key(text, webhook.event) is
+    'Which events of a subscription wait for one another: those of one number. Null: none';
+
 -- ── Attempts: what happened on the wire, append-only ────────────────────────────────────────────────────────────
 
 create table webhook.attempt (
@@ -253,7 +264,7 @@ comment on column webhook.subscription.timeout is 'For a whole attempt, the resp
 comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 comment on column webhook.subscription.filter is
-    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "data", "previous"}); what it does not match is not delivered';
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
 comment on column webhook.subscription.format is 'Shape and content type of the body';
 comment on column webhook.subscription.payload_mode is
     'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
@@ -306,6 +317,45 @@ comment on column webhook.receiver.failing_since is 'Start of the present run of
 comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
 comment on column webhook.receiver.allowed_rate is
     'Requests a second that the receiver allows: WebHook-Allowed-Rate, or what its 429s have brought it down to';
+
+-- Another URL, or another way of asking, has not confirmed anything yet.
+create function webhook.forget_confirmation() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.verified_at := null;
+    return new;
+end
+$$;
+comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+revoke all on function webhook.forget_confirmation() from public;
+
+create trigger forget_confirmation before update on webhook.subscription for each row
+    when (old.url <> new.url or old.verification <> new.verification)
+    execute function webhook.forget_confirmation();
+
+-- Another URL is another receiver; one that was paused or disabled starts with a clean record.
+create function webhook.forget_receiver() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.url <> new.url then
+        delete from webhook.receiver r where r.subscription_id = new.id;
+    else
+        update webhook.receiver r
+            set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
+                updated_at = clock_timestamp()
+            where r.subscription_id = new.id;
+    end if;
+    return null;
+end
+$$;
+comment on function webhook.forget_receiver() is 'A changed URL or a resumed subscription: past failures do not count';
+revoke all on function webhook.forget_receiver() from public;
+
+create trigger forget_receiver after update on webhook.subscription for each row
+    when (old.url <> new.url or (new.enabled and not old.enabled))
+    execute function webhook.forget_receiver();
 
 -- ── Watches and event types ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -376,7 +426,8 @@ begin
     insert into webhook.event (type, table_name, key, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
-                              'events', subscription.events));
+                              'events', subscription.events, 'filter', subscription.filter,
+                              'exclude_origin', subscription.exclude_origin));
     perform webhook.gate_ring();
     return null;
 end

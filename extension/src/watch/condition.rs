@@ -8,10 +8,10 @@
 
 use crate::definition::Verbs;
 use crate::error::Error;
+use crate::subtransaction::{self, Caught, End};
 use pgrx::pg_sys::{self, AsPgCStr};
 use pgrx::prelude::*;
 use std::ffi::CString;
-use std::panic::AssertUnwindSafe;
 
 /// A condition that fits its table, and the rows it looks at.
 #[derive(Debug)]
@@ -79,43 +79,9 @@ impl Condition {
     }
 }
 
-/// A Postgres error that was caught.
-struct Caught {
-    sqlstate: PgSqlErrorCode,
-    message: String,
-    hint: Option<String>,
-}
-
 /// Runs parser code in a subtransaction that is undone in any case, so that an error leaves nothing behind.
 fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
-    // SAFETY: the context and the owner of resources are put back as PL/pgSQL does it around its exception blocks.
-    let (context, owner) = unsafe {
-        let kept = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(kept.0);
-        kept
-    };
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|error| match error {
-            pg_sys::panic::CaughtError::PostgresError(report)
-                if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
-            {
-                Err(Caught {
-                    sqlstate: report.sql_error_code(),
-                    message: report.message().to_owned(),
-                    hint: report.hint().map(str::to_owned),
-                })
-            }
-            other => other.rethrow(),
-        })
-        .execute();
-    // SAFETY: ends the subtransaction begun above; what `work` returned is plain Rust data.
-    unsafe {
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
-        pg_sys::MemoryContextSwitchTo(context);
-        pg_sys::CurrentResourceOwner = owner;
-    }
-    result
+    subtransaction::attempt(End::Undo, |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED, work)
 }
 
 /// Checks that `SELECT <text>` selects one value and is nothing else.

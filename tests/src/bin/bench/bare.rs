@@ -73,7 +73,7 @@ pub async fn send_all_as_the_daemon(
     connections: usize,
 ) {
     let loopback = "127.0.0.0/8".parse().expect("a range");
-    let policy = AddressPolicy { allow_nets: vec![loopback], allow_http: false };
+    let policy = AddressPolicy { allow_nets: vec![loopback], ..AddressPolicy::default() };
     let sender = Arc::new(HttpSender::new(policy).expect("a sender"));
     let url: Arc<url::Url> = Arc::new(url.parse().expect("a URL"));
     let signers: Arc<[signature::Signer]> = [Secret::parse(secret).expect("a secret").signer()].into();
@@ -86,7 +86,7 @@ pub async fn send_all_as_the_daemon(
                 while let Some((id, body)) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (url, signers) = (url.clone(), signers.clone());
                     let (id, body, timeout) = (id.as_str().into(), body.clone(), Duration::from_secs(15));
-                    let request = Request { url, id, body, signers, timeout, traceparent: None };
+                    let request = Request::json(url, id, body, signers, timeout);
                     let outcome = sender.send(request).await;
                     assert_eq!(outcome.status, Some(200), "{outcome:?}");
                 }

@@ -5,7 +5,8 @@
 use crate::{
     delivery::{body::Source, identity::Identity},
     outbox::snapshot,
-    postgres::{self, Watch, preflight},
+    postgres::{self, Target, Watch, preflight},
+    secret_store::SecretStore,
     sender::Sender,
     session::{Carried, Ended, Session},
 };
@@ -19,7 +20,7 @@ use tracing::{debug, warn};
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where the outbox is. The same server for every connection of the daemon, and no transaction pooler.
-    pub database: tokio_postgres::Config,
+    pub database: Target,
     /// While asleep, how often to look without having been rung for; `None`: never (prepared transactions and rows
     /// inserted by hand then wait for the next ring).
     pub safety_poll: Option<Duration>,
@@ -29,18 +30,21 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Requests under way at once, for all subscriptions together; each is a socket.
     pub in_flight_max: usize,
+    /// Where signing secrets come from.
+    pub secrets: Arc<SecretStore>,
     /// How it names itself to receivers.
     pub identity: Arc<Identity>,
 }
 
 impl Settings {
-    pub fn new(database: tokio_postgres::Config) -> Self {
+    pub fn new(database: Target) -> Self {
         // Without a name Postgres takes the user's.
-        let name = database.get_dbname().or(database.get_user()).unwrap_or_default();
+        let name = database.config.get_dbname().or(database.config.get_user()).unwrap_or_default();
         let identity =
             Identity { source: Source::of_database(name), origin: Identity::origin_of_this_machine() };
         Self {
             identity: Arc::new(identity),
+            secrets: Arc::default(),
             database,
             safety_poll: Some(Duration::from_secs(1)),
             drain_timeout: Duration::from_secs(10),
@@ -209,7 +213,7 @@ fn passes(error: &Error) -> bool {
 ///
 /// # Errors
 /// The first demand that is not met.
-pub async fn check(database: &tokio_postgres::Config) -> Result<preflight::Report, Error> {
+pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
     let client = postgres::connect(database, postgres::Purpose::Control, Watch::default())
         .await
         .map_err(Error::Connect)?;

@@ -33,6 +33,10 @@ pub enum Command {
     Check(Check),
     /// Check the signature of one webhook, its body on standard input
     Verify(Verify),
+    /// Make a key that secrets are sealed for: the private half into a file, the public half on standard output
+    Keygen(Keygen),
+    /// Seal every secret of the database for the key in use (the first of the key file)
+    Rekey(Rekey),
 }
 
 /// For every command.
@@ -63,6 +67,20 @@ pub struct Database {
     /// (DATABASE_URL is read too)
     #[arg(long, env = "WEBHOOKD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
+    /// A file that holds it; the password may also come from PGPASSWORD, or PGPASSFILE (~/.pgpass)
+    #[arg(long, env = "WEBHOOKD_DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+}
+
+/// For every command that reads secrets.
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// The private key that secrets are sealed for (see keygen), and former ones after it; or give it in WEBHOOKD_KEY
+    #[arg(long, env = "WEBHOOKD_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Where the files are that secrets of the form file:NAME are read from
+    #[arg(long, env = "WEBHOOKD_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +108,28 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub allow_http: Option<bool>,
+    /// The forward proxy that receivers are called through: http://… (with CONNECT) or socks5://…
+    #[arg(long, env = "WEBHOOKD_PROXY", value_name = "URL", hide_env_values = true)]
+    pub proxy: Option<String>,
+    /// Who is called without it: a range (CIDR), a host, or .example.com for all within a domain; may be repeated
+    #[arg(long, env = "WEBHOOKD_PROXY_BYPASS", value_name = "WHO", value_delimiter = ',')]
+    pub proxy_bypass: Vec<String>,
+    /// Give the proxy names to resolve; it then decides which addresses a name may have
+    #[arg(
+        long,
+        env = "WEBHOOKD_PROXY_RESOLVES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub proxy_resolves: Option<bool>,
+    /// Certificate authorities (PEM) that are trusted beside the machine's
+    #[arg(long, env = "WEBHOOKD_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
     /// While asleep, look for events this often even if nobody rang; 0: never [default: 1000]
     #[arg(long, env = "WEBHOOKD_SAFETY_POLL_MS", value_name = "MS")]
     pub safety_poll_ms: Option<u64>,
@@ -121,6 +161,26 @@ pub struct Status {
 pub struct Check {
     #[command(flatten)]
     pub database: Database,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// The file to write, which must not be there yet; only its owner may read it
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Rekey {
+    #[command(flatten)]
+    pub database: Database,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Tell what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,27 +2,40 @@
 //!
 //! No message here repeats a value that may hold a password.
 
+mod trust;
+
+pub use trust::WayOut;
+
 use crate::{
     cli::{Cli, Common, Database, LogFormat, Run},
     delivery::{
         body::{BadSource, Source},
         identity::{BadOrigin, Identity},
     },
-    sender::address_policy::{AddressPolicy, InvalidPorts, Ports},
+    postgres::target::{self, Target},
+    secret_store::SecretStore,
+    sender::{
+        address_policy::InvalidPorts,
+        host_pattern::InvalidHost,
+        proxy::InvalidProxy,
+        tls::{self, CertificateSet},
+    },
 };
 use hyper::header::HeaderValue;
-use ipnet::IpNet;
+use seal::InvalidRing;
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     env,
-    net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// What is wrong with the settings, and where.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error, PartialEq)]
 pub enum Error {
     #[error("cannot read {}: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: std::io::ErrorKind },
@@ -30,14 +43,22 @@ pub enum Error {
     File { path: PathBuf, line: usize, problem: String },
     #[error("no database; give --database-url postgres://user@host/database, or set DATABASE_URL")]
     NoDatabase,
-    #[error(
-        "the database URL cannot be read ({0}); it looks like postgres://user:password@host:5432/database"
-    )]
-    DatabaseUrl(String),
+    #[error(transparent)]
+    Database(#[from] target::Invalid),
     #[error("`{range}` is no range; {flag} takes an address or CIDR such as 10.0.0.0/8")]
     Range { flag: &'static str, range: String },
     #[error(transparent)]
     Ports(#[from] InvalidPorts),
+    #[error("this is no proxy: {0}")]
+    Proxy(#[from] InvalidProxy),
+    #[error("--proxy-bypass: {0}")]
+    Bypass(#[from] InvalidHost),
+    #[error(transparent)]
+    Tls(#[from] tls::Unusable),
+    #[error("the keys cannot be read: {0}; webhookd keygen makes one")]
+    Keys(#[from] InvalidRing),
+    #[error("{} holds no key; webhookd keygen makes one", .0.display())]
+    NoKey(PathBuf),
     #[error("`{0}` is no log level; use error, warn, info, debug or trace")]
     LogLevel(String),
     #[error("`{0}`: {1}")]
@@ -53,6 +74,16 @@ pub enum Error {
 #[serde(deny_unknown_fields)]
 struct File {
     database_url: Option<String>,
+    database_url_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    secrets_dir: Option<PathBuf>,
+    proxy: Option<String>,
+    proxy_bypass: Option<Vec<String>>,
+    proxy_resolves: Option<bool>,
+    ca_file: Option<PathBuf>,
+    /// Certificates that subscriptions name.
+    #[serde(default)]
+    tls: BTreeMap<String, CertificateSet>,
     allow_net: Option<Vec<String>>,
     deny_net: Option<Vec<String>>,
     allow_port: Option<Vec<String>>,
@@ -74,10 +105,10 @@ pub struct Logging {
 }
 
 /// What `webhookd run` works with.
-#[derive(Debug, Clone)]
 pub struct Dispatch {
-    pub database: tokio_postgres::Config,
-    pub policy: AddressPolicy,
+    pub database: Target,
+    pub way_out: WayOut,
+    pub secrets: Arc<SecretStore>,
     /// `None`: off.
     pub safety_poll: Option<Duration>,
     pub drain_timeout: Duration,
@@ -89,11 +120,13 @@ pub struct Dispatch {
 }
 
 /// The layers under the flags (clap has put the environment into those).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Layers {
     file: File,
     /// `DATABASE_URL` of the environment.
     database_url: Option<String>,
+    /// `WEBHOOKD_KEY` of the environment.
+    key: Option<Zeroizing<String>>,
 }
 
 impl Layers {
@@ -106,8 +139,8 @@ impl Layers {
             Some(path) => read(path)?,
             None => File::default(),
         };
-        let database_url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-        Ok(Self { file, database_url })
+        let key = variable("WEBHOOKD_KEY").map(Zeroizing::new);
+        Ok(Self { file, database_url: variable("DATABASE_URL"), key })
     }
 
     pub fn logging(&self, common: &Common) -> Logging {
@@ -124,19 +157,22 @@ impl Layers {
     /// Where the database is.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`] and [`Error::DatabaseUrl`].
-    pub fn database(&self, flags: &Database) -> Result<tokio_postgres::Config, Error> {
-        let url = [&flags.database_url, &self.database_url, &self.file.database_url]
-            .into_iter()
-            .flatten()
-            .find(|url| !url.trim().is_empty())
-            .ok_or(Error::NoDatabase)?;
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|error| Error::DatabaseUrl(reason(&error)))?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            config.host(default_host());
+    /// [`Error::NoDatabase`], [`Error::Unreadable`] and [`Error::Database`].
+    pub fn database(&self, flags: &Database) -> Result<Target, Error> {
+        let layers = [
+            (flags.database_url.as_ref(), flags.database_url_file.as_deref()),
+            (self.database_url.as_ref(), None),
+            (self.file.database_url.as_ref(), self.file.database_url_file.as_deref()),
+        ];
+        for (url, path) in layers {
+            if let Some(url) = url.filter(|url| !url.trim().is_empty()) {
+                return Ok(Target::parse(url, &variable)?);
+            }
+            if let Some(path) = path {
+                return Ok(Target::parse(&Zeroizing::new(read_text(path)?), &variable)?);
+            }
         }
-        Ok(config)
+        Err(Error::NoDatabase)
     }
 
     /// All of `webhookd run`.
@@ -167,26 +203,12 @@ impl Layers {
                 .map(|text| Identity::origin(text).map_err(|error| Error::Origin(text.clone(), error)))
                 .transpose()?,
             database: self.database(&flags.database)?,
-            policy: self.policy(flags)?,
+            way_out: self.way_out(flags)?,
+            secrets: self.secrets(&flags.keys)?,
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
-        })
-    }
-}
-
-impl Layers {
-    fn policy(&self, flags: &Run) -> Result<AddressPolicy, Error> {
-        let file = &self.file;
-        Ok(AddressPolicy {
-            allow_nets: ranges("--allow-net", list(&flags.allow_net, &file.allow_net))?,
-            deny_nets: ranges("--deny-net", list(&flags.deny_net, &file.deny_net))?,
-            ports: match list(&flags.allow_port, &file.allow_port) {
-                [] => Ports::default(),
-                given => Ports::parse(given.iter().map(|ports| ports.trim()))?,
-            },
-            allow_http: flags.allow_http.or(file.allow_http).unwrap_or(false),
         })
     }
 }
@@ -196,37 +218,18 @@ fn list<'a>(flags: &'a [String], file: &'a Option<Vec<String>>) -> &'a [String] 
     if flags.is_empty() { file.as_deref().unwrap_or_default() } else { flags }
 }
 
-/// Without a host libpq takes `PGHOST`, else the server's socket: Debian's directory, else the one of the source code.
-fn default_host() -> String {
-    let given = env::var("PGHOST").ok().filter(|host| !host.is_empty());
-    let socket =
-        || if Path::new("/var/run/postgresql").is_dir() { "/var/run/postgresql" } else { "/tmp" }.to_owned();
-    given.unwrap_or_else(socket)
+/// A variable of the environment; an empty one counts as none.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// CIDRs, or single addresses.
-fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Error> {
-    let parse = |text: &String| {
-        let text = text.trim();
-        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        range.map(|range| range.trunc()).map_err(|_| Error::Range { flag, range: text.to_owned() })
-    };
-    texts.iter().map(parse).collect()
-}
-
-/// What tokio_postgres found wrong, unless it quotes more than the name of an option: a URL with a mistyped scheme is an
-/// "unknown option", password and all.
-fn reason(error: &tokio_postgres::Error) -> String {
-    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    let quoted = text.split('`').nth(1).unwrap_or_default();
-    let is_name = quoted.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_name { text } else { "unknown scheme or option".to_owned() }
+fn read_text(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::Unreadable { path: path.to_owned(), cause: error.kind() })
 }
 
 fn read(path: &Path) -> Result<File, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::Unreadable { path: path.to_owned(), cause: error.kind() })?;
-    parse(&text).map_err(|(line, problem)| Error::File { path: path.to_owned(), line, problem })
+    parse(&read_text(path)?).map_err(|(line, problem)| Error::File { path: path.to_owned(), line, problem })
 }
 
 fn parse(text: &str) -> Result<File, (usize, String)> {
@@ -246,16 +249,24 @@ fn parse(text: &str) -> Result<File, (usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Command;
+    use crate::cli::{Command, Keys};
     use clap::Parser;
 
     const URL: &str = "postgres://app:hunter2@db.example/shop";
+
+    fn layers(file: &str) -> Layers {
+        Layers { file: parse(file).unwrap(), database_url: Some(URL.to_owned()), key: None }
+    }
+
+    fn database_url(url: &str) -> Database {
+        Database { database_url: Some(url.to_owned()), database_url_file: None }
+    }
 
     fn dispatch(flags: &str, file: &str) -> Result<Dispatch, Error> {
         let line = format!("webhookd run {flags}");
         let cli = Cli::parse_from(line.split_whitespace());
         let Command::Run(run) = &cli.command else { unreachable!() };
-        Layers { file: parse(file).unwrap(), database_url: Some(URL.to_owned()) }.dispatch(run)
+        layers(file).dispatch(run)
     }
 
     #[test]
@@ -264,8 +275,8 @@ mod tests {
         assert_eq!(dispatch.safety_poll, Some(Duration::from_secs(1)));
         assert_eq!(dispatch.drain_timeout, Duration::from_secs(10));
         assert_eq!(dispatch.memory_bytes_max, 32 << 20);
-        assert!(!dispatch.policy.allow_http && dispatch.policy.allow_nets.is_empty());
-        assert_eq!(dispatch.database.get_dbname(), Some("shop"));
+        assert!(!dispatch.way_out.policy.allow_http && dispatch.way_out.policy.allow_nets.is_empty());
+        assert_eq!(dispatch.database.config.get_dbname(), Some("shop"));
     }
 
     #[test]
@@ -274,20 +285,24 @@ mod tests {
                     database_url = 'postgres://file.example/file'";
         let from_file = dispatch("", file).unwrap();
         assert_eq!(from_file.safety_poll, Some(Duration::from_millis(5)));
-        assert_eq!(from_file.policy.allow_nets, ["10.0.0.0/8".parse().unwrap()]);
-        assert!(from_file.policy.allow_http);
+        assert_eq!(from_file.way_out.policy.allow_nets, ["10.0.0.0/8".parse().unwrap()]);
+        assert!(from_file.way_out.policy.allow_http);
         assert_eq!(from_file.memory_bytes_max, 1 << 20);
-        assert_eq!(from_file.database.get_dbname(), Some("shop"), "the environment wins over the file too");
+        assert_eq!(
+            from_file.database.config.get_dbname(),
+            Some("shop"),
+            "the environment wins over the file too"
+        );
         let from_flags = dispatch(
             "--safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
             file,
         )
         .unwrap();
         assert_eq!(from_flags.safety_poll, None);
-        assert_eq!(from_flags.policy.allow_nets, ["127.0.0.1/32".parse().unwrap()]);
-        assert!(!from_flags.policy.allow_http);
+        assert_eq!(from_flags.way_out.policy.allow_nets, ["127.0.0.1/32".parse().unwrap()]);
+        assert!(!from_flags.way_out.policy.allow_http);
         assert_eq!(from_flags.memory_bytes_max, 2 << 20);
-        assert_eq!(from_flags.database.get_dbname(), Some("flag"));
+        assert_eq!(from_flags.database.config.get_dbname(), Some("flag"));
     }
 
     #[test]
@@ -327,11 +342,11 @@ mod tests {
             "host=a hunter2=b",
             "postgresq://app:hunter2@db.example/shop?connect_timeout=5",
         ] {
-            let flags = Database { database_url: Some(url.to_owned()) };
+            let flags = database_url(url);
             let text = Layers::default().database(&flags).unwrap_err().to_string();
             assert!(text.contains("cannot be read") && !text.contains("hunter2"), "{text}");
         }
-        assert!(!format!("{:?}", dispatch("", "").unwrap()).contains("hunter2"));
+        assert!(!format!("{:?}", dispatch("", "").unwrap().database).contains("hunter2"));
     }
 
     #[test]
@@ -354,17 +369,75 @@ mod tests {
     }
 
     #[test]
-    fn without_a_host_the_server_is_on_this_machine() {
-        for url in ["postgres://app@/shop", "postgres:///shop", "dbname=shop user=app"] {
-            let database =
-                Layers::default().database(&Database { database_url: Some(url.to_owned()) }).unwrap();
-            assert_eq!((database.get_hosts().len(), database.get_dbname()), (1, Some("shop")), "{url}");
+    fn the_url_may_lie_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("url");
+        std::fs::write(&path, "postgres://app:hunter2@db.example/filed?sslmode=require\n").unwrap();
+        let of = |flags: &str, file: &str| dispatch(flags, file).map(|dispatch| dispatch.database);
+        let flag = format!("--database-url-file {}", path.display());
+        let named = of(&flag, "").unwrap();
+        assert_eq!(named.config.get_dbname(), Some("filed"), "a flag wins over the environment");
+        assert!(!format!("{named:?}").contains("hunter2"));
+        let within = format!("database_url_file = '{}'", path.display());
+        let layers = Layers { file: parse(&within).unwrap(), ..Layers::default() };
+        let flags = Database { database_url: None, database_url_file: None };
+        assert_eq!(layers.database(&flags).unwrap().config.get_dbname(), Some("filed"));
+        let error = of("--database-url-file /nowhere/url", "").unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /nowhere/url: entity not found");
+    }
+
+    #[test]
+    fn the_way_out_is_as_the_file_says() {
+        let file = "proxy = 'http://user:hunter2@proxy.example:3128'\nproxy_bypass = ['10.0.0.0/8', '.corp.example']\n\
+                    proxy_resolves = true\nallow_port = ['443', '8000-8999']\ndeny_net = ['8.8.8.8']";
+        let from_file = dispatch("", file).unwrap().way_out;
+        let proxy = from_file.proxy.unwrap();
+        assert_eq!((format!("{proxy:?}").as_str(), proxy.resolves()), ("Http proxy.example:3128", true));
+        assert_eq!(from_file.policy.ports.to_string(), "443,8000-8999");
+        assert_eq!(from_file.policy.deny_nets, ["8.8.8.8/32".parse().unwrap()]);
+        let flags =
+            "--proxy socks5://other.example --proxy-resolves=false --allow-port 443 --deny-net 9.9.9.0/24";
+        let from_flags = dispatch(flags, file).unwrap().way_out;
+        let proxy = from_flags.proxy.unwrap();
+        assert_eq!((format!("{proxy:?}").as_str(), proxy.resolves()), ("Socks5 other.example:1080", false));
+        assert_eq!(from_flags.policy.ports.to_string(), "443");
+        assert!(dispatch("", "").unwrap().way_out.proxy.is_none());
+        for (flags, file, want) in [
+            ("--proxy ftp://user:hunter2@a", "", "this is no proxy"),
+            ("--proxy http://a --proxy-bypass a/b", "", "--proxy-bypass: `a/b`"),
+            ("--ca-file /nowhere/ca.pem", "", "cannot read /nowhere/ca.pem"),
+            ("", "[tls.partner]\nhosts = []", "tls.partner lists no hosts"),
+            ("", "[tls.partner]\nhosts = ['a.example']", "tls.partner needs"),
+            ("--key-file /nowhere/key", "", "cannot read /nowhere/key"),
+            ("--secrets-dir /nowhere/secrets", "", "cannot read /nowhere/secrets"),
+        ] {
+            let text = dispatch(flags, file).map(drop).unwrap_err().to_string();
+            assert!(text.contains(want) && !text.contains("hunter2"), "{want}: {text}");
         }
+        assert_eq!(parse("[tls.partner]\nhosts = ['a']\nkey = 'x'").unwrap_err().0, 3);
+    }
+
+    #[test]
+    fn keys_come_from_the_environment_or_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let [one, other] = std::array::from_fn(|_| seal::PrivateKey::generate().unwrap());
+        std::fs::write(&path, format!("# mine\n{}\n", *one.reveal())).unwrap();
+        let flags = Keys { key_file: Some(path.clone()), secrets_dir: None };
+        assert_eq!(layers("").keys(&flags).unwrap().current(), Some(&one));
+        let key = Some(Zeroizing::new(other.reveal().to_string()));
+        assert_eq!(Layers { key, ..layers("") }.keys(&flags).unwrap().current(), Some(&other));
+        assert!(layers("").keys(&Keys { key_file: None, secrets_dir: None }).unwrap().current().is_none());
+        std::fs::write(&path, "# nothing yet\n").unwrap();
+        assert_eq!(layers("").keys(&flags).unwrap_err(), Error::NoKey(path.clone()));
+        std::fs::write(&path, format!("{} hunter2", *one.reveal())).unwrap();
+        let text = layers("").keys(&flags).unwrap_err().to_string();
+        assert!(text.contains("key 2") && !text.contains("hunter2"), "{text}");
     }
 
     #[test]
     fn without_a_database_there_is_nothing_to_do() {
-        let flags = Database { database_url: Some(" ".into()) };
-        assert_eq!(Layers::default().database(&flags).map(|_| ()), Err(Error::NoDatabase));
+        let flags = database_url(" ");
+        assert_eq!(Layers::default().database(&flags).map(drop), Err(Error::NoDatabase));
     }
 }

@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod postgres;
 pub mod queue;
 pub mod router;
+pub mod secret_store;
 pub mod sender;
 pub mod session;
 pub mod subscription;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command},
-    commands::{Error, FAILED, check, listen, one_line, run, status, verify},
+    commands::{Error, FAILED, check, keygen, listen, one_line, rekey, run, status, verify},
     config::Layers,
     logging,
 };
@@ -30,6 +30,11 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
     logging::start(&layers.logging(&cli.common))?;
     match cli.command {
         Command::Verify(flags) => verify::run(&flags),
+        Command::Keygen(flags) => keygen::run(&flags),
+        Command::Rekey(flags) => {
+            let (database, keys) = (layers.database(&flags.database)?, layers.keys(&flags.keys)?);
+            within_runtime(|_| async move { rekey::run(&flags, database, keys).await })
+        }
         Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
         Command::Run(flags) => {
             let settings = layers.dispatch(&flags)?;
@@ -41,7 +46,8 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Check(flags) => {
             let database = layers.database(&flags.database)?;
-            within_runtime(|_| check::run(database))
+            let secrets = layers.secrets(&flags.keys)?;
+            within_runtime(|_| check::run(database, secrets))
         }
     }
 }

@@ -216,6 +216,7 @@ impl Session {
             saved_at_us: takeover.saved_at_us,
             safety_poll: settings.safety_poll,
             budget,
+            secrets: Arc::clone(&settings.secrets),
             feed,
             verification: told_tx,
             stop: stop_reading.clone(),

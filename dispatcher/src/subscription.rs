@@ -9,11 +9,12 @@ use crate::{
     },
     outbox::snapshot::Snapshot,
     postgres::value::Micros,
+    secret_store::SecretStore,
     verification::Verification,
 };
 use event_type::Pattern;
 use hyper::HeaderMap;
-use signature::{Secret, Signer};
+use signature::{Profiles, Signer};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_postgres::{GenericClient, Row};
 use tracing::warn;
@@ -84,6 +85,10 @@ pub struct Subscription {
     pub batch_window: Duration,
     /// While undelivered, several changes of one key become one event.
     pub compact: bool,
+    /// How requests are signed.
+    pub profiles: Profiles,
+    /// Name of the certificates that its receiver is called with; `None`: the usual ones.
+    pub tls: Option<Arc<str>>,
     pub(crate) signers: Arc<[Signer]>,
     /// By secret, the newest first: until when it signs, in microseconds since 1970.
     pub(crate) expiries_us: Box<[Option<i64>]>,
@@ -92,7 +97,12 @@ pub struct Subscription {
 impl Subscription {
     /// Whether attempts may be made now; otherwise matches are kept in the queue.
     pub fn is_open(&self) -> bool {
-        self.enabled && self.is_confirmed() && self.url.is_some() && !self.signers.is_empty()
+        self.enabled && self.is_confirmed() && self.url.is_some() && self.can_sign()
+    }
+
+    /// Whether its keys suffice for the way in which it is signed.
+    pub fn can_sign(&self) -> bool {
+        self.profiles.can_sign(&self.signers)
     }
 
     /// Whether its receiver has confirmed, or need not.
@@ -137,25 +147,24 @@ const SECRETS: &str = "
     where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
     order by id desc";
 
-/// Reads subscriptions with their secrets, all (`None`) or some, in the transaction of `client`.
+/// Reads subscriptions and their secrets, which the store makes sense of, all (`None`) or some, in the transaction of `client`.
 ///
 /// # Errors
 /// Those of the connection. A row that makes no sense is held, with a warning, rather than an error for all.
 pub async fn load(
     client: &impl GenericClient,
+    secrets: &SecretStore,
     ids: Option<&[i64]>,
 ) -> Result<Subscriptions, tokio_postgres::Error> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
-    let (rows, secrets) =
+    let (rows, texts) =
         futures_util::try_join!(client.query(SUBSCRIPTIONS, &params), client.query(SECRETS, &params))?;
     let mut by_subscription: HashMap<i64, Vec<(Signer, Option<i64>)>> = HashMap::new();
-    for row in &secrets {
-        let (id, secret, expiry): (i64, &str, Option<Micros>) =
+    for row in &texts {
+        let (id, text, expiry): (i64, &str, Option<Micros>) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        match Secret::parse(secret) {
-            Ok(secret) => {
-                by_subscription.entry(id).or_default().push((secret.signer(), expiry.map(|at| at.0)))
-            }
+        match secrets.resolve(id, text) {
+            Ok(key) => by_subscription.entry(id).or_default().push((key.signer(), expiry.map(|at| at.0))),
             Err(error) => warn!(subscription_id = id, %error, "subscription.secret_unusable"),
         }
     }
@@ -223,6 +232,8 @@ fn subscription(
         batch_size: row.try_get::<_, i32>(17)?.max(1).unsigned_abs() as usize,
         batch_window: duration(row.try_get(18)?),
         compact: row.try_get(19)?,
+        profiles: Profiles::default(),
+        tls: None,
         signers: signers.into(),
         expiries_us: expiries_us.into(),
     })
@@ -261,7 +272,9 @@ impl Subscription {
             batch_size: 1,
             batch_window: Duration::ZERO,
             compact: false,
-            signers: [Secret::from_key(&[7; 32]).unwrap().signer()].into(),
+            profiles: Profiles::default(),
+            tls: None,
+            signers: [signature::Secret::from_key(&[7; 32]).unwrap().signer()].into(),
             expiries_us: [None].into(),
         }
     }
@@ -270,6 +283,7 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use signature::Secret;
 
     #[test]
     fn a_subscription_is_open_once_its_receiver_has_confirmed() {

@@ -10,7 +10,7 @@ mod schedule;
 
 use crate::{
     delivery::identity::Identity,
-    postgres::{self, Purpose, Watch, chain},
+    postgres::{self, Purpose, Target, Watch, chain},
     sender::Sender,
     subscription::{Subscription, Subscriptions},
 };
@@ -72,7 +72,7 @@ impl Verification {
 pub struct Desk<S> {
     pub sender: Arc<S>,
     pub identity: Arc<Identity>,
-    pub database: tokio_postgres::Config,
+    pub database: Target,
 }
 
 impl<S> Clone for Desk<S> {
@@ -142,7 +142,7 @@ fn note(
 
 /// Whether there is somebody to ask, and something to be confirmed.
 fn is_to_be_asked(subscription: &Subscription) -> bool {
-    let signs = !subscription.signers.is_empty() || subscription.verification == Verification::Handshake;
+    let signs = subscription.can_sign() || subscription.verification == Verification::Handshake;
     subscription.enabled && !subscription.is_confirmed() && subscription.url.is_some() && signs
 }
 

@@ -3,15 +3,17 @@
 use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
 use crate::{
     app,
-    postgres::{self, Purpose, Watch, preflight::Report},
-    sender::dial::native_roots,
+    postgres::{self, Purpose, Target, Watch, preflight::Report},
+    secret_store::SecretStore,
+    sender::tls::native_roots,
 };
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{sync::Notify, time::timeout};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 /// How long a notification to ourselves may take.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,7 +27,7 @@ type Step = Option<Result<String, String>>;
 ///
 /// # Errors
 /// None: what is wrong is a line of the list.
-pub async fn run(database: Config) -> Result<ExitCode, Error> {
+pub async fn run(database: Target, store: Arc<SecretStore>) -> Result<ExitCode, Error> {
     let report = app::check(&database).await;
     let mut code = report.as_ref().err().map_or(0, super::database_exit_code);
     for (name, step) in demands(&report) {
@@ -35,7 +37,12 @@ pub async fn run(database: Config) -> Result<ExitCode, Error> {
         Err(app::Error::Connect(_)) => (None, None),
         _ => session(&database).await,
     };
+    let secrets = match &report {
+        Ok(_) => Some(secrets(&database, &store).await),
+        Err(_) => None,
+    };
     for (name, step, charge) in [
+        ("secrets", secrets, FAILED),
         ("notify", notifies, DATABASE),
         ("clock", clock, FAILED),
         ("https", Some(trust()), FAILED),
@@ -105,11 +112,39 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
 }
 
 /// What one session shows: notifications and the clock.
-async fn session(database: &Config) -> (Step, Step) {
+async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
     match postgres::connect(database, Purpose::Control, watch.clone()).await {
         Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
         Err(error) => (Some(Err(one_line(&error))), None),
+    }
+}
+
+/// Whether every secret in force can be read, and how they are kept.
+async fn secrets(database: &Target, store: &SecretStore) -> Result<String, String> {
+    const IN_FORCE: &str = "
+        select subscription_id, secret from webhook.secret where expires_at is null or expires_at > now()
+        order by id";
+    let opened = postgres::connect(database, Purpose::Control, Watch::default()).await;
+    let rows = match opened {
+        Ok(client) => client.query(IN_FORCE, &[]).await,
+        Err(error) => Err(error),
+    };
+    let (mut sealed, mut elsewhere, mut clear, mut broken) = (0, 0, 0, Vec::new());
+    for row in rows.map_err(|error| one_line(&error))? {
+        let read = row.try_get(0).and_then(|id| Ok((id, row.try_get(1)?)));
+        let (subscription, text): (i64, &str) = read.map_err(|error| one_line(&error))?;
+        match store.resolve(subscription, text) {
+            Err(why) => broken.push(format!("that of subscription {subscription}: {why}")),
+            Ok(_) if seal::is_sealed(text) => sealed += 1,
+            Ok(_) if text.starts_with("env:") || text.starts_with("file:") => elsewhere += 1,
+            Ok(_) => clear += 1,
+        }
+    }
+    match &broken[..] {
+        [] => Ok(format!("{sealed} sealed, {elsewhere} kept elsewhere, {clear} in clear")),
+        [one] => Err(one.clone()),
+        [first, rest @ ..] => Err(format!("{first}; {} more cannot be read", rest.len())),
     }
 }
 

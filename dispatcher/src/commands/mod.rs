@@ -1,7 +1,9 @@
 //! One file for each command: what it does once the settings are known, and the exit code it ends with.
 
 pub mod check;
+pub mod keygen;
 pub mod listen;
+pub mod rekey;
 pub mod run;
 pub mod status;
 pub mod verify;
@@ -31,8 +33,14 @@ pub enum Error {
     App(#[from] app::Error),
     #[error("this role may not read how things stand; as the owner: select webhook_grant('…', 'reader')")]
     NotReader(#[source] tokio_postgres::Error),
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
+    #[error(transparent)]
+    Seal(#[from] seal::CannotSeal),
+    #[error("cannot write {}", path.display())]
+    KeyFile {
+        path: std::path::PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot listen on {address}")]
     Bind {
         address: std::net::SocketAddr,
@@ -51,7 +59,9 @@ impl Error {
             Self::Config(_) | Self::Secret(_) | Self::Usage(_) => USAGE,
             Self::App(error) => database_exit_code(error),
             Self::NotReader(_) => DATABASE,
-            Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) | Self::Tls(_) => FAILED,
+            Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) | Self::Seal(_) | Self::KeyFile { .. } => {
+                FAILED
+            }
         }
     }
 }

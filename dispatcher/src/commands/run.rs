@@ -1,7 +1,11 @@
 //! `webhookd run`: the daemon. Puts sender and settings together and hands over to `app`.
 
 use super::Error;
-use crate::{app, config::Dispatch, sender::http::HttpSender};
+use crate::{
+    app,
+    config::{Dispatch, WayOut},
+    sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -13,12 +17,13 @@ const OTHER_DESCRIPTORS: u64 = 128;
 /// Delivers until `shutdown`.
 ///
 /// # Errors
-/// What `app::run` ends with, and a TLS provider that cannot be set up.
+/// What `app::run` ends with.
 pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let mut app = app::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
     app.drain_timeout = settings.drain_timeout;
     app.memory_bytes_max = settings.memory_bytes_max;
+    app.secrets = settings.secrets;
     app.in_flight_max = app.in_flight_max.min(connections_max());
     let identity = Arc::make_mut(&mut app.identity);
     if let Some(source) = settings.source {
@@ -27,7 +32,9 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     if let Some(origin) = settings.origin {
         identity.origin = origin;
     }
-    let sender = HttpSender::new(settings.policy).map_err(Error::Tls)?;
+    let WayOut { policy, proxy, tls } = settings.way_out;
+    let dialer = Dialer::new(policy, Arc::new(SystemResolver::default()), tls).through(proxy);
+    let sender = HttpSender::over(dialer);
     debug!(version = env!("CARGO_PKG_VERSION"), in_flight_max = app.in_flight_max, "webhookd.starting");
     let asked = shutdown.clone();
     tokio::spawn(async move {

@@ -3,10 +3,10 @@
 use super::Error;
 use crate::{
     app, cli,
-    postgres::{self, Purpose, Watch},
+    postgres::{self, Purpose, Target, Watch},
 };
 use std::process::ExitCode;
-use tokio_postgres::{Client, Config, Row, error::SqlState};
+use tokio_postgres::{Client, Row, error::SqlState};
 
 const JSON: &str = "
     select json_build_object(
@@ -50,7 +50,7 @@ const HEADINGS: [&str; 12] = [
 ///
 /// # Errors
 /// A database that cannot be reached or holds no extension, and rights that are missing.
-pub async fn run(flags: &cli::Status, database: Config) -> Result<ExitCode, Error> {
+pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
     let client = postgres::connect(&database, Purpose::Control, Watch::default())
         .await
         .map_err(app::Error::Connect)?;

@@ -119,7 +119,9 @@ async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Fi
         attributes: rendered.headers,
         headers: subscription.headers.clone(),
         origin: (subscription.verification == Verification::Handshake).then(|| identity.origin.clone()),
+        profiles: subscription.profiles,
         signers,
+        tls: subscription.tls.clone(),
         timeout: subscription.timeout,
         traceparent: traceparent.map(Arc::from),
     };

@@ -17,6 +17,7 @@ use crate::{
     event::Event,
     message::{Budget, Message},
     router::{Revisions, Router},
+    secret_store::SecretStore,
     subscription::{self, Subscriptions},
     verification::Told,
 };
@@ -69,6 +70,7 @@ pub struct Start {
     pub saved_at_us: Option<i64>,
     pub safety_poll: Option<Duration>,
     pub budget: Arc<Budget>,
+    pub secrets: Arc<SecretStore>,
     pub feed: mpsc::Sender<Feed>,
     /// Who asks receivers to confirm.
     pub verification: mpsc::UnboundedSender<Told>,
@@ -82,6 +84,7 @@ struct Reader {
     control_pid: i32,
     safety_poll: Option<Duration>,
     budget: Arc<Budget>,
+    secrets: Arc<SecretStore>,
     feed: mpsc::Sender<Feed>,
     verification: mpsc::UnboundedSender<Told>,
     stop: CancellationToken,
@@ -123,11 +126,12 @@ pub async fn run(start: Start) -> Result<(), Error> {
         saved_at_us,
         safety_poll,
         budget,
+        secrets,
         feed,
         verification,
         stop,
     } = start;
-    let (cursor, router, large) = recover(&mut client, checkpoint, saved_at_us).await?;
+    let (cursor, router, large) = recover(&mut client, &secrets, checkpoint, saved_at_us).await?;
     let subscriptions = Arc::clone(router.subscriptions());
     let now = Instant::now();
     let mut reader = Reader {
@@ -136,6 +140,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         control_pid,
         safety_poll,
         budget,
+        secrets,
         feed,
         verification,
         stop,
@@ -160,11 +165,13 @@ pub async fn run(start: Start) -> Result<(), Error> {
 /// Freezes the present, reads the subscriptions in it, and measures what lies between it and the checkpoint.
 async fn recover(
     client: &mut Client,
+    secrets: &SecretStore,
     checkpoint: Snapshot,
     saved_at_us: Option<i64>,
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
     let frozen = pages::freeze(client).await?;
-    let router = Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, None).await?)));
+    let router =
+        Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, secrets, None).await?)));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
     let recovered = Recovered::open(&frozen.transaction, saved_at_us, frozen.at_us, pages.ids()).await?;
     let cursor = Cursor::new(frozen.snapshot.clone(), frozen.at_us);
@@ -298,7 +305,7 @@ impl Reader {
                 let changes = pages.changes(&frozen, first_change).await?;
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
                 let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
-                let loaded = subscription::load(&frozen.transaction, few.as_deref()).await?;
+                let loaded = subscription::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
                 let table = match few {
                     Some(few) => replace(before.subscriptions(), &few, loaded),
                     None => loaded,

@@ -1,12 +1,16 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
+mod passfile;
 pub mod preflight;
+pub mod target;
 mod tls;
 pub mod value;
 
+pub use target::Target;
+
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, error::SqlState};
+use tokio_postgres::{AsyncMessage, Client, Error, error::SqlState};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -50,14 +54,14 @@ pub struct Watch {
 ///
 /// # Errors
 /// Those of the connection and of the settings.
-pub async fn connect(config: &Config, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
-    let mut config = config.clone();
+pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
+    let mut config = target.config.clone();
     config.application_name("webhookd");
     config.keepalives_idle(Duration::from_secs(30));
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
     }
-    let (client, mut connection) = config.connect(tls::connector()).await?;
+    let (client, mut connection) = config.connect(target.tls.clone()).await?;
     tokio::spawn(async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {

@@ -1,30 +1,82 @@
-//! TLS to Postgres as libpq's `sslmode=prefer` and `require` have it: encrypted, the server's certificate unchecked.
+//! TLS to Postgres as libpq's `sslmode` has it.
 //!
-//! Servers come with certificates of their own making (Debian's does), and so these modes promise secrecy against
-//! listeners only. SCRAM's channel binding still ties the password exchange to the certificate that was shown.
+//! `prefer` and `require` encrypt and leave the server's certificate unchecked: servers come with certificates of their own
+//! making (Debian's does), and so these modes promise secrecy against listeners only. SCRAM's channel binding still ties the
+//! password exchange to the certificate that was shown. `verify-ca` asks for one of a trusted authority, `verify-full` for
+//! the host's name in it too.
 
+use crate::sender::tls::{certificates, native_roots, private_key};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use thiserror::Error as ThisError;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Takes any certificate, but not a handshake that its key has not signed.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub use crate::sender::tls::Unusable as BadFile;
 
-impl ServerCertVerifier for AnyCertificate {
+/// How much is demanded of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// Why the certificates cannot be used.
+#[derive(Debug, ThisError, PartialEq)]
+pub enum Unusable {
+    #[error(transparent)]
+    File(#[from] BadFile),
+    #[error("{} holds no authority that could be trusted", .0.display())]
+    NoAuthority(PathBuf),
+    #[error("no authority is trusted; name a file with sslrootcert, or install ca-certificates")]
+    NoAuthorities,
+    #[error("sslcert and sslkey are needed together")]
+    Halves,
+    #[error("sslcert and sslkey do not go together")]
+    Pair(#[source] Error),
+}
+
+/// Takes a certificate as the mode has it, and no handshake that its key has not signed.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Who must have issued it; `None`: anybody.
+    roots: Option<RootCertStore>,
+    /// Whether it must bear the host's name.
+    named: bool,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+            if self.named {
+                verify_server_name(&certificate, name)?;
+            }
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -34,7 +86,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -43,24 +95,56 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
-/// How connections to Postgres are encrypted, if the server offers it or `sslmode=require` demands it.
-pub fn connector() -> MakeRustlsConnect {
+/// How connections to Postgres are encrypted. Without `root` (a file, or `system`) the machine's authorities are trusted.
+///
+/// # Errors
+/// [`Unusable`] names the file.
+pub fn connector(
+    mode: Mode,
+    root: Option<&Path>,
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<MakeRustlsConnect, Unusable> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
-    // The provider is compiled in and has both versions.
-    let config = builder
+    let roots = match mode {
+        Mode::Disable | Mode::Prefer | Mode::Require => None,
+        Mode::VerifyCa | Mode::VerifyFull => Some(authorities(root)?),
+    };
+    let verifier = Verifier { provider: Arc::clone(&provider), roots, named: mode == Mode::VerifyFull };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        // The provider is compiled in and has both versions.
         .expect("ring speaks TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    MakeRustlsConnect::new(config)
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match (certificate, key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(certificate), Some(key)) => builder
+            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .map_err(Unusable::Pair)?,
+        _ => return Err(Unusable::Halves),
+    };
+    // Demanded by sslnegotiation=direct, passed over by servers before 17.
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn authorities(root: Option<&Path>) -> Result<RootCertStore, Unusable> {
+    let Some(path) = root.filter(|path| *path != Path::new("system")) else {
+        let roots = native_roots();
+        return if roots.is_empty() { Err(Unusable::NoAuthorities) } else { Ok(roots) };
+    };
+    let mut roots = RootCertStore::empty();
+    match roots.add_parsable_certificates(certificates(path)?) {
+        (0, _) => Err(Unusable::NoAuthority(path.to_owned())),
+        _ => Ok(roots),
+    }
 }

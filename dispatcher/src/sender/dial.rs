@@ -1,15 +1,20 @@
-//! Opens connections: resolves, asks the address policy, connects, does the TLS handshake.
+//! Opens connections: resolves, asks the address policy, connects (through the proxy, if there is one), does the TLS
+//! handshake.
 //!
 //! The one place where addresses come into being, so what was checked is what is dialled: names and IP literals go
 //! the same way, and nothing is resolved a second time.
 
+pub use super::tls::{native_roots, tls_config};
+
 use super::{
     address_policy::{AddressPolicy, Refusal},
     failure::Failure,
+    proxy::{Destination, Proxy},
     resolve::Resolve,
+    tls::Tls,
 };
 use crate::delivery::outcome::Phases;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -26,26 +31,30 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use url::Host;
 
 /// Longest look-up of a name.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest connect, over all addresses of a host; and longest TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most addresses of a host that are tried; all of them are judged.
+const ADDRESSES_MAX: usize = 8;
 
-/// Scheme, host and port: what a connection belongs to.
+/// Scheme, host, port and the certificates that are shown: what a connection belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub https: bool,
     pub host: Host<String>,
     pub port: u16,
+    /// Name of a set of certificates; `None`: the usual ones.
+    pub tls: Option<Arc<str>>,
 }
 
 impl Endpoint {
     /// # Errors
     /// [`Refusal::Url`] for anything but http(s) with a host.
-    pub fn of(url: &url::Url) -> Result<Self, Refusal> {
+    pub fn of(url: &url::Url, tls: Option<Arc<str>>) -> Result<Self, Refusal> {
         let https = match url.scheme() {
             "https" => true,
             "http" => false,
@@ -53,7 +62,7 @@ impl Endpoint {
         };
         let host = url.host().ok_or(Refusal::Url)?.to_owned();
         let port = url.port_or_known_default().ok_or(Refusal::Url)?;
-        Ok(Self { https, host, port })
+        Ok(Self { https, host, port, tls })
     }
 }
 
@@ -61,12 +70,19 @@ impl Endpoint {
 pub struct Dialer {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
-    tls: TlsConnector,
+    tls: Tls,
+    proxy: Option<Proxy>,
 }
 
 impl Dialer {
-    pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: Arc<ClientConfig>) -> Self {
-        Self { policy, resolver, tls: tls.into() }
+    pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: impl Into<Tls>) -> Self {
+        Self { policy, resolver, tls: tls.into(), proxy: None }
+    }
+
+    /// The same with a forward proxy.
+    #[must_use]
+    pub fn through(self, proxy: Option<Proxy>) -> Self {
+        Self { proxy, ..self }
     }
 
     /// A connection that is ready for a request.
@@ -74,19 +90,63 @@ impl Dialer {
     /// # Errors
     /// [`Failure`] of class refused, dns, connect or tls.
     pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Stream, Failure> {
-        let addresses = self.addresses(endpoint, &mut phases.dns).await?;
-        let tcp = timed(&mut phases.connect, connect(&addresses, endpoint.port)).await?;
+        let connector = self.tls.connector(endpoint.tls.as_deref(), &endpoint.host)?;
+        self.policy.check_port(endpoint.port)?;
+        let tcp = self.reach(endpoint, phases).await?;
         // Best effort: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
             return Ok(Stream::new(Transport::Plain(tcp)));
         }
         let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
-        let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, self.tls.connect(name, tcp)))
+        let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)))
             .await
             .map_err(|_| Failure::Tls("the TLS handshake took too long"))?
             .map_err(|error| Failure::of_handshake(&error))?;
         Ok(Stream::new(Transport::Tls(Box::new(tls))))
+    }
+
+    /// A TCP connection to the endpoint, directly or through the proxy.
+    async fn reach(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<TcpStream, Failure> {
+        let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
+        if let (Some(proxy), Host::Domain(name)) = (proxy.filter(|proxy| proxy.resolves()), &endpoint.host) {
+            // Which addresses the name has is not known here, and so neither whether --allow-net names them.
+            if !endpoint.https && !self.policy.allow_http {
+                return Err(Refusal::PlainHttp.into());
+            }
+            let destination = Destination::Name(name);
+            let tunnel = proxy.connect(&*self.resolver, destination, endpoint.port, CONNECT_TIMEOUT);
+            return timed(&mut phases.connect, tunnel).await;
+        }
+        let mut addresses = self.addresses(endpoint, &mut phases.dns).await?;
+        let proxy = proxy.filter(|proxy| !proxy.is_bypassed_at(&addresses));
+        addresses.truncate(ADDRESSES_MAX);
+        timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
+    }
+
+    /// The first address that answers, each with its share of [`CONNECT_TIMEOUT`].
+    async fn connect(
+        &self,
+        proxy: Option<&Proxy>,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<TcpStream, Failure> {
+        let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = Failure::Dns;
+        for ip in addresses.iter().map(IpAddr::to_canonical) {
+            let connected = match proxy {
+                Some(proxy) => proxy.connect(&*self.resolver, Destination::Address(ip), port, share).await,
+                None => match timeout(share, TcpStream::connect(SocketAddr::new(ip, port))).await {
+                    Ok(connected) => connected.map_err(|error| Failure::of_connect(&error)),
+                    Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
+                },
+            };
+            match connected {
+                Ok(tcp) => return Ok(tcp),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
     }
 
     /// The addresses of a host, all of them allowed. The URL parser has already turned `127.1`, `0x7f000001` and the
@@ -124,20 +184,6 @@ async fn timed<T>(took: &mut Option<Duration>, phase: impl Future<Output = T>) -
     ended
 }
 
-/// The first address that answers, each with its share of [`CONNECT_TIMEOUT`].
-async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Failure> {
-    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut last = Failure::Dns;
-    for ip in addresses {
-        match timeout(share, TcpStream::connect(SocketAddr::new(ip.to_canonical(), port))).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => last = Failure::of_connect(&error),
-            Err(_) => last = Failure::ConnectTimeout(CONNECT_TIMEOUT),
-        }
-    }
-    Err(last)
-}
-
 /// The name a certificate must bear; rustls passes over a trailing dot.
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
     match host {
@@ -145,31 +191,6 @@ fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
         Host::Ipv6(v6) => Some(ServerName::IpAddress(IpAddr::V6(*v6).into())),
         Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
     }
-}
-
-/// TLS 1.2 and 1.3 with the given roots; HTTP/1.1 is the only protocol offered.
-///
-/// # Errors
-/// Only if the cryptography provider lacks both versions, which this build's does not.
-pub fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` take precedence).
-pub fn native_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::debug!(%error, "certificate.unreadable");
-    }
-    roots.add_parsable_certificates(found.certs);
-    roots
 }
 
 enum Transport {

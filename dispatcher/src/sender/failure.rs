@@ -7,6 +7,7 @@ use super::address_policy::Refusal;
 use crate::delivery::outcome::Class;
 use rustix::io::Errno;
 use rustls::CertificateError;
+use signature::NoKey;
 use std::{error::Error as StdError, io, time::Duration};
 use thiserror::Error;
 
@@ -15,8 +16,8 @@ use thiserror::Error;
 pub enum Failure {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("no secret is left to sign with; webhook_rotate_secret() makes one")]
-    NoSecret,
+    #[error("{0}; webhook_rotate_secret() makes one")]
+    NoKey(#[from] NoKey),
     /// This machine or this daemon stood in the way; the receiver was not reached and is not to blame.
     #[error("{0}")]
     Ours(&'static str),
@@ -39,7 +40,7 @@ pub enum Failure {
 impl Failure {
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(_) | Self::NoSecret | Self::Ours(_) => Class::Refused,
+            Self::Refused(_) | Self::NoKey(_) | Self::Ours(_) => Class::Refused,
             Self::Dns | Self::DnsTimeout(_) => Class::Dns,
             Self::Connect(_) | Self::ConnectTimeout(_) => Class::Connect,
             Self::Tls(_) => Class::Tls,
@@ -166,7 +167,7 @@ mod tests {
         for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::IO] {
             assert_eq!(verdict(errno), Verdict::Retry, "{errno:?}");
         }
-        assert_eq!(Failure::NoSecret.class().verdict(), Verdict::Ours);
+        assert_eq!(Failure::NoKey(NoKey(signature::Profile::Standard)).class().verdict(), Verdict::Ours);
         assert_eq!(Failure::Ours("").class().verdict(), Verdict::Ours);
     }
 }

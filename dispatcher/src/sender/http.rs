@@ -42,7 +42,6 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("pg_webhook/", 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -66,6 +65,11 @@ impl HttpSender {
 
     /// The same with another resolver and other TLS settings.
     pub fn with(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self::over(Dialer::new(policy, resolver, tls))
+    }
+
+    /// A sender over connections of this dialer. Call it within a tokio runtime.
+    pub fn over(dialer: Dialer) -> Self {
         let pool = Arc::<Pool>::default();
         let swept = Arc::downgrade(&pool);
         tokio::spawn(async move {
@@ -75,7 +79,7 @@ impl HttpSender {
                 pool.sweep();
             }
         });
-        Self { dialer: Dialer::new(policy, resolver, tls), pool }
+        Self { dialer, pool }
     }
 
     /// Sends a request and waits for the head of the answer. `make` is asked for it again when a connection has failed
@@ -135,7 +139,7 @@ impl Sender for HttpSender {
         let started_at_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
         let deadline = begun + request.timeout;
         let mut phases = Phases::default();
-        let result = match self.pool.target(&request.url) {
+        let result = match self.pool.target(&request.url, request.tls.as_ref()) {
             Ok(target) => {
                 let make = || build(&target, &request, started_at_us / 1_000_000);
                 match timeout_at(deadline, self.exchange(&target, make, &mut phases)).await {
@@ -174,7 +178,8 @@ impl Sender for HttpSender {
     }
 
     async fn inquire(&self, inquiry: Inquiry) -> Result<Head, String> {
-        let target = self.pool.target(&inquiry.url).map_err(|refusal| refusal.to_string())?;
+        let target =
+            self.pool.target(&inquiry.url, inquiry.tls.as_ref()).map_err(|refusal| refusal.to_string())?;
         let make = || Ok(build_inquiry(&target, &inquiry));
         let answered = timeout(inquiry.timeout, self.exchange(&target, make, &mut Phases::default())).await;
         let answered = answered.unwrap_or(Err(Failure::Deadline(inquiry.timeout)));
@@ -202,7 +207,7 @@ fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Message, 
     let bad_header = |_| Failure::Ours("the id of the event cannot be put into a header");
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(&request.id).map_err(bad_header)?);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(WEBHOOK_SIGNATURE, signature(request, timestamp)?);
+    sign(&mut headers, request, timestamp)?;
     if let Some(origin) = &request.origin {
         headers.insert(WEBHOOK_REQUEST_ORIGIN, origin.clone());
     }
@@ -240,22 +245,16 @@ fn message(method: Method, target: &Target, headers: HeaderMap, body: Bytes) -> 
     message
 }
 
-/// One token per secret with exactly one space between: the Python library trips over anything else.
-fn signature(request: &Request, timestamp: i64) -> Result<HeaderValue, Failure> {
-    let mut tokens = String::new();
-    for signer in request.signers.iter() {
-        let token = signer.sign(&request.id, timestamp, &request.body);
-        if tokens.is_empty() {
-            tokens = token;
-        } else {
-            tokens.push(' ');
-            tokens.push_str(&token);
+/// Adds the headers of the profiles.
+fn sign(headers: &mut HeaderMap, request: &Request, timestamp: i64) -> Result<(), Failure> {
+    let message = signature::Message { id: &request.id, timestamp, body: &request.body };
+    request.profiles.headers(&request.signers, &message, |name, value| {
+        // Letters, digits, `+`, `/`, `=`, `,` and spaces between: always a header value.
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+            headers.insert(HeaderName::from_static(name), value);
         }
-    }
-    if tokens.is_empty() {
-        return Err(Failure::NoSecret);
-    }
-    HeaderValue::from_maybe_shared(Bytes::from(tokens)).map_err(|_| Failure::NoSecret)
+    })?;
+    Ok(())
 }
 
 /// Class, status and wishes of an answer, from its head alone.

@@ -3,9 +3,12 @@
 pub mod address_policy;
 pub mod dial;
 mod failure;
+pub mod host_pattern;
 pub mod http;
 mod pool;
+pub mod proxy;
 pub mod resolve;
+pub mod tls;
 
 use crate::delivery::outcome::Outcome;
 use bytes::Bytes;
@@ -13,7 +16,7 @@ use hyper::{
     StatusCode,
     header::{HeaderMap, HeaderValue},
 };
-use signature::Signer;
+use signature::{Profiles, Signer};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// One attempt: everything the wire needs, nothing of the database.
@@ -32,8 +35,12 @@ pub struct Request {
     pub headers: Option<Arc<HeaderMap>>,
     /// `WebHook-Request-Origin`, as promised in the handshake; `None`: there was none.
     pub origin: Option<HeaderValue>,
-    /// One token per live secret, the newest first.
+    /// How it is signed.
+    pub profiles: Profiles,
+    /// The live keys, the newest first.
     pub signers: Arc<[Signer]>,
+    /// Name of the certificates that this receiver is called with; `None`: the usual ones.
+    pub tls: Option<Arc<str>>,
     /// For the whole attempt, the response body included.
     pub timeout: Duration,
     /// Header `traceparent`, if the event carries one.
@@ -58,7 +65,9 @@ impl Request {
             attributes: None,
             headers: None,
             origin: None,
+            profiles: Profiles::default(),
             signers,
+            tls: None,
             timeout,
             traceparent: None,
         }
@@ -73,6 +82,8 @@ pub struct Inquiry {
     pub questions: HeaderMap,
     /// What the subscription sends along; nothing here replaces a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Name of the certificates that this receiver is called with; `None`: the usual ones.
+    pub tls: Option<Arc<str>>,
     pub timeout: Duration,
 }
 

@@ -16,6 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -118,17 +119,19 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The target of a URL; made at first sight.
+    /// The target of a URL, called with the certificates of that name; made at first sight.
     ///
     /// # Errors
     /// [`Refusal::Url`] for anything but http(s) with a host.
-    pub fn target(&self, url: &Url) -> Result<Arc<Target>, Refusal> {
-        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(url.as_str()).cloned();
+    pub fn target(&self, url: &Url, tls: Option<&Arc<str>>) -> Result<Arc<Target>, Refusal> {
+        // No URL holds a line break.
+        let key = tls.map_or(Cow::Borrowed(url.as_str()), |name| format!("{name}\n{url}").into());
+        let known = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(&*key).cloned();
         if let Some(target) = known {
             target.used.store(true, Ordering::Relaxed);
             return Ok(target);
         }
-        let endpoint = Endpoint::of(url)?;
+        let endpoint = Endpoint::of(url, tls.cloned())?;
         let origin = lock(&self.origins)
             .entry(endpoint)
             .or_insert_with_key(|endpoint| {
@@ -143,7 +146,7 @@ impl Pool {
             used: AtomicBool::new(true),
         });
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(targets.entry(url.as_str().into()).or_insert(target).clone())
+        Ok(targets.entry(key.into()).or_insert(target).clone())
     }
 
     /// Closes what has been idle too long and forgets URLs that were not used since the last sweep.
@@ -195,7 +198,7 @@ mod tests {
             ("http://0x7f.1/", "127.0.0.1", "/"),
             ("https://bücher.example/ä?q=ü`", "xn--bcher-kva.example", "/%C3%A4?q=%C3%BC%60"),
         ] {
-            let target = pool.target(&url.parse().unwrap()).unwrap();
+            let target = pool.target(&url.parse().unwrap(), None).unwrap();
             assert_eq!(target.host, host, "{url}");
             assert_eq!(target.uri.to_string().replace('`', "%60"), line, "{url}");
         }
@@ -204,7 +207,11 @@ mod tests {
     #[test]
     fn only_http_urls_are_targets() {
         for url in ["ftp://example.com/", "file:///etc/passwd", "data:,x", "ws://example.com"] {
-            assert_eq!(Pool::default().target(&url.parse().unwrap()).err(), Some(Refusal::Url), "{url}");
+            assert_eq!(
+                Pool::default().target(&url.parse().unwrap(), None).err(),
+                Some(Refusal::Url),
+                "{url}"
+            );
         }
     }
 
@@ -212,12 +219,12 @@ mod tests {
     fn unused_urls_are_forgotten() {
         let pool = Pool::default();
         let count = |pool: &Pool| (pool.targets.read().unwrap().len(), pool.origins.lock().unwrap().len());
-        pool.target(&"https://example.com/a".parse().unwrap()).unwrap();
-        pool.target(&"https://example.com/b".parse().unwrap()).unwrap();
+        pool.target(&"https://example.com/a".parse().unwrap(), None).unwrap();
+        pool.target(&"https://example.com/b".parse().unwrap(), None).unwrap();
         assert_eq!(count(&pool), (2, 1));
         pool.sweep();
         assert_eq!(count(&pool), (2, 1), "used since the last sweep");
-        pool.target(&"https://example.com/b".parse().unwrap()).unwrap();
+        pool.target(&"https://example.com/b".parse().unwrap(), None).unwrap();
         pool.sweep();
         assert_eq!(count(&pool), (1, 1));
         pool.sweep();

@@ -55,6 +55,7 @@ pub async fn ask(
         url: Arc::clone(url),
         questions,
         headers: subscription.headers.clone(),
+        tls: subscription.tls.clone(),
         timeout: subscription.timeout,
     };
     let head = sender.inquire(inquiry).await.map_err(Unconfirmed::Unanswered)?;

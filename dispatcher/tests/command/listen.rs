@@ -169,6 +169,7 @@ async fn whoever_asks_may_send() {
             .into_iter()
             .collect(),
         headers: None,
+        tls: None,
         timeout: Duration::from_secs(10),
     };
     let head = listener.sender.inquire(inquiry).await.unwrap();

@@ -6,7 +6,7 @@ use crate::{finish, webhookd};
 async fn help_lists_every_command_and_the_exit_codes() {
     let (code, out, _) = finish(webhookd(&["--help"])).await;
     assert_eq!(code, Some(0));
-    for word in ["run", "listen", "status", "check", "verify", "Exit codes"] {
+    for word in ["run", "listen", "status", "check", "verify", "keygen", "rekey", "Exit codes"] {
         assert!(out.contains(word), "{word}");
     }
     let (code, out, _) = finish(webhookd(&["--version"])).await;

@@ -3,17 +3,17 @@
 use crate::support::{Receiver, loopback, request};
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 use webhookd::{
-    delivery::outcome::Class,
+    delivery::outcome::{Class, Verdict},
     sender::{
         Sender,
-        address_policy::AddressPolicy,
+        address_policy::{AddressPolicy, Ports},
         dial::{native_roots, tls_config},
         http::HttpSender,
         resolve::{Resolve, Resolved},
@@ -126,6 +126,69 @@ async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
         receiver.requests()[0].headers()["host"],
         format!("rebinding.example:{}", receiver.address.port())
     );
+}
+
+#[tokio::test]
+async fn no_packet_reaches_an_address_that_a_name_is_rebound_to() {
+    let allowed =
+        Receiver::answering("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    // On the same port, or the URL could not lead there.
+    let port = allowed.address.port();
+    let forbidden = Receiver::listening(SocketAddr::from(([127, 0, 0, 2], port)), OK).await;
+    let policy =
+        || AddressPolicy { allow_nets: vec!["127.0.0.1/32".parse().unwrap()], ..AddressPolicy::default() };
+    let answers = [
+        (&["127.0.0.1"][..], Class::Succeeded),
+        (&["127.0.0.2"], Class::Refused),
+        (&["127.0.0.1", "127.0.0.2"], Class::Refused),
+        (&["127.0.0.2", "127.0.0.1"], Class::Refused),
+        (&["::ffff:127.0.0.2"], Class::Refused),
+        (&["64:ff9b::127.0.0.2"], Class::Refused),
+        (&["127.0.0.1"], Class::Succeeded),
+    ];
+    let resolver = Scripted::new(answers.iter().map(|(addresses, _)| ips(addresses)));
+    let rebound = sender(policy(), resolver.clone());
+    for (addresses, want) in answers {
+        let outcome = rebound.send(request(&format!("http://rebinding.example:{port}/"))).await;
+        assert_eq!(outcome.class, want, "{addresses:?}");
+    }
+    assert_eq!(resolver.asked(), answers.len(), "every look-up was judged");
+    assert_eq!((allowed.connections(), forbidden.connections()), (2, 0));
+
+    // The listener is one: it is reached where it is allowed.
+    let open = AddressPolicy { allow_nets: vec!["127.0.0.2/32".parse().unwrap()], ..policy() };
+    let outcome = sender(open, Scripted::new([])).send(request(&format!("http://127.0.0.2:{port}/"))).await;
+    assert_eq!((outcome.class, forbidden.connections()), (Class::Succeeded, 1));
+}
+
+#[tokio::test]
+async fn a_closed_port_is_refused_without_a_query_or_a_connection() {
+    let receiver = Receiver::answering(OK).await;
+    let port = receiver.address.port();
+    let resolver = Scripted::new([]);
+    let policy = AddressPolicy { ports: Ports::parse(["443"]).unwrap(), ..loopback() };
+    let sender = sender(policy, resolver.clone());
+    for host in ["127.0.0.1", "receiver.example"] {
+        let outcome = sender.send(request(&format!("http://{host}:{port}/"))).await;
+        assert_eq!(outcome.class, Class::Refused);
+        assert_eq!(outcome.verdict(), Verdict::Ours);
+        assert!(outcome.error.unwrap().contains("--allow-port"));
+    }
+    assert_eq!((receiver.connections(), resolver.asked()), (0, 0));
+}
+
+#[tokio::test]
+async fn every_address_is_judged_and_few_are_dialled() {
+    // Nothing listens on any of them; the ninth would be dialled if all were.
+    let mut many: Vec<IpAddr> = (1..=200).map(|last| IpAddr::from([127, 77, 0, last])).collect();
+    let receiver = Receiver::answering(OK).await;
+    many[8] = receiver.address.ip();
+    let url = format!("http://many.example:{}/", receiver.address.port());
+    let outcome = sender(loopback(), Scripted::new([Ok(many.clone())])).send(request(&url)).await;
+    assert_eq!((outcome.class, receiver.connections()), (Class::Connect, 0));
+    many[199] = IpAddr::from([10, 0, 0, 1]);
+    let outcome = sender(loopback(), Scripted::new([Ok(many)])).send(request(&url)).await;
+    assert_eq!(outcome.class, Class::Refused);
 }
 
 #[tokio::test]

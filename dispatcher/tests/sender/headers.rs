@@ -149,6 +149,7 @@ async fn an_inquiry_is_an_options_request_without_a_body() {
         url: Arc::new(receiver.url("/hook?a=b").parse().unwrap()),
         questions: map(&[("webhook-request-origin", "hooks.example")]).unwrap().as_ref().clone(),
         headers: map(&[("authorization", "Bearer x"), ("webhook-request-origin", "evil")]),
+        tls: None,
         timeout: Duration::from_secs(10),
     };
     let head = sender().inquire(inquiry.clone()).await.unwrap();

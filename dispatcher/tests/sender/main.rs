@@ -2,8 +2,11 @@
 
 mod addresses;
 mod answers;
+mod certificates;
 mod connections;
 mod headers;
 mod phases;
+mod profiles;
+mod proxy;
 mod support;
 mod tls;

@@ -92,7 +92,7 @@ async fn what_was_reached_is_told_of_an_attempt_that_failed() {
     assert!(outcome.phases.connect.is_some() && outcome.phases.first_byte.is_none(), "{outcome:?}");
 
     let refused =
-        Request { url: Arc::new("http://127.0.0.1:1/".parse().unwrap()), ..request(&silent.url("/")) };
+        Request { url: Arc::new("http://127.0.0.1:1024/".parse().unwrap()), ..request(&silent.url("/")) };
     let outcome = sender().send(refused).await;
     assert_eq!(outcome.class, Class::Connect);
     assert!(outcome.phases.connect.is_some() && outcome.phases.first_byte.is_none(), "{outcome:?}");
@@ -101,7 +101,7 @@ async fn what_was_reached_is_told_of_an_attempt_that_failed() {
 #[tokio::test]
 async fn a_look_up_that_fails_for_want_of_a_file_descriptor_is_ours() {
     let (out_of_files, no_such_file) = (24, 2);
-    let url = "http://receiver.example:9/";
+    let url = "http://receiver.example:9999/";
     let outcome = slow(Err(io::Error::from_raw_os_error(out_of_files))).send(request(url)).await;
     assert_eq!(outcome.verdict(), Verdict::Ours);
     assert_eq!(outcome.error.as_deref(), Some("webhookd has no file descriptor left"));

@@ -56,7 +56,15 @@ impl Receiver {
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    pub async fn start_at<F, Fut>(address: SocketAddr, script: F) -> Self
+    where
+        F: Fn(Peer) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let record = Arc::new(Record::default());
         let shared = record.clone();
@@ -71,8 +79,13 @@ impl Receiver {
 
     /// Answers every request of every connection with the same bytes.
     pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        Self::listening(([127, 0, 0, 1], 0).into(), answer).await
+    }
+
+    /// The same at an address.
+    pub async fn listening(address: SocketAddr, answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
-        Self::start(move |mut peer| {
+        Self::start_at(address, move |mut peer| {
             let answer = answer.clone();
             async move {
                 while peer.read_request().await.is_some() {

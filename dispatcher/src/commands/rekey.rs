@@ -1,0 +1,169 @@
+//! `webhookd rekey`: seals every secret of the database for the key in use: those in clear, and those of former keys.
+//!
+//! Reads and writes `webhook.secret` alone, in one transaction: either all are sealed for the new key or none is. What is
+//! kept elsewhere (`env:`, `file:`) stays there. A running daemon needs both keys until this is done, and reads the secrets
+//! anew as they change.
+
+use super::{Error, exit};
+use crate::{
+    app,
+    cli::Rekey,
+    postgres::{self, Purpose, Target, Watch},
+};
+use seal::{KeyRing, PrivateKey, Purpose as For};
+use signature::Key;
+use std::process::ExitCode;
+use tokio_postgres::Row;
+use zeroize::Zeroizing;
+
+/// Nobody may add a secret meanwhile, or it would be left behind.
+const LOCK: &str = "lock table webhook.secret in share row exclusive mode";
+const SECRETS: &str = "
+    select id, subscription_id, secret, coalesce(expires_at <= now(), false) from webhook.secret order by id";
+const REPLACE: &str = "
+    update webhook.secret s set secret = r.secret
+    from unnest($1::bigint[], $2::text[]) as r (id, secret) where s.id = r.id";
+
+/// What becomes of a secret.
+enum Fate {
+    /// The text to put in its place.
+    Seal(String),
+    /// It is sealed for the key in use, and opens.
+    IsSealed,
+    /// It is not in the database.
+    IsElsewhere,
+    /// Why it cannot be read.
+    Unreadable(String),
+}
+
+/// Counts what has been done.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    sealed: usize,
+    were_sealed: usize,
+    elsewhere: usize,
+    /// Expired ones that cannot be read; they sign nothing any more.
+    left: usize,
+}
+
+/// Seals, and tells what it did; 1 if a secret that still signs cannot be read, and then nothing is changed.
+///
+/// # Errors
+/// No key, or a database that does not let us.
+pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitCode, Error> {
+    let Some(key) = keys.current() else {
+        return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));
+    };
+    let mut client = postgres::connect(&database, Purpose::Control, Watch::default())
+        .await
+        .map_err(app::Error::Connect)?;
+    let transaction = client.transaction().await.map_err(app::Error::of_statement)?;
+    transaction.batch_execute(LOCK).await.map_err(app::Error::of_statement)?;
+    let rows = transaction.query(SECRETS, &[]).await.map_err(app::Error::of_statement)?;
+    let (mut tally, mut replaced, mut unreadable) = (Tally::default(), Vec::new(), Vec::new());
+    for row in &rows {
+        let Stored { id, subscription, text, expired } = Stored::of(row).map_err(app::Error::of_statement)?;
+        match fate(&keys, key, subscription, &text)? {
+            Fate::Seal(sealed) => replaced.push((id, sealed)),
+            Fate::IsSealed => tally.were_sealed += 1,
+            Fate::IsElsewhere => tally.elsewhere += 1,
+            Fate::Unreadable(_) if expired => tally.left += 1,
+            Fate::Unreadable(why) => unreadable.push((subscription, why)),
+        }
+    }
+    tally.sealed = replaced.len();
+    for (subscription, why) in &unreadable {
+        eprintln!("webhookd: the secret of subscription {subscription}: {why}");
+    }
+    if !unreadable.is_empty() {
+        eprintln!("webhookd: nothing has been changed");
+        return Ok(exit(false));
+    }
+    if !flags.dry_run {
+        let (ids, texts): (Vec<i64>, Vec<String>) = replaced.into_iter().unzip();
+        transaction.execute(REPLACE, &[&ids, &texts]).await.map_err(app::Error::of_statement)?;
+        transaction.commit().await.map_err(app::Error::of_statement)?;
+    }
+    println!("{}", tally.describe(key, flags.dry_run));
+    Ok(exit(true))
+}
+
+/// A row of `webhook.secret`.
+struct Stored {
+    id: i64,
+    subscription: i64,
+    text: Zeroizing<String>,
+    expired: bool,
+}
+
+impl Stored {
+    fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            subscription: row.try_get(1)?,
+            text: Zeroizing::new(row.try_get(2)?),
+            expired: row.try_get(3)?,
+        })
+    }
+}
+
+fn fate(keys: &KeyRing, key: &PrivateKey, subscription: i64, text: &str) -> Result<Fate, Error> {
+    if text.starts_with("env:") || text.starts_with("file:") {
+        return Ok(Fate::IsElsewhere);
+    }
+    let purpose = For::SecretOf(subscription);
+    let clear = if seal::is_sealed(text) {
+        if seal::open(key, purpose, text).is_ok() {
+            return Ok(Fate::IsSealed);
+        }
+        match keys.open(purpose, text) {
+            Ok(clear) => clear,
+            Err(why) => return Ok(Fate::Unreadable(why.to_string())),
+        }
+    } else {
+        Zeroizing::new(text.to_owned())
+    };
+    if let Err(why) = Key::parse(&clear) {
+        return Ok(Fate::Unreadable(why.to_string()));
+    }
+    Ok(Fate::Seal(seal::seal(key.public_key(), purpose, &clear)?))
+}
+
+impl Tally {
+    fn describe(&self, key: &PrivateKey, is_dry: bool) -> String {
+        let Self { sealed, were_sealed, elsewhere, left } = self;
+        let verb = if is_dry { "would be sealed" } else { "sealed" };
+        format!(
+            "{sealed} {verb} for key {}; {were_sealed} were already, {elsewhere} are kept elsewhere, \
+             {left} have expired and cannot be read",
+            key.public_key().id()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    #[test]
+    fn each_form_has_its_fate() {
+        let [new, old, stranger] = std::array::from_fn(|_| PrivateKey::generate().unwrap());
+        let keys = KeyRing::parse(&format!("{} {}", *new.reveal(), *old.reveal())).unwrap();
+        let sealed = |key: &PrivateKey, id| seal::seal(key.public_key(), For::SecretOf(id), SECRET).unwrap();
+        let fate = |text: &str| fate(&keys, &new, 7, text).unwrap();
+        for text in [SECRET.to_owned(), sealed(&old, 7)] {
+            let Fate::Seal(anew) = fate(&text) else { panic!("{text} is not sealed anew") };
+            assert_eq!(seal::open(&new, For::SecretOf(7), &anew).unwrap().as_str(), SECRET);
+        }
+        assert!(matches!(fate(&sealed(&new, 7)), Fate::IsSealed));
+        for text in ["env:WEBHOOKD_SECRET_A", "file:a"] {
+            assert!(matches!(fate(text), Fate::IsElsewhere));
+        }
+        for text in [sealed(&stranger, 7), sealed(&old, 8), sealed(&new, 8), "hunter2".to_owned()] {
+            let Fate::Unreadable(why) = fate(&text) else { panic!("{text} was read") };
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Signing secrets from wherever they are kept: sealed in the database, in the environment, in files, or (without a key)
+//! in clear.
+//!
+//! A text of `webhook.secret` is one of
+//!
+//! * `whsec_…`, `whsk_…`: the secret itself;
+//! * `sealed:v1:…`: sealed for one of the daemon's keys, and for that subscription;
+//! * `env:WEBHOOKD_SECRET_…`: a variable of the daemon's environment, with that prefix and no other;
+//! * `file:NAME`: a file within `--secrets-dir`, and no other.
+//!
+//! The text is somebody else's. Who could name any variable or file would have its contents for a key, whose HMACs can be
+//! guessed at; so only what the operator has put there for this purpose can be named. Nothing of a secret is in an error.
+
+use seal::{CannotOpen, KeyRing, Purpose};
+use signature::{InvalidKey, Key};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Component, Path, PathBuf},
+};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// What a variable's name must begin with.
+pub const VARIABLE_PREFIX: &str = "WEBHOOKD_SECRET_";
+/// Largest file that is read, in bytes; the longest secret has a hundred.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// Why there is no secret. Nothing of it is part of the message.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Unresolvable {
+    #[error("it is no secret: {0}")]
+    Key(#[from] InvalidKey),
+    #[error("it does not open: {0}")]
+    Sealed(#[from] CannotOpen),
+    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_… in capitals")]
+    VariableName,
+    #[error("the variable {0} is not set")]
+    VariableUnset(String),
+    #[error("without --secrets-dir no secret is read from a file")]
+    NoDirectory,
+    #[error("a file is named by its path within --secrets-dir")]
+    Outside,
+    #[error("the file cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
+    #[error("the file is larger than 4 KiB, or not plain text")]
+    NoText,
+}
+
+/// Reads secrets.
+pub struct SecretStore {
+    keys: KeyRing,
+    dir: Option<PathBuf>,
+    variable: fn(&str) -> Option<String>,
+}
+
+impl fmt::Debug for SecretStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretStore").field("keys", &self.keys).field("dir", &self.dir).finish()
+    }
+}
+
+/// Without keys and directory: secrets in clear, and those of the environment.
+impl Default for SecretStore {
+    fn default() -> Self {
+        Self::new(KeyRing::default(), None)
+    }
+}
+
+impl SecretStore {
+    pub fn new(keys: KeyRing, dir: Option<PathBuf>) -> Self {
+        Self { keys, dir, variable: |name| std::env::var(name).ok() }
+    }
+
+    /// The secret of a subscription that a text stands for.
+    ///
+    /// # Errors
+    /// [`Unresolvable`] tells why there is none.
+    pub fn resolve(&self, subscription_id: i64, text: &str) -> Result<Key, Unresolvable> {
+        if seal::is_sealed(text) {
+            let opened = self.keys.open(Purpose::SecretOf(subscription_id), text)?;
+            return Ok(Key::parse(&opened)?);
+        }
+        if let Some(name) = text.strip_prefix("env:") {
+            return Ok(Key::parse(self.from_variable(name)?.trim())?);
+        }
+        if let Some(name) = text.strip_prefix("file:") {
+            return Ok(Key::parse(self.from_file(Path::new(name))?.trim())?);
+        }
+        Ok(Key::parse(text)?)
+    }
+
+    fn from_variable(&self, name: &str) -> Result<Zeroizing<String>, Unresolvable> {
+        let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
+        match name.strip_prefix(VARIABLE_PREFIX) {
+            Some(rest) if !rest.is_empty() && rest.bytes().all(allowed) => {}
+            _ => return Err(Unresolvable::VariableName),
+        }
+        let value = (self.variable)(name).ok_or_else(|| Unresolvable::VariableUnset(name.to_owned()))?;
+        Ok(Zeroizing::new(value))
+    }
+
+    /// Links are followed (a secret mounted into a container is one), but not out of the directory.
+    fn from_file(&self, name: &Path) -> Result<Zeroizing<String>, Unresolvable> {
+        let dir = self.dir.as_ref().ok_or(Unresolvable::NoDirectory)?;
+        let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_plain || name.as_os_str().is_empty() {
+            return Err(Unresolvable::Outside);
+        }
+        let unreadable = |error: io::Error| Unresolvable::Unreadable(error.kind());
+        let dir = dir.canonicalize().map_err(unreadable)?;
+        let path = dir.join(name).canonicalize().map_err(unreadable)?;
+        if !path.starts_with(&dir) {
+            return Err(Unresolvable::Outside);
+        }
+        // Asked before it is opened: to open a pipe is to wait for its writer.
+        let metadata = path.metadata().map_err(unreadable)?;
+        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+            return Err(Unresolvable::NoText);
+        }
+        let mut text = Zeroizing::new(String::new());
+        let file = File::open(&path).map_err(unreadable)?;
+        match file.take(FILE_BYTES_MAX).read_to_string(&mut text) {
+            Ok(_) => Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Unresolvable::NoText),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use seal::PrivateKey;
+    use std::{fs, os::unix::fs::symlink};
+
+    const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn secret() -> Key {
+        Key::parse(SECRET).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_secret_opens_for_its_subscription() {
+        let key = PrivateKey::generate().unwrap();
+        let store = SecretStore::new(KeyRing::parse(&key.reveal()).unwrap(), None);
+        let sealed = seal::seal(key.public_key(), Purpose::SecretOf(7), SECRET).unwrap();
+        assert_eq!(store.resolve(7, &sealed), Ok(secret()));
+        assert_eq!(store.resolve(8, &sealed), Err(Unresolvable::Sealed(CannotOpen::Damaged)));
+        let keyless = SecretStore::default().resolve(7, &sealed).unwrap_err();
+        assert_eq!(keyless, Unresolvable::Sealed(CannotOpen::OtherKey(key.public_key().id())));
+        let nonsense = seal::seal(key.public_key(), Purpose::SecretOf(7), "hunter2").unwrap();
+        let error = store.resolve(7, &nonsense).unwrap_err();
+        assert!(matches!(error, Unresolvable::Key(_)) && !error.to_string().contains("hunter2"));
+        assert_eq!(store.resolve(7, SECRET), Ok(secret()), "in clear");
+    }
+
+    #[test]
+    fn only_variables_meant_for_it_are_read() {
+        let variable = |name: &str| match name {
+            "WEBHOOKD_SECRET_A" => Some(format!("{SECRET}\n")),
+            "WEBHOOKD_SECRET_BAD" => Some("hunter2".to_owned()),
+            "WEBHOOKD_SECRET_UNSET" => None,
+            other => panic!("{other} was read"),
+        };
+        let store = SecretStore { variable, ..SecretStore::default() };
+        assert_eq!(store.resolve(1, "env:WEBHOOKD_SECRET_A"), Ok(secret()));
+        let error = store.resolve(1, "env:WEBHOOKD_SECRET_BAD").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        let unset = Unresolvable::VariableUnset("WEBHOOKD_SECRET_UNSET".into());
+        assert_eq!(store.resolve(1, "env:WEBHOOKD_SECRET_UNSET"), Err(unset));
+        for name in [
+            "PGPASSWORD",
+            "WEBHOOKD_KEY",
+            "WEBHOOKD_SECRET_",
+            "WEBHOOKD_SECRET_a",
+            "WEBHOOKD_SECRET_A=",
+            "WEBHOOKD_SECRETS_DIR",
+            " WEBHOOKD_SECRET_A",
+            "",
+        ] {
+            assert_eq!(store.resolve(1, &format!("env:{name}")), Err(Unresolvable::VariableName), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_the_directory_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("secrets");
+        fs::create_dir_all(dir.join("sub/..data")).unwrap();
+        fs::write(root.path().join("outside"), SECRET).unwrap();
+        fs::create_dir(root.path().join("secrets-too")).unwrap();
+        fs::write(root.path().join("secrets-too/a"), SECRET).unwrap();
+        fs::write(dir.join("a"), format!("{SECRET}\n")).unwrap();
+        fs::write(dir.join("sub/..data/b"), SECRET).unwrap();
+        fs::write(dir.join("large"), vec![b'x'; 4097]).unwrap();
+        fs::write(dir.join("binary"), [0xff; 16]).unwrap();
+        symlink("..data/b", dir.join("sub/b")).unwrap();
+        symlink("../outside", dir.join("escape")).unwrap();
+        symlink(root.path(), dir.join("up")).unwrap();
+        let store = SecretStore::new(KeyRing::default(), Some(dir));
+        for name in ["a", "sub/b", "sub/..data/b", "./a"] {
+            let want = if name == "./a" { Err(Unresolvable::Outside) } else { Ok(secret()) };
+            assert_eq!(store.resolve(1, &format!("file:{name}")), want, "{name}");
+        }
+        let absolute = root.path().join("outside");
+        for name in [
+            "",
+            "/",
+            "../outside",
+            "sub/../../outside",
+            "escape",
+            "up/outside",
+            "up/secrets-too/a",
+            absolute.to_str().unwrap(),
+        ] {
+            assert_eq!(store.resolve(1, &format!("file:{name}")), Err(Unresolvable::Outside), "{name}");
+        }
+        for name in ["sub", "large", "binary"] {
+            assert_eq!(store.resolve(1, &format!("file:{name}")), Err(Unresolvable::NoText), "{name}");
+        }
+        let absent = Unresolvable::Unreadable(io::ErrorKind::NotFound);
+        assert_eq!(store.resolve(1, "file:absent"), Err(absent));
+        assert_eq!(SecretStore::default().resolve(1, "file:a"), Err(Unresolvable::NoDirectory));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_worse_than_an_error(text in "(env:|file:|sealed:|whsec_)?\\PC{0,60}") {
+            let store = SecretStore::new(KeyRing::default(), Some("/nonexistent".into()));
+            prop_assert!(store.resolve(1, &text).is_err());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Host names as an operator writes them: one host, or all within a domain. Pure.
+
+use thiserror::Error;
+use url::Host;
+
+/// `hooks.example.com`: that host. `.example.com` or `*.example.com`: every host within, not the domain itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    One(Host<String>),
+    /// With its leading dot.
+    Within(Box<str>),
+}
+
+/// A text that names no hosts.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+#[error("`{0}` names no host; write hooks.example.com, or .example.com for all within it")]
+pub struct InvalidHost(pub String);
+
+impl HostPattern {
+    /// Reads a pattern; names are brought into the form in which URLs have them (lower case, IDNA).
+    ///
+    /// # Errors
+    /// [`InvalidHost`].
+    pub fn parse(text: &str) -> Result<Self, InvalidHost> {
+        let invalid = || InvalidHost(text.to_owned());
+        let within = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
+        match (within, Host::parse(undotted(within.unwrap_or(text))).map_err(|_| invalid())?) {
+            (None, Host::Domain(name)) if name.is_empty() || name.contains('*') => Err(invalid()),
+            (None, host) => Ok(Self::One(host)),
+            (Some(_), Host::Domain(name)) if !name.is_empty() && !name.contains('*') => {
+                Ok(Self::Within(format!(".{name}").into()))
+            }
+            (Some(_), _) => Err(invalid()),
+        }
+    }
+
+    /// Whether a URL's host is meant.
+    pub fn matches(&self, host: &Host<String>) -> bool {
+        match (self, host) {
+            (Self::One(Host::Domain(one)), Host::Domain(name)) => one == undotted(name),
+            (Self::One(one), host) => one == host,
+            (Self::Within(domain), Host::Domain(name)) => {
+                let name = undotted(name);
+                name.len() > domain.len() && name.ends_with(&**domain)
+            }
+            (Self::Within(_), _) => false,
+        }
+    }
+}
+
+/// `example.com.` is the same name, written for those who do not search.
+fn undotted(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_in_front_means_all_within() {
+        for (pattern, host, want) in [
+            ("example.com", "example.com", true),
+            ("Example.COM.", "example.com.", true),
+            ("example.com", "www.example.com", false),
+            (".example.com", "www.example.com", true),
+            ("*.example.com", "a.b.example.com.", true),
+            (".example.com", "example.com", false),
+            (".example.com", "badexample.com", false),
+            (".example.com", ".example.com", false),
+            ("bücher.example", "xn--bcher-kva.example", true),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("0x7f.1", "127.0.0.1", true),
+            ("[::1]", "[::1]", true),
+            ("[::1]", "[::2]", false),
+            (".1", "127.0.0.1", false),
+        ] {
+            let host = Host::parse(host).unwrap_or_else(|_| Host::Domain(host.to_owned()));
+            let matches = HostPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&host));
+            assert_eq!(matches, want, "{pattern} {host}");
+        }
+        for text in ["", ".", "*", "*.", "a b", "*.*", "a*.example", "https://example.com", ".127.0.0.1"] {
+            assert_eq!(HostPattern::parse(text), Err(InvalidHost(text.into())), "{text}");
+        }
+    }
+}

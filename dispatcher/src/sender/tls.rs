@@ -1,0 +1,214 @@
+//! TLS to receivers: whom they must prove to be, and who we are to them.
+//!
+//! A subscription names a set of certificates (`tls`), and the configuration file tells which files those are: the
+//! database holds no private key. A set is for the hosts that it lists, so that whoever may subscribe cannot have our
+//! certificate shown to a host of his own. Files are read once, at the start.
+
+use super::{
+    failure::Failure,
+    host_pattern::{HostPattern, InvalidHost},
+};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use thiserror::Error;
+use tokio_rustls::TlsConnector;
+use url::Host;
+
+/// A set of certificates as the configuration file has it: `[tls.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSet {
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// Authorities that alone are trusted for those hosts; none: the usual ones (PEM).
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate, and the chain up to what they trust (PEM).
+    pub cert_file: Option<PathBuf>,
+    /// Its private key (PEM: PKCS #8, PKCS #1 or SEC 1).
+    pub key_file: Option<PathBuf>,
+}
+
+/// Why the certificates cannot be used.
+#[derive(Debug, Error, PartialEq)]
+pub enum Unusable {
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: io::ErrorKind },
+    #[error("{} holds no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{} holds no private key in PEM form", .0.display())]
+    NoKey(PathBuf),
+    #[error("the certificate of tls.{name} and its key do not go together")]
+    Pair {
+        name: String,
+        #[source]
+        cause: rustls::Error,
+    },
+    #[error("tls.{0} needs cert_file and key_file together, and them or ca_file")]
+    Halves(String),
+    #[error("tls.{0} lists no hosts; name those that it is for")]
+    NoHosts(String),
+    #[error("tls.{name}")]
+    Host {
+        name: String,
+        #[source]
+        cause: InvalidHost,
+    },
+    #[error("TLS cannot be set up")]
+    Provider(#[source] rustls::Error),
+}
+
+/// Connectors: the usual one, and those that subscriptions name.
+pub struct Tls {
+    usual: TlsConnector,
+    named: HashMap<Box<str>, Named>,
+}
+
+struct Named {
+    hosts: Vec<HostPattern>,
+    connector: TlsConnector,
+}
+
+/// With one trust for all.
+impl From<Arc<ClientConfig>> for Tls {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self { usual: config.into(), named: HashMap::new() }
+    }
+}
+
+impl Tls {
+    /// Reads all files: the authorities beside the machine's own, and the named sets.
+    ///
+    /// # Errors
+    /// [`Unusable`] names the file or the set.
+    pub fn load(ca_file: Option<&Path>, sets: &BTreeMap<String, CertificateSet>) -> Result<Self, Unusable> {
+        let mut roots = native_roots();
+        if let Some(path) = ca_file {
+            add_authorities(&mut roots, path)?;
+        }
+        let named =
+            sets.iter().map(|(name, set)| Ok((name.as_str().into(), Named::load(name, set, &roots)?)));
+        let named = named.collect::<Result<_, Unusable>>()?;
+        Ok(Self { usual: tls_config(roots).map_err(Unusable::Provider)?.into(), named })
+    }
+
+    /// The connector for a host, of the set that the subscription names.
+    ///
+    /// # Errors
+    /// [`Failure::Ours`]: there is no such set, or it is not for that host.
+    pub fn connector(&self, set: Option<&str>, host: &Host<String>) -> Result<&TlsConnector, Failure> {
+        let Some(name) = set else { return Ok(&self.usual) };
+        let named = self.named.get(name).ok_or(Failure::Ours(
+            "webhookd has no certificates of the name that the subscription's option tls gives",
+        ))?;
+        if named.hosts.iter().any(|pattern| pattern.matches(host)) {
+            Ok(&named.connector)
+        } else {
+            Err(Failure::Ours(
+                "the certificates that the subscription's option tls names are not for this host",
+            ))
+        }
+    }
+}
+
+impl Named {
+    fn load(name: &str, set: &CertificateSet, usual: &RootCertStore) -> Result<Self, Unusable> {
+        let hosts = set.hosts.iter().map(|host| HostPattern::parse(host));
+        let hosts: Vec<_> = hosts
+            .collect::<Result<_, _>>()
+            .map_err(|cause| Unusable::Host { name: name.to_owned(), cause })?;
+        if hosts.is_empty() {
+            return Err(Unusable::NoHosts(name.to_owned()));
+        }
+        let roots = match &set.ca_file {
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                add_authorities(&mut roots, path)?;
+                roots
+            }
+            None => usual.clone(),
+        };
+        let builder = builder(roots).map_err(Unusable::Provider)?;
+        let config = match (&set.cert_file, &set.key_file) {
+            (None, None) if set.ca_file.is_some() => builder.with_no_client_auth(),
+            (Some(certificate), Some(key)) => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .map_err(|cause| Unusable::Pair { name: name.to_owned(), cause })?,
+            _ => return Err(Unusable::Halves(name.to_owned())),
+        };
+        Ok(Self { hosts, connector: finish(config).into() })
+    }
+}
+
+fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Unusable> {
+    let certificates = certificates(path)?;
+    match roots.add_parsable_certificates(certificates) {
+        (0, _) => Err(Unusable::NoCertificate(path.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Every certificate of a PEM file, at least one.
+///
+/// # Errors
+/// [`Unusable`] names the file.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let text = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    found
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| Unusable::NoCertificate(path.to_owned()))
+}
+
+/// The first private key of a PEM file.
+///
+/// # Errors
+/// [`Unusable`] names the file, and shows nothing of it.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| Unusable::NoKey(path.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
+    std::fs::read(path).map_err(|error| Unusable::Unreadable { path: path.to_owned(), cause: error.kind() })
+}
+
+fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_root_certificates(roots))
+}
+
+fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// TLS 1.2 and 1.3 with the given roots; HTTP/1.1 is the only protocol offered.
+///
+/// # Errors
+/// Only if the cryptography provider lacks both versions, which this build's does not.
+pub fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
+    Ok(finish(builder(roots)?.with_no_client_auth()))
+}
+
+/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` take precedence).
+pub fn native_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "certificate.unreadable");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}

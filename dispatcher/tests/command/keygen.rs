@@ -1,0 +1,47 @@
+//! `webhookd keygen` and what the other commands make of its file.
+
+use crate::{finish, webhookd};
+use std::os::unix::fs::PermissionsExt;
+
+#[tokio::test]
+async fn the_private_half_is_for_its_owner_and_the_public_half_for_everyone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("webhookd.key");
+    let (code, out, err) = finish(webhookd(&["keygen", path.to_str().unwrap()])).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let public = seal::PublicKey::parse(out.trim_end()).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ring = seal::KeyRing::parse(&text).unwrap();
+    assert_eq!(ring.keys().len(), 1);
+    assert_eq!(ring.current().unwrap().public_key(), &public);
+    assert!(text.contains(&public.id().to_string()), "which one it is can be read");
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_key_is_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("webhookd.key");
+    let keygen = || finish(webhookd(&["keygen", path.to_str().unwrap()]));
+    assert_eq!(keygen().await.0, Some(0));
+    let before = std::fs::read(&path).unwrap();
+    let (code, out, err) = keygen().await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("webhookd: cannot write") && err.contains("exists"), "{err}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn no_message_shows_a_key() {
+    let key = seal::PrivateKey::generate().unwrap().reveal().to_string();
+    for bad in [&key[..key.len() - 1], &format!("{key} {key}x")] {
+        let mut command = webhookd(&["rekey", "--database-url", "postgres://u@h/d"]);
+        command.env("WEBHOOKD_KEY", bad);
+        let (code, out, err) = finish(command).await;
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.contains("webhookd keygen") && !err.contains(&key[20..40]), "{err}");
+    }
+    let (code, _, err) = finish(webhookd(&["rekey", "--database-url", "postgres://u@h/d"])).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--key-file"), "{err}");
+}

@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Deliver: the daemon
-    Run(Run),
+    Run(Box<Run>),
     /// A local receiver that checks signatures and prints what arrives
     Listen(Listen),
     /// How delivery stands: health and subscriptions
@@ -188,7 +188,8 @@ pub struct Listen {
     /// Address or port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_bind)]
     pub bind: SocketAddr,
-    /// The subscription's secret, whsec_…; may be repeated while it is rotated. Without it nothing is verified
+    /// The subscription's secret, whsec_…, or its public key, whpk_…; may be repeated while it is rotated. Without it
+    /// nothing is verified
     #[arg(
         long,
         env = "WEBHOOKD_LISTEN_SECRET",
@@ -213,7 +214,7 @@ pub struct Listen {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The subscription's secret, whsec_…
+    /// The subscription's secret, whsec_…, or its public key, whpk_…
     #[arg(long, env = "WEBHOOKD_LISTEN_SECRET", value_name = "WHSEC", hide_env_values = true)]
     pub secret: String,
     /// Header webhook-id

@@ -83,15 +83,15 @@ impl SecretStore {
             return Ok(Key::parse(&opened)?);
         }
         if let Some(name) = text.strip_prefix("env:") {
-            return Ok(Key::parse(self.from_variable(name)?.trim())?);
+            return Ok(Key::parse(self.read_variable(name)?.trim())?);
         }
         if let Some(name) = text.strip_prefix("file:") {
-            return Ok(Key::parse(self.from_file(Path::new(name))?.trim())?);
+            return Ok(Key::parse(self.read_file(Path::new(name))?.trim())?);
         }
         Ok(Key::parse(text)?)
     }
 
-    fn from_variable(&self, name: &str) -> Result<Zeroizing<String>, Unresolvable> {
+    fn read_variable(&self, name: &str) -> Result<Zeroizing<String>, Unresolvable> {
         let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
         match name.strip_prefix(VARIABLE_PREFIX) {
             Some(rest) if !rest.is_empty() && rest.bytes().all(allowed) => {}
@@ -102,7 +102,7 @@ impl SecretStore {
     }
 
     /// Links are followed (a secret mounted into a container is one), but not out of the directory.
-    fn from_file(&self, name: &Path) -> Result<Zeroizing<String>, Unresolvable> {
+    fn read_file(&self, name: &Path) -> Result<Zeroizing<String>, Unresolvable> {
         let dir = self.dir.as_ref().ok_or(Unresolvable::NoDirectory)?;
         let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
         if !is_plain || name.as_os_str().is_empty() {

@@ -88,6 +88,14 @@ impl Verifier {
         }
     }
 
+    /// What the tokens begin with that it can judge.
+    pub fn version(&self) -> &'static str {
+        match &self.0 {
+            With::Secret(_) => "v1,",
+            With::Public(_) => "v1a,",
+        }
+    }
+
     /// Checks a `webhook-signature` header (one or more tokens, separated by spaces) in constant time per token.
     ///
     /// `now` is in unix seconds; tokens of other versions are passed over.
@@ -103,11 +111,11 @@ impl Verifier {
         let fits = match &self.0 {
             With::Secret(keyed) => {
                 let mac = mac_v1(keyed, message);
-                tokens(header, "v1,").any(|tag| mac.clone().verify_slice(&tag).is_ok())
+                tokens(header, self.version()).any(|tag| mac.clone().verify_slice(&tag).is_ok())
             }
             With::Public(key) => {
                 let bytes = signed_bytes(message);
-                tokens(header, "v1a,")
+                tokens(header, self.version())
                     .filter_map(|tag| Signature::from_slice(&tag).ok())
                     .any(|signature| key.0.verify_strict(&bytes, &signature).is_ok())
             }

@@ -19,7 +19,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use print::{Printer, Verdict, Webhook};
-use signature::{Secret, verify};
+use signature::{Message, Verifier};
 use std::{
     convert::Infallible,
     io,
@@ -49,7 +49,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// A secret that is none, or an address that cannot be listened on.
 pub async fn run(flags: Listen, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let secrets =
-        flags.secret.iter().map(|secret| Secret::parse(secret.trim())).collect::<Result<Vec<_>, _>>()?;
+        flags.secret.iter().map(|secret| Verifier::parse(secret.trim())).collect::<Result<Vec<_>, _>>()?;
     let bind_error = |cause| Error::Bind { address: flags.bind, cause };
     let listener = TcpListener::bind(flags.bind).await.map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
@@ -114,7 +114,7 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
 
 /// Where webhooks are handed in.
 struct Desk {
-    secrets: Vec<Secret>,
+    secrets: Vec<Verifier>,
     status: StatusCode,
     tally: Mutex<Tally>,
     done: CancellationToken,
@@ -196,7 +196,7 @@ impl Desk {
             i64::try_from(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
         let mut why = signature::Rejected::Mismatch;
         for secret in &self.secrets {
-            match verify(secret, id, timestamp, body, signature, now) {
+            match secret.verify(&Message { id, timestamp, body }, signature, now) {
                 Ok(()) => return Verdict::Valid,
                 Err(rejected) => why = rejected,
             }

@@ -9,7 +9,7 @@ pub mod status;
 pub mod verify;
 
 use crate::{app, config, postgres};
-use signature::InvalidSecret;
+use signature::InvalidVerifier;
 use std::{error::Error as StdError, io, process::ExitCode};
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error("this is no secret: {0}; it looks like whsec_ followed by base64 of 24 to 64 bytes")]
-    Secret(#[from] InvalidSecret),
+    Secret(#[from] InvalidVerifier),
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use super::{Error, exit};
 use crate::cli::{Tolerance, Verify};
-use signature::{Rejected, Secret};
+use signature::{Message, Rejected, Verifier};
 use std::{
     io::Read,
     process::ExitCode,
@@ -17,12 +17,12 @@ const BODY_BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// A secret, header or body that cannot be read.
 pub fn run(flags: &Verify) -> Result<ExitCode, Error> {
-    let secret = Secret::parse(flags.secret.trim())?;
+    let verifier = Verifier::parse(flags.secret.trim())?;
     let headers = Headers::of(flags)?;
     let mut body = Vec::new();
     std::io::stdin().lock().take(BODY_BYTES_MAX).read_to_end(&mut body).map_err(Error::Input)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let verdict = verify(&secret, &headers, &body, flags.tolerance, i64::try_from(now).unwrap_or(i64::MAX));
+    let verdict = verify(&verifier, &headers, &body, flags.tolerance, i64::try_from(now).unwrap_or(i64::MAX));
     match &verdict {
         Ok(()) => println!("valid"),
         Err(why) => println!("not valid: {why}"),
@@ -64,7 +64,7 @@ impl Headers {
 
 /// Why it is not valid, with what usually is the reason.
 fn verify(
-    secret: &Secret,
+    verifier: &Verifier,
     headers: &Headers,
     body: &[u8],
     tolerance: Tolerance,
@@ -73,7 +73,8 @@ fn verify(
     let timestamp: i64 = headers.timestamp.parse().map_err(|_| Rejected::Timestamp.to_string())?;
     // With the timestamp for a clock only the signature decides; how old it may be is the caller's.
     let fits = |body: &[u8]| {
-        signature::verify(secret, &headers.id, timestamp, body, &headers.signature, timestamp).is_ok()
+        let message = Message { id: &headers.id, timestamp, body };
+        verifier.verify(&message, &headers.signature, timestamp).is_ok()
     };
     if !fits(body) {
         if let Some(shorter) = body.strip_suffix(b"\n")
@@ -83,11 +84,13 @@ fn verify(
                 "it fits only without the newline at the end of the body; a file or shell added that".into(),
             );
         }
-        return Err(match headers.signature.split(' ').any(|token| token.starts_with("v1,")) {
-            true => "the signature is of another secret, id, timestamp or body (the body must be the bytes as they came)",
-            false => "the header holds no signature of version v1",
-        }
-        .into());
+        let version = verifier.version();
+        return Err(if headers.signature.split(' ').any(|token| token.starts_with(version)) {
+            "the signature is of another secret, id, timestamp or body (the body must be the bytes as they came)"
+                .to_owned()
+        } else {
+            format!("the header holds no signature of version {}", version.trim_end_matches(','))
+        });
     }
     match (tolerance, now.saturating_sub(timestamp)) {
         (Tolerance::Seconds(limit), age) if age > limit.into() => {
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_reason_is_told() {
-        let secret = Secret::parse(SECRET).unwrap();
+        let secret = Verifier::parse(SECRET).unwrap();
         let check =
             |headers: Headers, body: &[u8], tolerance, now| verify(&secret, &headers, body, tolerance, now);
         let limit = Tolerance::Seconds(300);

@@ -31,3 +31,19 @@ async fn a_signature_holds_or_not() {
     assert_eq!(code, Some(1));
     assert!(out.contains("newline"), "{out}");
 }
+
+#[tokio::test]
+async fn a_public_key_is_enough_for_an_asymmetric_signature() {
+    // A known answer, which other languages' ed25519 has computed too.
+    let key = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
+    let token =
+        "v1a,fR8yyhXRO0do/WxNS4zXzRCZpGO+mwd0OAbs9Yr4JTAZF2y4KGv3H0dFLUCKzYN4xVJij9U5gkTIbHLMAd6YCQ==";
+    let args =
+        ["verify", "--secret", key, "--id", "msg_1", "--timestamp", "1700000000", "--tolerance", "any"];
+    let with = |signature| [&args[..], &["--signature", signature]].concat();
+    assert_eq!(verify(&with(token), "{}").await, (Some(0), "valid\n".to_owned()));
+    assert_eq!(verify(&with(token), "{ }").await.0, Some(1));
+    let (code, out) = verify(&with("v1,AAAA"), "{}").await;
+    assert_eq!(code, Some(1));
+    assert!(out.contains("no signature of version v1a"), "{out}");
+}

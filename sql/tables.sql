@@ -456,7 +456,8 @@ begin
     insert into webhook.event (type, table_name, key, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
-                              'events', subscription.events));
+                              'events', subscription.events, 'filter', subscription.filter,
+                              'exclude_origin', subscription.exclude_origin));
     perform webhook.gate_ring();
     return null;
 end

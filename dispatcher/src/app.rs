@@ -3,6 +3,7 @@
 //! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
 
 use crate::{
+    delivery::{body::Source, identity::Identity},
     outbox::snapshot,
     postgres::{self, Watch, preflight},
     sender::Sender,
@@ -28,11 +29,18 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Requests under way at once, for all subscriptions together; each is a socket.
     pub in_flight_max: usize,
+    /// How it names itself to receivers.
+    pub identity: Arc<Identity>,
 }
 
 impl Settings {
     pub fn new(database: tokio_postgres::Config) -> Self {
+        // Without a name Postgres takes the user's.
+        let name = database.get_dbname().or(database.get_user()).unwrap_or_default();
+        let identity =
+            Identity { source: Source::of_database(name), origin: Identity::origin_of_this_machine() };
         Self {
+            identity: Arc::new(identity),
             database,
             safety_poll: Some(Duration::from_secs(1)),
             drain_timeout: Duration::from_secs(10),

@@ -21,3 +21,4 @@ pub mod router;
 pub mod sender;
 pub mod session;
 pub mod subscription;
+pub mod verification;

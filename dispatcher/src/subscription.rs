@@ -2,13 +2,53 @@
 //!
 //! Reads the two tables; never logs a URL's path or a secret.
 
-use crate::{outbox::snapshot::Snapshot, postgres::value::Micros};
+use crate::{
+    delivery::{
+        headers::{self, LeftOut},
+        shape::{Format, PayloadMode, Shape},
+    },
+    outbox::snapshot::Snapshot,
+    postgres::value::Micros,
+    verification::Verification,
+};
 use event_type::Pattern;
+use hyper::HeaderMap;
 use signature::{Secret, Signer};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_postgres::{GenericClient, Row};
 use tracing::warn;
 use url::Url;
+
+/// What waits for what; the CHECK `ordering_is_known` holds the same list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ordering {
+    /// Nothing.
+    #[default]
+    None,
+    /// An event for the former one of its key.
+    Key,
+    /// An event for the former one.
+    Strict,
+}
+
+impl Ordering {
+    /// Every ordering, in the order of the CHECK.
+    pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Strict];
+
+    /// The word in `webhook.subscription.ordering`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// The ordering of a word, `None` for any other.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ordering| ordering.as_str() == word)
+    }
+}
 
 /// A subscription as the daemon uses it.
 #[derive(Debug)]
@@ -25,6 +65,25 @@ pub struct Subscription {
     pub in_flight_max: usize,
     /// What is visible in it was committed before the subscription, and does not match.
     pub created_snapshot: Snapshot,
+    /// A SQL/JSON path that Postgres evaluates; what it does not match is not delivered.
+    pub filter: Option<Arc<str>>,
+    /// Events of these origins do not match.
+    pub exclude_origin: Box<[Box<str>]>,
+    pub shape: Shape,
+    /// Further request headers, none of ours among them; `None`: there are none.
+    pub headers: Option<Arc<HeaderMap>>,
+    pub verification: Verification,
+    /// The receiver has confirmed, if it has to.
+    pub is_verified: bool,
+    pub ordering: Ordering,
+    /// Most requests a second: what it was told or what the receiver has granted, whichever is less.
+    pub rate_limit: Option<f64>,
+    /// Most events in one request; above 1 the body is an array.
+    pub batch_size: usize,
+    /// How long an event may wait for others to fill the request.
+    pub batch_window: Duration,
+    /// While undelivered, several changes of one key become one event.
+    pub compact: bool,
     pub(crate) signers: Arc<[Signer]>,
     /// By secret, the newest first: until when it signs, in microseconds since 1970.
     pub(crate) expiries_us: Box<[Option<i64>]>,
@@ -33,7 +92,17 @@ pub struct Subscription {
 impl Subscription {
     /// Whether attempts may be made now; otherwise matches are kept in the queue.
     pub fn is_open(&self) -> bool {
-        self.enabled && self.url.is_some() && !self.signers.is_empty()
+        self.enabled && self.is_confirmed() && self.url.is_some() && !self.signers.is_empty()
+    }
+
+    /// Whether its receiver has confirmed, or need not.
+    pub fn is_confirmed(&self) -> bool {
+        self.verification == Verification::None || self.is_verified
+    }
+
+    /// Whether events of this origin match.
+    pub fn takes_origin(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| !self.exclude_origin.iter().any(|excluded| **excluded == *origin))
     }
 
     /// The secrets that sign at this moment, the newest first.
@@ -56,8 +125,11 @@ const SUBSCRIPTIONS: &str = "
            array(select (extract(epoch from r.wait) * 1000000)::bigint
                  from unnest(s.retry) with ordinality as r (wait, at)
                  where r.wait is not null order by r.at),
-           s.max_in_flight, s.created_snapshot::text
-    from webhook.subscription s
+           s.max_in_flight, s.created_snapshot::text, s.filter::text, array_remove(s.exclude_origin, null), s.format,
+           s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
+           s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
+           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact
+    from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
     where $1::bigint[] is null or s.id = any ($1)";
 
 const SECRETS: &str = "
@@ -121,6 +193,10 @@ fn subscription(
         warn!(subscription_id = id, %error, "subscription.snapshot_unusable");
         Snapshot::beginning()
     });
+    let (format, payload_mode): (&str, &str) = (row.try_get(10)?, row.try_get(11)?);
+    let headers = row.try_get::<_, Option<&str>>(12)?.and_then(|text| headers(id, text));
+    let exclude_origin: Vec<&str> = row.try_get(9)?;
+    let verification: &str = row.try_get(13)?;
     let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
     let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
     Ok(Subscription {
@@ -132,9 +208,33 @@ fn subscription(
         retry: retry_us.into_iter().map(duration).collect(),
         in_flight_max: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
         created_snapshot,
+        filter: row.try_get::<_, Option<&str>>(8)?.map(Arc::from),
+        exclude_origin: exclude_origin.into_iter().map(Box::from).collect(),
+        shape: Shape {
+            // The table's CHECKs know no other words.
+            format: Format::parse(format).unwrap_or_default(),
+            payload_mode: PayloadMode::parse(payload_mode).unwrap_or_default(),
+        },
+        headers,
+        verification: Verification::parse(verification).unwrap_or_default(),
+        is_verified: row.try_get(14)?,
+        ordering: Ordering::parse(row.try_get(15)?).unwrap_or_default(),
+        rate_limit: row.try_get::<_, Option<f64>>(16)?.filter(|rate| *rate > 0.0),
+        batch_size: row.try_get::<_, i32>(17)?.max(1).unsigned_abs() as usize,
+        batch_window: duration(row.try_get(18)?),
+        compact: row.try_get(19)?,
         signers: signers.into(),
         expiries_us: expiries_us.into(),
     })
+}
+
+/// Further request headers; what may not be sent is left out, with a warning that names it and does not show it.
+fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
+    let (map, left_out) = headers::parse(&serde_json::from_str(text).unwrap_or_default());
+    for LeftOut { name, why } in left_out {
+        warn!(subscription_id = id, header = name, why, "subscription.header_left_out");
+    }
+    (!map.is_empty()).then(|| Arc::new(map))
 }
 
 #[cfg(test)]
@@ -150,6 +250,17 @@ impl Subscription {
             retry: [5, 300].map(Duration::from_secs).into(),
             in_flight_max: 512,
             created_snapshot: Snapshot::beginning(),
+            filter: None,
+            exclude_origin: Box::default(),
+            shape: Shape::default(),
+            headers: None,
+            verification: Verification::None,
+            is_verified: false,
+            ordering: Ordering::None,
+            rate_limit: None,
+            batch_size: 1,
+            batch_window: Duration::ZERO,
+            compact: false,
             signers: [Secret::from_key(&[7; 32]).unwrap().signer()].into(),
             expiries_us: [None].into(),
         }
@@ -159,6 +270,27 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subscription_is_open_once_its_receiver_has_confirmed() {
+        let with =
+            |verification, is_verified| Subscription { verification, is_verified, ..Subscription::sample(1) };
+        assert!(with(Verification::None, false).is_open());
+        for verification in [Verification::Ping, Verification::Handshake] {
+            assert!(!with(verification, false).is_open());
+            assert!(with(verification, true).is_open());
+            assert!(!Subscription { enabled: false, ..with(verification, true) }.is_open());
+        }
+    }
+
+    #[test]
+    fn the_check_constraint_knows_the_same_orderings() {
+        let sql = include_str!("../../sql/tables.sql");
+        let check = sql.split("ordering_is_known check").nth(1).unwrap().split("))").next().unwrap();
+        let words: Vec<_> = check.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(words, Ordering::ALL.map(Ordering::as_str));
+        assert!(Ordering::ALL.iter().all(|ordering| Ordering::parse(ordering.as_str()) == Some(*ordering)));
+    }
 
     #[test]
     fn an_expired_secret_no_longer_signs() {

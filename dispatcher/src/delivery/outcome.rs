@@ -1,6 +1,9 @@
 //! What an attempt came to, in the words of `webhook.attempt.outcome`. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Class of an outcome; the CHECK `outcome_is_known` holds the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +22,22 @@ pub enum Class {
     Tls,
     /// The answer was not HTTP, or ended early.
     Protocol,
-    /// The address policy forbids the target; nothing was sent.
+    /// Nothing was sent, for a reason of our own: the address policy forbids the target, there is no secret to sign with,
+    /// or this machine has no file descriptor or port left.
     Refused,
+}
+
+/// How long each part of an attempt took on the wire; `None`: it was not needed, or not reached.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Phases {
+    /// Resolving the host name; none for an address in the URL.
+    pub dns: Option<Duration>,
+    /// TCP connect; none on a kept-alive connection.
+    pub connect: Option<Duration>,
+    /// TLS handshake; none on a kept-alive connection and for plain http.
+    pub tls: Option<Duration>,
+    /// From the last byte of the request being written to the first byte of the answer.
+    pub first_byte: Option<Duration>,
 }
 
 /// One attempt's result, as the ledger writes it.
@@ -33,6 +50,10 @@ pub struct Outcome {
     pub started_at_us: i64,
     /// Until the outcome was known.
     pub duration: Duration,
+    /// Where that time went.
+    pub phases: Phases,
+    /// `webhook-id` of a request that carried several events, or one made of several changes.
+    pub batch_id: Option<Arc<str>>,
     /// In words; never a secret, never an internal address.
     pub error: Option<String>,
     /// Start of the response body (at most 4 KiB, valid UTF-8 without NUL); kept of failed attempts only.

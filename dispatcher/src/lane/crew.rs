@@ -3,11 +3,18 @@
 //! One task per core rather than one per attempt: an attempt is a few polls of a future, and a task of its own would cost
 //! more than that.
 
-use super::board::Start;
+use super::board::{Content, Start};
 use crate::{
-    delivery::outcome::Outcome,
+    delivery::{
+        batch,
+        body::{self, Rendered},
+        identity::Identity,
+        outcome::Outcome,
+    },
     sender::{Request, Sender},
+    verification::Verification,
 };
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -31,12 +38,13 @@ impl Crew {
     pub fn start<S: Sender>(
         size: usize,
         sender: &Arc<S>,
+        identity: &Arc<Identity>,
         finished: &mpsc::UnboundedSender<Vec<Finished>>,
         abandon: &CancellationToken,
     ) -> Self {
         let members = (0..size.max(1)).map(|_| {
             let (starts, taken) = mpsc::unbounded_channel();
-            let work = work(Arc::clone(sender), taken, finished.clone());
+            let work = work(Arc::clone(sender), Arc::clone(identity), taken, finished.clone());
             tokio::spawn(abandon.clone().run_until_cancelled_owned(work));
             starts
         });
@@ -58,6 +66,7 @@ impl Crew {
 
 async fn work<S: Sender>(
     sender: Arc<S>,
+    identity: Arc<Identity>,
     mut starts: mpsc::UnboundedReceiver<Vec<Start>>,
     finished: mpsc::UnboundedSender<Vec<Finished>>,
 ) {
@@ -66,7 +75,7 @@ async fn work<S: Sender>(
     while is_open || !under_way.is_empty() {
         tokio::select! {
             taken = starts.recv(), if is_open => match taken {
-                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, start))),
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, &identity, start))),
                 None => is_open = false,
             },
             Some(first) = under_way.next(), if !under_way.is_empty() => {
@@ -82,15 +91,37 @@ async fn work<S: Sender>(
     }
 }
 
-async fn attempt<S: Sender>(sender: &S, start: Start) -> Finished {
-    let Start { key, url, message, subscription, signers } = start;
+async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Finished {
+    let Start { key, url, content, subscription, signers } = start;
+    let shape = subscription.shape;
+    let is_array = matches!(content, Content::Batch(_));
+    let (id, batch_id, rendered, traceparent) = match &content {
+        Content::One(message) => {
+            let id = message.id();
+            let batch_id = (message.changes() > 1).then(|| Arc::clone(&id));
+            let rendered = message.rendered(shape, &identity.source).clone();
+            (id, batch_id, rendered, message.event().traceparent.as_deref())
+        }
+        Content::Batch(messages) => {
+            let bodies =
+                messages.iter().map(|message| message.rendered(shape, &identity.source).body.clone());
+            let ids: Vec<Arc<str>> = messages.iter().map(|message| message.id()).collect();
+            let body = batch::body(&bodies.collect::<Vec<Bytes>>());
+            let id = batch::id(&ids);
+            (Arc::clone(&id), Some(id), Rendered { body, headers: None }, None)
+        }
+    };
     let request = Request {
         url,
-        id: message.id(),
-        body: message.body(),
+        id,
+        body: rendered.body,
+        content_type: body::content_type(shape.format, is_array),
+        attributes: rendered.headers,
+        headers: subscription.headers.clone(),
+        origin: (subscription.verification == Verification::Handshake).then(|| identity.origin.clone()),
         signers,
         timeout: subscription.timeout,
-        traceparent: message.event().traceparent.as_deref().map(Arc::from),
+        traceparent: traceparent.map(Arc::from),
     };
-    (key, sender.send(request).await)
+    (key, Outcome { batch_id, ..sender.send(request).await })
 }

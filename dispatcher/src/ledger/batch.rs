@@ -148,6 +148,8 @@ mod tests {
                 status: Some(200),
                 started_at_us: 1_700_000_000_000_000,
                 duration: Duration::from_millis(3),
+                phases: Default::default(),
+                batch_id: None,
                 error: Some("x".into()),
                 response: None,
                 retry_after: None,

@@ -1,6 +1,6 @@
 //! Attempts: which are started, and what follows from how they end.
 
-use super::{Board, Flight, Start};
+use super::{Board, Content, Flight, Start};
 use crate::{
     delivery::{
         outcome::{Class, Outcome, Verdict},
@@ -142,7 +142,7 @@ fn begin(lane: &mut Lane, now: Now) -> Option<(Flight, Start)> {
     let start = Start {
         key: 0,
         url,
-        message: Arc::clone(&message),
+        content: Content::One(Arc::clone(&message)),
         subscription: Arc::clone(&lane.subscription),
         signers: lane.subscription.signers(now.wall_us),
     };

@@ -54,13 +54,21 @@ pub struct Limits {
     pub timers_max: usize,
 }
 
+/// What one request carries.
+#[derive(Debug)]
+pub enum Content {
+    One(Arc<Message>),
+    /// For a subscription with a batch size above 1: an array, even of one. In order of events.
+    Batch(Box<[Arc<Message>]>),
+}
+
 /// An attempt to make.
 #[derive(Debug)]
 pub struct Start {
     /// Comes back with the outcome.
     pub key: usize,
     pub url: Arc<url::Url>,
-    pub message: Arc<Message>,
+    pub content: Content,
     pub subscription: Arc<Subscription>,
     pub signers: Arc<[signature::Signer]>,
 }

@@ -61,6 +61,8 @@ fn outcome(class: Class) -> Outcome {
         status: (class == Class::Succeeded).then_some(200),
         started_at_us: WALL_US,
         duration: Duration::from_millis(1),
+        phases: Default::default(),
+        batch_id: None,
         error: None,
         response: None,
         retry_after: None,
@@ -112,7 +114,8 @@ impl World {
         self.board.advance(now);
         let out = std::mem::take(&mut self.board.out);
         for start in out.starts {
-            let pair = (start.subscription.id, start.message.event().id);
+            let Content::One(message) = &start.content else { panic!("none of them batches") };
+            let pair = (start.subscription.id, message.event().id);
             assert!(self.under_way.iter().all(|(_, other)| *other != pair), "{pair:?} is under way already");
             assert!(self.subscriptions[&pair.0].enabled || start.subscription.enabled, "{pair:?} is paused");
             self.under_way.push((start.key, pair));

@@ -1,0 +1,99 @@
+//! The further request headers of a subscription, as the sender takes them. Pure.
+//!
+//! `webhook_subscribe()` has refused by the same rules what is left out here; it was written past it.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use request_header::{check_name, check_value};
+use serde_json::Value;
+
+/// Why a header is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub name: String,
+    pub why: String,
+}
+
+/// The headers of `webhook.subscription.headers`, an object of texts; what may not be sent is told instead.
+pub fn parse(headers: &Value) -> (HeaderMap, Vec<LeftOut>) {
+    let (mut map, mut left_out) = (HeaderMap::new(), Vec::new());
+    for (name, value) in headers.as_object().into_iter().flatten() {
+        match header(name, value) {
+            Ok((name, value)) => drop(map.insert(name, value)),
+            Err(why) => left_out.push(LeftOut { name: name.clone(), why }),
+        }
+    }
+    (map, left_out)
+}
+
+fn header(name: &str, value: &Value) -> Result<(HeaderName, HeaderValue), String> {
+    let text = value.as_str().ok_or("its value is no text")?;
+    check_name(name).and_then(|()| check_value(text)).map_err(|why| why.to_string())?;
+    let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
+    let mut value = HeaderValue::from_str(text).map_err(|error| error.to_string())?;
+    // It may be a password: no Debug shows it.
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use request_header::{VALUE_BYTES_MAX, is_denied};
+    use serde_json::json;
+
+    #[test]
+    fn what_is_allowed_is_sent_and_the_rest_is_named() {
+        let long = "x".repeat(VALUE_BYTES_MAX + 1);
+        let (map, left_out) = parse(&json!({
+            "Authorization": "Bearer hunter2", "X-Api-Key": "", "x-tenant": "Zoë",
+            "Host": "evil", "WEBHOOK-ID": "evt_0", "ce-type": "x", "Content-Type": "text/plain", "X-Forwarded-For": "::1",
+            "a b": "x", "": "x", "x-crlf": "a\r\nhost: evil", "x-nul": "\u{0}", "x-long": long, "x-number": 1, "x-null": null,
+        }));
+        let sent: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let wanted: [(&str, &[u8]); 3] =
+            [("authorization", b"Bearer hunter2"), ("x-api-key", b""), ("x-tenant", "Zoë".as_bytes())];
+        assert_eq!(sent, wanted);
+        assert!(!format!("{map:?}").contains("hunter2"));
+        let mut names: Vec<_> = left_out.iter().map(|out| out.name.as_str()).collect();
+        names.sort_unstable();
+        let wanted = [
+            "",
+            "Content-Type",
+            "Host",
+            "WEBHOOK-ID",
+            "X-Forwarded-For",
+            "a b",
+            "ce-type",
+            "x-crlf",
+            "x-long",
+            "x-nul",
+            "x-null",
+            "x-number",
+        ];
+        assert_eq!(names, wanted);
+        assert!(!format!("{left_out:?}").contains("evil"), "no value is shown");
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_headers() {
+        for value in [json!(null), json!([]), json!("host")] {
+            assert_eq!(parse(&value), (HeaderMap::new(), Vec::new()));
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in the table, no line of it can pass for another header, and none of ours is replaced.
+        #[test]
+        fn nothing_gets_past(headers in proptest::collection::hash_map(
+            ".{0,20}|(?i)(webhook|ce|host|te)-?[a-z]{0,4}", "\\PC{0,10}|[\\x00-\\x1f]{0,3}", 0..6)
+        ) {
+            let (map, left_out) = parse(&json!(headers));
+            prop_assert!(map.len() + left_out.len() <= headers.len());
+            for (name, value) in &map {
+                prop_assert!(!is_denied(name.as_str()), "{}", name);
+                prop_assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+            }
+        }
+    }
+}

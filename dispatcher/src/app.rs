@@ -3,6 +3,7 @@
 //! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
 
 use crate::{
+    lane::breaker::Periods,
     outbox::snapshot,
     postgres::{self, Watch, preflight},
     sender::Sender,
@@ -28,6 +29,8 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Requests under way at once, for all subscriptions together; each is a socket.
     pub in_flight_max: usize,
+    /// When receivers that fail are probed, told and given up.
+    pub periods: Periods,
 }
 
 impl Settings {
@@ -38,6 +41,7 @@ impl Settings {
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
             in_flight_max: 2048,
+            periods: Periods::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{delivery::payload, event::Event};
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
@@ -23,6 +24,7 @@ pub struct Message {
     event: Event,
     /// How many changes it is made of.
     changes: u32,
+    order_key: OnceLock<i64>,
     id: OnceLock<Arc<str>>,
     body: OnceLock<Bytes>,
     bytes: usize,
@@ -44,7 +46,15 @@ impl Message {
             OVERHEAD_BYTES + 2 * (event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len));
         budget.0.fetch_add(bytes, Ordering::Relaxed);
         let budget = Arc::clone(budget);
-        Self { event, changes, id: OnceLock::new(), body: OnceLock::new(), bytes, budget }
+        Self {
+            event,
+            changes,
+            order_key: OnceLock::new(),
+            id: OnceLock::new(),
+            body: OnceLock::new(),
+            bytes,
+            budget,
+        }
     }
 
     /// What it counts for in the budget.
@@ -61,6 +71,17 @@ impl Message {
         self.changes
     }
 
+    /// What `webhook.queue.order_key` holds with ordering `key`: the first 8 bytes of the SHA-256 of the event's key; an
+    /// event without one belongs with those of its table, or of its type.
+    pub fn order_key(&self) -> i64 {
+        *self.order_key.get_or_init(|| {
+            let event = &self.event;
+            let text = event.key.as_ref().or(event.table_name.as_ref()).unwrap_or(&event.event_type);
+            let digest = Sha256::digest(text.as_bytes());
+            digest.iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
+        })
+    }
+
     /// `evt_…`, the `webhook-id`.
     pub fn id(&self) -> Arc<str> {
         Arc::clone(self.id.get_or_init(|| payload::public_id(&self.event).into()))
@@ -75,5 +96,20 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_key_is_what_sql_makes_of_it() {
+        let key = |event| Message::new(event, &Arc::default()).order_key();
+        // printf 17 | sha256sum, the first 8 bytes as a signed number
+        assert_eq!(key(Event { key: Some("17".into()), ..Event::sample(1) }), 4981918036555779351);
+        let table = Some("17".into());
+        assert_eq!(key(Event { table_name: table, ..Event::sample(1) }), 4981918036555779351);
+        assert_eq!(key(Event { event_type: "17".into(), ..Event::sample(1) }), 4981918036555779351);
     }
 }

@@ -105,6 +105,17 @@ create index event_xid_idx on webhook.event (xid);
 -- One event by number (retries, redelivery, the views) and pages of a large window, "id >= $1 and id < $2".
 create index event_id_idx on webhook.event (id);
 
+-- The daemon computes the same; a test compares them.
+create function webhook.order_key(ordering text, event webhook.event) returns bigint
+    language sql immutable parallel safe
+    return case ordering
+        when 'strict' then 0
+        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+                                              1, 8), 'hex'))::bit(64)::bigint
+    end;
+comment on function webhook.order_key(text, webhook.event) is
+    'Which events of a subscription wait for one another: those of one number. Null: none';
+
 -- ── Attempts: what happened on the wire, append-only ────────────────────────────────────────────────────────────
 
 create table webhook.attempt (
@@ -253,7 +264,7 @@ comment on column webhook.subscription.timeout is 'For a whole attempt, the resp
 comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 comment on column webhook.subscription.filter is
-    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "data", "previous"}); what it does not match is not delivered';
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
 comment on column webhook.subscription.format is 'Shape and content type of the body';
 comment on column webhook.subscription.payload_mode is
     'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
@@ -307,6 +318,45 @@ comment on column webhook.receiver.warned_at is 'When webhook.subscription.faili
 comment on column webhook.receiver.allowed_rate is
     'Requests a second that the receiver allows: WebHook-Allowed-Rate, or what its 429s have brought it down to';
 
+-- Another URL, or another way of asking, has not confirmed anything yet.
+create function webhook.forget_confirmation() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.verified_at := null;
+    return new;
+end
+$$;
+comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+revoke all on function webhook.forget_confirmation() from public;
+
+create trigger forget_confirmation before update on webhook.subscription for each row
+    when (old.url <> new.url or old.verification <> new.verification)
+    execute function webhook.forget_confirmation();
+
+-- Another URL is another receiver; one that was paused or disabled starts with a clean record.
+create function webhook.forget_receiver() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.url <> new.url then
+        delete from webhook.receiver r where r.subscription_id = new.id;
+    else
+        update webhook.receiver r
+            set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
+                updated_at = clock_timestamp()
+            where r.subscription_id = new.id;
+    end if;
+    return null;
+end
+$$;
+comment on function webhook.forget_receiver() is 'A changed URL or a resumed subscription: past failures do not count';
+revoke all on function webhook.forget_receiver() from public;
+
+create trigger forget_receiver after update on webhook.subscription for each row
+    when (old.url <> new.url or (new.enabled and not old.enabled))
+    execute function webhook.forget_receiver();
+
 -- ── Watches and event types ─────────────────────────────────────────────────────────────────────────────────────
 
 create table webhook.watch (
@@ -332,6 +382,36 @@ create table webhook.event_type (
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$')
 );
 comment on table webhook.event_type is 'Event types that watches emit';
+
+-- ── Backfills: existing rows, step by step ──────────────────────────────────────────────────────────────────────
+
+create table webhook.backfill (
+    id              bigint      generated always as identity primary key,
+    subscription_id bigint      not null references webhook.subscription on delete cascade,
+    relation        regclass    not null,
+    condition       text,
+    -- A name, not a number: a dump is restored where roles have other numbers.
+    requested_by    name        not null,
+    search_path     text        not null,
+    state           text        not null default 'running',
+    after_key       text[],
+    rows_done       bigint      not null default 0,
+    last_event_id   bigint,
+    error           text,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    constraint state_is_known check (state in ('running', 'done', 'failed', 'cancelled')),
+    constraint error_iff_failed check ((state = 'failed') = (error is not null))
+);
+comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
+comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
+comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
+comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
+comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
+comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+-- One at a time, and the daemon's "which are running".
+create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
 
 -- ── Cursor: how far delivery has come ───────────────────────────────────────────────────────────────────────────
 
@@ -376,7 +456,8 @@ begin
     insert into webhook.event (type, table_name, key, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
-                              'events', subscription.events));
+                              'events', subscription.events, 'filter', subscription.filter,
+                              'exclude_origin', subscription.exclude_origin));
     perform webhook.gate_ring();
     return null;
 end
@@ -395,6 +476,8 @@ select pg_extension_config_dump('webhook.subscription', '');
 select pg_extension_config_dump('webhook.subscription_id_seq', '');
 select pg_extension_config_dump('webhook.secret', '');
 select pg_extension_config_dump('webhook.secret_id_seq', '');
+select pg_extension_config_dump('webhook.backfill', '');
+select pg_extension_config_dump('webhook.backfill_id_seq', '');
 select pg_extension_config_dump('webhook.watch', '');
 select pg_extension_config_dump('webhook.event_type', '');
 select pg_extension_config_dump('webhook.queue', '');

@@ -7,12 +7,9 @@ from webhook.cursor c
 join webhook.event e
     on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
    and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-join webhook.subscription s
-    on (s.id = e.subscription_id
-        or (e.subscription_id is null and webhook.pattern_matches(s.events, e.type)
-            and not pg_visible_in_snapshot(e.xid::text::xid8, s.created_snapshot)))
+join webhook.subscription s on webhook.mismatch(e, s) is null
 -- singleton: by primary key, so that the planner knows there is one row
-where c.singleton and e.type <> 'webhook.delivery.requested'
+where c.singleton
   and not exists (select from webhook.attempt a where a.event_id = e.id and a.subscription_id = s.id)
   and not exists (select from webhook.queue q where q.event_id = e.id and q.subscription_id = s.id);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
@@ -23,7 +20,8 @@ select webhook.public_id(e.id, e.created_at) as event_id,
        d.last_error, e.created_at, d.delivered_at
 from (
     select a.sequence, a.subscription_id,
-           case when q.event_id is not null then case when q.attempts > q.retry_from then 'retrying' else 'queued' end
+           case when q.event_id is not null
+                    then case when q.attempts > q.retry_from and q.state <> 'blocked' then 'retrying' else 'queued' end
                 when a.delivered_at is not null then 'delivered'
                 else 'exhausted' end as state,
            a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at
@@ -48,15 +46,20 @@ comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
 
 create view webhook.subscription_stats as
-select s.id, s.name, s.enabled, s.paused_reason,
-       coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, q.next_attempt_at,
+select s.id, s.name, s.enabled, s.paused_reason, s.verification, s.verified_at,
+       coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
+       r.failing_since, r.allowed_rate,
+       coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,
+       q.next_attempt_at,
        coalesce(a.delivered, 0) as delivered_1h, coalesce(a.failed, 0) as failed_attempts_1h,
        a.duration_ms_p50 as duration_ms_p50_1h, a.duration_ms_p99 as duration_ms_p99_1h,
        a.last_success_at, a.last_failure_at
 from webhook.subscription s
+left join webhook.receiver r on r.subscription_id = s.id
 left join (select subscription_id,
-                  count(*) filter (where attempts > retry_from) as retrying,
-                  count(*) filter (where attempts <= retry_from) as queued,
+                  count(*) filter (where attempts > retry_from and state <> 'blocked') as retrying,
+                  count(*) filter (where attempts <= retry_from or state = 'blocked') as queued,
+                  count(*) filter (where state = 'blocked') as blocked,
                   min(next_at) as next_attempt_at
            from webhook.queue group by subscription_id) q on q.subscription_id = s.id
 left join (select subscription_id,
@@ -68,7 +71,7 @@ left join (select subscription_id,
                   max(started_at) filter (where outcome <> 'succeeded') as last_failure_at
            from webhook.attempt where started_at > now() - interval '1 hour'
            group by subscription_id) a on a.subscription_id = s.id;
-comment on view webhook.subscription_stats is 'One row per subscription: what waits, and the last hour''s attempts';
+comment on view webhook.subscription_stats is 'One row per subscription: how its receiver is doing, what waits (queued includes blocked), and the last hour''s attempts';
 
 -- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
 create view webhook.health as
@@ -82,6 +85,7 @@ select c.snapshot is null or (c.system_identifier = i.system_identifier and c.da
        c.saved_at as checkpoint_at,
        (select count(*) from webhook.pending) as pending,
        (select count(*) from webhook.queue) as queued,
+       (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
        coalesce(clock_timestamp() - (select min(created_at) from webhook.pending), interval '0') as lag,
        least((select min(p.created_at) from webhook.pending p),
              (select min(e.created_at) from webhook.queue q

@@ -3,6 +3,7 @@
 //! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
 
 use crate::{
+    delivery::{body::Source, identity::Identity},
     lane::breaker::Periods,
     outbox::snapshot,
     postgres::{self, Watch, preflight},
@@ -31,11 +32,18 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// When receivers that fail are probed, told and given up.
     pub periods: Periods,
+    /// How it names itself to receivers.
+    pub identity: Arc<Identity>,
 }
 
 impl Settings {
     pub fn new(database: tokio_postgres::Config) -> Self {
+        // Without a name Postgres takes the user's.
+        let name = database.get_dbname().or(database.get_user()).unwrap_or_default();
+        let identity =
+            Identity { source: Source::of_database(name), origin: Identity::origin_of_this_machine() };
         Self {
+            identity: Arc::new(identity),
             database,
             safety_poll: Some(Duration::from_secs(1)),
             drain_timeout: Duration::from_secs(10),

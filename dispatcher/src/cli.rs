@@ -92,6 +92,13 @@ pub struct Run {
     /// Events held in memory, for all subscriptions together [default: 32]
     #[arg(long, env = "WEBHOOKD_MEMORY_MB", value_name = "MB")]
     pub memory_mb: Option<u64>,
+    /// Where events come from, for the formats of CloudEvents: a URI reference, to which each table is added
+    /// [default: / and the database's name]
+    #[arg(long, env = "WEBHOOKD_SOURCE", value_name = "URI")]
+    pub source: Option<String>,
+    /// Who sends them, for the handshake of CloudEvents: a DNS name [default: this machine's]
+    #[arg(long, env = "WEBHOOKD_ORIGIN", value_name = "NAME")]
+    pub origin: Option<String>,
     #[command(flatten)]
     pub periods: Periods,
 }

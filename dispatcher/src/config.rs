@@ -4,9 +4,14 @@
 
 use crate::{
     cli::{self, Cli, Common, Database, LogFormat, Run},
+    delivery::{
+        body::{BadSource, Source},
+        identity::{BadOrigin, Identity},
+    },
     lane::breaker::Periods,
     sender::address_policy::AddressPolicy,
 };
+use hyper::header::HeaderValue;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
@@ -34,6 +39,10 @@ pub enum Error {
     AllowNet(String),
     #[error("`{0}` is no log level; use error, warn, info, debug or trace")]
     LogLevel(String),
+    #[error("`{0}`: {1}")]
+    Source(String, BadSource),
+    #[error("`{0}`: {1}")]
+    Origin(String, BadOrigin),
     #[error("{setting} must be {rule}")]
     OutOfRange { setting: &'static str, rule: &'static str },
 }
@@ -50,6 +59,8 @@ struct File {
     safety_poll_ms: Option<u64>,
     drain_timeout_ms: Option<u64>,
     memory_mb: Option<u64>,
+    source: Option<String>,
+    origin: Option<String>,
 }
 
 /// How to log.
@@ -69,6 +80,10 @@ pub struct Dispatch {
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
     pub periods: Periods,
+    /// `None`: after the database.
+    pub source: Option<Source>,
+    /// `None`: after the machine.
+    pub origin: Option<HeaderValue>,
 }
 
 /// The layers under the flags (clap has put the environment into those).
@@ -144,7 +159,15 @@ impl Layers {
         if drain_timeout_ms > 3_600_000 {
             return Err(Error::OutOfRange { setting: "drain_timeout_ms", rule: "at most 3600000" });
         }
+        let source = flags.source.as_ref().or(file.source.as_ref());
+        let origin = flags.origin.as_ref().or(file.origin.as_ref());
         Ok(Dispatch {
+            source: source
+                .map(|text| Source::parse(text).map_err(|error| Error::Source(text.clone(), error)))
+                .transpose()?,
+            origin: origin
+                .map(|text| Identity::origin(text).map_err(|error| Error::Origin(text.clone(), error)))
+                .transpose()?,
             database: self.database(&flags.database)?,
             policy: AddressPolicy {
                 allow_nets: ranges.iter().map(|range| parse_range(range.trim())).collect::<Result<_, _>>()?,
@@ -263,6 +286,15 @@ mod tests {
     }
 
     #[test]
+    fn the_daemon_has_names() {
+        let named =
+            dispatch("--origin hooks.example", "source = 'https://shop.example'\norigin = 'x.example'")
+                .unwrap();
+        assert_eq!(named.source, Source::parse("https://shop.example").ok());
+        assert_eq!(named.origin.unwrap(), "hooks.example");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let (line, problem) = parse("allow_http = true\nsafty_poll_ms = 5\n").unwrap_err();
         assert_eq!(line, 2);
@@ -305,6 +337,8 @@ mod tests {
             ("--drain-timeout-ms 99999999", "drain_timeout_ms"),
             ("--allow-net 10.0.0.0/33", "10.0.0.0/33"),
             ("--allow-net intranet", "intranet"),
+            ("--source /shop?x", "/shop?x"),
+            ("--origin https://hooks.example", "https://hooks.example"),
         ] {
             let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
             assert!(text.contains(want), "{flags}: {text}");

@@ -1,6 +1,12 @@
 //! An event on its way out: what every subscription of it shares, made once, and counted against the memory bound. Pure.
 
-use crate::{delivery::payload, event::Event};
+use crate::{
+    delivery::{
+        body::{self, Rendered, Source},
+        shape::Shape,
+    },
+    event::Event,
+};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::sync::{
@@ -26,8 +32,13 @@ pub struct Message {
     changes: u32,
     order_key: OnceLock<i64>,
     id: OnceLock<Arc<str>>,
-    body: OnceLock<Bytes>,
+    /// In the shape that most subscriptions have.
+    body: OnceLock<Rendered>,
+    /// In every other, by the shape's place less one.
+    others: OnceLock<Box<[OnceLock<Rendered>; Shape::COUNT - 1]>>,
     bytes: usize,
+    /// What the other shapes take beside.
+    others_bytes: AtomicUsize,
     budget: Arc<Budget>,
 }
 
@@ -45,15 +56,16 @@ impl Message {
         let bytes =
             OVERHEAD_BYTES + 2 * (event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len));
         budget.0.fetch_add(bytes, Ordering::Relaxed);
-        let budget = Arc::clone(budget);
         Self {
             event,
             changes,
             order_key: OnceLock::new(),
             id: OnceLock::new(),
             body: OnceLock::new(),
+            others: OnceLock::new(),
             bytes,
-            budget,
+            others_bytes: AtomicUsize::new(0),
+            budget: Arc::clone(budget),
         }
     }
 
@@ -84,24 +96,56 @@ impl Message {
 
     /// `evt_…`, the `webhook-id`.
     pub fn id(&self) -> Arc<str> {
-        Arc::clone(self.id.get_or_init(|| payload::public_id(&self.event).into()))
+        Arc::clone(self.id.get_or_init(|| body::public_id(&self.event).into()))
     }
 
-    /// The same bytes for every attempt and every subscription.
-    pub fn body(&self) -> Bytes {
-        self.body.get_or_init(|| payload::body(&self.event)).clone()
+    /// The same bytes for every attempt, and for every subscription of the same shape.
+    pub fn rendered(&self, shape: Shape, source: &Source) -> &Rendered {
+        let render = || body::render(&self.event, self.changes, shape, source);
+        let Some(place) = shape.index().checked_sub(1) else { return self.body.get_or_init(render) };
+        self.others.get_or_init(Box::default)[place].get_or_init(|| {
+            let rendered = render();
+            let bytes = rendered.bytes();
+            self.others_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.budget.0.fetch_add(bytes, Ordering::Relaxed);
+            rendered
+        })
     }
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        let others_bytes = *self.others_bytes.get_mut();
+        self.budget.0.fetch_sub(self.bytes + others_bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::shape::{Format, PayloadMode};
+
+    #[test]
+    fn subscriptions_of_one_shape_share_a_body_and_every_body_is_counted() {
+        let budget = Arc::new(Budget::default());
+        let source = Source::of_database("shop");
+        let message = Message::new(Event { payload: vec![b'1'; 10_000].into(), ..Event::sample(1) }, &budget);
+        let held = budget.bytes_held();
+        assert!(held >= 20_000, "the first body is in the estimate");
+        message.rendered(Shape::default(), &source);
+        assert_eq!(budget.bytes_held(), held);
+        for format in Format::ALL {
+            for payload_mode in PayloadMode::ALL {
+                let shape = Shape { format, payload_mode };
+                let (once, again) = (message.rendered(shape, &source), message.rendered(shape, &source));
+                assert!(std::ptr::eq(once, again));
+                assert!(!once.body.is_empty());
+            }
+        }
+        assert!(budget.bytes_held() > held + 60_000, "seven more bodies with data");
+        drop(message);
+        assert_eq!(budget.bytes_held(), 0);
+    }
 
     #[test]
     fn an_order_key_is_what_sql_makes_of_it() {

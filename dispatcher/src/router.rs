@@ -1,9 +1,12 @@
 //! From an event to the subscriptions that get it. Pure.
 //!
 //! The cost per event depends on the number of segments of its type and on how many subscriptions match, not on how many
-//! there are. SQL's `webhook.pattern_matches` and the join of `webhook.pending` state the same rule.
+//! there are. SQL's `webhook.mismatch` states the same rule; of filters, the router only knows who has one.
 
-use crate::{event::Event, subscription::Subscriptions};
+use crate::{
+    event::Event,
+    subscription::{Subscription, Subscriptions},
+};
 use event_type::{Pattern, is_reserved, prefixes};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,11 +21,13 @@ pub struct Router {
     exact: HashMap<Box<str>, Vec<i64>>,
     prefix: HashMap<Box<str>, Vec<i64>>,
     all: Vec<i64>,
+    filters: bool,
 }
 
 impl Router {
     pub fn new(subscriptions: Arc<Subscriptions>) -> Self {
-        let mut router = Self { subscriptions: Arc::clone(&subscriptions), ..Self::default() };
+        let filters = subscriptions.values().any(|subscription| subscription.filter.is_some());
+        let mut router = Self { subscriptions: Arc::clone(&subscriptions), filters, ..Self::default() };
         let mut ids: Vec<i64> = subscriptions.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
@@ -37,6 +42,24 @@ impl Router {
             }
         }
         router
+    }
+
+    /// Whether anybody has a filter.
+    pub fn filters(&self) -> bool {
+        self.filters
+    }
+
+    /// The filter that an event has to pass on its way to a subscription.
+    pub fn filter<'a>(
+        &'a self,
+        revisions: &'a Revisions,
+        event: &Event,
+        subscription_id: i64,
+    ) -> Option<&'a Arc<str>> {
+        match revisions.then(subscription_id, event.id) {
+            Some(rule) => rule.filter.as_ref(),
+            None => self.subscriptions.get(&subscription_id)?.filter.as_ref(),
+        }
     }
 
     pub fn subscriptions(&self) -> &Arc<Subscriptions> {
@@ -54,7 +77,11 @@ impl Router {
         let mut add = |ids: &[i64]| {
             let before = matched.len();
             // Running transactions are at most a handful above a subscription's own, so this is one comparison.
-            matched.extend(ids.iter().filter(|id| !self.subscriptions[*id].created_snapshot.sees(event.xid)));
+            matched.extend(ids.iter().filter(|id| {
+                let subscription = &self.subscriptions[*id];
+                !subscription.created_snapshot.sees(event.xid)
+                    && subscription.takes_origin(event.origin.as_deref())
+            }));
             sources += usize::from(matched.len() > before);
         };
         if !is_reserved(&event.event_type) {
@@ -74,13 +101,38 @@ impl Router {
     }
 }
 
-/// What subscriptions named events by at points within a window, where that differs from what they name at its end.
+/// Which events a subscription asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub patterns: Vec<Pattern>,
+    pub exclude_origin: Box<[Box<str>]>,
+    pub filter: Option<Arc<str>>,
+}
+
+impl Rule {
+    fn of(subscription: &Subscription) -> Self {
+        Self {
+            patterns: subscription.patterns.clone(),
+            exclude_origin: subscription.exclude_origin.clone(),
+            filter: subscription.filter.clone(),
+        }
+    }
+
+    /// Without the filter, which is Postgres' business.
+    fn names(&self, event: &Event) -> bool {
+        let is_excluded = |origin: &str| self.exclude_origin.iter().any(|excluded| **excluded == *origin);
+        self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
+            && !event.origin.as_deref().is_some_and(is_excluded)
+    }
+}
+
+/// What subscriptions asked for at points within a window, where that differs from what they ask for at its end.
 ///
 /// A table shows the end only; the events of the changes carry the rest.
 #[derive(Debug, Default)]
 pub struct Revisions {
     /// By subscription: from which event on, ascending; the first holds from the beginning.
-    by_subscription: BTreeMap<i64, Vec<(i64, Vec<Pattern>)>>,
+    by_subscription: BTreeMap<i64, Vec<(i64, Rule)>>,
 }
 
 /// A change of a subscription, as its event tells it.
@@ -88,24 +140,26 @@ pub struct Revisions {
 pub struct Change {
     pub event_id: i64,
     pub subscription_id: i64,
-    pub patterns: Vec<Pattern>,
+    pub rule: Rule,
 }
 
 impl Revisions {
     /// From the table before the window, the changes in it, ascending by event, and the table at its end.
     pub fn new(before: &Subscriptions, changes: Vec<Change>, end: &Subscriptions) -> Self {
-        let mut by_subscription: BTreeMap<i64, Vec<(i64, Vec<Pattern>)>> = BTreeMap::new();
-        for Change { event_id, subscription_id, patterns } in changes {
+        let mut by_subscription: BTreeMap<i64, Vec<(i64, Rule)>> = BTreeMap::new();
+        for Change { event_id, subscription_id, rule } in changes {
             let revisions = by_subscription.entry(subscription_id).or_insert_with(|| {
                 // A subscription made in this very window is as it was made; its snapshot keeps out what came before.
-                let first =
-                    before.get(&subscription_id).map_or(&patterns, |subscription| &subscription.patterns);
-                vec![(i64::MIN, first.clone())]
+                let before = before.get(&subscription_id);
+                vec![(i64::MIN, before.map_or_else(|| rule.clone(), |subscription| Rule::of(subscription)))]
             });
-            revisions.push((event_id, patterns));
+            revisions.push((event_id, rule));
         }
         by_subscription.retain(|id, revisions| {
-            end.get(id).is_some_and(|end| revisions.iter().any(|(_, patterns)| *patterns != end.patterns))
+            end.get(id).is_some_and(|end| {
+                let end = Rule::of(end);
+                revisions.iter().any(|(_, rule)| *rule != end)
+            })
         });
         Self { by_subscription }
     }
@@ -114,10 +168,16 @@ impl Revisions {
     pub fn is_empty(&self) -> bool {
         self.by_subscription.is_empty()
     }
+
+    /// What a subscription asked for when the event came; `None`: the same as at the end.
+    fn then(&self, subscription_id: i64, event_id: i64) -> Option<&Rule> {
+        let revisions = self.by_subscription.get(&subscription_id)?;
+        revisions.iter().rev().find(|(from, _)| *from <= event_id).map(|(_, rule)| rule)
+    }
 }
 
 impl Router {
-    /// [`route`](Self::route), by what the subscriptions named when the event came.
+    /// [`route`](Self::route), by what the subscriptions asked for when the event came.
     pub fn route_revised(&self, revisions: &Revisions, event: &Event, matched: &mut Vec<i64>) {
         let start = matched.len();
         self.route(event, matched);
@@ -126,10 +186,8 @@ impl Router {
         }
         let mut kept = matched.split_off(start);
         kept.retain(|id| !revisions.by_subscription.contains_key(id));
-        for (id, revisions) in &revisions.by_subscription {
-            let then = revisions.iter().rev().find(|(from, _)| *from <= event.id);
-            let names =
-                then.is_some_and(|(_, patterns)| patterns.iter().any(|p| p.matches(&event.event_type)));
+        for id in revisions.by_subscription.keys() {
+            let names = revisions.then(*id, event.id).is_some_and(|rule| rule.names(event));
             if names && !self.subscriptions[id].created_snapshot.sees(event.xid) {
                 kept.push(*id);
             }
@@ -157,7 +215,7 @@ fn sort_and_dedup(ids: &mut Vec<i64>, start: usize, sources: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{outbox::snapshot::Snapshot, subscription::Subscription};
+    use crate::outbox::snapshot::Snapshot;
     use proptest::prelude::*;
 
     fn table(rows: &[(i64, &[&str], &str)]) -> Router {
@@ -213,9 +271,15 @@ mod tests {
 
     #[test]
     fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
-        let patterns = |text: &str| vec![Pattern::parse(text).unwrap()];
-        let change =
-            |event_id, subscription_id, text| Change { event_id, subscription_id, patterns: patterns(text) };
+        let change = |event_id, subscription_id, text: &str| Change {
+            event_id,
+            subscription_id,
+            rule: Rule {
+                patterns: vec![Pattern::parse(text).unwrap()],
+                exclude_origin: Box::default(),
+                filter: None,
+            },
+        };
         let before = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:")]);
         let end = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:"), (3, &["b.*"], "3:3:")]);
         let changes = vec![
@@ -239,6 +303,53 @@ mod tests {
         assert_eq!(at(11), [2, 3]);
         assert_eq!(at(21), [1, 2, 3]);
         assert_eq!(at(31), [1, 2]);
+    }
+
+    #[test]
+    fn an_excluded_origin_gets_no_echo() {
+        let excluding = |id, origins: &[&str]| {
+            let exclude_origin = origins.iter().map(|origin| Box::from(*origin)).collect();
+            (id, Arc::new(Subscription { exclude_origin, ..Subscription::sample(id) }))
+        };
+        let table = [excluding(1, &["crm"]), excluding(2, &["erp", "crm"]), excluding(3, &[])];
+        let router = Router::new(Arc::new(table.into_iter().collect()));
+        for (origin, gets) in
+            [(None, &[1, 2, 3][..]), (Some("crm"), &[3]), (Some("erp"), &[1, 3]), (Some("CRM"), &[1, 2, 3])]
+        {
+            let event = Event { origin: origin.map(Box::from), ..event("a.b", 10, None) };
+            assert_eq!(route(&router, &event), gets, "{origin:?}");
+            let to_one_alone = Event { subscription_id: Some(2), ..event };
+            assert_eq!(route(&router, &to_one_alone), [2]);
+        }
+    }
+
+    #[test]
+    fn within_a_window_origins_and_filters_are_those_of_the_moment() {
+        let rule = |origin: &str, filter: Option<&str>| Rule {
+            patterns: vec![Pattern::All],
+            exclude_origin: [origin.into()].into(),
+            filter: filter.map(Arc::from),
+        };
+        let subscription = |rule: Rule| {
+            let Rule { patterns, exclude_origin, filter } = rule;
+            Arc::new(Subscription { patterns, exclude_origin, filter, ..Subscription::sample(1) })
+        };
+        let table = |rule| -> Subscriptions { [(1, subscription(rule))].into() };
+        let changes = vec![
+            Change { event_id: 10, subscription_id: 1, rule: rule("b", Some("$.y")) },
+            Change { event_id: 20, subscription_id: 1, rule: rule("c", None) },
+        ];
+        let end = Router::new(Arc::new(table(rule("c", None))));
+        let revisions = Revisions::new(&table(rule("a", Some("$.x"))), changes, end.subscriptions());
+        for (id, origin, filter) in [(9, "a", Some("$.x")), (11, "b", Some("$.y")), (21, "c", None)] {
+            for other in ["a", "b", "c"] {
+                let event = Event { id, origin: Some(other.into()), ..Event::sample(id) };
+                let mut matched = Vec::new();
+                end.route_revised(&revisions, &event, &mut matched);
+                assert_eq!(matched.is_empty(), other == origin, "event {id} from {other}");
+                assert_eq!(end.filter(&revisions, &event, 1).map(|filter| &**filter), filter);
+            }
+        }
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 use crate::{
     app::{Error, Settings},
+    backfill,
     lane::{
         board::Limits,
         crew::Crew,
@@ -22,6 +23,7 @@ use crate::{
     },
     queue,
     sender::Sender,
+    verification::{self, Desk},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -189,7 +191,7 @@ impl Session {
         let (loads, loads_rx) = mpsc::unbounded_channel();
         let (drain, stop) = oneshot::channel();
         let crew_size = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let crew = Crew::start(crew_size, sender, &finished_tx, &abandon);
+        let crew = Crew::start(crew_size, sender, &settings.identity, &finished_tx, &abandon);
         drop(finished_tx);
         let limits = Limits {
             memory_bytes_max: settings.memory_bytes_max,
@@ -200,6 +202,14 @@ impl Session {
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
+        let (told_tx, told) = mpsc::unbounded_channel();
+        let desk = Desk {
+            sender: Arc::clone(sender),
+            identity: Arc::clone(&settings.identity),
+            database: settings.database.clone(),
+        };
+        let verifies = tokio::spawn(verification::run(desk, told));
+        let backfills = tokio::spawn(backfill::run(settings.database.clone()));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -212,6 +222,7 @@ impl Session {
             safety_poll: settings.safety_poll,
             budget,
             feed,
+            verification: told_tx,
             stop: stop_reading.clone(),
         }));
 
@@ -222,6 +233,8 @@ impl Session {
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
         };
         stop_reading.cancel();
+        verifies.abort();
+        backfills.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.

@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+mod backfill;
 mod capture;
 mod compat;
 mod definition;
@@ -9,6 +10,7 @@ mod delivery;
 mod emit;
 mod encoding;
 mod error;
+mod filter;
 mod gate;
 mod guc;
 mod hooks;
@@ -18,6 +20,7 @@ mod protect;
 mod rights;
 mod signing;
 mod subscribe;
+mod subtransaction;
 mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -29,6 +32,8 @@ pub extern "C-unwind" fn _PG_init() {
 }
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!("../../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["tables", "filter"]);
+extension_sql_file!("../../sql/views.sql", name = "views", requires = ["matching"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
+extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -67,7 +67,8 @@ impl Writers {
 
 /// What the server says lies between two snapshots.
 async fn between(client: &Client, after: &Snapshot, upto: &Snapshot) -> Vec<i64> {
-    let query = "select id from webhook.event where pg_visible_in_snapshot(xid::text::xid8, $2::text::pg_snapshot)
+    let query =
+        "select id from webhook.event where pg_visible_in_snapshot(xid::text::xid8, $2::text::pg_snapshot)
                  and not pg_visible_in_snapshot(xid::text::xid8, $1::text::pg_snapshot) order by id";
     let rows = client.query(query, &[&after.to_string(), &upto.to_string()]).await.expect("it can be read");
     rows.iter().map(|row| row.get(0)).collect()
@@ -116,7 +117,10 @@ async fn in_pages() {
         pages_most = pages_most.max(count);
         cursor = upto;
     }
-    assert!(total > 20_000 && pages_most > 3, "{total} events, at most {pages_most} pages: that tests little");
+    assert!(
+        total > 20_000 && pages_most > 3,
+        "{total} events, at most {pages_most} pages: that tests little"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::{app, config::Dispatch, sender::http::HttpSender};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -21,6 +21,13 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     app.memory_bytes_max = settings.memory_bytes_max;
     app.periods = settings.periods;
     app.in_flight_max = app.in_flight_max.min(connections_max());
+    let identity = Arc::make_mut(&mut app.identity);
+    if let Some(source) = settings.source {
+        identity.source = source;
+    }
+    if let Some(origin) = settings.origin {
+        identity.origin = origin;
+    }
     let sender = HttpSender::new(settings.policy).map_err(Error::Tls)?;
     debug!(version = env!("CARGO_PKG_VERSION"), in_flight_max = app.in_flight_max, "webhookd.starting");
     let asked = shutdown.clone();

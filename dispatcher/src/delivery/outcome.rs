@@ -22,7 +22,8 @@ pub enum Class {
     Tls,
     /// The answer was not HTTP, or ended early.
     Protocol,
-    /// The address policy forbids the target; nothing was sent.
+    /// Nothing was sent, for a reason of our own: the address policy forbids the target, there is no secret to sign with,
+    /// or this machine has no file descriptor or port left.
     Refused,
 }
 

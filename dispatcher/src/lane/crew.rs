@@ -5,8 +5,14 @@
 
 use super::board::{Content, Start};
 use crate::{
-    delivery::{batch, outcome::Outcome},
+    delivery::{
+        batch,
+        body::{self, Rendered},
+        identity::Identity,
+        outcome::Outcome,
+    },
     sender::{Request, Sender},
+    verification::Verification,
 };
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -32,12 +38,13 @@ impl Crew {
     pub fn start<S: Sender>(
         size: usize,
         sender: &Arc<S>,
+        identity: &Arc<Identity>,
         finished: &mpsc::UnboundedSender<Vec<Finished>>,
         abandon: &CancellationToken,
     ) -> Self {
         let members = (0..size.max(1)).map(|_| {
             let (starts, taken) = mpsc::unbounded_channel();
-            let work = work(Arc::clone(sender), taken, finished.clone());
+            let work = work(Arc::clone(sender), Arc::clone(identity), taken, finished.clone());
             tokio::spawn(abandon.clone().run_until_cancelled_owned(work));
             starts
         });
@@ -59,6 +66,7 @@ impl Crew {
 
 async fn work<S: Sender>(
     sender: Arc<S>,
+    identity: Arc<Identity>,
     mut starts: mpsc::UnboundedReceiver<Vec<Start>>,
     finished: mpsc::UnboundedSender<Vec<Finished>>,
 ) {
@@ -67,7 +75,7 @@ async fn work<S: Sender>(
     while is_open || !under_way.is_empty() {
         tokio::select! {
             taken = starts.recv(), if is_open => match taken {
-                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, start))),
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, &identity, start))),
                 None => is_open = false,
             },
             Some(first) = under_way.next(), if !under_way.is_empty() => {
@@ -83,21 +91,37 @@ async fn work<S: Sender>(
     }
 }
 
-async fn attempt<S: Sender>(sender: &S, start: Start) -> Finished {
+async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Finished {
     let Start { key, url, content, subscription, signers } = start;
-    let (id, body, batch_id, traceparent) = match &content {
+    let shape = subscription.shape;
+    let is_array = matches!(content, Content::Batch(_));
+    let (id, batch_id, rendered, traceparent) = match &content {
         Content::One(message) => {
-            let batch_id = (message.changes() > 1).then(|| message.id());
-            (message.id(), message.body(), batch_id, message.event().traceparent.as_deref())
+            let id = message.id();
+            let batch_id = (message.changes() > 1).then(|| Arc::clone(&id));
+            let rendered = message.rendered(shape, &identity.source).clone();
+            (id, batch_id, rendered, message.event().traceparent.as_deref())
         }
         Content::Batch(messages) => {
-            let bodies: Vec<Bytes> = messages.iter().map(|message| message.body()).collect();
+            let bodies =
+                messages.iter().map(|message| message.rendered(shape, &identity.source).body.clone());
             let ids: Vec<Arc<str>> = messages.iter().map(|message| message.id()).collect();
+            let body = batch::body(&bodies.collect::<Vec<Bytes>>());
             let id = batch::id(&ids);
-            (Arc::clone(&id), batch::body(&bodies), Some(id), None)
+            (Arc::clone(&id), Some(id), Rendered { body, headers: None }, None)
         }
     };
-    let traceparent = traceparent.map(Arc::from);
-    let request = Request { url, id, body, signers, timeout: subscription.timeout, traceparent };
+    let request = Request {
+        url,
+        id,
+        body: rendered.body,
+        content_type: body::content_type(shape.format, is_array),
+        attributes: rendered.headers,
+        headers: subscription.headers.clone(),
+        origin: (subscription.verification == Verification::Handshake).then(|| identity.origin.clone()),
+        signers,
+        timeout: subscription.timeout,
+        traceparent: traceparent.map(Arc::from),
+    };
     (key, Outcome { batch_id, ..sender.send(request).await })
 }

@@ -242,7 +242,11 @@ impl Lines {
         }
         self.place(key, event_id, Place::Timed);
         let items = self.leave(key);
-        self.forget_asides_behind(key, event_id);
+        if self.is_strict {
+            self.update(key);
+        } else {
+            self.forget_asides_behind(key, event_id);
+        }
         items
     }
 
@@ -301,7 +305,7 @@ impl Lines {
     /// or will have: there it would be younger than some of them.
     pub fn restore_aside(&mut self, key: i64, event_id: i64, entry: u64) {
         let may = |line: &Line| line.find(event_id).is_ok() || !(line.has_rows || line.is_standing());
-        if self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
+        if self.is_strict || self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
             let line = self.lines.entry(key).or_default();
             line.rows_after = line.rows_after.max(entry);
             self.place(key, event_id, Place::Aside);

@@ -4,6 +4,7 @@
 //! memory; the checkpoint that survives a crash is the ledger's.
 
 pub mod extent;
+mod filter;
 pub mod gate;
 pub mod pages;
 pub mod poll;
@@ -12,7 +13,7 @@ mod recovered;
 pub mod row;
 pub mod snapshot;
 
-use crate::{message::Message, subscription::Subscriptions};
+use crate::{event::Event, message::Message, subscription::Subscriptions};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use thiserror::Error;
@@ -72,11 +73,16 @@ pub struct Request {
 
 impl Batch {
     /// Every delivery in it: event and subscription.
-    pub fn pairs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+    pub fn deliveries(&self) -> impl Iterator<Item = (&Event, i64)> + '_ {
         let starts = std::iter::once(0).chain(self.events.iter().map(|(_, end)| *end));
         starts.zip(&self.events).flat_map(|(start, (message, end))| {
-            self.targets[start..*end].iter().map(|subscription_id| (message.event().id, *subscription_id))
+            self.targets[start..*end].iter().map(|subscription_id| (message.event(), *subscription_id))
         })
+    }
+
+    /// The same by numbers.
+    pub fn pairs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.deliveries().map(|(event, subscription_id)| (event.id, subscription_id))
     }
 
     /// Keeps the deliveries that `keep` says yes to.
@@ -99,7 +105,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Event, message::Budget};
+    use crate::message::Budget;
 
     #[test]
     fn pairs_and_retain_agree_on_the_shares() {

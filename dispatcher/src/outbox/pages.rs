@@ -11,18 +11,24 @@ use super::{
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
-use crate::{event::Event, router::Change};
+use crate::{
+    event::Event,
+    router::{Change, Rule},
+};
 use event_type::Pattern;
 use futures_util::TryStreamExt;
-use std::{collections::VecDeque, pin::pin};
+use std::{collections::VecDeque, pin::pin, sync::Arc};
 use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
 
 /// Most stragglers that are listed by id: 16 bytes each.
 const LISTED_MAX: i64 = 100_000;
 
-/// The changes of subscriptions in the window. `events` is what the subscription named then.
+/// The changes of subscriptions in the window, and what each asked for from then on.
 const CHANGES: &str = "
-    select e.id, e.key::bigint, array(select json_array_elements_text(e.payload -> 'events'))
+    select e.id, e.key::bigint, array(select json_array_elements_text(e.payload -> 'events')),
+           array(select json_array_elements_text(case json_typeof(e.payload -> 'exclude_origin') when 'array'
+                                                 then e.payload -> 'exclude_origin' end)),
+           e.payload ->> 'filter'
     from webhook.event e
     where e.id >= $1::bigint and e.id <= $2::bigint
       and e.type in ('webhook.subscription.created', 'webhook.subscription.updated', 'webhook.subscription.deleted')
@@ -203,9 +209,13 @@ impl Pages {
             [&first_change, &self.whole.last, &first, &end, &running, &ended];
         let rows = frozen.transaction.query(CHANGES, &params).await?;
         let change = |row: &Row| {
-            let texts: Vec<&str> = row.try_get(2)?;
-            let patterns = texts.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect();
-            Ok(Change { event_id: row.try_get(0)?, subscription_id: row.try_get(1)?, patterns })
+            let (patterns, origins): (Vec<&str>, Vec<Option<&str>>) = (row.try_get(2)?, row.try_get(3)?);
+            let rule = Rule {
+                patterns: patterns.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
+                exclude_origin: origins.into_iter().flatten().map(Box::from).collect(),
+                filter: row.try_get::<_, Option<&str>>(4)?.map(Arc::from),
+            };
+            Ok(Change { event_id: row.try_get(0)?, subscription_id: row.try_get(1)?, rule })
         };
         rows.iter().map(change).collect()
     }

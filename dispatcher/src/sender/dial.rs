@@ -8,6 +8,7 @@ use super::{
     failure::Failure,
     resolve::Resolve,
 };
+use crate::delivery::outcome::Phases;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use std::{
     io,
@@ -18,7 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -72,16 +73,16 @@ impl Dialer {
     ///
     /// # Errors
     /// [`Failure`] of class refused, dns, connect or tls.
-    pub async fn dial(&self, endpoint: &Endpoint) -> Result<Stream, Failure> {
-        let addresses = self.addresses(endpoint).await?;
-        let tcp = connect(&addresses, endpoint.port).await?;
+    pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Stream, Failure> {
+        let addresses = self.addresses(endpoint, &mut phases.dns).await?;
+        let tcp = timed(&mut phases.connect, connect(&addresses, endpoint.port)).await?;
         // Best effort: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
             return Ok(Stream::new(Transport::Plain(tcp)));
         }
         let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
-        let tls = timeout(CONNECT_TIMEOUT, self.tls.connect(name, tcp))
+        let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, self.tls.connect(name, tcp)))
             .await
             .map_err(|_| Failure::Tls("the TLS handshake took too long"))?
             .map_err(|error| Failure::of_handshake(&error))?;
@@ -90,14 +91,18 @@ impl Dialer {
 
     /// The addresses of a host, all of them allowed. The URL parser has already turned `127.1`, `0x7f000001` and the
     /// like into [`Host::Ipv4`], so a literal never causes a query.
-    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<IpAddr>, Failure> {
+    async fn addresses(
+        &self,
+        endpoint: &Endpoint,
+        took: &mut Option<Duration>,
+    ) -> Result<Vec<IpAddr>, Failure> {
         let addresses = match &endpoint.host {
             Host::Ipv4(v4) => vec![IpAddr::V4(*v4)],
             Host::Ipv6(v6) => vec![IpAddr::V6(*v6)],
-            Host::Domain(name) => timeout(DNS_TIMEOUT, self.resolver.resolve(name))
+            Host::Domain(name) => timed(took, timeout(DNS_TIMEOUT, self.resolver.resolve(name)))
                 .await
                 .map_err(|_| Failure::DnsTimeout(DNS_TIMEOUT))?
-                .map_err(|_| Failure::Dns)?,
+                .map_err(|error| Failure::of_this_machine(&error).unwrap_or(Failure::Dns))?,
         };
         if addresses.is_empty() {
             return Err(Failure::Dns);
@@ -109,6 +114,14 @@ impl Dialer {
         }
         Ok(addresses)
     }
+}
+
+/// Waits for a phase, and notes how long it took, however it ended.
+async fn timed<T>(took: &mut Option<Duration>, phase: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let ended = phase.await;
+    *took = Some(begun.elapsed());
+    ended
 }
 
 /// The first address that answers, each with its share of [`CONNECT_TIMEOUT`].
@@ -164,20 +177,78 @@ enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection that counts the bytes it received: that tells a dead kept-alive connection from a bad answer.
+/// A connection that watches its bytes: how many came, and when the request was written and the answer began. That tells
+/// a dead kept-alive connection from a bad answer, and the receiver's time from ours.
 pub struct Stream {
     transport: Transport,
-    received: Arc<AtomicU64>,
+    meter: Arc<Meter>,
+}
+
+/// What a [`Stream`] has seen.
+#[derive(Debug)]
+pub struct Meter {
+    opened: Instant,
+    received: AtomicU64,
+    /// When the last byte before an answer was written and the first byte of the answer came, in nanoseconds since it was
+    /// opened; 0: not yet.
+    written_ns: AtomicU64,
+    answered_ns: AtomicU64,
+}
+
+impl Meter {
+    /// Bytes of the answers so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// From here on it is about another request.
+    pub fn begin(&self) {
+        self.written_ns.store(0, Ordering::Relaxed);
+        self.answered_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// From the request being written to the first byte of the answer; `None`: there has been none.
+    pub fn first_byte(&self) -> Option<Duration> {
+        let (written, answered) =
+            (self.written_ns.load(Ordering::Relaxed), self.answered_ns.load(Ordering::Relaxed));
+        (answered > 0).then(|| Duration::from_nanos(answered.saturating_sub(written)))
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if matches!(polled, Poll::Ready(Ok(1..))) && self.answered_ns.load(Ordering::Relaxed) == 0 {
+            self.written_ns.store(self.now_ns(), Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.answered_ns.load(Ordering::Relaxed) == 0 {
+            self.answered_ns.store(self.now_ns(), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Stream {
     fn new(transport: Transport) -> Self {
-        Self { transport, received: Arc::default() }
+        let meter = Meter {
+            opened: Instant::now(),
+            received: AtomicU64::new(0),
+            written_ns: AtomicU64::new(0),
+            answered_ns: AtomicU64::new(0),
+        };
+        Self { transport, meter: Arc::new(meter) }
     }
 
-    /// Bytes of the answers so far, shared with the stream.
-    pub fn received(&self) -> Arc<AtomicU64> {
-        self.received.clone()
+    /// What it sees, also once it is in other hands.
+    pub fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
     }
 }
 
@@ -192,20 +263,19 @@ impl AsyncRead for Stream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
-        let more = buf.filled().len() - before;
-        if more > 0 {
-            self.received.fetch_add(more as u64, Ordering::Relaxed);
-        }
+        self.meter.read(buf.filled().len() - before);
         polled
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
+        let polled = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
+        };
+        self.meter.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -213,10 +283,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
+        let polled = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.meter.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,6 +17,9 @@ pub enum Failure {
     Refused(#[from] Refusal),
     #[error("no secret is left to sign with; webhook_rotate_secret() makes one")]
     NoSecret,
+    /// This machine or this daemon stood in the way; the receiver was not reached and is not to blame.
+    #[error("{0}")]
+    Ours(&'static str),
     #[error("the host name could not be resolved")]
     Dns,
     #[error("the host name was not resolved within {} s", .0.as_secs_f32())]
@@ -36,7 +39,7 @@ pub enum Failure {
 impl Failure {
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(_) | Self::NoSecret => Class::Refused,
+            Self::Refused(_) | Self::NoSecret | Self::Ours(_) => Class::Refused,
             Self::Dns | Self::DnsTimeout(_) => Class::Dns,
             Self::Connect(_) | Self::ConnectTimeout(_) => Class::Connect,
             Self::Tls(_) => Class::Tls,
@@ -45,16 +48,27 @@ impl Failure {
         }
     }
 
+    /// An error of socket(2) or of the resolver that is ours; `None`: it is not.
+    pub fn of_this_machine(error: &io::Error) -> Option<Self> {
+        Some(Self::Ours(match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => "webhookd has no file descriptor left",
+            Errno::ADDRNOTAVAIL => "webhookd has no local port left for this host",
+            Errno::NOBUFS | Errno::NOMEM => "webhookd's machine has no memory left for a connection",
+            Errno::ACCESS | Errno::PERM => "this machine does not let webhookd connect to the host",
+            _ => return None,
+        }))
+    }
+
     /// An error of connect(2).
     pub fn of_connect(error: &io::Error) -> Self {
+        if let Some(ours) = Self::of_this_machine(error) {
+            return ours;
+        }
         Self::Connect(match Errno::from_io_error(error) {
             Some(Errno::CONNREFUSED) => "the connection was refused",
             Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset while it was being made",
             Some(Errno::TIMEDOUT) => "the host did not answer",
             Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN) => "there is no route to the host",
-            Some(Errno::MFILE | Errno::NFILE) => "webhookd has no file descriptor left",
-            Some(Errno::ADDRNOTAVAIL) => "webhookd has no local port left for this host",
-            Some(Errno::ACCESS | Errno::PERM) => "this machine does not let webhookd connect to the host",
             _ => "no connection could be made",
         })
     }
@@ -133,5 +147,26 @@ fn describe_certificate(error: &CertificateError) -> &'static str {
         C::UnknownIssuer => "the certificate's issuer is not trusted by webhookd's machine",
         C::Revoked => "the certificate has been revoked",
         _ => "the certificate is not valid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::outcome::Verdict;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_charged_to_the_receiver() {
+        let verdict = |errno: Errno| Failure::of_connect(&errno.into()).class().verdict();
+        for errno in
+            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::PERM]
+        {
+            assert_eq!(verdict(errno), Verdict::Ours, "{errno:?}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::IO] {
+            assert_eq!(verdict(errno), Verdict::Retry, "{errno:?}");
+        }
+        assert_eq!(Failure::NoSecret.class().verdict(), Verdict::Ours);
+        assert_eq!(Failure::Ours("").class().verdict(), Verdict::Ours);
     }
 }

@@ -5,7 +5,7 @@
 //! which the receiver had closed meanwhile is replaced by a new one before it counts (see [`is_stale`]).
 
 use super::{
-    Request, Sender,
+    Head, Inquiry, Request, Sender,
     address_policy::AddressPolicy,
     dial::{Dialer, native_roots, tls_config},
     failure::{Failure, is_disconnect},
@@ -39,12 +39,15 @@ const READY_WITHIN: Duration = Duration::from_millis(500);
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("pg_webhook/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A request as hyper takes it.
+type Message = hyper::Request<Full<Bytes>>;
 
 /// Sends over connections of its own.
 pub struct HttpSender {
@@ -75,42 +78,53 @@ impl HttpSender {
         Self { dialer: Dialer::new(policy, resolver, tls), pool }
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. `make` is asked for it again when a connection has failed
+    /// with it.
     async fn exchange(
         &self,
         target: &Target,
-        request: &Request,
-        timestamp: i64,
+        make: impl Fn() -> Result<Message, Failure>,
+        phases: &mut Phases,
     ) -> Result<(Connection, Response<Incoming>), Failure> {
-        let mut message = Some(build(target, request, timestamp)?);
+        let mut message = Some(make()?);
         if let Some(mut connection) = target.origin.take() {
-            let (sent_at, received) = (Instant::now(), connection.received());
+            let (sent_at, received) = (Instant::now(), connection.meter.received());
             let outgoing = match message.take() {
                 Some(message) => message,
-                None => build(target, request, timestamp)?,
+                None => make()?,
             };
+            connection.meter.begin();
             match connection.send.try_send_request(outgoing).await {
-                Ok(response) => return Ok((connection, response)),
+                Ok(response) => {
+                    phases.first_byte = connection.meter.first_byte();
+                    return Ok((connection, response));
+                }
                 Err(mut failed) => {
                     // Handed back when not a byte of it was written.
                     message = failed.take_message();
                     let error = failed.into_error();
-                    if message.is_none() && !is_stale(&error, connection.received() - received, sent_at) {
+                    if message.is_none() && !is_stale(&error, connection.meter.received() - received, sent_at)
+                    {
+                        phases.first_byte = connection.meter.first_byte();
                         return Err(Failure::of_exchange(&error));
                     }
-                    tracing::debug!(id = %request.id, "connection.replaced; the receiver had closed it while idle");
+                    tracing::debug!(
+                        host = %target.origin.endpoint.host,
+                        "connection.replaced; the receiver had closed it while idle"
+                    );
                 }
             }
         }
-        let stream = self.dialer.dial(&target.origin.endpoint).await?;
+        let stream = self.dialer.dial(&target.origin.endpoint, phases).await?;
         let mut connection = Connection::over(stream).await.map_err(|error| Failure::of_exchange(&error))?;
         let message = match message {
             Some(message) => message,
-            None => build(target, request, timestamp)?,
+            None => make()?,
         };
-        let response =
-            connection.send.send_request(message).await.map_err(|error| Failure::of_exchange(&error))?;
-        Ok((connection, response))
+        connection.meter.begin();
+        let sent = connection.send.send_request(message).await;
+        phases.first_byte = connection.meter.first_byte();
+        Ok((connection, sent.map_err(|error| Failure::of_exchange(&error))?))
     }
 }
 
@@ -120,10 +134,11 @@ impl Sender for HttpSender {
         let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let started_at_us = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
         let deadline = begun + request.timeout;
+        let mut phases = Phases::default();
         let result = match self.pool.target(&request.url) {
             Ok(target) => {
-                match timeout_at(deadline, self.exchange(&target, &request, started_at_us / 1_000_000)).await
-                {
+                let make = || build(&target, &request, started_at_us / 1_000_000);
+                match timeout_at(deadline, self.exchange(&target, make, &mut phases)).await {
                     Ok(Ok((connection, response))) => Ok((target, connection, response)),
                     Ok(Err(failure)) => Err(failure),
                     Err(_) => Err(Failure::Deadline(request.timeout)),
@@ -136,7 +151,7 @@ impl Sender for HttpSender {
             status: None,
             started_at_us,
             duration: begun.elapsed(),
-            phases: Phases::default(),
+            phases,
             batch_id: None,
             error: None,
             response: None,
@@ -157,6 +172,17 @@ impl Sender for HttpSender {
         }
         outcome
     }
+
+    async fn inquire(&self, inquiry: Inquiry) -> Result<Head, String> {
+        let target = self.pool.target(&inquiry.url).map_err(|refusal| refusal.to_string())?;
+        let make = || Ok(build_inquiry(&target, &inquiry));
+        let answered = timeout(inquiry.timeout, self.exchange(&target, make, &mut Phases::default())).await;
+        let answered = answered.unwrap_or(Err(Failure::Deadline(inquiry.timeout)));
+        // The connection goes with the rest of the answer, which nobody reads.
+        let (_connection, response) = answered.map_err(|failure| failure.to_string())?;
+        let (head, _body) = response.into_parts();
+        Ok(Head { status: head.status, headers: head.headers })
+    }
 }
 
 /// Whether a request on a kept-alive connection met one that the receiver had already closed: it ended at once and
@@ -165,26 +191,53 @@ fn is_stale(error: &hyper::Error, received: u64, sent_at: Instant) -> bool {
     received == 0 && is_disconnect(error) && sent_at.elapsed() < STALE_WITHIN
 }
 
-fn build(target: &Target, request: &Request, timestamp: i64) -> Result<hyper::Request<Full<Bytes>>, Failure> {
-    let mut headers = HeaderMap::with_capacity(12);
+fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Message, Failure> {
+    let more = |map: &Option<Arc<HeaderMap>>| map.as_ref().map_or(0, |map| map.len());
+    let mut headers = HeaderMap::with_capacity(12 + more(&request.attributes) + more(&request.headers));
     headers.insert(header::HOST, target.host.clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
-    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CONTENT_TYPE, request.content_type.clone());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
     headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-    let bad_header = |_| Failure::Protocol("the id of the event cannot be put into a header");
+    let bad_header = |_| Failure::Ours("the id of the event cannot be put into a header");
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(&request.id).map_err(bad_header)?);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     headers.insert(WEBHOOK_SIGNATURE, signature(request, timestamp)?);
+    if let Some(origin) = &request.origin {
+        headers.insert(WEBHOOK_REQUEST_ORIGIN, origin.clone());
+    }
     // Other software wrote it: what is no header value is left out rather than failing the delivery.
     if let Some(Ok(traceparent)) = request.traceparent.as_deref().map(HeaderValue::from_str) {
         headers.insert(TRACEPARENT, traceparent);
     }
-    let mut message = hyper::Request::new(Full::new(request.body.clone()));
-    *message.method_mut() = Method::POST;
+    add(&mut headers, request.attributes.as_deref());
+    add(&mut headers, request.headers.as_deref());
+    Ok(message(Method::POST, target, headers, request.body.clone()))
+}
+
+fn build_inquiry(target: &Target, inquiry: &Inquiry) -> Message {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::HOST, target.host.clone());
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+    add(&mut headers, Some(&inquiry.questions));
+    add(&mut headers, inquiry.headers.as_deref());
+    message(Method::OPTIONS, target, headers, Bytes::new())
+}
+
+/// Adds what is not there yet.
+fn add(headers: &mut HeaderMap, more: Option<&HeaderMap>) {
+    for (name, value) in more.into_iter().flatten() {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+}
+
+fn message(method: Method, target: &Target, headers: HeaderMap, body: Bytes) -> Message {
+    let mut message = hyper::Request::new(Full::new(body));
+    *message.method_mut() = method;
     *message.uri_mut() = target.uri.clone();
     *message.headers_mut() = headers;
-    Ok(message)
+    message
 }
 
 /// One token per secret with exactly one space between: the Python library trips over anything else.

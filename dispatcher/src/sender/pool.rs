@@ -5,7 +5,7 @@
 
 use super::{
     address_policy::Refusal,
-    dial::{Endpoint, Stream},
+    dial::{Endpoint, Meter, Stream},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -19,7 +19,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +40,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// One HTTP/1.1 connection. Dropping it closes it, whatever is under way.
 pub struct Connection {
     pub send: SendRequest<Full<Bytes>>,
-    received: Arc<AtomicU64>,
+    pub meter: Arc<Meter>,
     task: AbortHandle,
     idle_since: Instant,
 }
@@ -51,17 +51,12 @@ impl Connection {
     /// # Errors
     /// None in HTTP/1.1, where nothing is exchanged yet.
     pub async fn over(stream: Stream) -> hyper::Result<Self> {
-        let received = stream.received();
+        let meter = stream.meter();
         let (send, connection) =
             http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
         // Its errors reach the request too; between requests nobody needs them.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Self { send, received, task, idle_since: Instant::now() })
-    }
-
-    /// Bytes received since it was opened.
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
+        Ok(Self { send, meter, task, idle_since: Instant::now() })
     }
 }
 

@@ -18,7 +18,26 @@ pub trait Resolve: Send + Sync + 'static {
     fn resolve<'a>(&'a self, name: &'a str) -> Resolved<'a>;
 }
 
-type Answer = Option<Result<Vec<IpAddr>, io::ErrorKind>>;
+type Answer = Option<Result<Vec<IpAddr>, Cause>>;
+
+/// Enough of an error to make it again for each who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cause {
+    errno: Option<i32>,
+    kind: io::ErrorKind,
+}
+
+impl From<&io::Error> for Cause {
+    fn from(error: &io::Error) -> Self {
+        Self { errno: error.raw_os_error(), kind: error.kind() }
+    }
+}
+
+impl From<Cause> for io::Error {
+    fn from(Cause { errno, kind }: Cause) -> Self {
+        errno.map_or_else(|| kind.into(), Self::from_raw_os_error)
+    }
+}
 
 /// getaddrinfo(3), which occupies a thread until it returns: a name whose servers are silent must not occupy one for
 /// each delivery, so those who ask for a name that is being looked up share the answer. Nothing is kept after it.
@@ -38,7 +57,7 @@ impl Resolve for SystemResolver {
             let answer = answer.wait_for(Option::is_some).await.map_err(|_| gone())?;
             match &*answer {
                 Some(Ok(addresses)) => Ok(addresses.clone()),
-                Some(Err(kind)) => Err((*kind).into()),
+                Some(Err(cause)) => Err((*cause).into()),
                 None => Err(gone()),
             }
         })
@@ -61,7 +80,7 @@ impl SystemResolver {
         let found = look_up(name.into());
         let (name, map) = (Box::<str>::from(name), self.under_way.clone());
         tokio::spawn(async move {
-            let found = found.await.map_err(|error| error.kind());
+            let found = found.await.map_err(|error| Cause::from(&error));
             map.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             tell.send_replace(Some(found));
         });
@@ -90,7 +109,15 @@ mod tests {
         }
         let mut third = resolver.join("a.example", |_| async { Err(io::ErrorKind::NotFound.into()) });
         let got = third.wait_for(Option::is_some).await.unwrap().clone();
-        assert_eq!(got, Some(Err(io::ErrorKind::NotFound)), "an answer is not kept");
+        let not_found = Cause { errno: None, kind: io::ErrorKind::NotFound };
+        assert_eq!(got, Some(Err(not_found)), "an answer is not kept");
+        let mut fourth = resolver.join("a.example", |_| async { Err(io::Error::from_raw_os_error(24)) });
+        let got = fourth.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert_eq!(
+            io::Error::from(got.unwrap_err()).raw_os_error(),
+            Some(24),
+            "the system's own errors pass through"
+        );
     }
 
     #[tokio::test]

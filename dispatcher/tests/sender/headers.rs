@@ -5,10 +5,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use signature::Secret;
 use standardwebhooks::Webhook;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use webhookd::{
     delivery::outcome::Class,
-    sender::{Request, Sender},
+    sender::{Inquiry, Request, Sender},
 };
 
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -89,4 +92,79 @@ async fn a_traceparent_that_is_no_header_value_is_left_out() {
     assert_eq!(outcome.class, Class::Succeeded);
     let received = receiver.requests().remove(0);
     assert!(!received.head.contains("traceparent") && !received.head.contains("evil"), "{}", received.head);
+}
+
+fn map(pairs: &[(&'static str, &'static str)]) -> Option<Arc<HeaderMap>> {
+    let header =
+        |(name, value): &(&'static str, &'static str)| (name.parse().unwrap(), value.parse().unwrap());
+    Some(Arc::new(pairs.iter().map(header).collect::<HeaderMap>()))
+}
+
+#[tokio::test]
+async fn a_format_and_a_subscription_add_headers_and_replace_none() {
+    let receiver = Receiver::answering(OK).await;
+    let outcome = sender()
+        .send(Request {
+            content_type: "application/cloudevents+json; charset=utf-8".parse().unwrap(),
+            attributes: map(&[("ce-type", "order.created"), ("webhook-sequence", "7")]),
+            headers: map(&[
+                ("authorization", "Bearer x"),
+                ("host", "evil.example"),
+                ("content-length", "0"),
+                ("webhook-id", "evt_0"),
+                ("webhook-signature", "v1,x"),
+                ("content-type", "text/plain"),
+                ("ce-type", "evil"),
+            ]),
+            origin: Some("hooks.example".parse().unwrap()),
+            ..request(&receiver.url("/"))
+        })
+        .await;
+    assert_eq!(outcome.class, Class::Succeeded);
+    let received = receiver.requests().remove(0);
+    let headers = received.headers();
+    for (name, value) in [
+        ("content-type", "application/cloudevents+json; charset=utf-8"),
+        ("ce-type", "order.created"),
+        ("webhook-sequence", "7"),
+        ("authorization", "Bearer x"),
+        ("webhook-request-origin", "hooks.example"),
+        ("webhook-id", "evt_1"),
+        ("content-length", "14"),
+        ("host", &receiver.address.to_string()),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+    assert_eq!(received.head.lines().count(), headers.len() + 1, "each header once");
+    let signature = &headers["webhook-signature"];
+    let timestamp = headers["webhook-timestamp"].parse().unwrap();
+    assert_eq!(*signature, signer().sign("evt_1", timestamp, &received.body));
+}
+
+#[tokio::test]
+async fn an_inquiry_is_an_options_request_without_a_body() {
+    let answer = "HTTP/1.1 200 OK\r\nwebhook-allowed-origin: *\r\nallow: POST\r\ncontent-length: 2\r\n\r\nok";
+    let receiver = Receiver::answering_heads(answer).await;
+    let inquiry = Inquiry {
+        url: Arc::new(receiver.url("/hook?a=b").parse().unwrap()),
+        questions: map(&[("webhook-request-origin", "hooks.example")]).unwrap().as_ref().clone(),
+        headers: map(&[("authorization", "Bearer x"), ("webhook-request-origin", "evil")]),
+        timeout: Duration::from_secs(10),
+    };
+    let head = sender().inquire(inquiry.clone()).await.unwrap();
+    assert_eq!((head.status.as_u16(), &head.headers["webhook-allowed-origin"]), (200, &"*".parse().unwrap()));
+    let received = receiver.requests().remove(0);
+    assert!(received.head.starts_with("OPTIONS /hook?a=b HTTP/1.1\r\n"), "{}", received.head);
+    assert_eq!(received.headers()["webhook-request-origin"], "hooks.example");
+    assert_eq!(received.headers()["authorization"], "Bearer x");
+    assert!(!received.head.contains("signature") && !received.headers().contains_key("transfer-encoding"));
+
+    let late = Receiver::start(|peer| peer.hold()).await;
+    let url = Arc::new(late.url("/").parse().unwrap());
+    let unanswered =
+        sender().inquire(Inquiry { url, timeout: Duration::from_millis(100), ..inquiry.clone() }).await;
+    assert_eq!(unanswered, Err("no answer within 0.1 s".to_owned()));
+    let url = Arc::new("http://169.254.169.254/".parse().unwrap());
+    let refused = sender().inquire(Inquiry { url, ..inquiry }).await;
+    assert!(refused.is_err(), "the address policy holds here too");
 }

@@ -4,5 +4,6 @@ mod addresses;
 mod answers;
 mod connections;
 mod headers;
+mod phases;
 mod support;
 mod tls;

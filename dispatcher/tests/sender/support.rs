@@ -85,6 +85,17 @@ impl Receiver {
         .await
     }
 
+    /// The same for requests that have no body and do not say so.
+    pub async fn answering_heads(answer: &'static str) -> Self {
+        Self::start(move |mut peer| async move {
+            while let Some(head) = read_head(&mut peer.stream).await {
+                peer.record.requests.lock().unwrap().push(Received { head, body: Vec::new() });
+                peer.write(answer).await;
+            }
+        })
+        .await
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -131,13 +142,17 @@ impl Peer {
     }
 }
 
-pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
     }
     head.truncate(head.len() - 4);
-    let head = String::from_utf8(head).unwrap();
+    Some(String::from_utf8(head).unwrap())
+}
+
+pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Received> {
+    let head = read_head(stream).await?;
     let length =
         head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
     let mut body = vec![0; length];
@@ -150,14 +165,13 @@ pub fn signer() -> Signer {
 }
 
 pub fn request(url: &str) -> Request {
-    Request {
-        url: Arc::new(url.parse().unwrap()),
-        id: "evt_1".into(),
-        body: Bytes::from_static(br#"{"id":"evt_1"}"#),
-        signers: Arc::new([signer()]),
-        timeout: Duration::from_secs(10),
-        traceparent: None,
-    }
+    Request::json(
+        Arc::new(url.parse().unwrap()),
+        "evt_1".into(),
+        Bytes::from_static(br#"{"id":"evt_1"}"#),
+        Arc::new([signer()]),
+        Duration::from_secs(10),
+    )
 }
 
 pub fn request_within(url: &str, timeout: Duration) -> Request {

@@ -105,6 +105,7 @@ async fn a_trusted_receiver_gets_its_webhooks_by_tls_1_2_and_1_3() {
         for host in ["receiver.example", "receiver.example."] {
             let outcome = send(&sender, host, address).await;
             assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None), "{host}");
+            assert!(outcome.phases.tls.is_some(), "{:?}", outcome.phases);
         }
         assert_eq!(requests.lock().unwrap()[0].body, br#"{"id":"evt_1"}"#);
     }

@@ -33,7 +33,7 @@ fn skip_space(text: &[u8]) -> &[u8] {
 }
 
 /// Bytes of the string that `text` begins with, quotes included.
-fn string_len(text: &[u8]) -> Option<usize> {
+pub fn string_len(text: &[u8]) -> Option<usize> {
     if text.first() != Some(&b'"') {
         return None;
     }

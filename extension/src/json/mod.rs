@@ -8,7 +8,7 @@ mod members;
 mod value;
 
 pub use escape::write_string;
-pub use members::changed_members;
+pub use members::{changed_members, string_len};
 pub use value::{Form, Printer, bytes_of};
 
 /// The text would be longer than it may be; the buffer holds a part of it.

@@ -8,10 +8,10 @@
 
 use crate::definition::Verbs;
 use crate::error::Error;
+use crate::subtransaction::{self, Caught, End};
 use pgrx::pg_sys::{self, AsPgCStr};
 use pgrx::prelude::*;
 use std::ffi::CString;
-use std::panic::AssertUnwindSafe;
 
 /// A condition that fits its table, and the rows it looks at.
 #[derive(Debug)]
@@ -28,18 +28,9 @@ impl Condition {
     /// [`Error::ConditionSyntax`] if it is not one expression; [`Error::ConditionMeaning`] with Postgres's own
     /// SQLSTATE if it does not fit the table (unknown column, not boolean, a subquery …).
     pub fn read(text: &str, relation: pg_sys::Oid) -> Result<Self, Error> {
-        let syntax = |reason: String| Error::ConditionSyntax { text: text.to_owned(), reason };
-        if text.trim().is_empty() {
-            return Err(syntax("it is empty".to_owned()));
-        }
-        one_expression(text).map_err(syntax)?;
-        // The newline ends a comment that the condition may close with.
-        one_expression(&format!("({text}\n)")).map_err(syntax)?;
-        let (old, new) = rows(text, relation).map_err(|caught| Error::ConditionMeaning {
-            sqlstate: caught.sqlstate,
-            text: text.to_owned(),
-            reason: caught.message,
-            hint: caught.hint,
+        check_syntax(text)?;
+        let (old, new) = rows(text, relation).map_err(|caught| {
+            misfit(text, caught, "The rows are named new and old, as in CREATE TRIGGER … WHEN.")
         })?;
         Ok(Self { text: text.to_owned(), old, new })
     }
@@ -79,43 +70,33 @@ impl Condition {
     }
 }
 
-/// A Postgres error that was caught.
-struct Caught {
-    sqlstate: PgSqlErrorCode,
-    message: String,
-    hint: Option<String>,
+/// Checks that a text is one SQL expression, so that it can stand in parentheses in a statement.
+///
+/// # Errors
+/// [`Error::ConditionSyntax`].
+pub fn check_syntax(text: &str) -> Result<(), Error> {
+    let syntax = |reason: String| Error::ConditionSyntax { text: text.to_owned(), reason };
+    if text.trim().is_empty() {
+        return Err(syntax("it is empty".to_owned()));
+    }
+    one_expression(text).map_err(syntax)?;
+    // The newline ends a comment that the condition may close with.
+    one_expression(&format!("({text}\n)")).map_err(syntax)
+}
+
+/// What Postgres said of a condition that does not fit its table; `hint` for where it has none.
+pub fn misfit(text: &str, caught: Caught, hint: &str) -> Error {
+    Error::ConditionMeaning {
+        sqlstate: caught.sqlstate,
+        text: text.to_owned(),
+        reason: caught.message,
+        hint: caught.hint.unwrap_or_else(|| hint.to_owned()),
+    }
 }
 
 /// Runs parser code in a subtransaction that is undone in any case, so that an error leaves nothing behind.
 fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
-    // SAFETY: the context and the owner of resources are put back as PL/pgSQL does it around its exception blocks.
-    let (context, owner) = unsafe {
-        let kept = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(kept.0);
-        kept
-    };
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|error| match error {
-            pg_sys::panic::CaughtError::PostgresError(report)
-                if report.sql_error_code() != PgSqlErrorCode::ERRCODE_QUERY_CANCELED =>
-            {
-                Err(Caught {
-                    sqlstate: report.sql_error_code(),
-                    message: report.message().to_owned(),
-                    hint: report.hint().map(str::to_owned),
-                })
-            }
-            other => other.rethrow(),
-        })
-        .execute();
-    // SAFETY: ends the subtransaction begun above; what `work` returned is plain Rust data.
-    unsafe {
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
-        pg_sys::MemoryContextSwitchTo(context);
-        pg_sys::CurrentResourceOwner = owner;
-    }
-    result
+    subtransaction::attempt(End::Undo, |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED, work)
 }
 
 /// Checks that `SELECT <text>` selects one value and is nothing else.

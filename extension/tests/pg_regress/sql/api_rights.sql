@@ -98,7 +98,7 @@ select t.tries('regress_rea', 'select from webhook.event', 'select from webhook.
     'select from webhook.subscription_stats', 'select from webhook.secret', 'delete from webhook.queue', 'select webhook_subscribe(''https://example.com'')');
 select t.tries('regress_dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
     'delete from webhook.queue', 'update webhook.cursor set epoch = epoch + 1', 'select webhook.gate_release()', 'select from webhook.health',
-    'update webhook.subscription set enabled = false, paused_reason = ''410''', 'update webhook.subscription set url = ''http://x''',
+    'select webhook.disable_subscription(1, ''410'')', 'update webhook.subscription set enabled = false, paused_reason = ''410''', 'update webhook.subscription set url = ''http://x''',
     'insert into webhook.event (type, payload) values (''a.b'', ''{}'')', 'delete from webhook.attempt');
 select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',
     'insert into webhook.event_type (type, description) values (''a.b'', ''by hand'')', 'update webhook.event_type set description = ''x''',

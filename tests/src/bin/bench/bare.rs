@@ -86,7 +86,7 @@ pub async fn send_all_as_the_daemon(
                 while let Some((id, body)) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (url, signers) = (url.clone(), signers.clone());
                     let (id, body, timeout) = (id.as_str().into(), body.clone(), Duration::from_secs(15));
-                    let request = Request { url, id, body, signers, timeout, traceparent: None };
+                    let request = Request::json(url, id, body, signers, timeout);
                     let outcome = sender.send(request).await;
                     assert_eq!(outcome.status, Some(200), "{outcome:?}");
                 }

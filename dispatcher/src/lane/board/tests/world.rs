@@ -58,10 +58,6 @@ impl Plan {
             quiet_percent: 0,
         }
     }
-
-    pub fn of_one(options: Options) -> Self {
-        Self { subscriptions: vec![options], ..Self::plain(1) }
-    }
 }
 
 pub struct World {

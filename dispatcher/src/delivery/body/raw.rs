@@ -1,0 +1,24 @@
+//! Format `raw`: the body is `data` as it was stored; what else there is to know is in headers.
+
+use super::{Content, text::header_value};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Beside `webhook-id`. Texts are percent-encoded as the attributes of CloudEvents are.
+pub fn headers(content: &Content<'_>) -> HeaderMap {
+    let event = content.event;
+    let mut map = HeaderMap::with_capacity(5);
+    if let Some(event_type) = header_value(&event.event_type) {
+        map.insert(HeaderName::from_static("webhook-event-type"), event_type);
+    }
+    map.insert(HeaderName::from_static("webhook-sequence"), HeaderValue::from(event.id));
+    if let Some(key) = event.key.as_deref().and_then(header_value) {
+        map.insert(HeaderName::from_static("webhook-key"), key);
+    }
+    if content.truncated() {
+        map.insert(HeaderName::from_static("webhook-truncated"), HeaderValue::from_static("true"));
+    }
+    if let Some(changes) = content.compacted() {
+        map.insert(HeaderName::from_static("webhook-compacted"), HeaderValue::from(changes));
+    }
+    map
+}

@@ -1,0 +1,59 @@
+//! How the daemon names itself to receivers.
+
+use super::body::Source;
+use hyper::header::HeaderValue;
+use thiserror::Error;
+
+/// An origin that no header can take.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("an origin is a DNS name such as hooks.example.com")]
+pub struct BadOrigin;
+
+/// The same for every subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// Where events come from (CloudEvents).
+    pub source: Source,
+    /// Who sends them: `WebHook-Request-Origin`, a DNS name.
+    pub origin: HeaderValue,
+}
+
+/// Longest DNS name.
+const NAME_BYTES_MAX: usize = 253;
+
+impl Identity {
+    /// From a DNS name.
+    ///
+    /// # Errors
+    /// [`BadOrigin`].
+    pub fn origin(text: &str) -> Result<HeaderValue, BadOrigin> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':');
+        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(is_name) {
+            return Err(BadOrigin);
+        }
+        HeaderValue::from_str(text).map_err(|_| BadOrigin)
+    }
+
+    /// The name this machine gives itself.
+    pub fn origin_of_this_machine() -> HeaderValue {
+        let system = rustix::system::uname();
+        let name = system.nodename().to_str().unwrap_or_default();
+        Self::origin(name).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_a_name() {
+        for name in ["hooks.example.com", "xn--bcher-kva.example", "db_1", "host:8443"] {
+            assert_eq!(Identity::origin(name).unwrap(), name);
+        }
+        for text in ["", "a b", "bücher.example", "a\r\nb", "https://a", &"a".repeat(254)] {
+            assert_eq!(Identity::origin(text), Err(BadOrigin), "{text}");
+        }
+        assert!(!Identity::origin_of_this_machine().is_empty());
+    }
+}

@@ -1,0 +1,68 @@
+-- What the daemon tells the tables, where more than one row has to become true together. Executed by the daemon's role.
+
+create function webhook.disable_subscription(id bigint, reason text) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    disabled webhook.subscription;
+begin
+    update webhook.subscription s set enabled = false, paused_reason = reason, updated_at = now()
+        where s.id = id and s.enabled
+        returning * into disabled;
+    if not found then
+        return false;
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values ('webhook.subscription.disabled', 'webhook.subscription', id::text,
+            json_build_object('id', id, 'name', disabled.name, 'reason', reason));
+    perform webhook.gate_ring();
+    return true;
+end
+$$;
+comment on function webhook.disable_subscription(bigint, text) is
+    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
+
+create function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    update webhook.subscription s set verified_at = clock_timestamp(), updated_at = now()
+        where s.id = id and s.url = url and s.verification <> 'none';
+    if not found then
+        return false;
+    end if;
+    if allowed_rate is null then
+        update webhook.receiver r set allowed_rate = null, updated_at = clock_timestamp() where r.subscription_id = id;
+    else
+        insert into webhook.receiver as r (subscription_id, allowed_rate) values (id, allowed_rate)
+        on conflict on constraint receiver_pkey do update
+            set allowed_rate = excluded.allowed_rate, updated_at = clock_timestamp();
+    end if;
+    return true;
+end
+$$;
+comment on function webhook.confirm_subscription(bigint, text, numeric) is
+    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+
+create function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    if num_nulls(event_type, subscription_id, payload) > 0 then
+        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
+            hint = 'Pass the event type, the subscription''s id and a JSON object.';
+    elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
+            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values (event_type, 'webhook.subscription', subscription_id::text, payload);
+    perform webhook.gate_ring();
+end
+$$;
+comment on function webhook.tell(text, bigint, json) is
+    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';

@@ -206,19 +206,7 @@ impl Cluster {
         std::fs::remove_dir_all(&data).expect("it was made a moment ago");
         standby.settings = self.settings.clone();
         let mut copy = self.program("pg_basebackup");
-        copy.args([
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-c",
-            "fast",
-            "-X",
-            "stream",
-            "--no-sync",
-            "-R",
-            "-p",
-        ]);
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync", "-R", "-p"]);
         copy.arg(self.port.to_string()).arg("-D").arg(data);
         let done = copy.output().expect("pg_basebackup can be started");
         assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));

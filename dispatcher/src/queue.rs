@@ -71,12 +71,22 @@ pub enum Loaded {
     },
 }
 
-/// A delivery that others wait for, or (without an event) a line in which some wait.
+/// What a line had before the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ordered {
     pub subscription_id: i64,
     pub order_key: i64,
-    pub event_id: Option<i64>,
+    pub place: OrderedPlace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderedPlace {
+    /// An event that waits for its time.
+    Timed(i64),
+    /// An event in the backlog, older than one that waits for its time.
+    Backlog(i64),
+    /// Some are blocked.
+    Blocked,
 }
 
 /// A row of the queue with its event.
@@ -98,12 +108,18 @@ const STANDINGS: &str = "
     select r.subscription_id, r.circuit = 'open', r.consecutive_failures, r.failing_since, r.warned_at
     from webhook.receiver r where r.failing_since is not null";
 
-/// The index of the order key holds no other rows; a subscription that has no order any more has none in it for long.
+/// Each row by its state; of backlog only what a crash has left before one that waits for its time, which is little.
 const ORDERED: &str = "
-    select q.subscription_id, q.order_key, q.event_id from webhook.queue q
+    select q.subscription_id, q.order_key, q.event_id, q.state from webhook.queue q
     where q.order_key is not null and q.state = 'waiting'
     union all
-    select distinct q.subscription_id, q.order_key, null::bigint from webhook.queue q
+    select distinct b.subscription_id, b.order_key, b.event_id, b.state from webhook.queue w
+    cross join lateral (select * from webhook.queue q
+                        where q.subscription_id = w.subscription_id and q.order_key = w.order_key
+                          and q.event_id < w.event_id and q.state = 'backlog') as b
+    where w.order_key is not null and w.state = 'waiting'
+    union all
+    select distinct q.subscription_id, q.order_key, 0::bigint, q.state from webhook.queue q
     where q.order_key is not null and q.state = 'blocked'";
 
 const TIMERS: &str = "
@@ -312,7 +328,13 @@ fn standing(row: &Row) -> Result<(i64, Standing), Error> {
 }
 
 fn ordered(row: &Row) -> Result<Ordered, Error> {
-    Ok(Ordered { subscription_id: row.try_get(0)?, order_key: row.try_get(1)?, event_id: row.try_get(2)? })
+    let event_id = row.try_get(2)?;
+    let place = match row.try_get(3)? {
+        "waiting" => OrderedPlace::Timed(event_id),
+        "backlog" => OrderedPlace::Backlog(event_id),
+        _ => OrderedPlace::Blocked,
+    };
+    Ok(Ordered { subscription_id: row.try_get(0)?, order_key: row.try_get(1)?, place })
 }
 
 /// Rows, in the order of the lines that were asked for; not whole: the last of them and those after it are cut off.

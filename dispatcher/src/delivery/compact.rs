@@ -2,11 +2,9 @@
 //!
 //! What a receiver sees is as if they had been one change: what it was at the end, and what it was before the first.
 
+use super::members;
 use crate::event::Event;
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::fmt;
 
 /// Whether two events are about the same thing, and can become one.
 pub fn is_same_thing(one: &Event, other: &Event) -> bool {
@@ -41,52 +39,10 @@ fn then(sum: &Event, next: &Event) -> Event {
     event
 }
 
-/// Both objects' members, the older ones where both have them; their bytes stay as they are.
+/// Both objects' members, the older ones where both have them.
 fn oldest(older: &Bytes, newer: &Bytes) -> Bytes {
-    let (Some(older_members), Some(newer_members)) = (members(older), members(newer)) else {
-        // A representation of the application's own: its oldest one is what it was before.
-        return older.clone();
-    };
-    let is_new = |(name, _): &&Member<'_>| older_members.iter().all(|(known, _)| known != name);
-    let mut merged = Vec::with_capacity(older.len() + newer.len());
-    for (name, value) in older_members.iter().chain(newer_members.iter().filter(is_new)) {
-        merged.push(if merged.is_empty() { b'{' } else { b',' });
-        // Neither a string nor a Vec can make serde_json fail.
-        let _ = serde_json::to_writer(&mut merged, name);
-        merged.push(b':');
-        merged.extend_from_slice(value.get().as_bytes());
-    }
-    if merged.is_empty() {
-        merged.push(b'{');
-    }
-    merged.push(b'}');
-    merged.into()
-}
-
-type Member<'a> = (String, &'a RawValue);
-
-/// The members of a JSON object in their order; `None`: it is none.
-fn members(json: &[u8]) -> Option<Vec<Member<'_>>> {
-    struct Members;
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<Member<'de>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
-            }
-            Ok(members)
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let members = deserializer.deserialize_map(Members).ok()?;
-    deserializer.end().ok()?;
-    Some(members)
+    // A representation of the application's own: its oldest one is what it was before.
+    members::union(older, newer).map_or_else(|| older.clone(), Bytes::from)
 }
 
 #[cfg(test)]

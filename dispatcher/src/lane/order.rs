@@ -127,9 +127,13 @@ impl Lines {
         }
     }
 
-    /// Whether a row of the backlog may come in. One that has a place may: the rows behind its line are younger.
+    /// Whether a row of the backlog may come in. One that has a place may, and one that is older than another that has one:
+    /// the rows behind its line are younger than all of those.
     pub fn entrance_again(&self, key: i64, event_id: i64) -> Entrance {
-        if self.contains(key, event_id) { Entrance::Open } else { self.entrance(key) }
+        match self.lines.get(&key).and_then(|line| line.places.back()) {
+            Some((last, _)) if event_id <= *last => Entrance::Open,
+            _ => self.entrance(key),
+        }
     }
 
     /// Whether backlog can be taken up.
@@ -151,6 +155,11 @@ impl Lines {
     /// A delivery that waits for its time, from the table.
     pub fn restore_timed(&mut self, key: i64, event_id: i64) {
         self.place(key, event_id, Place::Timed);
+    }
+
+    /// A row of the backlog that is older than one that waits for its time, from the table.
+    pub fn restore_backlog(&mut self, key: i64, event_id: i64) {
+        self.place(key, event_id, Place::Aside);
     }
 
     /// Rows of the key from the table are blocked.
@@ -233,7 +242,11 @@ impl Lines {
         }
         self.place(key, event_id, Place::Timed);
         let items = self.leave(key);
-        self.forget_asides_behind(key, event_id);
+        if self.is_strict {
+            self.update(key);
+        } else {
+            self.forget_asides_behind(key, event_id);
+        }
         items
     }
 
@@ -292,7 +305,7 @@ impl Lines {
     /// or will have: there it would be younger than some of them.
     pub fn restore_aside(&mut self, key: i64, event_id: i64, entry: u64) {
         let may = |line: &Line| line.find(event_id).is_ok() || !(line.has_rows || line.is_standing());
-        if self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
+        if self.is_strict || self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
             let line = self.lines.entry(key).or_default();
             line.rows_after = line.rows_after.max(entry);
             self.place(key, event_id, Place::Aside);

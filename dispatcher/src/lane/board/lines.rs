@@ -4,7 +4,7 @@ use super::{Board, Item, Load, order_key};
 use crate::{
     lane::{lane::RowState, order::Entrance},
     ledger::entry::{Entry, QueueChange, State},
-    queue::{Ordered, QueuedRow},
+    queue::{Ordered, OrderedPlace, QueuedRow},
 };
 use std::sync::Arc;
 use tracing::warn;
@@ -12,16 +12,16 @@ use tracing::warn;
 impl Board {
     /// What was left of an earlier run: who keeps others waiting, and which lines go on in the table.
     pub(super) fn restore_lines(&mut self, rows: Vec<Ordered>) {
-        for Ordered { subscription_id, order_key, event_id } in rows {
+        for Ordered { subscription_id, order_key, place } in rows {
             let Some(lines) = self.lane(subscription_id).and_then(|lane| lane.lines.as_mut()) else {
                 continue;
             };
-            match event_id {
-                Some(event_id) => lines.restore_timed(order_key, event_id),
-                None => lines.restore_rows(order_key),
+            match place {
+                OrderedPlace::Timed(event_id) => lines.restore_timed(order_key, event_id),
+                OrderedPlace::Backlog(event_id) => lines.restore_backlog(order_key, event_id),
+                OrderedPlace::Blocked => lines.restore_rows(order_key),
             }
         }
-        // Blocked rows of a subscription that has no order any more.
         self.is_known = true;
         self.list_ordered();
     }

@@ -13,7 +13,7 @@ use crate::{
         entry::{Attempt, News, Standing},
     },
     outbox::{Batch, Feed, Request, snapshot::Snapshot},
-    queue::{Loaded, Ordered, QueuedRow},
+    queue::{Loaded, Ordered, OrderedPlace, QueuedRow},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};

@@ -58,10 +58,6 @@ impl Plan {
             quiet_percent: 0,
         }
     }
-
-    pub fn of_one(options: Options) -> Self {
-        Self { subscriptions: vec![options], ..Self::plain(1) }
-    }
 }
 
 pub struct World {
@@ -545,12 +541,19 @@ impl World {
         let mut ordered = Vec::new();
         for ((subscription_id, event_id), row) in &self.queue {
             let Some(order_key) = row.order_key else { continue };
-            let event_id = match row.state {
-                State::Waiting { .. } => Some(*event_id),
-                State::Blocked => None,
+            let is_before = |(pair, other): (&Pair, &Row)| {
+                pair.0 == *subscription_id
+                    && pair.1 > *event_id
+                    && other.order_key == row.order_key
+                    && matches!(other.state, State::Waiting { .. })
+            };
+            let place = match row.state {
+                State::Waiting { .. } => OrderedPlace::Timed(*event_id),
+                State::Blocked => OrderedPlace::Blocked,
+                State::Backlog if self.queue.iter().any(is_before) => OrderedPlace::Backlog(*event_id),
                 State::Backlog => continue,
             };
-            ordered.push(Ordered { subscription_id: *subscription_id, order_key, event_id });
+            ordered.push(Ordered { subscription_id: *subscription_id, order_key, place });
         }
         ordered
     }

@@ -4,6 +4,7 @@
 
 use crate::{
     delivery::{body::Source, identity::Identity},
+    lane::breaker::Periods,
     outbox::snapshot,
     postgres::{self, Target, Watch, preflight},
     secret_store::SecretStore,
@@ -34,6 +35,8 @@ pub struct Settings {
     pub secrets: Arc<SecretStore>,
     /// How it names itself to receivers.
     pub identity: Arc<Identity>,
+    /// When receivers that fail are probed, told and given up.
+    pub periods: Periods,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
             in_flight_max: 2048,
+            periods: Periods::default(),
         }
     }
 }

@@ -7,11 +7,12 @@ mod trust;
 pub use trust::WayOut;
 
 use crate::{
-    cli::{Cli, Common, Database, LogFormat, Run},
+    cli::{self, Cli, Common, Database, LogFormat, Run},
     delivery::{
         body::{BadSource, Source},
         identity::{BadOrigin, Identity},
     },
+    lane::breaker::Periods,
     postgres::target::{self, Target},
     secret_store::SecretStore,
     sender::{
@@ -117,6 +118,7 @@ pub struct Dispatch {
     pub source: Option<Source>,
     /// `None`: after the machine.
     pub origin: Option<HeaderValue>,
+    pub periods: Periods,
 }
 
 /// The layers under the flags (clap has put the environment into those).
@@ -207,9 +209,20 @@ impl Layers {
             secrets: self.secrets(&flags.keys)?,
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
+            periods: periods(&flags.periods),
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
+    }
+}
+
+fn periods(flags: &cli::Periods) -> Periods {
+    let default = Periods::default();
+    let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
+    Periods {
+        probe_interval: or(flags.probe_interval, default.probe_interval),
+        failing_after: or(flags.failing_after, default.failing_after),
+        disable_after: or(flags.disable_after, default.disable_after),
     }
 }
 
@@ -275,6 +288,7 @@ mod tests {
         assert_eq!(dispatch.safety_poll, Some(Duration::from_secs(1)));
         assert_eq!(dispatch.drain_timeout, Duration::from_secs(10));
         assert_eq!(dispatch.memory_bytes_max, 32 << 20);
+        assert_eq!(dispatch.periods.probe_interval, Duration::from_secs(60));
         assert!(!dispatch.way_out.policy.allow_http && dispatch.way_out.policy.allow_nets.is_empty());
         assert_eq!(dispatch.database.config.get_dbname(), Some("shop"));
     }
@@ -294,11 +308,13 @@ mod tests {
             "the environment wins over the file too"
         );
         let from_flags = dispatch(
-            "--safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
+            "--probe-interval 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
             file,
         )
         .unwrap();
         assert_eq!(from_flags.safety_poll, None);
+        assert_eq!(from_flags.periods.probe_interval, Duration::from_millis(3));
+        assert_eq!(from_flags.periods.failing_after, Duration::from_secs(86_400));
         assert_eq!(from_flags.way_out.policy.allow_nets, ["127.0.0.1/32".parse().unwrap()]);
         assert!(!from_flags.way_out.policy.allow_http);
         assert_eq!(from_flags.memory_bytes_max, 2 << 20);

@@ -5,10 +5,12 @@
 
 use crate::{
     app::{Error, Settings},
+    backfill,
     lane::{
         board::Limits,
         crew::Crew,
         dispatch::{self, Stop, Wiring},
+        order::LINES_MAX,
         timers::TIMERS_MAX,
     },
     ledger::{self, Ledger, entry::Record},
@@ -195,6 +197,8 @@ impl Session {
             memory_bytes_max: settings.memory_bytes_max,
             in_flight_max: settings.in_flight_max.max(1),
             timers_max: TIMERS_MAX,
+            lines_max: LINES_MAX,
+            periods: settings.periods,
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
@@ -205,6 +209,7 @@ impl Session {
             database: settings.database.clone(),
         };
         let verifies = tokio::spawn(verification::run(desk, told));
+        let backfills = tokio::spawn(backfill::run(settings.database.clone()));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -230,6 +235,7 @@ impl Session {
         };
         stop_reading.cancel();
         verifies.abort();
+        backfills.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.
@@ -290,7 +296,7 @@ impl Carried {
         }
         if from.epoch + 1 != now.epoch {
             // Another daemon has been active since: the queue is as it left it, the attempts were made nevertheless.
-            records.iter_mut().for_each(Record::keep_queue);
+            records.retain_mut(Record::keep_queue);
         }
         info!(results = records.len(), "session.results_carried");
         if let Err(error) = ledger.write_again(&records).await {

@@ -11,7 +11,7 @@ const EVENTS: &str = "
     update orders set note = 'ünïcödé \u{2028}' where id = 6;
     set webhook.actor = 'user Ä 7%';
     delete from orders where id = 6;
-    select webhook_emit('cafe.opened', '{\"n\": [1.0, -0, true, null]}', 'schlüssel 1');
+    select webhook_emit('cafe.opened', '{\"n\": [1.0, 1e3, true, null]}', 'schlüssel 1');
     select webhook_emit('cafe.closed', '[]');
     create table \"Größe\" (id int primary key); select webhook_watch('\"Größe\"', noun => 'size');
     insert into \"Größe\" values (1)";
@@ -59,6 +59,16 @@ fn expected(standard: &Value, is_binary: bool) -> Map<String, Value> {
     event
 }
 
+/// Numbers as those languages hold them.
+fn as_float(value: &mut Value) {
+    match value {
+        Value::Number(number) => *value = json!(number.as_f64()),
+        Value::Array(items) => items.iter_mut().for_each(as_float),
+        Value::Object(members) => members.values_mut().for_each(as_float),
+        _ => {}
+    }
+}
+
 /// Takes out what SDKs treat each in their own way: the time loses digits, `previous` is JSON in a text.
 fn comparable(mut event: Map<String, Value>, standard: &Value) -> Map<String, Value> {
     let time = event.remove("time").expect("a time");
@@ -89,8 +99,8 @@ async fn python_and_javascript() {
     let standards: HashMap<String, Value> =
         world.receiver.at("/ok/standard").iter().map(|r| (r.id().to_owned(), r.json())).collect();
     assert_eq!(standards.len(), COUNT);
-    for language in Language::ALL {
-        for path in ["/ok/structured", "/ok/binary", "/ok/batch"] {
+    for path in ["/ok/structured", "/ok/binary", "/ok/batch"] {
+        for language in Language::ALL {
             let requests: Vec<Value> = world.receiver.at(path).iter().map(request).collect();
             let mut parsed = 0;
             for (answer, request) in language.judge("parse_cloudevents", &requests).iter().zip(&requests) {
@@ -98,8 +108,11 @@ async fn python_and_javascript() {
                     .unwrap_or_else(|_| panic!("{language:?}, {path}: {answer}: {request}"));
                 for event in events {
                     let standard = &standards[event["id"].as_str().expect("a text")];
-                    let wanted = expected(standard, path == "/ok/binary");
-                    assert_eq!(comparable(event, standard), wanted, "{language:?}, {path}");
+                    let mut found = Value::Object(comparable(event, standard));
+                    let mut wanted = Value::Object(expected(standard, path == "/ok/binary"));
+                    as_float(&mut found);
+                    as_float(&mut wanted);
+                    assert_eq!(found, wanted, "{language:?}, {path}");
                     parsed += 1;
                 }
             }

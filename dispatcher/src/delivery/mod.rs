@@ -2,9 +2,10 @@
 
 pub mod batch;
 pub mod body;
-pub mod compaction;
+pub mod compact;
 pub mod headers;
 pub mod identity;
+pub mod members;
 pub mod outcome;
 pub mod retry_policy;
 pub mod shape;

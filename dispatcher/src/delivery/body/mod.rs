@@ -6,19 +6,20 @@
 
 mod cloudevents;
 mod form;
-mod members;
 mod raw;
 mod standard;
 mod text;
 
-use super::shape::{Format, PayloadMode, Shape};
+use super::{
+    members,
+    shape::{Format, PayloadMode, Shape},
+};
 use crate::event::Event;
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderValue};
 use std::{borrow::Cow, sync::Arc};
 
 pub use cloudevents::{BadSource, Source};
-pub use members::union as members_union;
 pub use text::public_id;
 
 /// An event in one shape.

@@ -99,6 +99,15 @@ impl Target {
     }
 }
 
+/// Without an environment.
+impl std::str::FromStr for Target {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::parse(text, &|_| None)
+    }
+}
+
 /// The password of the environment, else of the password file.
 fn password(config: &Config, passfile: Option<String>, variables: Variables<'_>) -> Option<String> {
     if let Some(password) = variables("PGPASSWORD") {

@@ -9,8 +9,8 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
-/// Names that say how the request travels, who sends it, or what is in it.
-const DENIED: [&str; 18] = [
+/// Names that say how the request travels, who sends it, what is in it, or that it is genuine.
+const DENIED: [&str; 21] = [
     "accept-encoding",
     "connection",
     "cookie",
@@ -21,6 +21,7 @@ const DENIED: [&str; 18] = [
     "http2-settings",
     "keep-alive",
     "origin",
+    "stripe-signature",
     "te",
     "traceparent",
     "tracestate",
@@ -29,6 +30,8 @@ const DENIED: [&str; 18] = [
     "upgrade",
     "user-agent",
     "via",
+    "x-hub-signature",
+    "x-hub-signature-256",
 ];
 
 /// Families of names: our own, those of the norms in use, and those that proxies and clouds trust.

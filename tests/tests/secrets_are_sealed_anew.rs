@@ -1,0 +1,157 @@
+//! Promise: secrets can be sealed for a key, and for another key later, while deliveries go on; what is sealed no longer
+//! stands in the database.
+
+use e2e::{
+    PATIENCE,
+    daemon::{Daemon, binary},
+    receiver::SECRET,
+    world::World,
+};
+use standardwebhooks::Webhook;
+use std::{path::Path, process::Stdio};
+use tokio::process::Command;
+
+async fn webhookd(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true).env_remove("WEBHOOKD_KEY");
+    let output = command.output().await.expect("webhookd can be started");
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains("whsec_") && !text.contains("webhookd_private_"), "{text}");
+    (output.status.code(), text)
+}
+
+async fn keygen(path: &Path) -> String {
+    let (code, public) = webhookd(&["keygen", path.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{public}");
+    public.trim().to_owned()
+}
+
+/// What the receiver got since the last look is signed with the secret.
+fn verified(world: &World, path: &str, seen: &mut usize) {
+    let webhook = Webhook::new(SECRET).unwrap();
+    let received = world.receiver.at(path);
+    assert!(received.len() > *seen);
+    for request in &received[*seen..] {
+        let headers = request.headers.iter().map(|(name, value)| {
+            (http::HeaderName::try_from(name.as_str()).unwrap(), http::HeaderValue::try_from(value).unwrap())
+        });
+        webhook.verify(&request.body, &headers.collect::<http::HeaderMap>()).expect("the signature holds");
+    }
+    *seen = received.len();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_first_key_and_then_for_another() {
+    let world = World::new().await;
+    let database = &world.database;
+    // Until the table takes sealed texts.
+    database.run("alter table webhook.secret drop constraint if exists secret_is_whsec").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new, both) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("both"));
+    let (url, mut seen) = (database.url(), 0);
+    keygen(&old).await;
+    let text = "select secret from webhook.secret where subscription_id = ";
+    let id = world.subscribe("/ok").await;
+
+    // In clear, and then sealed while a daemon runs that has the key.
+    let old_flag = ["--key-file", old.to_str().unwrap()];
+    let arguments = ["--allow-net", "127.0.0.0/8"];
+    let daemon = Daemon::spawn_with(&url, &[&arguments[..], &old_flag].concat());
+    daemon.ready(database).await;
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    verified(&world, "/ok", &mut seen);
+    let (code, told) =
+        webhookd(&[&["rekey", "--dry-run", "--database-url", &url][..], &old_flag].concat()).await;
+    assert_eq!(code, Some(0));
+    assert!(told.starts_with("1 would be sealed"), "{told}");
+    assert_eq!(database.text(&format!("{text}{id}")).await.as_deref(), Some(SECRET));
+    let (code, told) = webhookd(&[&["rekey", "--database-url", &url][..], &old_flag].concat()).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("1 sealed for key"), "{told}");
+    let sealed = database.text(&format!("{text}{id}")).await.unwrap();
+    assert!(sealed.starts_with("sealed:v1:") && !sealed.contains(&SECRET[6..20]), "{sealed}");
+    world.insert_orders(2, 1).await;
+    world.receiver.wait_for("/ok", 2, PATIENCE).await;
+    verified(&world, "/ok", &mut seen);
+    let (code, told) = webhookd(&[&["check", "--database-url", &url][..], &old_flag].concat()).await;
+    assert!(told.contains("✓ secrets    1 sealed, 0 kept elsewhere, 0 in clear"), "{told}");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+
+    // A daemon that has both seals for the new one and goes on delivering; the old key is not needed any more.
+    keygen(&new).await;
+    let keys = [&new, &old].map(|path| std::fs::read_to_string(path).unwrap()).concat();
+    std::fs::write(&both, keys).unwrap();
+    let both_flag = ["--key-file", both.to_str().unwrap()];
+    let daemon = Daemon::spawn_with(&url, &[&arguments[..], &both_flag].concat());
+    daemon.ready(database).await;
+    let (code, told) = webhookd(&[&["rekey", "--database-url", &url][..], &both_flag].concat()).await;
+    assert_eq!(code, Some(0), "{told}");
+    world.insert_orders(3, 1).await;
+    world.receiver.wait_for("/ok", 3, PATIENCE).await;
+    verified(&world, "/ok", &mut seen);
+    let (_, told) = webhookd(&[&["rekey", "--database-url", &url][..], &both_flag].concat()).await;
+    assert!(told.starts_with("0 sealed") && told.contains("1 were already"), "{told}");
+    let (code, told) = webhookd(&[&["check", "--database-url", &url][..], &old_flag].concat()).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("✗ secrets    that of subscription") && told.contains("which is not at hand"),
+        "{told}"
+    );
+
+    // Copied to another subscription, a sealed secret signs nothing there, and stops nothing else.
+    let other = world.subscribe("/ok/other").await;
+    database
+        .run(&format!("update webhook.secret set secret = ({text}{id}) where subscription_id = {other}"))
+        .await;
+    world.insert_orders(4, 1).await;
+    world.receiver.wait_for("/ok", 4, PATIENCE).await;
+    verified(&world, "/ok", &mut seen);
+    assert_eq!(world.receiver.at("/ok/other").len(), 0, "it is held, like a paused one");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let (code, told) = webhookd(&[&["rekey", "--database-url", &url][..], &both_flag].concat()).await;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains(&format!("subscription {other}")) && told.contains("nothing has been changed"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn or_kept_out_of_the_database_altogether() {
+    let world = World::new().await;
+    let database = &world.database;
+    database.run("alter table webhook.secret drop constraint if exists secret_is_whsec").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("orders"), format!("{SECRET}\n")).unwrap();
+    let (by_file, by_variable) = (world.subscribe("/ok/file").await, world.subscribe("/ok/variable").await);
+    let (unset, outside) = (world.subscribe("/ok/no").await, world.subscribe("/ok/no").await);
+    for (id, text) in [
+        (by_file, "file:orders"),
+        (by_variable, "env:WEBHOOKD_SECRET_ORDERS"),
+        (unset, "env:WEBHOOKD_SECRET_UNSET"),
+        (outside, "file:../../etc/hostname"),
+    ] {
+        database
+            .run(&format!("update webhook.secret set secret = '{text}' where subscription_id = {id}"))
+            .await;
+    }
+    let daemon = Daemon::spawn_in(
+        &database.url(),
+        &["--allow-net", "127.0.0.0/8", "--secrets-dir", dir.path().to_str().unwrap()],
+        &[("WEBHOOKD_SECRET_ORDERS", SECRET.as_ref())],
+    );
+    daemon.ready(database).await;
+    world.insert_orders(1, 1).await;
+    for path in ["/ok/file", "/ok/variable"] {
+        world.receiver.wait_for(path, 1, PATIENCE).await;
+        verified(&world, path, &mut 0);
+    }
+    assert_eq!(world.receiver.at("/ok/no").len(), 0);
+    for (id, why) in [(unset, "WEBHOOKD_SECRET_UNSET is not set"), (outside, "within --secrets-dir")] {
+        let told = |line: &str| line.contains(&format!("subscription_id={id}")) && line.contains(why);
+        daemon.process().wait_for_line(told, PATIENCE).await;
+    }
+    assert!(daemon.sigterm(PATIENCE).await.success());
+}

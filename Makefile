@@ -37,6 +37,7 @@ lint: ## formatting and lints, as CI runs them
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --package e2e --all-targets -- -D warnings
+	scripts/deny.sh
 	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo clippy --package pg_webhook --no-default-features --features pg$(PG_MAJOR) -- -D warnings
 
 clean: ## remove what was built

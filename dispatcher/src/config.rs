@@ -145,6 +145,14 @@ impl Layers {
         Ok(Self { file, database_url: variable("DATABASE_URL"), key })
     }
 
+    /// The text of a configuration file alone.
+    ///
+    /// # Errors
+    /// The line that is wrong, and why.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        Ok(Self { file: parse(text)?, ..Self::default() })
+    }
+
     pub fn logging(&self, common: &Common) -> Logging {
         Logging {
             format: common.log_format.or(self.file.log_format).unwrap_or(LogFormat::Text),
@@ -441,9 +449,13 @@ mod tests {
         std::fs::write(&path, format!("# mine\n{}\n", *one.reveal())).unwrap();
         let flags = Keys { key_file: Some(path.clone()), secrets_dir: None };
         assert_eq!(layers("").keys(&flags).unwrap().current(), Some(&one));
-        let key = Some(Zeroizing::new(other.reveal().to_string()));
-        assert_eq!(Layers { key, ..layers("") }.keys(&flags).unwrap().current(), Some(&other));
-        assert!(layers("").keys(&Keys { key_file: None, secrets_dir: None }).unwrap().current().is_none());
+        let none = Keys { key_file: None, secrets_dir: None };
+        let named = format!("key_file = '{}'", path.display());
+        let with_variable = Layers { key: Some(other.reveal()), ..layers(&named) };
+        assert_eq!(with_variable.keys(&flags).unwrap().current(), Some(&one), "a flag wins");
+        assert_eq!(with_variable.keys(&none).unwrap().current(), Some(&other), "then the environment");
+        assert_eq!(layers(&named).keys(&none).unwrap().current(), Some(&one), "then the configuration");
+        assert!(layers("").keys(&none).unwrap().current().is_none());
         std::fs::write(&path, "# nothing yet\n").unwrap();
         assert_eq!(layers("").keys(&flags).unwrap_err(), Error::NoKey(path.clone()));
         std::fs::write(&path, format!("{} hunter2", *one.reveal())).unwrap();

@@ -52,22 +52,21 @@ impl Layers {
         Ok(Some(proxy.resolving(resolves)))
     }
 
-    /// The private keys: `WEBHOOKD_KEY` of the environment, else the key file.
+    /// The private keys: those of `--key-file`, else of `WEBHOOKD_KEY`, else of the file that the configuration names.
     ///
     /// # Errors
     /// [`Error`] names the file, and shows nothing of it.
     pub fn keys(&self, flags: &Keys) -> Result<KeyRing, Error> {
-        let path = flags.key_file.as_deref().or(self.file.key_file.as_deref());
-        match (&self.key, path) {
-            (Some(text), _) => Ok(KeyRing::parse(text)?),
-            (None, Some(path)) => {
+        match (&flags.key_file, &self.key, &self.file.key_file) {
+            (Some(path), ..) | (None, None, Some(path)) => {
                 warn_if_others_may_read(path);
                 let text = super::read_text(path).map(zeroize::Zeroizing::new)?;
                 let ring = KeyRing::parse(&text)?;
                 // An empty file is one that was not written, not a wish to have no key.
-                if ring.current().is_none() { Err(Error::NoKey(path.to_owned())) } else { Ok(ring) }
+                if ring.current().is_none() { Err(Error::NoKey(path.clone())) } else { Ok(ring) }
             }
-            (None, None) => Ok(KeyRing::default()),
+            (None, Some(text), _) => Ok(KeyRing::parse(text)?),
+            (None, None, None) => Ok(KeyRing::default()),
         }
     }
 

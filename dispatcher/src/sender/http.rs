@@ -248,13 +248,15 @@ fn message(method: Method, target: &Target, headers: HeaderMap, body: Bytes) -> 
 /// Adds the headers of the profiles.
 fn sign(headers: &mut HeaderMap, request: &Request, timestamp: i64) -> Result<(), Failure> {
     let message = signature::Message { id: &request.id, timestamp, body: &request.body };
+    let mut unfit = None;
     request.profiles.headers(&request.signers, &message, |name, value| {
-        // Letters, digits, `+`, `/`, `=`, `,` and spaces between: always a header value.
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-            headers.insert(HeaderName::from_static(name), value);
+        match HeaderValue::from_maybe_shared(Bytes::from(value)) {
+            Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
+            // Never left out: what is to be signed is not sent unsigned.
+            Err(_) => unfit = Some(Failure::Ours("a signature cannot be put into a header")),
         }
     })?;
-    Ok(())
+    unfit.map_or(Ok(()), Err)
 }
 
 /// Class, status and wishes of an answer, from its head alone.

@@ -1,0 +1,187 @@
+//! Texts that are parsed in memory.
+
+use crate::text;
+use event_type::Pattern;
+use seal::{KeyRing, PrivateKey, Purpose};
+use serde_json::Value;
+use signature::{Key, Message, Verifier};
+use std::{
+    net::IpAddr,
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
+use url::{Host, Url};
+use webhookd::{
+    config::Layers,
+    delivery::{
+        body::{Source, render},
+        headers as subscription_headers,
+        outcome::{RETRY_AFTER_MAX, retry_after as parse_retry_after},
+        shape::{Format, PayloadMode, Shape},
+    },
+    event::Event,
+    outbox::snapshot::Snapshot,
+    secret_store::SecretStore,
+    sender::{
+        address_policy::{AddressPolicy, Ports},
+        host_pattern::HostPattern,
+        proxy::Proxy,
+    },
+};
+
+/// `Retry-After`: bounded, whatever it says.
+pub fn retry_after(bytes: &[u8]) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    if let Some(wait) = parse_retry_after(bytes, now) {
+        assert!(wait <= RETRY_AFTER_MAX);
+    }
+}
+
+/// Event types and patterns, parted by a line break: a pattern matches what it should.
+pub fn pattern(bytes: &[u8]) {
+    let Some((pattern, name)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
+    let is_type = event_type::check_type(name).is_ok();
+    if let Ok(parsed) = Pattern::parse(pattern) {
+        let matches = parsed.matches(name);
+        if is_type {
+            let want = match pattern {
+                "*" => !event_type::is_reserved(name),
+                other if other.ends_with(".*") => name.starts_with(&other[..other.len() - 1]),
+                exact => exact == name,
+            };
+            assert_eq!(matches, want, "{pattern} {name}");
+        }
+    }
+    for prefix in event_type::prefixes(name) {
+        assert!(name.starts_with(prefix));
+    }
+}
+
+/// A snapshot as Postgres writes it: what is read is written again.
+pub fn snapshot(bytes: &[u8]) {
+    let Some(snapshot) = text(bytes).and_then(|text| text.parse::<Snapshot>().ok()) else { return };
+    assert!(snapshot.xmin() <= snapshot.xmax());
+    assert!(snapshot.running().iter().all(|xid| !snapshot.sees(*xid)));
+    assert_eq!(snapshot.to_string().parse::<Snapshot>().ok().as_ref(), Some(&snapshot));
+}
+
+/// The configuration file: read, or an error that has a line.
+pub fn config(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    if let Err((line, problem)) = Layers::parse(text) {
+        assert!(
+            line >= 1 && line <= text.lines().count().max(1) + 1 && !problem.contains('\n'),
+            "{line} {problem}"
+        );
+    }
+}
+
+/// Keys of signatures: what is read is written again, and signs what it verifies.
+pub fn secret(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let store = SecretStore::default();
+    if let Ok(key) = Key::parse(text) {
+        assert_eq!(key.reveal(), text);
+        let token = key.signer().sign("evt_1", 1, bytes);
+        let verifier = Verifier::parse(text).expect("what signs verifies");
+        assert_eq!(verifier.verify(&Message { id: "evt_1", timestamp: 1, body: bytes }, &token, 1), Ok(()));
+        assert_eq!(store.resolve(1, text), Ok(key));
+    } else if let Err(error) = store.resolve(1, text) {
+        let shown = format!("{error} {error:?}");
+        // The name of a variable is no secret; nothing else of the text is told.
+        assert!(text.len() < 24 || text.starts_with("env:") || !shown.contains(text), "{shown}");
+    }
+    if let Ok(verifier) = Verifier::parse(text) {
+        let _ = verifier.verify(&Message { id: text, timestamp: 1, body: bytes }, text, 1);
+    }
+}
+
+/// Sealed texts: nothing that was not sealed for the key opens.
+pub fn sealed(bytes: &[u8]) {
+    const KEY: &str = "webhookd_private_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8XqsIW";
+    const GENUINE: &str = "sealed:v1:eedd883da0a94515:yc+Xph+CE1JEKj1ibDT3cCmdWMJIxw9qDxR4RxXQOn8UFMU5mLb6g1I2fAg9Vpjw/seGYMUNAy7WAlK9Pg9etS5f23321O6cEElBq263/2/+/MpEAyH4TsXF2bxMlWYrbjw=";
+    static RING: OnceLock<KeyRing> = OnceLock::new();
+    let ring = RING.get_or_init(|| KeyRing::parse(KEY).expect("a key"));
+    let Some(text) = text(bytes) else { return };
+    let opened = ring.open(Purpose::SecretOf(42), text);
+    assert_eq!(opened.is_ok(), text == GENUINE, "{text}");
+    let _ = (KeyRing::parse(text), PrivateKey::parse(text), seal::PublicKey::parse(text));
+}
+
+/// What an operator and a subscriber write down as destinations: an address that is private is never one.
+pub fn target(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let _ = (Proxy::parse(text), Ports::parse([text]));
+    let Ok(url) = Url::parse(text) else { return };
+    // Of other schemes the URL standard leaves hosts as they are written; they are not called.
+    if !matches!(url.scheme(), "http" | "https") {
+        return;
+    }
+    let literal = match url.host() {
+        Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
+        Some(Host::Ipv6(v6)) => IpAddr::V6(v6),
+        Some(Host::Domain(name)) => {
+            if let Ok(pattern) = HostPattern::parse(name) {
+                assert!(
+                    pattern.matches(&Host::Domain(name.to_owned())) || name.starts_with(['.', '*']),
+                    "{name}"
+                );
+            }
+            return;
+        }
+        None => return,
+    };
+    let is_local = match literal.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    let verdict = AddressPolicy::default().check(&[literal], true);
+    assert!(!is_local || verdict.is_err(), "{literal}");
+}
+
+/// Headers of a subscription: none that is ours, none that breaks a line.
+pub fn headers(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
+    let (map, _) = subscription_headers::parse(&value);
+    for (name, value) in &map {
+        assert!(!request_header::is_denied(name.as_str()), "{name}");
+        assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "{name}");
+    }
+}
+
+/// A row's JSON (first line) and its former values (second), in every shape.
+pub fn body(bytes: &[u8]) {
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (payload, previous) = (lines.next().unwrap_or_default(), lines.next());
+    let is_json = |bytes: &&[u8]| serde_json::from_slice::<Value>(bytes).is_ok();
+    // Postgres has checked both.
+    if !is_json(&payload) || !previous.iter().all(is_json) {
+        return;
+    }
+    let event = Event {
+        id: 1,
+        slot: 0,
+        xid: 1,
+        created_at_us: 1_700_000_000_000_000,
+        subscription_id: None,
+        truncated: false,
+        event_type: "order.updated".into(),
+        table_name: Some("public.orders".into()),
+        key: text(payload).map(Into::into),
+        actor: previous.and_then(text).map(Into::into),
+        origin: None,
+        traceparent: None,
+        payload: payload.to_vec().into(),
+        previous: previous.map(|previous| previous.to_vec().into()),
+    };
+    let source = Source::of_database("shop");
+    for format in Format::ALL {
+        for payload_mode in PayloadMode::ALL {
+            let rendered = render(&event, 1, Shape { format, payload_mode }, &source);
+            assert!(!rendered.body.is_empty() && str::from_utf8(&rendered.body).is_ok());
+            if format != Format::Form {
+                serde_json::from_slice::<Value>(&rendered.body).expect("a body is JSON");
+            }
+        }
+    }
+}

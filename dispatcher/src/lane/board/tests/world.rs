@@ -18,6 +18,7 @@ pub struct Row {
 pub struct Plan {
     pub seed: u64,
     pub memory_bytes_max: usize,
+    pub in_flight_max: usize,
     pub timers_max: usize,
     pub lines_max: usize,
     pub keys: u64,
@@ -38,10 +39,17 @@ pub struct Options {
     pub batch_window_ms: u64,
     pub compact: bool,
     pub rate_limit: Option<f64>,
+    pub in_flight_max: usize,
 }
 
-pub const PLAIN: Options =
-    Options { ordering: Ordering::None, batch_size: 1, batch_window_ms: 0, compact: false, rate_limit: None };
+pub const PLAIN: Options = Options {
+    ordering: Ordering::None,
+    batch_size: 1,
+    batch_window_ms: 0,
+    compact: false,
+    rate_limit: None,
+    in_flight_max: 3,
+};
 
 impl Plan {
     /// Three subscriptions that ask for nothing.
@@ -49,6 +57,7 @@ impl Plan {
         Self {
             seed,
             memory_bytes_max: 1 << 20,
+            in_flight_max: 6,
             timers_max: 1000,
             lines_max: 1000,
             keys: 3,
@@ -110,7 +119,7 @@ pub fn end(window: u64) -> Snapshot {
 fn limits(plan: &Plan) -> Limits {
     Limits {
         memory_bytes_max: plan.memory_bytes_max,
-        in_flight_max: 6,
+        in_flight_max: plan.in_flight_max,
         timers_max: plan.timers_max,
         lines_max: plan.lines_max,
         periods: Periods {
@@ -122,11 +131,11 @@ fn limits(plan: &Plan) -> Limits {
 }
 
 pub fn subscription(id: i64, options: Options, enabled: bool) -> Arc<Subscription> {
-    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit } = options;
+    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, in_flight_max } = options;
     Arc::new(Subscription {
         enabled,
         retry: [1, 2, 5].map(Duration::from_secs).into(),
-        in_flight_max: 3,
+        in_flight_max,
         ordering,
         batch_size,
         batch_window: Duration::from_millis(batch_window_ms),
@@ -689,6 +698,26 @@ impl World {
             self.answer();
             self.now_us += if round % 10 == 0 { 500_000 } else { 1000 };
             self.advance();
+        }
+    }
+
+    /// The ledger and the queue do all that they were given.
+    pub fn catch_up(&mut self) {
+        while !(self.records.is_empty() && self.confirmations.is_empty() && self.loads.is_empty()) {
+            self.commit();
+            self.confirm();
+            self.read();
+            self.answer();
+        }
+    }
+
+    /// Time passes in steps, and everything but the attempts keeps up.
+    pub fn pass(&mut self, duration: Duration, step: Duration) {
+        let until = self.now_us + duration.as_micros() as i64;
+        while self.now_us < until {
+            self.now_us = (self.now_us + step.as_micros() as i64).min(until);
+            self.advance();
+            self.catch_up();
         }
     }
 

@@ -94,6 +94,47 @@ create function webhook_redeliver(event_id text, subscription_id bigint) returns
 comment on function webhook_redeliver is
     'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
 
+create function webhook_replay(
+    subscription_id bigint,
+    since timestamptz,
+    until timestamptz default now(),
+    events text[] default null
+) returns bigint
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
+comment on function webhook_replay is
+    'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
+
+create function webhook_dry_run(subscription_id bigint, since timestamptz)
+    returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if webhook_dry_run.subscription_id is null or webhook_dry_run.since is null then
+        raise exception using errcode = 'null_value_not_allowed',
+            message = format('%s must not be null',
+                             case when webhook_dry_run.subscription_id is null then 'subscription_id' else 'since' end),
+            hint = 'The argument is required.';
+    elsif not exists (select from webhook.subscription s where s.id = webhook_dry_run.subscription_id) then
+        raise exception using errcode = 'undefined_object',
+            message = format('subscription %s does not exist', webhook_dry_run.subscription_id),
+            hint = 'See the table webhook.subscription for those that do.';
+    end if;
+    -- Sorted within, so that the reason is computed once.
+    return query
+        select webhook.public_id(c.id, c.created_at), c.id, c.type, c.key, c.created_at, c.reason is null, c.reason
+        from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason
+              from webhook.subscription s, webhook.event e
+              where s.id = webhook_dry_run.subscription_id
+                and e.slot = any (webhook.ring_slots(webhook_dry_run.since, now())) and e.created_at >= webhook_dry_run.since
+                and e.type <> 'webhook.delivery.requested' and (e.subscription_id is null or e.subscription_id = s.id)
+              order by e.id) c;
+end
+$$;
+comment on function webhook_dry_run is
+    'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
+
 -- ── Subscriptions: subscribe/ ───────────────────────────────────────────────────────────────────────────────────
 
 create function webhook_subscribe(
@@ -104,7 +145,18 @@ create function webhook_subscribe(
     timeout interval default '15 seconds',
     retry interval[] default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
     max_in_flight integer default 512,
-    enabled boolean default true
+    enabled boolean default true,
+    filter jsonpath default null,
+    format text default 'standard',
+    payload_mode text default 'full',
+    headers jsonb default '{}',
+    rate_limit numeric default null,
+    ordering text default 'none',
+    batch_size integer default 1,
+    batch_window interval default '0',
+    compact boolean default false,
+    exclude_origin text[] default '{}',
+    verification text default 'none'
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
@@ -120,12 +172,24 @@ create function webhook_alter(
     timeout interval default null,
     retry interval[] default null,
     max_in_flight integer default null,
-    enabled boolean default null
+    enabled boolean default null,
+    filter jsonpath default null,
+    format text default null,
+    payload_mode text default null,
+    headers jsonb default null,
+    rate_limit numeric default null,
+    ordering text default null,
+    batch_size integer default null,
+    batch_window interval default null,
+    compact boolean default null,
+    exclude_origin text[] default null,
+    verification text default null,
+    clear text[] default null
 ) returns webhook.subscription
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
 comment on function webhook_alter is
-    'Change a subscription; null leaves as is. A secret given here replaces all others at once';
+    'Change a subscription; null leaves as is, clear ends name, filter or rate_limit. A secret given here replaces all others at once';
 
 create function webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp

@@ -39,11 +39,15 @@ begin
 
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
             ('subscriber', 'grant execute on function
-                 @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean),
-                 @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean),
+                 @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean,
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text),
+                 @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean,
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[]),
                  @extschema@.webhook_unsubscribe(bigint), @extschema@.webhook_pause(bigint, text),
                  @extschema@.webhook_resume(bigint, boolean), @extschema@.webhook_rotate_secret(bigint, interval),
                  @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),
+                 @extschema@.webhook_replay(bigint, timestamptz, timestamptz, text[]),
+                 @extschema@.webhook_dry_run(bigint, timestamptz),
                  @extschema@.webhook_sign(text, text, bigint, text),
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
             ('subscriber', 'grant select on webhook.subscription, webhook.event_type, webhook.delivery,
@@ -57,7 +61,9 @@ begin
             -- Functions in a view are executed with the rights of the one who reads it.
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
-                 webhook.order_key(text, webhook.event), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
+                 webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
+                 webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
@@ -69,7 +75,7 @@ begin
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
                  webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json) to %s'),
-            ('dispatcher', 'grant execute on function webhook.ring_slot(timestamptz), webhook.gate_ring(),
+            ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm() to %s'),

@@ -21,6 +21,7 @@ use crate::{
     },
     queue,
     sender::Sender,
+    verification::{self, Desk},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -197,6 +198,13 @@ impl Session {
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
+        let (told_tx, told) = mpsc::unbounded_channel();
+        let desk = Desk {
+            sender: Arc::clone(sender),
+            identity: Arc::clone(&settings.identity),
+            database: settings.database.clone(),
+        };
+        let verifies = tokio::spawn(verification::run(desk, told));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -209,6 +217,7 @@ impl Session {
             safety_poll: settings.safety_poll,
             budget,
             feed,
+            verification: told_tx,
             stop: stop_reading.clone(),
         }));
 
@@ -219,6 +228,7 @@ impl Session {
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
         };
         stop_reading.cancel();
+        verifies.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.

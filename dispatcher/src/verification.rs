@@ -1,4 +1,41 @@
-//! Receivers that have to confirm before they get anything.
+//! Receivers that have to confirm before they get anything: asks each that has not, until it has.
+//!
+//! Told of the subscriptions by the reader; sends through the sender, and calls `webhook.confirm_subscription()` on a
+//! connection of the moment, since that is rare. The change of the subscription comes back through the outbox and opens
+//! its lane. Touches no lane itself.
+
+mod handshake;
+mod ping;
+mod schedule;
+
+use crate::{
+    delivery::identity::Identity,
+    postgres::{self, Purpose, Watch, chain},
+    sender::Sender,
+    subscription::{Subscription, Subscriptions},
+};
+use handshake::Unconfirmed;
+use schedule::Schedule;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+use url::Url;
+
+/// Most receivers that are asked at once.
+const ASKED_MAX: usize = 16;
+
+/// What the reader tells.
+#[derive(Debug)]
+pub enum Told {
+    /// The subscriptions as they are now.
+    Subscriptions(Arc<Subscriptions>),
+    /// Somebody wants this one to be asked now: webhook_ping() says so.
+    Wanted(i64),
+}
 
 /// How a receiver confirms; the CHECK `verification_is_known` holds the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +65,126 @@ impl Verification {
     /// The kind of a word, `None` for any other.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What is needed to ask.
+pub struct Desk<S> {
+    pub sender: Arc<S>,
+    pub identity: Arc<Identity>,
+    pub database: tokio_postgres::Config,
+}
+
+impl<S> Clone for Desk<S> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: Arc::clone(&self.sender),
+            identity: Arc::clone(&self.identity),
+            database: self.database.clone(),
+        }
+    }
+}
+
+/// What came of asking.
+type Answer = (Arc<Subscription>, Result<(), Unconfirmed>);
+
+/// Asks until the reader hangs up; what is under way then is dropped.
+pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Told>) {
+    let epoch = Instant::now();
+    let mut schedule = Schedule::default();
+    let mut asked: JoinSet<Answer> = JoinSet::new();
+    loop {
+        for subscription in schedule.take_due(epoch.elapsed(), ASKED_MAX - asked.len()) {
+            asked.spawn(desk.clone().ask(subscription));
+        }
+        // With all hands full it is an answer that is waited for.
+        let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
+        tokio::select! {
+            some = told.recv() => match some {
+                Some(Told::Subscriptions(table)) => schedule.update(&table, epoch.elapsed()),
+                Some(Told::Wanted(id)) => schedule.want(id, epoch.elapsed()),
+                None => return,
+            },
+            Some(Ok((subscription, answer))) = asked.join_next() => {
+                note(&mut schedule, &subscription, answer, epoch.elapsed());
+            }
+            () = wait_until(next) => {}
+        }
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn note(
+    schedule: &mut Schedule,
+    subscription: &Arc<Subscription>,
+    answer: Result<(), Unconfirmed>,
+    now: Duration,
+) {
+    let id = subscription.id;
+    match answer {
+        Ok(()) => {
+            info!(subscription_id = id, "subscription.confirmed");
+            schedule.confirmed(subscription);
+        }
+        Err(why) => {
+            let next = schedule.failed(subscription, now, fastrand::f64());
+            let again_in_s = next.map(|at| at.saturating_sub(now).as_secs());
+            warn!(subscription_id = id, why = chain(&why), again_in_s, "subscription.unconfirmed");
+        }
+    }
+}
+
+/// Whether there is somebody to ask, and something to be confirmed.
+fn is_to_be_asked(subscription: &Subscription) -> bool {
+    let signs = !subscription.signers.is_empty() || subscription.verification == Verification::Handshake;
+    subscription.enabled && !subscription.is_confirmed() && subscription.url.is_some() && signs
+}
+
+impl<S: Sender> Desk<S> {
+    async fn ask(self, subscription: Arc<Subscription>) -> Answer {
+        let answer = self.confirm(&subscription).await;
+        (subscription, answer)
+    }
+
+    async fn confirm(&self, subscription: &Subscription) -> Result<(), Unconfirmed> {
+        let url = subscription.url.clone().ok_or(Unconfirmed::Changed)?;
+        let per_minute = match subscription.verification {
+            Verification::None => return Ok(()),
+            Verification::Ping => ping::ask(&*self.sender, &self.identity, subscription, &url).await?,
+            Verification::Handshake => {
+                handshake::ask(&*self.sender, &self.identity, subscription, &url).await?
+            }
+        };
+        match self.write(subscription.id, &url, per_minute).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unconfirmed::Changed),
+            Err(error) => Err(Unconfirmed::Unwritten(error)),
+        }
+    }
+
+    /// Writes the confirmation down; false: it is another receiver by now.
+    async fn write(
+        &self,
+        id: i64,
+        url: &Url,
+        per_minute: Option<i64>,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
+        // The table has the URL as it was written; what was asked is what it means.
+        let found = client.query_opt("select url from webhook.subscription where id = $1", &[&id]).await?;
+        let Some(row) = found else { return Ok(false) };
+        let text: &str = row.try_get(0)?;
+        if Url::parse(text).as_ref() != Ok(url) {
+            return Ok(false);
+        }
+        let confirm = "select webhook.confirm_subscription($1, $2, $3::bigint / 60::numeric)";
+        client.query_one(confirm, &[&id, &text, &per_minute]).await?.try_get(0)
     }
 }
 

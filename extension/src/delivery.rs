@@ -1,15 +1,30 @@
-//! `webhook_redeliver`: one event to one subscription once more, under the same id.
+//! `webhook_redeliver` and `webhook_replay`: past events to one subscription once more, under the same ids.
 //!
-//! Writes the delivery's row in `webhook.queue` and asks the daemon, through the outbox, to load it.
+//! Write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to load them.
 
 use crate::emit;
-use crate::error::{Error, answer, given};
-use crate::subscribe;
+use crate::error::{Error, answer, given, not_null};
+use crate::subscribe::{self, check};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
 fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) {
     answer(|| redeliver(given(event_id, "event_id")?, given(subscription_id, "subscription_id")?))
+}
+
+#[pg_extern(sql = false)]
+fn webhook_replay(
+    subscription_id: Option<i64>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    events: Option<Vec<Option<String>>>,
+) -> i64 {
+    answer(|| {
+        let subscription_id = given(subscription_id, "subscription_id")?;
+        let (since, until) = (given(since, "since")?, not_null(until, "until")?);
+        replay(subscription_id, since, until, events.map(check::events).transpose()?)
+    })
 }
 
 /// The event of a public id.
@@ -24,17 +39,100 @@ fn redeliver(event_id: &str, subscription_id: i64) -> Result<(), Error> {
     // Its present schedule begins anew: attempts go on counting, retries are counted from here.
     Spi::run_with_args(
         "insert into webhook.queue as q
-             (subscription_id, event_id, event_slot, attempts, retry_from, state, next_at, last_status, last_error)
+             (subscription_id, event_id, event_slot, attempts, retry_from, state, next_at, last_status, last_error, order_key)
          select $1, $2, $3, coalesce(max(a.attempt), 0), coalesce(max(a.attempt), 0), 'waiting', clock_timestamp(),
-                (array_agg(a.status order by a.attempt desc))[1], (array_agg(a.error order by a.attempt desc))[1]
+                (array_agg(a.status order by a.attempt desc))[1], (array_agg(a.error order by a.attempt desc))[1],
+                (select webhook.order_key(s.ordering, e) from webhook.subscription s, webhook.event e
+                 where s.id = $1 and e.slot = $3 and e.id = $2)
          from webhook.attempt a where a.event_id = $2 and a.subscription_id = $1
          on conflict (subscription_id, event_id) do update set
              attempts = greatest(q.attempts, excluded.attempts), retry_from = greatest(q.attempts, excluded.attempts),
-             state = excluded.state, next_at = excluded.next_at",
+             state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key",
         &[subscription_id.into(), event.sequence.into(), event.slot.into()],
     )?;
     emit::delivery_requested(subscription_id, event.sequence);
     Ok(())
+}
+
+/// Puts what matches now into the backlog. What is in the queue already stays as it is there, and what the daemon has
+/// yet to come by comes anyway.
+fn replay(
+    subscription_id: i64,
+    since: TimestampWithTimeZone,
+    until: TimestampWithTimeZone,
+    events: Option<Vec<String>>,
+) -> Result<i64, Error> {
+    let slots = check_range(since, until)?;
+    subscribe::lock(subscription_id)?;
+    let count = Spi::get_one_with_args::<i64>(
+        "with put as (
+             insert into webhook.queue (subscription_id, event_id, event_slot, attempts, retry_from, state, order_key)
+             select s.id, e.id, e.slot, made.attempts, made.attempts, 'backlog', webhook.order_key(s.ordering, e)
+             from webhook.subscription s
+             join webhook.event e on e.slot = any ($5) and e.created_at >= $2 and e.created_at < $3
+             cross join lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
+                                 where a.event_id = e.id and a.subscription_id = $1 and a.slot = any ($6)) made
+             where s.id = $1 and e.type <> 'webhook.delivery.requested'
+               and (e.subscription_id is null or e.subscription_id = s.id)
+               and webhook.pattern_matches(coalesce($4, s.events), e.type)
+               and (e.origin is null or e.origin <> all (s.exclude_origin))
+               and webhook.filter_matches(e, s.filter)
+               and not exists (select from webhook.pending p where p.subscription_id = $1 and p.sequence = e.id)
+             on conflict (subscription_id, event_id) do nothing
+             returning 1
+         )
+         select count(*) from put",
+        &[
+            subscription_id.into(),
+            since.into(),
+            until.into(),
+            events.into(),
+            slots.events.into(),
+            slots.attempts.into(),
+        ],
+    )?
+    .ok_or(Error::Missing("count"))?;
+    if count > 0 {
+        emit::backlog_requested(subscription_id);
+    }
+    Ok(count)
+}
+
+/// Where to look for the events of a range, and for the attempts at them.
+struct Slots {
+    events: Option<Vec<i16>>,
+    attempts: Option<Vec<i16>>,
+}
+
+/// A range that begins before the ring does would be answered with a part of it, and nobody would notice.
+fn check_range(since: TimestampWithTimeZone, until: TimestampWithTimeZone) -> Result<Slots, Error> {
+    let (is_empty, too_early, slots) = Spi::connect(|client| {
+        // Attempts bear the time of the daemon's clock.
+        let row = client.select(
+            "select $1 >= $2, case when isfinite($1) and $1 < webhook.ring_begins() then webhook.ring_begins()::text end,
+                    webhook.ring_slots($1, $2), webhook.ring_slots($1 - interval '1 day', now() + interval '1 day')",
+            Some(1),
+            &[since.into(), until.into()],
+        )?;
+        let row = row.first();
+        let slots = Slots { events: row.get(3)?, attempts: row.get(4)? };
+        Ok::<_, Error>((row.get::<bool>(1)?, row.get::<String>(2)?, slots))
+    })?;
+    if is_empty == Some(true) {
+        return Err(Error::BadOption {
+            option: "until",
+            reason: "the range ends before it begins".to_owned(),
+            hint: "Give a moment after since, or leave it out to go up to now.",
+        });
+    }
+    match too_early {
+        None => Ok(slots),
+        Some(beginning) => Err(Error::BadOption {
+            option: "since",
+            reason: format!("no event from before {beginning} is kept"),
+            hint: "Begin later, or pass '-infinity' for everything that there still is.",
+        }),
+    }
 }
 
 fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {

@@ -70,6 +70,11 @@ pub fn delivery_requested(subscription_id: i64, sequence: i64) {
     about(b"webhook.delivery.requested", subscription_id, &format!("{{\"sequence\":{sequence}}}"));
 }
 
+/// Asks the daemon to take a subscription's backlog in `webhook.queue` from the start.
+pub fn backlog_requested(subscription_id: i64) {
+    about(b"webhook.delivery.requested", subscription_id, "{\"backlog\":true}");
+}
+
 /// Emits one of our own events, for one subscription alone.
 fn about(event_type: &[u8], subscription_id: i64, payload: &str) -> Emitted {
     outbox::emit(&NewEvent {

@@ -1,17 +1,23 @@
 #!/usr/bin/env bash
-# Installs the Standard Webhooks libraries of two other languages under target/foreign, for foreign_verifiers_accept.rs:
-# Python from PyPI into a venv, JavaScript from npm. Does nothing when they are there.
+# Installs libraries of two other languages under target/foreign, for the tests that have them judge our requests:
+# Standard Webhooks and CloudEvents, for Python from PyPI into a venv, for JavaScript from npm. Does nothing when they
+# are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=${CARGO_TARGET_DIR:-target}/foreign
+python=(standardwebhooks==1.1.0 cloudevents==2.2.0)
+node=(standardwebhooks@1.1.1 cloudevents@10.0.0)
 mkdir -p "$dir"
 
-if ! "$dir/venv/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
+if [ "$(cat "$dir/venv/installed" 2>/dev/null)" != "${python[*]}" ]; then
     rm -rf "$dir/venv"
     python3 -m venv "$dir/venv"
-    "$dir/venv/bin/pip" install --quiet --disable-pip-version-check 'standardwebhooks==1.1.0'
+    "$dir/venv/bin/pip" install --quiet --disable-pip-version-check "${python[@]}"
+    echo "${python[*]}" >"$dir/venv/installed"
 fi
-if [ ! -d "$dir/node/node_modules/standardwebhooks" ]; then
+if [ "$(cat "$dir/node/installed" 2>/dev/null)" != "${node[*]}" ]; then
+    rm -rf "$dir/node"
     mkdir -p "$dir/node"
-    npm install --prefix "$dir/node" --silent --no-audit --no-fund --no-save 'standardwebhooks@1.1.1' >&2
+    npm install --prefix "$dir/node" --silent --no-audit --no-fund --no-save "${node[@]}" >&2
+    echo "${node[*]}" >"$dir/node/installed"
 fi

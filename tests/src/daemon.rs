@@ -4,6 +4,7 @@
 
 use crate::{PATIENCE, cluster::Database, process::Process};
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -54,11 +55,20 @@ impl Daemon {
     /// # Panics
     /// If the binary cannot be started.
     pub fn spawn_with(url: &str, arguments: &[&str]) -> Self {
+        Self::spawn_in(url, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Panics
+    /// If the binary cannot be started.
+    pub fn spawn_in(url: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(binary());
         command.args(["run", "--database-url", url]).args(arguments);
-        for variable in ["DATABASE_URL", "RUST_LOG", "RUST_BACKTRACE"] {
+        for variable in ["DATABASE_URL", "RUST_LOG", "RUST_BACKTRACE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
             command.env_remove(variable);
         }
+        command.envs(environment.iter().copied());
         Self { process: Process::spawn("webhookd", command, libc::SIGKILL) }
     }
 
@@ -68,6 +78,17 @@ impl Daemon {
     /// If it is not within [`PATIENCE`].
     pub async fn start(database: &Database) -> Self {
         let daemon = Self::spawn(database);
+        daemon.ready(database).await;
+        daemon
+    }
+
+    /// The same with further flags, such as `--probe-interval 1s`.
+    ///
+    /// # Panics
+    /// If it is not the active one within [`PATIENCE`].
+    pub async fn start_with(database: &Database, arguments: &[&str]) -> Self {
+        let arguments = [&["--allow-net", "127.0.0.0/8"], arguments].concat();
+        let daemon = Self::spawn_with(&database.url(), &arguments);
         daemon.ready(database).await;
         daemon
     }

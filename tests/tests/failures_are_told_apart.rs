@@ -5,7 +5,7 @@ use e2e::{PATIENCE, daemon::Daemon, receiver::Received, world::World};
 use std::time::Duration;
 
 /// Path, outcome, status.
-const CASES: [(&str, &str, Option<i16>); 20] = [
+const CASES: [(&str, &str, Option<i16>); 46] = [
     ("/ok", "succeeded", Some(200)),
     ("/status/201", "succeeded", Some(201)),
     ("/status/202", "succeeded", Some(202)),
@@ -15,9 +15,21 @@ const CASES: [(&str, &str, Option<i16>); 20] = [
     ("/status/304", "http_error", Some(304)),
     ("/status/400", "http_error", Some(400)),
     ("/status/401", "http_error", Some(401)),
+    ("/status/403", "http_error", Some(403)),
     ("/status/404", "http_error", Some(404)),
+    ("/status/405", "http_error", Some(405)),
+    ("/status/413", "http_error", Some(413)),
+    ("/status/422", "http_error", Some(422)),
     ("/status/429", "http_error", Some(429)),
+    ("/status/500", "http_error", Some(500)),
+    ("/status/502", "http_error", Some(502)),
     ("/status/503", "http_error", Some(503)),
+    ("/status/504", "http_error", Some(504)),
+    ("/retry-after/503?v=soon", "http_error", Some(503)),
+    ("/redirect/301?to=/ok/elsewhere", "http_error", Some(301)),
+    ("/redirect/303?to=/ok/elsewhere", "http_error", Some(303)),
+    ("/redirect/307?to=http://127.0.0.1:1/", "http_error", Some(307)),
+    ("/redirect/308?to=http://169.254.169.254/latest/", "http_error", Some(308)),
     ("/gone", "http_error", Some(410)),
     ("/slow/3000", "timeout", None),
     ("/hang", "timeout", None),
@@ -27,6 +39,20 @@ const CASES: [(&str, &str, Option<i16>); 20] = [
     ("/close", "protocol", None),
     ("/half-headers", "protocol", None),
     ("/nul", "http_error", Some(500)),
+    ("/cut", "succeeded", Some(200)),
+    ("/close-after", "succeeded", Some(200)),
+    ("/echo", "succeeded", Some(200)),
+    ("/interim/1", "succeeded", Some(200)),
+    ("/interim/5", "succeeded", Some(200)),
+    ("/gzip-bomb", "http_error", Some(500)),
+    ("/endless", "http_error", Some(500)),
+    ("/huge/5000000/503", "http_error", Some(503)),
+    ("/not-http/status", "protocol", None),
+    ("/not-http/header", "protocol", None),
+    ("/not-http/length", "protocol", None),
+    ("/not-http/ssh", "protocol", None),
+    ("/many-headers/1000", "protocol", None),
+    ("/long-header/1048576", "protocol", None),
 ];
 
 async fn outcome(world: &World, subscription: i64) -> (String, Option<i16>, f32) {
@@ -59,6 +85,30 @@ async fn each_by_its_class() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    world.receiver.look(|record| {
+        assert_eq!(record.total, CASES.len() as u64, "each got one request");
+        assert_eq!(record.distinct("/ok/elsewhere"), 0, "no redirect is followed");
+    });
+    // What is stored is text that Postgres takes, and little of it.
+    let stored = "select count(*) from webhook.attempt where octet_length(response) > 4096";
+    assert_eq!(world.database.number(stored).await, 0);
+    let nul = "select response from webhook.attempt a join webhook.subscription s on s.id = a.subscription_id where s.url like '%/nul'";
+    assert_eq!(world.database.text(nul).await.as_deref(), Some("a\u{fffd}b\u{fffd}\u{fffd}"));
+}
+
+/// A receiver that promises to stay and then closes: found out at the next delivery, and nobody's failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_closed_between_two_deliveries_is_replaced() {
+    let world = World::new().await;
+    world.subscribe_with("/close-after", "max_in_flight => 1, retry => '{1h}'").await;
+    let _daemon = Daemon::start(&world.database).await;
+    for order in 1..=30 {
+        world.insert_orders(order, 1).await;
+        world.receiver.wait_for("/close-after", order as usize, PATIENCE).await;
+    }
+    world.settled(PATIENCE).await;
+    assert_eq!(world.database.number("select count(*) from webhook.attempt").await, 30, "one attempt each");
+    world.receiver.look(|record| assert_eq!(record.total, 30, "and one request each"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +137,7 @@ async fn those_that_never_answer_and_those_that_are_not_there() {
 async fn a_redirect_is_not_followed() {
     let world = World::new().await;
     let elsewhere = world.receiver.url("/ok/elsewhere");
-    let id = world.subscribe_with(&format!("/redirect/{elsewhere}"), "retry => '{1h}'").await;
+    let id = world.subscribe_with(&format!("/redirect?to={elsewhere}"), "retry => '{1h}'").await;
     let _daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 1).await;
     let (class, status, _) = outcome(&world, id).await;

@@ -4,35 +4,11 @@
 use e2e::{
     PATIENCE,
     daemon::Daemon,
+    foreign::Language,
     receiver::{Received, SECRET},
     world::World,
 };
 use serde_json::{Value, json};
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
-fn foreign() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let folder = target.join("foreign");
-    assert!(folder.join("venv").exists() && folder.join("node").exists(), "run tests/foreign/setup.sh first");
-    folder
-}
-
-/// Has a program judge requests; one word per request.
-fn judge(mut program: Command, requests: &[Value]) -> Vec<String> {
-    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it can be started");
-    let mut input = child.stdin.take().expect("stdin is piped");
-    let text: String = requests.iter().map(|request| format!("{request}\n")).collect();
-    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
-    let output = child.wait_with_output().expect("it ends");
-    writer.join().expect("no panic").expect("it reads everything");
-    assert!(output.status.success(), "{program:?} ended with {}", output.status);
-    String::from_utf8(output.stdout).expect("words").lines().map(str::to_owned).collect()
-}
 
 fn request(received: &Received, secret: &str) -> Value {
     let headers: serde_json::Map<_, _> = received
@@ -78,7 +54,6 @@ fn tampered(original: &Value) -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_and_javascript() {
-    let folder = foreign();
     let world = World::new().await;
     world.subscribe("/ok").await;
     let daemon = Daemon::start(&world.database).await;
@@ -105,17 +80,11 @@ async fn python_and_javascript() {
         requests.push(original);
         expected.push(("the original", true));
     }
-    let mut python = Command::new(folder.join("venv/bin/python"));
-    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/foreign/verify.py"));
-    let mut node = Command::new("node");
-    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/foreign/verify.cjs"));
-    node.env("NODE_PATH", folder.join("node/node_modules"));
-    for (language, program) in [("Python", python), ("JavaScript", node)] {
-        let verdicts = judge(program, &requests);
-        assert_eq!(verdicts.len(), requests.len(), "{language}: a verdict each");
+    for language in Language::ALL {
+        let verdicts = language.judge("verify", &requests);
         for ((what, accept), (verdict, request)) in expected.iter().zip(verdicts.iter().zip(&requests)) {
-            assert_eq!(verdict == "accepted", *accept, "{language}: {what}: {verdict}: {request}");
+            assert_eq!(verdict == "accepted", *accept, "{language:?}: {what}: {verdict}: {request}");
         }
-        println!("{language}: {} verdicts as they should be", verdicts.len());
+        println!("{language:?}: {} verdicts as they should be", verdicts.len());
     }
 }

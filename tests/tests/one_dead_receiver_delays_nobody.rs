@@ -71,3 +71,26 @@ async fn hanging_refusing_and_slow_beside_a_fast_one() {
     assert!(daemon.sigterm(PATIENCE).await.success(), "hanging requests do not keep it from ending");
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok/fast"), 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_receivers_ten_events_and_one_that_is_slow() {
+    let world = World::new().await;
+    for n in 0..9 {
+        world.subscribe(&format!("/ok/{n}")).await;
+    }
+    let slow = world.subscribe_with("/hold", "max_in_flight => 2").await;
+    let _daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 10).await;
+    for n in 0..9 {
+        world.receiver.wait_for(&format!("/ok/{n}"), 10, PATIENCE).await;
+    }
+    // The slow one's ten, and no others, are still to come.
+    let rest = format!(
+        "select count(*) = 10 and bool_and(subscription_id = {slow}) from webhook.delivery where state <> 'delivered'"
+    );
+    world.database.until(&rest, PATIENCE).await;
+    world.receiver.release();
+    world.receiver.wait_for("/hold", 10, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    world.receiver.look(|record| assert_eq!(record.total, 100));
+}

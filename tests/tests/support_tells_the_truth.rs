@@ -5,13 +5,17 @@ use bytes::Bytes;
 use e2e::{
     PATIENCE,
     cluster::Cluster,
-    receiver::{Receiver, SECRET, verify},
+    receiver::{
+        Behaviour, Received, Receiver, SECRET,
+        tls::{Authority, Identity},
+        verify,
+    },
     traffic, world,
 };
 use standardwebhooks::Webhook;
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 fn now() -> i64 {
@@ -57,7 +61,7 @@ async fn the_receiver_does_as_it_is_told() {
     }
     assert_eq!(send("/echo", "evt_1").await.unwrap().text().await.unwrap(), "{\"a\":1}");
     assert_eq!(send("/huge/100000", "evt_1").await.unwrap().bytes().await.unwrap().len(), 100_000);
-    assert_eq!(send("/redirect/http://127.0.0.1:1/", "evt_1").await.unwrap().status(), 302);
+    assert_eq!(send("/redirect?to=http://127.0.0.1:1/", "evt_1").await.unwrap().status(), 302);
     for path in ["/reset", "/close", "/half-headers"] {
         assert!(send(path, "evt_1").await.is_err(), "{path}");
     }
@@ -68,6 +72,95 @@ async fn the_receiver_does_as_it_is_told() {
     });
     let echoed = &receiver.at("/echo")[0];
     assert_eq!((echoed.id(), echoed.body.as_ref()), ("evt_1", b"{\"a\":1}".as_ref()));
+}
+
+#[tokio::test]
+async fn the_receiver_remembers_how_it_answered() {
+    let receiver = Receiver::start().await;
+    let client = reqwest::Client::new();
+    let post = async |path: &str| {
+        let mut request = client.post(receiver.url(path)).body("{}");
+        for (name, value) in signed(SECRET, "evt_1", now(), "{}") {
+            request = request.header(name, value);
+        }
+        request.send().await
+    };
+    receiver.behave_by("/ok/judged", |request, attempt| {
+        assert_eq!(request.json(), serde_json::json!({}));
+        Behaviour::Status(if attempt == 1 { 429 } else { 200 })
+    });
+    for status in [429, 200] {
+        assert_eq!(post("/ok/judged").await.unwrap().status(), status);
+    }
+    post("/slow/50").await.unwrap();
+    assert!(post("/not-http/status").await.is_err());
+    let answers = |path: &str| receiver.at(path).iter().map(Received::status).collect::<Vec<_>>();
+    assert_eq!(answers("/ok/judged"), [Some(429), Some(200)]);
+    assert_eq!(answers("/not-http/status"), [None]);
+    let slow = &receiver.at("/slow/50")[0];
+    assert!(slow.answered.expect("it was answered").0 - slow.arrived >= Duration::from_millis(50));
+
+    let answer = post("/retry-after/503?v=in:60").await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers()["retry-after"].to_str().unwrap().ends_with(" GMT"));
+    assert_eq!(post("/retry-after?v=120").await.unwrap().headers()["retry-after"], "120");
+    assert_eq!(post("/interim/3").await.unwrap().status(), 200);
+    let bomb = post("/gzip-bomb").await.unwrap();
+    assert_eq!(bomb.headers()["content-encoding"], "gzip");
+    assert!((64 * 1024..1024 * 1024).contains(&bomb.bytes().await.unwrap().len()));
+}
+
+#[tokio::test]
+async fn the_receiver_shakes_hands_as_it_is_told() {
+    let receiver = Receiver::start().await;
+    let client = reqwest::Client::new();
+    for (profile, status, allowed) in [
+        ("ok", 200, Some("us.example")),
+        ("any", 200, Some("*")),
+        ("wrong", 200, Some("other.example")),
+        ("absent", 200, None),
+        ("refused", 403, None),
+    ] {
+        let url = receiver.url(&format!("/handshake/{profile}"));
+        let options =
+            client.request(reqwest::Method::OPTIONS, url).header("webhook-request-origin", "us.example");
+        let answer = options.send().await.unwrap();
+        let origin = answer.headers().get("webhook-allowed-origin").map(|value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), origin), (status, allowed), "{profile}");
+    }
+    receiver.look(|record| {
+        assert_eq!((record.others.len(), record.total), (5, 0), "what is no POST is kept apart, unjudged");
+    });
+}
+
+/// Who trusts the authority and asks for the right name gets through, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_good_certificate_is_good() {
+    let authority = Authority::new();
+    let program = |url: &str| {
+        let curl = ["-s", "-o", "/dev/null", "--cacert"];
+        std::process::Command::new("curl")
+            .args(curl)
+            .arg(authority.file())
+            .args(["-X", "OPTIONS", url])
+            .status()
+    };
+    if program("--version").is_err() {
+        println!("SKIPPED: no curl on this machine (apt-get install curl)");
+        return;
+    }
+    for (identity, trusted) in [
+        (Identity::Good, true),
+        (Identity::SelfSigned, false),
+        (Identity::Expired, false),
+        (Identity::WrongHost, false),
+    ] {
+        let receiver = Receiver::start_tls(authority.acceptor(identity)).await;
+        let url = receiver.url("/ok");
+        let ended = tokio::task::block_in_place(|| program(&url)).expect("curl can be started");
+        assert_eq!(ended.success(), trusted, "{identity:?}: curl ended with {ended}");
+        receiver.look(|record| assert_eq!(record.others.len(), usize::from(trusted)));
+    }
 }
 
 /// The writers' model against a trigger that is certainly right: a plain table, written in the same transaction.

@@ -1,13 +1,17 @@
 //! `webhookd listen`: a receiver for trying things out. Verifies each webhook and prints it; keeps nothing.
 
 mod print;
+mod summary;
 
 use super::{Error, exit};
 use crate::cli::Listen;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header::HeaderMap, server::conn::http1,
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderMap, HeaderValue},
+    server::conn::http1,
     service::service_fn,
 };
 use hyper_util::{
@@ -129,6 +133,9 @@ impl Desk {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() == Method::OPTIONS {
+            return allow(request.headers());
+        }
         if request.method() != Method::POST {
             return say(StatusCode::METHOD_NOT_ALLOWED, "send a POST\n");
         }
@@ -200,6 +207,18 @@ impl Desk {
             signature::Rejected::Timestamp | signature::Rejected::Mismatch => "the signature does not fit",
         })
     }
+}
+
+/// The handshake of CloudEvents: whoever asks may send, at any rate.
+fn allow(questions: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut response = say(StatusCode::OK, "");
+    let answers = response.headers_mut();
+    answers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    if let Some(origin) = questions.get("webhook-request-origin") {
+        answers.insert("webhook-allowed-origin", origin.clone());
+        answers.insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+    }
+    response
 }
 
 fn say(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

@@ -2,9 +2,9 @@
 
 pub mod batch;
 pub mod body;
-pub mod compaction;
 pub mod headers;
 pub mod identity;
+pub mod members;
 pub mod outcome;
 pub mod retry_policy;
 pub mod shape;

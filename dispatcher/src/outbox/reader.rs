@@ -18,6 +18,7 @@ use crate::{
     message::{Budget, Message},
     router::{Revisions, Router},
     subscription::{self, Subscriptions},
+    verification::Told,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{
@@ -54,6 +55,7 @@ const CHANGED_MAX: usize = 1000;
 
 /// Events that the daemon acts on itself.
 const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
+const PING: &str = "webhook.ping";
 const DELIVERY_REQUESTED: &str = "webhook.delivery.requested";
 
 /// What the reader starts with.
@@ -68,6 +70,8 @@ pub struct Start {
     pub safety_poll: Option<Duration>,
     pub budget: Arc<Budget>,
     pub feed: mpsc::Sender<Feed>,
+    /// Who asks receivers to confirm.
+    pub verification: mpsc::UnboundedSender<Told>,
     /// Ends the loop between two steps.
     pub stop: CancellationToken,
 }
@@ -79,6 +83,7 @@ struct Reader {
     safety_poll: Option<Duration>,
     budget: Arc<Budget>,
     feed: mpsc::Sender<Feed>,
+    verification: mpsc::UnboundedSender<Told>,
     stop: CancellationToken,
     poll: Poll,
     filter: Filter,
@@ -110,8 +115,18 @@ struct Large {
 /// # Errors
 /// Those of the connection, and the loss of the active lock.
 pub async fn run(start: Start) -> Result<(), Error> {
-    let Start { mut client, gate, control_pid, checkpoint, saved_at_us, safety_poll, budget, feed, stop } =
-        start;
+    let Start {
+        mut client,
+        gate,
+        control_pid,
+        checkpoint,
+        saved_at_us,
+        safety_poll,
+        budget,
+        feed,
+        verification,
+        stop,
+    } = start;
     let (cursor, router, large) = recover(&mut client, checkpoint, saved_at_us).await?;
     let subscriptions = Arc::clone(router.subscriptions());
     let now = Instant::now();
@@ -122,6 +137,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         safety_poll,
         budget,
         feed,
+        verification,
         stop,
         poll: Poll::default(),
         filter: Filter::default(),
@@ -134,7 +150,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         last_event: now,
         last_lock_check: now,
     };
-    reader.hand_on(Feed::Subscriptions(subscriptions)).await;
+    reader.hand_on_subscriptions(subscriptions).await;
     while !reader.stop.is_cancelled() {
         reader.step().await?;
     }
@@ -302,7 +318,7 @@ impl Reader {
         self.cursor.advance(snapshot, at_us);
         if pages.first_change().is_some() {
             let subscriptions = Arc::clone(self.router.subscriptions());
-            self.hand_on(Feed::Subscriptions(subscriptions)).await;
+            self.hand_on_subscriptions(subscriptions).await;
         }
         let router = Arc::clone(&self.router);
         self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
@@ -356,11 +372,22 @@ impl Reader {
             batch.requests.extend(request(&event));
             return;
         }
+        if &*event.event_type == PING
+            && let Some(id) = event.subscription_id
+        {
+            let _ = self.verification.send(Told::Wanted(id));
+        }
         let start = batch.targets.len();
         router.route_revised(revisions, &event, &mut batch.targets);
         if batch.targets.len() > start {
             batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
         }
+    }
+
+    async fn hand_on_subscriptions(&mut self, subscriptions: Arc<Subscriptions>) {
+        // It ends with the session, like the lanes.
+        let _ = self.verification.send(Told::Subscriptions(Arc::clone(&subscriptions)));
+        self.hand_on(Feed::Subscriptions(subscriptions)).await;
     }
 
     /// Waits for room; the end of the session ends the wait.

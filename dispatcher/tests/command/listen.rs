@@ -12,7 +12,7 @@ use tokio::{
 };
 use webhookd::{
     delivery::outcome::{Class, Outcome},
-    sender::{Request, Sender, address_policy::AddressPolicy, http::HttpSender},
+    sender::{Inquiry, Request, Sender, address_policy::AddressPolicy, http::HttpSender},
 };
 
 struct Listener {
@@ -143,6 +143,7 @@ async fn strangers_get_an_answer_and_do_no_harm() {
     );
     let long = format!("POST / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(1 << 20));
     for (request, status) in [
+        ("OPTIONS / HTTP/1.1\r\nhost: x\r\nwebhook-request-origin: a.example\r\n\r\n", "200"),
         ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", "405"),
         ("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", "401"),
         ("POST / HTTP/1.1\r\nhost: x\r\nwebhook-id: \u{1b}[2J\r\ncontent-length: 2\r\n\r\n{}", "400"),
@@ -157,6 +158,25 @@ async fn strangers_get_an_answer_and_do_no_harm() {
     assert!(listener.line().await.contains("is missing"), "the 401");
     assert_eq!(listener.send(SECRET, "evt_1", BODY).await.class, Class::Succeeded);
     assert!(listener.line().await.contains("✓ order.created"));
+}
+
+#[tokio::test]
+async fn whoever_asks_may_send() {
+    let listener = Listener::start(&["--quiet"]).await;
+    let inquiry = Inquiry {
+        url: Arc::new(listener.url.parse().unwrap()),
+        questions: [("webhook-request-origin".parse().unwrap(), "hooks.example".parse().unwrap())]
+            .into_iter()
+            .collect(),
+        headers: None,
+        timeout: Duration::from_secs(10),
+    };
+    let head = listener.sender.inquire(inquiry).await.unwrap();
+    assert_eq!(head.status.as_u16(), 200);
+    assert_eq!(
+        (&head.headers["webhook-allowed-origin"], &head.headers["webhook-allowed-rate"]),
+        (&"hooks.example".parse().unwrap(), &"*".parse().unwrap())
+    );
 }
 
 #[tokio::test]

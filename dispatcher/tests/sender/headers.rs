@@ -105,7 +105,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
     let receiver = Receiver::answering(OK).await;
     let outcome = sender()
         .send(Request {
-            content_type: "application/cloudevents+json; charset=UTF-8".parse().unwrap(),
+            content_type: "application/cloudevents+json; charset=utf-8".parse().unwrap(),
             attributes: map(&[("ce-type", "order.created"), ("webhook-sequence", "7")]),
             headers: map(&[
                 ("authorization", "Bearer x"),
@@ -124,7 +124,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
     let received = receiver.requests().remove(0);
     let headers = received.headers();
     for (name, value) in [
-        ("content-type", "application/cloudevents+json; charset=UTF-8"),
+        ("content-type", "application/cloudevents+json; charset=utf-8"),
         ("ce-type", "order.created"),
         ("webhook-sequence", "7"),
         ("authorization", "Bearer x"),

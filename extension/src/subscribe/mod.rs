@@ -3,93 +3,45 @@
 //! Writes `webhook.subscription`, `webhook.secret`, `webhook.queue` and, once, `webhook.cursor`; triggers on the first
 //! two tell the daemon through the outbox. All functions run with the rights of the extension's owner.
 
+mod arguments;
+pub mod check;
+mod fit;
 mod options;
 mod secret;
 
+use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use arguments::Arguments;
+use fit::Fit;
+use options::{Of, Options};
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
 
 type Row = PgHeapTuple<'static, AllocatedByRust>;
 
-/// The options of `webhook_subscribe` and `webhook_alter`, checked; `None`: the column's default, or unchanged.
-struct Options {
-    url: Option<String>,
-    events: Option<Vec<String>>,
-    name: Option<String>,
-    secret: Option<signature::Secret>,
-    timeout: Option<Interval>,
-    retry: Option<Vec<Interval>>,
-    max_in_flight: Option<i32>,
-    enabled: Option<bool>,
-}
-
-impl Options {
-    #[allow(clippy::too_many_arguments)] // as many as the SQL functions have
-    fn check(
-        url: Option<String>,
-        events: Option<Vec<Option<String>>>,
-        name: Option<String>,
-        secret: Option<String>,
-        timeout: Option<Interval>,
-        retry: Option<Vec<Option<Interval>>>,
-        max_in_flight: Option<i32>,
-        enabled: Option<bool>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            url: url.map(|url| options::url(&url)).transpose()?,
-            events: events.map(options::events).transpose()?,
-            name: name.map(options::name).transpose()?,
-            secret: secret.map(|secret| secret::parse(&secret)).transpose()?,
-            timeout: timeout.map(options::timeout).transpose()?,
-            retry: retry.map(options::retry).transpose()?,
-            max_in_flight: max_in_flight.map(options::max_in_flight).transpose()?,
-            enabled,
-        })
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
 #[pg_extern(sql = false)]
 fn webhook_subscribe(
-    url: Option<String>,
-    events: Option<Vec<Option<String>>>,
-    name: Option<String>,
-    secret: Option<String>,
-    timeout: Option<Interval>,
-    retry: Option<Vec<Option<Interval>>>,
-    max_in_flight: Option<i32>,
-    enabled: Option<bool>,
+    call: pg_sys::FunctionCallInfo,
 ) -> TableIterator<'static, (name!(id, i64), name!(secret, String))> {
     answer(|| {
-        given(url.as_ref(), "url")?;
-        not_null(events.as_ref(), "events")?;
-        not_null(timeout.as_ref(), "timeout")?;
-        not_null(retry.as_ref(), "retry")?;
-        not_null(max_in_flight, "max_in_flight")?;
-        not_null(enabled, "enabled")?;
-        let options = Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?;
+        // SAFETY: sql/functions.sql declares the options in this order.
+        let mut arguments = unsafe { Arguments::of(call) };
+        let options = Options::read(&mut arguments, Of::New)?;
+        options.fit.check()?;
         Ok(TableIterator::once(subscribe(options)?))
     })
 }
 
-#[allow(clippy::too_many_arguments)]
 #[pg_extern(sql = false)]
-fn webhook_alter(
-    id: Option<i64>,
-    url: Option<String>,
-    events: Option<Vec<Option<String>>>,
-    name: Option<String>,
-    secret: Option<String>,
-    timeout: Option<Interval>,
-    retry: Option<Vec<Option<Interval>>>,
-    max_in_flight: Option<i32>,
-    enabled: Option<bool>,
-) -> composite_type!('static, "webhook.subscription") {
+fn webhook_alter(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.subscription") {
     answer(|| {
-        let id = given(id, "id")?;
-        alter(id, Options::check(url, events, name, secret, timeout, retry, max_in_flight, enabled)?)
+        // SAFETY: sql/functions.sql declares an id, the options in this order, and a list of names.
+        let mut arguments = unsafe { Arguments::of(call) };
+        let id = given(arguments.take::<i64>(), "id")?;
+        let mut options = Options::read(&mut arguments, Of::Existing)?;
+        options.clear(arguments.take())?;
+        alter(id, options)
     })
 }
 
@@ -113,8 +65,8 @@ fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
     answer(|| secret::rotate(given(id, "id")?, not_null(overlap, "overlap")?))
 }
 
-fn subscribe(options: Options) -> Result<(i64, String), Error> {
-    let secret = match options.secret {
+fn subscribe(mut options: Options) -> Result<(i64, String), Error> {
+    let secret = match options.secret.take() {
         Some(secret) => secret,
         None => secret::generate()?,
     };
@@ -126,24 +78,18 @@ fn subscribe(options: Options) -> Result<(i64, String), Error> {
          from pg_database d where d.datname = current_database()
          on conflict do nothing",
     )?;
+    let name = options.name.take().unwrap_or_default();
+    let (columns, values) = options.into_columns();
+    let numbers: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
+    let insert = format!(
+        "insert into webhook.subscription ({}) values ({}) on conflict (name) do nothing returning id",
+        columns.join(", "),
+        numbers.join(", ")
+    );
     let id = Spi::connect_mut(|client| {
-        let inserted = client.update(
-            "insert into webhook.subscription (url, events, name, timeout, retry, max_in_flight, enabled)
-             values ($1, $2, $3, $4, $5, $6, $7)
-             on conflict (name) do nothing returning id",
-            None,
-            &[
-                options.url.into(),
-                options.events.into(),
-                options.name.clone().into(),
-                options.timeout.into(),
-                options.retry.into(),
-                options.max_in_flight.into(),
-                options.enabled.into(),
-            ],
-        )?;
+        let inserted = client.update(insert.as_str(), None, &values)?;
         if inserted.is_empty() {
-            return Err(Error::NameTaken(options.name.unwrap_or_default()));
+            return Err(Error::NameTaken(name));
         }
         inserted.first().get_one::<i64>()?.ok_or(Error::Missing("subscription"))
     })?;
@@ -151,46 +97,67 @@ fn subscribe(options: Options) -> Result<(i64, String), Error> {
     Ok((id, secret.reveal()))
 }
 
-fn alter(id: i64, options: Options) -> Result<Row, Error> {
-    lock(id)?;
-    if let Some(name) = &options.name {
+fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
+    let present = Fit::present(id)?;
+    let is_reordered = options.fit.ordering.as_ref().is_some_and(|to| Some(to) != present.ordering.as_ref());
+    present.changed_to(&options.fit).check()?;
+    if let Some(name) = options.name.take() {
         let taken = Spi::get_one_with_args::<bool>(
             "select exists (select from webhook.subscription where name = $2 and id <> $1)",
             &[id.into(), name.as_str().into()],
         )?;
         if taken == Some(true) {
-            return Err(Error::NameTaken(name.clone()));
+            return Err(Error::NameTaken(name));
         }
     }
-    if let Some(secret) = &options.secret {
-        secret::replace(id, secret)?;
+    if let Some(secret) = options.secret.take() {
+        secret::replace(id, &secret)?;
     }
-    Spi::connect_mut(|client| {
-        client
-            .update(
-                "update webhook.subscription s set
-                     url = coalesce($2, url), events = coalesce($3, events), name = coalesce($4, name),
-                     timeout = coalesce($5, timeout), retry = coalesce($6, retry),
-                     max_in_flight = coalesce($7, max_in_flight), enabled = coalesce($8, enabled),
-                     paused_reason = case when coalesce($8, enabled) then null else paused_reason end,
-                     updated_at = now()
-                 where id = $1 returning s",
-                None,
-                &[
-                    id.into(),
-                    options.url.into(),
-                    options.events.into(),
-                    options.name.into(),
-                    options.timeout.into(),
-                    options.retry.into(),
-                    options.max_in_flight.into(),
-                    options.enabled.into(),
-                ],
-            )?
-            .first()
-            .get::<Row>(1)?
-            .ok_or(Error::NoSuchSubscription(id))
-    })
+    let forgets_reason = if options.enabled == Some(true) { ", paused_reason = null" } else { "" };
+    let (columns, mut values) = options.into_columns();
+    let changes: String =
+        columns.iter().enumerate().map(|(at, column)| format!(", {column} = ${}", at + 1)).collect();
+    values.push(id.into());
+    let update = format!(
+        "update webhook.subscription s set updated_at = now(){changes}{forgets_reason} where id = ${} returning s",
+        values.len()
+    );
+    let row = Spi::connect_mut(|client| {
+        let updated = client.update(update.as_str(), None, &values)?;
+        updated.first().get::<Row>(1)?.ok_or(Error::NoSuchSubscription(id))
+    })?;
+    if is_reordered {
+        reorder(id)?;
+    }
+    Ok(row)
+}
+
+/// Brings the queue of a subscription in line with its present order. Nothing is made to wait here: only the daemon
+/// knows what is under way, and a row that waited for one that is final by now would wait for ever. What was blocked
+/// becomes backlog, which the daemon takes from the start and in order.
+fn reorder(id: i64) -> Result<(), Error> {
+    let changed = Spi::get_one_with_args::<bool>(
+        "with keyed as (
+             select q.event_id, webhook.order_key(s.ordering, e) as order_key
+             from webhook.queue q
+             join webhook.subscription s on s.id = q.subscription_id
+             left join webhook.event e on e.slot = q.event_slot and e.id = q.event_id
+             where q.subscription_id = $1
+         ), changed as (
+             update webhook.queue q
+                 set order_key = k.order_key, state = case q.state when 'blocked' then 'backlog' else q.state end
+                 from keyed k
+                 where q.subscription_id = $1 and q.event_id = k.event_id
+                   and (q.order_key is distinct from k.order_key or q.state = 'blocked')
+                 returning q.state
+         )
+         select exists (select from changed where state = 'backlog')",
+        &[id.into()],
+    )?;
+    if changed == Some(true) {
+        emit::backlog_requested(id);
+    }
+    Ok(())
 }
 
 fn unsubscribe(id: i64) -> Result<(), Error> {

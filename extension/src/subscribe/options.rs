@@ -1,183 +1,133 @@
-//! The options of a subscription, each checked before the table's constraints would refuse it. Pure.
+//! The options of `webhook_subscribe` and `webhook_alter`: read, checked, and turned into columns. This is the one list.
 
-use crate::error::Error;
-use event_type::Pattern;
-use pgrx::datum::Interval;
-use std::fmt::Write as _;
-use url::Url;
+use super::arguments::Arguments;
+use super::check;
+use super::fit::Fit;
+use super::secret;
+use crate::error::{Error, not_null};
+use crate::filter;
+use pgrx::datum::{AnyNumeric, DatumWithOid, Interval};
+use pgrx::pg_sys;
+use pgrx::{IntoDatum, JsonB};
+use signature::Secret;
 
-/// Longest URL, in bytes, as given and as stored.
-pub const URL_BYTES_MAX: usize = 2048;
-/// Most patterns of one subscription.
-pub const EVENTS_MAX: usize = 1000;
-/// Longest name, in characters.
-pub const NAME_CHARS_MAX: usize = 200;
-/// Most waits in a retry schedule.
-pub const RETRY_STEPS_MAX: usize = 50;
-/// Longest wait between two attempts, in days.
-pub const RETRY_STEP_DAYS_MAX: i64 = 7;
-/// Longest overlap of an old secret with the new one, in days.
-pub const OVERLAP_DAYS_MAX: i64 = 7;
+/// Options without a value that stands for none, and the types of their columns.
+const NULLABLE: [(&str, pg_sys::Oid); 3] =
+    [("name", pg_sys::TEXTOID), ("filter", pg_sys::JSONPATHOID), ("rate_limit", pg_sys::NUMERICOID)];
 
-const SECOND_US: i128 = 1_000_000;
-const DAY_US: i128 = 86_400 * SECOND_US;
-
-fn bad(option: &'static str, reason: impl Into<String>, hint: &'static str) -> Error {
-    Error::BadOption { option, reason: reason.into(), hint }
+/// What is null means the default for a new subscription, and no change for one that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    New,
+    Existing,
 }
 
-/// Checks a URL and gives it in the normal form of the WHATWG URL standard, which is what the daemon will call: a host
-/// in capitals, a default port or a non-ASCII letter are spelled in one way only.
-///
-/// # Errors
-/// Names the rule that is broken, never the URL: it may hold a password.
-pub fn url(text: &str) -> Result<String, Error> {
-    const HINT: &str = "Pass an absolute URL like 'https://example.com/hooks'.";
-    let no = |reason: &str| Err(bad("url", reason, HINT));
-    if text.len() > URL_BYTES_MAX {
-        return no("it is longer than 2048 bytes");
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-        return no("it holds white space, a control character or a backslash");
-    }
-    // Url::parse forgives `https:example.com` and `https:///example.com`; nobody means that.
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return no("it is not an absolute http or https URL");
-    };
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return no("its scheme is neither http nor https");
-    }
-    if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
-        return no("it has no host");
-    }
-    let url = Url::parse(text).map_err(|why| bad("url", why.to_string(), HINT))?;
-    if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
-        let hint = "A URL is shown to everyone who may see the subscription; requests are signed instead.";
-        return Err(bad("url", "it has credentials", hint));
-    }
-    if url.fragment().is_some() {
-        return no("it has a fragment, which is never sent");
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return no("it has no host");
-    }
-    if url.port() == Some(0) {
-        return no("port 0 cannot be called");
-    }
-    let url = String::from(url);
-    if url.len() > URL_BYTES_MAX { no("it is longer than 2048 bytes once it is encoded") } else { Ok(url) }
+/// The options that were given.
+pub struct Options {
+    of: Of,
+    /// Columns of `webhook.subscription` with their values.
+    columns: Vec<(&'static str, DatumWithOid<'static>)>,
+    pub name: Option<String>,
+    pub secret: Option<Secret>,
+    pub enabled: Option<bool>,
+    /// Those that must fit together.
+    pub fit: Fit,
 }
 
-fn authority(rest: &str) -> &str {
-    rest.split(['/', '?', '#']).next().unwrap_or(rest)
-}
-
-/// Checks a list of patterns.
-///
-/// # Errors
-/// Names the first pattern that is none, or the count.
-pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
-    const HINT: &str = "Pass patterns like '{order.created,invoice.*}'; '{*}' stands for every event.";
-    if patterns.is_empty() || patterns.len() > EVENTS_MAX {
-        return Err(bad("events", "from 1 to 1000 patterns are needed", HINT));
-    }
-    patterns
-        .into_iter()
-        .map(|pattern| {
-            let pattern = pattern.ok_or_else(|| bad("events", "a pattern is null", HINT))?;
-            Pattern::parse(&pattern).map_err(|why| bad("events", format!("\"{pattern}\": {why}"), HINT))?;
-            Ok(pattern)
-        })
-        .collect()
-}
-
-/// Checks a name.
-///
-/// # Errors
-/// If it is blank, over 200 characters, or holds control characters.
-pub fn name(name: String) -> Result<String, Error> {
-    const HINT: &str = "Pass 1 to 200 characters, as in 'billing'.";
-    if name.trim().is_empty() {
-        return Err(bad("name", "it is blank", HINT));
-    }
-    if name.chars().count() > NAME_CHARS_MAX {
-        return Err(bad("name", "it is longer than 200 characters", HINT));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(bad("name", "it holds a control character", HINT));
-    }
-    Ok(name)
-}
-
-/// A length of time in microseconds. A month has no fixed length, so there is none; infinity has months.
-fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error> {
-    if interval.months() != 0 {
-        return Err(bad(option, "months and years have no fixed length", "Give it in days or less."));
-    }
-    Ok(i128::from(interval.days()) * DAY_US + i128::from(interval.micros()))
-}
-
-/// Checks the time that one attempt may take: 1 ms to 5 min.
-///
-/// # Errors
-/// Names the range.
-pub fn timeout(interval: Interval) -> Result<Interval, Error> {
-    match microseconds("timeout", &interval)? {
-        1_000..=300_000_000 => Ok(interval),
-        _ => Err(bad(
-            "timeout",
-            "it must lie between 1 millisecond and 5 minutes",
-            "The default is '15 seconds'.",
-        )),
-    }
-}
-
-/// Checks a retry schedule: at most 50 waits, each from 0 to 7 days. An empty one means a single attempt.
-///
-/// # Errors
-/// Names the step that is out of range, counted from 1.
-pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
-    const HINT: &str = "Pass the waits after the 1st, 2nd, … failed attempt, as in '{5s,5min,1h}'.";
-    if steps.len() > RETRY_STEPS_MAX {
-        return Err(bad("retry", "it has more than 50 steps", HINT));
-    }
-    let mut waits = Vec::with_capacity(steps.len());
-    for (i, step) in steps.into_iter().enumerate() {
-        let mut reason = format!("step {} ", i + 1);
-        let Some(step) = step else {
-            reason.push_str("is null");
-            return Err(bad("retry", reason, HINT));
-        };
-        let wait = microseconds("retry", &step)?;
-        if !(0..=i128::from(RETRY_STEP_DAYS_MAX) * DAY_US).contains(&wait) {
-            let _ = write!(reason, "must lie between 0 and {RETRY_STEP_DAYS_MAX} days");
-            return Err(bad("retry", reason, HINT));
+impl Options {
+    /// Takes the options from `url` on, in the order of the SQL functions, each with its check.
+    ///
+    /// # Errors
+    /// The first option that is wrong.
+    pub fn read(arguments: &mut Arguments, of: Of) -> Result<Self, Error> {
+        let mut options =
+            Self { of, columns: Vec::new(), name: None, secret: None, enabled: None, fit: Fit::default() };
+        let url: Option<String> = arguments.take();
+        if of == Of::New && url.is_none() {
+            return Err(Error::Null("url"));
         }
-        waits.push(step);
+        options.set("url", url, |url| check::url(&url))?;
+        options.set("events", arguments.take(), check::events)?;
+        options.name = options.set_and_keep("name", arguments.take(), check::name)?;
+        options.secret = arguments.take::<String>().map(|text| secret::parse(&text)).transpose()?;
+        options.set("timeout", arguments.take::<Interval>(), check::timeout)?;
+        options.set("retry", arguments.take(), check::retry)?;
+        options.set("max_in_flight", arguments.take(), check::max_in_flight)?;
+        options.enabled = options.set_and_keep("enabled", arguments.take(), Ok::<bool, _>)?;
+        if let Some(path) = arguments.take_datum() {
+            // SAFETY: the argument is declared as jsonpath, and lives as long as the call.
+            let path = unsafe { DatumWithOid::new(filter::check(path)?, pg_sys::JSONPATHOID) };
+            options.columns.push(("filter", path));
+        }
+        options.fit.format = options.set_and_keep("format", arguments.take(), check::format)?;
+        options.set("payload_mode", arguments.take(), check::payload_mode)?;
+        options.set("headers", arguments.take(), |JsonB(headers)| check::headers(headers).map(JsonB))?;
+        options.set("rate_limit", arguments.take::<AnyNumeric>(), check::rate_limit)?;
+        options.fit.ordering = options.set_and_keep("ordering", arguments.take(), check::ordering)?;
+        options.fit.batch_size = options.set_and_keep("batch_size", arguments.take(), check::batch_size)?;
+        let window =
+            options.set_and_keep("batch_window", arguments.take::<Interval>(), check::batch_window)?;
+        options.fit.has_batch_window = window.map(|window| window.days() != 0 || window.micros() != 0);
+        options.fit.compact = options.set_and_keep("compact", arguments.take(), Ok::<bool, _>)?;
+        options.set("exclude_origin", arguments.take(), check::exclude_origin)?;
+        options.set("verification", arguments.take(), check::verification)?;
+        Ok(options)
     }
-    Ok(waits)
-}
 
-/// Checks how many requests may be under way at once: 1 to 4096.
-///
-/// # Errors
-/// Names the range.
-pub fn max_in_flight(count: i32) -> Result<i32, Error> {
-    match count {
-        1..=4096 => Ok(count),
-        _ => Err(bad("max_in_flight", "it must lie between 1 and 4096", "The default is 512.")),
+    /// Takes the names of options that are to have no value any more.
+    ///
+    /// # Errors
+    /// If one of them cannot be without, or is given a value in the same call.
+    pub fn clear(&mut self, names: Option<Vec<Option<String>>>) -> Result<(), Error> {
+        let bad = |reason: String| Error::BadOption {
+            option: "clear",
+            reason,
+            hint: "Name options among '{name,filter,rate_limit}'; the others have no value that stands for none.",
+        };
+        for name in names.into_iter().flatten() {
+            let name = name.ok_or_else(|| bad("it holds a null".to_owned()))?;
+            let Some((column, oid)) = NULLABLE.into_iter().find(|(column, _)| *column == name) else {
+                return Err(bad(format!("\"{name}\" cannot be cleared")));
+            };
+            if self.columns.iter().any(|(given, _)| *given == column) {
+                return Err(bad(format!("{column} is given a value in the same call, or named twice")));
+            }
+            // SAFETY: null is a value of every type.
+            self.columns.push((column, unsafe { DatumWithOid::new(None::<String>, oid) }));
+        }
+        Ok(())
     }
-}
 
-/// Checks how long old secrets go on signing beside a new one: 0 to 7 days.
-///
-/// # Errors
-/// Names the range.
-pub fn overlap(interval: Interval) -> Result<Interval, Error> {
-    let us = microseconds("overlap", &interval)?;
-    if (0..=i128::from(OVERLAP_DAYS_MAX) * DAY_US).contains(&us) {
-        Ok(interval)
-    } else {
-        Err(bad("overlap", "it must lie between 0 and 7 days", "The default is '24 hours'."))
+    /// The columns to be written, and their values.
+    pub fn into_columns(self) -> (Vec<&'static str>, Vec<DatumWithOid<'static>>) {
+        self.columns.into_iter().unzip()
+    }
+
+    /// Notes a value for its column, if there is one and `check` lets it through.
+    fn set<T, U: IntoDatum>(
+        &mut self,
+        column: &'static str,
+        value: Option<T>,
+        check: impl FnOnce(T) -> Result<U, Error>,
+    ) -> Result<(), Error> {
+        if self.of == Of::New && NULLABLE.iter().all(|(nullable, _)| *nullable != column) {
+            not_null(value.as_ref(), column)?;
+        }
+        if let Some(value) = value {
+            self.columns.push((column, check(value)?.into()));
+        }
+        Ok(())
+    }
+
+    /// The same for a value that is needed once more.
+    fn set_and_keep<T, U: IntoDatum + Clone>(
+        &mut self,
+        column: &'static str,
+        value: Option<T>,
+        check: impl FnOnce(T) -> Result<U, Error>,
+    ) -> Result<Option<U>, Error> {
+        let mut kept = None;
+        self.set(column, value, |value| check(value).inspect(|value| kept = Some(value.clone())))?;
+        Ok(kept)
     }
 }

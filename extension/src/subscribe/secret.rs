@@ -1,6 +1,6 @@
 //! The signing secrets of a subscription. Writes `webhook.secret`; a secret is in an answer only when it is new.
 
-use super::options;
+use super::check;
 use crate::error::Error;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
@@ -53,7 +53,7 @@ pub fn replace(subscription: i64, secret: &Secret) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NoSuchSubscription`]; [`Error::TooManySecrets`] if ten others are still in force; the overlap's range.
 pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
-    let overlap = options::overlap(overlap)?;
+    let overlap = check::overlap(overlap)?;
     let secret = generate()?;
     super::lock(subscription)?;
     Spi::run_with_args(

@@ -4,16 +4,19 @@
 //! receiver that is dropped with a rejected request fails the test. HTTP/1.1 by hand, just enough of it: what it does
 //! wrong must be under the test's control, down to the bytes.
 
+mod answer;
 mod behaviour;
 mod record;
+pub mod tls;
 pub mod wire;
 
-pub use behaviour::Behaviour;
+pub use behaviour::{Behaviour, Handshake};
 pub use record::{Keep, Received, Record, verify};
 
 use crate::process::lock;
 use std::{
     collections::HashMap,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -22,14 +25,34 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
+use wire::Stream;
 
 /// The secret that [`Receiver`] expects unless told otherwise: 32 bytes from 0 to 31.
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Decides on each request by itself, by what came and how often its id has come.
+type Judge = Arc<dyn Fn(&Received, u32) -> Behaviour + Send + Sync>;
+
+/// What is to be done with the requests to a path, whatever the path says.
+#[derive(Clone)]
+enum Override {
+    Always(Behaviour),
+    Judged(Judge),
+}
+
+impl fmt::Debug for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(behaviour) => behaviour.fmt(f),
+            Self::Judged(_) => f.write_str("Judged"),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct State {
@@ -38,7 +61,7 @@ struct State {
     release: Notify,
     released: Mutex<bool>,
     secrets: Mutex<HashMap<String, String>>,
-    overrides: Mutex<HashMap<String, Behaviour>>,
+    overrides: Mutex<HashMap<String, Override>>,
     in_flight: AtomicUsize,
     in_flight_max: AtomicUsize,
 }
@@ -47,6 +70,7 @@ struct State {
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
+    is_tls: bool,
     state: Arc<State>,
     accepting: AbortHandle,
 }
@@ -63,6 +87,18 @@ impl Receiver {
     /// # Panics
     /// If it cannot listen.
     pub async fn start_with(keep: Keep) -> Self {
+        Self::serving(keep, None).await
+    }
+
+    /// One that speaks TLS, as `localhost`.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start_tls(acceptor: TlsAcceptor) -> Self {
+        Self::serving(Keep::Requests, Some(acceptor)).await
+    }
+
+    async fn serving(keep: Keep, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::new(State {
@@ -75,12 +111,15 @@ impl Receiver {
             in_flight: AtomicUsize::new(0),
             in_flight_max: AtomicUsize::new(0),
         });
-        let accepting = tokio::spawn(accept(listener, state.clone())).abort_handle();
-        Self { address, state, accepting }
+        let accepting = tokio::spawn(accept(listener, tls.clone(), state.clone())).abort_handle();
+        Self { address, is_tls: tls.is_some(), state, accepting }
     }
 
     /// The address of a path, such as `/ok/a`.
     pub fn url(&self, path: &str) -> String {
+        if self.is_tls {
+            return format!("https://localhost:{}{path}", self.address.port());
+        }
         format!("http://{}{path}", self.address)
     }
 
@@ -91,7 +130,12 @@ impl Receiver {
 
     /// From now on `path` behaves so, whatever it says.
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
-        lock(&self.state.overrides).insert(path.to_owned(), behaviour);
+        lock(&self.state.overrides).insert(path.to_owned(), Override::Always(behaviour));
+    }
+
+    /// From now on `judge` decides on each request to `path`: it gets the request and how often its id has come.
+    pub fn behave_by(&self, path: &str, judge: impl Fn(&Received, u32) -> Behaviour + Send + Sync + 'static) {
+        lock(&self.state.overrides).insert(path.to_owned(), Override::Judged(Arc::new(judge)));
     }
 
     /// Answers everything that is held, and holds nothing any more.
@@ -173,7 +217,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     // The connections go with the set when this task is aborted.
     let mut connections = JoinSet::new();
     loop {
@@ -181,8 +225,16 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     drop(stream.set_nodelay(true));
-                    let state = state.clone();
-                    connections.spawn(async move { drop(serve(stream, &state).await) });
+                    let (tls, state) = (tls.clone(), state.clone());
+                    connections.spawn(async move {
+                        match tls {
+                            None => drop(serve(stream, &state).await),
+                            // A handshake that fails is the sender's to report.
+                            Some(tls) => if let Ok(stream) = tls.accept(stream).await {
+                                drop(serve(stream, &state).await);
+                            },
+                        }
+                    });
                 }
                 Err(e) => eprintln!("receiver: accept: {e}"),
             },
@@ -195,12 +247,12 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
+async fn serve<S: Stream>(stream: S, state: &State) -> std::io::Result<()> {
     let mut connection = wire::Connection::new(stream);
     while let Some(request) = connection.read().await? {
         let in_flight = state.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         state.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
-        let goes_on = answer(&mut connection, state, request).await;
+        let goes_on = treat(&mut connection, state, request).await;
         state.in_flight.fetch_sub(1, Ordering::Relaxed);
         if !goes_on? {
             break;
@@ -210,68 +262,60 @@ async fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
 }
 
 /// Records a request and treats it as its path says; false: the connection is at its end.
-async fn answer(
-    connection: &mut wire::Connection,
+async fn treat<S: Stream>(
+    connection: &mut wire::Connection<S>,
     state: &State,
     request: wire::Request,
 ) -> std::io::Result<bool> {
-    let (arrived, arrived_at) = (Instant::now(), SystemTime::now());
-    let wire::Request { path, headers, body } = request;
+    let wire::Request { method, path, headers, body } = request;
+    let handling = lock(&state.overrides).get(&path).cloned();
+    let handling = handling.unwrap_or_else(|| Override::Always(Behaviour::of(&path)));
     let secret = lock(&state.secrets).get(&path).cloned();
-    let verified = verify(secret.as_deref().unwrap_or(SECRET), &headers, &body);
-    let behaviour = lock(&state.overrides).get(&path).cloned().unwrap_or_else(|| Behaviour::of(&path));
+    // What is not a POST carries no event and no signature.
+    let verified = match method.as_str() {
+        "POST" => verify(secret.as_deref().unwrap_or(SECRET), &headers, &body),
+        _ => Ok(()),
+    };
+    let (arrived, arrived_at) = (Instant::now(), SystemTime::now());
     let echo = body.clone();
-    let received = Received { path, arrived, arrived_at, headers, body, verified };
-    let attempt = lock(&state.record).add(received);
-    state.arrived.send_modify(|count| *count += 1);
-
-    match behaviour {
-        Behaviour::Ok => connection.respond(200, b"").await?,
-        Behaviour::Status(status) => connection.respond(status, b"as you wish").await?,
-        Behaviour::Slow(time) => {
-            tokio::time::sleep(time).await;
-            connection.respond(200, b"").await?;
-        }
-        Behaviour::Flaky(failures) if attempt <= failures => connection.respond(500, b"flaky").await?,
-        Behaviour::Flaky(_) => connection.respond(200, b"").await?,
-        Behaviour::Hold => {
-            let release = state.release.notified();
-            tokio::pin!(release);
-            // Enabled before the look at the flag, so that no release falls in between.
-            release.as_mut().enable();
-            if !*lock(&state.released) {
-                release.await;
-            }
-            connection.respond(200, b"").await?;
-        }
-        Behaviour::Gone => connection.respond(410, b"").await?,
-        Behaviour::Echo => connection.respond(200, &echo).await?,
-        Behaviour::Nul => connection.respond(500, b"a\0b\xff\xfe").await?,
-        Behaviour::Redirect(to) => {
-            let head = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
-            connection.stream.write_all(head.as_bytes()).await?;
-        }
-        Behaviour::Huge(bytes) => connection.respond_with_zeros(bytes).await?,
-        Behaviour::Drip => {
-            connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await?;
-            loop {
-                connection.stream.write_all(b".").await?;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-        Behaviour::Hang => {
-            connection.until_closed().await;
-            return Ok(false);
-        }
-        Behaviour::Reset => {
-            connection.stream.set_zero_linger()?;
-            return Ok(false);
-        }
-        Behaviour::Close => return Ok(false),
-        Behaviour::HalfHeaders => {
-            connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await?;
-            return Ok(false);
-        }
+    let received = Received { method, path, arrived, arrived_at, headers, body, verified, answered: None };
+    if received.method != "POST" {
+        let origin = received.header("webhook-request-origin").unwrap_or_default().to_owned();
+        lock(&state.record).others.push(received);
+        state.arrived.send_modify(|count| *count += 1);
+        let Override::Always(behaviour) = handling else { return Ok(false) };
+        answer::handshake(connection, &behaviour, &origin).await?;
+        return Ok(true);
     }
-    Ok(true)
+    let kept = match &handling {
+        Override::Judged(_) => Some(received.clone()),
+        Override::Always(_) => None,
+    };
+    let (at, attempt) = lock(&state.record).add(received);
+    state.arrived.send_modify(|count| *count += 1);
+    let behaviour = match (handling, kept) {
+        (Override::Judged(judge), Some(request)) => judge(&request, attempt),
+        (Override::Always(behaviour), _) => behaviour,
+        (Override::Judged(_), None) => unreachable!("a judged request was kept"),
+    };
+    match behaviour {
+        Behaviour::Slow(time) => tokio::time::sleep(time).await,
+        Behaviour::Hold => released(state).await,
+        _ => {}
+    }
+    let status = behaviour.status(attempt);
+    // Before the answer can be seen: whoever acts on it acts later.
+    lock(&state.record).answered(at, status);
+    answer::write(connection, &behaviour, status, &echo).await
+}
+
+/// Waits until what is held is let go.
+async fn released(state: &State) {
+    let release = state.release.notified();
+    tokio::pin!(release);
+    // Enabled before the look at the flag, so that no release falls in between.
+    release.as_mut().enable();
+    if !*lock(&state.released) {
+        release.await;
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 /// One request, as it came.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub method: String,
     pub path: String,
     pub arrived: Instant,
     pub arrived_at: SystemTime,
@@ -19,6 +20,8 @@ pub struct Received {
     pub body: Bytes,
     /// What the standardwebhooks crate says.
     pub verified: Result<(), String>,
+    /// When it was answered, just before the first byte, and with which status; `None`: not yet, or not as HTTP asks.
+    pub answered: Option<(Instant, u16)>,
 }
 
 impl Received {
@@ -42,6 +45,11 @@ impl Received {
     pub fn timestamp(&self) -> i64 {
         let text = self.header("webhook-timestamp").expect("a request has a webhook-timestamp");
         text.parse().expect("it is a number")
+    }
+
+    /// The status it was answered with, if it was.
+    pub fn status(&self) -> Option<u16> {
+        self.answered.map(|(_, status)| status)
     }
 
     /// The body.
@@ -80,6 +88,8 @@ pub enum Keep {
 pub struct Record {
     pub keep: Keep,
     pub requests: Vec<Received>,
+    /// Requests that were not POSTs, such as the OPTIONS of a handshake.
+    pub others: Vec<Received>,
     /// Requests per path and `webhook-id`.
     ids: HashMap<String, HashMap<String, u32>>,
     pub total: u64,
@@ -89,11 +99,19 @@ pub struct Record {
 
 impl Record {
     pub fn new(keep: Keep) -> Self {
-        Self { keep, requests: Vec::new(), ids: HashMap::new(), total: 0, rejected: Vec::new() }
+        Self {
+            keep,
+            requests: Vec::new(),
+            others: Vec::new(),
+            ids: HashMap::new(),
+            total: 0,
+            rejected: Vec::new(),
+        }
     }
 
-    /// Adds one; returns how many attempts of this id at this path there have been, this one included.
-    pub fn add(&mut self, request: Received) -> u32 {
+    /// Adds one; returns where it is kept, and how many requests with this id there have been at this path, this one
+    /// included.
+    pub fn add(&mut self, request: Received) -> (Option<usize>, u32) {
         self.total += 1;
         if let Err(why) = &request.verified {
             self.rejected.push(format!("{} {:?}: {why}", request.path, request.header("webhook-id")));
@@ -106,10 +124,18 @@ impl Record {
         let count = ids.entry(id).or_default();
         *count += 1;
         let count = *count;
-        if self.keep == Keep::Requests {
-            self.requests.push(request);
+        if self.keep == Keep::Ids {
+            return (None, count);
         }
-        count
+        self.requests.push(request);
+        (Some(self.requests.len() - 1), count)
+    }
+
+    /// The request kept at `at` is being answered.
+    pub fn answered(&mut self, at: Option<usize>, status: Option<u16>) {
+        if let Some(request) = at.and_then(|at| self.requests.get_mut(at)) {
+            request.answered = status.map(|status| (Instant::now(), status));
+        }
     }
 
     /// How many different events have come to this path.

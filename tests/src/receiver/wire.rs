@@ -2,15 +2,41 @@
 //! `content-length`. Lean enough to be the receiver of the benchmarks too.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use std::io::{Error, ErrorKind};
+use std::{
+    fmt::Write as _,
+    io::{Error, ErrorKind},
+};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
+
+/// What a connection is made of.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Closing it will send RST.
+    ///
+    /// # Errors
+    /// The socket's.
+    fn reset_on_close(&self) -> std::io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn reset_on_close(&self) -> std::io::Result<()> {
+        self.set_zero_linger()
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn reset_on_close(&self) -> std::io::Result<()> {
+        self.get_ref().0.set_zero_linger()
+    }
+}
 
 /// A whole request.
 #[derive(Debug)]
 pub struct Request {
+    pub method: String,
     /// Path and query, as sent.
     pub path: String,
     pub headers: Vec<(String, String)>,
@@ -19,8 +45,8 @@ pub struct Request {
 
 /// A connection that requests come in on.
 #[derive(Debug)]
-pub struct Connection {
-    pub stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    pub stream: S,
     buffer: BytesMut,
 }
 
@@ -50,8 +76,8 @@ fn measure(bytes: &[u8]) -> std::io::Result<Option<(usize, usize)>> {
     Ok(Some((head, text.parse().map_err(|_| invalid("content-length"))?)))
 }
 
-impl Connection {
-    pub fn new(stream: TcpStream) -> Self {
+impl<S: Stream> Connection<S> {
+    pub fn new(stream: S) -> Self {
         Self { stream, buffer: BytesMut::with_capacity(4096) }
     }
 
@@ -81,11 +107,12 @@ impl Connection {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut headers);
         request.parse(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let method = request.method.unwrap_or_default().to_owned();
         let path = request.path.unwrap_or_default().to_owned();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let headers = request.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect();
         bytes.advance(head);
-        Ok(Some(Request { path, headers, body: bytes }))
+        Ok(Some(Request { method, path, headers, body: bytes }))
     }
 
     /// Answers with a status and a body.
@@ -93,22 +120,40 @@ impl Connection {
     /// # Errors
     /// The socket's.
     pub async fn respond(&mut self, status: u16, body: &[u8]) -> std::io::Result<()> {
-        let mut answer =
-            format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
-        if status == 204 {
-            answer = b"HTTP/1.1 204 X\r\n\r\n".to_vec();
-        } else {
-            answer.extend_from_slice(body);
-        }
-        self.stream.write_all(&answer).await
+        self.respond_with(status, &[], body).await
     }
 
-    /// Answers 200 with so many zero bytes.
+    /// The same with further headers.
     ///
     /// # Errors
     /// The socket's; the peer may have had enough.
-    pub async fn respond_with_zeros(&mut self, bytes: u64) -> std::io::Result<()> {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+    pub async fn respond_with(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<()> {
+        let mut head = format!("HTTP/1.1 {status} X\r\n");
+        for (name, value) in headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if status != 204 {
+            let _ = write!(head, "content-length: {}\r\n", body.len());
+        }
+        let mut answer = (head + "\r\n").into_bytes();
+        if status != 204 {
+            answer.extend_from_slice(body);
+        }
+        self.stream.write_all(&answer).await?;
+        self.stream.flush().await
+    }
+
+    /// Answers with so many bytes of `0`.
+    ///
+    /// # Errors
+    /// The socket's; the peer may have had enough.
+    pub async fn respond_with_zeros(&mut self, status: u16, bytes: u64) -> std::io::Result<()> {
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {bytes}\r\n\r\n");
         self.stream.write_all(head.as_bytes()).await?;
         let chunk = [b'0'; 16 * 1024];
         let mut left = bytes;

@@ -1,13 +1,17 @@
 //! Webhooks as lines for people, or as JSON lines for programs.
 
-use super::Printed;
+use super::{
+    Printed,
+    summary::{Summary, is_form},
+};
 use hyper::header::HeaderMap;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
+use url::form_urlencoded;
 
 /// Whether a signature holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,25 +77,31 @@ impl Printer {
 
     fn readable(&self, webhook: &Webhook<'_>) -> String {
         let body: Option<Value> = serde_json::from_slice(webhook.body).ok();
-        let text =
-            |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Value::as_str).map(clean);
+        let summary = Summary::of(webhook.headers, webhook.body, body.as_ref());
         let (mark, colour) = match webhook.verdict {
             Verdict::Valid => ("✓", "32"),
             Verdict::Invalid(_) => ("✗", "31"),
             Verdict::Unchecked => ("?", "33"),
         };
         let mark = if self.colour { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_owned() };
-        let event_type = text("type").unwrap_or_else(|| "(no type)".into());
+        let event_type = match &summary.types[..] {
+            [] => "(no type)".to_owned(),
+            [one] => clean(one),
+            several => format!("{} events: {}", several.len(), kinds(several)),
+        };
         let id = webhook.header("webhook-id").map_or_else(|| "(no id)".into(), clean);
         let mut line = format!("{} {mark} {event_type}  {id}", clock(webhook.received_at));
-        if let Some(sequence) = body.as_ref().and_then(|body| body.get("sequence")).and_then(Value::as_i64) {
+        if let Some(sequence) = summary.sequence {
             line.push_str(&format!("  #{sequence}"));
         }
-        if let Some(table) = text("table") {
-            line.push_str(&format!("  {table}"));
+        if let Some(table) = &summary.table {
+            line.push_str(&format!("  {}", clean(table)));
         }
-        if let Some(actor) = text("actor") {
-            line.push_str(&format!("  by {actor}"));
+        if let Some(actor) = &summary.actor {
+            line.push_str(&format!("  by {}", clean(actor)));
+        }
+        if let Some(changes) = summary.compacted {
+            line.push_str(&format!("  {changes} changes in one"));
         }
         if let Verdict::Invalid(why) = webhook.verdict {
             line.push_str(&format!("  {why}"));
@@ -101,17 +111,38 @@ impl Printer {
         }
         line.push('\n');
         if !self.quiet {
-            line.push_str(&self.shown_body(webhook.body, body.is_some()));
+            line.push_str(&self.shown_body(webhook, body.is_some()));
         }
         line
     }
 
-    /// Spread out on a terminal, as it came elsewhere.
-    fn shown_body(&self, bytes: &[u8], is_json: bool) -> String {
-        let text = String::from_utf8_lossy(bytes);
-        let text = if self.terminal && is_json { spread(&text) } else { text.into_owned() };
+    /// Spread out on a terminal, as it came elsewhere; a form field by field.
+    fn shown_body(&self, webhook: &Webhook<'_>, is_json: bool) -> String {
+        let text = String::from_utf8_lossy(webhook.body);
+        let text = if is_form(webhook.headers) {
+            let fields = form_urlencoded::parse(webhook.body);
+            fields.map(|(name, value)| format!("{name}: {value}\n")).collect()
+        } else if self.terminal && is_json {
+            spread(&text)
+        } else {
+            text.into_owned()
+        };
         text.lines().map(|line| format!("    {}\n", clean(line))).collect()
     }
+}
+
+/// The different types of a batch, in the order in which they first come.
+fn kinds(types: &[String]) -> String {
+    let mut kinds: Vec<(String, usize)> = Vec::new();
+    for event_type in types {
+        match kinds.iter_mut().find(|(kind, _)| kind == event_type) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((event_type.clone(), 1)),
+        }
+    }
+    let kinds: Vec<String> =
+        kinds.into_iter().map(|(kind, count)| format!("{count} {}", clean(&kind))).collect();
+    kinds.join(", ")
 }
 
 /// JSON over many lines, its order of keys and spelling of numbers kept (a parsed and printed one would lose both).
@@ -184,9 +215,24 @@ fn json_line(webhook: &Webhook<'_>) -> String {
     if let Some(why) = why {
         line["why"] = why.into();
     }
+    let attributes = attributes(webhook.headers);
+    if !attributes.is_empty() {
+        line["attributes"] = attributes.into();
+    }
     let mut line = line.to_string();
     line.truncate(line.len() - 1);
     format!("{line},\"body\":{body}}}\n")
+}
+
+/// What a format says in headers, as it was sent.
+fn attributes(headers: &HeaderMap) -> Map<String, Value> {
+    let is_known = |name: &str| ["webhook-id", "webhook-timestamp", "webhook-signature"].contains(&name);
+    let is_attribute =
+        |name: &str| (name.starts_with("ce-") || name.starts_with("webhook-")) && !is_known(name);
+    let attributes = headers.iter().filter(|(name, _)| is_attribute(name.as_str()));
+    attributes
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect()
 }
 
 /// Without control characters, which could command the terminal.
@@ -241,6 +287,27 @@ mod tests {
             shown.contains("    {\n      \"id\": \"evt_1\",\n      \"type\": \"order.updated\",\n"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn batches_forms_and_attributes_are_shown() {
+        let printer = Printer { json: false, quiet: false, terminal: false, colour: false };
+        let mut headers = HeaderMap::new();
+        let batch = br#"[{"type":"a.b"},{"type":"c.d"},{"type":"a.b"}]"#;
+        let shown = printer.readable(&webhook(&mut headers, batch, Verdict::Valid));
+        assert!(shown.starts_with("03:38:00.123Z ✓ 3 events: 2 a.b, 1 c.d  evt_1\n"), "{shown}");
+        headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+        let form = b"type=a.b&sequence=7&compacted=2&data=%7B%22x%22%3A+1%7D";
+        let shown = printer.readable(&webhook(&mut headers, form, Verdict::Valid));
+        let want = "03:38:00.123Z ✓ a.b  evt_1  #7  2 changes in one\n    type: a.b\n    sequence: 7\n    compacted: 2\n    data: {\"x\": 1}\n";
+        assert_eq!(shown, want);
+        let mut headers = HeaderMap::new();
+        headers.insert("ce-type", "a.b".parse().unwrap());
+        headers.insert("ce-actor", "user%207%1B[2J".parse().unwrap());
+        let binary = webhook(&mut headers, b"{}", Verdict::Valid);
+        assert!(printer.readable(&binary).contains("a.b  evt_1  by user 7\u{fffd}[2J\n"));
+        let line: Value = serde_json::from_str(&json_line(&binary)).unwrap();
+        assert_eq!(line["attributes"], json!({"ce-type": "a.b", "ce-actor": "user%207%1B[2J"}));
     }
 
     #[test]

@@ -6,19 +6,20 @@
 
 mod cloudevents;
 mod form;
-mod members;
 mod raw;
 mod standard;
 mod text;
 
-use super::shape::{Format, PayloadMode, Shape};
+use super::{
+    members,
+    shape::{Format, PayloadMode, Shape},
+};
 use crate::event::Event;
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderValue};
 use std::{borrow::Cow, sync::Arc};
 
 pub use cloudevents::{BadSource, Source};
-pub use members::union as members_union;
 pub use text::public_id;
 
 /// An event in one shape.
@@ -126,9 +127,10 @@ pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Ren
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
+// Case does not matter in a charset, but the SDK for JavaScript compares it all the same.
+const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 const CLOUDEVENTS: HeaderValue =
-    HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+    HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8");
 
 /// The content type of one event, or of an array of them.
 pub fn content_type(format: Format, is_array: bool) -> HeaderValue {

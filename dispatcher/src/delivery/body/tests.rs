@@ -214,8 +214,8 @@ fn content_types() {
         (Format::Standard, "application/json", "application/json"),
         (
             Format::CloudEventsStructured,
-            "application/cloudevents+json; charset=UTF-8",
-            "application/cloudevents-batch+json; charset=UTF-8",
+            "application/cloudevents+json; charset=utf-8",
+            "application/cloudevents-batch+json; charset=utf-8",
         ),
     ] {
         assert_eq!(content_type(format, false), one);
@@ -263,7 +263,7 @@ fn expected(event: &Event, changes: u32, mode: PayloadMode) -> Map<String, Value
     put("table", event.table_name.as_ref().map(|table| json!(table)));
     put("key", event.key.as_ref().filter(|_| mode != PayloadMode::Full).map(|key| json!(key)));
     put("actor", event.actor.as_ref().filter(|_| !is_thin).map(|actor| json!(actor)));
-    put("truncated", (event.truncated && !is_thin).then(|| json!(true)));
+    put("truncated", (event.truncated && !is_thin).then_some(json!(true)));
     put("compacted", (changes > 1).then(|| json!(changes)));
     put("data", (!is_thin).then(|| if is_cut { json!({ "x": data["x"] }) } else { data }));
     put(

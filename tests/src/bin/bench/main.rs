@@ -2,10 +2,11 @@
 //!
 //! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
 //! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
-//! run: `drain latency memory idle scripts`, default all.
+//! run: `drain fanout latency memory idle scripts`, default all.
 
 mod bare;
 mod drain;
+mod fanout;
 mod idle;
 mod latency;
 mod memory;
@@ -33,6 +34,9 @@ fn main() -> std::process::ExitCode {
     runtime.expect("a runtime").block_on(async {
         if wanted("drain") {
             drain::run(&mut report).await;
+        }
+        if wanted("fanout") {
+            fanout::run(&mut report).await;
         }
         if wanted("latency") {
             latency::run(&mut report).await;

@@ -1,6 +1,5 @@
-//! JSON objects member by member: the values stay the bytes they were, and the members keep their order.
+//! JSON objects member by member: the values stay the bytes they were, and the members keep their order. Pure.
 
-use super::text::push_text;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -43,7 +42,8 @@ fn object<'a>(members: impl Iterator<Item = &'a (String, &'a RawValue)>) -> Vec<
         if out.len() > 1 {
             out.push(b',');
         }
-        push_text(&mut out, name);
+        // Neither a string nor a Vec can make serde_json fail.
+        let _ = serde_json::to_writer(&mut out, name);
         out.push(b':');
         out.extend_from_slice(value.get().as_bytes());
     }

@@ -1,0 +1,142 @@
+//! What a webhook is about, whichever format it came in. Pure.
+
+use hyper::header::HeaderMap;
+use serde_json::Value;
+use std::borrow::Cow;
+use url::form_urlencoded;
+
+/// What is worth a line. Texts are as they were sent, control characters included.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Of each event, in their order; a batch has several.
+    pub types: Vec<String>,
+    pub sequence: Option<i64>,
+    pub table: Option<String>,
+    pub actor: Option<String>,
+    /// Changes that the event stands for.
+    pub compacted: Option<u64>,
+}
+
+impl Summary {
+    /// Headers come first: where a format has its attributes there, the body is nothing but data.
+    pub fn of(headers: &HeaderMap, body: &[u8], json: Option<&Value>) -> Self {
+        let attribute = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(decoded);
+        for (event_type, prefix) in [("ce-type", "ce"), ("webhook-event-type", "webhook")] {
+            if let Some(event_type) = attribute(event_type) {
+                let member = |name: &str| attribute(&format!("{prefix}-{name}"));
+                return Self::from_members(Some(event_type), member);
+            }
+        }
+        if is_form(headers) {
+            let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(body).collect();
+            let field = |name: &str| {
+                fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.to_string())
+            };
+            return Self::from_members(field("type"), field);
+        }
+        match json {
+            Some(Value::Array(events)) => {
+                let types = events.iter().filter_map(|event| member(event, "type")).collect();
+                Self { types, ..Self::default() }
+            }
+            Some(event) => Self::from_members(member(event, "type"), |name| member(event, name)),
+            None => Self::default(),
+        }
+    }
+
+    fn from_members(event_type: Option<String>, member: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            types: event_type.into_iter().collect(),
+            sequence: member("sequence").and_then(|text| text.parse().ok()),
+            table: member("table"),
+            actor: member("actor"),
+            compacted: member("compacted").and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+/// Whether the body is the fields of a form.
+pub fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded"
+}
+
+/// Texts and numbers alike: CloudEvents have their sequence in a text.
+fn member(event: &Value, name: &str) -> Option<String> {
+    match event.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Without percent-encoding. What is none stays as it is.
+fn decoded(text: &str) -> String {
+    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let escape = match tail {
+            [high, low, after @ ..] if *first == b'%' => {
+                hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, after))
+            }
+            _ => None,
+        };
+        let (byte, after) = escape.unwrap_or((*first, tail));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::{
+            body::{Source, content_type, render},
+            shape::{Format, PayloadMode, Shape},
+        },
+        event::Event,
+    };
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_format_says_the_same() {
+        let event = Event {
+            table_name: Some("public.\"Größe\"".into()),
+            actor: Some("user 7%".into()),
+            payload: "{\"type\":\"decoy\"}".into(),
+            ..Event::sample(42)
+        };
+        for format in Format::ALL {
+            let shape = Shape { format, payload_mode: PayloadMode::Full };
+            let rendered = render(&event, 3, shape, &Source::of_database("shop"));
+            let mut headers = rendered.headers.map(|map| (*map).clone()).unwrap_or_default();
+            headers.insert("content-type", content_type(format, false));
+            let json: Option<Value> = serde_json::from_slice(&rendered.body).ok();
+            let is_raw = format == Format::Raw;
+            let wanted = Summary {
+                types: vec!["order.created".into()],
+                sequence: Some(42),
+                table: (!is_raw).then(|| "public.\"Größe\"".into()),
+                actor: (!is_raw).then(|| "user 7%".into()),
+                compacted: Some(3),
+            };
+            assert_eq!(Summary::of(&headers, &rendered.body, json.as_ref()), wanted, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_the_types_of_its_events() {
+        let json = serde_json::json!([{"type": "a.b", "sequence": 1}, {"type": "c.d"}, 7]);
+        let summary = Summary::of(&HeaderMap::new(), b"", Some(&json));
+        assert_eq!(summary, Summary { types: vec!["a.b".into(), "c.d".into()], ..Summary::default() });
+    }
+
+    #[test]
+    fn only_escapes_are_decoded() {
+        let texts = ["100%", "%zz%4", "%C3%A4+%20", "%FF"].map(decoded);
+        assert_eq!(texts, ["100%", "%zz%4", "ä+ ", "\u{fffd}"]);
+        assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), 4);
+    }
+}

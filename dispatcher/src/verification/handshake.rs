@@ -1,0 +1,150 @@
+//! The handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4): an OPTIONS request that asks whether the
+//! receiver wants events from this sender, and how many.
+
+use crate::{
+    delivery::identity::Identity,
+    sender::{Head, Inquiry, Sender},
+    subscription::Subscription,
+};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::Arc;
+use thiserror::Error;
+use url::Url;
+
+const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
+const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
+
+/// Why a receiver counts as unconfirmed.
+#[derive(Debug, Error)]
+pub enum Unconfirmed {
+    #[error("{0}")]
+    Unanswered(String),
+    #[error("it answered {0}")]
+    Status(u16),
+    #[error("its answer has no WebHook-Allowed-Origin")]
+    NoOrigin,
+    #[error("its WebHook-Allowed-Origin is neither * nor the --origin of webhookd")]
+    OtherOrigin,
+    #[error("a rate was asked for, and its answer has no WebHook-Allowed-Rate")]
+    NoRate,
+    #[error("its WebHook-Allowed-Rate is neither * nor a number of requests a minute from 1")]
+    BadRate,
+    #[error("the subscription has been changed meanwhile")]
+    Changed,
+    #[error("the confirmation could not be written")]
+    Unwritten(#[source] tokio_postgres::Error),
+}
+
+/// Asks; requests a minute that the receiver allows, `None`: as many as there are.
+///
+/// # Errors
+/// [`Unconfirmed`].
+pub async fn ask(
+    sender: &impl Sender,
+    identity: &Identity,
+    subscription: &Subscription,
+    url: &Arc<Url>,
+) -> Result<Option<i64>, Unconfirmed> {
+    let rate = subscription.rate_limit.map(per_minute);
+    let mut questions = HeaderMap::with_capacity(2);
+    questions.insert(REQUEST_ORIGIN, identity.origin.clone());
+    questions.extend(rate.map(|rate| (REQUEST_RATE, HeaderValue::from(rate))));
+    let inquiry = Inquiry {
+        url: Arc::clone(url),
+        questions,
+        headers: subscription.headers.clone(),
+        timeout: subscription.timeout,
+    };
+    let head = sender.inquire(inquiry).await.map_err(Unconfirmed::Unanswered)?;
+    judge(&head, &identity.origin, rate.is_some())
+}
+
+/// A rate in requests a second as the norm counts it: whole requests a minute, at least one.
+fn per_minute(a_second: f64) -> i64 {
+    ((a_second * 60.0).ceil() as i64).max(1)
+}
+
+/// What an answer means.
+fn judge(head: &Head, origin: &HeaderValue, is_rate_asked: bool) -> Result<Option<i64>, Unconfirmed> {
+    if !head.status.is_success() {
+        return Err(Unconfirmed::Status(head.status.as_u16()));
+    }
+    let allowed = head.headers.get(ALLOWED_ORIGIN).ok_or(Unconfirmed::NoOrigin)?.as_bytes().trim_ascii();
+    if allowed != b"*" && !allowed.eq_ignore_ascii_case(origin.as_bytes()) {
+        return Err(Unconfirmed::OtherOrigin);
+    }
+    let Some(rate) = head.headers.get(ALLOWED_RATE) else {
+        return if is_rate_asked { Err(Unconfirmed::NoRate) } else { Ok(None) };
+    };
+    match rate.to_str().map_err(|_| Unconfirmed::BadRate)?.trim() {
+        "*" => Ok(None),
+        digits if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            // More than fits is more than there will ever be.
+            let rate = digits.parse().unwrap_or(i64::MAX);
+            if rate > 0 { Ok(Some(rate)) } else { Err(Unconfirmed::BadRate) }
+        }
+        _ => Err(Unconfirmed::BadRate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::StatusCode;
+
+    fn judged(status: u16, headers: &[(&'static str, &'static str)], is_rate_asked: bool) -> String {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let head = Head {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.iter().map(header).collect(),
+        };
+        match judge(&head, &HeaderValue::from_static("hooks.example"), is_rate_asked) {
+            Ok(rate) => format!("{rate:?}"),
+            Err(why) => why.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_answer_allows_or_says_why_not() {
+        let origin = |value| ("webhook-allowed-origin", value);
+        let rate = |value| ("webhook-allowed-rate", value);
+        for (headers, asked, want) in [
+            (&[origin("*")][..], false, "None"),
+            (&[origin("HOOKS.example")], false, "None"),
+            (&[origin(" hooks.example "), rate("*")], true, "None"),
+            (&[origin("*"), rate("120")], true, "Some(120)"),
+            (&[origin("*"), rate("120")], false, "Some(120)"),
+            (&[origin("*"), rate("99999999999999999999")], true, "Some(9223372036854775807)"),
+            (&[origin("*")], true, "a rate was asked for, and its answer has no WebHook-Allowed-Rate"),
+            (&[], false, "its answer has no WebHook-Allowed-Origin"),
+            (
+                &[origin("evil.example")],
+                false,
+                "its WebHook-Allowed-Origin is neither * nor the --origin of webhookd",
+            ),
+            (&[origin("")], false, "its WebHook-Allowed-Origin is neither * nor the --origin of webhookd"),
+        ] {
+            assert_eq!(judged(200, headers, asked), want, "{headers:?}");
+        }
+        for bad in ["0", "-1", "+1", "1.5", "", "many"] {
+            assert!(
+                judged(204, &[origin("*"), rate(bad)], false).contains("Allowed-Rate is neither"),
+                "{bad}"
+            );
+        }
+        for status in [199, 301, 403, 405, 500] {
+            assert_eq!(judged(status, &[origin("*")], false), format!("it answered {status}"));
+        }
+    }
+
+    #[test]
+    fn a_rate_is_asked_for_by_the_minute() {
+        for (a_second, a_minute) in [(1.0, 60), (0.5, 30), (1.0 / 86_400.0, 1), (100_000.0, 6_000_000)] {
+            assert_eq!(per_minute(a_second), a_minute);
+        }
+    }
+}

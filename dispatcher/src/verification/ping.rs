@@ -1,0 +1,103 @@
+//! Verification by ping: a signed `webhook.ping`, in the subscription's own format, that must be answered with 2xx.
+//!
+//! It is no event of the outbox, so its sequence number is 0.
+
+use super::handshake::Unconfirmed;
+use crate::{
+    delivery::{
+        batch, body,
+        identity::Identity,
+        outcome::{Outcome, Verdict},
+    },
+    event::Event,
+    sender::{Request, Sender},
+    subscription::Subscription,
+};
+use std::{sync::Arc, time::SystemTime};
+use url::Url;
+
+/// Sends it. No rate is ever told.
+///
+/// # Errors
+/// [`Unconfirmed`].
+pub async fn ask(
+    sender: &impl Sender,
+    identity: &Identity,
+    subscription: &Subscription,
+    url: &Arc<Url>,
+) -> Result<Option<i64>, Unconfirmed> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    let outcome = sender.send(request(identity, subscription, url, now_us)).await;
+    match (outcome.verdict(), outcome) {
+        (Verdict::Succeeded, _) => Ok(None),
+        (_, Outcome { status: Some(status), .. }) => Err(Unconfirmed::Status(status)),
+        (_, Outcome { error, .. }) => Err(Unconfirmed::Unanswered(error.unwrap_or_default())),
+    }
+}
+
+fn request(identity: &Identity, subscription: &Subscription, url: &Arc<Url>, now_us: i64) -> Request {
+    let event = event(subscription.id, now_us);
+    let id = body::public_id(&event).into();
+    let rendered = body::render(&event, 1, subscription.shape, &identity.source);
+    let is_array = subscription.batch_size > 1;
+    let (id, body) =
+        if is_array { (batch::id(&[id]), batch::body(&[rendered.body])) } else { (id, rendered.body) };
+    Request {
+        content_type: body::content_type(subscription.shape.format, is_array),
+        attributes: rendered.headers,
+        headers: subscription.headers.clone(),
+        ..Request::json(Arc::clone(url), id, body, subscription.signers(now_us), subscription.timeout)
+    }
+}
+
+/// As `webhook_ping()` would have made it.
+fn event(subscription_id: i64, now_us: i64) -> Event {
+    Event {
+        id: 0,
+        slot: 0,
+        xid: 0,
+        created_at_us: now_us,
+        subscription_id: Some(subscription_id),
+        truncated: false,
+        event_type: "webhook.ping".into(),
+        table_name: None,
+        key: Some(subscription_id.to_string().into()),
+        actor: None,
+        origin: None,
+        traceparent: None,
+        payload: format!("{{\"subscription_id\":{subscription_id}}}").into(),
+        previous: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{
+        body::Source,
+        shape::{Format, Shape},
+    };
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn a_ping_has_the_subscriptions_shape_and_an_id_of_its_own() {
+        let identity =
+            Identity { source: Source::of_database("shop"), origin: HeaderValue::from_static("x") };
+        let url = Arc::new(Url::parse("https://receiver.example/").unwrap());
+        let ping = |subscription: &Subscription, at| request(&identity, subscription, &url, at);
+        let plain = ping(&Subscription::sample(7), 1_700_000_000_000_000);
+        assert_eq!(
+            plain.body,
+            r#"{"id":"evt_060a24181e40000","type":"webhook.ping","timestamp":"2023-11-14T22:13:20.000000Z","sequence":0,"data":{"subscription_id":7}}"#
+        );
+        assert_eq!((&*plain.id, plain.signers.len()), ("evt_060a24181e40000", 1));
+        assert_ne!(plain.id, ping(&Subscription::sample(7), 1_700_000_000_000_001).id);
+
+        let raw = Shape { format: Format::Raw, ..Shape::default() };
+        let raw = ping(&Subscription { shape: raw, ..Subscription::sample(7) }, 1);
+        assert_eq!(raw.attributes.unwrap()["webhook-event-type"], "webhook.ping");
+        let batched = ping(&Subscription { batch_size: 2, ..Subscription::sample(7) }, 1);
+        assert!(batched.body.starts_with(b"[{") && batched.id.starts_with("bat_"));
+    }
+}

@@ -1,0 +1,333 @@
+//! The options of a subscription, each checked by itself before the table's constraints would refuse it. Pure, but for
+//! arithmetic with numeric.
+
+use crate::error::Error;
+use event_type::Pattern;
+use pgrx::datum::{AnyNumeric, Interval};
+use serde_json::Value;
+use std::fmt::Write as _;
+use url::Url;
+
+/// Longest URL, in bytes, as given and as stored.
+pub const URL_BYTES_MAX: usize = 2048;
+/// Most patterns of one subscription.
+pub const EVENTS_MAX: usize = 1000;
+/// Longest name, in characters.
+pub const NAME_CHARS_MAX: usize = 200;
+/// Most waits in a retry schedule.
+pub const RETRY_STEPS_MAX: usize = 50;
+/// Longest wait between two attempts, in days.
+pub const RETRY_STEP_DAYS_MAX: i64 = 7;
+/// Most request headers of one subscription.
+pub const HEADERS_MAX: usize = 20;
+/// Most origins that one subscription excludes.
+pub const ORIGINS_MAX: usize = 100;
+/// Longest overlap of an old secret with the new one, in days.
+pub const OVERLAP_DAYS_MAX: i64 = 7;
+
+const SECOND_US: i128 = 1_000_000;
+const DAY_US: i128 = 86_400 * SECOND_US;
+
+fn bad(option: &'static str, reason: impl Into<String>, hint: &'static str) -> Error {
+    Error::BadOption { option, reason: reason.into(), hint }
+}
+
+/// Checks a URL and gives it in the normal form of the WHATWG URL standard, which is what the daemon will call: a host
+/// in capitals, a default port or a non-ASCII letter are spelled in one way only.
+///
+/// # Errors
+/// Names the rule that is broken, never the URL: it may hold a password.
+pub fn url(text: &str) -> Result<String, Error> {
+    const HINT: &str = "Pass an absolute URL like 'https://example.com/hooks'.";
+    let no = |reason: &str| Err(bad("url", reason, HINT));
+    if text.len() > URL_BYTES_MAX {
+        return no("it is longer than 2048 bytes");
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return no("it holds white space, a control character or a backslash");
+    }
+    // Url::parse forgives `https:example.com` and `https:///example.com`; nobody means that.
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return no("it is not an absolute http or https URL");
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return no("its scheme is neither http nor https");
+    }
+    if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
+        return no("it has no host");
+    }
+    let url = Url::parse(text).map_err(|why| bad("url", why.to_string(), HINT))?;
+    if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
+        let hint = "A URL is shown to everyone who may see the subscription; requests are signed instead.";
+        return Err(bad("url", "it has credentials", hint));
+    }
+    if url.fragment().is_some() {
+        return no("it has a fragment, which is never sent");
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return no("it has no host");
+    }
+    if url.port() == Some(0) {
+        return no("port 0 cannot be called");
+    }
+    let url = String::from(url);
+    if url.len() > URL_BYTES_MAX { no("it is longer than 2048 bytes once it is encoded") } else { Ok(url) }
+}
+
+fn authority(rest: &str) -> &str {
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
+/// Checks a list of patterns.
+///
+/// # Errors
+/// Names the first pattern that is none, or the count.
+pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    const HINT: &str = "Pass patterns like '{order.created,invoice.*}'; '{*}' stands for every event.";
+    if patterns.is_empty() || patterns.len() > EVENTS_MAX {
+        return Err(bad("events", "from 1 to 1000 patterns are needed", HINT));
+    }
+    patterns
+        .into_iter()
+        .map(|pattern| {
+            let pattern = pattern.ok_or_else(|| bad("events", "a pattern is null", HINT))?;
+            Pattern::parse(&pattern).map_err(|why| bad("events", format!("\"{pattern}\": {why}"), HINT))?;
+            Ok(pattern)
+        })
+        .collect()
+}
+
+/// Checks a name.
+///
+/// # Errors
+/// If it is blank, over 200 characters, or holds control characters.
+pub fn name(name: String) -> Result<String, Error> {
+    const HINT: &str = "Pass 1 to 200 characters, as in 'billing'.";
+    if name.trim().is_empty() {
+        return Err(bad("name", "it is blank", HINT));
+    }
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(bad("name", "it is longer than 200 characters", HINT));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(bad("name", "it holds a control character", HINT));
+    }
+    Ok(name)
+}
+
+/// A length of time in microseconds. A month has no fixed length, so there is none; infinity has months.
+fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error> {
+    if interval.months() != 0 {
+        return Err(bad(option, "months and years have no fixed length", "Give it in days or less."));
+    }
+    Ok(i128::from(interval.days()) * DAY_US + i128::from(interval.micros()))
+}
+
+/// Checks the time that one attempt may take: 1 ms to 5 min.
+///
+/// # Errors
+/// Names the range.
+pub fn timeout(interval: Interval) -> Result<Interval, Error> {
+    match microseconds("timeout", &interval)? {
+        1_000..=300_000_000 => Ok(interval),
+        _ => Err(bad(
+            "timeout",
+            "it must lie between 1 millisecond and 5 minutes",
+            "The default is '15 seconds'.",
+        )),
+    }
+}
+
+/// Checks a retry schedule: at most 50 waits, each from 0 to 7 days. An empty one means a single attempt.
+///
+/// # Errors
+/// Names the step that is out of range, counted from 1.
+pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
+    const HINT: &str = "Pass the waits after the 1st, 2nd, … failed attempt, as in '{5s,5min,1h}'.";
+    if steps.len() > RETRY_STEPS_MAX {
+        return Err(bad("retry", "it has more than 50 steps", HINT));
+    }
+    let mut waits = Vec::with_capacity(steps.len());
+    for (i, step) in steps.into_iter().enumerate() {
+        let mut reason = format!("step {} ", i + 1);
+        let Some(step) = step else {
+            reason.push_str("is null");
+            return Err(bad("retry", reason, HINT));
+        };
+        let wait = microseconds("retry", &step)?;
+        if !(0..=i128::from(RETRY_STEP_DAYS_MAX) * DAY_US).contains(&wait) {
+            let _ = write!(reason, "must lie between 0 and {RETRY_STEP_DAYS_MAX} days");
+            return Err(bad("retry", reason, HINT));
+        }
+        waits.push(step);
+    }
+    Ok(waits)
+}
+
+/// Checks how many requests may be under way at once: 1 to 4096.
+///
+/// # Errors
+/// Names the range.
+pub fn max_in_flight(count: i32) -> Result<i32, Error> {
+    match count {
+        1..=4096 => Ok(count),
+        _ => Err(bad("max_in_flight", "it must lie between 1 and 4096", "The default is 512.")),
+    }
+}
+
+/// Checks how long old secrets go on signing beside a new one: 0 to 7 days.
+///
+/// # Errors
+/// Names the range.
+pub fn overlap(interval: Interval) -> Result<Interval, Error> {
+    let us = microseconds("overlap", &interval)?;
+    if (0..=i128::from(OVERLAP_DAYS_MAX) * DAY_US).contains(&us) {
+        Ok(interval)
+    } else {
+        Err(bad("overlap", "it must lie between 0 and 7 days", "The default is '24 hours'."))
+    }
+}
+
+/// Checks a word against the list of those there are.
+fn one_of(option: &'static str, word: String, words: &[&str], hint: &'static str) -> Result<String, Error> {
+    if words.contains(&word.as_str()) {
+        Ok(word)
+    } else {
+        Err(bad(option, format!("\"{word}\" is none of {}", words.join(", ")), hint))
+    }
+}
+
+/// Checks the format of requests.
+///
+/// # Errors
+/// Lists those there are.
+pub fn format(word: String) -> Result<String, Error> {
+    const FORMATS: [&str; 5] = ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"];
+    one_of("format", word, &FORMATS, "The default is 'standard'.")
+}
+
+/// Checks how much of an event is told.
+///
+/// # Errors
+/// Lists the modes.
+pub fn payload_mode(word: String) -> Result<String, Error> {
+    one_of("payload_mode", word, &["full", "thin", "changed"], "The default is 'full'.")
+}
+
+/// Checks which events wait for one another.
+///
+/// # Errors
+/// Lists the orders.
+pub fn ordering(word: String) -> Result<String, Error> {
+    one_of("ordering", word, &["none", "key", "strict"], "The default is 'none'.")
+}
+
+/// Checks how a receiver confirms that it wants to be called.
+///
+/// # Errors
+/// Lists the ways.
+pub fn verification(word: String) -> Result<String, Error> {
+    one_of("verification", word, &["none", "ping", "handshake"], "The default is 'none'.")
+}
+
+/// Checks further request headers: an object of texts.
+///
+/// # Errors
+/// Names the header and the rule, never the value: it may be a password.
+pub fn headers(headers: Value) -> Result<Value, Error> {
+    const HINT: &str = "Pass an object like '{\"authorization\": \"Bearer …\"}'; what describes the request itself cannot be set.";
+    let no = |reason: String| Err(bad("headers", reason, HINT));
+    let Value::Object(object) = &headers else {
+        return no("it must be a JSON object".to_owned());
+    };
+    if object.len() > HEADERS_MAX {
+        return no(format!("there are more than {HEADERS_MAX}"));
+    }
+    let mut seen: Vec<String> = Vec::with_capacity(object.len());
+    for (name, value) in object {
+        if let Err(why) = request_header::check_name(name) {
+            return no(format!("\"{}\": {why}", shown(name)));
+        }
+        let lower = name.to_ascii_lowercase();
+        if seen.contains(&lower) {
+            return no(format!("\"{name}\": it is there twice, in different case"));
+        }
+        seen.push(lower);
+        let Value::String(value) = value else {
+            return no(format!("\"{name}\": its value must be a string"));
+        };
+        if let Err(why) = request_header::check_value(value) {
+            return no(format!("\"{name}\": {why}"));
+        }
+    }
+    Ok(headers)
+}
+
+/// A text for a message, without control characters and not too long.
+fn shown(text: &str) -> String {
+    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Checks how many requests a second: from one a day to 100 000 a second.
+///
+/// # Errors
+/// Names the range.
+pub fn rate_limit(per_second: AnyNumeric) -> Result<AnyNumeric, Error> {
+    let least = AnyNumeric::from(1) / AnyNumeric::from(86_400);
+    if !per_second.is_nan() && per_second >= least && per_second <= AnyNumeric::from(100_000) {
+        Ok(per_second)
+    } else {
+        Err(bad(
+            "rate_limit",
+            "it must lie between 1/86400 (one a day) and 100000 a second",
+            "Leave it out for as fast as the receiver takes it; webhook_alter(…, clear => '{rate_limit}') ends a limit.",
+        ))
+    }
+}
+
+/// Checks how many events one request may carry: 1 to 1000.
+///
+/// # Errors
+/// Names the range.
+pub fn batch_size(count: i32) -> Result<i32, Error> {
+    match count {
+        1..=1000 => Ok(count),
+        _ => Err(bad("batch_size", "it must lie between 1 and 1000", "The default is 1: no batches.")),
+    }
+}
+
+/// Checks how long an event may wait for others: 0 to 1 min.
+///
+/// # Errors
+/// Names the range.
+pub fn batch_window(interval: Interval) -> Result<Interval, Error> {
+    match microseconds("batch_window", &interval)? {
+        0..=60_000_000 => Ok(interval),
+        _ => Err(bad(
+            "batch_window",
+            "it must lie between 0 and 1 minute",
+            "The default is '0': what is there goes.",
+        )),
+    }
+}
+
+/// Checks names of origins.
+///
+/// # Errors
+/// If one is null or blank, or there are more than 100.
+pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    const HINT: &str = "Pass what the other system sets webhook.origin to, as in '{crm}'.";
+    if origins.len() > ORIGINS_MAX {
+        return Err(bad("exclude_origin", "there are more than 100", HINT));
+    }
+    origins
+        .into_iter()
+        .map(|origin| match origin {
+            None => Err(bad("exclude_origin", "an origin is null", HINT)),
+            Some(origin) if origin.trim().is_empty() => {
+                Err(bad("exclude_origin", "an origin is blank", HINT))
+            }
+            Some(origin) => Ok(origin),
+        })
+        .collect()
+}

@@ -1,0 +1,61 @@
+//! Promise: over https a receiver gets an event only after it has proved who it is.
+
+use e2e::{
+    PATIENCE,
+    daemon::Daemon,
+    receiver::{
+        Receiver,
+        tls::{Authority, Identity},
+    },
+    world::World,
+};
+
+/// A daemon that trusts the authority and no other, and may call this machine.
+async fn daemon(world: &World, authority: &Authority) -> Daemon {
+    let arguments = ["--allow-net", "127.0.0.0/8,::1/128"];
+    let environment = [("SSL_CERT_FILE", authority.file().as_os_str())];
+    let daemon = Daemon::spawn_in(&world.database.url(), &arguments, &environment);
+    daemon.ready(&world.database).await;
+    daemon
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_self_signed_and_of_another_name() {
+    let (world, authority) = (World::new().await, Authority::new());
+    let mut imposters = Vec::new();
+    for identity in [Identity::SelfSigned, Identity::Expired, Identity::WrongHost] {
+        let receiver = Receiver::start_tls(authority.acceptor(identity)).await;
+        let id = world.subscribe_url(&receiver.url("/ok"), "retry => '{1h}'").await;
+        imposters.push((identity, receiver, id));
+    }
+    // The right certificate, but for `localhost`, not for the address it has.
+    let by_address = Receiver::start_tls(authority.acceptor(Identity::Good)).await;
+    let url = by_address.url("/ok").replace("localhost", "127.0.0.1");
+    imposters.push((Identity::Good, by_address, world.subscribe_url(&url, "retry => '{1h}'").await));
+    let honest = Receiver::start_tls(authority.acceptor(Identity::Good)).await;
+    world.subscribe_url(&honest.url("/ok"), "").await;
+
+    let _daemon = daemon(&world, &authority).await;
+    world.insert_orders(1, 1).await;
+    honest.wait_for("/ok", 1, PATIENCE).await;
+    for (identity, receiver, id) in imposters {
+        let written = format!("select count(*) = 1 from webhook.attempt where subscription_id = {id}");
+        world.database.until(&written, PATIENCE).await;
+        let outcome = format!(
+            "select outcome || ' ' || (status is null) from webhook.attempt where subscription_id = {id}"
+        );
+        assert_eq!(world.database.text(&outcome).await.as_deref(), Some("tls true"), "{identity:?}");
+        receiver.look(|record| assert_eq!(record.total, 0, "{identity:?} saw a request"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_nobody_trusts() {
+    let (world, ours, theirs) = (World::new().await, Authority::new(), Authority::new());
+    let stranger = Receiver::start_tls(theirs.acceptor(Identity::Good)).await;
+    world.subscribe_url(&stranger.url("/ok"), "retry => '{1h}'").await;
+    let _daemon = daemon(&world, &ours).await;
+    world.insert_orders(1, 1).await;
+    world.database.until("select count(*) = 1 from webhook.attempt where outcome = 'tls'", PATIENCE).await;
+    stranger.look(|record| assert_eq!(record.total, 0));
+}

@@ -135,6 +135,63 @@ $$;
 comment on function webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
+-- ── Backfills: backfill/ ────────────────────────────────────────────────────────────────────────────────────────
+
+-- Not security definer: it must know who calls, and reads the condition with the caller's rights.
+create function webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
+comment on function webhook_backfill is
+    'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
+
+-- Ends a backfill that is running; false: it is not.
+create function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    ended webhook.backfill;
+begin
+    update webhook.backfill b set state = state, error = error, updated_at = clock_timestamp()
+        where b.id = id and b.state = 'running'
+        returning * into ended;
+    if not found then
+        return false;
+    end if;
+    insert into webhook.event (type, key, payload)
+    values ('webhook.backfill.' || state, id::text,
+            json_build_object('id', id, 'subscription_id', ended.subscription_id, 'table', ended.relation::text,
+                              'rows', ended.rows_done, 'error', error));
+    perform webhook.gate_ring();
+    return true;
+end
+$$;
+comment on function webhook.end_backfill(bigint, text, text) is
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+
+create function webhook_backfill_cancel(id bigint) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if webhook_backfill_cancel.id is null then
+        raise exception using errcode = 'null_value_not_allowed', message = 'id must not be null',
+            hint = 'The argument is required.';
+    elsif not exists (select from webhook.backfill b where b.id = webhook_backfill_cancel.id) then
+        raise exception using errcode = 'undefined_object', message = format('backfill %s does not exist', webhook_backfill_cancel.id),
+            hint = 'See the table webhook.backfill for those that do.';
+    end if;
+    return webhook.end_backfill(webhook_backfill_cancel.id, 'cancelled');
+end
+$$;
+comment on function webhook_backfill_cancel is
+    'Stop a backfill; what it has sent stays sent. False: it has ended already';
+
+create function webhook.backfill_step(id bigint, rows_max integer) returns boolean
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'backfill_step_wrapper';
+comment on function webhook.backfill_step(bigint, integer) is
+    'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
+
 -- ── Subscriptions: subscribe/ ───────────────────────────────────────────────────────────────────────────────────
 
 create function webhook_subscribe(

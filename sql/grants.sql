@@ -48,14 +48,15 @@ begin
                  @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),
                  @extschema@.webhook_replay(bigint, timestamptz, timestamptz, text[]),
                  @extschema@.webhook_dry_run(bigint, timestamptz),
+                 @extschema@.webhook_backfill(bigint, regclass, text), @extschema@.webhook_backfill_cancel(bigint),
                  @extschema@.webhook_sign(text, text, bigint, text),
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
-            ('subscriber', 'grant select on webhook.subscription, webhook.event_type, webhook.delivery,
+            ('subscriber', 'grant select on webhook.subscription, webhook.backfill, webhook.event_type, webhook.delivery,
                  webhook.subscription_stats to %s'),
 
             ('reader', 'grant usage on schema webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.receiver, webhook.cursor, webhook.pending, webhook.delivery,
+                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.health to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
@@ -68,13 +69,14 @@ begin
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
-            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.pending,
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.backfill, webhook.pending,
                  webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
-                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json) to %s'),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json),
+                 webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 

@@ -372,6 +372,36 @@ create table webhook.event_type (
 );
 comment on table webhook.event_type is 'Event types that watches emit';
 
+-- ── Backfills: existing rows, step by step ──────────────────────────────────────────────────────────────────────
+
+create table webhook.backfill (
+    id              bigint      generated always as identity primary key,
+    subscription_id bigint      not null references webhook.subscription on delete cascade,
+    relation        regclass    not null,
+    condition       text,
+    -- A name, not a number: a dump is restored where roles have other numbers.
+    requested_by    name        not null,
+    search_path     text        not null,
+    state           text        not null default 'running',
+    after_key       text[],
+    rows_done       bigint      not null default 0,
+    last_event_id   bigint,
+    error           text,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    constraint state_is_known check (state in ('running', 'done', 'failed', 'cancelled')),
+    constraint error_iff_failed check ((state = 'failed') = (error is not null))
+);
+comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
+comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
+comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
+comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
+comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
+comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+-- One at a time, and the daemon's "which are running".
+create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
+
 -- ── Cursor: how far delivery has come ───────────────────────────────────────────────────────────────────────────
 
 create table webhook.cursor (
@@ -435,6 +465,8 @@ select pg_extension_config_dump('webhook.subscription', '');
 select pg_extension_config_dump('webhook.subscription_id_seq', '');
 select pg_extension_config_dump('webhook.secret', '');
 select pg_extension_config_dump('webhook.secret_id_seq', '');
+select pg_extension_config_dump('webhook.backfill', '');
+select pg_extension_config_dump('webhook.backfill_id_seq', '');
 select pg_extension_config_dump('webhook.watch', '');
 select pg_extension_config_dump('webhook.event_type', '');
 select pg_extension_config_dump('webhook.queue', '');

@@ -5,6 +5,7 @@
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
 pub mod app;
+pub mod backfill;
 pub mod cli;
 pub mod commands;
 pub mod config;

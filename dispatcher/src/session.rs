@@ -5,6 +5,7 @@
 
 use crate::{
     app::{Error, Settings},
+    backfill,
     lane::{
         board::Limits,
         crew::Crew,
@@ -205,6 +206,7 @@ impl Session {
             database: settings.database.clone(),
         };
         let verifies = tokio::spawn(verification::run(desk, told));
+        let backfills = tokio::spawn(backfill::run(settings.database.clone()));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -229,6 +231,7 @@ impl Session {
         };
         stop_reading.cancel();
         verifies.abort();
+        backfills.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.

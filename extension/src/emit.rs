@@ -75,6 +75,16 @@ pub fn backlog_requested(subscription_id: i64) {
     about(b"webhook.delivery.requested", subscription_id, "{\"backlog\":true}");
 }
 
+/// Tells whoever wants to know that a backfill has begun.
+pub fn backfill_requested(id: i64, payload: &str) {
+    outbox::emit(&NewEvent {
+        event_type: b"webhook.backfill.requested",
+        payload: payload.as_bytes(),
+        key: Some(id.to_string().as_bytes()),
+        ..NewEvent::default()
+    });
+}
+
 /// Emits one of our own events, for one subscription alone.
 fn about(event_type: &[u8], subscription_id: i64, payload: &str) -> Emitted {
     outbox::emit(&NewEvent {

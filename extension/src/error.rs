@@ -46,7 +46,7 @@ pub enum Error {
     #[error("condition ({text}) is not one SQL expression: {reason}")]
     ConditionSyntax { text: String, reason: String },
     #[error("condition ({text}) does not fit the table: {reason}")]
-    ConditionMeaning { sqlstate: PgSqlErrorCode, text: String, reason: String, hint: Option<String> },
+    ConditionMeaning { sqlstate: PgSqlErrorCode, text: String, reason: String, hint: String },
     #[error("condition refers to {row}, which {event} does not have")]
     ConditionRow { row: &'static str, event: &'static str, hint: String },
     #[error("payload function {function} {reason}")]
@@ -82,6 +82,18 @@ pub enum Error {
     #[error("event {0} is never delivered: it is a request to the daemon")]
     NeverDelivered(String),
 
+    // ── backfills ──
+    #[error("permission denied to read table {0}")]
+    NoSelect(String),
+    #[error("table {0} has no primary key")]
+    NoPrimaryKey(String),
+    #[error("{relation} is being backfilled for subscription {subscription_id} already")]
+    BackfillRunning { relation: String, subscription_id: i64 },
+    #[error("role \"{0}\", who asked for the backfill, does not exist any more")]
+    RequesterGone(String),
+    #[error("a backfill needs isolation level read committed")]
+    NotReadCommitted,
+
     // ── subscriptions ──
     #[error("subscription {0} does not exist")]
     NoSuchSubscription(i64),
@@ -115,15 +127,18 @@ impl Error {
             | Self::BadSecret(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoSuchRelation(_) => S::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NotOwner(_) | Self::NotAPublisher | Self::PayloadFunctionDenied(_) => {
+            Self::NotOwner(_) | Self::NotAPublisher | Self::PayloadFunctionDenied(_) | Self::NoSelect(_) => {
                 S::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
             Self::NotWatched(_) | Self::NoSuchEvent(_) | Self::NoSuchSubscription(_) => {
                 S::ERRCODE_UNDEFINED_OBJECT
             }
-            Self::WatchedThrough { .. } | Self::MemberWatched { .. } => {
+            Self::WatchedThrough { .. } | Self::MemberWatched { .. } | Self::BackfillRunning { .. } => {
                 S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
+            Self::NoPrimaryKey(_) => S::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::RequesterGone(_) => S::ERRCODE_UNDEFINED_OBJECT,
+            Self::NotReadCommitted => S::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::TriggerNameTaken { .. } => S::ERRCODE_DUPLICATE_OBJECT,
             Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -168,12 +183,12 @@ impl Error {
                 "Pass a noun of lower-case letters, digits and underscores, as in noun => 'order'."
             }
             Self::Reserved(_) => "Events in it are pg_webhook's own; choose another namespace or noun.",
-            Self::NoSuchColumn { hint, .. } | Self::ConditionRow { hint, .. } => hint,
+            Self::NoSuchColumn { hint, .. }
+            | Self::ConditionRow { hint, .. }
+            | Self::ConditionMeaning { hint, .. } => hint,
             Self::ConditionSyntax { .. } => {
                 "Pass what CREATE TRIGGER takes between WHEN ( and ), as in 'new.total > 100'."
             }
-            Self::ConditionMeaning { hint: Some(hint), .. } => hint,
-            Self::ConditionMeaning { .. } => "The rows are named new and old, as in CREATE TRIGGER … WHEN.",
             Self::BadPayloadFunction { row_type, .. } => {
                 return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
             }
@@ -197,6 +212,15 @@ impl Error {
             Self::NoSuchEvent(_) => "It may be older than the retention, or of another database.",
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
             Self::NeverDelivered(_) => "Redeliver the event it asked for.",
+            Self::NoSelect(_) => {
+                "Whoever asks for a backfill must own the table or be allowed to SELECT from it."
+            }
+            Self::NoPrimaryKey(_) => "A backfill goes through the table in the order of its primary key.",
+            Self::BackfillRunning { .. } => {
+                "Wait for its end (webhook.backfill), or call webhook_backfill_cancel() first."
+            }
+            Self::RequesterGone(_) => "Ask for the backfill again.",
+            Self::NotReadCommitted => "Set transaction isolation level read committed.",
             Self::NoSuchSubscription(_) => "See the table webhook.subscription for those that do.",
             Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
             Self::BadSecret(_) => {

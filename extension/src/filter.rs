@@ -10,6 +10,7 @@ use pgrx::fcinfo::{direct_function_call, direct_function_call_as_datum, pg_getar
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::encoding;
 use crate::error::Error;
 use crate::json;
 use crate::subtransaction::{self, End};
@@ -77,6 +78,21 @@ impl Filter {
             let root = varlena.cast::<u8>().add(8);
             let has_next = root.add(4).cast::<i32>().read_unaligned() != 0;
             Self { path: pg_sys::Datum::from(varlena), is_predicate: !has_next && is_predicate(*root) }
+        }
+    }
+
+    /// Reads a filter into the memory context that is current, which must outlive it.
+    ///
+    /// # Errors
+    /// Raises if the text is no path.
+    pub fn parse(text: &str) -> Self {
+        let mut text = encoding::from_utf8(text).into_owned();
+        text.push(0);
+        // SAFETY: a built-in function with a NUL-terminated text; it returns a jsonpath or raises.
+        unsafe {
+            let text = pg_sys::Datum::from(text.as_ptr());
+            let path = pg_sys::OidFunctionCall1Coll(pg_sys::F_JSONPATH_IN.into(), pg_sys::Oid::INVALID, text);
+            Self::new(path)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+mod backfill;
 mod capture;
 mod compat;
 mod definition;

@@ -49,13 +49,38 @@ pub fn as_owner<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
-    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a function.
+/// Does some work as a role, with nothing left of what its code may change: settings go back to what they were, and
+/// what Postgres forbids in a security-restricted operation is forbidden (as for the functions of an index).
+///
+/// Call it in a subtransaction: after an error its abort restores user and settings.
+pub fn as_role<R>(role: pg_sys::Oid, settings: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: as REINDEX does it for the functions of a table's owner.
     let level = unsafe {
-        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
+        pg_sys::NewGUCNestLevel()
+    };
+    for (name, value) in settings {
+        set_locally(name, value);
+    }
+    let result = work();
+    // SAFETY: closes the level opened above; "not a commit" takes back what was set within, by whatever means.
+    unsafe {
+        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::SetUserIdAndSecContext(user, context);
+    }
+    result
+}
+
+/// Sets a setting until the present nest level ends.
+fn set_locally(name: &CStr, value: &CStr) {
+    // SAFETY: both are NUL-terminated; a bad value raises.
+    unsafe {
         pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -63,8 +88,13 @@ fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
             0,
             false,
         );
-        level
-    };
+    }
+}
+
+fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
+    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a function.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    set_locally(c"search_path", path);
     let result = work();
     // SAFETY: closes the level opened above.
     unsafe { pg_sys::AtEOXact_GUC(true, level) };

@@ -21,6 +21,8 @@ pub enum Purpose {
     Ledger,
     /// Reads the queue.
     Queue,
+    /// Takes steps of backfills.
+    Backfill,
 }
 
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.

@@ -33,7 +33,7 @@ const SERVER: &str = "
 
 /// Rights by relation. Children of the ring are read and written directly, so the parent's rights are not enough; the
 /// first and the last stand for all sixteen.
-const RIGHTS: [(&str, &str); 10] = [
+const RIGHTS: [(&str, &str); 12] = [
     ("webhook.event", "select"),
     ("webhook.event_0", "select"),
     ("webhook.event_15", "select"),
@@ -42,6 +42,8 @@ const RIGHTS: [(&str, &str); 10] = [
     ("webhook.attempt_15", "select,insert"),
     ("webhook.queue", "select,insert,update,delete"),
     ("webhook.subscription", "select"),
+    ("webhook.receiver", "select,insert,update,delete"),
+    ("webhook.backfill", "select"),
     ("webhook.secret", "select"),
     ("webhook.cursor", "select,insert,update"),
 ];

@@ -196,8 +196,25 @@ unsafe fn over_cap(scratch: &mut Scratch, row: Row<'_>) {
 
 unsafe fn send(event_type: &[u8], row: Row<'_>, scratch: &mut Scratch, previous: bool, truncated: bool) {
     // SAFETY: the caller's promise.
+    unsafe {
+        complete(event_type, row, scratch, previous, truncated, |event| {
+            outbox::emit(event);
+        });
+    }
+}
+
+/// Hands over the event that has been built.
+unsafe fn complete(
+    event_type: &[u8],
+    row: Row<'_>,
+    scratch: &mut Scratch,
+    previous: bool,
+    truncated: bool,
+    take: impl FnOnce(&NewEvent<'_>),
+) {
+    // SAFETY: the caller's promise.
     let has_key = unsafe { write_key(&mut scratch.key, row) };
-    outbox::emit(&NewEvent {
+    take(&NewEvent {
         event_type,
         table_name: Some(&row.plan.table_name),
         key: has_key.then_some(scratch.key.as_slice()),
@@ -206,6 +223,29 @@ unsafe fn send(event_type: &[u8], row: Row<'_>, scratch: &mut Scratch, previous:
         subscription_id: None,
         truncated,
     });
+}
+
+/// Hands over what an insert of the row would emit, under another type; nothing if the row has no representation.
+///
+/// # Errors
+/// As [`emit`].
+///
+/// # Safety
+/// As [`emit`].
+pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&NewEvent<'_>)) {
+    let mut scratch = Scratch::default();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let truncated = match build(&mut scratch, row, None, core::ptr::null_mut()) {
+            Built::Nothing => return,
+            Built::Event { .. } => false,
+            Built::TooLong => {
+                over_cap(&mut scratch, row);
+                true
+            }
+        };
+        complete(event_type, row, &mut scratch, false, truncated, take);
+    }
 }
 
 /// One column: its text. Several: a JSON array. False: there is no key, it is null, or it is over the cap.

@@ -103,6 +103,33 @@ unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::Hea
     }
 }
 
+/// Hands over the event that a row of a watched table would make if it were inserted, but of another type.
+///
+/// # Errors
+/// Raises what a payload function and output functions raise, and `program_limit_exceeded` for an event over the cap
+/// if the setting is `strict`.
+///
+/// # Safety
+/// A trigger of `webhook_watch`, of the open relation; the tuple is a row of it.
+pub unsafe fn represent(
+    trigger: *const pg_sys::Trigger,
+    relation: pg_sys::Relation,
+    tuple: pg_sys::HeapTuple,
+    event_type: &[u8],
+    take: impl FnOnce(&outbox::NewEvent<'_>),
+) {
+    // SAFETY: the caller's promise; the arrays have a place for each column.
+    unsafe {
+        let plan = plan::of(trigger, relation);
+        let descriptor = (*relation).rd_att;
+        let columns = usize::try_from((*descriptor).natts).unwrap_or(0);
+        let (mut datums, mut nulls) = (vec![pg_sys::Datum::from(0usize); columns], vec![true; columns]);
+        pg_sys::heap_deform_tuple(tuple, descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        let values = Values { datums: datums.as_ptr(), nulls: nulls.as_ptr() };
+        event::represent_row(event_type, Row { plan: &plan, values, tuple }, take);
+    }
+}
+
 /// The row that was put aside comes no more: it was deleted.
 fn give_up(moved: Option<moved::Moved>) {
     if let Some(moved) = moved {

@@ -28,18 +28,9 @@ impl Condition {
     /// [`Error::ConditionSyntax`] if it is not one expression; [`Error::ConditionMeaning`] with Postgres's own
     /// SQLSTATE if it does not fit the table (unknown column, not boolean, a subquery …).
     pub fn read(text: &str, relation: pg_sys::Oid) -> Result<Self, Error> {
-        let syntax = |reason: String| Error::ConditionSyntax { text: text.to_owned(), reason };
-        if text.trim().is_empty() {
-            return Err(syntax("it is empty".to_owned()));
-        }
-        one_expression(text).map_err(syntax)?;
-        // The newline ends a comment that the condition may close with.
-        one_expression(&format!("({text}\n)")).map_err(syntax)?;
-        let (old, new) = rows(text, relation).map_err(|caught| Error::ConditionMeaning {
-            sqlstate: caught.sqlstate,
-            text: text.to_owned(),
-            reason: caught.message,
-            hint: caught.hint,
+        check_syntax(text)?;
+        let (old, new) = rows(text, relation).map_err(|caught| {
+            misfit(text, caught, "The rows are named new and old, as in CREATE TRIGGER … WHEN.")
         })?;
         Ok(Self { text: text.to_owned(), old, new })
     }
@@ -76,6 +67,30 @@ impl Condition {
             format!("The row of {event} is {}.", if row == "OLD" { "NEW" } else { "OLD" })
         };
         Err(Error::ConditionRow { row, event, hint })
+    }
+}
+
+/// Checks that a text is one SQL expression, so that it can stand in parentheses in a statement.
+///
+/// # Errors
+/// [`Error::ConditionSyntax`].
+pub fn check_syntax(text: &str) -> Result<(), Error> {
+    let syntax = |reason: String| Error::ConditionSyntax { text: text.to_owned(), reason };
+    if text.trim().is_empty() {
+        return Err(syntax("it is empty".to_owned()));
+    }
+    one_expression(text).map_err(syntax)?;
+    // The newline ends a comment that the condition may close with.
+    one_expression(&format!("({text}\n)")).map_err(syntax)
+}
+
+/// What Postgres said of a condition that does not fit its table; `hint` for where it has none.
+pub fn misfit(text: &str, caught: Caught, hint: &str) -> Error {
+    Error::ConditionMeaning {
+        sqlstate: caught.sqlstate,
+        text: text.to_owned(),
+        reason: caught.message,
+        hint: caught.hint.unwrap_or_else(|| hint.to_owned()),
     }
 }
 

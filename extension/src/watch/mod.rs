@@ -3,10 +3,10 @@
 //! Everything is checked before anything is touched, and all of it is the caller's transaction. Writes triggers,
 //! `webhook.watch` and `webhook.event_type`; never reads or writes the table itself.
 
-mod condition;
+pub mod condition;
 mod payload;
 mod request;
-mod table;
+pub mod table;
 mod triggers;
 
 use crate::definition::{Column, Definition};

@@ -1,0 +1,162 @@
+//! The primary key of a table that is gone through: SQL over its columns, and keys as text. Locks rows, as the table's
+//! owner, and never waits while it holds one: a backfill must not get into a deadlock with the application.
+
+use super::from_item;
+use crate::error::Error;
+use crate::watch::table::Table;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+/// A key: its columns as text.
+pub type Key = Vec<String>;
+
+/// A column of the primary key. Its operators are those of the index, by schema and name: whatever the search path, no
+/// other operator of that name can take their place, and the order is the one that the index has.
+struct Column {
+    /// Quoted.
+    name: String,
+    /// As SQL writes it.
+    type_name: String,
+    /// `operator(schema.>)`
+    greater: String,
+    /// `operator(schema.=)`
+    equal: String,
+}
+
+/// The primary key of a table.
+pub struct Keys {
+    from: String,
+    columns: Vec<Column>,
+}
+
+impl Keys {
+    /// # Errors
+    /// [`Error::NoPrimaryKey`].
+    pub fn of(table: &Table) -> Result<Self, Error> {
+        let columns = Spi::connect(|client| {
+            let rows = client.select(
+                "select quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                        format('operator(%s.%s)', g.oprnamespace::regnamespace, g.oprname),
+                        format('operator(%s.%s)', e.oprnamespace::regnamespace, e.oprname)
+                 from pg_index i
+                 cross join unnest(i.indkey::smallint[], i.indclass::oid[]) with ordinality as k (attnum, opclass, place)
+                 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                 join pg_opclass c on c.oid = k.opclass
+                 join pg_amop ga on ga.amopfamily = c.opcfamily and ga.amopstrategy = 5
+                     and ga.amoplefttype = c.opcintype and ga.amoprighttype = c.opcintype
+                 join pg_operator g on g.oid = ga.amopopr
+                 join pg_amop ea on ea.amopfamily = c.opcfamily and ea.amopstrategy = 3
+                     and ea.amoplefttype = c.opcintype and ea.amoprighttype = c.opcintype
+                 join pg_operator e on e.oid = ea.amopopr
+                 where i.indrelid = $1 and i.indisprimary and k.place <= i.indnkeyatts
+                 order by k.place",
+                None,
+                &[table.oid.into()],
+            )?;
+            let text = |row: &pgrx::spi::SpiHeapTupleData<'_>, at| {
+                row.get::<String>(at).map(Option::unwrap_or_default)
+            };
+            rows.map(|row| {
+                Ok(Column {
+                    name: text(&row, 1)?,
+                    type_name: text(&row, 2)?,
+                    greater: text(&row, 3)?,
+                    equal: text(&row, 4)?,
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()
+        })?;
+        if columns.is_empty() || columns.len() != table.primary_key.len() {
+            return Err(Error::NoPrimaryKey(table.qualified()));
+        }
+        Ok(Self { from: from_item(table), columns })
+    }
+
+    fn list(&self, separator: &str, each: impl Fn(usize, &Column) -> String) -> String {
+        let each: Vec<_> = self.columns.iter().enumerate().map(|(i, column)| each(i, column)).collect();
+        each.join(separator)
+    }
+
+    /// `new.a, new.b`: what rows are sorted by.
+    pub fn columns(&self) -> String {
+        self.list(", ", |_, column| format!("new.{}", column.name))
+    }
+
+    /// A condition that takes the keys of [`Keys::arguments`].
+    pub fn among(&self) -> String {
+        format!(
+            "exists (select from unnest({}) as k ({}) where {})",
+            self.list(", ", |i, _| format!("${}::text[]", i + 1)),
+            self.list(", ", |i, _| format!("k{i}")),
+            self.list(" and ", |i, c| format!("new.{} {} cast(k.k{i} as {})", c.name, c.equal, c.type_name)),
+        )
+    }
+
+    /// A condition that takes the columns of one key: rows after it. As a row comparison where that can be, for it alone
+    /// is a range of the index.
+    fn after(&self) -> String {
+        let place = |i: usize, column: &Column| format!("cast(${} as {})", i + 1, column.type_name);
+        if self.columns.iter().all(|column| column.greater == self.columns[0].greater) {
+            let (names, greater) = (self.columns(), &self.columns[0].greater);
+            return format!("({names}) {greater} ({})", self.list(", ", place));
+        }
+        let rows: Vec<_> = (0..self.columns.len())
+            .map(|last| {
+                let is = |(i, column): (usize, &Column)| {
+                    let operator = if i == last { &column.greater } else { &column.equal };
+                    format!("new.{} {operator} {}", column.name, place(i, column))
+                };
+                self.columns.iter().enumerate().take(last + 1).map(is).collect::<Vec<_>>().join(" and ")
+            })
+            .collect();
+        format!("({})", rows.join(" or "))
+    }
+
+    /// Keys, column by column.
+    pub fn arguments(&self, keys: &[Key]) -> Vec<DatumWithOid<'static>> {
+        (0..self.columns.len())
+            .map(|column| keys.iter().map(|key| key[column].clone()).collect::<Vec<String>>().into())
+            .collect()
+    }
+
+    /// The next keys after one, in order, as they are now.
+    pub fn next(&self, after: Option<&Key>, rows_max: i32) -> Result<Vec<Key>, Error> {
+        let condition = after.map_or(String::new(), |_| format!("where {}", self.after()));
+        let arguments: Vec<DatumWithOid<'_>> =
+            after.into_iter().flatten().map(|text| text.clone().into()).collect();
+        self.read(&format!("{condition} order by {} limit {rows_max}", self.columns()), &arguments)
+    }
+
+    /// Locks rows against changes until the transaction ends, up to the first that somebody is changing. Returns the
+    /// keys that are there, and how many of `keys` have been dealt with: at least one.
+    pub fn lock(&self, mut keys: Vec<Key>) -> Result<(Vec<Key>, usize), Error> {
+        let lock = |keys: &[Key], how: &str| {
+            self.read(&format!("where {} for share of new {how}", self.among()), &self.arguments(keys))
+        };
+        let Some(head) = keys.first() else { return Ok((keys, 0)) };
+        // For the first we wait, holding nothing yet; where it has gone meanwhile, it is dealt with.
+        let mut locked = lock(core::slice::from_ref(head), "")?;
+        let head_is_gone = locked.is_empty();
+        if keys.len() > 1 {
+            locked.extend(lock(&keys[1..], "skip locked")?);
+        }
+        let locked: std::collections::HashSet<Key> = locked.into_iter().collect();
+        let first_in_use = keys.iter().skip(1).position(|key| !locked.contains(key)).map(|at| at + 1);
+        let count = first_in_use.unwrap_or(keys.len());
+        keys.truncate(count);
+        if head_is_gone {
+            keys.remove(0);
+        }
+        Ok((keys, count))
+    }
+
+    fn read(&self, rest: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<Key>, Error> {
+        let texts = self.list(", ", |_, column| format!("cast(new.{} as text)", column.name));
+        let query = format!("select array[{texts}] from {} as new {rest}", self.from);
+        // Not read-only: it sees what has been committed meanwhile.
+        Spi::connect_mut(|client| {
+            let rows = client.update(query.as_str(), None, arguments)?;
+            rows.map(|row| row.get::<Key>(1)?.ok_or(Error::Missing("key"))).collect()
+        })
+    }
+}

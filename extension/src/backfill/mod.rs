@@ -1,0 +1,122 @@
+//! `webhook_backfill`: rows that a watched table has already, as `noun.snapshot` events to one subscription.
+//!
+//! Writes `webhook.backfill`; the daemon then takes it on, step by step (see [`step`]). Runs as its caller, for the same
+//! reasons as `webhook_watch` (`rights.rs`): it must know who asks, and reads the condition with the asker's rights.
+
+mod keys;
+mod step;
+
+use crate::error::{Error, answer, given};
+use crate::rights::{self, Caller};
+use crate::subtransaction::{self, End};
+use crate::watch::condition;
+use crate::watch::table::Table;
+use crate::{emit, subscribe};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+#[pg_extern(sql = false)]
+fn webhook_backfill(subscription_id: Option<i64>, rel: Option<Oid>, condition: Option<&str>) -> i64 {
+    answer(|| backfill(given(subscription_id, "subscription_id")?, given(rel, "rel")?, condition))
+}
+
+#[pg_extern(sql = false)]
+fn backfill_step(id: Option<i64>, rows_max: Option<i32>) -> bool {
+    answer(|| step::step(given(id, "id")?, given(rows_max, "rows_max")?))
+}
+
+/// A table as it stands in FROM: without its heirs, whose rows have keys of their own, but with its partitions.
+fn from_item(table: &Table) -> String {
+    let only = if table.is_partitioned() { "" } else { "only " };
+    format!("{only}{}", table.qualified())
+}
+
+fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i64, Error> {
+    let caller = Caller::present();
+    let table = rights::as_owner(|| {
+        let table = Table::find(rel)?;
+        table.check_kind()?;
+        check_source(&table, caller)?;
+        Ok::<_, Error>(table)
+    })?;
+    if let Some(text) = condition {
+        condition::check_syntax(text)?;
+        let query = format!("select 1 from {} as new where ({text}\n) limit 0", from_item(&table));
+        let is_caught = |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED;
+        subtransaction::attempt(End::Undo, is_caught, || Spi::run(&query)).map_err(|caught| {
+            condition::misfit(text, caught, "The row is named new, and its columns can be named without it.")
+        })??;
+    }
+    let search_path: Option<String> = Spi::get_one("select pg_catalog.current_setting('search_path')")?;
+    rights::as_owner(|| record(subscription_id, &table, condition, caller, search_path.unwrap_or_default()))
+}
+
+/// Whether a table can be backfilled, by this caller.
+fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
+    let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
+        let row = client.select(
+            "select has_table_privilege($1, $2, 'select'), w.noun, w.payload::text,
+                    w.payload is null or has_function_privilege($1, w.payload, 'execute')
+             from (select) one left join webhook.watch w on w.relation = $2",
+            Some(1),
+            &[caller.id.into(), table.oid.into()],
+        )?;
+        let row = row.first();
+        Ok::<_, Error>((row.get(1)?, row.get::<String>(2)?, row.get::<String>(3)?, row.get(4)?))
+    })?;
+    if may_select != Some(true) && !caller.may_act_as(table.owner) {
+        return Err(Error::NoSelect(table.qualified()));
+    }
+    let Some(noun) = noun else {
+        if let Some(root) = table.watched_ancestor()? {
+            return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
+        }
+        return Err(Error::NotWatched(table.qualified()));
+    };
+    if may_execute != Some(true) {
+        return Err(Error::PayloadFunctionDenied(payload.unwrap_or_default()));
+    }
+    if table.primary_key.is_empty() {
+        return Err(Error::NoPrimaryKey(table.qualified()));
+    }
+    let text = step::event_type(&noun);
+    event_type::check_type(&text).map_err(|reason| Error::BadEventType { text, reason })
+}
+
+/// Writes the row and tells: the daemon by a notification, everybody else by an event.
+fn record(
+    subscription_id: i64,
+    table: &Table,
+    condition: Option<&str>,
+    caller: Caller,
+    search_path: String,
+) -> Result<i64, Error> {
+    subscribe::lock(subscription_id)?;
+    let id = Spi::connect_mut(|client| {
+        let inserted = client.update(
+            "insert into webhook.backfill (subscription_id, relation, condition, requested_by, search_path)
+             values ($1, $2, $3, pg_get_userbyid($4), $5)
+             on conflict (subscription_id, relation) where state = 'running' do nothing returning id",
+            None,
+            &[
+                subscription_id.into(),
+                table.oid.into(),
+                condition.map(str::to_owned).into(),
+                caller.id.into(),
+                search_path.into(),
+            ],
+        )?;
+        if inserted.is_empty() {
+            return Err(Error::BackfillRunning { relation: table.qualified(), subscription_id });
+        }
+        inserted.first().get_one::<i64>()?.ok_or(Error::Missing("backfill"))
+    })?;
+    let payload = Spi::get_one_with_args::<String>(
+        "select json_build_object('id', b.id, 'subscription_id', b.subscription_id, 'table', b.relation::text,
+                                  'requested_by', b.requested_by)::text
+         from webhook.backfill b, pg_notify('webhook_backfill', '') where b.id = $1",
+        &[id.into()],
+    )?;
+    emit::backfill_requested(id, &payload.unwrap_or_default());
+    Ok(id)
+}

@@ -1,0 +1,278 @@
+//! One step of a backfill: the next rows in the order of the primary key become events, in a transaction of its own.
+//!
+//! Each row is locked FOR SHARE before it is read and until the step commits. A change that came before has a lower
+//! event number and is in the snapshot; a change that comes after waits, and has a higher number. So whoever applies
+//! the events of a row in the order of their numbers ends with what the table holds: nothing is missed, nothing doubled.
+//!
+//! Rows are locked as the table's owner, and read as the role that asked: the condition, the payload function and row
+//! security act with that role's rights. Writes `webhook.backfill` and the outbox.
+
+use super::from_item;
+use super::keys::{Key, Keys};
+use crate::error::Error;
+use crate::filter::{Filter, Subject};
+use crate::outbox::{self, NewEvent};
+use crate::subtransaction::{self, End};
+use crate::watch::table::Table;
+use crate::{capture, rights};
+use core::ffi::CStr;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiTupleTable;
+use std::ffi::CString;
+
+/// Most rows of one step.
+const ROWS_MAX: i32 = 10_000;
+
+/// Nothing waits for long for a row or a table in use: the daemon tries again.
+const LOCK_TIMEOUT: (&CStr, &CStr) = (c"lock_timeout", c"500ms");
+
+/// While keys are written as text, so that they mean the same in every session. Not while rows are: those look as in
+/// any other session.
+const KEY_SETTINGS: [(&CStr, &CStr); 6] = [
+    LOCK_TIMEOUT,
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"datestyle", c"ISO, YMD"),
+    (c"intervalstyle", c"postgres"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"3"),
+];
+
+/// A row of `webhook.backfill`, locked.
+struct Backfill {
+    subscription_id: i64,
+    relation: Oid,
+    condition: Option<String>,
+    requested_by: String,
+    search_path: String,
+    after: Option<Key>,
+}
+
+/// What a step has done.
+struct Progress {
+    after: Option<Key>,
+    rows: i64,
+    last_event_id: Option<i64>,
+    is_end: bool,
+}
+
+/// The type of the events.
+pub fn event_type(noun: &str) -> String {
+    format!("{noun}.snapshot")
+}
+
+/// Takes the next step; true: the backfill has ended, here or before.
+///
+/// # Errors
+/// What is wrong with the server, or a lock that was not to be had in time: try again. What is wrong with the backfill
+/// ends it instead.
+pub fn step(id: i64, rows_max: i32) -> Result<bool, Error> {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::XactIsoLevel } != pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::NotReadCommitted);
+    }
+    let Some(backfill) = Backfill::lock(id)? else { return Ok(true) };
+    let made = subtransaction::attempt(End::Keep, subtransaction::is_lasting, || {
+        backfill.advance(rows_max.clamp(1, ROWS_MAX)).unwrap_or_else(|error| error.raise())
+    });
+    match made {
+        Ok(progress) => {
+            Spi::run_with_args(
+                "update webhook.backfill set after_key = $2, rows_done = rows_done + $3,
+                     last_event_id = coalesce($4, last_event_id), updated_at = clock_timestamp() where id = $1",
+                &[id.into(), progress.after.into(), progress.rows.into(), progress.last_event_id.into()],
+            )?;
+            if progress.is_end {
+                Spi::run_with_args("select webhook.end_backfill($1, 'done')", &[id.into()])?;
+            }
+            Ok(progress.is_end)
+        }
+        Err(caught) => {
+            Spi::run_with_args(
+                "select webhook.end_backfill($1, 'failed', $2)",
+                &[id.into(), caught.message.into()],
+            )?;
+            Ok(true)
+        }
+    }
+}
+
+impl Backfill {
+    fn lock(id: i64) -> Result<Option<Self>, Error> {
+        Spi::connect_mut(|client| {
+            let found = client.update(
+                "select subscription_id, relation::oid, condition, requested_by::text, search_path, after_key
+                 from webhook.backfill where id = $1 and state = 'running' for update",
+                Some(1),
+                &[id.into()],
+            )?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let row = found.first();
+            Ok(Some(Self {
+                subscription_id: row.get(1)?.ok_or(Error::Missing("subscription"))?,
+                relation: row.get(2)?.unwrap_or(Oid::INVALID),
+                condition: row.get(3)?,
+                requested_by: row.get(4)?.unwrap_or_default(),
+                search_path: row.get(5)?.unwrap_or_default(),
+                after: row.get(6)?,
+            }))
+        })
+    }
+
+    fn advance(&self, rows_max: i32) -> Result<Progress, Error> {
+        let table = Table::find(self.relation)?;
+        table.check_kind()?;
+        let source = Source::find(&table, self.subscription_id)?;
+        let requester = self.requester()?;
+        let keys = Keys::of(&table)?;
+        let (listed, locked, count) = rights::as_role(table.owner, &KEY_SETTINGS, || {
+            let listed = keys.next(self.after.as_ref(), rows_max)?;
+            let (locked, count) = keys.lock(listed.clone())?;
+            Ok::<_, Error>((listed, locked, count))
+        })?;
+        let after = count.checked_sub(1).and_then(|last| listed.get(last)).or(self.after.as_ref()).cloned();
+        let is_end = count == listed.len() && i32::try_from(listed.len()).is_ok_and(|len| len < rows_max);
+        let (rows, last_event_id) = if locked.is_empty() {
+            (0, None)
+        } else {
+            self.send(&table, &source, requester, &keys, &locked)?
+        };
+        Ok(Progress { after, rows, last_event_id, is_end })
+    }
+
+    fn requester(&self) -> Result<Oid, Error> {
+        let found = Spi::get_one_with_args::<Oid>(
+            "select (select oid from pg_roles where rolname = $1)",
+            &[self.requested_by.as_str().into()],
+        )?;
+        found.ok_or_else(|| Error::RequesterGone(self.requested_by.clone()))
+    }
+
+    /// Reads the locked rows as the requester and emits them; how many, and the number of the last.
+    fn send(
+        &self,
+        table: &Table,
+        source: &Source,
+        requester: Oid,
+        keys: &Keys,
+        locked: &[Key],
+    ) -> Result<(i64, Option<i64>), Error> {
+        let condition = self.condition.as_ref().map_or(String::new(), |text| format!("and ({text}\n)"));
+        let query = format!(
+            "select new from {} as new where {} {condition} order by {}",
+            from_item(table),
+            keys.among(),
+            keys.columns()
+        );
+        let search_path = CString::new(self.search_path.as_str()).unwrap_or_default();
+        let settings = [LOCK_TIMEOUT, (c"search_path", search_path.as_c_str())];
+        rights::as_role(requester, &settings, || {
+            Spi::connect_mut(|client| {
+                let mut rows = client.update(query.as_str(), None, &keys.arguments(locked))?;
+                source.emit(&mut rows, self.subscription_id)
+            })
+        })
+    }
+}
+
+/// What makes the events of a table.
+struct Source {
+    relation: Oid,
+    /// Any trigger of its watch: each carries the whole definition.
+    trigger: Oid,
+    event_type: String,
+    filter: Option<Filter>,
+}
+
+impl Source {
+    /// # Errors
+    /// [`Error::NotWatched`] if it is not watched any more.
+    fn find(table: &Table, subscription_id: i64) -> Result<Self, Error> {
+        let filter = filter(subscription_id)?;
+        Spi::connect(|client| {
+            let found = client.select(
+                "select (select t.oid from pg_trigger t where t.tgrelid = w.relation and not t.tgisinternal
+                             and t.tgfoid = 'webhook.capture()'::regprocedure order by t.oid limit 1),
+                        w.noun
+                 from webhook.watch w where w.relation = $1",
+                Some(1),
+                &[table.oid.into()],
+            )?;
+            if found.is_empty() {
+                return Err(Error::NotWatched(table.qualified()));
+            }
+            let row = found.first();
+            let trigger = row.get(1)?.ok_or_else(|| Error::NotWatched(table.qualified()))?;
+            let event_type = event_type(&row.get::<String>(2)?.unwrap_or_default());
+            Ok(Self { relation: table.oid, trigger, event_type, filter })
+        })
+    }
+
+    fn emit(&self, rows: &mut SpiTupleTable<'_>, subscription_id: i64) -> Result<(i64, Option<i64>), Error> {
+        let (mut count, mut last) = (0, None);
+        // SAFETY: the relation is locked by the query that read the rows; it is closed again, or the abort does it. Each
+        // row is a composite value of the relation's type. The trigger is looked up for each: what a payload function
+        // does can make the relation cache build its copy anew.
+        unsafe {
+            let relation = pg_sys::table_open(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+            while rows.next().is_some() {
+                let Some(datum) = rows.get_datum_by_ordinal(1)? else { continue };
+                let header =
+                    pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+                let mut tuple = pg_sys::HeapTupleData {
+                    t_len: pgrx::varsize(header.cast()) as u32,
+                    t_tableOid: self.relation,
+                    t_data: header,
+                    ..Default::default()
+                };
+                let trigger = self.trigger_of(relation)?;
+                capture::represent(trigger, relation, &raw mut tuple, self.event_type.as_bytes(), |event| {
+                    if self.filter.is_none_or(|filter| filter.matches(&subject(event))) {
+                        let event = NewEvent { subscription_id: Some(subscription_id), ..*event };
+                        last = Some(outbox::emit(&event).id);
+                        count += 1;
+                    }
+                });
+            }
+            pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+        Ok((count, last))
+    }
+
+    unsafe fn trigger_of(&self, relation: pg_sys::Relation) -> Result<*const pg_sys::Trigger, Error> {
+        // SAFETY: the caller's promise: an open relation; its description lists `numtriggers` triggers.
+        let triggers = unsafe {
+            let description = (*relation).trigdesc;
+            if description.is_null() {
+                return Err(Error::Missing("trigger"));
+            }
+            let count = usize::try_from((*description).numtriggers).unwrap_or(0);
+            core::slice::from_raw_parts((*description).triggers, count)
+        };
+        let found = triggers.iter().find(|trigger| trigger.tgoid == self.trigger);
+        found.map(core::ptr::from_ref).ok_or(Error::Missing("trigger"))
+    }
+}
+
+/// The event as a filter sees it.
+fn subject<'a>(event: &NewEvent<'a>) -> Subject<'a> {
+    Subject {
+        event_type: event.event_type,
+        key: event.key,
+        table_name: event.table_name,
+        truncated: event.truncated,
+        data: event.payload,
+        ..Subject::default()
+    }
+}
+
+/// The subscription's filter, in the memory context that is current.
+fn filter(subscription_id: i64) -> Result<Option<Filter>, Error> {
+    let path = Spi::get_one_with_args::<String>(
+        "select filter::text from webhook.subscription where id = $1",
+        &[subscription_id.into()],
+    )?;
+    Ok(path.map(|text| Filter::parse(&text)))
+}

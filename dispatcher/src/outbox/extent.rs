@@ -170,9 +170,12 @@ mod tests {
 
     #[test]
     fn stretches_are_joined_as_long_as_they_fit_one_page() {
-        let step = |rows, first, xid| Stretch { rows, first, last: first + 9, first_xid: xid, last_xid: xid + 1 };
+        let step =
+            |rows, first, xid| Stretch { rows, first, last: first + 9, first_xid: xid, last_xid: xid + 1 };
         let mut joined = Vec::new();
-        for (rows, first, xid) in [(900, 0, 50), (900, 10, 40), (900, 20, 60), (2500, 30, 70), (1, 40, 80), (2, 50, 7)] {
+        for (rows, first, xid) in
+            [(900, 0, 50), (900, 10, 40), (900, 20, 60), (2500, 30, 70), (1, 40, 80), (2, 50, 7)]
+        {
             join(&mut joined, step(rows, first, xid));
         }
         let wanted = [

@@ -157,7 +157,8 @@ impl Pages {
                 let stretches = stretches.into();
                 rest.push(Part::new(match kind {
                     Kind::Main => {
-                        let except = signed(window.running()).into_iter().chain(bulk.iter().map(|(xid, _)| *xid));
+                        let except =
+                            signed(window.running()).into_iter().chain(bulk.iter().map(|(xid, _)| *xid));
                         Source::Range { stretches, except: except.collect() }
                     }
                     Kind::Straggler => {
@@ -305,8 +306,7 @@ impl Part {
         };
         let is_whole = complete && events.len() < rows_max;
         self.advance(events.last().map(|event| event.id), is_whole);
-        asking.rows_max =
-            if complete { (rows_max * 2).min(BATCH_ROWS_MAX) } else { (rows_max / 4).max(1) };
+        asking.rows_max = if complete { (rows_max * 2).min(BATCH_ROWS_MAX) } else { (rows_max / 4).max(1) };
         self.ahead.extend(events);
         Ok(())
     }

@@ -111,6 +111,17 @@ comment on column webhook.event.previous is '"previous" in the body: former valu
 -- of a large window; and every look-up of one event, by (xid, id): queue and attempts keep both.
 create index event_xid_id_idx on webhook.event (xid, id);
 
+-- The daemon computes the same; a test compares them.
+create function webhook.order_key(ordering text, event webhook.event) returns bigint
+    language sql immutable parallel safe
+    return case ordering
+        when 'strict' then 0
+        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+                                              1, 8), 'hex'))::bit(64)::bigint
+    end;
+comment on function webhook.order_key(text, webhook.event) is
+    'Which events of a subscription wait for one another: those of one number. Null: none';
+
 -- ── Attempts: what happened on the wire, append-only ────────────────────────────────────────────────────────────
 
 create table webhook.attempt (

@@ -2,7 +2,8 @@
 //!
 //! Throttled by the receiver: the next step begins when the last event of the one before has been attempted or queued,
 //! and the subscription's queue is short. So a backfill of any size puts no more than a step and a short queue in front
-//! of a receiver that is slow, down or paused. Reads `webhook.backfill`; never sees a row.
+//! of a receiver that is slow or down, and nothing in front of one that is paused. Reads `webhook.backfill`; never sees a
+//! row.
 
 use crate::postgres::{Purpose, Watch, chain, connect, passes};
 use std::time::Duration;
@@ -29,10 +30,12 @@ const SESSION: &str = "set statement_timeout = '60s'; listen webhook_backfill";
 /// Nothing pending means that the last event has an attempt or a queue row, or that the checkpoint is past it.
 const RUNNING: &str = "
     select b.id,
-           (select count(*) from (select from webhook.queue q where q.subscription_id = b.subscription_id limit $1) q) < $1
+           s.enabled and (s.verification = 'none' or s.verified_at is not null)
+           and (select count(*) from (select from webhook.queue q where q.subscription_id = b.subscription_id limit $1) q) < $1
            and not exists (select from webhook.pending p
                            where p.sequence = b.last_event_id and p.subscription_id = b.subscription_id) as has_room
-    from webhook.backfill b where b.state = 'running' order by b.id";
+    from webhook.backfill b join webhook.subscription s on s.id = b.subscription_id
+    where b.state = 'running' order by b.id";
 const STEP: &str = "select webhook.backfill_step($1, $2)";
 const FAIL: &str = "select webhook.end_backfill($1, 'failed', $2)";
 

@@ -46,8 +46,9 @@ pub enum State {
     Backlog,
 }
 
-/// What the ledger is given, in order.
+/// What the ledger is given, in order. Nearly all of it is entries, so that boxes would save nothing.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)]
 pub enum Record {
     Entry(Entry),
     /// The subscription is gone, as far as the lanes know: if it is, so are its queue rows, those of earlier entries too.

@@ -4,6 +4,7 @@
 
 use crate::{
     delivery::{body::Source, identity::Identity},
+    lane::breaker::Periods,
     outbox::snapshot,
     postgres::{self, Watch, preflight},
     sender::Sender,
@@ -29,6 +30,8 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Requests under way at once, for all subscriptions together; each is a socket.
     pub in_flight_max: usize,
+    /// When receivers that fail are probed, told and given up.
+    pub periods: Periods,
     /// How it names itself to receivers.
     pub identity: Arc<Identity>,
 }
@@ -46,6 +49,7 @@ impl Settings {
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
             in_flight_max: 2048,
+            periods: Periods::default(),
         }
     }
 }

@@ -99,6 +99,22 @@ pub struct Run {
     /// Who sends them, for the handshake of CloudEvents: a DNS name [default: this machine's]
     #[arg(long, env = "WEBHOOKD_ORIGIN", value_name = "NAME")]
     pub origin: Option<String>,
+    #[command(flatten)]
+    pub periods: Periods,
+}
+
+/// For those who cannot wait for days: tests. In milliseconds.
+#[derive(Debug, Args)]
+pub struct Periods {
+    /// Between two probes of a receiver whose circuit is open [default: one minute]
+    #[arg(long, env = "WEBHOOKD_PROBE_INTERVAL", value_name = "MS", hide = true)]
+    pub probe_interval: Option<u64>,
+    /// Of nothing but failures, before webhook.subscription.failing is told [default: one day]
+    #[arg(long, env = "WEBHOOKD_FAILING_AFTER", value_name = "MS", hide = true)]
+    pub failing_after: Option<u64>,
+    /// Of nothing but failures, before the subscription is disabled [default: five days]
+    #[arg(long, env = "WEBHOOKD_DISABLE_AFTER", value_name = "MS", hide = true)]
+    pub disable_after: Option<u64>,
 }
 
 #[derive(Debug, Args)]

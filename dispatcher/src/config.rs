@@ -3,11 +3,12 @@
 //! No message here repeats a value that may hold a password.
 
 use crate::{
-    cli::{Cli, Common, Database, LogFormat, Run},
+    cli::{self, Cli, Common, Database, LogFormat, Run},
     delivery::{
         body::{BadSource, Source},
         identity::{BadOrigin, Identity},
     },
+    lane::breaker::Periods,
     sender::address_policy::AddressPolicy,
 };
 use hyper::header::HeaderValue;
@@ -78,6 +79,7 @@ pub struct Dispatch {
     pub safety_poll: Option<Duration>,
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
+    pub periods: Periods,
     /// `None`: after the database.
     pub source: Option<Source>,
     /// `None`: after the machine.
@@ -173,9 +175,20 @@ impl Layers {
             },
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
+            periods: periods(&flags.periods),
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
+    }
+}
+
+fn periods(flags: &cli::Periods) -> Periods {
+    let default = Periods::default();
+    let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
+    Periods {
+        probe_interval: or(flags.probe_interval, default.probe_interval),
+        failing_after: or(flags.failing_after, default.failing_after),
+        disable_after: or(flags.disable_after, default.disable_after),
     }
 }
 
@@ -243,6 +256,7 @@ mod tests {
         assert_eq!(dispatch.safety_poll, Some(Duration::from_secs(1)));
         assert_eq!(dispatch.drain_timeout, Duration::from_secs(10));
         assert_eq!(dispatch.memory_bytes_max, 32 << 20);
+        assert_eq!(dispatch.periods.probe_interval, Duration::from_secs(60));
         assert!(!dispatch.policy.allow_http && dispatch.policy.allow_nets.is_empty());
         assert_eq!(dispatch.database.get_dbname(), Some("shop"));
     }
@@ -258,11 +272,13 @@ mod tests {
         assert_eq!(from_file.memory_bytes_max, 1 << 20);
         assert_eq!(from_file.database.get_dbname(), Some("shop"), "the environment wins over the file too");
         let from_flags = dispatch(
-            "--safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
+            "--probe-interval 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
             file,
         )
         .unwrap();
         assert_eq!(from_flags.safety_poll, None);
+        assert_eq!(from_flags.periods.probe_interval, Duration::from_millis(3));
+        assert_eq!(from_flags.periods.failing_after, Duration::from_secs(86_400));
         assert_eq!(from_flags.policy.allow_nets, ["127.0.0.1/32".parse().unwrap()]);
         assert!(!from_flags.policy.allow_http);
         assert_eq!(from_flags.memory_bytes_max, 2 << 20);

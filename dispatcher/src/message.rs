@@ -8,6 +8,7 @@ use crate::{
     event::Event,
 };
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
@@ -29,6 +30,7 @@ pub struct Message {
     event: Event,
     /// How many changes it is made of.
     changes: u32,
+    order_key: OnceLock<i64>,
     id: OnceLock<Arc<str>>,
     /// In the shape that most subscriptions have.
     body: OnceLock<Rendered>,
@@ -57,6 +59,7 @@ impl Message {
         Self {
             event,
             changes,
+            order_key: OnceLock::new(),
             id: OnceLock::new(),
             body: OnceLock::new(),
             others: OnceLock::new(),
@@ -78,6 +81,17 @@ impl Message {
     /// How many changes it is made of: 1, unless several of one key became one event.
     pub fn changes(&self) -> u32 {
         self.changes
+    }
+
+    /// What `webhook.queue.order_key` holds with ordering `key`: the first 8 bytes of the SHA-256 of the event's key; an
+    /// event without one belongs with those of its table, or of its type.
+    pub fn order_key(&self) -> i64 {
+        *self.order_key.get_or_init(|| {
+            let event = &self.event;
+            let text = event.key.as_ref().or(event.table_name.as_ref()).unwrap_or(&event.event_type);
+            let digest = Sha256::digest(text.as_bytes());
+            digest.iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
+        })
     }
 
     /// `evt_…`, the `webhook-id`.
@@ -131,5 +145,15 @@ mod tests {
         assert!(budget.bytes_held() > held + 60_000, "seven more bodies with data");
         drop(message);
         assert_eq!(budget.bytes_held(), 0);
+    }
+
+    #[test]
+    fn an_order_key_is_what_sql_makes_of_it() {
+        let key = |event| Message::new(event, &Arc::default()).order_key();
+        // printf 17 | sha256sum, the first 8 bytes as a signed number
+        assert_eq!(key(Event { key: Some("17".into()), ..Event::sample(1) }), 4981918036555779351);
+        let table = Some("17".into());
+        assert_eq!(key(Event { table_name: table, ..Event::sample(1) }), 4981918036555779351);
+        assert_eq!(key(Event { event_type: "17".into(), ..Event::sample(1) }), 4981918036555779351);
     }
 }

@@ -4,9 +4,10 @@
 
 use crate::{
     lane::{
-        lane::Due,
+        lane::{Due, RowState},
         timers::{Key, Retry},
     },
+    ledger::entry::Standing,
     message::{Budget, Message},
     outbox::{BATCH_BYTES_MAX, Request, row},
     postgres::value::Micros,
@@ -19,6 +20,10 @@ use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 /// What the lanes want to know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Load {
+    /// How the receivers stand.
+    Standings,
+    /// Deliveries of subscriptions with an order that keep others waiting, or wait for others.
+    Ordered,
     /// Which subscriptions have a backlog.
     Backlogged,
     /// Retries from this on, in order.
@@ -27,6 +32,8 @@ pub enum Load {
     Due(Vec<(i64, Due)>),
     /// One subscription's backlog, forward from an event.
     Backlog { subscription_id: i64, after: i64, limit: usize },
+    /// What comes next in these lines of one subscription, so many of each.
+    Lines { subscription_id: i64, order_keys: Vec<i64>, limit: usize, entries_confirmed: u64 },
     /// One delivery, now; without a row too, if it was redelivered and the row is gone again.
     Request { request: Request, even_without_row: bool },
 }
@@ -34,6 +41,8 @@ pub enum Load {
 /// The answer to a [`Load`].
 #[derive(Debug)]
 pub enum Loaded {
+    Standings(Vec<(i64, Standing)>),
+    Ordered(Vec<Ordered>),
     Backlogged(Vec<i64>),
     Timers {
         rows: Vec<(Key, Retry)>,
@@ -50,10 +59,34 @@ pub enum Loaded {
         rows: Vec<QueuedRow>,
         is_end: bool,
     },
+    /// By line, in the order asked for; with each whether those were all, or `None`: it must be asked for again.
+    Lines {
+        subscription_id: i64,
+        lines: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
+        entries_confirmed: u64,
+    },
     Request {
         request: Request,
         row: Option<QueuedRow>,
     },
+}
+
+/// What a line had before the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ordered {
+    pub subscription_id: i64,
+    pub order_key: i64,
+    pub place: OrderedPlace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderedPlace {
+    /// An event that waits for its time.
+    Timed(i64),
+    /// An event in the backlog, older than one that waits for its time.
+    Backlog(i64),
+    /// Some are blocked.
+    Blocked,
 }
 
 /// A row of the queue with its event.
@@ -62,6 +95,7 @@ pub struct QueuedRow {
     pub subscription_id: i64,
     pub event_id: i64,
     pub retry: Retry,
+    pub row: RowState,
     /// `None`: the event is gone.
     pub message: Option<Arc<Message>>,
 }
@@ -70,20 +104,40 @@ const BACKLOGGED: &str = "
     select s.id from webhook.subscription s
     where exists (select from webhook.queue q where q.subscription_id = s.id and q.state = 'backlog')";
 
+const STANDINGS: &str = "
+    select r.subscription_id, r.circuit = 'open', r.consecutive_failures, r.failing_since, r.warned_at
+    from webhook.receiver r where r.failing_since is not null";
+
+/// Each row by its state; of backlog only what a crash has left before one that waits for its time, which is little.
+const ORDERED: &str = "
+    select q.subscription_id, q.order_key, q.event_id, q.state from webhook.queue q
+    where q.order_key is not null and q.state = 'waiting'
+    union all
+    select distinct b.subscription_id, b.order_key, b.event_id, b.state from webhook.queue w
+    cross join lateral (select * from webhook.queue q
+                        where q.subscription_id = w.subscription_id and q.order_key = w.order_key
+                          and q.event_id < w.event_id and q.state = 'backlog') as b
+    where w.order_key is not null and w.state = 'waiting'
+    union all
+    select distinct q.subscription_id, q.order_key, 0::bigint, q.state from webhook.queue q
+    where q.order_key is not null and q.state = 'blocked'";
+
 const TIMERS: &str = "
-    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from
+    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from, q.state, q.order_key
     from webhook.queue q
     where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) >= ($1, $2, $3)
     order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
 
 /// Columns of a row before those of its event.
-const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from";
-const QUEUE_COLUMN_COUNT: usize = 5;
+const QUEUE_COLUMNS: &str =
+    "q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from, q.state, q.order_key";
+const QUEUE_COLUMN_COUNT: usize = 7;
 
 struct Statements {
     timers: Statement,
     due: Statement,
     backlog: Statement,
+    lines: Statement,
     redelivered: Statement,
 }
 
@@ -106,9 +160,20 @@ impl Statements {
                      order by q.event_id limit $3::bigint"
                 ))
                 .await?,
+            // A backlog row of the line is as good as a blocked one: it is the earliest that counts.
+            lines: client
+                .prepare(&format!(
+                    "select {with_event} from unnest($2::bigint[]) with ordinality as k (order_key, at)
+                     cross join lateral (
+                         select * from webhook.queue q
+                         where q.subscription_id = $1 and q.order_key = k.order_key and q.state in ('blocked', 'backlog')
+                         order by q.event_id limit $3::bigint) as q {event}
+                     order by k.at, q.event_id"
+                ))
+                .await?,
             redelivered: client
                 .prepare(&format!(
-                    "select $1::bigint, e.id, e.slot, made.attempts, made.attempts, {} from webhook.event e,
+                    "select $1::bigint, e.id, e.slot, made.attempts, made.attempts, 'waiting'::text, null::bigint, {} from webhook.event e,
                      lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
                               where a.event_id = e.id and a.subscription_id = $1) made
                      where e.id = $2",
@@ -151,6 +216,20 @@ impl Reader {
             Load::Backlogged => {
                 let rows = self.client.query(BACKLOGGED, &[]).await?;
                 Ok(Loaded::Backlogged(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
+            }
+            Load::Standings => {
+                let rows = self.client.query(STANDINGS, &[]).await?;
+                Ok(Loaded::Standings(rows.iter().map(standing).collect::<Result<_, _>>()?))
+            }
+            Load::Ordered => {
+                let rows = self.client.query(ORDERED, &[]).await?;
+                Ok(Loaded::Ordered(rows.iter().map(ordered).collect::<Result<_, _>>()?))
+            }
+            Load::Lines { subscription_id, order_keys, limit, entries_confirmed } => {
+                let params: [&(dyn ToSql + Sync); 3] = [&subscription_id, &order_keys, &(limit as i64)];
+                let (rows, is_whole) = self.rows(&self.statements.lines, &params).await?;
+                let lines = by_line(order_keys, rows, is_whole, limit);
+                Ok(Loaded::Lines { subscription_id, lines, entries_confirmed })
             }
             Load::Timers { from, limit } => self.timers(from, limit).await,
             Load::Due(asked) => self.due(asked).await,
@@ -212,6 +291,11 @@ impl Reader {
                 subscription_id: row.try_get(0)?,
                 event_id: row.try_get(1)?,
                 retry: retry(&row, 2)?,
+                row: match row.try_get(5)? {
+                    "waiting" => RowState::Waiting,
+                    "blocked" => RowState::Blocked,
+                    _ => RowState::Backlog,
+                },
                 message: event.map(|event| Arc::new(Message::new(event, &self.budget))),
             });
             if bytes > BATCH_BYTES_MAX {
@@ -228,5 +312,50 @@ fn retry(row: &Row, at: usize) -> Result<Retry, Error> {
         attempts: row.try_get(at + 1)?,
         retry_from: row.try_get(at + 2)?,
         after_entry: 0,
+        order_key: row.try_get(at + 4)?,
     })
+}
+
+fn standing(row: &Row) -> Result<(i64, Standing), Error> {
+    let at = |column| Ok::<_, Error>(row.try_get::<_, Option<Micros>>(column)?.map(|at| at.0));
+    let standing = Standing {
+        is_open: row.try_get(1)?,
+        consecutive_failures: row.try_get(2)?,
+        failing_since_us: at(3)?,
+        warned_at_us: at(4)?,
+    };
+    Ok((row.try_get(0)?, standing))
+}
+
+fn ordered(row: &Row) -> Result<Ordered, Error> {
+    let event_id = row.try_get(2)?;
+    let place = match row.try_get(3)? {
+        "waiting" => OrderedPlace::Timed(event_id),
+        "backlog" => OrderedPlace::Backlog(event_id),
+        _ => OrderedPlace::Blocked,
+    };
+    Ok(Ordered { subscription_id: row.try_get(0)?, order_key: row.try_get(1)?, place })
+}
+
+/// Rows, in the order of the lines that were asked for; not whole: the last of them and those after it are cut off.
+fn by_line(
+    order_keys: Vec<i64>,
+    rows: Vec<QueuedRow>,
+    is_whole: bool,
+    limit: usize,
+) -> Vec<(i64, Vec<QueuedRow>, Option<bool>)> {
+    let mut rows = rows.into_iter().peekable();
+    let line = |order_key: i64| {
+        let mut own = Vec::new();
+        while let Some(row) = rows.next_if(|row| row.retry.order_key == Some(order_key)) {
+            own.push(row);
+        }
+        let is_cut = !is_whole && rows.peek().is_none();
+        let is_end = match own.len() {
+            0 if is_cut => None,
+            n => Some(!is_cut && n < limit),
+        };
+        (order_key, own, is_end)
+    };
+    order_keys.into_iter().map(line).collect()
 }

@@ -10,6 +10,7 @@ use crate::{
         board::Limits,
         crew::Crew,
         dispatch::{self, Stop, Wiring},
+        order::LINES_MAX,
         timers::TIMERS_MAX,
     },
     ledger::{self, Ledger, entry::Record},
@@ -196,6 +197,8 @@ impl Session {
             memory_bytes_max: settings.memory_bytes_max,
             in_flight_max: settings.in_flight_max.max(1),
             timers_max: TIMERS_MAX,
+            lines_max: LINES_MAX,
+            periods: settings.periods,
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
 
@@ -292,7 +295,7 @@ impl Carried {
         }
         if from.epoch + 1 != now.epoch {
             // Another daemon has been active since: the queue is as it left it, the attempts were made nevertheless.
-            records.iter_mut().for_each(Record::keep_queue);
+            records.retain_mut(Record::keep_queue);
         }
         info!(results = records.len(), "session.results_carried");
         if let Err(error) = ledger.write_again(&records).await {

@@ -42,21 +42,10 @@ pub fn attempt<R>(
         kept
     };
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|error| match error {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if !catches(report.sql_error_code()) =>
-            {
-                CaughtError::PostgresError(report).rethrow()
-            }
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err(Caught {
-                sqlstate: report.sql_error_code(),
-                message: report.message().to_owned(),
-                hint: report.hint().map(str::to_owned),
-            }),
-            panic @ CaughtError::RustPanic { .. } => panic.rethrow(),
-        })
+        .catch_others(|error| Err(Box::new(error)))
         .execute();
-    // SAFETY: ends the subtransaction begun above; what `work` returned is plain Rust data.
+    // SAFETY: ends the subtransaction begun above, before anything else can be raised: an error that went on from within
+    // would end it alone, and leave the transaction around it in a state that the client does not know of.
     unsafe {
         if result.is_ok() && end == End::Keep {
             pg_sys::ReleaseCurrentSubTransaction();
@@ -66,7 +55,18 @@ pub fn attempt<R>(
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    result
+    result.map_err(|error| match *error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+            if catches(report.sql_error_code()) =>
+        {
+            Caught {
+                sqlstate: report.sql_error_code(),
+                message: report.message().to_owned(),
+                hint: report.hint().map(str::to_owned),
+            }
+        }
+        other => other.rethrow(),
+    })
 }
 
 /// The first two characters of an SQLSTATE.

@@ -19,6 +19,7 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     app.safety_poll = settings.safety_poll;
     app.drain_timeout = settings.drain_timeout;
     app.memory_bytes_max = settings.memory_bytes_max;
+    app.periods = settings.periods;
     app.in_flight_max = app.in_flight_max.min(connections_max());
     let identity = Arc::make_mut(&mut app.identity);
     if let Some(source) = settings.source {

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod compact;
 pub mod headers;
 pub mod identity;
 pub mod members;

@@ -106,6 +106,9 @@ impl Class {
     }
 }
 
+/// What a receiver answers that is gone for good.
+const GONE: u16 = 410;
+
 /// What an outcome means for the delivery and for its receiver's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -115,12 +118,19 @@ pub enum Verdict {
     Retry,
     /// Our own settings stood in the way: try again on the schedule, but do not charge the receiver.
     Ours,
+    /// The receiver is gone for good: nothing more is to be sent, and what waits is kept.
+    Gone,
 }
 
 impl Outcome {
-    /// What follows from it; the status is part of the class.
+    /// What follows from it.
     pub fn verdict(&self) -> Verdict {
-        self.class.verdict()
+        if self.status == Some(GONE) { Verdict::Gone } else { self.class.verdict() }
+    }
+
+    /// How long the receiver wants nothing at all, if it says so: too many requests, or no service.
+    pub fn quiet(&self) -> Option<Duration> {
+        self.retry_after.filter(|wait| matches!(self.status, Some(429 | 503)) && !wait.is_zero())
     }
 }
 
@@ -196,6 +206,33 @@ mod tests {
                 _ => Verdict::Retry,
             };
             assert_eq!(class.verdict(), want, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn gone_is_gone_and_only_some_answers_ask_for_quiet() {
+        let wait = Some(Duration::from_secs(9));
+        let outcome = |status, retry_after| Outcome {
+            class: Class::HttpError,
+            status: Some(status),
+            started_at_us: 0,
+            duration: Duration::ZERO,
+            phases: Phases::default(),
+            batch_id: None,
+            error: None,
+            response: None,
+            retry_after,
+        };
+        assert_eq!(outcome(410, None).verdict(), Verdict::Gone);
+        assert_eq!(outcome(404, None).verdict(), Verdict::Retry);
+        for (status, retry_after, quiet) in [
+            (429, wait, wait),
+            (503, wait, wait),
+            (500, wait, None),
+            (429, None, None),
+            (429, Some(Duration::ZERO), None),
+        ] {
+            assert_eq!(outcome(status, retry_after).quiet(), quiet, "{status}");
         }
     }
 

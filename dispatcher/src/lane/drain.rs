@@ -36,6 +36,18 @@ impl Drain {
         self.again_from = Some(i64::MIN);
     }
 
+    /// Rows from this event on have been read in vain, and are still there.
+    pub fn again(&mut self, event_id: i64) {
+        self.is_active = true;
+        self.is_waiting = false;
+        self.again_from = Some(self.again_from.map_or(event_id, |from| from.min(event_id)));
+    }
+
+    /// Whether rows before the present position are still to be read.
+    pub fn goes_back(&self) -> bool {
+        self.again_from.is_some()
+    }
+
     /// A row is being written for the event.
     pub fn spilled(&mut self, event_id: i64) {
         self.is_active = true;

@@ -4,11 +4,14 @@
 //! attempts to start, rows to write and rows to read come out. `dispatch` is the task around it, `crew` makes the attempts.
 
 pub mod board;
+pub mod breaker;
+mod bucket;
 pub mod crew;
 pub mod dispatch;
 mod drain;
 #[allow(clippy::module_inception)]
 pub mod lane;
+pub mod order;
 mod pacing;
 mod progress;
 pub mod timers;

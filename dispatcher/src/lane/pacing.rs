@@ -79,14 +79,21 @@ impl Pacing {
         self.limit = (self.limit + step).min(max.max(1) as f64);
     }
 
-    /// The receiver is overwhelmed or away. Of the attempts that were under way together, only the first counts.
-    pub fn pushed_back(&mut self, number: u64) {
+    /// The receiver has come back: what it takes now is found out as fast as at the start.
+    pub fn restart(&mut self) {
+        self.is_fast = true;
+    }
+
+    /// The receiver is overwhelmed or away. Of the attempts that were under way together, only the first counts; tells
+    /// whether this is it.
+    pub fn pushed_back(&mut self, number: u64) -> bool {
         if number <= self.cut_at {
-            return;
+            return false;
         }
         self.limit = (self.limit / 2.0).max(1.0);
         self.is_fast = false;
         self.cut_at = self.begun;
+        true
     }
 }
 
@@ -141,11 +148,27 @@ mod tests {
     fn a_burst_of_failures_halves_once() {
         let mut pacing = Pacing::default();
         let numbers: Vec<u64> = (0..32).map(|_| pacing.begin()).collect();
-        numbers.iter().for_each(|number| pacing.pushed_back(*number));
+        let cuts = numbers.iter().filter(|number| pacing.pushed_back(**number)).count();
+        assert_eq!(cuts, 1);
         assert_eq!(pacing.limit(), 16);
         let later = pacing.begin();
         pacing.pushed_back(later);
         assert_eq!(pacing.limit(), 8);
+    }
+
+    #[test]
+    fn a_receiver_that_came_back_is_at_full_speed_within_ten_rounds() {
+        let mut pacing = Pacing::default();
+        for _ in 0..10 {
+            let number = pacing.begin();
+            pacing.pushed_back(number);
+        }
+        assert_eq!(pacing.limit(), 1);
+        pacing.restart();
+        for _round in 0..10 {
+            (0..pacing.limit()).for_each(|_| pacing.answered(SECOND, SECOND, true, 512));
+        }
+        assert_eq!(pacing.limit(), 512);
     }
 
     proptest! {

@@ -24,6 +24,8 @@ pub struct Retry {
     pub retry_from: i16,
     /// Its row is written by this entry of the ledger, and is not there before; 0: it was read from the table.
     pub after_entry: u64,
+    /// The line that it is in; `None`: it obeys no order.
+    pub order_key: Option<i64>,
 }
 
 /// See the module.
@@ -89,6 +91,12 @@ impl Timers {
         self.by_delivery.insert((key.subscription_id, key.event_id), key.next_at_us);
     }
 
+    /// Takes out everything of one subscription; what the table holds beyond the horizon stays there.
+    pub fn forget(&mut self, subscription_id: i64) {
+        self.by_time.retain(|key, _| key.subscription_id != subscription_id);
+        self.by_delivery.retain(|(id, _), _| *id != subscription_id);
+    }
+
     /// Whether a delivery is here.
     pub fn contains(&self, subscription_id: i64, event_id: i64) -> bool {
         self.by_delivery.contains_key(&(subscription_id, event_id))
@@ -152,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const RETRY: Retry = Retry { event_slot: 0, attempts: 1, retry_from: 0, after_entry: 0 };
+    const RETRY: Retry = Retry { event_slot: 0, attempts: 1, retry_from: 0, after_entry: 0, order_key: None };
 
     fn key(next_at_us: i64, event_id: i64) -> Key {
         Key { next_at_us, subscription_id: 1, event_id }

@@ -2,7 +2,7 @@
 
 use super::entry::{Confirmed, Entry, QueueChange, State};
 use crate::{delivery::outcome::Class, outbox::poll::ring_slot, postgres::value::Micros};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// Columns of `webhook.attempt`.
 #[derive(Debug, Default)]
@@ -18,6 +18,11 @@ pub struct Attempts<'a> {
     pub next_at: Vec<Option<Micros>>,
     pub error: Vec<Option<&'a str>>,
     pub response: Vec<Option<&'a str>>,
+    pub dns_ms: Vec<Option<f32>>,
+    pub connect_ms: Vec<Option<f32>>,
+    pub tls_ms: Vec<Option<f32>>,
+    pub first_byte_ms: Vec<Option<f32>>,
+    pub batch_id: Vec<Option<&'a str>>,
 }
 
 /// Columns of `webhook.queue`.
@@ -31,6 +36,21 @@ pub struct Puts<'a> {
     pub next_at: Vec<Option<Micros>>,
     pub last_status: Vec<Option<i16>>,
     pub last_error: Vec<Option<&'a str>>,
+    pub state: Vec<&'static str>,
+    pub order_key: Vec<Option<i64>>,
+}
+
+/// What is told of deliveries that are exhausted with this.
+#[derive(Debug, Default)]
+pub struct ExhaustedRows<'a> {
+    pub subscription_id: Vec<i64>,
+    pub sequence: Vec<i64>,
+    pub started_at: Vec<Micros>,
+    pub event_id: Vec<&'a str>,
+    pub event_type: Vec<&'a str>,
+    pub attempts: Vec<i16>,
+    pub status: Vec<Option<i16>>,
+    pub error: Vec<Option<&'a str>>,
 }
 
 /// What one statement writes. Of several entries about one row of the queue, the last says what becomes of it.
@@ -40,8 +60,11 @@ pub struct Batch<'a> {
     pub puts: Puts<'a>,
     pub deleted_subscription_id: Vec<i64>,
     pub deleted_event_id: Vec<i64>,
+    pub exhausted: ExhaustedRows<'a>,
     /// Nothing but successes in one slot, and no change of the queue.
     pub only_successes_in: Option<i16>,
+    /// All of them alone in their requests and on connections that were there before.
+    pub is_plain: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -50,6 +73,7 @@ impl<'a> Batch<'a> {
         let mut changes: HashMap<(i64, i64), &'a Entry> = HashMap::new();
         for entry in entries {
             batch.push_attempt(entry);
+            batch.push_exhausted(entry);
             if entry.queue != QueueChange::Keep {
                 changes.insert((entry.subscription_id, entry.event_id), entry);
             }
@@ -60,6 +84,11 @@ impl<'a> Batch<'a> {
                 && attempts.slot.iter().all(|slot| slot == first)
                 && attempts.outcome.iter().all(|outcome| *outcome == Class::Succeeded.as_str())
         });
+        let is_empty = |column: &[Option<f32>]| column.iter().all(Option::is_none);
+        batch.is_plain = is_empty(&attempts.dns_ms)
+            && is_empty(&attempts.connect_ms)
+            && is_empty(&attempts.tls_ms)
+            && attempts.batch_id.iter().all(Option::is_none);
         // The same order in every statement, so that two sessions cannot wait for each other crosswise.
         let mut changes: Vec<_> = changes.into_iter().collect();
         changes.sort_unstable_by_key(|(pair, _)| *pair);
@@ -75,7 +104,7 @@ impl<'a> Batch<'a> {
         columns.event_id.push(entry.event_id);
         columns.subscription_id.push(entry.subscription_id);
         columns.started_at.push(Micros(outcome.started_at_us));
-        columns.duration_ms.push(outcome.duration.as_secs_f32() * 1000.0);
+        columns.duration_ms.push(ms(outcome.duration));
         columns.slot.push(ring_slot(outcome.started_at_us));
         columns.attempt.push(attempt.number);
         columns.status.push(outcome.status.map(u16::cast_signed));
@@ -83,6 +112,24 @@ impl<'a> Batch<'a> {
         columns.next_at.push(attempt.next_at_us.filter(|_| outcome.class != Class::Succeeded).map(Micros));
         columns.error.push(outcome.error.as_deref());
         columns.response.push(outcome.response.as_deref());
+        columns.dns_ms.push(outcome.phases.dns.map(ms));
+        columns.connect_ms.push(outcome.phases.connect.map(ms));
+        columns.tls_ms.push(outcome.phases.tls.map(ms));
+        columns.first_byte_ms.push(outcome.phases.first_byte.map(ms));
+        columns.batch_id.push(outcome.batch_id.as_deref());
+    }
+
+    fn push_exhausted(&mut self, entry: &'a Entry) {
+        let (Some(exhausted), Some(attempt)) = (&entry.exhausted, &entry.attempt) else { return };
+        let rows = &mut self.exhausted;
+        rows.subscription_id.push(entry.subscription_id);
+        rows.sequence.push(entry.event_id);
+        rows.started_at.push(Micros(attempt.outcome.started_at_us));
+        rows.event_id.push(&exhausted.event_id);
+        rows.event_type.push(&exhausted.event_type);
+        rows.attempts.push(attempt.number);
+        rows.status.push(attempt.outcome.status.map(u16::cast_signed));
+        rows.error.push(attempt.outcome.error.as_deref());
     }
 
     fn push_change(&mut self, entry: &'a Entry) {
@@ -92,7 +139,7 @@ impl<'a> Batch<'a> {
                 self.deleted_subscription_id.push(entry.subscription_id);
                 self.deleted_event_id.push(entry.event_id);
             }
-            QueueChange::Put { state, attempts, retry_from } => {
+            QueueChange::Put { state, attempts, retry_from, order_key } => {
                 let outcome = entry.attempt.as_ref().map(|attempt| &attempt.outcome);
                 let columns = &mut self.puts;
                 columns.subscription_id.push(entry.subscription_id);
@@ -100,15 +147,21 @@ impl<'a> Batch<'a> {
                 columns.event_slot.push(entry.event_slot);
                 columns.attempts.push(attempts);
                 columns.retry_from.push(retry_from);
+                columns.order_key.push(order_key);
+                columns.state.push(state.as_str());
                 columns.next_at.push(match state {
                     State::Waiting { next_at_us } => Some(Micros(next_at_us)),
-                    State::Backlog => None,
+                    State::Backlog | State::Blocked => None,
                 });
                 columns.last_status.push(outcome.and_then(|outcome| outcome.status).map(u16::cast_signed));
                 columns.last_error.push(outcome.and_then(|outcome| outcome.error.as_deref()));
             }
         }
     }
+}
+
+fn ms(duration: Duration) -> f32 {
+    duration.as_secs_f32() * 1000.0
 }
 
 /// What the lanes are told once the entries are committed.
@@ -131,6 +184,8 @@ pub fn summary(entries: &[&Entry]) -> Confirmed {
         windows: windows.into_iter().collect(),
         spilled: spilled.into_iter().collect(),
         settled,
+        disabled: None,
+        unblocked: None,
     }
 }
 
@@ -138,7 +193,6 @@ pub fn summary(entries: &[&Entry]) -> Confirmed {
 mod tests {
     use super::*;
     use crate::{delivery::outcome::Outcome, ledger::entry::Attempt};
-    use std::time::Duration;
 
     fn entry(event_id: i64, class: Option<Class>, queue: QueueChange) -> Entry {
         let attempt = class.map(|class| Attempt {
@@ -156,11 +210,19 @@ mod tests {
             },
             next_at_us: Some(5),
         });
-        Entry { subscription_id: 1, event_id, event_slot: 0, window: Some(7), attempt, queue }
+        Entry {
+            subscription_id: 1,
+            event_id,
+            event_slot: 0,
+            window: Some(7),
+            attempt,
+            queue,
+            exhausted: None,
+        }
     }
 
     fn put(attempts: i16) -> QueueChange {
-        QueueChange::Put { state: State::Backlog, attempts, retry_from: 0 }
+        QueueChange::Put { state: State::Backlog, attempts, retry_from: 0, order_key: None }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the ledger writes: one entry per result of a delivery. Pure.
 
 use crate::{delivery::outcome::Outcome, outbox::snapshot::Snapshot};
+use std::sync::Arc;
 
 /// One result: an attempt, a change of the queue, or both, that become true together.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +13,16 @@ pub struct Entry {
     pub window: Option<u64>,
     pub attempt: Option<Attempt>,
     pub queue: QueueChange,
+    /// The last attempt has failed, and subscribers to such things are to know.
+    pub exhausted: Option<Box<Exhausted>>,
+}
+
+/// What `webhook.delivery.exhausted` says beside the attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// `evt_…`.
+    pub event_id: Arc<str>,
+    pub event_type: Box<str>,
 }
 
 /// A row of `webhook.attempt`.
@@ -33,6 +44,8 @@ pub enum QueueChange {
         state: State,
         attempts: i16,
         retry_from: i16,
+        /// `None`: it obeys no order.
+        order_key: Option<i64>,
     },
     Delete,
 }
@@ -44,6 +57,25 @@ pub enum State {
     Waiting { next_at_us: i64 },
     /// As soon as the lane can, in order of events.
     Backlog,
+    /// Once the former deliveries of its order key are final.
+    Blocked,
+}
+
+/// A row of `webhook.receiver`, but for what the receiver itself has granted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub is_open: bool,
+    pub consecutive_failures: i32,
+    /// Microseconds since 1970.
+    pub failing_since_us: Option<i64>,
+    pub warned_at_us: Option<i64>,
+}
+
+/// What subscribers to such things are told of a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Failing { failing_since_us: i64, failures: i32, status: Option<i16>, error: Option<String> },
+    Recovered { failing_since_us: i64 },
 }
 
 /// What the ledger is given, in order. Nearly all of it is entries, so that boxes would save nothing.
@@ -53,6 +85,21 @@ pub enum Record {
     Entry(Entry),
     /// The subscription is gone, as far as the lanes know: if it is, so are its queue rows, those of earlier entries too.
     Forget {
+        subscription_id: i64,
+    },
+    /// A receiver's standing has changed.
+    Standing {
+        subscription_id: i64,
+        standing: Standing,
+        news: Option<News>,
+    },
+    /// The subscription is to be disabled, and what waits for its time becomes backlog.
+    Disable {
+        subscription_id: i64,
+        reason: &'static str,
+    },
+    /// The subscription's order is another now: what was blocked under the old one becomes backlog.
+    Unblock {
         subscription_id: i64,
     },
     /// Everything visible in it is resolved.
@@ -70,12 +117,33 @@ pub struct Confirmed {
     pub spilled: Vec<(i64, u64)>,
     /// Deliveries whose queue row has become what the entry says: subscription and event.
     pub settled: Vec<(i64, i64)>,
+    /// A subscription that has been disabled.
+    pub disabled: Option<i64>,
+    /// A subscription of which nothing is blocked any more.
+    pub unblocked: Option<i64>,
+}
+
+impl State {
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Backlog => "backlog",
+            Self::Blocked => "blocked",
+        }
+    }
 }
 
 impl Entry {
     /// It ends our hold on the queue row.
     pub fn settles(&self) -> bool {
-        self.queue == QueueChange::Delete || (self.attempt.is_some() && self.queue != QueueChange::Keep)
+        match self.queue {
+            QueueChange::Keep => false,
+            QueueChange::Delete => true,
+            // One that was never in our hands has a window.
+            QueueChange::Put { state: State::Blocked, .. } => self.window.is_none() || self.attempt.is_some(),
+            QueueChange::Put { .. } => self.attempt.is_some(),
+        }
     }
 
     /// The same result without what a receiver had a hand in.
@@ -85,6 +153,7 @@ impl Entry {
             attempt.outcome.error = None;
             attempt.outcome.response = None;
         }
+        bare.exhausted = None;
         bare
     }
 
@@ -99,14 +168,18 @@ impl Record {
     pub fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Entry(entry) => Some(entry),
-            Self::Forget { .. } | Self::Checkpoint(_) => None,
+            _ => None,
         }
     }
 
-    /// Leaves the queue alone.
-    pub fn keep_queue(&mut self) {
-        if let Self::Entry(entry) = self {
-            entry.queue = QueueChange::Keep;
+    /// Leaves the queue alone; tells whether anything is left to be written.
+    pub fn keep_queue(&mut self) -> bool {
+        match self {
+            Self::Entry(entry) => {
+                entry.queue = QueueChange::Keep;
+                entry.attempt.is_some()
+            }
+            _ => false,
         }
     }
 }

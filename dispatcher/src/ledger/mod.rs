@@ -10,10 +10,10 @@ mod statements;
 
 use crate::{
     outbox::snapshot::Snapshot,
-    postgres::{chain, passes},
+    postgres::{chain, passes, value::Micros},
 };
 use batch::Batch;
-use entry::{Confirmed, Entry, Record};
+use entry::{Confirmed, Entry, News, Record, Standing};
 use statements::Statements;
 use std::{collections::VecDeque, time::Duration};
 use thiserror::Error;
@@ -21,7 +21,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::ToSql};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -115,15 +115,48 @@ impl Ledger {
             let _ = confirmed.send(summary);
             return Ok(());
         }
-        match waiting.front() {
-            Some(Record::Checkpoint(snapshot)) => self.checkpoint(snapshot).await?,
-            Some(Record::Forget { subscription_id }) => {
-                self.client.execute(&self.statements.forget, &[subscription_id]).await?;
-            }
-            Some(Record::Entry(_)) | None => {}
+        let Some(record) = waiting.front() else { return Ok(()) };
+        if let Record::Checkpoint(snapshot) = record {
+            self.checkpoint(snapshot).await?;
+        } else {
+            let _ = confirmed.send(self.write_alone(record).await?);
         }
         waiting.pop_front();
         Ok(())
+    }
+
+    /// Writes what is no result. If Postgres refuses it for what it says, deliveries do not suffer for that.
+    async fn write_alone(&mut self, record: &Record) -> Result<Confirmed, Error> {
+        let (client, statements) = (&self.client, &mut self.statements);
+        let mut confirmed = Confirmed::default();
+        let written = match record {
+            Record::Forget { subscription_id } => {
+                statements.execute(client, statements::FORGET, &[subscription_id]).await
+            }
+            Record::Standing { subscription_id, standing, news } => {
+                standing_changed(client, statements, *subscription_id, standing, news.as_ref()).await
+            }
+            Record::Disable { subscription_id, reason } => {
+                confirmed.disabled = Some(*subscription_id);
+                match statements.execute(client, statements::DISABLE, &[subscription_id, reason]).await {
+                    Ok(()) => statements.execute(client, statements::PARK, &[subscription_id]).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Record::Unblock { subscription_id } => {
+                confirmed.unblocked = Some(*subscription_id);
+                statements.execute(client, statements::UNBLOCK, &[subscription_id]).await
+            }
+            Record::Entry(_) | Record::Checkpoint(_) => Ok(()),
+        };
+        match written {
+            Ok(()) => Ok(confirmed),
+            Err(error) if passes(&error) => Err(error.into()),
+            Err(error) => {
+                error!(?record, error = %chain(&error), "ledger.record_refused");
+                Ok(Confirmed::default())
+            }
+        }
     }
 
     /// Writes what an earlier session could not: attempts that are there already are not written twice.
@@ -134,6 +167,12 @@ impl Ledger {
         let entries: Vec<&Entry> = records.iter().filter_map(Record::entry).collect();
         for entries in entries.chunks(BATCH_ENTRIES_MAX) {
             self.write_entries(entries, true).await?;
+        }
+        // Later than the results, where they were between them: none of these takes back what a result has said.
+        for record in records.iter().filter(|record| record.entry().is_none()) {
+            if !matches!(record, Record::Checkpoint(_)) {
+                self.write_alone(record).await?;
+            }
         }
         Ok(())
     }
@@ -172,6 +211,36 @@ impl Ledger {
             _ => Err(Error::Superseded),
         }
     }
+}
+
+/// A receiver's standing, and what there is to tell of it.
+async fn standing_changed(
+    client: &Client,
+    statements: &mut Statements,
+    subscription_id: i64,
+    standing: &Standing,
+    news: Option<&News>,
+) -> Result<(), tokio_postgres::Error> {
+    let Standing { is_open, consecutive_failures, failing_since_us, warned_at_us } = standing;
+    let (since, warned) = (failing_since_us.map(Micros), warned_at_us.map(Micros));
+    let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, is_open, consecutive_failures, &since, &warned];
+    client.batch_execute("begin").await?;
+    let mut written = statements.execute(client, statements::STANDING, &params).await;
+    if written.is_ok() {
+        written = match news {
+            None => Ok(()),
+            Some(News::Failing { failing_since_us, failures, status, error }) => {
+                let since = Micros(*failing_since_us);
+                let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, &since, failures, status, error];
+                statements.execute(client, statements::FAILING, &params).await
+            }
+            Some(News::Recovered { failing_since_us }) => {
+                let since = Micros(*failing_since_us);
+                statements.execute(client, statements::RECOVERED, &[&subscription_id, &since]).await
+            }
+        };
+    }
+    client.batch_execute(if written.is_ok() { "commit" } else { "rollback" }).await.and(written)
 }
 
 /// Waits until the batch is worth a statement.

@@ -6,21 +6,27 @@ use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
 /// Prepared on the ledger's session.
 pub struct Statements {
-    /// By slot.
-    successes: HashMap<i16, Statement>,
+    /// By slot, and whether they are plain.
+    successes: HashMap<(i16, bool), Statement>,
     everything: Statement,
-    pub forget: Statement,
     pub checkpoint: Statement,
+    /// Those that are seldom needed, once they have been.
+    seldom: HashMap<&'static str, Statement>,
 }
 
-/// Straight into the partition: no routing, and five columns less than [`EVERYTHING`].
-fn successes(slot: i16) -> String {
+/// Straight into the partition: no routing, and half the columns of [`EVERYTHING`] if they are plain.
+fn successes(slot: i16, is_plain: bool) -> String {
+    let (columns, arrays) = if is_plain {
+        ("", "")
+    } else {
+        (", dns_ms, connect_ms, tls_ms, batch_id", ", $8::real[], $9::real[], $10::real[], $11::text[]")
+    };
     format!(
         "insert into webhook.attempt_{slot}
-                (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
-         select a.event_id, a.subscription_id, a.started_at, a.duration_ms, {slot}, a.attempt, a.status, 'succeeded'
-         from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[])
-              as a (event_id, subscription_id, started_at, duration_ms, attempt, status)"
+             (event_id, subscription_id, started_at, duration_ms, attempt, status, first_byte_ms{columns}, slot, outcome)
+         select a.*, {slot}, 'succeeded'
+         from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
+                     $7::real[]{arrays}) as a"
     )
 }
 
@@ -28,27 +34,27 @@ fn successes(slot: i16) -> String {
 const EVERYTHING: &str = "
     with attempted as (
         insert into webhook.attempt
-            (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error, response)
+            (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error, response,
+             dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id)
         select a.*
         from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
-                    $7::smallint[], $8::text[], $9::timestamptz[], $10::text[], $11::text[])
+                    $7::smallint[], $8::text[], $9::timestamptz[], $10::text[], $11::text[],
+                    $25::real[], $26::real[], $27::real[], $28::real[], $29::text[])
              as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error,
-                   response)
+                   response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id)
         where not $22 or not exists (
             select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
                 and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
     ), put as (
         insert into webhook.queue as q
-            (subscription_id, event_id, event_slot, attempts, retry_from, state, next_at, last_status, last_error)
-        select p.subscription_id, p.event_id, p.event_slot, p.attempts, p.retry_from,
-               case when p.next_at is null then 'backlog' else 'waiting' end, p.next_at, p.last_status, p.last_error
+            (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error, state, order_key)
+        select p.*
         from unnest($12::bigint[], $13::bigint[], $14::smallint[], $15::smallint[], $16::smallint[],
-                    $17::timestamptz[], $18::smallint[], $19::text[])
-             as p (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error)
+                    $17::timestamptz[], $18::smallint[], $19::text[], $23::text[], $24::bigint[]) as p
         on conflict (subscription_id, event_id) do update set
             attempts = greatest(q.attempts, excluded.attempts),
             retry_from = greatest(q.retry_from, excluded.retry_from),
-            state = excluded.state, next_at = excluded.next_at,
+            state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key,
             last_status = case when excluded.attempts > q.attempts then excluded.last_status else q.last_status end,
             last_error = case when excluded.attempts > q.attempts then excluded.last_error else q.last_error end
     )
@@ -56,8 +62,55 @@ const EVERYTHING: &str = "
     using unnest($20::bigint[], $21::bigint[]) as d (subscription_id, event_id)
     where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
 
+/// The same, and some of the deliveries are exhausted with it, which is told once: when the attempt is written.
+fn everything_and_exhausted() -> String {
+    let (attempted_and_put, delete) = EVERYTHING.rsplit_once("delete from").unwrap_or((EVERYTHING, ""));
+    format!(
+        "{} , deleted as (delete from {delete})
+        select webhook.tell('webhook.delivery.exhausted', x.subscription_id, json_build_object(
+            'subscription_id', x.subscription_id, 'event_id', x.event_id, 'event_type', x.event_type,
+            'sequence', x.sequence, 'attempts', x.attempts, 'last_status', x.status, 'last_error', x.error))
+        from unnest($30::bigint[], $31::bigint[], $32::timestamptz[], $33::text[], $34::text[], $35::smallint[],
+                    $36::smallint[], $37::text[])
+             as x (subscription_id, sequence, started_at, event_id, event_type, attempts, status, error)
+        where not $22 or not exists (
+            select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
+                and o.started_at = x.started_at)",
+        attempted_and_put.trim_end()
+    )
+}
+
+/// Not what the receiver has granted: that is written when it is granted.
+pub const STANDING: &str = "
+    insert into webhook.receiver as r
+        (subscription_id, circuit, consecutive_failures, failing_since, warned_at, updated_at)
+    select s.id, case when $2 then 'open' else 'closed' end, $3, $4, $5, clock_timestamp()
+    from webhook.subscription s where s.id = $1
+    on conflict (subscription_id) do update set
+        circuit = excluded.circuit, consecutive_failures = excluded.consecutive_failures,
+        failing_since = excluded.failing_since, warned_at = excluded.warned_at, updated_at = excluded.updated_at";
+
+pub const FAILING: &str = "
+    select webhook.tell('webhook.subscription.failing', s.id, json_build_object(
+        'id', s.id, 'name', s.name, 'failing_since', $2::timestamptz, 'consecutive_failures', $3::integer,
+        'last_status', $4::smallint, 'last_error', $5::text))
+    from webhook.subscription s where s.id = $1";
+
+pub const RECOVERED: &str = "
+    select webhook.tell('webhook.subscription.recovered', s.id, json_build_object(
+        'id', s.id, 'name', s.name, 'failing_since', $2::timestamptz))
+    from webhook.subscription s where s.id = $1";
+
+pub const DISABLE: &str = "select webhook.disable_subscription($1::bigint, $2::text)";
+
+pub const PARK: &str = "
+    update webhook.queue set state = 'backlog', next_at = null where subscription_id = $1 and state = 'waiting'";
+
+pub const UNBLOCK: &str = "
+    update webhook.queue set state = 'backlog' where subscription_id = $1 and state = 'blocked'";
+
 /// The lanes' table of subscriptions may be older than the row: the one that counts is the real one.
-const FORGET: &str = "
+pub const FORGET: &str = "
     delete from webhook.queue where subscription_id = $1
         and not exists (select from webhook.subscription s where s.id = $1)";
 
@@ -70,29 +123,59 @@ impl Statements {
         Ok(Self {
             successes: HashMap::new(),
             everything: client.prepare(EVERYTHING).await?,
-            forget: client.prepare(FORGET).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
+            seldom: HashMap::new(),
         })
+    }
+
+    /// Executes a statement that is seldom needed.
+    pub async fn execute(
+        &mut self,
+        client: &Client,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), Error> {
+        let statement = match self.seldom.get(sql) {
+            Some(statement) => statement.clone(),
+            None => {
+                let prepared = client.prepare(sql).await?;
+                self.seldom.entry(sql).or_insert(prepared).clone()
+            }
+        };
+        client.execute(&statement, params).await.map(drop)
     }
 
     /// Writes a batch in one statement.
     pub async fn write(&mut self, client: &Client, batch: &Batch<'_>, is_again: bool) -> Result<(), Error> {
         let a = &batch.attempts;
         if let Some(slot) = batch.only_successes_in.filter(|_| !is_again) {
-            let statement = match self.successes.get(&slot) {
+            let key = (slot, batch.is_plain);
+            let statement = match self.successes.get(&key) {
                 Some(statement) => statement.clone(),
                 None => {
-                    let prepared = client.prepare(&successes(slot)).await?;
-                    self.successes.entry(slot).or_insert(prepared).clone()
+                    let prepared = client.prepare(&successes(slot, batch.is_plain)).await?;
+                    self.successes.entry(key).or_insert(prepared).clone()
                 }
             };
-            let params: [&(dyn ToSql + Sync); 6] =
-                [&a.event_id, &a.subscription_id, &a.started_at, &a.duration_ms, &a.attempt, &a.status];
-            client.execute(&statement, &params).await?;
+            let params: [&(dyn ToSql + Sync); 11] = [
+                &a.event_id,
+                &a.subscription_id,
+                &a.started_at,
+                &a.duration_ms,
+                &a.attempt,
+                &a.status,
+                &a.first_byte_ms,
+                &a.dns_ms,
+                &a.connect_ms,
+                &a.tls_ms,
+                &a.batch_id,
+            ];
+            client.execute(&statement, &params[..if batch.is_plain { 7 } else { 11 }]).await?;
             return Ok(());
         }
         let p = &batch.puts;
-        let params: [&(dyn ToSql + Sync); 22] = [
+        let x = &batch.exhausted;
+        let params: [&(dyn ToSql + Sync); 37] = [
             &a.event_id,
             &a.subscription_id,
             &a.started_at,
@@ -115,7 +198,26 @@ impl Statements {
             &batch.deleted_subscription_id,
             &batch.deleted_event_id,
             &is_again,
+            &p.state,
+            &p.order_key,
+            &a.dns_ms,
+            &a.connect_ms,
+            &a.tls_ms,
+            &a.first_byte_ms,
+            &a.batch_id,
+            &x.subscription_id,
+            &x.sequence,
+            &x.started_at,
+            &x.event_id,
+            &x.event_type,
+            &x.attempts,
+            &x.status,
+            &x.error,
         ];
-        client.execute(&self.everything, &params).await.map(drop)
+        if x.sequence.is_empty() {
+            return client.execute(&self.everything, &params[..29]).await.map(drop);
+        }
+        let statement = client.prepare(&everything_and_exhausted()).await?;
+        client.execute(&statement, &params).await.map(drop)
     }
 }

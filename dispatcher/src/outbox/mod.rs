@@ -44,6 +44,8 @@ pub enum Feed {
     /// The subscriptions as they are from here on.
     Subscriptions(Arc<Subscriptions>),
     Batch(Batch),
+    /// Nothing more is to come from before the start.
+    Recovered,
 }
 
 /// Events of one window, ascending by id, with the subscriptions they go to.

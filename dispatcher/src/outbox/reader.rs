@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     event::Event,
+    lane::lane::has_lines,
     message::{Budget, Message},
     router::{Revisions, Router},
     subscription::{self, Subscriptions},
@@ -151,6 +152,9 @@ pub async fn run(start: Start) -> Result<(), Error> {
         last_lock_check: now,
     };
     reader.hand_on_subscriptions(subscriptions).await;
+    if reader.large.is_empty() {
+        reader.hand_on(Feed::Recovered).await;
+    }
     while !reader.stop.is_cancelled() {
         reader.step().await?;
     }
@@ -293,7 +297,10 @@ impl Reader {
         let mut revisions = Revisions::default();
         let (pages, snapshot, at_us) = {
             let frozen = pages::freeze(&mut self.client).await?;
-            let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), Order::BulkLast).await?;
+            // Whoever is promised an order must not get what was committed after a bulk load before it.
+            let has_order = before.subscriptions().values().any(|subscription| has_lines(subscription));
+            let order = if has_order { Order::Strict } else { Order::BulkLast };
+            let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
             if let Some(first_change) = pages.first_change() {
                 let changes = pages.changes(&frozen, first_change).await?;
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();

@@ -1,22 +1,25 @@
 //! Attempts: which are started, and what follows from how they end.
 
-use super::{Board, Content, Flight, Start};
+use super::{Board, Content, Delivery, Flight, Message, Start, Subscription};
 use crate::{
     delivery::{
-        outcome::{Class, Outcome, Verdict},
+        compact,
+        outcome::{Outcome, Verdict},
         retry_policy,
     },
     lane::{
         Now,
-        lane::{Fresh, Lane, Queued},
+        lane::{Item, Lane, RowState},
         timers::{Key, Retry},
     },
-    ledger::entry::{Attempt, Entry, QueueChange, State},
+    ledger::entry::{Attempt, Entry, Exhausted, QueueChange, State},
+    message::Budget,
 };
+use event_type::is_reserved;
 use std::{sync::Arc, time::Duration};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-/// Attempts that a lane starts in its turn.
+/// Requests that a lane starts in its turn.
 const TURN: usize = 32;
 
 /// What one lane may have under way when half of all sockets are in use: slow receivers then share the rest.
@@ -24,6 +27,12 @@ const CROWDED_MAX: usize = 4;
 
 /// One lane's share of the memory for what is under way.
 const LANE_SHARE: usize = 8;
+
+/// No more events join a request that weighs as much.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Most changes of a key that become one event.
+const CHANGES_MAX: usize = 1000;
 
 impl Board {
     /// Starts as much as the lanes and the sum of them allow, in turn.
@@ -35,25 +44,14 @@ impl Board {
         while turns > 0 && self.flights.len() < self.limits.in_flight_max {
             let Some(id) = self.ready.pop_front() else { break };
             turns -= 1;
-            let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
-            let free = self.limits.in_flight_max - self.flights.len();
-            let bytes_max = self.limits.memory_bytes_max / LANE_SHARE;
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            lane.is_listed = false;
-            let mut turn = lane.allowance(bytes_max).min(TURN).min(free);
-            if crowded {
-                turn = turn.min(CROWDED_MAX.saturating_sub(lane.in_flight));
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.is_listed = false;
             }
-            let mut started = 0;
-            while started < turn && lane.allowance(bytes_max) > 0 {
-                let Some((flight, start)) = begin(lane, now) else { break };
-                self.started += 1;
-                self.fresh -= usize::from(!flight.is_queued);
-                let key = self.flights.insert(flight);
-                self.out.starts.push(Start { key, ..start });
-                started += 1;
-            }
-            if started == TURN && lane.has_work() {
+            self.admit(id);
+            let started = self.take_turn(id, now);
+            if started == TURN
+                && let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.has_work() && !lane.is_listed)
+            {
                 lane.is_listed = true;
                 self.ready.push_back(id);
                 turns += 1;
@@ -61,127 +59,262 @@ impl Board {
         }
     }
 
+    /// Starts what one lane may, and tells how many requests that were.
+    fn take_turn(&mut self, id: i64, now: Now) -> usize {
+        let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
+        let free = self.limits.in_flight_max - self.flights.len();
+        let bytes_max = self.limits.memory_bytes_max / LANE_SHARE;
+        let Some(lane) = self.lanes.get_mut(&id) else { return 0 };
+        if lane.lines.is_some() && !(self.is_known && self.is_recovered) {
+            return 0;
+        }
+        let mut turn = lane.allowance(bytes_max).min(TURN).min(free);
+        if crowded {
+            turn = turn.min(CROWDED_MAX.saturating_sub(lane.in_flight));
+        }
+        if turn == 0 || !lane.has_work() {
+            return 0;
+        }
+        match lane.pace(now.at) {
+            Ok(allowed) => turn = turn.min(allowed),
+            Err(until) => {
+                if let Some(at) = until {
+                    self.wake_at(id, at);
+                }
+                return 0;
+            }
+        }
+        let mut started = 0;
+        while started < turn && lane.allowance(bytes_max) > 0 {
+            match begin(lane, now, &self.budget) {
+                Ok(Some((flight, start))) => {
+                    let fresh = |delivery: &Delivery| usize::from(!delivery.is_queued);
+                    self.started += 1 + flight.more.len() as u64;
+                    self.fresh -= fresh(&flight.first) + flight.more.iter().map(fresh).sum::<usize>();
+                    let key = self.flights.insert(flight);
+                    self.out.starts.push(Start { key, ..start });
+                    started += 1;
+                }
+                Ok(None) => break,
+                Err(at) => {
+                    self.wake_at(id, at);
+                    break;
+                }
+            }
+        }
+        started
+    }
+
     /// An attempt has ended. `unit` is evenly spread over 0..1.
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
-        let event = flight.message.event();
-        let (id, event_id, event_slot) = (flight.subscription_id, event.id, event.slot);
-        let attempts = flight.attempts.saturating_add(1);
-        let verdict = outcome.verdict();
-        let next_at_us = match self.lanes.get_mut(&id) {
-            Some(lane) => {
-                pace(lane, &flight, &outcome, verdict, now.at);
-                let failures =
-                    usize::try_from(attempts.saturating_sub(flight.retry_from)).unwrap_or_default();
-                let wait = match verdict {
-                    Verdict::Succeeded => None,
-                    Verdict::Retry | Verdict::Ours => {
-                        retry_policy::wait(&lane.subscription.retry, failures, outcome.retry_after, unit)
-                    }
-                };
-                wait.map(|wait| {
-                    now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))
-                })
-            }
-            None => None,
-        };
-        let (due_us, retry_from) =
-            if flight.again { (Some(now.wall_us), attempts) } else { (next_at_us, flight.retry_from) };
-        if verdict != Verdict::Succeeded {
-            debug!(
-                subscription_id = id,
-                sequence = event_id,
-                attempt = attempts,
-                class = outcome.class.as_str(),
-                "attempt.failed"
-            );
-            if due_us.is_none() {
-                info!(subscription_id = id, sequence = event_id, attempts, "delivery.exhausted");
+        let id = flight.subscription_id;
+        let judged = self.judge(&flight, &outcome, now);
+        let Flight { first, more, .. } = flight;
+        if more.is_empty() {
+            self.conclude(id, first, outcome, now, unit);
+        } else {
+            // In order, because the ledger writes in order. One request had one answer: it is kept with the first event.
+            let rest = Outcome { response: None, ..outcome.clone() };
+            self.conclude(id, first, outcome, now, unit);
+            for delivery in more {
+                self.conclude(id, delivery, rest.clone(), now, unit);
             }
         }
-        let queue = match due_us {
-            Some(next_at_us) if self.lanes.contains_key(&id) => {
-                QueueChange::Put { state: State::Waiting { next_at_us }, attempts, retry_from }
-            }
-            _ if flight.is_queued => QueueChange::Delete,
-            _ => QueueChange::Keep,
-        };
-        // The hold on the row ends when the entry is confirmed; a delivery without a row is held from here on.
-        if queue != QueueChange::Keep
-            && !flight.is_queued
-            && let Some(lane) = self.lanes.get_mut(&id)
-        {
-            lane.hold(event_id);
-        }
-        let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
-        self.entry(Entry {
-            subscription_id: id,
-            event_id,
-            event_slot,
-            window: flight.window,
-            attempt,
-            queue,
-        });
-        if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
-            let retry = Retry { event_slot, attempts, retry_from, after_entry: self.entries_out };
-            self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, retry);
+        if let Some(judgement) = judged {
+            self.follow(id, judgement);
         }
         self.list(id);
         self.ask(id);
     }
+
+    /// What an attempt means for one of its events.
+    fn conclude(&mut self, id: i64, delivery: Delivery, outcome: Outcome, now: Now, unit: f64) {
+        let event = delivery.message.event();
+        let (event_id, event_slot) = (event.id, event.slot);
+        let attempts = delivery.attempts.saturating_add(1);
+        let verdict = outcome.verdict();
+        let lane = self.lanes.get_mut(&id);
+        let next_at_us = lane.as_ref().and_then(|lane| {
+            let failures = usize::try_from(attempts.saturating_sub(delivery.retry_from)).unwrap_or_default();
+            let wait = match verdict {
+                Verdict::Succeeded | Verdict::Gone => None,
+                Verdict::Retry | Verdict::Ours => {
+                    retry_policy::wait(&lane.subscription.retry, failures, outcome.retry_after, unit)
+                }
+            };
+            wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+        });
+        let is_parked = verdict == Verdict::Gone && lane.is_some() && !delivery.again;
+        let (due_us, retry_from) =
+            if delivery.again { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
+        let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
+        tell(id, event_id, attempts, &outcome, is_exhausted);
+        // What is asked for by hand obeys no order.
+        let order_key = delivery.order_key.filter(|key| {
+            !delivery.again
+                && lane
+                    .as_ref()
+                    .and_then(|lane| lane.lines.as_ref())
+                    .is_some_and(|l| l.contains(*key, event_id))
+        });
+        let queue = match due_us {
+            Some(next_at_us) if lane.is_some() => {
+                QueueChange::Put { state: State::Waiting { next_at_us }, attempts, retry_from, order_key }
+            }
+            _ if is_parked => QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key },
+            _ if delivery.is_queued => QueueChange::Delete,
+            _ => QueueChange::Keep,
+        };
+        // The hold on the row ends when the entry is confirmed; a delivery without a row is held from here on.
+        if let Some(lane) = lane {
+            if queue != QueueChange::Keep && !delivery.is_queued {
+                lane.hold(event_id);
+            }
+            if is_parked {
+                lane.drain.spilled(event_id);
+            }
+        }
+        let exhausted = (is_exhausted && !is_reserved(&event.event_type)).then(|| {
+            Box::new(Exhausted { event_id: delivery.message.id(), event_type: event.event_type.clone() })
+        });
+        let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
+        let window = delivery.window;
+        let entry = self.entry(Entry {
+            subscription_id: id,
+            event_id,
+            event_slot,
+            window,
+            attempt,
+            queue,
+            exhausted,
+        });
+        if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
+            let retry = Retry { event_slot, attempts, retry_from, after_entry: entry, order_key };
+            self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, retry);
+        }
+        if let Some(key) = delivery.order_key {
+            self.move_line(id, key, event_id, (queue, order_key.is_some()), entry);
+        }
+    }
 }
 
-/// Takes the lane's next delivery; what has waited in the queue goes first.
-fn begin(lane: &mut Lane, now: Now) -> Option<(Flight, Start)> {
-    let url = lane.subscription.url.clone()?;
-    let (message, window, attempts, retry_from) = match lane.queued.pop_front() {
-        Some(Queued { message, attempts, retry_from }) => (message, None, attempts, retry_from),
-        None => lane.fresh.pop_front().map(|Fresh { message, window, .. }| (message, Some(window), 0, 0))?,
-    };
-    let bytes = message.bytes();
-    let start = Start {
-        key: 0,
-        url,
-        content: Content::One(Arc::clone(&message)),
-        subscription: Arc::clone(&lane.subscription),
-        signers: lane.subscription.signers(now.wall_us),
-    };
-    let flight = Flight {
-        subscription_id: lane.subscription.id,
-        message,
-        bytes,
-        number: lane.begin(bytes),
-        since: now.at,
-        attempts,
-        retry_from,
-        window,
-        is_queued: window.is_none(),
-        again: false,
-    };
-    Some((flight, start))
+fn tell(subscription_id: i64, sequence: i64, attempt: i16, outcome: &Outcome, is_exhausted: bool) {
+    if outcome.verdict() != Verdict::Succeeded {
+        debug!(subscription_id, sequence, attempt, class = outcome.class.as_str(), "attempt.failed");
+    }
+    if is_exhausted {
+        info!(subscription_id, sequence, attempts = attempt, "delivery.exhausted");
+    }
 }
 
-/// What the outcome says about how much the receiver can take.
-fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, now: Duration) {
-    let is_full = lane.end(flight.bytes);
-    let is_failing = verdict != Verdict::Succeeded;
-    if is_failing != lane.is_failing {
-        lane.is_failing = is_failing;
-        let (subscription_id, class) = (lane.subscription.id, outcome.class.as_str());
-        if is_failing {
-            warn!(subscription_id, class, status = outcome.status, error = outcome.error, "receiver.fails");
+/// Takes the lane's next request. An error is the moment until which other events may join it.
+fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flight, Start)>, Duration> {
+    let Some(url) = lane.subscription.url.clone() else { return Ok(None) };
+    let (content, first, more) = if lane.lines.is_none() && lane.subscription.batch_size <= 1 {
+        let Some(item) = next_of_both(lane) else { return Ok(None) };
+        (Content::One(Arc::clone(&item.message)), delivery(item, None), Vec::new())
+    } else {
+        if let Some(at) = fills_until(lane).filter(|at| *at > now.at) {
+            return Err(at);
+        }
+        let Some(gathered) = gather(lane, budget) else { return Ok(None) };
+        gathered
+    };
+    let bytes = first.message.bytes() + more.iter().map(|delivery| delivery.message.bytes()).sum::<usize>();
+    let (number, is_probe) = lane.begin(bytes, 1 + more.len() as u64, now.at);
+    let subscription = Arc::clone(&lane.subscription);
+    let signers = subscription.signers(now.wall_us);
+    let subscription_id = subscription.id;
+    let start = Start { key: 0, url, content, subscription, signers };
+    Ok(Some((Flight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
+}
+
+/// What has waited in the queue and what is new take turns.
+fn next_of_both(lane: &mut Lane) -> Option<Item> {
+    let from_fresh = lane.queued.is_empty() || (lane.is_turn_of_fresh && !lane.fresh.is_empty());
+    lane.is_turn_of_fresh = !from_fresh;
+    if from_fresh { lane.fresh.pop_front() } else { lane.queued.pop_front() }
+}
+
+/// Until when the lane's next request waits for more events; `None`: it need not.
+fn fills_until(lane: &Lane) -> Option<Duration> {
+    let Subscription { batch_size, batch_window, compact, .. } = &*lane.subscription;
+    let here = lane.fresh_len() + lane.queued_len();
+    if batch_window.is_zero() || lane.queued_len() > 0 || (!compact && here >= *batch_size) {
+        return None;
+    }
+    let first = match &lane.lines {
+        Some(lines) => lines.front(),
+        None => lane.fresh.front(),
+    };
+    match first?.row {
+        RowState::None { since, .. } => Some(since + *batch_window),
+        RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
+    }
+}
+
+/// One element of a request: a delivery, or several changes that became one.
+type Element = (Arc<Message>, Vec<Delivery>);
+
+/// Fills a request: with one element, or up to a batch of them.
+fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(Content, Delivery, Vec<Delivery>)> {
+    let Subscription { batch_size, compact, .. } = *lane.subscription;
+    let (mut elements, mut bytes) = (Vec::<Element>::new(), 0);
+    while elements.len() < batch_size && bytes < REQUEST_BYTES_MAX {
+        let left = batch_size - elements.len();
+        let Some((order_key, items)) = next_items(lane, left, compact, &mut bytes) else { break };
+        if compact && items.len() > 1 {
+            let changes: Vec<_> = items.iter().map(|item| item.message.event()).collect();
+            let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+            let merged = Arc::new(Message::compacted(compact::merge(&changes)?, count, budget));
+            elements.push((merged, items.into_iter().map(|item| delivery(item, order_key)).collect()));
         } else {
-            info!(subscription_id, "receiver.recovers");
+            let alone = |item: Item| (Arc::clone(&item.message), vec![delivery(item, order_key)]);
+            elements.extend(items.into_iter().map(alone));
         }
     }
-    let overwhelmed =
-        matches!(outcome.class, Class::Timeout | Class::Connect | Class::Dns | Class::Tls | Class::Protocol)
-            || matches!(outcome.status, Some(429 | 502 | 503 | 504));
-    match verdict {
-        Verdict::Ours => {}
-        Verdict::Succeeded | Verdict::Retry if !overwhelmed => {
-            lane.pacing.answered(now, outcome.duration, is_full, lane.subscription.in_flight_max);
-        }
-        Verdict::Succeeded | Verdict::Retry => lane.pacing.pushed_back(flight.number),
+    elements.sort_unstable_by_key(|(message, _)| message.event().id);
+    let (messages, deliveries): (Vec<_>, Vec<_>) = elements.into_iter().unzip();
+    let mut deliveries = deliveries.into_iter().flatten();
+    let first = deliveries.next()?;
+    let content = match batch_size {
+        1 => Content::One(messages.into_iter().next()?),
+        _ => Content::Batch(messages.into()),
+    };
+    Some((content, first, deliveries.collect()))
+}
+
+/// The next that can go: the head of a line with those that may go with it, or one that obeys no order.
+fn next_items(
+    lane: &mut Lane,
+    max: usize,
+    is_compact: bool,
+    bytes: &mut usize,
+) -> Option<(Option<i64>, Vec<Item>)> {
+    let alone = match &lane.lines {
+        Some(_) => lane.queued.pop_front(),
+        None => Some(next_of_both(lane)?),
+    };
+    if let Some(item) = alone {
+        *bytes += item.message.bytes();
+        return Some((None, vec![item]));
     }
+    let max = if is_compact { CHANGES_MAX } else { max };
+    let goes_too = |last: &Item, next: &Item| {
+        let (last, next_event) = (last.message.event(), next.message.event());
+        *bytes += next.message.bytes();
+        *bytes < REQUEST_BYTES_MAX && (!is_compact || compact::is_same_thing(last, next_event))
+    };
+    let (key, items) = lane.lines.as_mut()?.take(max, goes_too)?;
+    Some((Some(key), items))
+}
+
+fn delivery(item: Item, order_key: Option<i64>) -> Delivery {
+    let Item { message, attempts, retry_from, row } = item;
+    let window = match row {
+        RowState::None { window, .. } => Some(window),
+        RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
+    };
+    Delivery { message, attempts, retry_from, window, is_queued: window.is_none(), again: false, order_key }
 }

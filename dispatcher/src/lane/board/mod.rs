@@ -4,14 +4,17 @@
 //! [`Board::out`]. Time and randomness are arguments.
 
 mod attempts;
+mod lines;
 mod recall;
 mod route;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 use super::{
     Now,
-    lane::Lane,
+    breaker::Periods,
+    lane::{Item, Lane},
     progress::Progress,
     timers::{Key, Retry, Timers},
 };
@@ -19,11 +22,11 @@ use crate::{
     ledger::entry::{Confirmed, Entry, QueueChange, Record, State},
     message::{Budget, Message},
     queue::Load,
-    subscription::{Subscription, Subscriptions},
+    subscription::{Ordering, Subscription, Subscriptions},
 };
 use slab::Slab;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -52,6 +55,9 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Retries in memory; more stay in the table until it is nearly their time.
     pub timers_max: usize,
+    /// Lines in memory, of one lane with an order.
+    pub lines_max: usize,
+    pub periods: Periods,
 }
 
 /// What one request carries.
@@ -85,11 +91,21 @@ pub struct Out {
 #[derive(Debug)]
 struct Flight {
     subscription_id: i64,
-    message: Arc<Message>,
     bytes: usize,
     /// Its number with the lane's pacing.
     number: u64,
+    /// It is to show whether the circuit can be closed.
+    is_probe: bool,
     since: Duration,
+    first: Delivery,
+    /// The others in the same request.
+    more: Vec<Delivery>,
+}
+
+/// One event's part in an attempt.
+#[derive(Debug)]
+struct Delivery {
+    message: Arc<Message>,
     attempts: i16,
     retry_from: i16,
     /// `Some`: no row tells of it yet.
@@ -98,6 +114,18 @@ struct Flight {
     is_queued: bool,
     /// Redelivery was asked for meanwhile: once more, whatever comes of this one.
     again: bool,
+    /// The line it is the head of, or near it.
+    order_key: Option<i64>,
+}
+
+impl Flight {
+    fn deliveries_mut(&mut self) -> impl Iterator<Item = &mut Delivery> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+
+    fn has_window(&self) -> bool {
+        self.first.window.is_some() || self.more.iter().any(|delivery| delivery.window.is_some())
+    }
 }
 
 /// See the module.
@@ -114,6 +142,8 @@ pub struct Board {
     asking: Vec<i64>,
     /// Lanes with retries to be read.
     due: VecDeque<i64>,
+    /// Lanes that will be able to go on at some moment.
+    wakes: BTreeSet<(Duration, i64)>,
     timers: Timers,
     progress: Progress,
     /// The batch that is being handed out, and how far that has come.
@@ -128,14 +158,20 @@ pub struct Board {
     entries_confirmed: u64,
     loads_out: u64,
     loads_in: u64,
-    is_due_loading: bool,
+    /// Retries that are being read: subscription and event.
+    due_asked: HashSet<(i64, i64)>,
     /// Holds to be let go when the load with that number is in: its answer may be older than the confirmation.
     leaving: VecDeque<(u64, i64, i64)>,
     swept_at: Duration,
     checkpoint_at: Option<Duration>,
     /// The subscriptions are known; before that, nobody's queue rows can be judged.
     is_open: bool,
+    /// What was left of an earlier run is known: lanes with an order may begin.
+    is_known: bool,
+    is_recovered: bool,
     is_closing: bool,
+    /// The clock as it was last told.
+    at: Duration,
     /// Retries of subscriptions that were not in the table when they fell due: newer than it, or gone.
     strays: Vec<(Key, Retry)>,
     pub out: Out,
@@ -153,6 +189,7 @@ impl Board {
             ready: VecDeque::new(),
             asking: Vec::new(),
             due: VecDeque::new(),
+            wakes: BTreeSet::new(),
             timers: Timers::new(limits.timers_max),
             progress: Progress::default(),
             pending: None,
@@ -163,12 +200,15 @@ impl Board {
             entries_confirmed: 0,
             loads_out: 0,
             loads_in: 0,
-            is_due_loading: false,
+            due_asked: HashSet::new(),
             leaving: VecDeque::new(),
             swept_at: Duration::ZERO,
             checkpoint_at: None,
             is_open: false,
+            is_known: false,
+            is_recovered: false,
             is_closing: false,
+            at: Duration::ZERO,
             strays: Vec::new(),
             out: Out::default(),
         }
@@ -176,11 +216,13 @@ impl Board {
 
     /// Everything that follows from what has happened and from the time.
     pub fn advance(&mut self, now: Now) {
+        self.at = now.at;
         if self.is_open && !self.is_closing {
+            self.wake(now);
             self.take_due(now);
             self.route(now);
             self.sweep(now);
-            self.recall();
+            self.recall(now);
             self.start(now);
         }
         self.checkpoint(now);
@@ -193,10 +235,40 @@ impl Board {
             || self.unconfirmed() > 0
             || self.progress.has_moved()
         {
-            return Some(now.at + TICK);
+            let wake = self.wakes.first().map_or(Duration::MAX, |(at, _)| *at);
+            return Some((now.at + TICK).min(wake));
         }
-        let wait_us = self.timers.first_us().filter(|_| !self.is_closing)?.saturating_sub(now.wall_us).max(0);
-        Some(now.at + Duration::from_micros(wait_us.unsigned_abs()).max(Duration::from_millis(1)))
+        if self.is_closing {
+            return None;
+        }
+        let wait = |us: i64| Duration::from_micros(us.saturating_sub(now.wall_us).max(1000).unsigned_abs());
+        let retry = self.timers.first_us().map(|us| now.at + wait(us));
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        retry.into_iter().chain(wake).min()
+    }
+
+    /// Looks at a lane again at a moment, unless it will be looked at before.
+    fn wake_at(&mut self, id: i64, at: Duration) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.wake_at.is_none_or(|before| at < before)
+            && let Some(before) = lane.wake_at.replace(at)
+        {
+            self.wakes.remove(&(before, id));
+        }
+        if lane.wake_at == Some(at) {
+            self.wakes.insert((at, id));
+        }
+    }
+
+    fn wake(&mut self, now: Now) {
+        while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now.at) {
+            self.wakes.remove(&(at, id));
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.wake_at = None;
+            }
+            self.list(id);
+            self.ask(id);
+        }
     }
 
     /// Whether another batch can be taken.
@@ -247,6 +319,12 @@ impl Board {
             }
             self.ask(*subscription_id);
         }
+        if let Some(id) = confirmed.disabled {
+            self.disabled_for_sure(id);
+        }
+        if let Some(id) = confirmed.unblocked {
+            self.restart_drain(id);
+        }
         for (subscription_id, event_id) in &confirmed.settled {
             if self.loads_in == self.loads_out {
                 self.release(*subscription_id, *event_id);
@@ -272,9 +350,11 @@ impl Board {
         self.out.loads.push(load);
     }
 
-    fn entry(&mut self, entry: Entry) {
+    /// Gives the ledger an entry; returns its number.
+    fn entry(&mut self, entry: Entry) -> u64 {
         self.entries_out += 1;
         self.out.records.push(Record::Entry(entry));
+        self.entries_out
     }
 
     fn release(&mut self, subscription_id: i64, event_id: i64) {
@@ -286,14 +366,16 @@ impl Board {
     /// The lane of a subscription, made when first needed; `None`: there is no such subscription.
     fn lane(&mut self, subscription_id: i64) -> Option<&mut Lane> {
         let subscription = self.subscriptions.get(&subscription_id)?;
-        Some(self.lanes.entry(subscription_id).or_insert_with(|| Lane::new(Arc::clone(subscription))))
+        let (lines_max, at) = (self.limits.lines_max, self.at);
+        let new = || Lane::new(Arc::clone(subscription), lines_max, at);
+        Some(self.lanes.entry(subscription_id).or_insert_with(new))
     }
 
     /// Puts a lane on the list of those that may want a page of their backlog.
     fn ask(&mut self, subscription_id: i64) {
         if let Some(lane) = self.lanes.get_mut(&subscription_id)
             && !lane.is_asking
-            && lane.drain.is_active()
+            && (lane.drain.is_active() || lane.lines.as_ref().is_some_and(|lines| lines.is_wanting()))
         {
             lane.is_asking = true;
             self.asking.push(subscription_id);
@@ -313,6 +395,15 @@ impl Board {
 }
 
 /// A row in the backlog.
-fn backlog(attempts: i16, retry_from: i16) -> QueueChange {
-    QueueChange::Put { state: State::Backlog, attempts, retry_from }
+fn backlog(attempts: i16, retry_from: i16, order_key: Option<i64>) -> QueueChange {
+    QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key }
+}
+
+/// The line that a delivery belongs to; `None`: the subscription has no order.
+fn order_key(subscription: &Subscription, message: &Message) -> Option<i64> {
+    match subscription.ordering {
+        Ordering::Strict => Some(0),
+        Ordering::Key => Some(message.order_key()),
+        Ordering::None => subscription.compact.then(|| message.order_key()),
+    }
 }

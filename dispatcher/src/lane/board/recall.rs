@@ -1,11 +1,12 @@
 //! Back from the queue: due retries, backlog, and what is asked for again.
 
-use super::{Board, Load};
+use super::{Board, Delivery, Flight, Item, Load, order_key};
 use crate::{
     lane::{
         Now,
         drain::PAGE_ROWS,
-        lane::{Due, FRESH_MAX, Queued},
+        lane::{Due, FRESH_MAX, LINE_ROWS, RowState},
+        order::Lines,
         timers::{Key, Retry},
     },
     ledger::entry::{Entry, QueueChange, Record},
@@ -35,11 +36,11 @@ impl Board {
     }
 
     fn fall_due(&mut self, id: i64, due: Due) {
-        let Due { event_id, retry } = due;
+        let event_id = due.event_id;
         let Some(lane) = self.lane(id) else { return };
         lane.hold(event_id);
-        if !lane.subscription.is_open() || lane.due.len() + lane.queued.len() >= FRESH_MAX {
-            self.put_aside(id, event_id, retry.event_slot, retry.attempts, retry.retry_from);
+        if !lane.is_open() || lane.breaker.is_open() || lane.due.len() + lane.queued_len() >= FRESH_MAX {
+            self.put_due_aside(id, due);
             return;
         }
         if lane.due.is_empty() {
@@ -51,40 +52,58 @@ impl Board {
     }
 
     /// Asks the queue for what lanes have room for.
-    pub(super) fn recall(&mut self) {
+    pub(super) fn recall(&mut self, now: Now) {
         if let Some((from, limit)) = self.timers.next_load(self.entries_confirmed) {
             self.load(Load::Timers { from, limit });
         }
         self.ask_due();
         let is_over = self.budget.bytes_held() > self.limits.memory_bytes_max;
         for id in std::mem::take(&mut self.asking) {
+            let is_settled = self.is_known && self.is_recovered;
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let is_empty = lane.queued.is_empty() && lane.in_flight == 0;
+            let is_empty = !lane.has_ready() && lane.in_flight == 0;
             if is_over && !is_empty {
                 self.asking.push(id);
                 continue;
             }
             lane.is_asking = false;
-            if !lane.wants_page() {
+            if lane.lines.is_some() && !is_settled {
                 continue;
             }
-            if let Some(after) = lane.drain.next_page() {
-                let limit = if is_over { SMALL_PAGE_ROWS } else { PAGE_ROWS };
+            if let Some(limit) = lane.wants_page(now.at, self.entries_confirmed)
+                && let Some(after) = lane.drain.next_page()
+            {
+                let limit = if is_over { limit.min(SMALL_PAGE_ROWS) } else { limit };
                 self.load(Load::Backlog { subscription_id: id, after, limit });
+            }
+            let Some(lane) = self.lanes.get(&id) else { continue };
+            let (lines, resumes_at) = (lane.wants_lines(now.at), lane.resumes_at(now.at));
+            if let Some(max) = lines {
+                self.ask_lines(id, max, if is_over { SMALL_PAGE_ROWS } else { LINE_ROWS });
+            }
+            if let Some(at) = resumes_at {
+                self.wake_at(id, at);
+            }
+            // Lines that wait for the ledger.
+            if let Some(lane) = self.lanes.get_mut(&id)
+                && lane.wants_lines(now.at).is_some()
+            {
+                lane.is_asking = true;
+                self.asking.push(id);
             }
         }
     }
 
     /// One page of due retries at a time, from the lanes in turn.
     fn ask_due(&mut self) {
-        if self.is_due_loading || self.due.is_empty() {
+        if !self.due_asked.is_empty() || self.due.is_empty() {
             return;
         }
         let mut asked = Vec::new();
         for _ in 0..self.due.len() {
             let Some(id) = self.due.pop_front() else { break };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let room = PAGE_ROWS.saturating_sub(lane.queued.len()).min(DUE_ROWS_MAX - asked.len());
+            let room = PAGE_ROWS.saturating_sub(lane.queued_len()).min(DUE_ROWS_MAX - asked.len());
             let share = room.min(lane.due.len());
             asked.extend(lane.due.drain(..share).map(|due| (id, due)));
             if !lane.due.is_empty() {
@@ -92,7 +111,7 @@ impl Board {
             }
         }
         if !asked.is_empty() {
-            self.is_due_loading = true;
+            self.due_asked.extend(asked.iter().map(|(id, due)| (*id, due.event_id)));
             self.load(Load::Due(asked));
         }
     }
@@ -100,6 +119,11 @@ impl Board {
     /// The queue has answered.
     pub fn loaded(&mut self, loaded: Loaded) {
         match loaded {
+            Loaded::Standings(standings) => self.restore_standings(standings),
+            Loaded::Ordered(rows) => self.restore_lines(rows),
+            Loaded::Lines { subscription_id, lines, entries_confirmed } => {
+                self.lines_loaded(subscription_id, lines, entries_confirmed);
+            }
             Loaded::Backlogged(ids) => {
                 for id in ids {
                     if let Some(lane) = self.lane(id) {
@@ -116,11 +140,12 @@ impl Board {
                 self.timers.loaded(rows, asked, is_held);
             }
             Loaded::Due { rows, missing, rest } => {
-                self.is_due_loading = false;
-                rows.into_iter().for_each(|row| self.enqueue(row));
+                self.due_asked.clear();
+                rows.into_iter().for_each(|row| self.enqueue_due(row));
                 for (id, due) in missing {
                     // Somebody deleted the row; that is how a delivery is called off.
                     self.release(id, due.event_id);
+                    self.leave_line(id, due.retry.order_key, due.event_id);
                 }
                 for (id, due) in rest {
                     self.release(id, due.event_id);
@@ -143,42 +168,99 @@ impl Board {
 
     /// Hands a row that we hold to its lane.
     fn enqueue(&mut self, row: QueuedRow) {
-        let QueuedRow { subscription_id: id, event_id, retry, message } = row;
+        let QueuedRow { subscription_id: id, event_id, retry, row, message } = row;
+        let Retry { attempts, retry_from, order_key, .. } = retry;
         let Some(message) = message else {
             warn!(subscription_id = id, sequence = event_id, "delivery.event_is_gone");
             self.delete(id, event_id, retry.event_slot);
+            self.leave_line(id, order_key, event_id);
             return;
         };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.subscription.is_open() {
-            lane.queued.push_back(Queued { message, attempts: retry.attempts, retry_from: retry.retry_from });
-            self.list(id);
-        } else {
-            self.put_aside(id, event_id, retry.event_slot, retry.attempts, retry.retry_from);
+        let item = Item { message, attempts, retry_from, row };
+        let line = order_key.filter(|key| lane.lines.as_ref().is_some_and(|l| l.contains(*key, event_id)));
+        if !lane.is_open() {
+            self.put_aside(id, &item, line);
+            return;
         }
+        match (&mut lane.lines, line) {
+            (Some(lines), Some(key)) => lines.insert(key, item),
+            _ => lane.queued.push_back(item),
+        }
+        self.list(id);
+        self.ask(id);
+    }
+
+    /// A retry that was read because it is due; unless it is something else by now.
+    fn enqueue_due(&mut self, row: QueuedRow) {
+        let (id, event_id) = (row.subscription_id, row.event_id);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let key = row.retry.order_key;
+        let is_in_line = |lines: &Lines| key.is_some_and(|key| lines.contains(key, event_id));
+        if lane.breaker.is_open() && row.row == RowState::Waiting && row.message.is_some() {
+            return self.put_due_aside(id, Due { event_id, retry: row.retry });
+        }
+        if row.row == RowState::Waiting || lane.lines.as_ref().is_none_or(|lines| is_in_line(lines)) {
+            return self.enqueue(row);
+        }
+        lane.release(event_id);
+        match (row.row, key, &mut lane.lines) {
+            (RowState::Blocked, Some(key), Some(lines)) => lines.blocked(key, 0),
+            _ => lane.drain.again(event_id),
+        }
+        self.ask(id);
+    }
+
+    /// A delivery that kept others of its line waiting is not there any more.
+    fn leave_line(&mut self, id: i64, order_key: Option<i64>, event_id: i64) {
+        let entry = self.entries_out;
+        if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut())
+            && let Some(key) = order_key
+        {
+            lines.finish(key, event_id, entry);
+        }
+        self.list(id);
+        self.ask(id);
     }
 
     fn backlog_page(&mut self, id: i64, rows: Vec<QueuedRow>, is_end: bool) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let last = rows.last().map(|row| row.event_id);
-        if !lane.subscription.is_open() {
+        lane.drain.page(last, is_end);
+        if !lane.is_open() {
             // Paused since: the rows stay where they are until it resumes and starts over.
-            lane.drain.page(last, is_end);
             return;
         }
+        let has_order = lane.lines.is_some();
         for row in rows {
             let Some(lane) = self.lanes.get_mut(&id) else { return };
-            if !lane.holds(row.event_id) && !self.timers.contains(id, row.event_id) {
-                lane.hold(row.event_id);
+            let event_id = row.event_id;
+            if lane.holds(event_id) || self.timers.contains(id, event_id) {
+                continue;
+            }
+            if has_order && row.message.is_some() {
+                if !self.enter_line(id, row) {
+                    if let Some(lane) = self.lanes.get_mut(&id) {
+                        lane.drain.again(event_id);
+                    }
+                    break;
+                }
+            } else {
+                lane.hold(event_id);
                 self.enqueue(row);
             }
         }
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.drain.page(last, is_end);
-        if is_end {
+        if is_end && !lane.drain.goes_back() {
             // What is left is little and no longer grows: new events wait behind it in memory.
             lane.is_spilling = false;
         }
+        if !lane.drain.is_active()
+            && let Some(lines) = &mut lane.lines
+        {
+            lines.forget_asides();
+        }
+        self.list(id);
         self.ask(id);
     }
 
@@ -186,31 +268,51 @@ impl Board {
     fn requested(&mut self, request: Request, row: Option<QueuedRow>) {
         let Request { subscription_id: id, event_id } = request;
         let Some(row) = row else { return };
-        let flight = self.flights.iter_mut().map(|(_, flight)| flight);
-        let same = |flight: &&mut super::Flight| {
-            flight.subscription_id == id && flight.message.event().id == event_id
-        };
-        if let Some(flight) = flight.into_iter().find(same) {
-            flight.again = true;
+        let of_lane = |flight: &&mut Flight| flight.subscription_id == id;
+        let is_same = |delivery: &&mut Delivery| delivery.message.event().id == event_id;
+        for flight in self.flights.iter_mut().map(|(_, flight)| flight).filter(of_lane) {
+            if let Some(delivery) = flight.deliveries_mut().find(is_same) {
+                delivery.again = true;
+                return;
+            }
+        }
+        if self.due_asked.contains(&(id, event_id)) {
+            // It is being read, and goes out as soon as that is done.
             return;
         }
         let timed = self.timers.remove(id, event_id);
         let Some(lane) = self.lane(id) else { return };
-        if let Some(queued) = lane.queued.iter_mut().find(|queued| queued.message.event().id == event_id) {
-            queued.retry_from = queued.attempts;
+        if let Some(item) = lane.queued.iter_mut().find(|item| item.message.event().id == event_id) {
+            item.retry_from = item.attempts;
+            item.row = RowState::Waiting;
             return;
         }
         if let Some(due) = lane.due.iter_mut().find(|due| due.event_id == event_id) {
             due.retry.retry_from = due.retry.attempts;
             return;
         }
+        let order_key = row.message.as_ref().and_then(|message| order_key(&lane.subscription, message));
+        if let (Some(lines), Some(key)) = (&mut lane.lines, order_key)
+            && lines.begin_anew(key, event_id)
+        {
+            return;
+        }
         let attempts = row.retry.attempts.max(timed.map_or(0, |retry| retry.attempts));
         lane.hold(event_id);
-        self.enqueue(QueuedRow { retry: Retry { attempts, retry_from: attempts, ..row.retry }, ..row });
+        let retry = Retry { attempts, retry_from: attempts, order_key, ..row.retry };
+        self.enqueue(QueuedRow { retry, row: RowState::Waiting, ..row });
     }
 
-    fn delete(&mut self, subscription_id: i64, event_id: i64, event_slot: i16) {
+    pub(super) fn delete(&mut self, subscription_id: i64, event_id: i64, event_slot: i16) {
         let queue = QueueChange::Delete;
-        self.entry(Entry { subscription_id, event_id, event_slot, window: None, attempt: None, queue });
+        self.entry(Entry {
+            subscription_id,
+            event_id,
+            event_slot,
+            window: None,
+            attempt: None,
+            queue,
+            exhausted: None,
+        });
     }
 }

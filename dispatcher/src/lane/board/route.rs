@@ -1,14 +1,18 @@
 //! From the feed into the lanes, or past them into the queue.
 
-use super::{Board, FRESH_SUM_MAX, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog};
+use super::{
+    Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog, order_key,
+};
 use crate::{
     lane::{
         Now,
-        lane::{Fresh, Room, STALL, STALL_ROOM},
+        breaker::Breaker,
+        lane::{Due, Room, RowState, STALL, STALL_ROOM, has_lines, lines},
+        timers::Retry,
     },
-    ledger::entry::{Entry, Record},
+    ledger::entry::{Entry, Record, Standing},
     outbox::{Batch, Feed},
-    subscription::Subscriptions,
+    subscription::{Ordering, Subscription, Subscriptions},
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
@@ -25,9 +29,13 @@ impl Board {
     /// Takes what the reader hands on; only when [`is_hungry`](Self::is_hungry).
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
-            Feed::Subscriptions(subscriptions) => self.replace_subscriptions(subscriptions),
+            Feed::Subscriptions(subscriptions) => self.replace_subscriptions(subscriptions, now),
+            Feed::Recovered => self.recovered(),
             Feed::Batch(batch) => {
                 self.progress.open(batch.window, now.at);
+                if !batch.is_recovered && !self.is_recovered {
+                    self.recovered();
+                }
                 for request in &batch.requests {
                     let even_without_row = !batch.is_recovered;
                     self.load(Load::Request { request: *request, even_without_row });
@@ -52,6 +60,9 @@ impl Board {
         }
         if let Some(end) = pending.batch.end {
             self.progress.close(pending.batch.window, end);
+            if pending.batch.is_recovered {
+                self.recovered();
+            }
         }
     }
 
@@ -61,11 +72,23 @@ impl Board {
             return false;
         }
         let is_over = self.is_over(now);
+        let is_known = self.is_known;
         // Gone since the event was routed: nothing to deliver, nothing to record.
         let Some(lane) = self.lane(subscription_id) else { return true };
-        match lane.room(now.at) {
+        if lane.lines.is_some() && !is_known {
+            return false;
+        }
+        let was_spilling = lane.is_spilling;
+        let room = lane.room(now.at);
+        if lane.is_spilling && !was_spilling && lane.lines.is_some() && lane.drain.is_active() {
+            // What waits here is younger than some of the backlog, and older than what will be added to it.
+            self.spill_fresh(subscription_id);
+        }
+        let Some(lane) = self.lanes.get_mut(&subscription_id) else { return true };
+        match room {
             Room::Yes if is_over == Over::No => {
-                lane.fresh.push_back(Fresh { message: Arc::clone(message), window, since: now.at });
+                let row = RowState::None { window, since: now.at };
+                lane.fresh.push_back(Item { message: Arc::clone(message), attempts: 0, retry_from: 0, row });
                 self.fresh += 1;
                 self.progress.add(window, 1);
                 self.list(subscription_id);
@@ -77,7 +100,10 @@ impl Board {
                 true
             }
             Room::Yes if is_over == Over::Long => {
-                lane.is_spilling = true;
+                self.spill_fresh(subscription_id);
+                if let Some(lane) = self.lanes.get_mut(&subscription_id) {
+                    lane.is_spilling = true;
+                }
                 self.progress.add(window, 1);
                 self.spill_one(subscription_id, message, window);
                 true
@@ -101,8 +127,8 @@ impl Board {
             self.over_since = Some((now.at, self.started));
             return Over::Briefly;
         }
-        let fullest = self.lanes.values().max_by_key(|lane| lane.fresh.len());
-        match fullest.filter(|lane| !lane.fresh.is_empty()).map(|lane| lane.subscription.id) {
+        let fullest = self.lanes.values().max_by_key(|lane| lane.fresh_len());
+        match fullest.filter(|lane| lane.fresh_len() > 0).map(|lane| lane.subscription.id) {
             Some(id) => {
                 self.spill_fresh(id);
                 Over::Briefly
@@ -111,48 +137,78 @@ impl Board {
         }
     }
 
+    /// A delivery without a row gets one in the backlog.
     fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64) {
         let event = message.event();
-        if let Some(lane) = self.lanes.get_mut(&subscription_id) {
+        let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
             lane.drain.spilled(event.id);
-        }
+            order_key(&lane.subscription, message)
+        });
         self.ask(subscription_id);
-        self.entry(Entry {
+        let entry = self.entry(Entry {
             subscription_id,
             event_id: event.id,
             event_slot: event.slot,
             window: Some(window),
             attempt: None,
-            queue: backlog(0, 0),
+            queue: backlog(0, 0, order_key),
+            exhausted: None,
         });
+        // Until everything from before the start is there, a later row of its line may be in the table before it.
+        if !self.is_recovered
+            && let Some(lane) = self.lanes.get_mut(&subscription_id)
+        {
+            lane.page_after = entry;
+        }
+    }
+
+    /// A delivery that waited in memory without a row goes into the backlog, and keeps its place in its line.
+    pub(super) fn spill_item(&mut self, id: i64, item: Item) {
+        let RowState::None { window, .. } = item.row else { return };
+        self.spill_one(id, &item.message, window);
+        let entry = self.entries_out;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let key = order_key(&lane.subscription, &item.message);
+        if let (Some(lines), Some(key)) = (&mut lane.lines, key) {
+            lines.restore_aside(key, item.message.event().id, entry);
+            lane.page_after = entry;
+        }
     }
 
     /// Everything that waits in a lane without a row goes into the queue, and the lane takes it back from there.
     pub(super) fn spill_fresh(&mut self, subscription_id: i64) {
         let Some(lane) = self.lanes.get_mut(&subscription_id) else { return };
-        if lane.fresh.is_empty() {
+        if lane.fresh_len() == 0 {
             return;
         }
         lane.is_spilling = true;
-        let fresh = std::mem::take(&mut lane.fresh);
+        let mut fresh = lane.lines.as_mut().map(|lines| lines.take_fresh()).unwrap_or_default();
+        fresh.extend(std::mem::take(&mut lane.fresh));
         self.fresh -= fresh.len();
         debug!(subscription_id, events = fresh.len(), "lane.spills");
-        for Fresh { message, window, .. } in fresh {
-            self.spill_one(subscription_id, &message, window);
+        for item in fresh {
+            self.spill_item(subscription_id, item);
         }
     }
 
-    /// An attempt under way gets a row, so that its window does not wait for it.
+    /// An attempt under way gets its rows, so that its window does not wait for it.
     pub(super) fn spill_flight(&mut self, key: usize) {
         let Some(flight) = self.flights.get_mut(key) else { return };
-        let Some(window) = flight.window.take() else { return };
-        flight.is_queued = true;
-        let (subscription_id, message) = (flight.subscription_id, Arc::clone(&flight.message));
-        if let Some(lane) = self.lanes.get_mut(&subscription_id) {
-            lane.hold(message.event().id);
-            self.spill_one(subscription_id, &message, window);
-        } else {
-            self.progress.resolve(window, 1);
+        let id = flight.subscription_id;
+        let mut spilled = Vec::new();
+        for delivery in flight.deliveries_mut() {
+            if let Some(window) = delivery.window.take() {
+                delivery.is_queued = true;
+                spilled.push((window, Arc::clone(&delivery.message)));
+            }
+        }
+        for (window, message) in spilled {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.hold(message.event().id);
+                self.spill_one(id, &message, window);
+            } else {
+                self.progress.resolve(window, 1);
+            }
         }
     }
 
@@ -165,23 +221,29 @@ impl Board {
             return;
         }
         self.swept_at = now.at;
-        let has_old = |lane: &&Lane| lane.fresh.front().is_some_and(|fresh| is_old(fresh.since));
+        let is_old_item = |item: &Item| matches!(item.row, RowState::None { since, .. } if is_old(since));
+        let has_old = |lane: &&Lane| {
+            lane.fresh.front().is_some_and(is_old_item)
+                || lane.lines.as_ref().is_some_and(|lines| lines.fresh() > 0 && lines.any_here(is_old_item))
+        };
         let lanes: Vec<i64> = self.lanes.values().filter(has_old).map(|lane| lane.subscription.id).collect();
         for id in lanes {
             self.spill_fresh(id);
         }
-        let old = self.flights.iter().filter(|(_, flight)| flight.window.is_some() && is_old(flight.since));
+        let old = self.flights.iter().filter(|(_, flight)| is_old(flight.since) && flight.has_window());
         for key in old.map(|(key, _)| key).collect::<Vec<_>>() {
             self.spill_flight(key);
         }
     }
 
     /// The table as it is from here on: lanes close, open again, or go.
-    fn replace_subscriptions(&mut self, new: Arc<Subscriptions>) {
+    fn replace_subscriptions(&mut self, new: Arc<Subscriptions>, now: Now) {
         let old = std::mem::replace(&mut self.subscriptions, Arc::clone(&new));
         if !self.is_open {
             self.is_open = true;
+            self.load(Load::Standings);
             self.load(Load::Backlogged);
+            self.load(Load::Ordered);
         }
         // This table is newer than the one they were not in: who is still not there is gone, and so are the rows.
         for (key, retry) in std::mem::take(&mut self.strays) {
@@ -197,78 +259,140 @@ impl Board {
             if before.is_some_and(|before| Arc::ptr_eq(before, subscription)) {
                 continue;
             }
-            let was_open = before.is_none_or(|before| before.is_open());
-            if let Some(lane) = self.lanes.get_mut(id) {
-                lane.subscription = Arc::clone(subscription);
-            }
-            match (was_open, subscription.is_open()) {
-                (true, false) => self.close_lane(*id),
-                (false, true) => self.reopen_lane(*id),
-                _ => self.list(*id),
+            match self.lanes.get_mut(id) {
+                Some(lane) => {
+                    let was_open = lane.is_open();
+                    let was_enabled =
+                        std::mem::replace(&mut lane.subscription, Arc::clone(subscription)).enabled;
+                    lane.bucket.limit(subscription.rate_limit, now.at);
+                    lane.is_altered = true;
+                    if !subscription.enabled || lane.is_disabled_for_sure {
+                        (lane.is_disabled, lane.is_disabled_for_sure) = (false, false);
+                    }
+                    let is_open = lane.is_open();
+                    if before.is_some_and(|before| has_other_order(before, subscription)) {
+                        self.reorder(*id);
+                    }
+                    if subscription.enabled && !was_enabled {
+                        self.forgive(*id);
+                    }
+                    match (was_open, is_open) {
+                        (true, false) => self.close_lane(*id),
+                        (false, true) => self.reopen_lane(*id),
+                        _ => self.list(*id),
+                    }
+                }
+                None if before.is_some_and(|before| !before.is_open()) && subscription.is_open() => {
+                    self.reopen_lane(*id);
+                }
+                None => {}
             }
         }
     }
 
     /// Paused: what waits here waits in the queue instead.
-    fn close_lane(&mut self, id: i64) {
-        self.spill_fresh(id);
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.is_spilling = true;
-        let (queued, due) = (std::mem::take(&mut lane.queued), std::mem::take(&mut lane.due));
+    pub(super) fn close_lane(&mut self, id: i64) {
         info!(subscription_id = id, "lane.closed");
-        for item in queued {
-            let event = item.message.event();
-            self.put_aside(id, event.id, event.slot, item.attempts, item.retry_from);
-        }
-        for item in due {
-            self.put_aside(
-                id,
-                item.event_id,
-                item.retry.event_slot,
-                item.retry.attempts,
-                item.retry.retry_from,
-            );
-        }
+        self.retreat(id);
     }
 
-    /// Resumed: what waits in the queue comes first.
+    /// Resumed: what waits in the queue is taken back.
     fn reopen_lane(&mut self, id: i64) {
+        info!(subscription_id = id, "lane.reopened");
+        self.restart_drain(id);
+        self.list(id);
+    }
+
+    /// Reads the backlog from its beginning.
+    pub(super) fn restart_drain(&mut self, id: i64) {
         if let Some(lane) = self.lane(id) {
             lane.is_spilling = true;
             lane.drain.restart();
-            info!(subscription_id = id, "lane.reopened");
         }
         self.ask(id);
     }
 
+    /// The subscription's order is another from here on. What waits is taken up anew, as it comes.
+    fn reorder(&mut self, id: i64) {
+        self.retreat(id);
+        let lines_max = self.limits.lines_max;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.lines = lines(&lane.subscription, lines_max);
+        }
+        self.restart_drain(id);
+        self.out.records.push(Record::Unblock { subscription_id: id });
+    }
+
+    /// Somebody has enabled it again: its failures are counted anew.
+    fn forgive(&mut self, id: i64) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.paused_until = Duration::ZERO;
+        if *lane.breaker.standing() != Standing::default() {
+            lane.breaker = Breaker::default();
+            lane.pacing.restart();
+            let (standing, news) = (Standing::default(), None);
+            self.out.records.push(Record::Standing { subscription_id: id, standing, news });
+        }
+    }
+
     /// A row that was in our hands becomes backlog.
-    pub(super) fn put_aside(
+    pub(super) fn put_aside(&mut self, id: i64, item: &Item, order_key: Option<i64>) {
+        let event = item.message.event();
+        let (attempts, retry_from) = (item.attempts, item.retry_from);
+        self.put_row_aside(id, (event.id, event.slot), (attempts, retry_from), order_key);
+    }
+
+    /// The same for a retry that has not been read.
+    pub(super) fn put_due_aside(&mut self, id: i64, due: Due) {
+        let Retry { event_slot, attempts, retry_from, order_key, .. } = due.retry;
+        self.put_row_aside(id, (due.event_id, event_slot), (attempts, retry_from), order_key);
+    }
+
+    fn put_row_aside(
         &mut self,
         subscription_id: i64,
-        event_id: i64,
-        event_slot: i16,
-        attempts: i16,
-        retry_from: i16,
+        (event_id, event_slot): (i64, i16),
+        (attempts, retry_from): (i16, i16),
+        order_key: Option<i64>,
     ) {
+        let queue = backlog(attempts, retry_from, order_key);
+        let (window, attempt, exhausted) = (None, None, None);
+        let entry =
+            self.entry(Entry { subscription_id, event_id, event_slot, window, attempt, queue, exhausted });
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.release(event_id);
             lane.drain.spilled(event_id);
+            lane.page_after = entry;
+            if let (Some(lines), Some(key)) = (&mut lane.lines, order_key) {
+                lines.put_aside(key, event_id, entry);
+            }
         }
         self.ask(subscription_id);
-        let queue = backlog(attempts, retry_from);
-        self.entry(Entry { subscription_id, event_id, event_slot, window: None, attempt: None, queue });
     }
 
     fn drop_lane(&mut self, id: i64) {
         if let Some(lane) = self.lanes.remove(&id) {
-            self.fresh -= lane.fresh.len();
-            for fresh in lane.fresh {
-                self.progress.resolve(fresh.window, 1);
+            self.fresh -= lane.fresh_len();
+            let in_lines = lane.lines.map(|mut lines| lines.take_fresh()).unwrap_or_default();
+            for item in lane.fresh.into_iter().chain(in_lines) {
+                if let RowState::None { window, .. } = item.row {
+                    self.progress.resolve(window, 1);
+                }
+            }
+            if let Some(at) = lane.wake_at {
+                self.wakes.remove(&(at, id));
             }
         }
         info!(subscription_id = id, "lane.removed");
         self.out.records.push(Record::Forget { subscription_id: id });
     }
+}
+
+/// Whether what waits for what is another matter now; batches and compaction alone change what goes together.
+fn has_other_order(before: &Subscription, after: &Subscription) -> bool {
+    let order =
+        |s: &Subscription| (has_lines(s), s.ordering == Ordering::Strict, s.batch_size > 1 || s.compact);
+    has_lines(before) != has_lines(after) || (has_lines(after) && order(before) != order(after))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

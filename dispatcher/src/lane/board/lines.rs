@@ -1,0 +1,247 @@
+//! Lanes with an order: who enters a line, what goes to the rows behind it, and what comes back from there.
+
+use super::{Board, Item, Load, order_key};
+use crate::{
+    lane::{lane::RowState, order::Entrance},
+    ledger::entry::{Entry, QueueChange, State},
+    queue::{Ordered, OrderedPlace, QueuedRow},
+};
+use std::sync::Arc;
+use tracing::warn;
+
+impl Board {
+    /// What was left of an earlier run: who keeps others waiting, and which lines go on in the table.
+    pub(super) fn restore_lines(&mut self, rows: Vec<Ordered>) {
+        for Ordered { subscription_id, order_key, place } in rows {
+            let Some(lines) = self.lane(subscription_id).and_then(|lane| lane.lines.as_mut()) else {
+                continue;
+            };
+            match place {
+                OrderedPlace::Timed(event_id) => lines.restore_timed(order_key, event_id),
+                OrderedPlace::Backlog(event_id) => lines.restore_backlog(order_key, event_id),
+                OrderedPlace::Blocked => lines.restore_rows(order_key),
+            }
+        }
+        self.is_known = true;
+        self.list_ordered();
+    }
+
+    /// All events that may have been under way before the start have been handed out.
+    pub(super) fn recovered(&mut self) {
+        self.is_recovered = true;
+        self.list_ordered();
+    }
+
+    fn list_ordered(&mut self) {
+        let with_lines = self.lanes.values().filter(|lane| lane.lines.is_some());
+        for id in with_lines.map(|lane| lane.subscription.id).collect::<Vec<_>>() {
+            self.list(id);
+            self.ask(id);
+        }
+    }
+
+    /// Lets new events enter their lines, in order of arrival.
+    pub(super) fn admit(&mut self, id: i64) {
+        if !(self.is_known && self.is_recovered) {
+            return;
+        }
+        while let Some(lane) = self.lanes.get_mut(&id)
+            && lane.is_open()
+            // While it spills, what is new here is older than the backlog; otherwise it is newer.
+            && (lane.is_spilling || !lane.drain.is_active())
+            && let Some(lines) = &mut lane.lines
+            && let Some(item) = lane.fresh.front()
+        {
+            let key = order_key(&lane.subscription, &item.message).unwrap_or_default();
+            let entrance = lines.entrance(key);
+            if entrance == Entrance::Shut {
+                return;
+            }
+            let Some(item) = lane.fresh.pop_front() else { return };
+            if entrance == Entrance::Open {
+                lines.insert(key, item);
+            } else {
+                self.fresh -= 1;
+                self.block(id, key, &item);
+            }
+        }
+    }
+
+    /// A delivery goes to the rows behind its line.
+    fn block(&mut self, id: i64, key: i64, item: &Item) {
+        let event = item.message.event();
+        let queue = QueueChange::Put {
+            state: State::Blocked,
+            attempts: item.attempts,
+            retry_from: item.retry_from,
+            order_key: Some(key),
+        };
+        let window = match item.row {
+            RowState::None { window, .. } => Some(window),
+            RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
+        };
+        let entry = self.entry(Entry {
+            subscription_id: id,
+            event_id: event.id,
+            event_slot: event.slot,
+            window,
+            attempt: None,
+            queue,
+            exhausted: None,
+        });
+        if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) {
+            lines.blocked(key, entry);
+        }
+    }
+
+    /// An attempt in a line has ended with this change of the queue; `stays`: it still belongs to the line.
+    pub(super) fn move_line(
+        &mut self,
+        id: i64,
+        key: i64,
+        event_id: i64,
+        (queue, stays): (QueueChange, bool),
+        entry: u64,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lines) = &mut lane.lines else { return };
+        match queue {
+            QueueChange::Put { state: State::Waiting { .. }, .. } if stays => {
+                let is_strict = lines.is_strict;
+                for item in lines.fail(key, event_id) {
+                    self.stand_back(id, key, item);
+                }
+                if is_strict {
+                    // What is new waits behind those.
+                    self.spill_fresh(id);
+                }
+            }
+            QueueChange::Put { state: State::Backlog, .. } if stays => {
+                lane.page_after = entry;
+                lines.put_aside(key, event_id, entry);
+            }
+            _ => lines.finish(key, event_id, entry),
+        }
+    }
+
+    /// What was here behind a delivery that has failed waits in the table.
+    fn stand_back(&mut self, id: i64, key: i64, item: Item) {
+        let event_id = item.message.event().id;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lines) = &mut lane.lines else { return };
+        let is_strict = lines.is_strict;
+        match item.row {
+            RowState::None { .. } if is_strict => {
+                self.fresh -= 1;
+                self.spill_item(id, item);
+            }
+            RowState::None { .. } => {
+                self.fresh -= 1;
+                self.block(id, key, &item);
+            }
+            RowState::Backlog if is_strict => {
+                lines.restore_aside(key, event_id, 0);
+                lane.drain.again(event_id);
+                lane.release(event_id);
+                self.ask(id);
+            }
+            RowState::Waiting | RowState::Blocked if is_strict => {
+                lines.restore_aside(key, event_id, 0);
+                self.put_aside(id, &item, Some(key));
+            }
+            // The hold ends when the entry is committed.
+            RowState::Waiting | RowState::Backlog => self.block(id, key, &item),
+            RowState::Blocked => {
+                lines.blocked(key, 0);
+                lane.release(event_id);
+            }
+        }
+    }
+
+    /// A row of the backlog comes to its line; `false`: this one and those after it must wait.
+    pub(super) fn enter_line(&mut self, id: i64, row: QueuedRow) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        let (Some(lines), Some(message)) = (&mut lane.lines, &row.message) else { return true };
+        let event_id = row.event_id;
+        let key = order_key(&lane.subscription, message).unwrap_or_default();
+        let entrance = lines.entrance_again(key, event_id);
+        let item = Item {
+            message: Arc::clone(message),
+            attempts: row.retry.attempts,
+            retry_from: row.retry.retry_from,
+            // A row that names another line, or none, is not one that can be left as it is.
+            row: if row.retry.order_key == Some(key) { row.row } else { RowState::Waiting },
+        };
+        match entrance {
+            Entrance::Shut => return false,
+            Entrance::Open => {
+                lane.hold(event_id);
+                if let Some(lines) = &mut lane.lines {
+                    lines.insert(key, item);
+                }
+                self.list(id);
+            }
+            Entrance::Blocked => {
+                lane.hold(event_id);
+                self.block(id, key, &item);
+            }
+        }
+        true
+    }
+
+    /// Asks for what comes next in lines of this lane.
+    pub(super) fn ask_lines(&mut self, id: i64, max: usize, limit: usize) {
+        let confirmed = self.entries_confirmed;
+        let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
+        let order_keys = lines.next_load(confirmed, max);
+        if !order_keys.is_empty() {
+            self.load(Load::Lines { subscription_id: id, order_keys, limit, entries_confirmed: confirmed });
+        }
+    }
+
+    pub(super) fn lines_loaded(
+        &mut self,
+        id: i64,
+        loaded: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
+        confirmed: u64,
+    ) {
+        if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) {
+            lines.is_loading = false;
+        }
+        for (key, rows, is_end) in loaded {
+            // One that is in other hands, perhaps on its way behind the line, must not be overtaken.
+            let mut rows = rows.into_iter();
+            let is_taken = rows.all(|row| self.enter_from_line(id, key, row));
+            let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
+            match is_end {
+                Some(is_end) => lines.loaded(key, is_end && is_taken, confirmed),
+                None => lines.not_loaded(key),
+            }
+        }
+        self.list(id);
+        self.ask(id);
+    }
+
+    /// A row from behind a line takes its place in it; `false`: it cannot, and those after it must not.
+    fn enter_from_line(&mut self, id: i64, key: i64, row: QueuedRow) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        if lane.holds(row.event_id)
+            || self.timers.contains(id, row.event_id)
+            || !lane.is_open()
+            || lane.lines.is_none()
+        {
+            return false;
+        }
+        lane.hold(row.event_id);
+        let Some(message) = row.message else {
+            warn!(subscription_id = id, sequence = row.event_id, "delivery.event_is_gone");
+            self.delete(id, row.event_id, row.retry.event_slot);
+            return true;
+        };
+        if let Some(lines) = &mut lane.lines {
+            let (attempts, retry_from) = (row.retry.attempts, row.retry.retry_from);
+            lines.insert(key, Item { message, attempts, retry_from, row: row.row });
+        }
+        true
+    }
+}

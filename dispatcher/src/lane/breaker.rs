@@ -1,0 +1,210 @@
+//! How a receiver stands: failures in a row, the circuit, and when somebody has to be told. Pure.
+//!
+//! While the circuit is open nothing is sent but one delivery a minute, to find out whether it can be closed again.
+
+use crate::ledger::entry::Standing;
+use std::time::Duration;
+
+/// Failures in a row that open the circuit.
+pub const FAILURES_MAX: i32 = 10;
+
+/// Fewest attempts in a run of failures that disables.
+const DISABLE_ATTEMPTS_MIN: i32 = 10;
+
+/// A run of failures is written down once it has lasted this long, if nothing else made it worth a row before.
+const REPORT_AFTER: Duration = Duration::from_secs(60);
+
+/// What the circuit goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Periods {
+    /// Between two probes of an open circuit.
+    pub probe_interval: Duration,
+    /// Of nothing but failures, after which `webhook.subscription.failing` is told.
+    pub failing_after: Duration,
+    /// Of nothing but failures, after which the subscription is disabled.
+    pub disable_after: Duration,
+}
+
+impl Default for Periods {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(60),
+            failing_after: Duration::from_secs(24 * 3600),
+            disable_after: Duration::from_secs(5 * 24 * 3600),
+        }
+    }
+}
+
+/// What follows from an outcome.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    pub opened: bool,
+    pub closed: bool,
+    /// The standing is to be written.
+    pub is_news: bool,
+    /// It has failed for long enough to be told.
+    pub is_failing: bool,
+    /// It was told as failing since this moment, and is not any more.
+    pub recovered_from_us: Option<i64>,
+    pub disables: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    standing: Standing,
+    /// There is a row that says something else than that all is well.
+    is_written: bool,
+    probe_at: Duration,
+    is_probing: bool,
+}
+
+impl Breaker {
+    /// Goes on from what is written. The first probe is due at once.
+    pub fn restore(&mut self, standing: Standing) {
+        *self = Self { standing, is_written: standing != Standing::default(), ..Self::default() };
+    }
+
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.standing.is_open
+    }
+
+    /// When the next attempt may be made; `None`: when the one under way has ended.
+    pub fn next_at(&self) -> Option<Duration> {
+        (!self.is_probing).then_some(self.probe_at)
+    }
+
+    /// An attempt begins; tells whether it is a probe.
+    pub fn begin(&mut self) -> bool {
+        self.is_probing |= self.standing.is_open;
+        self.standing.is_open
+    }
+
+    /// An attempt has ended without telling anything about the receiver.
+    pub fn passed(&mut self, was_probe: bool, now: Duration, periods: &Periods) {
+        if was_probe {
+            self.is_probing = false;
+            self.probe_at = now + periods.probe_interval;
+        }
+    }
+
+    pub fn succeeded(&mut self) -> Turn {
+        let before = std::mem::take(&mut self.standing);
+        self.is_probing = false;
+        self.probe_at = Duration::ZERO;
+        Turn {
+            closed: before.is_open,
+            is_news: std::mem::take(&mut self.is_written),
+            recovered_from_us: before.warned_at_us.and(before.failing_since_us),
+            ..Turn::default()
+        }
+    }
+
+    pub fn failed(&mut self, was_probe: bool, now: Duration, wall_us: i64, periods: &Periods) -> Turn {
+        self.passed(was_probe, now, periods);
+        let standing = &mut self.standing;
+        standing.consecutive_failures = standing.consecutive_failures.saturating_add(1);
+        let since_us = *standing.failing_since_us.get_or_insert(wall_us);
+        let lasted = Duration::from_micros(wall_us.saturating_sub(since_us).max(0).unsigned_abs());
+        let mut turn = Turn::default();
+        if !standing.is_open && standing.consecutive_failures >= FAILURES_MAX {
+            standing.is_open = true;
+            self.probe_at = now + periods.probe_interval;
+            turn.opened = true;
+        }
+        if standing.warned_at_us.is_none() && lasted >= periods.failing_after {
+            standing.warned_at_us = Some(wall_us);
+            turn.is_failing = true;
+        }
+        turn.disables =
+            lasted >= periods.disable_after && standing.consecutive_failures >= DISABLE_ATTEMPTS_MIN;
+        turn.is_news = turn.opened || turn.is_failing || (!self.is_written && lasted >= REPORT_AFTER);
+        self.is_written |= turn.is_news;
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR_US: i64 = 3_600_000_000;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fail(breaker: &mut Breaker, wall_us: i64) -> Turn {
+        let was_probe = breaker.begin();
+        breaker.failed(was_probe, SECOND, wall_us, &Periods::default())
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_open_it_and_a_success_closes_it() {
+        let mut breaker = Breaker::default();
+        for _ in 0..9 {
+            assert_eq!(fail(&mut breaker, 0), Turn::default());
+        }
+        assert_eq!(breaker.succeeded(), Turn::default(), "nothing was written, nothing is to be");
+        (0..9).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
+        assert!(!breaker.is_open());
+        assert_eq!(fail(&mut breaker, 0), Turn { opened: true, is_news: true, ..Turn::default() });
+        assert_eq!(breaker.next_at(), Some(SECOND * 61));
+        assert!(breaker.begin(), "a probe");
+        assert_eq!(breaker.next_at(), None, "one at a time");
+        breaker.failed(true, SECOND * 100, 0, &Periods::default());
+        assert_eq!(breaker.next_at(), Some(SECOND * 160));
+        assert_eq!(breaker.succeeded(), Turn { closed: true, is_news: true, ..Turn::default() });
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn our_own_fault_is_not_charged_and_does_not_hold_up_the_next_probe() {
+        let mut breaker = Breaker::default();
+        (0..10).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
+        let was_probe = breaker.begin();
+        breaker.passed(was_probe, SECOND * 5, &Periods::default());
+        assert_eq!((breaker.next_at(), breaker.standing().consecutive_failures), (Some(SECOND * 65), 10));
+    }
+
+    #[test]
+    fn a_day_of_failures_is_told_once_and_five_days_disable() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 0);
+        assert!(!fail(&mut breaker, 23 * HOUR_US).is_failing);
+        assert!(fail(&mut breaker, 24 * HOUR_US).is_failing);
+        assert!(!fail(&mut breaker, 25 * HOUR_US).is_failing, "told once");
+        assert!(!fail(&mut breaker, 121 * HOUR_US).disables, "five days, but five attempts");
+        (0..4).for_each(|_| assert!(!fail(&mut breaker, 121 * HOUR_US).disables));
+        assert!(fail(&mut breaker, 121 * HOUR_US).disables);
+        assert_eq!(breaker.succeeded().recovered_from_us, Some(0));
+        assert_eq!(breaker.succeeded().recovered_from_us, None, "told once");
+    }
+
+    #[test]
+    fn it_goes_on_from_what_was_written() {
+        let mut breaker = Breaker::default();
+        let failing_since_us = Some(0);
+        breaker.restore(Standing { consecutive_failures: 9, failing_since_us, ..Standing::default() });
+        assert!(fail(&mut breaker, 24 * HOUR_US).is_failing);
+        assert!(breaker.is_open());
+    }
+
+    proptest! {
+        /// A receiver that flaps within a minute costs no row until its circuit opens, and each opening two.
+        #[test]
+        fn written_only_when_it_changes(outcomes in proptest::collection::vec(any::<bool>(), 0..300)) {
+            let mut breaker = Breaker::default();
+            let (mut rows, mut turns) = (0, 0);
+            for (at, is_success) in (0i64..).zip(outcomes) {
+                let turn = if is_success { breaker.succeeded() } else { fail(&mut breaker, at) };
+                rows += i32::from(turn.is_news);
+                turns += i32::from(turn.opened) + i32::from(turn.closed);
+                prop_assert_eq!(breaker.is_open(), breaker.standing().consecutive_failures >= FAILURES_MAX);
+            }
+            prop_assert_eq!(rows, turns);
+        }
+    }
+}

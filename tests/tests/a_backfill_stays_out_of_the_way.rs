@@ -1,0 +1,135 @@
+//! Promise: a backfill never makes a transaction of the application fail or wait for another's, in whatever order those lock
+//! their rows; and what it sends fits between their changes all the same.
+//!
+//! The steps are called here, without a daemon, and the outbox is read instead of a receiver: so the steps are as dense
+//! as they can be.
+
+use e2e::{cluster::describe, world::World};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tokio_postgres::{Client, error::SqlState};
+
+/// Takes one step: whether it was the last, or `None` if a row or the table was in use for too long.
+async fn step(client: &Client, backfill: i64, rows_max: i32) -> Option<bool> {
+    match client.query_one("select webhook.backfill_step($1, $2)", &[&backfill, &rows_max]).await {
+        Ok(row) => Some(row.get(0)),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => None,
+        Err(error) => panic!("{}", describe(&error)),
+    }
+}
+
+/// Orders and totals, as whoever applies the outbox by sequence knows them, and how many snapshots there are.
+async fn applied(world: &World) -> (BTreeMap<i64, i64>, i64) {
+    let events = "select type, (payload->>'id')::bigint, (payload->>'total')::bigint from webhook.event
+                  where type like 'order.%' order by id";
+    let (mut known, mut snapshots) = (BTreeMap::new(), 0);
+    for row in world.app.query(events, &[]).await.expect("the outbox can be read") {
+        let (kind, id, total): (&str, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        snapshots += i64::from(kind == "order.snapshot");
+        if kind == "order.deleted" {
+            known.remove(&id);
+        } else {
+            known.insert(id, total);
+        }
+    }
+    (known, snapshots)
+}
+
+async fn table(world: &World) -> BTreeMap<i64, i64> {
+    let rows = world.app.query("select id, total::bigint from orders", &[]).await.expect("it can be read");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// A world with so many orders whose events are gone, and a backfill of them that has not begun.
+async fn backfilled(rows: i64) -> (World, i64) {
+    let world = World::with(e2e::receiver::Keep::Ids, &["fsync=off"]).await;
+    let insert = format!(
+        "insert into orders select i, 'c', 0 from generate_series(1, {rows}) i; truncate webhook.event"
+    );
+    world.app.batch_execute(&insert).await.expect("rows");
+    let id = world.subscribe("/ok").await;
+    let backfill = world.database.number(&format!("select webhook_backfill({id}, 'orders')")).await;
+    (world, backfill)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_transactions_that_lock_from_the_end_to_the_beginning() {
+    const ROWS: i64 = 2_000;
+    let (world, backfill) = backfilled(ROWS).await;
+    let running = Arc::new(AtomicU32::new(4));
+    let writers: Vec<_> = (0..4)
+        .map(|number| {
+            let (database, running) = (world.database.clone(), Arc::clone(&running));
+            tokio::spawn(async move {
+                let client = database.client().await;
+                let mut random = StdRng::seed_from_u64(number);
+                for _ in 0..300 {
+                    // All in one order, so that none of them gets into a deadlock with another: the contrary one.
+                    let mut ids: Vec<i64> = (0..5).map(|_| random.random_range(1..=ROWS)).collect();
+                    ids.sort_unstable_by_key(|id| -id);
+                    client.batch_execute("begin").await.expect("it begins");
+                    for id in ids {
+                        let statement = match random.random_range(0..10) {
+                            0 => format!("delete from orders where id = {id}"),
+                            _ => format!("update orders set total = total + 1 where id = {id}"),
+                        };
+                        if let Err(error) = client.batch_execute(&statement).await {
+                            panic!("{statement}: {}", describe(&error));
+                        }
+                    }
+                    client.batch_execute("commit").await.expect("it commits");
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    let stepper = world.database.client().await;
+    let (mut steps, mut busy) = (0, 0);
+    loop {
+        match step(&stepper, backfill, 50).await {
+            Some(true) => break,
+            Some(false) => steps += 1,
+            None => busy += 1,
+        }
+    }
+    let beside = running.load(Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("no transaction of the application has failed");
+    }
+    println!("{steps} steps, {busy} found a row in use for too long; {beside} of 4 writers were still at it");
+    assert!(beside > 0, "the backfill had nobody beside it");
+    let (known, snapshots) = applied(&world).await;
+    assert_eq!(known, table(&world).await);
+    assert!(snapshots <= ROWS, "{snapshots} snapshots of {ROWS} rows");
+    let state = "select state || ' ' || (rows_done = (select count(*) from webhook.event where type = 'order.snapshot')) from webhook.backfill";
+    assert_eq!(world.database.text(state).await.as_deref(), Some("done true"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_in_use_is_waited_for_without_holding_another() {
+    let (world, backfill) = backfilled(10).await;
+    let (stepper, user) = (world.database.client().await, world.database.client().await);
+    user.batch_execute("begin; update orders set total = 7 where id = 4").await.expect("it is in use");
+    assert_eq!(step(&stepper, backfill, 10).await, Some(false));
+    let after = "select after_key[1]::bigint from webhook.backfill";
+    assert_eq!(world.database.number(after).await, 3, "up to the row in use");
+    // Now it is the first one; nobody else has to wait meanwhile.
+    let (waited, other) = tokio::join!(
+        step(&stepper, backfill, 10),
+        world.app.batch_execute("set statement_timeout = '5s'; update orders set total = 8 where id = 5")
+    );
+    assert_eq!(waited, None, "it gives up for now");
+    other.expect("the row behind is free");
+    assert_eq!(world.database.number(after).await, 3);
+    user.batch_execute("delete from orders where id = 6; commit").await.expect("it commits");
+    while step(&stepper, backfill, 10).await != Some(true) {}
+    let (known, snapshots) = applied(&world).await;
+    assert_eq!(known, table(&world).await);
+    assert_eq!(snapshots, 9, "all but the deleted one");
+}

@@ -4,8 +4,8 @@
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, verdict::most_within, world::World};
 use std::time::{Duration, Instant};
 
-/// Between two probes; the flag's value and the same as a duration.
-const PROBE: (&str, Duration) = ("1s", Duration::from_secs(1));
+/// Between two probes; the flag's value in milliseconds and the same as a duration.
+const PROBE: (&str, Duration) = ("1000", Duration::from_secs(1));
 
 fn circuit(id: i64) -> String {
     format!("select coalesce((select circuit from webhook.receiver where subscription_id = {id}), 'closed')")
@@ -116,7 +116,7 @@ async fn our_own_faults_are_not_charged() {
     // A private address that no flag allows.
     let refused = world.subscribe_url("https://10.1.2.3/", "retry => '{100ms,100ms}'").await;
     world.subscribe("/ok/other").await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "1h"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "3600000"]).await;
     world.insert_orders(1, 30).await;
     world.receiver.wait_for("/ok/other", 30, PATIENCE).await;
     let exhausted = format!(

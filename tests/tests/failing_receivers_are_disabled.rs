@@ -9,7 +9,7 @@ use e2e::{
 };
 use std::time::Duration;
 
-const FLAGS: [&str; 6] = ["--failing-after", "2s", "--disable-after", "6s", "--probe-interval", "300ms"];
+const FLAGS: [&str; 6] = ["--failing-after", "2000", "--disable-after", "6000", "--probe-interval", "300"];
 const FAILING: &str = "webhook.subscription.failing";
 const DISABLED: &str = "webhook.subscription.disabled";
 const RECOVERED: &str = "webhook.subscription.recovered";
@@ -99,7 +99,7 @@ async fn one_that_recovers_in_time_is_told_of_and_kept() {
     let world = with_operator().await;
     let failing = world.subscribe_with("/status/503", &patient()).await;
     let _daemon =
-        Daemon::start_with(&world.database, &["--failing-after", "2s", "--probe-interval", "300ms"]).await;
+        Daemon::start_with(&world.database, &["--failing-after", "2000", "--probe-interval", "300"]).await;
     world.insert_orders(1, 20).await;
     wait_told(&world, failing, &[FAILING]).await;
     world.receiver.behave("/status/503", Behaviour::Ok);
@@ -144,7 +144,7 @@ async fn a_handful_of_attempts_is_not_enough() {
     let world = with_operator().await;
     let rare = world.subscribe_with("/status/500", "retry => '{2s,2s}'").await;
     let _daemon =
-        Daemon::start_with(&world.database, &["--failing-after", "1s", "--disable-after", "3s"]).await;
+        Daemon::start_with(&world.database, &["--failing-after", "1000", "--disable-after", "3000"]).await;
     world.insert_orders(1, 1).await;
     // Three attempts over four seconds of nothing but failures.
     world

@@ -46,7 +46,8 @@ pub struct Lines {
     ready: VecDeque<i64>,
     /// Lines that want rows from the table.
     wanting: VecDeque<i64>,
-    pub is_loading: bool,
+    /// Lines that are being read.
+    loading: Vec<i64>,
     /// All deliveries are in one line, and none becomes `blocked`: the backlog itself waits.
     pub is_strict: bool,
     /// A head goes with those behind it: batches, compaction.
@@ -74,7 +75,7 @@ impl Lines {
             lines: HashMap::new(),
             ready: VecDeque::new(),
             wanting: VecDeque::new(),
-            is_loading: false,
+            loading: Vec::new(),
             is_strict,
             gathers,
             max,
@@ -99,7 +100,7 @@ impl Lines {
     }
 
     pub fn is_wanting(&self) -> bool {
-        !self.wanting.is_empty() && !self.is_loading
+        !self.wanting.is_empty() && self.loading.is_empty()
     }
 
     /// The first item of the line whose turn is next.
@@ -372,7 +373,7 @@ impl Lines {
     /// Lines that want rows and can have them, at most `max`; then [`loaded`](Self::loaded) must follow.
     pub fn next_load(&mut self, entries_confirmed: u64, max: usize) -> Vec<i64> {
         let mut keys = Vec::new();
-        while !self.is_loading
+        while self.loading.is_empty()
             && keys.len() < max
             && let Some(key) = self.wanting.front().copied()
         {
@@ -389,8 +390,20 @@ impl Lines {
                 keys.push(key);
             }
         }
-        self.is_loading = !keys.is_empty();
+        if !keys.is_empty() {
+            self.loading.clone_from(&keys);
+        }
         keys
+    }
+
+    /// Takes an answer for these lines; `false`: it was asked for under another order.
+    pub fn take_answer(&mut self, mut order_keys: impl Iterator<Item = i64>) -> bool {
+        let is_ours =
+            !self.loading.is_empty() && self.loading.iter().all(|key| order_keys.next() == Some(*key));
+        if is_ours {
+            self.loading.clear();
+        }
+        is_ours
     }
 
     /// The table was asked for a line's rows when everything up to `entries_confirmed` was committed; `is_end`: there were

@@ -60,6 +60,8 @@ pub struct Batch {
     pub is_recovered: bool,
     /// Queue rows that SQL has just written and asks to be taken up: subscription and event.
     pub requests: Vec<Request>,
+    /// Subscriptions to whose backlog SQL has just added rows.
+    pub backlogs: Vec<i64>,
     /// The window has been read to its end, and this is the snapshot it ends with.
     pub end: Option<Snapshot>,
 }

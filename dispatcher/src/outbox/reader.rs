@@ -376,7 +376,11 @@ impl Reader {
 
     fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
         if &*event.event_type == DELIVERY_REQUESTED {
-            batch.requests.extend(request(&event));
+            match request(&event) {
+                Some(Requested::Delivery(request)) => batch.requests.push(request),
+                Some(Requested::Backlog(subscription_id)) => batch.backlogs.push(subscription_id),
+                None => {}
+            }
             return;
         }
         if &*event.event_type == PING
@@ -418,15 +422,29 @@ fn replace(old: &Subscriptions, changed: &[i64], mut loaded: Subscriptions) -> S
     table
 }
 
-/// The queue row that a `webhook.delivery.requested` is about.
-fn request(event: &Event) -> Option<Request> {
+/// What a `webhook.delivery.requested` asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Requested {
+    Delivery(Request),
+    /// Rows were added to this subscription's backlog.
+    Backlog(i64),
+}
+
+fn request(event: &Event) -> Option<Requested> {
     #[derive(serde::Deserialize)]
-    struct Payload {
-        sequence: i64,
+    #[serde(untagged)]
+    enum Payload {
+        Delivery { sequence: i64 },
+        Backlog { backlog: bool },
     }
     let payload: Result<Payload, _> = serde_json::from_slice(&event.payload);
     match (event.subscription_id, payload) {
-        (Some(subscription_id), Ok(payload)) => Some(Request { subscription_id, event_id: payload.sequence }),
+        (Some(subscription_id), Ok(Payload::Delivery { sequence: event_id })) => {
+            Some(Requested::Delivery(Request { subscription_id, event_id }))
+        }
+        (Some(subscription_id), Ok(Payload::Backlog { backlog: true })) => {
+            Some(Requested::Backlog(subscription_id))
+        }
         _ => {
             warn!(sequence = event.id, "outbox.request_unreadable");
             None
@@ -447,8 +465,10 @@ mod tests {
             payload: Bytes::from_static(payload),
             ..Event::sample(9)
         };
-        let wanted = Some(Request { subscription_id: 4, event_id: 17 });
+        let wanted = Some(Requested::Delivery(Request { subscription_id: 4, event_id: 17 }));
         assert_eq!(request(&event(Some(4), br#"{"sequence":17, "by":"x"}"#)), wanted);
+        assert_eq!(request(&event(Some(4), br#"{"backlog":true}"#)), Some(Requested::Backlog(4)));
+        assert_eq!(request(&event(Some(4), br#"{"backlog":false}"#)), None);
         assert_eq!(request(&event(None, br#"{"sequence":17}"#)), None);
         assert_eq!(request(&event(Some(4), br#"{"sequence":"17"}"#)), None);
     }

@@ -159,7 +159,7 @@ impl Receiver {
         self.state.in_flight_max.load(Ordering::Relaxed)
     }
 
-    /// Waits until what has come satisfies `enough`, which is asked again after each arrival.
+    /// Waits until what has come satisfies `enough`, which is asked again after each arrival and each answer.
     ///
     /// # Panics
     /// If it does not within `deadline`; `what` says what was waited for.
@@ -306,6 +306,7 @@ async fn treat<S: Stream>(
     let status = behaviour.status(attempt);
     // Before the answer can be seen: whoever acts on it acts later.
     lock(&state.record).answered(at, status);
+    state.arrived.send_modify(|count| *count += 1);
     answer::write(connection, &behaviour, status, &echo).await
 }
 

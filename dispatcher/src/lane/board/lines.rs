@@ -205,8 +205,9 @@ impl Board {
         loaded: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
         confirmed: u64,
     ) {
-        if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) {
-            lines.is_loading = false;
+        let lines = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut());
+        if !lines.is_some_and(|lines| lines.take_answer(loaded.iter().map(|(key, ..)| *key))) {
+            return;
         }
         for (key, rows, is_end) in loaded {
             // One that is in other hands, perhaps on its way behind the line, must not be overtaken.

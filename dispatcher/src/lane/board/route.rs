@@ -41,6 +41,9 @@ impl Board {
                     let even_without_row = !batch.is_recovered;
                     self.load(Load::Request { request: *request, even_without_row });
                 }
+                for id in &batch.backlogs {
+                    self.restart_drain(*id);
+                }
                 self.pending = Some(Pending { batch, event: 0, target: 0 });
             }
         }
@@ -306,6 +309,10 @@ impl Board {
 
     /// Reads the backlog from its beginning.
     pub(super) fn restart_drain(&mut self, id: i64) {
+        if self.lane(id).is_some_and(|lane| !lane.is_spilling && lane.lines.is_some()) {
+            // What is new is younger than what is there.
+            self.spill_fresh(id);
+        }
         if let Some(lane) = self.lane(id) {
             lane.is_spilling = true;
             lane.drain.restart();

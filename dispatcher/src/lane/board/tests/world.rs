@@ -2,8 +2,12 @@
 //! subscriptions that pause, daemons that crash. It checks what must hold at every step.
 
 use super::*;
+use crate::event::Place;
 
 pub type Pair = (i64, i64);
+
+/// Where every event is found, by [`Event::sample`].
+const PLACE: Place = Place { slot: 0, xid: 1000 };
 
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -412,6 +416,7 @@ impl World {
     }
 
     fn apply(&mut self, entry: &Entry) {
+        assert_eq!(entry.place, PLACE, "a row that cannot be found again");
         let pair = (entry.subscription_id, entry.event_id);
         if let Some(Attempt { number, outcome, .. }) = &entry.attempt {
             let made = self.attempts.entry(pair).or_default();
@@ -531,7 +536,7 @@ impl World {
                 } else {
                     let attempts = self.attempts.get(&pair).map_or(0, |made| made.len() as i16);
                     let retry = Retry {
-                        event_slot: 0,
+                        place: PLACE,
                         attempts,
                         retry_from: attempts,
                         after_entry: 0,
@@ -788,5 +793,5 @@ fn attempts_or_row(attempts: &BTreeMap<Pair, Vec<Class>>, queue: &BTreeMap<Pair,
 
 fn retry(row: &Row) -> Retry {
     let Row { attempts, retry_from, order_key, .. } = *row;
-    Retry { event_slot: 0, attempts, retry_from, after_entry: 0, order_key }
+    Retry { place: PLACE, attempts, retry_from, after_entry: 0, order_key }
 }

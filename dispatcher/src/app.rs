@@ -30,10 +30,10 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Requests under way at once, for all subscriptions together; each is a socket.
     pub in_flight_max: usize,
-    /// When receivers that fail are probed, told and given up.
-    pub periods: Periods,
     /// How it names itself to receivers.
     pub identity: Arc<Identity>,
+    /// When receivers that fail are probed, told and given up.
+    pub periods: Periods,
 }
 
 impl Settings {

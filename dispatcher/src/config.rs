@@ -79,11 +79,11 @@ pub struct Dispatch {
     pub safety_poll: Option<Duration>,
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
-    pub periods: Periods,
     /// `None`: after the database.
     pub source: Option<Source>,
     /// `None`: after the machine.
     pub origin: Option<HeaderValue>,
+    pub periods: Periods,
 }
 
 /// The layers under the flags (clap has put the environment into those).

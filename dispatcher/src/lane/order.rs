@@ -235,18 +235,22 @@ impl Lines {
         self.update(key);
     }
 
-    /// A delivery has failed and waits for its time. What is here behind it leaves the line.
+    /// A delivery has failed and waits for its time. What is here behind it leaves the line, and will be younger than
+    /// whatever keeps a place: those that went with it in one request, and what is here between them, stay.
     #[must_use]
     pub fn fail(&mut self, key: i64, event_id: i64) -> Vec<Item> {
         if !self.contains(key, event_id) {
             return Vec::new();
         }
         self.place(key, event_id, Place::Timed);
-        let items = self.leave(key);
+        let Some(line) = self.lines.get(&key) else { return Vec::new() };
+        let is_busy = |(_, place): &&(i64, Place)| matches!(place, Place::Flying | Place::Timed);
+        let last = line.places.iter().rev().find(is_busy).map_or(event_id, |(last, _)| *last);
+        let items = self.leave(key, last);
         if self.is_strict {
             self.update(key);
         } else {
-            self.forget_asides_behind(key, event_id);
+            self.forget_asides_behind(key, last);
         }
         items
     }
@@ -262,13 +266,13 @@ impl Lines {
         self.update(key);
     }
 
-    /// Takes everything that is here out of a line.
-    fn leave(&mut self, key: i64) -> Vec<Item> {
+    /// Takes everything that is here behind an event out of its line.
+    fn leave(&mut self, key: i64, behind: i64) -> Vec<Item> {
         let Some(line) = self.lines.get_mut(&key) else { return Vec::new() };
         let mut items = Vec::new();
         for (event_id, place) in std::mem::take(&mut line.places) {
             match place {
-                Place::Here(item) => items.push(item),
+                Place::Here(item) if event_id > behind => items.push(item),
                 place => line.places.push_back((event_id, place)),
             }
         }
@@ -342,7 +346,7 @@ impl Lines {
         }
         let mut items = Vec::new();
         for key in self.lines.keys().copied().collect::<Vec<_>>() {
-            for item in self.leave(key) {
+            for item in self.leave(key, i64::MIN) {
                 if which(&item) {
                     self.place(key, item.message.event().id, Place::Aside);
                     items.push(item);

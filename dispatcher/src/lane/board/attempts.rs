@@ -131,7 +131,7 @@ impl Board {
     /// What an attempt means for one of its events.
     fn conclude(&mut self, id: i64, delivery: Delivery, outcome: Outcome, now: Now, unit: f64) {
         let event = delivery.message.event();
-        let (event_id, event_slot) = (event.id, event.slot);
+        let (event_id, place) = (event.id, event.place());
         let attempts = delivery.attempts.saturating_add(1);
         let verdict = outcome.verdict();
         let lane = self.lanes.get_mut(&id);
@@ -180,17 +180,10 @@ impl Board {
         });
         let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
         let window = delivery.window;
-        let entry = self.entry(Entry {
-            subscription_id: id,
-            event_id,
-            event_slot,
-            window,
-            attempt,
-            queue,
-            exhausted,
-        });
+        let entry =
+            self.entry(Entry { subscription_id: id, event_id, place, window, attempt, queue, exhausted });
         if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
-            let retry = Retry { event_slot, attempts, retry_from, after_entry: entry, order_key };
+            let retry = Retry { place, attempts, retry_from, after_entry: entry, order_key };
             self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, retry);
         }
         if let Some(key) = delivery.order_key {

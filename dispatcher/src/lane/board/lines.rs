@@ -83,7 +83,7 @@ impl Board {
         let entry = self.entry(Entry {
             subscription_id: id,
             event_id: event.id,
-            event_slot: event.slot,
+            place: event.place(),
             window,
             attempt: None,
             queue,
@@ -236,7 +236,7 @@ impl Board {
         lane.hold(row.event_id);
         let Some(message) = row.message else {
             warn!(subscription_id = id, sequence = row.event_id, "delivery.event_is_gone");
-            self.delete(id, row.event_id, row.retry.event_slot);
+            self.delete(id, row.event_id, row.retry.place);
             return true;
         };
         if let Some(lines) = &mut lane.lines {

@@ -9,6 +9,18 @@ use crate::{
 use std::sync::Arc;
 use tracing::warn;
 
+/// An attempt in a line has ended.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub order_key: i64,
+    pub event_id: i64,
+    pub queue: QueueChange,
+    /// It still belongs to the line.
+    pub stays: bool,
+    /// Which of the ledger's entries says so.
+    pub entry: u64,
+}
+
 impl Board {
     /// What was left of an earlier run: who keeps others waiting, and which lines go on in the table.
     pub(super) fn restore_lines(&mut self, rows: Vec<Ordered>) {
@@ -94,15 +106,9 @@ impl Board {
         }
     }
 
-    /// An attempt in a line has ended with this change of the queue; `stays`: it still belongs to the line.
-    pub(super) fn move_line(
-        &mut self,
-        id: i64,
-        key: i64,
-        event_id: i64,
-        (queue, stays): (QueueChange, bool),
-        entry: u64,
-    ) {
+    /// A line goes on, or stands.
+    pub(super) fn move_line(&mut self, id: i64, moved: Moved) {
+        let Moved { order_key: key, event_id, queue, stays, entry } = moved;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(lines) = &mut lane.lines else { return };
         match queue {

@@ -221,8 +221,8 @@ impl Board {
             let is_taken = rows.all(|row| self.enter_from_line(id, key, row));
             let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
             match is_end {
-                Some(is_end) => lines.loaded(key, is_end && is_taken, confirmed),
-                None => lines.not_loaded(key),
+                Some(is_end) if is_taken => lines.loaded(key, is_end, confirmed),
+                _ => lines.not_loaded(key),
             }
         }
         self.list(id);
@@ -232,12 +232,9 @@ impl Board {
     /// A row from behind a line takes its place in it; `false`: it cannot, and those after it must not.
     fn enter_from_line(&mut self, id: i64, key: i64, row: QueuedRow) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
-        if lane.holds(row.event_id)
-            || self.timers.contains(id, row.event_id)
-            || !lane.is_open()
-            || lane.lines.is_none()
-        {
-            return false;
+        let Some(lines) = lane.lines.as_ref().filter(|_| lane.is_open()) else { return false };
+        if lane.holds(row.event_id) || self.timers.contains(id, row.event_id) {
+            return lines.contains(key, row.event_id);
         }
         lane.hold(row.event_id);
         let Some(message) = row.message else {

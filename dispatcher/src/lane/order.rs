@@ -173,6 +173,7 @@ impl Lines {
         let line = self.lines.entry(key).or_default();
         self.asides += usize::from(matches!(place, Place::Aside));
         line.timed += usize::from(matches!(place, Place::Timed));
+        line.is_fetched &= !matches!(place, Place::Aside);
         match line.find(event_id) {
             Ok(at) => {
                 let former = std::mem::replace(&mut line.places[at].1, place);
@@ -328,6 +329,9 @@ impl Lines {
             }
             line.timed = 0;
         }
+        for key in self.lines.keys().copied().collect::<Vec<_>>() {
+            self.update(key);
+        }
     }
 
     /// Takes out what is here and has no row, ascending by event; it keeps its place.
@@ -418,6 +422,10 @@ impl Lines {
             line.is_fetched = true;
             if is_end && line.rows_after <= entries_confirmed {
                 line.has_rows = false;
+                // What did not come is not there any more, or not under this key.
+                let before = line.places.len();
+                line.places.retain(|(_, place)| !matches!(place, Place::Aside));
+                self.asides -= before - line.places.len();
             }
         }
         self.update(key);
@@ -507,7 +515,7 @@ impl Line {
             None => self.has_rows,
             Some((_, Place::Here(_))) => self.has_rows && gathers && !self.is_fetched,
             // It may lie far back in the backlog, and what is before it may have to wait for it.
-            Some((_, Place::Aside)) => true,
+            Some((_, Place::Aside)) => !self.is_fetched,
             Some((_, Place::Flying | Place::Timed)) => false,
         }
     }

@@ -19,8 +19,8 @@ const COUNT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The rate comes back by this share of what it was, each second, or by this many requests a second if that is more; it is
 /// forgotten at this multiple of what it was.
-const RECOVERY_SHARE: f64 = 1.0 / 60.0;
-const RECOVERY_MIN: f64 = 1.0;
+const RECOVERY_SHARE: f64 = 1.0 / 20.0;
+const RECOVERY_MIN: f64 = 4.0;
 const FORGOTTEN_AT: f64 = 2.0;
 
 /// The lowest that a receiver's refusals bring it down to, in requests a second. Who wants less says so with Retry-After.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn half_after_a_refusal_and_back_within_a_minute() {
+    fn half_after_a_refusal_and_back_within_ten_seconds() {
         let mut bucket = Bucket::default();
         for at in ms(0, 1000) {
             bucket.start(at);
@@ -189,7 +189,7 @@ mod tests {
         bucket.halve(Duration::from_secs(1));
         let first = drain(&mut bucket, ms(1000, 2000)).len();
         assert!((400..=600).contains(&first), "{first}");
-        let later = drain(&mut bucket, ms(31_000, 32_000)).len();
+        let later = drain(&mut bucket, ms(11_000, 12_000)).len();
         assert!((900..=1100).contains(&later), "{later}");
         assert_eq!(bucket.allowance(Duration::from_secs(120)), Ok(usize::MAX), "forgotten");
     }

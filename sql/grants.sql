@@ -59,6 +59,8 @@ begin
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.health to %s'),
 
+            ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
+
             -- Functions in a view are executed with the rights of the one who reads it.
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),

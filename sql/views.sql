@@ -2,7 +2,7 @@
 
 -- Committed, matched, and not yet attempted or queued: what lies between the checkpoint and now.
 create view webhook.pending as
-select e.id as sequence, e.slot as event_slot, e.created_at, s.id as subscription_id
+select e.id as sequence, e.xid as event_xid, e.slot as event_slot, e.created_at, s.id as subscription_id
 from webhook.cursor c
 join webhook.event e
     on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
@@ -19,31 +19,56 @@ select webhook.public_id(e.id, e.created_at) as event_id,
        d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
        d.last_error, e.created_at, d.delivered_at
 from (
-    select a.sequence, a.subscription_id,
+    select a.sequence, a.xid, a.subscription_id,
            case when q.event_id is not null
                     then case when q.attempts > q.retry_from and q.state <> 'blocked' then 'retrying' else 'queued' end
                 when a.delivered_at is not null then 'delivered'
                 else 'exhausted' end as state,
            a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at
-    from (select event_id as sequence, subscription_id,
+    from (select event_id as sequence, event_xid as xid, subscription_id,
                  count(*) as attempts,
                  min(started_at + duration_ms * interval '1 millisecond') filter (where outcome = 'succeeded') as delivered_at,
                  (array_agg(status order by started_at desc, attempt desc))[1] as last_status,
                  (array_agg(error order by started_at desc, attempt desc))[1] as last_error
-          from webhook.attempt group by event_id, subscription_id) a
-    left join webhook.queue q on q.event_id = a.sequence and q.subscription_id = a.subscription_id
+          from webhook.attempt group by event_id, event_xid, subscription_id) a
+    left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
     union all
-    select q.event_id, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
+    select q.event_id, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
     from webhook.queue q
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id)
     union all
-    select p.sequence, p.subscription_id, 'queued', 0, null, null, null, null
+    select p.sequence, p.event_xid, p.subscription_id, 'queued', 0, null, null, null, null
     from webhook.pending p
 ) d
-left join webhook.event e on e.id = d.sequence;
+left join webhook.event e on e.xid = d.xid and e.id = d.sequence;
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+
+-- Attempts and queue rows know the event's transaction, and with it the index. Of an event that nobody was to get they
+-- know nothing: the slot that it was written in is searched through. A row inserted by hand has taken its slot and its
+-- time from two looks at the clock.
+create function webhook.find_event(event_id text) returns setof webhook.event
+    language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
+as $$
+declare
+    sequence constant bigint := webhook.event_sequence(event_id);
+    at constant timestamptz := webhook.event_created_at(event_id);
+    slots constant smallint[] := array[webhook.ring_slot(at - interval '1 second'), webhook.ring_slot(at + interval '1 second')];
+begin
+    return query
+        select e.* from webhook.event e
+        where e.slot = any (slots) and e.id = sequence and e.created_at = at
+          and e.xid in (select a.event_xid from webhook.attempt a where a.event_id = sequence
+                        union all
+                        select q.event_xid from webhook.subscription s
+                        join webhook.queue q on q.subscription_id = s.id and q.event_id = sequence);
+    if not found then
+        return query select e.* from webhook.event e where e.slot = any (slots) and e.id = sequence and e.created_at = at;
+    end if;
+end
+$$;
+comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
 
 create view webhook.subscription_stats as
 select s.id, s.name, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -89,7 +114,7 @@ select c.snapshot is null or (c.system_identifier = i.system_identifier and c.da
        coalesce(clock_timestamp() - (select min(created_at) from webhook.pending), interval '0') as lag,
        least((select min(p.created_at) from webhook.pending p),
              (select min(e.created_at) from webhook.queue q
-              join webhook.event e on e.slot = q.event_slot and e.id = q.event_id)) as oldest_undelivered_at
+              join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 left join webhook.cursor c on c.singleton;

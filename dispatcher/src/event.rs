@@ -2,6 +2,15 @@
 
 use bytes::Bytes;
 
+/// Where an event is found, with its id: the partition and the index on transaction and id.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Slot of the ring.
+    pub slot: i16,
+    /// Full id of the top-level transaction that wrote it.
+    pub xid: u64,
+}
+
 /// A committed event. Shared by all lanes it belongs to; never changed after it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -33,6 +42,13 @@ pub struct Event {
     pub payload: Bytes,
     /// The bytes of `previous`, verbatim as stored.
     pub previous: Option<Bytes>,
+}
+
+impl Event {
+    /// Where it is found.
+    pub fn place(&self) -> Place {
+        Place { slot: self.slot, xid: self.xid }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Asked one thing at a time, answered in the same order; the lanes rely on that.
 
 use crate::{
+    event::Place,
     lane::{
         lane::{Due, RowState},
         timers::{Key, Retry},
@@ -123,15 +124,14 @@ const ORDERED: &str = "
     where q.order_key is not null and q.state = 'blocked'";
 
 const TIMERS: &str = "
-    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from, q.state, q.order_key
+    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key
     from webhook.queue q
     where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) >= ($1, $2, $3)
     order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
 
 /// Columns of a row before those of its event.
-const QUEUE_COLUMNS: &str =
-    "q.subscription_id, q.event_id, q.event_slot, q.attempts, q.retry_from, q.state, q.order_key";
-const QUEUE_COLUMN_COUNT: usize = 7;
+const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key";
+const QUEUE_COLUMN_COUNT: usize = 8;
 
 struct Statements {
     timers: Statement,
@@ -144,7 +144,7 @@ struct Statements {
 impl Statements {
     async fn prepare(client: &Client) -> Result<Self, Error> {
         let with_event = format!("{QUEUE_COLUMNS}, {}", row::COLUMNS);
-        let event = "left join webhook.event e on e.slot = q.event_slot and e.id = q.event_id";
+        let event = "left join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id";
         Ok(Self {
             timers: client.prepare(TIMERS).await?,
             due: client
@@ -173,10 +173,11 @@ impl Statements {
                 .await?,
             redelivered: client
                 .prepare(&format!(
-                    "select $1::bigint, e.id, e.slot, made.attempts, made.attempts, 'waiting'::text, null::bigint, {} from webhook.event e,
+                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'waiting'::text, null::bigint, {} from webhook.event e,
                      lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
                               where a.event_id = e.id and a.subscription_id = $1) made
-                     where e.id = $2",
+                     where e.id = $2
+                       and e.xid in (select a.event_xid from webhook.attempt a where a.event_id = $2)",
                     row::COLUMNS
                 ))
                 .await?,
@@ -291,7 +292,7 @@ impl Reader {
                 subscription_id: row.try_get(0)?,
                 event_id: row.try_get(1)?,
                 retry: retry(&row, 2)?,
-                row: match row.try_get(5)? {
+                row: match row.try_get(6)? {
                     "waiting" => RowState::Waiting,
                     "blocked" => RowState::Blocked,
                     _ => RowState::Backlog,
@@ -308,11 +309,11 @@ impl Reader {
 
 fn retry(row: &Row, at: usize) -> Result<Retry, Error> {
     Ok(Retry {
-        event_slot: row.try_get(at)?,
-        attempts: row.try_get(at + 1)?,
-        retry_from: row.try_get(at + 2)?,
+        place: Place { slot: row.try_get(at)?, xid: row.try_get::<_, i64>(at + 1)?.unsigned_abs() },
+        attempts: row.try_get(at + 2)?,
+        retry_from: row.try_get(at + 3)?,
         after_entry: 0,
-        order_key: row.try_get(at + 4)?,
+        order_key: row.try_get(at + 5)?,
     })
 }
 

@@ -30,6 +30,7 @@ fn webhook_replay(
 /// The event of a public id.
 struct Found {
     sequence: i64,
+    xid: i64,
     slot: i16,
 }
 
@@ -39,16 +40,17 @@ fn redeliver(event_id: &str, subscription_id: i64) -> Result<(), Error> {
     // Its present schedule begins anew: attempts go on counting, retries are counted from here.
     Spi::run_with_args(
         "insert into webhook.queue as q
-             (subscription_id, event_id, event_slot, attempts, retry_from, state, next_at, last_status, last_error, order_key)
-         select $1, $2, $3, coalesce(max(a.attempt), 0), coalesce(max(a.attempt), 0), 'waiting', clock_timestamp(),
+             (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, next_at, last_status,
+              last_error, order_key)
+         select $1, $2, $4, $3, coalesce(max(a.attempt), 0), coalesce(max(a.attempt), 0), 'waiting', clock_timestamp(),
                 (array_agg(a.status order by a.attempt desc))[1], (array_agg(a.error order by a.attempt desc))[1],
                 (select webhook.order_key(s.ordering, e) from webhook.subscription s, webhook.event e
-                 where s.id = $1 and e.slot = $3 and e.id = $2)
+                 where s.id = $1 and e.slot = $3 and e.xid = $4 and e.id = $2)
          from webhook.attempt a where a.event_id = $2 and a.subscription_id = $1
          on conflict (subscription_id, event_id) do update set
              attempts = greatest(q.attempts, excluded.attempts), retry_from = greatest(q.attempts, excluded.attempts),
              state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key",
-        &[subscription_id.into(), event.sequence.into(), event.slot.into()],
+        &[subscription_id.into(), event.sequence.into(), event.slot.into(), event.xid.into()],
     )?;
     emit::delivery_requested(subscription_id, event.sequence);
     Ok(())
@@ -66,8 +68,9 @@ fn replay(
     subscribe::lock(subscription_id)?;
     let count = Spi::get_one_with_args::<i64>(
         "with put as (
-             insert into webhook.queue (subscription_id, event_id, event_slot, attempts, retry_from, state, order_key)
-             select s.id, e.id, e.slot, made.attempts, made.attempts, 'backlog', webhook.order_key(s.ordering, e)
+             insert into webhook.queue
+                 (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, order_key)
+             select s.id, e.id, e.xid, e.slot, made.attempts, made.attempts, 'backlog', webhook.order_key(s.ordering, e)
              from webhook.subscription s
              join webhook.event e on e.slot = any ($5) and e.created_at >= $2 and e.created_at < $3
              cross join lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
@@ -139,12 +142,10 @@ fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {
     let sequence = Spi::get_one_with_args::<i64>("select webhook.event_sequence($1)", &[event_id.into()])?
         .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     Spi::connect(|client| {
-        // The number alone is not enough: after a point-in-time restore it may have been given out twice.
         let found = client.select(
-            "select slot, type, subscription_id from webhook.event
-             where id = $1 and webhook.public_id(id, created_at) = $2",
+            "select slot, type, subscription_id, xid from webhook.find_event($1)",
             Some(1),
-            &[sequence.into(), event_id.into()],
+            &[event_id.into()],
         )?;
         if found.is_empty() {
             return Err(Error::NoSuchEvent(event_id.to_owned()));
@@ -157,7 +158,10 @@ fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {
             Some(only) if only != subscription_id => {
                 Err(Error::ForAnother { event_id: event_id.to_owned(), subscription_id: only })
             }
-            _ => Ok(Found { sequence, slot: row.get(1)?.unwrap_or_default() }),
+            _ => {
+                let (slot, xid) = (row.get(1)?.unwrap_or_default(), row.get(4)?.unwrap_or_default());
+                Ok(Found { sequence, xid, slot })
+            }
         }
     })
 }

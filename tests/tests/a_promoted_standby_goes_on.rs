@@ -13,7 +13,7 @@ async fn promoted_after_the_primary_was_lost() {
     let first = Daemon::start(&world.database).await;
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
-    world.receiver.wait_for("/ok/held", 50, PATIENCE).await;
+    world.receiver.wait_for("/ok/held", 10, PATIENCE).await;
     // The last orders reach the standby, and no daemon.
     assert!(first.sigterm(PATIENCE).await.success());
     world.insert_orders(51, 50).await;
@@ -24,7 +24,7 @@ async fn promoted_after_the_primary_was_lost() {
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
 
-    let second = Daemon::start(&copy).await;
+    let second = Daemon::start_with(&copy, &["--probe-interval", "500"]).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
     copy.run("insert into orders select i, 'c' from generate_series(101, 150) i").await;
     world.receiver.wait_for("/ok", 150, PATIENCE).await;

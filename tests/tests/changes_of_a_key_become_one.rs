@@ -53,7 +53,7 @@ async fn while_paused() {
     );
     assert_eq!(world.database.number(&rows).await, 9);
     let shared = format!(
-        "select count(distinct batch_id) from webhook.attempt a join webhook.event e on e.id = a.event_id where subscription_id = {id} and e.key = '1'"
+        "select count(distinct batch_id) from webhook.attempt a join webhook.event e on e.id = a.event_id where a.subscription_id = {id} and e.key = '1'"
     );
     assert_eq!(world.database.number(&shared).await, 1);
     assert!(daemon.sigterm(PATIENCE).await.success());

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-const FLAGS: [&str; 2] = ["--probe-interval", "200"];
+const FLAGS: [&str; 2] = ["--probe-interval", "20"];
 /// Three retries: four attempts.
 const RETRY: &str = "retry => '{100ms,200ms,300ms}'";
 const ATTEMPTS_MAX: usize = 4;
@@ -40,10 +40,10 @@ fn fate(seed: u64, request: &Received, attempt: u32) -> Behaviour {
     let body = request.json();
     let key = body["data"]["id"].as_i64().unwrap_or_default();
     match (hasher.finish() % 100, key % 8) {
-        // Every eighth key fails nearly always, so that some of its events are given up.
-        (0..85, 0) => Behaviour::Status(500),
+        // Every eighth key fails most of the time, so that some of its events are given up.
+        (0..65, 0) => Behaviour::Status(500),
         (0..10, _) => Behaviour::Status(500),
-        (10..14, _) => Behaviour::Status(429),
+        (10..14, _) => Behaviour::Status(404),
         (14..17, _) => Behaviour::Reset,
         (roll, _) => Behaviour::Slow(Duration::from_millis(roll % 20)),
     }

@@ -17,12 +17,14 @@ const FIRST_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A second's starts are counted to know what a receiver was given when it says that it is too much.
 const COUNT_PERIOD: Duration = Duration::from_secs(1);
 
-/// The rate comes back by this share of what it was, each second; and is forgotten at this multiple of it.
-const RECOVERY_SHARE: f64 = 1.0 / 60.0;
+/// The rate comes back by this share of what it was, each second, or by this many requests a second if that is more; it is
+/// forgotten at this multiple of what it was.
+const RECOVERY_SHARE: f64 = 1.0 / 20.0;
+const RECOVERY_MIN: f64 = 4.0;
 const FORGOTTEN_AT: f64 = 2.0;
 
-/// The lowest that a receiver's refusals bring it down to, in requests a second.
-const RATE_MIN: f64 = 0.1;
+/// The lowest that a receiver's refusals bring it down to, in requests a second. Who wants less says so with Retry-After.
+const RATE_MIN: f64 = 1.0;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -63,8 +65,8 @@ impl Bucket {
     fn rate(&mut self, now: Duration) -> Option<f64> {
         let lowered = match self.lowered {
             Some(lowered) => {
-                let rate = lowered.rate
-                    + lowered.was * RECOVERY_SHARE * now.saturating_sub(lowered.at).as_secs_f64();
+                let step = (lowered.was * RECOVERY_SHARE).max(RECOVERY_MIN);
+                let rate = lowered.rate + step * now.saturating_sub(lowered.at).as_secs_f64();
                 if rate >= lowered.was * FORGOTTEN_AT {
                     self.lowered = None;
                 }
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn half_after_a_refusal_and_back_within_a_minute() {
+    fn half_after_a_refusal_and_back_within_ten_seconds() {
         let mut bucket = Bucket::default();
         for at in ms(0, 1000) {
             bucket.start(at);
@@ -187,9 +189,22 @@ mod tests {
         bucket.halve(Duration::from_secs(1));
         let first = drain(&mut bucket, ms(1000, 2000)).len();
         assert!((400..=600).contains(&first), "{first}");
-        let later = drain(&mut bucket, ms(31_000, 32_000)).len();
+        let later = drain(&mut bucket, ms(11_000, 12_000)).len();
         assert!((900..=1100).contains(&later), "{later}");
         assert_eq!(bucket.allowance(Duration::from_secs(120)), Ok(usize::MAX), "forgotten");
+    }
+
+    #[test]
+    fn a_refusal_now_and_then_does_not_strangle_a_lane_with_little_to_send() {
+        let mut bucket = Bucket::default();
+        let mut at = Duration::ZERO;
+        for _ in 0..100 {
+            assert!(bucket.allowance(at).is_ok());
+            bucket.start(at);
+            bucket.halve(at);
+            at = bucket.allowance(at).unwrap_err();
+        }
+        assert!(at < Duration::from_secs(120), "one a second at the least: {at:?}");
     }
 
     proptest! {

@@ -173,6 +173,7 @@ impl Lines {
         let line = self.lines.entry(key).or_default();
         self.asides += usize::from(matches!(place, Place::Aside));
         line.timed += usize::from(matches!(place, Place::Timed));
+        line.is_fetched &= !matches!(place, Place::Aside);
         match line.find(event_id) {
             Ok(at) => {
                 let former = std::mem::replace(&mut line.places[at].1, place);
@@ -235,18 +236,22 @@ impl Lines {
         self.update(key);
     }
 
-    /// A delivery has failed and waits for its time. What is here behind it leaves the line.
+    /// A delivery has failed and waits for its time. What is here behind it leaves the line, and will be younger than
+    /// whatever keeps a place: those that went with it in one request, and what is here between them, stay.
     #[must_use]
     pub fn fail(&mut self, key: i64, event_id: i64) -> Vec<Item> {
         if !self.contains(key, event_id) {
             return Vec::new();
         }
         self.place(key, event_id, Place::Timed);
-        let items = self.leave(key);
+        let Some(line) = self.lines.get(&key) else { return Vec::new() };
+        let is_busy = |(_, place): &&(i64, Place)| matches!(place, Place::Flying | Place::Timed);
+        let last = line.places.iter().rev().find(is_busy).map_or(event_id, |(last, _)| *last);
+        let items = self.leave(key, last);
         if self.is_strict {
             self.update(key);
         } else {
-            self.forget_asides_behind(key, event_id);
+            self.forget_asides_behind(key, last);
         }
         items
     }
@@ -262,13 +267,13 @@ impl Lines {
         self.update(key);
     }
 
-    /// Takes everything that is here out of a line.
-    fn leave(&mut self, key: i64) -> Vec<Item> {
+    /// Takes everything that is here behind an event out of its line.
+    fn leave(&mut self, key: i64, behind: i64) -> Vec<Item> {
         let Some(line) = self.lines.get_mut(&key) else { return Vec::new() };
         let mut items = Vec::new();
         for (event_id, place) in std::mem::take(&mut line.places) {
             match place {
-                Place::Here(item) => items.push(item),
+                Place::Here(item) if event_id > behind => items.push(item),
                 place => line.places.push_back((event_id, place)),
             }
         }
@@ -324,6 +329,9 @@ impl Lines {
             }
             line.timed = 0;
         }
+        for key in self.lines.keys().copied().collect::<Vec<_>>() {
+            self.update(key);
+        }
     }
 
     /// Takes out what is here and has no row, ascending by event; it keeps its place.
@@ -342,7 +350,7 @@ impl Lines {
         }
         let mut items = Vec::new();
         for key in self.lines.keys().copied().collect::<Vec<_>>() {
-            for item in self.leave(key) {
+            for item in self.leave(key, i64::MIN) {
                 if which(&item) {
                     self.place(key, item.message.event().id, Place::Aside);
                     items.push(item);
@@ -414,6 +422,10 @@ impl Lines {
             line.is_fetched = true;
             if is_end && line.rows_after <= entries_confirmed {
                 line.has_rows = false;
+                // What did not come is not there any more, or not under this key.
+                let before = line.places.len();
+                line.places.retain(|(_, place)| !matches!(place, Place::Aside));
+                self.asides -= before - line.places.len();
             }
         }
         self.update(key);
@@ -503,7 +515,7 @@ impl Line {
             None => self.has_rows,
             Some((_, Place::Here(_))) => self.has_rows && gathers && !self.is_fetched,
             // It may lie far back in the backlog, and what is before it may have to wait for it.
-            Some((_, Place::Aside)) => true,
+            Some((_, Place::Aside)) => !self.is_fetched,
             Some((_, Place::Flying | Place::Timed)) => false,
         }
     }

@@ -3,6 +3,7 @@
 //! What is in the table and not here lies at the horizon or beyond. With everything in memory there is no horizon, and
 //! nothing is ever asked of the table; over the bound, the latest leave and the horizon is where they were.
 
+use crate::event::Place;
 use std::collections::{BTreeMap, HashMap};
 
 /// Most retries in memory; about 150 bytes each.
@@ -19,7 +20,7 @@ pub struct Key {
 /// What is known of a retry without asking the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    pub event_slot: i16,
+    pub place: Place,
     pub attempts: i16,
     pub retry_from: i16,
     /// Its row is written by this entry of the ledger, and is not there before; 0: it was read from the table.
@@ -160,7 +161,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const RETRY: Retry = Retry { event_slot: 0, attempts: 1, retry_from: 0, after_entry: 0, order_key: None };
+    const RETRY: Retry = Retry {
+        place: Place { slot: 0, xid: 0 },
+        attempts: 1,
+        retry_from: 0,
+        after_entry: 0,
+        order_key: None,
+    };
 
     fn key(next_at_us: i64, event_id: i64) -> Key {
         Key { next_at_us, subscription_id: 1, event_id }

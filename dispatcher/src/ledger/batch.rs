@@ -8,6 +8,7 @@ use std::{collections::HashMap, time::Duration};
 #[derive(Debug, Default)]
 pub struct Attempts<'a> {
     pub event_id: Vec<i64>,
+    pub event_xid: Vec<i64>,
     pub subscription_id: Vec<i64>,
     pub started_at: Vec<Micros>,
     pub duration_ms: Vec<f32>,
@@ -30,6 +31,7 @@ pub struct Attempts<'a> {
 pub struct Puts<'a> {
     pub subscription_id: Vec<i64>,
     pub event_id: Vec<i64>,
+    pub event_xid: Vec<i64>,
     pub event_slot: Vec<i16>,
     pub attempts: Vec<i16>,
     pub retry_from: Vec<i16>,
@@ -102,6 +104,7 @@ impl<'a> Batch<'a> {
         let Some(attempt) = &entry.attempt else { return };
         let (outcome, columns) = (&attempt.outcome, &mut self.attempts);
         columns.event_id.push(entry.event_id);
+        columns.event_xid.push(entry.place.xid.cast_signed());
         columns.subscription_id.push(entry.subscription_id);
         columns.started_at.push(Micros(outcome.started_at_us));
         columns.duration_ms.push(ms(outcome.duration));
@@ -144,7 +147,8 @@ impl<'a> Batch<'a> {
                 let columns = &mut self.puts;
                 columns.subscription_id.push(entry.subscription_id);
                 columns.event_id.push(entry.event_id);
-                columns.event_slot.push(entry.event_slot);
+                columns.event_xid.push(entry.place.xid.cast_signed());
+                columns.event_slot.push(entry.place.slot);
                 columns.attempts.push(attempts);
                 columns.retry_from.push(retry_from);
                 columns.order_key.push(order_key);
@@ -192,7 +196,7 @@ pub fn summary(entries: &[&Entry]) -> Confirmed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{delivery::outcome::Outcome, ledger::entry::Attempt};
+    use crate::{delivery::outcome::Outcome, event::Place, ledger::entry::Attempt};
 
     fn entry(event_id: i64, class: Option<Class>, queue: QueueChange) -> Entry {
         let attempt = class.map(|class| Attempt {
@@ -213,7 +217,7 @@ mod tests {
         Entry {
             subscription_id: 1,
             event_id,
-            event_slot: 0,
+            place: Place::default(),
             window: Some(7),
             attempt,
             queue,

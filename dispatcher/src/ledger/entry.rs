@@ -1,6 +1,6 @@
 //! What the ledger writes: one entry per result of a delivery. Pure.
 
-use crate::{delivery::outcome::Outcome, outbox::snapshot::Snapshot};
+use crate::{delivery::outcome::Outcome, event::Place, outbox::snapshot::Snapshot};
 use std::sync::Arc;
 
 /// One result: an attempt, a change of the queue, or both, that become true together.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Entry {
     pub subscription_id: i64,
     pub event_id: i64,
-    pub event_slot: i16,
+    pub place: Place,
     /// The window in which this resolves a delivery.
     pub window: Option<u64>,
     pub attempt: Option<Attempt>,

@@ -19,14 +19,15 @@ fn successes(slot: i16, is_plain: bool) -> String {
     let (columns, arrays) = if is_plain {
         ("", "")
     } else {
-        (", dns_ms, connect_ms, tls_ms, batch_id", ", $8::real[], $9::real[], $10::real[], $11::text[]")
+        (", dns_ms, connect_ms, tls_ms, batch_id", ", $9::real[], $10::real[], $11::real[], $12::text[]")
     };
     format!(
         "insert into webhook.attempt_{slot}
-             (event_id, subscription_id, started_at, duration_ms, attempt, status, first_byte_ms{columns}, slot, outcome)
+             (event_id, subscription_id, started_at, duration_ms, attempt, status, first_byte_ms, event_xid{columns},
+              slot, outcome)
          select a.*, {slot}, 'succeeded'
          from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
-                     $7::real[]{arrays}) as a"
+                     $7::real[], $8::bigint[]{arrays}) as a"
     )
 }
 
@@ -35,22 +36,23 @@ const EVERYTHING: &str = "
     with attempted as (
         insert into webhook.attempt
             (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error, response,
-             dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id)
+             dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
         select a.*
         from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
                     $7::smallint[], $8::text[], $9::timestamptz[], $10::text[], $11::text[],
-                    $25::real[], $26::real[], $27::real[], $28::real[], $29::text[])
+                    $25::real[], $26::real[], $27::real[], $28::real[], $29::text[], $30::bigint[])
              as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error,
-                   response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id)
+                   response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
         where not $22 or not exists (
             select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
                 and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
     ), put as (
         insert into webhook.queue as q
-            (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error, state, order_key)
+            (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error, state, order_key,
+             event_xid)
         select p.*
         from unnest($12::bigint[], $13::bigint[], $14::smallint[], $15::smallint[], $16::smallint[],
-                    $17::timestamptz[], $18::smallint[], $19::text[], $23::text[], $24::bigint[]) as p
+                    $17::timestamptz[], $18::smallint[], $19::text[], $23::text[], $24::bigint[], $31::bigint[]) as p
         on conflict (subscription_id, event_id) do update set
             attempts = greatest(q.attempts, excluded.attempts),
             retry_from = greatest(q.retry_from, excluded.retry_from),
@@ -70,8 +72,8 @@ fn everything_and_exhausted() -> String {
         select webhook.tell('webhook.delivery.exhausted', x.subscription_id, json_build_object(
             'subscription_id', x.subscription_id, 'event_id', x.event_id, 'event_type', x.event_type,
             'sequence', x.sequence, 'attempts', x.attempts, 'last_status', x.status, 'last_error', x.error))
-        from unnest($30::bigint[], $31::bigint[], $32::timestamptz[], $33::text[], $34::text[], $35::smallint[],
-                    $36::smallint[], $37::text[])
+        from unnest($32::bigint[], $33::bigint[], $34::timestamptz[], $35::text[], $36::text[], $37::smallint[],
+                    $38::smallint[], $39::text[])
              as x (subscription_id, sequence, started_at, event_id, event_type, attempts, status, error)
         where not $22 or not exists (
             select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
@@ -157,7 +159,7 @@ impl Statements {
                     self.successes.entry(key).or_insert(prepared).clone()
                 }
             };
-            let params: [&(dyn ToSql + Sync); 11] = [
+            let params: [&(dyn ToSql + Sync); 12] = [
                 &a.event_id,
                 &a.subscription_id,
                 &a.started_at,
@@ -165,17 +167,18 @@ impl Statements {
                 &a.attempt,
                 &a.status,
                 &a.first_byte_ms,
+                &a.event_xid,
                 &a.dns_ms,
                 &a.connect_ms,
                 &a.tls_ms,
                 &a.batch_id,
             ];
-            client.execute(&statement, &params[..if batch.is_plain { 7 } else { 11 }]).await?;
+            client.execute(&statement, &params[..if batch.is_plain { 8 } else { 12 }]).await?;
             return Ok(());
         }
         let p = &batch.puts;
         let x = &batch.exhausted;
-        let params: [&(dyn ToSql + Sync); 37] = [
+        let params: [&(dyn ToSql + Sync); 39] = [
             &a.event_id,
             &a.subscription_id,
             &a.started_at,
@@ -205,6 +208,8 @@ impl Statements {
             &a.tls_ms,
             &a.first_byte_ms,
             &a.batch_id,
+            &a.event_xid,
+            &p.event_xid,
             &x.subscription_id,
             &x.sequence,
             &x.started_at,
@@ -215,7 +220,7 @@ impl Statements {
             &x.error,
         ];
         if x.sequence.is_empty() {
-            return client.execute(&self.everything, &params[..29]).await.map(drop);
+            return client.execute(&self.everything, &params[..31]).await.map(drop);
         }
         let statement = client.prepare(&everything_and_exhausted()).await?;
         client.execute(&statement, &params).await.map(drop)

@@ -1,7 +1,17 @@
 //! What a large window holds, and where: measured once, in the transaction that froze it.
+//!
+//! There is one index, on transaction and id. A window is read in the order of ids, so it is cut into stretches of ids of
+//! which is known which transactions have rows there. Bulk loads would make every stretch beside them as wide as they
+//! are; the largest are told apart.
 
 use super::{BATCH_ROWS_MAX, snapshot::Window};
 use tokio_postgres::{Error, Transaction, types::ToSql};
+
+/// Most bulk loads that are told apart: each is read ahead of by itself.
+const BULK_MAX: i64 = 16;
+
+/// How finely ids are cut before stretches are joined to pages.
+const STEP_IDS: i64 = 1024;
 
 /// Rows of part of a window.
 #[derive(Debug, Default, Clone)]
@@ -12,6 +22,18 @@ pub struct Extent {
     pub last: i64,
     /// The first event that changes a subscription.
     pub first_change: Option<i64>,
+}
+
+/// A stretch of ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    pub rows: i64,
+    /// Smallest and largest id.
+    pub first: i64,
+    pub last: i64,
+    /// The oldest and the youngest transaction with rows in it.
+    pub first_xid: i64,
+    pub last_xid: i64,
 }
 
 /// The two ways in which a window's transactions are found.
@@ -36,23 +58,26 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Measured {
     pub kind: Kind,
-    /// All that are not in `bulk`.
-    pub rest: Extent,
-    /// Bulk loads, one by one.
+    pub whole: Extent,
+    /// All that are not in `bulk`, ascending.
+    pub stretches: Vec<Stretch>,
+    /// The largest transactions with more rows than fit a batch.
     pub bulk: Vec<(i64, Extent)>,
 }
 
-/// `id + 0` keeps the planner on the index of xid: with the plain column it walks the whole id index for the smallest.
-fn by_transaction(condition: &str) -> String {
+fn bulk(condition: &str) -> String {
     format!(
-        "with measured as materialized (
-            select e.xid, count(*) as n, min(e.id + 0) as first, max(e.id + 0) as last,
-                   min(e.id + 0) filter (where e.type like 'webhook.subscription.%') as first_change
-            from webhook.event e where {condition} group by e.xid)
-         select null::bigint, sum(n)::bigint, min(first), max(last), min(first_change)
-         from measured where n <= $1::bigint having count(*) > 0
-         union all
-         select xid, n, first, last, first_change from measured where n > $1::bigint"
+        "select e.xid, count(*), min(e.id), max(e.id), min(e.id) filter (where e.type like 'webhook.subscription.%')
+         from webhook.event e where {condition} group by e.xid having count(*) > $1::bigint
+         order by 2 desc limit {BULK_MAX}"
+    )
+}
+
+fn stretches(condition: &str) -> String {
+    format!(
+        "select count(*), min(e.id), max(e.id), min(e.xid), max(e.xid),
+                min(e.id) filter (where e.type like 'webhook.subscription.%')
+         from webhook.event e where {condition} and e.xid <> all ($1::bigint[]) group by e.id / {STEP_IDS} order by 2"
     )
 }
 
@@ -60,23 +85,14 @@ fn by_transaction(condition: &str) -> String {
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn measure(
-    transaction: &Transaction<'_>,
-    window: &Window,
-    order: Order,
-) -> Result<Vec<Measured>, Error> {
-    let bulk_rows_min = match order {
-        Order::Strict => i64::MAX,
-        Order::BulkLast => BATCH_ROWS_MAX as i64,
-    };
+pub async fn measure(transaction: &Transaction<'_>, window: &Window) -> Result<Vec<Measured>, Error> {
     let (first, end) = (window.first().cast_signed(), window.end().cast_signed());
     let ended: Vec<i64> = window.stragglers().map(u64::cast_signed).collect();
-    let main: [&(dyn ToSql + Sync); 3] = [&bulk_rows_min, &first, &end];
-    let stragglers: [&(dyn ToSql + Sync); 2] = [&bulk_rows_min, &ended];
+    let main: [&(dyn ToSql + Sync); 2] = [&first, &end];
     let mut parts =
         vec![part(transaction, Kind::Main, "e.xid >= $2::bigint and e.xid < $3::bigint", &main).await?];
     if !ended.is_empty() {
-        parts.push(part(transaction, Kind::Straggler, "e.xid = any ($2::bigint[])", &stragglers).await?);
+        parts.push(part(transaction, Kind::Straggler, "e.xid = any ($2::bigint[])", &[&ended]).await?);
     }
     Ok(parts)
 }
@@ -85,22 +101,52 @@ async fn part(
     transaction: &Transaction<'_>,
     kind: Kind,
     condition: &str,
-    params: &[&(dyn ToSql + Sync)],
+    xids: &[&(dyn ToSql + Sync)],
 ) -> Result<Measured, Error> {
-    let mut measured = Measured { kind, rest: Extent::default(), bulk: Vec::new() };
-    for row in transaction.query(&by_transaction(condition), params).await? {
+    let rows_min = BATCH_ROWS_MAX as i64;
+    let mut measured = Measured { kind, whole: Extent::default(), stretches: Vec::new(), bulk: Vec::new() };
+    for row in transaction.query(&bulk(condition), &before(&rows_min, xids)).await? {
         let extent = Extent {
             rows: row.try_get(1)?,
             first: row.try_get(2)?,
             last: row.try_get(3)?,
             first_change: row.try_get(4)?,
         };
-        match row.try_get(0)? {
-            Some(xid) => measured.bulk.push((xid, extent)),
-            None => measured.rest = extent,
-        }
+        measured.whole = measured.whole.and(&extent);
+        measured.bulk.push((row.try_get(0)?, extent));
+    }
+    let apart: Vec<i64> = measured.bulk.iter().map(|(xid, _)| *xid).collect();
+    for row in transaction.query(&stretches(condition), &before(&apart, xids)).await? {
+        let stretch = Stretch {
+            rows: row.try_get(0)?,
+            first: row.try_get(1)?,
+            last: row.try_get(2)?,
+            first_xid: row.try_get(3)?,
+            last_xid: row.try_get(4)?,
+        };
+        let Stretch { rows, first, last, .. } = stretch;
+        measured.whole = measured.whole.and(&Extent { rows, first, last, first_change: row.try_get(5)? });
+        join(&mut measured.stretches, stretch);
     }
     Ok(measured)
+}
+
+/// One parameter before others.
+fn before<'a>(first: &'a (dyn ToSql + Sync), rest: &[&'a (dyn ToSql + Sync)]) -> Vec<&'a (dyn ToSql + Sync)> {
+    std::iter::once(first).chain(rest.iter().copied()).collect()
+}
+
+/// Appends a stretch, to the last one if both fit one page.
+fn join(stretches: &mut Vec<Stretch>, next: Stretch) {
+    match stretches.last_mut() {
+        Some(last) if last.rows + next.rows <= BATCH_ROWS_MAX as i64 => {
+            last.rows += next.rows;
+            last.last = next.last;
+            last.first_xid = last.first_xid.min(next.first_xid);
+            last.last_xid = last.last_xid.max(next.last_xid);
+        }
+        _ => stretches.push(next),
+    }
 }
 
 impl Extent {
@@ -115,5 +161,29 @@ impl Extent {
             last: self.last.max(other.last),
             first_change: [self.first_change, other.first_change].into_iter().flatten().min(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_joined_as_long_as_they_fit_one_page() {
+        let step =
+            |rows, first, xid| Stretch { rows, first, last: first + 9, first_xid: xid, last_xid: xid + 1 };
+        let mut joined = Vec::new();
+        for (rows, first, xid) in
+            [(900, 0, 50), (900, 10, 40), (900, 20, 60), (2500, 30, 70), (1, 40, 80), (2, 50, 7)]
+        {
+            join(&mut joined, step(rows, first, xid));
+        }
+        let wanted = [
+            Stretch { rows: 1800, first: 0, last: 19, first_xid: 40, last_xid: 51 },
+            Stretch { rows: 900, first: 20, last: 29, first_xid: 60, last_xid: 61 },
+            Stretch { rows: 2500, first: 30, last: 39, first_xid: 70, last_xid: 71 },
+            Stretch { rows: 3, first: 40, last: 59, first_xid: 7, last_xid: 81 },
+        ];
+        assert_eq!(joined, wanted);
     }
 }

@@ -13,11 +13,12 @@ use std::{
 };
 use tokio_postgres::{Client, Statement};
 
-/// The slot lets each look-up open one partition instead of sixteen.
+/// By the index, and the slot lets each look-up open one partition instead of sixteen.
 const MATCHING: &str = "
     select p.event_id, p.subscription_id
-    from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::integer[]) as p (slot, event_id, subscription_id, filter)
-    join webhook.event e on e.slot = p.slot and e.id = p.event_id
+    from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::integer[], $6::bigint[])
+         as p (slot, event_id, subscription_id, filter, xid)
+    join webhook.event e on e.slot = p.slot and e.xid = p.xid and e.id = p.event_id
     where webhook.filter_matches(e, ($5::text[])[p.filter]::jsonpath)";
 
 /// Asks through the reader's connection.
@@ -30,6 +31,7 @@ pub struct Filter {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Pairs {
     slots: Vec<i16>,
+    xids: Vec<i64>,
     events: Vec<i64>,
     subscriptions: Vec<i64>,
     filters: Vec<i32>,
@@ -49,6 +51,7 @@ impl Pairs {
                 i32::try_from(pairs.paths.len()).unwrap_or(i32::MAX)
             });
             pairs.slots.push(event.slot);
+            pairs.xids.push(event.xid.cast_signed());
             pairs.events.push(event.id);
             pairs.subscriptions.push(subscription_id);
             pairs.filters.push(place);
@@ -81,7 +84,10 @@ impl Filter {
         };
         let paths: Vec<&str> = pairs.paths.iter().map(|path| &**path).collect();
         let rows = client
-            .query(&statement, &[&pairs.slots, &pairs.events, &pairs.subscriptions, &pairs.filters, &paths])
+            .query(
+                &statement,
+                &[&pairs.slots, &pairs.events, &pairs.subscriptions, &pairs.filters, &paths, &pairs.xids],
+            )
             .await?;
         let matching = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let matching = matching.collect::<Result<HashSet<(i64, i64)>, tokio_postgres::Error>>()?;
@@ -130,6 +136,7 @@ mod tests {
             pairs,
             Pairs {
                 slots: vec![7; 4],
+                xids: vec![1000; 4],
                 events: vec![10, 10, 10, 12],
                 subscriptions: vec![1, 3, 4, 3],
                 filters: vec![1, 2, 1, 2],

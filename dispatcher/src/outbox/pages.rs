@@ -1,13 +1,12 @@
 //! A window of many events, read page by page with bounded memory.
 //!
-//! The window's end is frozen first. Its main range (transactions that began after the cursor) is read forward along the
-//! id index. Stragglers lie anywhere among older, delivered events: up to [`LISTED_MAX`] of them are listed by id and
-//! fetched one by one; more than that are a bulk load, dense enough to be read along the index too. What belongs together is
-//! merged by id.
+//! The window's end is frozen and its extent measured first. What is not a bulk load is read stretch by stretch of ids:
+//! the index on transaction and id finds the rows of the transactions that wrote there. A bulk load is read forward by
+//! itself. What belongs together is merged by id.
 
 use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
-    extent::{Extent, Kind, Order, measure},
+    extent::{Extent, Kind, Measured, Order, Stretch, measure},
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
@@ -19,9 +18,6 @@ use event_type::Pattern;
 use futures_util::TryStreamExt;
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
-
-/// Most stragglers that are listed by id: 16 bytes each.
-const LISTED_MAX: i64 = 100_000;
 
 /// The changes of subscriptions in the window, and what each asked for from then on.
 const CHANGES: &str = "
@@ -36,38 +32,41 @@ const CHANGES: &str = "
       and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
     order by e.id";
 
-fn along_ids() -> String {
+/// The statements of the three sources, in the order of [`Source`].
+fn of_range() -> String {
     format!(
         "select {COLUMNS} from webhook.event e
-         where e.id > $1::bigint and e.id <= $2::bigint
-           and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
-         order by e.id limit $7::bigint"
+         where e.xid >= $1::bigint and e.xid <= $2::bigint and e.xid <> all ($3::bigint[])
+           and e.id >= $4::bigint and e.id <= $5::bigint
+         order by e.id limit $6::bigint"
     )
 }
 
-/// The slot lets each look-up open one partition instead of sixteen.
-fn by_id() -> String {
+fn of_list() -> String {
     format!(
-        "select {COLUMNS} from unnest($1::bigint[], $2::smallint[]) as p (id, slot)
-         join webhook.event e on e.slot = p.slot and e.id = p.id"
+        "select {COLUMNS} from webhook.event e
+         where e.xid = any ($1::bigint[]) and e.id >= $2::bigint and e.id <= $3::bigint
+         order by e.id limit $4::bigint"
+    )
+}
+
+fn of_one() -> String {
+    format!(
+        "select {COLUMNS} from webhook.event e
+         where e.xid = $1::bigint and e.id >= $2::bigint and e.id <= $3::bigint
+         order by e.id limit $4::bigint"
     )
 }
 
 /// Where one part of the window is read from.
 #[derive(Debug)]
 enum Source {
-    /// Forward along the id index, within a range.
-    Along { after: i64, last: i64, xids: Xids },
-    /// These, ascending: id and slot.
-    Listed(VecDeque<(i64, i16)>),
-}
-
-#[derive(Debug, Default)]
-struct Xids {
-    first: i64,
-    end: i64,
-    except: Vec<i64>,
-    also: Vec<i64>,
+    /// Transactions that began after the cursor, but for these.
+    Range { stretches: VecDeque<Stretch>, except: Vec<i64> },
+    /// These transactions.
+    List { stretches: VecDeque<Stretch>, xids: Vec<i64> },
+    /// One transaction, ids `first` to `last`.
+    One { xid: i64, first: i64, last: i64 },
 }
 
 /// One part of the window with what has been read ahead of it.
@@ -85,6 +84,17 @@ struct Group {
     is_bulk: bool,
 }
 
+/// How pages are asked for.
+#[derive(Debug)]
+struct Asking {
+    of_range: Statement,
+    of_list: Statement,
+    of_one: Statement,
+    /// Shrinks when rows are heavy, so that an answer is not read in vain.
+    rows_max: usize,
+    bytes_max: usize,
+}
+
 /// A window under way.
 #[derive(Debug)]
 pub struct Pages {
@@ -92,10 +102,7 @@ pub struct Pages {
     whole: Extent,
     /// One after the other.
     groups: VecDeque<Group>,
-    along_ids: Statement,
-    by_id: Statement,
-    /// Shrinks when rows are heavy, so that an answer is not read in vain.
-    rows_max: usize,
+    asking: Asking,
 }
 
 /// A snapshot frozen for reading, in a transaction that sees exactly it.
@@ -141,40 +148,48 @@ impl Pages {
     pub async fn open(frozen: &Frozen<'_>, after: Snapshot, order: Order) -> Result<Self, Error> {
         let transaction = &frozen.transaction;
         let window = Window::new(after, frozen.snapshot.clone());
-        let measured = measure(transaction, &window, order).await?;
-        let bulk: Vec<i64> = measured.iter().flat_map(|part| &part.bulk).map(|(xid, _)| *xid).collect();
-        let not_bulk = |xid: &i64| !bulk.contains(xid);
+        let measured = measure(transaction, &window).await?;
         let (mut rest, mut loads, mut whole) = (Vec::new(), Vec::new(), Extent::default());
-        for part in &measured {
-            whole = whole.and(&part.rest);
-            let xids = match part.kind {
-                Kind::Main => Xids {
-                    first: window.first().cast_signed(),
-                    end: window.end().cast_signed(),
-                    except: signed(window.running()).into_iter().chain(bulk.iter().copied()).collect(),
-                    also: Vec::new(),
-                },
-                Kind::Straggler => {
-                    Xids::only(signed(window.stragglers()).into_iter().filter(not_bulk).collect())
-                }
-            };
-            rest.extend(Part::open(transaction, part.kind, &part.rest, xids).await?);
-            for (xid, extent) in &part.bulk {
-                whole = whole.and(extent);
-                loads.extend(Part::open(transaction, part.kind, extent, Xids::only(vec![*xid])).await?);
+        for Measured { kind, whole: part, stretches, bulk } in measured {
+            whole = whole.and(&part);
+            let is_bulk = |xid: &i64| bulk.iter().any(|(bulk, _)| bulk == xid);
+            if !stretches.is_empty() {
+                let stretches = stretches.into();
+                rest.push(Part::new(match kind {
+                    Kind::Main => {
+                        let except =
+                            signed(window.running()).into_iter().chain(bulk.iter().map(|(xid, _)| *xid));
+                        Source::Range { stretches, except: except.collect() }
+                    }
+                    Kind::Straggler => {
+                        let xids = signed(window.stragglers()).into_iter().filter(|xid| !is_bulk(xid));
+                        Source::List { stretches, xids: xids.collect() }
+                    }
+                }));
             }
+            let load = |(xid, Extent { first, last, .. })| Part::new(Source::One { xid, first, last });
+            loads.extend(bulk.into_iter().map(load));
         }
+        let shares = loads.len() + 1;
+        let groups = match order {
+            Order::Strict => vec![(rest.into_iter().chain(loads).collect(), false)],
+            Order::BulkLast => vec![(rest, false), (loads, true)],
+        };
         Ok(Self {
             window,
             whole,
-            groups: [(rest, false), (loads, true)]
+            groups: groups
                 .into_iter()
-                .filter(|(parts, _)| !parts.is_empty())
+                .filter(|(parts, _): &(Vec<Part>, bool)| !parts.is_empty())
                 .map(|(parts, is_bulk)| Group { parts, is_bulk })
                 .collect(),
-            along_ids: transaction.prepare(&along_ids()).await?,
-            by_id: transaction.prepare(&by_id()).await?,
-            rows_max: BATCH_ROWS_MAX,
+            asking: Asking {
+                of_range: transaction.prepare(&of_range()).await?,
+                of_list: transaction.prepare(&of_list()).await?,
+                of_one: transaction.prepare(&of_one()).await?,
+                rows_max: BATCH_ROWS_MAX,
+                bytes_max: BATCH_BYTES_MAX / shares,
+            },
         })
     }
 
@@ -233,7 +248,7 @@ impl Pages {
         while let Some(group) = self.groups.front_mut() {
             for part in &mut group.parts {
                 while part.ahead.is_empty() && !part.exhausted {
-                    part.fill(client, &self.along_ids, &self.by_id, &mut self.rows_max).await?;
+                    part.fill(client, &mut self.asking).await?;
                 }
             }
             let page = merge(&mut group.parts);
@@ -264,77 +279,60 @@ fn merge(group: &mut [Part]) -> Vec<Event> {
     page
 }
 
-impl Xids {
-    fn only(also: Vec<i64>) -> Self {
-        Self { also, ..Self::default() }
-    }
-}
-
 impl Part {
-    /// The best way to read these transactions; `None`: they have written nothing.
-    async fn open(
-        transaction: &Transaction<'_>,
-        kind: Kind,
-        extent: &Extent,
-        xids: Xids,
-    ) -> Result<Option<Self>, Error> {
-        if extent.rows == 0 {
-            return Ok(None);
-        }
-        let source = if kind == Kind::Straggler && extent.rows <= LISTED_MAX {
-            let list = "select e.id, e.slot from webhook.event e where e.xid = any ($1::bigint[])";
-            let rows = transaction.query(list, &[&xids.also]).await?;
-            let mut listed = rows
-                .iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                .collect::<Result<Vec<_>, Error>>()?;
-            listed.sort_unstable();
-            Source::Listed(listed.into())
-        } else {
-            Source::Along { after: extent.first - 1, last: extent.last, xids }
-        };
-        Ok(Some(Self { source, ahead: VecDeque::new(), exhausted: false }))
+    fn new(source: Source) -> Self {
+        Self { source, ahead: VecDeque::new(), exhausted: false }
     }
 
-    /// Reads ahead, at least one row unless there is none left.
-    async fn fill(
-        &mut self,
-        client: &Client,
-        along_ids: &Statement,
-        by_id: &Statement,
-        rows_max: &mut usize,
-    ) -> Result<(), Error> {
-        let limit = *rows_max;
-        let (events, complete) = match &mut self.source {
-            Source::Along { after, last, xids } => {
-                let limit = limit as i64;
-                let params: [&(dyn ToSql + Sync); 7] =
-                    [after, last, &xids.first, &xids.end, &xids.except, &xids.also, &limit];
-                let (events, complete) = read(client, along_ids, &params).await?;
-                self.exhausted = complete && (events.len() as i64) < limit;
-                *after = events.last().map_or(*last, |event| event.id);
-                (events, complete)
+    /// Reads ahead: at least one row, or it has come one stretch further, or there is none left.
+    async fn fill(&mut self, client: &Client, asking: &mut Asking) -> Result<(), Error> {
+        let rows_max = asking.rows_max;
+        let limit = rows_max as i64;
+        let bytes_max = asking.bytes_max;
+        let (events, complete) = match &self.source {
+            Source::Range { stretches, except } => {
+                let Some(at) = stretches.front() else { return self.end() };
+                let params: [&(dyn ToSql + Sync); 6] =
+                    [&at.first_xid, &at.last_xid, except, &at.first, &at.last, &limit];
+                read(client, &asking.of_range, &params, bytes_max).await?
             }
-            Source::Listed(listed) => {
-                let share = listed.len().min(limit);
-                let (ids, slots): (Vec<i64>, Vec<i16>) = listed.iter().take(share).copied().unzip();
-                let (mut events, complete) = read(client, by_id, &[&ids, &slots]).await?;
-                events.sort_unstable_by_key(|event| event.id);
-                if complete {
-                    listed.drain(..share);
-                } else if share > 1 {
-                    // They come in no order: ask again for fewer.
-                    events.clear();
-                } else {
-                    listed.pop_front();
-                }
-                self.exhausted = listed.is_empty();
-                (events, complete)
+            Source::List { stretches, xids } => {
+                let Some(at) = stretches.front() else { return self.end() };
+                read(client, &asking.of_list, &[xids, &at.first, &at.last, &limit], bytes_max).await?
+            }
+            Source::One { xid, first, last } => {
+                read(client, &asking.of_one, &[xid, first, last, &limit], bytes_max).await?
             }
         };
-        *rows_max = if complete { (limit * 2).min(BATCH_ROWS_MAX) } else { (limit / 4).max(1) };
+        let is_whole = complete && events.len() < rows_max;
+        self.advance(events.last().map(|event| event.id), is_whole);
+        asking.rows_max = if complete { (rows_max * 2).min(BATCH_ROWS_MAX) } else { (rows_max / 4).max(1) };
         self.ahead.extend(events);
         Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        self.exhausted = true;
+        Ok(())
+    }
+
+    /// Rows up to `last` have been read; `is_whole`: all that was asked for.
+    fn advance(&mut self, last: Option<i64>, is_whole: bool) {
+        let next = last.map(|id| id + 1);
+        match &mut self.source {
+            Source::Range { stretches, .. } | Source::List { stretches, .. } => {
+                if is_whole {
+                    stretches.pop_front();
+                    self.exhausted = stretches.is_empty();
+                } else if let (Some(at), Some(next)) = (stretches.front_mut(), next) {
+                    at.first = next;
+                }
+            }
+            Source::One { first, .. } => {
+                *first = next.unwrap_or(*first);
+                self.exhausted = is_whole;
+            }
+        }
     }
 }
 
@@ -343,6 +341,7 @@ async fn read(
     client: &Client,
     statement: &Statement,
     params: &[&(dyn ToSql + Sync)],
+    bytes_max: usize,
 ) -> Result<(Vec<Event>, bool), Error> {
     let mut rows = pin!(client.query_raw(statement, params.iter().copied()).await?);
     let (mut events, mut bytes) = (Vec::new(), 0);
@@ -350,7 +349,7 @@ async fn read(
         let event = row::event(&row, 0)?;
         bytes += row::payload_bytes(&event);
         events.push(event);
-        if bytes > BATCH_BYTES_MAX {
+        if bytes > bytes_max {
             return Ok((events, false));
         }
     }

@@ -141,7 +141,7 @@ fn reorder(id: i64) -> Result<(), Error> {
              select q.event_id, webhook.order_key(s.ordering, e) as order_key
              from webhook.queue q
              join webhook.subscription s on s.id = q.subscription_id
-             left join webhook.event e on e.slot = q.event_slot and e.id = q.event_id
+             left join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id
              where q.subscription_id = $1
          ), changed as (
              update webhook.queue q

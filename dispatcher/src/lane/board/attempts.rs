@@ -1,6 +1,6 @@
 //! Attempts: which are started, and what follows from how they end.
 
-use super::{Board, Content, Delivery, Flight, Message, Start, Subscription};
+use super::{Board, Content, Delivery, Flight, Message, Start, Subscription, lines::Moved};
 use crate::{
     delivery::{
         compact,
@@ -112,14 +112,17 @@ impl Board {
         let judged = self.judge(&flight, &outcome, now);
         let Flight { first, more, .. } = flight;
         if more.is_empty() {
-            self.conclude(id, first, outcome, now, unit);
+            let moved = self.conclude(id, first, outcome, now, unit);
+            moved.into_iter().for_each(|moved| self.move_line(id, moved));
         } else {
-            // In order, because the ledger writes in order. One request had one answer: it is kept with the first event.
+            // In order, because the ledger writes in order; and all of them before what stands back behind them. One
+            // request had one answer: it is kept with the first event.
             let rest = Outcome { response: None, ..outcome.clone() };
-            self.conclude(id, first, outcome, now, unit);
+            let mut moved = Vec::from_iter(self.conclude(id, first, outcome, now, unit));
             for delivery in more {
-                self.conclude(id, delivery, rest.clone(), now, unit);
+                moved.extend(self.conclude(id, delivery, rest.clone(), now, unit));
             }
+            moved.into_iter().for_each(|moved| self.move_line(id, moved));
         }
         if let Some(judgement) = judged {
             self.follow(id, judgement);
@@ -128,10 +131,17 @@ impl Board {
         self.ask(id);
     }
 
-    /// What an attempt means for one of its events.
-    fn conclude(&mut self, id: i64, delivery: Delivery, outcome: Outcome, now: Now, unit: f64) {
+    /// What an attempt means for one of its events, and for the line that it is in.
+    fn conclude(
+        &mut self,
+        id: i64,
+        delivery: Delivery,
+        outcome: Outcome,
+        now: Now,
+        unit: f64,
+    ) -> Option<Moved> {
         let event = delivery.message.event();
-        let (event_id, event_slot) = (event.id, event.slot);
+        let (event_id, place) = (event.id, event.place());
         let attempts = delivery.attempts.saturating_add(1);
         let verdict = outcome.verdict();
         let lane = self.lanes.get_mut(&id);
@@ -180,22 +190,14 @@ impl Board {
         });
         let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
         let window = delivery.window;
-        let entry = self.entry(Entry {
-            subscription_id: id,
-            event_id,
-            event_slot,
-            window,
-            attempt,
-            queue,
-            exhausted,
-        });
+        let entry =
+            self.entry(Entry { subscription_id: id, event_id, place, window, attempt, queue, exhausted });
         if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
-            let retry = Retry { event_slot, attempts, retry_from, after_entry: entry, order_key };
+            let retry = Retry { place, attempts, retry_from, after_entry: entry, order_key };
             self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, retry);
         }
-        if let Some(key) = delivery.order_key {
-            self.move_line(id, key, event_id, (queue, order_key.is_some()), entry);
-        }
+        let stays = order_key.is_some();
+        delivery.order_key.map(|order_key| Moved { order_key, event_id, queue, stays, entry })
     }
 }
 

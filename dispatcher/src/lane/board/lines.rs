@@ -9,6 +9,18 @@ use crate::{
 use std::sync::Arc;
 use tracing::warn;
 
+/// An attempt in a line has ended.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub order_key: i64,
+    pub event_id: i64,
+    pub queue: QueueChange,
+    /// It still belongs to the line.
+    pub stays: bool,
+    /// Which of the ledger's entries says so.
+    pub entry: u64,
+}
+
 impl Board {
     /// What was left of an earlier run: who keeps others waiting, and which lines go on in the table.
     pub(super) fn restore_lines(&mut self, rows: Vec<Ordered>) {
@@ -83,7 +95,7 @@ impl Board {
         let entry = self.entry(Entry {
             subscription_id: id,
             event_id: event.id,
-            event_slot: event.slot,
+            place: event.place(),
             window,
             attempt: None,
             queue,
@@ -94,15 +106,9 @@ impl Board {
         }
     }
 
-    /// An attempt in a line has ended with this change of the queue; `stays`: it still belongs to the line.
-    pub(super) fn move_line(
-        &mut self,
-        id: i64,
-        key: i64,
-        event_id: i64,
-        (queue, stays): (QueueChange, bool),
-        entry: u64,
-    ) {
+    /// A line goes on, or stands.
+    pub(super) fn move_line(&mut self, id: i64, moved: Moved) {
+        let Moved { order_key: key, event_id, queue, stays, entry } = moved;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(lines) = &mut lane.lines else { return };
         match queue {
@@ -215,8 +221,8 @@ impl Board {
             let is_taken = rows.all(|row| self.enter_from_line(id, key, row));
             let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
             match is_end {
-                Some(is_end) => lines.loaded(key, is_end && is_taken, confirmed),
-                None => lines.not_loaded(key),
+                Some(is_end) if is_taken => lines.loaded(key, is_end, confirmed),
+                _ => lines.not_loaded(key),
             }
         }
         self.list(id);
@@ -226,17 +232,14 @@ impl Board {
     /// A row from behind a line takes its place in it; `false`: it cannot, and those after it must not.
     fn enter_from_line(&mut self, id: i64, key: i64, row: QueuedRow) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
-        if lane.holds(row.event_id)
-            || self.timers.contains(id, row.event_id)
-            || !lane.is_open()
-            || lane.lines.is_none()
-        {
-            return false;
+        let Some(lines) = lane.lines.as_ref().filter(|_| lane.is_open()) else { return false };
+        if lane.holds(row.event_id) || self.timers.contains(id, row.event_id) {
+            return lines.contains(key, row.event_id);
         }
         lane.hold(row.event_id);
         let Some(message) = row.message else {
             warn!(subscription_id = id, sequence = row.event_id, "delivery.event_is_gone");
-            self.delete(id, row.event_id, row.retry.event_slot);
+            self.delete(id, row.event_id, row.retry.place);
             return true;
         };
         if let Some(lines) = &mut lane.lines {

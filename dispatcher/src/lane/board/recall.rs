@@ -2,6 +2,7 @@
 
 use super::{Board, Delivery, Flight, Item, Load, order_key};
 use crate::{
+    event::Place,
     lane::{
         Now,
         drain::PAGE_ROWS,
@@ -172,7 +173,7 @@ impl Board {
         let Retry { attempts, retry_from, order_key, .. } = retry;
         let Some(message) = message else {
             warn!(subscription_id = id, sequence = event_id, "delivery.event_is_gone");
-            self.delete(id, event_id, retry.event_slot);
+            self.delete(id, event_id, retry.place);
             self.leave_line(id, order_key, event_id);
             return;
         };
@@ -303,12 +304,12 @@ impl Board {
         self.enqueue(QueuedRow { retry, row: RowState::Waiting, ..row });
     }
 
-    pub(super) fn delete(&mut self, subscription_id: i64, event_id: i64, event_slot: i16) {
+    pub(super) fn delete(&mut self, subscription_id: i64, event_id: i64, place: Place) {
         let queue = QueueChange::Delete;
         self.entry(Entry {
             subscription_id,
             event_id,
-            event_slot,
+            place,
             window: None,
             attempt: None,
             queue,

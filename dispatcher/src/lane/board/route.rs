@@ -4,6 +4,7 @@ use super::{
     Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog, order_key,
 };
 use crate::{
+    event::Place,
     lane::{
         Now,
         breaker::Breaker,
@@ -151,7 +152,7 @@ impl Board {
         let entry = self.entry(Entry {
             subscription_id,
             event_id: event.id,
-            event_slot: event.slot,
+            place: event.place(),
             window: Some(window),
             attempt: None,
             queue: backlog(0, 0, order_key),
@@ -346,26 +347,25 @@ impl Board {
     pub(super) fn put_aside(&mut self, id: i64, item: &Item, order_key: Option<i64>) {
         let event = item.message.event();
         let (attempts, retry_from) = (item.attempts, item.retry_from);
-        self.put_row_aside(id, (event.id, event.slot), (attempts, retry_from), order_key);
+        self.put_row_aside(id, (event.id, event.place()), (attempts, retry_from), order_key);
     }
 
     /// The same for a retry that has not been read.
     pub(super) fn put_due_aside(&mut self, id: i64, due: Due) {
-        let Retry { event_slot, attempts, retry_from, order_key, .. } = due.retry;
-        self.put_row_aside(id, (due.event_id, event_slot), (attempts, retry_from), order_key);
+        let Retry { place, attempts, retry_from, order_key, .. } = due.retry;
+        self.put_row_aside(id, (due.event_id, place), (attempts, retry_from), order_key);
     }
 
     fn put_row_aside(
         &mut self,
         subscription_id: i64,
-        (event_id, event_slot): (i64, i16),
+        (event_id, place): (i64, Place),
         (attempts, retry_from): (i16, i16),
         order_key: Option<i64>,
     ) {
         let queue = backlog(attempts, retry_from, order_key);
         let (window, attempt, exhausted) = (None, None, None);
-        let entry =
-            self.entry(Entry { subscription_id, event_id, event_slot, window, attempt, queue, exhausted });
+        let entry = self.entry(Entry { subscription_id, event_id, place, window, attempt, queue, exhausted });
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.release(event_id);
             lane.drain.spilled(event_id);

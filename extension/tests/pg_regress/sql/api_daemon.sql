@@ -77,11 +77,11 @@ select webhook_emit('order.paid', '{"total": 500}') is not null;
 set local webhook.origin = '';
 select webhook_emit('order.paid', '{"total": 5}') is not null, webhook_emit('order.paid', '{"total": 501}') is not null;
 select e.payload from webhook.pending p join webhook.event e on e.id = p.sequence where p.subscription_id = :id and e.type = 'order.paid';
-insert into webhook.queue (subscription_id, event_id, event_slot, attempts, retry_from, state, next_at, order_key)
-select :id, e.id, e.slot, case when n = 1 then 2 else 0 end, 0, case when n = 1 then 'waiting' else 'blocked' end, case when n = 1 then now() end, 0
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, next_at, order_key)
+select :id, e.id, e.xid, e.slot, case when n = 1 then 2 else 0 end, 0, case when n = 1 then 'waiting' else 'blocked' end, case when n = 1 then now() end, 0
 from (select *, row_number() over (order by id) as n from webhook.event where type = 'order.paid' and xid = webhook.current_xid()) e;
-insert into webhook.attempt (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at)
-select q.event_id, q.subscription_id, now(), 1, webhook.ring_slot(now()), a, 500, 'http_error', now() from webhook.queue q, generate_series(1, 2) a where q.state = 'waiting' and q.subscription_id = :id;
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at)
+select q.event_id, q.event_xid, q.subscription_id, now(), 1, webhook.ring_slot(now()), a, 500, 'http_error', now() from webhook.queue q, generate_series(1, 2) a where q.state = 'waiting' and q.subscription_id = :id;
 select state, attempts from webhook.delivery where subscription_id = :id and type = 'order.paid' order by sequence;
 select retrying, queued, blocked from webhook.subscription_stats where id = :id;
 select circuits_open from webhook.health;

@@ -54,8 +54,8 @@ select type, subscription_id = :sub, payload::text = format('{"sequence":%s}', w
 from webhook.event order by id desc limit 1;
 
 \echo -- of what was attempted and exhausted: attempts go on counting, a fresh schedule begins
-insert into webhook.attempt (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error)
-select webhook.event_sequence(:'e2'), :sub, now() + n * interval '1 s', 5, 0, n, 500 + n, 'http_error', null, 'status ' || 500 + n
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error)
+select webhook.event_sequence(:'e2'), webhook.current_xid(), :sub, now() + n * interval '1 s', 5, 0, n, 500 + n, 'http_error', null, 'status ' || 500 + n
 from generate_series(1, 3) n;
 select webhook_redeliver(:'e2', :sub);
 select attempts, retry_from, state, last_status, last_error from webhook.queue where event_id = webhook.event_sequence(:'e2');

@@ -97,9 +97,9 @@ select verified_at is not null from webhook_alter(:id, url => 'https://example.o
 \echo -- another order, with deliveries queued: keys follow, what was blocked is backlog again, and the daemon is asked to take it
 select count(*) from webhook_alter(:id, clear => '{filter}');
 select webhook_emit('order.paid', '{}', key => 'a') is not null, webhook_emit('order.paid', '{}', key => 'b') is not null, webhook_emit('order.paid', '{}', key => 'a') is not null;
-insert into webhook.queue (subscription_id, event_id, event_slot, state, next_at, order_key)
-select :id, e.id, e.slot, case when e.key = 'b' then 'waiting' else 'backlog' end, case when e.key = 'b' then now() end, null from webhook.event e where e.type = 'order.paid' and e.xid = webhook.current_xid();
-insert into webhook.queue (subscription_id, event_id, event_slot, state, next_at, order_key) values (:id, 1, 0, 'backlog', null, 5);
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, next_at, order_key)
+select :id, e.id, e.xid, e.slot, case when e.key = 'b' then 'waiting' else 'backlog' end, case when e.key = 'b' then now() end, null from webhook.event e where e.type = 'order.paid' and e.xid = webhook.current_xid();
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, next_at, order_key) values (:id, 1, 3, 0, 'backlog', null, 5);
 create temporary view queued as select q.event_id, e.key, q.state, q.next_at is not null as is_due, q.order_key = webhook.order_key('key', e) as is_of_its_key, q.order_key = 0 as is_strict, q.order_key is null as is_free
 from webhook.queue q left join webhook.event e on e.slot = q.event_slot and e.id = q.event_id;
 create temporary view asked as select count(*) from webhook.event where type = 'webhook.delivery.requested' and xid = webhook.current_xid() and payload::text = '{"backlog":true}';

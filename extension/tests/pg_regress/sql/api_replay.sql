@@ -38,9 +38,9 @@ select pg_temp.past(1, 'order.paid', '{"total": 500}'), pg_temp.past(2, 'order.p
        pg_temp.past(10, 'order.paid', '{"total": 504}', origin => 'erp');
 update webhook.cursor set snapshot = pg_current_snapshot();
 \echo -- three attempts at the first, and the last of them got through; the seventh is waiting for its next
-insert into webhook.attempt (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
-select 99000000001, :id, now(), 1, webhook.ring_slot(now()), a, case a when 3 then 200 else 500 end, case a when 3 then 'succeeded' else 'http_error' end from generate_series(1, 3) a;
-insert into webhook.queue (subscription_id, event_id, event_slot, attempts, state, next_at) values (:id, 99000000007, webhook.ring_slot(pg_temp.at(7)), 1, 'waiting', now());
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
+select 99000000001, 3, :id, now(), 1, webhook.ring_slot(now()), a, case a when 3 then 200 else 500 end, case a when 3 then 'succeeded' else 'http_error' end from generate_series(1, 3) a;
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, attempts, state, next_at) values (:id, 99000000007, 3, webhook.ring_slot(pg_temp.at(7)), 1, 'waiting', now());
 
 \echo -- dry run: every event that could be meant, and why not
 select sequence - 99000000000 as n, type, key, created_at = pg_temp.at((sequence - 99000000000)::int) as at, event_id = webhook.public_id(sequence, created_at) as id, matches, reason

@@ -68,8 +68,8 @@ select enabled, paused_reason from webhook.subscription where id = :one;
 select webhook_pause(:one, 'they asked for it');
 select enabled, paused_reason from webhook.subscription where id = :one;
 select enabled, paused_reason from webhook_alter(:one, timeout => '1 s');
-insert into webhook.queue (subscription_id, event_id, event_slot, state, next_at) values
-    (:one, 1, 0, 'backlog', null), (:one, 2, 0, 'waiting', now()), (:two, 1, 0, 'backlog', null);
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, next_at) values
+    (:one, 1, 3, 0, 'backlog', null), (:one, 2, 3, 0, 'waiting', now()), (:two, 1, 3, 0, 'backlog', null);
 select webhook_resume(:one);
 select enabled, paused_reason from webhook.subscription where id = :one;
 select subscription_id = :one as of_one, event_id, state from webhook.queue order by 1, 2;

@@ -17,7 +17,7 @@ use crate::{
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
-use world::{Options, PLAIN, Pair, Plan, Row, WALL_US, World, end};
+use world::{Options, PLAIN, Pair, Plan, Row, WALL_US, World, end, outcome};
 
 fn options() -> impl Strategy<Value = Options> {
     let ordering = prop_oneof![Just(Ordering::None), Just(Ordering::Key), Just(Ordering::Strict)];
@@ -26,7 +26,7 @@ fn options() -> impl Strategy<Value = Options> {
     (ordering, batch, any::<bool>(), rate_limit).prop_map(
         |(ordering, (batch_size, batch_window_ms), compact, rate_limit)| {
             let compact = compact && ordering != Ordering::Strict;
-            Options { ordering, batch_size, batch_window_ms, compact, rate_limit }
+            Options { ordering, batch_size, batch_window_ms, compact, rate_limit, ..PLAIN }
         },
     )
 }
@@ -42,7 +42,10 @@ prop_compose! {
         subscriptions in proptest::collection::vec(options(), 3),
         (gone_percent, quiet_percent) in prop_oneof![Just((0u8, 0u8)), (0u8..3, 0u8..40)],
     ) -> Plan {
-        Plan { seed, memory_bytes_max, timers_max, lines_max, keys, subscriptions, success_percent, gone_percent, quiet_percent }
+        Plan {
+            seed,
+            in_flight_max: 6,
+            memory_bytes_max, timers_max, lines_max, keys, subscriptions, success_percent, gone_percent, quiet_percent }
     }
 }
 
@@ -185,4 +188,218 @@ fn closing_leaves_a_row_for_everything() {
     for pair in world.routed.iter().flatten() {
         assert!(world.queue.contains_key(pair), "{pair:?}");
     }
+}
+
+/// A world with one subscription and so many events for it.
+fn with_events(options: Options, events: i64) -> World {
+    let mut world = World::new(Plan { subscriptions: vec![options], ..Plan::plain(3) });
+    world.hand_on((1..=events).map(|id| (id, vec![1])).collect());
+    world
+}
+
+const STEP: Duration = Duration::from_millis(20);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Ends everything that is under way.
+fn end_all(world: &mut World, ended: &Outcome) {
+    for (key, _) in std::mem::take(&mut world.under_way) {
+        world.end(key, ended.clone());
+    }
+    world.catch_up();
+}
+
+fn answer(status: u16, retry_after: Option<Duration>) -> Outcome {
+    Outcome { status: Some(status), retry_after, ..outcome(Class::HttpError) }
+}
+
+#[test]
+fn a_receiver_that_is_gone_gets_nothing_more_and_what_waits_is_kept() {
+    let mut world = with_events(PLAIN, 20);
+    let (key, _) = world.under_way.remove(0);
+    world.end(key, outcome(Class::Timeout));
+    let (key, _) = world.under_way.remove(0);
+    world.end(key, answer(410, None));
+    assert!(world.records.iter().any(|record| matches!(record, Record::Disable { subscription_id: 1, .. })));
+    let under_way = world.under_way.len();
+    for _ in 0..100 {
+        world.now_us += 100_000;
+        world.advance();
+    }
+    assert_eq!(world.under_way.len(), under_way, "closed before anybody has confirmed it");
+    end_all(&mut world, &outcome(Class::Succeeded));
+    world.pass(seconds(30), STEP);
+    assert!(world.under_way.is_empty());
+    assert!(world.queue.values().all(|row| row.state == State::Backlog), "{:?}", world.queue);
+    assert_eq!(world.queue.len(), 20 - under_way, "the one that failed, and the one that was answered, too");
+    world.settle();
+    world.check_end();
+}
+
+#[test]
+fn not_before_is_said_to_the_whole_lane() {
+    let mut world = with_events(PLAIN, 50);
+    end_all(&mut world, &answer(503, Some(seconds(30))));
+    let said_us = world.now_us;
+    world.pass(seconds(29), STEP);
+    assert!(world.under_way.is_empty());
+    world.pass(seconds(2), STEP);
+    assert!(!world.under_way.is_empty());
+    // Longer than the lane waits: only the delivery itself does.
+    end_all(&mut world, &answer(429, Some(seconds(20 * 3600))));
+    world.pass(seconds(3590), seconds(1));
+    assert!(world.under_way.is_empty());
+    world.pass(seconds(60), seconds(1));
+    assert!(!world.under_way.is_empty(), "an hour is the most");
+    assert!(world.queue.values().any(|row| matches!(row.state,
+        State::Waiting { next_at_us } if next_at_us > WALL_US + said_us + 19 * 3600 * 1_000_000)));
+}
+
+#[test]
+fn an_open_circuit_lets_one_through_at_a_time_and_costs_nothing_in_between() {
+    let mut world = with_events(PLAIN, 200);
+    let mut failed = 0;
+    while !world.board.lanes[&1].breaker.is_open() {
+        failed += world.under_way.len();
+        end_all(&mut world, &outcome(Class::Connect));
+        world.pass(STEP, STEP);
+    }
+    assert!((10..20).contains(&failed), "{failed}");
+    assert!(world.standings[&1].is_open, "it is written");
+    end_all(&mut world, &outcome(Class::Connect));
+    world.pass(Duration::from_millis(2900), STEP);
+    assert!(world.under_way.is_empty());
+    assert_eq!((world.board.fresh, world.board.lanes[&1].queued.len()), (0, 0), "all of it is in the table");
+    for _ in 0..5 {
+        world.pass(seconds(3), STEP);
+        assert_eq!(world.under_way.len(), 1, "a probe");
+        let deadline = world.board.deadline(world.now()).unwrap();
+        assert!(deadline > world.now().at, "nothing to do meanwhile");
+        end_all(&mut world, &outcome(Class::Connect));
+    }
+    world.pass(seconds(3), STEP);
+    end_all(&mut world, &outcome(Class::Succeeded));
+    assert!(!world.standings[&1].is_open);
+    world.pass(STEP, STEP);
+    assert!(world.under_way.len() > 1, "open to all again");
+    world.settle();
+    world.check_end();
+}
+
+#[test]
+fn a_receiver_that_fails_for_long_is_told_once_and_then_given_up() {
+    let mut world = with_events(PLAIN, 200);
+    let mut is_disabled = false;
+    while !is_disabled {
+        assert!(world.now_us < 100_000_000, "a minute was agreed");
+        end_all(&mut world, &outcome(Class::Timeout));
+        world.pass(Duration::from_millis(500), STEP);
+        is_disabled = !world.subscriptions[&1].enabled;
+    }
+    let [News::Failing { failures, .. }] = &world.news[..] else { panic!("{:?}", world.news) };
+    assert!(*failures >= 10);
+    world.settle();
+    world.check_end();
+    assert_eq!(world.news.len(), 1, "who is enabled again begins anew");
+}
+
+#[test]
+fn who_recovers_after_a_warning_is_told_of() {
+    let mut world = with_events(PLAIN, 200);
+    while world.news.is_empty() {
+        end_all(&mut world, &outcome(Class::Timeout));
+        world.pass(Duration::from_millis(500), STEP);
+    }
+    world.settle();
+    assert!(matches!(world.news[..], [News::Failing { .. }, News::Recovered { .. }]), "{:?}", world.news);
+    world.check_end();
+}
+
+#[test]
+fn a_backlog_behind_a_rate_limit_is_bounded_in_memory_and_wakes_nobody() {
+    let options = Options { rate_limit: Some(5.0), ..PLAIN };
+    let mut world = with_events(options, 1);
+    for id in 2..20_000 {
+        world
+            .queue
+            .insert((1, id), Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None });
+    }
+    world.crash();
+    world.catch_up();
+    let mut looks = 0;
+    let mut started = 0;
+    while world.now_us < 20_000_000 {
+        let now = world.now();
+        let next =
+            world.board.deadline(now).unwrap_or(now.at + seconds(1)).max(now.at + Duration::from_millis(1));
+        world.now_us += (next - now.at).as_micros() as i64;
+        world.advance();
+        looks += 1;
+        started += world.under_way.len();
+        end_all(&mut world, &outcome(Class::Succeeded));
+        assert!(world.board.lanes[&1].queued.len() <= 1000);
+    }
+    assert!((90..=100).contains(&started), "{started}");
+    assert!(looks < 500, "{looks} looks in 20 s");
+}
+
+#[test]
+fn new_events_go_out_beside_a_backlog() {
+    let mut world = with_events(Options { in_flight_max: 1, ..PLAIN }, 1);
+    for id in 2..5_000 {
+        world
+            .queue
+            .insert((1, id), Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None });
+    }
+    world.crash();
+    world.catch_up();
+    world.next_event = 10_000;
+    world.hand_on((10_000..10_010).map(|id| (id, vec![1])).collect());
+    for _ in 0..40 {
+        world.pass(STEP, STEP);
+        end_all(&mut world, &outcome(Class::Succeeded));
+    }
+    let is_new = |pair: &&Pair| pair.1 >= 10_000;
+    assert_eq!(world.attempts.keys().filter(is_new).count(), 10, "none waits for all of the backlog");
+    let old: Vec<i64> = world.attempts.keys().map(|pair| pair.1).filter(|id| *id < 10_000).collect();
+    assert!(old.len() >= 20 && old.is_sorted() && old[old.len() - 1] as usize <= old.len() + 1, "{old:?}");
+}
+
+/// 200 events a second to a receiver that takes 1.5 s: 300 requests under way are needed, and found within seconds.
+#[test]
+fn a_slow_receiver_keeps_up_within_seconds() {
+    let plan = Plan {
+        subscriptions: vec![Options { in_flight_max: 512, ..PLAIN }],
+        in_flight_max: 2048,
+        memory_bytes_max: 32 << 20,
+        ..Plan::plain(3)
+    };
+    let mut world = World::new(plan);
+    let mut busy: VecDeque<(i64, usize)> = VecDeque::new();
+    let mut most = 0;
+    for _ in 0..30 * 50 {
+        world.now_us += 20_000;
+        if world.board.is_hungry() {
+            let first = world.next_event;
+            world.hand_on((first..first + 4).map(|id| (id, vec![1])).collect());
+        }
+        busy.extend(
+            std::mem::take(&mut world.under_way).into_iter().map(|(key, _)| (world.now_us + 1_500_000, key)),
+        );
+        while busy.front().is_some_and(|(at, _)| *at <= world.now_us)
+            && let Some((_, key)) = busy.pop_front()
+        {
+            world.end(key, Outcome { duration: Duration::from_millis(1500), ..outcome(Class::Succeeded) });
+        }
+        world.advance();
+        world.catch_up();
+        if world.now_us > 12_000_000 {
+            most = most.max(world.board.fresh + world.queue.len());
+        }
+    }
+    let made = world.attempts.len() as i64;
+    assert!(made >= world.next_event - 1 - 200 * 2, "{made} of {}", world.next_event);
+    assert!(most < 1000, "{most} waited after it had settled");
 }

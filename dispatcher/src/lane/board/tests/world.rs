@@ -2,8 +2,12 @@
 //! subscriptions that pause, daemons that crash. It checks what must hold at every step.
 
 use super::*;
+use crate::event::Place;
 
 pub type Pair = (i64, i64);
+
+/// Where every event is found, by [`Event::sample`].
+const PLACE: Place = Place { slot: 0, xid: 1000 };
 
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -18,6 +22,7 @@ pub struct Row {
 pub struct Plan {
     pub seed: u64,
     pub memory_bytes_max: usize,
+    pub in_flight_max: usize,
     pub timers_max: usize,
     pub lines_max: usize,
     pub keys: u64,
@@ -38,10 +43,17 @@ pub struct Options {
     pub batch_window_ms: u64,
     pub compact: bool,
     pub rate_limit: Option<f64>,
+    pub in_flight_max: usize,
 }
 
-pub const PLAIN: Options =
-    Options { ordering: Ordering::None, batch_size: 1, batch_window_ms: 0, compact: false, rate_limit: None };
+pub const PLAIN: Options = Options {
+    ordering: Ordering::None,
+    batch_size: 1,
+    batch_window_ms: 0,
+    compact: false,
+    rate_limit: None,
+    in_flight_max: 3,
+};
 
 impl Plan {
     /// Three subscriptions that ask for nothing.
@@ -49,6 +61,7 @@ impl Plan {
         Self {
             seed,
             memory_bytes_max: 1 << 20,
+            in_flight_max: 6,
             timers_max: 1000,
             lines_max: 1000,
             keys: 3,
@@ -110,7 +123,7 @@ pub fn end(window: u64) -> Snapshot {
 fn limits(plan: &Plan) -> Limits {
     Limits {
         memory_bytes_max: plan.memory_bytes_max,
-        in_flight_max: 6,
+        in_flight_max: plan.in_flight_max,
         timers_max: plan.timers_max,
         lines_max: plan.lines_max,
         periods: Periods {
@@ -122,11 +135,11 @@ fn limits(plan: &Plan) -> Limits {
 }
 
 pub fn subscription(id: i64, options: Options, enabled: bool) -> Arc<Subscription> {
-    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit } = options;
+    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, in_flight_max } = options;
     Arc::new(Subscription {
         enabled,
         retry: [1, 2, 5].map(Duration::from_secs).into(),
-        in_flight_max: 3,
+        in_flight_max,
         ordering,
         batch_size,
         batch_window: Duration::from_millis(batch_window_ms),
@@ -403,6 +416,7 @@ impl World {
     }
 
     fn apply(&mut self, entry: &Entry) {
+        assert_eq!(entry.place, PLACE, "a row that cannot be found again");
         let pair = (entry.subscription_id, entry.event_id);
         if let Some(Attempt { number, outcome, .. }) = &entry.attempt {
             let made = self.attempts.entry(pair).or_default();
@@ -522,7 +536,7 @@ impl World {
                 } else {
                     let attempts = self.attempts.get(&pair).map_or(0, |made| made.len() as i16);
                     let retry = Retry {
-                        event_slot: 0,
+                        place: PLACE,
                         attempts,
                         retry_from: attempts,
                         after_entry: 0,
@@ -692,6 +706,26 @@ impl World {
         }
     }
 
+    /// The ledger and the queue do all that they were given.
+    pub fn catch_up(&mut self) {
+        while !(self.records.is_empty() && self.confirmations.is_empty() && self.loads.is_empty()) {
+            self.commit();
+            self.confirm();
+            self.read();
+            self.answer();
+        }
+    }
+
+    /// Time passes in steps, and everything but the attempts keeps up.
+    pub fn pass(&mut self, duration: Duration, step: Duration) {
+        let until = self.now_us + duration.as_micros() as i64;
+        while self.now_us < until {
+            self.now_us = (self.now_us + step.as_micros() as i64).min(until);
+            self.advance();
+            self.catch_up();
+        }
+    }
+
     /// The first of what is left, and its lane.
     fn left(&self) -> String {
         let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
@@ -759,5 +793,5 @@ fn attempts_or_row(attempts: &BTreeMap<Pair, Vec<Class>>, queue: &BTreeMap<Pair,
 
 fn retry(row: &Row) -> Retry {
     let Row { attempts, retry_from, order_key, .. } = *row;
-    Retry { event_slot: 0, attempts, retry_from, after_entry: 0, order_key }
+    Retry { place: PLACE, attempts, retry_from, after_entry: 0, order_key }
 }

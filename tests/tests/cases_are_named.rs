@@ -1,0 +1,58 @@
+//! Promise: every test that `CASES.md` names is there.
+
+use std::path::{Path, PathBuf};
+
+const PAGE: &str = include_str!("../CASES.md");
+
+/// The file that holds a test's module, as the page spells it.
+fn file(modules: &[&str]) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match modules {
+        ["sender", file] => root.join(format!("../dispatcher/tests/sender/{file}.rs")),
+        [file] => root.join(format!("tests/{file}.rs")),
+        path => root.join(format!("../dispatcher/src/{}.rs", path.join("/"))),
+    }
+}
+
+/// What is wrong with a reference; `last` is the file that the line named before.
+fn wrong(reference: &str, last: &mut PathBuf) -> Option<String> {
+    let function = if let Some(function) = reference.strip_prefix('…') {
+        function
+    } else {
+        let parts: Vec<&str> = reference.split("::").collect();
+        // `sender::tls` is a file, `a::b` a test in one.
+        let (modules, function) = match parts[..] {
+            ["sender", _] => (&parts[..], ""),
+            _ => (&parts[..parts.len() - 1], parts[parts.len() - 1]),
+        };
+        *last = file(modules);
+        function
+    };
+    let text = std::fs::read_to_string(&*last).unwrap_or_default();
+    let is_there =
+        if function.is_empty() { !text.is_empty() } else { text.contains(&format!("fn {function}(")) };
+    (!is_there).then(|| format!("{reference}: not in {}", last.display()))
+}
+
+#[test]
+fn every_one_of_them_is_there() {
+    let mut found = 0;
+    let mut missing = Vec::new();
+    for line in PAGE.lines().filter(|line| line.starts_with('|')) {
+        let mut last = PathBuf::new();
+        for quoted in line.split('`').skip(1).step_by(2) {
+            let is_file = file(&[quoted]).exists();
+            if quoted.contains("::") || quoted.starts_with('…') {
+                found += 1;
+                missing.extend(wrong(quoted, &mut last));
+            } else if is_file {
+                found += 1;
+                last = file(&[quoted]);
+            } else if quoted.matches('_').count() > 1 {
+                missing.push(format!("{quoted}: no such file of tests"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 80, "{found} references");
+}

@@ -84,12 +84,12 @@ comment on function webhook_emit is
     'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
 
 create function webhook_ping(id bigint) returns text
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
 comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
 
 create function webhook_redeliver(event_id text, subscription_id bigint) returns void
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
 comment on function webhook_redeliver is
     'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
@@ -100,38 +100,15 @@ create function webhook_replay(
     until timestamptz default now(),
     events text[] default null
 ) returns bigint
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
 comment on function webhook_replay is
     'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
 
 create function webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-    if webhook_dry_run.subscription_id is null or webhook_dry_run.since is null then
-        raise exception using errcode = 'null_value_not_allowed',
-            message = format('%s must not be null',
-                             case when webhook_dry_run.subscription_id is null then 'subscription_id' else 'since' end),
-            hint = 'The argument is required.';
-    elsif not exists (select from webhook.subscription s where s.id = webhook_dry_run.subscription_id) then
-        raise exception using errcode = 'undefined_object',
-            message = format('subscription %s does not exist', webhook_dry_run.subscription_id),
-            hint = 'See the table webhook.subscription for those that do.';
-    end if;
-    -- Sorted within, so that the reason is computed once.
-    return query
-        select webhook.public_id(c.id, c.created_at), c.id, c.type, c.key, c.created_at, c.reason is null, c.reason
-        from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason
-              from webhook.subscription s, webhook.event e
-              where s.id = webhook_dry_run.subscription_id
-                and e.slot = any (webhook.ring_slots(webhook_dry_run.since, now())) and e.created_at >= webhook_dry_run.since
-                and e.type <> 'webhook.delivery.requested' and (e.subscription_id is null or e.subscription_id = s.id)
-              order by e.id) c;
-end
-$$;
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
 comment on function webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
@@ -170,19 +147,8 @@ comment on function webhook.end_backfill(bigint, text, text) is
     'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
 
 create function webhook_backfill_cancel(id bigint) returns boolean
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if webhook_backfill_cancel.id is null then
-        raise exception using errcode = 'null_value_not_allowed', message = 'id must not be null',
-            hint = 'The argument is required.';
-    elsif not exists (select from webhook.backfill b where b.id = webhook_backfill_cancel.id) then
-        raise exception using errcode = 'undefined_object', message = format('backfill %s does not exist', webhook_backfill_cancel.id),
-            hint = 'See the table webhook.backfill for those that do.';
-    end if;
-    return webhook.end_backfill(webhook_backfill_cancel.id, 'cancelled');
-end
-$$;
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
 comment on function webhook_backfill_cancel is
     'Stop a backfill; what it has sent stays sent. False: it has ended already';
 
@@ -213,12 +179,15 @@ create function webhook_subscribe(
     batch_window interval default '0',
     compact boolean default false,
     exclude_origin text[] default '{}',
-    verification text default 'none'
+    verification text default 'none',
+    signature text[] default '{standard}',
+    owner text default null,
+    tls text default null
 ) returns table (id bigint, secret text)
-    language c volatile parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
 comment on function webhook_subscribe is
-    'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only';
+    'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
 
 create function webhook_alter(
     id bigint,
@@ -241,35 +210,44 @@ create function webhook_alter(
     compact boolean default null,
     exclude_origin text[] default null,
     verification text default null,
+    signature text[] default null,
+    owner text default null,
+    tls text default null,
     clear text[] default null
 ) returns webhook.subscription
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
 comment on function webhook_alter is
-    'Change a subscription; null leaves as is, clear ends name, filter or rate_limit. A secret given here replaces all others at once';
+    'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
 
 create function webhook_unsubscribe(id bigint) returns void
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
 comment on function webhook_unsubscribe is
     'End a subscription, with its secrets and what is queued for it; past attempts stay';
 
 create function webhook_pause(id bigint, reason text default null) returns void
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
 comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
 
 create function webhook_resume(id bigint, skip_backlog boolean default false) returns void
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
 comment on function webhook_resume is
     'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
 
 create function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
-    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
 comment on function webhook_rotate_secret is
-    'Make a new signing secret and return it; the old ones sign beside it until the overlap is over';
+    'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
+
+create function webhook_seal(public_key text) returns bigint
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
+comment on function webhook_seal is
+    'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
 -- ── Signatures: signing.rs ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,3 +298,70 @@ end
 $$;
 comment on function webhook_arm is
     'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
+
+-- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
+
+-- Asked by the functions above on behalf of their caller; who may arm is an admin.
+create function webhook.may_manage(role oid, owner text) returns boolean
+    language sql stable parallel safe
+    return has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
+        or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false);
+comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
+
+-- ── Erasure ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+create table webhook.erasure (
+    event_id        bigint      not null,
+    event_xid       bigint      not null,
+    payload_sha256  bytea       not null,
+    previous_sha256 bytea,
+    erased_at       timestamptz not null default now(),
+    erased_by       name        not null default session_user,
+    constraint erasure_pkey primary key (event_id, event_xid)
+);
+comment on table  webhook.erasure is 'Events whose payload webhook_erase() has blanked, and what proves what it was';
+comment on column webhook.erasure.payload_sha256 is 'SHA-256 of webhook.event.payload as it was, in UTF-8';
+comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.previous, if there was one';
+select pg_extension_config_dump('webhook.erasure', '');
+
+create function webhook_erase(rel regclass, key text) returns bigint
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    name text;
+    count bigint;
+begin
+    if webhook_erase.key is null then
+        raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
+            hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
+    end if;
+    -- A table that is not there any more is named in its events all the same; regclass then has no name for it.
+    select format('%I.%I', n.nspname, c.relname) into name
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
+    if webhook_erase.rel is not null and name is null then
+        raise exception using errcode = 'undefined_table',
+            message = format('there is no relation with number %s', webhook_erase.rel::oid),
+            hint = 'It may have been dropped just now.';
+    end if;
+    with subject as (
+        select e.slot, e.xid, e.id, e.payload, e.previous from webhook.event e
+        where e.key = webhook_erase.key and e.table_name is not distinct from name and e.type not like 'webhook.%'
+          and not exists (select from webhook.erasure x where x.event_id = e.id and x.event_xid = e.xid)
+    ), proof as (
+        insert into webhook.erasure (event_id, event_xid, payload_sha256, previous_sha256)
+        select s.id, s.xid, sha256(convert_to(s.payload::text, 'UTF8')), sha256(convert_to(s.previous::text, 'UTF8'))
+        from subject s
+    ), blanked as (
+        update webhook.event e set payload = '{}', previous = case when e.previous is not null then json '{}' end
+        from subject s where e.slot = s.slot and e.xid = s.xid and e.id = s.id
+    ), echoed as (
+        update webhook.attempt a set response = null
+        from subject s where a.event_id = s.id and a.event_xid = s.xid and a.response is not null
+    )
+    select count(*) into count from subject;
+    return count;
+end
+$$;
+comment on function webhook_erase is
+    'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';

@@ -40,9 +40,9 @@ begin
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
             ('subscriber', 'grant execute on function
                  @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean,
-                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text),
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text),
                  @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean,
-                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[]),
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text, text[]),
                  @extschema@.webhook_unsubscribe(bigint), @extschema@.webhook_pause(bigint, text),
                  @extschema@.webhook_resume(bigint, boolean), @extschema@.webhook_rotate_secret(bigint, interval),
                  @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),
@@ -51,13 +51,14 @@ begin
                  @extschema@.webhook_backfill(bigint, regclass, text), @extschema@.webhook_backfill_cancel(bigint),
                  @extschema@.webhook_sign(text, text, bigint, text),
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
-            ('subscriber', 'grant select on webhook.subscription, webhook.backfill, webhook.event_type, webhook.delivery,
-                 webhook.subscription_stats to %s'),
+            -- Rows of their own: row-level security, and the views' own conditions.
+            ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
+                 webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
             ('reader', 'grant usage on schema webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
-                 webhook.subscription_stats, webhook.health to %s'),
+                 webhook.subscription_stats, webhook.public_key, webhook.health to %s'),
 
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
 
@@ -66,12 +67,12 @@ begin
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
-                 webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
-            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.backfill, webhook.pending,
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill, webhook.pending,
                  webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
@@ -82,7 +83,11 @@ begin
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 
-            ('admin', 'grant execute on function @extschema@.webhook_arm() to %s'),
+            ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
+                 @extschema@.webhook_erase(regclass, text) to %s'),
+            ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
+            -- For webhookd rekey, together with what a dispatcher has.
+            ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update (description) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)

@@ -14,7 +14,8 @@ where c.singleton
   and not exists (select from webhook.queue q where q.event_id = e.id and q.subscription_id = s.id);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
-create view webhook.delivery as
+-- Owners see their own. security_barrier: nobody's function in WHERE is asked about rows of others.
+create view webhook.delivery with (security_barrier) as
 select webhook.public_id(e.id, e.created_at) as event_id,
        d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
        d.last_error, e.created_at, d.delivered_at
@@ -41,7 +42,9 @@ from (
     select p.sequence, p.event_xid, p.subscription_id, 'queued', 0, null, null, null, null
     from webhook.pending p
 ) d
-left join webhook.event e on e.xid = d.xid and e.id = d.sequence;
+left join webhook.event e on e.xid = d.xid and e.id = d.sequence
+where (select webhook.may_see_all())
+   or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
 
@@ -70,8 +73,8 @@ end
 $$;
 comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
 
-create view webhook.subscription_stats as
-select s.id, s.name, s.enabled, s.paused_reason, s.verification, s.verified_at,
+create view webhook.subscription_stats with (security_barrier) as
+select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
        coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
        r.failing_since, r.allowed_rate,
        coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,
@@ -95,8 +98,16 @@ left join (select subscription_id,
                   max(started_at) filter (where outcome = 'succeeded') as last_success_at,
                   max(started_at) filter (where outcome <> 'succeeded') as last_failure_at
            from webhook.attempt where started_at > now() - interval '1 hour'
-           group by subscription_id) a on a.subscription_id = s.id;
+           group by subscription_id) a on a.subscription_id = s.id
+where webhook.may_see(s.owner);
 comment on view webhook.subscription_stats is 'One row per subscription: how its receiver is doing, what waits (queued includes blocked), and the last hour''s attempts';
+
+create view webhook.public_key with (security_barrier) as
+select k.subscription_id, k.public_key, k.created_at, k.expires_at
+from webhook.secret k join webhook.subscription s on s.id = k.subscription_id
+where k.public_key is not null and (k.expires_at is null or k.expires_at > now()) and webhook.may_see(s.owner);
+comment on view webhook.public_key is
+    'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
 
 -- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
 create view webhook.health as
@@ -114,9 +125,14 @@ select c.snapshot is null or (c.system_identifier = i.system_identifier and c.da
        coalesce(clock_timestamp() - (select min(created_at) from webhook.pending), interval '0') as lag,
        least((select min(p.created_at) from webhook.pending p),
              (select min(e.created_at) from webhook.queue q
-              join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at
+              join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
+       (select k.key_id from webhook.sealing_key k) as sealing_key,
+       (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
+                    when exists (select from webhook.sealing_key) then 'sealed'
+                    else 'none is in the database' end
+        from webhook.secret s where s.secret ~ '^whs') as secrets
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 left join webhook.cursor c on c.singleton;
 comment on view webhook.health is
-    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits. gate = asleep: the next commit rings with NOTIFY';
+    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';

@@ -8,22 +8,19 @@
 //! * `env:WEBHOOKD_SECRET_…`: a variable of the daemon's environment, with that prefix and no other;
 //! * `file:NAME`: a file within `--secrets-dir`, and no other.
 //!
-//! The text is somebody else's. Who could name any variable or file would have its contents for a key, whose HMACs can be
-//! guessed at; so only what the operator has put there for this purpose can be named. Nothing of a secret is in an error.
+//! The text is somebody else's: [`Reference`] tells what can be named. Nothing of a secret is in an error.
 
 use seal::{CannotOpen, KeyRing, Purpose};
-use signature::{InvalidKey, Key};
+use signature::{InvalidKey, InvalidReference, Key, Reference};
 use std::{
     fmt,
     fs::File,
     io::{self, Read},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What a variable's name must begin with.
-pub const VARIABLE_PREFIX: &str = "WEBHOOKD_SECRET_";
 /// Largest file that is read, in bytes; the longest secret has a hundred.
 const FILE_BYTES_MAX: u64 = 4096;
 
@@ -34,13 +31,13 @@ pub enum Unresolvable {
     Key(#[from] InvalidKey),
     #[error("it does not open: {0}")]
     Sealed(#[from] CannotOpen),
-    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_… in capitals")]
-    VariableName,
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
     #[error("the variable {0} is not set")]
     VariableUnset(String),
     #[error("without --secrets-dir no secret is read from a file")]
     NoDirectory,
-    #[error("a file is named by its path within --secrets-dir")]
+    #[error("the file's links lead out of --secrets-dir")]
     Outside,
     #[error("the file cannot be read: {0}")]
     Unreadable(io::ErrorKind),
@@ -82,21 +79,14 @@ impl SecretStore {
             let opened = self.keys.open(Purpose::SecretOf(subscription_id), text)?;
             return Ok(Key::parse(&opened)?);
         }
-        if let Some(name) = text.strip_prefix("env:") {
-            return Ok(Key::parse(self.read_variable(name)?.trim())?);
+        match Reference::parse(text).transpose()? {
+            Some(Reference::Variable(name)) => Ok(Key::parse(self.read_variable(name)?.trim())?),
+            Some(Reference::File(path)) => Ok(Key::parse(self.read_file(path)?.trim())?),
+            None => Ok(Key::parse(text)?),
         }
-        if let Some(name) = text.strip_prefix("file:") {
-            return Ok(Key::parse(self.read_file(Path::new(name))?.trim())?);
-        }
-        Ok(Key::parse(text)?)
     }
 
     fn read_variable(&self, name: &str) -> Result<Zeroizing<String>, Unresolvable> {
-        let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
-        match name.strip_prefix(VARIABLE_PREFIX) {
-            Some(rest) if !rest.is_empty() && rest.bytes().all(allowed) => {}
-            _ => return Err(Unresolvable::VariableName),
-        }
         let value = (self.variable)(name).ok_or_else(|| Unresolvable::VariableUnset(name.to_owned()))?;
         Ok(Zeroizing::new(value))
     }
@@ -104,10 +94,6 @@ impl SecretStore {
     /// Links are followed (a secret mounted into a container is one), but not out of the directory.
     fn read_file(&self, name: &Path) -> Result<Zeroizing<String>, Unresolvable> {
         let dir = self.dir.as_ref().ok_or(Unresolvable::NoDirectory)?;
-        let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_plain || name.as_os_str().is_empty() {
-            return Err(Unresolvable::Outside);
-        }
         let unreadable = |error: io::Error| Unresolvable::Unreadable(error.kind());
         let dir = dir.canonicalize().map_err(unreadable)?;
         let path = dir.join(name).canonicalize().map_err(unreadable)?;
@@ -181,7 +167,11 @@ mod tests {
             " WEBHOOKD_SECRET_A",
             "",
         ] {
-            assert_eq!(store.resolve(1, &format!("env:{name}")), Err(Unresolvable::VariableName), "{name}");
+            assert_eq!(
+                store.resolve(1, &format!("env:{name}")),
+                Err(InvalidReference::Variable.into()),
+                "{name}"
+            );
         }
     }
 
@@ -202,20 +192,15 @@ mod tests {
         symlink(root.path(), dir.join("up")).unwrap();
         let store = SecretStore::new(KeyRing::default(), Some(dir));
         for name in ["a", "sub/b", "sub/..data/b", "./a"] {
-            let want = if name == "./a" { Err(Unresolvable::Outside) } else { Ok(secret()) };
+            let want = if name == "./a" { Err(InvalidReference::File.into()) } else { Ok(secret()) };
             assert_eq!(store.resolve(1, &format!("file:{name}")), want, "{name}");
         }
         let absolute = root.path().join("outside");
-        for name in [
-            "",
-            "/",
-            "../outside",
-            "sub/../../outside",
-            "escape",
-            "up/outside",
-            "up/secrets-too/a",
-            absolute.to_str().unwrap(),
-        ] {
+        for name in ["../outside", "sub/../../outside", absolute.to_str().unwrap()] {
+            let unnamed = Err(InvalidReference::File.into());
+            assert_eq!(store.resolve(1, &format!("file:{name}")), unnamed, "{name}");
+        }
+        for name in ["escape", "up/outside", "up/secrets-too/a"] {
             assert_eq!(store.resolve(1, &format!("file:{name}")), Err(Unresolvable::Outside), "{name}");
         }
         for name in ["sub", "large", "binary"] {

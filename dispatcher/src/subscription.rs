@@ -138,7 +138,7 @@ const SUBSCRIPTIONS: &str = "
            s.max_in_flight, s.created_snapshot::text, s.filter::text, array_remove(s.exclude_origin, null), s.format,
            s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
            s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
-           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact
+           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact, array_remove(s.signature, null), s.tls
     from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
     where $1::bigint[] is null or s.id = any ($1)";
 
@@ -194,9 +194,16 @@ fn subscription(
             }
         }
     }
-    if secrets.is_empty() {
-        warn!(subscription_id = id, "subscription.has_no_secret");
-    }
+    // What nobody here knows how to sign is held, never sent unsigned.
+    let profiles = Profiles::parse(row.try_get::<_, Vec<&str>>(20)?);
+    let url = match &profiles {
+        Ok(_) => url,
+        Err(error) => {
+            warn!(subscription_id = id, %error, "subscription.signature_unusable");
+            None
+        }
+    };
+    let profiles = profiles.unwrap_or_default();
     let created: &str = row.try_get(7)?;
     let created_snapshot = created.parse().unwrap_or_else(|error| {
         warn!(subscription_id = id, %error, "subscription.snapshot_unusable");
@@ -208,6 +215,9 @@ fn subscription(
     let verification: &str = row.try_get(13)?;
     let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
     let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
+    if !profiles.can_sign(&signers) {
+        warn!(subscription_id = id, "subscription.has_no_fitting_secret");
+    }
     Ok(Subscription {
         id,
         url: url.map(Arc::new),
@@ -232,8 +242,8 @@ fn subscription(
         batch_size: row.try_get::<_, i32>(17)?.max(1).unsigned_abs() as usize,
         batch_window: duration(row.try_get(18)?),
         compact: row.try_get(19)?,
-        profiles: Profiles::default(),
-        tls: None,
+        profiles,
+        tls: row.try_get::<_, Option<&str>>(21)?.map(Arc::from),
         signers: signers.into(),
         expiries_us: expiries_us.into(),
     })
@@ -299,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_check_constraint_knows_the_same_orderings() {
-        let sql = include_str!("../../sql/tables.sql");
+        let sql = include_str!("../../sql/subscription.sql");
         let check = sql.split("ordering_is_known check").nth(1).unwrap().split("))").next().unwrap();
         let words: Vec<_> = check.split('\'').skip(1).step_by(2).collect();
         assert_eq!(words, Ordering::ALL.map(Ordering::as_str));

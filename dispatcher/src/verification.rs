@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_check_constraint_knows_the_same_words() {
-        let sql = include_str!("../../sql/tables.sql");
+        let sql = include_str!("../../sql/subscription.sql");
         let check = sql.split("verification_is_known check").nth(1).unwrap().split("))").next().unwrap();
         let words: Vec<_> = check.split('\'').skip(1).step_by(2).collect();
         assert_eq!(words, Verification::ALL.map(Verification::as_str));

@@ -4,13 +4,18 @@
 
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
-use crate::subscribe::{self, check};
+use crate::rights::{self, Caller};
+use crate::subscribe::{check, owner};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
 fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) {
-    answer(|| redeliver(given(event_id, "event_id")?, given(subscription_id, "subscription_id")?))
+    answer(|| {
+        let (event_id, id) = (given(event_id, "event_id")?, given(subscription_id, "subscription_id")?);
+        let caller = Caller::present();
+        rights::as_owner(|| redeliver(caller, event_id, id))
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -23,7 +28,8 @@ fn webhook_replay(
     answer(|| {
         let subscription_id = given(subscription_id, "subscription_id")?;
         let (since, until) = (given(since, "since")?, not_null(until, "until")?);
-        replay(subscription_id, since, until, events.map(check::events).transpose()?)
+        let (events, caller) = (events.map(check::events).transpose()?, Caller::present());
+        rights::as_owner(|| replay(caller, subscription_id, since, until, events))
     })
 }
 
@@ -34,9 +40,9 @@ struct Found {
     slot: i16,
 }
 
-fn redeliver(event_id: &str, subscription_id: i64) -> Result<(), Error> {
+fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(), Error> {
+    owner::lock(caller, subscription_id)?;
     let event = find(event_id, subscription_id)?;
-    subscribe::lock(subscription_id)?;
     // Its present schedule begins anew: attempts go on counting, retries are counted from here.
     Spi::run_with_args(
         "insert into webhook.queue as q
@@ -59,13 +65,14 @@ fn redeliver(event_id: &str, subscription_id: i64) -> Result<(), Error> {
 /// Puts what matches now into the backlog. What is in the queue already stays as it is there, and what the daemon has
 /// yet to come by comes anyway.
 fn replay(
+    caller: Caller,
     subscription_id: i64,
     since: TimestampWithTimeZone,
     until: TimestampWithTimeZone,
     events: Option<Vec<String>>,
 ) -> Result<i64, Error> {
     let slots = check_range(since, until)?;
-    subscribe::lock(subscription_id)?;
+    owner::lock(caller, subscription_id)?;
     let count = Spi::get_one_with_args::<i64>(
         "with put as (
              insert into webhook.queue

@@ -7,7 +7,8 @@ use crate::error::{Error, answer, given};
 use crate::guc::{self, OverCap};
 use crate::json;
 use crate::outbox::{self, Emitted, NewEvent};
-use crate::subscribe;
+use crate::rights::{self, Caller};
+use crate::subscribe::owner;
 use pgrx::prelude::*;
 
 /// Longest key of an application's event, in bytes.
@@ -21,7 +22,10 @@ fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&
 
 #[pg_extern(sql = false)]
 fn webhook_ping(id: Option<i64>) -> String {
-    answer(|| ping(given(id, "id")?))
+    answer(|| {
+        let (id, caller) = (given(id, "id")?, Caller::present());
+        rights::as_owner(|| ping(caller, id))
+    })
 }
 
 fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String, Error> {
@@ -60,8 +64,8 @@ fn thin(key: Option<&[u8]>) -> Vec<u8> {
     json
 }
 
-fn ping(id: i64) -> Result<String, Error> {
-    subscribe::lock(id)?;
+fn ping(caller: Caller, id: i64) -> Result<String, Error> {
+    owner::lock(caller, id)?;
     Ok(about(b"webhook.ping", id, &format!("{{\"subscription_id\":{id}}}")).public_id())
 }
 

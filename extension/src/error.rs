@@ -91,6 +91,8 @@ pub enum Error {
     BackfillRunning { relation: String, subscription_id: i64 },
     #[error("role \"{0}\", who asked for the backfill, does not exist any more")]
     RequesterGone(String),
+    #[error("backfill {0} does not exist")]
+    NoSuchBackfill(i64),
     #[error("a backfill needs isolation level read committed")]
     NotReadCommitted,
 
@@ -99,9 +101,19 @@ pub enum Error {
     NoSuchSubscription(i64),
     #[error("there is already a subscription named \"{0}\"")]
     NameTaken(String),
+    #[error("role \"{0}\" is none that you may give a subscription to")]
+    NotTheirs(String),
     #[error("secret: {0}")]
-    BadSecret(signature::InvalidSecret),
-    #[error("subscription {0} has 10 secrets that have not expired")]
+    BadSecret(signature::InvalidKey),
+    #[error("secret: {0}")]
+    BadReference(#[from] signature::InvalidReference),
+    #[error("subscription {0} is not signed")]
+    Unsigned(i64),
+    #[error("public_key: {0}")]
+    BadSealingKey(seal::InvalidKey),
+    #[error("a secret cannot be sealed: {0}")]
+    Unsealed(#[from] seal::CannotSeal),
+    #[error("subscription {0} has 10 keys that have not expired")]
     TooManySecrets(i64),
     #[error("the server has no random numbers to make a secret of")]
     NoRandomness,
@@ -124,15 +136,21 @@ impl Error {
             | Self::MalformedEventId(_)
             | Self::ForAnother { .. }
             | Self::NeverDelivered(_)
-            | Self::BadSecret(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            | Self::BadSecret(_)
+            | Self::BadReference(_)
+            | Self::BadSealingKey(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Unsigned(_) => S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoSuchRelation(_) => S::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NotOwner(_) | Self::NotAPublisher | Self::PayloadFunctionDenied(_) | Self::NoSelect(_) => {
-                S::ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
-            Self::NotWatched(_) | Self::NoSuchEvent(_) | Self::NoSuchSubscription(_) => {
-                S::ERRCODE_UNDEFINED_OBJECT
-            }
+            Self::NotOwner(_)
+            | Self::NotTheirs(_)
+            | Self::NotAPublisher
+            | Self::PayloadFunctionDenied(_)
+            | Self::NoSelect(_) => S::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NotWatched(_)
+            | Self::NoSuchEvent(_)
+            | Self::NoSuchSubscription(_)
+            | Self::NoSuchBackfill(_) => S::ERRCODE_UNDEFINED_OBJECT,
             Self::WatchedThrough { .. } | Self::MemberWatched { .. } | Self::BackfillRunning { .. } => {
                 S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
@@ -154,7 +172,9 @@ impl Error {
             Self::BadPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
             Self::TooManySecrets(_) => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => S::ERRCODE_INTERNAL_ERROR,
+            Self::NoRandomness | Self::Unsealed(_) | Self::Spi(_) | Self::Missing(_) => {
+                S::ERRCODE_INTERNAL_ERROR
+            }
         }
     }
 
@@ -223,13 +243,20 @@ impl Error {
             Self::NotReadCommitted => "Set transaction isolation level read committed.",
             Self::NoSuchSubscription(_) => "See the table webhook.subscription for those that do.",
             Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
+            Self::NotTheirs(_) => {
+                "Leave owner out to keep it; a member of that role, or an admin, may name it."
+            }
             Self::BadSecret(_) => {
                 "Pass whsec_ and the padded base64 of 24 to 64 random bytes, or leave it out to have one made."
             }
+            Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME; the daemon looks it up.",
+            Self::Unsigned(_) => "Choose with webhook_alter(…, signature => …) how it is to be signed.",
+            Self::BadSealingKey(_) => "Pass what webhookd keygen prints: webhookd_public_ and base64.",
+            Self::NoSuchBackfill(_) => "See the table webhook.backfill for those that do.",
             Self::TooManySecrets(_) => {
                 "Wait until one expires, or rotate with overlap => '0' to end all others at once."
             }
-            Self::NoRandomness | Self::Spi(_) | Self::Missing(_) => return None,
+            Self::NoRandomness | Self::Unsealed(_) | Self::Spi(_) | Self::Missing(_) => return None,
         };
         Some(hint.to_owned())
     }

@@ -7,6 +7,7 @@ mod capture;
 mod compat;
 mod definition;
 mod delivery;
+mod dry_run;
 mod emit;
 mod encoding;
 mod error;
@@ -18,6 +19,7 @@ mod json;
 mod outbox;
 mod protect;
 mod rights;
+mod sealing;
 mod signing;
 mod subscribe;
 mod subtransaction;
@@ -32,7 +34,8 @@ pub extern "C-unwind" fn _PG_init() {
 }
 
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["tables", "filter"]);
+extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["tables"]);
+extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription", "filter"]);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["matching"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);

@@ -9,7 +9,7 @@ use signature::Secret;
 #[pg_extern(sql = false)]
 fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
     answer(|| {
-        let secret = Secret::parse(secret).map_err(Error::BadSecret)?;
+        let secret = Secret::parse(secret).map_err(|why| Error::BadSecret(why.into()))?;
         Ok(signature::sign(&secret, id, ts, body.as_bytes()))
     })
 }
@@ -25,7 +25,7 @@ fn webhook_verify(
     now: Option<TimestampWithTimeZone>,
 ) -> bool {
     answer(|| {
-        let secret = Secret::parse(given(secret, "secret")?).map_err(Error::BadSecret)?;
+        let secret = Secret::parse(given(secret, "secret")?).map_err(|why| Error::BadSecret(why.into()))?;
         let (Some(id), Some(ts), Some(body), Some(header), Some(now)) = (id, ts, body, header, now) else {
             return Ok(false);
         };

@@ -44,14 +44,14 @@ fn verified(world: &World, path: &str, seen: &mut usize) {
 async fn for_a_first_key_and_then_for_another() {
     let world = World::new().await;
     let database = &world.database;
-    // Until the table takes sealed texts.
-    database.run("alter table webhook.secret drop constraint if exists secret_is_whsec").await;
     let dir = tempfile::tempdir().unwrap();
     let (old, new, both) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("both"));
     let (url, mut seen) = (database.url(), 0);
     keygen(&old).await;
     let text = "select secret from webhook.secret where subscription_id = ";
     let id = world.subscribe("/ok").await;
+    let health = database.text("select secrets from webhook.health").await.unwrap();
+    assert!(health.starts_with("1 in clear"), "{health}");
 
     // In clear, and then sealed while a daemon runs that has the key.
     let old_flag = ["--key-file", old.to_str().unwrap()];
@@ -100,8 +100,13 @@ async fn for_a_first_key_and_then_for_another() {
         "{told}"
     );
 
-    // Copied to another subscription, a sealed secret signs nothing there, and stops nothing else.
+    // Whatever is stored from here on is sealed as it comes, and the health view says so.
     let other = world.subscribe("/ok/other").await;
+    let stored = database.text(&format!("{text}{other}")).await.unwrap();
+    assert!(stored.starts_with("sealed:v1:"), "{stored}");
+    assert_eq!(database.text("select secrets from webhook.health").await.as_deref(), Some("sealed"));
+
+    // Copied to another subscription, a sealed secret signs nothing there, and stops nothing else.
     database
         .run(&format!("update webhook.secret set secret = ({text}{id}) where subscription_id = {other}"))
         .await;
@@ -122,21 +127,24 @@ async fn for_a_first_key_and_then_for_another() {
 async fn or_kept_out_of_the_database_altogether() {
     let world = World::new().await;
     let database = &world.database;
-    database.run("alter table webhook.secret drop constraint if exists secret_is_whsec").await;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("orders"), format!("{SECRET}\n")).unwrap();
-    let (by_file, by_variable) = (world.subscribe("/ok/file").await, world.subscribe("/ok/variable").await);
-    let (unset, outside) = (world.subscribe("/ok/no").await, world.subscribe("/ok/no").await);
-    for (id, text) in [
-        (by_file, "file:orders"),
-        (by_variable, "env:WEBHOOKD_SECRET_ORDERS"),
-        (unset, "env:WEBHOOKD_SECRET_UNSET"),
-        (outside, "file:../../etc/hostname"),
-    ] {
-        database
-            .run(&format!("update webhook.secret set secret = '{text}' where subscription_id = {id}"))
-            .await;
+    // What is named is kept as it is, sealed or not.
+    for (path, text) in [("/ok/file", "file:orders"), ("/ok/variable", "env:WEBHOOKD_SECRET_ORDERS")] {
+        let id = world.subscribe(path).await;
+        let alter = format!("select webhook_alter({id}, secret => '{text}')");
+        database.run(&alter).await;
+        let stored = format!("select secret from webhook.secret where subscription_id = {id}");
+        assert_eq!(database.text(&stored).await.as_deref(), Some(text));
     }
+    let (unset, outside) = (world.subscribe("/ok/no").await, world.subscribe("/ok/no").await);
+    database.run(&format!("select webhook_alter({unset}, secret => 'env:WEBHOOKD_SECRET_UNSET')")).await;
+    // SQL refuses it; the daemon does not rely on that.
+    database
+        .run(&format!(
+            "update webhook.secret set secret = 'file:../../etc/hostname' where subscription_id = {outside}"
+        ))
+        .await;
     let daemon = Daemon::spawn_in(
         &database.url(),
         &["--allow-net", "127.0.0.0/8", "--secrets-dir", dir.path().to_str().unwrap()],
@@ -149,7 +157,9 @@ async fn or_kept_out_of_the_database_altogether() {
         verified(&world, path, &mut 0);
     }
     assert_eq!(world.receiver.at("/ok/no").len(), 0);
-    for (id, why) in [(unset, "WEBHOOKD_SECRET_UNSET is not set"), (outside, "within --secrets-dir")] {
+    for (id, why) in
+        [(unset, "WEBHOOKD_SECRET_UNSET is not set"), (outside, "within the daemon's --secrets-dir")]
+    {
         let told = |line: &str| line.contains(&format!("subscription_id={id}")) && line.contains(why);
         daemon.process().wait_for_line(told, PATIENCE).await;
     }

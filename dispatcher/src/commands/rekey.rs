@@ -1,8 +1,8 @@
 //! `webhookd rekey`: seals every secret of the database for the key in use: those in clear, and those of former keys.
 //!
-//! Reads and writes `webhook.secret` alone, in one transaction: either all are sealed for the new key or none is. What is
-//! kept elsewhere (`env:`, `file:`) stays there. A running daemon needs both keys until this is done, and reads the secrets
-//! anew as they change.
+//! Reads and writes `webhook.secret`, and names the key in `webhook.sealing_key` for the secrets to come, in one
+//! transaction: either all are sealed for the new key or none is. What is kept elsewhere (`env:`, `file:`) stays there. A
+//! running daemon needs both keys until this is done, and reads the secrets anew as they change.
 
 use super::{Error, exit};
 use crate::{
@@ -13,9 +13,13 @@ use crate::{
 use seal::{KeyRing, PrivateKey, Purpose as For};
 use signature::Key;
 use std::process::ExitCode;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 use zeroize::Zeroizing;
 
+/// Where the extension's functions are.
+const SCHEMA: &str = "
+    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+    where x.extname = 'pg_webhook'";
 /// Nobody may add a secret meanwhile, or it would be left behind.
 const LOCK: &str = "lock table webhook.secret in share row exclusive mode";
 const SECRETS: &str = "
@@ -58,6 +62,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
         .await
         .map_err(app::Error::Connect)?;
     let transaction = client.transaction().await.map_err(app::Error::of_statement)?;
+    let in_clear = seal_in_clear(&transaction, key).await.map_err(app::Error::of_statement)?;
     transaction.batch_execute(LOCK).await.map_err(app::Error::of_statement)?;
     let rows = transaction.query(SECRETS, &[]).await.map_err(app::Error::of_statement)?;
     let (mut tally, mut replaced, mut unreadable) = (Tally::default(), Vec::new(), Vec::new());
@@ -71,7 +76,9 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
             Fate::Unreadable(why) => unreadable.push((subscription, why)),
         }
     }
-    tally.sealed = replaced.len();
+    let were_in_clear = usize::try_from(in_clear).unwrap_or_default();
+    tally.were_sealed = tally.were_sealed.saturating_sub(were_in_clear);
+    tally.sealed = replaced.len() + were_in_clear;
     for (subscription, why) in &unreadable {
         eprintln!("webhookd: the secret of subscription {subscription}: {why}");
     }
@@ -86,6 +93,16 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     }
     println!("{}", tally.describe(key, flags.dry_run));
     Ok(exit(true))
+}
+
+/// Names the key for the secrets to come, and has Postgres seal those that are in clear; returns how many that were.
+async fn seal_in_clear(
+    transaction: &Transaction<'_>,
+    key: &PrivateKey,
+) -> Result<i64, tokio_postgres::Error> {
+    let schema: String = transaction.query_one(SCHEMA, &[]).await?.try_get(0)?;
+    let seal = format!("select {schema}.webhook_seal($1)");
+    transaction.query_one(&seal, &[&key.public_key().to_string()]).await?.try_get(0)
 }
 
 /// A row of `webhook.secret`.

@@ -98,7 +98,7 @@ mod tests {
 
     /// The words of a CHECK in the contract.
     fn words(constraint: &str) -> Vec<&'static str> {
-        let sql = include_str!("../../../sql/tables.sql");
+        let sql = include_str!("../../../sql/subscription.sql");
         let check = sql.split(constraint).nth(1).unwrap();
         check
             .split(" in")

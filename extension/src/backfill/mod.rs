@@ -6,18 +6,27 @@
 mod keys;
 mod step;
 
+use crate::emit;
 use crate::error::{Error, answer, given};
 use crate::rights::{self, Caller};
+use crate::subscribe::owner;
 use crate::subtransaction::{self, End};
 use crate::watch::condition;
 use crate::watch::table::Table;
-use crate::{emit, subscribe};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
 fn webhook_backfill(subscription_id: Option<i64>, rel: Option<Oid>, condition: Option<&str>) -> i64 {
     answer(|| backfill(given(subscription_id, "subscription_id")?, given(rel, "rel")?, condition))
+}
+
+#[pg_extern(sql = false)]
+fn webhook_backfill_cancel(id: Option<i64>) -> bool {
+    answer(|| {
+        let (id, caller) = (given(id, "id")?, Caller::present());
+        rights::as_owner(|| cancel(caller, id))
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -91,7 +100,7 @@ fn record(
     caller: Caller,
     search_path: String,
 ) -> Result<i64, Error> {
-    subscribe::lock(subscription_id)?;
+    owner::lock(caller, subscription_id)?;
     let id = Spi::connect_mut(|client| {
         let inserted = client.update(
             "insert into webhook.backfill (subscription_id, relation, condition, requested_by, search_path)
@@ -119,4 +128,19 @@ fn record(
     )?;
     emit::backfill_requested(id, &payload.unwrap_or_default());
     Ok(id)
+}
+
+/// Ends a backfill that is running; what it has sent stays sent.
+fn cancel(caller: Caller, id: i64) -> Result<bool, Error> {
+    let subscription = Spi::get_one_with_args::<i64>(
+        "select (select subscription_id from webhook.backfill where id = $1)",
+        &[id.into()],
+    )?;
+    // Of another's backfill nothing is told either.
+    match subscription.map(|subscription| owner::lock(caller, subscription)) {
+        None | Some(Err(Error::NoSuchSubscription(_))) => return Err(Error::NoSuchBackfill(id)),
+        Some(locked) => locked?,
+    }
+    let ended = Spi::get_one_with_args::<bool>("select webhook.end_backfill($1, 'cancelled')", &[id.into()])?;
+    Ok(ended == Some(true))
 }

@@ -5,6 +5,7 @@ use crate::error::Error;
 use event_type::Pattern;
 use pgrx::datum::{AnyNumeric, Interval};
 use serde_json::Value;
+use signature::Profiles;
 use std::fmt::Write as _;
 use url::Url;
 
@@ -330,4 +331,35 @@ pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error
             Some(origin) => Ok(origin),
         })
         .collect()
+}
+
+/// Checks the ways in which requests are signed.
+///
+/// # Errors
+/// Names the word that is none of them, or the rule.
+pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), Error> {
+    const HINT: &str =
+        "Pass some of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
+    let words = words.into_iter().collect::<Option<Vec<_>>>();
+    let words = words.ok_or_else(|| bad("signature", "a word is null", HINT))?;
+    let profiles = Profiles::parse(words.iter().map(String::as_str))
+        .map_err(|why| bad("signature", shown(&why.to_string()), HINT))?;
+    Ok((profiles, profiles.iter().map(|profile| profile.as_str().to_owned()).collect()))
+}
+
+/// Checks the name of a set of certificates: 1 to 63 letters, digits, `_` or `-`.
+///
+/// # Errors
+/// Names the rule.
+pub fn tls(name: String) -> Result<String, Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(name)
+    } else {
+        Err(bad(
+            "tls",
+            "it must be 1 to 63 letters, digits, _ or -",
+            "Pass NAME of a section [tls.NAME] in the configuration of webhookd.",
+        ))
+    }
 }

@@ -15,15 +15,15 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Those of a subscription, whose row is then locked until the end of the transaction.
+    /// Those of a subscription, whose row is locked by now.
     ///
     /// # Errors
     /// [`Error::NoSuchSubscription`].
     pub fn present(id: i64) -> Result<Self, Error> {
-        Spi::connect_mut(|client| {
-            let found = client.update(
+        Spi::connect(|client| {
+            let found = client.select(
                 "select format, ordering, batch_size, batch_window <> interval '0', compact
-                 from webhook.subscription where id = $1 for no key update",
+                 from webhook.subscription where id = $1",
                 Some(1),
                 &[id.into()],
             )?;

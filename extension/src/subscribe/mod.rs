@@ -1,16 +1,19 @@
 //! The life of a subscription: subscribe, alter, pause, resume, rotate the secret, unsubscribe.
 //!
 //! Writes `webhook.subscription`, `webhook.secret`, `webhook.queue` and, once, `webhook.cursor`; triggers on the first
-//! two tell the daemon through the outbox. All functions run with the rights of the extension's owner.
+//! two tell the daemon through the outbox. The functions run as their callers, and step up to the extension's owner
+//! (`rights.rs`): whose a subscription is decides who may change it ([`owner`]).
 
 mod arguments;
 pub mod check;
 mod fit;
 mod options;
+pub mod owner;
 mod secret;
 
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use crate::rights::{self, Caller};
 use arguments::Arguments;
 use fit::Fit;
 use options::{Of, Options};
@@ -20,14 +23,22 @@ use pgrx::{AllocatedByRust, composite_type, prelude::*};
 
 type Row = PgHeapTuple<'static, AllocatedByRust>;
 
+/// Does what a caller asks for as the extension's owner, who is told on whose behalf.
+fn on_behalf<T>(work: impl FnOnce(Caller) -> Result<T, Error>) -> T {
+    answer(|| {
+        let caller = Caller::present();
+        rights::as_owner(|| work(caller))
+    })
+}
+
 #[pg_extern(sql = false)]
 fn webhook_subscribe(
     call: pg_sys::FunctionCallInfo,
-) -> TableIterator<'static, (name!(id, i64), name!(secret, String))> {
-    answer(|| {
+) -> TableIterator<'static, (name!(id, i64), name!(secret, Option<String>))> {
+    on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares the options in this order.
         let mut arguments = unsafe { Arguments::of(call) };
-        let options = Options::read(&mut arguments, Of::New)?;
+        let options = Options::read(&mut arguments, Of::New, caller)?;
         options.fit.check()?;
         Ok(TableIterator::once(subscribe(options)?))
     })
@@ -35,41 +46,42 @@ fn webhook_subscribe(
 
 #[pg_extern(sql = false)]
 fn webhook_alter(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.subscription") {
-    answer(|| {
+    on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares an id, the options in this order, and a list of names.
         let mut arguments = unsafe { Arguments::of(call) };
         let id = given(arguments.take::<i64>(), "id")?;
-        let mut options = Options::read(&mut arguments, Of::Existing)?;
+        let mut options = Options::read(&mut arguments, Of::Existing, caller)?;
         options.clear(arguments.take())?;
+        owner::lock(caller, id)?;
         alter(id, options)
     })
 }
 
 #[pg_extern(sql = false)]
 fn webhook_unsubscribe(id: Option<i64>) {
-    answer(|| unsubscribe(given(id, "id")?))
+    on_behalf(|caller| unsubscribe(caller, given(id, "id")?));
 }
 
 #[pg_extern(sql = false)]
 fn webhook_pause(id: Option<i64>, reason: Option<String>) {
-    answer(|| pause(given(id, "id")?, reason))
+    on_behalf(|caller| pause(caller, given(id, "id")?, reason));
 }
 
 #[pg_extern(sql = false)]
 fn webhook_resume(id: Option<i64>, skip_backlog: Option<bool>) {
-    answer(|| resume(given(id, "id")?, not_null(skip_backlog, "skip_backlog")?))
+    on_behalf(|caller| resume(caller, given(id, "id")?, not_null(skip_backlog, "skip_backlog")?));
 }
 
 #[pg_extern(sql = false)]
 fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
-    answer(|| secret::rotate(given(id, "id")?, not_null(overlap, "overlap")?))
+    on_behalf(|caller| {
+        let (id, overlap) = (given(id, "id")?, not_null(overlap, "overlap")?);
+        owner::lock(caller, id)?;
+        secret::rotate(id, overlap)
+    })
 }
 
-fn subscribe(mut options: Options) -> Result<(i64, String), Error> {
-    let secret = match options.secret.take() {
-        Some(secret) => secret,
-        None => secret::generate()?,
-    };
+fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
     // The checkpoint starts before the first subscription, so that its first event lies past it. Two sessions that
     // both find none meet at the primary key.
     Spi::run(
@@ -79,6 +91,7 @@ fn subscribe(mut options: Options) -> Result<(i64, String), Error> {
          on conflict do nothing",
     )?;
     let name = options.name.take().unwrap_or_default();
+    let (secret, profiles) = (options.secret.take(), options.profiles.unwrap_or_default());
     let (columns, values) = options.into_columns();
     let numbers: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
     let insert = format!(
@@ -93,8 +106,8 @@ fn subscribe(mut options: Options) -> Result<(i64, String), Error> {
         }
         inserted.first().get_one::<i64>()?.ok_or(Error::Missing("subscription"))
     })?;
-    secret::add(id, &secret)?;
-    Ok((id, secret.reveal()))
+    let shown = secret::begin(id, profiles, secret)?;
+    Ok((id, shown))
 }
 
 fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
@@ -110,8 +123,10 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
             return Err(Error::NameTaken(name));
         }
     }
-    if let Some(secret) = options.secret.take() {
-        secret::replace(id, &secret)?;
+    let secret = options.secret.take();
+    if secret.is_some() || options.profiles.is_some() {
+        let profiles = options.profiles.map_or_else(|| secret::profiles_of(id), Ok)?;
+        secret::alter(id, profiles, secret)?;
     }
     let forgets_reason = if options.enabled == Some(true) { ", paused_reason = null" } else { "" };
     let (columns, mut values) = options.into_columns();
@@ -160,16 +175,16 @@ fn reorder(id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn unsubscribe(id: i64) -> Result<(), Error> {
-    lock(id)?;
+fn unsubscribe(caller: Caller, id: i64) -> Result<(), Error> {
+    owner::lock(caller, id)?;
     Spi::run_with_args("delete from webhook.queue where subscription_id = $1", &[id.into()])?;
     // Takes the secrets along.
     Spi::run_with_args("delete from webhook.subscription where id = $1", &[id.into()])?;
     Ok(())
 }
 
-fn pause(id: i64, reason: Option<String>) -> Result<(), Error> {
-    lock(id)?;
+fn pause(caller: Caller, id: i64, reason: Option<String>) -> Result<(), Error> {
+    owner::lock(caller, id)?;
     Spi::run_with_args(
         "update webhook.subscription set enabled = false, paused_reason = $2, updated_at = now() where id = $1",
         &[id.into(), reason.into()],
@@ -177,8 +192,8 @@ fn pause(id: i64, reason: Option<String>) -> Result<(), Error> {
     Ok(())
 }
 
-fn resume(id: i64, skip_backlog: bool) -> Result<(), Error> {
-    lock(id)?;
+fn resume(caller: Caller, id: i64, skip_backlog: bool) -> Result<(), Error> {
+    owner::lock(caller, id)?;
     if skip_backlog {
         Spi::run_with_args("delete from webhook.queue where subscription_id = $1", &[id.into()])?;
     }
@@ -187,19 +202,4 @@ fn resume(id: i64, skip_backlog: bool) -> Result<(), Error> {
         &[id.into()],
     )?;
     Ok(())
-}
-
-/// Locks a subscription's row until the end of the transaction.
-///
-/// # Errors
-/// [`Error::NoSuchSubscription`].
-pub fn lock(id: i64) -> Result<(), Error> {
-    Spi::connect_mut(|client| {
-        let found = client.update(
-            "select from webhook.subscription where id = $1 for no key update",
-            Some(1),
-            &[id.into()],
-        )?;
-        if found.is_empty() { Err(Error::NoSuchSubscription(id)) } else { Ok(()) }
-    })
 }

@@ -3,17 +3,23 @@
 use super::arguments::Arguments;
 use super::check;
 use super::fit::Fit;
-use super::secret;
+use super::owner;
+use super::secret::Material;
 use crate::error::{Error, not_null};
 use crate::filter;
+use crate::rights::Caller;
 use pgrx::datum::{AnyNumeric, DatumWithOid, Interval};
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, JsonB};
-use signature::Secret;
+use signature::Profiles;
 
 /// Options without a value that stands for none, and the types of their columns.
-const NULLABLE: [(&str, pg_sys::Oid); 3] =
-    [("name", pg_sys::TEXTOID), ("filter", pg_sys::JSONPATHOID), ("rate_limit", pg_sys::NUMERICOID)];
+const NULLABLE: [(&str, pg_sys::Oid); 4] = [
+    ("name", pg_sys::TEXTOID),
+    ("filter", pg_sys::JSONPATHOID),
+    ("rate_limit", pg_sys::NUMERICOID),
+    ("tls", pg_sys::TEXTOID),
+];
 
 /// What is null means the default for a new subscription, and no change for one that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +34,29 @@ pub struct Options {
     /// Columns of `webhook.subscription` with their values.
     columns: Vec<(&'static str, DatumWithOid<'static>)>,
     pub name: Option<String>,
-    pub secret: Option<Secret>,
+    pub secret: Option<Material>,
+    pub profiles: Option<Profiles>,
     pub enabled: Option<bool>,
     /// Those that must fit together.
     pub fit: Fit,
 }
 
 impl Options {
-    /// Takes the options from `url` on, in the order of the SQL functions, each with its check.
+    /// Takes the options from `url` on, in the order of the SQL functions, each with its check. Called as the extension's
+    /// owner, on behalf of the caller.
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub fn read(arguments: &mut Arguments, of: Of) -> Result<Self, Error> {
-        let mut options =
-            Self { of, columns: Vec::new(), name: None, secret: None, enabled: None, fit: Fit::default() };
+    pub fn read(arguments: &mut Arguments, of: Of, caller: Caller) -> Result<Self, Error> {
+        let mut options = Self {
+            of,
+            columns: Vec::new(),
+            name: None,
+            secret: None,
+            profiles: None,
+            enabled: None,
+            fit: Fit::default(),
+        };
         let url: Option<String> = arguments.take();
         if of == Of::New && url.is_none() {
             return Err(Error::Null("url"));
@@ -49,7 +64,7 @@ impl Options {
         options.set("url", url, |url| check::url(&url))?;
         options.set("events", arguments.take(), check::events)?;
         options.name = options.set_and_keep("name", arguments.take(), check::name)?;
-        options.secret = arguments.take::<String>().map(|text| secret::parse(&text)).transpose()?;
+        options.secret = arguments.take::<String>().map(|text| Material::parse(&text)).transpose()?;
         options.set("timeout", arguments.take::<Interval>(), check::timeout)?;
         options.set("retry", arguments.take(), check::retry)?;
         options.set("max_in_flight", arguments.take(), check::max_in_flight)?;
@@ -71,6 +86,19 @@ impl Options {
         options.fit.compact = options.set_and_keep("compact", arguments.take(), Ok::<bool, _>)?;
         options.set("exclude_origin", arguments.take(), check::exclude_origin)?;
         options.set("verification", arguments.take(), check::verification)?;
+        let mut profiles = None;
+        options.set("signature", arguments.take(), |words| {
+            check::signature(words).map(|(parsed, words)| {
+                profiles = Some(parsed);
+                words
+            })
+        })?;
+        options.profiles = profiles;
+        let named = arguments.take::<String>();
+        if of == Of::New || named.is_some() {
+            options.columns.push(("owner", owner::choose(caller, named)?.into()));
+        }
+        options.set("tls", arguments.take(), check::tls)?;
         Ok(options)
     }
 
@@ -82,7 +110,7 @@ impl Options {
         let bad = |reason: String| Error::BadOption {
             option: "clear",
             reason,
-            hint: "Name options among '{name,filter,rate_limit}'; the others have no value that stands for none.",
+            hint: "Name options among '{name,filter,rate_limit,tls}'; the others have no value that stands for none.",
         };
         for name in names.into_iter().flatten() {
             let name = name.ok_or_else(|| bad("it holds a null".to_owned()))?;

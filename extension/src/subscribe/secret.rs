@@ -1,61 +1,216 @@
-//! The signing secrets of a subscription. Writes `webhook.secret`; a secret is in an answer only when it is new.
+//! The signing keys of a subscription. Writes `webhook.secret`; a secret is in an answer only when it is new.
+//!
+//! A subscription has a key for each kind that its profiles need: a symmetric secret, a key pair, or both. A reference
+//! (`env:`, `file:`) names a key that the daemon looks up, of whichever kind.
 
 use super::check;
 use crate::error::Error;
+use crate::sealing;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use signature::Secret;
+use signature::{Key, KeyPair, Profiles, Reference, Secret};
 
 /// Bytes of a generated key.
 const KEY_BYTES: usize = 32;
-/// Most secrets of one subscription that sign at the same time.
-const SECRETS_MAX: i64 = 10;
+/// Most keys of one subscription that sign at the same time.
+const KEYS_MAX: i64 = 10;
 
-/// Makes a new secret from the server's strong random source.
-///
-/// # Errors
-/// [`Error::NoRandomness`] if there is none.
-pub fn generate() -> Result<Secret, Error> {
+/// What the caller brings, or is made here.
+#[derive(Debug, Clone)]
+pub enum Material {
+    Key(Key),
+    /// Where the daemon finds it.
+    Elsewhere(String),
+}
+
+impl Material {
+    /// Reads what the caller brings.
+    ///
+    /// # Errors
+    /// [`Error::BadSecret`], [`Error::BadReference`]: they name the rule, not the text.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        match Reference::parse(text).transpose()? {
+            Some(_) => Ok(Self::Elsewhere(text.to_owned())),
+            None => Key::parse(text).map(Self::Key).map_err(Error::BadSecret),
+        }
+    }
+
+    /// What its owner has to know: the secret, the public half of a pair, or where it is.
+    fn shown(&self) -> String {
+        match self {
+            Self::Key(Key::Secret(secret)) => secret.reveal(),
+            Self::Key(Key::Pair(pair)) => pair.public_key().to_string(),
+            Self::Elsewhere(text) => text.clone(),
+        }
+    }
+
+    /// Stores it as the subscription's newest.
+    fn add(&self, subscription: i64) -> Result<(), Error> {
+        let (text, public) = match self {
+            Self::Elsewhere(text) => (text.clone(), None),
+            Self::Key(key) => (sealing::for_storage(subscription, key)?, public_half(key)),
+        };
+        Spi::run_with_args(
+            "insert into webhook.secret (subscription_id, secret, public_key) values ($1, $2, $3)",
+            &[subscription.into(), text.into(), public.into()],
+        )?;
+        Ok(())
+    }
+}
+
+fn public_half(key: &Key) -> Option<String> {
+    match key {
+        Key::Secret(_) => None,
+        Key::Pair(pair) => Some(pair.public_key().to_string()),
+    }
+}
+
+/// Makes a symmetric secret from the server's strong random source.
+fn new_secret() -> Result<Material, Error> {
+    let secret = Secret::from_key(&random()?).map_err(|why| Error::BadSecret(why.into()))?;
+    Ok(Material::Key(Key::Secret(secret)))
+}
+
+/// Makes a key pair from the same source.
+fn new_pair() -> Result<Material, Error> {
+    Ok(Material::Key(Key::Pair(KeyPair::from_seed(&random()?))))
+}
+
+fn random() -> Result<[u8; KEY_BYTES], Error> {
     let mut key = [0_u8; KEY_BYTES];
     // SAFETY: the buffer is ours and has that length.
     let filled = unsafe { pg_sys::pg_strong_random(key.as_mut_ptr().cast(), KEY_BYTES) };
-    if !filled {
-        return Err(Error::NoRandomness);
+    if filled { Ok(key) } else { Err(Error::NoRandomness) }
+}
+
+/// The keys that a subscription has in force, by kind.
+#[derive(Debug, Default, Clone, Copy)]
+struct InForce {
+    secret: bool,
+    pair: bool,
+    elsewhere: bool,
+}
+
+impl InForce {
+    fn of(subscription: i64) -> Result<Self, Error> {
+        Spi::connect(|client| {
+            let row = client.select(
+                "select coalesce(bool_or(k.is_secret), false), coalesce(bool_or(k.public_key is not null), false),
+                        coalesce(bool_or(k.is_elsewhere), false)
+                 from (select s.public_key, s.secret ~ '^(env|file):' as is_elsewhere,
+                              s.public_key is null and s.secret !~ '^(env|file):' as is_secret
+                       from webhook.secret s
+                       where s.subscription_id = $1 and (s.expires_at is null or s.expires_at > clock_timestamp())) k",
+                Some(1),
+                &[subscription.into()],
+            )?;
+            let row = row.first();
+            let is = |at| row.get::<bool>(at).map(|is| is == Some(true));
+            Ok(Self { secret: is(1)?, pair: is(2)?, elsewhere: is(3)? })
+        })
     }
-    Secret::from_key(&key).map_err(Error::BadSecret)
 }
 
-/// Reads a secret that the caller brings.
+/// Refuses a key that no profile would sign with.
+fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
+    let (is_used, reason) = match given {
+        Material::Key(Key::Secret(_)) => {
+            (profiles.need_secret(), "whsec_ is a symmetric secret, which these signatures do not take")
+        }
+        Material::Key(Key::Pair(_)) => {
+            (profiles.need_pair(), "whsk_ is a key pair, which standard-v1a alone takes")
+        }
+        Material::Elsewhere(_) => {
+            (profiles.need_secret() || profiles.need_pair(), "nothing is signed with signature => '{none}'")
+        }
+    };
+    if is_used {
+        return Ok(());
+    }
+    let hint = "standard, svix, github and stripe take whsec_…, standard-v1a takes whsk_…; leave it out to have one made.";
+    Err(Error::BadOption { option: "secret, signature", reason: reason.to_owned(), hint })
+}
+
+/// Gives a new subscription a key of each kind that it needs, and tells what its owner has to know: the secret, or the
+/// public half of a pair if that is all there is, or nothing.
+pub fn begin(
+    subscription: i64,
+    profiles: Profiles,
+    given: Option<Material>,
+) -> Result<Option<String>, Error> {
+    if let Some(given) = &given {
+        check_use(given, profiles)?;
+    }
+    let mut shown = None;
+    for material in complete(profiles, given, InForce::default())? {
+        material.add(subscription)?;
+        shown.get_or_insert(material.shown());
+    }
+    Ok(shown)
+}
+
+/// What was given, and what has to be made beside it; the secret before the pair.
+fn complete(profiles: Profiles, given: Option<Material>, has: InForce) -> Result<Vec<Material>, Error> {
+    let is_pair = matches!(given, Some(Material::Key(Key::Pair(_))));
+    let is_elsewhere = matches!(given, Some(Material::Elsewhere(_))) || has.elsewhere;
+    let mut lacks_secret = profiles.need_secret() && !has.secret && (given.is_none() || is_pair);
+    let mut lacks_pair = profiles.need_pair() && !has.pair && !is_pair;
+    // What is elsewhere is a secret if one is needed, else the pair.
+    if is_elsewhere && lacks_secret {
+        lacks_secret = false;
+    } else if is_elsewhere && !profiles.need_secret() {
+        lacks_pair = false;
+    }
+    let secret = if lacks_secret { Some(new_secret()?) } else { None };
+    let pair = if lacks_pair { Some(new_pair()?) } else { None };
+    Ok(secret.into_iter().chain(given).chain(pair).collect())
+}
+
+/// Brings the keys in line with what `webhook_alter` was told: a key that is given ends all others of its kind at once,
+/// a pair that is needed is made, and what no profile signs with any more goes.
 ///
 /// # Errors
-/// [`Error::BadSecret`] names the rule, not the text.
-pub fn parse(text: &str) -> Result<Secret, Error> {
-    Secret::parse(text).map_err(Error::BadSecret)
-}
-
-/// Stores a secret as the subscription's newest.
-pub fn add(subscription: i64, secret: &Secret) -> Result<(), Error> {
+/// If a secret is needed and there is none: made here, it could not be shown.
+pub fn alter(subscription: i64, profiles: Profiles, given: Option<Material>) -> Result<(), Error> {
+    if let Some(given) = &given {
+        check_use(given, profiles)?;
+        let replaced = match given {
+            Material::Key(Key::Pair(_)) => "public_key is not null",
+            Material::Key(Key::Secret(_)) => "public_key is null",
+            Material::Elsewhere(_) if profiles.need_secret() => "public_key is null",
+            Material::Elsewhere(_) => "true",
+        };
+        let delete = format!("delete from webhook.secret where subscription_id = $1 and {replaced}");
+        Spi::run_with_args(delete.as_str(), &[subscription.into()])?;
+    }
     Spi::run_with_args(
-        "insert into webhook.secret (subscription_id, secret) values ($1, $2)",
-        &[subscription.into(), secret.reveal().into()],
+        "delete from webhook.secret
+         where subscription_id = $1
+           and case when public_key is not null then not $3 when secret ~ '^(env|file):' then not ($2 or $3) else not $2 end",
+        &[subscription.into(), profiles.need_secret().into(), profiles.need_pair().into()],
     )?;
-    Ok(())
+    let has = InForce::of(subscription)?;
+    let brings_secret = matches!(given, Some(Material::Key(Key::Secret(_)) | Material::Elsewhere(_)));
+    if profiles.need_secret() && !has.secret && !has.elsewhere && !brings_secret {
+        return Err(Error::BadOption {
+            option: "signature",
+            reason: "there is no secret to sign with".to_owned(),
+            hint: "Pass secret => 'whsec_…' in the same call.",
+        });
+    }
+    complete(profiles, given, has)?.iter().try_for_each(|material| material.add(subscription))
 }
 
-/// Stores a secret and ends all others at once.
-pub fn replace(subscription: i64, secret: &Secret) -> Result<(), Error> {
-    Spi::run_with_args("delete from webhook.secret where subscription_id = $1", &[subscription.into()])?;
-    add(subscription, secret)
-}
-
-/// Gives the subscription a new secret; those it has go on signing for the overlap, or end now if that is zero.
+/// Gives the subscription new keys of the kinds that it signs with; those it has go on signing for the overlap, or end
+/// now if that is zero. Returns what its owner has to know.
 ///
 /// # Errors
-/// [`Error::NoSuchSubscription`]; [`Error::TooManySecrets`] if ten others are still in force; the overlap's range.
+/// [`Error::TooManySecrets`] if too many others are still in force; [`Error::Unsigned`]; the overlap's range.
 pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
     let overlap = check::overlap(overlap)?;
-    let secret = generate()?;
-    super::lock(subscription)?;
+    let profiles = profiles_of(subscription)?;
+    let materials = complete(profiles, None, InForce::default())?;
+    let Some(first) = materials.first() else { return Err(Error::Unsigned(subscription)) };
     Spi::run_with_args(
         "delete from webhook.secret
          where subscription_id = $1 and (expires_at <= clock_timestamp() or $2 = interval '0')",
@@ -65,7 +220,7 @@ pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
         "select count(*) from webhook.secret where subscription_id = $1",
         &[subscription.into()],
     )?;
-    if in_force.unwrap_or(0) >= SECRETS_MAX {
+    if in_force.unwrap_or(0) + materials.len() as i64 > KEYS_MAX {
         return Err(Error::TooManySecrets(subscription));
     }
     Spi::run_with_args(
@@ -73,6 +228,15 @@ pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
          where subscription_id = $1 and (expires_at is null or expires_at > clock_timestamp() + $2)",
         &[subscription.into(), overlap.into()],
     )?;
-    add(subscription, &secret)?;
-    Ok(secret.reveal())
+    materials.iter().try_for_each(|material| material.add(subscription))?;
+    Ok(first.shown())
+}
+
+/// How a subscription is signed.
+pub fn profiles_of(subscription: i64) -> Result<Profiles, Error> {
+    let words = Spi::get_one_with_args::<Vec<Option<String>>>(
+        "select signature from webhook.subscription where id = $1",
+        &[subscription.into()],
+    )?;
+    check::signature(words.unwrap_or_default()).map(|(profiles, _)| profiles)
 }

@@ -1,0 +1,82 @@
+//! Names of secrets that are kept elsewhere: `env:WEBHOOKD_SECRET_…`, `file:PATH`. Pure: what is there is looked up by the
+//! daemon.
+//!
+//! Such a text is entered by subscribers. Who could name any variable or file would have its contents for a key, whose
+//! HMACs can be guessed at; so only what the operator has put there for this purpose can be named.
+
+use std::path::{Component, Path};
+use thiserror::Error;
+
+/// What a variable's name must begin with.
+pub const VARIABLE_PREFIX: &str = "WEBHOOKD_SECRET_";
+
+/// Where a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// A variable of the daemon's environment.
+    Variable(&'a str),
+    /// A path within the directory that the daemon keeps secrets in.
+    File(&'a Path),
+}
+
+/// Why a text names no secret.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum InvalidReference {
+    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_… in capitals")]
+    Variable,
+    #[error("a file is named by its path within the daemon's --secrets-dir")]
+    File,
+}
+
+impl<'a> Reference<'a> {
+    /// Reads `env:NAME` and `file:PATH`; `None`: the text is neither.
+    ///
+    /// # Errors
+    /// [`InvalidReference`] tells which rule is broken.
+    pub fn parse(text: &'a str) -> Option<Result<Self, InvalidReference>> {
+        if let Some(name) = text.strip_prefix("env:") {
+            let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
+            let rest = name.strip_prefix(VARIABLE_PREFIX).unwrap_or_default();
+            let is_one = !rest.is_empty() && rest.bytes().all(allowed);
+            return Some(if is_one { Ok(Self::Variable(name)) } else { Err(InvalidReference::Variable) });
+        }
+        let name = text.strip_prefix("file:")?;
+        let path = Path::new(name);
+        let is_within = !name.is_empty()
+            && !name.chars().any(char::is_control)
+            && path.components().all(|part| matches!(part, Component::Normal(_)));
+        Some(if is_within { Ok(Self::File(path)) } else { Err(InvalidReference::File) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_meant_for_it_can_be_named() {
+        let parse = Reference::parse;
+        assert_eq!(parse("env:WEBHOOKD_SECRET_A_1"), Some(Ok(Reference::Variable("WEBHOOKD_SECRET_A_1"))));
+        for name in [
+            "",
+            "PGPASSWORD",
+            "WEBHOOKD_KEY",
+            "WEBHOOKD_SECRET_",
+            "WEBHOOKD_SECRET_a",
+            "WEBHOOKD_SECRET_A=",
+            "WEBHOOKD_SECRETS_DIR",
+            " WEBHOOKD_SECRET_A",
+        ] {
+            assert_eq!(parse(&format!("env:{name}")), Some(Err(InvalidReference::Variable)), "{name}");
+        }
+        for name in ["a", "sub/b", "sub/..data/b", "ä b"] {
+            assert_eq!(parse(&format!("file:{name}")), Some(Ok(Reference::File(Path::new(name)))), "{name}");
+        }
+        for name in ["", "/", "/etc/hostname", "..", "../a", "a/../../b", "./a", "a\nb"] {
+            assert_eq!(parse(&format!("file:{name}")), Some(Err(InvalidReference::File)), "{name}");
+        }
+        for text in ["", "whsec_AAAA", "env", "ENV:WEBHOOKD_SECRET_A", "sealed:v1:x"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `webhook_dry_run`: which events a subscription would have got. Reads only; delivers nothing.
+//!
+//! The answer may be as long as the ring, so it is read through a cursor, page by page.
+
+use crate::error::{Error, answer, given};
+use crate::rights::{self, Caller};
+use crate::subscribe::owner;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+use std::vec::IntoIter;
+
+/// Rows that are fetched at once.
+const PAGE: core::ffi::c_long = 1000;
+
+// Sorted within, so that the reason is computed once.
+const EVENTS: &str = "
+    select webhook.public_id(c.id, c.created_at), c.id, c.type, c.key, c.created_at, c.reason is null, c.reason
+    from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason
+          from webhook.subscription s, webhook.event e
+          where s.id = $1
+            and e.slot = any (webhook.ring_slots($2, now())) and e.created_at >= $2
+            and e.type <> 'webhook.delivery.requested' and (e.subscription_id is null or e.subscription_id = s.id)
+          order by e.id) c";
+
+type Row = (
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<bool>,
+    Option<String>,
+);
+
+#[pg_extern(sql = false)]
+fn webhook_dry_run(
+    subscription_id: Option<i64>,
+    since: Option<TimestampWithTimeZone>,
+) -> TableIterator<
+    'static,
+    (
+        name!(event_id, Option<String>),
+        name!(sequence, Option<i64>),
+        name!(r#type, Option<String>),
+        name!(key, Option<String>),
+        name!(created_at, Option<TimestampWithTimeZone>),
+        name!(matches, Option<bool>),
+        name!(reason, Option<String>),
+    ),
+> {
+    answer(|| {
+        let (id, since) = (given(subscription_id, "subscription_id")?, given(since, "since")?);
+        let caller = Caller::present();
+        let portal = rights::as_owner(|| open(caller, id, since))?;
+        Ok(TableIterator::new(Pages { portal, page: Vec::new().into_iter(), is_last: false }))
+    })
+}
+
+fn open(caller: Caller, id: i64, since: TimestampWithTimeZone) -> Result<String, Error> {
+    owner::lock(caller, id)?;
+    Spi::connect_mut(|client| Ok(client.open_cursor(EVENTS, &[id.into(), since.into()]).detach_into_name()))
+}
+
+/// The rest of the answer.
+struct Pages {
+    portal: String,
+    page: IntoIter<Row>,
+    is_last: bool,
+}
+
+impl Iterator for Pages {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if self.page.len() == 0 && !self.is_last {
+            let page = answer(|| rights::as_owner(|| fetch(&self.portal)));
+            self.is_last = page.len() < PAGE as usize;
+            self.page = page.into_iter();
+        }
+        self.page.next()
+    }
+}
+
+fn fetch(portal: &str) -> Result<Vec<Row>, Error> {
+    Spi::connect(|client| {
+        let mut cursor = client.find_cursor(portal)?;
+        let mut rows = Vec::with_capacity(PAGE as usize);
+        for row in cursor.fetch(PAGE)? {
+            rows.push((
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+                row.get(6)?,
+                row.get(7)?,
+            ));
+        }
+        if rows.len() == PAGE as usize {
+            cursor.detach_into_name();
+        }
+        Ok(rows)
+    })
+}

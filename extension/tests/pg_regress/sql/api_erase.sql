@@ -1,0 +1,41 @@
+-- What was told about a subject is blanked; that it was told, and what proves it, stays.
+\encoding UTF8
+begin;
+set local client_min_messages = warning;
+set local search_path = public;
+set local jit = off;
+\pset format unaligned
+\pset tuples_only on
+create table person (id int primary key, email text);
+create table "Other" (a int, b text, primary key (a, b));
+select count(*) from webhook_watch('person'), webhook_watch('"Other"', noun => 'other');
+insert into person values (1, 'one@example.com'), (2, 'two@example.com');
+update person set email = 'new@example.com' where id = 1;
+delete from person where id = 1;
+insert into "Other" values (1, 'x');
+select webhook_emit('person.seen', '{"email": "one@example.com"}', '1') <> '';
+select id as subscription from webhook_subscribe('https://example.com') \gset
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, response)
+    select e.id, e.xid, :subscription, now(), 1, e.slot, 1, 400, 'http_error', 'no such person: one@example.com' from webhook.event e where e.type = 'person.updated';
+create temp table was as select id, payload::text, previous::text from webhook.event;
+
+select webhook_erase('person', '1');
+select type, key, payload, previous, x.event_id is not null as erased,
+       x.payload_sha256 = sha256(convert_to(was.payload, 'UTF8')) and x.previous_sha256 is not distinct from sha256(convert_to(was.previous, 'UTF8')) as proven
+from webhook.event e join was using (id) left join webhook.erasure x on x.event_id = e.id and x.event_xid = e.xid where type not like 'webhook.%' order by e.id;
+select count(*), count(response), min(status) from webhook.attempt where subscription_id = :subscription;
+select bool_and(erased_by = session_user) from webhook.erasure;
+\echo -- once more: nothing is left to do, and the proof stays as it is
+select webhook_erase('person', '1'), count(*) from webhook.erasure;
+\echo -- several key columns; the application's own events
+select webhook_erase('"Other"', '["1", "x"]'), webhook_erase('"Other"', '1'), webhook_erase(null, '1');
+select key from webhook.event where type = 'other.created';
+select type, payload from webhook.event where type not like 'webhook.%' order by id;
+\echo -- mistakes
+savepoint s;
+select webhook_erase('person', null);
+\echo :SQLSTATE
+rollback to s;
+select webhook_erase(1::oid::regclass, '1');
+\echo :SQLSTATE
+rollback;

@@ -1,0 +1,119 @@
+-- Whose a subscription is: owners and their members see and change their own, readers see all, admins change all.
+\encoding UTF8
+begin;
+set local client_min_messages = warning;
+set local search_path = public;
+set local jit = off;
+\pset format unaligned
+\pset tuples_only on
+create schema t;
+grant usage on schema t to public;
+create function t.fails(statement text) returns text language plpgsql as $$
+declare
+    state text; message text; hint text;
+begin
+    execute statement;
+    return 'allowed';
+exception when others then
+    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+    return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
+end
+$$;
+create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
+declare
+    statement text;
+begin
+    foreach statement in array statements loop
+        execute format('set local role %I', who);
+        return next format('%s: %s: %s', who, statement, t.fails(statement));
+        reset role;
+    end loop;
+end
+$$;
+create role regress_anna; create role regress_bert; create role regress_team; create role regress_rea; create role regress_dis; create role regress_adm;
+create role "regress Odd ""Role""";
+create role regress_carl in role regress_team;
+select count(webhook_grant(r::regrole, 'subscriber')) from unnest(array['regress_anna', 'regress_bert', 'regress_team', '"regress Odd ""Role"""']) r;
+select webhook_grant('regress_rea', 'reader'), webhook_grant('regress_dis', 'dispatcher'), webhook_grant('regress_adm', 'admin');
+
+\echo -- a subscription is its maker's, whoever that is
+set local role regress_anna;
+select count(*) from webhook_subscribe('https://example.com/anna', name => 'anna');
+set local role regress_bert;
+select count(*) from webhook_subscribe('https://example.com/bert', name => 'bert');
+set local role regress_carl;
+select count(*) from webhook_subscribe('https://example.com/carl', name => 'carl');
+select count(*) from webhook_subscribe('https://example.com/team', name => 'team', owner => 'regress_team');
+set local role "regress Odd ""Role""";
+select count(*) from webhook_subscribe('https://example.com/odd', name => 'odd');
+reset role;
+select count(*) from webhook_subscribe('https://example.com/tenant', name => 'tenant', owner => 'tenant-7; drop table "x"');
+select name, owner from webhook.subscription order by id;
+
+create function t.id(wanted text) returns bigint language sql stable security definer as $$ select id from webhook.subscription where name = wanted $$;
+\echo -- deliveries, attempts and a backfill for each
+insert into webhook.event (id, xid, type, payload) select -s.id, 3, 'order.created', '{}' from webhook.subscription s;
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
+    select -s.id, 3, s.id, now(), 1, webhook.ring_slot(now()), 1, 200, 'succeeded' from webhook.subscription s;
+create table orders (id int primary key);
+insert into webhook.backfill (subscription_id, relation, requested_by, search_path) select s.id, 'orders', 'postgres', 'public' from webhook.subscription s;
+select webhook_rotate_secret(t.id('anna')) <> '', (select webhook_alter(t.id('anna'), signature => '{standard,standard-v1a}')).signature;
+
+create function t.sees(who text) returns text language plpgsql as $$
+declare
+    seen text;
+begin
+    execute format('set local role %I', who);
+    select format('%s: %s | stats %s | attempts %s | deliveries %s | backfills %s | keys %s', who,
+        (select string_agg(name, ' ' order by id) from webhook.subscription), (select count(*) from webhook.subscription_stats),
+        (select count(*) from webhook.attempt), (select count(*) from webhook.delivery where sequence < 0), (select count(*) from webhook.backfill),
+        (select count(*) from webhook.public_key)) into seen;
+    reset role;
+    return seen;
+end
+$$;
+select t.sees(r) from unnest(array['regress_anna', 'regress_bert', 'regress_carl', 'regress_team', 'regress Odd "Role"', 'regress_rea', 'regress_adm']) r;
+set local role regress_dis;
+select count(*) = (select count(*) from webhook.attempt) from webhook.subscription;
+reset role;
+
+\echo -- another's is not there, whatever one asks for
+select t.tries('regress_bert', variadic array[
+    format('select webhook_pause(%s)', t.id('anna')), format('select webhook_resume(%s)', t.id('anna')), format('select webhook_unsubscribe(%s)', t.id('anna')),
+    format('select webhook_alter(%s, url => ''https://example.com/bert'')', t.id('anna')), format('select webhook_alter(%s, owner => ''regress_bert'')', t.id('anna')),
+    format('select webhook_rotate_secret(%s)', t.id('anna')), format('select webhook_ping(%s)', t.id('anna')),
+    format('select webhook_redeliver(''evt_000000000000000'', %s)', t.id('anna')), format('select webhook_replay(%s, now() - interval ''1 day'')', t.id('anna')),
+    format('select webhook_dry_run(%s, now() - interval ''1 day'')', t.id('anna')),
+    'select webhook_backfill_cancel(' || (select id from webhook.backfill where subscription_id = t.id('anna')) || ')',
+    'select webhook_pause(0)']);
+\echo -- … and to see it, nothing helps
+select t.tries('regress_bert', 'select from webhook.secret', 'select from webhook.event', 'select from webhook.queue', 'select from webhook.attempt_3',
+    'update webhook.subscription set owner = ''regress_bert''', 'insert into webhook.attempt select * from webhook.attempt', 'select from webhook.sealing_key');
+create function t.leaks(text) returns boolean language plpgsql cost 0.0000001 as $$ begin raise warning 'leaked %', $1; return true; end $$;
+set local role regress_bert;
+select count(*) from webhook.subscription where t.leaks(name);
+select count(*) from webhook.subscription_stats where t.leaks(name);
+reset role;
+
+\echo -- one's own, and the team's, one may change
+select t.tries('regress_carl', variadic array[
+    format('select webhook_pause(%s)', t.id('team')), format('select webhook_resume(%s)', t.id('team')),
+    format('select webhook_alter(%s, owner => ''regress_team'')', t.id('carl')), format('select webhook_alter(%s, owner => ''regress_anna'')', t.id('carl')),
+    'select webhook_subscribe(''https://example.com'', owner => ''regress_anna'')', 'select webhook_subscribe(''https://example.com'', owner => ''no such role'')',
+    'select webhook_subscribe(''https://example.com'', owner => '' '')', format('select webhook_unsubscribe(%s)', t.id('team'))]);
+\echo -- a definer function acts for its owner
+set local role regress_anna;
+create function pg_temp.nothing() returns int language sql return 1;
+reset role;
+create schema app authorization regress_anna;
+set local role regress_anna;
+create function app.pause(id bigint) returns void language sql security definer set search_path = public as 'select webhook_pause(id)';
+grant usage on schema app to public;
+reset role;
+select t.tries('regress_bert', format('select app.pause(%s)', t.id('anna')), format('select app.pause(%s)', t.id('bert')));
+\echo -- admins change everything, readers nothing
+select t.tries('regress_adm', format('select webhook_pause(%s)', t.id('anna')), format('select webhook_alter(%s, owner => ''tenant-8'')', t.id('tenant')),
+    format('select webhook_unsubscribe(%s)', t.id('bert')));
+select t.tries('regress_rea', format('select webhook_pause(%s)', t.id('anna')));
+select name, owner, enabled from webhook.subscription order by id;
+rollback;

@@ -1,0 +1,106 @@
+-- Keys of subscriptions: which kinds there are, what is shown of them, how they are stored, how they are replaced.
+\encoding UTF8
+begin;
+set local client_min_messages = warning;
+set local search_path = public;
+\pset format unaligned
+\pset tuples_only on
+create schema t;
+create function t.fails(statement text) returns text language plpgsql as $$
+declare
+    state text; message text; hint text;
+begin
+    execute statement;
+    return 'allowed';
+exception when others then
+    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+    return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
+end
+$$;
+-- What is stored, without what is random.
+create function t.kinds(wanted text) returns text language sql as $$
+    select string_agg(regexp_replace(k.secret, '(whs.._|v1:).*', '\1') || coalesce(' ' || left(k.public_key, 5), '')
+                      || case when k.expires_at is null then '' else ' expiring' end, ', ' order by k.id)
+    from webhook.secret k join webhook.subscription s on s.id = k.subscription_id where s.name = wanted $$;
+create function t.id(wanted text) returns bigint language sql as $$ select id from webhook.subscription where name = wanted $$;
+select secrets, sealing_key from webhook.health;
+
+\echo -- one key of each kind that the profiles need, and its owner is shown what he has to know
+select p, left(s.secret, 6), length(s.secret), t.kinds(p::text), x.signature
+from unnest(array['{standard}', '{github,stripe,svix}', '{standard-v1a}', '{standard,standard-v1a}', '{none}', '{stripe,standard,stripe}']::text[]) p,
+     lateral webhook_subscribe('https://example.com', name => p, signature => p::text[]) s join webhook.subscription x on x.id = s.id;
+select s.secret = p.public_key from webhook_subscribe('https://example.com', name => 'shown', signature => '{standard-v1a}') s
+join webhook.public_key p on p.subscription_id = s.id;
+select count(*) from webhook.public_key;
+
+\echo -- what one brings
+\set pair 'whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA=='
+\set own 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='
+select secret = :'own' from webhook_subscribe('https://example.com', name => 'own', secret => :'own');
+select secret from webhook_subscribe('https://example.com', name => 'pair', secret => :'pair', signature => '{standard-v1a}');
+select left(secret, 6), t.kinds('both') from webhook_subscribe('https://example.com', name => 'both', secret => :'pair', signature => '{standard,standard-v1a}');
+select t.kinds('both'), t.kinds('pair');
+select secret from webhook_subscribe('https://example.com', name => 'env', secret => 'env:WEBHOOKD_SECRET_A');
+select secret from webhook_subscribe('https://example.com', name => 'file', secret => 'file:sub/orders', signature => '{standard-v1a}');
+select t.kinds('env'), t.kinds('file');
+
+\echo -- mistakes name the rule and never the text
+select t.fails(format('select webhook_subscribe(''https://example.com'', secret => %L, signature => %L)', s.secret, s.signature)) from (values
+    ('hunter2', '{standard}'), ('whsec_hunter2', '{standard}'), ('whsk_hunter2', '{standard-v1a}'), ('whsk_' || encode('\x00', 'base64'), '{standard-v1a}'),
+    ('env:PGPASSWORD', '{standard}'), ('env:', '{standard}'), ('file:', '{standard}'), ('file:/etc/passwd', '{standard}'), ('file:../x', '{standard}'), ('file:a' || chr(10), '{standard}'),
+    ('sealed:v1:0123456789abcdef:AAAA', '{standard}'),
+    (:'own', '{none}'), (:'own', '{standard-v1a}'), (:'pair', '{github}'), ('env:WEBHOOKD_SECRET_A', '{none}'),
+    (null, '{}'), (null, '{none,standard}'), (null, '{Standard}'), (null, '{null}'), (null, '{"standard; drop table x"}')) s (secret, signature);
+select t.fails(statement) from unnest(array[
+    'select webhook_subscribe(''https://example.com'', signature => null)',
+    'select webhook_subscribe(''https://example.com'', tls => '''')', 'select webhook_subscribe(''https://example.com'', tls => ''../x'')',
+    'select webhook_subscribe(''https://example.com'', tls => repeat(''x'', 64))', 'select webhook_seal(null)', 'select webhook_seal(''hunter2'')',
+    'select webhook_seal(''webhookd_private_AAAA'')', 'select webhook_seal(''webhookd_public_AAAA'')']) statement;
+
+\echo -- altered: what is given replaces its kind, what is needed is made, what is not signed with any more goes
+select tls from webhook_subscribe('https://example.com', name => 'a', tls => 'bank') s join webhook.subscription x on x.id = s.id;
+select (webhook_alter(t.id('a'), clear => '{tls}')).tls;
+select (webhook_alter(t.id('a'), signature => '{standard,standard-v1a}')).signature, t.kinds('a');
+select t.kinds('a');
+select (webhook_alter(t.id('a'), secret => :'own')).name;
+select t.kinds('a'), exists (select from webhook.secret where secret = :'own' and subscription_id = t.id('a'));
+select (webhook_alter(t.id('a'), secret => :'pair')).name;
+select t.kinds('a'), (select public_key from webhook.public_key where subscription_id = t.id('a'));
+select (webhook_alter(t.id('a'), secret => 'env:WEBHOOKD_SECRET_B')).name;
+select t.kinds('a');
+select (webhook_alter(t.id('a'), signature => '{github}')).name;
+select t.kinds('a');
+select (webhook_alter(t.id('a'), signature => '{none}')).name;
+select t.kinds('a'), t.fails(format('select webhook_alter(%s, signature => ''{stripe}'')', t.id('a'))), t.fails(format('select webhook_rotate_secret(%s)', t.id('a')));
+select (webhook_alter(t.id('a'), signature => '{standard-v1a}')).name;
+select t.kinds('a'), t.fails(format('select webhook_alter(%s, secret => %L)', t.id('a'), :'own'));
+
+\echo -- rotated: a new one of each kind, the old ones beside it for a while
+select left(webhook_rotate_secret(t.id('{standard,standard-v1a}')), 6);
+select t.kinds('{standard,standard-v1a}'), (select count(*) from webhook.public_key where subscription_id = t.id('{standard,standard-v1a}'));
+select left(webhook_rotate_secret(t.id('{standard-v1a}'), '0'), 5);
+select t.kinds('{standard-v1a}');
+select count(webhook_rotate_secret(t.id('own'), '7 days')) from generate_series(1, 9);
+select t.fails(format('select webhook_rotate_secret(%s)', t.id('own')));
+
+\echo -- sealed: from here on, and what was there too
+select secrets from webhook.health;
+\set key_a 'webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp'
+\set key_b 'webhookd_public_AgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICEtLuEz'
+select webhook_seal(:'key_a') = count(*) from webhook.secret where secret ~ '^whs' or secret ~ '^sealed';
+select secrets, sealing_key, count(*) filter (where secret ~ '^whs') in_clear, count(*) filter (where secret ~ ('^sealed:v1:' || sealing_key || ':')) > 10 sealed,
+       count(*) filter (where secret ~ '^(env|file):') elsewhere
+from webhook.health, webhook.secret group by 1, 2;
+select t.kinds('{standard,standard-v1a}'), t.kinds('own') like 'sealed%', t.kinds('env'), t.kinds('file');
+select left(secret, 6) from webhook_subscribe('https://example.com', name => 'late', signature => '{standard,standard-v1a}');
+select t.kinds('late'), count(*) from webhook.public_key where subscription_id = t.id('late');
+select left(webhook_rotate_secret(t.id('late')), 6), t.kinds('late');
+select (webhook_alter(t.id('late'), signature => '{standard-v1a}')).name;
+select t.kinds('late');
+\echo -- for another key: what is sealed already stays (webhookd rekey has both keys), what comes is for the new one
+select webhook_seal(:'key_b'), webhook_seal(:'key_b');
+select count(*), bool_and(set_by = session_user) from webhook.sealing_key;
+select count(distinct split_part(secret, ':', 3)) from webhook.secret where secret ~ '^sealed:';
+select secret ~ ('^sealed:v1:' || (select sealing_key from webhook.health)) from webhook.secret
+where subscription_id = (select id from webhook_subscribe('https://example.com', name => 'later'));
+rollback;

@@ -1,0 +1,286 @@
+-- Subscriptions and what hangs on them: secrets, what is known of their receivers, backfills; and who sees which.
+
+-- ── Subscriptions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+create table webhook.subscription (
+    id               bigint      generated always as identity primary key,
+    name             text        unique,
+    url              text        not null,
+    events           text[]      not null default '{*}',
+    enabled          boolean     not null default true,
+    paused_reason    text,
+    timeout          interval    not null default '15 seconds',
+    retry            interval[]  not null default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
+    max_in_flight    integer     not null default 512,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    created_snapshot pg_snapshot not null default webhook.snapshot_before_this_transaction(),
+    filter           jsonpath,
+    format           text        not null default 'standard',
+    payload_mode     text        not null default 'full',
+    headers          jsonb       not null default '{}',
+    exclude_origin   text[]      not null default '{}',
+    rate_limit       numeric,
+    ordering         text        not null default 'none',
+    batch_size       integer     not null default 1,
+    batch_window     interval    not null default '0',
+    compact          boolean     not null default false,
+    verification     text        not null default 'none',
+    verified_at      timestamptz,
+    signature        text[]      not null default '{standard}',
+    owner            text        not null default current_user,
+    tls              text,
+    constraint url_is_http check (url ~ '^https?://'),
+    constraint events_are_named check (cardinality(events) between 1 and 1000),
+    constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
+    constraint retry_has_at_most_50_steps check (cardinality(retry) <= 50),
+    constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
+    constraint paused_reason_only_when_paused check (paused_reason is null or not enabled),
+    constraint format_is_known check (format in
+        ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw')),
+    constraint payload_mode_is_known check (payload_mode in ('full', 'thin', 'changed')),
+    constraint headers_is_an_object check (jsonb_typeof(headers) = 'object'),
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
+    constraint ordering_is_known check (ordering in ('none', 'key', 'strict')),
+    constraint batch_size_is_1_to_1000 check (batch_size between 1 and 1000),
+    constraint batch_window_is_0_to_1min check (batch_window between '0' and '1 minute'),
+    constraint only_formats_with_an_envelope_batch check
+        (batch_size = 1 or format in ('standard', 'cloudevents-structured')),
+    constraint strict_order_is_not_compacted check (not (compact and ordering = 'strict')),
+    constraint verification_is_known check (verification in ('none', 'ping', 'handshake')),
+    constraint signature_is_known check (cardinality(signature) between 1 and 5 and
+        signature <@ '{standard,standard-v1a,svix,github,stripe,none}'),
+    constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
+    constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$')
+);
+comment on table  webhook.subscription is 'Who gets which events, and how';
+comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
+comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
+comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
+comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
+comment on column webhook.subscription.filter is
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
+comment on column webhook.subscription.format is 'Shape and content type of the body';
+comment on column webhook.subscription.payload_mode is
+    'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
+comment on column webhook.subscription.headers is 'Further request headers, name to value';
+comment on column webhook.subscription.exclude_origin is 'Events with one of these origins (setting webhook.origin) do not match: no echo';
+comment on column webhook.subscription.rate_limit is 'Most requests a second; null: as fast as the receiver takes them';
+comment on column webhook.subscription.ordering is
+    'none; key: an event of a key only after the former one of that key is final; strict: one after the other';
+comment on column webhook.subscription.batch_size is 'Most events in one request; above 1 the body is a JSON array';
+comment on column webhook.subscription.batch_window is 'How long an event may wait for others to fill the request';
+comment on column webhook.subscription.compact is
+    'While undelivered, several changes of one key become one event: first previous, last data';
+comment on column webhook.subscription.verification is
+    'none; ping: a webhook.ping must be answered with 2xx first; handshake: CloudEvents abuse protection (OPTIONS)';
+comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
+comment on column webhook.subscription.signature is
+    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe; none: not at all';
+comment on column webhook.subscription.owner is
+    'Whose it is: a role, whose members see and change it; or any other name, of a tenant of the application say, and then the admins alone';
+comment on column webhook.subscription.tls is
+    'Name of a set of certificates in the daemon''s configuration, [tls.NAME]: authorities and client certificate for this receiver';
+comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
+
+-- ── Secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- Apart from the subscription, so that reading that table tells no secret.
+create table webhook.secret (
+    id              bigint      generated always as identity primary key,
+    subscription_id bigint      not null references webhook.subscription on delete cascade,
+    secret          text        not null,
+    created_at      timestamptz not null default now(),
+    expires_at      timestamptz,
+    public_key      text,
+    constraint secret_is_sealed_elsewhere_or_clear check (secret ~
+        '^(sealed:v1:[0-9a-f]{16}:[A-Za-z0-9+/]+=*|env:WEBHOOKD_SECRET_[A-Z0-9_]+|file:[^[:cntrl:]]+|whs(ec|k)_[A-Za-z0-9+/]+=*)$'),
+    constraint public_key_is_whpk check (public_key ~ '^whpk_[A-Za-z0-9+/]{43}=$'),
+    constraint pair_has_a_public_key check (secret !~ '^whsk_' or public_key is not null)
+);
+comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
+comment on column webhook.secret.secret is
+    'sealed:v1:… for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_…, whsk_…';
+comment on column webhook.secret.expires_at is 'null: until it is replaced';
+comment on column webhook.secret.public_key is 'Of a key pair (ed25519): what receivers verify with; null: a symmetric secret, or one that is kept elsewhere';
+-- The secrets of one subscription, and the cascade from it.
+create index secret_subscription_id_idx on webhook.secret (subscription_id);
+
+create table webhook.sealing_key (
+    singleton  boolean     primary key default true,
+    public_key text        not null,
+    key_id     text        not null,
+    set_at     timestamptz not null default now(),
+    set_by     name        not null default session_user,
+    constraint there_is_one_row check (singleton),
+    constraint public_key_is_webhookds check (public_key ~ '^webhookd_public_[A-Za-z0-9+/]{48}$'),
+    constraint key_id_is_hex check (key_id ~ '^[0-9a-f]{16}$')
+);
+comment on table  webhook.sealing_key is
+    'The public half of the daemon''s key: what it seals, the daemon alone can open. No row: secrets are stored in clear';
+comment on column webhook.sealing_key.key_id is 'Fingerprint; sealed texts bear it';
+
+-- ── Receivers: what the daemon has learnt of them ───────────────────────────────────────────────────────────────
+
+-- Written when a state changes, never per event. No row: nothing to report.
+create table webhook.receiver (
+    subscription_id      bigint      primary key references webhook.subscription on delete cascade,
+    circuit              text        not null default 'closed',
+    consecutive_failures integer     not null default 0,
+    failing_since        timestamptz,
+    warned_at            timestamptz,
+    allowed_rate         numeric,
+    updated_at           timestamptz not null default clock_timestamp(),
+    constraint circuit_is_known check (circuit in ('closed', 'open')),
+    constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
+    constraint open_only_when_failing check (circuit = 'closed' or failing_since is not null)
+);
+comment on table  webhook.receiver is 'How each receiver is doing, as the daemon sees it; written when it changes';
+comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, one delivery a minute is tried; closed: all are';
+comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
+comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
+comment on column webhook.receiver.allowed_rate is
+    'Requests a second that the receiver allows: WebHook-Allowed-Rate, or what its 429s have brought it down to';
+
+-- Another URL, or another way of asking, has not confirmed anything yet.
+create function webhook.forget_confirmation() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.verified_at := null;
+    return new;
+end
+$$;
+comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+revoke all on function webhook.forget_confirmation() from public;
+
+create trigger forget_confirmation before update on webhook.subscription for each row
+    when (old.url <> new.url or old.verification <> new.verification)
+    execute function webhook.forget_confirmation();
+
+-- Another URL is another receiver; one that was paused or disabled starts with a clean record.
+create function webhook.forget_receiver() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.url <> new.url then
+        delete from webhook.receiver r where r.subscription_id = new.id;
+    else
+        update webhook.receiver r
+            set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
+                updated_at = clock_timestamp()
+            where r.subscription_id = new.id;
+    end if;
+    return null;
+end
+$$;
+comment on function webhook.forget_receiver() is 'A changed URL or a resumed subscription: past failures do not count';
+revoke all on function webhook.forget_receiver() from public;
+
+create trigger forget_receiver after update on webhook.subscription for each row
+    when (old.url <> new.url or (new.enabled and not old.enabled))
+    execute function webhook.forget_receiver();
+
+-- ── Backfills: existing rows, step by step ──────────────────────────────────────────────────────────────────────
+
+create table webhook.backfill (
+    id              bigint      generated always as identity primary key,
+    subscription_id bigint      not null references webhook.subscription on delete cascade,
+    relation        regclass    not null,
+    condition       text,
+    -- A name, not a number: a dump is restored where roles have other numbers.
+    requested_by    name        not null,
+    search_path     text        not null,
+    state           text        not null default 'running',
+    after_key       text[],
+    rows_done       bigint      not null default 0,
+    last_event_id   bigint,
+    error           text,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    constraint state_is_known check (state in ('running', 'done', 'failed', 'cancelled')),
+    constraint error_iff_failed check ((state = 'failed') = (error is not null))
+);
+comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
+comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
+comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
+comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
+comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
+comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+-- One at a time, and the daemon's "which are running".
+create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
+
+-- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
+
+-- Whoever may read every event may know of every delivery. Views are asked as their reader, so they ask here too.
+create function webhook.may_see_all() returns boolean
+    language sql stable parallel safe
+    return has_table_privilege('webhook.event'::regclass, 'select');
+comment on function webhook.may_see_all() is 'Whether the present role sees the subscriptions and deliveries of all owners: readers, the daemon, admins';
+
+create function webhook.may_see(owner text) returns boolean
+    language sql stable parallel safe
+    return webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false);
+comment on function webhook.may_see(text) is 'Whether the present role sees what this owner has: it is the owner, a member, or sees everything';
+
+-- For reading alone: whatever writes is a function that asks whose it is (extension/src/subscribe/owner.rs).
+alter table webhook.subscription enable row level security;
+create policy of_owner on webhook.subscription for select using (webhook.may_see(owner));
+alter table webhook.attempt enable row level security;
+create policy of_owner on webhook.attempt for select
+    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
+create policy by_daemon on webhook.attempt for insert with check (true);
+alter table webhook.backfill enable row level security;
+create policy of_owner on webhook.backfill for select
+    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
+
+-- ── Changes of subscriptions travel in the outbox, in commit order with the events they apply to ────────────────
+
+create function webhook.tell_subscription_change() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    subscription webhook.subscription;
+    verb text;
+begin
+    if tg_table_name = 'secret' then
+        select * into subscription from webhook.subscription s
+            where s.id = (case tg_op when 'DELETE' then old.subscription_id else new.subscription_id end);
+        if not found then  -- the subscription goes too, and tells it itself
+            return null;
+        end if;
+        verb := 'updated';
+    elsif tg_op = 'DELETE' then
+        subscription := old;
+        verb := 'deleted';
+    else
+        subscription := new;
+        verb := case tg_op when 'INSERT' then 'created' else 'updated' end;
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
+            json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
+                              'events', subscription.events, 'filter', subscription.filter,
+                              'exclude_origin', subscription.exclude_origin));
+    perform webhook.gate_ring();
+    return null;
+end
+$$;
+comment on function webhook.tell_subscription_change() is 'Emits webhook.subscription.created, .updated and .deleted';
+revoke all on function webhook.tell_subscription_change() from public;
+
+create trigger tell after insert or update or delete on webhook.subscription
+    for each row execute function webhook.tell_subscription_change();
+create trigger tell after insert or update or delete on webhook.secret
+    for each row execute function webhook.tell_subscription_change();
+
+-- ── What a dump of the database carries ─────────────────────────────────────────────────────────────────────────
+
+select pg_extension_config_dump('webhook.subscription', '');
+select pg_extension_config_dump('webhook.subscription_id_seq', '');
+select pg_extension_config_dump('webhook.secret', '');
+select pg_extension_config_dump('webhook.secret_id_seq', '');
+select pg_extension_config_dump('webhook.sealing_key', '');
+select pg_extension_config_dump('webhook.backfill', '');
+select pg_extension_config_dump('webhook.backfill_id_seq', '');

@@ -55,8 +55,10 @@ mod tests {
 
     #[test]
     fn only_what_is_meant_for_it_can_be_named() {
-        let parse = Reference::parse;
-        assert_eq!(parse("env:WEBHOOKD_SECRET_A_1"), Some(Ok(Reference::Variable("WEBHOOKD_SECRET_A_1"))));
+        assert_eq!(
+            Reference::parse("env:WEBHOOKD_SECRET_A_1"),
+            Some(Ok(Reference::Variable("WEBHOOKD_SECRET_A_1")))
+        );
         for name in [
             "",
             "PGPASSWORD",
@@ -67,16 +69,19 @@ mod tests {
             "WEBHOOKD_SECRETS_DIR",
             " WEBHOOKD_SECRET_A",
         ] {
-            assert_eq!(parse(&format!("env:{name}")), Some(Err(InvalidReference::Variable)), "{name}");
+            let text = format!("env:{name}");
+            assert_eq!(Reference::parse(&text), Some(Err(InvalidReference::Variable)), "{name}");
         }
         for name in ["a", "sub/b", "sub/..data/b", "ä b"] {
-            assert_eq!(parse(&format!("file:{name}")), Some(Ok(Reference::File(Path::new(name)))), "{name}");
+            let text = format!("file:{name}");
+            assert_eq!(Reference::parse(&text), Some(Ok(Reference::File(Path::new(name)))), "{name}");
         }
         for name in ["", "/", "/etc/hostname", "..", "../a", "a/../../b", "./a", "a\nb"] {
-            assert_eq!(parse(&format!("file:{name}")), Some(Err(InvalidReference::File)), "{name}");
+            let text = format!("file:{name}");
+            assert_eq!(Reference::parse(&text), Some(Err(InvalidReference::File)), "{name}");
         }
         for text in ["", "whsec_AAAA", "env", "ENV:WEBHOOKD_SECRET_A", "sealed:v1:x"] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(Reference::parse(text), None, "{text}");
         }
     }
 }

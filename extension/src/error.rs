@@ -101,7 +101,7 @@ pub enum Error {
     NoSuchSubscription(i64),
     #[error("there is already a subscription named \"{0}\"")]
     NameTaken(String),
-    #[error("role \"{0}\" is none that you may give a subscription to")]
+    #[error("owner: permission denied to give a subscription to \"{0}\"")]
     NotTheirs(String),
     #[error("secret: {0}")]
     BadSecret(signature::InvalidKey),

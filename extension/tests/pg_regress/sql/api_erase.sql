@@ -8,7 +8,7 @@ set local jit = off;
 \pset tuples_only on
 create table person (id int primary key, email text);
 create table "Other" (a int, b text, primary key (a, b));
-select count(*) from webhook_watch('person'), webhook_watch('"Other"', noun => 'other');
+select (webhook_watch('person')).noun, (webhook_watch('"Other"', noun => 'other')).noun;
 insert into person values (1, 'one@example.com'), (2, 'two@example.com');
 update person set email = 'new@example.com' where id = 1;
 delete from person where id = 1;
@@ -27,7 +27,7 @@ select count(*), count(response), min(status) from webhook.attempt where subscri
 select bool_and(erased_by = session_user) from webhook.erasure;
 \echo -- once more: nothing is left to do, and the proof stays as it is
 select webhook_erase('person', '1'), count(*) from webhook.erasure;
-\echo -- several key columns; the application's own events
+\echo -- several key columns; events of webhook_emit
 select webhook_erase('"Other"', '["1", "x"]'), webhook_erase('"Other"', '1'), webhook_erase(null, '1');
 select key from webhook.event where type = 'other.created';
 select type, payload from webhook.event where type not like 'webhook.%' order by id;

@@ -247,7 +247,7 @@ impl Error {
                 "Leave owner out to keep it; a member of that role, or an admin, may name it."
             }
             Self::BadSecret(_) => {
-                "Pass whsec_ and the padded base64 of 24 to 64 random bytes, or leave it out to have one made."
+                "Pass whsec_ and the padded base64 of 24 to 64 random bytes (whsk_ and 64 bytes for a key pair), or leave it out to have one made."
             }
             Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME; the daemon looks it up.",
             Self::Unsigned(_) => "Choose with webhook_alter(…, signature => …) how it is to be signed.",

@@ -20,15 +20,15 @@ insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, d
 create temp table was as select id, payload::text, previous::text from webhook.event;
 
 select webhook_erase('person', '1');
-select type, key, payload, previous, x.event_id is not null as erased,
+select e.type, e.key, e.payload, e.previous, x.event_id is not null as erased,
        x.payload_sha256 = sha256(convert_to(was.payload, 'UTF8')) and x.previous_sha256 is not distinct from sha256(convert_to(was.previous, 'UTF8')) as proven
-from webhook.event e join was using (id) left join webhook.erasure x on x.event_id = e.id and x.event_xid = e.xid where type not like 'webhook.%' order by e.id;
+from webhook.event e join was using (id) left join webhook.erasure x on x.event_id = e.id and x.event_xid = e.xid where e.type not like 'webhook.%' order by e.id;
 select count(*), count(response), min(status) from webhook.attempt where subscription_id = :subscription;
 select bool_and(erased_by = session_user) from webhook.erasure;
 \echo -- once more: nothing is left to do, and the proof stays as it is
 select webhook_erase('person', '1'), count(*) from webhook.erasure;
 \echo -- several key columns; events of webhook_emit
-select webhook_erase('"Other"', '["1", "x"]'), webhook_erase('"Other"', '1'), webhook_erase(null, '1');
+select webhook_erase('"Other"', '[1,"x"]'), webhook_erase('"Other"', '1'), webhook_erase(null, '1');
 select key from webhook.event where type = 'other.created';
 select type, payload from webhook.event where type not like 'webhook.%' order by id;
 \echo -- mistakes

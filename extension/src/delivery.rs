@@ -33,14 +33,15 @@ fn webhook_replay(
     })
 }
 
-/// The event of a public id.
+/// Where the event of a public id is.
 struct Found {
-    sequence: i64,
     xid: i64,
     slot: i16,
 }
 
 fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(), Error> {
+    let sequence = Spi::get_one_with_args::<i64>("select webhook.event_sequence($1)", &[event_id.into()])?
+        .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     owner::lock(caller, subscription_id)?;
     let event = find(event_id, subscription_id)?;
     // Its present schedule begins anew: attempts go on counting, retries are counted from here.
@@ -56,9 +57,9 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
          on conflict (subscription_id, event_id) do update set
              attempts = greatest(q.attempts, excluded.attempts), retry_from = greatest(q.attempts, excluded.attempts),
              state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key",
-        &[subscription_id.into(), event.sequence.into(), event.slot.into(), event.xid.into()],
+        &[subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into()],
     )?;
-    emit::delivery_requested(subscription_id, event.sequence);
+    emit::delivery_requested(subscription_id, sequence);
     Ok(())
 }
 
@@ -146,8 +147,6 @@ fn check_range(since: TimestampWithTimeZone, until: TimestampWithTimeZone) -> Re
 }
 
 fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {
-    let sequence = Spi::get_one_with_args::<i64>("select webhook.event_sequence($1)", &[event_id.into()])?
-        .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     Spi::connect(|client| {
         let found = client.select(
             "select slot, type, subscription_id, xid from webhook.find_event($1)",
@@ -167,7 +166,7 @@ fn find(event_id: &str, subscription_id: i64) -> Result<Found, Error> {
             }
             _ => {
                 let (slot, xid) = (row.get(1)?.unwrap_or_default(), row.get(4)?.unwrap_or_default());
-                Ok(Found { sequence, xid, slot })
+                Ok(Found { xid, slot })
             }
         }
     })

@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+mod arguments;
 mod backfill;
 mod capture;
 mod compat;

@@ -4,17 +4,16 @@
 //! two tell the daemon through the outbox. The functions run as their callers, and step up to the extension's owner
 //! (`rights.rs`): whose a subscription is decides who may change it ([`owner`]).
 
-mod arguments;
 pub mod check;
 mod fit;
 mod options;
 pub mod owner;
 mod secret;
 
+use crate::arguments::Arguments;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
-use arguments::Arguments;
 use fit::Fit;
 use options::{Of, Options};
 use pgrx::datum::Interval;

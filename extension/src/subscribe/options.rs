@@ -1,10 +1,10 @@
 //! The options of `webhook_subscribe` and `webhook_alter`: read, checked, and turned into columns. This is the one list.
 
-use super::arguments::Arguments;
 use super::check;
 use super::fit::Fit;
 use super::owner;
 use super::secret::Material;
+use crate::arguments::Arguments;
 use crate::error::{Error, not_null};
 use crate::filter;
 use crate::rights::Caller;
@@ -76,7 +76,8 @@ impl Options {
         }
         options.fit.format = options.set_and_keep("format", arguments.take(), check::format)?;
         options.set("payload_mode", arguments.take(), check::payload_mode)?;
-        options.set("headers", arguments.take(), |JsonB(headers)| check::headers(headers).map(JsonB))?;
+        options
+            .set("headers", arguments.take_json("headers")?, |headers| check::headers(headers).map(JsonB))?;
         options.set("rate_limit", arguments.take::<AnyNumeric>(), check::rate_limit)?;
         options.fit.ordering = options.set_and_keep("ordering", arguments.take(), check::ordering)?;
         options.fit.batch_size = options.set_and_keep("batch_size", arguments.take(), check::batch_size)?;

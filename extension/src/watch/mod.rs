@@ -9,6 +9,7 @@ mod request;
 pub mod table;
 mod triggers;
 
+use crate::arguments::Arguments;
 use crate::definition::{Column, Definition};
 use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
@@ -21,21 +22,16 @@ use table::Table;
 
 type Row = PgHeapTuple<'static, AllocatedByRust>;
 
-#[allow(clippy::too_many_arguments)] // as many as the SQL function has
 #[pg_extern(sql = false)]
-fn webhook_watch(
-    rel: Option<Oid>,
-    noun: Option<String>,
-    verbs: Option<JsonB>,
-    columns: Names,
-    exclude: Names,
-    on_columns: Names,
-    condition: Option<String>,
-    payload: Option<Oid>,
-    key_columns: Names,
-) -> composite_type!('static, "webhook.watch") {
+fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.watch") {
     answer(|| {
-        let verbs = not_null(verbs, "verbs")?.0;
+        // SAFETY: sql/functions.sql declares the arguments in this order.
+        let mut arguments = unsafe { Arguments::of(call) };
+        let (rel, noun) = (arguments.take::<Oid>(), arguments.take::<String>());
+        let verbs = not_null(arguments.take_json("verbs")?, "verbs")?;
+        let [columns, exclude, on_columns]: [Names; 3] = std::array::from_fn(|_| arguments.take());
+        let (condition, payload) = (arguments.take::<String>(), arguments.take::<Oid>());
+        let key_columns: Names = arguments.take();
         if payload.is_some() && (columns.is_some() || exclude.is_some()) {
             return Err(Error::BadOption {
                 option: "payload",

@@ -155,13 +155,13 @@ pub struct Run {
 pub struct Periods {
     /// Between two probes of a receiver whose circuit is open [default: one minute]
     #[arg(long, env = "WEBHOOKD_PROBE_INTERVAL", value_name = "MS", hide = true)]
-    pub probe_interval: Option<u64>,
+    pub probe_interval_ms: Option<u64>,
     /// Of nothing but failures, before webhook.subscription.failing is told [default: one day]
     #[arg(long, env = "WEBHOOKD_FAILING_AFTER", value_name = "MS", hide = true)]
-    pub failing_after: Option<u64>,
+    pub failing_after_ms: Option<u64>,
     /// Of nothing but failures, before the subscription is disabled [default: five days]
     #[arg(long, env = "WEBHOOKD_DISABLE_AFTER", value_name = "MS", hide = true)]
-    pub disable_after: Option<u64>,
+    pub disable_after_ms: Option<u64>,
 }
 
 #[derive(Debug, Args)]

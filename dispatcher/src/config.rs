@@ -228,9 +228,9 @@ fn periods(flags: &cli::Periods) -> Periods {
     let default = Periods::default();
     let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
     Periods {
-        probe_interval: or(flags.probe_interval, default.probe_interval),
-        failing_after: or(flags.failing_after, default.failing_after),
-        disable_after: or(flags.disable_after, default.disable_after),
+        probe_interval: or(flags.probe_interval_ms, default.probe_interval),
+        failing_after: or(flags.failing_after_ms, default.failing_after),
+        disable_after: or(flags.disable_after_ms, default.disable_after),
     }
 }
 
@@ -316,7 +316,7 @@ mod tests {
             "the environment wins over the file too"
         );
         let from_flags = dispatch(
-            "--probe-interval 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
+            "--probe-interval-ms 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
             file,
         )
         .unwrap();

@@ -82,7 +82,7 @@ impl Daemon {
         daemon
     }
 
-    /// The same with further flags, such as `--probe-interval 1000`.
+    /// The same with further flags, such as `--probe-interval-ms 1000`.
     ///
     /// # Panics
     /// If it is not the active one within [`PATIENCE`].

@@ -12,7 +12,7 @@ fn circuit(id: i64) -> String {
 }
 
 async fn start(world: &World) -> Daemon {
-    Daemon::start_with(&world.database, &["--probe-interval", PROBE.0]).await
+    Daemon::start_with(&world.database, &["--probe-interval-ms", PROBE.0]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -116,7 +116,7 @@ async fn our_own_faults_are_not_charged() {
     // A private address that no flag allows.
     let refused = world.subscribe_url("https://10.1.2.3/", "retry => '{100ms,100ms}'").await;
     world.subscribe("/ok/other").await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "3600000"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "3600000"]).await;
     world.insert_orders(1, 30).await;
     world.receiver.wait_for("/ok/other", 30, PATIENCE).await;
     let exhausted = format!(

@@ -24,7 +24,7 @@ async fn promoted_after_the_primary_was_lost() {
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
 
-    let second = Daemon::start_with(&copy, &["--probe-interval", "500"]).await;
+    let second = Daemon::start_with(&copy, &["--probe-interval-ms", "500"]).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
     copy.run("insert into orders select i, 'c' from generate_series(101, 150) i").await;
     world.receiver.wait_for("/ok", 150, PATIENCE).await;

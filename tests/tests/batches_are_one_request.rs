@@ -145,7 +145,7 @@ async fn order_holds_from_batch_to_batch() {
         let turn = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Behaviour::Status(if turn.is_multiple_of(3) { 500 } else { 200 })
     });
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "200"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "200"]).await;
     world.insert_orders(1, 5).await;
     for round in 1..=20 {
         world.database.run(&format!("update orders set total = 100 + {round}")).await;

@@ -9,7 +9,8 @@ use e2e::{
 };
 use std::time::Duration;
 
-const FLAGS: [&str; 6] = ["--failing-after", "2000", "--disable-after", "6000", "--probe-interval", "300"];
+const FLAGS: [&str; 6] =
+    ["--failing-after-ms", "2000", "--disable-after-ms", "6000", "--probe-interval-ms", "300"];
 const FAILING: &str = "webhook.subscription.failing";
 const DISABLED: &str = "webhook.subscription.disabled";
 const RECOVERED: &str = "webhook.subscription.recovered";
@@ -99,7 +100,8 @@ async fn one_that_recovers_in_time_is_told_of_and_kept() {
     let world = with_operator().await;
     let failing = world.subscribe_with("/status/503", &patient()).await;
     let _daemon =
-        Daemon::start_with(&world.database, &["--failing-after", "2000", "--probe-interval", "300"]).await;
+        Daemon::start_with(&world.database, &["--failing-after-ms", "2000", "--probe-interval-ms", "300"])
+            .await;
     world.insert_orders(1, 20).await;
     wait_told(&world, failing, &[FAILING]).await;
     world.receiver.behave("/status/503", Behaviour::Ok);
@@ -144,7 +146,8 @@ async fn a_handful_of_attempts_is_not_enough() {
     let world = with_operator().await;
     let rare = world.subscribe_with("/status/500", "retry => '{2s,2s}'").await;
     let _daemon =
-        Daemon::start_with(&world.database, &["--failing-after", "1000", "--disable-after", "3000"]).await;
+        Daemon::start_with(&world.database, &["--failing-after-ms", "1000", "--disable-after-ms", "3000"])
+            .await;
     world.insert_orders(1, 1).await;
     // Three attempts over four seconds of nothing but failures.
     world

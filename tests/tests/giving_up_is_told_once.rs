@@ -12,7 +12,7 @@ async fn by_name_by_prefix_and_not_by_the_star() {
     world.subscribe_with("/ok/by-name", &format!("events => '{{{EXHAUSTED}}}'")).await;
     world.subscribe_with("/ok/by-prefix", "events => '{webhook.*}'").await;
     world.subscribe("/ok/star").await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "200"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "200"]).await;
     world.insert_orders(1, 3).await;
     world.receiver.wait_for("/ok/by-name", 3, PATIENCE).await;
     world
@@ -42,7 +42,7 @@ async fn the_operators_own_receiver_fails() {
     let world = World::new().await;
     world.subscribe_with("/status/500", "events => '{order.*}', retry => '{100ms}'").await;
     let operator = world.subscribe_with("/status/503", "events => '{webhook.*}', retry => '{100ms}'").await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "200"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "200"]).await;
     world.insert_orders(1, 3).await;
     let given_up = format!(
         "select count(*) = 3 from webhook.delivery d where subscription_id = {operator} and type = '{EXHAUSTED}' and state = 'exhausted'"

@@ -72,6 +72,9 @@ async fn a_granted_role_is_enough() {
     let daemon = Daemon::spawn_with(&app.url_as("courier"), &[]);
     daemon.ready(&app).await;
     assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
+    // A grant from before a function was there.
+    app.run("revoke execute on function webhook.backfill_step(bigint, integer) from courier").await;
+    refuses(&app.url_as("courier"), &["courier", "backfill_step", "webhook_grant"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,7 +55,7 @@ async fn the_queue_is_emptied_under_its_hands() {
     let world = World::new().await;
     world.subscribe_with("/status/500", "retry => '{300ms,300ms,300ms}'").await;
     world.subscribe_with("/status/503", "retry => '{1h}'").await;
-    let daemon = Daemon::start_with(&world.database, &["--probe-interval", "200"]).await;
+    let daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "200"]).await;
     for round in 0..5 {
         world.insert_orders(round * 100 + 1, 100).await;
         world.database.until("select count(*) >= 100 from webhook.queue", PATIENCE).await;

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-const FLAGS: [&str; 2] = ["--probe-interval", "20"];
+const FLAGS: [&str; 2] = ["--probe-interval-ms", "20"];
 /// Three retries: four attempts.
 const RETRY: &str = "retry => '{100ms,200ms,300ms}'";
 const ATTEMPTS_MAX: usize = 4;

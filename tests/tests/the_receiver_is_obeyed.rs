@@ -170,7 +170,7 @@ async fn too_many_slows_the_lane_down_and_it_recovers() {
     });
     let retry = vec!["1s"; 50].join(",");
     world.subscribe_with("/ok", &format!("retry => '{{{retry}}}'")).await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "1000"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "1000"]).await;
     world
         .app
         .batch_execute("insert into orders select i, 'c' from generate_series(1, 300) i")

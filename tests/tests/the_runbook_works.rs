@@ -32,7 +32,7 @@ fn blocks() -> Vec<(String, String)> {
 async fn as_printed() {
     let world = World::new().await;
     let failing = world.subscribe_with("/status/500", "ordering => 'key', retry => '{100ms}'").await;
-    let _daemon = Daemon::start_with(&world.database, &["--probe-interval", "200"]).await;
+    let _daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "200"]).await;
     world.insert_orders(1, 2).await;
     let given_up = "select count(*) >= 1 from webhook.delivery where state = 'exhausted'";
     world.database.until(given_up, PATIENCE).await;

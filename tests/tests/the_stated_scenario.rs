@@ -119,7 +119,7 @@ async fn slow_hanging_failing_and_fast_at_once() {
     let world = Arc::new(World::new().await);
     let stamps = Stamps::default();
     world.subscribe(FAST).await;
-    let daemon = Arc::new(Daemon::start_with(&world.database, &["--probe-interval", "1000"]).await);
+    let daemon = Arc::new(Daemon::start_with(&world.database, &["--probe-interval-ms", "1000"]).await);
     let warm = write(&world, 1, 1, &stamps).await;
     let last_alone = write(&world, warm + 1, alone, &stamps).await;
     world.receiver.wait_for(FAST, last_alone as usize, PATIENCE).await;

@@ -140,7 +140,7 @@ comment on column webhook.receiver.circuit is 'open: after 10 failures in a row,
 comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
 comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
 comment on column webhook.receiver.allowed_rate is
-    'Requests a second that the receiver allows: WebHook-Allowed-Rate, or what its 429s have brought it down to';
+    'Requests a second that the receiver has allowed in its handshake (WebHook-Allowed-Rate); null: it sets no limit. What its 429s bring the rate down to is known to the daemon alone';
 
 -- Another URL, or another way of asking, has not confirmed anything yet.
 create function webhook.forget_confirmation() returns trigger

@@ -159,7 +159,7 @@ comment on column webhook.attempt.slot is 'Slot of the ring, by started_at';
 comment on column webhook.attempt.attempt is '1 for the first';
 comment on column webhook.attempt.status is 'HTTP status, if one was received';
 comment on column webhook.attempt.outcome is
-    'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (address policy)';
+    'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (by the daemon: its address policy, or a fault of its own, which is not charged to the receiver)';
 comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
 comment on column webhook.attempt.error is 'What went wrong, in words';
 comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';

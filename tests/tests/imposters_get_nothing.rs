@@ -59,3 +59,34 @@ async fn an_authority_that_nobody_trusts() {
     world.database.until("select count(*) = 1 from webhook.attempt where outcome = 'tls'", PATIENCE).await;
     stranger.look(|record| assert_eq!(record.total, 0));
 }
+
+/// Certificates of the daemon's configuration, for those subscriptions that name them and for the hosts they are for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_for_the_subscription_that_names_it() {
+    let (world, authority) = (World::new().await, Authority::new());
+    let receiver = Receiver::start_tls(authority.acceptor(Identity::Good)).await;
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "allow_net = ['127.0.0.0/8', '::1/128']\n[tls.partner]\nhosts = ['localhost']\nca_file = '{0}'\n\
+         [tls.elsewhere]\nhosts = ['example.com']\nca_file = '{0}'\n",
+        authority.file().display()
+    );
+    std::fs::write(config.path(), text).unwrap();
+    world.subscribe_url(&receiver.url("/ok/named"), "tls => 'partner'").await;
+    let mut refused = Vec::new();
+    for (option, class) in
+        [("retry => '{1h}'", "tls"), ("tls => 'elsewhere'", "refused"), ("tls => 'nobody'", "refused")]
+    {
+        refused.push((world.subscribe_url(&receiver.url("/ok/no"), option).await, option, class));
+    }
+    let daemon = Daemon::spawn_with(&world.database.url(), &["--config", config.path().to_str().unwrap()]);
+    daemon.ready(&world.database).await;
+    world.insert_orders(1, 1).await;
+    receiver.wait_for("/ok/named", 1, PATIENCE).await;
+    for (id, option, class) in refused {
+        let told =
+            format!("select min(outcome) = '{class}' from webhook.attempt where subscription_id = {id}");
+        world.database.until(&told, PATIENCE).await;
+        assert!(receiver.at("/ok/no").is_empty(), "{option}");
+    }
+}

@@ -42,7 +42,13 @@ fn every_one_of_them_is_there() {
         let mut last = PathBuf::new();
         for quoted in line.split('`').skip(1).step_by(2) {
             let is_file = file(&[quoted]).exists();
-            if quoted.contains("::") || quoted.starts_with('…') {
+            if quoted.ends_with(".sql") {
+                found += 1;
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                if !root.join("../extension/tests/pg_regress/sql").join(quoted).exists() {
+                    missing.push(format!("{quoted}: no such file of pg_regress"));
+                }
+            } else if quoted.contains("::") || quoted.starts_with('…') {
                 found += 1;
                 missing.extend(wrong(quoted, &mut last));
             } else if is_file {

@@ -164,7 +164,8 @@ async fn either_secret_during_a_rotation() {
     let new_public = world.database.text(&keys).await.expect("a new public key");
     world.insert_orders(1, 1).await;
     world.receiver.wait_for("/ok", 1, PATIENCE).await;
-    world.database.run(&format!("select webhook_rotate_secret({id}, overlap => '0')")).await;
+    let newest = world.database.text(&format!("select webhook_rotate_secret({id}, overlap => '0')")).await;
+    world.receiver.expect_secret("/ok", &newest.expect("a third secret"));
     world.insert_orders(2, 1).await;
     world.receiver.wait_for("/ok", 2, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());

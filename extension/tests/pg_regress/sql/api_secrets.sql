@@ -31,7 +31,7 @@ create temp table made as
     select p.name, s.id, s.secret
     from unnest(array['{standard}', '{github,stripe,svix}', '{standard-v1a}', '{standard,standard-v1a}', '{none}', '{stripe,standard,stripe}']) p (name),
          lateral webhook_subscribe('https://example.com', name => p.name, signature => p.name::text[]) s;
-select name, left(secret, 6), length(secret), t.kinds(name), s.signature from made join webhook.subscription s using (id, name) order by id;
+select name, substring(secret from '^whs[a-z]+_|^whpk_'), length(secret), t.kinds(name), s.signature from made join webhook.subscription s using (id, name) order by id;
 select m.name, m.secret = p.public_key from made m join webhook.public_key p on p.subscription_id = m.id order by m.id;
 
 \echo -- what one brings

@@ -10,7 +10,10 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -96,10 +99,7 @@ impl Cluster {
         Account::apply(account, &mut initdb);
         let done = initdb.output().expect("initdb can be started");
         assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
         Self { bin, dir, account, port, settings, postmaster: Mutex::new(None) }
     }
@@ -268,6 +268,17 @@ fn children(parent: i32) -> Vec<i32> {
 
 fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// A port that nobody listens on, below those that the kernel gives to outgoing connections: it has to stay free while the
+/// server is down.
+fn free_port() -> u16 {
+    static LAST: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16;
+    let candidates = std::iter::repeat_with(|| LAST.fetch_add(1, Ordering::Relaxed))
+        .map(|n| 10_000 + first.wrapping_mul(61).wrapping_add(n.wrapping_mul(7)) % 20_000);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.take(1000).find(is_free).expect("a free port")
 }
 
 /// One database of a cluster.

@@ -32,6 +32,7 @@ type Row = (
     Option<String>,
 );
 
+#[expect(clippy::type_complexity, reason = "pgrx reads the columns here")]
 #[pg_extern(sql = false)]
 fn webhook_dry_run(
     subscription_id: Option<i64>,

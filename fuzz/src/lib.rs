@@ -10,8 +10,11 @@ mod texts;
 pub use answers::{answer, http_proxy, socks_proxy};
 pub use texts::{body, config, headers, pattern, retry_after, sealed, secret, snapshot, target};
 
+/// Takes bytes, and panics at a finding.
+pub type Target = fn(&[u8]);
+
 /// Every function by its name: the corpus of each lies in the directory of that name.
-pub const ALL: [(&str, fn(&[u8])); 12] = [
+pub const ALL: [(&str, Target); 12] = [
     ("answer", answer),
     ("body", body),
     ("config", config),

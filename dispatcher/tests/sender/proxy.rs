@@ -291,7 +291,9 @@ async fn an_http_proxys_word_is_taken_for_what_it_is() {
 
 #[tokio::test]
 async fn a_socks_proxys_word_is_taken_for_what_it_is() {
-    const REPLIES: [(&[(usize, &[u8])], bool); 10] = [
+    /// How many bytes are read, and what is answered.
+    type Step = (usize, &'static [u8]);
+    const REPLIES: [(&[Step], bool); 10] = [
         (&[(3, &[5, 0]), (10, &[5, 1, 0, 1, 0, 0, 0, 0, 0, 0])], false),
         (&[(3, &[5, 0]), (10, &[5, 3, 0, 1, 0, 0, 0, 0, 0, 0])], false),
         (&[(3, &[5, 0]), (10, &[5, 4, 0, 1, 0, 0, 0, 0, 0, 0])], false),

@@ -17,6 +17,7 @@ const KEYS_MAX: i64 = 10;
 
 /// What the caller brings, or is made here.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there are at most two of them, for the time of a call")]
 pub enum Material {
     Key(Key),
     /// Where the daemon finds it.

@@ -1,11 +1,11 @@
 //! On whose behalf: the caller, and the owner of the extension for as long as our own tables are written.
 //!
-//! `webhook_watch` and `webhook_unwatch` are not SECURITY DEFINER, for two reasons. Inside such a function nobody can
+//! The functions of the SQL API that ask whose a thing is are not SECURITY DEFINER. Inside such a function nobody can
 //! tell who called it: the session's user is not it (a superuser may be running somebody else's definer function), and
-//! the current user is already the definer. And a condition must be read with its author's rights, by CREATE TRIGGER
-//! too: reading a literal can run his code (an array of a domain whose CHECK calls a function). So they run as the
-//! caller and step up here only to look at catalogues and to write our tables, with a search path that nobody else can
-//! put objects into. Every other function that writes is SECURITY DEFINER, declared in `sql/functions.sql`.
+//! the current user is already the definer. And a condition must be read with its author's rights, by CREATE TRIGGER too:
+//! reading a literal can run his code (an array of a domain whose CHECK calls a function). So they run as the caller and
+//! step up here only to look at catalogues and to write our tables, with a search path that nobody else can put objects
+//! into. What the daemon calls, and what only admins may, is SECURITY DEFINER, declared in `sql/`.
 
 use pgrx::pg_sys;
 use std::ffi::CStr;

@@ -130,6 +130,7 @@ create table webhook.receiver (
     failing_since        timestamptz,
     warned_at            timestamptz,
     allowed_rate         numeric,
+    held_because         text,
     updated_at           timestamptz not null default clock_timestamp(),
     constraint circuit_is_known check (circuit in ('closed', 'open')),
     constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
@@ -139,6 +140,8 @@ comment on table  webhook.receiver is 'How each receiver is doing, as the daemon
 comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, one delivery a minute is tried; closed: all are';
 comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
 comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
+comment on column webhook.receiver.held_because is
+    'Why it gets nothing although it is not paused: the receiver has not confirmed, or a secret is not where it should be, say; what matches is kept. Null: nothing holds it';
 comment on column webhook.receiver.allowed_rate is
     'Requests a second that the receiver has allowed in its handshake (WebHook-Allowed-Rate); null: it sets no limit. What its 429s bring the rate down to is known to the daemon alone';
 
@@ -164,13 +167,12 @@ create function webhook.forget_receiver() returns trigger
 as $$
 begin
     if old.url <> new.url then
-        delete from webhook.receiver r where r.subscription_id = new.id;
-    else
-        update webhook.receiver r
-            set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
-                updated_at = clock_timestamp()
-            where r.subscription_id = new.id;
+        delete from webhook.receiver r where r.subscription_id = new.id and r.held_because is null;
     end if;
+    update webhook.receiver r
+        set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
+            allowed_rate = case when old.url = new.url then r.allowed_rate end, updated_at = clock_timestamp()
+        where r.subscription_id = new.id;
     return null;
 end
 $$;

@@ -74,7 +74,7 @@ $$;
 comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
 
 create view webhook.subscription_stats with (security_barrier) as
-select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
+select s.id, s.name, s.owner, s.enabled, s.paused_reason, r.held_because, s.verification, s.verified_at,
        coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
        r.failing_since, r.allowed_rate,
        coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,

@@ -89,6 +89,8 @@ pub struct Subscription {
     pub profiles: Profiles,
     /// Name of the certificates that its receiver is called with; `None`: the usual ones.
     pub tls: Option<Arc<str>>,
+    /// Something about it that makes no sense to this daemon, so that it is held; for people.
+    pub problem: Option<Arc<str>>,
     pub(crate) signers: Arc<[Signer]>,
     /// By secret, the newest first: until when it signs, in microseconds since 1970.
     pub(crate) expiries_us: Box<[Option<i64>]>,
@@ -159,13 +161,18 @@ pub async fn load(
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
     let (rows, texts) =
         futures_util::try_join!(client.query(SUBSCRIPTIONS, &params), client.query(SECRETS, &params))?;
-    let mut by_subscription: HashMap<i64, Vec<(Signer, Option<i64>)>> = HashMap::new();
+    let mut by_subscription: HashMap<i64, Secrets> = HashMap::new();
     for row in &texts {
         let (id, text, expiry): (i64, &str, Option<Micros>) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         match secrets.resolve(id, text) {
-            Ok(key) => by_subscription.entry(id).or_default().push((key.signer(), expiry.map(|at| at.0))),
-            Err(error) => warn!(subscription_id = id, %error, "subscription.secret_unusable"),
+            Ok(key) => {
+                by_subscription.entry(id).or_default().signers.push((key.signer(), expiry.map(|at| at.0)));
+            }
+            Err(error) => {
+                warn!(subscription_id = id, %error, "subscription.secret_unusable");
+                by_subscription.entry(id).or_default().problem.get_or_insert(format!("its secret: {error}"));
+            }
         }
     }
     rows.iter()
@@ -176,14 +183,24 @@ pub async fn load(
         .collect()
 }
 
-fn subscription(
-    row: &Row,
-    secrets: Vec<(Signer, Option<i64>)>,
-) -> Result<Subscription, tokio_postgres::Error> {
+/// The secrets of one subscription.
+#[derive(Default)]
+struct Secrets {
+    /// With the end of each, in microseconds since 1970.
+    signers: Vec<(Signer, Option<i64>)>,
+    /// What is wrong with the newest that cannot be used.
+    problem: Option<String>,
+}
+
+fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postgres::Error> {
     let (id, url): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
     let (timeout_us, retry_us): (i64, Vec<i64>) = (row.try_get(4)?, row.try_get(5)?);
+    let mut problem = None;
     let url = Url::parse(url)
-        .inspect_err(|error| warn!(subscription_id = id, %error, "subscription.url_unusable"))
+        .inspect_err(|error| {
+            warn!(subscription_id = id, %error, "subscription.url_unusable");
+            problem = Some(format!("its URL: {error}"));
+        })
         .ok();
     let mut patterns = Vec::new();
     for text in row.try_get::<_, Vec<&str>>(2)? {
@@ -200,6 +217,7 @@ fn subscription(
         Ok(_) => url,
         Err(error) => {
             warn!(subscription_id = id, %error, "subscription.signature_unusable");
+            problem = Some(format!("its signature: {error}"));
             None
         }
     };
@@ -214,9 +232,11 @@ fn subscription(
     let exclude_origin: Vec<&str> = row.try_get(9)?;
     let verification: &str = row.try_get(13)?;
     let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
-    let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
+    let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.signers.into_iter().unzip();
     if !profiles.can_sign(&signers) {
         warn!(subscription_id = id, "subscription.has_no_fitting_secret");
+        let none = || "there is no key for one of its signatures".to_owned();
+        problem = problem.or(secrets.problem).or_else(|| Some(none()));
     }
     Ok(Subscription {
         id,
@@ -244,6 +264,7 @@ fn subscription(
         compact: row.try_get(19)?,
         profiles,
         tls: row.try_get::<_, Option<&str>>(21)?.map(Arc::from),
+        problem: problem.map(Arc::from),
         signers: signers.into(),
         expiries_us: expiries_us.into(),
     })
@@ -284,6 +305,7 @@ impl Subscription {
             compact: false,
             profiles: Profiles::default(),
             tls: None,
+            problem: None,
             signers: [signature::Secret::from_key(&[7; 32]).unwrap().signer()].into(),
             expiries_us: [None].into(),
         }

@@ -2,9 +2,11 @@
 //!
 //! Told of the subscriptions by the reader; sends through the sender, and calls `webhook.confirm_subscription()` on a
 //! connection of the moment, since that is rare. The change of the subscription comes back through the outbox and opens
-//! its lane. Touches no lane itself.
+//! its lane. Touches no lane itself. Writes why a subscription is held into `webhook.receiver`, so that it need not be
+//! looked for in the log.
 
 mod handshake;
+mod held;
 mod ping;
 mod schedule;
 
@@ -15,6 +17,7 @@ use crate::{
     subscription::{Subscription, Subscriptions},
 };
 use handshake::Unconfirmed;
+use held::{Change, Held};
 use schedule::Schedule;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -22,11 +25,21 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 /// Most receivers that are asked at once.
 const ASKED_MAX: usize = 16;
+
+const HELD: &str = "
+    insert into webhook.receiver as r (subscription_id, held_because)
+    select s.id, h.why from unnest($1::bigint[], $2::text[]) as h (id, why) join webhook.subscription s on s.id = h.id
+    on conflict (subscription_id) do update
+        set held_because = excluded.held_because, updated_at = clock_timestamp()
+        where r.held_because is distinct from excluded.held_because";
+const NOT_HELD: &str = "
+    update webhook.receiver set held_because = null, updated_at = clock_timestamp()
+    where held_because is not null and subscription_id <> all ($1::bigint[])";
 
 /// What the reader tells.
 #[derive(Debug)]
@@ -93,19 +106,38 @@ pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Tol
     let epoch = Instant::now();
     let mut schedule = Schedule::default();
     let mut asked: JoinSet<Answer> = JoinSet::new();
+    let (mut held, mut writing): (Held, JoinSet<Option<Change>>) = (Held::default(), JoinSet::new());
+    // After a failure the next news is waited for: Postgres is away, and everything will be told anew.
+    let mut may_write = false;
     loop {
         for subscription in schedule.take_due(epoch.elapsed(), ASKED_MAX - asked.len()) {
             asked.spawn(desk.clone().ask(subscription));
+        }
+        if may_write
+            && writing.is_empty()
+            && let Some(change) = held.change()
+        {
+            let desk = desk.clone();
+            writing.spawn(async move { desk.write_held(change).await });
         }
         // With all hands full it is an answer that is waited for.
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
         tokio::select! {
             some = told.recv() => match some {
-                Some(Told::Subscriptions(table)) => schedule.update(&table, epoch.elapsed()),
+                Some(Told::Subscriptions(table)) => {
+                    schedule.update(&table, epoch.elapsed());
+                    held.look(&table);
+                    may_write = true;
+                }
                 Some(Told::Wanted(id)) => schedule.want(id, epoch.elapsed()),
                 None => return,
             },
+            Some(Ok(written)) = writing.join_next() => match written {
+                Some(change) => held.written(change),
+                None => may_write = false,
+            },
             Some(Ok((subscription, answer))) = asked.join_next() => {
+                held.asked(subscription.id, answer.as_ref().err().map(|why| chain(why).to_string()).as_deref());
                 note(&mut schedule, &subscription, answer, epoch.elapsed());
             }
             () = wait_until(next) => {}
@@ -165,6 +197,25 @@ impl<S: Sender> Desk<S> {
             Ok(true) => Ok(()),
             Ok(false) => Err(Unconfirmed::Changed),
             Err(error) => Err(Unconfirmed::Unwritten(error)),
+        }
+    }
+
+    /// Writes down why subscriptions are held; gives the change back once it is written.
+    async fn write_held(self, change: Change) -> Option<Change> {
+        let written = async {
+            let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
+            client.execute(HELD, &[&change.ids, &change.reasons]).await?;
+            if change.is_whole {
+                client.execute(NOT_HELD, &[&change.ids]).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        match written.await {
+            Ok(()) => Some(change),
+            Err(error) => {
+                debug!(error = chain(&error), "held.unwritten");
+                None
+            }
         }
     }
 

@@ -162,6 +162,16 @@ async fn or_kept_out_of_the_database_altogether() {
     {
         let told = |line: &str| line.contains(&format!("subscription_id={id}")) && line.contains(why);
         daemon.process().wait_for_line(told, PATIENCE).await;
+        // It need not be looked for in a log.
+        let like = why.replace('\'', "''");
+        let held =
+            format!("select held_because like '%{like}%' from webhook.subscription_stats where id = {id}");
+        database.until(&held, PATIENCE).await;
     }
+    let reference = "env:WEBHOOKD_SECRET_ORDERS";
+    database.run(&format!("select webhook_alter({unset}, secret => '{reference}')")).await;
+    let mended = format!("select held_because is null from webhook.subscription_stats where id = {unset}");
+    database.until(&mended, PATIENCE).await;
+    world.receiver.wait_for("/ok/no", 1, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
 }

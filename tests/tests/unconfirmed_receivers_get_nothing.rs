@@ -43,6 +43,10 @@ async fn by_handshake() {
                 "select count(*) = 5 and bool_and(state = 'backlog') from webhook.queue where subscription_id = {id}"
             );
             world.database.until(&kept, PATIENCE).await;
+            let told = format!(
+                "select held_because like 'not confirmed: %' from webhook.subscription_stats where id = {id}"
+            );
+            world.database.until(&told, PATIENCE).await;
             assert_eq!(world.database.text(&verified(*id)).await.as_deref(), Some("f"), "{kind}");
             world.receiver.look(|record| {
                 assert_eq!(record.distinct(&path), 0, "{kind}: no event before it has confirmed")

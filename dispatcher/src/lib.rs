@@ -14,6 +14,7 @@ pub mod event;
 pub mod lane;
 pub mod ledger;
 pub mod logging;
+pub mod maintenance;
 pub mod message;
 pub mod outbox;
 pub mod postgres;

@@ -14,6 +14,7 @@ use crate::{
         timers::TIMERS_MAX,
     },
     ledger::{self, Ledger, entry::Record},
+    maintenance,
     message::Budget,
     outbox::{self, gate::Gate, reader, snapshot::Snapshot},
     postgres::{
@@ -210,6 +211,7 @@ impl Session {
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(settings.database.clone()));
+        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -236,6 +238,7 @@ impl Session {
         stop_reading.cancel();
         verifies.abort();
         backfills.abort();
+        retires.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.

@@ -27,6 +27,8 @@ pub enum Purpose {
     Queue,
     /// Takes steps of backfills.
     Backfill,
+    /// Empties slots of the ring.
+    Maintenance,
 }
 
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.

@@ -52,6 +52,8 @@ pub struct Cluster {
     account: Option<Account>,
     port: u16,
     settings: Vec<String>,
+    /// A file that says how far the server's clock is from ours; `None`: it is ours.
+    clock: Option<PathBuf>,
     postmaster: Mutex<Option<Process>>,
 }
 
@@ -80,6 +82,32 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see [`Cluster::set_clock`].
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and without libfaketime (`make test` installs it).
+    pub async fn start_with_clock(offset: &str) -> Arc<Self> {
+        let mut cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        cluster.clock = Some(cluster.dir.path().join("clock"));
+        cluster.set_clock(offset);
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// Sets the server's clock.
+    ///
+    /// # Panics
+    /// If it has none of its own.
+    pub fn set_clock(&self, offset: &str) {
+        let file = self.clock.as_ref().expect("started with a clock");
+        // At once: whoever reads it half written would take the time to be ours.
+        let new = file.with_extension("new");
+        std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, file)).expect("it can be written");
+    }
+
     fn init(settings: &[&str]) -> Self {
         let bin = std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
             panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
@@ -101,7 +129,7 @@ impl Cluster {
             .expect("a free port")
             .port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
-        Self { bin, dir, account, port, settings, postmaster: Mutex::new(None) }
+        Self { bin, dir, account, port, settings, clock: None, postmaster: Mutex::new(None) }
     }
 
     /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
@@ -130,6 +158,10 @@ impl Cluster {
         }
         // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
         command.env_remove("RUST_BACKTRACE");
+        if let Some(clock) = &self.clock {
+            command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         Account::apply(self.account, &mut command);
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
@@ -254,6 +286,12 @@ impl Drop for Cluster {
             postmaster.wait_blocking(Duration::from_secs(10));
         }
     }
+}
+
+fn libfaketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    paths.find(|path| path.exists()).expect("libfaketime is installed; `make test` does it")
 }
 
 fn children(parent: i32) -> Vec<i32> {

@@ -6,6 +6,7 @@ create table webhook.setting (
     retention        boolean  not null default true,
     retention_period interval not null default '30 days',
     max_age          interval not null default '35 days',
+    dump_events      boolean  not null default false,
     constraint there_is_one_row check (singleton),
     -- A slot comes round again 37.5 days after its turn has ended; until then it must have been emptied.
     constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
@@ -17,6 +18,8 @@ comment on column webhook.setting.retention_period is
     'How long events and attempts are kept at least; they go by the slot of the ring, 2.5 days together';
 comment on column webhook.setting.max_age is
     'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
+comment on column webhook.setting.dump_events is
+    'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
 
 -- The row is there from the beginning, and a dump brings another.
 create function webhook.replace_setting() returns trigger

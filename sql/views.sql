@@ -111,7 +111,8 @@ comment on view webhook.public_key is
 
 -- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
 create view webhook.health as
-select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid) as armed,
+select c.snapshot is null
+           or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null) as armed,
        exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
        case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid

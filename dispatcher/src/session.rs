@@ -52,7 +52,7 @@ const ADOPT: &str = "
     insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
     on conflict (singleton) do nothing";
 const TAKE_OVER: &str = "
-    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
+    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
     returning epoch, snapshot::text, saved_at";
 
 /// What a session leaves to the next.

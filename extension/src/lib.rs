@@ -38,6 +38,7 @@ extension_sql_file!("../../sql/subscription.sql", name = "subscription", require
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription", "filter"]);
 extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
-extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
+extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -82,7 +82,7 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         if let Some(function) = payload {
             triggers::depend(&table, &definition.verbs, function);
         }
-        record(&table, &definition, condition.as_ref(), payload)
+        record(&table, &definition, condition.as_ref())
     })
 }
 
@@ -174,7 +174,6 @@ fn record(
     table: &Table,
     definition: &Definition,
     condition: Option<&Condition>,
-    payload: Option<Oid>,
 ) -> Result<Row, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
@@ -198,7 +197,7 @@ fn record(
                     definition.exclude.as_deref().map(names).into(),
                     definition.on_columns.as_deref().map(names).into(),
                     condition.map(|condition| condition.text().to_owned()).into(),
-                    payload.into(),
+                    definition.payload.clone().into(),
                     names(&definition.key).into(),
                 ],
             )?

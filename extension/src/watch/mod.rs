@@ -170,11 +170,7 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
 }
 
 /// Writes the row of `webhook.watch` and the event types, and returns the row.
-fn record(
-    table: &Table,
-    definition: &Definition,
-    condition: Option<&Condition>,
-) -> Result<Row, Error> {
+fn record(table: &Table, definition: &Definition, condition: Option<&Condition>) -> Result<Row, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
     Spi::connect_mut(|client| {

@@ -60,6 +60,7 @@ begin
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
+            ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.

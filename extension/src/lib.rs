@@ -40,5 +40,6 @@ extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
 extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions", "capture"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

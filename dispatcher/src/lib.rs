@@ -4,6 +4,7 @@
 //! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
+pub mod active;
 pub mod app;
 pub mod backfill;
 pub mod cli;

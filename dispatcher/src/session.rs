@@ -4,6 +4,7 @@
 //! finish, what could not be written is carried into the next session, and that one starts from the checkpoint.
 
 use crate::{
+    active,
     app::{Error, Settings},
     backfill,
     lane::{
@@ -148,6 +149,7 @@ impl Session {
                 info!("daemon.stands_by; another one is active");
                 is_told = true;
             }
+            active::end_frozen(&self.control).await?;
             sleep(STANDBY_INTERVAL).await;
         }
         let Identity { system_identifier, database_oid } = self.identity;
@@ -177,6 +179,7 @@ impl Session {
         let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
+        let heartbeat = tokio::spawn(active::beat(Arc::clone(&control)));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
         let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         carried.settle(&mut ledger, &origin).await?;
@@ -257,6 +260,7 @@ impl Session {
         *carried = Carried { records: unwritten, from: Some(origin) };
         recalls.abort();
         reads.abort();
+        heartbeat.abort();
         // Closing the session would do it too, but a successor need not wait for that.
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)

@@ -97,6 +97,64 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// The same whose next transaction id is this one.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_at_xid(xid: u32) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Arc::new(Self::init(&[]))
+        };
+        // Nothing may be older than half the circle of ids: in three steps, with everything frozen before each.
+        for next in [xid / 3, xid / 3 * 2, xid] {
+            cluster.boot().await;
+            cluster.existing("postgres").run("alter database template0 allow_connections true").await;
+            cluster.complete(
+                "vacuumdb",
+                &[
+                    "-h",
+                    "127.0.0.1",
+                    "-U",
+                    "postgres",
+                    "-p",
+                    &cluster.port.to_string(),
+                    "--all",
+                    "--freeze",
+                    "-q",
+                ],
+            );
+            cluster.stop().await;
+            let data = cluster.dir.path().join("data");
+            cluster.complete("pg_resetwal", &["-x", &next.to_string(), "-D", &data.to_string_lossy()]);
+            // The commit log of the id: a segment has 32 pages, a page 32 768 transactions.
+            let segment = data.join(format!("pg_xact/{:04X}", next / 32_768 / 32));
+            std::fs::write(&segment, vec![0; 32 * 8192]).expect("the segment can be written");
+            if let Some(Account(uid, gid)) = cluster.account {
+                std::os::unix::fs::chown(&segment, Some(uid), Some(gid)).expect("root may chown");
+            }
+        }
+        cluster.boot().await;
+        cluster
+    }
+
+    /// Shuts the server down as an operator does.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end within half a minute.
+    pub async fn stop(&self) {
+        let postmaster = lock(&self.postmaster).take().expect("the postmaster runs");
+        postmaster.signal(libc::SIGINT);
+        postmaster.wait(Duration::from_secs(30)).await;
+    }
+
+    /// Runs a program of this Postgres to its end.
+    fn complete(&self, name: &str, arguments: &[&str]) {
+        let done = self.program(name).args(arguments).output();
+        let done = done.unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// Sets the server's clock.
     ///
     /// # Panics

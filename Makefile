@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 PG_CONFIG ?= $(shell ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1)
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
 
-.PHONY: help demo test bench build install setup lint clean
+.PHONY: help demo test chaos bench build install setup lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -16,6 +16,9 @@ demo: setup ## pgbench traffic on a throw-away cluster, and its webhooks arrivin
 test: ## every test: units, SQL surface, end to end, verifiers of other languages
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+chaos: setup ## random faults under random traffic for SECONDS=120, by SEED=…: does every promise hold?
+	@scripts/chaos.sh $(or $(SECONDS),120) $(SEED)
 
 bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON in bench-out/
 	@scripts/bench.sh

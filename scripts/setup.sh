@@ -43,6 +43,7 @@ if [ "$what" = test ]; then
     command -v openssl >/dev/null || missing+=(openssl)
     command -v curl >/dev/null || missing+=(curl)
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 

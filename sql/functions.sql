@@ -270,35 +270,6 @@ create function webhook_verify(
 comment on function webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
--- ── A copy of the database ──────────────────────────────────────────────────────────────────────────────────────
-
--- A dump carries subscriptions, watches, queue and cursor, but no events, and transaction ids mean nothing in another
--- cluster. What lies in the ring was then written after the restore, so all of it is looked at; attempts tell what is
--- done. Within one cluster (create database … template) the ids go on, and with them the checkpoint.
-create function webhook_arm() returns void
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    here constant bigint := (select system_identifier from pg_control_system());
-    this_database constant oid := (select oid from pg_database where datname = current_database());
-    armed webhook.cursor;
-begin
-    select * into armed from webhook.cursor where singleton for update;
-    if not found or (armed.system_identifier = here and armed.database_oid = this_database) then
-        return;
-    end if;
-    if armed.system_identifier <> here then
-        update webhook.subscription set created_snapshot = '3:3:';
-        armed.snapshot := '3:3:';
-    end if;
-    update webhook.cursor
-        set system_identifier = here, database_oid = this_database, snapshot = armed.snapshot, epoch = epoch + 1,
-            saved_at = clock_timestamp();
-end
-$$;
-comment on function webhook_arm is
-    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
-
 -- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
 
 -- Asked by the functions above on behalf of their caller; who may arm is an admin.

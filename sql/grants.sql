@@ -58,8 +58,9 @@ begin
             ('reader', 'grant usage on schema webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
-                 webhook.subscription_stats, webhook.public_key, webhook.health to %s'),
+                 webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
+            ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
@@ -70,6 +71,7 @@ begin
                  webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
+            ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
             ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill, webhook.pending,
@@ -78,7 +80,7 @@ begin
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
-                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.retire_slot(integer),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
@@ -88,6 +90,7 @@ begin
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
+            ('admin', 'grant update on webhook.setting to %s'),
             ('admin', 'grant update (description) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)

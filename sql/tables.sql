@@ -232,13 +232,15 @@ create table webhook.watch (
     exclude     text[],
     on_columns  text[],
     condition   text,
-    payload     regproc,
+    payload     text,
     key_columns text[]      not null,
     created_at  timestamptz not null default now(),
     constraint noun_has_one_or_two_segments check (noun ~ '^[a-z0-9_]+(\.[a-z0-9_]+)?$'),
     constraint columns_or_exclude_not_both check (columns is null or exclude is null)
 );
 comment on table webhook.watch is 'Watched tables as webhook_watch() was told; the triggers carry the same in their argument';
+-- Not regproc: pg_upgrade refuses a database that has such a column.
+comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
 
 create table webhook.event_type (
     type        text     primary key,
@@ -257,17 +259,67 @@ create table webhook.cursor (
     system_identifier bigint      not null,
     database_oid      oid         not null,
     saved_at          timestamptz not null default clock_timestamp(),
+    restored_at       timestamptz,
     constraint there_is_one_row check (singleton)
 );
 comment on table  webhook.cursor is
     'Checkpoint of the daemon, and the identity of the cluster it belongs to: a copy of the database has another and stays silent';
+comment on column webhook.cursor.restored_at is
+    'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
 comment on column webhook.cursor.snapshot is
     'All events visible in it are resolved: attempted, queued, or matched by nobody';
 comment on column webhook.cursor.epoch is 'Raised by each daemon that takes over; a checkpoint of an older one is refused';
+
+-- Whatever a dump brings comes by COPY, and with it these triggers; capture inserts past them. What they mark is made good
+-- by webhook_arm() (sql/restore.sql).
+create function webhook.mark_restored_cursor() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- One that is made here belongs here and has never been taken over.
+    new.restored_at := case when new.epoch > 0
+        or new.system_identifier <> (select c.system_identifier from pg_control_system() c)
+        or new.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
+        then clock_timestamp() end;
+    return new;
+end
+$$;
+comment on function webhook.mark_restored_cursor() is 'Tells a checkpoint that a dump has brought from one that is made here';
+create trigger mark_restored before insert on webhook.cursor for each row execute function webhook.mark_restored_cursor();
+alter table webhook.cursor enable always trigger mark_restored;
+
+create function webhook.mark_restored_event() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.xid := - new.xid;
+    return new;
+end
+$$;
+comment on function webhook.mark_restored_event() is
+    'An event that another transaction has caused comes from a dump: its transaction id is none of this cluster, and is stored as a negative number until webhook_arm()';
+create trigger mark_restored before insert on webhook.event for each row
+    when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
+
+do $$
+declare
+    -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
+    undelivered constant text := 'where (select s.dump_events from webhook.setting s) and ((%1$s, %2$s) in (select q.event_id, q.event_xid from webhook.queue q)
+        or (%2$s >= (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c)
+            and not pg_visible_in_snapshot(%2$s::text::xid8, (select c.snapshot from webhook.cursor c))))';
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s enable always trigger mark_restored', slot);
+        perform pg_extension_config_dump(format('webhook.event_%s', slot)::regclass, format(undelivered, 'id', 'xid'));
+        perform pg_extension_config_dump(format('webhook.attempt_%s', slot)::regclass, format(undelivered, 'event_id', 'event_xid'));
+    end loop;
+end
+$$;
 
 -- ── What a dump of the database carries ─────────────────────────────────────────────────────────────────────────
 
 select pg_extension_config_dump('webhook.watch', '');
 select pg_extension_config_dump('webhook.event_type', '');
-select pg_extension_config_dump('webhook.queue', '');
+select pg_extension_config_dump('webhook.event_id_seq', '');
+select pg_extension_config_dump('webhook.queue', 'where (select s.dump_events from webhook.setting s)');
 select pg_extension_config_dump('webhook.cursor', '');

@@ -111,7 +111,8 @@ comment on view webhook.public_key is
 
 -- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
 create view webhook.health as
-select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid) as armed,
+select c.snapshot is null
+           or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null) as armed,
        exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
        case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
@@ -126,6 +127,8 @@ select c.snapshot is null or (c.system_identifier = i.system_identifier and c.da
        least((select min(p.created_at) from webhook.pending p),
              (select min(e.created_at) from webhook.queue q
               join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
+       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        (select k.key_id from webhook.sealing_key k) as sealing_key,
        (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
                     when exists (select from webhook.sealing_key) then 'sealed'
@@ -135,4 +138,4 @@ from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 left join webhook.cursor c on c.singleton;
 comment on view webhook.health is
-    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';
+    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';

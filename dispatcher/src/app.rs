@@ -5,6 +5,7 @@
 use crate::{
     delivery::{body::Source, identity::Identity},
     lane::breaker::Periods,
+    maintenance,
     outbox::snapshot,
     postgres::{self, Target, Watch, preflight},
     secret_store::SecretStore,
@@ -37,6 +38,8 @@ pub struct Settings {
     pub identity: Arc<Identity>,
     /// When receivers that fail are probed, told and given up.
     pub periods: Periods,
+    /// Between two looks for slots of the ring whose time is over.
+    pub retire_interval: Duration,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Settings {
             memory_bytes_max: 32 << 20,
             in_flight_max: 2048,
             periods: Periods::default(),
+            retire_interval: maintenance::RETIRE_INTERVAL,
         }
     }
 }

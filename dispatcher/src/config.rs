@@ -13,6 +13,7 @@ use crate::{
         identity::{BadOrigin, Identity},
     },
     lane::breaker::Periods,
+    maintenance::RETIRE_INTERVAL,
     postgres::target::{self, Target},
     secret_store::SecretStore,
     sender::{
@@ -119,6 +120,7 @@ pub struct Dispatch {
     /// `None`: after the machine.
     pub origin: Option<HeaderValue>,
     pub periods: Periods,
+    pub retire_interval: Duration,
 }
 
 /// The layers under the flags (clap has put the environment into those).
@@ -218,6 +220,7 @@ impl Layers {
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             periods: periods(&flags.periods),
+            retire_interval: flags.periods.retire_interval.map_or(RETIRE_INTERVAL, Duration::from_millis),
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })

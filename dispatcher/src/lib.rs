@@ -4,6 +4,7 @@
 //! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
+pub mod active;
 pub mod app;
 pub mod backfill;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod event;
 pub mod lane;
 pub mod ledger;
 pub mod logging;
+pub mod maintenance;
 pub mod message;
 pub mod outbox;
 pub mod postgres;

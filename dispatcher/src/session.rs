@@ -4,6 +4,7 @@
 //! finish, what could not be written is carried into the next session, and that one starts from the checkpoint.
 
 use crate::{
+    active,
     app::{Error, Settings},
     backfill,
     lane::{
@@ -14,6 +15,7 @@ use crate::{
         timers::TIMERS_MAX,
     },
     ledger::{self, Ledger, entry::Record},
+    maintenance,
     message::Budget,
     outbox::{self, gate::Gate, reader, snapshot::Snapshot},
     postgres::{
@@ -51,7 +53,7 @@ const ADOPT: &str = "
     insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
     on conflict (singleton) do nothing";
 const TAKE_OVER: &str = "
-    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
+    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
     returning epoch, snapshot::text, saved_at";
 
 /// What a session leaves to the next.
@@ -147,6 +149,7 @@ impl Session {
                 info!("daemon.stands_by; another one is active");
                 is_told = true;
             }
+            active::end_frozen(&self.control).await?;
             sleep(STANDBY_INTERVAL).await;
         }
         let Identity { system_identifier, database_oid } = self.identity;
@@ -176,6 +179,7 @@ impl Session {
         let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
+        let heartbeat = tokio::spawn(active::beat(Arc::clone(&control)));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
         let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         carried.settle(&mut ledger, &origin).await?;
@@ -210,6 +214,7 @@ impl Session {
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(settings.database.clone()));
+        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -236,6 +241,7 @@ impl Session {
         stop_reading.cancel();
         verifies.abort();
         backfills.abort();
+        retires.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
         // The lanes cannot have ended: they wait for this.
@@ -254,6 +260,7 @@ impl Session {
         *carried = Carried { records: unwritten, from: Some(origin) };
         recalls.abort();
         reads.abort();
+        heartbeat.abort();
         // Closing the session would do it too, but a successor need not wait for that.
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)

@@ -37,7 +37,10 @@ pub extern "C-unwind" fn _PG_init() {
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["tables"]);
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription", "filter"]);
-extension_sql_file!("../../sql/views.sql", name = "views", requires = ["matching"]);
-extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
+extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
+extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
+extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions", "capture"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -55,6 +55,8 @@ pub struct Cluster {
     account: Option<Account>,
     port: u16,
     settings: Vec<String>,
+    /// A file that says how far the server's clock is from ours; `None`: it is ours.
+    clock: Option<PathBuf>,
     postmaster: Mutex<Option<Process>>,
 }
 
@@ -83,6 +85,90 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see [`Cluster::set_clock`].
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and without libfaketime (`make test` installs it).
+    pub async fn start_with_clock(offset: &str) -> Arc<Self> {
+        let mut cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        cluster.clock = Some(cluster.dir.path().join("clock"));
+        cluster.set_clock(offset);
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// The same whose next transaction id is this one.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_at_xid(xid: u32) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Arc::new(Self::init(&[]))
+        };
+        // Nothing may be older than half the circle of ids: in three steps, with everything frozen before each.
+        for next in [xid / 3, xid / 3 * 2, xid] {
+            cluster.boot().await;
+            cluster.existing("postgres").run("alter database template0 allow_connections true").await;
+            cluster.complete(
+                "vacuumdb",
+                &[
+                    "-h",
+                    "127.0.0.1",
+                    "-U",
+                    "postgres",
+                    "-p",
+                    &cluster.port.to_string(),
+                    "--all",
+                    "--freeze",
+                    "-q",
+                ],
+            );
+            cluster.stop().await;
+            let data = cluster.dir.path().join("data");
+            cluster.complete("pg_resetwal", &["-x", &next.to_string(), "-D", &data.to_string_lossy()]);
+            // The commit log of the id: a segment has 32 pages, a page 32 768 transactions.
+            let segment = data.join(format!("pg_xact/{:04X}", next / 32_768 / 32));
+            std::fs::write(&segment, vec![0; 32 * 8192]).expect("the segment can be written");
+            if let Some(Account(uid, gid)) = cluster.account {
+                std::os::unix::fs::chown(&segment, Some(uid), Some(gid)).expect("root may chown");
+            }
+        }
+        cluster.boot().await;
+        cluster
+    }
+
+    /// Shuts the server down as an operator does.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end within half a minute.
+    pub async fn stop(&self) {
+        let postmaster = lock(&self.postmaster).take().expect("the postmaster runs");
+        postmaster.signal(libc::SIGINT);
+        postmaster.wait(Duration::from_secs(30)).await;
+    }
+
+    /// Runs a program of this Postgres to its end.
+    fn complete(&self, name: &str, arguments: &[&str]) {
+        let done = self.program(name).args(arguments).output();
+        let done = done.unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Sets the server's clock.
+    ///
+    /// # Panics
+    /// If it has none of its own.
+    pub fn set_clock(&self, offset: &str) {
+        let file = self.clock.as_ref().expect("started with a clock");
+        // At once: whoever reads it half written would take the time to be ours.
+        let new = file.with_extension("new");
+        std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, file)).expect("it can be written");
+    }
+
     fn init(settings: &[&str]) -> Self {
         let bin = std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
             panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
@@ -101,7 +187,7 @@ impl Cluster {
         assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
         let port = free_port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
-        Self { bin, dir, account, port, settings, postmaster: Mutex::new(None) }
+        Self { bin, dir, account, port, settings, clock: None, postmaster: Mutex::new(None) }
     }
 
     /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
@@ -130,6 +216,10 @@ impl Cluster {
         }
         // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
         command.env_remove("RUST_BACKTRACE");
+        if let Some(clock) = &self.clock {
+            command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         Account::apply(self.account, &mut command);
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
@@ -254,6 +344,12 @@ impl Drop for Cluster {
             postmaster.wait_blocking(Duration::from_secs(10));
         }
     }
+}
+
+fn libfaketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    paths.find(|path| path.exists()).expect("libfaketime is installed; `make test` does it")
 }
 
 fn children(parent: i32) -> Vec<i32> {

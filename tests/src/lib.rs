@@ -2,11 +2,12 @@
 //!
 //! Real parts only: a throw-away Postgres ([`cluster`]) with the extension installed, the `webhookd` binary
 //! ([`daemon`]), a receiver on a real socket that judges every request ([`receiver`]), and writers that know what they
-//! committed ([`traffic`]), judges of what came ([`verdict`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
+//! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
 
 pub mod cluster;
 pub mod daemon;
 pub mod foreign;
+pub mod link;
 pub mod process;
 pub mod receiver;
 pub mod traffic;

@@ -4,7 +4,11 @@
 
 use crate::cluster::{Database, describe};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio_postgres::Client;
 
 /// What a committed change shows in the outbox: event type and key, with their number.
@@ -64,44 +68,148 @@ impl Model {
     }
 }
 
+/// One transaction: its statements without `begin` and its end, and whether it is to be committed.
+fn transaction(tried: &mut Model, random: &mut StdRng, style: &Style) -> (Vec<String>, bool) {
+    let mut statements = Vec::new();
+    for _ in 0..random.random_range(1..=4) {
+        if random.random_range(0..100) < style.savepoint_percent {
+            let before = tried.clone();
+            statements.push("savepoint s".to_owned());
+            statements.push(tried.change(random));
+            if random.random_bool(0.5) {
+                statements.push("rollback to savepoint s".to_owned());
+                // Ids of rolled-back inserts are not used again.
+                *tried = Model { next: tried.next, ..before };
+            }
+            statements.push("release savepoint s".to_owned());
+        } else {
+            statements.push(tried.change(random));
+        }
+    }
+    (statements, random.random_range(0..100) >= style.rollback_percent)
+}
+
+fn begin(number: u32, seed: u64) -> (StdRng, Model) {
+    let random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
+    (random, Model { next: i64::from(number) * 1_000_000_000 + 1, ..Model::default() })
+}
+
 /// Runs one writer to its end; returns what it committed. `number` gives it its keys and, with `seed`, its course.
 ///
 /// # Panics
 /// If a statement fails.
 pub async fn write(database: &Database, number: u32, seed: u64, style: &Style) -> Changes {
     let client = database.client().await;
-    let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
-    // Ids of rolled-back inserts are not used again: `next` is kept.
-    let mut model = Model { next: i64::from(number) * 1_000_000_000 + 1, ..Model::default() };
+    let (mut random, mut model) = begin(number, seed);
     for _ in 0..style.transactions {
         let mut tried = model.clone();
+        let (statements, is_committed) = transaction(&mut tried, &mut random, style);
         run(&client, "begin").await;
-        for _ in 0..random.random_range(1..=4) {
-            if random.random_range(0..100) < style.savepoint_percent {
-                let before = tried.clone();
-                run(&client, "savepoint s").await;
-                run(&client, &tried.change(&mut random)).await;
-                if random.random_bool(0.5) {
-                    run(&client, "rollback to savepoint s").await;
-                    tried = Model { next: tried.next, ..before };
-                }
-                run(&client, "release savepoint s").await;
-            } else {
-                run(&client, &tried.change(&mut random)).await;
-            }
+        for statement in &statements {
+            run(&client, statement).await;
         }
-        if random.random_range(0..100) < style.rollback_percent {
-            run(&client, "rollback").await;
-            model.next = tried.next;
-        } else {
-            run(&client, "commit").await;
-            model = tried;
-        }
+        run(&client, if is_committed { "commit" } else { "rollback" }).await;
+        model = if is_committed { tried } else { Model { next: tried.next, ..model } };
         if !style.pause.is_zero() {
             tokio::time::sleep(style.pause).await;
         }
     }
     model.changes
+}
+
+/// What [`write_through_faults`] needs beside the tables it writes to: where it finds out whether a commit was one.
+pub const COMMITTED: &str =
+    "create table committed (writer bigint, transaction bigint, primary key (writer, transaction))";
+
+/// As [`write`], until it is told to stop, and whatever happens to its connections: a commit that was not answered is looked up
+/// once the backend that it was given to has gone.
+///
+/// # Panics
+/// If a statement fails for another reason than a connection that ends.
+pub async fn write_through_faults(
+    database: &Database,
+    number: u32,
+    seed: u64,
+    style: &Style,
+    stop: &AtomicBool,
+) -> Changes {
+    let (mut random, mut model) = begin(number, seed);
+    let mut session = Session::open(database).await;
+    for transaction_number in 0i64.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let mut tried = model.clone();
+        let (statements, is_committed) = transaction(&mut tried, &mut random, style);
+        let mark = format!("insert into committed values ({number}, {transaction_number})");
+        let end = if is_committed { "commit" } else { "rollback" };
+        let all = ["begin", &mark].into_iter().chain(statements.iter().map(String::as_str)).chain([end]);
+        let mut is_whole = true;
+        let mut has_ended = false;
+        for statement in all {
+            has_ended = statement == end;
+            if let Err(error) = session.client.batch_execute(statement).await {
+                let is_connection = session.client.is_closed()
+                    || error
+                        .code()
+                        .is_none_or(|code| code.code().starts_with("57P") || code.code().starts_with("08"));
+                assert!(is_connection, "{statement}: {}", describe(&error));
+                is_whole = false;
+                break;
+            }
+        }
+        let mut is_there = is_whole && is_committed;
+        if !is_whole {
+            let former = std::mem::replace(&mut session, Session::open(database).await);
+            // Only what was asked to commit can be: everything else was undone with its backend.
+            if has_ended && is_committed {
+                is_there = former.committed(database, number, transaction_number).await;
+            }
+        }
+        model = if is_there { tried } else { Model { next: tried.next, ..model } };
+        tokio::time::sleep(style.pause).await;
+    }
+    model.changes
+}
+
+/// A connection, and which backend it led to.
+struct Session {
+    client: Client,
+    backend: String,
+}
+
+impl Session {
+    /// Tries until it is granted.
+    async fn open(database: &Database) -> Self {
+        loop {
+            if let Ok(client) = database.try_client("postgres").await {
+                let query =
+                    "select pid || ' ' || backend_start from pg_stat_activity where pid = pg_backend_pid()";
+                if let Ok(row) = client.query_one(query, &[]).await {
+                    return Self { backend: row.get(0), client };
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether a commit that this session was asked for has become true.
+    async fn committed(self, database: &Database, number: u32, transaction: i64) -> bool {
+        let (gone, found) = (
+            "select not exists (select from pg_stat_activity where pid || ' ' || backend_start = $1)",
+            "select exists (select from committed where writer = $1 and transaction = $2)",
+        );
+        loop {
+            let session = Self::open(database).await;
+            let is_gone = session.client.query_one(gone, &[&self.backend]).await;
+            if is_gone.is_ok_and(|row| row.get(0))
+                && let Ok(row) = session.client.query_one(found, &[&i64::from(number), &transaction]).await
+            {
+                return row.get(0);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 /// Runs `writers` at once; returns what they committed together.

@@ -1,10 +1,12 @@
 //! Promise: any number of daemons may run; one delivers, and when it goes another takes over within seconds.
 
-use e2e::{PATIENCE, daemon::Daemon, world::World};
+use e2e::{PATIENCE, daemon::Daemon, link::Link, world::World};
 use std::time::{Duration, Instant};
 
 /// From the end of the active daemon to the next one's first delivery.
-const TAKEOVER: Duration = Duration::from_secs(10);
+const TAKEOVER: Duration = Duration::from_secs(3);
+/// The same if nothing ends, for the active one is stopped or out of reach.
+const FROZEN_TAKEOVER: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn when_the_active_one_is_killed_or_stopped() {
@@ -40,4 +42,99 @@ async fn when_the_active_one_is_killed_or_stopped() {
         println!("{} events, {} duplicates", record.distinct("/ok"), record.duplicates("/ok"));
         assert_eq!(record.distinct("/ok"), 500);
     });
+}
+
+/// Waits for a word in its log.
+async fn said(daemon: &Daemon, word: &str, deadline: Duration) {
+    daemon.process().wait_for_line(|line| line.contains(word), deadline).await;
+}
+
+/// One event after another, as long as the work lasts.
+async fn under_traffic<T>(world: &World, first: i64, work: impl Future<Output = T>) -> (T, i64) {
+    let mut next = first;
+    let mut work = std::pin::pin!(work);
+    loop {
+        // An insert is never given up half-way: it would be there, and not be counted.
+        world.insert_orders(next, 1).await;
+        next += 1;
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, next - first),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_the_active_one_is_frozen_and_comes_back() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    world.subscribe_with("/ok/keyed", "ordering => 'key'").await;
+    let zombie = Daemon::start(&world.database).await;
+    let second = Daemon::spawn(&world.database);
+    said(&second, "daemon.stands_by", PATIENCE).await;
+    let (_, before) = under_traffic(&world, 1, tokio::time::sleep(Duration::from_secs(1))).await;
+    world.receiver.wait_for("/ok", before as usize, PATIENCE).await;
+
+    zombie.process().signal(libc::SIGSTOP);
+    let frozen = Instant::now();
+    let took_over = said(&second, "daemon.active", FROZEN_TAKEOVER);
+    let (_, meanwhile) = under_traffic(&world, before + 1, took_over).await;
+    let orders = before + meanwhile;
+    world.receiver.wait_for("/ok", orders as usize, FROZEN_TAKEOVER.saturating_sub(frozen.elapsed())).await;
+    println!("took over {:?} after the freeze", frozen.elapsed());
+
+    zombie.process().signal(libc::SIGCONT);
+    said(&zombie, "daemon.stands_by", PATIENCE).await;
+    let (_, after) = under_traffic(&world, orders + 1, tokio::time::sleep(Duration::from_secs(1))).await;
+    let orders = (orders + after) as usize;
+    world.receiver.wait_for("/ok", orders, PATIENCE).await;
+    world.receiver.wait_for("/ok/keyed", orders, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert_eq!(
+        world.database.number("select epoch from webhook.cursor").await,
+        2,
+        "it did not take over back"
+    );
+    // The one that was a zombie is as good as another.
+    second.kill9().await;
+    world.insert_orders(orders as i64 + 1, 10).await;
+    world.receiver.wait_for("/ok", orders + 10, TAKEOVER).await;
+    world.settled(PATIENCE).await;
+    assert!(zombie.sigterm(PATIENCE).await.success());
+    let events = world.event_ids("order.%").await;
+    world.receiver.look(|record| {
+        assert_eq!(record.ids("/ok"), events, "nothing lost, nothing invented");
+        assert_eq!(record.ids("/ok/keyed"), events);
+        println!("{} events, {} duplicates", events.len(), record.duplicates("/ok"));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_the_active_one_is_cut_off() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let link = Link::to(world.cluster.port()).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
+    let first = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
+    said(&first, "daemon.active", PATIENCE).await;
+    let second = Daemon::spawn(&world.database);
+    said(&second, "daemon.stands_by", PATIENCE).await;
+    world.insert_orders(1, 50).await;
+    world.receiver.wait_for("/ok", 50, PATIENCE).await;
+    // Its connections stand, and nothing comes through them.
+    link.hold();
+    let cut_off = Instant::now();
+    world.insert_orders(51, 50).await;
+    world.receiver.wait_for("/ok", 100, FROZEN_TAKEOVER).await;
+    println!("took over {:?} after the cut", cut_off.elapsed());
+    link.release();
+    said(&first, "daemon.stands_by", PATIENCE).await;
+    world.insert_orders(101, 10).await;
+    world.receiver.wait_for("/ok", 110, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert_eq!(world.database.number("select epoch from webhook.cursor").await, 2);
+    assert!(second.sigterm(PATIENCE).await.success());
+    assert!(first.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 110));
 }

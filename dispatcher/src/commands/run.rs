@@ -25,6 +25,7 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     app.memory_bytes_max = settings.memory_bytes_max;
     app.secrets = settings.secrets;
     app.periods = settings.periods;
+    app.retire_interval = settings.retire_interval;
     app.in_flight_max = app.in_flight_max.min(connections_max());
     let identity = Arc::make_mut(&mut app.identity);
     if let Some(source) = settings.source {

@@ -8,7 +8,11 @@ pub mod value;
 
 pub use target::Target;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, Error, error::SqlState};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +31,8 @@ pub enum Purpose {
     Queue,
     /// Takes steps of backfills.
     Backfill,
+    /// Empties slots of the ring.
+    Maintenance,
 }
 
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.
@@ -35,7 +41,19 @@ const SESSION: &str = "\
     set idle_session_timeout = 0; \
     set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
     set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; \
-    set plan_cache_mode = force_generic_plan; set synchronous_commit = off;";
+    set plan_cache_mode = force_generic_plan; set synchronous_commit = off; \
+    set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3; \
+    set tcp_user_timeout = 15000;";
+
+/// Both ends look after the connection: ours, to stop sending when the server is out of reach, and the server, to free the
+/// active lock of a daemon that is (15 s in either direction).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEPALIVE_RETRIES: u32 = 3;
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
+
+/// What the sessions of this process are called: whoever takes over from it can end them all.
+static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
 
 /// A partition that was empty when it was last vacuumed would have a sequential scan planned for it, and a bitmap is built
 /// in full before the first row comes out. A merge join reads the events from the first one on for every page of a
@@ -58,8 +76,9 @@ pub struct Watch {
 /// Those of the connection and of the settings.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut config = target.config.clone();
-    config.application_name("webhookd");
-    config.keepalives_idle(Duration::from_secs(30));
+    config.application_name(NAME.as_str());
+    config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
+    config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
     }

@@ -82,6 +82,7 @@ const STATE: &str = "
            (select snapshot::text from webhook.cursor),
            (select system_identifier from webhook.cursor),
            (select database_oid from webhook.cursor),
+           exists (select from webhook.cursor where restored_at is not null),
            (select count(*) from webhook.subscription)";
 
 /// Checks one session: primary, extension of our version, rights, and that the checkpoint is this cluster's.
@@ -105,7 +106,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
     if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
-        && identity != (Identity { system_identifier, database_oid })
+        && (identity != (Identity { system_identifier, database_oid }) || get(&row, 6)?)
     {
         return Err(Error::OtherCluster);
     }
@@ -119,7 +120,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
         identity,
         timeline: get(&row, 2)?,
         checkpoint,
-        subscriptions: get(&row, 6)?,
+        subscriptions: get(&row, 7)?,
     })
 }
 

@@ -64,9 +64,11 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
 fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
     let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
         let row = client.select(
-            "select has_table_privilege($1, $2, 'select'), w.noun, w.payload::text,
-                    w.payload is null or has_function_privilege($1, w.payload, 'execute')
-             from (select) one left join webhook.watch w on w.relation = $2",
+            "select has_table_privilege($1, $2, 'select'), w.noun, w.payload,
+                    w.payload is null
+                    or has_function_privilege($1, to_regprocedure(format('%s(%I.%I)', w.payload, n.nspname, c.relname)), 'execute')
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace left join webhook.watch w on w.relation = c.oid
+             where c.oid = $2",
             Some(1),
             &[caller.id.into(), table.oid.into()],
         )?;

@@ -78,7 +78,7 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         if let Some(function) = payload {
             triggers::depend(&table, &definition.verbs, function);
         }
-        record(&table, &definition, condition.as_ref(), payload)
+        record(&table, &definition, condition.as_ref())
     })
 }
 
@@ -166,12 +166,7 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
 }
 
 /// Writes the row of `webhook.watch` and the event types, and returns the row.
-fn record(
-    table: &Table,
-    definition: &Definition,
-    condition: Option<&Condition>,
-    payload: Option<Oid>,
-) -> Result<Row, Error> {
+fn record(table: &Table, definition: &Definition, condition: Option<&Condition>) -> Result<Row, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
     Spi::connect_mut(|client| {
@@ -194,7 +189,7 @@ fn record(
                     definition.exclude.as_deref().map(names).into(),
                     definition.on_columns.as_deref().map(names).into(),
                     condition.map(|condition| condition.text().to_owned()).into(),
-                    payload.into(),
+                    definition.payload.clone().into(),
                     names(&definition.key).into(),
                 ],
             )?

@@ -115,6 +115,7 @@ pub fn create(
 ) -> Result<(), Error> {
     // A definition is strings, numbers and lists: it always has a JSON text.
     let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
+    let always = always(table.oid)?;
     for event in wanted(&definition.verbs, is_root) {
         let (each, condition) = match event {
             Event::Truncate => ("statement", String::new()),
@@ -127,8 +128,27 @@ pub fn create(
             table.qualified(),
             quote_literal(&argument),
         ))?;
+        if always.contains(&event.trigger()) {
+            Spi::run(&format!(
+                "alter table {} enable always trigger {}",
+                table.qualified(),
+                quote_identifier(event.trigger())
+            ))?;
+        }
     }
     Ok(())
+}
+
+/// Those that fire for replicated changes too (ALTER TABLE … ENABLE ALWAYS TRIGGER): replacing one would take that back.
+fn always(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select tgname::pg_catalog.text from pg_catalog.pg_trigger where tgrelid = $1 and tgenabled = 'A'",
+            None,
+            &[relation.into()],
+        )?;
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
+    })
 }
 
 /// Makes DROP FUNCTION say that the table's triggers need the payload function.

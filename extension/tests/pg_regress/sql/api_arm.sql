@@ -24,13 +24,45 @@ select armed from webhook.health;
 select snapshot::text = :'snapshot', epoch - :epoch from webhook.cursor;
 select created_snapshot::text <> '3:3:' from webhook.subscription where id = :sub;
 
-\echo -- restored into another cluster: everything in the ring is looked at
+\echo -- carried over by pg_upgrade: another cluster, the same transaction ids
 update webhook.cursor set system_identifier = 1;
 select armed from webhook.health;
 select webhook_arm();
 select armed from webhook.health;
-select snapshot, epoch - :epoch from webhook.cursor;
-select created_snapshot from webhook.subscription where id = :sub;
+select snapshot::text = :'snapshot', epoch - :epoch, restored_at from webhook.cursor;
+select created_snapshot::text <> '3:3:' from webhook.subscription where id = :sub;
+
+\echo -- a dump, as COPY brings it: silent at once, in its own database too; nothing is told of subscriptions that come back
+create table the as select e.slot from webhook.event e limit 1;
+update webhook.cursor set snapshot = '99900:100000:99905';
+create table dumped as select * from webhook.cursor;
+delete from webhook.cursor;
+insert into webhook.cursor select * from dumped;
+select armed from webhook.health;
+delete from webhook.event;
+insert into webhook.subscription (name, url, created_at, created_snapshot) values ('early', 'https://example.com/1', now() - interval '1 day', '99890:99890:'), ('late', 'https://example.com/2', now() - interval '1 hour', '100002:100002:');
+insert into webhook.secret (subscription_id, secret, created_at) select id, 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', created_at from webhook.subscription where name = 'early';
+select count(*) from webhook.event;
+delete from webhook.subscription where id = :sub;
+delete from webhook.event;
+\echo -- 99900: seen and done; 99905, 100001: beyond its checkpoint; 99904: queued; 100003: beyond, and one of the two has got it
+insert into webhook.event (id, xid, slot, type, payload, created_at) select x - 94000, x, the.slot, 'order.' || case x when 99905 then 'b' else 'a' end, '{}', now() - interval '3 hours' from the, unnest(array[99900, 99904, 99905, 100001, 100003]) x;
+insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
+select 6003, 100003, id, now(), 1, the.slot, 1, 200, 'succeeded' from webhook.subscription, the where name = 'early';
+insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, attempts, state, next_at) select id, 5904, 99904, the.slot, 1, 'waiting', now() from webhook.subscription, the where name = 'early';
+\echo -- meanwhile the application of the copy has gone on
+select webhook_emit('order.own', '{}') is not null;
+select xid, count(*) from webhook.event where xid < 0 group by xid order by xid;
+select count(*) from webhook.pending;
+select webhook_arm();
+select armed from webhook.health;
+select snapshot, restored_at from webhook.cursor;
+select xid, id, type from webhook.event where xid = 2 order by id;
+select s.name, q.event_id, q.event_xid, q.state, q.attempts from webhook.queue q join webhook.subscription s on s.id = q.subscription_id order by q.event_id, s.name;
+select event_id, event_xid from webhook.attempt;
+select name, created_snapshot from webhook.subscription order by name;
+select type, s.name from webhook.pending p join webhook.event e on e.id = p.sequence join webhook.subscription s on s.id = p.subscription_id order by s.name;
+select state, count(*) from webhook.delivery group by state order by state;
 
 \echo -- not for everyone
 create role regress_nobody;

@@ -24,6 +24,8 @@ create function pg_temp.past(n int, type text, payload json default '{}', origin
     insert into webhook.event (id, xid, created_at, slot, type, key, payload, origin, subscription_id)
     values (99000000000 + n, 3, date_trunc('hour', now()) - interval '24 hours' + n * interval '1 hour',
             webhook.ring_slot(date_trunc('hour', now()) - interval '24 hours' + n * interval '1 hour'), type, 'k' || n, payload, origin, only_for);
+    -- Inserted under another id than the transaction's own it counts as brought by a dump.
+    update webhook.event set xid = 3 where id = 99000000000 + n;
 $$;
 create function pg_temp.at(n int) returns timestamptz language sql as $$ select date_trunc('hour', now()) - interval '24 hours' + n * interval '1 hour' $$;
 create temporary view queued as select q.event_id - 99000000000 as n, q.attempts, q.retry_from, q.state, q.order_key is not null as has_order

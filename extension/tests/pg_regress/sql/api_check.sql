@@ -1,0 +1,151 @@
+-- webhook_check: what keeps a watched table from being captured, and that what it proposes repairs it.
+begin;
+set local client_min_messages = warning;
+set local search_path = public;
+set local jit = off;
+\pset format unaligned
+\pset tuples_only on
+create schema s;
+create table s.orders (id int primary key, customer text, total int, note text);
+create table "Odd one" (id int primary key, a text);
+create view problems as select coalesce(relation::text, '-') as relation, problem, detail, repair from webhook_check();
+-- Does what is proposed, and tells what is left.
+create function repair() returns setof text language plpgsql as $$
+declare
+    r record;
+begin
+    for r in select * from webhook_check() loop
+        execute r.repair;
+    end loop;
+    return query select p::text from problems p;
+end
+$$;
+create view emitted as select type, payload, previous from webhook.event where type not like 'webhook.%' and xid = webhook.current_xid() order by id;
+
+\echo -- all is well
+select noun from webhook_watch('s.orders', noun => 'order', exclude => '{note}', on_columns => '{total,customer}');
+select noun from webhook_watch('"Odd one"', noun => 'odd', verbs => '{"insert":"made","truncate":"emptied"}', condition => 'new.a <> ''it''''s''');
+table problems;
+
+\echo -- dropped, disabled, for replication only; a name of its own
+drop trigger webhook_update on s.orders;
+alter table s.orders disable trigger webhook_insert;
+alter table s.orders enable replica trigger webhook_delete;
+alter trigger webhook_truncate on "Odd one" rename to mine;
+table problems;
+select repair();
+
+\echo -- columns renamed, dropped, added; the table renamed and moved
+alter table s.orders rename customer to client;
+table problems;
+insert into s.orders values (1, 'c', 2, 'secret');
+update s.orders set client = 'd';
+select repair();
+alter table s.orders rename to sales;
+alter table s.sales set schema public;
+alter table sales add column city text;
+table problems;
+alter table sales drop column total;
+table problems;
+select repair();
+update sales set city = 'Rome';
+update sales set client = 'e';
+table emitted;
+select columns, exclude, on_columns, key_columns from webhook.watch where noun = 'order';
+
+\echo -- restored: a gap is closed, and names count; a name that was given to a new column does not
+create table gap (a int, id int primary key, b int, c int);
+alter table gap drop column a;
+select noun from webhook_watch('gap', exclude => '{b}');
+create table restored_gap (id int primary key, b int, c int);
+do $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('create trigger %s after %s on restored_gap for each %s execute function webhook.capture(%L)', name,
+                      substr(name, 9), case name when 'webhook_truncate' then 'statement' else 'row' end, definition)
+        from webhook.capture_trigger where relation = 'gap'::regclass
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+update webhook.watch set relation = 'restored_gap' where relation = 'gap'::regclass;
+drop table gap;
+select problem, detail from problems;
+select name, number, webhook.column_now('restored_gap'::regclass, name, number::smallint) from (values ('id', 2::smallint), ('b', 3), ('c', 4), ('x', 9)) c (name, number);
+drop table restored_gap;
+create table again (id int primary key, b int);
+select noun from webhook_watch('again', exclude => '{b}');
+alter table again rename b to old_b;
+alter table again add column b int;
+select problem, detail from problems;
+select repair();
+drop table again;
+
+\echo -- all columns of on_columns are gone: nothing that a column could repair
+select noun from webhook_watch('sales', noun => 'order', on_columns => '{client}');
+alter table sales drop column client;
+select problem, detail from problems;
+select noun from webhook_watch('sales', noun => 'order');
+table problems;
+
+\echo -- heirs that came later, partitions that come by themselves
+create table export_sales () inherits (sales);
+table problems;
+select repair();
+create table parted (id int primary key) partition by range (id);
+select noun from webhook_watch('parted');
+create table parted_1 partition of parted for values from (0) to (100);
+table problems;
+alter table parted detach partition parted_1;
+table problems;
+select webhook_unwatch('parted');
+
+\echo -- a trigger without a watch; a watch whose trigger was made for another noun
+delete from webhook.watch where noun = 'odd';
+update webhook.watch set noun = 'sale' where noun = 'order';
+table problems;
+select repair();
+
+\echo -- the payload function is gone
+create function odd_json("Odd one") returns json language sql stable return row_to_json($1);
+select noun from webhook_watch('"Odd one"', noun => 'odd', payload => 'odd_json', verbs => '{"insert":"made"}');
+alter function odd_json("Odd one") rename to other_json;
+table problems;
+select repair();
+
+\echo -- a table that went while nobody looked
+alter event trigger webhook_forget_dropped_tables disable;
+select noun from webhook_watch('parted');
+drop table parted;
+select replace(repair, oid::text, 'OID') as repair, problem, replace(detail, oid::text, 'OID') as detail
+from problems, (select max(relation::oid) as oid from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)) o;
+select repair();
+
+\echo -- replicated changes are no events, unless asked for; asking outlives another webhook_watch
+create table replicated (id int primary key);
+select noun from webhook_watch('replicated');
+set local session_replication_role = replica;
+insert into replicated values (1);
+alter table replicated enable always trigger webhook_insert;
+insert into replicated values (2);
+set local session_replication_role = origin;
+select noun from webhook_watch('replicated', noun => 'copy');
+set local session_replication_role = replica;
+insert into replicated values (3);
+set local session_replication_role = origin;
+table problems;
+select * from emitted where type ~ 'replicated|copy';
+
+\echo -- for whom
+create role regress_rea; create role regress_nobody;
+select webhook_grant('regress_rea', 'reader');
+grant usage on schema public to regress_rea;
+set local role regress_rea;
+select count(*) from webhook_check();
+set local role regress_nobody;
+\set ON_ERROR_STOP off
+select count(*) from webhook_check();
+rollback;

@@ -1,0 +1,59 @@
+-- A copy of the database: what becomes of it when it is to deliver.
+
+-- A physical copy (create database … template, pg_upgrade) has the transaction ids of its original, and goes on from the
+-- checkpoint. A dump brings events with ids that mean nothing here: what they tell is read off once, then they become 2,
+-- the id of what was frozen, which every snapshot has seen. So the checkpoint can begin before everything: what is left
+-- are events of the copy itself, and all of those are new.
+create function webhook.adopt_restored(restored webhook.cursor) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Beyond the checkpoint of the dump, matched, neither attempted nor queued: as the daemon would read it after a crash.
+    insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, order_key)
+    select s.id, o.id, o.xid, o.slot, 'backlog', webhook.order_key(s.ordering, o)
+    from (select (e.id, - e.xid, e.created_at, e.subscription_id, e.slot, e.truncated, e.type, e.table_name, e.key, e.actor,
+                  e.origin, e.traceparent, e.payload, e.previous)::webhook.event as event
+          from webhook.event e where e.xid < 0) r
+    cross join lateral (select (r.event).*) o
+    join webhook.subscription s on s.created_at < restored.restored_at and webhook.mismatch(r.event, s) is null
+    where not pg_visible_in_snapshot(o.xid::text::xid8, restored.snapshot)
+      and not exists (select from webhook.attempt a
+                      where a.event_id = o.id and a.event_xid = o.xid and a.subscription_id = s.id)
+    on conflict do nothing;
+
+    update webhook.queue q set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.slot = q.event_slot and e.id = q.event_id and - e.xid = q.event_xid;
+    update webhook.attempt a set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.id = a.event_id and - e.xid = a.event_xid;
+    update webhook.erasure x set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.id = x.event_id and - e.xid = x.event_xid;
+    update webhook.event e set xid = 2 where e.xid < 0;
+    update webhook.subscription s set created_snapshot = '3:3:' where s.created_at < restored.restored_at;
+end
+$$;
+comment on function webhook.adopt_restored(webhook.cursor) is
+    'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
+
+create function webhook_arm() returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here constant bigint := (select system_identifier from pg_control_system());
+    this_database constant oid := (select oid from pg_database where datname = current_database());
+    armed webhook.cursor;
+begin
+    select * into armed from webhook.cursor where singleton for update;
+    if not found or (armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null) then
+        return;
+    end if;
+    if armed.restored_at is not null then
+        perform webhook.adopt_restored(armed);
+        armed.snapshot := '3:3:';
+    end if;
+    update webhook.cursor
+        set system_identifier = here, database_oid = this_database, restored_at = null, snapshot = armed.snapshot,
+            epoch = epoch + 1, saved_at = clock_timestamp();
+end
+$$;
+comment on function webhook_arm is
+    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';

@@ -1,0 +1,229 @@
+//! Promise: a copy of the database delivers nothing until `webhook_arm()`; then nothing is lost of what was undelivered, and
+//! nothing is sent twice. Whichever cluster it is, whatever its transaction ids.
+
+use e2e::{
+    PATIENCE,
+    cluster::{Cluster, Database, value},
+    daemon::{Daemon, binary},
+    receiver::{Behaviour, Receiver, SECRET},
+    world::{ORDERS, World},
+};
+use std::{path::PathBuf, process::Command, sync::Arc};
+
+/// Makes transaction ids pass.
+async fn burn_xids(database: &Database, count: u32) {
+    database
+        .run(&format!(
+            "do $$ begin for i in 1..{count} loop perform pg_current_xact_id(); commit; end loop; end $$"
+        ))
+        .await;
+}
+
+fn succeed(mut command: Command) {
+    let done = command.output().expect("it can be started");
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Dumps one database and restores it into a new one; returns that.
+async fn restored(from: &Database, cluster: &Arc<Cluster>, name: &str) -> Database {
+    let file = from.cluster.dir().join(format!("{name}.dump"));
+    let mut dump = from.cluster.program("pg_dump");
+    succeed({
+        dump.args(["-Fc", "-d", &from.url(), "-f"]).arg(&file);
+        dump
+    });
+    let copy = cluster.empty_database(name).await;
+    let mut restore = cluster.program("pg_restore");
+    succeed({
+        restore.args(["--exit-on-error", "-d", &copy.url()]).arg(&file);
+        restore
+    });
+    copy
+}
+
+/// The source: 100 orders delivered to `/ok`, 30 that no daemon has read; a paused and a failing subscription beside it.
+struct Source {
+    database: Database,
+    receiver: Receiver,
+    key_file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Source {
+    async fn new(cluster: &Arc<Cluster>) -> Self {
+        let database = cluster.database("app").await;
+        let receiver = Receiver::start().await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let key_file = dir.path().join("key");
+        let made =
+            Command::new(binary()).arg("keygen").arg(&key_file).output().expect("keygen can be started");
+        let public = String::from_utf8(made.stdout).expect("text");
+        receiver.behave("/ok/failing", Behaviour::Status(503));
+        let subscribe = |path: &str, more: &str| {
+            format!(
+                "select webhook_subscribe('{}', '{{order.*}}', secret => '{SECRET}'{more});",
+                receiver.url(path)
+            )
+        };
+        database
+            .run(&format!(
+                "{ORDERS}; create schema \"Über\"; create table \"Über\".\"Ding\" (id int primary key);
+                 create function as_json(orders) returns json language sql stable as 'select json_build_object(''id'', ($1).id)';
+                 create role clone_owner login;
+                 select webhook_grant('clone_owner', 'subscriber');
+                 update webhook.setting set dump_events = true;
+                 select webhook_seal('{}');
+                 select webhook_watch('orders', noun => 'order', payload => 'as_json', condition => 'new.total >= 0',
+                     verbs => '{{\"insert\":\"created\",\"update\":\"updated\"}}');
+                 select webhook_watch('\"Über\".\"Ding\"', noun => 'thing');
+                 {}{}{}",
+                public.trim(),
+                subscribe("/ok", ""),
+                subscribe("/ok/paused", ", enabled => false, owner => 'clone_owner'"),
+                subscribe("/ok/failing", ", retry => array_fill(interval '2 seconds', array[50])"),
+            ))
+            .await;
+        let source = Self { database, receiver, key_file, _dir: dir };
+        let daemon = source.daemon(&source.database).await;
+        source.database.run("insert into orders select i, 'c', i from generate_series(1, 100) i").await;
+        source.receiver.wait_for("/ok", 100, PATIENCE).await;
+        source.receiver.wait_for("/ok/failing", 10, PATIENCE).await;
+        let queued = "select count(*) = 200 from webhook.queue";
+        source.database.until(queued, PATIENCE).await;
+        assert!(daemon.sigterm(PATIENCE).await.success());
+        source.database.run("insert into orders select i, 'c', i from generate_series(101, 130) i").await;
+        source
+    }
+
+    async fn daemon(&self, database: &Database) -> Daemon {
+        let key_file = self.key_file.to_str().expect("text");
+        Daemon::start_with(database, &["--key-file", key_file, "--probe-interval-ms", "200"]).await
+    }
+
+    /// The copy is silent, then armed, then complete.
+    async fn judge(&self, copy: &Database) {
+        let delivered = self.receiver.look(|record| record.distinct("/ok"));
+        let refused = Daemon::spawn(copy);
+        assert!(!refused.ended(PATIENCE).await.success(), "it is to be armed first");
+        assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("f"));
+        // Its application goes on meanwhile; what is no order is nobody's.
+        copy.run("insert into orders select i, 'c', i from generate_series(1001, 1020) i; insert into \"Über\".\"Ding\" values (1)").await;
+        copy.run("select webhook_arm()").await;
+        let undone = "select count(*) from webhook.event where xid < 0";
+        assert_eq!(copy.number(undone).await, 0);
+
+        let daemon = self.daemon(copy).await;
+        copy.run("insert into orders select i, 'c', i from generate_series(1021, 1030) i").await;
+        self.receiver.wait_for("/ok", delivered + 30 + 30, PATIENCE).await;
+        copy.run("select webhook_resume(id) from webhook.subscription where not enabled").await;
+        self.receiver.behave("/ok/failing", Behaviour::Ok);
+        self.receiver.wait_for("/ok/paused", 160, PATIENCE).await;
+        self.receiver.wait_for("/ok/failing", 160, PATIENCE).await;
+        copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+            .await;
+        // What comes later than the transaction ids of the dump is no repetition of it.
+        burn_xids(copy, 3_000).await;
+        copy.run("insert into orders select i, 'c', i from generate_series(1031, 1040) i").await;
+        self.receiver.wait_for("/ok", delivered + 70, PATIENCE).await;
+        copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+            .await;
+        assert!(daemon.sigterm(PATIENCE).await.success());
+        self.receiver.look(|record| {
+            assert_eq!(record.distinct("/ok"), delivered + 70, "nothing else came");
+            assert_eq!(record.duplicates("/ok") + record.duplicates("/ok/paused"), 0, "nothing came twice");
+            let bad: Vec<_> = record.at("/ok").filter(|request| request.verified.is_err()).collect();
+            assert!(bad.is_empty(), "signed with the sealed secret: {bad:?}");
+            let kinds = record
+                .at("/ok")
+                .filter(|request| !request.json()["type"].as_str().unwrap().starts_with("order."));
+            assert_eq!(kinds.count(), 0);
+        });
+        // Rights and owners came along.
+        let owner = copy.try_client("clone_owner").await.expect("the role is there");
+        assert_eq!(value(&owner, "select count(*) from webhook.subscription").await.as_deref(), Some("1"));
+        assert_eq!(copy.number("select count(*) from webhook.watch w where exists (select from pg_trigger t where t.tgrelid = w.relation)").await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn restored_into_the_same_cluster() {
+    let cluster = Cluster::start().await;
+    let source = Source::new(&cluster).await;
+    let copy = restored(&source.database, &cluster, "copy").await;
+    source.judge(&copy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn restored_into_a_cluster_with_higher_transaction_ids() {
+    let (cluster, other) = (Cluster::start().await, Cluster::start().await);
+    let source = Source::new(&cluster).await;
+    other.existing("postgres").run("create role clone_owner login").await;
+    burn_xids(&other.existing("postgres"), 5_000).await;
+    let copy = restored(&source.database, &other, "copy").await;
+    source.judge(&copy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn restored_into_a_cluster_with_lower_transaction_ids() {
+    let (cluster, other) = (Cluster::start().await, Cluster::start().await);
+    burn_xids(&cluster.existing("postgres"), 2_000).await;
+    let source = Source::new(&cluster).await;
+    other.existing("postgres").run("create role clone_owner login").await;
+    let copy = restored(&source.database, &other, "copy").await;
+    source.judge(&copy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_dump_events_the_copy_begins_with_what_it_does_itself() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    world.subscribe_with("/ok/paused", "enabled => false").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    world.database.until("select count(*) = 20 from webhook.queue", PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.insert_orders(21, 5).await;
+    let other = Cluster::start().await;
+    let copy = restored(&world.database, &other, "copy").await;
+    assert_eq!(copy.number("select count(*) from webhook.event").await, 0);
+    assert_eq!(copy.number("select count(*) from webhook.queue").await, 0);
+    copy.run("insert into orders values (1001, 'c')").await;
+    copy.run("select webhook_arm()").await;
+    let daemon = Daemon::start(&copy).await;
+    world.receiver.wait_for("/ok", 21, PATIENCE).await;
+    copy.run("select webhook_resume(id) from webhook.subscription where not enabled").await;
+    world.receiver.wait_for("/ok/paused", 1, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| {
+        assert_eq!((record.distinct("/ok"), record.distinct("/ok/paused")), (21, 1));
+        assert_eq!(record.duplicates("/ok"), 0);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_physical_copy_goes_on_from_the_checkpoint() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.insert_orders(21, 5).await;
+    let World { app, database, cluster, receiver } = world;
+    drop(app);
+    let alone = "select count(*) = 0 from pg_stat_activity where datname = 'app' and pid <> pg_backend_pid()";
+    cluster.existing("postgres").until(alone, PATIENCE).await;
+    cluster.existing("postgres").run(&format!("create database copy template {}", database.name)).await;
+    let copy = cluster.existing("copy");
+    assert!(!Daemon::spawn(&copy).ended(PATIENCE).await.success(), "it is another database");
+    copy.run("select webhook_arm()").await;
+    let daemon = Daemon::start(&copy).await;
+    copy.run("insert into orders values (1001, 'c')").await;
+    receiver.wait_for("/ok", 26, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (26, 0)));
+}

@@ -1,0 +1,165 @@
+//! Promise: what is old and done is removed by itself, what is not done stays until `max_age` and is then told; whoever
+//! reads makes the removal wait, and the application waits for neither. An outbox that nobody empties takes inserts for ever.
+
+use e2e::{
+    PATIENCE,
+    cluster::{Cluster, Database, value},
+    daemon::Daemon,
+    receiver::{Receiver, SECRET},
+    world::{ORDERS, World},
+};
+use std::time::{Duration, Instant};
+
+const EAGER: [&str; 2] = ["--retire-interval-ms", "50"];
+
+/// Events as if captured so many turns of the ring ago.
+async fn insert_old(database: &Database, turns: i64, count: i64) {
+    database
+        .run(&format!(
+            "insert into webhook.event (type, key, payload, slot, created_at)
+             select 'order.created', n::text, json_build_object('id', n), webhook.ring_slot(at.at), at.at
+             from generate_series(1, {count}) n, (select now() - {turns} * interval '216000 seconds' as at) at"
+        ))
+        .await;
+}
+
+fn old(turns: i64) -> String {
+    format!(
+        "(select count(*) from webhook.event where created_at < now() - {} * interval '216000 seconds')",
+        turns - 1
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    world.database.run("update webhook.setting set retention_period = '1 day', max_age = '20 days'").await;
+    let reader = world.database.client().await;
+    reader.batch_execute("begin").await.expect("a transaction");
+    // As pg_dump does: it has a lock on every slot until it ends.
+    value(&reader, "select count(*) from webhook.event, webhook.attempt").await;
+    let writer = world.database.client().await;
+    insert_old(&world.database, 5, 100).await;
+    let slot = "(select webhook.ring_slot(now() - 7 * interval '216000 seconds'))";
+    let open = format!(
+        "begin; insert into webhook.event (type, payload, slot, created_at)
+         values ('order.late', '{{}}', {slot}, now() - 7 * interval '216000 seconds')"
+    );
+    writer.batch_execute(&open).await.expect("an open insert");
+
+    let daemon = Daemon::start_with(&world.database, &EAGER).await;
+    world.receiver.wait_for("/ok", 100, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    // The retirer goes round meanwhile, twenty times a second.
+    let mut slowest = Duration::ZERO;
+    for id in 1..=2_000 {
+        let began = Instant::now();
+        world.insert_orders(id, 1).await;
+        slowest = slowest.max(began.elapsed());
+    }
+    world.receiver.wait_for("/ok", 2_100, PATIENCE).await;
+    assert_eq!(world.database.number(&format!("select {}", old(5))).await, 100, "the reader holds them");
+    assert!(slowest < Duration::from_secs(1), "an insert took {slowest:?} beside a retirer that waits");
+    let waiting = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'";
+    assert_eq!(world.database.number(waiting).await, 0, "the retirer queues for no lock");
+
+    reader.batch_execute("commit").await.expect("it ends");
+    let gone = format!("select {} = 0", old(5));
+    assert!(world.database.becomes(&gone, Duration::from_secs(70)).await, "nobody reads them any more");
+    writer.batch_execute("commit").await.expect("the slot was not taken from under it");
+    world.receiver.wait_for("/ok", 2_101, PATIENCE).await;
+    assert_eq!(
+        world.database.number("select count(*) from webhook.event where type = 'order.created'").await,
+        2_000
+    );
+    println!("slowest insert {slowest:?}");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_not_delivered_stays_until_max_age_and_is_then_told() {
+    let world = World::new().await;
+    let paused = world.subscribe_with("/ok/paused", "enabled => false").await;
+    world.subscribe_with("/ok/told", "events => '{webhook.delivery.exhausted}'").await;
+    world.subscribe_with("/ok", "events => '{order.*}'").await;
+    world.database.run("update webhook.setting set retention_period = '1 day', max_age = '20 days'").await;
+    insert_old(&world.database, 5, 1_500).await;
+    insert_old(&world.database, 12, 500).await;
+    let daemon = Daemon::start_with(&world.database, &EAGER).await;
+    world.receiver.wait_for("/ok", 2_000, PATIENCE).await;
+
+    // 12 turns are 30 days: over max_age. 5 are 12.5 days: they stay, for the one who may resume.
+    world.receiver.wait_for("/ok/told", 500, PATIENCE).await;
+    world.database.until(&format!("select {} = 0", old(12)), PATIENCE).await;
+    let given_up = format!(
+        "select count(*) = 500 from webhook.delivery where subscription_id = {paused} and state = 'exhausted'
+         and attempts = 1 and last_error like 'not delivered within %'"
+    );
+    assert_eq!(world.database.text(&given_up).await.as_deref(), Some("t"));
+    assert_eq!(world.database.number(&format!("select {}", old(5))).await, 1_500);
+    world.database.run(&format!("select webhook_resume({paused})")).await;
+    world.receiver.wait_for("/ok/paused", 1_500, PATIENCE).await;
+    world.database.until(&format!("select {} = 0", old(5)), Duration::from_secs(70)).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| {
+        assert_eq!(record.ids("/ok/told").len(), 500, "each once");
+        assert_eq!(
+            record.duplicates("/ok/told") + record.duplicates("/ok/paused") + record.duplicates("/ok"),
+            0
+        );
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_failed() {
+    // The ring goes round two and a half times: 100 days, a turn at a step.
+    const STEPS: i64 = 40;
+    let cluster = Cluster::start_with_clock("-100d").await;
+    let database = cluster.database("app").await;
+    let receiver = Receiver::start().await;
+    database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order')")).await;
+    database.run(&format!("select webhook_subscribe('{}', secret => '{SECRET}')", receiver.url("/ok"))).await;
+    let app = database.client().await;
+    for step in 0..STEPS {
+        let hours = (STEPS - step) * 60;
+        cluster.set_clock(&format!("-{hours}h"));
+        let moved = format!(
+            "select clock_timestamp() > to_timestamp({}) - {hours} * interval '1 hour'",
+            now_seconds()
+        );
+        database.until(&moved, PATIENCE).await;
+        let insert = format!(
+            "insert into orders select i, 'c', 1, null from generate_series({step} * 10 + 1, {step} * 10 + 10) i"
+        );
+        app.batch_execute(&insert).await.expect("an insert never fails");
+    }
+    cluster.set_clock("+0");
+    database.until(&format!("select clock_timestamp() > to_timestamp({})", now_seconds()), PATIENCE).await;
+    let shared = "select count(*) filter (where turns > 1) from (select slot, count(distinct floor(extract(epoch from created_at) / 216000)) as turns
+                  from webhook.event group by slot) s";
+    assert_eq!(database.number(shared).await, 16, "every slot holds more than one turn");
+
+    let daemon = Daemon::start_with(&database, &EAGER).await;
+    receiver.wait_for("/ok", 400, PATIENCE).await;
+    // The slots that have not come round lately go; those that have keep what is old too.
+    let kept = "select count(*) from webhook.event e where type = 'order.created'
+                and webhook.slot_ended_at(e.slot, now()) > now() - interval '30 days'";
+    let kept = database.number(kept).await;
+    database
+        .until(&format!("select count(*) = {kept} from webhook.event where type = 'order.created'"), PATIENCE)
+        .await;
+    assert!(kept > 0 && kept < 400, "{kept} of 400 are kept");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    receiver.look(|record| {
+        assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (400, 0));
+        let sequences: Vec<i64> =
+            record.at("/ok").map(|request| request.json()["sequence"].as_i64().unwrap()).collect();
+        assert_eq!(sequences.len(), 400);
+    });
+}
+
+/// Seconds since 1970, by the clock of this machine.
+fn now_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

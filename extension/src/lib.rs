@@ -39,4 +39,5 @@ extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["su
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["matching"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
+extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

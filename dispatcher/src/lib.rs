@@ -4,6 +4,7 @@
 //! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
+pub mod admin;
 pub mod app;
 pub mod backfill;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod queue;
 pub mod router;
 pub mod secret_store;
 pub mod sender;
+pub mod service;
 pub mod session;
 pub mod subscription;
 pub mod verification;

@@ -4,7 +4,7 @@
 //! finish, what could not be written is carried into the next session, and that one starts from the checkpoint.
 
 use crate::{
-    app::{Error, Settings},
+    app::{Error, Phase, Settings},
     backfill,
     lane::{
         board::Limits,
@@ -120,7 +120,7 @@ impl Session {
         carried: &mut Carried,
     ) -> Ended {
         let active = tokio::select! {
-            active = self.become_active() => active,
+            active = self.become_active(settings) => active,
             () = self.watch.ended.cancelled() => Err(Error::ConnectionLost),
             () = shutdown.cancelled() => return Ended::Shutdown,
         };
@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Takes the lock of the active daemon, waiting for another to let go of it, and then the cursor.
-    async fn become_active(&self) -> Result<Takeover, Error> {
+    async fn become_active(&self, settings: &Settings) -> Result<Takeover, Error> {
         let mut is_told = false;
         while !self
             .control
@@ -145,6 +145,7 @@ impl Session {
         {
             if !is_told {
                 info!("daemon.stands_by; another one is active");
+                settings.phase.send_replace(Phase::StandsBy);
                 is_told = true;
             }
             sleep(STANDBY_INTERVAL).await;
@@ -161,6 +162,7 @@ impl Session {
             .await
             .map_err(Error::of_statement)?;
         let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
+        settings.phase.send_replace(Phase::Active { epoch: takeover.epoch });
         info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, "daemon.active");
         Ok(takeover)
     }
@@ -177,7 +179,8 @@ impl Session {
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
-        let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
+        let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
+        let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger, &origin).await?;
 
         let budget = Arc::new(Budget::default());

@@ -27,6 +27,8 @@ pub enum Purpose {
     Queue,
     /// Takes steps of backfills.
     Backfill,
+    /// Answers requests of the admin server.
+    Admin,
 }
 
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.

@@ -94,7 +94,11 @@ fn status_of(code: &str) -> Option<StatusCode> {
 
 /// The option that a message of the SQL API begins with, as in `rate_limit: it must be above 0`.
 pub fn field_of(message: &str) -> Option<&str> {
-    let (name, _) = message.split_once([':', ' '])?;
+    // "clear: "url" cannot be cleared" is about what a null stands for.
+    let name = match message.strip_prefix("clear: \"") {
+        Some(rest) => rest.split_once('"')?.0,
+        None => message.split_once([':', ' '])?.0,
+    };
     super::options::OPTIONS.iter().map(|option| option.name).find(|known| *known == name)
 }
 
@@ -162,6 +166,7 @@ mod tests {
         assert_eq!(field_of("rate_limit: it must lie between"), Some("rate_limit"));
         assert_eq!(field_of("url must not be null"), Some("url"));
         assert_eq!(field_of("there is already a subscription named \"url\""), None);
+        assert_eq!(field_of("clear: \"url\" cannot be cleared"), Some("url"));
         assert_eq!(field_of("whatever: no"), None);
     }
 

@@ -150,9 +150,12 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut session, mut counted) = (None, BTreeMap::new());
+    let mut phase = state.phase.clone();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // What it has just become is to be seen at once.
+            Ok(()) = phase.changed() => {}
             () = shutdown.cancelled() => return,
         }
         state.guard.tidy();

@@ -65,6 +65,14 @@ impl Past {
         })
     }
 
+    /// What the plots are wide, in points and in minutes: no less than five minutes, and no more than there is.
+    fn span(&self) -> (usize, usize) {
+        let per_minute = 60 / (usize::try_from(INTERVAL.as_secs()).unwrap_or(5) * POINT).max(1);
+        let minutes =
+            self.points.len().div_ceil(per_minute.max(1)).clamp(5, KEPT / POINT / per_minute.max(1));
+        (minutes * per_minute, minutes)
+    }
+
     fn series(&self, value: impl Fn(&Point) -> Option<f64>) -> Vec<Option<f64>> {
         self.points.iter().map(value).collect()
     }
@@ -161,7 +169,7 @@ fn tiles(past: &Past, sees_all: bool) -> Markup {
 }
 
 fn plots(past: &Past, sees_all: bool) -> Markup {
-    let (kept, minutes) = (KEPT / POINT, KEPT * usize::try_from(INTERVAL.as_secs()).unwrap_or(5) / 60);
+    let (kept, minutes) = past.span();
     let counts = |value: fn(&Counts) -> u64| {
         past.series(|point| Some(value(&point.standing.counts) as f64 / point.seconds))
     };
@@ -179,8 +187,8 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
         values: past.series(|point| point.standing.counts.quantile_ms(wanted)),
     };
     html! {
-        section aria-label="The last half hour" {
-            h2 { "The last half hour" }
+        section aria-label="The last minutes" {
+            h2 { "The last " (minutes) " minutes" }
             div.plots {
                 (chart("A second", &rates, kept, minutes, None, figure))
                 (chart("Succeeded", &[Series { name: "share", values: past.series(|point| share(&point.standing.counts)) }], kept, minutes, Some(100.0), percent))
@@ -214,7 +222,7 @@ fn table(past: &Past, listed: &[Subscription]) -> Markup {
                     tr {
                         th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.name.as_deref().unwrap_or(&one.url))) } }
                         td { (badge(state_of(one))) }
-                        td { (spark("attempts a second", past.sparks.get(&one.id).cloned().unwrap_or_default(), KEPT / POINT)) }
+                        td { (spark("attempts a second", past.sparks.get(&one.id).cloned().unwrap_or_default(), past.span().0)) }
                         td.n { (figure(standing.backlog as f64)) }
                         td.n { (standing.counts.failed()) }
                         td { (badge(if standing.circuit_open { "open" } else { "closed" })) }

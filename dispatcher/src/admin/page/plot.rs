@@ -72,7 +72,7 @@ pub fn chart(
             figcaption {
                 (title)
                 @for (at, one) in series.iter().enumerate() {
-                    span.key class=(format!("s{at}")) {
+                    span class=(format!("key s{at}")) {
                         (one.name) " " b { (one.values.last().copied().flatten().map_or("–".to_owned(), format)) }
                     }
                 }

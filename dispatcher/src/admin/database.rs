@@ -209,12 +209,14 @@ impl Work {
             Err(problem) => return Err(problem),
         }
         if caller.owner.is_some() {
-            let row = self.row("select row_security_active('webhook.subscription')", &[]).await?;
-            if !row.try_get::<_, bool>(0)? {
+            // Row-level security must hold for the role, and the outbox, which has no owners, must be closed to it.
+            const CONFINED: &str = "select row_security_active('webhook.subscription')
+                and not has_table_privilege('webhook.event', 'select')";
+            if !self.row(CONFINED, &[]).await?.try_get::<_, bool>(0)? {
                 return Err(refused(
-                    "a token of one owner needs a role that row-level security holds for".to_owned(),
+                    "the token is one owner's, and its role sees those of others".to_owned(),
                 )
-                .hint("Neither a superuser nor one with BYPASSRLS: make the token with another --role."));
+                .hint("Make the token with another --role, one that is a subscriber and nothing else."));
             }
         }
         self.caller = Some(caller);

@@ -14,9 +14,10 @@ use tokio_postgres::{Client, error::SqlState};
 const CREATE: &str = "
     insert into webhook.token (name, token_sha256, role, owner, expires_at)
     values ($1, $2, $3::text::name, $4, now() + make_interval(days => $5)) returning id";
+/// Whether a role is held to what its owner has: by row-level security, and by not reading the outbox.
 const ROLE: &str = "
-    select coalesce((select not (r.rolsuper or r.rolbypassrls) from pg_roles r where r.rolname = $1), false),
-           exists (select from pg_roles r where r.rolname = $1)";
+    select not (r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select'))
+    from pg_roles r where r.rolname = $1";
 const LIST: &str = "
     select id, name, role::text, coalesce(owner, '-'), date_trunc('second', created_at)::text,
            coalesce(date_trunc('second', expires_at)::text, '-')
@@ -47,15 +48,13 @@ pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Err
 }
 
 async fn create(client: &Client, flags: &CreateToken) -> Result<ExitCode, Error> {
-    let row = client.query_one(ROLE, &[&flags.role]).await.map_err(explain)?;
-    let (is_held, exists): (bool, bool) =
-        (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
-    if !exists {
+    let role = client.query_opt(ROLE, &[&flags.role]).await.map_err(explain)?;
+    let Some(role) = role else {
         return Err(Error::Usage(format!("role {} does not exist", flags.role)));
-    }
-    if flags.owner.is_some() && !is_held {
+    };
+    if flags.owner.is_some() && !role.try_get::<_, bool>(0).map_err(explain)? {
         return Err(Error::Usage(format!(
-            "a token of one owner needs a role that row-level security holds for; {} is a superuser or has BYPASSRLS",
+            "the role {} sees what others have; a token of one owner needs one that is a subscriber and nothing else",
             flags.role
         )));
     }

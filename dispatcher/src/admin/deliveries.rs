@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
 /// Numbers of events that are looked at for a page, at first and at most: four times as many after every look that found
-/// too little. How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
+/// too little and did not take long. How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
 const LOOK_FIRST: i64 = 256;
 const LOOK_MAX: i64 = 65_536;
 const LOOK_TIME: Duration = Duration::from_millis(800);
@@ -147,6 +147,8 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).field("state"));
     }
     let rows = page_rows(filter.limit)?;
+    subscriptions::check_moment(work, "since", &filter.since).await?;
+    subscriptions::check_moment(work, "until", &filter.until).await?;
     let full = usize::try_from(rows).unwrap_or_default();
     let range = work.row("select first, last from webhook.sequence_range()", &[]).await?;
     let (first, mut last): (Option<i64>, i64) = (range.try_get(0)?, range.try_get(1)?);
@@ -174,6 +176,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         let low = high.saturating_sub(look - 1).max(first);
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1];
         values.extend(&filters);
+        let look_began = Instant::now();
         items.extend(work.json::<Delivery>(&sql, &values).await?);
         if items.len() > full {
             items.truncate(full);
@@ -184,7 +187,8 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
             from = Cursor(last.sequence, last.subscription_id);
         }
         high = low - 1;
-        look = (look * 4).min(LOOK_MAX);
+        let is_slow = look_began.elapsed() > LOOK_TIME / 4;
+        look = if is_slow { (look / 2).max(LOOK_FIRST / 4) } else { (look * 4).min(LOOK_MAX) };
         if began.elapsed() > LOOK_TIME && high >= first {
             return Ok(Page { items, next: Some(Cursor(high, i64::MAX).to_string()) });
         }

@@ -186,6 +186,8 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
          order by e.xid desc, e.id desc"
     );
     let rows = page_rows(filter.limit)?;
+    subscriptions::check_moment(work, "since", &filter.since).await?;
+    subscriptions::check_moment(work, "until", &filter.until).await?;
     let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
     let (mut items, began) = (Vec::new(), Instant::now());
     loop {

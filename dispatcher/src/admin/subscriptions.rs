@@ -494,6 +494,18 @@ pub async fn rotate(Api(mut work): Api, Id(id): Id, body: Body) -> Result<Json<R
 /// The call of the SQL API, with its default.
 pub const ROTATE: &str = "webhook_rotate_secret($1, coalesce($2::text::interval, '24 hours'))";
 
+/// Judges a moment that a caller gives as text.
+///
+/// # Errors
+/// 422 with the field's name.
+pub async fn check_moment(work: &mut Work, field: &str, text: &Option<String>) -> Result<(), Problem> {
+    if text.is_some() {
+        let cast = work.query("select $1::text::timestamptz is null", &[text]).await;
+        cast.map_err(|problem| in_field(problem, field))?;
+    }
+    Ok(())
+}
+
 /// What could not be cast, where there is but one thing to be cast.
 fn in_field(problem: Problem, field: &str) -> Problem {
     if problem.status == 422 && problem.field.is_none() { problem.field(field) } else { problem }
@@ -515,6 +527,9 @@ pub async fn ping(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     responses((status = 202, description = "Queued", body = Replayed), Problems))]
 pub async fn replay(Api(mut work): Api, Id(id): Id, body: Body) -> Result<Response, Problem> {
     let Replay { since, until, events } = body.read()?;
+    let since = Some(since);
+    check_moment(&mut work, "since", &since).await?;
+    check_moment(&mut work, "until", &until).await?;
     let function = "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()), $4)";
     let count = call(&mut work, function, &[&id, &since, &until, &events]).await?;
     work.commit().await?;

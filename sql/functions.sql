@@ -275,8 +275,9 @@ comment on function webhook_verify is
 -- Asked by the functions above on behalf of their caller; who may arm is an admin.
 create function webhook.may_manage(role oid, owner text) returns boolean
     language sql stable parallel safe
-    return has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
-        or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false);
+    return case when webhook.tenant() is not null then owner = webhook.tenant()
+                else has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
+                     or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
 
 -- ── Erasure ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -55,6 +55,10 @@ begin
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
+            ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
+                 webhook.sequence_range() to %s'),
+
             ('reader', 'grant usage on schema webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
@@ -68,7 +72,7 @@ begin
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
-                 webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.tenant(), webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
             ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
@@ -82,12 +86,17 @@ begin
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
                  webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.retire_slot(integer),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
+            -- For its admin server.
+            ('dispatcher', 'grant select on webhook.token to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
+            ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.sequence_range() to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
                  @extschema@.webhook_erase(regclass, text) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
+            ('admin', 'grant select, insert, delete on webhook.token to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update on webhook.setting to %s'),

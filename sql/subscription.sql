@@ -215,15 +215,24 @@ create unique index backfill_running_idx on webhook.backfill (subscription_id, r
 
 -- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
 
+-- A function of the library, not current_setting(): before the library is loaded anybody can give a setting of that name
+-- any value, and loading it is what rejects that.
+create function webhook.tenant() returns text
+    language c stable parallel safe
+    as 'MODULE_PATHNAME', 'tenant_wrapper';
+comment on function webhook.tenant() is
+    'The owner that this transaction is confined to (webhook.act_for()); null: the role decides';
+
 -- Whoever may read every event may know of every delivery. Views are asked as their reader, so they ask here too.
 create function webhook.may_see_all() returns boolean
     language sql stable parallel safe
-    return has_table_privilege('webhook.event'::regclass, 'select');
+    return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
 comment on function webhook.may_see_all() is 'Whether the present role sees the subscriptions and deliveries of all owners: readers, the daemon, admins';
 
 create function webhook.may_see(owner text) returns boolean
     language sql stable parallel safe
-    return webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false);
+    return case when webhook.tenant() is not null then owner = webhook.tenant()
+                else webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_see(text) is 'Whether the present role sees what this owner has: it is the owner, a member, or sees everything';
 
 -- For reading alone: whatever writes is a function that asks whose it is (extension/src/subscribe/owner.rs).

@@ -5,6 +5,7 @@
 use crate::{
     delivery::{body::Source, identity::Identity},
     lane::breaker::Periods,
+    ledger::Observer,
     maintenance,
     outbox::snapshot,
     postgres::{self, Target, Watch, preflight},
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -40,6 +41,32 @@ pub struct Settings {
     pub periods: Periods,
     /// Between two looks for slots of the ring whose time is over.
     pub retire_interval: Duration,
+    /// Told what it is about.
+    pub phase: watch::Sender<Phase>,
+    /// Told what has been written.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// What the daemon is about.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no session with Postgres.
+    #[default]
+    Connecting,
+    /// Another one is active.
+    StandsBy,
+    /// It delivers, as the takeover of this number.
+    Active { epoch: i64 },
+}
+
+impl Phase {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::StandsBy => "standby",
+            Self::Active { .. } => "active",
+        }
+    }
 }
 
 impl Settings {
@@ -58,6 +85,8 @@ impl Settings {
             in_flight_max: 2048,
             periods: Periods::default(),
             retire_interval: maintenance::RETIRE_INTERVAL,
+            phase: watch::Sender::default(),
+            observer: None,
         }
     }
 }
@@ -146,6 +175,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
             }
             Err(error) => error,
         };
+        settings.phase.send_replace(Phase::Connecting);
         if shutdown.is_cancelled() {
             return Err(error);
         }

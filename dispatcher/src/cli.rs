@@ -37,6 +37,8 @@ pub enum Command {
     Keygen(Keygen),
     /// Seal every secret of the database for the key in use (the first of the key file)
     Rekey(Rekey),
+    /// Who may use the admin server: make, list and revoke tokens
+    Token(Token),
 }
 
 /// For every command.
@@ -146,6 +148,12 @@ pub struct Run {
     /// Who sends them, for the handshake of CloudEvents: a DNS name [default: this machine's]
     #[arg(long, env = "WEBHOOKD_ORIGIN", value_name = "NAME")]
     pub origin: Option<String>,
+    /// Where the admin server answers: REST, page, /metrics, /healthz; for example 127.0.0.1:8080 [default: nowhere]
+    #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// Let requests without a token act as this role of Postgres; on a loopback address only
+    #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
+    pub admin_open_as: Option<String>,
     #[command(flatten)]
     pub periods: Periods,
 }
@@ -200,6 +208,56 @@ pub struct Rekey {
     /// Tell what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Token {
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make one, and print it on standard output: it is shown here and nowhere else
+    Create(CreateToken),
+    /// Those there are, without what is secret of them
+    List(TokenDatabase),
+    /// End one, at once
+    Revoke(RevokeToken),
+}
+
+#[derive(Debug, Args)]
+pub struct TokenDatabase {
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateToken {
+    #[command(flatten)]
+    pub database: Database,
+    /// The role that its requests are made in; the daemon's role must be a member of it
+    #[arg(long, value_name = "ROLE")]
+    pub role: String,
+    /// The one owner whose subscriptions it sees and changes: a role, or a tenant of the application [default: those that
+    /// the role sees and changes]
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub name: String,
+    /// How long it is good for [default: until it is revoked]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650))]
+    pub days: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct RevokeToken {
+    #[command(flatten)]
+    pub database: Database,
+    /// Its number, as list shows it
+    #[arg(value_name = "ID")]
+    pub id: i64,
 }
 
 #[derive(Debug, Args)]

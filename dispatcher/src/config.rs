@@ -7,6 +7,7 @@ mod trust;
 pub use trust::WayOut;
 
 use crate::{
+    admin,
     cli::{self, Cli, Common, Database, LogFormat, Run},
     delivery::{
         body::{BadSource, Source},
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     env,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -67,6 +69,10 @@ pub enum Error {
     Source(String, BadSource),
     #[error("`{0}`: {1}")]
     Origin(String, BadOrigin),
+    #[error("--admin-open-as needs --admin and a loopback address")]
+    OpenWithoutAdmin,
+    #[error("others reach {0}: without tokens the admin server answers on a loopback address only")]
+    OpenToOthers(SocketAddr),
     #[error("{setting} must be {rule}")]
     OutOfRange { setting: &'static str, rule: &'static str },
 }
@@ -97,6 +103,8 @@ struct File {
     memory_mb: Option<u64>,
     source: Option<String>,
     origin: Option<String>,
+    admin: Option<SocketAddr>,
+    admin_open_as: Option<String>,
 }
 
 /// How to log.
@@ -121,6 +129,8 @@ pub struct Dispatch {
     pub origin: Option<HeaderValue>,
     pub periods: Periods,
     pub retire_interval: Duration,
+    /// `None`: there is no admin server.
+    pub admin: Option<admin::Settings>,
 }
 
 /// The layers under the flags (clap has put the environment into those).
@@ -220,10 +230,27 @@ impl Layers {
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             periods: periods(&flags.periods),
-            retire_interval: flags.periods.retire_interval.map_or(RETIRE_INTERVAL, Duration::from_millis),
+            retire_interval: flags.periods.retire_interval_ms.map_or(RETIRE_INTERVAL, Duration::from_millis),
+            admin: self.admin(flags)?,
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
+    }
+}
+
+impl Layers {
+    /// The admin server, if there is to be one.
+    fn admin(&self, flags: &Run) -> Result<Option<admin::Settings>, Error> {
+        let open_as = flags.admin_open_as.clone().or_else(|| self.file.admin_open_as.clone());
+        let open_as = open_as.filter(|role| !role.is_empty());
+        match flags.admin.or(self.file.admin) {
+            None if open_as.is_some() => Err(Error::OpenWithoutAdmin),
+            None => Ok(None),
+            Some(address) if open_as.is_some() && !address.ip().is_loopback() => {
+                Err(Error::OpenToOthers(address))
+            }
+            Some(address) => Ok(Some(admin::Settings { address, open_as })),
+        }
     }
 }
 
@@ -342,6 +369,15 @@ mod tests {
     }
 
     #[test]
+    fn the_admin_server_is_asked_for() {
+        assert_eq!(dispatch("", "").unwrap().admin, None);
+        let file = "admin = '127.0.0.1:1'\nadmin_open_as = 'app'";
+        let admin = dispatch("--admin [::1]:2", file).unwrap().admin.unwrap();
+        assert_eq!((admin.address, admin.open_as), ("[::1]:2".parse().unwrap(), Some("app".to_owned())));
+        assert_eq!(dispatch("--admin 10.0.0.1:3", "").unwrap().admin.unwrap().open_as, None);
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let (line, problem) = parse("allow_http = true\nsafty_poll_ms = 5\n").unwrap_err();
         assert_eq!(line, 2);
@@ -389,6 +425,8 @@ mod tests {
             ("--allow-port 443,http", "`http` is no port"),
             ("--source /shop?x", "/shop?x"),
             ("--origin https://hooks.example", "https://hooks.example"),
+            ("--admin-open-as app", "needs --admin"),
+            ("--admin 0.0.0.0:1 --admin-open-as app", "others reach 0.0.0.0:1"),
         ] {
             let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
             assert!(text.contains(want), "{flags}: {text}");

@@ -5,6 +5,7 @@
 //! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
 
 pub mod active;
+pub mod admin;
 pub mod app;
 pub mod backfill;
 pub mod cli;
@@ -23,6 +24,7 @@ pub mod queue;
 pub mod router;
 pub mod secret_store;
 pub mod sender;
+pub mod service;
 pub mod session;
 pub mod subscription;
 pub mod verification;

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
-    cli::{Cli, Command},
-    commands::{Error, FAILED, check, keygen, listen, one_line, rekey, run, status, verify},
+    cli::{Cli, Command, TokenAction},
+    commands::{Error, FAILED, check, keygen, listen, one_line, rekey, run, status, token, verify},
     config::Layers,
     logging,
 };
@@ -34,6 +34,14 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Rekey(flags) => {
             let (database, keys) = (layers.database(&flags.database)?, layers.keys(&flags.keys)?);
             within_runtime(|_| async move { rekey::run(&flags, database, keys).await })
+        }
+        Command::Token(flags) => {
+            let database = layers.database(match &flags.action {
+                TokenAction::Create(flags) => &flags.database,
+                TokenAction::List(flags) => &flags.database,
+                TokenAction::Revoke(flags) => &flags.database,
+            })?;
+            within_runtime(|_| async move { token::run(&flags.action, database).await })
         }
         Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
         Command::Run(flags) => {

@@ -5,7 +5,7 @@
 
 use crate::{
     active,
-    app::{Error, Settings},
+    app::{Error, Phase, Settings},
     backfill,
     lane::{
         board::Limits,
@@ -122,7 +122,7 @@ impl Session {
         carried: &mut Carried,
     ) -> Ended {
         let active = tokio::select! {
-            active = self.become_active() => active,
+            active = self.become_active(settings) => active,
             () = self.watch.ended.cancelled() => Err(Error::ConnectionLost),
             () = shutdown.cancelled() => return Ended::Shutdown,
         };
@@ -136,7 +136,7 @@ impl Session {
     }
 
     /// Takes the lock of the active daemon, waiting for another to let go of it, and then the cursor.
-    async fn become_active(&self) -> Result<Takeover, Error> {
+    async fn become_active(&self, settings: &Settings) -> Result<Takeover, Error> {
         let mut is_told = false;
         while !self
             .control
@@ -147,6 +147,7 @@ impl Session {
         {
             if !is_told {
                 info!("daemon.stands_by; another one is active");
+                settings.phase.send_replace(Phase::StandsBy);
                 is_told = true;
             }
             active::end_frozen(&self.control).await?;
@@ -164,6 +165,7 @@ impl Session {
             .await
             .map_err(Error::of_statement)?;
         let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
+        settings.phase.send_replace(Phase::Active { epoch: takeover.epoch });
         info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, "daemon.active");
         Ok(takeover)
     }
@@ -181,7 +183,8 @@ impl Session {
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
         let heartbeat = tokio::spawn(active::beat(Arc::clone(&control)));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
-        let mut ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
+        let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
+        let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger, &origin).await?;
 
         let budget = Arc::new(Budget::default());

@@ -25,6 +25,9 @@ static ORIGIN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(
 static TRACEPARENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `webhook.mute`: on: changes are not captured. For superusers, and for roles granted SET on it.
 static MUTE: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// `webhook.tenant`: the one owner whose subscriptions are seen and changed. Empty: the role decides. A superuser's
+/// setting, for it both narrows and widens what a role may; `webhook.act_for()` sets it on behalf of the daemon.
+static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `webhook.payload_bytes_max`: cap on an event's payload and previous together, in bytes.
 static PAYLOAD_BYTES_MAX: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 /// `webhook.payload_over_cap`: `thin` or `strict`.
@@ -54,6 +57,11 @@ pub fn origin() -> Option<&'static [u8]> {
 
 pub fn traceparent() -> Option<&'static [u8]> {
     text(&TRACEPARENT)
+}
+
+/// A copy, so that no SET can pull it away.
+pub fn tenant() -> Option<String> {
+    text(&TENANT).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 pub fn muted() -> bool {
@@ -93,6 +101,14 @@ pub fn define() {
         c"W3C Trace Context of the request that makes the changes of this session.",
         c"Stored with every event and passed on to receivers. Empty: none.",
         &TRACEPARENT,
+    );
+    GucRegistry::define_string_guc(
+        c"webhook.tenant",
+        c"The one owner whose subscriptions are seen and changed, whatever the role may.",
+        c"Set by webhook.act_for() for one transaction. Empty: the role decides.",
+        &TENANT,
+        GucContext::Suset,
+        GucFlags::NO_SHOW_ALL,
     );
     GucRegistry::define_bool_guc(
         c"webhook.mute",

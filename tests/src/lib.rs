@@ -4,6 +4,7 @@
 //! ([`daemon`]), a receiver on a real socket that judges every request ([`receiver`]), and writers that know what they
 //! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
 
+pub mod admin;
 pub mod cluster;
 pub mod daemon;
 pub mod foreign;

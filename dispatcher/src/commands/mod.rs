@@ -6,9 +6,10 @@ pub mod listen;
 pub mod rekey;
 pub mod run;
 pub mod status;
+pub mod token;
 pub mod verify;
 
-use crate::{app, config, postgres};
+use crate::{admin, app, config, postgres};
 use signature::InvalidVerifier;
 use std::{error::Error as StdError, io, process::ExitCode};
 use thiserror::Error;
@@ -47,6 +48,10 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    #[error("the machine has no random numbers")]
+    NoRandomness(#[source] getrandom::Error),
     #[error("standard input cannot be read")]
     Input(#[source] io::Error),
     #[error("the runtime cannot start")]
@@ -58,6 +63,9 @@ impl Error {
         match self {
             Self::Config(_) | Self::Secret(_) | Self::Usage(_) => USAGE,
             Self::App(error) => database_exit_code(error),
+            Self::Admin(admin::Error::App(error)) => database_exit_code(error),
+            Self::Admin(admin::Error::NoTokens(_)) => USAGE,
+            Self::Admin(_) | Self::NoRandomness(_) => FAILED,
             Self::NotReader(_) => DATABASE,
             Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) | Self::Seal(_) | Self::KeyFile { .. } => {
                 FAILED

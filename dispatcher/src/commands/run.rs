@@ -2,9 +2,11 @@
 
 use super::Error;
 use crate::{
+    admin::{self, Surroundings, tally::Tally},
     app,
     config::{Dispatch, WayOut},
     sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver},
+    service,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{process::ExitCode, sync::Arc};
@@ -43,7 +45,26 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
         asked.cancelled().await;
         info!("webhookd.stopping");
     });
+    tokio::spawn(service::run(app.phase.subscribe(), shutdown.clone()));
+    let answers = match settings.admin {
+        None => None,
+        Some(settings) => {
+            let tally = Arc::new(Tally::new().map_err(admin::Error::from)?);
+            app.observer = Some(Arc::clone(&tally) as _);
+            let surroundings = Surroundings {
+                database: app.database.clone(),
+                tally,
+                phase: app.phase.subscribe(),
+                source: app.identity.source.clone(),
+            };
+            Some(admin::start(settings, surroundings, shutdown.clone()).await?)
+        }
+    };
     app::run(app, sender, shutdown).await?;
+    if let Some(answers) = answers {
+        // Ends soon by itself.
+        let _ = answers.await;
+    }
     info!("webhookd.stopped");
     Ok(ExitCode::SUCCESS)
 }

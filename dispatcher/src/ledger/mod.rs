@@ -15,7 +15,7 @@ use crate::{
 use batch::Batch;
 use entry::{Confirmed, Entry, News, Record, Standing};
 use statements::Statements;
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -45,11 +45,17 @@ pub struct Ended {
     pub error: Option<Error>,
 }
 
+/// Is told of what has been written, once for each batch.
+pub trait Observer: std::fmt::Debug + Send + Sync {
+    fn written(&self, entries: &[&Entry]);
+}
+
 /// Writes with one connection, on behalf of one takeover.
 pub struct Ledger {
     client: Client,
     statements: Statements,
     epoch: i64,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Ledger {
@@ -59,7 +65,12 @@ impl Ledger {
     /// Those of the connection.
     pub async fn open(client: Client, epoch: i64) -> Result<Self, tokio_postgres::Error> {
         let statements = Statements::prepare(&client).await?;
-        Ok(Self { client, statements, epoch })
+        Ok(Self { client, statements, epoch, observer: None })
+    }
+
+    /// Tells somebody of what it writes from here on.
+    pub fn observed_by(self, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { observer, ..self }
     }
 
     /// Writes what comes until the senders are gone. After an error, or once told to give up, it only collects, so that
@@ -109,6 +120,9 @@ impl Ledger {
         if count > 0 {
             let entries: Vec<&Entry> = waiting.iter().take(count).filter_map(Record::entry).collect();
             self.write_entries(&entries, false).await?;
+            if let Some(observer) = &self.observer {
+                observer.written(&entries);
+            }
             let summary = batch::summary(&entries);
             waiting.drain(..count);
             // The lanes may be gone already.

@@ -33,6 +33,8 @@ pub enum Purpose {
     Backfill,
     /// Empties slots of the ring.
     Maintenance,
+    /// Answers requests of the admin server.
+    Admin,
 }
 
 /// Nothing may time out or reshape these sessions; the daemon bounds itself.

@@ -4,6 +4,7 @@
 //! owner's members may, and admins. Of another's subscription nothing is told, not even that it exists.
 
 use crate::error::Error;
+use crate::guc;
 use crate::rights::Caller;
 use pgrx::prelude::*;
 
@@ -26,14 +27,20 @@ pub fn lock(caller: Caller, id: i64) -> Result<(), Error> {
     })
 }
 
-/// The owner that the caller gives a subscription to: himself, unless he names another.
+#[pg_extern(sql = false)]
+fn tenant() -> Option<String> {
+    guc::tenant()
+}
+
+/// The owner that the caller gives a subscription to: himself (or the tenant that he is confined to), unless he names
+/// another.
 ///
 /// # Errors
 /// [`Error::NotTheirs`] if that is a role he is no member of, or no role at all, and he is no admin.
 pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
     const HINT: &str = "Pass the name of a role, or leave it out: then it is yours.";
     let bad = |reason: &str| Error::BadOption { option: "owner", reason: reason.to_owned(), hint: HINT };
-    let Some(name) = name else {
+    let Some(name) = name.or_else(guc::tenant) else {
         let own = Spi::get_one_with_args("select pg_get_userbyid($1)::text", &[caller.id.into()])?;
         return own.ok_or(Error::Missing("role"));
     };

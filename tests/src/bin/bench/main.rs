@@ -2,8 +2,9 @@
 //!
 //! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
 //! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
-//! run: `drain fanout latency memory idle scripts`, default all.
+//! run: `drain fanout latency admin memory idle scripts`, default all.
 
+mod admin;
 mod bare;
 mod drain;
 mod fanout;
@@ -40,6 +41,9 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("latency") {
             latency::run(&mut report).await;
+        }
+        if wanted("admin") {
+            admin::run(&mut report).await;
         }
         if wanted("memory") {
             memory::run(&mut report).await;

@@ -1,0 +1,304 @@
+//! The admin server's own few sessions of Postgres, and one transaction for each request, in the caller's name.
+//!
+//! Deliveries share none of them. Who calls is looked up with the daemon's rights; from then on the transaction has the
+//! rights of the token's role (`SET LOCAL ROLE`) and sees what the token's owner has (`webhook.act_for()`), so what a
+//! caller may is decided by Postgres, whatever is wrong here.
+
+use super::{guard::Caller, problem::Problem};
+use crate::{
+    app,
+    postgres::{self, Purpose, Target, Watch},
+};
+use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tracing::warn;
+
+/// Sessions at most, and how long a request waits for one.
+const SESSIONS_MAX: usize = 4;
+const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
+
+/// Statements that a session keeps prepared.
+const STATEMENTS_MAX: usize = 128;
+
+/// What a request may take of the server. Changes are durable when they are answered.
+const SESSION: &str = "\
+    set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
+    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = auto; \
+    set default_transaction_isolation = 'read committed'";
+
+const SCHEMA: &str = "
+    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+    where x.extname = 'pg_webhook'";
+
+/// Parameters of a statement.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A session and what it has prepared.
+struct Session {
+    client: Client,
+    prepared: HashMap<String, Statement>,
+}
+
+impl Session {
+    async fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        if self.prepared.len() >= STATEMENTS_MAX {
+            self.prepared.clear();
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        self.client.query(&statement, params).await
+    }
+}
+
+/// The sessions.
+pub struct Database {
+    target: Target,
+    /// Where the extension's functions are, quoted.
+    schema: String,
+    idle: Mutex<Vec<Session>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Database {
+    /// Opens the first session and finds the extension.
+    ///
+    /// # Errors
+    /// A server that is away, or a database without the extension.
+    pub async fn open(target: Target) -> Result<Arc<Self>, app::Error> {
+        let client = connect(&target).await.map_err(app::Error::Connect)?;
+        let schema = client.query_opt(SCHEMA, &[]).await.map_err(app::Error::of_statement)?;
+        let schema =
+            schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(app::Error::of_statement)?;
+        let session = Session { client, prepared: HashMap::new() };
+        Ok(Arc::new(Self {
+            target,
+            schema,
+            idle: Mutex::new(vec![session]),
+            permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
+        }))
+    }
+
+    /// The schema of the extension's functions, as SQL.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Whether anybody has a token.
+    ///
+    /// # Errors
+    /// Those of the connection, and a role that is no dispatcher.
+    pub async fn has_tokens(&self) -> Result<bool, app::Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(session) = idle else { return Err(app::Error::ConnectionLost) };
+        let row = session.client.query_one("select exists (select from webhook.token)", &[]).await;
+        self.put_back(session);
+        row.and_then(|row| row.try_get(0)).map_err(app::Error::of_statement)
+    }
+
+    async fn session(&self) -> Result<(Session, OwnedSemaphorePermit), Problem> {
+        let permit = timeout(WAIT_FOR_SESSION, Arc::clone(&self.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(Problem::unavailable("too many requests are being answered"));
+        };
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                Some(session) if session.client.is_closed() => {}
+                Some(session) => return Ok((session, permit)),
+                None => {
+                    let client = connect(&self.target).await.map_err(|error| {
+                        warn!(error = %postgres::chain(&error), "admin.no_session");
+                        Problem::unavailable("the database is away")
+                    })?;
+                    return Ok((Session { client, prepared: HashMap::new() }, permit));
+                }
+            }
+        }
+    }
+
+    /// Begins a transaction with the daemon's own rights.
+    ///
+    /// # Errors
+    /// No session to be had.
+    pub async fn begin(self: &Arc<Self>, is_repeatable: bool) -> Result<Work, Problem> {
+        let (session, permit) = self.session().await?;
+        let begin = if is_repeatable { "begin isolation level repeatable read" } else { "begin" };
+        let work =
+            Work { session: Some(session), permit: Some(permit), database: Arc::clone(self), caller: None };
+        work.client()?.batch_execute(begin).await?;
+        Ok(work)
+    }
+
+    fn put_back(&self, session: Session) {
+        if !session.client.is_closed() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+    }
+}
+
+async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
+    let client = postgres::connect(target, Purpose::Admin, Watch::default()).await?;
+    client.batch_execute(SESSION).await?;
+    Ok(client)
+}
+
+/// A transaction. Dropped without [`Work::commit`], it is rolled back.
+pub struct Work {
+    session: Option<Session>,
+    permit: Option<OwnedSemaphorePermit>,
+    database: Arc<Database>,
+    caller: Option<Caller>,
+}
+
+impl Work {
+    fn client(&self) -> Result<&Client, Problem> {
+        self.session
+            .as_ref()
+            .map(|session| &session.client)
+            .ok_or_else(|| Problem::unavailable("the session has ended"))
+    }
+
+    /// In whose name it is made.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
+
+    /// Where further transactions begin.
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
+    }
+
+    /// The schema of the extension's functions, as SQL.
+    pub fn schema(&self) -> &str {
+        self.database.schema()
+    }
+
+    /// From here on with the caller's rights, and no others.
+    ///
+    /// # Errors
+    /// The daemon is no member of the caller's role; or one owner's caller would see everybody's.
+    pub async fn act_as(&mut self, caller: Caller) -> Result<(), Problem> {
+        const ACT: &str = "select set_config('role', $2, true) from (select webhook.act_for($1)) x";
+        let refused = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
+        match self.query(ACT, &[&caller.owner, &caller.role]).await {
+            Ok(_) => {}
+            Err(problem) if problem.sqlstate.is_some() => {
+                warn!(role = caller.role, detail = problem.detail, "admin.role_refused");
+                return Err(refused(format!("webhookd may not act as the role {}", caller.role)).hint(
+                    "The role must exist, and the daemon's role must be a member of it: grant … to ….",
+                ));
+            }
+            Err(problem) => return Err(problem),
+        }
+        if caller.owner.is_some() {
+            // Row-level security must hold for the role, and the outbox, which has no owners, must be closed to it.
+            const CONFINED: &str = "select row_security_active('webhook.subscription')
+                and not has_table_privilege('webhook.event', 'select')";
+            if !self.row(CONFINED, &[]).await?.try_get::<_, bool>(0)? {
+                return Err(refused(
+                    "the token is one owner's, and its role sees those of others".to_owned(),
+                )
+                .hint("Make the token with another --role, one that is a subscriber and nothing else."));
+            }
+        }
+        self.caller = Some(caller);
+        Ok(())
+    }
+
+    /// Does some statements with the daemon's own rights, in the same transaction: for our own tables alone.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn as_daemon(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
+        self.query("select set_config('role', 'none', true)", &[]).await?;
+        let rows = self.query(sql, params).await?;
+        if let Some(caller) = &self.caller {
+            let role = caller.role.clone();
+            self.query("select set_config('role', $1, true)", &[&role]).await?;
+        }
+        Ok(rows)
+    }
+
+    /// # Errors
+    /// The statement's.
+    pub async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
+        let Some(session) = &mut self.session else {
+            return Err(Problem::unavailable("the session has ended"));
+        };
+        Ok(session.query(sql, params).await?)
+    }
+
+    /// The one row of an answer.
+    ///
+    /// # Errors
+    /// The statement's; no row counts as a defect of ours.
+    pub async fn row(&mut self, sql: &str, params: Params<'_>) -> Result<Row, Problem> {
+        let row = self.query(sql, params).await?.into_iter().next();
+        row.ok_or_else(|| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database answered with nothing")
+        })
+    }
+
+    /// Rows whose first column is JSON.
+    ///
+    /// # Errors
+    /// The statement's, and JSON of another shape.
+    pub async fn json<T: DeserializeOwned>(
+        &mut self,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<T>, Problem> {
+        let rows = self.query(sql, params).await?;
+        rows.iter()
+            .map(|row| {
+                let text: &str = row.try_get(0)?;
+                serde_json::from_str(text).map_err(|error| {
+                    tracing::error!(%error, "admin.row_unreadable");
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a row of the database could not be read")
+                })
+            })
+            .collect()
+    }
+
+    /// # Errors
+    /// The commit's: nothing has happened then.
+    pub async fn commit(mut self) -> Result<(), Problem> {
+        self.client()?.batch_execute("commit").await?;
+        if let Some(session) = self.session.take() {
+            self.database.put_back(session);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let (Some(session), permit) = (self.session.take(), self.permit.take()) else { return };
+        let database = Arc::clone(&self.database);
+        // Whatever still runs ends within the statement's time; the session counts until then.
+        tokio::spawn(async move {
+            if session.client.batch_execute("rollback").await.is_ok() {
+                database.put_back(session);
+            }
+            drop(permit);
+        });
+    }
+}

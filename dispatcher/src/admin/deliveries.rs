@@ -1,0 +1,264 @@
+//! `/v1/deliveries`: who got what, every attempt, and once more.
+
+use super::{
+    cursor::Cursor,
+    database::Work,
+    extract::{DeliveryId, Query, number},
+    guard::Api,
+    problem::Problem,
+    routes::{Page, Problems},
+    subscriptions::{self, page_rows},
+};
+use axum::{Json, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
+use utoipa::{IntoParams, ToSchema};
+
+/// Numbers of events that are looked at for a page, at first and at most: four times as many after every look that found
+/// too little and did not take long. How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
+const LOOK_FIRST: i64 = 256;
+const LOOK_MAX: i64 = 65_536;
+const LOOK_TIME: Duration = Duration::from_millis(800);
+
+/// One event for one subscription.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Delivery {
+    pub event_id: String,
+    pub subscription_id: i64,
+    pub sequence: i64,
+    /// Null: the event is older than the retention.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    pub key: Option<String>,
+    /// `delivered`, `retrying`, `queued` or `exhausted`.
+    pub state: String,
+    pub attempts: i64,
+    pub next_attempt_at: Option<String>,
+    pub last_status: Option<i16>,
+    pub last_error: Option<String>,
+    pub created_at: Option<String>,
+    pub delivered_at: Option<String>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub attempt: i16,
+    pub started_at: String,
+    /// Until the outcome was known.
+    pub duration_ms: f32,
+    /// HTTP status, if there was one.
+    pub status: Option<i16>,
+    /// `succeeded`, `http_error`, `timeout`, `dns`, `connect`, `tls`, `protocol` or `refused`.
+    pub outcome: String,
+    /// When the next is due; null: it was the last.
+    pub next_at: Option<String>,
+    pub error: Option<String>,
+    /// The beginning of what the receiver answered, as it came.
+    pub response: Option<String>,
+    pub dns_ms: Option<f32>,
+    pub connect_ms: Option<f32>,
+    pub tls_ms: Option<f32>,
+    pub first_byte_ms: Option<f32>,
+    /// `webhook-id` of the request if it carried several events.
+    pub batch_id: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveryFilter {
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// Rows of a page at most, 1 to 200 [default: 50].
+    #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<u16>,
+    /// `delivered`, `retrying`, `queued` or `exhausted`.
+    pub state: Option<String>,
+    /// A subscription's number.
+    #[serde(default, deserialize_with = "number")]
+    pub subscription: Option<i64>,
+    /// A type, or a pattern: `order.*`.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// What the event is about.
+    pub key: Option<String>,
+    /// `evt_…`.
+    pub event: Option<String>,
+    /// Captured from this moment on.
+    pub since: Option<String>,
+    /// Captured before this one.
+    pub until: Option<String>,
+}
+
+const COLUMNS: &str =
+    "d.event_id, d.subscription_id, d.sequence, d.type, d.key, d.state, d.attempts, d.next_attempt_at,
+    d.last_status, d.last_error, d.created_at, d.delivered_at";
+
+/// Deliveries
+///
+/// Newest events first. A page may be short, or empty: `next` tells whether it goes on.
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
+    responses((status = 200, description = "A page", body = Page<Delivery>), Problems))]
+pub async fn list(
+    Api(mut work): Api,
+    Query(filter): Query<DeliveryFilter>,
+) -> Result<Json<Page<Delivery>>, Problem> {
+    page(&mut work, &filter).await.map(Json)
+}
+
+/// The conditions of a filter from `$5` on, and their values.
+fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
+    fn given<T: ToSql + Sync>(value: &Option<T>) -> Option<&(dyn ToSql + Sync)> {
+        value.as_ref().map(|value| value as _)
+    }
+    let all = [
+        ("d.state = #", given(&filter.state)),
+        ("d.subscription_id = #", given(&filter.subscription)),
+        ("webhook.pattern_matches(array[#::text], d.type)", given(&filter.event_type)),
+        ("d.key = #", given(&filter.key)),
+        ("d.event_id = #", given(&filter.event)),
+        ("d.created_at >= #::text::timestamptz", given(&filter.since)),
+        ("d.created_at < #::text::timestamptz", given(&filter.until)),
+    ];
+    let (mut sql, mut values) = (String::new(), Vec::new());
+    for (condition, value) in all {
+        if let Some(value) = value {
+            values.push(value);
+            sql.push_str(" and ");
+            sql.push_str(&condition.replace('#', &format!("${}", values.len() + 4)));
+        }
+    }
+    (sql, values)
+}
+
+/// A page of deliveries, by stretches of numbers: what a stretch costs does not depend on how much there is.
+///
+/// # Errors
+/// A filter that is none, and the statement's.
+pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Delivery>, Problem> {
+    const STATES: [&str; 4] = ["delivered", "retrying", "queued", "exhausted"];
+    if filter.state.as_deref().is_some_and(|state| !STATES.contains(&state)) {
+        let detail = "state must be delivered, retrying, queued or exhausted";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail).field("state"));
+    }
+    let rows = page_rows(filter.limit)?;
+    subscriptions::check_moment(work, "since", &filter.since).await?;
+    subscriptions::check_moment(work, "until", &filter.until).await?;
+    let full = usize::try_from(rows).unwrap_or_default();
+    let range = work.row("select first, last from webhook.sequence_range()", &[]).await?;
+    let (first, mut last): (Option<i64>, i64) = (range.try_get(0)?, range.try_get(1)?);
+    let Some(mut first) = first else { return Ok(Page::default()) };
+    let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
+    if let Some(event) = &filter.event {
+        let sequence: Option<i64> =
+            work.row("select webhook.event_sequence($1)", &[event]).await?.try_get(0)?;
+        let Some(sequence) = sequence else {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "event is no event id").field("event");
+            return Err(problem.hint("An id is evt_ and hexadecimal digits."));
+        };
+        (first, last) = (first.max(sequence), last.min(sequence));
+    }
+    let (conditions, filters) = conditions(filter);
+    let sql = format!(
+        "select row_to_json(x)::text from (select {COLUMNS} from webhook.delivery d
+         where d.sequence between $1 and $2 and d.sequence <= $3 and (d.sequence < $3 or d.subscription_id < $4){conditions}
+         order by d.sequence desc, d.subscription_id desc limit {}) x",
+        rows + 1
+    );
+    let (mut items, mut look, began) = (Vec::<Delivery>::new(), LOOK_FIRST, Instant::now());
+    let mut high = last.min(from.0);
+    while high >= first {
+        let low = high.saturating_sub(look - 1).max(first);
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1];
+        values.extend(&filters);
+        let look_began = Instant::now();
+        items.extend(work.json::<Delivery>(&sql, &values).await?);
+        if items.len() > full {
+            items.truncate(full);
+            let next = items.last().map(|last| Cursor(last.sequence, last.subscription_id).to_string());
+            return Ok(Page { items, next });
+        }
+        if let Some(last) = items.last() {
+            from = Cursor(last.sequence, last.subscription_id);
+        }
+        high = low - 1;
+        let is_slow = look_began.elapsed() > LOOK_TIME / 4;
+        look = if is_slow { (look / 2).max(LOOK_FIRST / 4) } else { (look * 4).min(LOOK_MAX) };
+        if began.elapsed() > LOOK_TIME && high >= first {
+            return Ok(Page { items, next: Some(Cursor(high, i64::MAX).to_string()) });
+        }
+    }
+    Ok(Page { items, next: None })
+}
+
+/// One delivery.
+///
+/// # Errors
+/// 404 if there is none, or it is another's.
+pub async fn find(work: &mut Work, event_id: &str, subscription_id: i64) -> Result<Delivery, Problem> {
+    let sql = format!(
+        "select row_to_json(x)::text from (select {COLUMNS} from webhook.delivery d
+         where d.sequence = webhook.event_sequence($1) and d.subscription_id = $2 and d.event_id = $1) x"
+    );
+    let found = work.json(&sql, &[&event_id, &subscription_id]).await?;
+    found.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
+}
+
+/// Its attempts, the first one first.
+///
+/// # Errors
+/// The statement's.
+pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
+    let sql = "select row_to_json(x)::text from (
+        select a.attempt, a.started_at, a.duration_ms, a.status, a.outcome, a.next_at, a.error, a.response, a.dns_ms, a.connect_ms,
+               a.tls_ms, a.first_byte_ms, a.batch_id
+        from webhook.attempt a where a.event_id = $1 and a.subscription_id = $2
+        order by a.attempt, a.started_at limit 1000) x";
+    work.json(sql, &[&delivery.sequence, &delivery.subscription_id]).await
+}
+
+/// A delivery
+#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
+    params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
+    responses((status = 200, description = "It", body = Delivery), Problems))]
+pub async fn read(
+    Api(mut work): Api,
+    DeliveryId(event_id, id): DeliveryId,
+) -> Result<Json<Delivery>, Problem> {
+    find(&mut work, &event_id, id).await.map(Json)
+}
+
+/// Attempts
+///
+/// Every request that has been made, and what came of it.
+#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
+    params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
+    responses((status = 200, description = "All of them", body = Page<Attempt>), Problems))]
+pub async fn attempts(
+    Api(mut work): Api,
+    DeliveryId(event_id, id): DeliveryId,
+) -> Result<Json<Page<Attempt>>, Problem> {
+    let delivery = find(&mut work, &event_id, id).await?;
+    Ok(Json(Page { items: attempts_of(&mut work, &delivery).await?, next: None }))
+}
+
+/// Deliver once more
+///
+/// Now, and under the same `webhook-id`, whether it was delivered, exhausted, is waiting, or never matched.
+#[utoipa::path(post, path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
+    params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
+    responses((status = 202, description = "Queued", body = Delivery), Problems))]
+pub async fn redeliver(
+    Api(mut work): Api,
+    DeliveryId(event_id, id): DeliveryId,
+) -> Result<(StatusCode, Json<Delivery>), Problem> {
+    subscriptions::call(&mut work, "webhook_redeliver($1, $2)", &[&event_id, &id]).await?;
+    let delivery = find(&mut work, &event_id, id).await?;
+    work.commit().await?;
+    Ok((StatusCode::ACCEPTED, Json(delivery)))
+}

@@ -1,0 +1,328 @@
+//! `/v1/events`, `/v1/event-types`, and what a receiver fetches to find out what it has missed.
+
+use super::{
+    State,
+    cursor::Cursor,
+    database::Work,
+    extract::{Id, Query, number},
+    guard::Api,
+    problem::Problem,
+    routes::{Page, Problems},
+    subscriptions::{self, page_rows},
+};
+use crate::{
+    delivery::{
+        body,
+        shape::{Format, PayloadMode, Shape},
+    },
+    event::Event as Captured,
+    postgres::value::{Micros, Raw},
+};
+use axum::{
+    Json,
+    extract::{Path, State as Shared},
+    http::StatusCode,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+use utoipa::{IntoParams, ToSchema};
+
+/// Events that are looked at for a page in one go, and how long a request goes on looking. A filter that fits little makes
+/// short pages, not slow ones.
+const LOOK_ROWS: i64 = 5_000;
+const LOOK_TIME: Duration = Duration::from_millis(800);
+
+/// A kind of event.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EventType {
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The table whose changes it is about; null: one that the application emits.
+    pub relation: Option<String>,
+    pub description: Option<String>,
+}
+
+/// An event, without its data.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    pub id: String,
+    pub sequence: i64,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub timestamp: String,
+    pub table: Option<String>,
+    pub key: Option<String>,
+    pub actor: Option<String>,
+    pub origin: Option<String>,
+    /// The data was over the cap and has been cut to the key.
+    pub truncated: bool,
+}
+
+/// An event with its data.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WholeEvent {
+    #[serde(flatten)]
+    pub event: Event,
+    #[schema(value_type = serde_json::Value)]
+    pub data: Box<RawValue>,
+    /// Former values of what an update changed.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub previous: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// Rows of a page at most, 1 to 200 [default: 50].
+    #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<u16>,
+    /// A type, or a pattern: `order.*`.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// What it is about.
+    pub key: Option<String>,
+    /// From this moment on.
+    pub since: Option<String>,
+    /// Before this one.
+    pub until: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Pull {
+    /// `next` of the answer before, or the id of the last event that has been received; left out: the oldest there is.
+    pub after: Option<String>,
+    /// Events looked at, 1 to 1000 [default: 100]: those that do not match are left out of the answer.
+    #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u16>,
+}
+
+/// Events that match a subscription.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pulled {
+    /// As they are delivered in format `standard`.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub items: Vec<Box<RawValue>>,
+    /// Pass it as `after`, now or later: it is never null.
+    pub next: String,
+    /// Whether more can be had at once.
+    pub more: bool,
+}
+
+const COLUMNS: &str =
+    "webhook.public_id(e.id, e.created_at) as id, e.id as sequence, e.type, e.created_at as timestamp,
+    e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
+
+/// Event types
+#[utoipa::path(get, path = "/v1/event-types", tag = "events",
+    responses((status = 200, description = "All of them", body = Page<EventType>), Problems))]
+pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
+    Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
+}
+
+/// Every type that is known.
+///
+/// # Errors
+/// The statement's.
+pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
+    work.json(
+        "select row_to_json(t)::text from (select type, relation::text, description from webhook.event_type) t order by type",
+        &[],
+    )
+    .await
+}
+
+/// Events
+///
+/// Newest first. For those who may read the whole outbox; a subscriber has `/v1/subscriptions/{id}/events`. A page may be
+/// short, or empty: `next` tells whether it goes on.
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventFilter),
+    responses((status = 200, description = "A page", body = Page<Event>), Problems))]
+pub async fn list(
+    Api(mut work): Api,
+    Query(filter): Query<EventFilter>,
+) -> Result<Json<Page<Event>>, Problem> {
+    page(&mut work, &filter).await.map(Json)
+}
+
+/// A row with the place it stands at.
+#[derive(Deserialize)]
+struct Placed {
+    xid: i64,
+    /// Whether the filter lets it through; one that it does not only says how far the look has come.
+    fits: bool,
+    event: Event,
+}
+
+/// A page of events.
+///
+/// # Errors
+/// A filter that is none, and the statement's.
+pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, Problem> {
+    let sql = format!(
+        "select json_build_object('xid', e.xid, 'fits', e.fits, 'event', (select row_to_json(x) from (select {COLUMNS}) x))::text
+         from (select e.id, e.xid, e.created_at, e.type, e.table_name, e.key, e.actor, e.origin, e.truncated, l.fits,
+                      count(*) filter (where l.fits) over (order by e.xid desc, e.id desc) as found,
+                      row_number() over (order by e.xid, e.id) as rest
+               from (select e.* from webhook.event e
+                     where (e.xid, e.id) < ($1, $2)
+                       and e.slot = any (webhook.ring_slots(coalesce($5::text::timestamptz - interval '1 hour', '-infinity'),
+                                                            coalesce($6::text::timestamptz + interval '1 hour', 'infinity')))
+                     order by e.xid desc, e.id desc limit {LOOK_ROWS}) e
+               cross join lateral (select e.type <> 'webhook.delivery.requested' and ($3::text is null or webhook.pattern_matches(array[$3], e.type)) and ($4::text is null or coalesce(e.key = $4, false))
+                   and ($5::text is null or e.created_at >= $5::text::timestamptz)
+                   and ($6::text is null or e.created_at < $6::text::timestamptz) as fits) l) e
+         where (e.fits and e.found <= $7) or e.rest = 1
+         order by e.xid desc, e.id desc"
+    );
+    let rows = page_rows(filter.limit)?;
+    subscriptions::check_moment(work, "since", &filter.since).await?;
+    subscriptions::check_moment(work, "until", &filter.until).await?;
+    let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
+    let (mut items, began) = (Vec::new(), Instant::now());
+    loop {
+        let wanted = rows - i64::try_from(items.len()).unwrap_or(rows);
+        let EventFilter { event_type, key, since, until, .. } = filter;
+        let found: Vec<Placed> =
+            work.json(&sql, &[&from.0, &from.1, event_type, key, since, until, &wanted]).await?;
+        let Some(last) = found.last() else { return Ok(Page { items, next: None }) };
+        let end = Cursor(last.xid, last.event.sequence);
+        let mut full_at = None;
+        for placed in found {
+            if placed.fits && items.len() < usize::try_from(rows).unwrap_or_default() {
+                full_at = Some(Cursor(placed.xid, placed.event.sequence));
+                items.push(placed.event);
+            }
+        }
+        if items.len() >= usize::try_from(rows).unwrap_or_default() {
+            let next = full_at.unwrap_or(end);
+            return Ok(Page { items, next: Some(next.to_string()) });
+        }
+        from = end;
+        if began.elapsed() > LOOK_TIME {
+            return Ok(Page { items, next: Some(end.to_string()) });
+        }
+    }
+}
+
+/// An event
+#[utoipa::path(get, path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
+    responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
+pub async fn read(Api(mut work): Api, Path(event_id): Path<String>) -> Result<Json<WholeEvent>, Problem> {
+    find(&mut work, &event_id).await.map(Json)
+}
+
+/// An event by its public id.
+///
+/// # Errors
+/// 404, and the statement's.
+pub async fn find(work: &mut Work, event_id: &str) -> Result<WholeEvent, Problem> {
+    let sql = format!(
+        "select row_to_json(x)::text from (select {COLUMNS}, e.payload as data, e.previous from webhook.find_event($1) e) x"
+    );
+    let found = work.json(&sql, &[&event_id]).await?;
+    found.into_iter().next().ok_or_else(|| Problem::not_found("event"))
+}
+
+/// The columns of [`captured`], of the views for subscribers.
+pub const CAPTURED: &str =
+    "e.sequence, e.xid, e.created_at, e.truncated, e.type, e.table_name, e.key, e.actor, e.origin,
+    e.traceparent, e.payload, e.previous";
+
+/// An event out of [`CAPTURED`], as the daemon knows it.
+///
+/// # Errors
+/// A column of another type.
+pub fn captured(row: &Row) -> Result<Captured, tokio_postgres::Error> {
+    let text = |at| -> Result<Option<Box<str>>, tokio_postgres::Error> {
+        let raw: Option<Raw<'_>> = row.try_get(at)?;
+        Ok(raw.map(|raw| String::from_utf8_lossy(raw.0).into()))
+    };
+    let bytes = |at| -> Result<Option<Bytes>, tokio_postgres::Error> {
+        let raw: Option<Raw<'_>> = row.try_get(at)?;
+        Ok(raw.map(|raw| Bytes::copy_from_slice(raw.0)))
+    };
+    Ok(Captured {
+        id: row.try_get(0)?,
+        slot: 0,
+        xid: row.try_get::<_, i64>(1)?.unsigned_abs(),
+        created_at_us: row.try_get::<_, Micros>(2)?.0,
+        subscription_id: None,
+        truncated: row.try_get(3)?,
+        event_type: text(4)?.unwrap_or_default(),
+        table_name: text(5)?,
+        key: text(6)?,
+        actor: text(7)?,
+        origin: text(8)?,
+        traceparent: text(9)?,
+        payload: bytes(10)?.unwrap_or_default(),
+        previous: bytes(11)?,
+    })
+}
+
+/// Reconcile
+///
+/// What matches the subscription as it is now, delivered or not, in the order of transactions: none is passed over that commits
+/// later. Apply the events of a key in the order of `sequence`.
+#[utoipa::path(get, path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
+    responses((status = 200, description = "Events", body = Pulled), Problems))]
+pub async fn pull(
+    Shared(state): Shared<State>,
+    Api(mut work): Api,
+    Id(id): Id,
+    Query(pull): Query<Pull>,
+) -> Result<Json<Pulled>, Problem> {
+    let rows = match pull.limit.unwrap_or(100) {
+        limit @ 1..=1000 => i32::from(limit),
+        _ => {
+            return Err(
+                Problem::new(StatusCode::BAD_REQUEST, "limit must be between 1 and 1000").field("limit")
+            );
+        }
+    };
+    let subscription = subscriptions::find(&mut work, id).await?;
+    let after = match pull.after.as_deref() {
+        None => Cursor(0, 0),
+        Some(text) if text.starts_with("evt_") => {
+            let found = work.query("select xid, id from webhook.event_place($1)", &[&text]).await?;
+            let row = found.first().ok_or_else(|| Problem::not_found("event").field("after"))?;
+            Cursor(row.try_get(0)?, row.try_get(1)?)
+        }
+        Some(text) => Cursor::parse(text).map_err(|problem| problem.field("after"))?,
+    };
+    let stretch = "select xid, id, rows from webhook.event_stretch($1, $2, $3)";
+    let found = work.query(stretch, &[&after.0, &after.1, &rows]).await?;
+    let Some(row) = found.first() else {
+        return Ok(Json(Pulled { items: Vec::new(), next: after.to_string(), more: false }));
+    };
+    let (end, count): (Cursor, i64) = (Cursor(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
+    let sql = format!(
+        "select {CAPTURED} from webhook.matching_event e
+         where e.subscription_id = $1 and (e.xid, e.sequence) > ($2, $3) and (e.xid, e.sequence) <= ($4, $5)
+         order by e.xid, e.sequence"
+    );
+    let found = work.query(&sql, &[&id, &after.0, &after.1, &end.0, &end.1]).await?;
+    let shape = Shape {
+        format: Format::Standard,
+        payload_mode: PayloadMode::parse(&subscription.payload_mode).unwrap_or_default(),
+    };
+    let mut items = Vec::with_capacity(found.len());
+    for row in &found {
+        let body = body::render(&captured(row)?, 1, shape, &state.source).body;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        items.push(RawValue::from_string(text).map_err(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an event's data could not be read")
+        })?);
+    }
+    Ok(Json(Pulled { items, next: end.to_string(), more: count >= i64::from(rows) }))
+}

@@ -1,0 +1,278 @@
+//! Who may come in: bearer tokens, the open loopback, limits on how often, and what a foreign web page may not do.
+
+use super::{State, database::Work, problem::Problem, token::Token};
+use axum::{
+    extract::{FromRequestParts, Request, State as Shared},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+/// Requests a second, and at once, from one address; and with one token.
+const PER_ADDRESS: Quota = quota(400, 800);
+const PER_TOKEN: Quota = quota(300, 600);
+
+/// For a whole request. What streams answers at once and goes on.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The name of the page's cookie.
+pub const COOKIE: &str = "webhookd_token";
+
+const fn quota(per_second: u32, burst: u32) -> Quota {
+    let (Some(per_second), Some(burst)) = (NonZeroU32::new(per_second), NonZeroU32::new(burst)) else {
+        panic!("a quota is not zero")
+    };
+    Quota::per_second(per_second).allow_burst(burst)
+}
+
+/// In whose name a request is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub role: String,
+    /// The one owner that it is confined to.
+    pub owner: Option<String>,
+}
+
+impl Caller {
+    /// Names it in `webhook.idempotency`.
+    pub fn name(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("{}/{owner}", self.role),
+            None => self.role.clone(),
+        }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// The limits, and what goes without a token.
+pub struct Guard {
+    /// Requests without a token act as this role; only ever on a loopback address.
+    pub open_as: Option<String>,
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    tokens: DefaultKeyedRateLimiter<[u8; 32]>,
+}
+
+impl Guard {
+    pub fn new(open_as: Option<String>) -> Self {
+        Self { open_as, addresses: RateLimiter::keyed(PER_ADDRESS), tokens: RateLimiter::keyed(PER_TOKEN) }
+    }
+
+    /// Forgets those who have not come for a while.
+    pub fn tidy(&self) {
+        self.addresses.retain_recent();
+        self.tokens.retain_recent();
+    }
+}
+
+/// The outermost layer: limits, foreign pages, time, and the headers that every answer has.
+pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    let mut response = match refuse(&state.guard, &request) {
+        Some(problem) => problem.into_response(),
+        None => match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::unavailable("this took too long").into_response(),
+        },
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
+    let peer = request.extensions().get::<Peer>()?;
+    if guard.addresses.check_key(&peer.0).is_err() {
+        return Some(too_many());
+    }
+    let headers = request.headers();
+    // Without a token, the address is all that protects: a page of elsewhere whose name has been made to resolve to
+    // this machine is told by the name that the browser asks for.
+    if guard.open_as.is_some() && !is_loopback(headers) {
+        let detail = "without tokens only 127.0.0.1, [::1] and localhost are answered";
+        return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
+    }
+    if is_unsafe(request.method()) && is_foreign(headers) {
+        return Some(Problem::new(StatusCode::FORBIDDEN, "this comes from a page of another site"));
+    }
+    None
+}
+
+fn too_many() -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").hint("Wait a second.")
+}
+
+fn is_unsafe(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_loopback(headers: &HeaderMap) -> bool {
+    let host = text(headers, header::HOST).and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    match host.as_ref().and_then(Url::host) {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a browser says that another site's page sent this. Browsers name the origin of every request that changes
+/// something; programs name none.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return true;
+    }
+    let Some(origin) = text(headers, header::ORIGIN) else { return headers.contains_key(header::ORIGIN) };
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_none() || authority != text(headers, header::HOST)
+}
+
+/// The token that a program sends.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token that the page's cookie holds.
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    })
+}
+
+/// Whether two are at the same place; a request with conditions must not see another's change in between.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::IF_MATCH)
+}
+
+impl State {
+    /// Begins the transaction of a request that shows this token, or none.
+    ///
+    /// # Errors
+    /// 401 for a token that nobody has, 429, 503.
+    pub async fn enter(&self, token: Option<&str>, is_repeatable: bool) -> Result<Work, Problem> {
+        const WHO: &str = "select t.role::text, t.owner from webhook.token t
+            where t.token_sha256 = $1 and (t.expires_at is null or t.expires_at > now())";
+        let unknown = || {
+            Problem::new(StatusCode::UNAUTHORIZED, "a token is needed")
+                .hint("webhookd token create makes one; send it as Authorization: Bearer …")
+        };
+        let caller = match (token, &self.guard.open_as) {
+            (None, Some(role)) => Ok(Caller { role: role.clone(), owner: None }),
+            (None, None) => return Err(unknown()),
+            (Some(text), _) => {
+                let token = Token::parse(text).ok_or_else(unknown)?;
+                let sha256 = token.sha256();
+                if self.guard.tokens.check_key(&sha256).is_err() {
+                    return Err(too_many());
+                }
+                Err(sha256)
+            }
+        };
+        let mut work = self.database.begin(is_repeatable).await?;
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(sha256) => {
+                let rows = work.query(WHO, &[&sha256.as_slice()]).await?;
+                let row = rows.first().ok_or_else(unknown)?;
+                Caller { role: row.try_get(0)?, owner: row.try_get(1)? }
+            }
+        };
+        work.act_as(caller).await?;
+        Ok(work)
+    }
+}
+
+/// The transaction of a request to the REST API.
+pub struct Api(pub Work);
+
+impl FromRequestParts<State> for Api {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        if headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none() {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization must be Bearer and a token"));
+        }
+        state.enter(bearer(headers), is_conditional(headers)).await.map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).parse().unwrap(), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn only_this_machine_s_own_names_are_open() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:80"] {
+            assert!(is_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "127.0.0.1.evil.example", ""]
+        {
+            assert!(!is_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        assert!(!is_loopback(&headers(&[])));
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_is_told_by_what_its_browser_says() {
+        let host = ("host", "127.0.0.1:8080");
+        assert!(!is_foreign(&headers(&[host])), "a program");
+        assert!(!is_foreign(&headers(&[host, ("origin", "http://127.0.0.1:8080")])));
+        assert!(!is_foreign(&headers(&[
+            host,
+            ("origin", "http://127.0.0.1:8080"),
+            ("sec-fetch-site", "same-origin")
+        ])));
+        for origin in
+            ["http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1:8080.evil.example"]
+        {
+            assert!(is_foreign(&headers(&[host, ("origin", origin)])), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "x"] {
+            assert!(is_foreign(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_found_where_they_belong() {
+        assert_eq!(bearer(&headers(&[("authorization", "Bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "bearer  abc ")])), Some("abc"));
+        for value in ["Basic abc", "abc", ""] {
+            assert_eq!(bearer(&headers(&[("authorization", value)])), None, "{value}");
+        }
+        assert_eq!(cookie(&headers(&[("cookie", "a=b; webhookd_token=abc; c=d")])), Some("abc"));
+        assert_eq!(cookie(&headers(&[("cookie", "xwebhookd_token=abc")])), None);
+    }
+}

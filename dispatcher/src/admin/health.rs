@@ -1,0 +1,149 @@
+//! `/healthz` and `/readyz`: whether this process should be restarted, and whether it delivers.
+//!
+//! They answer from the last look (`sampler.rs`), so asking costs nothing; a look that is too old says that the database is
+//! away. Alive: unless it is the active daemon and has stood still for a minute, which a restart may cure. Ready: it is
+//! the active daemon of an armed database, and moves.
+
+use super::{
+    State,
+    sampler::{INTERVAL, Sample},
+};
+use crate::app::Phase;
+use axum::{
+    Json,
+    extract::State as Shared,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+/// Standing still for so long is not ready any more; for so long, not alive.
+const STALLED_AFTER: Duration = Duration::from_secs(20);
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+
+/// A look that is older tells nothing of now.
+const LOOK_AGE_MAX: Duration = Duration::from_secs(4 * INTERVAL.as_secs());
+
+/// How this daemon stands.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or `failing`.
+    pub status: String,
+    /// `connecting`, `standby` or `active`.
+    pub phase: String,
+    /// What is not as it should be.
+    pub reasons: Vec<String>,
+}
+
+/// What keeps this daemon from being ready; empty: nothing.
+pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now: Instant) -> Vec<String> {
+    let mut reasons = Vec::new();
+    match phase {
+        Phase::Connecting => reasons.push("connecting: it has no session with Postgres".to_owned()),
+        Phase::StandsBy => reasons.push("standby: another daemon is the active one".to_owned()),
+        Phase::Active { .. } => {}
+    }
+    match look.filter(|look| now.duration_since(look.at) <= LOOK_AGE_MAX) {
+        None => reasons.push("database: no answer lately".to_owned()),
+        Some(look) => {
+            if !look.armed {
+                reasons.push("disarmed: this database is a copy; webhook_arm() lets it deliver".to_owned());
+            }
+            if !look.dispatcher_running {
+                reasons.push("lock: nobody holds the lock of the active daemon".to_owned());
+            }
+            if stands_for >= STALLED_AFTER {
+                reasons.push(format!(
+                    "stalled: {} events wait, the oldest for {:.0} s, and the checkpoint has not moved for {} s",
+                    look.pending,
+                    look.lag_s,
+                    stands_for.as_secs()
+                ));
+            }
+        }
+    }
+    reasons
+}
+
+/// Whether a restart may help.
+pub fn is_dead(phase: &Phase, stands_for: Duration) -> bool {
+    matches!(phase, Phase::Active { .. }) && stands_for >= DEAD_AFTER
+}
+
+impl State {
+    /// What keeps this daemon from being ready.
+    pub fn obstacles(&self) -> Vec<String> {
+        let now = Instant::now();
+        let look = self.history.latest();
+        obstacles(&self.phase.borrow(), look.as_ref(), self.history.stands_for(now), now)
+    }
+}
+
+fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
+    let status = if failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let word = if failing { "failing" } else { "ok" };
+    (status, Json(Health { status: word.to_owned(), phase: phase.word().to_owned(), reasons }))
+        .into_response()
+}
+
+/// Is it alive?
+///
+/// Fails when only a restart may help.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health)))]
+pub async fn healthz(Shared(state): Shared<State>) -> Response {
+    let phase = state.phase.borrow().clone();
+    let failing = is_dead(&phase, state.history.stands_for(Instant::now()));
+    answer(&phase, failing, state.obstacles())
+}
+
+/// Does it deliver?
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health)))]
+pub async fn readyz(Shared(state): Shared<State>) -> Response {
+    let phase = state.phase.borrow().clone();
+    let reasons = state.obstacles();
+    answer(&phase, !reasons.is_empty(), reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn every_obstacle_is_named() {
+        let now = Instant::now();
+        let good = Sample {
+            at: now,
+            seconds: 5.0,
+            armed: true,
+            dispatcher_running: true,
+            asleep: false,
+            checkpoint_at: None,
+            pending: 3,
+            lag_s: 70.0,
+            sequence: 0,
+            events: 0,
+            subscriptions: BTreeMap::new(),
+        };
+        let active = Phase::Active { epoch: 1 };
+        let words = |phase: &Phase, look: Option<&Sample>, seconds, later| -> Vec<String> {
+            let reasons =
+                obstacles(phase, look, Duration::from_secs(seconds), now + Duration::from_secs(later));
+            reasons.iter().map(|reason| reason.split(':').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert!(words(&active, Some(&good), 19, 0).is_empty());
+        assert_eq!(words(&active, Some(&good), 20, 0), ["stalled"]);
+        assert_eq!(words(&active, Some(&good), 0, 21), ["database"]);
+        assert_eq!(words(&active, None, 0, 0), ["database"]);
+        assert_eq!(words(&Phase::StandsBy, Some(&good), 0, 0), ["standby"]);
+        let copy = Sample { armed: false, dispatcher_running: false, ..good };
+        assert_eq!(words(&Phase::Connecting, Some(&copy), 0, 0), ["connecting", "disarmed", "lock"]);
+        assert!(is_dead(&active, Duration::from_secs(60)) && !is_dead(&active, Duration::from_secs(59)));
+        assert!(!is_dead(&Phase::StandsBy, Duration::from_secs(600)), "a restart does not help");
+    }
+}

@@ -1,0 +1,179 @@
+//! `/metrics`: Prometheus's text format, from counters in memory and the last look at the database. Names and labels are
+//! documented in `docs/monitoring/METRICS.md`; the only label that grows is `subscription`, up to 500 values and `other`.
+
+use super::{State, guard::Api, problem::Problem, tally::OTHERS};
+use crate::{app::Phase, delivery::outcome::Class};
+use axum::{
+    extract::State as Shared,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use prometheus::{
+    Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    process_collector::ProcessCollector,
+};
+use tokio::time::Instant;
+
+/// Makes metrics of a registry that lives for one answer.
+struct Page(Registry);
+
+impl Page {
+    fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        self.0.register(Box::new(gauge))
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) -> Result<(), prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        self.0.register(Box::new(counter))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+}
+
+fn label(id: i64) -> String {
+    if id == OTHERS { "other".to_owned() } else { id.to_string() }
+}
+
+/// Metrics
+///
+/// For those who see the deliveries of all owners.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::routes::Problems))]
+pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result<Response, Problem> {
+    if !work.row("select webhook.may_see_all()", &[]).await?.try_get::<_, bool>(0)? {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "metrics are about the subscriptions of all owners")
+            .hint("Use a token of a role with webhook_grant('…', 'reader')."));
+    }
+    drop(work);
+    let text = text(&state).map_err(|error| {
+        tracing::error!(%error, "metrics.failed");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
+    })?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// The answer's text.
+///
+/// # Errors
+/// A metric that is defined twice: a defect.
+pub fn text(state: &State) -> Result<String, prometheus::Error> {
+    let page = Page(Registry::new());
+    daemon(&page, state)?;
+    attempts(&page, state)?;
+    database(&page, state)?;
+    page.0.register(Box::new(ProcessCollector::for_self()))?;
+    TextEncoder::new().encode_to_string(&page.0.gather())
+}
+
+fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+    let build = page.gauges("webhookd_build_info", "The version that runs; always 1.", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    let is_active = matches!(*state.phase.borrow(), Phase::Active { .. });
+    page.gauge(
+        "webhookd_active",
+        "1: this daemon is the active one; 0: it stands by or has no session.",
+        f64::from(u8::from(is_active)),
+    )?;
+    let is_ready = state.obstacles().is_empty();
+    page.gauge("webhookd_ready", "1: it delivers, as /readyz says.", f64::from(u8::from(is_ready)))?;
+    let standing = state.history.stands_for(Instant::now()).as_secs_f64();
+    page.gauge(
+        "webhookd_stalled_seconds",
+        "How long events have waited with the checkpoint standing still.",
+        standing,
+    )?;
+    let requests = page.counters(
+        "webhookd_admin_requests_total",
+        "Requests to the admin server.",
+        &["route", "status"],
+    )?;
+    for ((route, status), count) in state.requests() {
+        requests.with_label_values(&[&route, &status.to_string()]).inc_by(count);
+    }
+    Ok(())
+}
+
+fn attempts(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+    let labels = ["subscription", "outcome"];
+    let attempts = page.counters("webhookd_attempts_total", "Attempts written, by outcome.", &labels)?;
+    let exhausted = page.counters(
+        "webhookd_deliveries_exhausted_total",
+        "Deliveries whose last attempt has failed.",
+        &["subscription"],
+    )?;
+    for (id, counts) in state.tally.snapshot() {
+        let id = label(id);
+        for (class, count) in Class::ALL.iter().zip(counts.outcomes).filter(|(_, count)| *count > 0) {
+            attempts.with_label_values(&[id.as_str(), class.as_str()]).inc_by(count);
+        }
+        exhausted.with_label_values(&[&id]).inc_by(counts.exhausted);
+    }
+    page.0.register(Box::new(state.tally.durations.clone()))
+}
+
+fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+    let Some(look) = state.history.latest() else {
+        return page.gauge(
+            "webhookd_look_age_seconds",
+            "Age of what is said of the database.",
+            f64::INFINITY,
+        );
+    };
+    page.gauge(
+        "webhookd_look_age_seconds",
+        "Age of what is said of the database.",
+        look.at.elapsed().as_secs_f64(),
+    )?;
+    page.gauge(
+        "webhookd_armed",
+        "1: the checkpoint belongs to this cluster and database.",
+        f64::from(u8::from(look.armed)),
+    )?;
+    page.gauge(
+        "webhookd_lock_held",
+        "1: some daemon holds the lock of the active one.",
+        f64::from(u8::from(look.dispatcher_running)),
+    )?;
+    page.gauge(
+        "webhookd_pending",
+        "Deliveries past the checkpoint that have not been taken up, at most 10000.",
+        look.pending as f64,
+    )?;
+    page.gauge("webhookd_lag_seconds", "Age of the oldest of them.", look.lag_s)?;
+    if let Some(at) = look.checkpoint_at {
+        page.gauge("webhookd_checkpoint_timestamp_seconds", "When the checkpoint was written last.", at)?;
+    }
+    page.counter(
+        "webhookd_event_numbers_total",
+        "Numbers handed out to events, those rolled back included.",
+        look.sequence.unsigned_abs(),
+    )?;
+    let backlog = page.gauges("webhookd_backlog", "Rows in the queue.", &["subscription"])?;
+    let circuits = page.gauges(
+        "webhookd_circuit_open",
+        "1: the receiver fails, and is probed once a minute.",
+        &["subscription"],
+    )?;
+    let enabled =
+        page.gauges("webhookd_subscription_enabled", "0: paused or disabled.", &["subscription"])?;
+    for (id, standing) in look.subscriptions.iter().filter(|(id, _)| **id != OTHERS) {
+        let id = label(*id);
+        backlog.with_label_values(&[&id]).set(standing.backlog as f64);
+        circuits.with_label_values(&[&id]).set(f64::from(u8::from(standing.circuit_open)));
+        enabled.with_label_values(&[&id]).set(f64::from(u8::from(standing.enabled)));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! The options of a subscription as the REST API takes them, and how each becomes an argument of the SQL API. Pure.
+//!
+//! Values are handed over as text and cast by Postgres, so that there is one judge of what is valid.
+
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+/// An argument of `webhook_subscribe` and `webhook_alter`.
+#[derive(Debug, Clone, Copy)]
+pub struct SqlOption {
+    pub name: &'static str,
+    /// What its text is cast to; an array of texts becomes `text[]` first.
+    pub cast: &'static str,
+    pub is_array: bool,
+}
+
+const fn one(name: &'static str, cast: &'static str) -> SqlOption {
+    SqlOption { name, cast, is_array: false }
+}
+
+const fn many(name: &'static str, cast: &'static str) -> SqlOption {
+    SqlOption { name, cast, is_array: true }
+}
+
+/// All of them, in the order of `sql/functions.sql`.
+pub const OPTIONS: [SqlOption; 22] = [
+    one("url", "text"),
+    many("events", "text[]"),
+    one("name", "text"),
+    one("secret", "text"),
+    one("timeout", "interval"),
+    many("retry", "interval[]"),
+    one("max_in_flight", "integer"),
+    one("enabled", "boolean"),
+    one("filter", "jsonpath"),
+    one("format", "text"),
+    one("payload_mode", "text"),
+    one("headers", "jsonb"),
+    one("rate_limit", "numeric"),
+    one("ordering", "text"),
+    one("batch_size", "integer"),
+    one("batch_window", "interval"),
+    one("compact", "boolean"),
+    many("exclude_origin", "text[]"),
+    one("verification", "text"),
+    many("signature", "text[]"),
+    one("owner", "text"),
+    one("tls", "text"),
+];
+
+/// A value on its way to Postgres.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    Text(String),
+    Texts(Vec<String>),
+}
+
+impl Argument {
+    pub fn as_sql(&self) -> &(dyn tokio_postgres::types::ToSql + Sync) {
+        match self {
+            Self::Text(text) => text,
+            Self::Texts(texts) => texts,
+        }
+    }
+}
+
+/// Named arguments of a call: their SQL, and the values of its parameters from `$first` on.
+#[derive(Debug, Default, PartialEq)]
+pub struct Arguments {
+    pub sql: String,
+    pub values: Vec<Argument>,
+    /// Options that are to have no value any more.
+    pub clear: Vec<String>,
+}
+
+impl Arguments {
+    /// Of the members of an object that is already known to hold options of the right JSON types alone.
+    pub fn of(members: &Map<String, Value>, first: usize) -> Self {
+        let mut arguments = Self::default();
+        for option in OPTIONS {
+            let Some(value) = members.get(option.name) else { continue };
+            if value.is_null() {
+                arguments.clear.push(option.name.to_owned());
+                continue;
+            }
+            let argument = match value {
+                Value::Array(items) if option.is_array => {
+                    Argument::Texts(items.iter().map(text_of).collect())
+                }
+                other => Argument::Text(text_of(other)),
+            };
+            if !arguments.sql.is_empty() {
+                arguments.sql.push_str(", ");
+            }
+            let number = first + arguments.values.len();
+            let through = if option.is_array { "text[]" } else { "text" };
+            let _ = write!(arguments.sql, "{} => ${number}::{through}::{}", option.name, option.cast);
+            arguments.values.push(argument);
+        }
+        arguments
+    }
+}
+
+/// A string without its quotes, anything else as JSON has it.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn members_become_named_arguments() {
+        let body = json!({"retry": ["PT1S", "PT5S"], "url": "https://a", "rate_limit": 0.5, "filter": null});
+        let arguments = Arguments::of(body.as_object().unwrap(), 2);
+        assert_eq!(
+            arguments.sql,
+            "url => $2::text::text, retry => $3::text[]::interval[], rate_limit => $4::text::numeric"
+        );
+        assert_eq!(
+            arguments.values,
+            [
+                Argument::Text("https://a".into()),
+                Argument::Texts(vec!["PT1S".into(), "PT5S".into()]),
+                Argument::Text("0.5".into())
+            ]
+        );
+        assert_eq!(arguments.clear, ["filter"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! The page: HTML made on the server, readable without JavaScript, from the same functions as the REST API.
+//!
+//! Everything on it may be foreign (what receivers answer, what the application writes), so it is escaped by the templates
+//! and shown by [`text::inert`]; the content security policy (`guard.rs`) allows no inline script or style and no other host.
+
+mod deliveries;
+mod events;
+mod overview;
+mod plot;
+mod session;
+mod subscriptions;
+pub mod text;
+
+use super::{State, problem::Problem};
+use axum::{
+    Router,
+    extract::{Query, State as Shared},
+    http::{HeaderMap, header},
+    response::{
+        IntoResponse, Redirect, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{get, post},
+};
+use futures_util::stream::unfold;
+use maud::{DOCTYPE, Markup, html};
+use serde::Deserialize;
+use session::Visitor;
+use std::convert::Infallible;
+
+/// Every page.
+pub fn router() -> Router<State> {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/login", get(session::show_login).post(session::login))
+        .route("/logout", post(session::logout))
+        .route("/search", get(search))
+        .route("/subscriptions", get(subscriptions::list).post(subscriptions::create))
+        .route("/subscriptions/new", get(subscriptions::blank))
+        .route("/subscriptions/{id}", get(subscriptions::show).post(subscriptions::act))
+        .route("/events", get(events::list))
+        .route("/events/{event_id}", get(events::show))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver))
+        .route("/live", get(live))
+        .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css"))))
+        .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js"))))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=300")], text).into_response()
+}
+
+/// A problem, as a person reads it.
+pub struct PageError(pub Problem);
+
+impl From<Problem> for PageError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let title = problem.title.clone();
+        (
+            problem.status(),
+            layout(
+                &title,
+                None,
+                "",
+                html! { h1 { (title) } (complaint(&problem)) p { a href="/" { "To the overview" } } },
+            ),
+        )
+            .into_response()
+    }
+}
+
+/// The database's message and hint.
+pub fn complaint(problem: &Problem) -> Markup {
+    html! {
+        div.note.bad role="alert" {
+            p.any { b { (text::inert(problem.detail.as_deref().unwrap_or(&problem.title))) } }
+            @if let Some(hint) = &problem.hint { p.any { (text::inert(hint)) } }
+            @if let Some(code) = &problem.sqlstate { p.hint { "SQLSTATE " (code) } }
+        }
+    }
+}
+
+/// What every page has around it.
+pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) " · webhookd" }
+                link rel="stylesheet" href="/style.css";
+                script src="/live.js" defer {}
+            }
+            body {
+                a.skip href="#main" { "Skip to content" }
+                @if let Some(visitor) = visitor {
+                    header {
+                        strong { "webhookd" }
+                        nav aria-label="Main" { ul {
+                            @for (path, name) in [("/", "Overview"), ("/subscriptions", "Subscriptions"), ("/events", "Events"), ("/deliveries", "Deliveries")] {
+                                li { a href=(path) aria-current=[(path == current).then_some("page")] { (name) } }
+                            }
+                        } }
+                        form action="/search" role="search" {
+                            label.hidden for="q" { "Event id or key" }
+                            input #q name="q" type="search" placeholder="evt_… or a key";
+                            button { "Search" }
+                        }
+                        @if visitor.has_cookie {
+                            form method="post" action="/logout" { (form_token(visitor)) button { "Sign out" } }
+                        }
+                        span.who.any { (text::inert(&visitor.name())) }
+                    }
+                }
+                main #main { (content) }
+            }
+        }
+    }
+}
+
+/// What makes a form ours.
+pub fn form_token(visitor: &Visitor) -> Markup {
+    html! { input type="hidden" name="form_token" value=(visitor.form_token); }
+}
+
+/// A time, with its full form for those who hover.
+pub fn time(text: &str) -> Markup {
+    html! { time datetime=(text) { (text::moment(text)) } }
+}
+
+/// A state in a colour, and in words.
+pub fn badge(state: &str) -> Markup {
+    let class = match state {
+        "delivered" | "succeeded" | "on" | "closed" => "good",
+        "exhausted" | "open" | "http_error" | "timeout" | "dns" | "connect" | "tls" | "protocol"
+        | "refused" => "bad",
+        "retrying" | "paused" | "unconfirmed" => "warn",
+        _ => "soft",
+    };
+    html! { span class=(format!("badge {class}")) { (state) } }
+}
+
+/// The way to the next page, if there is one.
+pub fn next_link(path: &str, pairs: &[(&str, Option<&str>)], next: Option<&str>) -> Markup {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in pairs.iter().chain([&("cursor", next)]) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+    }
+    html! { @if next.is_some() { p { a.button rel="next" href=(format!("{path}?{}", query.finish())) { "Older" } } } }
+}
+
+#[derive(Deserialize)]
+struct Search {
+    #[serde(default)]
+    q: String,
+}
+
+/// An event's id, or a key: both are looked for among the deliveries.
+async fn search(Query(search): Query<Search>) -> Redirect {
+    let text = search.q.trim();
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if text.starts_with("evt_") {
+        query.append_pair("event", text);
+    } else if !text.is_empty() {
+        query.append_pair("key", text);
+    }
+    Redirect::to(&format!("/deliveries?{}", query.finish()))
+}
+
+/// Tells each look at the database (`sampler.rs`), so that pages renew themselves; says nothing else.
+async fn live(Shared(state): Shared<State>, visitor: Visitor) -> Response {
+    drop(visitor);
+    let (looks, shutdown) = (state.history.looks.subscribe(), state.shutdown.clone());
+    let stream = unfold((looks, shutdown), |(mut looks, shutdown)| async move {
+        tokio::select! {
+            changed = looks.changed() => changed.ok()?,
+            () = shutdown.cancelled() => return None,
+        }
+        let look = *looks.borrow_and_update();
+        Some((Ok::<_, Infallible>(Event::default().event("look").data(look.to_string())), (looks, shutdown)))
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));
+    (headers, Sse::new(stream).keep_alive(KeepAlive::default())).into_response()
+}

@@ -1,0 +1,515 @@
+//! Subscriptions on the page: list, create, edit, pause, rotate, ping, replay, end.
+
+use super::{
+    PageError, badge, complaint, deliveries as log, form_token, layout,
+    overview::state_of,
+    session::{Fields, Visitor},
+    text::{figure, inert},
+    time,
+};
+use crate::admin::{
+    State,
+    cursor::Cursor,
+    deliveries::{self, DeliveryFilter},
+    events,
+    extract::{Body, Id, Query},
+    options::OPTIONS,
+    problem::Problem,
+    subscriptions::{self as api, Listing, Subscription},
+};
+use axum::{
+    body::Bytes,
+    extract::State as Shared,
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::{Markup, html};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Fields of the form that hold several values, one in a line.
+const LINES: [&str; 2] = ["events", "exclude_origin"];
+
+/// `/subscriptions`
+pub async fn list(
+    Shared(state): Shared<State>,
+    mut visitor: Visitor,
+    query: Result<Query<Listing>, Problem>,
+) -> Result<Markup, PageError> {
+    let Query(listing) = query?;
+    let rows = api::page_rows(listing.limit)?;
+    let from = listing.cursor.as_deref().map(Cursor::parse).transpose()?.map_or(0, |cursor| cursor.0);
+    let items = api::after(&mut visitor.work, from, rows).await?;
+    let next = items
+        .last()
+        .filter(|_| i64::try_from(items.len()) == Ok(rows))
+        .map(|last| Cursor(last.id, 0).to_string());
+    let look = state.history.latest();
+    let backlog = |id: i64| look.as_ref().and_then(|look| look.subscriptions.get(&id)).map(|one| one.backlog);
+    Ok(layout(
+        "Subscriptions",
+        Some(&visitor),
+        "/subscriptions",
+        html! {
+            h1 { "Subscriptions" }
+            p { a.button.main href="/subscriptions/new" { "Subscribe a receiver" } }
+            div #subscriptions data-live {
+                @if items.is_empty() { p { "None here." } } @else { div.scroll { table {
+                    caption.hidden { "Subscriptions" }
+                    thead { tr { th scope="col" { "Id" } th scope="col" { "Name" } th scope="col" { "URL" } th scope="col" { "Events" } th scope="col" { "State" } th.n scope="col" { "Queue" } th scope="col" { "Owner" } } }
+                    tbody { @for one in &items { tr {
+                        td.n { (one.id) }
+                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.name.as_deref().unwrap_or("(no name)"))) } }
+                        td.any { (inert(&one.url)) }
+                        td.any { (inert(&one.events.join(" "))) }
+                        td { (badge(state_of(one))) }
+                        td.n { (backlog(one.id).map_or("–".to_owned(), |rows| figure(rows as f64))) }
+                        td.any { (inert(&one.owner)) }
+                    } } }
+                } } }
+            }
+            @if let Some(next) = next { p { a.button rel="next" href=(format!("/subscriptions?cursor={next}")) { "More" } } }
+        },
+    ))
+}
+
+/// What a form holds, by the names of its fields.
+type Values = BTreeMap<String, String>;
+
+/// A subscription as its form shows it.
+fn values_of(subscription: &Subscription) -> Values {
+    let mut values = Values::new();
+    let Ok(Value::Object(members)) = serde_json::to_value(subscription) else { return values };
+    for (name, value) in members {
+        let text = match &value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Array(items) => {
+                let separator = if LINES.contains(&name.as_str()) { "\n" } else { " " };
+                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
+            }
+            Value::Object(pairs) => pairs
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.as_str().unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join("\n"),
+            other => other.to_string(),
+        };
+        values.insert(name, text);
+    }
+    values
+}
+
+/// The options that a form's fields stand for. An empty field has no value: for a new subscription it is left out, for one
+/// that exists null ends what it had.
+fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<String, Value>, Problem> {
+    let mut members = Map::new();
+    for option in
+        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || option.name == "compact")
+    {
+        let (name, text) = (option.name, fields.get(option.name));
+        let was = present.and_then(|values| values.get(name)).map(String::as_str);
+        // Browsers send line ends as CR LF.
+        if present.is_some()
+            && name != "compact"
+            && text.map(|text| text.replace("\r\n", "\n")).as_deref().unwrap_or_default()
+                == was.unwrap_or_default()
+        {
+            continue;
+        }
+        let value = match (name, text) {
+            ("compact", text) => Value::Bool(text.is_some()),
+            ("headers", text) => headers(text.unwrap_or_default())?,
+            (_, None) if option.is_array && present.is_some() => Value::Array(Vec::new()),
+            (_, None) if present.is_some() => Value::Null,
+            (_, None) => continue,
+            (_, Some(text)) if option.is_array => {
+                text.split([' ', '\r', '\n', ',']).filter(|word| !word.is_empty()).map(Value::from).collect()
+            }
+            (_, Some(text)) if matches!(option.cast, "integer" | "numeric") => {
+                text.parse().map(Value::Number).map_err(|_| {
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: this is no number"))
+                        .field(name)
+                })?
+            }
+            (_, Some(text)) => Value::from(text),
+        };
+        members.insert(name.to_owned(), value);
+    }
+    Ok(members)
+}
+
+/// `Name: value`, one in a line.
+fn headers(text: &str) -> Result<Value, Problem> {
+    let mut pairs = Map::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let Some((name, value)) = line.split_once(':') else {
+            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "headers: a line has no colon");
+            return Err(problem.field("headers").hint("Write one in a line, as in X-Team: billing."));
+        };
+        pairs.insert(name.trim().to_owned(), Value::from(value.trim()));
+    }
+    Ok(Value::Object(pairs))
+}
+
+fn body_of(members: Map<String, Value>) -> Body {
+    Body(Bytes::from(Value::Object(members).to_string()))
+}
+
+/// `/subscriptions/new`
+pub async fn blank(mut visitor: Visitor) -> Result<Markup, PageError> {
+    form_for_new(&mut visitor, &Values::new(), None).await
+}
+
+async fn form_for_new(
+    visitor: &mut Visitor,
+    values: &Values,
+    problem: Option<&Problem>,
+) -> Result<Markup, PageError> {
+    let types = events::all_types(&mut visitor.work).await?;
+    let known: Vec<&str> = types.iter().map(|one| one.event_type.as_str()).collect();
+    Ok(layout(
+        "Subscribe",
+        Some(visitor),
+        "/subscriptions",
+        html! {
+            h1 { "Subscribe a receiver" }
+            @if let Some(problem) = problem { (complaint(problem)) }
+            form.panel method="post" action="/subscriptions" {
+                (form_token(visitor))
+                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &known, true))
+                div.row { button.main { "Subscribe" } }
+            }
+        },
+    ))
+}
+
+/// The fields of a subscription. `wrong`: the one that was refused.
+fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) -> Markup {
+    let text = |name: &'static str, label: &str, hint: &str| {
+        html! {
+            div {
+                label for=(name) { (label) " " small { (hint) } }
+                input id=(name) name=(name) value=[values.get(name)] aria-invalid=[(wrong == Some(name)).then_some("true")];
+            }
+        }
+    };
+    let choice = |name: &'static str, label: &str, words: &[&str]| {
+        html! {
+            div {
+                label for=(name) { (label) }
+                select id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] {
+                    @for word in words { option value=(word) selected[values.get(name).is_some_and(|value| value == word)] { (word) } }
+                }
+            }
+        }
+    };
+    let area = |name: &'static str, label: &str, hint: &str| {
+        html! {
+            div {
+                label for=(name) { (label) " " small { (hint) } }
+                textarea id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] { (values.get(name).map(String::as_str).unwrap_or_default()) }
+            }
+        }
+    };
+    html! {
+        (text("url", "URL", "where requests go"))
+        (text("name", "Name", "may be left out"))
+        (area("events", "Events", "patterns, one in a line: order.paid, order.*, *"))
+        @if !known.is_empty() { p.hint { "Known here: " (inert(&known.join(", "))) } }
+        details open[wrong.is_some_and(|name| !matches!(name, "url" | "name" | "events"))] {
+            summary { "How requests look, and when they are made" }
+            div.grid2 {
+                (text("filter", "Filter", "SQL/JSON path, as in $.data.total > 100"))
+                (choice("format", "Format", &["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"]))
+                (choice("payload_mode", "Payload", &["full", "thin", "changed"]))
+                (choice("ordering", "Order", &["none", "key", "strict"]))
+                (choice("verification", "Confirmation", &["none", "ping", "handshake"]))
+                (text("signature", "Signature", "standard, standard-v1a, svix, github, stripe, none"))
+                (text("timeout", "Timeout", "as in PT15S or 15 s"))
+                (text("retry", "Waits between attempts", "as in PT5S PT5M"))
+                (text("max_in_flight", "At once", "1 to 4096"))
+                (text("rate_limit", "A second, at most", "empty: no limit"))
+                (text("batch_size", "Events in a request", "1 to 1000"))
+                (text("batch_window", "Wait for a batch", "up to PT1M"))
+                (text("owner", "Owner", if is_new { "left out: you" } else { "a role or a tenant" }))
+                (text("tls", "Certificates", "a set of the daemon's configuration"))
+                (area("headers", "Headers", "Name: value, one in a line"))
+                (area("exclude_origin", "Not from these origins", "one in a line"))
+            }
+            p.check { input #compact name="compact" type="checkbox" value="on" checked[values.get("compact").is_some_and(|value| value == "true" || value == "on")]; " " label for="compact" { "Several changes of one key become one event while undelivered" } }
+        }
+    }
+}
+
+/// Makes one and shows its secret.
+pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
+    let members = options_of(&fields, None);
+    let caller = visitor.work.caller().cloned();
+    let made = match members {
+        Err(problem) => Err(problem),
+        Ok(members) => match take(&mut visitor).await {
+            Err(problem) => Err(problem),
+            Ok(work) => api::subscribe(work, &body_of(members)).await,
+        },
+    };
+    match made {
+        Ok((work, id, secret)) => {
+            work.commit().await?;
+            Ok(shown_once(&visitor, id, secret.as_deref(), "Subscribed").into_response())
+        }
+        Err(problem) => {
+            if visitor.work.caller().is_none()
+                && let Some(caller) = caller
+            {
+                visitor.work.act_as(caller).await?;
+            }
+            let again = form_for_new(&mut visitor, &fields.0, Some(&problem)).await?;
+            Ok((problem.status(), again).into_response())
+        }
+    }
+}
+
+/// Takes the visitor's transaction for a change, and leaves him a new one to show things with.
+async fn take(visitor: &mut Visitor) -> Result<crate::admin::database::Work, Problem> {
+    let mut fresh = visitor.work.database().begin(false).await?;
+    if let Some(caller) = visitor.work.caller().cloned() {
+        fresh.act_as(caller).await?;
+    }
+    Ok(std::mem::replace(&mut visitor.work, fresh))
+}
+
+fn shown_once(visitor: &Visitor, id: i64, secret: Option<&str>, title: &str) -> Markup {
+    layout(
+        title,
+        Some(visitor),
+        "/subscriptions",
+        html! {
+            h1 { (title) }
+            @match secret {
+                Some(secret) => {
+                    div.note role="status" {
+                        p { b { "Give this secret to the receiver now: it is shown here and nowhere else." } }
+                        pre.secret tabindex="0" { (secret) }
+                    }
+                }
+                None => { p { "It is not signed, so there is no secret." } }
+            }
+            p { a.button.main href=(format!("/subscriptions/{id}")) { "To the subscription" } }
+        },
+    )
+}
+
+/// `/subscriptions/{id}`
+pub async fn show(
+    Shared(state): Shared<State>,
+    mut visitor: Visitor,
+    Id(id): Id,
+) -> Result<Markup, PageError> {
+    let subscription = api::find(&mut visitor.work, id).await?;
+    let values = values_of(&subscription);
+    detail(&state, &mut visitor, &subscription, &values, None).await
+}
+
+async fn detail(
+    state: &State,
+    visitor: &mut Visitor,
+    subscription: &Subscription,
+    values: &Values,
+    problem: Option<&Problem>,
+) -> Result<Markup, PageError> {
+    const DOING: &str = "select circuit, consecutive_failures, row_to_json(x)->>'failing_since'
+        from (select circuit, consecutive_failures, failing_since from webhook.subscription_stats where id = $1) x";
+    let id = subscription.id;
+    let row = visitor.work.row(DOING, &[&id]).await?;
+    let bad = Problem::from;
+    let (circuit, failures): (String, i32) = (row.try_get(0).map_err(bad)?, row.try_get(1).map_err(bad)?);
+    let failing_since: Option<String> = row.try_get(2).map_err(bad)?;
+    let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
+    let told = deliveries::page(&mut visitor.work, &filter).await?;
+    let backlog = state
+        .history
+        .latest()
+        .and_then(|look| look.subscriptions.get(&id).map(|one| one.backlog))
+        .unwrap_or_default();
+    Ok(layout(
+        "Subscription",
+        Some(visitor),
+        "/subscriptions",
+        html! {
+            h1 { (inert(subscription.name.as_deref().unwrap_or(&subscription.url))) }
+            @if let Some(problem) = problem { (complaint(problem)) }
+            div #doing data-live {
+                dl.facts.panel {
+                    dt { "State" } dd { (badge(state_of(subscription))) @if let Some(reason) = &subscription.paused_reason { " " (inert(reason)) } }
+                    dt { "URL" } dd.any { (inert(&subscription.url)) }
+                    dt { "Owner" } dd.any { (inert(&subscription.owner)) }
+                    dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
+                    @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
+                    dt { "In the queue" } dd { (backlog) }
+                    dt { "Made" } dd { (time(&subscription.created_at)) }
+                }
+            }
+            (actions(visitor, subscription))
+            h2 { "Last deliveries" }
+            div #told data-live { (log::table(&told.items)) }
+            p { a href=(format!("/deliveries?subscription={id}")) { "All of them" } }
+            h2 #edit { "Edit" }
+            form.panel method="post" action=(format!("/subscriptions/{id}")) {
+                (form_token(visitor))
+                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &[], false))
+                div.row { button.main name="action" value="alter" { "Save" } }
+            }
+        },
+    ))
+}
+
+fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
+    let path = format!("/subscriptions/{}", subscription.id);
+    let form = |action: &str, class: &str, label: &str, confirm: Option<&str>, more: Markup| {
+        html! {
+            form.row method="post" action=(path) data-confirm=[confirm] {
+                (form_token(visitor)) (more)
+                button class=(class) name="action" value=(action) { (label) }
+            }
+        }
+    };
+    html! {
+        div.row {
+            (form("ping", "", "Send a ping", None, html! {}))
+            @if subscription.enabled {
+                (form("pause", "", "Pause", None, html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
+            } @else {
+                (form("resume", "main", "Resume", None, html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "drop what was kept" } } }))
+            }
+        }
+        details {
+            summary { "Secret, replay, end" }
+            (form("rotate", "", "Make a new secret", None, html! { div { label for="overlap" { "Both sign for" } input #overlap name="overlap" value="PT24H"; } }))
+            (form("replay", "", "Send the past again", None, html! {
+                div { label for="from" { "Since" } input #from name="since" placeholder="2026-11-22 03:00+00" required; }
+                div { label for="to" { "Until" } input #to name="until" placeholder="now"; }
+            }))
+            (form("delete", "danger", "End the subscription", Some("End this subscription, with its secrets and what is queued for it?"), html! {}))
+        }
+    }
+}
+
+/// Does what a button says.
+pub async fn act(
+    Shared(state): Shared<State>,
+    mut visitor: Visitor,
+    Id(id): Id,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let subscription = api::find(&mut visitor.work, id).await?;
+    let work = take(&mut visitor).await?;
+    match perform(work, &subscription, &fields).await {
+        Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
+        Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
+        Ok(Done::Secret(secret)) => {
+            Ok(shown_once(&visitor, id, Some(&secret), "A new secret").into_response())
+        }
+        Err(problem) => {
+            let mut values = values_of(&subscription);
+            values.extend(fields.0.clone());
+            let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
+            Ok((problem.status(), again).into_response())
+        }
+    }
+}
+
+enum Done {
+    Changed,
+    Gone,
+    Secret(String),
+}
+
+async fn perform(
+    mut work: crate::admin::database::Work,
+    subscription: &Subscription,
+    fields: &Fields,
+) -> Result<Done, Problem> {
+    let id = subscription.id;
+    let mut done = Done::Changed;
+    match fields.get("action").unwrap_or_default() {
+        "alter" => {
+            let members = options_of(fields, Some(&values_of(subscription)))?;
+            work = api::alter(work, id, &body_of(members)).await?;
+        }
+        "pause" => {
+            api::call(&mut work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;
+        }
+        "resume" => {
+            let skip = fields.get("skip_backlog").is_some();
+            api::call(&mut work, "webhook_resume($1, $2)", &[&id, &skip]).await?;
+        }
+        "ping" => {
+            api::call(&mut work, "webhook_ping($1)", &[&id]).await?;
+        }
+        "rotate" => {
+            let secret = api::call(&mut work, api::ROTATE, &[&id, &fields.get("overlap")]).await?;
+            done = Done::Secret(secret.unwrap_or_default());
+        }
+        "replay" => {
+            let function =
+                "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()))";
+            api::call(&mut work, function, &[&id, &fields.get("since"), &fields.get("until")]).await?;
+        }
+        "delete" => {
+            api::call(&mut work, "webhook_unsubscribe($1)", &[&id]).await?;
+            done = Done::Gone;
+        }
+        _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "no such action").field("action")),
+    }
+    work.commit().await?;
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> Fields {
+        Fields(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_form_becomes_options() {
+        let form = fields(&[
+            ("url", "https://a"),
+            ("name", ""),
+            ("events", "order.*\r\nx.y"),
+            ("rate_limit", "0.5"),
+            ("headers", "X-A: b:c\n"),
+            ("action", "x"),
+        ]);
+        let want = serde_json::json!({"url": "https://a", "events": ["order.*", "x.y"], "rate_limit": 0.5, "headers": {"X-A": "b:c"}, "compact": false});
+        assert_eq!(Value::Object(options_of(&form, None).unwrap()), want);
+        assert_eq!(
+            options_of(&fields(&[("headers", "nonsense")]), None).unwrap_err().field.as_deref(),
+            Some("headers")
+        );
+        assert_eq!(
+            options_of(&fields(&[("batch_size", "x")]), None).unwrap_err().field.as_deref(),
+            Some("batch_size")
+        );
+    }
+
+    #[test]
+    fn only_what_was_changed_is_said() {
+        let present: Values =
+            [("name", "a"), ("url", "https://a"), ("events", "x.*\ny.z"), ("compact", "true")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        let form = fields(&[
+            ("name", ""),
+            ("url", "https://a"),
+            ("events", "x.*\r\ny.z"),
+            ("filter", ""),
+            ("compact", "on"),
+        ]);
+        let changed = Value::Object(options_of(&form, Some(&present)).unwrap());
+        assert_eq!(changed, serde_json::json!({"name": null, "compact": true}));
+    }
+}

@@ -1,0 +1,281 @@
+//! Looks at the database every few seconds, on a session of its own, and keeps the last half hour: what the plots show, and
+//! what `/metrics` and `/readyz` say without asking anybody.
+
+use super::{
+    State,
+    tally::{Counts, SUBSCRIPTIONS_MAX},
+};
+use crate::postgres::{self, Purpose, Target, Watch};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_postgres::{Client, Row};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Between two looks.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// Looks that are kept: half an hour.
+pub const KEPT: usize = 360;
+
+/// No look may burden the server.
+const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off";
+
+const HEALTH: &str = "
+    select h.armed, h.dispatcher_running, h.gate, extract(epoch from h.checkpoint_at)::float8, w.count,
+           extract(epoch from clock_timestamp() - w.oldest)::float8, (select r.last from webhook.sequence_range() r)
+    from webhook.health h,
+         lateral (select count(*) as count, min(p.created_at) as oldest
+                  from (select created_at from webhook.pending limit 10000) p) w";
+
+/// The subscriptions that come first get labels of their own.
+const SUBSCRIPTIONS: &str = "
+    select s.id, s.enabled, coalesce(r.circuit = 'open', false), coalesce(q.count, 0)
+    from webhook.subscription s
+    left join webhook.receiver r on r.subscription_id = s.id
+    left join (select subscription_id, count(*) as count from webhook.queue group by subscription_id) q
+        on q.subscription_id = s.id
+    order by s.id limit $1";
+
+/// How one subscription stands.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Standing {
+    pub enabled: bool,
+    pub circuit_open: bool,
+    /// Rows in the queue.
+    pub backlog: i64,
+    /// What has been written since the look before.
+    pub counts: Counts,
+}
+
+/// One look.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub at: Instant,
+    /// Since the look before, in seconds.
+    pub seconds: f64,
+    pub armed: bool,
+    pub dispatcher_running: bool,
+    pub asleep: bool,
+    /// Seconds since 1970; `None`: there has been no daemon yet.
+    pub checkpoint_at: Option<f64>,
+    /// Committed, matched and not taken up; counted up to 10 000.
+    pub pending: i64,
+    /// How old the oldest of these is, in seconds.
+    pub lag_s: f64,
+    /// The number that was handed out last.
+    pub sequence: i64,
+    /// Events captured since the look before.
+    pub events: i64,
+    pub subscriptions: BTreeMap<i64, Standing>,
+}
+
+impl Sample {
+    /// All subscriptions together.
+    pub fn total(&self) -> Standing {
+        self.of(|_| true)
+    }
+
+    /// Those together that a caller sees.
+    pub fn of(&self, sees: impl Fn(i64) -> bool) -> Standing {
+        let mut total = Standing::default();
+        for (_, standing) in self.subscriptions.iter().filter(|(id, _)| sees(**id)) {
+            total.backlog += standing.backlog;
+            total.counts.add(&standing.counts);
+        }
+        total
+    }
+}
+
+/// The last looks, oldest first.
+#[derive(Debug)]
+pub struct History {
+    kept: Mutex<VecDeque<Sample>>,
+    /// Since when events wait and the checkpoint does not move.
+    stands_since: Mutex<Option<Instant>>,
+    /// Counts the looks, for those who follow.
+    pub looks: watch::Sender<u64>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), stands_since: Mutex::default(), looks: watch::channel(0).0 }
+    }
+}
+
+impl History {
+    pub fn latest(&self) -> Option<Sample> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
+    }
+
+    /// Does something with all of them, without copying them.
+    pub fn with<T>(&self, work: impl FnOnce(&VecDeque<Sample>) -> T) -> T {
+        work(&self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How long events have waited with the checkpoint standing still.
+    pub fn stands_for(&self, now: Instant) -> Duration {
+        let since = *self.stands_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
+    fn push(&self, sample: Sample) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_standing = sample.pending > 0
+            && kept
+                .back()
+                .is_some_and(|before| before.pending > 0 && before.checkpoint_at == sample.checkpoint_at);
+        let mut since = self.stands_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_standing {
+            since.get_or_insert(sample.at);
+        } else {
+            *since = None;
+        }
+        kept.push_back(sample);
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        self.looks.send_modify(|looks| *looks += 1);
+    }
+}
+
+/// Looks until `shutdown`.
+pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut session, mut counted) = (None, BTreeMap::new());
+    let mut phase = state.phase.clone();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // What it has just become is to be seen at once.
+            Ok(()) = phase.changed() => {}
+            () = shutdown.cancelled() => return,
+        }
+        state.guard.tidy();
+        match look(&target, &mut session, &state, &mut counted).await {
+            Ok(sample) => state.history.push(sample),
+            Err(error) => {
+                debug!(error = %postgres::chain(&error), "admin.look_failed");
+                if !postgres::passes(&error)
+                    && error.code() != Some(&tokio_postgres::error::SqlState::QUERY_CANCELED)
+                {
+                    warn!(error = %postgres::chain(&error), "admin.look_refused");
+                }
+                session = None;
+            }
+        }
+    }
+}
+
+async fn look(
+    target: &Target,
+    session: &mut Option<Client>,
+    state: &State,
+    counted: &mut BTreeMap<i64, Counts>,
+) -> Result<Sample, tokio_postgres::Error> {
+    let client = match session {
+        Some(client) => client,
+        None => {
+            let client = postgres::connect(target, Purpose::Admin, Watch::default()).await?;
+            client.batch_execute(SESSION).await?;
+            session.insert(client)
+        }
+    };
+    let health = client.query_one(HEALTH, &[]).await?;
+    let limit = i64::try_from(SUBSCRIPTIONS_MAX).unwrap_or(i64::MAX);
+    let rows = client.query(SUBSCRIPTIONS, &[&limit]).await?;
+    let now = state.tally.snapshot();
+    let sample = read(&health, &rows, state.history.latest().as_ref(), &now, counted)?;
+    *counted = now;
+    Ok(sample)
+}
+
+fn read(
+    health: &Row,
+    rows: &[Row],
+    before: Option<&Sample>,
+    now: &BTreeMap<i64, Counts>,
+    counted: &BTreeMap<i64, Counts>,
+) -> Result<Sample, tokio_postgres::Error> {
+    let mut subscriptions = BTreeMap::new();
+    for row in rows {
+        let standing = Standing {
+            enabled: row.try_get(1)?,
+            circuit_open: row.try_get(2)?,
+            backlog: row.try_get(3)?,
+            counts: Counts::default(),
+        };
+        subscriptions.insert(row.try_get(0)?, standing);
+    }
+    let none = Counts::default();
+    for (id, counts) in now {
+        // One that is gone by now has been counted, and belongs to the total.
+        let standing: &mut Standing = subscriptions.entry(*id).or_default();
+        standing.counts = counts.since(counted.get(id).unwrap_or(&none));
+    }
+    let at = Instant::now();
+    let sequence: i64 = health.try_get(6)?;
+    Ok(Sample {
+        at,
+        seconds: before.map_or(INTERVAL, |before| at.duration_since(before.at)).as_secs_f64().max(0.001),
+        armed: health.try_get(0)?,
+        dispatcher_running: health.try_get(1)?,
+        asleep: health.try_get::<_, &str>(2)? == "asleep",
+        checkpoint_at: health.try_get(3)?,
+        pending: health.try_get(4)?,
+        lag_s: health.try_get::<_, Option<f64>>(5)?.unwrap_or(0.0).max(0.0),
+        sequence,
+        events: before.map_or(0, |before| (sequence - before.sequence).max(0)),
+        subscriptions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at: Instant, pending: i64, checkpoint_at: f64) -> Sample {
+        Sample {
+            at,
+            seconds: 5.0,
+            armed: true,
+            dispatcher_running: true,
+            asleep: false,
+            checkpoint_at: Some(checkpoint_at),
+            pending,
+            lag_s: 0.0,
+            sequence: 0,
+            events: 0,
+            subscriptions: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn standing_still_is_waiting_without_a_checkpoint_that_moves() {
+        let history = History::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (seconds, pending, checkpoint, stands) in [
+            (0, 5, 1.0, 0), // nothing to compare with
+            (5, 9, 1.0, 0), // stands from here
+            (10, 9, 1.0, 5),
+            (15, 9, 2.0, 0), // it moves
+            (20, 0, 2.0, 0), // nothing waits
+            (25, 0, 2.0, 0),
+        ] {
+            history.push(sample(at(seconds), pending, checkpoint));
+            assert_eq!(history.stands_for(at(seconds)), Duration::from_secs(stands), "after {seconds} s");
+        }
+        for seconds in 0..1000 {
+            history.push(sample(at(seconds), 0, 1.0));
+        }
+        assert_eq!(history.with(VecDeque::len), KEPT);
+    }
+}

@@ -1,0 +1,62 @@
+//! The socket: connections are bounded in number, in how long a request's head may take, and in what they may send.
+
+use super::{State, extract::BODY_BYTES_MAX, guard::Peer, routes};
+use axum::extract::{DefaultBodyLimit, Request};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+use tracing::{debug, warn};
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 256;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// At shutdown, how long answers under way may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Answers until `shutdown`.
+pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationToken) {
+    let router = routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors: those that end give some back.
+                    warn!(%error, "admin.accept_failed");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = shutdown.cancelled() => break,
+        };
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            router.clone().call(request)
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "admin.connection_ended");
+            }
+            drop(place);
+        });
+    }
+    let _ = timeout(GRACE, graceful.shutdown()).await;
+}

@@ -1,0 +1,91 @@
+//! `webhookd token`: makes, lists and revokes the tokens of the admin server. Writes `webhook.token`; the database learns the
+//! hash of a token alone.
+
+use super::{Error, exit};
+use crate::{
+    admin::token::Token,
+    app,
+    cli::{CreateToken, TokenAction},
+    postgres::{self, Purpose, Target, Watch},
+};
+use std::process::ExitCode;
+use tokio_postgres::{Client, error::SqlState};
+
+const CREATE: &str = "
+    insert into webhook.token (name, token_sha256, role, owner, expires_at)
+    values ($1, $2, $3::text::name, $4, now() + make_interval(days => $5)) returning id";
+/// Whether a role is held to what its owner has: by row-level security, and by not reading the outbox.
+const ROLE: &str = "
+    select not (r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select'))
+    from pg_roles r where r.rolname = $1";
+const LIST: &str = "
+    select id, name, role::text, coalesce(owner, '-'), date_trunc('second', created_at)::text,
+           coalesce(date_trunc('second', expires_at)::text, '-')
+    from webhook.token order by id";
+
+/// Does what is asked.
+///
+/// # Errors
+/// A database that is away, or does not let this role.
+pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Error> {
+    let client = postgres::connect(&database, Purpose::Control, Watch::default())
+        .await
+        .map_err(app::Error::Connect)?;
+    match action {
+        TokenAction::Create(flags) => create(&client, flags).await,
+        TokenAction::List(_) => list(&client).await.map_err(explain),
+        TokenAction::Revoke(flags) => {
+            let revoked = client
+                .execute("delete from webhook.token where id = $1", &[&flags.id])
+                .await
+                .map_err(explain)?;
+            if revoked == 0 {
+                eprintln!("webhookd: there is no token {}", flags.id);
+            }
+            Ok(exit(revoked == 1))
+        }
+    }
+}
+
+async fn create(client: &Client, flags: &CreateToken) -> Result<ExitCode, Error> {
+    let role = client.query_opt(ROLE, &[&flags.role]).await.map_err(explain)?;
+    let Some(role) = role else {
+        return Err(Error::Usage(format!("role {} does not exist", flags.role)));
+    };
+    if flags.owner.is_some() && !role.try_get::<_, bool>(0).map_err(explain)? {
+        return Err(Error::Usage(format!(
+            "the role {} sees what others have; a token of one owner needs one that is a subscriber and nothing else",
+            flags.role
+        )));
+    }
+    let token = Token::generate().map_err(Error::NoRandomness)?;
+    let sha256 = token.sha256();
+    client
+        .execute(CREATE, &[&flags.name, &sha256.as_slice(), &flags.role, &flags.owner, &flags.days])
+        .await
+        .map_err(explain)?;
+    println!("{}", token.reveal());
+    Ok(exit(true))
+}
+
+async fn list(client: &Client) -> Result<ExitCode, tokio_postgres::Error> {
+    println!("id\tname\trole\towner\tcreated\texpires");
+    for row in client.query(LIST, &[]).await? {
+        let id: i64 = row.try_get(0)?;
+        let texts = (1..6).map(|at| row.try_get(at)).collect::<Result<Vec<String>, _>>()?;
+        println!("{id}\t{}", texts.join("\t"));
+    }
+    Ok(exit(true))
+}
+
+fn explain(error: tokio_postgres::Error) -> Error {
+    match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Error::Usage("this role may not; as the owner: select webhook_grant('…', 'admin')".to_owned())
+        }
+        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
+            Error::App(app::Error::ExtensionMissing)
+        }
+        _ => Error::App(app::Error::of_statement(error)),
+    }
+}

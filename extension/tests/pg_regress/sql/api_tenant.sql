@@ -1,0 +1,36 @@
+-- webhook.act_for(): one owner's subscriptions and no others, for one transaction, whatever the role may.
+begin;
+create role regress_tenants;
+select webhook_grant('regress_tenants', 'subscriber');
+select id is not null as made from webhook_subscribe('https://example.com/1', name => 'one', owner => 't1');
+select id is not null as made from webhook_subscribe('https://example.com/2', name => 'two', owner => 't2');
+select webhook.tenant();
+
+-- What is made belongs to the tenant, and what is another's is not there.
+select webhook.act_for('t1');
+set local role regress_tenants;
+select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1'), webhook.may_see('t2'), webhook.may_see('regress_tenants');
+select id is not null as made from webhook_subscribe('https://example.com/3', name => 'three');
+select name, owner from webhook.subscription order by name;
+select name from webhook.subscription_stats order by name;
+savepoint s;
+select webhook_pause(s.id) from generate_series(1, (select max(id) from webhook.subscription)) as s (id) where not exists (select from webhook.subscription x where x.id = s.id) limit 1;
+rollback to s;
+select webhook_subscribe('https://example.com/4', owner => 't2');
+rollback to s;
+-- Nobody gets out of it, or into another's.
+set local webhook.tenant = 't2';
+rollback to s;
+select set_config('webhook.tenant', '', true);
+rollback to s;
+select webhook.act_for('t2');
+rollback to s;
+
+-- Null: the role decides again.
+reset role;
+select webhook.act_for(null);
+set local role regress_tenants;
+select webhook.tenant(), count(*) from webhook.subscription group by 1;
+reset role;
+select webhook.tenant(), array_agg(name order by name) from webhook.subscription;
+rollback;

@@ -1,0 +1,118 @@
+-- What the admin server (webhookd run --admin) needs beside the SQL API: who calls it, requests that must not be done
+-- twice, and two views for subscribers. Everything else it does is a call of the SQL API in the caller's own role.
+
+-- ── Tokens ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+create table webhook.token (
+    id           bigint      generated always as identity primary key,
+    name         text        not null,
+    token_sha256 bytea       not null unique,
+    role         name        not null,
+    owner        text,
+    created_at   timestamptz not null default now(),
+    created_by   name        not null default session_user,
+    expires_at   timestamptz,
+    constraint name_has_1_to_200_characters check (length(name) between 1 and 200 and name !~ '[[:cntrl:]]'),
+    constraint owner_has_1_to_200_characters check (length(owner) between 1 and 200 and owner !~ '[[:cntrl:]]'),
+    constraint token_sha256_has_32_bytes check (length(token_sha256) = 32)
+);
+comment on table  webhook.token is
+    'Bearer tokens of the admin server: in whose name its callers act. Only hashes; made by webhookd token create';
+comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
+comment on column webhook.token.role is 'The role that each request is made in (SET LOCAL ROLE): the daemon must be a member of it';
+comment on column webhook.token.owner is
+    'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
+comment on column webhook.token.expires_at is 'null: until it is revoked';
+
+-- ── Requests that must not be done twice ────────────────────────────────────────────────────────────────────────
+
+create table webhook.idempotency (
+    caller          text        not null,
+    key             text        not null,
+    request_sha256  bytea       not null,
+    subscription_id bigint,
+    created_at      timestamptz not null default now(),
+    constraint idempotency_pkey primary key (caller, key),
+    constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
+);
+comment on table  webhook.idempotency is
+    'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
+comment on column webhook.idempotency.caller is 'Role and owner of the token';
+comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
+-- Old keys go when new ones come: "created_at < now() - interval '1 day'".
+create index idempotency_created_at_idx on webhook.idempotency (created_at);
+
+-- ── In whose name ───────────────────────────────────────────────────────────────────────────────────────────────
+
+-- Runs as the extension's owner because webhook.tenant is a superuser's setting: nobody but the daemon and superusers
+-- can name a tenant, and so become one. It lasts until the end of the transaction.
+create function webhook.act_for(owner text) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true);
+end
+$$;
+comment on function webhook.act_for(text) is
+    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
+
+-- ── What subscribers may read of events ─────────────────────────────────────────────────────────────────────────
+
+-- security_barrier: nobody's function in WHERE is asked about events of others. Asked for one event of one subscription.
+create view webhook.delivered_event with (security_barrier) as
+select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
+      union
+      select q.subscription_id, q.event_id, q.event_xid from webhook.queue q
+      union
+      select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
+join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
+join webhook.subscription s on s.id = d.subscription_id
+where webhook.may_see(s.owner);
+comment on view webhook.delivered_event is
+    'Events as their subscribers get them: one row per event and subscription that there is a delivery of';
+
+create view webhook.matching_event with (security_barrier) as
+select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
+where webhook.may_see(s.owner);
+comment on view webhook.matching_event is
+    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
+
+-- What a caller may learn of events that are not his is in these two: that there are so many, by number.
+create function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
+    returns table (xid bigint, id bigint, rows bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select x.xid, x.id, x.count
+    from (select s.xid, s.id, count(*) over () as count
+          from (select e.xid, e.id from webhook.event e
+                where (e.xid, e.id) > (event_stretch.after_xid, event_stretch.after_id)
+                  and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                order by e.xid, e.id limit least(event_stretch.rows_max, 10000)) s) x
+    order by x.xid desc, x.id desc limit 1;
+end;
+comment on function webhook.event_stretch(bigint, bigint, integer) is
+    'Where the next so many events end, in the order of transactions, and how many there are. Up to the oldest transaction that is open, so that none is passed over that commits later';
+
+create function webhook.event_place(event_id text) returns table (xid bigint, id bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select e.xid, e.id from webhook.find_event(event_place.event_id) e;
+end;
+comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
+
+create function webhook.sequence_range() returns table (first bigint, last bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select least((select min(a.event_id) from webhook.attempt a), (select min(q.event_id) from webhook.queue q),
+                 (select min(p.sequence) from webhook.pending p)),
+           (select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s);
+end;
+comment on function webhook.sequence_range() is
+    'The lowest number that a delivery bears (null: there is none), and the number handed out last';
+
+select pg_extension_config_dump('webhook.token', '');
+select pg_extension_config_dump('webhook.token_id_seq', '');

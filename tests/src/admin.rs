@@ -1,0 +1,154 @@
+//! The admin server of a daemon, its callers and a client: what tests of REST and page need.
+
+use crate::{
+    PATIENCE,
+    cluster::Database,
+    daemon::{Daemon, binary},
+};
+use reqwest::{Client, Method, StatusCode, header::HeaderMap};
+use std::process::Command;
+
+/// Roles of a database with a few tenants: `daemon` is a dispatcher and a member of the others; `ops` is an admin, `clerk` a
+/// reader, `alice`, `bob` and `tenants` subscribers; `stranger` is an admin that the daemon is no member of.
+const ROLES: &str = "
+    create role daemon login; select webhook_grant('daemon', 'dispatcher');
+    create role ops; select webhook_grant('ops', 'admin');
+    create role clerk; select webhook_grant('clerk', 'reader');
+    create role alice; select webhook_grant('alice', 'subscriber');
+    create role bob; select webhook_grant('bob', 'subscriber');
+    create role tenants; select webhook_grant('tenants', 'subscriber');
+    create role stranger; select webhook_grant('stranger', 'admin');
+    grant ops, clerk, alice, bob, tenants to daemon";
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body, which must be JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The value that a form of ours brings along.
+    ///
+    /// # Panics
+    /// If there is no form.
+    pub fn form_token(&self) -> String {
+        let (_, rest) = self.text.split_once("name=\"form_token\" value=\"").expect("a form");
+        rest.chars().take_while(|character| *character != '"').collect()
+    }
+}
+
+/// A daemon with an admin server.
+pub struct Admin {
+    pub daemon: Daemon,
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    client: Client,
+}
+
+impl Admin {
+    /// Makes the roles.
+    pub async fn roles(database: &Database) {
+        database.run(ROLES).await;
+    }
+
+    /// Starts it; a token must be there, or `--admin-open-as` among the arguments.
+    ///
+    /// # Panics
+    /// If it does not listen and deliver within [`PATIENCE`].
+    pub async fn start(database: &Database, arguments: &[&str]) -> Self {
+        let arguments = [&["--allow-net", "127.0.0.0/8", "--admin", "127.0.0.1:0"], arguments].concat();
+        let daemon = Daemon::spawn_with(&database.url_as("daemon"), &arguments);
+        let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
+        let (_, url) = line.split_once("url=").expect("it says where");
+        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+        daemon.ready(database).await;
+        Self { daemon, url: url.trim_end_matches('/').to_owned(), client }
+    }
+
+    /// A request with a token, further headers and a body.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            if !headers.iter().any(|(name, _)| *name == "content-type") {
+                request = request.header("content-type", "application/json");
+            }
+            request = request.body(body.to_owned());
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.expect("a whole answer") }
+    }
+
+    /// GET with a token.
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.ask("GET", path, Some(token), &[], None).await
+    }
+
+    /// POST of JSON with a token.
+    pub async fn post(&self, path: &str, token: &str, body: &str) -> Answer {
+        self.ask("POST", path, Some(token), &[], Some(body)).await
+    }
+
+    /// Asks until the status is this one.
+    ///
+    /// # Panics
+    /// If it is not within [`PATIENCE`].
+    pub async fn until(&self, path: &str, status: u16) -> Answer {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+        loop {
+            pace.tick().await;
+            let answer = self.ask("GET", path, None, &[], None).await;
+            if answer.status == status {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{path}: {answer:?}");
+        }
+    }
+}
+
+/// `webhookd token create …`: a token.
+///
+/// # Panics
+/// If none is made.
+pub fn token(database: &Database, arguments: &[&str]) -> String {
+    let output = Command::new(binary())
+        .args(["token", "create", "--database-url", &database.url(), "--name", "a test's"])
+        .args(arguments)
+        .output()
+        .expect("webhookd runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}

@@ -1,0 +1,152 @@
+//! Promise: `/readyz` says whether this daemon delivers, and why not; `/metrics` is what Prometheus reads, with labels that
+//! cannot grow without bound; nobody is let in by accident.
+
+use e2e::{
+    PATIENCE,
+    admin::{Admin, token},
+    daemon::{Daemon, binary},
+    foreign::Language,
+    world::World,
+};
+use serde_json::json;
+use std::{process::Command, time::Duration};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn active_standby_and_copy() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let one = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    one.until("/readyz", 200).await;
+    let other = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    let standby = other.until("/readyz", 503).await.json();
+    assert!(standby.to_string().contains("standby"), "{standby}");
+    assert_eq!(other.ask("GET", "/healthz", None, &[], None).await.status, 200, "standing by is no illness");
+    one.daemon.kill9().await;
+    assert_eq!(other.until("/readyz", 200).await.json()["phase"], "active", "it has taken over");
+
+    world.database.run("update webhook.cursor set system_identifier = 1").await;
+    let copy = other.until("/readyz", 503).await.json();
+    assert!(copy.to_string().contains("webhook_arm"), "{copy}");
+    world.database.run("select webhook_arm()").await;
+    other.until("/readyz", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_daemon_is_told() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    world.subscribe("/ok").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    admin.until("/readyz", 200).await;
+    // The ledger can write nothing, so the checkpoint cannot move.
+    let mut blocker = world.database.client().await;
+    let lock = blocker.transaction().await.expect("a transaction");
+    lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
+    world.insert_orders(1, 10).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut pace = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        pace.tick().await;
+        let answer = admin.ask("GET", "/readyz", None, &[], None).await;
+        if answer.status == 503 && answer.text.contains("stalled: 10 events wait") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{answer:?}");
+    }
+    lock.rollback().await.expect("it lets go");
+    admin.until("/readyz", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_what_prometheus_reads() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let (ops, alice) =
+        (token(&world.database, &["--role", "ops"]), token(&world.database, &["--role", "alice"]));
+    world.subscribe("/ok").await;
+    world.subscribe_with("/status/500", "retry => '{}'").await;
+    let many = "select webhook_subscribe('http://127.0.0.1:9/' || n, events => '{x.y}') from generate_series(1, 600) n";
+    world.database.run(many).await;
+    let admin = Admin::start(&world.database, &[]).await;
+    world.insert_orders(1, 25).await;
+    world.receiver.wait_for("/ok", 25, PATIENCE).await;
+    world
+        .database
+        .until("select count(*) = 25 from webhook.delivery where state = 'exhausted'", PATIENCE)
+        .await;
+    assert_eq!(admin.get("/metrics", &alice).await.status, 403);
+    admin.until("/readyz", 200).await;
+    let text = admin.get("/metrics", &ops).await.text;
+    for line in [
+        r#"webhookd_attempts_total{outcome="succeeded",subscription="1"} 25"#,
+        r#"webhookd_attempts_total{outcome="http_error",subscription="2"} 25"#,
+        r#"webhookd_deliveries_exhausted_total{subscription="2"} 25"#,
+        "webhookd_attempt_duration_seconds_count 50",
+        "webhookd_active 1",
+        "webhookd_armed 1",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+    let parsed = Language::Python.judge("parse_metrics", &[json!({ "text": text })]);
+    let families: serde_json::Value = serde_json::from_str(&parsed[0]).expect("families");
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring/METRICS.md"))
+            .expect("the manual");
+    for (name, family) in families.as_object().expect("an object") {
+        assert_eq!(family["help"], true, "{name}");
+        assert!(family["samples"].as_i64().is_some_and(|count| count <= 1000), "{name}: {family}");
+        if name.starts_with("webhookd_") {
+            let full = if family["type"] == "counter" { format!("{name}_total") } else { name.clone() };
+            assert!(manual.contains(&format!("`{full}`")), "{full} is not in the manual");
+        }
+    }
+    // What the dashboard and the alerts ask for is there.
+    for file in ["dashboard.json", "alerts.yml"] {
+        let path = format!("{}/../docs/monitoring/{file}", env!("CARGO_MANIFEST_DIR"));
+        let file = std::fs::read_to_string(path).expect("it is there");
+        for part in file.split("webhookd_").skip(1) {
+            let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let full = format!("webhookd_{name}");
+            assert!(text.contains(&format!("\n# TYPE {}", full.trim_end_matches("_bucket"))), "{full}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_by_accident() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let url = world.database.url_as("daemon");
+    let refusal = |arguments: &[&str]| {
+        let arguments = [&["run", "--database-url", &url], arguments].concat();
+        let output = Command::new(binary()).args(arguments).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (arguments, words) in [
+        (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "others reach"),
+        (&["--admin", "0.0.0.0:0"], "nobody has a token"),
+        (&["--admin", "127.0.0.1:0"], "nobody has a token"),
+        (&["--admin-open-as", "ops"], "needs --admin"),
+    ] {
+        let (code, said) = refusal(arguments);
+        assert!(code == Some(2) && said.contains(words), "{arguments:?}: {code:?} {said}");
+    }
+    for (arguments, words) in [
+        (["--role", "nobody"].as_slice(), "does not exist"),
+        (&["--role", "ops", "--owner", "t1"], "sees what others have"),
+    ] {
+        let output = Command::new(binary())
+            .args(["token", "create", "--database-url", &world.database.url(), "--name", "x"])
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains(words) && output.stdout.is_empty(),
+            "{said}"
+        );
+    }
+    let _ = token(&world.database, &["--role", "alice"]);
+    let daemon = Daemon::spawn_with(&url, &["--admin", "0.0.0.0:0"]);
+    daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
+}

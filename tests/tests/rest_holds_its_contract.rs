@@ -1,0 +1,234 @@
+//! Promise: the REST API does what its own document says, by a stranger's judgement, and a subscription's whole life goes
+//! through it.
+
+use e2e::{
+    PATIENCE,
+    admin::{Admin, token},
+    world::World,
+};
+use serde_json::{Value, json};
+use std::{path::Path, process::Command};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_lives_through_it() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    let (good, bad) = (world.receiver.url("/ok/rest"), world.receiver.url("/status/503"));
+
+    // Made once, however often it is asked for.
+    let body = json!({"url": bad, "events": ["order.*"], "name": "rest", "retry": ["PT1H"], "headers": {"X-Team": "a"}}).to_string();
+    let key = [("idempotency-key", "key-1")];
+    let made = admin.ask("POST", "/v1/subscriptions", Some(&alice), &key, Some(&body)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let secret = made.json()["secret"].as_str().expect("a secret").to_owned();
+    let id = made.json()["id"].as_i64().expect("a number");
+    let path = format!("/v1/subscriptions/{id}");
+    assert_eq!(made.header("location"), path);
+    let again = admin.ask("POST", "/v1/subscriptions", Some(&alice), &key, Some(&body)).await;
+    assert_eq!(
+        (again.status.as_u16(), again.json()["id"].as_i64(), &again.json()["secret"]),
+        (200, Some(id), &Value::Null)
+    );
+    let other = admin
+        .ask("POST", "/v1/subscriptions", Some(&alice), &key, Some(r#"{"url":"https://a.example"}"#))
+        .await;
+    assert_eq!((other.status.as_u16(), other.json()["field"].as_str()), (422, Some("Idempotency-Key")));
+
+    // Fails, is seen to fail, is repaired by one who knows its state, and delivered once more.
+    world.insert_orders(1, 1).await;
+    let retrying = format!(
+        "select exists (select from webhook.delivery where subscription_id = {id} and state = 'retrying')"
+    );
+    world.database.until(&retrying, PATIENCE).await;
+    let listed = admin
+        .get(&format!("/v1/deliveries?subscription={id}&state=retrying&type=order.*&key=1"), &alice)
+        .await
+        .json();
+    let delivery = &listed["items"][0];
+    assert_eq!(
+        (delivery["last_status"].as_i64(), delivery["attempts"].as_i64()),
+        (Some(503), Some(1)),
+        "{listed}"
+    );
+    let event = delivery["event_id"].as_str().expect("an id").to_owned();
+    let attempts = admin.get(&format!("/v1/deliveries/{event}/{id}/attempts"), &alice).await.json();
+    assert_eq!(attempts["items"][0]["outcome"], "http_error");
+    let etag = admin.get(&path, &alice).await.header("etag").to_owned();
+    world.receiver.expect_secret("/ok/rest", &secret);
+    let change = json!({"url": good, "name": null}).to_string();
+    let stale = admin.ask("PATCH", &path, Some(&alice), &[("if-match", "\"0\"")], Some(&change)).await;
+    assert_eq!(stale.status, 412);
+    let changed = admin.ask("PATCH", &path, Some(&alice), &[("if-match", &etag)], Some(&change)).await;
+    assert_eq!(
+        (changed.status.as_u16(), &changed.json()["name"], &changed.json()["url"]),
+        (200, &Value::Null, &json!(good))
+    );
+    let late = admin.ask("DELETE", &path, Some(&alice), &[("if-match", &etag)], None).await;
+    assert_eq!(late.status, 412, "the state it is about is gone");
+    assert_eq!(admin.post(&format!("/v1/deliveries/{event}/{id}/redeliver"), &alice, "{}").await.status, 202);
+    world.receiver.wait_for("/ok/rest", 1, PATIENCE).await;
+
+    // Pause keeps, resume sends; a receiver finds out what it has missed.
+    assert_eq!(
+        admin.post(&format!("{path}/pause"), &alice, r#"{"reason":"night"}"#).await.json()["paused_reason"],
+        "night"
+    );
+    world.insert_orders(2, 2).await;
+    let pulled = admin.get(&format!("{path}/events?after={event}"), &alice).await.json();
+    let keys: Vec<_> =
+        pulled["items"].as_array().expect("events").iter().map(|event| event["data"]["id"].clone()).collect();
+    assert_eq!(keys, [2, 3], "{pulled}");
+    let nothing = admin
+        .get(&format!("{path}/events?after={}", pulled["next"].as_str().expect("a place")), &alice)
+        .await
+        .json();
+    assert_eq!((nothing["items"].as_array().map(Vec::len), &nothing["more"]), (Some(0), &json!(false)));
+    assert_eq!(admin.post(&format!("{path}/resume"), &alice, "{}").await.json()["enabled"], true);
+    world.receiver.wait_for("/ok/rest", 3, PATIENCE).await;
+    let rotated = admin.post(&format!("{path}/rotate"), &alice, r#"{"overlap":"PT1H"}"#).await.json();
+    assert!(rotated["secret"].as_str().is_some_and(|new| new.starts_with("whsec_") && new != secret));
+    assert_eq!(admin.post(&format!("{path}/ping"), &alice, "{}").await.status, 202);
+    world.receiver.wait_for("/ok/rest", 4, PATIENCE).await;
+    let replayed = admin
+        .post(&format!("{path}/replay"), &alice, r#"{"since":"-infinity","events":["order.created"]}"#)
+        .await;
+    assert_eq!((replayed.status.as_u16(), replayed.json()["events"].as_i64()), (202, Some(3)));
+    world.receiver.wait_for("/ok/rest", 7, PATIENCE).await;
+    assert_eq!(admin.ask("DELETE", &path, Some(&alice), &[], None).await.status, 204);
+    assert_eq!(admin.get(&path, &alice).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_names_the_field_and_changes_nothing() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    for (body, status, field) in [
+        (r#"{"events":["*"]}"#, 422, Some("url")),
+        (r#"{"url":"ftp://a"}"#, 422, Some("url")),
+        (r#"{"url":7}"#, 422, Some("url")),
+        (r#"{"url":"https://a","timeout":"yesterday"}"#, 422, Some("timeout")),
+        (r#"{"url":"https://a","retry":["PT1S","x"]}"#, 422, Some("retry")),
+        (r#"{"url":"https://a","retry":["PT1S",null]}"#, 422, Some("retry[1]")),
+        (r#"{"url":"https://a","filter":"$."}"#, 422, Some("filter")),
+        (r#"{"url":"https://a","batch_size":1001}"#, 422, Some("batch_size")),
+        (r#"{"url":"https://a","headers":{"Host":"b"}}"#, 422, Some("headers")),
+        (r#"{"url":"https://a","name":"\u0000"}"#, 422, None),
+        (r#"{"url":"https://a","urls":null}"#, 422, Some("urls")),
+        (r#"{"url":"https://a","owner":"bob"}"#, 403, Some("owner")),
+        (r#"["url"]"#, 422, None),
+        (r#"{"url":"#, 400, None),
+    ] {
+        let answer = admin.post("/v1/subscriptions", &alice, body).await;
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_eq!(answer.json()["field"].as_str(), field, "{body}: {answer:?}");
+    }
+    let large = format!(r#"{{"url":"https://a","name":"{}"}}"#, "x".repeat(300_000));
+    assert_eq!(admin.post("/v1/subscriptions", &alice, &large).await.status, 413);
+    let form = [("content-type", "text/plain")];
+    assert_eq!(admin.ask("POST", "/v1/subscriptions", Some(&alice), &form, Some("{}")).await.status, 415);
+    for path in [
+        "/v1/deliveries?limit=0",
+        "/v1/deliveries?state=x",
+        "/v1/deliveries?nope=1",
+        "/v1/events?limit=1&limit=2",
+    ] {
+        assert_eq!(admin.get(path, &alice).await.status, 400, "{path}");
+    }
+    assert_eq!(admin.ask("PUT", "/v1/subscriptions", Some(&alice), &[], None).await.status, 405);
+    assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_stable_while_rows_arrive() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    world.subscribe("/ok/1").await;
+    world.subscribe("/ok/2").await;
+    let admin = Admin::start(&world.database, &[]).await;
+    world.insert_orders(1, 100).await;
+    world.settled(PATIENCE).await;
+    for (list, each, name) in
+        [("/v1/deliveries?type=order.*", 2, "event_id"), ("/v1/events?type=order.*", 1, "id")]
+    {
+        let newest = world.database.number("select count(*) from orders").await;
+        let (mut seen, mut cursor, mut first) = (Vec::new(), String::new(), 10_000 + newest);
+        loop {
+            let page = admin.get(&format!("{list}&limit=7{cursor}"), &ops).await.json();
+            for item in page["items"].as_array().expect("items") {
+                seen.push((
+                    item[name].to_string(),
+                    item["subscription_id"].to_string(),
+                    item["key"].to_string(),
+                ));
+            }
+            // What arrives between two pages belongs in front of them.
+            world.insert_orders(first, 3).await;
+            first += 3;
+            let Some(next) = page["next"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        let count = usize::try_from(newest).expect("a count") * each;
+        assert_eq!(seen.len(), count, "{list}");
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "{list}: none twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_true() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let (ops, alice) =
+        (token(&world.database, &["--role", "ops"]), token(&world.database, &["--role", "alice"]));
+    let admin = Admin::start(&world.database, &[]).await;
+    let document = admin.ask("GET", "/v1/openapi.json", None, &[], None).await.json();
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    let mut count = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let path = path
+            .replace("{id}", "1")
+            .replace("{event_id}", "evt_00000000000000001")
+            .replace("{subscription_id}", "1");
+        for method in methods.as_object().expect("methods").keys() {
+            count += 1;
+            let answer = admin.ask(&method.to_uppercase(), &path, None, &[], None).await;
+            let want: &[u16] = if path.ends_with('z') { &[200, 503] } else { &[401] };
+            assert!(want.contains(&answer.status.as_u16()), "{method} {path}: {answer:?}");
+        }
+    }
+    assert_eq!(count, 21, "a new route belongs into ROUTES of tenants_see_only_their_own.rs too");
+
+    world.subscribe("/ok").await;
+    world.insert_orders(1, 20).await;
+    for token in [&ops, &alice] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/schemathesis.sh");
+        let seconds = e2e::scale("PGW_SCHEMATHESIS_SECONDS", "30".to_owned(), "120".to_owned());
+        let (url, token) = (admin.url.clone(), token.clone());
+        let output =
+            tokio::task::spawn_blocking(move || Command::new(script).args([&url, &token, &seconds]).output())
+                .await
+                .expect("no panic")
+                .expect("it runs");
+        assert!(
+            output.status.success(),
+            "{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let panics: Vec<_> = admin
+        .daemon
+        .process()
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("ERROR") || line.contains("panicked"))
+        .collect();
+    assert_eq!(panics, Vec::<String>::new());
+}

@@ -1,0 +1,221 @@
+//! Promise: through the admin server nobody sees or changes what belongs to another, by any route.
+
+use e2e::{
+    PATIENCE,
+    admin::{Admin, Answer, token},
+    world::World,
+};
+use serde_json::Value;
+
+/// Who asks, and how the routes about alice's subscription answer: to her, to those who see all, to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Owner,
+    Admin,
+    Reader,
+    Other,
+}
+
+/// Every route about a subscription, a delivery or an event, in an order that leaves something to ask about; the status for
+/// the owner, an admin, a reader and others. `S` is the subscription, `E` an event delivered to it.
+const ROUTES: [(&str, &str, Option<&str>, [u16; 4]); 17] = [
+    ("GET", "/v1/subscriptions/S", None, [200, 200, 200, 404]),
+    ("PATCH", "/v1/subscriptions/S", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/S/pause", Some("{}"), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/S/resume", Some("{}"), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/S/rotate", Some(r#"{"overlap":"PT0S"}"#), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/S/ping", None, [202, 202, 403, 404]),
+    ("POST", "/v1/subscriptions/S/replay", Some(r#"{"since":"-infinity"}"#), [202, 202, 403, 404]),
+    ("GET", "/v1/subscriptions/S/events", None, [200, 200, 200, 404]),
+    ("GET", "/v1/deliveries/E/S", None, [200, 200, 200, 404]),
+    ("GET", "/v1/deliveries/E/S/attempts", None, [200, 200, 200, 404]),
+    ("POST", "/v1/deliveries/E/S/redeliver", None, [202, 202, 403, 404]),
+    ("GET", "/v1/events/E", None, [403, 200, 200, 403]),
+    ("GET", "/subscriptions/S", None, [200, 200, 200, 404]),
+    ("GET", "/deliveries/E/S", None, [200, 200, 200, 404]),
+    ("GET", "/events/E", None, [403, 200, 200, 403]),
+    ("GET", "/metrics", None, [403, 200, 200, 403]),
+    ("DELETE", "/v1/subscriptions/S", None, [204, 204, 403, 404]),
+];
+
+/// The page is shown to a cookie, the API to a header.
+async fn ask(admin: &Admin, method: &str, path: &str, body: Option<&str>, token: &str) -> Answer {
+    if path.starts_with("/v1/") || path == "/metrics" {
+        admin.ask(method, path, Some(token), &[], body).await
+    } else {
+        admin.ask(method, path, None, &[("cookie", &format!("webhookd_token={token}"))], body).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_every_route_and_role() {
+    let world = World::new().await;
+    let database = &world.database;
+    Admin::roles(database).await;
+    let token = |arguments: &[&str]| token(database, arguments);
+    let (alice, bob, ops) =
+        (token(&["--role", "alice"]), token(&["--role", "bob"]), token(&["--role", "ops"]));
+    let clerk = token(&["--role", "clerk"]);
+    let (one, two) =
+        (token(&["--role", "tenants", "--owner", "t1"]), token(&["--role", "tenants", "--owner", "t2"]));
+    // Confined to an owner that is a role, it sees that role's.
+    let for_alice = token(&["--role", "tenants", "--owner", "alice"]);
+    let admin = Admin::start(database, &[]).await;
+
+    // Nobody's, and those who do everything, in turn, each with a subscription of their own.
+    for (owner, owners) in [(&alice, [&alice, &for_alice]), (&one, [&one, &one])] {
+        for asked_by in 0..2 {
+            let url = world.receiver.url(&format!("/ok/{asked_by}"));
+            let made = admin
+                .post("/v1/subscriptions", owner, &format!(r#"{{"url":"{url}","events":["order.*"]}}"#))
+                .await;
+            assert_eq!(made.status, 201, "{made:?}");
+            let id = made.json()["id"].as_i64().expect("a number");
+            let insert = "insert into orders select coalesce(max(id), 0) + 1, 'c' from orders";
+            world.app.batch_execute(insert).await.expect("it can be inserted");
+            let delivered = format!(
+                "select exists (select from webhook.delivery where subscription_id = {id} and state = 'delivered')"
+            );
+            database.until(&delivered, PATIENCE).await;
+            let event = format!(
+                "select event_id from webhook.delivery where subscription_id = {id} and state = 'delivered'"
+            );
+            let event = database.text(&event).await.expect("an event");
+
+            let row = format!(
+                "select row(s.*, (select array_agg(k.*) from webhook.secret k where k.subscription_id = s.id))::text from webhook.subscription s where id = {id}"
+            );
+            let before = database.text(&row).await;
+            let mut callers = vec![(&bob, Stands::Other), (&two, Stands::Other), (&clerk, Stands::Reader)];
+            callers.extend(if owner == &alice { [(&one, Stands::Other)] } else { [(&alice, Stands::Other)] });
+            for (caller, stands) in callers {
+                for (method, path, body, statuses) in ROUTES {
+                    check(&admin, method, path, body, caller, (id, &event), (stands, statuses)).await;
+                }
+                for list in ["/v1/subscriptions", "/v1/deliveries"] {
+                    let items = admin.get(list, caller).await.json()["items"].as_array().map_or(0, Vec::len);
+                    assert_eq!(
+                        items > 0,
+                        stands == Stands::Reader || caller == &one || caller == &alice,
+                        "{list} to {stands:?}: {items}"
+                    );
+                }
+                for page in ["/", "/subscriptions", "/deliveries"] {
+                    let shown = ask(&admin, "GET", page, None, caller).await;
+                    assert_eq!(shown.status, 200);
+                    let is_shown = shown.text.contains(&format!("/subscriptions/{id}\""));
+                    assert_eq!(is_shown, stands == Stands::Reader, "{page} to {stands:?}");
+                }
+            }
+            assert_eq!(database.text(&row).await, before, "nothing has changed");
+
+            let (caller, stands) =
+                if asked_by == 0 { (&ops, Stands::Admin) } else { (owners[1], Stands::Owner) };
+            for (method, path, body, statuses) in ROUTES {
+                check(&admin, method, path, body, caller, (id, &event), (stands, statuses)).await;
+            }
+            assert_eq!(database.text(&row).await, None, "its owner has ended it");
+        }
+    }
+}
+
+async fn check(
+    admin: &Admin,
+    method: &str,
+    path: &str,
+    body: Option<&str>,
+    caller: &str,
+    (id, event): (i64, &str),
+    (stands, statuses): (Stands, [u16; 4]),
+) {
+    let path = path.replace('S', &id.to_string()).replace('E', event);
+    let answer = ask(admin, method, &path, body, caller).await;
+    let want = statuses[match stands {
+        Stands::Owner => 0,
+        Stands::Admin => 1,
+        Stands::Reader => 2,
+        Stands::Other => 3,
+    }];
+    assert_eq!(answer.status, want, "{method} {path} by {stands:?}: {}", answer.text);
+    if answer.status.is_client_error() && path.starts_with("/v1/") {
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_eq!(answer.json()["status"], Value::from(want));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_nobody() {
+    let world = World::new().await;
+    let database = &world.database;
+    Admin::roles(database).await;
+    let arguments = ["--role", "alice", "--days", "1"];
+    let (alice, expired, revoked) =
+        (token(database, &arguments), token(database, &arguments), token(database, &arguments));
+    let stranger = token(database, &["--role", "stranger"]);
+    // Made for one owner with a role that was a subscriber then, and sees everything by now.
+    let grown = token(database, &["--role", "bob", "--owner", "t1"]);
+    database.run("select webhook_grant('bob', 'reader')").await;
+    database.run("update webhook.token set expires_at = now() where id = 2; delete from webhook.token where id = 3").await;
+    let stored = database.text("select string_agg(t::text, '') from webhook.token t").await.expect("tokens");
+    assert!(!stored.contains("whtok_") && !stored.contains(&alice), "hashes alone: {stored}");
+    let admin = Admin::start(database, &[]).await;
+    for (method, path, body, _) in ROUTES {
+        let path = path.replace('S', "1").replace('E', "evt_00000000000000001");
+        for wrong in [&expired, &revoked, "whtok_x", "", "whtok_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+        {
+            let answer = ask(&admin, method, &path, body, wrong).await;
+            let want = if path.starts_with("/v1/") || path == "/metrics" { 401 } else { 303 };
+            assert_eq!(answer.status, want, "{method} {path}: {answer:?}");
+        }
+        for (refused, why) in
+            [(&stranger, "webhookd may not act as"), (&grown, "its role sees those of others")]
+        {
+            let answer = ask(&admin, method, &path, body, refused).await;
+            assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
+            assert!(answer.text.contains(why), "{answer:?}");
+        }
+    }
+    assert_eq!(admin.get("/v1/subscriptions", &alice).await.status, 200);
+    // A cookie is for the page alone: no form of elsewhere may use it on the API.
+    let cookie = format!("webhookd_token={alice}");
+    assert_eq!(admin.ask("GET", "/v1/subscriptions", None, &[("cookie", &cookie)], None).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_named_by_the_daemon_alone() {
+    let world = World::new().await;
+    let database = &world.database;
+    Admin::roles(database).await;
+    database
+        .run("alter role alice login; select webhook_subscribe('https://example.com/t1', owner => 't1')")
+        .await;
+    let refused =
+        |error: tokio_postgres::Error| error.as_db_error().map(|error| error.code().code().to_owned());
+    // Before the library is loaded anybody may give a setting of that name a value; it must not be believed.
+    for forged in [
+        "set webhook.tenant = 't1'",
+        "select set_config('webhook.tenant', 't1', false)",
+        "load 'pg_webhook'; set webhook.tenant = 't1'",
+    ] {
+        let session = database.try_client("alice").await.expect("she may connect");
+        let _ = session.batch_execute(forged).await;
+        for relation in [
+            "webhook.subscription",
+            "webhook.subscription_stats",
+            "webhook.delivery",
+            "webhook.matching_event",
+            "webhook.delivered_event",
+        ] {
+            let row = session
+                .query_one(&format!("select count(*) from {relation}"), &[])
+                .await
+                .expect("she may read");
+            assert_eq!(row.get::<_, i64>(0), 0, "{forged}: {relation}");
+        }
+        let paused = session.batch_execute("select webhook_pause(1)").await.expect_err("it is not hers");
+        assert_eq!(refused(paused).as_deref(), Some("42704"));
+        let acted =
+            session.batch_execute("select webhook.act_for('t1')").await.expect_err("she is not the daemon");
+        assert_eq!(refused(acted).as_deref(), Some("42501"));
+    }
+}

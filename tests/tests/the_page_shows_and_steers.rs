@@ -1,0 +1,251 @@
+//! Promise: the page shows what is foreign as text and nothing else, and does only what its own forms ask for.
+
+use e2e::{
+    PATIENCE,
+    admin::{Admin, Answer, token},
+    world::World,
+};
+
+const HOSTILE: &str =
+    "<script>alert(1)</script></pre></main><img src=x onerror=alert(2)>\u{202e}dehsup\u{202c}\u{1b}[31m\"'&";
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    text.extend_pairs(fields);
+    text.finish()
+}
+
+async fn send(admin: &Admin, path: &str, cookie: &str, fields: &[(&str, &str)]) -> Answer {
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookie)];
+    admin.ask("POST", path, None, &headers, Some(&form(fields))).await
+}
+
+async fn show(admin: &Admin, path: &str, cookie: &str) -> Answer {
+    let answer = admin.ask("GET", path, None, &[("cookie", cookie)], None).await;
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    answer
+}
+
+/// Nothing of it has become markup, and nothing hidden is left.
+fn is_inert(path: &str, answer: &Answer) {
+    for markup in
+        ["<script>alert", "<img", "</pre></main>", " style=", " onerror=alert(2)&gt;<", "javascript:"]
+    {
+        assert!(!answer.text.contains(markup), "{path} has {markup}");
+    }
+    let hidden = answer.text.chars().find(
+        |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{1b}' | '\0'),
+    );
+    assert_eq!(hidden, None, "{path}");
+    let policy = answer.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'")
+            && !policy.contains("unsafe")
+            && policy.contains("frame-ancestors 'none'")
+    );
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert!(
+        !answer.text.contains("//fonts.") && !answer.text.contains("https://cdn"),
+        "{path}: no foreign hosts"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_foreign_is_text() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    let client = world.database.client().await;
+    let id = world.subscribe_with("/nul/1", "retry => '{}'").await;
+    let admin = Admin::start(&world.database, &[]).await;
+    client.execute("update orders set note = null", &[]).await.expect("a table");
+    client
+        .execute(
+            "select webhook_alter($1, name => left($2, 100), headers => jsonb_build_object('X-Note', '<b>'))",
+            &[&id, &"<script>alert(1)</script></pre></main><img src=x onerror=alert(2)>"],
+        )
+        .await
+        .expect("a name may be anything printable");
+    client
+        .batch_execute("set webhook.actor = '<script>alert(1)</script>'")
+        .await
+        .expect("an actor may be anything");
+    client.execute("insert into orders values (1, $1, 1, $1)", &[&HOSTILE]).await.expect("so may a value");
+    world
+        .database
+        .until("select exists (select from webhook.delivery where state = 'exhausted')", PATIENCE)
+        .await;
+    client
+        .execute("update webhook.attempt set response = $1 || repeat('A', 3000), error = $1", &[&HOSTILE])
+        .await
+        .expect("what a receiver may have said");
+    let event = world
+        .database
+        .text("select event_id from webhook.delivery where state = 'exhausted' order by sequence limit 1")
+        .await
+        .expect("an event");
+    let cookie = format!("webhookd_token={ops}");
+    for path in ["/", "/subscriptions", "/subscriptions/new", "/events", "/deliveries"] {
+        is_inert(path, &show(&admin, path, &cookie).await);
+    }
+    for path in [
+        format!("/subscriptions/{id}"),
+        format!("/events/{event}"),
+        format!("/deliveries/{event}/{id}"),
+        format!("/deliveries?key={}", "%3Cscript%3Ealert(1)%3C/script%3E"),
+    ] {
+        is_inert(&path, &show(&admin, &path, &cookie).await);
+    }
+    let shown = show(&admin, &format!("/deliveries/{event}/{id}"), &cookie).await.text;
+    assert!(
+        shown.contains("&lt;script&gt;alert(1)&lt;/script&gt;")
+            && shown.contains("⟨U+202E⟩dehsup⟨U+202C⟩⟨U+001B⟩[31m"),
+        "it is shown"
+    );
+    assert!(
+        shown.contains("X-Note: •••") || shown.contains("x-note: •••"),
+        "values of headers are not: {shown}"
+    );
+    let missing =
+        admin.ask("GET", "/deliveries/%3Cscript%3Ealert(1)%3C/1", None, &[("cookie", &cookie)], None).await;
+    assert_eq!(missing.status, 404);
+    is_inert("an error", &missing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_lives_through_it() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &[]).await;
+
+    // In with a token, kept where scripts cannot read it.
+    assert_eq!(admin.ask("GET", "/", None, &[], None).await.header("location"), "/login");
+    assert_eq!(send(&admin, "/login", "", &[("token", "whtok_nonsense")]).await.status, 401);
+    let entered = send(&admin, "/login", "", &[("token", &alice)]).await;
+    assert_eq!(entered.status, 303);
+    let set = entered.header("set-cookie");
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    let cookie = set.split(';').next().expect("a cookie").to_owned();
+    let ours = show(&admin, "/subscriptions/new", &cookie).await.form_token();
+
+    // A mistake is shown with the database's message, and nothing typed is lost.
+    let url = world.receiver.url("/ok/page");
+    let fields = [
+        ("form_token", ours.as_str()),
+        ("url", &url),
+        ("name", "page"),
+        ("events", "order.*\r\n"),
+        ("timeout", "never"),
+    ];
+    let wrong = send(&admin, "/subscriptions", &cookie, &fields).await;
+    assert_eq!(wrong.status, 422);
+    assert!(
+        wrong.text.contains("invalid input syntax for type interval")
+            && wrong.text.contains("value=\"never\" aria-invalid=\"true\""),
+        "{}",
+        wrong.text
+    );
+    let made = send(&admin, "/subscriptions", &cookie, &fields[..4]).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let secret = made
+        .text
+        .split("whsec_")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next())
+        .expect("it is shown")
+        .to_owned();
+    world.receiver.expect_secret("/ok/page", &format!("whsec_{secret}"));
+    let path = "/subscriptions/1";
+    assert!(!show(&admin, path, &cookie).await.text.contains("whsec_"), "once");
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok/page", 1, PATIENCE).await;
+    world.settled(PATIENCE).await;
+
+    let act = async |action: &str, more: &[(&str, &str)]| {
+        let fields = [&[("form_token", ours.as_str()), ("action", action)], more].concat();
+        send(&admin, path, &cookie, &fields).await
+    };
+    assert_eq!(act("pause", &[("reason", "lunch")]).await.status, 303);
+    assert!(show(&admin, path, &cookie).await.text.contains("lunch"));
+    assert_eq!(act("resume", &[]).await.status, 303);
+    assert_eq!(act("ping", &[]).await.status, 303);
+    world.receiver.wait_for("/ok/page", 2, PATIENCE).await;
+    let edited = act(
+        "alter",
+        &[("url", &url), ("name", "renamed"), ("events", "order.*"), ("compact", "on"), ("rate_limit", "")],
+    )
+    .await;
+    assert_eq!(edited.status, 303, "{edited:?}");
+    let row = world
+        .database
+        .text("select row(name, compact, events, timeout)::text from webhook.subscription")
+        .await;
+    assert_eq!(row.as_deref(), Some("(renamed,t,{order.*},00:00:15)"));
+    assert!(act("rotate", &[("overlap", "PT1H")]).await.text.contains("whsec_"));
+    let event = world
+        .database
+        .text("select event_id from webhook.delivery where type = 'order.created'")
+        .await
+        .expect("an event");
+    let again = send(&admin, &format!("/deliveries/{event}/1"), &cookie, &[("form_token", &ours)]).await;
+    assert_eq!(again.status, 303);
+    world.receiver.wait_for("/ok/page", 3, PATIENCE).await;
+    let found = admin.ask("GET", &format!("/search?q={event}"), None, &[("cookie", &cookie)], None).await;
+    assert!(
+        show(&admin, found.header("location"), &cookie)
+            .await
+            .text
+            .contains(&format!("/deliveries/{event}/1"))
+    );
+    assert_eq!(act("delete", &[]).await.header("location"), "/subscriptions");
+    assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sites_can_do_nothing() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let id = world.subscribe("/ok").await;
+    let alice = token(&world.database, &["--role", "ops"]);
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    let path = format!("/subscriptions/{id}");
+    let ours = show(&admin, &path, "").await.form_token();
+    let body = form(&[("form_token", &ours), ("action", "pause")]);
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    for (headers, body, status) in [
+        // Not from our page: no token, another visitor's, another site's page with the right one.
+        (vec![kind], form(&[("action", "pause")]), 403),
+        (vec![kind], form(&[("form_token", &"0".repeat(64)), ("action", "pause")]), 403),
+        (vec![kind, ("cookie", &*format!("webhookd_token={alice}"))], body.clone(), 403),
+        (vec![kind, ("origin", "http://evil.example")], body.clone(), 403),
+        (vec![kind, ("sec-fetch-site", "cross-site")], body.clone(), 403),
+        // A name of elsewhere that has been made to resolve to this machine.
+        (vec![kind, ("host", "evil.example")], body.clone(), 421),
+    ] {
+        let answer = admin.ask("POST", &path, None, &headers, Some(&body)).await;
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+    }
+    for headers in [
+        [("origin", "http://evil.example"), kind],
+        [("origin", "null"), kind],
+        [("host", "evil.example"), kind],
+    ] {
+        let answer = admin.ask("POST", &format!("/v1{path}/pause"), None, &headers, None).await;
+        assert!([403, 421].contains(&answer.status.as_u16()), "{headers:?}: {answer:?}");
+    }
+    assert_eq!(
+        admin.ask("GET", "/v1/subscriptions", None, &[("host", "evil.example")], None).await.status,
+        421
+    );
+    assert_eq!(
+        world.database.number("select count(*) from webhook.subscription where enabled").await,
+        1,
+        "nothing has happened"
+    );
+    assert_eq!(
+        admin.ask("POST", &path, None, &[kind], Some(&body)).await.status,
+        303,
+        "our own form is obeyed"
+    );
+}

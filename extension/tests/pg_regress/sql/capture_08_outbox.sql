@@ -80,7 +80,7 @@ begin;
 alter table webhook.event add column remark text, add column n int default 1;
 insert into item values (1, 'a');
 select type, key, payload, remark from webhook.event;
-alter table webhook.event drop column traceparent cascade;
+alter table webhook.event rename column traceparent to trace_parent;
 savepoint s;
 insert into item values (2);
 rollback to s;

@@ -59,6 +59,7 @@ async fn database_role_extension_version_and_copy() {
     // The checkpoint of a daemon that ran, in a database that says it is another one.
     let copy = cluster.database("copy").await;
     let daemon = Daemon::start(&copy).await;
+    copy.until("select exists (select from webhook.cursor)", Duration::from_secs(15)).await;
     assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
     copy.run("update webhook.cursor set system_identifier = 1").await;
     refuses(&copy.url(), &["copy"]).await;

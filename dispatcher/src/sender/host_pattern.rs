@@ -24,12 +24,18 @@ impl HostPattern {
     pub fn parse(text: &str) -> Result<Self, InvalidHost> {
         let invalid = || InvalidHost(text.to_owned());
         let within = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
-        match (within, Host::parse(undotted(within.unwrap_or(text))).map_err(|_| invalid())?) {
-            (None, Host::Domain(name)) if name.is_empty() || name.contains('*') => Err(invalid()),
-            (None, host) => Ok(Self::One(host)),
-            (Some(_), Host::Domain(name)) if !name.is_empty() && !name.contains('*') => {
-                Ok(Self::Within(format!(".{name}").into()))
+        let written = undotted(within.unwrap_or(text));
+        // `127..` is a name, and `127.` an address: with a dot less, another host.
+        if written.ends_with('.') {
+            return Err(invalid());
+        }
+        let host = Host::parse(written).map_err(|_| invalid())?;
+        match (within, host) {
+            (_, Host::Domain(name)) if name.contains('*') || name.split('.').any(str::is_empty) => {
+                Err(invalid())
             }
+            (None, host) => Ok(Self::One(host)),
+            (Some(_), Host::Domain(name)) => Ok(Self::Within(format!(".{name}").into())),
             (Some(_), _) => Err(invalid()),
         }
     }
@@ -79,7 +85,21 @@ mod tests {
             let matches = HostPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(&host));
             assert_eq!(matches, want, "{pattern} {host}");
         }
-        for text in ["", ".", "*", "*.", "a b", "*.*", "a*.example", "https://example.com", ".127.0.0.1"] {
+        for text in [
+            "",
+            ".",
+            "*",
+            "*.",
+            "a b",
+            "*.*",
+            "127..",
+            "１２７。。",
+            "a..b",
+            "..a",
+            "a*.example",
+            "https://example.com",
+            ".127.0.0.1",
+        ] {
             assert_eq!(HostPattern::parse(text), Err(InvalidHost(text.into())), "{text}");
         }
     }

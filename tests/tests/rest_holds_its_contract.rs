@@ -95,7 +95,8 @@ async fn a_subscription_lives_through_it() {
         .post(&format!("{path}/replay"), &alice, r#"{"since":"-infinity","events":["order.created"]}"#)
         .await;
     assert_eq!((replayed.status.as_u16(), replayed.json()["events"].as_i64()), (202, Some(3)));
-    world.receiver.wait_for("/ok/rest", 7, PATIENCE).await;
+    let all = "select count(*) = 7 from webhook.attempt where outcome = 'succeeded'";
+    world.database.until(all, PATIENCE).await;
     assert_eq!(admin.ask("DELETE", &path, Some(&alice), &[], None).await.status, 204);
     assert_eq!(admin.get(&path, &alice).await.status, 404);
 }

@@ -121,17 +121,17 @@ impl Admin {
         self.ask("POST", path, Some(token), &[], Some(body)).await
     }
 
-    /// Asks until the status is this one.
+    /// Asks until the status is this one and these words are in the answer.
     ///
     /// # Panics
-    /// If it is not within [`PATIENCE`].
-    pub async fn until(&self, path: &str, status: u16) -> Answer {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    /// If it is not within twice [`PATIENCE`]: a stall is told after 20 seconds.
+    pub async fn until(&self, path: &str, status: u16, words: &str) -> Answer {
+        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
         let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
             pace.tick().await;
             let answer = self.ask("GET", path, None, &[], None).await;
-            if answer.status == status {
+            if answer.status == status && answer.text.contains(words) {
                 return answer;
             }
             assert!(tokio::time::Instant::now() < deadline, "{path}: {answer:?}");

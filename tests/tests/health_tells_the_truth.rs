@@ -9,26 +9,25 @@ use e2e::{
     world::World,
 };
 use serde_json::json;
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn active_standby_and_copy() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let one = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
-    one.until("/readyz", 200).await;
+    one.until("/readyz", 200, "active").await;
     let other = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
-    let standby = other.until("/readyz", 503).await.json();
-    assert!(standby.to_string().contains("standby"), "{standby}");
+    other.until("/readyz", 503, "standby").await;
     assert_eq!(other.ask("GET", "/healthz", None, &[], None).await.status, 200, "standing by is no illness");
     one.daemon.kill9().await;
-    assert_eq!(other.until("/readyz", 200).await.json()["phase"], "active", "it has taken over");
+    // It has taken over.
+    other.until("/readyz", 200, r#""phase":"active""#).await;
 
     world.database.run("update webhook.cursor set system_identifier = 1").await;
-    let copy = other.until("/readyz", 503).await.json();
-    assert!(copy.to_string().contains("webhook_arm"), "{copy}");
+    other.until("/readyz", 503, "webhook_arm").await;
     world.database.run("select webhook_arm()").await;
-    other.until("/readyz", 200).await;
+    other.until("/readyz", 200, "active").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,24 +36,15 @@ async fn a_stalled_daemon_is_told() {
     Admin::roles(&world.database).await;
     world.subscribe("/ok").await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
-    admin.until("/readyz", 200).await;
+    admin.until("/readyz", 200, "active").await;
     // The ledger can write nothing, so the checkpoint cannot move.
     let mut blocker = world.database.client().await;
     let lock = blocker.transaction().await.expect("a transaction");
     lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
     world.insert_orders(1, 10).await;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    let mut pace = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        pace.tick().await;
-        let answer = admin.ask("GET", "/readyz", None, &[], None).await;
-        if answer.status == 503 && answer.text.contains("stalled: 10 events wait") {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{answer:?}");
-    }
+    admin.until("/readyz", 503, "stalled: 10 events wait").await;
     lock.rollback().await.expect("it lets go");
-    admin.until("/readyz", 200).await;
+    admin.until("/readyz", 200, "active").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,20 +58,21 @@ async fn metrics_are_what_prometheus_reads() {
     let many = "select webhook_subscribe('http://127.0.0.1:9/' || n, events => '{x.y}') from generate_series(1, 600) n";
     world.database.run(many).await;
     let admin = Admin::start(&world.database, &[]).await;
-    world.insert_orders(1, 25).await;
-    world.receiver.wait_for("/ok", 25, PATIENCE).await;
+    // Fewer failures than open the circuit.
+    world.insert_orders(1, 8).await;
+    world.receiver.wait_for("/ok", 8, PATIENCE).await;
     world
         .database
-        .until("select count(*) = 25 from webhook.delivery where state = 'exhausted'", PATIENCE)
+        .until("select count(*) = 8 from webhook.delivery where state = 'exhausted'", PATIENCE)
         .await;
     assert_eq!(admin.get("/metrics", &alice).await.status, 403);
-    admin.until("/readyz", 200).await;
+    admin.until("/readyz", 200, "active").await;
     let text = admin.get("/metrics", &ops).await.text;
     for line in [
-        r#"webhookd_attempts_total{outcome="succeeded",subscription="1"} 25"#,
-        r#"webhookd_attempts_total{outcome="http_error",subscription="2"} 25"#,
-        r#"webhookd_deliveries_exhausted_total{subscription="2"} 25"#,
-        "webhookd_attempt_duration_seconds_count 50",
+        r#"webhookd_attempts_total{outcome="succeeded",subscription="1"} 8"#,
+        r#"webhookd_attempts_total{outcome="http_error",subscription="2"} 8"#,
+        r#"webhookd_deliveries_exhausted_total{subscription="2"} 8"#,
+        "webhookd_attempt_duration_seconds_count 16",
         "webhookd_active 1",
         "webhookd_armed 1",
     ] {

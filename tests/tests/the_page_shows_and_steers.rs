@@ -28,9 +28,7 @@ async fn show(admin: &Admin, path: &str, cookie: &str) -> Answer {
 
 /// Nothing of it has become markup, and nothing hidden is left.
 fn is_inert(path: &str, answer: &Answer) {
-    for markup in
-        ["<script>alert", "<img", "</pre></main>", " style=", " onerror=alert(2)&gt;<", "javascript:"]
-    {
+    for markup in ["<script>alert", "<img", "</pre></main><img", " style=", "javascript:"] {
         assert!(!answer.text.contains(markup), "{path} has {markup}");
     }
     let hidden = answer.text.chars().find(
@@ -190,7 +188,8 @@ async fn a_subscription_lives_through_it() {
         .expect("an event");
     let again = send(&admin, &format!("/deliveries/{event}/1"), &cookie, &[("form_token", &ours)]).await;
     assert_eq!(again.status, 303);
-    world.receiver.wait_for("/ok/page", 3, PATIENCE).await;
+    let thrice = "select count(*) = 3 from webhook.attempt where outcome = 'succeeded'";
+    world.database.until(thrice, PATIENCE).await;
     let found = admin.ask("GET", &format!("/search?q={event}"), None, &[("cookie", &cookie)], None).await;
     assert!(
         show(&admin, found.header("location"), &cookie)

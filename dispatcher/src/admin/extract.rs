@@ -89,24 +89,43 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let bad = |error: &dyn Display, field: Option<String>| {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, format!("query: {error}"));
-            if let Some(field) = field { problem.field(field) } else { problem }
-        };
-        let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|error| bad(&error, None))?;
-        let mut members = Map::new();
-        for (name, value) in query.0 {
-            if members.contains_key(&name) {
-                return Err(bad(&"given twice", Some(name)));
-            }
-            members.insert(name, Value::String(value));
-        }
-        serde_path_to_error::deserialize(Value::Object(members)).map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            bad(error.inner(), (path != ".").then_some(path))
-        })
+        query(parts, false).map(Self)
     }
+}
+
+/// Query parameters as a form sends them: what has been left empty is not there.
+pub struct Filled<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Filled<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        query(parts, true).map(Self)
+    }
+}
+
+fn query<T: DeserializeOwned>(parts: &Parts, drops_empty: bool) -> Result<T, Problem> {
+    let bad = |error: &dyn Display, field: Option<String>| {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, format!("query: {error}"));
+        if let Some(field) = field { problem.field(field) } else { problem }
+    };
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .map_err(|error| bad(&error, None))?;
+    let mut members = Map::new();
+    for (name, value) in pairs.0 {
+        let value = if drops_empty { value.trim().to_owned() } else { value };
+        if drops_empty && value.is_empty() {
+            continue;
+        }
+        if members.contains_key(&name) {
+            return Err(bad(&"given twice", Some(name)));
+        }
+        members.insert(name, Value::String(value));
+    }
+    serde_path_to_error::deserialize(Value::Object(members)).map_err(|error| {
+        let path = error.path().to_string();
+        bad(error.inner(), (path != ".").then_some(path))
+    })
 }
 
 /// A subscription's number in the path.

@@ -2,7 +2,7 @@
 
 use super::{
     PageError, badge, complaint,
-    events::{field, given},
+    events::field,
     form_token, layout, next_link,
     plot::phases,
     session::{Fields, Visitor},
@@ -14,7 +14,7 @@ use crate::{
         State,
         deliveries::{self, Attempt, Delivery, DeliveryFilter},
         events,
-        extract::{DeliveryId, Query},
+        extract::{DeliveryId, Filled},
         problem::Problem,
         subscriptions::{self, Subscription},
     },
@@ -59,19 +59,9 @@ pub fn table(items: &[Delivery]) -> Markup {
 /// `/deliveries`
 pub async fn list(
     mut visitor: Visitor,
-    query: Result<Query<DeliveryFilter>, Problem>,
+    query: Result<Filled<DeliveryFilter>, Problem>,
 ) -> Result<Markup, PageError> {
-    let Query(mut filter) = query?;
-    for part in [
-        &mut filter.state,
-        &mut filter.event_type,
-        &mut filter.key,
-        &mut filter.event,
-        &mut filter.since,
-        &mut filter.until,
-    ] {
-        *part = given(part.take());
-    }
+    let Filled(filter) = query?;
     let subscription = filter.subscription.map(|id| id.to_string());
     let found = deliveries::page(&mut visitor.work, &filter).await;
     let pairs = [

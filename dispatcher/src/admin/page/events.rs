@@ -9,16 +9,11 @@ use super::{
 use crate::admin::{
     deliveries::{self, DeliveryFilter},
     events::{self, EventFilter},
-    extract::Query,
+    extract::Filled,
     problem::Problem,
 };
 use axum::extract::Path;
 use maud::{Markup, html};
-
-/// What a form leaves empty is not asked for.
-pub fn given(text: Option<String>) -> Option<String> {
-    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-}
 
 /// A field of a filter's form.
 pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
@@ -28,12 +23,9 @@ pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
 /// `/events`
 pub async fn list(
     mut visitor: Visitor,
-    query: Result<Query<EventFilter>, Problem>,
+    query: Result<Filled<EventFilter>, Problem>,
 ) -> Result<Markup, PageError> {
-    let Query(mut filter) = query?;
-    for part in [&mut filter.event_type, &mut filter.key, &mut filter.since, &mut filter.until] {
-        *part = given(part.take());
-    }
+    let Filled(filter) = query?;
     let page = match events::page(&mut visitor.work, &filter).await {
         Ok(page) => page,
         Err(problem) if problem.sqlstate.as_deref() == Some("42501") => {

@@ -362,7 +362,7 @@ impl Reader {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(false),
-            flushed = durable::flushed(&self.client) => Ok(flushed.map(|()| true)?),
+            flushed = durable::flush(&self.client) => Ok(flushed.map(|()| true)?),
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Settings {
     /// While asleep, how often to look without having been rung for; `None`: never (prepared transactions and rows
     /// inserted by hand then wait for the next ring).
     pub safety_poll: Option<Duration>,
+    /// Hand on only events whose commits are on the server's disk.
+    pub durable_reads: bool,
     /// At shutdown, how long attempts under way may take to finish before they are put into the queue.
     pub drain_timeout: Duration,
     /// Events held in memory, in bytes, for all subscriptions together.
@@ -80,6 +82,7 @@ impl Settings {
             secrets: Arc::default(),
             database,
             safety_poll: Some(Duration::from_secs(1)),
+            durable_reads: false,
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
             in_flight_max: 2048,

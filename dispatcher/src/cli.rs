@@ -135,6 +135,17 @@ pub struct Run {
     /// While asleep, look for events this often even if nobody rang; 0: never [default: 1000]
     #[arg(long, env = "WEBHOOKD_SAFETY_POLL_MS", value_name = "MS")]
     pub safety_poll_ms: Option<u64>,
+    /// Deliver only what is on the server's disk: for applications that commit with synchronous_commit = off
+    #[arg(
+        long,
+        env = "WEBHOOKD_DURABLE_READS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub durable_reads: Option<bool>,
     /// At shutdown, how long attempts under way may take to finish [default: 10000]
     #[arg(long, env = "WEBHOOKD_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,

@@ -99,6 +99,7 @@ struct File {
     log_format: Option<LogFormat>,
     log_level: Option<String>,
     safety_poll_ms: Option<u64>,
+    durable_reads: Option<bool>,
     drain_timeout_ms: Option<u64>,
     memory_mb: Option<u64>,
     source: Option<String>,
@@ -121,6 +122,7 @@ pub struct Dispatch {
     pub secrets: Arc<SecretStore>,
     /// `None`: off.
     pub safety_poll: Option<Duration>,
+    pub durable_reads: bool,
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
     /// `None`: after the database.
@@ -227,6 +229,7 @@ impl Layers {
             database: self.database(&flags.database)?,
             way_out: self.way_out(flags)?,
             secrets: self.secrets(&flags.keys)?,
+            durable_reads: flags.durable_reads.or(file.durable_reads).unwrap_or_default(),
             safety_poll: (safety_poll_ms > 0).then(|| Duration::from_millis(safety_poll_ms)),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             periods: periods(&flags.periods),
@@ -324,6 +327,7 @@ mod tests {
     fn defaults_are_those_of_the_manual() {
         let dispatch = dispatch("", "").unwrap();
         assert_eq!(dispatch.safety_poll, Some(Duration::from_secs(1)));
+        assert!(!dispatch.durable_reads);
         assert_eq!(dispatch.drain_timeout, Duration::from_secs(10));
         assert_eq!(dispatch.memory_bytes_max, 32 << 20);
         assert_eq!(dispatch.periods.probe_interval, Duration::from_secs(60));
@@ -333,10 +337,11 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "safety_poll_ms = 5\nallow_net = ['10.0.0.0/8']\nallow_http = true\nmemory_mb = 1\n\
+        let file = "safety_poll_ms = 5\ndurable_reads = true\nallow_net = ['10.0.0.0/8']\nallow_http = true\nmemory_mb = 1\n\
                     database_url = 'postgres://file.example/file'";
         let from_file = dispatch("", file).unwrap();
         assert_eq!(from_file.safety_poll, Some(Duration::from_millis(5)));
+        assert!(from_file.durable_reads);
         assert_eq!(from_file.way_out.policy.allow_nets, ["10.0.0.0/8".parse().unwrap()]);
         assert!(from_file.way_out.policy.allow_http);
         assert_eq!(from_file.memory_bytes_max, 1 << 20);

@@ -228,6 +228,7 @@ impl Session {
             checkpoint: takeover.checkpoint,
             saved_at_us: takeover.saved_at_us,
             safety_poll: settings.safety_poll,
+            durable_reads: settings.durable_reads,
             budget,
             secrets: Arc::clone(&settings.secrets),
             feed,

@@ -23,6 +23,7 @@ const OTHER_DESCRIPTORS: u64 = 128;
 pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let mut app = app::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
+    app.durable_reads = settings.durable_reads;
     app.drain_timeout = settings.drain_timeout;
     app.memory_bytes_max = settings.memory_bytes_max;
     app.secrets = settings.secrets;

@@ -3,6 +3,7 @@
 //! Reads events, subscriptions and, after a start, attempts and queue; writes nothing. The cursor is a snapshot held in
 //! memory; the checkpoint that survives a crash is the ledger's.
 
+mod durable;
 pub mod extent;
 mod filter;
 pub mod gate;

@@ -4,7 +4,7 @@
 //! with. Backpressure is the bounded channel to the lanes: while it is full, nothing is read.
 
 use super::{
-    BATCH_TARGETS_MAX, Batch, Error, Feed, Request,
+    BATCH_TARGETS_MAX, Batch, Error, Feed, Request, durable,
     extent::Order,
     filter::Filter,
     gate::Gate,
@@ -70,6 +70,7 @@ pub struct Start {
     pub checkpoint: Snapshot,
     pub saved_at_us: Option<i64>,
     pub safety_poll: Option<Duration>,
+    pub durable_reads: bool,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
     pub feed: mpsc::Sender<Feed>,
@@ -84,6 +85,7 @@ struct Reader {
     gate: Arc<Gate>,
     control_pid: i32,
     safety_poll: Option<Duration>,
+    durable_reads: bool,
     budget: Arc<Budget>,
     secrets: Arc<SecretStore>,
     feed: mpsc::Sender<Feed>,
@@ -126,6 +128,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         checkpoint,
         saved_at_us,
         safety_poll,
+        durable_reads,
         budget,
         secrets,
         feed,
@@ -140,6 +143,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         gate: Arc::new(gate),
         control_pid,
         safety_poll,
+        durable_reads,
         budget,
         secrets,
         feed,
@@ -156,6 +160,9 @@ pub async fn run(start: Start) -> Result<(), Error> {
         last_event: now,
         last_lock_check: now,
     };
+    if !reader.is_on_disk().await? {
+        return Ok(());
+    }
     reader.hand_on_subscriptions(subscriptions).await;
     if reader.large.is_empty() {
         reader.hand_on(Feed::Recovered).await;
@@ -290,6 +297,9 @@ impl Reader {
         if look.events.is_empty() {
             return Ok(false);
         }
+        if !self.is_on_disk().await? {
+            return Ok(false);
+        }
         let window = self.next_window;
         self.next_window += 1;
         let router = Arc::clone(&self.router);
@@ -330,6 +340,9 @@ impl Reader {
             "outbox.large_window"
         );
         self.cursor.advance(snapshot, at_us);
+        if !self.is_on_disk().await? {
+            return Ok(());
+        }
         if pages.first_change().is_some() {
             let subscriptions = Arc::clone(self.router.subscriptions());
             self.hand_on_subscriptions(subscriptions).await;
@@ -338,6 +351,19 @@ impl Reader {
         self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
         self.next_window += 1;
         Ok(())
+    }
+
+    /// What has been seen may have been committed asynchronously: a crash of the server would undo what receivers know.
+    /// Waits for the disk; `false`: the session ends before that, perhaps for just that reason, and nothing may be handed on.
+    async fn is_on_disk(&mut self) -> Result<bool, Error> {
+        if !self.durable_reads {
+            return Ok(true);
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(false),
+            flushed = durable::flush(&self.client) => Ok(flushed.map(|()| true)?),
+        }
     }
 
     /// Hands on the next page; gives the window back unless it has been read to its end.

@@ -88,7 +88,7 @@ async fn run(duration: Duration, seed: u64) -> bool {
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = Vec::new();
     while began.elapsed() < duration {
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..900))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..500))).await;
         let fault = Fault::pick(&mut random);
         println!("{:>8.2} s  {fault}", began.elapsed().as_secs_f64());
         scene.perform(fault).await;

@@ -55,7 +55,10 @@ begin
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
-            ('reader', 'grant usage on schema webhook to %s'),
+            ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
+                 @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(), @extschema@.webhook_asyncapi() to %s'),
+
+            ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.public_key, webhook.health to %s'),
@@ -88,7 +91,7 @@ begin
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
-            ('admin', 'grant update (description) on webhook.event_type to %s'),
+            ('admin', 'grant update (description, data_schema, example) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)
         where string_to_array(r.parts, ' ') && included

@@ -8,6 +8,7 @@ mod capture;
 mod compat;
 mod definition;
 mod delivery;
+mod documentation;
 mod dry_run;
 mod emit;
 mod encoding;
@@ -40,4 +41,5 @@ extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["su
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["matching"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["views"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
+extension_sql_file!("../../sql/documentation.sql", name = "documentation", requires = ["functions"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -110,6 +110,7 @@ fn what_is_passed_over() {
     ] {
         assert_eq!(learn(expression, "x", kind), json!({}), "{expression}");
     }
+    assert_eq!(learn("(VALUE IS NOT NULL)", "VALUE", Kind::Integer), json!({}));
 }
 
 #[test]

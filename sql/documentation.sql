@@ -47,9 +47,9 @@ comment on function webhook.schema_of(text, boolean, text[], json[]) is 'A schem
 
 create function webhook.schema_any_of(variadic schemas json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    return case when num_nonnulls(variadic schemas) = 1 then (select s from unnest(schemas) s where s is not null)
-                else webhook.json_members('{anyOf}', array[webhook.json_elements(schemas)]) end;
-comment on function webhook.schema_any_of(json[]) is 'A schema that accepts what one of these does; nulls are left out';
+    return case when num_nonnulls(variadic schemas) > 1 then webhook.json_members('{anyOf}', array[webhook.json_elements(schemas)])
+                else (select s from unnest(schemas) s where s is not null) end;
+comment on function webhook.schema_any_of(json[]) is 'A schema that accepts what one of these does; nulls are left out, and of nothing else there is none';
 
 -- Values that are printed as text, by their pg_type.oid. What is infinite, before Christ or after the year 9999 has no
 -- place in RFC 3339, nor have time zones with seconds (mean local time, before 1900); timestamps without time zone and

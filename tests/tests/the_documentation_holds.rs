@@ -7,11 +7,12 @@ use e2e::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json, value::RawValue};
+use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// Types that tables are made of: what the columns may hold, some values of each, and constraints (`%` is the column).
-const TYPES: &str = r"
-    create type mood as enum ('sad', 'it''s ""ok""', 'ünïcode');
+const TYPES: &str = r#"
+    create type mood as enum ('sad', 'it''s "ok"', 'ünïcode');
     create type address as (street text, number int, since date, spread numeric[], mood mood);
     create domain positive as int not null check (value > 0) check (value < 1000);
     create domain small as positive check (value <= 10);
@@ -19,7 +20,7 @@ const TYPES: &str = r"
     create domain word as varchar(8) check (value <> '' and length(value) >= 2);
     create domain words as text[] check (cardinality(value) < 4);
     create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-    create type span as range (subtype = int);";
+    create type span as range (subtype = int);"#;
 
 struct Kind {
     name: &'static str,
@@ -36,7 +37,17 @@ const KINDS: &[Kind] = &[
     kind(
         "integer",
         &["-2147483648", "2147483647", "0", "1", "-1", "5", "10"],
-        &["% > 0", "% >= 0.5", "% between -1 and 10", "0 <= %", "% in (1, 5)", "% = 5 or % < 0", "% % 5 = 0", "% is not null", "not % > 5"],
+        &[
+            "% > 0",
+            "% >= 0.5",
+            "% between -1 and 10",
+            "0 <= %",
+            "% in (1, 5)",
+            "% = 5 or % < 0",
+            "% % 5 = 0",
+            "% is not null",
+            "not % > 5",
+        ],
     ),
     kind(
         "bigint",
@@ -45,13 +56,45 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "numeric",
-        &["'NaN'", "'Infinity'", "'-Infinity'", "0.1", "0.10000000000000000000000001", "1e-400", "1e300", "-5", "12345678901234567890.5", "100"],
-        &["% > 0", "% > 0.1", "% < 100", "% between 0 and 100", "% in (0.1, 100.00)", "%::int > 0", "%::numeric(5,0) >= 0", "% <= 100.0 and % >= -5"],
+        &[
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "0.1",
+            "0.10000000000000000000000001",
+            "1e-400",
+            "1e300",
+            "-5",
+            "12345678901234567890.5",
+            "100",
+        ],
+        &[
+            "% > 0",
+            "% > 0.1",
+            "% < 100",
+            "% between 0 and 100",
+            "% in (0.1, 100.00)",
+            "%::int > 0",
+            "%::numeric(5,0) >= 0",
+            "% <= 100.0 and % >= -5",
+        ],
     ),
-    kind("numeric(5,2)", &["'NaN'", "999.99", "-999.99", "0.01", "0", "100"], &["% > 0", "% >= 0 and % < 100", "% < 999.995", "% <> 0"]),
-    kind("numeric(40,3)", &["'NaN'", "9999999999999999999999999999999999999.999", "0.001", "-1"], &["% > 0", "% > 0.0005"]),
+    kind(
+        "numeric(5,2)",
+        &["'NaN'", "999.99", "-999.99", "0.01", "0", "100"],
+        &["% > 0", "% >= 0 and % < 100", "% < 999.995", "% <> 0"],
+    ),
+    kind(
+        "numeric(40,3)",
+        &["'NaN'", "9999999999999999999999999999999999999.999", "0.001", "-1"],
+        &["% > 0", "% > 0.0005"],
+    ),
     kind("numeric(3,0)", &["999", "-999", "0", "'NaN'"], &["% <= 999"]),
-    kind("real", &["'NaN'", "'Infinity'", "0.1", "1e-45", "16777217", "-3.4e38", "0.3"], &["% > 0", "% > 0.1", "% > 0.100000001", "% < 16777216", "% >= 0.3::real", "% < 'Infinity'"]),
+    kind(
+        "real",
+        &["'NaN'", "'Infinity'", "0.1", "1e-45", "16777217", "-3.4e38", "0.3"],
+        &["% > 0", "% > 0.1", "% > 0.100000001", "% < 16777216", "% >= 0.3::real", "% < 'Infinity'"],
+    ),
     kind(
         "double precision",
         &["'NaN'", "'-Infinity'", "0.1", "5e-324", "1.7976931348623157e308", "-0", "100"],
@@ -61,20 +104,53 @@ const KINDS: &[Kind] = &[
     kind(
         "text",
         &["''", "'a'", "'A'", "'abc'", "E'tab\\t\"\\\\ \\u2028'", "'🚀🚀🚀'", "'ünï'", "repeat('x', 3000)"],
-        &["% <> ''", "length(%) <= 3", "char_length(%) between 1 and 5", "% in ('a', 'abc', 'it''s')", "% ~ '^a'", "% > 'a'", "lower(%) = 'a'", "% = 'a' and % is not null"],
+        &[
+            "% <> ''",
+            "length(%) <= 3",
+            "char_length(%) between 1 and 5",
+            "% in ('a', 'abc', 'it''s')",
+            "% ~ '^a'",
+            "% > 'a'",
+            "lower(%) = 'a'",
+            "% = 'a' and % is not null",
+        ],
     ),
     kind("text collate blind", &["'a'", "'A'", "'b'"], &["% = 'a'", "% in ('a', 'c')", "% <> ''"]),
-    kind("varchar(4)", &["''", "'abcd'", "'🚀🚀🚀🚀'", "'a'"], &["length(%) > 0", "% in ('abcd', 'a')", "length(%) = 4"]),
-    kind("char(3)", &["'a'", "''", "'abc'"], &["% in ('a', 'abc')", "length(%) <= 1", "% <> ''", "%::text = 'a'"]),
+    kind(
+        "varchar(4)",
+        &["''", "'abcd'", "'🚀🚀🚀🚀'", "'a'"],
+        &["length(%) > 0", "% in ('abcd', 'a')", "length(%) = 4"],
+    ),
+    kind(
+        "char(3)",
+        &["'a'", "''", "'abc'"],
+        &["% in ('a', 'abc')", "length(%) <= 1", "% <> ''", "%::text = 'a'"],
+    ),
     kind("\"char\"", &["'a'", "''"], &["% = 'a'"]),
     kind("name", &["'a'", "'ünï'"], &["length(%) < 5"]),
     kind(
         "timestamptz",
-        &["now()", "'infinity'", "'-infinity'", "'0044-03-15 12:00 BC'", "'294276-12-31'", "'1850-01-01'", "'2026-11-22 03:38:00.5'"],
+        &[
+            "now()",
+            "'infinity'",
+            "'-infinity'",
+            "'0044-03-15 12:00 BC'",
+            "'294276-12-31'",
+            "'1850-01-01'",
+            "'2026-11-22 03:38:00.5'",
+        ],
         &["% > '2000-01-01'", "isfinite(%)"],
     ),
-    kind("timestamp(3)", &["now()", "'infinity'", "'4713-01-01 BC'", "'10000-01-01'", "'2026-11-22'"], &["% > '2000-01-01'"]),
-    kind("date", &["'2026-11-22'", "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-01-01'", "'0001-01-01'"], &["% < '2100-01-01'"]),
+    kind(
+        "timestamp(3)",
+        &["now()", "'infinity'", "'4713-01-01 BC'", "'10000-01-01'", "'2026-11-22'"],
+        &["% > '2000-01-01'"],
+    ),
+    kind(
+        "date",
+        &["'2026-11-22'", "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-01-01'", "'0001-01-01'"],
+        &["% < '2100-01-01'"],
+    ),
     kind("time", &["'00:00'", "'24:00'", "'03:38:00.123456'"], &["% > '01:00'"]),
     kind("timetz", &["'00:00+00'", "'12:00:00.5-03:30'", "'12:00+01:02:03'"], &[]),
     kind("interval", &["'1 day'", "'-3 mons 04:05:06.7'", "'0'"], &["% > '0'"]),
@@ -93,12 +169,28 @@ const KINDS: &[Kind] = &[
     kind("int4range", &["'[1,2)'", "'empty'"], &[]),
     kind("span", &["'[1,2)'"], &[]),
     kind("int2vector", &["'1 2'"], &[]),
-    kind("integer[]", &["'{}'", "'{1,null}'", "'{{1,2},{3,4}}'", "'[2:3]={5,6}'", "'{{{1}}}'"], &["cardinality(%) < 3", "1 = any (%)"]),
+    kind(
+        "integer[]",
+        &["'{}'", "'{1,null}'", "'{{1,2},{3,4}}'", "'[2:3]={5,6}'", "'{{{1}}}'"],
+        &["cardinality(%) < 3", "1 = any (%)"],
+    ),
     kind("text[][]", &["'{a}'", "'{{a,null}}'"], &[]),
     kind("numeric(4,1)[]", &["'{NaN,1.5}'"], &[]),
-    kind("mood", &["'sad'", "'it''s \"ok\"'", "'ünïcode'"], &["% in ('sad', 'ünïcode')", "% <> 'sad'", "%::text = 'sad'", "% > 'sad'"]),
+    kind(
+        "mood",
+        &["'sad'", "'it''s \"ok\"'", "'ünïcode'"],
+        &["% in ('sad', 'ünïcode')", "% <> 'sad'", "%::text = 'sad'", "% > 'sad'"],
+    ),
     kind("mood[]", &["'{sad,null}'"], &[]),
-    kind("address", &["row('s', 1, 'infinity', '{NaN,1}', 'sad')", "row(null, null, null, null, null)", "row(null, -1, '2020-01-01', '{{1}}', null)"], &["(%).number > 0"]),
+    kind(
+        "address",
+        &[
+            "row('s', 1, 'infinity', '{NaN,1}', 'sad')",
+            "row(null, null, null, null, null)",
+            "row(null, -1, '2020-01-01', '{{1}}', null)",
+        ],
+        &["(%).number > 0"],
+    ),
     kind("address[]", &["array[row('s', 1, null, null, 'sad')::address, null]"], &[]),
     kind("positive", &["1", "999", "(select 1::positive where false)"], &["% > 5", "%::int < 500"]),
     kind("small", &["1", "10", "11"], &["% in (1, 10)"]),
@@ -121,7 +213,8 @@ impl Table {
         let (mut columns, mut kinds) = (vec!["id bigserial primary key".to_owned()], Vec::new());
         for at in 0..random.random_range(1..7) {
             let kind = KINDS.choose(random).expect("there are some");
-            let column = if random.random_bool(0.2) { format!("\"Ä {at} \"\"%'\"") } else { format!("c{at}") };
+            let column =
+                if random.random_bool(0.2) { format!("\"Ä {at} \"\"%'\"") } else { format!("c{at}") };
             let mut text = format!("{column} {}", kind.name);
             if random.random_bool(0.3) {
                 text.push_str(" not null");
@@ -129,7 +222,8 @@ impl Table {
             for check in kind.checks {
                 if random.random_bool(0.3) {
                     // `% % 5` is the column and an operator.
-                    let check = check.replacen("% % 5", "mod(@, 5)", 1).replace('%', "@").replace('@', &column);
+                    let check =
+                        check.replacen("% % 5", "mod(@, 5)", 1).replace('%', "@").replace('@', &column);
                     text.push_str(&format!(" check ({check})"));
                 }
             }
@@ -158,13 +252,13 @@ async fn text(client: &Client, query: &str) -> String {
 
 /// Each payload beside its schema, as a line for the judge: numbers keep their spelling.
 async fn cases(client: &Client, like: &str) -> Vec<(String, Box<RawValue>)> {
-    let query = "select e.type, format('{\"schema\":%s,\"instance\":%s}', s.schema, e.payload)
-                 from webhook.event e join (select t.type, webhook_event_schema(t.type)::text as schema from webhook.event_type t) s
-                     using (type) where e.type like $1
+    let query = "with schema as materialized (
+                     select t.type, webhook_event_schema(t.type)::text as data, webhook.previous_schema(t.type)::text as previous
+                     from webhook.event_type t where t.type like $1)
+                 select e.type, format('{\"schema\":%s,\"instance\":%s}', s.data, e.payload) from webhook.event e join schema s using (type)
                  union all
-                 select e.type, format('{\"schema\":%s,\"instance\":%s}', s.schema, e.previous)
-                 from webhook.event e join (select t.type, webhook.previous_schema(t.type)::text as schema from webhook.event_type t) s
-                     using (type) where e.type like $1 and e.previous is not null";
+                 select e.type, format('{\"schema\":%s,\"instance\":%s}', s.previous, e.previous) from webhook.event e join schema s using (type)
+                 where e.previous is not null";
     let rows = client.query(query, &[&like]).await.unwrap();
     rows.iter().map(|row| (row.get(0), RawValue::from_string(row.get(1)).unwrap())).collect()
 }
@@ -173,7 +267,7 @@ fn judge(cases: &[Box<RawValue>]) -> Vec<String> {
     Language::Python.judge_raw("validate", cases)
 }
 
-async fn database(cluster: &Cluster, name: &str) -> (Database, Client) {
+async fn database(cluster: &Arc<Cluster>, name: &str) -> (Database, Client) {
     let database = cluster.database(name).await;
     let client = database.client().await;
     (database, client)
@@ -187,9 +281,12 @@ async fn whatever_a_table_accepts_is_valid() {
     let cluster = Cluster::start().await;
     let (_database, client) = database(&cluster, "app").await;
     client.batch_execute(TYPES).await.unwrap();
-    client.batch_execute("set webhook.payload_bytes_max = 1024; set time zone 'Europe/Vienna'").await.unwrap();
+    client
+        .batch_execute("set webhook.payload_bytes_max = 1024; set time zone 'Europe/Vienna'")
+        .await
+        .unwrap();
     let (mut accepted, mut refused) = (0, 0);
-    for number in 0..60 {
+    for number in 0..40 {
         let table = Table::random(number, &mut random);
         client.batch_execute(&table.create).await.unwrap_or_else(|e| panic!("{}: {e:?}", table.create));
         client.execute(&format!("select webhook_watch('{}')", table.name), &[]).await.unwrap();
@@ -204,9 +301,15 @@ async fn whatever_a_table_accepts_is_valid() {
                 }
             }
         }
-        client.batch_execute(&format!("update {} set id = -id; delete from {0} where id < -20; truncate {0}", table.name)).await.unwrap();
+        client
+            .batch_execute(&format!(
+                "update {} set id = -id; delete from {0} where id < -20; truncate {0}",
+                table.name
+            ))
+            .await
+            .unwrap();
     }
-    assert!(accepted > 300 && refused > 100, "{accepted} accepted, {refused} refused");
+    assert!(accepted > 200 && refused > 50, "{accepted} accepted, {refused} refused");
     let (types, requests): (Vec<_>, Vec<_>) = cases(&client, "t%").await.into_iter().unzip();
     assert!(types.len() > 2 * accepted, "updates and deletes too: {} of {accepted} rows", types.len());
     for ((answer, request), event_type) in judge(&requests).iter().zip(&requests).zip(&types) {
@@ -237,7 +340,9 @@ async fn what_a_table_refuses_is_not() {
         )
         .await
         .unwrap();
-    let schema: Value = serde_json::from_str(&text(&client, "select webhook_event_schema('thing.created')::text").await).unwrap();
+    let schema: Value =
+        serde_json::from_str(&text(&client, "select webhook_event_schema('thing.created')::text").await)
+            .unwrap();
     let row = json!({"id": 1, "state": "new", "total": 1.50, "word": "ab", "mood": "sad", "tags": ["a"], "day": "2026-11-22", "at": "10:00:00",
         "place": {"street": null, "number": 1, "since": null, "spread": null, "mood": null}, "no": null, "note": "abc"});
     let with = |name: &str, value: Value| {
@@ -267,14 +372,18 @@ async fn what_a_table_refuses_is_not() {
     let answers = judge(&requests);
     assert_eq!(answers[0], "valid");
     for (answer, request) in answers.iter().zip(&requests).skip(1) {
-        assert!(answer.starts_with("rejected: "), "{answer}: {}", serde_json::from_str::<Value>(request.get()).unwrap()["instance"]);
+        assert!(
+            answer.starts_with("rejected: "),
+            "{answer}: {}",
+            serde_json::from_str::<Value>(request.get()).unwrap()["instance"]
+        );
     }
 }
 
 /// Names, comments and descriptions that could break a document.
 const AWKWARD: &str = r#"
     create schema "Sch ""ema";
-    create table "Sch ""ema"."Größe \ ""x"", 🚀" ("a ""b"" \ {}" int primary key, "$ref" text, "ünï/~1" numeric check ("ünï/~1" > 0), "" || 'x' text);
+    create table "Sch ""ema"."Größe \ ""x"", 🚀" ("a ""b"" \ {}" int primary key, "$ref" text, "ünï/~1" numeric check ("ünï/~1" > 0));
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,11 +391,10 @@ async fn the_documents_are_valid() {
     let cluster = Cluster::start().await;
     let (database, client) = database(&cluster, "app").await;
     client.batch_execute(TYPES).await.unwrap();
-    let awkward = AWKWARD.replace(", \"\" || 'x' text", "");
-    client.batch_execute(&awkward).await.unwrap();
+    client.batch_execute(AWKWARD).await.unwrap();
     client
         .batch_execute(
-            r#"comment on table "Sch ""ema"."Größe \ ""x"", 🚀" is E'"quotes", \\ back\nslash, </script>, {"$ref": "#/x"}, 🚀';
+            r##"comment on table "Sch ""ema"."Größe \ ""x"", 🚀" is E'"quotes", \\ back\nslash, </script>, {"$ref": "#/x"}, 🚀';
              comment on column "Sch ""ema"."Größe \ ""x"", 🚀"."$ref" is E'a "column"\twith \u2028';
              select webhook_watch('"Sch ""ema"."Größe \ ""x"", 🚀"', noun => 'shop.size');
              create table event (id int primary key, mood mood, place address, tags text[]);
@@ -295,7 +403,7 @@ async fn the_documents_are_valid() {
              select webhook_watch('shown', payload => 'shown_json');
              insert into webhook.event_type (type, description) values ('invoice.paid', E'by "hand"\n🚀');
              insert into webhook.event_type (type, data_schema, example) values ('invoice.due', '{"type":"object","required":["no"]}', '{"no":"2026-17"}');
-             create role tenant; select webhook_grant('tenant', 'subscriber')"#,
+             create role tenant; select webhook_grant('tenant', 'subscriber')"##,
         )
         .await
         .unwrap();
@@ -320,13 +428,32 @@ async fn the_documents_are_valid() {
 
     let openapi: Value = serde_json::from_str(&openapi).unwrap();
     let asyncapi: Value = serde_json::from_str(&asyncapi).unwrap();
-    let names = ["event.changed", "invoice.due", "invoice.paid", "shop.size.created", "shop.size.deleted", "shop.size.truncated",
-        "shop.size.updated", "shown.created", "shown.deleted", "shown.truncated", "shown.updated"];
-    for found in [&openapi["webhooks"], &openapi["components"]["schemas"], &asyncapi["components"]["messages"]] {
+    let names = [
+        "event.changed",
+        "invoice.due",
+        "invoice.paid",
+        "shop.size.created",
+        "shop.size.deleted",
+        "shop.size.truncated",
+        "shop.size.updated",
+        "shown.created",
+        "shown.deleted",
+        "shown.truncated",
+        "shown.updated",
+    ];
+    for found in
+        [&openapi["webhooks"], &openapi["components"]["schemas"], &asyncapi["components"]["messages"]]
+    {
         assert_eq!(found.as_object().unwrap().keys().collect::<Vec<_>>(), names);
     }
     let created = &openapi["webhooks"]["shop.size.created"]["post"];
-    assert!(created["description"].as_str().unwrap().ends_with("\"quotes\", \\ back\nslash, </script>, {\"$ref\": \"#/x\"}, 🚀"), "{created}");
+    assert!(
+        created["description"]
+            .as_str()
+            .unwrap()
+            .ends_with("\"quotes\", \\ back\nslash, </script>, {\"$ref\": \"#/x\"}, 🚀"),
+        "{created}"
+    );
     let data = &openapi["components"]["schemas"]["invoice.due"]["properties"]["data"];
     assert_eq!(data["required"], json!(["no"]));
     // Nothing is guessed of what a function returns.

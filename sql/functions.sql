@@ -27,7 +27,38 @@ create function webhook_unwatch(rel regclass) returns void
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
 comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
--- Event types follow from the watches; those without a table were entered by hand and stay.
+-- Which changes of which watched tables are told under a name. A backfill's noun.snapshot is no verb of the watch.
+create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload regproc)
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select w.relation, array_agg(v.key order by array_position('{insert,update,delete,truncate,snapshot}', v.key)), w.payload
+    from webhook.watch w,
+         lateral (select e.key, e.value from jsonb_each_text(w.verbs) e union all select 'snapshot', 'snapshot') v
+    where w.noun || '.' || v.value = sources.event_type
+    group by w.relation
+    order by w.relation::oid;
+end;
+comment on function webhook.sources(text) is
+    'The watched tables that emit an event type, and on what: insert, update, delete, truncate, snapshot (a row of a backfill)';
+
+create function webhook.derived_description(event_type text) returns text
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select string_agg(concat_ws(' ', o.sentences, obj_description(s.relation, 'pg_class')), E'\n' order by s.relation::oid)
+    from webhook.sources(event_type) s
+    cross join lateral (
+        select string_agg(format(case o.operation when 'insert' then 'A row was inserted into %s.'
+                                                  when 'update' then 'A row of %s was updated.'
+                                                  when 'delete' then 'A row of %s was deleted.'
+                                                  when 'truncate' then '%s was emptied.'
+                                                  else 'A row that %s held already.' end, s.relation), ' ' order by o.at)
+        from unnest(s.operations) with ordinality as o (operation, at)) as o (sentences);
+end;
+comment on function webhook.derived_description(text) is
+    'What an event type says, from its watch and the table''s comment; null: no watch emits it';
+
+-- Event types follow from the watches; those without a table were entered by hand and stay, and so does a description
+-- that somebody has written.
 create function webhook.list_event_types() returns void
     language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
@@ -35,12 +66,16 @@ begin atomic
     where t.relation is not null
       and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
                       where w.noun || '.' || v.value = t.type);
-    insert into webhook.event_type as t (type, relation)
-    select w.noun || '.' || v.value, min(w.relation::oid)::regclass
-    from webhook.watch w, jsonb_each_text(w.verbs) as v
-    group by 1
-    on conflict (type) do update set relation = excluded.relation
-        where t.relation is distinct from excluded.relation;
+    insert into webhook.event_type as t (type, relation, description, derived)
+    select w.type, w.relation, d.description, d.description
+    from (select w.noun || '.' || v.value, min(w.relation::oid)::regclass
+          from webhook.watch w, jsonb_each_text(w.verbs) as v
+          group by 1) as w (type, relation)
+    cross join lateral webhook.derived_description(w.type) as d (description)
+    on conflict (type) do update set
+        relation = excluded.relation, derived = excluded.derived,
+        description = case when t.description is not distinct from t.derived then excluded.description else t.description end
+        where (t.relation, t.derived) is distinct from (excluded.relation, excluded.derived);
 end;
 comment on function webhook.list_event_types() is 'Brings webhook.event_type in line with webhook.watch';
 

@@ -59,7 +59,10 @@ begin
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
                  webhook.sequence_range() to %s'),
 
-            ('reader', 'grant usage on schema webhook to %s'),
+            ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
+                 @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(), @extschema@.webhook_asyncapi() to %s'),
+
+            ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
                  webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
@@ -100,7 +103,7 @@ begin
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update on webhook.setting to %s'),
-            ('admin', 'grant update (description) on webhook.event_type to %s'),
+            ('admin', 'grant update (description, data_schema, example) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)
         where string_to_array(r.parts, ' ') && included

@@ -246,9 +246,22 @@ create table webhook.event_type (
     type        text     primary key,
     relation    regclass,
     description text,
-    constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$')
+    derived     text,
+    data_schema json,
+    example     json,
+    constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$'),
+    constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object')
 );
-comment on table webhook.event_type is 'Event types that watches emit';
+comment on table webhook.event_type is
+    'Event types: those that watches emit, and those that were entered by hand for what the application emits itself';
+comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';
+comment on column webhook.event_type.description is
+    'For those who receive it. Follows the watch and the table''s comment until somebody writes another';
+comment on column webhook.event_type.derived is 'The description that follows from the watch';
+comment on column webhook.event_type.data_schema is
+    'JSON Schema of "data", entered by hand; null: derived from the catalogue where that is possible. See webhook_event_schema()';
+comment on column webhook.event_type.example is
+    'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
 
 -- ── Cursor: how far delivery has come ───────────────────────────────────────────────────────────────────────────
 

@@ -3,6 +3,8 @@
 //! A setting that is not given here may come from the environment or the configuration file: see `config`. Values that may hold
 //! a password or a key are taken as plain text, because clap repeats what it cannot parse.
 
+pub mod steer;
+
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -39,6 +41,22 @@ pub enum Command {
     Rekey(Rekey),
     /// Who may use the admin server: make, list and revoke tokens
     Token(Token),
+    /// Subscriptions: list, show, pause, resume, rotate, ping
+    Subscription(steer::Subscription),
+    /// Events: list, show
+    Event(steer::Event),
+    /// Deliveries: list, show, redeliver
+    Delivery(steer::Delivery),
+    /// Follow attempts as they are made
+    Tail(steer::Tail),
+    /// Deliver the events of a range of time to a subscription once more, and show how far that is
+    Replay(steer::Replay),
+    /// Send a receiver what receivers get wrong, and tell what it made of it
+    Conform(Conform),
+    /// A script that completes commands in a shell, on standard output
+    Completions { shell: clap_complete::Shell },
+    /// The manual page (roff), on standard output
+    Man,
 }
 
 /// For every command.
@@ -272,7 +290,31 @@ pub struct RevokeToken {
 }
 
 #[derive(Debug, Args)]
+pub struct Conform {
+    /// Where it listens, as in http://127.0.0.1:8080/hooks
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The secret it verifies with, whsec_…
+    #[arg(long, env = "WEBHOOKD_LISTEN_SECRET", value_name = "WHSEC", hide_env_values = true)]
+    pub secret: String,
+    /// How long an answer may take
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=300_000))]
+    pub timeout_ms: u64,
+    #[command(flatten)]
+    pub output: steer::Output,
+}
+
+#[derive(Debug, Args)]
 pub struct Listen {
+    /// Instead of listening: send the events of a database, as they are committed, to this address (http://…). Reads only;
+    /// needs a reader's rights, and no subscription. Signed with --secret, or one that is made up and shown
+    #[arg(long, value_name = "URL", conflicts_with_all = ["bind", "status"])]
+    pub forward_to: Option<String>,
+    /// Which events are forwarded: a type, or a pattern such as order.*; may be repeated
+    #[arg(long, value_name = "PATTERN", default_value = "*", requires = "forward_to")]
+    pub events: Vec<String>,
+    #[command(flatten)]
+    pub database: Database,
     /// Address or port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_bind)]
     pub bind: SocketAddr,

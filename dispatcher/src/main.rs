@@ -9,7 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction},
-    commands::{Error, FAILED, check, keygen, listen, one_line, rekey, run, status, token, verify},
+    commands::{
+        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, status,
+        steer, tail, token, verify,
+    },
     config::Layers,
     logging,
 };
@@ -43,7 +46,36 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
             })?;
             within_runtime(|_| async move { token::run(&flags.action, database).await })
         }
-        Command::Listen(flags) => within_runtime(|shutdown| listen::run(flags, shutdown)),
+        Command::Listen(flags) => match flags.forward_to.clone() {
+            Some(url) => {
+                let database = layers.database(&flags.database)?;
+                within_runtime(|shutdown| async move { forward::run(&flags, &url, database, shutdown).await })
+            }
+            None => within_runtime(|shutdown| listen::run(flags, shutdown)),
+        },
+        Command::Conform(flags) => within_runtime(|_| async move { conform::run(&flags).await }),
+        Command::Subscription(flags) => {
+            let database = layers.database(flags.action.database())?;
+            within_runtime(|_| steer::subscription(flags.action, database))
+        }
+        Command::Event(flags) => {
+            let database = layers.database(flags.action.database())?;
+            within_runtime(|_| steer::event(flags.action, database))
+        }
+        Command::Delivery(flags) => {
+            let database = layers.database(flags.action.database())?;
+            within_runtime(|_| steer::delivery(flags.action, database))
+        }
+        Command::Tail(flags) => {
+            let database = layers.database(&flags.database)?;
+            within_runtime(|shutdown| async move { tail::run(&flags, database, shutdown).await })
+        }
+        Command::Replay(flags) => {
+            let database = layers.database(&flags.database)?;
+            within_runtime(|shutdown| async move { replay::run(&flags, database, shutdown).await })
+        }
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man => manual::page(),
         Command::Run(flags) => {
             let settings = layers.dispatch(&flags)?;
             within_runtime(|shutdown| run::run(settings, shutdown))

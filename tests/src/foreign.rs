@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::{
+    fmt::Display,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -22,6 +23,14 @@ impl Language {
     /// # Panics
     /// If the libraries are not there, or the script does not answer every request.
     pub fn judge(self, script: &str, requests: &[Value]) -> Vec<String> {
+        self.judge_raw(script, requests)
+    }
+
+    /// The same with requests that are JSON text already: numbers keep their spelling.
+    ///
+    /// # Panics
+    /// As [`Self::judge`].
+    pub fn judge_raw(self, script: &str, requests: &[impl Display]) -> Vec<String> {
         let installed = installed();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign").join(script);
         let program = match self {
@@ -50,7 +59,7 @@ fn installed() -> PathBuf {
     folder
 }
 
-fn run(mut program: Command, requests: &[Value]) -> Vec<String> {
+fn run(mut program: Command, requests: &[impl Display]) -> Vec<String> {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it can be started");
     let mut input = child.stdin.take().expect("stdin is piped");
     let text: String = requests.iter().map(|request| format!("{request}\n")).collect();

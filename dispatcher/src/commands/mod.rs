@@ -1,11 +1,19 @@
 //! One file for each command: what it does once the settings are known, and the exit code it ends with.
 
 pub mod check;
+mod client;
+pub mod conform;
+pub mod forward;
 pub mod keygen;
 pub mod listen;
+pub mod manual;
 pub mod rekey;
+pub mod replay;
 pub mod run;
 pub mod status;
+pub mod steer;
+pub mod tail;
+mod terminal;
 pub mod token;
 pub mod verify;
 
@@ -52,6 +60,11 @@ pub enum Error {
     Admin(#[from] admin::Error),
     #[error("the machine has no random numbers")]
     NoRandomness(#[source] getrandom::Error),
+    /// The database says no to what was asked of it.
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("standard output cannot be written")]
+    Output(#[source] io::Error),
     #[error("standard input cannot be read")]
     Input(#[source] io::Error),
     #[error("the runtime cannot start")]
@@ -67,9 +80,13 @@ impl Error {
             Self::Admin(admin::Error::NoTokens(_)) => USAGE,
             Self::Admin(_) | Self::NoRandomness(_) => FAILED,
             Self::NotReader(_) => DATABASE,
-            Self::Bind { .. } | Self::Input(_) | Self::Runtime(_) | Self::Seal(_) | Self::KeyFile { .. } => {
-                FAILED
-            }
+            Self::Bind { .. }
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::Refused { .. }
+            | Self::Runtime(_)
+            | Self::Seal(_)
+            | Self::KeyFile { .. } => FAILED,
         }
     }
 }

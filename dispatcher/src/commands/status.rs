@@ -1,6 +1,6 @@
 //! `webhookd status`: `webhook.health` and `webhook.subscription_stats`, readable or as JSON. Reads only.
 
-use super::Error;
+use super::{Error, terminal::table};
 use crate::{
     app, cli,
     postgres::{self, Purpose, Target, Watch},
@@ -115,36 +115,4 @@ fn describe(health: &Row) -> Result<String, tokio_postgres::Error> {
          checkpoint   {checkpoint}\n",
         if running { gate } else { "-" }
     ))
-}
-
-/// Columns as wide as their widest cell, two spaces apart.
-fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let mut text = String::new();
-    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
-    for row in std::iter::once(&headings).chain(rows) {
-        let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_aligned_by_characters() {
-        let rows = [["1", "Zoë", "on"], ["20", "b", "paused: x"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(
-            table(&["id", "name", "state"], &rows),
-            "id  name  state\n1   Zoë   on\n20  b     paused: x\n"
-        );
-    }
 }

@@ -1,6 +1,7 @@
 //! Webhooks as lines for people, or as JSON lines for programs.
 
 use super::{
+    super::terminal::clean,
     Printed,
     summary::{Summary, is_form},
 };
@@ -233,11 +234,6 @@ fn attributes(headers: &HeaderMap) -> Map<String, Value> {
     attributes
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
         .collect()
-}
-
-/// Without control characters, which could command the terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Time of day in UTC.

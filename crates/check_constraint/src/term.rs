@@ -1,0 +1,124 @@
+//! The sides of a comparison: the column as it is or its length, and literals, with the casts that Postgres prints.
+//!
+//! A cast is passed over only where it keeps the value.
+
+use crate::{Kind, number, token::Tree};
+use serde_json::Value;
+
+/// What is compared with a literal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Term {
+    /// The column's value.
+    Value,
+    /// Its length in characters.
+    Length,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    /// `VALUE` in a domain.
+    pub name: &'a str,
+    pub kind: Kind,
+}
+
+impl Column<'_> {
+    pub fn term(self, trees: &[Tree]) -> Option<Term> {
+        let (core, casts) = without_casts(trees)?;
+        match core {
+            [Tree::Word(name) | Tree::Quoted(name)] if name == self.name => {
+                let keeps = |cast: &String| self.kind.casts().contains(&cast.as_str());
+                casts.iter().all(keeps).then_some(Term::Value)
+            }
+            [Tree::Word(function), Tree::Round(argument)]
+                if self.kind == Kind::Text
+                    && ["length", "char_length", "character_length"].contains(&function.as_str()) =>
+            {
+                (casts.is_empty() && self.term(argument)? == Term::Value).then_some(Term::Length)
+            }
+            _ => None,
+        }
+    }
+
+    /// A literal that the column can be equal to, as the column's value is printed then.
+    pub fn literal(self, trees: &[Tree]) -> Option<Value> {
+        let (core, casts) = without_casts(trees)?;
+        let all = |allowed: &[&str]| casts.iter().all(|cast| allowed.contains(&cast.as_str()));
+        match (self.kind, core) {
+            (Kind::Text, [Tree::Text(text)]) if all(&["text", "character varying"]) => {
+                Some(text.clone().into())
+            }
+            (Kind::Padded { length }, [Tree::Text(text)]) if all(&["bpchar"]) => {
+                Some(format!("{:<length$}", text.trim_end_matches(' ')).into())
+            }
+            (Kind::Enum, [Tree::Text(text)]) => {
+                matches!(&casts[..], [cast] if !cast.ends_with("[]")).then(|| text.clone().into())
+            }
+            (Kind::Integer | Kind::Numeric { .. } | Kind::Double | Kind::Real, _) => {
+                number::literal(trees)?.equal(self.kind)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// Casts of the column that keep its value, or fail.
+    fn casts(self) -> &'static [&'static str] {
+        match self {
+            Self::Integer => &["smallint", "integer", "bigint", "numeric"],
+            Self::Numeric { .. } => &["numeric"],
+            Self::Double => &["double precision"],
+            Self::Real => &["real", "double precision"],
+            Self::Text => &["text", "character varying"],
+            Self::Padded { .. } => &["bpchar"],
+            Self::Enum => &["text"],
+        }
+    }
+}
+
+/// The elements of `ARRAY[…]`.
+pub fn elements(trees: &[Tree]) -> Option<Vec<&[Tree]>> {
+    const CASTS: [&str; 3] = ["text[]", "character varying[]", "bpchar[]"];
+    let (core, casts) = without_casts(trees)?;
+    match core {
+        [Tree::Word(array), Tree::Square(elements)]
+            if array == "ARRAY" && casts.iter().all(|cast| CASTS.contains(&cast.as_str())) =>
+        {
+            Some(elements.split(|tree| *tree == Tree::Comma).collect())
+        }
+        _ => None,
+    }
+}
+
+/// What stands before the casts, and their types; `None` if one of them is not understood (`numeric(5,0)` rounds).
+pub fn without_casts(mut trees: &[Tree]) -> Option<(&[Tree], Vec<String>)> {
+    let mut casts = Vec::new();
+    loop {
+        if let [Tree::Round(inner)] = trees {
+            trees = inner;
+        } else if let Some(at) = trees.iter().rposition(|tree| *tree == Tree::Operator("::".to_owned())) {
+            casts.push(type_name(&trees[at + 1..])?);
+            trees = &trees[..at];
+        } else {
+            return Some((trees, casts));
+        }
+    }
+}
+
+fn type_name(trees: &[Tree]) -> Option<String> {
+    let mut name = String::new();
+    for tree in trees {
+        match tree {
+            Tree::Word(word) | Tree::Quoted(word) => {
+                if !name.is_empty() && !name.ends_with('.') {
+                    name.push(' ');
+                }
+                name.push_str(word);
+            }
+            Tree::Operator(dot) if dot == "." => name.push('.'),
+            Tree::Square(inside) if inside.is_empty() => name.push_str("[]"),
+            _ => return None,
+        }
+    }
+    (!name.is_empty()).then_some(name)
+}

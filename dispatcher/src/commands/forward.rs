@@ -1,0 +1,180 @@
+//! `webhookd listen --forward-to`: the events of a real database, as they are committed, to a program that is being
+//! written. Reads `webhook.event` with a reader's rights and writes nothing: no subscription, no attempt, no checkpoint.
+//!
+//! The cursor is a snapshot, as the daemon's is: what is visible now and was not then, read page by page.
+
+use super::{
+    Error,
+    client::{Call, Client},
+    exit,
+    steer::{explain, print},
+    terminal::clean,
+};
+use crate::{
+    app,
+    cli::Listen,
+    delivery::{
+        body::{self, Source},
+        shape::{Format, PayloadMode, Shape},
+    },
+    event::Event,
+    outbox::row,
+    postgres::{self, Purpose, Target, Watch},
+};
+use hyper::Method;
+use rustls::crypto::ring;
+use signature::Secret;
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio_postgres::Client as Session;
+use tokio_util::sync::CancellationToken;
+
+/// Most events of a page.
+const PAGE_ROWS: i64 = 500;
+/// How often to look.
+const EVERY: Duration = Duration::from_millis(200);
+/// How long the program may take for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends each event once, in order, and prints what the program made of it; 1 if it did not take one of them.
+///
+/// # Errors
+/// An address or a secret that is none, and a database that cannot be reached or that says no.
+pub async fn run(
+    flags: &Listen,
+    url: &str,
+    target: Target,
+    shutdown: CancellationToken,
+) -> Result<ExitCode, Error> {
+    let client = Client::new(url, ANSWER_TIMEOUT).map_err(Error::Usage)?;
+    let secret = secret(flags)?;
+    // The standard format does not name it.
+    let source = Source::parse("/").map_err(|why| Error::Usage(why.to_string()))?;
+    let session =
+        postgres::connect(&target, Purpose::Reader, Watch::default()).await.map_err(app::Error::Connect)?;
+    session.batch_execute("set default_transaction_read_only = on").await.map_err(explain)?;
+    let mut seen = snapshot(&session).await?;
+    print(&format!("forwarding to {}\n", clean(url)))?;
+    if flags.secret.is_empty() {
+        print(&format!("signed with {}\n", secret.reveal()))?;
+    }
+    let (mut left, mut all_taken) = (flags.count, true);
+    loop {
+        let now = snapshot(&session).await?;
+        let mut after = 0;
+        while now != seen {
+            let page = page(&session, &seen, &now, &flags.events, after).await?;
+            let is_last = page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
+            for event in page {
+                after = event.id;
+                let sent = tokio::select! {
+                    () = shutdown.cancelled() => return Ok(exit(all_taken)),
+                    sent = forward(&client, &secret, &source, &event) => sent,
+                };
+                all_taken &= sent.taken;
+                print(&if flags.json { sent.json } else { sent.line })?;
+                if let Some(left) = &mut left {
+                    *left -= 1;
+                    if *left == 0 {
+                        return Ok(exit(all_taken));
+                    }
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        seen = now;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(exit(all_taken)),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// The one that is given, or one that is made up for this run.
+fn secret(flags: &Listen) -> Result<Secret, Error> {
+    let why = |error: signature::InvalidSecret| Error::Usage(format!("--secret: {error}"));
+    match &flags.secret[..] {
+        [] => {
+            let mut key = [0; 32];
+            ring::default_provider()
+                .secure_random
+                .fill(&mut key)
+                .map_err(|_| Error::Usage("this machine has no randomness; give --secret".to_owned()))?;
+            Secret::from_key(&key).map_err(why)
+        }
+        [secret] => Secret::parse(secret.trim()).map_err(why),
+        _ => Err(Error::Usage("with --forward-to, give one --secret to sign with".to_owned())),
+    }
+}
+
+async fn snapshot(session: &Session) -> Result<String, Error> {
+    let row = session.query_one("select pg_current_snapshot()::text", &[]).await.map_err(explain)?;
+    row.try_get(0).map_err(explain)
+}
+
+/// The next events that are visible in `now` and were not in `seen`, in the order of their ids.
+async fn page(
+    session: &Session,
+    seen: &str,
+    now: &str,
+    patterns: &[String],
+    after: i64,
+) -> Result<Vec<Event>, Error> {
+    let query = format!(
+        "select {} from webhook.event e
+         where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)::text::bigint
+           and not pg_visible_in_snapshot(e.xid::text::xid8, $1::text::pg_snapshot)
+           and pg_visible_in_snapshot(e.xid::text::xid8, $2::text::pg_snapshot)
+           and e.id > $4 and e.subscription_id is null and e.type <> 'webhook.delivery.requested'
+           and webhook.pattern_matches($3, e.type)
+         order by e.id limit $5",
+        row::COLUMNS
+    );
+    let patterns = patterns.to_vec();
+    let rows = session.query(&query, &[&seen, &now, &patterns, &after, &PAGE_ROWS]).await.map_err(explain)?;
+    rows.iter().map(|found| row::event(found, 0).map_err(explain)).collect()
+}
+
+struct Sent {
+    taken: bool,
+    line: String,
+    json: String,
+}
+
+async fn forward(client: &Client, secret: &Secret, source: &Source, event: &Event) -> Sent {
+    let shape = Shape { format: Format::Standard, payload_mode: PayloadMode::Full };
+    let body = body::render(event, 1, shape, source).body;
+    let id = body::public_id(event);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let timestamp = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", id.to_string()),
+        ("webhook-timestamp", timestamp.to_string()),
+        ("webhook-signature", signature::sign(secret, &id, timestamp, &body)),
+    ];
+    let answer = client.send(Call { method: Method::POST, headers, body, pause: Duration::ZERO }).await;
+    let (status, ms, error) = match answer {
+        Ok(answer) => (Some(answer.status), Some(answer.elapsed.as_secs_f64() * 1000.0), None),
+        Err(error) => (None, None, Some(error.to_string())),
+    };
+    let taken = status.is_some_and(|status| status / 100 == 2);
+    let told = match (status, &error) {
+        (Some(status), _) => format!("{status}  {:.1} ms", ms.unwrap_or_default()),
+        (None, error) => clean(error.as_deref().unwrap_or_default()),
+    };
+    let mark = if taken { "✓" } else { "✗" };
+    Sent {
+        taken,
+        line: format!("{mark} {}  {id}  #{}  {told}\n", clean(&event.event_type), event.id),
+        json:
+            serde_json::json!({"id": &*id, "type": &*event.event_type, "sequence": event.id, "status": status,
+                                 "duration_ms": ms, "error": error})
+            .to_string()
+                + "\n",
+    }
+}

@@ -1,0 +1,66 @@
+//! `webhookd replay`: asks for a range of time once more (`webhook_replay()`), and shows how far its delivery is. Reads
+//! `webhook.subscription_stats` meanwhile.
+
+use super::{
+    Error,
+    steer::{Desk, explain, print},
+};
+use crate::{cli::steer::Replay, postgres::Target};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{process::ExitCode, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+const WAITING: &str = "select retrying, queued from webhook.subscription_stats where id = $1";
+/// How often to look.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Prints how many events there are, and waits until nothing of the subscription is queued any more; 1 if some are left
+/// for a retry.
+///
+/// # Errors
+/// A database that cannot be reached, or that says no.
+pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+    let desk = Desk::open(&target).await?;
+    let events = (!flags.events.is_empty()).then_some(&flags.events);
+    let count = desk
+        .call(
+            "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()), $4)::text",
+            &[&flags.id, &flags.since, &flags.until, &events],
+        )
+        .await?;
+    let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or_default();
+    print(&format!("{count}\n"))?;
+    if flags.no_wait || count == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // On standard error, and only if that is a terminal.
+    let bar = ProgressBar::new(count);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec}, {eta} left{msg}") {
+        bar.set_style(style);
+    }
+    loop {
+        let Some(row) = desk.client.query_opt(WAITING, &[&flags.id]).await.map_err(explain)? else {
+            bar.abandon();
+            return Err(Error::Refused { message: format!("subscription {} is gone", flags.id) });
+        };
+        let (retrying, queued): (i64, i64) =
+            (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
+        let waiting = u64::try_from(retrying + queued).unwrap_or_default();
+        bar.set_position(count.saturating_sub(waiting));
+        if retrying > 0 {
+            bar.set_message(format!(", {retrying} failed and wait for another attempt"));
+        }
+        if queued == 0 {
+            bar.finish();
+            return Ok(super::exit(retrying == 0));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                bar.abandon();
+                eprintln!("webhookd: {waiting} still wait; they are delivered all the same");
+                return Ok(super::exit(false));
+            }
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}

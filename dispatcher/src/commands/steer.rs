@@ -1,0 +1,306 @@
+//! `webhookd subscription`, `event`, `delivery`: rows for people or programs, and the functions of the SQL API. What may be
+//! seen and done is decided by Postgres, for the role that connects; nothing is known here that SQL does not say.
+
+use super::{
+    Error,
+    terminal::{clean, table},
+};
+use crate::{
+    app,
+    cli::{
+        Database,
+        steer::{DeliveryAction, EventAction, Output, SubscriptionAction},
+    },
+    postgres::{self, Purpose, Target, Watch},
+};
+use serde_json::{Value, value::RawValue};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
+
+const SUBSCRIPTIONS: &str = "
+    select s.id, s.name, s.owner, s.url, s.events, case when s.enabled then 'on' else 'paused' end as state,
+           t.circuit, t.retrying, t.queued, t.delivered_1h, t.failed_attempts_1h
+    from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id order by s.id";
+const SUBSCRIPTION: &str = "
+    select s.*, t.circuit, t.consecutive_failures, t.failing_since, t.allowed_rate, t.retrying, t.queued, t.blocked,
+           t.next_attempt_at, t.delivered_1h, t.failed_attempts_1h, t.duration_ms_p50_1h, t.duration_ms_p99_1h,
+           t.last_success_at, t.last_failure_at
+    from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id where s.id = $1";
+/// The slots keep the search to the partitions of that time.
+const EVENTS: &str = "
+    select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.id as sequence
+    from webhook.event e
+    where e.slot = any (webhook.ring_slots(now() - $2::text::interval, now())) and e.created_at > now() - $2::text::interval
+      and webhook.pattern_matches($1, e.type)
+    order by e.created_at desc, e.id desc limit $3";
+const EVENT: &str = "
+    select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.origin,
+           e.traceparent, e.id as sequence, e.truncated, e.payload as data, e.previous
+    from webhook.find_event($1) e";
+const DELIVERIES: &str = "
+    select d.event_id, d.subscription_id as subscription, d.type, d.key, d.state, d.attempts, d.last_status as status,
+           d.next_attempt_at, d.last_error as error
+    from webhook.delivery d
+    where (cardinality($1::text[]) = 0 or d.state = any ($1)) and ($2::bigint is null or d.subscription_id = $2)
+    order by d.sequence desc, d.subscription_id limit $3";
+const ATTEMPTS: &str = "
+    select a.subscription_id as subscription, a.attempt, a.started_at, a.outcome, a.status, a.duration_ms, a.dns_ms, a.connect_ms,
+           a.tls_ms, a.first_byte_ms, a.next_at, a.error, a.response
+    from webhook.attempt a
+    where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
+    order by a.started_at, a.subscription_id";
+const SCHEMA: &str = "
+    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'pg_webhook'";
+
+type Argument<'a> = &'a (dyn ToSql + Sync);
+
+/// A session of the role that asks.
+pub struct Desk {
+    pub client: Client,
+    /// Where the extension's functions are, quoted.
+    pub schema: String,
+}
+
+impl Desk {
+    /// # Errors
+    /// A database that cannot be reached, or without the extension.
+    pub async fn open(target: &Target) -> Result<Self, Error> {
+        let client = postgres::connect(target, Purpose::Control, Watch::default())
+            .await
+            .map_err(app::Error::Connect)?;
+        let found = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
+        let schema = found.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
+        Ok(Self { client, schema })
+    }
+
+    /// Calls a function of the API; its result as text.
+    pub async fn call(&self, call: &str, arguments: &[Argument<'_>]) -> Result<Option<String>, Error> {
+        let statement = format!("select {}.{call}", self.schema);
+        self.client.query_one(&statement, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
+    }
+
+    /// Rows as JSON texts.
+    async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
+        let statement = format!("select row_to_json(r)::text from ({query}) r");
+        let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
+        rows.iter().map(|row| row.try_get(0).map_err(explain)).collect()
+    }
+}
+
+/// What the database says, with its hint, in one line.
+pub fn explain(error: tokio_postgres::Error) -> Error {
+    let Some(said) = error.as_db_error() else { return app::Error::of_statement(error).into() };
+    match *said.code() {
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => app::Error::ExtensionMissing.into(),
+        _ => {
+            let hint = said.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            Error::Refused { message: clean(&format!("{}{hint}", said.message())) }
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is no failure.
+pub fn print(text: &str) -> Result<ExitCode, Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Lines of JSON, or a table with a column for each heading.
+fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, Error> {
+    if output.json {
+        return print(&lines(rows));
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let row: Value = serde_json::from_str(row).unwrap_or_default();
+            headings.iter().map(|heading| cell(&row[heading])).collect()
+        })
+        .collect();
+    print(&table(headings, &cells))
+}
+
+/// One row, a line for each column that has a value; `None`: there is no such thing.
+fn show(row: Option<&String>, what: &str, output: Output) -> Result<ExitCode, Error> {
+    let Some(row) = row else {
+        return Err(Error::Refused { message: format!("there is no {what}, or this role may not see it") });
+    };
+    if output.json {
+        return print(&lines(std::slice::from_ref(row)));
+    }
+    let columns: Columns = serde_json::from_str(row).unwrap_or_default();
+    let width = columns.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let shown = columns.0.iter().filter(|(_, value)| value.get() != "null");
+    // A string without its quotes; everything else as it was written, numbers above all.
+    let text: String = shown
+        .map(|(name, value)| {
+            let value = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
+            format!("{name:<width$}  {}\n", clean(&value))
+        })
+        .collect();
+    print(&text)
+}
+
+/// Postgres puts JSON on one line, except where a stored json has ends of lines of its own.
+fn lines(rows: &[String]) -> String {
+    rows.iter().map(|row| row.replace(['\n', '\r'], " ") + "\n").collect()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+            items.iter().map(cell).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Members in the order in which they come.
+#[derive(Default)]
+struct Columns(Vec<(String, Box<RawValue>)>);
+
+impl<'de> serde::Deserialize<'de> for Columns {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Columns;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+                let mut columns = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    columns.push(entry);
+                }
+                Ok(Columns(columns))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+impl SubscriptionAction {
+    pub fn database(&self) -> &Database {
+        match self {
+            Self::List { database, .. }
+            | Self::Show { database, .. }
+            | Self::Pause { database, .. }
+            | Self::Resume { database, .. }
+            | Self::Rotate { database, .. }
+            | Self::Ping { database, .. } => database,
+        }
+    }
+}
+
+impl EventAction {
+    pub fn database(&self) -> &Database {
+        match self {
+            Self::List { database, .. } | Self::Show { database, .. } => database,
+        }
+    }
+}
+
+impl DeliveryAction {
+    pub fn database(&self) -> &Database {
+        match self {
+            Self::List { database, .. } | Self::Show { database, .. } | Self::Redeliver { database, .. } => {
+                database
+            }
+        }
+    }
+}
+
+/// # Errors
+/// A database that cannot be reached, or that says no.
+pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<ExitCode, Error> {
+    let desk = Desk::open(&target).await?;
+    match action {
+        SubscriptionAction::List { output, .. } => {
+            const HEADINGS: [&str; 9] =
+                ["id", "name", "owner", "url", "events", "state", "circuit", "queued", "delivered_1h"];
+            list(&desk.rows(SUBSCRIPTIONS, &[]).await?, &HEADINGS, output)
+        }
+        SubscriptionAction::Show { id, output, .. } => {
+            show(desk.rows(SUBSCRIPTION, &[&id]).await?.first(), &format!("subscription {id}"), output)
+        }
+        SubscriptionAction::Pause { id, reason, .. } => {
+            desk.call("webhook_pause($1, $2)::text", &[&id, &reason]).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SubscriptionAction::Resume { id, skip_backlog, .. } => {
+            desk.call("webhook_resume($1, $2)::text", &[&id, &skip_backlog]).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SubscriptionAction::Rotate { id, overlap, .. } => {
+            let secret = desk.call("webhook_rotate_secret($1, $2::text::interval)", &[&id, &overlap]).await?;
+            print(&format!("{}\n", secret.unwrap_or_default()))
+        }
+        SubscriptionAction::Ping { id, .. } => {
+            let event = desk.call("webhook_ping($1)", &[&id]).await?;
+            print(&format!("{}\n", event.unwrap_or_default()))
+        }
+    }
+}
+
+/// # Errors
+/// A database that cannot be reached, or that says no.
+pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Error> {
+    let desk = Desk::open(&target).await?;
+    match action {
+        EventAction::List { types, within, limit, output, .. } => {
+            const HEADINGS: [&str; 6] = ["id", "created_at", "type", "table", "key", "actor"];
+            list(&desk.rows(EVENTS, &[&types, &within, &limit]).await?, &HEADINGS, output)
+        }
+        EventAction::Show { id, output, .. } => {
+            show(desk.rows(EVENT, &[&id]).await?.first(), &format!("event {id}"), output)
+        }
+    }
+}
+
+/// # Errors
+/// A database that cannot be reached, or that says no.
+pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode, Error> {
+    let desk = Desk::open(&target).await?;
+    match action {
+        DeliveryAction::List { state, subscription, limit, output, .. } => {
+            const HEADINGS: [&str; 9] = [
+                "event_id",
+                "subscription",
+                "type",
+                "key",
+                "state",
+                "attempts",
+                "status",
+                "next_attempt_at",
+                "error",
+            ];
+            list(&desk.rows(DELIVERIES, &[&state, &subscription, &limit]).await?, &HEADINGS, output)
+        }
+        DeliveryAction::Show { event, subscription, output, .. } => {
+            const HEADINGS: [&str; 9] = [
+                "subscription",
+                "attempt",
+                "started_at",
+                "outcome",
+                "status",
+                "duration_ms",
+                "next_at",
+                "error",
+                "response",
+            ];
+            list(&desk.rows(ATTEMPTS, &[&event, &subscription]).await?, &HEADINGS, output)
+        }
+        DeliveryAction::Redeliver { event, subscription, .. } => {
+            desk.call("webhook_redeliver($1, $2)::text", &[&event, &subscription]).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

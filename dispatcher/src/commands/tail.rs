@@ -1,0 +1,137 @@
+//! `webhookd tail`: attempts as they are made, a line each. Polls `webhook.attempt`; reads only.
+//!
+//! An attempt's row comes when it has ended, and rows of one moment may come in two batches; so each look goes back a
+//! little, and what was shown is remembered for as long. A look shows a bounded number, the next goes on from there.
+
+use super::{
+    Error,
+    steer::{Desk, explain, print},
+    terminal::clean,
+};
+use crate::{cli::steer::Tail, postgres::Target};
+use std::{
+    collections::{HashMap, VecDeque},
+    process::ExitCode,
+    time::Duration,
+};
+use tokio_postgres::Row;
+use tokio_util::sync::CancellationToken;
+
+/// Most rows of a look.
+const ROWS_MAX: i64 = 1000;
+/// Most attempts that are remembered as shown.
+const SHOWN_MAX: usize = 20_000;
+/// The longest timeout of an attempt is 5 min, which bounds how long before its end it began: the index is on that.
+/// `$1`: the end of the newest that was shown, in microseconds; it goes back 5 s from there.
+const LOOK: &str = "
+    select a.ended_us, a.event_id, a.subscription_id, a.attempt,
+           to_char(to_timestamp(a.ended_us / 1e6) at time zone 'UTC', 'HH24:MI:SS.MS') || 'Z',
+           coalesce(d.event_id, '#' || a.event_id), coalesce(d.type, '-'), coalesce(d.key, '-'), a.outcome,
+           coalesce(a.status::text, '-'), a.duration_ms, coalesce(a.error, ''),
+           case when $5 then (select row_to_json(j) from (select d.event_id, a.subscription_id, d.type, d.key, a.attempt,
+                a.started_at, a.duration_ms, a.outcome, a.status, a.next_at, a.error, a.response) j)::text end
+    from (select a.*, (extract(epoch from a.started_at) * 1000000 + a.duration_ms * 1000)::bigint as ended_us
+          from webhook.attempt a
+          where a.started_at > to_timestamp(($1 - 5000000) / 1e6) - interval '6 minutes'
+            and ($2::bigint is null or a.subscription_id = $2) and not ($3 and a.outcome = 'succeeded')) a
+    left join lateral (select d.event_id, d.type, d.key from webhook.delivery d
+                       where d.sequence = a.event_id and d.subscription_id = a.subscription_id offset 0) d on true
+    where a.ended_us > $1 - 5000000
+    order by a.ended_us, a.event_id, a.subscription_id limit $4";
+
+type Key = (i64, i64, i16);
+
+/// What has been shown lately.
+#[derive(Default)]
+struct Shown {
+    order: VecDeque<Key>,
+    ends: HashMap<Key, i64>,
+}
+
+impl Shown {
+    /// Remembers; false: it is known.
+    fn note(&mut self, key: Key, ended_us: i64) -> bool {
+        if self.ends.insert(key, ended_us).is_some() {
+            return false;
+        }
+        self.order.push_back(key);
+        if self.order.len() > SHOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ends.remove(&oldest);
+        }
+        true
+    }
+}
+
+/// Follows until `shutdown` or `--count`.
+///
+/// # Errors
+/// A database that cannot be reached, or that says no.
+pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+    let desk = Desk::open(&target).await?;
+    let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+    let began_us: i64 =
+        desk.client.query_one(now, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)?;
+    let (mut newest_us, mut left, mut shown) = (began_us, flags.count, Shown::default());
+    loop {
+        let mut limit = ROWS_MAX;
+        loop {
+            let arguments: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+                [&newest_us, &flags.subscription, &flags.failed, &limit, &flags.output.json];
+            let rows = desk.client.query(LOOK, &arguments).await.map_err(explain)?;
+            let mut fresh = 0;
+            for row in &rows {
+                let ended_us: i64 = row.try_get(0).map_err(explain)?;
+                let key = (
+                    row.try_get(1).map_err(explain)?,
+                    row.try_get(2).map_err(explain)?,
+                    row.try_get(3).map_err(explain)?,
+                );
+                if ended_us < began_us || !shown.note(key, ended_us) {
+                    continue;
+                }
+                fresh += 1;
+                newest_us = newest_us.max(ended_us);
+                print(&line(row, flags.output.json).map_err(explain)?)?;
+                if let Some(left) = &mut left {
+                    *left -= 1;
+                    if *left == 0 {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                }
+            }
+            if rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+                break;
+            }
+            // More than a look holds: on from the last; if all of it was known, look at more at once.
+            limit = if fresh == 0 { limit * 2 } else { ROWS_MAX };
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(Duration::from_millis(flags.every_ms)) => {}
+        }
+    }
+}
+
+fn line(row: &Row, json: bool) -> Result<String, tokio_postgres::Error> {
+    if json {
+        let text: Option<&str> = row.try_get(12)?;
+        return Ok(text.unwrap_or_default().replace(['\n', '\r'], " ") + "\n");
+    }
+    let text = |at: usize| row.try_get::<_, &str>(at).map(clean);
+    let (outcome, duration): (&str, f32) = (row.try_get(8)?, row.try_get(10)?);
+    let mark = if outcome == "succeeded" { "✓" } else { "✗" };
+    let (subscription, attempt): (i64, i16) = (row.try_get(2)?, row.try_get(3)?);
+    let shown = format!(
+        "{} {mark} {}  {}  key {}  to {subscription}  attempt {attempt}  {} {}  {duration:.1} ms  {}",
+        text(4)?,
+        text(6)?,
+        text(5)?,
+        text(7)?,
+        clean(outcome),
+        text(9)?,
+        text(11)?
+    );
+    Ok(shown.trim_end().to_owned() + "\n")
+}

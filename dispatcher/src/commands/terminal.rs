@@ -1,0 +1,89 @@
+//! Foreign text on a terminal: made harmless, cut to fit, laid out in columns. Pure.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Widest cell of a table, in columns of the terminal.
+const CELL_COLUMNS_MAX: usize = 60;
+
+/// Without what could command the terminal or make a text look like another: control characters, marks of direction,
+/// what cannot be seen, and ends of lines.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Columns as wide as their widest cell, two spaces apart; cells are cleaned and cut.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width());
+        cells.chain([headings[column].width()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let mut text = String::new();
+    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    for row in std::iter::once(&headings).chain(&rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width + 2 - cell.width()));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cut(text: &str) -> String {
+    if text.width() <= CELL_COLUMNS_MAX {
+        return text.to_owned();
+    }
+    let mut columns = 0;
+    let fits = |c: &char| {
+        columns += c.width().unwrap_or(0);
+        columns < CELL_COLUMNS_MAX
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn columns_are_aligned_by_what_the_terminal_shows() {
+        let rows =
+            [["1", "Zoë", "on"], ["20", "漢字", "paused: x"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            table(&["id", "name", "state"], &rows),
+            "id  name  state\n1   Zoë   on\n20  漢字  paused: x\n"
+        );
+    }
+
+    #[test]
+    fn foreign_text_is_harmless() {
+        let shown =
+            clean("a\x1b[2J\u{9b}31m\r\n\t\0\u{7f}\u{202e}gnp\u{2066}\u{200f}\u{feff}\u{e0041}\u{2028}z");
+        assert_eq!(shown.replace('\u{fffd}', "?"), "a?[2J?31m??????gnp?????z");
+        let long = vec![vec!["x".repeat(500)]];
+        assert_eq!(table(&["y"], &long).lines().last().unwrap().chars().count(), CELL_COLUMNS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_has_a_line_for_each_row(cells in proptest::collection::vec(".{0,80}", 1..5)) {
+            let rows: Vec<Vec<String>> = cells.iter().map(|cell| vec![cell.clone()]).collect();
+            let text = table(&["a"], &rows);
+            prop_assert_eq!(text.split('\n').count(), rows.len() + 2);
+            prop_assert!(!text.chars().any(|c| c != '\n' && is_harmful(c)));
+        }
+    }
+}

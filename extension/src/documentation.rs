@@ -1,0 +1,29 @@
+//! What CHECK constraints say about a column, for the functions of `sql/documentation.sql`. Reads its arguments only.
+
+use check_constraint::{Facts, Kind};
+use pgrx::JsonB;
+use pgrx::prelude::*;
+
+/// Texts of an array; a null is passed over.
+type Texts = Vec<Option<String>>;
+
+/// `subjects`: for each expression, how it calls the column. A kind that is not known is one of which nothing follows.
+#[pg_extern(sql = false)]
+fn check_keywords(expressions: Texts, subjects: Texts, kind: &str, length: i32) -> JsonB {
+    let kind = match kind {
+        "integer" => Kind::Integer,
+        "numeric" => Kind::Numeric { exact: false },
+        "exact numeric" => Kind::Numeric { exact: true },
+        "double" => Kind::Double,
+        "real" => Kind::Real,
+        "text" => Kind::Text,
+        "padded" => Kind::Padded { length: usize::try_from(length).unwrap_or_default() },
+        "enum" => Kind::Enum,
+        _ => return JsonB(serde_json::json!({})),
+    };
+    let mut facts = Facts::default();
+    for (expression, subject) in expressions.iter().flatten().zip(subjects.iter().flatten()) {
+        facts.learn(expression, subject, kind);
+    }
+    JsonB(facts.keywords().into())
+}

@@ -1,0 +1,495 @@
+//! Promise: what the documentation says of an event is so. Whatever a watched table accepts has a payload that its schema
+//! accepts, and the documents are what OpenAPI and AsyncAPI call valid. `tests/foreign/setup.sh` installs the judges.
+
+use e2e::{
+    cluster::{Cluster, Database},
+    foreign::Language,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use serde_json::{Value, json, value::RawValue};
+use std::sync::Arc;
+use tokio_postgres::Client;
+
+/// Types that tables are made of: what the columns may hold, some values of each, and constraints (`%` is the column).
+const TYPES: &str = r#"
+    create type mood as enum ('sad', 'it''s "ok"', 'ünïcode');
+    create type address as (street text, number int, since date, spread numeric[], mood mood);
+    create domain positive as int not null check (value > 0) check (value < 1000);
+    create domain small as positive check (value <= 10);
+    create domain share as numeric(5, 2) check (value between 0 and 100);
+    create domain word as varchar(8) check (value <> '' and length(value) >= 2);
+    create domain words as text[] check (cardinality(value) < 4);
+    create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    create type span as range (subtype = int);"#;
+
+struct Kind {
+    name: &'static str,
+    values: &'static [&'static str],
+    checks: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, values: &'static [&'static str], checks: &'static [&'static str]) -> Kind {
+    Kind { name, values, checks }
+}
+
+const KINDS: &[Kind] = &[
+    kind("smallint", &["-32768", "32767", "0", "1", "7"], &["% > 0", "% <> 7", "% in (1, 7)"]),
+    kind(
+        "integer",
+        &["-2147483648", "2147483647", "0", "1", "-1", "5", "10"],
+        &[
+            "% > 0",
+            "% >= 0.5",
+            "% between -1 and 10",
+            "0 <= %",
+            "% in (1, 5)",
+            "% = 5 or % < 0",
+            "% % 5 = 0",
+            "% is not null",
+            "not % > 5",
+        ],
+    ),
+    kind(
+        "bigint",
+        &["-9223372036854775808", "9223372036854775807", "9007199254740993", "9007199254740992", "0", "3"],
+        &["% > 9007199254740992", "% > 0", "%::numeric <> 3", "%::float8 > 9007199254740992"],
+    ),
+    kind(
+        "numeric",
+        &[
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "0.1",
+            "0.10000000000000000000000001",
+            "1e-400",
+            "1e300",
+            "-5",
+            "12345678901234567890.5",
+            "100",
+        ],
+        &[
+            "% > 0",
+            "% > 0.1",
+            "% < 100",
+            "% between 0 and 100",
+            "% in (0.1, 100.00)",
+            "%::int > 0",
+            "%::numeric(5,0) >= 0",
+            "% <= 100.0 and % >= -5",
+        ],
+    ),
+    kind(
+        "numeric(5,2)",
+        &["'NaN'", "999.99", "-999.99", "0.01", "0", "100"],
+        &["% > 0", "% >= 0 and % < 100", "% < 999.995", "% <> 0"],
+    ),
+    kind(
+        "numeric(40,3)",
+        &["'NaN'", "9999999999999999999999999999999999999.999", "0.001", "-1"],
+        &["% > 0", "% > 0.0005"],
+    ),
+    kind("numeric(3,0)", &["999", "-999", "0", "'NaN'"], &["% <= 999"]),
+    kind(
+        "real",
+        &["'NaN'", "'Infinity'", "0.1", "1e-45", "16777217", "-3.4e38", "0.3"],
+        &["% > 0", "% > 0.1", "% > 0.100000001", "% < 16777216", "% >= 0.3::real", "% < 'Infinity'"],
+    ),
+    kind(
+        "double precision",
+        &["'NaN'", "'-Infinity'", "0.1", "5e-324", "1.7976931348623157e308", "-0", "100"],
+        &["% > 0", "% >= 0.1", "% <= 100", "% = 100", "% > 0.10000000000000000000001", "%::real > 0"],
+    ),
+    kind("boolean", &["true", "false"], &["%", "% is true"]),
+    kind(
+        "text",
+        &["''", "'a'", "'A'", "'abc'", "E'tab\\t\"\\\\ \\u2028'", "'🚀🚀🚀'", "'ünï'", "repeat('x', 3000)"],
+        &[
+            "% <> ''",
+            "length(%) <= 3",
+            "char_length(%) between 1 and 5",
+            "% in ('a', 'abc', 'it''s')",
+            "% ~ '^a'",
+            "% > 'a'",
+            "lower(%) = 'a'",
+            "% = 'a' and % is not null",
+        ],
+    ),
+    kind("text collate blind", &["'a'", "'A'", "'b'"], &["% = 'a'", "% in ('a', 'c')", "% <> ''"]),
+    kind(
+        "varchar(4)",
+        &["''", "'abcd'", "'🚀🚀🚀🚀'", "'a'"],
+        &["length(%) > 0", "% in ('abcd', 'a')", "length(%) = 4"],
+    ),
+    kind(
+        "char(3)",
+        &["'a'", "''", "'abc'"],
+        &["% in ('a', 'abc')", "length(%) <= 1", "% <> ''", "%::text = 'a'"],
+    ),
+    kind("\"char\"", &["'a'", "''"], &["% = 'a'"]),
+    kind("name", &["'a'", "'ünï'"], &["length(%) < 5"]),
+    kind(
+        "timestamptz",
+        &[
+            "now()",
+            "'infinity'",
+            "'-infinity'",
+            "'0044-03-15 12:00 BC'",
+            "'294276-12-31'",
+            "'1850-01-01'",
+            "'2026-11-22 03:38:00.5'",
+        ],
+        &["% > '2000-01-01'", "isfinite(%)"],
+    ),
+    kind(
+        "timestamp(3)",
+        &["now()", "'infinity'", "'4713-01-01 BC'", "'10000-01-01'", "'2026-11-22'"],
+        &["% > '2000-01-01'"],
+    ),
+    kind(
+        "date",
+        &["'2026-11-22'", "'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-01-01'", "'0001-01-01'"],
+        &["% < '2100-01-01'"],
+    ),
+    kind("time", &["'00:00'", "'24:00'", "'03:38:00.123456'"], &["% > '01:00'"]),
+    kind("timetz", &["'00:00+00'", "'12:00:00.5-03:30'", "'12:00+01:02:03'"], &[]),
+    kind("interval", &["'1 day'", "'-3 mons 04:05:06.7'", "'0'"], &["% > '0'"]),
+    kind("uuid", &["gen_random_uuid()", "'00000000-0000-0000-0000-000000000000'"], &[]),
+    kind("bytea", &["'\\x00ff'", "''"], &["octet_length(%) > 0"]),
+    kind("bit(3)", &["B'101'"], &[]),
+    kind("varbit", &["B''", "B'1'"], &[]),
+    kind("inet", &["'::1'", "'10.0.0.0/8'"], &[]),
+    kind("money", &["1.5", "-3"], &["%::numeric > 0"]),
+    kind("json", &["'null'", "'1'", "'{\"a\" : [1.50]}'", "'\"x\"'"], &["json_typeof(%) = 'object'"]),
+    kind("jsonb", &["'null'", "'[]'", "'{\"a\": 1e400}'"], &["% ? 'a'"]),
+    kind("xml", &["'<a/>'"], &[]),
+    kind("oid", &["1", "4294967295"], &["%::int8 > 0"]),
+    kind("regclass", &["'pg_class'"], &[]),
+    kind("point", &["'(1,2)'"], &[]),
+    kind("int4range", &["'[1,2)'", "'empty'"], &[]),
+    kind("span", &["'[1,2)'"], &[]),
+    kind("int2vector", &["'1 2'"], &[]),
+    kind(
+        "integer[]",
+        &["'{}'", "'{1,null}'", "'{{1,2},{3,4}}'", "'[2:3]={5,6}'", "'{{{1}}}'"],
+        &["cardinality(%) < 3", "1 = any (%)"],
+    ),
+    kind("text[][]", &["'{a}'", "'{{a,null}}'"], &[]),
+    kind("numeric(4,1)[]", &["'{NaN,1.5}'"], &[]),
+    kind(
+        "mood",
+        &["'sad'", "'it''s \"ok\"'", "'ünïcode'"],
+        &["% in ('sad', 'ünïcode')", "% <> 'sad'", "%::text = 'sad'", "% > 'sad'"],
+    ),
+    kind("mood[]", &["'{sad,null}'"], &[]),
+    kind(
+        "address",
+        &[
+            "row('s', 1, 'infinity', '{NaN,1}', 'sad')",
+            "row(null, null, null, null, null)",
+            "row(null, -1, '2020-01-01', '{{1}}', null)",
+        ],
+        &["(%).number > 0"],
+    ),
+    kind("address[]", &["array[row('s', 1, null, null, 'sad')::address, null]"], &[]),
+    kind("positive", &["1", "999", "(select 1::positive where false)"], &["% > 5", "%::int < 500"]),
+    kind("small", &["1", "10", "11"], &["% in (1, 10)"]),
+    kind("small[]", &["'{1,10}'"], &[]),
+    kind("share", &["0", "100", "99.99", "'NaN'"], &["% > 0", "%::numeric < 100"]),
+    kind("word", &["'ab'", "'abcdefgh'", "'a'", "''"], &["% in ('ab', 'abcdefgh')", "length(%) < 5"]),
+    kind("words", &["'{a,b}'", "'{a,b,c,d}'"], &[]),
+];
+
+/// A table that nobody has thought of, and statements that may or may not be accepted by it.
+struct Table {
+    name: String,
+    create: String,
+    inserts: Vec<String>,
+}
+
+impl Table {
+    fn random(number: usize, random: &mut StdRng) -> Self {
+        let name = format!("t{number}");
+        let (mut columns, mut kinds) = (vec!["id bigserial primary key".to_owned()], Vec::new());
+        for at in 0..random.random_range(1..7) {
+            let kind = KINDS.choose(random).expect("there are some");
+            let column =
+                if random.random_bool(0.2) { format!("\"Ä {at} \"\"%'\"") } else { format!("c{at}") };
+            let mut text = format!("{column} {}", kind.name);
+            if random.random_bool(0.3) {
+                text.push_str(" not null");
+            }
+            for check in kind.checks {
+                if random.random_bool(0.3) {
+                    // `% % 5` is the column and an operator.
+                    let check =
+                        check.replacen("% % 5", "mod(@, 5)", 1).replace('%', "@").replace('@', &column);
+                    text.push_str(&format!(" check ({check})"));
+                }
+            }
+            columns.push(text);
+            kinds.push((column, kind));
+        }
+        let names: Vec<&str> = kinds.iter().map(|(column, _)| column.as_str()).collect();
+        let mut inserts = Vec::new();
+        for _ in 0..40 {
+            let values: Vec<&str> = kinds
+                .iter()
+                .map(|(_, kind)| match random.random_bool(0.15) {
+                    true => "null",
+                    false => kind.values.choose(random).expect("there are some"),
+                })
+                .collect();
+            inserts.push(format!("insert into {name} ({}) values ({})", names.join(", "), values.join(", ")));
+        }
+        Self { create: format!("create table {name} ({})", columns.join(", ")), name, inserts }
+    }
+}
+
+async fn text(client: &Client, query: &str) -> String {
+    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+}
+
+/// Each payload beside its schema, as a line for the judge: numbers keep their spelling.
+async fn cases(client: &Client, like: &str) -> Vec<(String, Box<RawValue>)> {
+    let query = "with schema as materialized (
+                     select t.type, webhook_event_schema(t.type)::text as data, webhook.previous_schema(t.type)::text as previous
+                     from webhook.event_type t where t.type like $1)
+                 select e.type, format('{\"schema\":%s,\"instance\":%s}', s.data, e.payload) from webhook.event e join schema s using (type)
+                 union all
+                 select e.type, format('{\"schema\":%s,\"instance\":%s}', s.previous, e.previous) from webhook.event e join schema s using (type)
+                 where e.previous is not null";
+    let rows = client.query(query, &[&like]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), RawValue::from_string(row.get(1)).unwrap())).collect()
+}
+
+fn judge(cases: &[Box<RawValue>]) -> Vec<String> {
+    Language::Python.judge_raw("validate", cases)
+}
+
+async fn database(cluster: &Arc<Cluster>, name: &str) -> (Database, Client) {
+    let database = cluster.database(name).await;
+    let client = database.client().await;
+    (database, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_table_accepts_is_valid() {
+    let seed: u64 = std::env::var("PGW_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    println!("PGW_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let cluster = Cluster::start().await;
+    let (_database, client) = database(&cluster, "app").await;
+    client.batch_execute(TYPES).await.unwrap();
+    client
+        .batch_execute("set webhook.payload_bytes_max = 1024; set time zone 'Europe/Vienna'")
+        .await
+        .unwrap();
+    let (mut accepted, mut refused) = (0, 0);
+    for number in 0..40 {
+        let table = Table::random(number, &mut random);
+        client.batch_execute(&table.create).await.unwrap_or_else(|e| panic!("{}: {e:?}", table.create));
+        client.execute(&format!("select webhook_watch('{}')", table.name), &[]).await.unwrap();
+        for insert in &table.inserts {
+            match client.batch_execute(insert).await {
+                Ok(()) => accepted += 1,
+                Err(error) => {
+                    let code = error.code().unwrap_or_else(|| panic!("{insert}: {error:?}")).code();
+                    // Not null, check, and what the type itself does not take.
+                    assert!(["23502", "23514"].contains(&code), "{}\n{insert}: {error:?}", table.create);
+                    refused += 1;
+                }
+            }
+        }
+        client
+            .batch_execute(&format!(
+                "update {} set id = -id; delete from {0} where id < -20; truncate {0}",
+                table.name
+            ))
+            .await
+            .unwrap();
+    }
+    assert!(accepted > 200 && refused > 50, "{accepted} accepted, {refused} refused");
+    let (types, requests): (Vec<_>, Vec<_>) = cases(&client, "t%").await.into_iter().unzip();
+    assert!(types.len() > 2 * accepted, "updates and deletes too: {} of {accepted} rows", types.len());
+    for ((answer, request), event_type) in judge(&requests).iter().zip(&requests).zip(&types) {
+        assert_eq!(answer, "valid", "{event_type}, PGW_SEED={seed}: {request}");
+    }
+    // What is documented is an example of itself.
+    let examples = client
+        .query("select t.type, format('{\"schema\":%s,\"instance\":%s}', webhook_event_schema(t.type), webhook_event_example(t.type)) from webhook.event_type t", &[])
+        .await
+        .unwrap();
+    let requests: Vec<_> = examples.iter().map(|row| RawValue::from_string(row.get(1)).unwrap()).collect();
+    for (answer, request) in judge(&requests).iter().zip(&requests) {
+        assert_eq!(answer, "valid", "PGW_SEED={seed}: {request}");
+    }
+}
+
+/// The schemas would be worth little if they took anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_table_refuses_is_not() {
+    let cluster = Cluster::start().await;
+    let (_database, client) = database(&cluster, "app").await;
+    client.batch_execute(TYPES).await.unwrap();
+    client
+        .batch_execute(
+            "create table thing (id int primary key, state text not null check (state in ('new', 'paid')), total numeric(8,2) check (total > 0),
+                 word word, mood mood, tags text[], place address, day date not null, at time, no uuid, note varchar(3));
+             select webhook_watch('thing')",
+        )
+        .await
+        .unwrap();
+    let schema: Value =
+        serde_json::from_str(&text(&client, "select webhook_event_schema('thing.created')::text").await)
+            .unwrap();
+    let row = json!({"id": 1, "state": "new", "total": 1.50, "word": "ab", "mood": "sad", "tags": ["a"], "day": "2026-11-22", "at": "10:00:00",
+        "place": {"street": null, "number": 1, "since": null, "spread": null, "mood": null}, "no": null, "note": "abc"});
+    let with = |name: &str, value: Value| {
+        let mut row = row.clone();
+        row[name] = value;
+        json!({"schema": schema, "instance": row})
+    };
+    let mut requests = vec![with("id", json!(1))];
+    for (name, values) in [
+        ("id", json!([null, 0.5, "1", 2147483648_i64])),
+        ("state", json!([null, "open", 1])),
+        ("total", json!([0, -1, 1_000_000, "Infinity", "1"])),
+        ("word", json!(["a", "abcdefghi", 1])),
+        ("mood", json!(["glad"])),
+        ("tags", json!(["a", [1], {}])),
+        ("place", json!([{}, [], {"street": 1, "number": 1, "since": null, "spread": null, "mood": null}])),
+        ("day", json!([null, "22.11.2026", "yesterday"])),
+        ("at", json!(["10:00", "10"])),
+        ("no", json!(["1", 1])),
+        ("note", json!(["abcd"])),
+    ] {
+        requests.extend(values.as_array().unwrap().iter().map(|value| with(name, value.clone())));
+    }
+    requests.push(json!({"schema": schema, "instance": {"id": 1, "state": "new"}}));
+    requests.push(json!({"schema": schema, "instance": []}));
+    let requests: Vec<_> = requests.iter().map(|r| RawValue::from_string(r.to_string()).unwrap()).collect();
+    let answers = judge(&requests);
+    assert_eq!(answers[0], "valid");
+    for (answer, request) in answers.iter().zip(&requests).skip(1) {
+        assert!(
+            answer.starts_with("rejected: "),
+            "{answer}: {}",
+            serde_json::from_str::<Value>(request.get()).unwrap()["instance"]
+        );
+    }
+}
+
+/// Names, comments and descriptions that could break a document.
+const AWKWARD: &str = r#"
+    create schema "Sch ""ema";
+    create table "Sch ""ema"."Größe \ ""x"", 🚀" ("a ""b"" \ {}" int primary key, "$ref" text, "ünï/~1" numeric check ("ünï/~1" > 0));
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_are_valid() {
+    let cluster = Cluster::start().await;
+    let (database, client) = database(&cluster, "app").await;
+    client.batch_execute(TYPES).await.unwrap();
+    client.batch_execute(AWKWARD).await.unwrap();
+    client
+        .batch_execute(
+            r##"comment on table "Sch ""ema"."Größe \ ""x"", 🚀" is E'"quotes", \\ back\nslash, </script>, {"$ref": "#/x"}, 🚀';
+             comment on column "Sch ""ema"."Größe \ ""x"", 🚀"."$ref" is E'a "column"\twith \u2028';
+             select webhook_watch('"Sch ""ema"."Größe \ ""x"", 🚀"', noun => 'shop.size');
+             create table event (id int primary key, mood mood, place address, tags text[]);
+             select webhook_watch('event', verbs => '{"insert":"changed","update":"changed","truncate":"changed"}', exclude => '{tags}');
+             create table shown (id int); create function shown_json(shown) returns jsonb language sql return to_jsonb($1.id);
+             select webhook_watch('shown', payload => 'shown_json');
+             insert into webhook.event_type (type, description) values ('invoice.paid', E'by "hand"\n🚀');
+             insert into webhook.event_type (type, data_schema, example) values ('invoice.due', '{"type":"object","required":["no"]}', '{"no":"2026-17"}');
+             create role tenant; select webhook_grant('tenant', 'subscriber')"##,
+        )
+        .await
+        .unwrap();
+    client.batch_execute("set role tenant").await.unwrap();
+    let openapi = text(&client, "select webhook_openapi()::text").await;
+    let asyncapi = text(&client, "select webhook_asyncapi()::text").await;
+    client.batch_execute("reset role").await.unwrap();
+
+    let raw = |text: String| RawValue::from_string(text).unwrap();
+    let mut broken: Value = serde_json::from_str(&openapi).unwrap();
+    broken["webhooks"]["invoice.paid"]["post"]["responses"] = json!({"never": {}});
+    let mut broken_too: Value = serde_json::from_str(&asyncapi).unwrap();
+    broken_too["operations"]["sendEvent"]["action"] = json!("shout");
+    let answers = judge(&[
+        raw(format!("{{\"openapi\":{openapi}}}")),
+        raw(format!("{{\"asyncapi\":{asyncapi}}}")),
+        raw(format!("{{\"openapi\":{broken}}}")),
+        raw(format!("{{\"asyncapi\":{broken_too}}}")),
+    ]);
+    assert_eq!(answers[..2], ["valid", "valid"]);
+    assert!(answers[2..].iter().all(|answer| answer.starts_with("rejected: ")), "{answers:?}");
+
+    let openapi: Value = serde_json::from_str(&openapi).unwrap();
+    let asyncapi: Value = serde_json::from_str(&asyncapi).unwrap();
+    let names = [
+        "event.changed",
+        "invoice.due",
+        "invoice.paid",
+        "shop.size.created",
+        "shop.size.deleted",
+        "shop.size.truncated",
+        "shop.size.updated",
+        "shown.created",
+        "shown.deleted",
+        "shown.truncated",
+        "shown.updated",
+    ];
+    for found in
+        [&openapi["webhooks"], &openapi["components"]["schemas"], &asyncapi["components"]["messages"]]
+    {
+        assert_eq!(found.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+    }
+    let created = &openapi["webhooks"]["shop.size.created"]["post"];
+    assert!(
+        created["description"]
+            .as_str()
+            .unwrap()
+            .ends_with("\"quotes\", \\ back\nslash, </script>, {\"$ref\": \"#/x\"}, 🚀"),
+        "{created}"
+    );
+    let data = &openapi["components"]["schemas"]["invoice.due"]["properties"]["data"];
+    assert_eq!(data["required"], json!(["no"]));
+    // Nothing is guessed of what a function returns.
+    assert_eq!(openapi["components"]["schemas"]["shown.created"]["properties"]["data"], json!({}));
+    // The version follows what is described, and nothing else.
+    client.batch_execute("reset role; create table other (id int)").await.unwrap();
+    let version = || async { database.text("select webhook_openapi() #>> '{info,version}'").await };
+    assert_eq!(version().await, openapi["info"]["version"].as_str().map(str::to_owned));
+    client.batch_execute("alter table event add column later int").await.unwrap();
+    assert_ne!(version().await, openapi["info"]["version"].as_str().map(str::to_owned));
+}
+
+/// The bodies that a daemon sends are those that are documented.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_as_documented() {
+    use e2e::{PATIENCE, daemon::Daemon, world::World};
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let _daemon = Daemon::start(&world.database).await;
+    world
+        .database
+        .run(
+            "set webhook.actor = 'user:7'; insert into orders values (1, 'c', 'NaN', null); update orders set total = 2.50; delete from orders;
+             truncate orders; insert into orders values (2, repeat('x', 300000), 1, null)",
+        )
+        .await;
+    world.receiver.wait_for("/ok", 5, PATIENCE).await;
+    let mut requests = Vec::new();
+    for received in world.receiver.at("/ok") {
+        let body = String::from_utf8(received.body.to_vec()).unwrap();
+        let event_type = received.json()["type"].as_str().unwrap().to_owned();
+        let schema = text(&world.app, &format!("select webhook.body_schema('{event_type}')::text")).await;
+        requests.push(RawValue::from_string(format!("{{\"schema\":{schema},\"instance\":{body}}}")).unwrap());
+    }
+    assert!(requests.iter().any(|request| request.get().contains("\"truncated\":true,\"data\":{\"id\":2}")));
+    for (answer, request) in judge(&requests).iter().zip(&requests) {
+        assert_eq!(answer, "valid", "{request}");
+    }
+}

@@ -108,11 +108,13 @@ create function webhook.sequence_range() returns table (first bigint, last bigin
     language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
 begin atomic
     select least((select min(a.event_id) from webhook.attempt a), (select min(q.event_id) from webhook.queue q),
-                 (select min(p.sequence) from webhook.pending p)),
+                 (select min(e.id) from webhook.cursor c join webhook.event e
+                      on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                     and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot))),
            (select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s);
 end;
 comment on function webhook.sequence_range() is
-    'The lowest number that a delivery bears (null: there is none), and the number handed out last';
+    'No delivery bears a lower number than the first (null: there is none), and the last is the number handed out last';
 
 select pg_extension_config_dump('webhook.token', '');
 select pg_extension_config_dump('webhook.token_id_seq', '');

@@ -147,11 +147,7 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
         "1: some daemon holds the lock of the active one.",
         f64::from(u8::from(look.dispatcher_running)),
     )?;
-    page.gauge(
-        "webhookd_pending",
-        "Deliveries past the checkpoint that have not been taken up, at most 10000.",
-        look.pending as f64,
-    )?;
+    page.gauge("webhookd_pending", "Events past the checkpoint, counted to 10000.", look.pending as f64)?;
     page.gauge("webhookd_lag_seconds", "Age of the oldest of them.", look.lag_s)?;
     if let Some(at) = look.checkpoint_at {
         page.gauge("webhookd_checkpoint_timestamp_seconds", "When the checkpoint was written last.", at)?;

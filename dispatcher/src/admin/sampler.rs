@@ -27,12 +27,25 @@ pub const KEPT: usize = 360;
 /// No look may burden the server.
 const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off";
 
+/// The columns of `webhook.health` that cost nothing, and the events past the checkpoint: which of them match whom is not
+/// asked, for that takes every one of them times every subscription.
 const HEALTH: &str = "
-    select h.armed, h.dispatcher_running, h.gate, extract(epoch from h.checkpoint_at)::float8, w.count,
+    select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid),
+           exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+                   and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2),
+           exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
+                   and l.granted and l.mode = 'RowExclusiveLock'
+                   and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7),
+           extract(epoch from c.saved_at)::float8, w.count,
            extract(epoch from clock_timestamp() - w.oldest)::float8, (select r.last from webhook.sequence_range() r)
-    from webhook.health h,
-         lateral (select count(*) as count, min(p.created_at) as oldest
-                  from (select created_at from webhook.pending limit 10000) p) w";
+    from (select (pg_control_system()).system_identifier,
+                 (select oid from pg_database where datname = current_database()) as database_oid) i
+    left join webhook.cursor c on c.singleton
+    cross join lateral (select count(*) as count, min(p.created_at) as oldest
+                        from (select e.created_at from webhook.event e
+                              where e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                                and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+                              limit 10000) p) w";
 
 /// The subscriptions that come first get labels of their own.
 const SUBSCRIPTIONS: &str = "
@@ -65,7 +78,7 @@ pub struct Sample {
     pub asleep: bool,
     /// Seconds since 1970; `None`: there has been no daemon yet.
     pub checkpoint_at: Option<f64>,
-    /// Committed, matched and not taken up; counted up to 10 000.
+    /// Events past the checkpoint; counted up to 10 000.
     pub pending: i64,
     /// How old the oldest of these is, in seconds.
     pub lag_s: f64,
@@ -227,7 +240,7 @@ fn read(
         seconds: before.map_or(INTERVAL, |before| at.duration_since(before.at)).as_secs_f64().max(0.001),
         armed: health.try_get(0)?,
         dispatcher_running: health.try_get(1)?,
-        asleep: health.try_get::<_, &str>(2)? == "asleep",
+        asleep: health.try_get(2)?,
         checkpoint_at: health.try_get(3)?,
         pending: health.try_get(4)?,
         lag_s: health.try_get::<_, Option<f64>>(5)?.unwrap_or(0.0).max(0.0),

@@ -165,6 +165,8 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
         };
         let error = match opened {
             Ok(session) => {
+                // It can be done: what ends it from here on, before it is active too, may pass.
+                patience.has_run = true;
                 let began = Instant::now();
                 match session.run(&settings, &sender, &shutdown, &mut carried).await {
                     Ended::Shutdown => return Ok(()),
@@ -193,7 +195,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
 /// How often, and how long, to try again.
 #[derive(Debug)]
 struct Patience {
-    /// There has been a session: it can be done.
+    /// A session has been opened, and all demands were met.
     has_run: bool,
     is_told: bool,
     backoff: Duration,

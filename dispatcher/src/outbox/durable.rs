@@ -1,6 +1,6 @@
 //! Sees to it that what is visible is on the server's disk, for applications that commit with `synchronous_commit = off`.
 //!
-//! Asks first: mostly it is. If not, a synchronous commit of an empty transaction puts it there, with all that lies before
+//! Asks first: mostly it is. If not, a synchronous commit puts it there, with all that lies before
 //! it in the log; waiting for the WAL writer would hold up everybody's events behind the ledger's own asynchronous commits.
 
 use tokio_postgres::{Client, Error};
@@ -12,8 +12,10 @@ const IS_FLUSHED: &str = "
     from (select i.lsn, (i.lsn - pg_lsn '0/0') % current_setting('wal_block_size')::numeric as at
           from pg_current_wal_insert_lsn() as i (lsn)) l";
 
+/// The message is there to be logged: a transaction that has written nothing to the log is not flushed, whatever it was set to.
 /// `local`: a standby that is away holds up nobody here.
-const FLUSH: &str = "begin; set local synchronous_commit = local; select pg_current_xact_id(); commit";
+const FLUSH: &str = "
+    begin; set local synchronous_commit = local; select pg_logical_emit_message(true, 'webhookd', ''); commit";
 
 /// Returns when everything that is visible now would survive a crash of the server.
 ///

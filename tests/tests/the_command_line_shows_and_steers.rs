@@ -77,7 +77,9 @@ const LOOKING: &str =
 async fn subscriptions_events_and_deliveries() {
     let world = World::new().await;
     let url = world.database.url();
-    let id = world.subscribe_with("/ok", "name => E'evil \\x1b[2J\\u202e\\u2066 name'").await;
+    let id = world.subscribe("/ok").await;
+    // The functions refuse such a name; a restored table need not.
+    world.database.run("update webhook.subscription set name = E'evil \\x1b[2J\\u202e\\u2066 name'").await;
     let _daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 1).await;
     world
@@ -118,7 +120,6 @@ async fn subscriptions_events_and_deliveries() {
     assert_eq!(deliveries.len(), 2);
     assert!(json(&url, "delivery list --state exhausted").await.is_empty());
     ok(&url, &format!("delivery redeliver {event} {id}")).await;
-    world.receiver.wait_for("/ok", 3, PATIENCE).await;
     world
         .database
         .until(

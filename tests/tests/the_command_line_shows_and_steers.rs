@@ -139,10 +139,7 @@ async fn subscriptions_events_and_deliveries() {
     assert_eq!(json(&url, &format!("subscription show {id}")).await[0]["paused_reason"], "night");
     let ping = ok(&url, &format!("subscription ping {id}")).await;
     ok(&url, &format!("subscription resume {id}")).await;
-    world
-        .receiver
-        .wait("the ping", PATIENCE, |record| record.at("/ok").any(|r| r.id() == ping.trim()))
-        .await;
+    world.receiver.wait("the ping", PATIENCE, |record| record.at("/ok").any(|r| r.id() == ping.trim())).await;
     let secret = ok(&url, &format!("subscription rotate {id}")).await;
     assert!(secret.starts_with("whsec_") && secret.trim() != SECRET, "{secret}");
 

@@ -175,10 +175,10 @@ pub struct Replay {
     /// Subscription
     pub id: i64,
     /// From this moment on, as Postgres spells it: '2026-11-22 03:00', or -infinity for all there still is
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: String,
     /// Before this moment [default: now]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
     /// Patterns to take the place of the subscription's; may be repeated
     #[arg(long, value_name = "PATTERN")]

@@ -1,5 +1,6 @@
 //! The `webhookd` binary as its users meet it: output, exit codes, signals.
 
+mod conform;
 mod keygen;
 mod listen;
 mod manual;

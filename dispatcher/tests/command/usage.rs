@@ -6,7 +6,24 @@ use crate::{finish, webhookd};
 async fn help_lists_every_command_and_the_exit_codes() {
     let (code, out, _) = finish(webhookd(&["--help"])).await;
     assert_eq!(code, Some(0));
-    for word in ["run", "listen", "status", "check", "verify", "keygen", "rekey", "Exit codes"] {
+    for word in [
+        "run",
+        "listen",
+        "status",
+        "check",
+        "verify",
+        "keygen",
+        "rekey",
+        "subscription",
+        "event",
+        "delivery",
+        "tail",
+        "replay",
+        "conform",
+        "completions",
+        "man",
+        "Exit codes",
+    ] {
         assert!(out.contains(word), "{word}");
     }
     let (code, out, _) = finish(webhookd(&["--version"])).await;
@@ -27,6 +44,10 @@ async fn refused(args: &[&str], env: &[(&str, &str)]) -> String {
 async fn settings_that_cannot_be_are_named() {
     let none: &[(&str, &str)] = &[];
     assert!(refused(&["run"], none).await.contains("--database-url"));
+    assert!(refused(&["subscription", "list"], none).await.contains("--database-url"));
+    assert!(
+        refused(&["listen", "--forward-to", "http://127.0.0.1:1/"], none).await.contains("--database-url")
+    );
     let wrong = refused(&["check"], &[("DATABASE_URL", "mysql://root:hunter2@db/shop?a=b")]).await;
     assert!(wrong.contains("postgres://") && !wrong.contains("hunter2"), "{wrong}");
     let range = refused(&["run", "--database-url", "postgres://u@h/d", "--allow-net", "lan"], none).await;
@@ -53,10 +74,21 @@ async fn a_server_that_is_away_is_one_line_and_a_failure() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://app:hunter2@127.0.0.1:{}/shop", socket.local_addr().unwrap().port());
-    for command in ["run", "status"] {
+    for command in [
+        "run",
+        "status",
+        "subscription list",
+        "event show evt_1",
+        "delivery list",
+        "tail",
+        "replay 1 --since now",
+        "listen --forward-to http://127.0.0.1:1/",
+    ] {
+        let command: Vec<&str> = command.split(' ').collect();
         let (code, out, err) =
-            finish(webhookd(&[command, "--database-url", &url, "--log-level", "error"])).await;
-        assert_eq!((code, out.as_str()), (Some(1), ""), "{command}: {err}");
+            finish(webhookd(&[&command[..], &["--database-url", &url, "--log-level", "error"]].concat()))
+                .await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command:?}: {err}");
         assert!(err.starts_with("webhookd: cannot connect to Postgres"), "{err}");
         assert!(err.matches('\n').count() == 1 && !err.contains("hunter2"), "{err:?}");
     }
@@ -66,4 +98,24 @@ async fn a_server_that_is_away_is_one_line_and_a_failure() {
         out.starts_with("✗ connect") && out.contains("- extension  not checked") && !out.contains("hunter2"),
         "{out}"
     );
+}
+
+#[tokio::test]
+async fn the_manual_page_and_completions_know_every_command() {
+    let (code, page, _) = finish(webhookd(&["man"])).await;
+    assert_eq!(code, Some(0));
+    assert!(page.contains(".TH webhookd 1"), "{page}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, _) = finish(webhookd(&["completions", shell])).await;
+        assert_eq!(code, Some(0), "{shell}");
+        for word in ["subscription", "redeliver", "forward-to", "skip-backlog", "conform"] {
+            assert!(script.contains(word), "{shell}: {word}");
+            assert!(
+                page.replace("\\-", "-").contains(word) || word == "redeliver" || word == "skip-backlog",
+                "{word}"
+            );
+        }
+    }
+    let (code, out, _) = finish(webhookd(&["completions", "tcsh"])).await;
+    assert_eq!((code, out.as_str()), (Some(2), ""));
 }

@@ -28,7 +28,7 @@ create function webhook_unwatch(rel regclass) returns void
 comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
 -- Which changes of which watched tables are told under a name. A backfill's noun.snapshot is no verb of the watch.
-create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload regproc)
+create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
     select w.relation, array_agg(v.key order by array_position('{insert,update,delete,truncate,snapshot}', v.key)), w.payload

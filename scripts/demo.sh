@@ -41,8 +41,11 @@ psql -X -q -v url="$url" -v secret="$secret" <<'SQL' >/dev/null
 select webhook_subscribe(:'url', events => '{account.*,transfer.created}', name => 'demo', secret => :'secret');
 SQL
 printf '\033[2m%s\033[0m\n' "select webhook_subscribe('$url', events => '{account.*,transfer.created}', name => 'demo', secret => …)"
-"$webhookd" run --database-url "host=$PGHOST user=postgres dbname=postgres" --allow-net 127.0.0.0/8 2>"$work/webhookd.err" &
+"$webhookd" run --database-url "host=$PGHOST user=postgres dbname=postgres" --allow-net 127.0.0.0/8 \
+    --admin 127.0.0.1:0 --admin-open-as postgres 2>"$work/webhookd.err" &
 daemon=$!
+page=$(tail -n +1 -F --pid="$daemon" "$work/webhookd.err" 2>/dev/null | grep -m 1 'admin\.listens' | grep -oE 'http://[0-9.:]+/') || true
+[ -n "$page" ] || { cat "$work/webhookd.err" >&2; exit 1; }
 
 step "Traffic: pgbench, 8 transactions a second for 3 seconds; what the receiver prints"
 tail -n +1 -F --pid="$listener" "$work/listen.out" 2>/dev/null &
@@ -68,7 +71,12 @@ lost=$(psql -XAtc "select count(*) from webhook.event e where type !~ '^webhook\
     (select from webhook.delivery d where d.sequence = e.id and d.state = 'delivered')")
 [ "$lost" = 0 ] || { echo "demo: $lost events were not delivered" >&2; cat "$work/webhookd.err" >&2; exit 1; }
 
+step "The same on a page"
+curl --silent --fail --max-time 10 --output "$work/page.html" "$page"
+grep -q '<title>' "$work/page.html"
+echo "$page"
+
 if [ -t 0 ] && [ -t 1 ]; then
-    step "Still running. In another terminal: psql -h $PGHOST -U postgres postgres"
+    step "Still running: look at the page. In another terminal: psql -h $PGHOST -U postgres postgres"
     read -rp "Enter ends the demo and removes the cluster. " || true
 fi

@@ -32,7 +32,7 @@ create function webhook.ring_begins(at timestamptz default now()) returns timest
     language sql stable parallel safe strict
     return to_timestamp((floor(extract(epoch from at) / 216000) - 15) * 216000);
 comment on function webhook.ring_begins(timestamptz) is
-    'The moment before which the ring holds nothing: 15 whole slots before the present one';
+    'The moment before which the ring need hold nothing: 15 whole slots before the present one';
 
 -- An open or a long range takes all of them.
 create function webhook.ring_slots(since timestamptz, until timestamptz) returns smallint[]

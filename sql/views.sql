@@ -1,17 +1,21 @@
 -- Views that answer "did they get it?" without a word to the daemon.
 
 -- Committed, matched, and not yet attempted or queued: what lies between the checkpoint and now.
+-- offset 0: what lies beyond the checkpoint is found first, by the index, and only then matched with subscriptions; the
+-- planner knows neither how few events that are nor what matching costs, and would match them all.
 create view webhook.pending as
-select e.id as sequence, e.xid as event_xid, e.slot as event_slot, e.created_at, s.id as subscription_id
-from webhook.cursor c
-join webhook.event e
-    on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-   and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-join webhook.subscription s on webhook.mismatch(e, s) is null
--- singleton: by primary key, so that the planner knows there is one row
-where c.singleton
-  and not exists (select from webhook.attempt a where a.event_id = e.id and a.subscription_id = s.id)
-  and not exists (select from webhook.queue q where q.event_id = e.id and q.subscription_id = s.id);
+select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
+from (select e as event
+      from webhook.cursor c
+      join webhook.event e
+          on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+         and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+      -- singleton: by primary key, so that the planner knows there is one row
+      where c.singleton
+      offset 0) l
+join webhook.subscription s on webhook.mismatch(l.event, s) is null
+where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
+  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
 -- Owners see their own. security_barrier: nobody's function in WHERE is asked about rows of others.
@@ -120,11 +124,11 @@ select c.snapshot is null
                          and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
             then 'asleep' else 'awake' end as gate,
        c.saved_at as checkpoint_at,
-       (select count(*) from webhook.pending) as pending,
+       p.count as pending,
        (select count(*) from webhook.queue) as queued,
        (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
-       coalesce(clock_timestamp() - (select min(created_at) from webhook.pending), interval '0') as lag,
-       least((select min(p.created_at) from webhook.pending p),
+       coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
+       least(p.oldest_at,
              (select min(e.created_at) from webhook.queue q
               join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
        (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
@@ -136,6 +140,7 @@ select c.snapshot is null
         from webhook.secret s where s.secret ~ '^whs') as secrets
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
+cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
 left join webhook.cursor c on c.singleton;
 comment on view webhook.health is
     'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';

@@ -27,13 +27,20 @@ const ROOM_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// A condition of somebody's own making runs in a step.
 const SESSION: &str = "set statement_timeout = '60s'; listen webhook_backfill";
 
-/// Nothing pending means that the last event has an attempt or a queue row, or that the checkpoint is past it.
+/// There is room once the last event has an attempt or a queue row, or the checkpoint is past it.
 const RUNNING: &str = "
     select b.id,
            s.enabled and (s.verification = 'none' or s.verified_at is not null)
            and (select count(*) from (select from webhook.queue q where q.subscription_id = b.subscription_id limit $1) q) < $1
-           and not exists (select from webhook.pending p
-                           where p.sequence = b.last_event_id and p.subscription_id = b.subscription_id) as has_room
+           and not exists (select from webhook.cursor c
+                           join webhook.event e
+                               on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                              and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+                           where c.singleton and e.id = b.last_event_id
+                             and not exists (select from webhook.attempt a
+                                             where a.event_id = e.id and a.subscription_id = b.subscription_id)
+                             and not exists (select from webhook.queue q
+                                             where q.event_id = e.id and q.subscription_id = b.subscription_id)) as has_room
     from webhook.backfill b join webhook.subscription s on s.id = b.subscription_id
     where b.state = 'running' order by b.id";
 const STEP: &str = "select webhook.backfill_step($1, $2)";

@@ -88,8 +88,11 @@ pub fn secret(bytes: &[u8]) {
         assert_eq!(store.resolve(1, text), Ok(key));
     } else if let Err(error) = store.resolve(1, text) {
         let shown = format!("{error} {error:?}");
-        // The name of a variable is no secret; nothing else of the text is told.
-        assert!(text.len() < 24 || text.starts_with("env:") || !shown.contains(text), "{shown}");
+        // The name of a variable is no secret; nothing else of the text is told, but for a text that is what is said of any.
+        let is_usual =
+            store.resolve(1, "hunter2").is_err_and(|usual| format!("{usual} {usual:?}").contains(text));
+        let is_told = shown.contains(text) && !is_usual;
+        assert!(text.len() < 24 || text.starts_with("env:") || !is_told, "{shown}");
     }
     if let Ok(verifier) = Verifier::parse(text) {
         let _ = verifier.verify(&Message { id: text, timestamp: 1, body: bytes }, text, 1);

@@ -70,7 +70,7 @@ impl Follower {
 
 /// A session of the command is there and idle, so that what is committed from now on is new to it.
 const LOOKING: &str =
-    "select exists (select from pg_stat_activity where application_name = 'webhookd' and usename = 'clerk'
+    "select exists (select from pg_stat_activity where application_name like 'webhookd%' and usename = 'clerk'
     and state = 'idle' and query like '%pg_current_snapshot%')";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +179,7 @@ async fn attempts_are_followed_and_the_past_replayed() {
     let mut all = Follower::start(webhookd(&url, &["tail", "--json", "--every-ms", "50", "--count", "7"]));
     let mut failed =
         Follower::start(webhookd(&url, &["tail", "--failed", "--every-ms", "50", "--count", "2"]));
-    let both = "select count(*) = 2 from pg_stat_activity where application_name = 'webhookd' and state = 'idle' and query like '%ended_us%'";
+    let both = "select count(*) = 2 from pg_stat_activity where application_name like 'webhookd%' and state = 'idle' and query like '%ended_us%'";
     world.database.until(both, PATIENCE).await;
     world.insert_orders(1, 2).await;
     for _ in 0..2 {

@@ -161,7 +161,5 @@ where
     T::Err: Display,
 {
     let text = <Option<String> as serde::Deserialize>::deserialize(from)?;
-    text.filter(|text| !text.is_empty())
-        .map(|text| text.parse().map_err(serde::de::Error::custom))
-        .transpose()
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }

@@ -126,9 +126,9 @@ impl From<tokio_postgres::Error> for Problem {
             }
             return problem;
         }
-        match database.code() {
-            &SqlState::QUERY_CANCELED => Self::unavailable("this took too long; ask for less at a time"),
-            &SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("somebody else is changing this"),
+        match *database.code() {
+            SqlState::QUERY_CANCELED => Self::unavailable("this took too long; ask for less at a time"),
+            SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("somebody else is changing this"),
             _ if crate::postgres::passes(&cause) => Self::unavailable("the database is busy or restarting"),
             _ => {
                 error!(error = %crate::postgres::chain(&cause), "admin.statement_failed");

@@ -63,10 +63,10 @@ pub async fn run(
     let (mut left, mut all_taken) = (flags.count, true);
     loop {
         let now = snapshot(&session).await?;
-        let mut after = 0;
-        while now != seen {
+        let (mut after, mut is_last) = (0, now == seen);
+        while !is_last {
             let page = page(&session, &seen, &now, &flags.events, after).await?;
-            let is_last = page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
+            is_last = page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
             for event in page {
                 after = event.id;
                 let sent = tokio::select! {
@@ -81,9 +81,6 @@ pub async fn run(
                         return Ok(exit(all_taken));
                     }
                 }
-            }
-            if is_last {
-                break;
             }
         }
         seen = now;

@@ -112,14 +112,18 @@ pub fn spark(name: &str, values: Vec<Option<f64>>, kept: usize) -> Markup {
 pub fn phases(parts: &[(&str, f64)], total: f64) -> Markup {
     let total = total.max(0.001);
     let spoken = parts.iter().map(|(name, ms)| format!("{name} {ms:.1} ms")).collect::<Vec<_>>().join(", ");
-    let mut from = 0.0;
+    // Where each begins and how wide it is, of 200.
+    let mut end = 0.0;
+    let bars = parts.iter().map(|(name, ms)| {
+        let (from, width) = (end, (200.0 * ms / total).min(200.0 - end).max(0.0));
+        end += width;
+        (name, from, width)
+    });
     html! {
         svg.phases viewBox="0 0 200 10" preserveAspectRatio="none" role="img" aria-label=(spoken) {
             rect.rest x="0" y="0" width="200" height="10" {}
-            @for (at, (name, ms)) in parts.iter().enumerate() {
-                @let width = (200.0 * ms / total).min(200.0 - from).max(0.0);
+            @for (at, (name, from, width)) in bars.enumerate() {
                 rect class=(format!("p{at}")) x=(format!("{from:.2}")) y="0" width=(format!("{width:.2}")) height="10" { title { (name) } }
-                @let _ = { from += width; };
             }
         }
     }

@@ -295,8 +295,12 @@ async fn whatever_a_table_accepts_is_valid() {
                 Ok(()) => accepted += 1,
                 Err(error) => {
                     let code = error.code().unwrap_or_else(|| panic!("{insert}: {error:?}")).code();
-                    // Not null, check, and what the type itself does not take.
-                    assert!(["23502", "23514"].contains(&code), "{}\n{insert}: {error:?}", table.create);
+                    // Not null, check, and what a cast in a check does not take: all of class 22 is about a value.
+                    assert!(
+                        ["23502", "23514"].contains(&code) || code.starts_with("22"),
+                        "{}\n{insert}: {error:?}",
+                        table.create
+                    );
                     refused += 1;
                 }
             }

@@ -1,3 +1,5 @@
+//! What CHECK expressions say, as Postgres prints them, and that no text is worse than silence.
+
 use super::*;
 use proptest::prelude::*;
 

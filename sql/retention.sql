@@ -99,12 +99,13 @@ begin
     elsif held is not null then
         return held;
     end if;
-    execute format('lock table %s in access exclusive mode nowait', child);
-    -- Whoever was at it until now may have changed that.
+    -- Whoever was at it until now may have changed that. Readers go on while it is asked once more: the daemon reads all slots.
+    execute format('lock table %s in share mode nowait', child);
     held := webhook.slot_is_held(kind, slot, at);
     if held is not null then
         return held;
     end if;
+    execute format('lock table %s in access exclusive mode nowait', child);
     execute format('truncate table %s', child);
     return 'retired';
 exception

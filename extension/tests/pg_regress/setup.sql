@@ -3,6 +3,7 @@
 -- Triggers are made here by hand, from the definition alone, so that a file about capture tests capture.
 
 create schema by_hand;
+grant usage on schema by_hand to public;
 
 -- Columns as a definition holds them.
 create function by_hand.columns(rel regclass, variadic names text[]) returns jsonb
@@ -37,3 +38,17 @@ $$;
 -- What the current transaction has emitted, and what is left over of earlier ones, in order.
 create view by_hand.event as
 select type, key, payload, previous from webhook.event order by id;
+
+-- What a statement fails with: SQLSTATE, message and hint, without what differs from run to run.
+create function by_hand.fails(statement text) returns text language plpgsql as $$
+declare
+    state text; message text; hint text;
+begin
+    execute statement;
+    return 'allowed';
+exception when others then
+    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+    message := regexp_replace(regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N'), 'before .* is kept', 'before MOMENT is kept');
+    return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
+end
+$$;

@@ -5,17 +5,6 @@ set local client_min_messages = warning;
 set local search_path = public;
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'NO ERROR';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format(E'%s %s\n      %s', state, regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N'), hint);
-end
-$$;
 create table orders (id bigint primary key, total numeric, note text);
 
 \echo -- what is no table
@@ -27,36 +16,36 @@ create foreign data wrapper fdw;
 create server srv foreign data wrapper fdw;
 create foreign table ft (x int) server srv;
 create temporary table tmp (x int);
-select pg_temp.fails(format('select webhook_watch(%L)', rel))
+select by_hand.fails(format('select webhook_watch(%L)', rel))
 from unnest('{nowhere,v,mv,sq,ct,ft,orders_pkey,tmp,pg_class,information_schema.sql_features,webhook.event,webhook.subscription,0,4000000000}'::text[]) rel;
-select pg_temp.fails('select webhook_watch(null)');
-select pg_temp.fails('select webhook_unwatch(null)');
-select pg_temp.fails('select webhook_unwatch(''orders'')');
-select pg_temp.fails('select webhook_unwatch(''4000000000'')');
+select by_hand.fails('select webhook_watch(null)');
+select by_hand.fails('select webhook_unwatch(null)');
+select by_hand.fails('select webhook_unwatch(''orders'')');
+select by_hand.fails('select webhook_unwatch(''4000000000'')');
 
 \echo -- nouns and verbs
 create table "Orders" (id int);
 create table webhook (id int);
-select pg_temp.fails('select webhook_watch(''"Orders"'')');
-select pg_temp.fails('select webhook_watch(''webhook'')');
-select pg_temp.fails(format('select webhook_watch(''orders'', noun => %L)', noun))
+select by_hand.fails('select webhook_watch(''"Orders"'')');
+select by_hand.fails('select webhook_watch(''webhook'')');
+select by_hand.fails(format('select webhook_watch(''orders'', noun => %L)', noun))
 from unnest(array['', 'Order', 'a b', 'a.b.c', 'bestellung.größe', '.a', 'a.', 'webhook', 'webhook.x', repeat('x', 201), repeat('x', 193)]) noun;
-select pg_temp.fails(format('select webhook_watch(''orders'', verbs => %L)', verbs))
+select by_hand.fails(format('select webhook_watch(''orders'', verbs => %L)', verbs))
 from unnest(array['[]', '"created"', '{}', '{"insert":null}', '{"upsert":"x"}', '{"insert":"Created"}', '{"insert":"a.b"}',
                   '{"insert":""}', '{"insert":1}', '{"insert":{"a":1}}']) verbs;
-select pg_temp.fails('select webhook_watch(''orders'', verbs => null)');
+select by_hand.fails('select webhook_watch(''orders'', verbs => null)');
 
 \echo -- columns
-select pg_temp.fails(format('select webhook_watch(''orders'', %s)', arguments))
+select by_hand.fails(format('select webhook_watch(''orders'', %s)', arguments))
 from unnest(array[
     'columns => ''{totl}''', 'exclude => ''{TOTAL}''', 'on_columns => ''{id,amount_in_cents}''', 'key_columns => ''{ctid}''',
     'columns => ''{}''', 'columns => ''{id,id}''', 'columns => ''{id,null}''', 'exclude => ''{id,total,note}''', 'on_columns => ''{}''',
     'columns => ''{id}'', exclude => ''{note}''', 'on_columns => ''{id}'', verbs => ''{"insert":"created"}''']) arguments;
 alter table orders drop column note;
-select pg_temp.fails('select webhook_watch(''orders'', columns => ''{note}'')');
+select by_hand.fails('select webhook_watch(''orders'', columns => ''{note}'')');
 
 \echo -- conditions
-select pg_temp.fails(format('select webhook_watch(''orders'', condition => %L, verbs => ''{"insert":"created"}'')', condition))
+select by_hand.fails(format('select webhook_watch(''orders'', condition => %L, verbs => ''{"insert":"created"}'')', condition))
 from unnest(array[
     '', '  ', 'new.total >', 'new.total > 100)', '(new.total > 100', 'true) execute function f(); drop table orders; --',
     'true; drop table orders', 'true;', 'true, true', 'true as x', 'true x', 'true from orders', 'true where true', 'true union select true',
@@ -64,11 +53,11 @@ from unnest(array[
     'exists (select 1)', 'true /*', 'true */', '''abc', '$$', 'nwe.total > 1', 'new.totl > 1', 'total > 1', 'new.total', '1', 'null::text',
     'new.total = ''x''', 'count(*) > 1', 'row_number() over () > 1', 'generate_series(1, 2) = 1', 'nothing(new.total)', '$1', 'new.id = new.nope']) condition;
 \echo -- … and the rows they look at
-select pg_temp.fails('select webhook_watch(''orders'', condition => ''new.total > 1'')');
-select pg_temp.fails('select webhook_watch(''orders'', condition => ''old.total > 1'')');
-select pg_temp.fails('select webhook_watch(''orders'', condition => ''old.total <> new.total'')');
-select pg_temp.fails('select webhook_watch(''orders'', condition => ''new is distinct from old'', verbs => ''{"delete":"deleted"}'')');
-select pg_temp.fails('select webhook_watch(''orders'', condition => ''old.id = 1'', verbs => ''{"insert":"created","truncate":"truncated"}'')');
+select by_hand.fails('select webhook_watch(''orders'', condition => ''new.total > 1'')');
+select by_hand.fails('select webhook_watch(''orders'', condition => ''old.total > 1'')');
+select by_hand.fails('select webhook_watch(''orders'', condition => ''old.total <> new.total'')');
+select by_hand.fails('select webhook_watch(''orders'', condition => ''new is distinct from old'', verbs => ''{"delete":"deleted"}'')');
+select by_hand.fails('select webhook_watch(''orders'', condition => ''old.id = 1'', verbs => ''{"insert":"created","truncate":"truncated"}'')');
 
 \echo -- payload functions
 create function takes_none() returns json language sql return '{}'::json;
@@ -79,18 +68,18 @@ create function gives_many(orders) returns setof json language sql begin atomic 
 create function twice(orders) returns json language sql return '{}'::json;
 create function twice(int) returns json language sql return '{}'::json;
 create procedure proc(orders) language sql begin atomic select 1; end;
-select pg_temp.fails('select webhook_watch(''orders'', payload => ''twice'', columns => ''{id}'')');
-select pg_temp.fails(format('select webhook_watch(''orders'', payload => %L)', f))
+select by_hand.fails('select webhook_watch(''orders'', payload => ''twice'', columns => ''{id}'')');
+select by_hand.fails(format('select webhook_watch(''orders'', payload => %L)', f))
 from unnest('{nothing,takes_none,takes_int,takes_two,gives_text,gives_many,twice,proc,json_agg,-}'::text[]) f;
 
 \echo -- a foreign trigger of our name
 create trigger webhook_update before update on orders for each row execute function suppress_redundant_updates_trigger();
-select pg_temp.fails('select webhook_watch(''orders'')');
+select by_hand.fails('select webhook_watch(''orders'')');
 drop trigger webhook_update on orders;
 create table parted (id int) partition by list (id);
 create table parted_1 partition of parted for values in (1);
 create trigger webhook_insert before insert on parted_1 for each row execute function suppress_redundant_updates_trigger();
-select pg_temp.fails('select webhook_watch(''parted'')');
+select by_hand.fails('select webhook_watch(''parted'')');
 select tgfoid::regproc from pg_trigger where tgrelid = 'parted_1'::regclass;
 drop table parted;
 
@@ -98,19 +87,19 @@ drop table parted;
 create table part (id int) partition by list (id);
 create table part_1 partition of part for values in (1);
 select noun from webhook_watch('part');
-select pg_temp.fails('select webhook_watch(''part_1'')');
-select pg_temp.fails('select webhook_unwatch(''part_1'')');
+select by_hand.fails('select webhook_watch(''part_1'')');
+select by_hand.fails('select webhook_unwatch(''part_1'')');
 select webhook_unwatch('part');
 select noun from webhook_watch('part_1');
-select pg_temp.fails('select webhook_watch(''part'')');
+select by_hand.fails('select webhook_watch(''part'')');
 select webhook_unwatch('part_1');
 create table base (id int);
 create table heir () inherits (base);
 create function base_json(base) returns json language sql stable return row_to_json($1);
-select pg_temp.fails('select webhook_watch(''base'', payload => ''base_json'')');
+select by_hand.fails('select webhook_watch(''base'', payload => ''base_json'')');
 select noun from webhook_watch('base');
-select pg_temp.fails('select webhook_watch(''heir'')');
-select pg_temp.fails('select webhook_unwatch(''heir'')');
+select by_hand.fails('select webhook_watch(''heir'')');
+select by_hand.fails('select webhook_unwatch(''heir'')');
 select webhook_unwatch('base');
 
 \echo -- nothing of all this has left a trace
@@ -119,7 +108,7 @@ select count(*) from webhook.event_type;
 select count(*) from pg_trigger where tgname like 'webhook\_%' and tgrelid >= 16384;
 
 \echo -- URLs: the message never repeats the URL
-select rpad(left(url, 40), 40) || ' ' || pg_temp.fails(format('select webhook_subscribe(%L)', url))
+select rpad(left(url, 40), 40) || ' ' || by_hand.fails(format('select webhook_subscribe(%L)', url))
 from unnest(array[
     '', 'example.com', '//example.com/x', 'ftp://example.com', 'file:///etc/passwd', 'javascript:alert(1)', 'http:example.com', 'https:/example.com',
     'http://', 'https:///x', 'https://?x', 'https://:80/', 'https://user@example.com', 'https://user:hunter2@example.com/', 'https://@example.com/', 'https://:@example.com/',
@@ -128,7 +117,7 @@ from unnest(array[
     'https://example.com:0/', 'https://example.com:65536/', 'https://example.com:x/', 'https://' || repeat('a', 2041) , 'https://example.com/' || repeat('ä', 400)]) url;
 
 \echo -- other options of a subscription
-select pg_temp.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
+select by_hand.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
 from unnest(array[
     'events => ''{}''', 'events => ''{null}''', 'events => ''{order.created,Order.*}''', 'events => ''{order}''', 'events => ''{*.created}''', 'events => ''{a.b.c.d}''',
     'events => array_fill(''a.b''::text, array[1001])', 'events => null',
@@ -137,10 +126,10 @@ from unnest(array[
     'timeout => ''0''', 'timeout => ''999 microseconds''', 'timeout => ''5 min 1 us''', 'timeout => ''-1 s''', 'timeout => ''1 month''', 'timeout => null',
     'retry => ''{-1s}''', 'retry => ''{5s,8days}''', 'retry => ''{1mon}''', 'retry => ''{5s,null}''', 'retry => array_fill(interval ''1s'', array[51])', 'retry => null',
     'max_in_flight => 0', 'max_in_flight => 4097', 'max_in_flight => null', 'enabled => null']) arguments;
-select pg_temp.fails('select webhook_subscribe(null)');
+select by_hand.fails('select webhook_subscribe(null)');
 
 \echo -- what does not exist
-select pg_temp.fails(statement) from unnest(array[
+select by_hand.fails(statement) from unnest(array[
     'select webhook_alter(-1)', 'select webhook_unsubscribe(-1)', 'select webhook_pause(-1)', 'select webhook_resume(-1)', 'select webhook_ping(-1)',
     'select webhook_rotate_secret(-1)', 'select webhook_redeliver(''evt_000000000000011'', -1)', 'select webhook_alter(null)', 'select webhook_unsubscribe(null)',
     'select webhook_pause(null)', 'select webhook_resume(null)', 'select webhook_ping(null)', 'select webhook_rotate_secret(null)', 'select webhook_redeliver(null, 1)']) statement;
@@ -148,18 +137,18 @@ select count(*) from webhook.subscription;
 select count(*) from webhook.secret;
 
 \echo -- events
-select pg_temp.fails(format('select webhook_emit(%L, ''{}'')', type))
+select by_hand.fails(format('select webhook_emit(%L, ''{}'')', type))
 from unnest(array['', 'paid', 'Order.paid', 'order.', 'a.b.c.d', 'order.*', 'order paid.x', repeat('x', 200) || '.y', 'webhook.ping', 'webhook.subscription.deleted']) type;
-select pg_temp.fails('select webhook_emit(null, ''{}'')');
-select pg_temp.fails('select webhook_emit(''a.b'', null)');
-select pg_temp.fails('select webhook_emit(''a.b'', ''{'')');
-select pg_temp.fails('select webhook_emit(''a.b'', ''{}'', repeat(''k'', 1025))');
+select by_hand.fails('select webhook_emit(null, ''{}'')');
+select by_hand.fails('select webhook_emit(''a.b'', null)');
+select by_hand.fails('select webhook_emit(''a.b'', ''{'')');
+select by_hand.fails('select webhook_emit(''a.b'', ''{}'', repeat(''k'', 1025))');
 set local webhook.payload_over_cap = 'strict';
 set local webhook.payload_bytes_max = 1024;
-select pg_temp.fails(format('select webhook_emit(''a.b'', %L)', to_json(repeat('x', 1023))));
+select by_hand.fails(format('select webhook_emit(''a.b'', %L)', to_json(repeat('x', 1023))));
 reset webhook.payload_over_cap;
 reset webhook.payload_bytes_max;
-select pg_temp.fails(format('select webhook_redeliver(%L, 1)', id))
+select by_hand.fails(format('select webhook_redeliver(%L, 1)', id))
 from unnest(array['', 'x', 'msg_1', 'evt_', 'evt_123', 'evt_0000000000000000000000000000000000', 'evt_0000000000000g', 'evt_00000000000000ffffffffffffffff', 'EVT_000000000000011']) id;
 select count(*) from webhook.event where xid = pg_current_xact_id()::text::bigint;
 \pset format aligned

@@ -6,17 +6,6 @@ set local search_path = public;
 set local jit = off;
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'NO ERROR';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format(E'%s %s\n      %s', state, message, hint);
-end
-$$;
 create role regress_daemon;
 select webhook_grant('regress_daemon', 'dispatcher');
 select id from webhook_subscribe('https://example.com', name => 'one') \gset
@@ -64,7 +53,7 @@ select count(*) from webhook.receiver;
 \echo -- tell: three types, to all who name them
 set local role regress_daemon;
 select webhook.tell('webhook.delivery.exhausted', :id, '{"event_id":"evt_1"}'), webhook.tell('webhook.subscription.failing', :id, '{}'), webhook.tell('webhook.subscription.recovered', :id, '{}');
-select pg_temp.fails(format('select webhook.tell(%s)', arguments)) from unnest(array['''order.created'', 1, ''{}''', '''webhook.ping'', 1, ''{}''', 'null, 1, ''{}''', '''webhook.delivery.exhausted'', null, ''{}''']) arguments;
+select by_hand.fails(format('select webhook.tell(%s)', arguments)) from unnest(array['''order.created'', 1, ''{}''', '''webhook.ping'', 1, ''{}''', 'null, 1, ''{}''', '''webhook.delivery.exhausted'', null, ''{}''']) arguments;
 reset role;
 select type, table_name, key = :'id' as key, payload, subscription_id, webhook.pattern_matches('{webhook.*}', type) as by_prefix, webhook.pattern_matches('{*}', type) as by_star
 from webhook.event where xid = webhook.current_xid() and type similar to 'webhook.(delivery|subscription).(exhausted|failing|recovered)' order by id;

@@ -5,17 +5,6 @@ set local client_min_messages = warning;
 set local search_path = public;
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'NO ERROR';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format(E'%s %s\n      %s', state, message, hint);
-end
-$$;
 create temporary view shown as
 select id, filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at
 from webhook.subscription;
@@ -43,12 +32,12 @@ select filter, format, payload_mode, headers, batch_size, batch_window, compact,
 select name, filter, rate_limit from webhook_alter(:id, clear => '{filter}');
 select name, filter, rate_limit from webhook_alter(:id, clear => '{name,rate_limit,filter}', filter => null);
 select name, filter, rate_limit from webhook_alter(:id, clear => '{}', name => 'all', filter => '$');
-select pg_temp.fails(format('select webhook_alter(%s, %s)', :id, arguments)) from unnest(array['clear => ''{url}''', 'clear => ''{filter,null}''', 'clear => ''{"a b"}''', 'clear => ''{filter}'', filter => ''$.a''',
+select by_hand.fails(format('select webhook_alter(%s, %s)', :id, arguments)) from unnest(array['clear => ''{url}''', 'clear => ''{filter,null}''', 'clear => ''{"a b"}''', 'clear => ''{filter}'', filter => ''$.a''',
     'clear => ''{name,name}''']) arguments;
 
 \echo -- out of range, or no word of ours
 create function pg_temp.refused(arguments text) returns text language sql as $$
-    select pg_temp.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
+    select by_hand.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
 $$;
 select arguments, pg_temp.refused(arguments) from unnest(array[
     'format => ''xml''', 'payload_mode => ''FULL''', 'ordering => ''''', 'verification => ''dns''', 'rate_limit => 0', 'rate_limit => -1', 'rate_limit => 100000.1', 'rate_limit => ''NaN''',
@@ -61,7 +50,7 @@ select pg_temp.refused('rate_limit => 1.0 / 86400'), pg_temp.refused('rate_limit
 \echo -- a filter that is no path, or has a variable
 \echo -- (the words are those of Postgres)
 select arguments, left(pg_temp.refused(arguments), 5) from unnest(array['filter => ''$.data.total >''', 'filter => ''''', 'filter => ''select 1''']) arguments;
-select left(pg_temp.fails(format('select webhook_alter(%s, filter => ''not a path'')', :id)), 5);
+select left(by_hand.fails(format('select webhook_alter(%s, filter => ''not a path'')', :id)), 5);
 select arguments, pg_temp.refused(arguments) from unnest(array['filter => ''$.data.total > $limit''', 'filter => ''$.a ? (@.b == $"x y")''']) arguments;
 select pg_temp.refused('filter => ''$.data.name == "$limit" && $."$x" == 1''');
 
@@ -80,9 +69,9 @@ select arguments, pg_temp.refused(arguments) from unnest(array['batch_size => 2,
     'batch_window => ''1 s''', 'compact => true, ordering => ''strict''']) arguments;
 \echo -- … also of what is changed with what stays
 select id as batching from webhook_subscribe('https://example.com', batch_size => 10, batch_window => '1 s', compact => true) \gset
-select arguments, pg_temp.fails(format('select webhook_alter(%s, %s)', :batching, arguments)) from unnest(array['format => ''raw''', 'batch_size => 1', 'ordering => ''strict''',
+select arguments, by_hand.fails(format('select webhook_alter(%s, %s)', :batching, arguments)) from unnest(array['format => ''raw''', 'batch_size => 1', 'ordering => ''strict''',
     'batch_size => 1, batch_window => ''0'', ordering => ''strict''']) arguments;
-select pg_temp.fails(format('select webhook_alter(%s, batch_size => 1, batch_window => ''0'', compact => false, ordering => ''strict'', format => ''raw'')', :batching));
+select by_hand.fails(format('select webhook_alter(%s, batch_size => 1, batch_window => ''0'', compact => false, ordering => ''strict'', format => ''raw'')', :batching));
 select format, ordering, batch_size, batch_window, compact from shown where id = :batching;
 \echo -- nothing is stored of what is refused
 select count(*) from webhook.subscription where url like '%example.com%' and (filter::text like '%limit%' and filter::text not like '%"$limit"%' or format not in ('standard', 'cloudevents-structured', 'raw', 'form'));

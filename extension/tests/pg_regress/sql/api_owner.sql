@@ -8,24 +8,13 @@ set local jit = off;
 \pset tuples_only on
 create schema t;
 grant usage on schema t to public;
-create function t.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'allowed';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
-end
-$$;
 create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
 declare
     statement text;
 begin
     foreach statement in array statements loop
         execute format('set local role %I', who);
-        return next regexp_replace(format('%s: %s: %s', who, statement, t.fails(statement)), '(subscription|backfill) \d+', '\1 N');
+        return next regexp_replace(format('%s: %s: %s', who, statement, by_hand.fails(statement)), '(subscription|backfill) \d+', '\1 N');
         reset role;
     end loop;
 end

@@ -8,17 +8,6 @@ set local timezone = 'UTC';
 set local datestyle = iso;
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'NO ERROR';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format(E'%s %s\n      %s', state, regexp_replace(message, 'before .* is kept', 'before MOMENT is kept'), hint);
-end
-$$;
 -- Past events, one an hour, committed and routed long ago.
 create function pg_temp.past(n int, type text, payload json default '{}', origin text default null, only_for bigint default null) returns void language sql as $$
     insert into webhook.event (id, xid, created_at, slot, type, key, payload, origin, subscription_id)
@@ -51,7 +40,7 @@ from webhook_dry_run(:id, pg_temp.at(0)) where sequence between 99000000000 and 
 update webhook.subscription set created_snapshot = '3:3:' where id = :id;
 select sequence - 99000000000 as n, matches, reason from webhook_dry_run(:id, pg_temp.at(3)) where sequence between 99000000000 and 99000000100;
 select count(*) from webhook_dry_run(:id, pg_temp.at(11)) where sequence between 99000000000 and 99000000100;
-select pg_temp.fails(statement) from unnest(array['select webhook_dry_run(-1, now())', 'select webhook_dry_run(null, now())', 'select webhook_dry_run(1, null)']) statement;
+select by_hand.fails(statement) from unnest(array['select webhook_dry_run(-1, now())', 'select webhook_dry_run(null, now())', 'select webhook_dry_run(1, null)']) statement;
 select webhook_alter(:id, filter => '$.data.total > 100 || $.type == "order.note"') is null;
 update webhook.subscription set created_snapshot = '900000000:900000000:' where id = :id;
 
@@ -85,7 +74,7 @@ table queued;
 update webhook.cursor set snapshot = pg_current_snapshot();
 
 \echo -- mistakes
-select pg_temp.fails(format('select webhook_replay(%s)', arguments)) from unnest(array['-1, now() - interval ''1 hour''', 'null, now()', '1, null', '1, now() - interval ''1 hour'', null', '1, now()',
+select by_hand.fails(format('select webhook_replay(%s)', arguments)) from unnest(array['-1, now() - interval ''1 hour''', 'null, now()', '1, null', '1, now() - interval ''1 hour'', null', '1, now()',
     '1, now(), now() - interval ''1 hour''', '1, now() - interval ''41 days''', '1, now() - interval ''1 hour'', events => ''{}''', '1, now() - interval ''1 hour'', events => ''{Order}''']) arguments;
 \echo -- the ring: 15 whole slots before the present one
 select webhook.ring_begins('2026-11-22 12:00+00'), extract(epoch from webhook.ring_begins())::bigint % 216000, now() - webhook.ring_begins() between '37 days 12:00' and '40 days';
@@ -99,7 +88,7 @@ select webhook_redeliver(webhook.public_id(99000000001, pg_temp.at(1)), :id), we
 table queued;
 table asked;
 delete from webhook.event where id = 99000000001;
-select regexp_replace(pg_temp.fails(format('select webhook_redeliver(%L, %s)', webhook.public_id(99000000001, pg_temp.at(1)), :id)), 'evt_[0-9a-f]+', 'evt_N');
+select regexp_replace(by_hand.fails(format('select webhook_redeliver(%L, %s)', webhook.public_id(99000000001, pg_temp.at(1)), :id)), 'evt_[0-9a-f]+', 'evt_N');
 \pset format aligned
 \pset tuples_only off
 rollback;

@@ -6,17 +6,6 @@ set local jit = off;
 set local timezone = 'UTC';
 \pset format unaligned
 \pset tuples_only on
-create function pg_temp.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text;
-begin
-    execute statement;
-    return 'NO ERROR';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text;
-    return format('%s %s', state, message);
-end
-$$;
 
 \echo -- a slot's turn: 2.5 days, again after 40; the last that has begun counts
 select webhook.ring_slot('2026-11-22 03:38Z'), webhook.slot_ended_at(7, '2026-11-22 03:38Z') at time zone 'UTC',
@@ -27,7 +16,7 @@ from generate_series(0, 15) n, generate_series(timestamptz '2026-01-01', '2026-0
 
 \echo -- settings: within what the ring can do
 select retention, retention_period, max_age from webhook.setting;
-select pg_temp.fails(statement) from unnest(array[
+select by_hand.fails(statement) from unnest(array[
     'update webhook.setting set retention_period = ''36 days'', max_age = ''36 days''', 'update webhook.setting set max_age = ''38 days''',
     'update webhook.setting set max_age = ''29 days''', 'update webhook.setting set retention_period = ''-1 second''',
     'update webhook.setting set singleton = false', 'select webhook.retire_slot(16)', 'select webhook.retire_slot(-1)']) statement;
@@ -111,9 +100,9 @@ create role regress_daemon;
 select webhook_grant('regress_daemon', 'dispatcher');
 set local role regress_daemon;
 select webhook.retire_slot(webhook.ring_slot(now()));
-select pg_temp.fails('select webhook.retire_slot_at(0, now())');
-select pg_temp.fails('truncate webhook.event_0');
-select pg_temp.fails('update webhook.setting set retention_period = ''0''');
+select by_hand.fails('select webhook.retire_slot_at(0, now())');
+select by_hand.fails('truncate webhook.event_0');
+select by_hand.fails('update webhook.setting set retention_period = ''0''');
 select ring_bytes > 0 from webhook.health;
 reset role;
 rollback;

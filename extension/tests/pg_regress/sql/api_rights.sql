@@ -8,17 +8,6 @@ set local jit = off;  -- compiling the views takes seconds, on empty tables too
 \pset tuples_only on
 create schema t;
 grant usage on schema t to public;
-create function t.fails(statement text) returns text language plpgsql as $$
-declare
-    state text; message text; hint text;
-begin
-    execute statement;
-    return 'allowed';
-exception when others then
-    get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
-end
-$$;
 
 \echo -- nothing of ours is open to PUBLIC
 with member as (select classid, objid from pg_depend where deptype = 'e' and refclassid = 'pg_extension'::regclass
@@ -43,15 +32,15 @@ where obj_description(p.oid, 'pg_proc') is null;
 
 create role regress_pub; create role regress_sub; create role regress_rea; create role regress_dis; create role regress_adm; create role regress_nobody; create role "regress Odd ""Role""";
 \echo -- webhook_grant: mistakes
-select t.fails(statement) from unnest(array[
+select by_hand.fails(statement) from unnest(array[
     'select webhook_grant(''regress_pub'', ''king'')', 'select webhook_grant(''regress_pub'', null)', 'select webhook_grant(null, ''reader'')',
     'select webhook_grant(''nobody_at_all'', ''reader'')', 'select webhook_grant(''public'', ''reader'')', 'select webhook_grant(0::oid::regrole, ''reader'')']) statement;
 set local role regress_pub;
-select t.fails('select webhook_grant(''regress_pub'', ''admin'')');
+select by_hand.fails('select webhook_grant(''regress_pub'', ''admin'')');
 reset role;
 grant execute on function webhook_grant(regrole, text) to regress_pub;
 set local role regress_pub;
-select t.fails('select webhook_grant(''regress_pub'', ''admin'')');
+select by_hand.fails('select webhook_grant(''regress_pub'', ''admin'')');
 reset role;
 revoke execute on function webhook_grant(regrole, text) from regress_pub;
 
@@ -82,7 +71,7 @@ declare
 begin
     foreach statement in array statements loop
         execute format('set local role %I', who);
-        return next format('%s: %s: %s', who, statement, t.fails(statement));
+        return next format('%s: %s: %s', who, statement, by_hand.fails(statement));
         reset role;
     end loop;
 end
@@ -131,8 +120,8 @@ create function deputy(rel regclass) returns void language sql security definer 
     begin atomic select webhook_watch(rel, noun => 'stolen'); end;
 grant execute on function deputy to public;
 reset role;
-select t.fails('select deputy(''orders'')');
-select t.fails('select deputy(''his'')');
+select by_hand.fails('select deputy(''orders'')');
+select by_hand.fails('select deputy(''his'')');
 \echo -- … and what its owner may, it may for anybody
 set local role regress_pub;
 create function helper(rel regclass) returns text language sql security definer set search_path = public

@@ -42,6 +42,7 @@ if [ "$what" = test ]; then
     command -v npm >/dev/null || missing+=(npm)
     command -v openssl >/dev/null || missing+=(openssl)
     command -v curl >/dev/null || missing+=(curl)
+    command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs libraries of two other languages under target/foreign, for the tests that have them judge our requests:
 # those that receivers verify signatures with, CloudEvents, the schemas of OpenAPI, AsyncAPI and JSON Schema, Prometheus's
-# parser, and schemathesis (in a venv of its own, whose dependencies do not fit the others'); for Python from PyPI into a venv, for JavaScript from
+# parser, what finds barriers on a page (axe-core), and schemathesis (in a venv of its own, whose dependencies do not fit the others'); for Python from PyPI into a venv, for JavaScript from
 # npm. Does nothing when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,7 +9,7 @@ dir=${CARGO_TARGET_DIR:-target}/foreign
 python=(standardwebhooks==1.1.0 cloudevents==2.2.0 svix==2.9.1 stripe==16.1.0 githubkit==0.16.1 jsonschema==4.26.0
     openapi-spec-validator==0.9.0 rfc3339-validator==0.1.4 'hishel[async,httpx]<2' cryptography prometheus-client)
 fuzzer=(schemathesis==4.32.5)
-node=(@asyncapi/specs@6.11.1 standardwebhooks@1.1.1 cloudevents@10.0.0 svix@2.5.0 @octokit/webhooks-methods@6.0.0 stripe@23.1.0)
+node=(@asyncapi/specs@6.11.1 axe-core@4.14.1 standardwebhooks@1.1.1 cloudevents@10.0.0 svix@2.5.0 @octokit/webhooks-methods@6.0.0 stripe@23.1.0)
 mkdir -p "$dir"
 
 if [ "$(cat "$dir/venv/installed" 2>/dev/null)" != "${python[*]}" ]; then

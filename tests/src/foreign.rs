@@ -41,7 +41,7 @@ impl Language {
             }
             Self::JavaScript => {
                 let mut node = Command::new("node");
-                node.arg(script.with_extension("cjs")).env("NODE_PATH", installed.join("node/node_modules"));
+                node.arg(script.with_extension("cjs")).env("NODE_PATH", node_modules());
                 node
             }
         };
@@ -49,6 +49,14 @@ impl Language {
         assert_eq!(answers.len(), requests.len(), "{self:?}: an answer each");
         answers
     }
+}
+
+/// Where npm has put what `tests/foreign/setup.sh` asks for.
+///
+/// # Panics
+/// If it has not been run.
+pub fn node_modules() -> PathBuf {
+    installed().join("node/node_modules")
 }
 
 fn installed() -> PathBuf {

@@ -155,7 +155,7 @@ pub fn router(state: &State) -> Router<State> {
     router
         .route("/v1/openapi.json", get(move || async move { document }))
         .merge(page::router())
-        .fallback(async || Problem::not_found("page"))
+        .fallback(page::nowhere)
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done with that method")
         })

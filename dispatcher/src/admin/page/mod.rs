@@ -77,6 +77,13 @@ impl IntoResponse for PageError {
     }
 }
 
+/// What is not there: a page for people, a document for programs.
+pub async fn nowhere(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let problem = Problem::not_found("page");
+    if accept.contains("text/html") { PageError(problem).into_response() } else { problem.into_response() }
+}
+
 /// The database's message and hint.
 pub fn complaint(problem: &Problem) -> Markup {
     html! {

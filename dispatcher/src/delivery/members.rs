@@ -32,7 +32,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-fn members(json: &[u8]) -> Option<Vec<(String, &RawValue)>> {
+/// An object's members in their order; `None`: it is no object.
+pub fn members(json: &[u8]) -> Option<Vec<(String, &RawValue)>> {
     serde_json::from_slice::<Members<'_>>(json).ok().map(|members| members.0)
 }
 

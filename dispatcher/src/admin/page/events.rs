@@ -94,6 +94,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
         "/events",
         html! {
             h1 { (inert(&event.event_type)) }
+            p { a href=(format!("/docs/{}", event.event_type)) { "What this means" } }
             dl.facts.panel {
                 dt { "Id" } dd { code { (event.id) } }
                 dt { "Sequence" } dd { (event.sequence) }

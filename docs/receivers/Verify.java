@@ -11,6 +11,7 @@ import java.security.spec.X509EncodedKeySpec;
 import java.time.Instant;
 import java.util.Base64;
 import java.util.HexFormat;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import javax.crypto.Mac;
@@ -75,7 +76,7 @@ public final class Verify {
         Map<String, String> headers = new TreeMap<>();
         System.getenv().forEach((name, value) -> {
             if (name.startsWith("HTTP_")) {
-                headers.put(name.substring(5).replace('_', '-').toLowerCase(), value);
+                headers.put(name.substring(5).replace('_', '-').toLowerCase(Locale.ROOT), value);
             }
         });
         // If it is genuine: put the event aside under its webhook-id, unless it is there already. Work on it after the answer.

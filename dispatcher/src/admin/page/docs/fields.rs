@@ -1,5 +1,5 @@
 //! A JSON Schema as people read it: one row for each member, with its type, whether it may be null, and what holds of it.
-//! Knows what `sql/documentation.sql` and those who enter a `data_schema` by hand write; what it does not know it leaves to the
+//! Knows what `sql/value_schema.sql` and those who enter a `data_schema` by hand write; what it does not know it leaves to the
 //! schema itself, which stands below. Pure.
 
 use super::document::{member, text};

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction, schema::SchemaAction},
     commands::{
-        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, schema, status,
-        steer, tail, token, verify,
+        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, schema,
+        status, steer, tail, token, verify,
     },
     config::Layers,
     logging,

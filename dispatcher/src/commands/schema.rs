@@ -31,13 +31,13 @@ pub async fn dump(database: Target) -> Result<ExitCode, Error> {
 }
 
 async fn document(database: &Target) -> Result<String, Error> {
-    let client = postgres::connect(database, Purpose::Control, Watch::default())
-        .await
-        .map_err(app::Error::Connect)?;
+    let client =
+        postgres::connect(database, Purpose::Control, Watch::default()).await.map_err(app::Error::Connect)?;
     let explain = |error: tokio_postgres::Error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
-            message: "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
-                .to_owned(),
+            message:
+                "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
+                    .to_owned(),
         },
         _ => Error::App(app::Error::of_statement(error)),
     };
@@ -81,7 +81,8 @@ fn readable(changes: &[Change], breaking: usize) -> String {
         })
         .collect();
     let rest = changes.len() - breaking;
-    table(&["", "event type", "field", "change"], &rows) + &format!("\n{breaking} breaking, {rest} compatible\n")
+    table(&["", "event type", "field", "change"], &rows)
+        + &format!("\n{breaking} breaking, {rest} compatible\n")
 }
 
 /// Whether a text names a database; else it is a file.
@@ -99,7 +100,10 @@ async fn events(which: &str, text: &str) -> Result<Events, Error> {
         let read = io::read_to_string(io::stdin()).map_err(Into::into);
         (format!("{which}, standard input, cannot be read"), read)
     } else {
-        (format!("{which}, the file {text}, cannot be read"), std::fs::read_to_string(text).map_err(Into::into))
+        (
+            format!("{which}, the file {text}, cannot be read"),
+            std::fs::read_to_string(text).map_err(Into::into),
+        )
     };
     let events = document.and_then(|document| Events::parse(&document).map_err(Into::into));
     events.map_err(|cause| Error::Schema { which: name, cause })
@@ -116,7 +120,9 @@ mod tests {
 
     #[test]
     fn databases_are_told_from_files() {
-        for text in ["postgres://localhost/shop", "postgresql://u:p@h/d", "host=/tmp dbname=shop", "dbname=shop"] {
+        for text in
+            ["postgres://localhost/shop", "postgresql://u:p@h/d", "host=/tmp dbname=shop", "dbname=shop"]
+        {
             assert!(is_database(text), "{text}");
         }
         for text in ["openapi.json", "./a/b", "-", "https://example.com/openapi.json"] {

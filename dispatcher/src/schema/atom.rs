@@ -5,9 +5,32 @@ use std::cmp::Ordering;
 
 /// What is compared, or says nothing about values; whatever else a schema has makes it undecidable.
 const KNOWN: [&str; 26] = [
-    "type", "enum", "const", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minLength", "maxLength",
-    "format", "pattern", "items", "properties", "required", "additionalProperties", "maxProperties", "anyOf", "title",
-    "description", "examples", "default", "deprecated", "$schema", "$comment", "$id", "example",
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "format",
+    "pattern",
+    "items",
+    "properties",
+    "required",
+    "additionalProperties",
+    "maxProperties",
+    "anyOf",
+    "title",
+    "description",
+    "examples",
+    "default",
+    "deprecated",
+    "$schema",
+    "$comment",
+    "$id",
+    "example",
 ];
 
 /// Of these, those that say nothing of values.
@@ -59,7 +82,8 @@ pub fn atoms(schema: &Value) -> Vec<Atom<'_>> {
     };
     let atom = |one| {
         let values = listed.as_ref().map(|values| {
-            let of_kind = |value: &&Value| kind(value) == one || (one == "number" && kind(value) == "integer");
+            let of_kind =
+                |value: &&Value| kind(value) == one || (one == "number" && kind(value) == "integer");
             values.iter().copied().filter(of_kind).collect::<Vec<_>>()
         });
         Atom { kind: Some(one), schema, values }

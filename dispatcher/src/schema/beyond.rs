@@ -110,7 +110,9 @@ fn compared(path: &str, promised: &Value, sent: &Value) -> Vec<Reason> {
     // Ours never has a keyword beside anyOf.
     let with_more = |schema: &Value| {
         let members = schema.as_object().filter(|schema| schema.contains_key("anyOf"));
-        members.is_some_and(|schema| schema.keys().any(|name| name != "anyOf" && name != "description" && name != "title"))
+        members.is_some_and(|schema| {
+            schema.keys().any(|name| name != "anyOf" && name != "description" && name != "title")
+        })
     };
     if with_more(promised) || with_more(sent) {
         return vec![Reason::new(path, Rule::Undecided, "keywords beside anyOf")];
@@ -129,14 +131,22 @@ fn uncovered(path: &str, promised: &[Atom<'_>], sent: &Atom<'_>) -> Vec<Reason> 
         return Vec::new();
     }
     let Some(kind) = sent.kind else { return vec![Reason::new(path, Rule::Described, "")] };
-    let fits = |atom: &&Atom<'_>| atom.kind == Some(kind) || (atom.kind == Some("number") && kind == "integer");
+    let fits =
+        |atom: &&Atom<'_>| atom.kind == Some(kind) || (atom.kind == Some("number") && kind == "integer");
     // A row is not compared with what is left of one that was too large, whatever it has lost.
     let distance = |reasons: &Vec<Reason>| {
-        reasons.iter().map(|reason| if reason.rule == Rule::Open && reason.path == path { 10_000 } else { 1 }).sum::<usize>()
+        reasons
+            .iter()
+            .map(|reason| if reason.rule == Rule::Open && reason.path == path { 10_000 } else { 1 })
+            .sum::<usize>()
     };
     let closest = promised.iter().filter(fits).map(|atom| of_atoms(path, atom, sent)).min_by_key(distance);
     closest.unwrap_or_else(|| {
-        vec![if kind == "null" { Reason::new(path, Rule::Null, "") } else { Reason::new(path, Rule::Type, kind) }]
+        vec![if kind == "null" {
+            Reason::new(path, Rule::Null, "")
+        } else {
+            Reason::new(path, Rule::Type, kind)
+        }]
     })
 }
 
@@ -173,7 +183,11 @@ fn of_atoms(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
         Some("array") => {
             let (theirs, ours) = (promised.schema.get("items"), sent.schema.get("items"));
             let anything = Value::Bool(true);
-            reasons.extend(compared(&format!("{path}[]"), theirs.unwrap_or(&anything), ours.unwrap_or(&anything)));
+            reasons.extend(compared(
+                &format!("{path}[]"),
+                theirs.unwrap_or(&anything),
+                ours.unwrap_or(&anything),
+            ));
         }
         Some("object") => reasons.extend(members(path, promised, sent)),
         _ => {}
@@ -218,16 +232,18 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 fn range(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
-    let is_within = |theirs: Option<(&Number, bool)>, ours: Option<(&Number, bool)>, outwards: std::cmp::Ordering| {
-        let Some((theirs, excluded)) = theirs else { return true };
-        ours.is_some_and(|(ours, out)| {
-            let order = compare(ours, theirs);
-            order != outwards && (order.is_ne() || out || !excluded)
-        })
-    };
+    let is_within =
+        |theirs: Option<(&Number, bool)>, ours: Option<(&Number, bool)>, outwards: std::cmp::Ordering| {
+            let Some((theirs, excluded)) = theirs else { return true };
+            ours.is_some_and(|(ours, out)| {
+                let order = compare(ours, theirs);
+                order != outwards && (order.is_ne() || out || !excluded)
+            })
+        };
     let is_within = is_within(promised.lowest(), sent.lowest(), std::cmp::Ordering::Less)
         && is_within(promised.highest(), sent.highest(), std::cmp::Ordering::Greater);
-    (!is_within).then(|| Reason::new(path, Rule::Range, format!("{} instead of {}", span(sent), span(promised))))
+    (!is_within)
+        .then(|| Reason::new(path, Rule::Range, format!("{} instead of {}", span(sent), span(promised))))
 }
 
 fn span(atom: &Atom<'_>) -> String {
@@ -245,7 +261,8 @@ fn length(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
         Some(most) => format!("{} to {most} characters", least(atom)),
         None => format!("at least {} characters", least(atom)),
     };
-    (!is_within).then(|| Reason::new(path, Rule::Length, format!("{} instead of {}", span(sent), span(promised))))
+    (!is_within)
+        .then(|| Reason::new(path, Rule::Length, format!("{} instead of {}", span(sent), span(promised))))
 }
 
 fn formats(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {

@@ -49,10 +49,20 @@ fn what_a_value_may_be() {
     for (old, new, forth, back) in [
         (json!({ "type": "integer" }), json!({ "type": ["integer", "null"] }), "!null-added", "null-dropped"),
         (json!({ "type": "integer" }), json!({ "type": "number" }), "!type-added", "type-dropped"),
-        (json!({ "type": "string" }), json!({ "type": ["string", "boolean"] }), "!type-added", "type-dropped"),
+        (
+            json!({ "type": "string" }),
+            json!({ "type": ["string", "boolean"] }),
+            "!type-added",
+            "type-dropped",
+        ),
         (json!({ "enum": ["a"] }), json!({ "enum": ["a", "b"] }), "!values-added", "values-dropped"),
         (json!({ "enum": ["a"] }), json!({ "type": "string" }), "!values-added", "values-dropped"),
-        (json!({ "const": 1 }), json!({ "const": 2 }), "!values-added values-dropped", "!values-added values-dropped"),
+        (
+            json!({ "const": 1 }),
+            json!({ "const": 2 }),
+            "!values-added values-dropped",
+            "!values-added values-dropped",
+        ),
         (
             json!({ "type": "integer", "minimum": -2_147_483_648_i64, "maximum": 2_147_483_647_i64 }),
             json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }),
@@ -71,9 +81,24 @@ fn what_a_value_may_be() {
             "!range-widened",
             "range-narrowed",
         ),
-        (json!({ "type": "string", "maxLength": 8 }), json!({ "type": "string", "maxLength": 9 }), "!length-widened", "length-narrowed"),
-        (json!({ "type": "string", "minLength": 1 }), json!({ "type": "string" }), "!length-widened", "length-narrowed"),
-        (json!({ "type": "string", "format": "uuid" }), json!({ "type": "string" }), "!format-dropped", "format-added"),
+        (
+            json!({ "type": "string", "maxLength": 8 }),
+            json!({ "type": "string", "maxLength": 9 }),
+            "!length-widened",
+            "length-narrowed",
+        ),
+        (
+            json!({ "type": "string", "minLength": 1 }),
+            json!({ "type": "string" }),
+            "!length-widened",
+            "length-narrowed",
+        ),
+        (
+            json!({ "type": "string", "format": "uuid" }),
+            json!({ "type": "string" }),
+            "!format-dropped",
+            "format-added",
+        ),
         (json!({ "type": "string" }), json!({}), "!description-lost", "description-gained"),
     ] {
         let plain = |told: Vec<String>| told.join(" ").replace(" data.x", "");
@@ -86,13 +111,24 @@ fn what_a_value_may_be() {
         told(&of(&json!({ "type": "string" })), &of(&json!({ "type": "boolean" }))),
         ["!type-added data.x", "type-dropped data.x"]
     );
-    assert!(told(&of(&json!({ "type": ["integer", "null"] })), &of(&json!({ "anyOf": [{ "type": "null" }, { "type": "integer" }] }))).is_empty());
+    assert!(
+        told(
+            &of(&json!({ "type": ["integer", "null"] })),
+            &of(&json!({ "anyOf": [{ "type": "null" }, { "type": "integer" }] }))
+        )
+        .is_empty()
+    );
     assert_eq!(told(&of(&json!({ "allOf": [] })), &of(&json!({ "allOf": [{}] }))), ["!undecided data.x"]);
 }
 
 #[test]
 fn inside_of_values() {
-    let of = |inner: &Value| row(&json!({ "a": { "type": "array", "items": { "properties": { "b": inner }, "type": "object" } } }), &[]);
+    let of = |inner: &Value| {
+        row(
+            &json!({ "a": { "type": "array", "items": { "properties": { "b": inner }, "type": "object" } } }),
+            &[],
+        )
+    };
     assert_eq!(
         told(&of(&json!({ "type": "integer" })), &of(&json!({ "type": ["null", "integer"] }))),
         ["!null-added data.a[].b"]
@@ -107,11 +143,21 @@ fn with_key_only(properties: &Value, required: &[&str], key: &Value) -> Value {
 #[test]
 fn what_is_left_of_a_row_does_not_excuse_what_is_missing() {
     let key = json!({ "id": { "type": "integer" } });
-    let old = with_key_only(&json!({ "id": { "type": "integer" }, "x": {}, "y": {}, "z": {} }), &["id", "x", "y", "z"], &key);
+    let old = with_key_only(
+        &json!({ "id": { "type": "integer" }, "x": {}, "y": {}, "z": {} }),
+        &["id", "x", "y", "z"],
+        &key,
+    );
     let new = with_key_only(&json!({ "id": { "type": "integer" } }), &["id"], &key);
     assert_eq!(told(&old, &new), ["!field-removed data.x", "!field-removed data.y", "!field-removed data.z"]);
-    let (truncate, both) = (json!({ "type": "object", "maxProperties": 0 }), json!({ "anyOf": [new, { "type": "object", "maxProperties": 0 }] }));
-    assert!(told(&both, &truncate).iter().all(|told| !told.starts_with('!')), "only what was possible before");
+    let (truncate, both) = (
+        json!({ "type": "object", "maxProperties": 0 }),
+        json!({ "anyOf": [new, { "type": "object", "maxProperties": 0 }] }),
+    );
+    assert!(
+        told(&both, &truncate).iter().all(|told| !told.starts_with('!')),
+        "only what was possible before"
+    );
     assert!(told(&truncate, &both).iter().any(|told| told.starts_with("!members-opened")));
 }
 
@@ -121,8 +167,14 @@ fn types_come_go_and_are_renamed() {
     let data = row(&json!({ "x": {} }), &["x"]);
     let (old, renamed) = (parse("order.created", &data), parse("purchase.created", &data));
     let changes = old.changes(&renamed);
-    assert_eq!(changes.iter().map(|change| (change.breaking, change.rule)).collect::<Vec<_>>(), [(true, "event-type-removed"), (false, "event-type-added")]);
-    assert_eq!(changes[0].message, "event type removed; purchase.created has come with the same data: renamed?");
+    assert_eq!(
+        changes.iter().map(|change| (change.breaking, change.rule)).collect::<Vec<_>>(),
+        [(true, "event-type-removed"), (false, "event-type-added")]
+    );
+    assert_eq!(
+        changes[0].message,
+        "event type removed; purchase.created has come with the same data: renamed?"
+    );
     for other in [parse("order.updated", &data), parse("purchase.created", &json!({}))] {
         assert_eq!(old.changes(&other)[0].message, "event type removed");
     }
@@ -152,7 +204,10 @@ fn what_is_no_document_is_said() {
         (r#"{"openapi":"3.0.1","webhooks":{}}"#, "no OpenAPI"),
         (r#"{"asyncapi":"3.0.0"}"#, "no OpenAPI"),
         (r#"{"openapi":"3.1.0","webhooks":{"a.b":{}}}"#, "a.b has no schema"),
-        (r##"{"openapi":"3.1.0","webhooks":{"a.b":{"post":{"requestBody":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/x"}}}}}}}}"##, "a.b has no schema"),
+        (
+            r##"{"openapi":"3.1.0","webhooks":{"a.b":{"post":{"requestBody":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/x"}}}}}}}}"##,
+            "a.b has no schema",
+        ),
     ] {
         let said = Events::parse(text).unwrap_err().to_string();
         assert!(said.contains(error), "{text}: {said}");
@@ -182,7 +237,10 @@ fn accepts(schema: &Value, value: &Value) -> bool {
             rule.as_array().unwrap().iter().all(|name| object.contains_key(name.as_str().unwrap()))
         }),
         "properties" => value.as_object().is_none_or(|object| {
-            rule.as_object().unwrap().iter().all(|(name, rule)| object.get(name).is_none_or(|value| accepts(rule, value)))
+            rule.as_object()
+                .unwrap()
+                .iter()
+                .all(|(name, rule)| object.get(name).is_none_or(|value| accepts(rule, value)))
         }),
         keyword => panic!("{keyword}"),
     })
@@ -222,8 +280,10 @@ fn schemas() -> impl Strategy<Value = Value> {
         prop_oneof![
             inner.clone().prop_map(|items| json!({ "type": "array", "items": items })),
             members.prop_map(|members| {
-                let required: Vec<&String> = members.iter().filter(|(_, (_, required))| *required).map(|(name, _)| name).collect();
-                let properties: serde_json::Map<String, Value> = members.iter().map(|(name, (schema, _))| (name.clone(), schema.clone())).collect();
+                let required: Vec<&String> =
+                    members.iter().filter(|(_, (_, required))| *required).map(|(name, _)| name).collect();
+                let properties: serde_json::Map<String, Value> =
+                    members.iter().map(|(name, (schema, _))| (name.clone(), schema.clone())).collect();
                 json!({ "type": "object", "properties": properties, "required": required })
             }),
             proptest::collection::vec(inner, 1..3).prop_map(|all| json!({ "anyOf": all })),
@@ -243,7 +303,8 @@ fn values() -> impl Strategy<Value = Value> {
     scalar.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            proptest::collection::btree_map("[a-d]", inner, 0..4).prop_map(|members| members.into_iter().collect()),
+            proptest::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|members| members.into_iter().collect()),
         ]
     })
 }

@@ -58,7 +58,8 @@ impl<'a> Rows<'a> {
             Operation::Truncate => Self { new: None, old: None },
             Operation::Update => {
                 let before = |previous: &'a [u8]| {
-                    data.and_then(|data| members::restored(data, previous)).map_or(Cow::Borrowed(previous), Cow::Owned)
+                    data.and_then(|data| members::restored(data, previous))
+                        .map_or(Cow::Borrowed(previous), Cow::Owned)
                 };
                 Self { new: data, old: content.previous.map(before) }
             }
@@ -107,7 +108,9 @@ pub fn hasura(content: &Content<'_>) -> Bytes {
     let mut out = Vec::with_capacity(FIXED_BYTES + rows.len() + content.actor().map_or(0, str::len));
     out.extend_from_slice(br#"{"created_at":""#);
     push_timestamp(&mut out, event.created_at_us);
-    out.extend_from_slice(br#"","delivery_info":{"current_retry":0,"max_retries":0},"event":{"data":{"new":"#);
+    out.extend_from_slice(
+        br#"","delivery_info":{"current_retry":0,"max_retries":0},"event":{"data":{"new":"#,
+    );
     push_or_null(&mut out, rows.new);
     push_member(&mut out, "old", |out| push_or_null(out, rows.old.as_deref()));
     out.push(b'}');
@@ -147,7 +150,8 @@ fn push_session_variables(out: &mut Vec<u8>, actor: Option<&str>) {
 
 /// Of `00-<trace id>-<span id>-<flags>` the two ids.
 fn push_trace_context(out: &mut Vec<u8>, traceparent: Option<&str>) {
-    let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex =
+        |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let parts: Vec<&str> = traceparent.unwrap_or_default().split('-').collect();
     match parts.as_slice() {
         [_, trace, span, ..] if is_hex(trace, 32) && is_hex(span, 16) => {
@@ -160,7 +164,8 @@ fn push_trace_context(out: &mut Vec<u8>, traceparent: Option<&str>) {
 
 /// The two numbers that an event's id is made of as a UUID of version 8: as unique, and the same for every attempt.
 fn uuid(event: &Event) -> String {
-    let bits = (u128::from(event.created_at_us.cast_unsigned()) << 64 | u128::from(event.id.cast_unsigned())) & (u128::MAX >> 6);
+    let bits = (u128::from(event.created_at_us.cast_unsigned()) << 64 | u128::from(event.id.cast_unsigned()))
+        & (u128::MAX >> 6);
     let (high, middle, low) = (bits >> 74, bits >> 62 & 0xfff, bits & (u128::MAX >> 66));
     let all = high << 80 | 8 << 76 | middle << 64 | 0b10 << 62 | low;
     let hex = format!("{all:032x}");
@@ -243,7 +248,9 @@ mod tests {
     fn supabase_is_known_to_the_byte() {
         let row = r#"{"id":17, "total":1.50,"note":null}"#;
         let of = |kind: &str, new: &str, old: &str| {
-            format!(r#"{{"type":"{kind}","table":"orders","schema":"public","record":{new},"old_record":{old}}}"#)
+            format!(
+                r#"{{"type":"{kind}","table":"orders","schema":"public","record":{new},"old_record":{old}}}"#
+            )
         };
         assert_eq!(in_supabase(&event("order.created")), of("INSERT", row, "null"));
         assert_eq!(in_supabase(&event("sales.order.deleted")), of("DELETE", "null", row));
@@ -256,7 +263,10 @@ mod tests {
         }
         assert_eq!(in_supabase(&event("order.placed")), of("PLACED", row, "null"));
         let bare = Event { table_name: None, ..event("webhook.ping") };
-        assert_eq!(in_supabase(&bare), format!(r#"{{"type":"PING","table":null,"schema":null,"record":{row},"old_record":null}}"#));
+        assert_eq!(
+            in_supabase(&bare),
+            format!(r#"{{"type":"PING","table":null,"schema":null,"record":{row},"old_record":null}}"#)
+        );
     }
 
     #[test]
@@ -271,12 +281,22 @@ mod tests {
             in_hasura(&update),
             r#"{"created_at":"2026-11-22T03:38:00.123456Z","delivery_info":{"current_retry":0,"max_retries":0},"event":{"data":{"new":{"id":17, "total":1.50,"note":null},"old":{"id":17,"total":1.0,"note":null}},"op":"UPDATE","session_variables":{"x-hasura-user-id":"7"},"trace_context":{"span_id":"b7ad6b7169203331","trace_id":"0af7651916cd43dd8448eb211c80319c"}},"id":"0198354d-0bfe-8100-8000-00000000002a","table":{"name":"orders","schema":"public"},"trigger":{"name":"order"}}"#
         );
-        for (event_type, op) in [("a.created", "INSERT"), ("a.deleted", "DELETE"), ("a.snapshot", "MANUAL"), ("a.b", "MANUAL"), ("a.truncated", "MANUAL")] {
+        for (event_type, op) in [
+            ("a.created", "INSERT"),
+            ("a.deleted", "DELETE"),
+            ("a.snapshot", "MANUAL"),
+            ("a.b", "MANUAL"),
+            ("a.truncated", "MANUAL"),
+        ] {
             let parsed: Value = serde_json::from_str(&in_hasura(&event(event_type))).unwrap();
             assert_eq!(parsed["event"]["op"], op, "{event_type}");
             assert_eq!(parsed["event"]["session_variables"], Value::Null);
             let (new, old) = (&parsed["event"]["data"]["new"], &parsed["event"]["data"]["old"]);
-            assert_eq!((new.is_null(), old.is_null()), (["DELETE"].contains(&op) || event_type == "a.truncated", op != "DELETE"), "{event_type}");
+            assert_eq!(
+                (new.is_null(), old.is_null()),
+                (["DELETE"].contains(&op) || event_type == "a.truncated", op != "DELETE"),
+                "{event_type}"
+            );
         }
     }
 
@@ -286,7 +306,10 @@ mod tests {
             let body = in_hasura(&Event { actor: Some(actor.into()), ..event("order.created") });
             serde_json::from_str::<Value>(&body).unwrap()["event"]["session_variables"].clone()
         };
-        assert_eq!(of(r#"{"x-hasura-role":"user","x-hasura-user-id":"7"}"#), json!({ "x-hasura-role": "user", "x-hasura-user-id": "7" }));
+        assert_eq!(
+            of(r#"{"x-hasura-role":"user","x-hasura-user-id":"7"}"#),
+            json!({ "x-hasura-role": "user", "x-hasura-user-id": "7" })
+        );
         assert_eq!(of("user \"7\""), json!({ "x-hasura-user-id": "user \"7\"" }));
         assert_eq!(of("{broken"), json!({ "x-hasura-user-id": "{broken" }));
     }

@@ -60,7 +60,9 @@ pub fn event_types(document: &RawValue) -> Vec<Described<'_>> {
 /// The headers that every webhook carries.
 pub fn headers(document: &RawValue) -> Vec<Header> {
     let parameters = at(document, &["components", "parameters"]);
-    let Some(parameters) = parameters.and_then(|all| members(all.get().as_bytes())) else { return Vec::new() };
+    let Some(parameters) = parameters.and_then(|all| members(all.get().as_bytes())) else {
+        return Vec::new();
+    };
     let described = |parameter: &RawValue| text(member(parameter, "schema")?, "description");
     parameters
         .into_iter()
@@ -82,11 +84,16 @@ mod tests {
     fn it_is_taken_apart_in_its_order() {
         let document: &RawValue = serde_json::from_str(DOCUMENT).unwrap();
         let types = event_types(document);
-        let seen: Vec<_> = types.iter().map(|one| (one.event_type.as_str(), one.description.as_deref())).collect();
+        let seen: Vec<_> =
+            types.iter().map(|one| (one.event_type.as_str(), one.description.as_deref())).collect();
         assert_eq!(seen, [("b.created", Some("B")), ("c.created", None)]);
         assert_eq!((types[0].schema.get(), types[0].example.get()), (r#"{"z":true}"#, r#"{"z":1.50,"a":2}"#));
-        let names: Vec<_> = headers(document).into_iter().map(|header| (header.name, header.description)).collect();
-        assert_eq!(names, [("webhook-id".into(), Some("The event".into())), ("webhook-timestamp".into(), None)]);
+        let names: Vec<_> =
+            headers(document).into_iter().map(|header| (header.name, header.description)).collect();
+        assert_eq!(
+            names,
+            [("webhook-id".into(), Some("The event".into())), ("webhook-timestamp".into(), None)]
+        );
     }
 
     #[test]

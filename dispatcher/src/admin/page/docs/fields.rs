@@ -55,7 +55,8 @@ pub fn forms(schema: &RawValue) -> Vec<Form> {
 
 /// The names of the members that are left of a row that is too large; `None`: its events are never cut.
 pub fn key(schema: &RawValue) -> Option<Vec<String>> {
-    let form = alternatives(schema).into_iter().find(|form| text(form, "title").as_deref() == Some(KEY_ONLY))?;
+    let form =
+        alternatives(schema).into_iter().find(|form| text(form, "title").as_deref() == Some(KEY_ONLY))?;
     let properties = members(member(form, "properties")?.get().as_bytes())?;
     Some(properties.into_iter().map(|(name, _)| name).collect())
 }
@@ -100,11 +101,18 @@ fn types(schema: &Value) -> Vec<&str> {
 fn kind(schema: &Value) -> String {
     let mut kinds: Vec<String> = Vec::new();
     for one in spellings(schema) {
-        let mut names: Vec<String> = types(one)
-            .into_iter()
-            .filter(|name| *name != "null")
-            .map(|name| if name == "array" { format!("array of {}", kind(&one["items"])) } else { name.to_owned() })
-            .collect();
+        let mut names: Vec<String> =
+            types(one)
+                .into_iter()
+                .filter(|name| *name != "null")
+                .map(|name| {
+                    if name == "array" {
+                        format!("array of {}", kind(&one["items"]))
+                    } else {
+                        name.to_owned()
+                    }
+                })
+                .collect();
         if names.is_empty() {
             names.extend(kinds_of_values(one));
         }
@@ -146,7 +154,8 @@ fn constraint(schema: &Value) -> String {
 fn of_one(schema: &Value) -> String {
     let mut words = Vec::new();
     if let Some(values) = schema["enum"].as_array() {
-        let values: Vec<String> = values.iter().filter(|value| !value.is_null()).map(Value::to_string).collect();
+        let values: Vec<String> =
+            values.iter().filter(|value| !value.is_null()).map(Value::to_string).collect();
         words.push(values.join(", "));
     }
     if let Some(value) = schema.get("const") {
@@ -234,13 +243,11 @@ mod tests {
 
     #[test]
     fn members_keep_their_order_and_composite_values_are_taken_apart() {
-        let schema = raw(
-            r#"{"anyOf":[
+        let schema = raw(r#"{"anyOf":[
               {"type":"object","description":"An order","properties":{"z":{"type":"string","description":"Last"},
                 "a":{"type":"object","properties":{"street":{"type":"string"},"no":{}}}},"required":["z","a"]},
               {"title":"Key only","type":"object","properties":{"z":{}},"additionalProperties":false},
-              {"type":"object","maxProperties":0}]}"#,
-        );
+              {"type":"object","maxProperties":0}]}"#);
         let forms = forms(&schema);
         assert_eq!(forms.len(), 1);
         let names: Vec<_> = forms[0].fields.iter().map(|field| field.name.as_str()).collect();
@@ -256,7 +263,10 @@ mod tests {
         let deep = (0..200).fold("{}".to_owned(), |inner, _| format!(r#"{{"properties":{{"x":{inner}}}}}"#));
         assert!(forms(&raw(&deep))[0].fields.len() <= DEPTH_MAX + 1);
         let wide: Vec<String> = (0..5000).map(|at| format!(r#""c{at}":{{}}"#)).collect();
-        assert_eq!(forms(&raw(&format!(r#"{{"properties":{{{}}}}}"#, wide.join(","))))[0].fields.len(), ROWS_MAX);
+        assert_eq!(
+            forms(&raw(&format!(r#"{{"properties":{{{}}}}}"#, wide.join(","))))[0].fields.len(),
+            ROWS_MAX
+        );
     }
 
     proptest! {

@@ -78,9 +78,10 @@ fn matches(one: &Described<'_>, forms: &[Form], words: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(&words);
     has(&one.event_type)
         || one.description.as_deref().is_some_and(has)
-        || forms.iter().flat_map(|form| &form.fields).any(|field| {
-            has(&field.name) || field.description.as_deref().is_some_and(has)
-        })
+        || forms
+            .iter()
+            .flat_map(|form| &form.fields)
+            .any(|field| has(&field.name) || field.description.as_deref().is_some_and(has))
 }
 
 fn data_of(body: &RawValue) -> Option<&RawValue> {
@@ -247,10 +248,8 @@ fn verify(headers: &[Header]) -> Markup {
 fn attachment(name: &str, text: &str) -> Response {
     // Names are ours, or event types, which are letters, digits, dots and underscores.
     let disposition = format!("attachment; filename=\"{name}\"");
-    let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-        (header::CONTENT_DISPOSITION, disposition),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     (headers, text.to_owned()).into_response()
 }
 

@@ -52,8 +52,10 @@ pub struct Sample {
 
 /// The event that an example tells of; `key`: the names of its key columns.
 fn event(example: &RawValue, key: &[String]) -> Option<Event> {
-    let created_at_us = i64::from_str_radix(text(example, "id")?.strip_prefix("evt_")?.get(..14)?, 16).ok()?;
-    let bytes = |name: &str| member(example, name).map(|value| Bytes::copy_from_slice(value.get().as_bytes()));
+    let created_at_us =
+        i64::from_str_radix(text(example, "id")?.strip_prefix("evt_")?.get(..14)?, 16).ok()?;
+    let bytes =
+        |name: &str| member(example, name).map(|value| Bytes::copy_from_slice(value.get().as_bytes()));
     let data = member(example, "data")?;
     Some(Event {
         id: serde_json::from_str(member(example, "sequence")?.get()).ok()?,
@@ -142,7 +144,8 @@ mod tests {
     #[test]
     fn a_key_is_written_as_capture_does() {
         let data: &RawValue = serde_json::from_str(r#"{"a":"x\"y","n":1.50,"z":null}"#).unwrap();
-        let of = |names: &[&str]| key_of(data, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let of =
+            |names: &[&str]| key_of(data, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(of(&["a"]).as_deref(), Some("x\"y"));
         assert_eq!(of(&["n", "a"]).as_deref(), Some(r#"["1.50","x\"y"]"#));
         assert_eq!((of(&[]), of(&["b"])), (None, None));
@@ -150,7 +153,12 @@ mod tests {
 
     #[test]
     fn an_example_that_is_none_makes_no_request() {
-        for text in ["{}", "null", r#"{"id":"evt_x","sequence":1,"type":"a.b","data":{}}"#, r#"{"id":"evt_ä","data":1}"#] {
+        for text in [
+            "{}",
+            "null",
+            r#"{"id":"evt_x","sequence":1,"type":"a.b","data":{}}"#,
+            r#"{"id":"evt_ä","data":1}"#,
+        ] {
             let example: &RawValue = serde_json::from_str(text).unwrap();
             assert!(requests(example, &[], &Source::of_database("shop")).is_empty(), "{text}");
         }

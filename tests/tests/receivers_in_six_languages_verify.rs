@@ -70,7 +70,11 @@ fn programs(out: &Path) -> Vec<Program> {
         program("Python", &["python3", &source("verify.py")], false),
         program("JavaScript", &["node", &source("verify.mjs")], true),
         program("Ruby", &["ruby", "-W", &source("verify.rb")], true),
-        program("PHP", &["php", "-d", "error_reporting=E_ALL", "-d", "display_errors=stderr", &source("verify.php")], true),
+        program(
+            "PHP",
+            &["php", "-d", "error_reporting=E_ALL", "-d", "display_errors=stderr", &source("verify.php")],
+            true,
+        ),
         program("Go", &[&binary], true),
         program("Java", &["java", "-Xshare:auto", "-cp", &classes, "Verify"], true),
     ]
@@ -135,7 +139,11 @@ fn answer(program: &Program, case: &Case) -> String {
     command
         .args(&program.command[1..])
         .env_clear()
-        .envs(["PATH", "HOME", "JAVA_HOME", "PYENV_ROOT", "PYENV_VERSION"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(
+            ["PATH", "HOME", "JAVA_HOME", "PYENV_ROOT", "PYENV_VERSION"]
+                .into_iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .env("GATEWAY_INTERFACE", "CGI/1.1")
         .env("SERVER_PROTOCOL", "HTTP/1.1")
         .env("REQUEST_METHOD", "POST")
@@ -149,12 +157,10 @@ fn answer(program: &Program, case: &Case) -> String {
             command.env(format!("HTTP_{}", name.to_uppercase().replace('-', "_")), value);
         }
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; scripts/setup.sh test installs it", program.language));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
+            |error| panic!("{}: {error}; scripts/setup.sh test installs it", program.language),
+        );
     // One that rejects by the headers need not read the body.
     let _ = child.stdin.take().expect("it is piped").write_all(&case.body);
     let output = child.wait_with_output().expect("it ends");
@@ -167,14 +173,26 @@ fn answer(program: &Program, case: &Case) -> String {
 fn cases(received: &Received) -> Vec<Case> {
     let genuine = Case::of("as it came", received, SECRET);
     let token = genuine.header("webhook-signature").to_owned();
-    let signature = |what: &str, is_genuine, value: &str| genuine.with(what, is_genuine, "webhook-signature", Some(value));
+    let signature = |what: &str, is_genuine, value: &str| {
+        genuine.with(what, is_genuine, "webhook-signature", Some(value))
+    };
     let (flipped, longer) = (
-        genuine.body.iter().enumerate().map(|(at, byte)| if at == 9 { byte ^ 1 } else { *byte }).collect::<Vec<u8>>(),
+        genuine
+            .body
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if at == 9 { byte ^ 1 } else { *byte })
+            .collect::<Vec<u8>>(),
         [genuine.body.as_slice(), b"\n"].concat(),
     );
     let long = "9".repeat(5000);
     let mut cases = vec![
-        Case { what: "another secret".to_owned(), secret: OTHER_SECRET.to_owned(), is_genuine: false, ..genuine.clone() },
+        Case {
+            what: "another secret".to_owned(),
+            secret: OTHER_SECRET.to_owned(),
+            is_genuine: false,
+            ..genuine.clone()
+        },
         genuine.with_body("a bit of the body", &flipped),
         genuine.with_body("a line end more", &longer),
         genuine.with_body("no body", b""),
@@ -198,8 +216,15 @@ fn cases(received: &Received) -> Vec<Case> {
         signature("the second fits", true, &format!("v1,AAAA {token}")),
         signature("the first fits", true, &format!("{token} v9,???? v1")),
     ];
-    for timestamp in ["", "x", "1e9", "0x7fffffff", "+1795318680", " 1795318680 ", "-1", "1795318680.5", "NaN", &long] {
-        cases.push(genuine.with(&format!("timestamp {timestamp:.20}"), false, "webhook-timestamp", Some(timestamp)));
+    for timestamp in
+        ["", "x", "1e9", "0x7fffffff", "+1795318680", " 1795318680 ", "-1", "1795318680.5", "NaN", &long]
+    {
+        cases.push(genuine.with(
+            &format!("timestamp {timestamp:.20}"),
+            false,
+            "webhook-timestamp",
+            Some(timestamp),
+        ));
     }
     cases.push(genuine);
     cases
@@ -214,11 +239,15 @@ async fn what_is_genuine_is_accepted_and_nothing_else() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let both = world.subscribe("/ok/both").await;
-    let alter = format!("select webhook_alter({both}, signature => '{{standard,standard-v1a}}', secret => '{PAIR}')");
+    let alter =
+        format!("select webhook_alter({both}, signature => '{{standard,standard-v1a}}', secret => '{PAIR}')");
     world.database.run(&alter).await;
     let daemon = Daemon::start(&world.database).await;
-    let rotated = world.database.text(&format!("select webhook_rotate_secret({both})")).await.expect("a secret");
-    let keys = format!("select public_key from webhook.public_key where subscription_id = {both} and expires_at is null");
+    let rotated =
+        world.database.text(&format!("select webhook_rotate_secret({both})")).await.expect("a secret");
+    let keys = format!(
+        "select public_key from webhook.public_key where subscription_id = {both} and expires_at is null"
+    );
     let new_public = world.database.text(&keys).await.expect("a public key");
     world.database.run("insert into orders values (1, 'Zoë 🚀 \"quoted\" \\ back', 12345678901234567890.10, E'tab\\tline\\nend \u{2028}')").await;
     for path in ["/ok", "/ok/both"] {
@@ -227,18 +256,29 @@ async fn what_is_genuine_is_accepted_and_nothing_else() {
     assert!(daemon.sigterm(PATIENCE).await.success());
     let plain = world.receiver.at("/ok").remove(0);
     let rotating = world.receiver.at("/ok/both").remove(0);
-    assert_eq!(rotating.header("webhook-signature").expect("signatures").split(' ').count(), 4, "two of each kind");
+    assert_eq!(
+        rotating.header("webhook-signature").expect("signatures").split(' ').count(),
+        4,
+        "two of each kind"
+    );
 
     let mut all = cases(&plain);
-    for (what, secret, is_genuine) in
-        [("the old secret", SECRET, true), ("the new secret", &*rotated, true), ("neither secret", OTHER_SECRET, false)]
-    {
-        all.push(Case { is_genuine, ..Case::of(&format!("while it is replaced: {what}"), &rotating, secret) });
+    for (what, secret, is_genuine) in [
+        ("the old secret", SECRET, true),
+        ("the new secret", &*rotated, true),
+        ("neither secret", OTHER_SECRET, false),
+    ] {
+        all.push(Case {
+            is_genuine,
+            ..Case::of(&format!("while it is replaced: {what}"), &rotating, secret)
+        });
     }
     let mut with_keys = Vec::new();
-    for (what, key, is_genuine) in
-        [("the old key", PUBLIC, true), ("the new key", &*new_public, true), ("another's key", OTHER_PUBLIC, false)]
-    {
+    for (what, key, is_genuine) in [
+        ("the old key", PUBLIC, true),
+        ("the new key", &*new_public, true),
+        ("another's key", OTHER_PUBLIC, false),
+    ] {
         with_keys.push(Case { is_genuine, ..Case::of(&format!("v1a: {what}"), &rotating, key) });
     }
     let keyed = Case::of("v1a", &rotating, PUBLIC);
@@ -276,7 +316,10 @@ fn every_program_is_told_of() {
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
         assert!(page.contains(&format!("(receivers/{name})")), "docs/RECEIVING.md names {name}");
         let text = fs::read_to_string(&path).expect("a text");
-        assert!(text.lines().count() <= 100 && text.lines().all(|line| line.chars().count() <= 130), "{name} is short");
+        assert!(
+            text.lines().count() <= 100 && text.lines().all(|line| line.chars().count() <= 130),
+            "{name} is short"
+        );
         count += 1;
     }
     assert_eq!(count, 6);

@@ -9,8 +9,20 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// Flags of programs that are not ours.
 const FOREIGN_FLAGS: [&str; 14] = [
-    "--fail", "--silent", "--show-error", "--header", "--data", "--profile", "--package", "--release", "--quiet", "--test", "--no-owner",
-    "--locked", "--rm", "--features",
+    "--fail",
+    "--silent",
+    "--show-error",
+    "--header",
+    "--data",
+    "--profile",
+    "--package",
+    "--release",
+    "--quiet",
+    "--test",
+    "--no-owner",
+    "--locked",
+    "--rm",
+    "--features",
 ];
 
 /// Every page, with its name.
@@ -43,7 +55,8 @@ fn code(page: &str) -> Vec<String> {
 
 /// Every word of these characters that begins with this, where no other character of a word stands before it.
 fn words<'a>(text: &'a str, start: &'static str, belongs: fn(char) -> bool) -> Vec<&'a str> {
-    let begins = |at: usize| !text[..at].ends_with(|before: char| belongs(before) || before == '/' || before == '-');
+    let begins =
+        |at: usize| !text[..at].ends_with(|before: char| belongs(before) || before == '/' || before == '-');
     text.match_indices(start)
         .filter(|(at, _)| begins(*at))
         .map(|(at, _)| {
@@ -102,10 +115,16 @@ fn commands_and_flags() {
         for code in code(&text) {
             for command in code.split("webhookd ").skip(1) {
                 // Up to what is no name: an argument, a placeholder, a flag.
-                let said: Vec<&str> = command.split(' ').take_while(|word| !word.is_empty() && word.chars().all(is_flag) && !word.starts_with('-')).collect();
+                let said: Vec<&str> = command
+                    .split(' ')
+                    .take_while(|word| {
+                        !word.is_empty() && word.chars().all(is_flag) && !word.starts_with('-')
+                    })
+                    .collect();
                 let Some(first) = said.first() else { continue };
                 let has_children = names.iter().any(|name| name.starts_with(&format!("{first} ")));
-                let name = if has_children && said.len() > 1 { said[..2].join(" ") } else { (*first).to_owned() };
+                let name =
+                    if has_children && said.len() > 1 { said[..2].join(" ") } else { (*first).to_owned() };
                 if !names.contains(&name) && code.contains("webhookd ") && !code.starts_with("select") {
                     wrong.push(format!("{page}: webhookd {name}: {code}"));
                 }
@@ -162,8 +181,12 @@ async fn what_is_in_the_database() {
     let (relations, columns) = (names(&database, RELATIONS).await, names(&database, COLUMNS).await);
     // The library is loaded when a function of it is called.
     let client = database.client().await;
-    client.query("select webhook_sign('whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', 'a', 1, '')", &[]).await.expect("it signs");
-    let settings: BTreeSet<String> = client.query(SETTINGS, &[]).await.expect("settings").iter().map(|row| row.get(0)).collect();
+    client
+        .query("select webhook_sign('whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', 'a', 1, '')", &[])
+        .await
+        .expect("it signs");
+    let settings: BTreeSet<String> =
+        client.query(SETTINGS, &[]).await.expect("settings").iter().map(|row| row.get(0)).collect();
     assert!(functions.len() > 60 && settings.len() > 5 && columns.len() > 100, "{settings:?}");
     let triggers = ["webhook_insert", "webhook_update", "webhook_delete", "webhook_truncate"];
     let sources = sources();
@@ -182,7 +205,9 @@ async fn what_is_in_the_database() {
                 let first = inner.split('.').next().unwrap_or_default();
                 let is_there = inner.is_empty()
                     || functions.contains(first)
-                    || (relations.contains(inner) || columns.contains(inner) || first == "event" && inner == "event")
+                    || (relations.contains(inner)
+                        || columns.contains(inner)
+                        || first == "event" && inner == "event")
                     || settings.contains(name)
                     || sources.contains(name);
                 if !is_there {
@@ -191,7 +216,14 @@ async fn what_is_in_the_database() {
             }
             if code.contains("webhook_") {
                 for (at, _) in code.match_indices(" => ") {
-                    let name: String = code[..at].chars().rev().take_while(|c| is_name(*c)).collect::<Vec<_>>().into_iter().rev().collect();
+                    let name: String = code[..at]
+                        .chars()
+                        .rev()
+                        .take_while(|c| is_name(*c))
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .rev()
+                        .collect();
                     if !name.is_empty() && !arguments.contains(&name) {
                         wrong.push(format!("{page}: argument {name}: {code}"));
                     }
@@ -207,8 +239,12 @@ async fn what_is_in_the_database() {
 async fn the_reference_is_complete() {
     let cluster = Cluster::start().await;
     let database = cluster.database("app").await;
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SQL.md")).expect("a text");
-    let code: BTreeSet<String> = code(&page).iter().flat_map(|code| code.split(|c: char| !is_name(c)).map(str::to_owned).collect::<Vec<_>>()).collect();
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SQL.md")).expect("a text");
+    let code: BTreeSet<String> = code(&page)
+        .iter()
+        .flat_map(|code| code.split(|c: char| !is_name(c)).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     let public = "select p.proname::text from pg_proc p join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass
         join pg_extension x on x.oid = d.refobjid and d.deptype = 'e' where x.extname = 'pg_webhook' and p.proname like 'webhook\\_%'";
     let mut missing = Vec::new();
@@ -242,11 +278,13 @@ async fn the_reference_is_complete() {
 fn links_lead_somewhere() {
     let anchor = |heading: &str| -> String {
         let kept = heading.to_lowercase().replace('`', "");
-        kept.chars().filter_map(|c| match c {
-            ' ' => Some('-'),
-            c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
-            _ => None,
-        }).collect()
+        kept.chars()
+            .filter_map(|c| match c {
+                ' ' => Some('-'),
+                c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+                _ => None,
+            })
+            .collect()
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut wrong = Vec::new();
@@ -263,7 +301,9 @@ fn links_lead_somewhere() {
                 continue;
             };
             let target = String::from_utf8_lossy(&target);
-            let mut headings = target.lines().filter_map(|line| line.strip_prefix('#').map(|rest| anchor(rest.trim_start_matches('#').trim())));
+            let mut headings = target.lines().filter_map(|line| {
+                line.strip_prefix('#').map(|rest| anchor(rest.trim_start_matches('#').trim()))
+            });
             if !fragment.is_empty() && !headings.any(|heading| heading == fragment) {
                 wrong.push(format!("{page}: {link}"));
             }

@@ -46,7 +46,12 @@ fn blocks() -> Vec<Block> {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(language)) => {
                 let language = language.to_owned();
-                open = Some(Block { section: section.clone(), step: step.clone(), language, text: String::new() });
+                open = Some(Block {
+                    section: section.clone(),
+                    step: step.clone(),
+                    language,
+                    text: String::new(),
+                });
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (Some(block), None) => block.text += &format!("{line}\n"),
@@ -91,13 +96,26 @@ impl Guide {
         let mut command = match block.language.as_str() {
             "sql" => {
                 let mut psql = self.database.cluster.program("psql");
-                psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.database.url(), "-c", &text]);
+                psql.args([
+                    "-X",
+                    "-q",
+                    "-A",
+                    "-t",
+                    "-v",
+                    "ON_ERROR_STOP=1",
+                    "-d",
+                    &self.database.url(),
+                    "-c",
+                    &text,
+                ]);
                 psql
             }
             "sh" => {
                 let mut shell = Command::new("bash");
                 shell.args(["-euo", "pipefail", "-c", &text]);
-                shell.env("HASURA_URL", self.receiver.trim_end_matches("/hooks")).env("HASURA_ADMIN_SECRET", "admin");
+                shell
+                    .env("HASURA_URL", self.receiver.trim_end_matches("/hooks"))
+                    .env("HASURA_ADMIN_SECRET", "admin");
                 shell
             }
             other => panic!("{step}: what is {other}?"),
@@ -149,7 +167,11 @@ impl Guide {
 #[test]
 fn there_are_three_guides() {
     let sections: BTreeSet<String> = blocks().into_iter().map(|block| block.section).collect();
-    let wanted = ["From Hasura event triggers", "From Supabase Database Webhooks, or pg_net", "From a trigger of your own with NOTIFY"];
+    let wanted = [
+        "From Hasura event triggers",
+        "From Supabase Database Webhooks, or pg_net",
+        "From a trigger of your own with NOTIFY",
+    ];
     assert_eq!(sections.iter().map(String::as_str).collect::<Vec<_>>(), wanted, "and each has a test");
 }
 
@@ -204,12 +226,21 @@ impl Collector {
         let waited = tokio::time::timeout(PATIENCE, self.count.wait_for(|_| enough(&lock(&requests)))).await;
         if waited.is_err() {
             let all = self.all();
-            panic!("{what}: {} requests, {} of webhookd's; the last: {:?}", all.len(), all.iter().filter(|one| one.is_ours()).count(), all.last());
+            panic!(
+                "{what}: {} requests, {} of webhookd's; the last: {:?}",
+                all.len(),
+                all.iter().filter(|one| one.is_ours()).count(),
+                all.last()
+            );
         }
     }
 }
 
-async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<Request>>>, counter: Arc<watch::Sender<usize>>) {
+async fn serve(
+    mut stream: TcpStream,
+    requests: Arc<Mutex<Vec<Request>>>,
+    counter: Arc<watch::Sender<usize>>,
+) {
     let mut bytes = Vec::new();
     while let Some((request, used)) = read(&mut stream, &mut bytes).await {
         bytes.drain(..used);
@@ -238,7 +269,8 @@ async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(Request, u
                 .collect();
             let length: usize = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
             if let Some(body) = bytes.get(at..at + length) {
-                let (path, body) = (head.path.unwrap_or_default().to_owned(), String::from_utf8_lossy(body).into_owned());
+                let (path, body) =
+                    (head.path.unwrap_or_default().to_owned(), String::from_utf8_lossy(body).into_owned());
                 return Some((Request { path, headers, body }, at + length));
             }
         }
@@ -276,7 +308,8 @@ impl Writers {
                     id += 3;
                     for statement in statements {
                         let result = client.execute(*statement, &[&id]).await;
-                        result.unwrap_or_else(|error| panic!("the application notices: {}", describe(&error)));
+                        result
+                            .unwrap_or_else(|error| panic!("the application notices: {}", describe(&error)));
                     }
                     counter.send_modify(|count| *count += 1);
                 }
@@ -288,7 +321,8 @@ impl Writers {
     /// Waits until so many more orders have been written.
     async fn more(&mut self, orders: i64) {
         let from = *self.rounds.borrow();
-        let waited = tokio::time::timeout(PATIENCE, self.rounds.wait_for(|count| *count >= from + orders)).await;
+        let waited =
+            tokio::time::timeout(PATIENCE, self.rounds.wait_for(|count| *count >= from + orders)).await;
         waited.expect("the writers go on").expect("they are there");
     }
 
@@ -301,12 +335,20 @@ impl Writers {
 }
 
 /// Both senders have been at work, and together they have told each change exactly once.
-fn each_once(requests: &[Request], told: impl Fn(&Request) -> (String, i64), written: &BTreeSet<(String, i64)>) {
+fn each_once(
+    requests: &[Request],
+    told: impl Fn(&Request) -> (String, i64),
+    written: &BTreeSet<(String, i64)>,
+) {
     let mut all = BTreeSet::new();
     let mut ours = 0;
     for request in requests {
         let change = told(request);
-        assert!(all.insert(change.clone()), "{change:?} is told twice, now by {}", if request.is_ours() { "webhookd" } else { "the old sender" });
+        assert!(
+            all.insert(change.clone()),
+            "{change:?} is told twice, now by {}",
+            if request.is_ours() { "webhookd" } else { "the old sender" }
+        );
         ours += usize::from(request.is_ours());
     }
     let lost: Vec<_> = written.difference(&all).take(5).collect();
@@ -394,7 +436,8 @@ async fn pg_net(client: Client) {
             .expect("the queue can be read");
         for row in taken {
             let (url, authorization, body): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-            post(&url, &[("content-type", "application/json"), ("authorization", &authorization)], body).await;
+            post(&url, &[("content-type", "application/json"), ("authorization", &authorization)], body)
+                .await;
         }
     }
 }
@@ -410,7 +453,10 @@ fn supabase_receiver(request: &Request) -> (String, i64) {
     let (before, after) = (json!({ "note": "a", "total": 1.5 }), json!({ "note": null, "total": 2.5 }));
     let has = |row: &Value, values: &Value| {
         assert_eq!(names(row), COLUMNS);
-        assert_eq!((&row["note"], &row["total"], &row["customer"]), (&values["note"], &values["total"], &json!("Zoë")));
+        assert_eq!(
+            (&row["note"], &row["total"], &row["customer"]),
+            (&values["note"], &values["total"], &json!("Zoë"))
+        );
     };
     let row = match payload["type"].as_str().expect("a type") {
         "INSERT" => {
@@ -463,7 +509,9 @@ async fn from_supabase() {
     writers.stop().await;
     let all = written(&database, "{INSERT,UPDATE,DELETE}").await;
     receiver.wait("everything", |requests| requests.len() >= all.len()).await;
-    database.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    database
+        .until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+        .await;
     each_once(&receiver.all(), supabase_receiver, &all);
     worker.abort();
     guide.end();
@@ -567,7 +615,11 @@ async fn from_hasura() {
 
     let mut guide = Guide::new("From Hasura event triggers", &database, &receiver);
     let seen = guide.follow("1. See what there is");
-    assert_eq!(seen.lines().filter(|line| line.starts_with("orders|notify_hasura_order_changed_")).count(), 3, "{seen}");
+    assert_eq!(
+        seen.lines().filter(|line| line.starts_with("orders|notify_hasura_order_changed_")).count(),
+        3,
+        "{seen}"
+    );
     assert!(guide.follow("2. Subscribe").contains("whsec_"));
     writers.more(20).await;
     assert!(!receiver.all().iter().any(Request::is_ours), "a subscription alone changes nothing");
@@ -578,12 +630,17 @@ async fn from_hasura() {
     writers.stop().await;
     let all = written(&database, "{INSERT,UPDATE,DELETE}").await;
     receiver.wait("everything", |requests| requests.len() >= all.len()).await;
-    database.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    database
+        .until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+        .await;
     each_once(&receiver.all(), hasura_receiver, &all);
 
     guide.follow("5. Remove the event trigger");
     let asked = receiver.all().pop().expect("the metadata API has been asked");
-    assert_eq!((asked.path.as_str(), asked.headers["x-hasura-admin-secret"].as_str()), ("/v1/metadata", "admin"));
+    assert_eq!(
+        (asked.path.as_str(), asked.headers["x-hasura-admin-secret"].as_str()),
+        ("/v1/metadata", "admin")
+    );
     assert_eq!(asked.json()["type"], "pg_delete_event_trigger");
     assert_eq!(asked.json()["args"], json!({ "source": "default", "name": "order_changed" }));
 
@@ -596,7 +653,8 @@ async fn from_hasura() {
     receiver.wait("two more", |all| all.len() == count + 2).await;
     let of = |id: i64| {
         let all = receiver.all();
-        let found = all.iter().map(Request::json).find(|payload| payload["event"]["data"]["new"]["id"] == json!(id));
+        let found =
+            all.iter().map(Request::json).find(|payload| payload["event"]["data"]["new"]["id"] == json!(id));
         found.expect("it came")["event"]["session_variables"].clone()
     };
     assert_eq!((of(0), of(-1)), (variables, Value::Null));
@@ -616,7 +674,8 @@ const NOTIFY: &str = "
 
 /// The process that makes a POST of each notification.
 async fn listener(database: &Database, url: String) -> JoinHandle<()> {
-    let (client, mut connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("it connects");
+    let (client, mut connection) =
+        tokio_postgres::connect(&database.url(), NoTls).await.expect("it connects");
     let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
@@ -664,7 +723,9 @@ async fn from_notify() {
     writers.stop().await;
     let all = written(&database, "{INSERT,UPDATE}").await;
     receiver.wait("everything", |requests| requests.len() >= all.len()).await;
-    database.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    database
+        .until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+        .await;
     each_once(&receiver.all(), notify_receiver, &all);
     listening.abort();
     guide.until("5. End the listener", |said| said.starts_with("delivered|")).await;
@@ -682,6 +743,7 @@ async fn from_notify() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_finds_nothing_wrong() {
     let (database, _receiver, _daemon) = started().await;
-    let output = Command::new(binary()).args(["check", "--database-url", &database.url()]).output().expect("it runs");
+    let output =
+        Command::new(binary()).args(["check", "--database-url", &database.url()]).output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
 }

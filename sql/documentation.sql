@@ -2,14 +2,26 @@
 
 -- ── What receivers are given ────────────────────────────────────────────────────────────────────────────────────
 
--- Live, where nobody has written another.
+-- Live, where nobody has written another. Definer: for those who may call the functions below, and may not read the watches.
 create function webhook.described_event_types() returns table (type text, description text)
-    language sql stable set search_path = pg_catalog, pg_temp
+    language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select t.type, case when t.description is not distinct from t.derived then webhook.derived_description(t.type) else t.description end
     from webhook.event_type t;
 end;
 comment on function webhook.described_event_types() is 'All event types, described as of now';
+
+-- What costs is made once for each.
+create function webhook.exemplified_event_types(events text[]) returns table (type text, description text, schema json, example json)
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    with described as materialized (
+        select t.type, t.description, webhook.body_schema(t.type) as schema
+        from webhook.described_event_types() t
+        where webhook.pattern_matches(coalesce(events, '{*}'), t.type))
+    select d.type, d.description, d.schema, webhook.body_example(d.type, d.schema) from described d;
+end;
+comment on function webhook.exemplified_event_types(text[]) is 'The event types that patterns match, with schema and example of a body in format standard';
 
 create function webhook.check_event_type(event_type text) returns text
     language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -60,9 +72,10 @@ create function webhook.header_schemas() returns json
         '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
 comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
 
-create function webhook_openapi() returns json
+create function webhook_openapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     webhooks json;
     schemas json;
@@ -78,14 +91,14 @@ begin
                    '[{"$ref":"#/components/parameters/webhook-id"},{"$ref":"#/components/parameters/webhook-timestamp"},{"$ref":"#/components/parameters/webhook-signature"}]',
                    json_build_object('required', true, 'content', json_build_object('application/json', json_build_object(
                        'schema', json_build_object('$ref', '#/components/schemas/' || t.type),
-                       'example', webhook.body_example(t.type)))),
+                       'example', t.example))),
                    '{"2XX":{"$ref":"#/components/responses/accepted"},"410":{"$ref":"#/components/responses/gone"},'
                    '"429":{"$ref":"#/components/responses/slower"},"default":{"$ref":"#/components/responses/failed"}}']))
                    order by t.type), '{}')),
            webhook.json_members(coalesce(array_agg(t.type order by t.type), '{}'),
-                                coalesce(array_agg(webhook.body_schema(t.type) order by t.type), '{}'))
+                                coalesce(array_agg(t.schema order by t.type), '{}'))
         into webhooks, schemas
-        from webhook.described_event_types() t;
+        from webhook.exemplified_event_types(events) t;
     select webhook.json_members(array_agg(h.key order by h.at), array_agg(json_build_object(
                'name', h.key, 'in', 'header', 'required', true, 'schema', h.value) order by h.at))
         into parameters
@@ -103,9 +116,10 @@ $$;
 comment on function webhook_openapi is
     'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
 
-create function webhook_asyncapi() returns json
+create function webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
     messages json;
     channel_messages json;
@@ -118,13 +132,12 @@ begin
                    to_json(t.type), to_json(t.type), to_json(t.description), '"application/json"',
                    webhook.schema_of('object', false, '{properties,required}', array[
                        webhook.header_schemas(), '["webhook-id","webhook-timestamp","webhook-signature"]']),
-                   webhook.body_schema(t.type),
-                   case when json_typeof(webhook.body_example(t.type)) = 'object' then
-                       json_build_array(json_build_object('payload', webhook.body_example(t.type))) end]) order by t.type), '{}')),
+                   t.schema,
+                   case when json_typeof(t.example) = 'object' then json_build_array(json_build_object('payload', t.example)) end]) order by t.type), '{}')),
            webhook.json_members(coalesce(array_agg(t.type order by t.type), '{}'),
                coalesce(array_agg(json_build_object('$ref', '#/components/messages/' || t.type) order by t.type), '{}'))
         into messages, channel_messages
-        from webhook.described_event_types() t;
+        from webhook.exemplified_event_types(events) t;
     channels := json_build_object('webhooks', webhook.json_members('{address,description,messages}', array[
         json 'null', '"The URL of a subscription"', channel_messages]));
     operations := '{"sendEvent":{"action":"send","channel":{"$ref":"#/channels/webhooks"},'

@@ -176,9 +176,35 @@ create function webhook.data_example(event_type text) returns json
                     webhook.schema_example(webhook.data_schema(event_type)));
 comment on function webhook.data_example(text) is 'An example of "data": as entered by hand, else from the schema';
 
-create function webhook.body_example(event_type text) returns json
+-- Something else than the example of the present, if the schema knows it.
+create function webhook.former_example(schema json) returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    return case when json_typeof(schema -> 'enum') = 'array' then schema #> '{enum,-1}'
+                when (schema -> 'type')::jsonb @> '"null"' or (schema -> 'anyOf')::jsonb @> '[{"type":"null"}]' then 'null'
+                when schema ->> 'type' = 'boolean' then 'false'
+                else webhook.schema_example(schema) end;
+comment on function webhook.former_example(json) is 'A value that a schema accepts, another than schema_example() if it is easy to say';
+
+-- Of "previous" one column is enough: the last that can be shown to have changed.
+create function webhook.previous_example(schema json, data json) returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    return (select webhook.json_members(array[p.key], array[webhook.former_example(p.value)])
+            from json_each(coalesce(schema #> '{anyOf,0,properties}', schema -> 'properties')) with ordinality as p (key, value, at)
+            where webhook.former_example(p.value)::text is distinct from (data -> p.key)::text
+            order by p.at desc limit 1);
+comment on function webhook.previous_example(json, json) is 'An example of "previous" beside this example of "data"; null: there is none, or none can be made up';
+
+-- The schema is given, for to make it is what costs.
+create function webhook.body_example(event_type text, body_schema json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
-    return webhook.json_members('{id,type,timestamp,sequence,table,data}', array[
+begin atomic
+    with known as materialized (
+        select coalesce((select t.example from webhook.event_type t where t.type = body_example.event_type),
+                        webhook.schema_example(body_schema #> '{properties,data}')) as data)
+    select webhook.json_members('{id,type,timestamp,sequence,table,data,previous}', array[
         json '"evt_0660d5342ff8402a"', to_json(event_type), '"2026-11-22T03:38:00.123456Z"', '42',
-        to_json((select s.relation::text from webhook.sources(event_type) s limit 1)), webhook.data_example(event_type)]);
-comment on function webhook.body_example(text) is 'An example of a whole body in format standard';
+        to_json((select s.relation::text from webhook.sources(event_type) s limit 1)), k.data,
+        webhook.previous_example(body_schema #> '{properties,previous}', k.data)])
+    from known k;
+end;
+comment on function webhook.body_example(text, json) is 'An example of a whole body in format standard; body_schema: its schema';

@@ -90,15 +90,9 @@ async fn what_the_documents_say() {
     ] {
         assert!(list.text.contains(words), "{words}");
     }
-    for (words, found) in [
-        ("INVOICE", 1),
-        ("as printed", 1),
-        ("total", 3),
-        ("customers%20buy", 4),
-        ("nothing%20like%20it", 0),
-        ("%3Cb%3Etax", 3),
-        ("", 6),
-    ] {
+    for (words, found) in
+        [("INVOICE", 1), ("customers%20buy", 4), ("order.up", 1), ("nothing%20like%20it", 0), ("", 6)]
+    {
         let answer = show(&admin, &format!("/docs?q={words}"), &alice).await;
         assert_eq!(answer.text.matches("<th scope=\"row\"><a href=\"/docs/").count(), found, "{words}");
     }

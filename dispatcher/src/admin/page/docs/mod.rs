@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use document::{Described, Header};
+use document::Header;
 use fields::Form;
 use maud::{Markup, html};
 use samples::{SECRET, SNIPPETS, Sample};
@@ -45,11 +45,27 @@ pub struct Search {
     q: Option<String>,
 }
 
-/// One of the two documents, as the database writes it now.
-async fn document(work: &mut Work, function: &str) -> Result<Box<RawValue>, Problem> {
-    let sql = format!("select {}.{function}()::text", work.schema());
-    let found = work.json(&sql, &[]).await?;
+/// How long the database may take for a whole document of many types, in the request's own limit.
+const DOCUMENT_TIMEOUT: &str = "12s";
+
+/// The document of the event types that these patterns match.
+async fn document(work: &mut Work, events: &[&str]) -> Result<Box<RawValue>, Problem> {
+    let sql = format!("select {}.webhook_openapi(events => $1)::text", work.schema());
+    let found = work.json(&sql, &[&events]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("document"))
+}
+
+/// An event type in a list.
+struct Listed {
+    event_type: String,
+    description: Option<String>,
+}
+
+/// Every event type, in their order.
+async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
+    let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
+    let rows = work.query(sql, &[]).await?;
+    rows.iter().map(|row| Ok(Listed { event_type: row.try_get(0)?, description: row.try_get(1)? })).collect()
 }
 
 /// For those who may not call the functions.
@@ -72,16 +88,11 @@ fn not_for_you(visitor: &Visitor) -> Markup {
     )
 }
 
-/// Whether a type, what is said of it, or one of its fields has these letters.
-fn matches(one: &Described<'_>, forms: &[Form], words: &str) -> bool {
+/// Whether a type, or what is said of it, has these letters.
+fn matches(one: &Listed, words: &str) -> bool {
     let words = words.to_lowercase();
     let has = |text: &str| text.to_lowercase().contains(&words);
-    has(&one.event_type)
-        || one.description.as_deref().is_some_and(has)
-        || forms
-            .iter()
-            .flat_map(|form| &form.fields)
-            .any(|field| has(&field.name) || field.description.as_deref().is_some_and(has))
+    has(&one.event_type) || one.description.as_deref().is_some_and(has)
 }
 
 fn data_of(body: &RawValue) -> Option<&RawValue> {
@@ -91,29 +102,23 @@ fn data_of(body: &RawValue) -> Option<&RawValue> {
 /// `/docs`
 async fn list(mut visitor: Visitor, query: Result<Filled<Search>, Problem>) -> Result<Markup, PageError> {
     let Filled(search) = query?;
-    let document = match document(&mut visitor.work, "webhook_openapi").await {
+    let all = match listed(&mut visitor.work).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
-        document => document?,
+        all => all?,
     };
+    // Of no type at all: the headers are the same for each.
+    let document = document(&mut visitor.work, &[]).await?;
     let words = search.q.unwrap_or_default();
-    let all = document::event_types(&document);
     let count = all.len();
-    let found: Vec<Described<'_>> = all
-        .into_iter()
-        .filter(|one| {
-            let forms = data_of(one.schema).map(fields::forms).unwrap_or_default();
-            words.is_empty() || matches(one, &forms, &words)
-        })
-        .collect();
-    let version = document::member(&document, "info").and_then(|info| document::text(info, "version"));
+    let found: Vec<Listed> = all.into_iter().filter(|one| matches(one, &words)).collect();
     Ok(page(
         &visitor,
         "Events explained",
         html! {
             h1 { "Events explained" }
-            p { "What this database tells its receivers, as it is now" @if let Some(version) = &version { " (version " code { (inert(version)) } ")" } ". " a href="#verify" { "How to verify" } "." }
+            p { "What this database tells its receivers, as it is now. " a href="#verify" { "How to verify" } "." }
             form.row action="/docs" role="search" aria-label="Event types" {
-                div { label for="words" { "Type, description or field" } input #words name="q" type="search" value=(words); }
+                div { label for="words" { "Type or description" } input #words name="q" type="search" value=(words); }
                 button.main { "Search" }
             }
             p role="status" { @if words.is_empty() { (count) " event types" } @else { (found.len()) " of " (count) " event types" } }
@@ -145,7 +150,7 @@ async fn show(
     mut visitor: Visitor,
     Path(event_type): Path<String>,
 ) -> Result<Markup, PageError> {
-    let document = match document(&mut visitor.work, "webhook_openapi").await {
+    let document = match document(&mut visitor.work, &[&event_type]).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
         document => document?,
     };
@@ -159,7 +164,8 @@ async fn show(
     let key = data.and_then(fields::key);
     let samples = samples::requests(one.example, key.as_deref().unwrap_or_default(), &state.source);
     let noun = event_type.rsplit_once('.').map_or("", |(noun, _)| noun);
-    let siblings: Vec<&str> = types
+    let all = listed(&mut visitor.work).await?;
+    let siblings: Vec<&str> = all
         .iter()
         .map(|other| other.event_type.as_str())
         .filter(|other| *other != event_type && other.rsplit_once('.').is_some_and(|(of, _)| of == noun))
@@ -266,6 +272,9 @@ async fn download(mut visitor: Visitor, Path(name): Path<String>) -> Result<Resp
         "asyncapi.json" => "webhook_asyncapi",
         _ => return Err(Problem::not_found("document").into()),
     };
-    let document = document(&mut visitor.work, function).await?;
-    Ok(attachment(&name, document.get()))
+    visitor.work.query("select set_config('statement_timeout', $1, true)", &[&DOCUMENT_TIMEOUT]).await?;
+    let sql = format!("select {}.{function}()::text", visitor.work.schema());
+    let row = visitor.work.row(&sql, &[]).await?;
+    let document: String = row.try_get(0).map_err(Problem::from)?;
+    Ok(attachment(&name, &document))
 }

@@ -40,6 +40,11 @@ if [ "$what" = test ]; then
     command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    # What docs/receivers is written in, beside the two above.
+    command -v ruby >/dev/null || missing+=(ruby)
+    command -v php >/dev/null || missing+=(php-cli)
+    command -v go >/dev/null || missing+=(golang-go)
+    command -v javac >/dev/null || missing+=(default-jdk-headless)
     command -v openssl >/dev/null || missing+=(openssl)
     command -v curl >/dev/null || missing+=(curl)
     command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)

@@ -60,7 +60,8 @@ begin
                  webhook.sequence_range() to %s'),
 
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
-                 @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(), @extschema@.webhook_asyncapi() to %s'),
+                 @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
+                 webhook.described_event_types() to %s'),
 
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,

@@ -37,7 +37,7 @@ create table webhook.subscription (
     constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
     constraint paused_reason_only_when_paused check (paused_reason is null or not enabled),
     constraint format_is_known check (format in
-        ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw')),
+        ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw', 'supabase', 'hasura')),
     constraint payload_mode_is_known check (payload_mode in ('full', 'thin', 'changed')),
     constraint headers_is_an_object check (jsonb_typeof(headers) = 'object'),
     constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
@@ -60,7 +60,7 @@ comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … f
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 comment on column webhook.subscription.filter is
     'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
-comment on column webhook.subscription.format is 'Shape and content type of the body';
+comment on column webhook.subscription.format is 'Shape and content type of the body; supabase and hasura are those of their webhooks, for receivers that exist';
 comment on column webhook.subscription.payload_mode is
     'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
 comment on column webhook.subscription.headers is 'Further request headers, name to value';

@@ -3,6 +3,7 @@
 //! A setting that is not given here may come from the environment or the configuration file: see `config`. Values that may hold
 //! a password or a key are taken as plain text, because clap repeats what it cannot parse.
 
+pub mod schema;
 pub mod steer;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
@@ -53,6 +54,8 @@ pub enum Command {
     Replay(steer::Replay),
     /// Send a receiver what receivers get wrong, and tell what it made of it
     Conform(Conform),
+    /// What the events are made of: take it down, and tell what a change of it means to receivers
+    Schema(schema::Schema),
     /// A script that completes commands in a shell, on standard output
     Completions { shell: clap_complete::Shell },
     /// The manual page (roff), on standard output

@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod postgres;
 pub mod queue;
 pub mod router;
+pub mod schema;
 pub mod secret_store;
 pub mod sender;
 pub mod service;

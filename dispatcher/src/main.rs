@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
-    cli::{Cli, Command, TokenAction},
+    cli::{Cli, Command, TokenAction, schema::SchemaAction},
     commands::{
-        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, status,
-        steer, tail, token, verify,
+        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, schema,
+        status, steer, tail, token, verify,
     },
     config::Layers,
     logging,
@@ -74,6 +74,13 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
             let database = layers.database(&flags.database)?;
             within_runtime(|shutdown| async move { replay::run(&flags, database, shutdown).await })
         }
+        Command::Schema(flags) => match flags.action {
+            SchemaAction::Dump { database } => {
+                let database = layers.database(&database)?;
+                within_runtime(|_| schema::dump(database))
+            }
+            SchemaAction::Diff(flags) => within_runtime(|_| async move { schema::diff(&flags).await }),
+        },
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::page(),
         Command::Run(flags) => {

@@ -142,7 +142,7 @@ mod tests {
                 assert!(!once.body.is_empty());
             }
         }
-        assert!(budget.bytes_held() > held + 60_000, "seven more bodies with data");
+        assert!(budget.bytes_held() > held + 60_000, "the other bodies with data");
         drop(message);
         assert_eq!(budget.bytes_held(), 0);
     }

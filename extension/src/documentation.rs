@@ -1,4 +1,4 @@
-//! What CHECK constraints say about a column, for the functions of `sql/documentation.sql`. Reads its arguments only.
+//! What CHECK constraints say about a column, for the functions of `sql/value_schema.sql`. Reads its arguments only.
 
 use check_constraint::{Facts, Kind};
 use pgrx::JsonB;

@@ -111,3 +111,70 @@ async fn thin_changed_and_headers_of_ones_own() {
     assert!(!daemon.process().log().iter().any(|line| line.contains("Bearer")), "not in the log");
     let _: Value = named.json();
 }
+
+/// What Supabase and Hasura document of their bodies, member by member.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_of_others() {
+    let world = World::new().await;
+    for format in ["supabase", "hasura"] {
+        let arguments = format!("format => '{format}', events => '{{order.*}}', retry => '{{100ms}}'");
+        world.subscribe_with(&format!("/flaky/1/{format}"), &arguments).await;
+    }
+    let _daemon = Daemon::start(&world.database).await;
+    world
+        .database
+        .run(
+            "set webhook.actor = 'user:7';
+             set webhook.traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+             insert into orders values (1, 'Zoë 🚀', 12345678901234567890.10)",
+        )
+        .await;
+    world.database.run("update orders set note = 'new' where id = 1").await;
+    let (before, after) = (
+        serde_json::json!({ "id": 1, "customer": "Zoë 🚀", "total": 12345678901234567890.10, "note": null }),
+        serde_json::json!({ "id": 1, "customer": "Zoë 🚀", "total": 12345678901234567890.10, "note": "new" }),
+    );
+
+    let [created, updated] = pair(&world, "/flaky/1/supabase").await;
+    assert_eq!(
+        created.json(),
+        serde_json::json!({ "type": "INSERT", "table": "orders", "schema": "public", "record": before, "old_record": null })
+    );
+    assert_eq!(
+        updated.json(),
+        serde_json::json!({ "type": "UPDATE", "table": "orders", "schema": "public", "record": after, "old_record": before })
+    );
+    assert!(
+        String::from_utf8_lossy(&updated.body).matches("12345678901234567890.10").count() == 2,
+        "as written"
+    );
+    assert_eq!(updated.header("webhook-event-type"), Some("order.updated"));
+
+    let [created, updated] = pair(&world, "/flaky/1/hasura").await;
+    let mut body = created.json();
+    let id = body["id"].take();
+    let parts: Vec<usize> = id.as_str().expect("an id").split('-').map(str::len).collect();
+    assert_eq!(parts, [8, 4, 4, 4, 12], "{id}");
+    assert_ne!(id, updated.json()["id"]);
+    let at = body["created_at"].take();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "id": null, "created_at": null, "delivery_info": { "max_retries": 0, "current_retry": 0 },
+            "trigger": { "name": "order" }, "table": { "schema": "public", "name": "orders" },
+            "event": {
+                "op": "INSERT", "data": { "old": null, "new": before },
+                "session_variables": { "x-hasura-user-id": "user:7" },
+                "trace_context": { "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331" },
+            },
+        })
+    );
+    let written = "select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from webhook.event where type = 'order.created'";
+    assert_eq!(at.as_str(), world.database.text(written).await.as_deref());
+    let event = &updated.json()["event"];
+    assert_eq!(
+        (&event["op"], &event["data"]),
+        (&serde_json::json!("UPDATE"), &serde_json::json!({ "old": before, "new": after }))
+    );
+    assert!(event["session_variables"].is_null() && event["trace_context"].is_null());
+}

@@ -153,8 +153,8 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
         ("webhook_grant", vec![("role", text("postgres")), ("what", text("reader"))]),
         ("webhook_arm", vec![]),
         ("webhook_check", vec![]),
-        ("webhook_openapi", vec![]),
-        ("webhook_asyncapi", vec![]),
+        ("webhook_openapi", vec![("events", text("{order.*}"))]),
+        ("webhook_asyncapi", vec![("events", text("{order.*}"))]),
         ("webhook_event_schema", vec![("event_type", text("order.created"))]),
         ("webhook_event_example", vec![("event_type", text("order.created"))]),
     ])

@@ -10,6 +10,7 @@ pub mod manual;
 pub mod rekey;
 pub mod replay;
 pub mod run;
+pub mod schema;
 pub mod status;
 pub mod steer;
 pub mod tail;
@@ -63,6 +64,13 @@ pub enum Error {
     /// The database says no to what was asked of it.
     #[error("{message}")]
     Refused { message: String },
+    /// One of the two that are compared cannot be had.
+    #[error("{which}")]
+    Schema {
+        which: String,
+        #[source]
+        cause: Box<dyn StdError + Send + Sync>,
+    },
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
     #[error("standard input cannot be read")]
@@ -74,7 +82,8 @@ pub enum Error {
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Secret(_) | Self::Usage(_) => USAGE,
+            // 1 means that something breaks, which is another matter.
+            Self::Config(_) | Self::Secret(_) | Self::Usage(_) | Self::Schema { .. } => USAGE,
             Self::App(error) => database_exit_code(error),
             Self::Admin(admin::Error::App(error)) => database_exit_code(error),
             Self::Admin(admin::Error::NoTokens(_)) => USAGE,

@@ -5,7 +5,10 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 /// An object's members, names decoded, values as they were written.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
@@ -32,7 +35,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-fn members(json: &[u8]) -> Option<Vec<(String, &RawValue)>> {
+/// An object's members in their order; `None`: it is no object.
+pub fn members(json: &[u8]) -> Option<Vec<(String, &RawValue)>> {
     serde_json::from_slice::<Members<'_>>(json).ok().map(|members| members.0)
 }
 
@@ -65,6 +69,17 @@ pub fn union(first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
     Some(object(first.iter().chain(second.iter().filter(|(name, _)| !names.contains(name.as_str())))))
 }
 
+/// The row as it was: all members of `data` with the values that `previous` has for them, then what only `previous` has;
+/// `None`: one of them is no object.
+pub fn restored(data: &[u8], previous: &[u8]) -> Option<Vec<u8>> {
+    let (data, previous) = (members(data)?, members(previous)?);
+    let was: HashMap<&str, &(String, &RawValue)> =
+        previous.iter().map(|member| (member.0.as_str(), member)).collect();
+    let names: HashSet<&str> = data.iter().map(|(name, _)| name.as_str()).collect();
+    let row = data.iter().map(|member| was.get(member.0.as_str()).copied().unwrap_or(member));
+    Some(object(row.chain(previous.iter().filter(|(name, _)| !names.contains(name.as_str())))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +97,11 @@ mod tests {
         assert_eq!(named(data, b"{}").unwrap(), b"{}");
         assert_eq!(union(br#"{"a":1,"b":2.0}"#, br#"{"c":3,"a":9}"#).unwrap(), br#"{"a":1,"b":2.0,"c":3}"#);
         assert_eq!(union(b"{}", b"{}").unwrap(), b"{}");
+        assert_eq!(
+            restored(br#"{"a":1.0,"b":2,"c":null}"#, br#"{"z":0,"b":2.50}"#).unwrap(),
+            br#"{"a":1.0,"b":2.50,"c":null,"z":0}"#
+        );
+        assert_eq!((restored(b"[]", b"{}"), restored(b"{}", b"1")), (None, None));
     }
 
     #[test]
@@ -121,6 +141,9 @@ mod tests {
             let either = parse(union(json_data.as_bytes(), json_previous.as_bytes()));
             let wanted: Map<_, _> = previous.iter().chain(&data).map(|(name, value)| (name.clone(), json!(value))).collect();
             prop_assert_eq!(either, wanted);
+            let was = parse(restored(json_data.as_bytes(), json_previous.as_bytes()));
+            let wanted: Map<_, _> = data.iter().chain(&previous).map(|(name, value)| (name.clone(), json!(value))).collect();
+            prop_assert_eq!(was, wanted);
         }
     }
 }

@@ -14,6 +14,10 @@ pub enum Format {
     Form,
     /// `data` and nothing else.
     Raw,
+    /// As Supabase's Database Webhooks.
+    Supabase,
+    /// As Hasura's event triggers.
+    Hasura,
 }
 
 /// How much of an event is told; the CHECK `payload_mode_is_known` holds the same list.
@@ -37,8 +41,15 @@ pub struct Shape {
 
 impl Format {
     /// Every format, in the order of the CHECK.
-    pub const ALL: [Self; 5] =
-        [Self::Standard, Self::CloudEventsStructured, Self::CloudEventsBinary, Self::Form, Self::Raw];
+    pub const ALL: [Self; 7] = [
+        Self::Standard,
+        Self::CloudEventsStructured,
+        Self::CloudEventsBinary,
+        Self::Form,
+        Self::Raw,
+        Self::Supabase,
+        Self::Hasura,
+    ];
 
     /// The word in `webhook.subscription.format`.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +59,8 @@ impl Format {
             Self::CloudEventsBinary => "cloudevents-binary",
             Self::Form => "form",
             Self::Raw => "raw",
+            Self::Supabase => "supabase",
+            Self::Hasura => "hasura",
         }
     }
 

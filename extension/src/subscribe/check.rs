@@ -203,7 +203,8 @@ fn one_of(option: &'static str, word: String, words: &[&str], hint: &'static str
 /// # Errors
 /// Lists those there are.
 pub fn format(word: String) -> Result<String, Error> {
-    const FORMATS: [&str; 5] = ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"];
+    const FORMATS: [&str; 7] =
+        ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw", "supabase", "hasura"];
     one_of("format", word, &FORMATS, "The default is 'standard'.")
 }
 

@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(change(|fit| fit.batch_size = Some(2)), "fits");
         assert_eq!(change(|fit| fit.has_batch_window = Some(true)), "batch_window");
         assert_eq!(change(|fit| fit.compact = Some(true)), "fits");
-        for format in ["raw", "form", "cloudevents-binary"] {
+        for format in ["raw", "form", "cloudevents-binary", "supabase", "hasura"] {
             let fit = Fit { format: Some(format.to_owned()), ..sample() };
             assert_eq!(option_of(&fit), "fits");
             assert_eq!(option_of(&Fit { batch_size: Some(2), ..fit }), "batch_size, format");

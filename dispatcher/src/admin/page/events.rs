@@ -87,6 +87,8 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
     let filter = DeliveryFilter { event: Some(event_id), limit: Some(200), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
     let event = &whole.event;
+    let types = events::all_types(&mut visitor.work).await?;
+    let is_described = types.iter().any(|one| one.event_type == event.event_type);
     let fact = |name: &str, value: Option<&str>| html! { @if let Some(value) = value { dt { (name) } dd.any { (inert(value)) } } };
     Ok(layout(
         "Event",
@@ -94,6 +96,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
         "/events",
         html! {
             h1 { (inert(&event.event_type)) }
+            @if is_described { p { a href=(format!("/docs/{}", event.event_type)) { "What this means" } } }
             dl.facts.panel {
                 dt { "Id" } dd { code { (event.id) } }
                 dt { "Sequence" } dd { (event.sequence) }

@@ -4,6 +4,7 @@
 //! and shown by [`text::inert`]; the content security policy (`guard.rs`) allows no inline script or style and no other host.
 
 mod deliveries;
+mod docs;
 mod events;
 mod overview;
 mod plot;
@@ -42,6 +43,7 @@ pub fn router() -> Router<State> {
         .route("/events/{event_id}", get(events::show))
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver))
+        .merge(docs::router())
         .route("/live", get(live))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css"))))
         .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js"))))
@@ -113,7 +115,7 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                     header {
                         strong { "webhookd" }
                         nav aria-label="Main" { ul {
-                            @for (path, name) in [("/", "Overview"), ("/subscriptions", "Subscriptions"), ("/events", "Events"), ("/deliveries", "Deliveries")] {
+                            @for (path, name) in [("/", "Overview"), ("/subscriptions", "Subscriptions"), ("/events", "Events"), ("/deliveries", "Deliveries"), ("/docs", "Docs")] {
                                 li { a href=(path) aria-current=[(path == current).then_some("page")] { (name) } }
                             }
                         } }

@@ -221,7 +221,7 @@ fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) ->
             summary { "How requests look, and when they are made" }
             div.grid2 {
                 (text("filter", "Filter", "SQL/JSON path, as in $.data.total > 100"))
-                (choice("format", "Format", &["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"]))
+                (choice("format", "Format", &crate::delivery::shape::Format::ALL.map(crate::delivery::shape::Format::as_str)))
                 (choice("payload_mode", "Payload", &["full", "thin", "changed"]))
                 (choice("ordering", "Order", &["none", "key", "strict"]))
                 (choice("verification", "Confirmation", &["none", "ping", "handshake"]))

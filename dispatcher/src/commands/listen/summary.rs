@@ -114,7 +114,7 @@ mod tests {
             let mut headers = rendered.headers.map(|map| (*map).clone()).unwrap_or_default();
             headers.insert("content-type", content_type(format, false));
             let json: Option<Value> = serde_json::from_slice(&rendered.body).ok();
-            let is_raw = format == Format::Raw;
+            let is_raw = matches!(format, Format::Raw | Format::Supabase | Format::Hasura);
             let wanted = Summary {
                 types: vec!["order.created".into()],
                 sequence: Some(42),

@@ -5,6 +5,7 @@
 //! key order stay. A body is never empty.
 
 mod cloudevents;
+mod foreign;
 mod form;
 mod raw;
 mod standard;
@@ -122,6 +123,12 @@ pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Ren
             body: Bytes::from(content.bare().into_owned()),
             headers: Some(Arc::new(raw::headers(&content))),
         },
+        Format::Supabase => {
+            Rendered { body: foreign::supabase(&content), headers: Some(Arc::new(raw::headers(&content))) }
+        }
+        Format::Hasura => {
+            Rendered { body: foreign::hasura(&content), headers: Some(Arc::new(raw::headers(&content))) }
+        }
     }
 }
 
@@ -138,7 +145,10 @@ pub fn content_type(format: Format, is_array: bool) -> HeaderValue {
         (Format::CloudEventsStructured, false) => CLOUDEVENT,
         (Format::CloudEventsStructured, true) => CLOUDEVENTS,
         (Format::Form, _) => FORM,
-        (Format::Standard | Format::CloudEventsBinary | Format::Raw, _) => JSON,
+        (
+            Format::Standard | Format::CloudEventsBinary | Format::Raw | Format::Supabase | Format::Hasura,
+            _,
+        ) => JSON,
     }
 }
 

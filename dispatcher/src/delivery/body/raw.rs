@@ -1,4 +1,5 @@
-//! Format `raw`: the body is `data` as it was stored; what else there is to know is in headers.
+//! Format `raw`: the body is `data` as it was stored; what else there is to know is in headers. The formats of others have
+//! these headers too.
 
 use super::{Content, text::header_value};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};

@@ -1,0 +1,150 @@
+//! `webhookd schema`: the events of a database as a document, and what has changed between two of them. Reads only.
+
+use super::{Error, FAILED, terminal::table};
+use crate::{
+    app,
+    cli::schema::Diff,
+    postgres::{self, Purpose, Target, Watch},
+    schema::{Change, Events},
+};
+use serde_json::json;
+use std::{
+    error::Error as StdError,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+use tokio_postgres::error::SqlState;
+
+const SCHEMA: &str = "
+    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+    where x.extname = 'pg_webhook'";
+
+/// Prints what `webhook_openapi()` returns.
+///
+/// # Errors
+/// A database that is away, without the extension, or that does not let this role.
+pub async fn dump(database: Target) -> Result<ExitCode, Error> {
+    let document = document(&database).await?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{document}").and_then(|()| out.flush()).map_err(Error::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn document(database: &Target) -> Result<String, Error> {
+    let client =
+        postgres::connect(database, Purpose::Control, Watch::default()).await.map_err(app::Error::Connect)?;
+    let explain = |error: tokio_postgres::Error| match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
+            message:
+                "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
+                    .to_owned(),
+        },
+        _ => Error::App(app::Error::of_statement(error)),
+    };
+    let schema = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
+    let schema: String = schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
+    let call = format!("select {schema}.webhook_openapi()::text");
+    client.query_one(&call, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)
+}
+
+/// Compares two, and tells.
+///
+/// # Errors
+/// [`Error::Schema`]: one of them cannot be read. All end with 2.
+pub async fn diff(flags: &Diff) -> Result<ExitCode, Error> {
+    if flags.old == "-" && flags.new == "-" {
+        return Err(Error::Usage("only one of the two can be standard input".to_owned()));
+    }
+    let (old, new) = (events("OLD", &flags.old).await?, events("NEW", &flags.new).await?);
+    let changes = old.changes(&new);
+    let breaking = changes.iter().filter(|change| change.breaking).count();
+    let text = if flags.json {
+        format!("{}\n", json!({ "breaking": breaking, "changes": changes }))
+    } else {
+        readable(&changes, breaking)
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)?;
+    Ok(if breaking == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn readable(changes: &[Change], breaking: usize) -> String {
+    if changes.is_empty() {
+        return "no change\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = changes
+        .iter()
+        .map(|change| {
+            let field = if change.field.is_empty() { "-" } else { &change.field };
+            let kind = if change.breaking { "BREAKING" } else { "compatible" };
+            vec![kind.to_owned(), change.event_type.clone(), field.to_owned(), change.message.clone()]
+        })
+        .collect();
+    let rest = changes.len() - breaking;
+    table(&["", "event type", "field", "change"], &rows)
+        + &format!("\n{breaking} breaking, {rest} compatible\n")
+}
+
+/// Whether a text names a database; else it is a file.
+fn is_database(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    matches!(scheme, Some("postgres" | "postgresql"))
+        || (text.contains('=') && !std::path::Path::new(text).exists())
+}
+
+async fn events(which: &str, text: &str) -> Result<Events, Error> {
+    // A database's name is not repeated: there may be a password in it.
+    let (name, document) = if is_database(text) {
+        (format!("{which}, a database, cannot be read"), of_database(text).await)
+    } else if text == "-" {
+        let read = io::read_to_string(io::stdin()).map_err(Into::into);
+        (format!("{which}, standard input, cannot be read"), read)
+    } else {
+        (
+            format!("{which}, the file {text}, cannot be read"),
+            std::fs::read_to_string(text).map_err(Into::into),
+        )
+    };
+    let events = document.and_then(|document| Events::parse(&document).map_err(Into::into));
+    events.map_err(|cause| Error::Schema { which: name, cause })
+}
+
+async fn of_database(text: &str) -> Result<String, Box<dyn StdError + Send + Sync>> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Ok(document(&Target::parse(text, &variable)?).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_are_told_from_files() {
+        for text in
+            ["postgres://localhost/shop", "postgresql://u:p@h/d", "host=/tmp dbname=shop", "dbname=shop"]
+        {
+            assert!(is_database(text), "{text}");
+        }
+        for text in ["openapi.json", "./a/b", "-", "https://example.com/openapi.json"] {
+            assert!(!is_database(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_table_begins_with_what_breaks() {
+        let change = |breaking, field: &str| Change {
+            breaking,
+            event_type: "order.created".to_owned(),
+            field: field.to_owned(),
+            rule: "field-removed",
+            message: "field removed".to_owned(),
+        };
+        assert_eq!(readable(&[], 0), "no change\n");
+        assert_eq!(
+            readable(&[change(true, "data.x"), change(false, "")], 1),
+            "            event type     field   change\n\
+             BREAKING    order.created  data.x  field removed\n\
+             compatible  order.created  -       field removed\n\n1 breaking, 1 compatible\n"
+        );
+    }
+}

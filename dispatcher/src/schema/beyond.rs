@@ -1,0 +1,306 @@
+//! What a schema lets through that another does not, and why. Pure.
+//!
+//! Sound, and not complete: no reason means that every value of the one is a value of the other (but for members that are
+//! added); a reason may be one too many where alternatives overlap.
+
+use super::atom::{Atom, NOTHING, atoms, compare};
+use serde_json::{Number, Value};
+
+/// Which rule a difference falls under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    Field,
+    Required,
+    Type,
+    Null,
+    Values,
+    Range,
+    Length,
+    Format,
+    Open,
+    Described,
+    Undecided,
+}
+
+impl Rule {
+    /// Its name; `breaking`: in this direction, else in the other.
+    pub fn name(self, breaking: bool) -> &'static str {
+        match (self, breaking) {
+            (Self::Field, true) => "field-removed",
+            (Self::Field, false) => "field-added",
+            (Self::Required, true) => "required-to-optional",
+            (Self::Required, false) => "optional-to-required",
+            (Self::Type, true) => "type-added",
+            (Self::Type, false) => "type-dropped",
+            (Self::Null, true) => "null-added",
+            (Self::Null, false) => "null-dropped",
+            (Self::Values, true) => "values-added",
+            (Self::Values, false) => "values-dropped",
+            (Self::Range, true) => "range-widened",
+            (Self::Range, false) => "range-narrowed",
+            (Self::Length, true) => "length-widened",
+            (Self::Length, false) => "length-narrowed",
+            (Self::Format, true) => "format-dropped",
+            (Self::Format, false) => "format-added",
+            (Self::Open, true) => "members-opened",
+            (Self::Open, false) => "members-closed",
+            (Self::Described, true) => "description-lost",
+            (Self::Described, false) => "description-gained",
+            (Self::Undecided, _) => "undecided",
+        }
+    }
+
+    fn words(self, breaking: bool) -> &'static str {
+        match (self, breaking) {
+            (Self::Field, true) => "field removed",
+            (Self::Field, false) => "field added",
+            (Self::Required, true) => "no longer always there",
+            (Self::Required, false) => "always there now",
+            (Self::Type, true) => "may be of a further type",
+            (Self::Type, false) => "never of that type any more",
+            (Self::Null, true) => "may be null now",
+            (Self::Null, false) => "never null any more",
+            (Self::Values, true) => "further values",
+            (Self::Values, false) => "values that come no more",
+            (Self::Range, true) => "further numbers",
+            (Self::Range, false) => "fewer numbers",
+            (Self::Length, true) => "further lengths",
+            (Self::Length, false) => "fewer lengths",
+            (Self::Format, true) => "no longer promised",
+            (Self::Format, false) => "promised now",
+            (Self::Open, true) => "may have further members",
+            (Self::Open, false) => "has no further members any more",
+            (Self::Described, true) => "anything may come now",
+            (Self::Described, false) => "described now",
+            (Self::Undecided, _) => "cannot be compared",
+        }
+    }
+}
+
+/// One thing that is let through.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    pub path: String,
+    pub rule: Rule,
+    /// Which values, in the words of the schema; empty: the rule says it all.
+    pub detail: String,
+}
+
+impl Reason {
+    fn new(path: &str, rule: Rule, detail: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), rule, detail: detail.into() }
+    }
+
+    /// In words; `breaking`: in this direction, else in the other.
+    pub fn message(&self, breaking: bool) -> String {
+        let words = self.rule.words(breaking);
+        if self.detail.is_empty() { words.to_owned() } else { format!("{words}: {}", self.detail) }
+    }
+}
+
+/// Why `sent` lets something through that `promised` does not; nothing: it does not.
+pub fn beyond(promised: &Value, sent: &Value) -> Vec<Reason> {
+    compared("", promised, sent)
+}
+
+fn compared(path: &str, promised: &Value, sent: &Value) -> Vec<Reason> {
+    if promised == sent {
+        return Vec::new();
+    }
+    // Ours never has a keyword beside anyOf.
+    let with_more = |schema: &Value| {
+        let members = schema.as_object().filter(|schema| schema.contains_key("anyOf"));
+        members.is_some_and(|schema| {
+            schema.keys().any(|name| name != "anyOf" && name != "description" && name != "title")
+        })
+    };
+    if with_more(promised) || with_more(sent) {
+        return vec![Reason::new(path, Rule::Undecided, "keywords beside anyOf")];
+    }
+    let may_be = atoms(promised);
+    let mut reasons = Vec::new();
+    for atom in atoms(sent) {
+        reasons.extend(uncovered(path, &may_be, &atom));
+    }
+    reasons
+}
+
+/// Why none of the alternatives covers this one: the reasons of the one that comes closest.
+fn uncovered(path: &str, promised: &[Atom<'_>], sent: &Atom<'_>) -> Vec<Reason> {
+    if promised.iter().any(|atom| atom.kind.is_none()) {
+        return Vec::new();
+    }
+    let Some(kind) = sent.kind else { return vec![Reason::new(path, Rule::Described, "")] };
+    let fits =
+        |atom: &&Atom<'_>| atom.kind == Some(kind) || (atom.kind == Some("number") && kind == "integer");
+    // A row is not compared with what is left of one that was too large, whatever it has lost.
+    let distance = |reasons: &Vec<Reason>| {
+        reasons
+            .iter()
+            .map(|reason| if reason.rule == Rule::Open && reason.path == path { 10_000 } else { 1 })
+            .sum::<usize>()
+    };
+    let closest = promised.iter().filter(fits).map(|atom| of_atoms(path, atom, sent)).min_by_key(distance);
+    closest.unwrap_or_else(|| {
+        vec![if kind == "null" {
+            Reason::new(path, Rule::Null, "")
+        } else {
+            Reason::new(path, Rule::Type, kind)
+        }]
+    })
+}
+
+/// Both are of one type.
+fn of_atoms(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let (theirs, ours) = (promised.undecided(), sent.undecided());
+    if theirs != ours {
+        let names: Vec<&str> = theirs.iter().chain(&ours).map(|(name, _)| name.as_str()).collect();
+        reasons.push(Reason::new(path, Rule::Undecided, names.join(", ")));
+    }
+    if sent.kind == Some("null") {
+        return reasons;
+    }
+    if let Some(values) = &sent.values {
+        let others: Vec<String> =
+            values.iter().filter(|value| !lets(promised, value)).map(|value| value.to_string()).collect();
+        if !others.is_empty() {
+            reasons.push(Reason::new(path, Rule::Values, others.join(", ")));
+        }
+        reasons.extend(formats(path, promised, sent));
+        return reasons;
+    }
+    if promised.values.is_some() {
+        reasons.push(Reason::new(path, Rule::Values, "no longer a list of values"));
+        return reasons;
+    }
+    match sent.kind {
+        Some("integer" | "number") => reasons.extend(range(path, promised, sent)),
+        Some("string") => {
+            reasons.extend(length(path, promised, sent));
+            reasons.extend(formats(path, promised, sent));
+        }
+        Some("array") => {
+            let (theirs, ours) = (promised.schema.get("items"), sent.schema.get("items"));
+            let anything = Value::Bool(true);
+            reasons.extend(compared(
+                &format!("{path}[]"),
+                theirs.unwrap_or(&anything),
+                ours.unwrap_or(&anything),
+            ));
+        }
+        Some("object") => reasons.extend(members(path, promised, sent)),
+        _ => {}
+    }
+    reasons
+}
+
+/// Whether a value is let through, as far as single values are judged: lists, numbers, lengths.
+fn lets(atom: &Atom<'_>, value: &Value) -> bool {
+    if atom.values.as_ref().is_some_and(|values| !values.iter().any(|one| same(one, value))) {
+        return false;
+    }
+    match value {
+        Value::Number(number) => {
+            let above = |(bound, out): (&Number, bool)| {
+                let order = compare(number, bound);
+                order.is_gt() || (order.is_eq() && !out)
+            };
+            let below = |(bound, out): (&Number, bool)| {
+                let order = compare(number, bound);
+                order.is_lt() || (order.is_eq() && !out)
+            };
+            atom.lowest().is_none_or(above) && atom.highest().is_none_or(below)
+        }
+        Value::String(text) => {
+            let count = text.chars().count() as u64;
+            atom.length("minLength").is_none_or(|least| count >= least)
+                && atom.length("maxLength").is_none_or(|most| count <= most)
+        }
+        Value::Null | Value::Bool(_) => true,
+        // Members of a listed object are not looked at.
+        Value::Array(_) | Value::Object(_) => atom.values.is_some(),
+    }
+}
+
+/// 1 and 1.0 are one number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
+        _ => a == b,
+    }
+}
+
+fn range(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
+    let is_within =
+        |theirs: Option<(&Number, bool)>, ours: Option<(&Number, bool)>, outwards: std::cmp::Ordering| {
+            let Some((theirs, excluded)) = theirs else { return true };
+            ours.is_some_and(|(ours, out)| {
+                let order = compare(ours, theirs);
+                order != outwards && (order.is_ne() || out || !excluded)
+            })
+        };
+    let is_within = is_within(promised.lowest(), sent.lowest(), std::cmp::Ordering::Less)
+        && is_within(promised.highest(), sent.highest(), std::cmp::Ordering::Greater);
+    (!is_within)
+        .then(|| Reason::new(path, Rule::Range, format!("{} instead of {}", span(sent), span(promised))))
+}
+
+fn span(atom: &Atom<'_>) -> String {
+    let lowest = atom.lowest().map(|(bound, out)| format!("{} {bound}", if out { ">" } else { "≥" }));
+    let highest = atom.highest().map(|(bound, out)| format!("{} {bound}", if out { "<" } else { "≤" }));
+    let both: Vec<String> = lowest.into_iter().chain(highest).collect();
+    if both.is_empty() { "any".to_owned() } else { both.join(" and ") }
+}
+
+fn length(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
+    let least = |atom: &Atom<'_>| atom.length("minLength").unwrap_or(0);
+    let most = |atom: &Atom<'_>| atom.length("maxLength").unwrap_or(u64::MAX);
+    let is_within = least(sent) >= least(promised) && most(sent) <= most(promised);
+    let span = |atom: &Atom<'_>| match atom.length("maxLength") {
+        Some(most) => format!("{} to {most} characters", least(atom)),
+        None => format!("at least {} characters", least(atom)),
+    };
+    (!is_within)
+        .then(|| Reason::new(path, Rule::Length, format!("{} instead of {}", span(sent), span(promised))))
+}
+
+fn formats(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
+    let lost = |keyword| {
+        let promised = promised.text(keyword)?;
+        (sent.text(keyword) != Some(promised))
+            .then(|| Reason::new(path, Rule::Format, format!("{keyword} {promised}")))
+    };
+    ["format", "pattern"].into_iter().filter_map(lost).collect()
+}
+
+fn members(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let is_opened = promised.is_closed() && !sent.is_closed();
+    if is_opened || (promised.is_empty_object() && !sent.is_empty_object()) {
+        reasons.push(Reason::new(path, Rule::Open, ""));
+    }
+    let (theirs, ours) = (promised.properties().unwrap_or(&NOTHING), sent.properties().unwrap_or(&NOTHING));
+    for (name, theirs) in theirs {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match ours.get(name) {
+            // An object that is always empty lacks what was optional anyway.
+            None if sent.is_empty_object() && !promised.requires(name) => {}
+            None => reasons.push(Reason::new(&path, Rule::Field, "")),
+            Some(ours) => {
+                if promised.requires(name) && !sent.requires(name) {
+                    reasons.push(Reason::new(&path, Rule::Required, ""));
+                }
+                reasons.extend(compared(&path, theirs, ours));
+            }
+        }
+    }
+    let required = promised.schema.get("required").and_then(Value::as_array);
+    for name in required.into_iter().flatten().filter_map(Value::as_str) {
+        if !theirs.contains_key(name) && !sent.requires(name) {
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            reasons.push(Reason::new(&path, Rule::Required, ""));
+        }
+    }
+    reasons
+}

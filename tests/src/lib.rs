@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod collector;
 pub mod daemon;
 pub mod foreign;
 pub mod link;

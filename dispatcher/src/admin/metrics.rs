@@ -103,6 +103,14 @@ fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     for ((route, status), count) in state.requests() {
         requests.with_label_values(&[&route, &status.to_string()]).inc_by(count);
     }
+    let spans = page.counters(
+        "webhookd_spans_total",
+        "Spans of attempts: taken by the collector, not taken, or dropped because too many waited.",
+        &["result"],
+    )?;
+    for (result, count) in state.spans.by_result() {
+        spans.with_label_values(&[result]).inc_by(count);
+    }
     Ok(())
 }
 

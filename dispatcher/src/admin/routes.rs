@@ -148,12 +148,21 @@ pub fn document() -> utoipa::openapi::OpenApi {
     api().into_openapi()
 }
 
+/// Where the document is served: it is about the API, and not part of it.
+const DOCUMENT: &str = "/v1/openapi.json";
+
+/// The path of every route.
+pub fn paths() -> Vec<String> {
+    let api = document().paths.paths.into_keys();
+    api.chain([DOCUMENT.to_owned()]).chain(page::paths().map(str::to_owned)).collect()
+}
+
 /// Every route, with the layers that all requests pass.
 pub fn router(state: &State) -> Router<State> {
     let (router, document) = api().split_for_parts();
     let document = Json(serde_json::to_value(document).unwrap_or_default());
     router
-        .route("/v1/openapi.json", get(move || async move { document }))
+        .route(DOCUMENT, get(move || async move { document }))
         .merge(page::router())
         .fallback(async || Problem::not_found("page"))
         .method_not_allowed_fallback(async || {

@@ -41,7 +41,7 @@ pub enum Command {
     Rekey(Rekey),
     /// Who may use the admin server: make, list and revoke tokens
     Token(Token),
-    /// Subscriptions: list, show, pause, resume, rotate, ping
+    /// Subscriptions: create, list, show, alter, pause, resume, rotate, ping, delete
     Subscription(steer::Subscription),
     /// Events: list, show
     Event(steer::Event),

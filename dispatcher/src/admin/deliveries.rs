@@ -102,7 +102,7 @@ const COLUMNS: &str =
 /// Deliveries
 ///
 /// Newest events first. A page may be short, or empty: `next` tells whether it goes on.
-#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
+#[utoipa::path(get, operation_id = "list_deliveries", path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
     responses((status = 200, description = "A page", body = Page<Delivery>), Problems))]
 pub async fn list(
     Api(mut work): Api,
@@ -223,7 +223,7 @@ pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Att
 }
 
 /// A delivery
-#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
+#[utoipa::path(get, operation_id = "read_delivery", path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "It", body = Delivery), Problems))]
 pub async fn read(
@@ -236,7 +236,7 @@ pub async fn read(
 /// Attempts
 ///
 /// Every request that has been made, and what came of it.
-#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
+#[utoipa::path(get, operation_id = "list_attempts", path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "All of them", body = Page<Attempt>), Problems))]
 pub async fn attempts(
@@ -250,7 +250,7 @@ pub async fn attempts(
 /// Deliver once more
 ///
 /// Now, and under the same `webhook-id`, whether it was delivered, exhausted, is waiting, or never matched.
-#[utoipa::path(post, path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
+#[utoipa::path(post, operation_id = "redeliver", path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 202, description = "Queued", body = Delivery), Problems))]
 pub async fn redeliver(

@@ -124,7 +124,7 @@ const COLUMNS: &str =
     e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
 
 /// Event types
-#[utoipa::path(get, path = "/v1/event-types", tag = "events",
+#[utoipa::path(get, operation_id = "list_event_types", path = "/v1/event-types", tag = "events",
     responses((status = 200, description = "All of them", body = Page<EventType>), Problems))]
 pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
     Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
@@ -146,7 +146,7 @@ pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
 ///
 /// Newest first. For those who may read the whole outbox; a subscriber has `/v1/subscriptions/{id}/events`. A page may be
 /// short, or empty: `next` tells whether it goes on.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventFilter),
+#[utoipa::path(get, operation_id = "list_events", path = "/v1/events", tag = "events", params(EventFilter),
     responses((status = 200, description = "A page", body = Page<Event>), Problems))]
 pub async fn list(
     Api(mut work): Api,
@@ -216,7 +216,7 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
 }
 
 /// An event
-#[utoipa::path(get, path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
+#[utoipa::path(get, operation_id = "read_event", path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
     responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
 pub async fn read(Api(mut work): Api, Path(event_id): Path<String>) -> Result<Json<WholeEvent>, Problem> {
     find(&mut work, &event_id).await.map(Json)
@@ -274,7 +274,7 @@ pub fn captured(row: &Row) -> Result<Captured, tokio_postgres::Error> {
 ///
 /// What matches the subscription as it is now, delivered or not, in the order of transactions: none is passed over that commits
 /// later. Apply the events of a key in the order of `sequence`.
-#[utoipa::path(get, path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
+#[utoipa::path(get, operation_id = "pull_events", path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
     responses((status = 200, description = "Events", body = Pulled), Problems))]
 pub async fn pull(
     Shared(state): Shared<State>,

@@ -40,7 +40,7 @@ pub fn page_rows(limit: Option<u16>) -> Result<i64, Problem> {
 /// Subscriptions
 ///
 /// Those that the token sees, by number.
-#[utoipa::path(get, path = "/v1/subscriptions", params(Listing), tag = "subscriptions",
+#[utoipa::path(get, operation_id = "list_subscriptions", path = "/v1/subscriptions", params(Listing), tag = "subscriptions",
     responses((status = 200, description = "A page", body = Page<Subscription>), Problems))]
 pub async fn list(
     Api(mut work): Api,
@@ -58,7 +58,7 @@ pub async fn list(
 }
 
 /// A subscription
-#[utoipa::path(get, path = "/v1/subscriptions/{id}", tag = "subscriptions", params(("id" = i64, Path)),
+#[utoipa::path(get, operation_id = "read_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions", params(("id" = i64, Path)),
     responses((status = 200, description = "It", body = Subscription, headers(("ETag" = String))), Problems))]
 pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     let subscription = find(&mut work, id).await?;
@@ -69,7 +69,7 @@ pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
 ///
 /// A merge patch (RFC 7396): what is left out stays; null ends `name`, `filter`, `rate_limit` and `tls`. A `secret` given
 /// here replaces all others at once.
-#[utoipa::path(patch, path = "/v1/subscriptions/{id}", tag = "subscriptions",
+#[utoipa::path(patch, operation_id = "change_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
     request_body(content((Draft = "application/merge-patch+json"), (Draft = "application/json"))),
     responses((status = 200, description = "As it is now", body = Subscription, headers(("ETag" = String))), Problems))]
@@ -89,7 +89,7 @@ pub async fn change(
 /// End a subscription
 ///
 /// With its secrets and what is queued for it. Past attempts stay.
-#[utoipa::path(delete, path = "/v1/subscriptions/{id}", tag = "subscriptions",
+#[utoipa::path(delete, operation_id = "delete_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
     responses((status = 204, description = "Ended"), Problems))]
 pub async fn delete(Api(mut work): Api, Id(id): Id, headers: HeaderMap) -> Result<StatusCode, Problem> {
@@ -101,7 +101,7 @@ pub async fn delete(Api(mut work): Api, Id(id): Id, headers: HeaderMap) -> Resul
 }
 
 /// Pause a subscription
-#[utoipa::path(post, path = "/v1/subscriptions/{id}/pause", tag = "subscriptions", 
+#[utoipa::path(post, operation_id = "pause_subscription", path = "/v1/subscriptions/{id}/pause", tag = "subscriptions", 
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Pause,
     responses((status = 200, description = "As it is now", body = Subscription), Problems))]
 pub async fn pause(
@@ -118,7 +118,7 @@ pub async fn pause(
 }
 
 /// Resume a subscription
-#[utoipa::path(post, path = "/v1/subscriptions/{id}/resume", tag = "subscriptions", 
+#[utoipa::path(post, operation_id = "resume_subscription", path = "/v1/subscriptions/{id}/resume", tag = "subscriptions", 
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Resume,
     responses((status = 200, description = "As it is now", body = Subscription), Problems))]
 pub async fn resume(
@@ -135,7 +135,7 @@ pub async fn resume(
 }
 
 /// Rotate the secret
-#[utoipa::path(post, path = "/v1/subscriptions/{id}/rotate", tag = "subscriptions", 
+#[utoipa::path(post, operation_id = "rotate_secret", path = "/v1/subscriptions/{id}/rotate", tag = "subscriptions", 
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Rotate,
     responses((status = 200, description = "The new secret, shown here and nowhere else", body = Rotated), Problems))]
 pub async fn rotate(
@@ -153,7 +153,7 @@ pub async fn rotate(
 }
 
 /// Send a test event
-#[utoipa::path(post, path = "/v1/subscriptions/{id}/ping", tag = "subscriptions", params(("id" = i64, Path)),
+#[utoipa::path(post, operation_id = "ping_subscription", path = "/v1/subscriptions/{id}/ping", tag = "subscriptions", params(("id" = i64, Path)),
     responses((status = 202, description = "Queued", body = Queued), Problems))]
 pub async fn ping(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     let event_id = call(&mut work, "webhook_ping($1)", &[&id]).await?.unwrap_or_default();
@@ -164,7 +164,7 @@ pub async fn ping(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
 /// Send the past again
 ///
 /// The events of a range of time once more, in order and under the same ids.
-#[utoipa::path(post, path = "/v1/subscriptions/{id}/replay", tag = "subscriptions", params(("id" = i64, Path)), request_body = Replay,
+#[utoipa::path(post, operation_id = "replay_events", path = "/v1/subscriptions/{id}/replay", tag = "subscriptions", params(("id" = i64, Path)), request_body = Replay,
     responses((status = 202, description = "Queued", body = Replayed), Problems))]
 pub async fn replay(Api(mut work): Api, Id(id): Id, body: Body) -> Result<Response, Problem> {
     let Replay { since, until, events } = body.read()?;

@@ -33,10 +33,12 @@ const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 /// Statements that a session keeps prepared.
 const STATEMENTS_MAX: usize = 128;
 
-/// What a request may take of the server. Changes are durable when they are answered.
+/// What a request may take of the server. Changes are durable when they are answered. A plan is made once: of the views over
+/// all slots, planning costs several times what answering does, and the plan does not depend on what is asked for: a few rows by
+/// their index, which is why nothing is hashed or merged (that would read all of the queue).
 const SESSION: &str = "\
     set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
-    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = auto; \
+    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off; \
     set default_transaction_isolation = 'read committed'";
 
 const SCHEMA: &str = "

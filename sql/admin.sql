@@ -111,7 +111,7 @@ begin atomic
 end;
 comment on function webhook.last_number() is 'The number that has been handed out to an event last';
 
--- Where a look through the deliveries goes on. PL/pgSQL, because it keeps its plans. Each branch is one descent of an index,
+-- Where a look through the deliveries goes on. For the daemon alone: it knows of the deliveries of all owners. PL/pgSQL, because it keeps its plans. Each branch is one descent of an index,
 -- but for what lies beyond the checkpoint, which has no order by number: a thousand of that are looked at, and where there
 -- is more, nothing is passed over.
 create function webhook.delivery_number(below bigint, state text, subscription_id bigint) returns bigint

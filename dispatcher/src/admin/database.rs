@@ -241,7 +241,8 @@ impl Work {
         Ok(())
     }
 
-    /// Does some statements with the daemon's own rights, in the same transaction: for our own tables alone.
+    /// Does a statement with the daemon's own rights, in the same transaction: for our own tables, and for where to look, never
+    /// for what is shown.
     ///
     /// # Errors
     /// The statement's.

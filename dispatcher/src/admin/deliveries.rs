@@ -165,8 +165,9 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
     let (mut below, began) = (last.min(from.0), Instant::now());
     loop {
         const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
-        let next = work.row(NEXT, &[&below, &filter.state, &filter.subscription]).await?;
-        let Some(high) = next.try_get::<_, Option<i64>>(0)?.filter(|high| *high >= first) else {
+        let next = work.as_daemon(NEXT, &[&below, &filter.state, &filter.subscription]).await?;
+        let next: Option<i64> = next.first().map(|row| row.try_get(0)).transpose()?.flatten();
+        let Some(high) = next.filter(|high| *high >= first) else {
             return Ok(Page { items, next: None });
         };
         let low = high.saturating_sub(look - 1).max(first);
@@ -199,9 +200,11 @@ async fn bounds(work: &mut Work, filter: &DeliveryFilter) -> Result<(i64, i64), 
         webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000";
     let (mut first, mut last) = (1, i64::MAX);
     if filter.since.is_some() || filter.until.is_some() {
-        let row = work.row(AT, &[&filter.since, &filter.until]).await?;
-        let (since, until): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-        (first, last) = (since.unwrap_or(first).max(first), until.unwrap_or(last));
+        let rows = work.as_daemon(AT, &[&filter.since, &filter.until]).await?;
+        if let Some(row) = rows.first() {
+            let (since, until): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+            (first, last) = (since.unwrap_or(first).max(first), until.unwrap_or(last));
+        }
     }
     if let Some(event) = &filter.event {
         let sequence: Option<i64> =

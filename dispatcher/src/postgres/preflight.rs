@@ -66,7 +66,7 @@ const FUNCTIONS: [&str; 10] = [
 /// What the admin server needs beside.
 const ADMIN_RIGHTS: [(&str, &str); 2] =
     [("webhook.token", "select"), ("webhook.idempotency", "select,insert,update,delete")];
-const ADMIN_FUNCTIONS: [&str; 2] = ["act_for", "last_number"];
+const ADMIN_FUNCTIONS: [&str; 4] = ["act_for", "last_number", "delivery_number", "number_at"];
 
 /// Roles that callers of the admin server act as, and the daemon is no member of.
 const FOREIGN_ROLES: &str = "

@@ -104,17 +104,84 @@ begin atomic
 end;
 comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
 
-create function webhook.sequence_range() returns table (first bigint, last bigint)
-    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+create function webhook.last_number() returns bigint
+    language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
-    select least((select min(a.event_id) from webhook.attempt a), (select min(q.event_id) from webhook.queue q),
-                 (select min(e.id) from webhook.cursor c join webhook.event e
-                      on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                     and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot))),
-           (select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s);
+    select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s;
 end;
-comment on function webhook.sequence_range() is
-    'No delivery bears a lower number than the first (null: there is none), and the last is the number handed out last';
+comment on function webhook.last_number() is 'The number that has been handed out to an event last';
+
+-- Where a look through the deliveries goes on. For the daemon alone: it knows of the deliveries of all owners. PL/pgSQL, because it keeps its plans. Each branch is one descent of an index,
+-- but for what lies beyond the checkpoint, which has no order by number: a thousand of that are looked at, and where there
+-- is more, nothing is passed over.
+create function webhook.delivery_number(below bigint, state text, subscription_id bigint) returns bigint
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    last      constant bigint := least(delivery_number.below, webhook.last_number());
+    attempted bigint;
+    queued    bigint;
+    pending   bigint;
+    beyond    bigint;
+begin
+    if delivery_number.state = 'exhausted' then
+        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last and a.outcome <> 'succeeded';
+    elsif coalesce(delivery_number.state, 'delivered') = 'delivered' then
+        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last;
+    end if;
+    if coalesce(delivery_number.state, 'queued') in ('queued', 'retrying') then
+        if delivery_number.subscription_id is null then
+            select max(q.event_id) into queued from webhook.queue q where q.event_id <= last;
+        else
+            select max(q.event_id) into queued from webhook.queue q
+            where q.subscription_id = delivery_number.subscription_id and q.event_id <= last;
+        end if;
+    end if;
+    if coalesce(delivery_number.state, 'queued') = 'queued' then
+        select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
+        from (select e.id from webhook.cursor c
+              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+              where c.singleton limit 1000) p;
+        if beyond = 1000 then
+            return last;
+        end if;
+    end if;
+    return greatest(attempted, queued, pending);
+end
+$$;
+comment on function webhook.delivery_number(bigint, text, bigint) is
+    'No delivery in this state (null: any), of this subscription (null: any), bears a number between this one and the given one; null: nor any lower one';
+
+create function webhook.number_at(at timestamptz) returns bigint
+    language plpgsql stable strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    low  bigint := 0;
+    high bigint := webhook.last_number();
+    mid  bigint;
+    near record;
+begin
+    while high - low > 1000 loop
+        mid := (low + high) / 2;
+        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
+        if not found or near.event_id <= low then
+            low := mid;
+            continue;
+        end if;
+        -- One that is gone is old.
+        perform from webhook.event e where e.xid = near.event_xid and e.id = near.event_id and e.created_at > number_at.at;
+        if found then
+            high := near.event_id;
+        else
+            low := mid;
+        end if;
+    end loop;
+    return low;
+end
+$$;
+comment on function webhook.number_at(timestamptz) is
+    'About where the events of a moment are: those up to this number were captured before it, and those 1000 further after it, as far as the clock ran forwards';
 
 select pg_extension_config_dump('webhook.token', '');
 select pg_extension_config_dump('webhook.token_id_seq', '');

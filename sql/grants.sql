@@ -56,8 +56,7 @@ begin
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
-            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
-                 webhook.sequence_range() to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text) to %s'),
 
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
@@ -93,7 +92,8 @@ begin
             -- For its admin server.
             ('dispatcher', 'grant select on webhook.token to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
-            ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.sequence_range() to %s'),
+            ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
+                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz) to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 

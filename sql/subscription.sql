@@ -4,7 +4,7 @@
 
 create table webhook.subscription (
     id               bigint      generated always as identity primary key,
-    name             text        unique,
+    name             text,
     url              text        not null,
     events           text[]      not null default '{*}',
     enabled          boolean     not null default true,
@@ -30,6 +30,8 @@ create table webhook.subscription (
     signature        text[]      not null default '{standard}',
     owner            text        not null default current_user,
     tls              text,
+    -- Of one owner: whether another has that name is not told to anybody.
+    constraint name_is_unique_for_its_owner unique (owner, name),
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),

@@ -172,6 +172,9 @@ comment on column webhook.attempt.response is 'Start of the response body, at mo
 
 -- One delivery's attempts (webhook.delivery), and after a crash: which pairs of a page of events are done.
 create index attempt_event_id_subscription_id_idx on webhook.attempt (event_id, subscription_id);
+-- What has failed, the newest first (webhook.delivery_number): "outcome <> 'succeeded' and event_id <= $1 order by event_id desc".
+-- Successes, the happy path, are not in it.
+create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
 -- Rates of the last hour (webhook.subscription_stats); a BRIN costs the ledger nothing to speak of.
 create index attempt_started_at_idx on webhook.attempt using brin (started_at);
 
@@ -219,6 +222,8 @@ comment on column webhook.queue.order_key is
 
 -- The daemon's timer: "next_at > $1 and next_at <= $2 order by next_at".
 create index queue_next_at_idx on webhook.queue (next_at) where state = 'waiting';
+-- One event's rows (webhook.delivery), and the newest (webhook.delivery_number): "event_id <= $1 order by event_id desc".
+create index queue_event_id_idx on webhook.queue (event_id);
 -- What comes next once an event is final: "subscription_id = $1 and order_key = $2 and state = 'blocked' order by event_id".
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 

@@ -12,6 +12,7 @@ use crate::{
     secret_store::SecretStore,
     sender::Sender,
     session::{Carried, Ended, Session},
+    trace::Traces,
 };
 use std::{sync::Arc, time::Duration};
 use thiserror::Error;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub phase: watch::Sender<Phase>,
     /// Told what has been written.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Makes spans of attempts; `None`: nobody collects them.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// What the daemon is about.
@@ -90,6 +93,7 @@ impl Settings {
             retire_interval: maintenance::RETIRE_INTERVAL,
             phase: watch::Sender::default(),
             observer: None,
+            traces: None,
         }
     }
 }

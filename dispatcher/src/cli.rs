@@ -42,7 +42,7 @@ pub enum Command {
     Rekey(Rekey),
     /// Who may use the admin server: make, list and revoke tokens
     Token(Token),
-    /// Subscriptions: list, show, pause, resume, rotate, ping
+    /// Subscriptions: create, list, show, alter, pause, resume, rotate, ping, delete
     Subscription(steer::Subscription),
     /// Events: list, show
     Event(steer::Event),
@@ -186,6 +186,13 @@ pub struct Run {
     /// Let requests without a token act as this role of Postgres; on a loopback address only
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
+    /// The OpenTelemetry collector that spans of attempts go to, over OTLP/HTTP: its base URL, to which /v1/traces is added
+    /// (OTEL_EXPORTER_OTLP_ENDPOINT is read too) [default: none, and so there are no spans]
+    #[arg(long, env = "WEBHOOKD_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
+    /// Which share of the events that belong to no trace get one of their own: 0 to 1 [default: 0]
+    #[arg(long, env = "WEBHOOKD_OTLP_RATIO", value_name = "SHARE")]
+    pub otlp_ratio: Option<f64>,
     #[command(flatten)]
     pub periods: Periods,
 }
@@ -222,6 +229,12 @@ pub struct Check {
     pub database: Database,
     #[command(flatten)]
     pub keys: Keys,
+    /// With an admin server (as of run): what that needs too
+    #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// As of run: the role of requests without a token
+    #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
+    pub admin_open_as: Option<String>,
 }
 
 #[derive(Debug, Args)]

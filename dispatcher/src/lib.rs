@@ -28,4 +28,5 @@ pub mod sender;
 pub mod service;
 pub mod session;
 pub mod subscription;
+pub mod trace;
 pub mod verification;

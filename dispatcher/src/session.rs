@@ -199,7 +199,14 @@ impl Session {
         let (loads, loads_rx) = mpsc::unbounded_channel();
         let (drain, stop) = oneshot::channel();
         let crew_size = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let crew = Crew::start(crew_size, sender, &settings.identity, &finished_tx, &abandon);
+        let crew = Crew::start(
+            crew_size,
+            sender,
+            &settings.identity,
+            settings.traces.as_ref(),
+            &finished_tx,
+            &abandon,
+        );
         drop(finished_tx);
         let limits = Limits {
             memory_bytes_max: settings.memory_bytes_max,

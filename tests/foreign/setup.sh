@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs libraries of two other languages under target/foreign, for the tests that have them judge our requests:
 # those that receivers verify signatures with, CloudEvents, the schemas of OpenAPI, AsyncAPI and JSON Schema, Prometheus's
-# parser, what finds barriers on a page (axe-core), and schemathesis (in a venv of its own, whose dependencies do not fit the others'); for Python from PyPI into a venv, for JavaScript from
+# parser, what finds barriers on a page (axe-core), schemathesis, and a generator of clients (the two in venvs of their own, whose
+# dependencies do not fit the others'); for Python from PyPI into a venv, for JavaScript from
 # npm. Does nothing when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,6 +10,7 @@ dir=${CARGO_TARGET_DIR:-target}/foreign
 python=(standardwebhooks==1.1.0 cloudevents==2.2.0 svix==2.9.1 stripe==16.1.0 githubkit==0.16.1 jsonschema==4.26.0
     openapi-spec-validator==0.9.0 rfc3339-validator==0.1.4 'hishel[async,httpx]<2' cryptography prometheus-client)
 fuzzer=(schemathesis==4.32.5)
+generator=(openapi-python-client==0.29.1)
 node=(@asyncapi/specs@6.11.1 axe-core@4.14.1 standardwebhooks@1.1.1 cloudevents@10.0.0 svix@2.5.0 @octokit/webhooks-methods@6.0.0 stripe@23.1.0)
 mkdir -p "$dir"
 
@@ -23,6 +25,12 @@ if [ "$(cat "$dir/fuzzer/installed" 2>/dev/null)" != "${fuzzer[*]}" ]; then
     python3 -m venv "$dir/fuzzer"
     "$dir/fuzzer/bin/pip" install --quiet --disable-pip-version-check "${fuzzer[@]}"
     echo "${fuzzer[*]}" >"$dir/fuzzer/installed"
+fi
+if [ "$(cat "$dir/generator/installed" 2>/dev/null)" != "${generator[*]}" ]; then
+    rm -rf "$dir/generator"
+    python3 -m venv "$dir/generator"
+    "$dir/generator/bin/pip" install --quiet --disable-pip-version-check "${generator[@]}"
+    echo "${generator[*]}" >"$dir/generator/installed"
 fi
 if [ "$(cat "$dir/node/installed" 2>/dev/null)" != "${node[*]}" ]; then
     rm -rf "$dir/node"

@@ -6,7 +6,7 @@ use crate::{
     daemon::{Daemon, binary},
 };
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
-use std::process::Command;
+use std::{ffi::OsStr, process::Command};
 
 /// Roles of a database with a few tenants: `daemon` is a dispatcher and a member of the others; `ops` is an admin, `clerk` a
 /// reader, `alice`, `bob` and `tenants` subscribers; `stranger` is an admin that the daemon is no member of.
@@ -71,8 +71,16 @@ impl Admin {
     /// # Panics
     /// If it does not listen and deliver within [`PATIENCE`].
     pub async fn start(database: &Database, arguments: &[&str]) -> Self {
+        Self::start_in(database, arguments, &[]).await
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Panics
+    /// If it does not listen and deliver within [`PATIENCE`].
+    pub async fn start_in(database: &Database, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         let arguments = [&["--allow-net", "127.0.0.0/8", "--admin", "127.0.0.1:0"], arguments].concat();
-        let daemon = Daemon::spawn_with(&database.url_as("daemon"), &arguments);
+        let daemon = Daemon::spawn_in(&database.url_as("daemon"), &arguments, environment);
         let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
         let (_, url) = line.split_once("url=").expect("it says where");
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
@@ -109,6 +117,16 @@ impl Admin {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
         Answer { status, headers, text: response.text().await.expect("a whole answer") }
+    }
+
+    /// The status of a GET whose answer may have no end.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn status_of(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let request = self.client.get(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.expect("an answer").status().as_u16()
     }
 
     /// GET with a token.

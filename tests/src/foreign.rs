@@ -59,10 +59,14 @@ pub fn node_modules() -> PathBuf {
     installed().join("node/node_modules")
 }
 
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+        .join("foreign")
+}
+
 fn installed() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let folder = target.join("foreign");
+    let folder = target();
     assert!(folder.join("venv").exists() && folder.join("node").exists(), "run tests/foreign/setup.sh first");
     folder
 }
@@ -76,4 +80,74 @@ fn run(mut program: Command, requests: &[impl Display]) -> Vec<String> {
     writer.join().expect("no panic").expect("it reads everything");
     assert!(output.status.success(), "{program:?} ended with {}", output.status);
     String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// A client of the REST API in another language, generated from the document, and at work in a process of its own.
+#[derive(Debug)]
+pub struct Client {
+    _folder: tempfile::TempDir,
+    _child: tokio::process::Child,
+    input: tokio::process::ChildStdin,
+    answers: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Client {
+    /// Generates it (openapi-python-client), and starts `rest_client.py` with it.
+    ///
+    /// # Panics
+    /// If the generator has something to say against the document.
+    pub async fn generate(document: &str, url: &str, token: &str) -> Self {
+        let generator = target().join("generator/bin");
+        assert!(generator.exists(), "run tests/foreign/setup.sh first");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, package) = (folder.path().join("openapi.json"), folder.path().join("hooks_client"));
+        std::fs::write(&source, document).expect("it can be written");
+        let settings = folder.path().join("config.yml");
+        std::fs::write(&settings, "post_hooks: []\n").expect("it can be written");
+        let output = tokio::process::Command::new(generator.join("openapi-python-client"))
+            .args(["generate", "--meta", "none", "--fail-on-warning", "--path"])
+            .arg(&source)
+            .arg("--output-path")
+            .arg(&package)
+            .arg("--config")
+            .arg(&settings)
+            .output()
+            .await
+            .expect("the generator runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let mut child = tokio::process::Command::new(generator.join("python"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/rest_client.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("python runs");
+        let input = child.stdin.take().expect("it is piped");
+        let output = tokio::io::BufReader::new(child.stdout.take().expect("it is piped"));
+        let answers = tokio::io::AsyncBufReadExt::lines(output);
+        let start = serde_json::json!({
+            "folder": folder.path(), "package": "hooks_client", "url": url, "token": token
+        });
+        let mut client = Self { _folder: folder, _child: child, input, answers };
+        client.say(&start).await;
+        client
+    }
+
+    async fn say(&mut self, line: &Value) {
+        use tokio::io::AsyncWriteExt as _;
+        self.input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+    }
+
+    /// Has it do something, and gives what came of it.
+    ///
+    /// # Panics
+    /// If it fails; standard error says why.
+    pub async fn ask(&mut self, request: &Value) -> Value {
+        self.say(request).await;
+        let line =
+            tokio::time::timeout(crate::PATIENCE, self.answers.next_line()).await.expect("an answer in time");
+        let line =
+            line.expect("it can be read").unwrap_or_else(|| panic!("the client has ended at {request}"));
+        serde_json::from_str(&line).expect("JSON")
+    }
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod browser;
 pub mod cluster;
+pub mod collector;
 pub mod daemon;
 pub mod foreign;
 pub mod link;

@@ -9,7 +9,7 @@ use e2e::{
     world::World,
 };
 use serde_json::json;
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn active_standby_and_copy() {
@@ -83,13 +83,25 @@ async fn metrics_are_what_prometheus_reads() {
     let manual =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring/METRICS.md"))
             .expect("the manual");
+    // What is served is in the manual, and what is in the manual is served.
+    let served: BTreeSet<String> = families
+        .as_object()
+        .expect("an object")
+        .iter()
+        .filter(|(name, _)| name.starts_with("webhookd_"))
+        .map(
+            |(name, family)| if family["type"] == "counter" { format!("{name}_total") } else { name.clone() },
+        )
+        .collect();
+    let documented: BTreeSet<String> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `webhookd_")?.split('`').next())
+        .map(|name| format!("webhookd_{name}"))
+        .collect();
+    assert_eq!(served, documented);
     for (name, family) in families.as_object().expect("an object") {
         assert_eq!(family["help"], true, "{name}");
         assert!(family["samples"].as_i64().is_some_and(|count| count <= 1000), "{name}: {family}");
-        if name.starts_with("webhookd_") {
-            let full = if family["type"] == "counter" { format!("{name}_total") } else { name.clone() };
-            assert!(manual.contains(&format!("`{full}`")), "{full} is not in the manual");
-        }
     }
     // What the dashboard and the alerts ask for is there.
     for file in ["dashboard.json", "alerts.yml"] {
@@ -101,6 +113,40 @@ async fn metrics_are_what_prometheus_reads() {
             assert!(text.contains(&format!("\n# TYPE {}", full.trim_end_matches("_bucket"))), "{full}");
         }
     }
+}
+
+/// Whole and in order while everything is counted: no scrape is cut or goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_under_load_is_whole() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    for path in ["/ok/a", "/ok/b", "/status/500"] {
+        world.subscribe_with(path, "retry => '{10 ms}'").await;
+    }
+    let admin = Admin::start(&world.database, &[]).await;
+    let scrapes = async {
+        let mut texts = Vec::new();
+        for _ in 0..30 {
+            let answer = admin.get("/metrics", &ops).await;
+            assert_eq!(answer.status, 200);
+            texts.push(json!({ "text": answer.text }));
+        }
+        texts
+    };
+    let (texts, ()) = tokio::join!(scrapes, world.insert_orders(1, 500));
+    world.receiver.wait_for("/ok/a", 500, PATIENCE).await;
+    let last = json!({ "text": admin.get("/metrics", &ops).await.text });
+    let parsed = Language::Python.judge("parse_metrics", &[texts, vec![last]].concat());
+    let mut before = 0.0;
+    for families in parsed {
+        let families: serde_json::Value = serde_json::from_str(&families).expect("families");
+        let attempts = families["webhookd_attempts"]["sum"].as_f64().unwrap_or_default();
+        assert!(attempts >= before, "{attempts} after {before}");
+        assert!(families["webhookd_attempt_duration_seconds"]["samples"].as_i64() > Some(10), "{families}");
+        before = attempts;
+    }
+    assert!(before >= 1.0, "something was counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

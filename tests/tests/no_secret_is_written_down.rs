@@ -45,6 +45,50 @@ async fn relations(world: &World) -> Vec<Written> {
     written
 }
 
+/// Every answer of the admin server: of each route, about each subscription and some deliveries, and to what is refused.
+async fn answers(world: &World, daemon: &Daemon, wrong: &str) -> Vec<Written> {
+    let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
+    let (_, url) = line.split_once("url=").expect("it says where");
+    let url: String = url.chars().take_while(|c| !c.is_whitespace() && *c != '\u{1b}').collect();
+    let client = reqwest::Client::new();
+    let ids = world.database.text("select string_agg(id::text, ' ') from webhook.subscription").await;
+    let some = "select string_agg(event_id || ' ' || subscription_id, ',') from
+        (select distinct on (subscription_id) event_id, subscription_id from webhook.delivery) d";
+    let some = world.database.text(some).await.expect("deliveries");
+    let mut paths = Vec::new();
+    // One that streams says nothing but numbers, and has no end.
+    for path in webhookd::admin::routes::paths().into_iter().filter(|path| path != "/live") {
+        if path.contains("{event_id}") {
+            paths.extend(
+                some.split(',')
+                    .filter_map(|pair| pair.split_once(' '))
+                    .map(|(event, id)| path.replace("{event_id}", event).replace("{subscription_id}", id)),
+            );
+        } else if path.contains("{id}") {
+            paths.extend(ids.as_deref().unwrap_or_default().split(' ').map(|id| path.replace("{id}", id)));
+        } else {
+            paths.push(path);
+        }
+    }
+    let mut written = Vec::new();
+    for path in paths {
+        let answer =
+            client.get(format!("{}{path}", url.trim_end_matches('/'))).send().await.expect("an answer");
+        let head = format!("{:?}", answer.headers());
+        let text = answer.text().await.expect("a text");
+        written.push(Written { place: format!("GET {path}"), text: format!("{head}\n{text}") });
+    }
+    let refused = client
+        .post(format!("{}/v1/subscriptions", url.trim_end_matches('/')))
+        .header("content-type", "application/json")
+        .body(format!(r#"{{"url":"https://example.com/","secret":"{wrong}"}}"#));
+    let answer = refused.send().await.expect("an answer");
+    assert_eq!(answer.status(), 422);
+    written
+        .push(Written { place: "POST /v1/subscriptions".into(), text: answer.text().await.expect("a text") });
+    written
+}
+
 async fn dump(world: &World) -> Written {
     let mut command = world.cluster.program("pg_dump");
     command.args(["--dbname", &world.database.url()]).stdin(Stdio::null());
@@ -152,6 +196,10 @@ async fn grep_of_everything() {
         directory.to_str().unwrap(),
         "--log-level",
         "trace",
+        "--admin",
+        "127.0.0.1:0",
+        "--admin-open-as",
+        "postgres",
     ];
     let daemon = Daemon::spawn_in(&database.url(), &arguments, &environment);
     daemon.ready(database).await;
@@ -165,6 +213,7 @@ async fn grep_of_everything() {
     world.receiver.wait_for("/status/500/c", 1, PATIENCE).await;
 
     let mut written = relations(&world).await;
+    written.extend(answers(&world, &daemon, &wrong).await);
     written.push(dump(&world).await);
     for (command, key) in [("check", Some(&*key)), ("status", None), ("rekey", Some(&*key))] {
         written.push(webhookd(&[command, "--database-url", &database.url()], key).await);
@@ -182,6 +231,10 @@ async fn grep_of_everything() {
     };
     found("webhook.subscription", "/ok/a");
     found("webhook.secret", "sealed:v1:");
+    found("GET /v1/subscriptions", "/ok/a");
+    found("GET /subscriptions/1", "/ok/a");
+    found("GET /metrics", "webhookd_attempts_total");
+    found("POST /v1/subscriptions", "secret");
     found("webhook.public_key", "whpk_");
     found("pg_stat_statements", "webhook_subscribe");
     found("pg_dump", "sealed:v1:");

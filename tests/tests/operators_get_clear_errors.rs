@@ -7,8 +7,8 @@ use e2e::{
 use std::{path::Path, process::Command, time::Duration};
 
 /// Runs the daemon, which must end by itself; the one line it says.
-async fn refusal(url: &str) -> String {
-    let daemon = Daemon::spawn_with(url, &[]);
+async fn refusal(url: &str, arguments: &[&str]) -> String {
+    let daemon = Daemon::spawn_with(url, arguments);
     let status = daemon.ended(Duration::from_secs(30)).await;
     let said: Vec<_> = daemon.process().log().into_iter().filter(|line| !line.trim().is_empty()).collect();
     assert!(!status.success() && status.code().is_some(), "{url}: {status}; {said:#?}");
@@ -19,7 +19,11 @@ async fn refusal(url: &str) -> String {
 
 /// Checks that what is said has all of the words in it.
 async fn refuses(url: &str, words: &[&str]) {
-    let said = refusal(url).await;
+    refuses_with(url, &[], words).await;
+}
+
+async fn refuses_with(url: &str, arguments: &[&str], words: &[&str]) {
+    let said = refusal(url, arguments).await;
     println!("{said}");
     for word in words {
         assert!(said.to_lowercase().contains(word), "{url}: {said:?} does not say {word:?}");
@@ -76,6 +80,49 @@ async fn a_granted_role_is_enough() {
     // A grant from before a function was there.
     app.run("revoke execute on function webhook.backfill_step(bigint, integer) from courier").await;
     refuses(&app.url_as("courier"), &["courier", "backfill_step", "webhook_grant"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_admin_server_lacks_is_named() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let app = cluster.database("app").await;
+    app.run(
+        "create role courier login; select webhook_grant('courier', 'dispatcher');
+         create role support; select webhook_grant('support', 'subscriber')",
+    )
+    .await;
+    let url = app.url_as("courier");
+    let admin = ["--admin", "127.0.0.1:0", "--admin-open-as", "support"];
+    let check = |arguments: &[&str]| {
+        let arguments = [&["check", "--database-url", &url], arguments].concat();
+        let output = Command::new(e2e::daemon::binary()).args(arguments).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // Callers act as a role that the daemon is no member of.
+    let (code, said) = check(&admin);
+    assert!(
+        code == Some(3) && said.contains("✗ admin") && said.contains("grant support to courier"),
+        "{said}"
+    );
+    app.run("grant support to courier").await;
+    let (code, said) = check(&admin);
+    assert!(code == Some(0) && said.contains("✓ admin"), "{said}");
+    let (code, said) = check(&[]);
+    assert!(code == Some(0) && said.contains("- admin      not checked"), "{said}");
+    // A grant from before there was an admin server.
+    for (revoked, named) in [
+        ("revoke select on webhook.token from courier", "webhook.token"),
+        ("revoke delete on webhook.idempotency from courier", "delete on webhook.idempotency"),
+        ("revoke execute on function webhook.act_for(text) from courier", "webhook.act_for"),
+        ("revoke execute on function webhook.last_number() from courier", "webhook.last_number"),
+    ] {
+        app.run(revoked).await;
+        refuses_with(&url, &admin, &["courier", named, "webhook_grant('courier', 'dispatcher')"]).await;
+        let (code, said) = check(&admin);
+        assert!(code == Some(3) && said.contains("✗ admin") && said.contains(named), "{said}");
+        app.run("select webhook_grant('courier', 'dispatcher')").await;
+    }
+    assert_eq!(check(&admin).0, Some(0), "the grant that it names has repaired it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

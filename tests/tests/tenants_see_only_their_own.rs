@@ -7,6 +7,7 @@ use e2e::{
     world::World,
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Who asks, and how the routes about alice's subscription answer: to her, to those who see all, to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,35 +18,118 @@ enum Stands {
     Other,
 }
 
-/// Every route about a subscription, a delivery or an event, in an order that leaves something to ask about; the status for
-/// the owner, an admin, a reader and others. `S` is the subscription, `E` an event delivered to it.
-const ROUTES: [(&str, &str, Option<&str>, [u16; 4]); 17] = [
-    ("GET", "/v1/subscriptions/S", None, [200, 200, 200, 404]),
-    ("PATCH", "/v1/subscriptions/S", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
-    ("POST", "/v1/subscriptions/S/pause", Some("{}"), [200, 200, 403, 404]),
-    ("POST", "/v1/subscriptions/S/resume", Some("{}"), [200, 200, 403, 404]),
-    ("POST", "/v1/subscriptions/S/rotate", Some(r#"{"overlap":"PT1H"}"#), [200, 200, 403, 404]),
-    ("POST", "/v1/subscriptions/S/ping", None, [202, 202, 403, 404]),
-    ("POST", "/v1/subscriptions/S/replay", Some(r#"{"since":"-infinity"}"#), [202, 202, 403, 404]),
-    ("GET", "/v1/subscriptions/S/events", None, [200, 200, 200, 404]),
-    ("GET", "/v1/deliveries/E/S", None, [200, 200, 200, 404]),
-    ("GET", "/v1/deliveries/E/S/attempts", None, [200, 200, 200, 404]),
-    ("POST", "/v1/deliveries/E/S/redeliver", None, [202, 202, 403, 404]),
-    ("GET", "/v1/events/E", None, [403, 200, 200, 403]),
-    ("GET", "/subscriptions/S", None, [200, 200, 200, 404]),
-    ("GET", "/deliveries/E/S", None, [200, 200, 200, 404]),
-    ("GET", "/events/E", None, [403, 200, 200, 403]),
+/// A method, a route, a body, and the status for the owner, an admin, a reader and others.
+type Route = (&'static str, &'static str, Option<&'static str>, [u16; 4]);
+
+/// Every route there is, in an order that leaves something to ask about. The subscription and the event in the path are alice's.
+/// What lists answers everybody, with what they see. A body of the page is a form, and lacks its token.
+const ROUTES: [Route; 38] = [
+    ("GET", "/v1/subscriptions/{id}", None, [200, 200, 200, 404]),
+    ("PATCH", "/v1/subscriptions/{id}", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/pause", Some("{}"), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/resume", Some("{}"), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/rotate", Some(r#"{"overlap":"PT1H"}"#), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/ping", None, [202, 202, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/replay", Some(r#"{"since":"-infinity"}"#), [202, 202, 403, 404]),
+    ("GET", "/v1/subscriptions/{id}/events", None, [200, 200, 200, 404]),
+    ("GET", "/v1/deliveries/{event_id}/{subscription_id}", None, [200, 200, 200, 404]),
+    ("GET", "/v1/deliveries/{event_id}/{subscription_id}/attempts", None, [200, 200, 200, 404]),
+    ("POST", "/v1/deliveries/{event_id}/{subscription_id}/redeliver", None, [202, 202, 403, 404]),
+    ("GET", "/v1/events/{event_id}", None, [403, 200, 200, 403]),
+    ("GET", "/v1/subscriptions", None, [200, 200, 200, 200]),
+    ("POST", "/v1/subscriptions", Some(OWN), [201, 201, 403, 201]),
+    ("GET", "/v1/event-types", None, [200, 200, 200, 200]),
+    ("GET", "/v1/events", None, [403, 200, 200, 403]),
+    ("GET", "/v1/deliveries", None, [200, 200, 200, 200]),
     ("GET", "/metrics", None, [403, 200, 200, 403]),
-    ("DELETE", "/v1/subscriptions/S", None, [204, 204, 403, 404]),
+    ("GET", "/", None, [200, 200, 200, 200]),
+    ("GET", "/subscriptions", None, [200, 200, 200, 200]),
+    ("POST", "/subscriptions", Some("url=https://a.example/&events=x.y"), [200, 200, 403, 200]),
+    ("GET", "/subscriptions/new", None, [200, 200, 200, 200]),
+    ("GET", "/subscriptions/{id}", None, [200, 200, 200, 404]),
+    ("POST", "/subscriptions/{id}", Some("action=ping"), [303, 303, 403, 404]),
+    ("GET", "/events", None, [200, 200, 200, 200]),
+    ("GET", "/events/{event_id}", None, [403, 200, 200, 403]),
+    ("GET", "/deliveries", None, [200, 200, 200, 200]),
+    ("GET", "/deliveries/{event_id}/{subscription_id}", None, [200, 200, 200, 404]),
+    ("POST", "/deliveries/{event_id}/{subscription_id}", Some(""), [303, 303, 403, 404]),
+    ("GET", "/live", None, [200, 200, 200, 200]),
+    ("POST", "/logout", Some(""), [303, 303, 303, 303]),
+    ("DELETE", "/v1/subscriptions/{id}", None, [204, 204, 403, 404]),
+    // What anybody may have.
+    ("GET", "/v1/openapi.json", None, [200, 200, 200, 200]),
+    ("GET", "/search", None, [303, 303, 303, 303]),
+    ("GET", "/login", None, [200, 200, 200, 200]),
+    ("POST", "/login", Some("token=x"), [401, 401, 401, 401]),
+    ("GET", "/style.css", None, [200, 200, 200, 200]),
+    ("GET", "/live.js", None, [200, 200, 200, 200]),
 ];
+const OWN: &str = r#"{"url":"https://a.example/","events":["x.y"]}"#;
+
+/// Those at the end of [`ROUTES`] that ask nobody for a token; and what says how the daemon stands.
+const PUBLIC: usize = 6;
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+fn is_api(path: &str) -> bool {
+    path.starts_with("/v1/") || path == "/metrics"
+}
 
 /// The page is shown to a cookie, the API to a header.
 async fn ask(admin: &Admin, method: &str, path: &str, body: Option<&str>, token: &str) -> Answer {
-    if path.starts_with("/v1/") || path == "/metrics" {
-        admin.ask(method, path, Some(token), &[], body).await
-    } else {
-        admin.ask(method, path, None, &[("cookie", &format!("webhookd_token={token}"))], body).await
+    if is_api(path) {
+        return admin.ask(method, path, Some(token), &[], body).await;
     }
+    let cookie = format!("webhookd_token={token}");
+    let Some(body) = body else { return admin.ask(method, path, None, &[("cookie", &cookie)], None).await };
+    let shown = admin.ask("GET", "/subscriptions/new", None, &[("cookie", &cookie)], None).await;
+    let ours = if shown.status == 200 { shown.form_token() } else { "0".repeat(64) };
+    let headers = [("cookie", &*cookie), ("content-type", "application/x-www-form-urlencoded")];
+    admin.ask(method, path, None, &headers, Some(&format!("{body}&form_token={ours}"))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_is_left_out() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "clerk"]).await;
+    let document = admin.ask("GET", "/v1/openapi.json", None, &[], None).await.json();
+    let documented = document["paths"].as_object().expect("paths");
+    let mut routes = BTreeSet::new();
+    for path in webhookd::admin::routes::paths() {
+        let concrete =
+            path.replace("{id}", "1").replace("{event_id}", "evt_1").replace("{subscription_id}", "1");
+        let answer = admin.ask("OPTIONS", &concrete, None, &[], None).await;
+        assert_eq!(answer.status, 405, "{path}: {answer:?}");
+        let allowed: BTreeSet<String> =
+            answer.header("allow").split(',').map(|word| word.trim().to_owned()).collect();
+        assert!(!allowed.contains(""), "{path}: {answer:?}");
+        if let Some(operations) = documented.get(&path) {
+            for method in operations.as_object().expect("operations").keys() {
+                assert!(
+                    allowed.contains(&method.to_uppercase()),
+                    "{method} {path} is documented and not there"
+                );
+            }
+        }
+        // Whatever is got can be asked for its head.
+        let methods = allowed.into_iter().filter(|method| method != "HEAD");
+        routes.extend(methods.map(|method| (method, path.clone())));
+    }
+    for path in documented.keys() {
+        assert!(routes.iter().any(|(_, route)| route == path), "{path} is documented and not there");
+    }
+    let tabled: BTreeSet<(String, String)> = ROUTES
+        .iter()
+        .map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()))
+        .chain(HEALTH.map(|path| ("GET".to_owned(), path.to_owned())))
+        .collect();
+    assert_eq!(tabled.len(), ROUTES.len() + HEALTH.len(), "none twice");
+    let missing: Vec<_> = routes.difference(&tabled).collect();
+    let gone: Vec<_> = tabled.difference(&routes).collect();
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "not in ROUTES: {missing:?}; not there any more: {gone:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +206,12 @@ async fn by_every_route_and_role() {
     }
 }
 
+/// A route with numbers in it.
+fn concrete(path: &str, id: i64, event: &str) -> String {
+    let id = id.to_string();
+    path.replace("{id}", &id).replace("{subscription_id}", &id).replace("{event_id}", event)
+}
+
 async fn check(
     admin: &Admin,
     method: &str,
@@ -131,7 +221,12 @@ async fn check(
     (id, event): (i64, &str),
     (stands, statuses): (Stands, [u16; 4]),
 ) {
-    let path = path.replace('S', &id.to_string()).replace('E', event);
+    let path = concrete(path, id, event);
+    if path == "/live" {
+        let status = admin.status_of(&path, &[("cookie", &format!("webhookd_token={caller}"))]).await;
+        assert_eq!(status, 200);
+        return;
+    }
     let answer = ask(admin, method, &path, body, caller).await;
     let want = statuses[match stands {
         Stands::Owner => 0,
@@ -162,21 +257,33 @@ async fn without_a_token_nobody() {
     let stored = database.text("select string_agg(t::text, '') from webhook.token t").await.expect("tokens");
     assert!(!stored.contains("whtok_") && !stored.contains(&alice), "hashes alone: {stored}");
     let admin = Admin::start(database, &[]).await;
-    for (method, path, body, _) in ROUTES {
-        let path = path.replace('S', "1").replace('E', "evt_00000000000000001");
+    let (guarded, public) = ROUTES.split_at(ROUTES.len() - PUBLIC);
+    for (method, path, body, _) in guarded {
+        let path = concrete(path, 1, "evt_00000000000000001");
         for wrong in [&expired, &revoked, "whtok_x", "", "whtok_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
         {
-            let answer = ask(&admin, method, &path, body, wrong).await;
-            let want = if path.starts_with("/v1/") || path == "/metrics" { 401 } else { 303 };
+            let answer = ask(&admin, method, &path, *body, wrong).await;
+            let want = match &*path {
+                path if is_api(path) => 401,
+                // It forgets a cookie, if its own page says so.
+                "/logout" => 403,
+                _ => 303,
+            };
             assert_eq!(answer.status, want, "{method} {path}: {answer:?}");
+            assert!(want != 303 || answer.header("location") == "/login", "{method} {path}: {answer:?}");
         }
         for (refused, why) in
             [(&stranger, "webhookd may not act as"), (&grown, "its role sees those of others")]
         {
-            let answer = ask(&admin, method, &path, body, refused).await;
+            let answer = ask(&admin, method, &path, *body, refused).await;
             assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
-            assert!(answer.text.contains(why), "{answer:?}");
+            assert!(answer.text.contains(why) || path == "/logout", "{answer:?}");
         }
+    }
+    for (method, path, body, statuses) in public {
+        let answer = ask(&admin, method, path, *body, "").await;
+        assert_eq!(answer.status, statuses[3], "{method} {path}: {answer:?}");
+        assert!(!answer.text.contains("alice"), "{method} {path} tells something: {answer:?}");
     }
     assert_eq!(admin.get("/v1/subscriptions", &alice).await.status, 200);
     // A cookie is for the page alone: no form of elsewhere may use it on the API.

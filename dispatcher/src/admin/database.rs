@@ -4,10 +4,13 @@
 //! rights of the token's role (`SET LOCAL ROLE`) and sees what the token's owner has (`webhook.act_for()`), so what a
 //! caller may is decided by Postgres, whatever is wrong here.
 
-use super::{guard::Caller, problem::Problem};
+use super::{
+    guard::{Caller, Place},
+    problem::Problem,
+};
 use crate::{
     app,
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Purpose, Target, Watch, preflight},
 };
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -30,10 +33,12 @@ const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 /// Statements that a session keeps prepared.
 const STATEMENTS_MAX: usize = 128;
 
-/// What a request may take of the server. Changes are durable when they are answered.
+/// What a request may take of the server. Changes are durable when they are answered. A plan is made once: of the views over
+/// all slots, planning costs several times what answering does, and the plan does not depend on what is asked for: a few rows by
+/// their index, which is why nothing is hashed or merged (that would read all of the queue).
 const SESSION: &str = "\
     set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
-    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = auto; \
+    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off; \
     set default_transaction_isolation = 'read committed'";
 
 const SCHEMA: &str = "
@@ -78,12 +83,16 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the first session and finds the extension.
+    /// Opens the first session and finds the extension. Callers without a token act as `open_as`.
     ///
     /// # Errors
-    /// A server that is away, or a database without the extension.
-    pub async fn open(target: Target) -> Result<Arc<Self>, app::Error> {
+    /// A server that is away, or a database that cannot be worked with: without the extension, or without rights there.
+    pub async fn open(target: Target, open_as: Option<&str>) -> Result<Arc<Self>, app::Error> {
         let client = connect(&target).await.map_err(app::Error::Connect)?;
+        let (report, foreign) = preflight::preflight_admin(&client, open_as).await?;
+        if !foreign.is_empty() {
+            warn!("admin.roles_missing; {}", preflight::membership(&foreign, &report.role));
+        }
         let schema = client.query_opt(SCHEMA, &[]).await.map_err(app::Error::of_statement)?;
         let schema =
             schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(app::Error::of_statement)?;
@@ -134,15 +143,24 @@ impl Database {
         }
     }
 
-    /// Begins a transaction with the daemon's own rights.
+    /// Begins a transaction with the daemon's own rights. The place among those of one token is given back with it.
     ///
     /// # Errors
     /// No session to be had.
-    pub async fn begin(self: &Arc<Self>, is_repeatable: bool) -> Result<Work, Problem> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        is_repeatable: bool,
+        place: Option<Place<[u8; 32]>>,
+    ) -> Result<Work, Problem> {
         let (session, permit) = self.session().await?;
         let begin = if is_repeatable { "begin isolation level repeatable read" } else { "begin" };
-        let work =
-            Work { session: Some(session), permit: Some(permit), database: Arc::clone(self), caller: None };
+        let work = Work {
+            session: Some(session),
+            permit: Some(permit),
+            place,
+            database: Arc::clone(self),
+            caller: None,
+        };
         work.client()?.batch_execute(begin).await?;
         Ok(work)
     }
@@ -164,6 +182,7 @@ async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
 pub struct Work {
     session: Option<Session>,
     permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place<[u8; 32]>>,
     database: Arc<Database>,
     caller: Option<Caller>,
 }
@@ -181,11 +200,6 @@ impl Work {
         self.caller.as_ref()
     }
 
-    /// Where further transactions begin.
-    pub fn database(&self) -> Arc<Database> {
-        Arc::clone(&self.database)
-    }
-
     /// The schema of the extension's functions, as SQL.
     pub fn schema(&self) -> &str {
         self.database.schema()
@@ -198,6 +212,10 @@ impl Work {
     pub async fn act_as(&mut self, caller: Caller) -> Result<(), Problem> {
         const ACT: &str = "select set_config('role', $2, true) from (select webhook.act_for($1)) x";
         let refused = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
+        if caller.role == "none" {
+            // No role, but the word that gives the daemon's own back.
+            return Err(refused("webhookd may not act as the role none".to_owned()));
+        }
         match self.query(ACT, &[&caller.owner, &caller.role]).await {
             Ok(_) => {}
             Err(problem) if problem.sqlstate.is_some() => {
@@ -223,7 +241,8 @@ impl Work {
         Ok(())
     }
 
-    /// Does some statements with the daemon's own rights, in the same transaction: for our own tables alone.
+    /// Does a statement with the daemon's own rights, in the same transaction: for our own tables, and for where to look, never
+    /// for what is shown.
     ///
     /// # Errors
     /// The statement's.
@@ -278,12 +297,27 @@ impl Work {
             .collect()
     }
 
+    /// Gives up what has been done, or has failed, and begins anew in the same name.
+    ///
+    /// # Errors
+    /// Those of [`Work::act_as`], and of the session.
+    pub async fn restart(&mut self) -> Result<(), Problem> {
+        self.client()?.batch_execute("rollback; begin").await?;
+        match self.caller.take() {
+            Some(caller) => self.act_as(caller).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it, and gives its session back: nothing can be asked of it any more.
+    ///
     /// # Errors
     /// The commit's: nothing has happened then.
-    pub async fn commit(mut self) -> Result<(), Problem> {
+    pub async fn commit(&mut self) -> Result<(), Problem> {
         self.client()?.batch_execute("commit").await?;
         if let Some(session) = self.session.take() {
             self.database.put_back(session);
+            drop((self.permit.take(), self.place.take()));
         }
         Ok(())
     }
@@ -291,14 +325,16 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let (Some(session), permit) = (self.session.take(), self.permit.take()) else { return };
+        let (Some(session), held) = (self.session.take(), (self.permit.take(), self.place.take())) else {
+            return;
+        };
         let database = Arc::clone(&self.database);
         // Whatever still runs ends within the statement's time; the session counts until then.
         tokio::spawn(async move {
             if session.client.batch_execute("rollback").await.is_ok() {
                 database.put_back(session);
             }
-            drop(permit);
+            drop(held);
         });
     }
 }

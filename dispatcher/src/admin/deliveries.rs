@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
-/// Numbers of events that are looked at for a page, at first and at most: four times as many after every look that found
-/// too little and did not take long. How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
+/// Numbers of events that are looked at for a page, at first (with a filter; without one, as many as rows are wanted) and at
+/// most: four times as many after every look that found too little and did not take long. How long a request goes on looking:
+/// a filter that fits little makes short pages, not slow ones.
 const LOOK_FIRST: i64 = 256;
 const LOOK_MAX: i64 = 65_536;
 const LOOK_TIME: Duration = Duration::from_millis(800);
@@ -102,7 +103,7 @@ const COLUMNS: &str =
 /// Deliveries
 ///
 /// Newest events first. A page may be short, or empty: `next` tells whether it goes on.
-#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
+#[utoipa::path(get, operation_id = "list_deliveries", path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
     responses((status = 200, description = "A page", body = Page<Delivery>), Problems))]
 pub async fn list(
     Api(mut work): Api,
@@ -111,7 +112,7 @@ pub async fn list(
     page(&mut work, &filter).await.map(Json)
 }
 
-/// The conditions of a filter from `$5` on, and their values.
+/// The conditions of a filter from `$6` on, and their values.
 fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
     fn given<T: ToSql + Sync>(value: &Option<T>) -> Option<&(dyn ToSql + Sync)> {
         value.as_ref().map(|value| value as _)
@@ -130,7 +131,7 @@ fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
         if let Some(value) = value {
             values.push(value);
             sql.push_str(" and ");
-            sql.push_str(&condition.replace('#', &format!("${}", values.len() + 4)));
+            sql.push_str(&condition.replace('#', &format!("${}", values.len() + 5)));
         }
     }
     (sql, values)
@@ -149,32 +150,28 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
     let rows = page_rows(filter.limit)?;
     subscriptions::check_moment(work, "since", &filter.since).await?;
     subscriptions::check_moment(work, "until", &filter.until).await?;
-    let full = usize::try_from(rows).unwrap_or_default();
-    let range = work.row("select first, last from webhook.sequence_range()", &[]).await?;
-    let (first, mut last): (Option<i64>, i64) = (range.try_get(0)?, range.try_get(1)?);
-    let Some(mut first) = first else { return Ok(Page::default()) };
+    let (first, last) = bounds(work, filter).await?;
     let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
-    if let Some(event) = &filter.event {
-        let sequence: Option<i64> =
-            work.row("select webhook.event_sequence($1)", &[event]).await?.try_get(0)?;
-        let Some(sequence) = sequence else {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "event is no event id").field("event");
-            return Err(problem.hint("An id is evt_ and hexadecimal digits."));
-        };
-        (first, last) = (first.max(sequence), last.min(sequence));
-    }
     let (conditions, filters) = conditions(filter);
+    let wanted = rows + 1;
+    let full = usize::try_from(rows).unwrap_or_default();
     let sql = format!(
         "select row_to_json(x)::text from (select {COLUMNS} from webhook.delivery d
          where d.sequence between $1 and $2 and d.sequence <= $3 and (d.sequence < $3 or d.subscription_id < $4){conditions}
-         order by d.sequence desc, d.subscription_id desc limit {}) x",
-        rows + 1
+         order by d.sequence desc, d.subscription_id desc limit $5) x"
     );
-    let (mut items, mut look, began) = (Vec::<Delivery>::new(), LOOK_FIRST, Instant::now());
-    let mut high = last.min(from.0);
-    while high >= first {
+    let mut items = Vec::<Delivery>::new();
+    let mut look = if filters.is_empty() { wanted } else { LOOK_FIRST.max(wanted) };
+    let (mut below, began) = (last.min(from.0), Instant::now());
+    loop {
+        const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
+        let next = work.as_daemon(NEXT, &[&below, &filter.state, &filter.subscription]).await?;
+        let next: Option<i64> = next.first().map(|row| row.try_get(0)).transpose()?.flatten();
+        let Some(high) = next.filter(|high| *high >= first) else {
+            return Ok(Page { items, next: None });
+        };
         let low = high.saturating_sub(look - 1).max(first);
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1];
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1, &wanted];
         values.extend(&filters);
         let look_began = Instant::now();
         items.extend(work.json::<Delivery>(&sql, &values).await?);
@@ -186,14 +183,39 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         if let Some(last) = items.last() {
             from = Cursor(last.sequence, last.subscription_id);
         }
-        high = low - 1;
+        below = low - 1;
         let is_slow = look_began.elapsed() > LOOK_TIME / 4;
         look = if is_slow { (look / 2).max(LOOK_FIRST / 4) } else { (look * 4).min(LOOK_MAX) };
-        if began.elapsed() > LOOK_TIME && high >= first {
-            return Ok(Page { items, next: Some(Cursor(high, i64::MAX).to_string()) });
+        if began.elapsed() > LOOK_TIME {
+            let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
+            return Ok(Page { items, next });
         }
     }
-    Ok(Page { items, next: None })
+}
+
+/// Between which numbers of events there can be what a filter asks for: by the event, and by the time.
+async fn bounds(work: &mut Work, filter: &DeliveryFilter) -> Result<(i64, i64), Problem> {
+    /// Clocks are set; what was captured an hour off is found all the same.
+    const AT: &str = "select webhook.number_at($1::text::timestamptz - interval '1 hour'),
+        webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000";
+    let (mut first, mut last) = (1, i64::MAX);
+    if filter.since.is_some() || filter.until.is_some() {
+        let rows = work.as_daemon(AT, &[&filter.since, &filter.until]).await?;
+        if let Some(row) = rows.first() {
+            let (since, until): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+            (first, last) = (since.unwrap_or(first).max(first), until.unwrap_or(last));
+        }
+    }
+    if let Some(event) = &filter.event {
+        let sequence: Option<i64> =
+            work.row("select webhook.event_sequence($1)", &[event]).await?.try_get(0)?;
+        let Some(sequence) = sequence else {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "event is no event id").field("event");
+            return Err(problem.hint("An id is evt_ and hexadecimal digits."));
+        };
+        (first, last) = (first.max(sequence), last.min(sequence));
+    }
+    Ok((first, last))
 }
 
 /// One delivery.
@@ -223,7 +245,7 @@ pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Att
 }
 
 /// A delivery
-#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
+#[utoipa::path(get, operation_id = "read_delivery", path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "It", body = Delivery), Problems))]
 pub async fn read(
@@ -236,7 +258,7 @@ pub async fn read(
 /// Attempts
 ///
 /// Every request that has been made, and what came of it.
-#[utoipa::path(get, path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
+#[utoipa::path(get, operation_id = "list_attempts", path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "All of them", body = Page<Attempt>), Problems))]
 pub async fn attempts(
@@ -250,7 +272,7 @@ pub async fn attempts(
 /// Deliver once more
 ///
 /// Now, and under the same `webhook-id`, whether it was delivered, exhausted, is waiting, or never matched.
-#[utoipa::path(post, path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
+#[utoipa::path(post, operation_id = "redeliver", path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 202, description = "Queued", body = Delivery), Problems))]
 pub async fn redeliver(

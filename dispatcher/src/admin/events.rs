@@ -31,9 +31,10 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use utoipa::{IntoParams, ToSchema};
 
-/// Events that are looked at for a page in one go, and how long a request goes on looking. A filter that fits little makes
-/// short pages, not slow ones.
-const LOOK_ROWS: i64 = 5_000;
+/// Events that are looked at for a page in one go: at least some more than are wanted, the next more if they were too few. In
+/// steps, because each has a statement of its own. How long a request goes on looking: a filter that fits little makes short
+/// pages, not slow ones.
+const LOOK_ROWS: [i64; 4] = [64, 256, 1_000, 5_000];
 const LOOK_TIME: Duration = Duration::from_millis(800);
 
 /// A kind of event.
@@ -124,7 +125,7 @@ const COLUMNS: &str =
     e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
 
 /// Event types
-#[utoipa::path(get, path = "/v1/event-types", tag = "events",
+#[utoipa::path(get, operation_id = "list_event_types", path = "/v1/event-types", tag = "events",
     responses((status = 200, description = "All of them", body = Page<EventType>), Problems))]
 pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
     Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
@@ -146,7 +147,7 @@ pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
 ///
 /// Newest first. For those who may read the whole outbox; a subscriber has `/v1/subscriptions/{id}/events`. A page may be
 /// short, or empty: `next` tells whether it goes on.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventFilter),
+#[utoipa::path(get, operation_id = "list_events", path = "/v1/events", tag = "events", params(EventFilter),
     responses((status = 200, description = "A page", body = Page<Event>), Problems))]
 pub async fn list(
     Api(mut work): Api,
@@ -164,12 +165,9 @@ struct Placed {
     event: Event,
 }
 
-/// A page of events.
-///
-/// # Errors
-/// A filter that is none, and the statement's.
-pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, Problem> {
-    let sql = format!(
+/// The newest events below a place, of so many that are looked at.
+fn statement(look: i64) -> String {
+    format!(
         "select json_build_object('xid', e.xid, 'fits', e.fits, 'event', (select row_to_json(x) from (select {COLUMNS}) x))::text
          from (select e.id, e.xid, e.created_at, e.type, e.table_name, e.key, e.actor, e.origin, e.truncated, l.fits,
                       count(*) filter (where l.fits) over (order by e.xid desc, e.id desc) as found,
@@ -178,19 +176,30 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
                      where (e.xid, e.id) < ($1, $2)
                        and e.slot = any (webhook.ring_slots(coalesce($5::text::timestamptz - interval '1 hour', '-infinity'),
                                                             coalesce($6::text::timestamptz + interval '1 hour', 'infinity')))
-                     order by e.xid desc, e.id desc limit {LOOK_ROWS}) e
+                     order by e.xid desc, e.id desc limit {look}) e
                cross join lateral (select e.type <> 'webhook.delivery.requested' and ($3::text is null or webhook.pattern_matches(array[$3], e.type)) and ($4::text is null or coalesce(e.key = $4, false))
                    and ($5::text is null or e.created_at >= $5::text::timestamptz)
                    and ($6::text is null or e.created_at < $6::text::timestamptz) as fits) l) e
          where (e.fits and e.found <= $7) or e.rest = 1
          order by e.xid desc, e.id desc"
-    );
+    )
+}
+
+/// A page of events.
+///
+/// # Errors
+/// A filter that is none, and the statement's.
+pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, Problem> {
     let rows = page_rows(filter.limit)?;
     subscriptions::check_moment(work, "since", &filter.since).await?;
     subscriptions::check_moment(work, "until", &filter.until).await?;
     let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
     let (mut items, began) = (Vec::new(), Instant::now());
+    let mut looks = LOOK_ROWS.into_iter().skip_while(|look| *look < rows + rows / 4);
+    let mut look = 0;
     loop {
+        look = looks.next().unwrap_or(look);
+        let sql = statement(look);
         let wanted = rows - i64::try_from(items.len()).unwrap_or(rows);
         let EventFilter { event_type, key, since, until, .. } = filter;
         let found: Vec<Placed> =
@@ -216,7 +225,7 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
 }
 
 /// An event
-#[utoipa::path(get, path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
+#[utoipa::path(get, operation_id = "read_event", path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
     responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
 pub async fn read(Api(mut work): Api, Path(event_id): Path<String>) -> Result<Json<WholeEvent>, Problem> {
     find(&mut work, &event_id).await.map(Json)
@@ -274,7 +283,7 @@ pub fn captured(row: &Row) -> Result<Captured, tokio_postgres::Error> {
 ///
 /// What matches the subscription as it is now, delivered or not, in the order of transactions: none is passed over that commits
 /// later. Apply the events of a key in the order of `sequence`.
-#[utoipa::path(get, path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
+#[utoipa::path(get, operation_id = "pull_events", path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
     responses((status = 200, description = "Events", body = Pulled), Problems))]
 pub async fn pull(
     Shared(state): Shared<State>,

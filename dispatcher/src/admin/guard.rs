@@ -1,20 +1,32 @@
 //! Who may come in: bearer tokens, the open loopback, limits on how often, and what a foreign web page may not do.
 
-use super::{State, database::Work, problem::Problem, token::Token};
+use super::{State, database::Work, extract::BODY_BYTES_MAX, problem::Problem, token::Token};
 use axum::{
+    body::{Body, to_bytes},
     extract::{FromRequestParts, Request, State as Shared},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use http_body_util::LengthLimitError;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::timeout;
 use url::{Host, Url};
 
 /// Requests a second, and at once, from one address; and with one token.
 const PER_ADDRESS: Quota = quota(400, 800);
 const PER_TOKEN: Quota = quota(300, 600);
+
+/// Requests with one token that wait for the database, or are with it: the rest of it is for others.
+const AT_ONCE_PER_TOKEN: usize = 16;
 
 /// For a whole request. What streams answers at once and goes on.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,30 +53,96 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Names it in `webhook.idempotency`.
+    /// For people.
     pub fn name(&self) -> String {
         match &self.owner {
             Some(owner) => format!("{}/{owner}", self.role),
             None => self.role.clone(),
         }
     }
+
+    /// Names it in `webhook.idempotency`: no other caller has the same.
+    pub fn key(&self) -> String {
+        serde_json::json!([self.role, self.owner]).to_string()
+    }
 }
 
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+/// Where a request comes from: an address, or of IPv6 the network that one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer(IpAddr);
+
+impl From<IpAddr> for Peer {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// How many of each there are at once.
+#[derive(Debug)]
+pub struct Crowd<K: Eq + Hash> {
+    max: usize,
+    present: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash + Clone> Crowd<K> {
+    pub fn of_at_most(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, present: Mutex::default() })
+    }
+
+    /// A place, until it is dropped; `None`: as many as may are there.
+    pub fn enter(self: &Arc<Self>, key: &K) -> Option<Place<K>> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = present.entry(key.clone()).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: Arc::clone(self), key: key.clone() })
+    }
+}
+
+/// One of a [`Crowd`].
+#[derive(Debug)]
+pub struct Place<K: Eq + Hash> {
+    crowd: Arc<Crowd<K>>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut present = self.crowd.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = present.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                present.remove(&self.key);
+            }
+        }
+    }
+}
 
 /// The limits, and what goes without a token.
 pub struct Guard {
     /// Requests without a token act as this role; only ever on a loopback address.
     pub open_as: Option<String>,
-    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    addresses: DefaultKeyedRateLimiter<Peer>,
     tokens: DefaultKeyedRateLimiter<[u8; 32]>,
+    at_once: Arc<Crowd<[u8; 32]>>,
 }
 
 impl Guard {
     pub fn new(open_as: Option<String>) -> Self {
-        Self { open_as, addresses: RateLimiter::keyed(PER_ADDRESS), tokens: RateLimiter::keyed(PER_TOKEN) }
+        Self {
+            open_as,
+            addresses: RateLimiter::keyed(PER_ADDRESS),
+            tokens: RateLimiter::keyed(PER_TOKEN),
+            at_once: Crowd::of_at_most(AT_ONCE_PER_TOKEN),
+        }
     }
 
     /// Forgets those who have not come for a while.
@@ -78,7 +156,7 @@ impl Guard {
 pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
     let mut response = match refuse(&state.guard, &request) {
         Some(problem) => problem.into_response(),
-        None => match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        None => match timeout(REQUEST_TIMEOUT, whole(request, next)).await {
             Ok(response) => response,
             Err(_) => Problem::unavailable("this took too long").into_response(),
         },
@@ -89,6 +167,7 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -96,9 +175,26 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
     response
 }
 
+/// Answers once the body is there: who sends it slowly must not keep a session of Postgres waiting for it.
+async fn whole(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(error) => {
+            let problem = if error.into_inner().is::<LengthLimitError>() {
+                let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            } else {
+                Problem::new(StatusCode::BAD_REQUEST, "the body could not be read")
+            };
+            problem.into_response()
+        }
+    }
+}
+
 fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
     let peer = request.extensions().get::<Peer>()?;
-    if guard.addresses.check_key(&peer.0).is_err() {
+    if guard.addresses.check_key(peer).is_err() {
         return Some(too_many());
     }
     let headers = request.headers();
@@ -180,6 +276,7 @@ impl State {
             Problem::new(StatusCode::UNAUTHORIZED, "a token is needed")
                 .hint("webhookd token create makes one; send it as Authorization: Bearer …")
         };
+        let mut place = None;
         let caller = match (token, &self.guard.open_as) {
             (None, Some(role)) => Ok(Caller { role: role.clone(), owner: None }),
             (None, None) => return Err(unknown()),
@@ -189,10 +286,11 @@ impl State {
                 if self.guard.tokens.check_key(&sha256).is_err() {
                     return Err(too_many());
                 }
+                place = Some(self.guard.at_once.enter(&sha256).ok_or_else(too_many)?);
                 Err(sha256)
             }
         };
-        let mut work = self.database.begin(is_repeatable).await?;
+        let mut work = self.database.begin(is_repeatable, place).await?;
         let caller = match caller {
             Ok(caller) => caller,
             Err(sha256) => {
@@ -263,6 +361,35 @@ mod tests {
         for site in ["cross-site", "same-site", "x"] {
             assert!(is_foreign(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_peer() {
+        let peer = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(peer("2001:db8:1:2:3:4:5:6"), peer("2001:db8:1:2::1"));
+        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
+        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
+        assert_ne!(peer("10.0.0.2"), peer("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_crowd_is_bounded_for_each_and_empties() {
+        let crowd = Crowd::of_at_most(2);
+        let one = (crowd.enter(&1).unwrap(), crowd.enter(&1).unwrap());
+        assert!(crowd.enter(&1).is_none());
+        assert!(crowd.enter(&2).is_some());
+        drop(one);
+        assert!(crowd.enter(&1).is_some());
+        assert!(crowd.present.lock().unwrap().is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn callers_are_told_apart() {
+        let key = |role: &str, owner: Option<&str>| {
+            Caller { role: role.to_owned(), owner: owner.map(str::to_owned) }.key()
+        };
+        assert_ne!(key("a/b", None), key("a", Some("b")));
+        assert_ne!(key("a", Some("")), key("a", None));
     }
 
     #[test]

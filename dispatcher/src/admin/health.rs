@@ -92,7 +92,7 @@ fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
 /// Is it alive?
 ///
 /// Fails when only a restart may help.
-#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+#[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", security(()),
     responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health)))]
 pub async fn healthz(Shared(state): Shared<State>) -> Response {
     let phase = state.phase.borrow().clone();
@@ -101,7 +101,7 @@ pub async fn healthz(Shared(state): Shared<State>) -> Response {
 }
 
 /// Does it deliver?
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+#[utoipa::path(get, operation_id = "readyz", path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health)))]
 pub async fn readyz(Shared(state): Shared<State>) -> Response {
     let phase = state.phase.borrow().clone();

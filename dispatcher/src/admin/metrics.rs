@@ -50,7 +50,7 @@ fn label(id: i64) -> String {
 /// Metrics
 ///
 /// For those who see the deliveries of all owners.
-#[utoipa::path(get, path = "/metrics", tag = "health",
+#[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::routes::Problems))]
 pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result<Response, Problem> {
     if !work.row("select webhook.may_see_all()", &[]).await?.try_get::<_, bool>(0)? {
@@ -102,6 +102,14 @@ fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     )?;
     for ((route, status), count) in state.requests() {
         requests.with_label_values(&[&route, &status.to_string()]).inc_by(count);
+    }
+    let spans = page.counters(
+        "webhookd_spans_total",
+        "Spans of attempts: taken by the collector, not taken, or dropped because too many waited.",
+        &["result"],
+    )?;
+    for (result, count) in state.spans.by_result() {
+        spans.with_label_values(&[result]).inc_by(count);
     }
     Ok(())
 }

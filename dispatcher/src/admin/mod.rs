@@ -31,6 +31,7 @@ use crate::{
     app::{self, Phase},
     delivery::body::Source,
     postgres::Target,
+    trace::Counts,
 };
 use database::Database;
 use guard::Guard;
@@ -83,6 +84,8 @@ pub struct Shared {
     pub guard: Guard,
     pub database: Arc<Database>,
     pub tally: Arc<Tally>,
+    /// What has become of spans.
+    pub spans: Arc<Counts>,
     pub history: History,
     pub phase: watch::Receiver<Phase>,
     /// What CloudEvents call the place that events come from.
@@ -123,6 +126,7 @@ pub struct Surroundings {
     pub tally: Arc<Tally>,
     pub phase: watch::Receiver<Phase>,
     pub source: Source,
+    pub spans: Arc<Counts>,
 }
 
 /// Starts to answer; ends some seconds after `shutdown`.
@@ -134,11 +138,11 @@ pub async fn start(
     surroundings: Surroundings,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Error> {
-    let Surroundings { database: target, tally, phase, source } = surroundings;
+    let Surroundings { database: target, tally, phase, source, spans } = surroundings;
     let address = settings.address;
     let listener = TcpListener::bind(address).await.map_err(|cause| Error::Bind { address, cause })?;
     let address = listener.local_addr().unwrap_or(address);
-    let database = Database::open(target.clone()).await?;
+    let database = Database::open(target.clone(), settings.open_as.as_deref()).await?;
     if settings.open_as.is_none() && !database.has_tokens().await? {
         return Err(Error::NoTokens(address));
     }
@@ -148,6 +152,7 @@ pub async fn start(
         guard: Guard::new(settings.open_as),
         database,
         tally,
+        spans,
         history: History::default(),
         phase,
         source,

@@ -39,59 +39,59 @@ pub enum Problems {
         description = "A parameter or the body cannot be read",
         content_type = "application/problem+json"
     )]
-    BadRequest(#[to_schema] Problem),
+    BadRequest(Problem),
     #[response(
         status = 401,
         description = "No token, or one that nobody has",
         content_type = "application/problem+json"
     )]
-    Unauthorized(#[to_schema] Problem),
+    Unauthorized(Problem),
     #[response(
         status = 403,
         description = "The token's role may not",
         content_type = "application/problem+json"
     )]
-    Forbidden(#[to_schema] Problem),
+    Forbidden(Problem),
     #[response(
         status = 404,
         description = "There is no such thing, or it is another's",
         content_type = "application/problem+json"
     )]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
     #[response(
         status = 409,
         description = "It is not in a state for that, or the name is taken",
         content_type = "application/problem+json"
     )]
-    Conflict(#[to_schema] Problem),
+    Conflict(Problem),
     #[response(
         status = 412,
         description = "It has been changed since",
         content_type = "application/problem+json"
     )]
-    PreconditionFailed(#[to_schema] Problem),
+    PreconditionFailed(Problem),
     #[response(
         status = 413,
         description = "The body is too large",
         content_type = "application/problem+json"
     )]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     #[response(status = 415, description = "The body is not JSON", content_type = "application/problem+json")]
-    NotJson(#[to_schema] Problem),
+    NotJson(Problem),
     #[response(
         status = 422,
         description = "A member of the body is wrong: `field` names it",
         content_type = "application/problem+json"
     )]
-    Unprocessable(#[to_schema] Problem),
+    Unprocessable(Problem),
     #[response(status = 429, description = "Too many requests", content_type = "application/problem+json")]
-    TooMany(#[to_schema] Problem),
+    TooMany(Problem),
     #[response(
         status = 503,
         description = "The database is away or busy",
         content_type = "application/problem+json"
     )]
-    Unavailable(#[to_schema] Problem),
+    Unavailable(Problem),
 }
 
 #[derive(OpenApi)]
@@ -101,6 +101,7 @@ pub enum Problems {
         description = "Webhook subscriptions and deliveries of one Postgres database. Every call is made with the rights of the token's role."
     ),
     modifiers(&Bearer),
+    components(schemas(Problem)),
     security(("token" = [])),
     tags(
         (name = "subscriptions", description = "Who gets which events, and how"),
@@ -148,12 +149,21 @@ pub fn document() -> utoipa::openapi::OpenApi {
     api().into_openapi()
 }
 
+/// Where the document is served: it is about the API, and not part of it.
+const DOCUMENT: &str = "/v1/openapi.json";
+
+/// The path of every route.
+pub fn paths() -> Vec<String> {
+    let api = document().paths.paths.into_keys();
+    api.chain([DOCUMENT.to_owned()]).chain(page::paths().map(str::to_owned)).collect()
+}
+
 /// Every route, with the layers that all requests pass.
 pub fn router(state: &State) -> Router<State> {
     let (router, document) = api().split_for_parts();
     let document = Json(serde_json::to_value(document).unwrap_or_default());
     router
-        .route("/v1/openapi.json", get(move || async move { document }))
+        .route(DOCUMENT, get(move || async move { document }))
         .merge(page::router())
         .fallback(page::nowhere)
         .method_not_allowed_fallback(async || {

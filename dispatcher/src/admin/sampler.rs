@@ -37,7 +37,7 @@ const HEALTH: &str = "
                    and l.granted and l.mode = 'RowExclusiveLock'
                    and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7),
            extract(epoch from c.saved_at)::float8, w.count,
-           extract(epoch from clock_timestamp() - w.oldest)::float8, (select r.last from webhook.sequence_range() r)
+           extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number()
     from (select (pg_control_system()).system_identifier,
                  (select oid from pg_database where datname = current_database()) as database_oid) i
     left join webhook.cursor c on c.singleton

@@ -1,6 +1,11 @@
 //! The socket: connections are bounded in number, in how long a request's head may take, and in what they may send.
 
-use super::{State, extract::BODY_BYTES_MAX, guard::Peer, routes};
+use super::{
+    State,
+    extract::BODY_BYTES_MAX,
+    guard::{Crowd, Peer},
+    routes,
+};
 use axum::extract::{DefaultBodyLimit, Request};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -19,6 +24,8 @@ use tracing::{debug, warn};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
+/// Of them, from one address; further ones are closed at once, so that one that holds its own leaves some to others.
+const PER_ADDRESS_MAX: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// At shutdown, how long answers under way may take.
@@ -29,9 +36,14 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
     let router = routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
+    let crowd = Crowd::of_at_most(PER_ADDRESS_MAX);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let (stream, peer) = tokio::select! {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = shutdown.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
+        let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -43,9 +55,14 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             },
             () = shutdown.cancelled() => break,
         };
+        let peer = Peer::from(address.ip());
+        let Some(seat) = crowd.enter(&peer) else {
+            debug!(%address, "admin.connection_refused");
+            continue;
+        };
         let router = router.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer.ip()));
+            request.extensions_mut().insert(peer);
             router.clone().call(request)
         });
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -55,7 +72,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             if let Err(error) = connection.await {
                 debug!(%error, "admin.connection_ended");
             }
-            drop(place);
+            drop((place, seat));
         });
     }
     let _ = timeout(GRACE, graceful.shutdown()).await;

@@ -12,6 +12,12 @@ pub struct Output {
     pub json: bool,
 }
 
+/// `OPTION=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be OPTION=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
 #[derive(Debug, Args)]
 pub struct Subscription {
     #[command(subcommand)]
@@ -34,6 +40,37 @@ pub enum SubscriptionAction {
         database: Database,
         #[command(flatten)]
         output: Output,
+    },
+    /// Subscribe a receiver; prints its number and, this once, its secret
+    Create {
+        /// Where requests go
+        url: String,
+        /// An option of webhook_subscribe(), its value as Postgres spells it: events={order.*}, timeout=7 s; may be
+        /// repeated
+        #[arg(long = "set", value_name = "OPTION=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+        #[command(flatten)]
+        database: Database,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change options; the others stay
+    Alter {
+        id: i64,
+        /// An option of webhook_alter(), its value as Postgres spells it; may be repeated
+        #[arg(long = "set", value_name = "OPTION=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+        /// An option that is to have no value any more: name, filter, rate_limit, tls; may be repeated
+        #[arg(long, value_name = "OPTION")]
+        clear: Vec<String>,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// End it, with its secrets and what is queued for it
+    Delete {
+        id: i64,
+        #[command(flatten)]
+        database: Database,
     },
     /// Send nothing more; what matches meanwhile is kept
     Pause {

@@ -2,8 +2,11 @@
 
 use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
 use crate::{
-    app,
-    postgres::{self, Purpose, Target, Watch, preflight::Report},
+    admin, app,
+    postgres::{
+        self, Purpose, Target, Watch,
+        preflight::{self, Report},
+    },
     secret_store::SecretStore,
     sender::tls::native_roots,
 };
@@ -27,7 +30,11 @@ type Step = Option<Result<String, String>>;
 ///
 /// # Errors
 /// None: what is wrong is a line of the list.
-pub async fn run(database: Target, store: Arc<SecretStore>) -> Result<ExitCode, Error> {
+pub async fn run(
+    database: Target,
+    store: Arc<SecretStore>,
+    admin: Option<admin::Settings>,
+) -> Result<ExitCode, Error> {
     let report = app::check(&database).await;
     let mut code = report.as_ref().err().map_or(0, super::database_exit_code);
     for (name, step) in demands(&report) {
@@ -41,7 +48,12 @@ pub async fn run(database: Target, store: Arc<SecretStore>) -> Result<ExitCode, 
         Ok(_) => Some(secrets(&database, &store).await),
         Err(_) => None,
     };
+    let admin = match (&report, admin) {
+        (Ok(_), Some(admin)) => Some(admin_server(&database, admin.open_as.as_deref()).await),
+        _ => None,
+    };
     for (name, step, charge) in [
+        ("admin", admin, DATABASE),
         ("secrets", secrets, FAILED),
         ("notify", notifies, DATABASE),
         ("clock", clock, FAILED),
@@ -117,6 +129,19 @@ async fn session(database: &Target) -> (Step, Step) {
     match postgres::connect(database, Purpose::Control, watch.clone()).await {
         Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
         Err(error) => (Some(Err(one_line(&error))), None),
+    }
+}
+
+/// Whether the admin server can be served, and all its callers.
+async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String, String> {
+    let client = postgres::connect(database, Purpose::Admin, Watch::default())
+        .await
+        .map_err(|error| one_line(&error))?;
+    let (report, foreign) =
+        preflight::preflight_admin(&client, open_as).await.map_err(|error| one_line(&error))?;
+    match &foreign[..] {
+        [] => Ok(format!("{} has the rights the admin server needs", report.role)),
+        _ => Err(preflight::membership(&foreign, &report.role)),
     }
 }
 

@@ -18,7 +18,7 @@ mod terminal;
 pub mod token;
 pub mod verify;
 
-use crate::{admin, app, config, postgres};
+use crate::{admin, app, config, postgres, trace};
 use signature::InvalidVerifier;
 use std::{error::Error as StdError, io, process::ExitCode};
 use thiserror::Error;
@@ -59,6 +59,8 @@ pub enum Error {
     },
     #[error(transparent)]
     Admin(#[from] admin::Error),
+    #[error(transparent)]
+    Traces(#[from] trace::Error),
     #[error("the machine has no random numbers")]
     NoRandomness(#[source] getrandom::Error),
     /// The database says no to what was asked of it.
@@ -82,8 +84,12 @@ pub enum Error {
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
+<<<<<<< HEAD
             // 1 means that something breaks, which is another matter.
             Self::Config(_) | Self::Secret(_) | Self::Usage(_) | Self::Schema { .. } => USAGE,
+=======
+            Self::Config(_) | Self::Secret(_) | Self::Traces(_) | Self::Usage(_) => USAGE,
+>>>>>>> trace
             Self::App(error) => database_exit_code(error),
             Self::Admin(admin::Error::App(error)) => database_exit_code(error),
             Self::Admin(admin::Error::NoTokens(_)) => USAGE,

@@ -7,6 +7,7 @@ use crate::{
     config::{Dispatch, WayOut},
     sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver},
     service,
+    trace::Traces,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{process::ExitCode, sync::Arc};
@@ -46,6 +47,8 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
         asked.cancelled().await;
         info!("webhookd.stopping");
     });
+    app.traces = settings.traces.as_ref().map(Traces::start).transpose()?.map(Arc::new);
+    let traces = app.traces.clone();
     tokio::spawn(service::run(app.phase.subscribe(), shutdown.clone()));
     let answers = match settings.admin {
         None => None,
@@ -57,11 +60,16 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
                 tally,
                 phase: app.phase.subscribe(),
                 source: app.identity.source.clone(),
+                spans: traces.as_ref().map(|traces| traces.counts()).unwrap_or_default(),
             };
             Some(admin::start(settings, surroundings, shutdown.clone()).await?)
         }
     };
-    app::run(app, sender, shutdown).await?;
+    let ended = app::run(app, sender, shutdown).await;
+    if let Some(traces) = traces {
+        traces.shutdown().await;
+    }
+    ended?;
     if let Some(answers) = answers {
         // Ends soon by itself.
         let _ = answers.await;

@@ -6,6 +6,7 @@ use super::{
     terminal::{clean, table},
 };
 use crate::{
+    admin::options::OPTIONS,
     app,
     cli::{
         Database,
@@ -15,6 +16,7 @@ use crate::{
 };
 use serde_json::{Value, value::RawValue};
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     process::ExitCode,
 };
@@ -192,6 +194,9 @@ impl SubscriptionAction {
         match self {
             Self::List { database, .. }
             | Self::Show { database, .. }
+            | Self::Create { database, .. }
+            | Self::Alter { database, .. }
+            | Self::Delete { database, .. }
             | Self::Pause { database, .. }
             | Self::Resume { database, .. }
             | Self::Rotate { database, .. }
@@ -231,6 +236,27 @@ pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<
         SubscriptionAction::Show { id, output, .. } => {
             show(desk.rows(SUBSCRIPTION, &[&id]).await?.first(), &format!("subscription {id}"), output)
         }
+        SubscriptionAction::Create { url, set, output, .. } => {
+            let (arguments, values) = options(&set, 2)?;
+            let statement =
+                format!("select id, secret from {}.webhook_subscribe(url => $1{arguments})", desk.schema);
+            let values: Vec<Argument<'_>> =
+                std::iter::once(&url as Argument<'_>).chain(values.iter().map(|value| value as _)).collect();
+            let made = desk.rows(&statement, &values).await?;
+            show(made.first(), "subscription", output)
+        }
+        SubscriptionAction::Alter { id, set, clear, .. } => {
+            let (arguments, values) = options(&set, 3)?;
+            let clear = (!clear.is_empty()).then_some(clear);
+            let mut all: Vec<Argument<'_>> = vec![&id, &clear];
+            all.extend(values.iter().map(|value| value as Argument<'_>));
+            desk.call(&format!("webhook_alter(id => $1, clear => $2{arguments})::text"), &all).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SubscriptionAction::Delete { id, .. } => {
+            desk.call("webhook_unsubscribe($1)::text", &[&id]).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         SubscriptionAction::Pause { id, reason, .. } => {
             desk.call("webhook_pause($1, $2)::text", &[&id, &reason]).await?;
             Ok(ExitCode::SUCCESS)
@@ -248,6 +274,21 @@ pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<
             print(&format!("{}\n", event.unwrap_or_default()))
         }
     }
+}
+
+/// Named arguments, each with a comma before it and cast by Postgres, and their values as parameters from `$first` on.
+fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>), Error> {
+    let (mut sql, mut values) = (String::new(), Vec::new());
+    for (name, value) in set {
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            let known: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
+            let message = format!("{name} is no option; there are {}", known.join(", "));
+            return Err(Error::Usage(clean(&message)));
+        };
+        let _ = write!(sql, ", {name} => ${}::text::{}", first + values.len(), option.cast);
+        values.push(value.as_str());
+    }
+    Ok((sql, values))
 }
 
 /// # Errors

@@ -12,6 +12,7 @@ use crate::{
         outcome::Outcome,
     },
     sender::{Request, Sender},
+    trace::{Attempted, Traces},
     verification::Verification,
 };
 use bytes::Bytes;
@@ -39,12 +40,18 @@ impl Crew {
         size: usize,
         sender: &Arc<S>,
         identity: &Arc<Identity>,
+        traces: Option<&Arc<Traces>>,
         finished: &mpsc::UnboundedSender<Vec<Finished>>,
         abandon: &CancellationToken,
     ) -> Self {
         let members = (0..size.max(1)).map(|_| {
             let (starts, taken) = mpsc::unbounded_channel();
-            let work = work(Arc::clone(sender), Arc::clone(identity), taken, finished.clone());
+            let desk = Desk {
+                sender: Arc::clone(sender),
+                identity: Arc::clone(identity),
+                traces: traces.map(Arc::clone),
+            };
+            let work = work(desk, taken, finished.clone());
             tokio::spawn(abandon.clone().run_until_cancelled_owned(work));
             starts
         });
@@ -64,9 +71,16 @@ impl Crew {
     }
 }
 
-async fn work<S: Sender>(
+/// What an attempt is made with.
+struct Desk<S> {
     sender: Arc<S>,
     identity: Arc<Identity>,
+    /// `None`: nobody collects spans.
+    traces: Option<Arc<Traces>>,
+}
+
+async fn work<S: Sender>(
+    desk: Desk<S>,
     mut starts: mpsc::UnboundedReceiver<Vec<Start>>,
     finished: mpsc::UnboundedSender<Vec<Finished>>,
 ) {
@@ -75,7 +89,7 @@ async fn work<S: Sender>(
     while is_open || !under_way.is_empty() {
         tokio::select! {
             taken = starts.recv(), if is_open => match taken {
-                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&*sender, &identity, start))),
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&desk, start))),
                 None => is_open = false,
             },
             Some(first) = under_way.next(), if !under_way.is_empty() => {
@@ -91,8 +105,9 @@ async fn work<S: Sender>(
     }
 }
 
-async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Finished {
-    let Start { key, url, content, subscription, signers } = start;
+async fn attempt<S: Sender>(desk: &Desk<S>, start: Start) -> Finished {
+    let Desk { sender, identity, traces } = desk;
+    let Start { key, url, content, subscription, signers, number } = start;
     let shape = subscription.shape;
     let is_array = matches!(content, Content::Batch(_));
     let (id, batch_id, rendered, traceparent) = match &content {
@@ -111,6 +126,15 @@ async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Fi
             (Arc::clone(&id), Some(id), Rendered { body, headers: None }, None)
         }
     };
+    let span = traces.as_ref().and_then(|traces| {
+        let messages = match &content {
+            Content::One(message) => std::slice::from_ref(message),
+            Content::Batch(messages) => messages,
+        };
+        let body_bytes = rendered.body.len();
+        let subscription_id = subscription.id;
+        traces.begin(&Attempted { messages, subscription_id, url: &url, id: &id, body_bytes, number })
+    });
     let request = Request {
         url,
         id,
@@ -123,7 +147,14 @@ async fn attempt<S: Sender>(sender: &S, identity: &Identity, start: Start) -> Fi
         signers,
         tls: subscription.tls.clone(),
         timeout: subscription.timeout,
-        traceparent: traceparent.map(Arc::from),
+        traceparent: match &span {
+            Some(span) => Some(span.traceparent()),
+            None => traceparent.map(Arc::from),
+        },
     };
-    (key, Outcome { batch_id, ..sender.send(request).await })
+    let outcome = sender.send(request).await;
+    if let Some(span) = span {
+        span.end(&outcome);
+    }
+    (key, Outcome { batch_id, ..outcome })
 }

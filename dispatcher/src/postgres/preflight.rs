@@ -63,6 +63,17 @@ const FUNCTIONS: [&str; 10] = [
     "may_see",
 ];
 
+/// What the admin server needs beside.
+const ADMIN_RIGHTS: [(&str, &str); 2] =
+    [("webhook.token", "select"), ("webhook.idempotency", "select,insert,update,delete")];
+const ADMIN_FUNCTIONS: [&str; 4] = ["act_for", "last_number", "delivery_number", "number_at"];
+
+/// Roles that callers of the admin server act as, and the daemon is no member of.
+const FOREIGN_ROLES: &str = "
+    select r.name from (select t.role::text as name from webhook.token t where t.expires_at is null or t.expires_at > now()
+                        union select $1 where $1 is not null) r
+    where not coalesce(pg_has_role(current_user, to_regrole(quote_ident(r.name)), 'member'), false) order by r.name";
+
 const MISSING_FUNCTIONS: &str = "
     select r.name from unnest($1::text[]) as r (name)
     where not exists (select from pg_proc p where p.pronamespace = 'webhook'::regnamespace and p.proname = r.name
@@ -101,7 +112,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
     if release(&extension_version) != release(own) {
         return Err(Error::OtherVersion { installed: extension_version, own });
     }
-    check_rights(client, &role).await?;
+    check_rights(client, &role, &RIGHTS, &FUNCTIONS).await?;
     let row = client.query_one(STATE, &[]).await.map_err(Error::of_statement)?;
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
@@ -124,6 +135,24 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
     })
 }
 
+/// The same with what the admin server needs. Beside the report, the roles that its callers act as (by token, or `open_as`)
+/// and that the daemon is no member of: those callers are refused, and nobody else is concerned.
+///
+/// # Errors
+/// The first demand that is not met.
+pub async fn preflight_admin(client: &Client, open_as: Option<&str>) -> Result<(Report, Vec<String>), Error> {
+    let report = preflight(client).await?;
+    check_rights(client, &report.role, &ADMIN_RIGHTS, &ADMIN_FUNCTIONS).await?;
+    let rows = client.query(FOREIGN_ROLES, &[&open_as]).await.map_err(Error::of_statement)?;
+    let foreign = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
+    Ok((report, foreign))
+}
+
+/// What lets the daemon act as these roles.
+pub fn membership(foreign: &[String], role: &str) -> String {
+    format!("webhookd may not act as {0} for its callers; run: grant {0} to {role}", foreign.join(", "))
+}
+
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {
     row.try_get(at).map_err(Error::of_statement)
 }
@@ -133,21 +162,24 @@ fn release(version: &str) -> Vec<&str> {
     version.split('.').take(2).collect()
 }
 
-async fn check_rights(client: &Client, role: &str) -> Result<(), Error> {
+async fn check_rights(
+    client: &Client,
+    role: &str,
+    rights: &[(&str, &str)],
+    functions: &[&str],
+) -> Result<(), Error> {
     let lacks = |missing: String| Error::Privileges { role: role.to_owned(), missing };
     let usage = client.query_one("select has_schema_privilege('webhook', 'usage')", &[]).await;
     if !get::<bool>(&usage.map_err(Error::of_statement)?, 0)? {
         return Err(lacks("usage on schema webhook".to_owned()));
     }
-    let (relations, privileges): (Vec<&str>, Vec<&str>) = RIGHTS.into_iter().unzip();
+    let (relations, privileges): (Vec<&str>, Vec<&str>) = rights.iter().copied().unzip();
     let rows = client.query(MISSING_RIGHTS, &[&relations, &privileges]).await.map_err(Error::of_statement)?;
     let mut missing = Vec::new();
     for row in &rows {
         missing.push(format!("{} on {}", get::<String>(row, 1)?, get::<String>(row, 0)?));
     }
-    for row in
-        &client.query(MISSING_FUNCTIONS, &[&FUNCTIONS.as_slice()]).await.map_err(Error::of_statement)?
-    {
+    for row in &client.query(MISSING_FUNCTIONS, &[&functions]).await.map_err(Error::of_statement)? {
         missing.push(format!("execute on function webhook.{}", get::<String>(row, 0)?));
     }
     if missing.is_empty() { Ok(()) } else { Err(lacks(missing.join("; "))) }

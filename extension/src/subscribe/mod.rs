@@ -94,7 +94,7 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
     let (columns, values) = options.into_columns();
     let numbers: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
     let insert = format!(
-        "insert into webhook.subscription ({}) values ({}) on conflict (name) do nothing returning id",
+        "insert into webhook.subscription ({}) values ({}) on conflict (owner, name) do nothing returning id",
         columns.join(", "),
         numbers.join(", ")
     );
@@ -113,14 +113,8 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
     let present = Fit::present(id)?;
     let is_reordered = options.fit.ordering.as_ref().is_some_and(|to| Some(to) != present.ordering.as_ref());
     present.changed_to(&options.fit).check()?;
-    if let Some(name) = options.name.take() {
-        let taken = Spi::get_one_with_args::<bool>(
-            "select exists (select from webhook.subscription where name = $2 and id <> $1)",
-            &[id.into(), name.as_str().into()],
-        )?;
-        if taken == Some(true) {
-            return Err(Error::NameTaken(name));
-        }
+    if let Some(name) = namesake(id, &mut options)? {
+        return Err(Error::NameTaken(name));
     }
     let secret = options.secret.take();
     if secret.is_some() || options.profiles.is_some() {
@@ -144,6 +138,26 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
         reorder(id)?;
     }
     Ok(row)
+}
+
+/// The name that the subscription would have and its owner has given to another already.
+fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
+    let (name, owner, is_cleared) = (options.name.take(), options.owner.take(), options.clears("name"));
+    if is_cleared || (name.is_none() && owner.is_none()) {
+        return Ok(None);
+    }
+    Spi::connect(|client| {
+        let found = client.select(
+            "select o.name
+             from webhook.subscription s
+             join webhook.subscription o
+                 on o.id <> s.id and o.owner = coalesce($3, s.owner) and o.name = coalesce($2, s.name)
+             where s.id = $1",
+            Some(1),
+            &[id.into(), name.into(), owner.into()],
+        )?;
+        if found.is_empty() { Ok(None) } else { Ok(found.first().get_one::<String>()?) }
+    })
 }
 
 /// Brings the queue of a subscription in line with its present order. Nothing is made to wait here: only the daemon

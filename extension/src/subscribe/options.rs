@@ -33,7 +33,10 @@ pub struct Options {
     of: Of,
     /// Columns of `webhook.subscription` with their values.
     columns: Vec<(&'static str, DatumWithOid<'static>)>,
+    /// Those of them that end what was there.
+    cleared: Vec<&'static str>,
     pub name: Option<String>,
+    pub owner: Option<String>,
     pub secret: Option<Material>,
     pub profiles: Option<Profiles>,
     pub enabled: Option<bool>,
@@ -51,7 +54,9 @@ impl Options {
         let mut options = Self {
             of,
             columns: Vec::new(),
+            cleared: Vec::new(),
             name: None,
+            owner: None,
             secret: None,
             profiles: None,
             enabled: None,
@@ -97,7 +102,9 @@ impl Options {
         options.profiles = profiles;
         let named = arguments.take::<String>();
         if of == Of::New || named.is_some() {
-            options.columns.push(("owner", owner::choose(caller, named)?.into()));
+            let owner = owner::choose(caller, named)?;
+            options.columns.push(("owner", owner.clone().into()));
+            options.owner = Some(owner);
         }
         options.set("tls", arguments.take(), check::tls)?;
         Ok(options)
@@ -123,8 +130,14 @@ impl Options {
             }
             // SAFETY: null is a value of every type.
             self.columns.push((column, unsafe { DatumWithOid::new(None::<String>, oid) }));
+            self.cleared.push(column);
         }
         Ok(())
+    }
+
+    /// Whether this one is to have no value any more.
+    pub fn clears(&self, name: &str) -> bool {
+        self.cleared.contains(&name)
     }
 
     /// The columns to be written, and their values.

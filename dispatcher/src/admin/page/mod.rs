@@ -21,7 +21,7 @@ use axum::{
         IntoResponse, Redirect, Response, Sse,
         sse::{Event, KeepAlive},
     },
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use futures_util::stream::unfold;
 use maud::{DOCTYPE, Markup, html};
@@ -29,8 +29,33 @@ use serde::Deserialize;
 use session::Visitor;
 use std::convert::Infallible;
 
-/// Every page.
+/// Every page: the one list, which the tests of who may see what go by.
+fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
+    vec![
+        ("/", get(overview::show)),
+        ("/login", get(session::show_login).post(session::login)),
+        ("/logout", post(session::logout)),
+        ("/search", get(search)),
+        ("/subscriptions", get(subscriptions::list).post(subscriptions::create)),
+        ("/subscriptions/new", get(subscriptions::blank)),
+        ("/subscriptions/{id}", get(subscriptions::show).post(subscriptions::act)),
+        ("/events", get(events::list)),
+        ("/events/{event_id}", get(events::show)),
+        ("/deliveries", get(deliveries::list)),
+        ("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver)),
+        ("/live", get(live)),
+        ("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css")))),
+        ("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js")))),
+    ]
+}
+
+/// The paths of all pages.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    pages().into_iter().map(|(path, _)| path)
+}
+
 pub fn router() -> Router<State> {
+<<<<<<< HEAD
     Router::new()
         .route("/", get(overview::show))
         .route("/login", get(session::show_login).post(session::login))
@@ -47,6 +72,9 @@ pub fn router() -> Router<State> {
         .route("/live", get(live))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css"))))
         .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js"))))
+=======
+    pages().into_iter().fold(Router::new(), |router, (path, page)| router.route(path, page))
+>>>>>>> trace
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

@@ -10,7 +10,7 @@ use crate::admin::{
 };
 use axum::{
     Form,
-    extract::{FromRequestParts, State as Shared},
+    extract::{FromRequestParts, State as Shared, rejection::FormRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -129,7 +129,14 @@ pub async fn show_login() -> maud::Markup {
 }
 
 /// Takes a token, and keeps it where scripts cannot read it.
-pub async fn login(Shared(state): Shared<State>, headers: HeaderMap, Form(login): Form<Login>) -> Response {
+pub async fn login(
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+    login: Result<Form<Login>, FormRejection>,
+) -> Response {
+    let Ok(Form(login)) = login else {
+        return (StatusCode::BAD_REQUEST, form(Some("The form could not be read."))).into_response();
+    };
     let text = login.token.trim();
     if Token::parse(text).is_none() {
         return (StatusCode::UNAUTHORIZED, form(Some("This is no token: one begins with whtok_.")))

@@ -1,5 +1,7 @@
 //! Subscriptions on the page: list, create, edit, pause, rotate, ping, replay, end.
 
+mod form;
+
 use super::{
     PageError, badge, complaint, deliveries as log, form_token, layout,
     overview::state_of,
@@ -10,25 +12,20 @@ use super::{
 use crate::admin::{
     State,
     cursor::Cursor,
+    database::Work,
     deliveries::{self, DeliveryFilter},
     events,
-    extract::{Body, Id, Query},
-    options::OPTIONS,
+    extract::{Id, Query},
     problem::Problem,
     subscriptions::{self as api, Listing, Subscription},
 };
 use axum::{
-    body::Bytes,
     extract::State as Shared,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use form::{Values, body_of, fields, options_of, values_of};
 use maud::{Markup, html};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-
-/// Fields of the form that hold several values, one in a line.
-const LINES: [&str; 2] = ["events", "exclude_origin"];
 
 /// `/subscriptions`
 pub async fn list(
@@ -73,89 +70,6 @@ pub async fn list(
     ))
 }
 
-/// What a form holds, by the names of its fields.
-type Values = BTreeMap<String, String>;
-
-/// A subscription as its form shows it.
-fn values_of(subscription: &Subscription) -> Values {
-    let mut values = Values::new();
-    let Ok(Value::Object(members)) = serde_json::to_value(subscription) else { return values };
-    for (name, value) in members {
-        let text = match &value {
-            Value::Null => continue,
-            Value::String(text) => text.clone(),
-            Value::Array(items) => {
-                let separator = if LINES.contains(&name.as_str()) { "\n" } else { " " };
-                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
-            }
-            Value::Object(pairs) => pairs
-                .iter()
-                .map(|(name, value)| format!("{name}: {}", value.as_str().unwrap_or_default()))
-                .collect::<Vec<_>>()
-                .join("\n"),
-            other => other.to_string(),
-        };
-        values.insert(name, text);
-    }
-    values
-}
-
-/// The options that a form's fields stand for. An empty field has no value: for a new subscription it is left out, for one
-/// that exists null ends what it had.
-fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<String, Value>, Problem> {
-    let mut members = Map::new();
-    for option in
-        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || option.name == "compact")
-    {
-        let (name, text) = (option.name, fields.get(option.name));
-        let was = present.and_then(|values| values.get(name)).map(String::as_str);
-        // Browsers send line ends as CR LF.
-        if present.is_some()
-            && name != "compact"
-            && text.map(|text| text.replace("\r\n", "\n")).as_deref().unwrap_or_default()
-                == was.unwrap_or_default()
-        {
-            continue;
-        }
-        let value = match (name, text) {
-            ("compact", text) => Value::Bool(text.is_some()),
-            ("headers", text) => headers(text.unwrap_or_default())?,
-            (_, None) if option.is_array && present.is_some() => Value::Array(Vec::new()),
-            (_, None) if present.is_some() => Value::Null,
-            (_, None) => continue,
-            (_, Some(text)) if option.is_array => {
-                text.split([' ', '\r', '\n', ',']).filter(|word| !word.is_empty()).map(Value::from).collect()
-            }
-            (_, Some(text)) if matches!(option.cast, "integer" | "numeric") => {
-                text.parse().map(Value::Number).map_err(|_| {
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: this is no number"))
-                        .field(name)
-                })?
-            }
-            (_, Some(text)) => Value::from(text),
-        };
-        members.insert(name.to_owned(), value);
-    }
-    Ok(members)
-}
-
-/// `Name: value`, one in a line.
-fn headers(text: &str) -> Result<Value, Problem> {
-    let mut pairs = Map::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let Some((name, value)) = line.split_once(':') else {
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "headers: a line has no colon");
-            return Err(problem.field("headers").hint("Write one in a line, as in X-Team: billing."));
-        };
-        pairs.insert(name.trim().to_owned(), Value::from(value.trim()));
-    }
-    Ok(Value::Object(pairs))
-}
-
-fn body_of(members: Map<String, Value>) -> Body {
-    Body(Bytes::from(Value::Object(members).to_string()))
-}
-
 /// `/subscriptions/new`
 pub async fn blank(mut visitor: Visitor) -> Result<Markup, PageError> {
     form_for_new(&mut visitor, &Values::new(), None).await
@@ -184,6 +98,7 @@ async fn form_for_new(
     ))
 }
 
+<<<<<<< HEAD
 /// The fields of a subscription. `wrong`: the one that was refused.
 fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) -> Markup {
     let text = |name: &'static str, label: &str, hint: &str| {
@@ -242,41 +157,25 @@ fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) ->
     }
 }
 
+=======
+>>>>>>> trace
 /// Makes one and shows its secret.
 pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
-    let members = options_of(&fields, None);
-    let caller = visitor.work.caller().cloned();
-    let made = match members {
+    let made = match options_of(&fields, None) {
+        Ok(members) => api::subscribe(&mut visitor.work, &body_of(members)).await,
         Err(problem) => Err(problem),
-        Ok(members) => match take(&mut visitor).await {
-            Err(problem) => Err(problem),
-            Ok(work) => api::subscribe(work, &body_of(members)).await,
-        },
     };
     match made {
-        Ok((work, id, secret)) => {
-            work.commit().await?;
+        Ok((id, secret)) => {
+            visitor.work.commit().await?;
             Ok(shown_once(&visitor, id, secret.as_deref(), "Subscribed").into_response())
         }
         Err(problem) => {
-            if visitor.work.caller().is_none()
-                && let Some(caller) = caller
-            {
-                visitor.work.act_as(caller).await?;
-            }
+            visitor.work.restart().await?;
             let again = form_for_new(&mut visitor, &fields.0, Some(&problem)).await?;
             Ok((problem.status(), again).into_response())
         }
     }
-}
-
-/// Takes the visitor's transaction for a change, and leaves him a new one to show things with.
-async fn take(visitor: &mut Visitor) -> Result<crate::admin::database::Work, Problem> {
-    let mut fresh = visitor.work.database().begin(false).await?;
-    if let Some(caller) = visitor.work.caller().cloned() {
-        fresh.act_as(caller).await?;
-    }
-    Ok(std::mem::replace(&mut visitor.work, fresh))
 }
 
 fn shown_once(visitor: &Visitor, id: i64, secret: Option<&str>, title: &str) -> Markup {
@@ -403,14 +302,14 @@ pub async fn act(
     fields: Fields,
 ) -> Result<Response, PageError> {
     let subscription = api::find(&mut visitor.work, id).await?;
-    let work = take(&mut visitor).await?;
-    match perform(work, &subscription, &fields).await {
+    match perform(&mut visitor.work, &subscription, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
         Ok(Done::Secret(secret)) => {
             Ok(shown_once(&visitor, id, Some(&secret), "A new secret").into_response())
         }
         Err(problem) => {
+            visitor.work.restart().await?;
             let mut values = values_of(&subscription);
             values.extend(fields.0.clone());
             let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
@@ -425,91 +324,39 @@ enum Done {
     Secret(String),
 }
 
-async fn perform(
-    mut work: crate::admin::database::Work,
-    subscription: &Subscription,
-    fields: &Fields,
-) -> Result<Done, Problem> {
+async fn perform(work: &mut Work, subscription: &Subscription, fields: &Fields) -> Result<Done, Problem> {
     let id = subscription.id;
     let mut done = Done::Changed;
     match fields.get("action").unwrap_or_default() {
         "alter" => {
             let members = options_of(fields, Some(&values_of(subscription)))?;
-            work = api::alter(work, id, &body_of(members)).await?;
+            api::alter(work, id, &body_of(members)).await?;
         }
         "pause" => {
-            api::call(&mut work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;
+            api::call(work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;
         }
         "resume" => {
             let skip = fields.get("skip_backlog").is_some();
-            api::call(&mut work, "webhook_resume($1, $2)", &[&id, &skip]).await?;
+            api::call(work, "webhook_resume($1, $2)", &[&id, &skip]).await?;
         }
         "ping" => {
-            api::call(&mut work, "webhook_ping($1)", &[&id]).await?;
+            api::call(work, "webhook_ping($1)", &[&id]).await?;
         }
         "rotate" => {
-            let secret = api::call(&mut work, api::ROTATE, &[&id, &fields.get("overlap")]).await?;
+            let secret = api::call(work, api::ROTATE, &[&id, &fields.get("overlap")]).await?;
             done = Done::Secret(secret.unwrap_or_default());
         }
         "replay" => {
             let function =
                 "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()))";
-            api::call(&mut work, function, &[&id, &fields.get("since"), &fields.get("until")]).await?;
+            api::call(work, function, &[&id, &fields.get("since"), &fields.get("until")]).await?;
         }
         "delete" => {
-            api::call(&mut work, "webhook_unsubscribe($1)", &[&id]).await?;
+            api::call(work, "webhook_unsubscribe($1)", &[&id]).await?;
             done = Done::Gone;
         }
         _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "no such action").field("action")),
     }
     work.commit().await?;
     Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fields(pairs: &[(&str, &str)]) -> Fields {
-        Fields(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
-    }
-
-    #[test]
-    fn a_form_becomes_options() {
-        let form = fields(&[
-            ("url", "https://a"),
-            ("name", ""),
-            ("events", "order.*\r\nx.y"),
-            ("rate_limit", "0.5"),
-            ("headers", "X-A: b:c\n"),
-            ("action", "x"),
-        ]);
-        let want = serde_json::json!({"url": "https://a", "events": ["order.*", "x.y"], "rate_limit": 0.5, "headers": {"X-A": "b:c"}, "compact": false});
-        assert_eq!(Value::Object(options_of(&form, None).unwrap()), want);
-        assert_eq!(
-            options_of(&fields(&[("headers", "nonsense")]), None).unwrap_err().field.as_deref(),
-            Some("headers")
-        );
-        assert_eq!(
-            options_of(&fields(&[("batch_size", "x")]), None).unwrap_err().field.as_deref(),
-            Some("batch_size")
-        );
-    }
-
-    #[test]
-    fn only_what_was_changed_is_said() {
-        let present: Values =
-            [("name", "a"), ("url", "https://a"), ("events", "x.*\ny.z"), ("compact", "true")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into();
-        let form = fields(&[
-            ("name", ""),
-            ("url", "https://a"),
-            ("events", "x.*\r\ny.z"),
-            ("filter", ""),
-            ("compact", "on"),
-        ]);
-        let changed = Value::Object(options_of(&form, Some(&present)).unwrap());
-        assert_eq!(changed, serde_json::json!({"name": null, "compact": true}));
-    }
 }

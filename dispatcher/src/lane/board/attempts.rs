@@ -228,7 +228,8 @@ fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flig
     let subscription = Arc::clone(&lane.subscription);
     let signers = subscription.signers(now.wall_us);
     let subscription_id = subscription.id;
-    let start = Start { key: 0, url, content, subscription, signers };
+    let number_of_event = first.attempts.saturating_add(1);
+    let start = Start { key: 0, url, content, subscription, signers, number: number_of_event };
     Ok(Some((Flight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
 }
 

@@ -77,6 +77,8 @@ pub struct Start {
     pub content: Content,
     pub subscription: Arc<Subscription>,
     pub signers: Arc<[signature::Signer]>,
+    /// 1 for the first attempt of the first event.
+    pub number: i16,
 }
 
 /// What the shell is to do, in order.

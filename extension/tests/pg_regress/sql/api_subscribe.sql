@@ -26,7 +26,7 @@ select not pg_visible_in_snapshot(pg_current_xact_id(), created_snapshot) from w
 \echo -- the daemon is told through the outbox
 select type, key = :'one', payload->>'name', payload->>'enabled' from webhook.event where key = :'one' order by id;
 
-\echo -- all options; unnamed subscriptions may be many, names are unique
+\echo -- all options; unnamed subscriptions may be many, names are unique among those of an owner
 select id as two, secret as second_secret from webhook_subscribe(
     url => 'http://[::1]:8080/a?b=c', events => '{order.created,sales.*,*,webhook.subscription.updated}', name => 'zwei ☃',
     secret => 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', timeout => '1 ms', retry => '{}', max_in_flight => 4096,

@@ -12,6 +12,14 @@ set local role regress_tenants;
 select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1'), webhook.may_see('t2'), webhook.may_see('regress_tenants');
 select id is not null as made from webhook_subscribe('https://example.com/3', name => 'three');
 select name, owner from webhook.subscription order by name;
+-- A name that another has is free: whoever tries it learns nothing.
+select id is not null as made from webhook_subscribe('https://example.com/5', name => 'two');
+select name, owner from webhook_alter((select id from webhook.subscription where name = 'three'), name => 'two''s');
+savepoint n;
+select webhook_subscribe('https://example.com/6', name => 'one');
+rollback to n;
+select webhook_alter((select id from webhook.subscription where name = 'two''s'), name => 'two');
+rollback to n;
 select name from webhook.subscription_stats order by name;
 savepoint s;
 select webhook_pause(s.id) from generate_series(1, (select max(id) from webhook.subscription)) as s (id) where not exists (select from webhook.subscription x where x.id = s.id) limit 1;
@@ -33,4 +41,10 @@ set local role regress_tenants;
 select webhook.tenant(), count(*) from webhook.subscription group by 1;
 reset role;
 select webhook.tenant(), array_agg(name order by name) from webhook.subscription;
+-- What is given to another must not have a name there already; unless it gives its own up.
+savepoint n;
+select webhook_alter((select id from webhook.subscription where name = 'two' and owner = 't1'), owner => 't2');
+rollback to n;
+select name, owner from webhook_alter((select id from webhook.subscription where name = 'two' and owner = 't1'), owner => 't2', clear => '{name}');
+select name, owner from webhook_alter((select id from webhook.subscription where name = 'two''s'), owner => 't2');
 rollback;

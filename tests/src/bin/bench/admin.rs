@@ -1,5 +1,8 @@
 //! What the admin server costs deliveries: the time from commit to receiver at 200 events/s, with and without 200 requests
-//! a second to the REST API, the page and the metrics, in turns on one daemon.
+//! a second to the REST API, the page and the metrics, in turns on one daemon whose tables hold a past.
+//!
+//! Those who ask run in tasks of their own, so that the clock of the one who writes is not read late because of them; and
+//! that they were answered is a goal too: a server that answers less would cost less.
 
 use crate::{
     median, percentile,
@@ -13,22 +16,42 @@ use e2e::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 
 const PER_SECOND: f64 = 200.0;
 
+/// Who asks at the same time.
+const CALLERS: usize = 4;
+
 /// What is asked for, in turn.
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 9] = [
     "/v1/subscriptions",
     "/v1/deliveries?limit=20",
     "/v1/deliveries?state=exhausted&limit=20",
     "/v1/events?limit=20",
     "/metrics",
     "/readyz",
+    "/",
+    "/deliveries",
+    "/subscriptions/1",
 ];
+
+/// Events that have been delivered before, one in a hundred of them not: what looks have to find their way through.
+const PAST: &str = "with e as (
+        insert into webhook.event (type, key, payload) select 'order.created', n::text, json_build_object('id', -n)
+        from generate_series(1, $1::int) n returning id, xid, created_at)
+    insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
+    select id, xid, 1, created_at, 5, webhook.ring_slot(created_at), 1, case when id % 100 = 0 then 500 else 200 end,
+           case when id % 100 = 0 then 'http_error' else 'succeeded' end from e";
 
 /// The time from COMMIT acknowledged to receiver of some seconds' events, in milliseconds.
 async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -> Vec<f64> {
@@ -55,56 +78,84 @@ async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -
 }
 
 /// Asks so often a second, several at a time, until it is dropped.
-async fn ask(admin: &Admin, token: &str, answered: &AtomicU64) {
-    let one = async |from: usize| {
-        let mut ticks = interval(Duration::from_secs_f64(4.0 / PER_SECOND));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        for at in from.. {
-            ticks.tick().await;
-            let answer = admin.get(PATHS[at % PATHS.len()], token).await;
-            assert!(answer.status.is_success(), "{answer:?}");
-            answered.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    tokio::join!(one(0), one(1), one(2), one(3));
+fn ask(admin: &Arc<Admin>, token: &str, answered: &Arc<AtomicU64>) -> JoinSet<()> {
+    let mut callers = JoinSet::new();
+    for from in 0..CALLERS {
+        let (admin, token, answered) = (Arc::clone(admin), token.to_owned(), Arc::clone(answered));
+        callers.spawn(async move {
+            let cookie = format!("webhookd_token={token}");
+            let mut ticks = interval(Duration::from_secs_f64(CALLERS as f64 / PER_SECOND));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            for at in from.. {
+                ticks.tick().await;
+                let path = PATHS[at % PATHS.len()];
+                let is_api = path.starts_with("/v1/") || path == "/metrics";
+                let answer = if is_api {
+                    admin.get(path, &token).await
+                } else {
+                    admin.ask("GET", path, None, &[("cookie", &cookie)], None).await
+                };
+                assert!(answer.status.is_success(), "{path}: {answer:?}");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    callers
 }
 
 pub async fn run(report: &mut Report) {
     let rounds: usize = scale("PGW_BENCH_ROUNDS", 5, 5);
     let seconds: f64 = scale("PGW_BENCH_ADMIN_SECONDS", 5.0, 10.0);
+    let past: i32 = scale("PGW_BENCH_ADMIN_PAST", 100_000, 1_000_000);
     let count = (PER_SECOND * seconds) as i64;
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let token = token(&world.database, &["--role", "ops"]);
     world.subscribe("/ok").await;
-    let admin = Admin::start(&world.database, &[]).await;
+    world.app.execute(PAST, &[&past]).await.expect("a past");
+    world
+        .app
+        .batch_execute("update webhook.cursor set snapshot = pg_current_snapshot()")
+        .await
+        .expect("it is done with");
+    world.app.batch_execute("vacuum analyze").await.expect("statistics");
+    let admin = Arc::new(Admin::start(&world.database, &[]).await);
     let mut random = StdRng::seed_from_u64(1);
-    let (mut quiet, mut asked, mut first, answered) = (vec![], vec![], 1, AtomicU64::new(0));
-    let mut asked_for = 0.0;
+    let (mut quiet, mut asked, mut rates, mut first) = (vec![], vec![], vec![], 1);
+    let answered = Arc::<AtomicU64>::default();
     for round in 0..=rounds {
         let alone = latencies(&world, &mut random, first, count).await;
-        let began = Instant::now();
-        let beside = tokio::select! {
-            beside = latencies(&world, &mut random, first + count, count) => beside,
-            () = ask(&admin, &token, &answered) => unreachable!("it goes on"),
-        };
+        let (began, before) = (Instant::now(), answered.load(Ordering::Relaxed));
+        let mut callers = ask(&admin, &token, &answered);
+        let beside = latencies(&world, &mut random, first + count, count).await;
+        let rate = (answered.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        if let Some(ended) = callers.try_join_next() {
+            ended.expect("who asks is answered");
+        }
+        drop(callers);
         first += 2 * count;
         // The first round warms up.
         if round > 0 {
             quiet.push(percentile(&alone, 0.99));
             asked.push(percentile(&beside, 0.99));
+            rates.push(rate);
         }
-        asked_for += began.elapsed().as_secs_f64();
     }
     let ratios: Vec<f64> = asked.iter().zip(&quiet).map(|(asked, quiet)| asked / quiet).collect();
-    let rate = answered.load(Ordering::Relaxed) as f64 / asked_for;
     report.add("latency p99, admin server idle", median(&quiet), "ms", Goal::None, "200 events/s");
     report.add(
         "latency p99, admin server asked",
         median(&asked),
         "ms",
         Goal::None,
-        format!("{rate:.0} requests/s"),
+        format!("{past} attempts past"),
+    );
+    report.add(
+        "admin server, answers",
+        median(&rates),
+        "/s",
+        Goal::AtLeast(0.95 * PER_SECOND),
+        "of 200 asked for",
     );
     let note = format!("median of {rounds} rounds: {ratios:.2?}");
     report.add("latency p99, asked / idle", median(&ratios), "×", Goal::AtMost(1.2), note);

@@ -1,0 +1,54 @@
+//! `ETag` and `If-Match`: a change is made of the state that the caller has seen, or not at all.
+
+use super::{calls::find, shape::Subscription};
+use crate::admin::{database::Work, problem::Problem};
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use sha2::{Digest, Sha256};
+
+/// Changes with the state: a strong validator of the representation.
+pub fn etag(subscription: &Subscription) -> String {
+    let bytes = serde_json::to_vec(subscription).unwrap_or_default();
+    let digest = Sha256::digest(&bytes);
+    let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// The answer with its validator.
+pub fn with_etag(subscription: &Subscription, mut response: Response) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&etag(subscription)) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+/// Reads it, and holds the request to its `If-Match`. The transaction is then at repeatable read (`guard.rs`), so whoever
+/// changes it after this look makes the change fail, and not the other way round.
+///
+/// # Errors
+/// 412 if it is another state by now; 404.
+pub async fn expect(work: &mut Work, id: i64, headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    let own = etag(&find(work, id).await?);
+    let mut lines = headers.get_all(header::IF_MATCH).iter().filter_map(|line| line.to_str().ok());
+    if lines.any(|line| line.split(',').any(|tag| tag.trim() == "*" || tag.trim() == own)) {
+        Ok(())
+    } else {
+        Err(changed())
+    }
+}
+
+fn changed() -> Problem {
+    Problem::new(StatusCode::PRECONDITION_FAILED, "the subscription has been changed since")
+        .hint("Read it again, and send its new ETag in If-Match.")
+}
+
+/// A conflict with another change is what `If-Match` asks about.
+pub fn conditional(headers: &HeaderMap, problem: Problem) -> Problem {
+    let is_conflict = problem.sqlstate.as_deref().is_some_and(|code| code.starts_with("40"));
+    if is_conflict && headers.contains_key(header::IF_MATCH) { changed() } else { problem }
+}

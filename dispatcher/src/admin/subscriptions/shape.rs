@@ -1,0 +1,155 @@
+//! What requests and answers of `/v1/subscriptions` hold.
+
+use crate::admin::extract::number;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
+
+/// A subscription. Durations are ISO 8601 (`PT15S`), times RFC 3339.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Subscription {
+    pub id: i64,
+    pub name: Option<String>,
+    pub url: String,
+    /// Patterns: `order.paid`, `order.*`, `*`.
+    pub events: Vec<String>,
+    /// `false`: paused; what matches meanwhile is kept.
+    pub enabled: bool,
+    pub paused_reason: Option<String>,
+    /// For a whole attempt.
+    pub timeout: String,
+    /// Waits after the 1st, 2nd, … failed attempt.
+    pub retry: Vec<String>,
+    pub max_in_flight: i32,
+    /// SQL/JSON path on the event.
+    pub filter: Option<String>,
+    pub format: String,
+    pub payload_mode: String,
+    pub headers: BTreeMap<String, String>,
+    /// Requests a second at most.
+    pub rate_limit: Option<f64>,
+    pub ordering: String,
+    pub batch_size: i32,
+    pub batch_window: String,
+    pub compact: bool,
+    pub exclude_origin: Vec<String>,
+    pub verification: String,
+    pub verified_at: Option<String>,
+    pub signature: Vec<String>,
+    pub owner: String,
+    pub tls: Option<String>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+/// A new subscription, or what is to change of one. What is left out has its default, or stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only judges: the members go to Postgres as they came")]
+pub struct Draft {
+    /// `http` or `https`, with a host, at most 2048 bytes.
+    #[schema(min_length = 1, max_length = 2048)]
+    url: Option<String>,
+    #[schema(min_items = 1, max_items = 1000)]
+    events: Option<Vec<String>>,
+    /// Unique among its owner's; null has none.
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// `whsec_…`, `whsk_…`, `env:…` or `file:…`; left out, one is made and shown once.
+    secret: Option<String>,
+    /// 1 ms to 5 min.
+    timeout: Option<String>,
+    #[schema(max_items = 50)]
+    retry: Option<Vec<String>>,
+    #[schema(minimum = 1, maximum = 4096)]
+    max_in_flight: Option<i32>,
+    enabled: Option<bool>,
+    filter: Option<String>,
+    format: Option<String>,
+    payload_mode: Option<String>,
+    headers: Option<BTreeMap<String, String>>,
+    rate_limit: Option<f64>,
+    ordering: Option<String>,
+    #[schema(minimum = 1, maximum = 1000)]
+    batch_size: Option<i32>,
+    batch_window: Option<String>,
+    compact: Option<bool>,
+    exclude_origin: Option<Vec<String>>,
+    verification: Option<String>,
+    signature: Option<Vec<String>>,
+    /// Whose it is: a role, or a tenant of the application.
+    owner: Option<String>,
+    tls: Option<String>,
+}
+
+/// A subscription that has just been made, with its secret, which is shown here and nowhere else.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Created {
+    #[serde(flatten)]
+    pub subscription: Subscription,
+    /// Null: it is not signed, or the same request has been answered before.
+    pub secret: Option<String>,
+}
+
+/// A new secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rotated {
+    /// Of a key pair: its public half.
+    pub secret: String,
+}
+
+/// An event that has been queued.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Queued {
+    pub event_id: String,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Drop what has been kept instead of delivering it.
+    #[serde(default)]
+    pub skip_backlog: bool,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// How long the old secret signs beside the new one: 0 to 7 days, ISO 8601 [default: PT24H].
+    pub overlap: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// From this moment on.
+    pub since: String,
+    /// Before this one [default: now].
+    pub until: Option<String>,
+    /// Instead of the subscription's patterns.
+    pub events: Option<Vec<String>>,
+}
+
+/// How much of the past will be sent again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Replayed {
+    pub events: i64,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Listing {
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// Rows of a page at most, 1 to 200 [default: 50].
+    #[serde(default, deserialize_with = "number")]
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<u16>,
+}

@@ -1,0 +1,168 @@
+//! Promise: no caller of the admin server keeps it from others, by being slow, many, or at it twice; and what is asked for twice
+//! is done once.
+
+use e2e::{
+    PATIENCE,
+    admin::{Admin, token},
+    receiver::SECRET,
+    world::World,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Where the server listens.
+fn address(admin: &Admin) -> String {
+    admin.url.trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+async fn connect(admin: &Admin) -> TcpStream {
+    TcpStream::connect(address(admin)).await.expect("it listens")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_holds_no_session() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let (alice, bob) =
+        (token(&world.database, &["--role", "alice"]), token(&world.database, &["--role", "bob"]));
+    let admin = Admin::start(&world.database, &[]).await;
+    // More than there are sessions, each with a body that does not come.
+    let mut slow = Vec::new();
+    for path in ["/v1/subscriptions", "/subscriptions"].into_iter().cycle().take(10) {
+        let mut stream = connect(&admin).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {alice}\r\ncookie: webhookd_token={alice}\r\n\
+             content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+            address(&admin)
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        slow.push(stream);
+    }
+    // Sessions that wait in a transaction would be these.
+    let answers = async {
+        for _ in 0..20 {
+            assert_eq!(admin.get("/v1/subscriptions", &bob).await.status, 200);
+        }
+    };
+    timeout(Duration::from_secs(4), answers).await.expect("others are answered meanwhile");
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_at_once_do_not_wait_for_each_other() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    let cookie = format!("webhookd_token={alice}");
+    let page = admin.ask("GET", "/subscriptions/new", None, &[("cookie", &cookie)], None).await;
+    let body = format!("form_token={}&url=https://a.example/&events=x.y", page.form_token());
+    let headers = [("cookie", &*cookie), ("content-type", "application/x-www-form-urlencoded")];
+    let began = Instant::now();
+    // Good and bad, more than there are sessions.
+    let bad = format!("{body}&timeout=never");
+    let sent = (0..12).map(|at| {
+        let body = if at % 2 == 0 { &body } else { &bad };
+        admin.ask("POST", "/subscriptions", None, &headers, Some(body))
+    });
+    for (at, answer) in join_all(sent).await.into_iter().enumerate() {
+        let want = if at % 2 == 0 { 200 } else { 422 };
+        assert_eq!(answer.status, want, "{answer:?}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "none has waited for a session in vain: {:?}",
+        began.elapsed()
+    );
+    assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_one_address_are_bounded_and_do_not_hold_up_the_end() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "clerk"]).await;
+    // One is the client's, kept alive.
+    assert_eq!(admin.ask("GET", "/healthz", None, &[], None).await.status, 200);
+    let mut held = Vec::new();
+    for _ in 0..127 {
+        held.push(connect(&admin).await);
+    }
+    // The server knows of all of them: the last one is answered.
+    let last = held.last_mut().expect("one");
+    let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", address(&admin));
+    last.write_all(ask.as_bytes()).await.expect("it reads");
+    let mut answer = [0; 12];
+    timeout(PATIENCE, last.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut further = connect(&admin).await;
+    let _ = further.write_all(ask.as_bytes()).await;
+    let ended = timeout(PATIENCE, further.read(&mut answer)).await.expect("it is closed");
+    assert!(matches!(ended, Ok(0) | Err(_)), "it is not answered: {ended:?}");
+    let began = Instant::now();
+    assert!(admin.daemon.sigterm(PATIENCE).await.success());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_at_once_or_again_is_done_once() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    let body = json!({"url": "https://a.example/", "events": ["x.y"], "secret": SECRET}).to_string();
+    let key = [("idempotency-key", "one")];
+    let create = || admin.ask("POST", "/v1/subscriptions", Some(&alice), &key, Some(&body));
+    let mut statuses: Vec<u16> =
+        join_all((0..10).map(|_| create())).await.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [&[200; 9][..], &[201]].concat());
+    assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 1);
+    // A day later the key is as good as new, also as the first that comes.
+    world.database.run("update webhook.idempotency set created_at = now() - interval '25 hours'").await;
+    assert_eq!(create().await.status, 201);
+    assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 2);
+
+    // Of ten who have seen the same state, one changes it.
+    let etag = admin.get("/v1/subscriptions/1", &alice).await.header("etag").to_owned();
+    let seen = [("if-match", &*etag)];
+    let changes = (1..=10).map(|seconds| {
+        let (admin, alice) = (&admin, &alice);
+        async move {
+            let change = format!(r#"{{"timeout":"PT{seconds}S"}}"#);
+            admin.ask("PATCH", "/v1/subscriptions/1", Some(alice), &seen, Some(&change)).await.status.as_u16()
+        }
+    });
+    let mut statuses = join_all(changes).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [&[200][..], &[412; 9]].concat());
+    // Whatever changes it holds to the state that was meant; several lines are one list.
+    for (action, body) in [("pause", r#"{"reason":"late"}"#), ("resume", "{}"), ("rotate", "{}")] {
+        let path = format!("/v1/subscriptions/1/{action}");
+        assert_eq!(admin.ask("POST", &path, Some(&alice), &seen, Some(body)).await.status, 412, "{action}");
+    }
+    assert_eq!(world.database.number("select count(*) from webhook.subscription where enabled").await, 2);
+    let now = admin.get("/v1/subscriptions/1", &alice).await.header("etag").to_owned();
+    let both = [("if-match", &*etag), ("if-match", &*now)];
+    let paused = admin.ask("POST", "/v1/subscriptions/1/pause", Some(&alice), &both, Some("{}")).await;
+    assert_eq!(paused.status, 200, "{paused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_gives_the_daemon_s_own_rights() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    // For SET ROLE this is no role, but the word that takes one off.
+    world.database.run("update webhook.token set role = 'none'").await;
+    let admin = Admin::start(&world.database, &[]).await;
+    let answer = admin.get("/v1/subscriptions", &alice).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+}

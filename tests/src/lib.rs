@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod link;
 pub mod process;
 pub mod receiver;
+mod small_disk;
 pub mod traffic;
 pub mod verdict;
 pub mod world;

@@ -246,7 +246,11 @@ impl Patience {
 /// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::ReadOnly | Error::FormerPrimary { .. } | Error::ConnectionLost | Error::LockLost | Error::Superseded => true,
+        Error::ReadOnly
+        | Error::FormerPrimary { .. }
+        | Error::ConnectionLost
+        | Error::LockLost
+        | Error::Superseded => true,
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }

@@ -123,8 +123,10 @@ impl Session {
                 }
                 Err(error) => error,
             };
-            let is_this_servers =
-                matches!(error, Error::Connect(_) | Error::ConnectionLost | Error::ReadOnly | Error::FormerPrimary { .. });
+            let is_this_servers = matches!(
+                error,
+                Error::Connect(_) | Error::ConnectionLost | Error::ReadOnly | Error::FormerPrimary { .. }
+            );
             if !is_this_servers || servers.peek().is_none() {
                 return Err(error);
             }
@@ -210,7 +212,13 @@ impl Session {
     async fn become_writer(&self) -> Result<(), Error> {
         let mut since = Instant::now();
         let is_granted = |row: tokio_postgres::Row| row.try_get::<_, bool>(0);
-        while !self.ledger.query_one(TRY_WRITE_LOCK, &[]).await.and_then(is_granted).map_err(Error::of_statement)? {
+        while !self
+            .ledger
+            .query_one(TRY_WRITE_LOCK, &[])
+            .await
+            .and_then(is_granted)
+            .map_err(Error::of_statement)?
+        {
             if since.elapsed() > FORMER_WRITER_TIMEOUT {
                 warn!("daemon.ends_former_writer; it is active no more and holds on to its session");
                 match self.control.query(END_WRITER, &[]).await {

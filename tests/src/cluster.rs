@@ -5,6 +5,7 @@
 //! user `postgres`, since it refuses root.
 
 use crate::{
+    clock::Clock,
     process::{Process, lock},
     small_disk,
 };
@@ -58,8 +59,8 @@ pub struct Cluster {
     account: Option<Account>,
     port: u16,
     settings: Vec<String>,
-    /// A file that says how far the server's clock is from ours; `None`: it is ours.
-    clock: Option<PathBuf>,
+    /// `None`: the server's clock is ours.
+    clock: Option<Clock>,
     /// Size of tablespace `small`, which is a disk of its own.
     small_disk_mib: Option<u32>,
     postmaster: Mutex<Option<Process>>,
@@ -99,8 +100,7 @@ impl Cluster {
             let _one_at_a_time = lock(&STARTING);
             Self::init(&[])
         };
-        cluster.clock = Some(cluster.dir.path().join("clock"));
-        cluster.set_clock(offset);
+        cluster.clock = Some(Clock::new(cluster.dir.path(), "clock", offset));
         cluster.boot().await;
         Arc::new(cluster)
     }
@@ -119,7 +119,10 @@ impl Cluster {
         cluster.boot().await;
         let cluster = Arc::new(cluster);
         let location = cluster.small_disk();
-        cluster.existing("postgres").run(&format!("create tablespace small location '{}'", location.display())).await;
+        cluster
+            .existing("postgres")
+            .run(&format!("create tablespace small location '{}'", location.display()))
+            .await;
         cluster
     }
 
@@ -190,10 +193,7 @@ impl Cluster {
     /// # Panics
     /// If it has none of its own.
     pub fn set_clock(&self, offset: &str) {
-        let file = self.clock.as_ref().expect("started with a clock");
-        // At once: whoever reads it half written would take the time to be ours.
-        let new = file.with_extension("new");
-        std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, file)).expect("it can be written");
+        self.clock.as_ref().expect("started with a clock").set(offset);
     }
 
     fn init(settings: &[&str]) -> Self {
@@ -214,7 +214,16 @@ impl Cluster {
         assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
         let port = free_port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
-        Self { bin, dir, account, port, settings, clock: None, small_disk_mib: None, postmaster: Mutex::new(None) }
+        Self {
+            bin,
+            dir,
+            account,
+            port,
+            settings,
+            clock: None,
+            small_disk_mib: None,
+            postmaster: Mutex::new(None),
+        }
     }
 
     /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
@@ -244,8 +253,7 @@ impl Cluster {
         // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
         command.env_remove("RUST_BACKTRACE");
         if let Some(clock) = &self.clock {
-            command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
-            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.envs(clock.environment());
         }
         if let Some(mib) = self.small_disk_mib {
             let account = self.account.map(|Account(uid, gid)| (uid, gid));
@@ -386,12 +394,6 @@ impl Drop for Cluster {
             postmaster.wait_blocking(Duration::from_secs(10));
         }
     }
-}
-
-fn libfaketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    paths.find(|path| path.exists()).expect("libfaketime is installed; `make test` does it")
 }
 
 fn children(parent: i32) -> Vec<i32> {

@@ -5,6 +5,7 @@
 //! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
 
 pub mod admin;
+pub mod clock;
 pub mod cluster;
 pub mod daemon;
 pub mod foreign;

@@ -68,7 +68,8 @@ async fn encrypt(database: &Database) {
     ] {
         let path = folder.join(name);
         fs::write(&path, text).expect("it can be written");
-        std::os::unix::fs::chown(&path, Some(uid(&owner)), None).expect("its owner may keep it, and root may give it");
+        std::os::unix::fs::chown(&path, Some(uid(&owner)), None)
+            .expect("its owner may keep it, and root may give it");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
         let setting = if name == "server.crt" { "ssl_cert_file" } else { "ssl_key_file" };
         database.run(&format!("alter system set {setting} = '{}'", path.display())).await;
@@ -84,7 +85,10 @@ fn uid(owner: &fs::Metadata) -> u32 {
 
 /// A primary under load dies with events that its standby has never seen; the daemon, which has seen them, knows both servers by
 /// `connection` and follows.
-async fn fails_over_with_events_past_the_standbys_position(connection: impl Fn(u16, u16) -> String, is_encrypted: bool) {
+async fn fails_over_with_events_past_the_standbys_position(
+    connection: impl Fn(u16, u16) -> String,
+    is_encrypted: bool,
+) {
     const BEFORE: i64 = 100;
     /// More than the 32 numbers that a sequence writes to the log ahead of itself.
     const PAST: i64 = 300;
@@ -98,16 +102,24 @@ async fn fails_over_with_events_past_the_standbys_position(connection: impl Fn(u
     database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order')")).await;
     for path in ["/ok", "/hold"] {
         let url = receiver.url(path);
-        database.run(&format!("select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}', max_in_flight => 64)")).await;
+        database
+            .run(&format!(
+                "select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}', max_in_flight => 64)"
+            ))
+            .await;
     }
     let link = Link::to(cluster.port()).await;
     let standby = cluster.standby_through(link.port()).await;
     let copy = standby.existing("app");
-    let daemon = Daemon::spawn_with(&connection(cluster.port(), standby.port()), &["--allow-net", "127.0.0.0/8"]);
+    let daemon =
+        Daemon::spawn_with(&connection(cluster.port(), standby.port()), &["--allow-net", "127.0.0.0/8"]);
     daemon.ready(&database).await;
     let app = database.client().await;
     let insert = |first: i64, count: i64| {
-        format!("do $$ begin for i in {first}..{} loop insert into orders values (i, 'c'); commit; end loop; end $$", first + count - 1)
+        format!(
+            "do $$ begin for i in {first}..{} loop insert into orders values (i, 'c'); commit; end loop; end $$",
+            first + count - 1
+        )
     };
     app.batch_execute(&insert(1, BEFORE)).await.expect("the primary is up");
     receiver.wait_for("/ok", BEFORE as usize, PATIENCE).await;
@@ -128,18 +140,27 @@ async fn fails_over_with_events_past_the_standbys_position(connection: impl Fn(u
 
     let after: Vec<_> = events(&copy).await.split_off(BEFORE as usize);
     assert_eq!(after.len() as i64, AFTER, "nothing of what was past its position");
-    let (numbers, transactions): (HashSet<i64>, HashSet<i64>) = past.iter().map(|(_, id, xid)| (*id, *xid)).unzip();
+    let (numbers, transactions): (HashSet<i64>, HashSet<i64>) =
+        past.iter().map(|(_, id, xid)| (*id, *xid)).unzip();
     let again = |of: &HashSet<i64>, is_xid: bool| {
         after.iter().filter(|(_, id, xid)| of.contains(if is_xid { xid } else { id })).count()
     };
-    println!("{} numbers and {} transactions of {AFTER} are given out again", again(&numbers, false), again(&transactions, true));
+    println!(
+        "{} numbers and {} transactions of {AFTER} are given out again",
+        again(&numbers, false),
+        again(&transactions, true)
+    );
     assert!(again(&numbers, false) > 50 && again(&transactions, true) > 50, "that is what this is about");
     let (past, after): (HashSet<String>, HashSet<String>) =
         (past.into_iter().map(|event| event.0).collect(), after.into_iter().map(|event| event.0).collect());
     assert!(past.is_disjoint(&after), "their names differ nevertheless");
 
     let has_all = |record: &e2e::receiver::Record, path: &str| after.is_subset(&record.ids(path));
-    receiver.wait("all of the new primary's", PATIENCE, |record| has_all(record, "/ok") && has_all(record, "/hold")).await;
+    receiver
+        .wait("all of the new primary's", PATIENCE, |record| {
+            has_all(record, "/ok") && has_all(record, "/hold")
+        })
+        .await;
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     let strange = "select count(*) from webhook.attempt a where not exists (select from webhook.event e where e.xid = a.event_xid and e.id = a.event_id)";
     assert_eq!(copy.number(strange).await, 0, "no attempt is about an event of the other history");
@@ -155,7 +176,9 @@ async fn fails_over_with_events_past_the_standbys_position(connection: impl Fn(u
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_events_past_its_position_and_a_url_of_both_servers() {
     let connection = |one, other| {
-        format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?target_session_attrs=read-write&connect_timeout=3")
+        format!(
+            "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?target_session_attrs=read-write&connect_timeout=3"
+        )
     };
     fails_over_with_events_past_the_standbys_position(connection, false).await;
 }
@@ -164,7 +187,9 @@ async fn with_events_past_its_position_and_a_url_of_both_servers() {
 async fn with_events_past_its_position_over_tls_and_the_standby_named_first() {
     // Without target_session_attrs: the daemon itself passes by whoever takes no writes.
     let connection = |one, other| {
-        format!("host=127.0.0.1,127.0.0.1 port={other},{one} user=postgres dbname=app sslmode=require connect_timeout=3")
+        format!(
+            "host=127.0.0.1,127.0.0.1 port={other},{one} user=postgres dbname=app sslmode=require connect_timeout=3"
+        )
     };
     fails_over_with_events_past_the_standbys_position(connection, true).await;
 }
@@ -175,7 +200,8 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     world.subscribe("/ok").await;
     let standby = world.cluster.standby().await;
     let copy = standby.existing("app");
-    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/app", world.cluster.port(), standby.port());
+    let url =
+        format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/app", world.cluster.port(), standby.port());
     let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
     daemon.ready(&world.database).await;
     world.insert_orders(1, 20).await;
@@ -190,7 +216,10 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     // It is named first, and takes writes.
     world.cluster.boot().await;
     world.database.run("insert into orders values (1001, 'nobody saw this')").await;
-    copy.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'webhookd%'").await;
+    copy.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'webhookd%'",
+    )
+    .await;
     copy.run("insert into orders values (22, 'c')").await;
     world.receiver.wait_for("/ok", 22, PATIENCE).await;
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
@@ -207,7 +236,10 @@ async fn and_one_that_does_not_answer_is_passed_by() {
     world.subscribe("/ok").await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = silent.local_addr().expect("it is bound").port();
-    let url = format!("postgresql://postgres@127.0.0.1:{port},127.0.0.1:{}/app?connect_timeout=1", world.cluster.port());
+    let url = format!(
+        "postgresql://postgres@127.0.0.1:{port},127.0.0.1:{}/app?connect_timeout=1",
+        world.cluster.port()
+    );
     let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
     daemon.ready(&world.database).await;
     world.insert_orders(1, 5).await;

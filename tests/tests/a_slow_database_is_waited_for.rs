@@ -19,14 +19,21 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
     let memory_before = daemon.peak_mib();
 
     let blocker = world.database.client().await;
-    blocker.batch_execute("begin; lock table webhook.attempt in share mode").await.expect("the ledger is held up");
-    let rows = format!("insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i");
+    blocker
+        .batch_execute("begin; lock table webhook.attempt in share mode")
+        .await
+        .expect("the ledger is held up");
+    let rows = format!(
+        "insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i"
+    );
     world.app.batch_execute(&rows).await.expect("nobody holds up the application");
     // It goes on until as much is unwritten as may be, and stops there.
     let unwritten = || world.receiver.look(|record| record.distinct("/ok")) as i64 - 100;
     world
         .receiver
-        .wait("as much as may be", PATIENCE * 2, |record| record.distinct("/ok") as i64 - 100 >= UNWRITTEN_MAX - 2_048)
+        .wait("as much as may be", PATIENCE * 2, |record| {
+            record.distinct("/ok") as i64 - 100 >= UNWRITTEN_MAX - 2_048
+        })
         .await;
     let mut slowest = Duration::ZERO;
     for id in EVENTS + 1..=EVENTS + 400 {
@@ -45,7 +52,9 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
     world.receiver.wait_for("/ok", all, PATIENCE * 4).await;
     world.database.until(&format!("select count(*) = {all} from webhook.attempt"), PATIENCE).await;
     let memory = daemon.peak_mib();
-    println!("{held} unwritten at most, {memory_before:.0} MiB before and {memory:.0} MiB at most, slowest insert {slowest:?}");
+    println!(
+        "{held} unwritten at most, {memory_before:.0} MiB before and {memory:.0} MiB at most, slowest insert {slowest:?}"
+    );
     assert!(memory < memory_before + 100.0, "{memory_before} MiB before, {memory} MiB at most");
     assert!(slowest < Duration::from_secs(2), "an insert took {slowest:?}");
     assert!(daemon.sigterm(PATIENCE).await.success());

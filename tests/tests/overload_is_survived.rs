@@ -23,7 +23,9 @@ const HELD: i64 = 300;
 
 async fn subscribe(database: &Database, receiver: &Receiver, path: &str, more: &str) {
     let url = receiver.url(path);
-    database.run(&format!("select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}'{more})")).await;
+    database
+        .run(&format!("select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}'{more})"))
+        .await;
 }
 
 /// Waits for a word in its log.
@@ -69,11 +71,16 @@ async fn the_disk_is_full() {
     let cluster = Cluster::start_with_small_disk(96).await;
     cluster.existing("postgres").run("create database app tablespace small").await;
     let database = cluster.existing("app");
-    database.run(&format!("create extension pg_webhook; {ORDERS}; select webhook_watch('orders', noun => 'order')")).await;
+    database
+        .run(&format!(
+            "create extension pg_webhook; {ORDERS}; select webhook_watch('orders', noun => 'order')"
+        ))
+        .await;
     let receiver = Receiver::start().await;
     subscribe(&database, &receiver, "/hold", ", max_in_flight => 64").await;
     receiver.behave("/ok/failing", Behaviour::Status(503));
-    subscribe(&database, &receiver, "/ok/failing", ", retry => array_fill(interval '1 second', array[100])").await;
+    subscribe(&database, &receiver, "/ok/failing", ", retry => array_fill(interval '1 second', array[100])")
+        .await;
     let daemon = Daemon::start_with(&database, &["--probe-interval-ms", "300"]).await;
     let app = database.client().await;
     app.batch_execute(&format!("insert into orders select i, 'c' from generate_series(1, {HELD}) i"))
@@ -109,13 +116,22 @@ async fn the_disk_is_full() {
     receiver.behave("/ok/failing", Behaviour::Ok);
     receiver.wait_for("/hold", orders as usize, PATIENCE).await;
     receiver.wait_for("/ok/failing", orders as usize, PATIENCE).await;
-    database.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    database
+        .until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+        .await;
     let attempts = "select count(*) from webhook.attempt a join webhook.subscription s on s.id = a.subscription_id where s.url like '%/hold'";
-    assert_eq!(database.number(attempts).await, orders, "each answer was kept until it could be written down");
+    assert_eq!(
+        database.number(attempts).await,
+        orders,
+        "each answer was kept until it could be written down"
+    );
     assert!(daemon.sigterm(PATIENCE).await.success());
     receiver.look(|record| {
         assert_eq!(record.duplicates("/hold"), 0, "nothing was sent again for want of a row");
-        assert_eq!((record.distinct("/hold"), record.distinct("/ok/failing")), (orders as usize, orders as usize));
+        assert_eq!(
+            (record.distinct("/hold"), record.distinct("/ok/failing")),
+            (orders as usize, orders as usize)
+        );
     });
 }
 
@@ -147,13 +163,18 @@ async fn too_many_connections() {
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
 
     world.database.run("alter role webhookd connection limit 0").await;
-    world.app.batch_execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'webhookd'").await.expect("it may");
+    world
+        .app
+        .batch_execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'webhookd'")
+        .await
+        .expect("it may");
     said(&daemon, "session.lost").await;
     world.insert_orders(51, 50).await;
     let all = take_all_connections(&world.database).await;
     // The limit is the server's from here on: the daemon is no superuser, so what is reserved is not for it.
     world.app.batch_execute("alter role webhookd connection limit -1").await.expect("it may");
-    let refused = |log: &[String]| log.iter().filter(|line| line.contains("remaining connection slots")).count();
+    let refused =
+        |log: &[String]| log.iter().filter(|line| line.contains("remaining connection slots")).count();
     let before = refused(&world.cluster.log());
     let tried = async {
         while refused(&world.cluster.log()) < before + 2 {

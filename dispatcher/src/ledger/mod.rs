@@ -186,7 +186,10 @@ impl Ledger {
         let (subscriptions, events): (Vec<i64>, Vec<i64>) =
             entries.map(|entry| (entry.subscription_id, entry.event_id)).unzip();
         let rows = self.client.query(statements::KNOWN, &[&subscriptions, &events]).await?;
-        Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, tokio_postgres::Error>>()?)
+        Ok(rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()?)
     }
 
     /// Writes what an earlier session could not: attempts that are there already are not written twice.

@@ -91,7 +91,10 @@ mod tests {
             assert_eq!((config.get_dbname(), config.get_options()), (Some("shop"), Some("-c geqo=off")));
             assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
             assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
-            assert_eq!((config.get_ssl_mode(), config.get_channel_binding()), (SslMode::Require, ChannelBinding::Require));
+            assert_eq!(
+                (config.get_ssl_mode(), config.get_channel_binding()),
+                (SslMode::Require, ChannelBinding::Require)
+            );
         }
     }
 
@@ -100,8 +103,13 @@ mod tests {
         let configs = servers("host=one,two hostaddr=10.0.0.1,10.0.0.2 port=5433 user=u");
         let ports: Vec<_> = configs.iter().flat_map(|config| config.get_ports().to_vec()).collect();
         let addresses: Vec<_> = configs.iter().map(|config| config.get_hostaddrs()[0].to_string()).collect();
-        assert_eq!((ports, addresses), (vec![5433, 5433], vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()]));
-        assert!(matches!(&servers("host=/tmp user=u")[0].get_hosts()[0], Host::Unix(path) if path.to_str() == Some("/tmp")));
+        assert_eq!(
+            (ports, addresses),
+            (vec![5433, 5433], vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()])
+        );
+        assert!(
+            matches!(&servers("host=/tmp user=u")[0].get_hosts()[0], Host::Unix(path) if path.to_str() == Some("/tmp"))
+        );
         assert_eq!(servers("host=one").len(), 1);
     }
 }

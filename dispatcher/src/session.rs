@@ -185,6 +185,7 @@ impl Session {
             if !is_told {
                 info!("daemon.stands_by; another one is active");
                 settings.phase.send_replace(Phase::StandsBy);
+                active::warn_if_hidden(&self.control).await?;
                 is_told = true;
             }
             active::end_frozen(&self.control).await?;

@@ -79,7 +79,7 @@ async fn the_disk_is_full() {
     let receiver = Receiver::start().await;
     subscribe(&database, &receiver, "/hold", ", max_in_flight => 64").await;
     receiver.behave("/ok/failing", Behaviour::Status(503));
-    subscribe(&database, &receiver, "/ok/failing", ", retry => array_fill(interval '1 second', array[100])")
+    subscribe(&database, &receiver, "/ok/failing", ", retry => array_fill(interval '1 second', array[50])")
         .await;
     let daemon = Daemon::start_with(&database, &["--probe-interval-ms", "300"]).await;
     let app = database.client().await;
@@ -196,7 +196,7 @@ async fn the_database_has_no_patience() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     world.receiver.behave("/ok/failing", Behaviour::Status(503));
-    world.subscribe_with("/ok/failing", "retry => array_fill(interval '300 milliseconds', array[200])").await;
+    world.subscribe_with("/ok/failing", "retry => array_fill(interval '300 milliseconds', array[50])").await;
     world
         .database
         .run(

@@ -34,7 +34,7 @@ pub const SUBSCRIPTIONS: [(&str, &str, bool); 3] =
     [("/ok/plain", "", false), ("/ok/key", ", ordering => 'key'", true), ("/ok/flaky", "", false)];
 
 /// How often an event is sent again.
-pub const RETRIES: usize = 100;
+pub const RETRIES: usize = 50;
 
 /// For everything to be delivered after the last fault, and for all of the rest.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);

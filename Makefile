@@ -17,8 +17,8 @@ test: ## every test: units, SQL surface, end to end, verifiers of other language
 	@scripts/setup.sh test
 	@scripts/test.sh
 
-chaos: setup ## random faults under random traffic for SECONDS=120, by SEED=…: does every promise hold?
-	@scripts/chaos.sh $(or $(SECONDS),120) $(SEED)
+chaos: setup ## FAULTS=100 random faults by SEED=… under random traffic, SECONDS=300 at most: does every promise hold?
+	@scripts/chaos.sh $(or $(FAULTS),100) $(or $(SECONDS),300) $(SEED)
 
 bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON in bench-out/
 	@scripts/bench.sh

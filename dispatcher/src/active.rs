@@ -32,6 +32,14 @@ const FROZEN: &str = "
       and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
       and a.state = 'idle' and heard.at < clock_timestamp() - interval '8 s'";
 
+/// Whether what it does may be seen: Postgres shows that to members of its role and of pg_read_all_stats.
+const IS_HIDDEN: &str = "
+    select exists (
+        select from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        where l.locktype = 'advisory' and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2 and a.state is null)";
+
 /// The one with the lock comes last: once it is free, nothing of that daemon can write any more.
 const END: &str = "
     select pg_terminate_backend(a.pid, 2000) from pg_stat_activity a
@@ -74,6 +82,18 @@ pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
             return;
         }
     }
+}
+
+/// Says so if the active daemon could freeze and we would not know.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
+    let row = control.query_one(IS_HIDDEN, &[]).await.map_err(Error::of_statement)?;
+    if row.try_get(0).map_err(Error::of_statement)? {
+        warn!("daemon.cannot_watch_another; should it freeze, nobody takes over: let both run as one role");
+    }
+    Ok(())
 }
 
 /// Ends the sessions of an active daemon that does nothing any more.

@@ -113,6 +113,11 @@ pub enum Error {
     #[error("this Postgres is a standby and takes no writes; connect to the primary")]
     ReadOnly,
     #[error(
+        "this server is on timeline {timeline}, and its cluster has come to {newest}: a former primary has come back; \
+         shut it down, or make it a standby"
+    )]
+    FormerPrimary { timeline: String, newest: String },
+    #[error(
         "there is a transaction pooler in between; connect to Postgres directly or through a session pool"
     )]
     TransactionPooler,
@@ -162,9 +167,10 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
     let sender = Arc::new(sender);
     let mut carried = Carried::default();
     let mut patience = Patience::default();
+    let mut newest = None;
     loop {
         let opened = tokio::select! {
-            opened = Session::open(&settings) => opened,
+            opened = Session::open(&settings, &mut newest) => opened,
             () = shutdown.cancelled() => return Ok(()),
         };
         let error = match opened {
@@ -244,7 +250,11 @@ impl Patience {
 /// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded => true,
+        Error::ReadOnly
+        | Error::FormerPrimary { .. }
+        | Error::ConnectionLost
+        | Error::LockLost
+        | Error::Superseded => true,
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }

@@ -2,6 +2,17 @@
 //!
 //! A session is never repaired. When one of its connections breaks, all of it ends; attempts under way get a moment to
 //! finish, what could not be written is carried into the next session, and that one starts from the checkpoint.
+//!
+//! Two locks make it the active one: that of the control session says who delivers, that of the ledger's session who writes.
+//! Whoever takes over has waited for both, so there is no moment at which two daemons could write: a session that
+//! might still have something to say would still have its lock.
+
+mod carried;
+mod history;
+
+pub use carried::Carried;
+use carried::Origin;
+pub use history::History;
 
 use crate::{
     active,
@@ -14,13 +25,13 @@ use crate::{
         order::LINES_MAX,
         timers::TIMERS_MAX,
     },
-    ledger::{self, Ledger, entry::Record},
+    ledger::{self, Ledger},
     maintenance,
     message::Budget,
     outbox::{self, gate::Gate, reader, snapshot::Snapshot},
     postgres::{
-        Purpose, Watch, connect,
-        preflight::{Identity, backend_pid, preflight, refuse_transaction_pooler},
+        Purpose, Target, Watch, chain, connect,
+        preflight::{Identity, Report, backend_pid, preflight, refuse_transaction_pooler},
         value::Micros,
     },
     queue,
@@ -30,11 +41,14 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tokio_postgres::Client;
-use tokio_util::sync::CancellationToken;
+use tokio_postgres::{Client, error::SqlState};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
+
+/// For a server to let us in and to answer what is asked of it first.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two attempts to become the active daemon.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,6 +62,19 @@ const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
 const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
 
+/// Held by the session that the ledger writes through, from the takeover until that session is gone.
+const TRY_WRITE_LOCK: &str = "select pg_try_advisory_lock(1885820776, 3)";
+const WRITE_LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a daemon that is active no more may take for its last writes ([`LOST_DRAIN_TIMEOUT`] and [`LAST_WRITES_TIMEOUT`]);
+/// one that takes longer does not know it.
+const FORMER_WRITER_TIMEOUT: Duration = Duration::from_secs(8);
+const END_WRITER: &str = "
+    select pg_terminate_backend(l.pid, 2000) from pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.classid = 1885820776 and l.objid = 3 and l.objsubid = 2";
+
 /// The first daemon of a database makes the cursor; every one that takes over raises the epoch.
 const ADOPT: &str = "
     insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
@@ -55,21 +82,6 @@ const ADOPT: &str = "
 const TAKE_OVER: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
     returning epoch, snapshot::text, saved_at";
-
-/// What a session leaves to the next.
-#[derive(Debug, Default)]
-pub struct Carried {
-    records: Vec<Record>,
-    from: Option<Origin>,
-}
-
-/// Which server, and which takeover of it, results belong to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    identity: Identity,
-    timeline: String,
-    epoch: i64,
-}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -90,27 +102,52 @@ pub struct Session {
     ledger: Client,
     queue: Client,
     watch: Watch,
-    identity: Identity,
-    timeline: String,
+    history: History,
+    /// Where all of them lead.
+    server: Target,
 }
 
 impl Session {
-    /// Connects and checks what the daemon demands.
+    /// Connects and checks what the daemon demands. Of several servers the first that takes writes and is not behind `newest`.
     ///
     /// # Errors
-    /// The first demand that is not met.
-    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+    /// The first demand that is not met; of several servers, the last one's.
+    pub async fn open(settings: &Settings, newest: &mut Option<History>) -> Result<Self, Error> {
+        let mut servers = settings.database.servers().into_iter().peekable();
+        while let Some(server) = servers.next() {
+            let opened = timeout(OPEN_TIMEOUT, Self::open_at(server, newest.as_ref())).await;
+            let error = match opened.unwrap_or(Err(Error::ConnectionLost)) {
+                Ok(session) => {
+                    *newest = Some(session.history.clone());
+                    return Ok(session);
+                }
+                Err(error) => error,
+            };
+            let is_this_servers = matches!(
+                error,
+                Error::Connect(_) | Error::ConnectionLost | Error::ReadOnly | Error::FormerPrimary { .. }
+            );
+            if !is_this_servers || servers.peek().is_none() {
+                return Err(error);
+            }
+        }
+        Err(Error::ConnectionLost)
+    }
+
+    /// All sessions with one server, whatever becomes of the others meanwhile.
+    async fn open_at(server: Target, newest: Option<&History>) -> Result<Self, Error> {
         let watch = Watch::default();
-        let open = |purpose| connect(&settings.database, purpose, watch.clone());
+        let open = |purpose| connect(&server, purpose, watch.clone());
         let control = open(Purpose::Control).await.map_err(Error::Connect)?;
-        let report = preflight(&control).await?;
+        let Report { identity, timeline, .. } = preflight(&control).await?;
+        let history = History { identity, timeline };
+        history.follows(newest)?;
         let (reader, ledger, queue) =
             futures_util::try_join!(open(Purpose::Reader), open(Purpose::Ledger), open(Purpose::Queue))
                 .map_err(Error::Connect)?;
         refuse_transaction_pooler(&control, &reader).await?;
         let control_pid = backend_pid(&control).await?;
-        let (identity, timeline) = (report.identity, report.timeline);
-        Ok(Self { control, control_pid, reader, ledger, queue, watch, identity, timeline })
+        Ok(Self { control, control_pid, reader, ledger, queue, watch, history, server })
     }
 
     /// Waits for its turn, then delivers until `shutdown` or until a connection is lost.
@@ -148,12 +185,14 @@ impl Session {
             if !is_told {
                 info!("daemon.stands_by; another one is active");
                 settings.phase.send_replace(Phase::StandsBy);
+                active::warn_if_hidden(&self.control).await?;
                 is_told = true;
             }
             active::end_frozen(&self.control).await?;
             sleep(STANDBY_INTERVAL).await;
         }
-        let Identity { system_identifier, database_oid } = self.identity;
+        self.become_writer().await?;
+        let Identity { system_identifier, database_oid } = self.history.identity;
         let beginning = Snapshot::beginning().to_string();
         self.ledger
             .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
@@ -170,6 +209,33 @@ impl Session {
         Ok(takeover)
     }
 
+    /// Waits until the former daemon's ledger can write nothing any more.
+    async fn become_writer(&self) -> Result<(), Error> {
+        let mut since = Instant::now();
+        let is_granted = |row: tokio_postgres::Row| row.try_get::<_, bool>(0);
+        while !self
+            .ledger
+            .query_one(TRY_WRITE_LOCK, &[])
+            .await
+            .and_then(is_granted)
+            .map_err(Error::of_statement)?
+        {
+            if since.elapsed() > FORMER_WRITER_TIMEOUT {
+                warn!("daemon.ends_former_writer; it is active no more and holds on to its session");
+                match self.control.query(END_WRITER, &[]).await {
+                    Ok(_) => {}
+                    Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                        warn!(error = chain(&error), "daemon.cannot_end_another; let both run as one role");
+                    }
+                    Err(error) => return Err(Error::of_statement(error)),
+                }
+                since = Instant::now();
+            }
+            sleep(WRITE_LOCK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
     async fn deliver(
         self,
         takeover: Takeover,
@@ -178,15 +244,18 @@ impl Session {
         shutdown: &CancellationToken,
         carried: &mut Carried,
     ) -> Result<(), Error> {
-        let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
+        let Self { control, control_pid, reader, ledger, queue, watch, history, server } = self;
         let control = Arc::new(control);
-        let origin = Origin { identity, timeline, epoch: takeover.epoch };
+        let origin = Origin { history, epoch: takeover.epoch };
         let pulse = Arc::new(active::Pulse::default());
-        let heartbeat = tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse)));
+        carried.take_over(&origin);
+        // Ends with this function, however that ends: the control session would live on with it, and the lock.
+        let heartbeat =
+            AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
         let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
-        carried.settle(&mut ledger, &origin).await?;
+        carried.settle(&mut ledger).await?;
 
         let budget = Arc::new(Budget::default());
         let (stop_reading, give_up, abandon) =
@@ -221,11 +290,11 @@ impl Session {
         let desk = Desk {
             sender: Arc::clone(sender),
             identity: Arc::clone(&settings.identity),
-            database: settings.database.clone(),
+            database: server.clone(),
         };
         let verifies = tokio::spawn(verification::run(desk, told));
-        let backfills = tokio::spawn(backfill::run(settings.database.clone()));
-        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval));
+        let backfills = tokio::spawn(backfill::run(server.clone()));
+        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -270,7 +339,7 @@ impl Session {
         } else if lost.is_none() && !unwritten.is_empty() {
             lost = Some(Error::Unwritten(LAST_WRITES_TIMEOUT));
         }
-        *carried = Carried { records: unwritten, from: Some(origin) };
+        *carried = Carried::new(unwritten, origin);
         recalls.abort();
         reads.abort();
         heartbeat.abort();
@@ -298,32 +367,6 @@ impl Takeover {
         });
         let saved_at_us = (checkpoint != Snapshot::beginning()).then_some(saved_at.0);
         Ok(Self { epoch: row.try_get(0)?, checkpoint, saved_at_us })
-    }
-}
-
-impl Carried {
-    /// Writes down what an earlier session could not, as far as it is still true.
-    async fn settle(&mut self, ledger: &mut Ledger, now: &Origin) -> Result<(), Error> {
-        let Some(from) = self.from.take() else { return Ok(()) };
-        let mut records = std::mem::take(&mut self.records);
-        if records.is_empty() {
-            return Ok(());
-        }
-        if from.identity != now.identity || from.timeline != now.timeline {
-            // Another history: the same numbers may mean other events.
-            warn!(results = records.len(), "session.results_dropped; the server has failed over");
-            return Ok(());
-        }
-        if from.epoch + 1 != now.epoch {
-            // Another daemon has been active since: the queue is as it left it, the attempts were made nevertheless.
-            records.retain_mut(Record::keep_queue);
-        }
-        info!(results = records.len(), "session.results_carried");
-        if let Err(error) = ledger.write_again(&records).await {
-            *self = Self { records, from: Some(from) };
-            return Err(error.into());
-        }
-        Ok(())
     }
 }
 

@@ -4,7 +4,11 @@
 //! lies in a temporary directory; server and directory go when the value is dropped. As root the server runs as the
 //! user `postgres`, since it refuses root.
 
-use crate::process::{Process, lock};
+use crate::{
+    clock::Clock,
+    process::{Process, lock},
+    small_disk,
+};
 use std::{
     ffi::CString,
     os::unix::process::CommandExt as _,
@@ -55,8 +59,10 @@ pub struct Cluster {
     account: Option<Account>,
     port: u16,
     settings: Vec<String>,
-    /// A file that says how far the server's clock is from ours; `None`: it is ours.
-    clock: Option<PathBuf>,
+    /// `None`: the server's clock is ours.
+    clock: Option<Clock>,
+    /// Size of tablespace `small`, which is a disk of its own.
+    small_disk_mib: Option<u32>,
     postmaster: Mutex<Option<Process>>,
 }
 
@@ -94,10 +100,34 @@ impl Cluster {
             let _one_at_a_time = lock(&STARTING);
             Self::init(&[])
         };
-        cluster.clock = Some(cluster.dir.path().join("clock"));
-        cluster.set_clock(offset);
+        cluster.clock = Some(Clock::new(cluster.dir.path(), "clock", offset));
         cluster.boot().await;
         Arc::new(cluster)
+    }
+
+    /// The same with a tablespace `small` on a disk of so many MiB, which is empty after each start.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and where no disk can be mounted ([`small_disk`]).
+    pub async fn start_with_small_disk(mib: u32) -> Arc<Self> {
+        let mut cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        cluster.small_disk_mib = Some(mib);
+        std::fs::create_dir(cluster.small_disk()).expect("a folder");
+        cluster.boot().await;
+        let cluster = Arc::new(cluster);
+        let location = cluster.small_disk();
+        cluster
+            .existing("postgres")
+            .run(&format!("create tablespace small location '{}'", location.display()))
+            .await;
+        cluster
+    }
+
+    fn small_disk(&self) -> PathBuf {
+        self.dir.path().join("small")
     }
 
     /// The same whose next transaction id is this one.
@@ -163,10 +193,7 @@ impl Cluster {
     /// # Panics
     /// If it has none of its own.
     pub fn set_clock(&self, offset: &str) {
-        let file = self.clock.as_ref().expect("started with a clock");
-        // At once: whoever reads it half written would take the time to be ours.
-        let new = file.with_extension("new");
-        std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, file)).expect("it can be written");
+        self.clock.as_ref().expect("started with a clock").set(offset);
     }
 
     fn init(settings: &[&str]) -> Self {
@@ -187,7 +214,16 @@ impl Cluster {
         assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
         let port = free_port();
         let settings = settings.iter().map(|&s| s.to_owned()).collect();
-        Self { bin, dir, account, port, settings, clock: None, postmaster: Mutex::new(None) }
+        Self {
+            bin,
+            dir,
+            account,
+            port,
+            settings,
+            clock: None,
+            small_disk_mib: None,
+            postmaster: Mutex::new(None),
+        }
     }
 
     /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
@@ -217,10 +253,14 @@ impl Cluster {
         // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
         command.env_remove("RUST_BACKTRACE");
         if let Some(clock) = &self.clock {
-            command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
-            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.envs(clock.environment());
         }
-        Account::apply(self.account, &mut command);
+        if let Some(mib) = self.small_disk_mib {
+            let account = self.account.map(|Account(uid, gid)| (uid, gid));
+            command = small_disk::within(&command, &self.small_disk(), mib, account);
+        } else {
+            Account::apply(self.account, &mut command);
+        }
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
         postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;
@@ -288,6 +328,14 @@ impl Cluster {
     /// # Panics
     /// If it cannot be made.
     pub async fn standby(&self) -> Arc<Self> {
+        self.standby_through(self.port).await
+    }
+
+    /// The same, which is told of another port that leads here, such as that of a [`Link`](crate::link::Link).
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn standby_through(&self, port: u16) -> Arc<Self> {
         let mut standby = {
             let _one_at_a_time = lock(&STARTING);
             Self::init(&[])
@@ -309,8 +357,10 @@ impl Cluster {
             "-R",
             "-p",
         ]);
-        copy.arg(self.port.to_string()).arg("-D").arg(data);
-        let done = copy.output().expect("pg_basebackup can be started");
+        copy.arg(port.to_string()).arg("-D").arg(data);
+        // Not in this task's thread: what leads here may be carried by it.
+        let done = tokio::task::spawn_blocking(move || copy.output()).await.expect("it ends");
+        let done = done.expect("pg_basebackup can be started");
         assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
         standby.boot().await;
         Arc::new(standby)
@@ -344,12 +394,6 @@ impl Drop for Cluster {
             postmaster.wait_blocking(Duration::from_secs(10));
         }
     }
-}
-
-fn libfaketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    paths.find(|path| path.exists()).expect("libfaketime is installed; `make test` does it")
 }
 
 fn children(parent: i32) -> Vec<i32> {

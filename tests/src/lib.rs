@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod browser;
+pub mod clock;
 pub mod cluster;
 pub mod collector;
 pub mod daemon;
@@ -13,6 +14,7 @@ pub mod foreign;
 pub mod link;
 pub mod process;
 pub mod receiver;
+mod small_disk;
 pub mod traffic;
 pub mod verdict;
 pub mod world;

@@ -188,14 +188,22 @@ impl Process {
     /// # Panics
     /// If the process has ended.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process is alive");
-        // After the name in parentheses: state is field 3, utime 14, stime 15.
-        let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..].split(' ').collect();
-        let ticks: u64 = fields[11..=12].iter().map(|f| f.parse::<u64>().expect("a number of ticks")).sum();
-        // SAFETY: sysconf reads a constant.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        Duration::from_secs_f64(ticks as f64 / per_second as f64)
+        cpu_of(self.pid)
     }
+}
+
+/// Processor time that a process of this machine has used so far, user and system.
+///
+/// # Panics
+/// If it has ended.
+pub fn cpu_of(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is alive");
+    // After the name in parentheses: state is field 3, utime 14, stime 15.
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..].split(' ').collect();
+    let ticks: u64 = fields[11..=12].iter().map(|f| f.parse::<u64>().expect("a number of ticks")).sum();
+    // SAFETY: sysconf reads a constant.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_secs_f64(ticks as f64 / per_second as f64)
 }
 
 impl Drop for Process {

@@ -1,6 +1,16 @@
-//! Promise: after a failover the daemon on the new primary delivers what was committed and not yet delivered, and goes on.
+//! Promise: after a failover the daemon on the new primary delivers what was committed and not yet delivered, and goes on. What
+//! the former primary had and the new one has not hides nothing, although its numbers are given out again.
 
-use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use e2e::{
+    PATIENCE,
+    cluster::{Cluster, Database},
+    daemon::Daemon,
+    link::Link,
+    receiver::{Behaviour, Receiver, SECRET},
+    world::{ORDERS, World},
+};
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn promoted_after_the_primary_was_lost() {
@@ -34,4 +44,207 @@ async fn promoted_after_the_primary_was_lost() {
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0, "none was in flight"));
     assert!(second.sigterm(PATIENCE).await.success());
+}
+
+/// Public id, number and transaction of each event of an order.
+async fn events(database: &Database) -> Vec<(String, i64, i64)> {
+    let client = database.client().await;
+    let query = "select webhook.public_id(id, created_at), id, xid from webhook.event where type like 'order.%' order by id";
+    let rows = client.query(query, &[]).await.expect("the outbox can be read");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+/// Has the server speak TLS, with a certificate of its own making.
+async fn encrypt(database: &Database) {
+    let folder = database.cluster.dir();
+    let owner = fs::metadata(folder).expect("it is there");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let pem = |label: &str, der: &[u8]| {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+    };
+    for (name, text) in [
+        ("server.crt", pem("CERTIFICATE", made.cert.der())),
+        ("server.key", pem("PRIVATE KEY", &made.signing_key.serialize_der())),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).expect("it can be written");
+        std::os::unix::fs::chown(&path, Some(uid(&owner)), None)
+            .expect("its owner may keep it, and root may give it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        let setting = if name == "server.crt" { "ssl_cert_file" } else { "ssl_key_file" };
+        database.run(&format!("alter system set {setting} = '{}'", path.display())).await;
+    }
+    database.run("alter system set ssl = on").await;
+    database.run("select pg_reload_conf()").await;
+    database.until("select setting = 'on' from pg_settings where name = 'ssl'", PATIENCE).await;
+}
+
+fn uid(owner: &fs::Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::uid(owner)
+}
+
+/// A primary under load dies with events that its standby has never seen; the daemon, which has seen them, knows both servers by
+/// `connection` and follows.
+async fn fails_over_with_events_past_the_standbys_position(
+    connection: impl Fn(u16, u16) -> String,
+    is_encrypted: bool,
+) {
+    const BEFORE: i64 = 100;
+    /// More than the 32 numbers that a sequence writes to the log ahead of itself.
+    const PAST: i64 = 300;
+    const AFTER: i64 = 500;
+    let cluster = Cluster::start().await;
+    let database = cluster.database("app").await;
+    if is_encrypted {
+        encrypt(&database).await;
+    }
+    let receiver = Receiver::start().await;
+    database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order')")).await;
+    for path in ["/ok", "/hold"] {
+        let url = receiver.url(path);
+        database
+            .run(&format!(
+                "select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}', max_in_flight => 64)"
+            ))
+            .await;
+    }
+    let link = Link::to(cluster.port()).await;
+    let standby = cluster.standby_through(link.port()).await;
+    let copy = standby.existing("app");
+    let daemon =
+        Daemon::spawn_with(&connection(cluster.port(), standby.port()), &["--allow-net", "127.0.0.0/8"]);
+    daemon.ready(&database).await;
+    let app = database.client().await;
+    let insert = |first: i64, count: i64| {
+        format!(
+            "do $$ begin for i in {first}..{} loop insert into orders values (i, 'c'); commit; end loop; end $$",
+            first + count - 1
+        )
+    };
+    app.batch_execute(&insert(1, BEFORE)).await.expect("the primary is up");
+    receiver.wait_for("/ok", BEFORE as usize, PATIENCE).await;
+    let arrived = format!("select count(*) = {BEFORE} from webhook.attempt where outcome = 'succeeded'");
+    copy.until(&arrived, PATIENCE).await;
+
+    link.hold();
+    app.batch_execute(&insert(1_001, PAST)).await.expect("the standby is asynchronous");
+    receiver.wait_for("/ok", (BEFORE + PAST) as usize, PATIENCE).await;
+    let past: Vec<_> = events(&database).await.split_off(BEFORE as usize);
+    cluster.kill9().await;
+    drop(link);
+    copy.run("select pg_promote()").await;
+    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    copy.run(&insert(2_001, AFTER)).await;
+    // What was under way at the former primary is answered now, and nobody's any more.
+    receiver.release();
+
+    let after: Vec<_> = events(&copy).await.split_off(BEFORE as usize);
+    assert_eq!(after.len() as i64, AFTER, "nothing of what was past its position");
+    let (numbers, transactions): (HashSet<i64>, HashSet<i64>) =
+        past.iter().map(|(_, id, xid)| (*id, *xid)).unzip();
+    let again = |of: &HashSet<i64>, is_xid: bool| {
+        after.iter().filter(|(_, id, xid)| of.contains(if is_xid { xid } else { id })).count()
+    };
+    println!(
+        "{} numbers and {} transactions of {AFTER} are given out again",
+        again(&numbers, false),
+        again(&transactions, true)
+    );
+    assert!(again(&numbers, false) > 50 && again(&transactions, true) > 50, "that is what this is about");
+    let (past, after): (HashSet<String>, HashSet<String>) =
+        (past.into_iter().map(|event| event.0).collect(), after.into_iter().map(|event| event.0).collect());
+    assert!(past.is_disjoint(&after), "their names differ nevertheless");
+
+    let has_all = |record: &e2e::receiver::Record, path: &str| after.is_subset(&record.ids(path));
+    receiver
+        .wait("all of the new primary's", PATIENCE, |record| {
+            has_all(record, "/ok") && has_all(record, "/hold")
+        })
+        .await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    let strange = "select count(*) from webhook.attempt a where not exists (select from webhook.event e where e.xid = a.event_xid and e.id = a.event_id)";
+    assert_eq!(copy.number(strange).await, 0, "no attempt is about an event of the other history");
+    assert!(daemon.sigterm(PATIENCE).await.success(), "one and the same daemon");
+    let known: HashSet<String> = events(&copy).await.into_iter().map(|event| event.0).chain(past).collect();
+    receiver.look(|record| {
+        assert_eq!(record.ids("/ok"), known, "nothing but what one of them had committed");
+        // What the former primary's ledger had written last may not have reached the standby.
+        println!("{} twice at /ok, {} at /hold", record.duplicates("/ok"), record.duplicates("/hold"));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_events_past_its_position_and_a_url_of_both_servers() {
+    let connection = |one, other| {
+        format!(
+            "postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?target_session_attrs=read-write&connect_timeout=3"
+        )
+    };
+    fails_over_with_events_past_the_standbys_position(connection, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_events_past_its_position_over_tls_and_the_standby_named_first() {
+    // Without target_session_attrs: the daemon itself passes by whoever takes no writes.
+    let connection = |one, other| {
+        format!(
+            "host=127.0.0.1,127.0.0.1 port={other},{one} user=postgres dbname=app sslmode=require connect_timeout=3"
+        )
+    };
+    fails_over_with_events_past_the_standbys_position(connection, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn and_a_former_primary_that_comes_back_is_not_believed() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let standby = world.cluster.standby().await;
+    let copy = standby.existing("app");
+    let url =
+        format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/app", world.cluster.port(), standby.port());
+    let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
+    daemon.ready(&world.database).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    copy.until("select count(*) = 20 from webhook.attempt", PATIENCE).await;
+    world.cluster.kill9().await;
+    copy.run("select pg_promote()").await;
+    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    copy.run("insert into orders values (21, 'c')").await;
+    world.receiver.wait_for("/ok", 21, PATIENCE).await;
+
+    // It is named first, and takes writes.
+    world.cluster.boot().await;
+    world.database.run("insert into orders values (1001, 'nobody saw this')").await;
+    copy.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'webhookd%'",
+    )
+    .await;
+    copy.run("insert into orders values (22, 'c')").await;
+    world.receiver.wait_for("/ok", 22, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let keys: HashSet<String> =
+        world.receiver.at("/ok").iter().map(|request| request.json()["data"]["id"].to_string()).collect();
+    assert!(!keys.contains("1001"), "{keys:?}");
+}
+
+/// A server that takes connections and says nothing is passed by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn and_one_that_does_not_answer_is_passed_by() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let url = format!(
+        "postgresql://postgres@127.0.0.1:{port},127.0.0.1:{}/app?connect_timeout=1",
+        world.cluster.port()
+    );
+    let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
+    daemon.ready(&world.database).await;
+    world.insert_orders(1, 5).await;
+    world.receiver.wait_for("/ok", 5, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    drop(silent);
 }

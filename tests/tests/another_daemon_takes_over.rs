@@ -138,3 +138,90 @@ async fn when_the_active_one_is_cut_off() {
     assert!(first.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 110));
 }
+
+/// The backend that holds one of the daemon's locks: 1 says who delivers, 3 who writes.
+fn holder(lock: u32) -> String {
+    format!(
+        "select l.pid from pg_locks l join pg_database d on d.oid = l.database where d.datname = 'app'
+         and l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = {lock} and l.objsubid = 2"
+    )
+}
+
+/// Its lock is free, and yet there is a session left through which it could write what it believes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
+    let world = World::new().await;
+    world.subscribe("/hold").await;
+    world.subscribe_with("/status/500", "retry => '{1h}'").await;
+    let zombie = Daemon::start(&world.database).await;
+    let second = Daemon::spawn(&world.database);
+    said(&second, "daemon.stands_by", PATIENCE).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/hold", 10, PATIENCE).await;
+    let writer = world.database.number(&holder(3)).await;
+    zombie.process().signal(libc::SIGSTOP);
+    // What it is owed comes while it sleeps: it would write that first.
+    world.receiver.release();
+    let frozen = Instant::now();
+    world.database.run(&format!("select pg_terminate_backend(pid) from ({}) l", holder(1))).await;
+    said(&second, "daemon.active", FROZEN_TAKEOVER).await;
+    let is_left = format!("select count(*) from pg_stat_activity where pid = {writer}");
+    assert_eq!(world.database.number(&is_left).await, 0, "a session of the former one may still write");
+    println!("took over {:?} after the freeze", frozen.elapsed());
+    assert!(second.process().log().iter().any(|line| line.contains("daemon.ends_former_writer")));
+
+    zombie.process().signal(libc::SIGCONT);
+    said(&zombie, "daemon.stands_by", PATIENCE).await;
+    world.receiver.wait_for("/hold", 20, PATIENCE).await;
+    let all =
+        "select count(*) = 20 from webhook.delivery d join webhook.subscription s on s.id = d.subscription_id
+               where s.url like '%/hold' and d.state = 'delivered'";
+    world.database.until(all, PATIENCE).await;
+    // It takes over again, with results that another has made true meanwhile: none of them costs a delivery.
+    world.receiver.behave("/status/500", e2e::receiver::Behaviour::Ok);
+    second.kill9().await;
+    said(&zombie, "daemon.active", PATIENCE).await;
+    world.database.until("select epoch = 3 from webhook.cursor", PATIENCE).await;
+    world.insert_orders(21, 1).await;
+    world.receiver.wait_for("/hold", 21, PATIENCE).await;
+    // Some have been delivered, the others wait for their hour or behind the circuit.
+    let kept = "select count(*) filter (where state <> 'exhausted') from webhook.delivery d
+                join webhook.subscription s on s.id = d.subscription_id where s.url like '%/500'";
+    world.database.until(&format!("select ({kept}) = 21"), PATIENCE).await;
+    assert!(zombie.sigterm(PATIENCE).await.success());
+}
+
+/// Who may not see or end the other's sessions says so, waits, and writes nothing beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn not_when_it_may_not_end_the_frozen_one() {
+    let world = World::new().await;
+    world
+        .database
+        .run(
+            "create role one login; create role other login;
+              select webhook_grant('one', 'dispatcher'), webhook_grant('other', 'dispatcher')",
+        )
+        .await;
+    world.subscribe("/ok").await;
+    let allow = ["--allow-net", "127.0.0.0/8"];
+    let frozen = Daemon::spawn_with(&world.database.url_as("one"), &allow);
+    said(&frozen, "daemon.active", PATIENCE).await;
+    let other = Daemon::spawn_with(&world.database.url_as("other"), &allow);
+    said(&other, "daemon.stands_by", PATIENCE).await;
+    frozen.process().signal(libc::SIGSTOP);
+    world.insert_orders(1, 20).await;
+    said(&other, "daemon.cannot_watch_another", PATIENCE).await;
+    // Longer than it takes where it is possible.
+    tokio::time::sleep(FROZEN_TAKEOVER).await;
+    assert_eq!(world.database.number("select epoch from webhook.cursor").await, 1);
+    frozen.process().signal(libc::SIGCONT);
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert_eq!(world.database.number("select epoch from webhook.cursor").await, 1);
+    world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
+    frozen.kill9().await;
+    world.insert_orders(21, 1).await;
+    world.receiver.wait_for("/ok", 21, TAKEOVER).await;
+    world.settled(PATIENCE).await;
+    assert!(other.sigterm(PATIENCE).await.success());
+}

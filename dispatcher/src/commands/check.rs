@@ -95,7 +95,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
     let failed = report.as_ref().err().map(|error| {
         let at = match error {
             app::Error::Connect(_) => 0,
-            app::Error::ReadOnly => 1,
+            app::Error::ReadOnly | app::Error::FormerPrimary { .. } => 1,
             app::Error::ExtensionMissing | app::Error::OtherVersion { .. } => 2,
             // A refused statement is a right that the list of rights does not know, or a server on its way down.
             app::Error::Privileges { .. }

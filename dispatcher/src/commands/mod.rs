@@ -119,6 +119,7 @@ fn database_exit_code(error: &app::Error) -> u8 {
         app::Error::ExtensionMissing
         | app::Error::OtherVersion { .. }
         | app::Error::ReadOnly
+        | app::Error::FormerPrimary { .. }
         | app::Error::TransactionPooler
         | app::Error::Privileges { .. }
         | app::Error::OtherCluster => DATABASE,

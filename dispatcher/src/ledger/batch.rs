@@ -196,7 +196,12 @@ pub fn summary(entries: &[&Entry]) -> Confirmed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{delivery::outcome::Outcome, event::Place, ledger::entry::Attempt};
+    use crate::{
+        delivery::outcome::Outcome,
+        event::Place,
+        ledger::entry::{Attempt, Record},
+    };
+    use std::collections::HashSet;
 
     fn entry(event_id: i64, class: Option<Class>, queue: QueueChange) -> Entry {
         let attempt = class.map(|class| Attempt {
@@ -245,6 +250,24 @@ mod tests {
             [None],
             "a success is final, even if it is sent again"
         );
+    }
+
+    #[test]
+    fn an_attempt_without_its_queue_row_is_written_only_where_nobody_would_miss_that() {
+        let record = |event_id, class, next_at_us| {
+            let mut entry = entry(event_id, Some(class), put(1));
+            entry.attempt.as_mut().unwrap().next_at_us = next_at_us;
+            Record::Entry(entry)
+        };
+        let known = HashSet::from([(1, 5)]);
+        assert!(
+            !record(4, Class::Timeout, Some(9)).is_final_or(&known),
+            "it is to be tried again, and nobody else knows"
+        );
+        assert!(record(5, Class::Timeout, Some(9)).is_final_or(&known), "somebody else sees to it");
+        assert!(record(4, Class::Timeout, None).is_final_or(&known), "given up");
+        assert!(record(4, Class::Succeeded, Some(9)).is_final_or(&known), "delivered");
+        assert!(!Record::Forget { subscription_id: 1 }.is_final_or(&known));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What the ledger writes: one entry per result of a delivery. Pure.
 
-use crate::{delivery::outcome::Outcome, event::Place, outbox::snapshot::Snapshot};
-use std::sync::Arc;
+use crate::{
+    delivery::outcome::{Class, Outcome},
+    event::Place,
+    outbox::snapshot::Snapshot,
+};
+use std::{collections::HashSet, sync::Arc};
 
 /// One result: an attempt, a change of the queue, or both, that become true together.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +138,13 @@ impl State {
     }
 }
 
+impl Attempt {
+    /// No further attempt follows from it.
+    pub fn is_final(&self) -> bool {
+        self.outcome.class == Class::Succeeded || self.next_at_us.is_none()
+    }
+}
+
 impl Entry {
     /// It ends our hold on the queue row.
     pub fn settles(&self) -> bool {
@@ -170,6 +181,15 @@ impl Record {
             Self::Entry(entry) => Some(entry),
             _ => None,
         }
+    }
+
+    /// Whether its attempt may be written although the queue is left alone: no further one is to come of it, or the delivery
+    /// is among those that are `known` to have an attempt or a queue row. An attempt that stood alone would say that the event
+    /// has been dealt with, and nobody would try again.
+    pub fn is_final_or(&self, known: &HashSet<(i64, i64)>) -> bool {
+        let Self::Entry(entry) = self else { return false };
+        entry.attempt.as_ref().is_some_and(|attempt| attempt.is_final())
+            || known.contains(&(entry.subscription_id, entry.event_id))
     }
 
     /// Leaves the queue alone; tells whether anything is left to be written.

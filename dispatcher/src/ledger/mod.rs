@@ -15,7 +15,11 @@ use crate::{
 use batch::Batch;
 use entry::{Confirmed, Entry, News, Record, Standing};
 use statements::Statements;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -171,6 +175,21 @@ impl Ledger {
                 Ok(Confirmed::default())
             }
         }
+    }
+
+    /// Those of the records' deliveries, as subscription and event, that have an attempt or a queue row.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn known(&self, records: &[Record]) -> Result<HashSet<(i64, i64)>, Error> {
+        let entries = records.iter().filter_map(Record::entry);
+        let (subscriptions, events): (Vec<i64>, Vec<i64>) =
+            entries.map(|entry| (entry.subscription_id, entry.event_id)).unzip();
+        let rows = self.client.query(statements::KNOWN, &[&subscriptions, &events]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()?)
     }
 
     /// Writes what an earlier session could not: attempts that are there already are not written twice.

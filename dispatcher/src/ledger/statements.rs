@@ -116,6 +116,13 @@ pub const FORGET: &str = "
     delete from webhook.queue where subscription_id = $1
         and not exists (select from webhook.subscription s where s.id = $1)";
 
+/// Which deliveries somebody has dealt with.
+pub const KNOWN: &str = "
+    select p.subscription_id, p.event_id
+    from (select distinct * from unnest($1::bigint[], $2::bigint[]) as u (subscription_id, event_id)) p
+    where exists (select from webhook.queue q where q.subscription_id = p.subscription_id and q.event_id = p.event_id)
+       or exists (select from webhook.attempt a where a.event_id = p.event_id and a.subscription_id = p.subscription_id)";
+
 /// The epoch keeps out a daemon that has been superseded and does not know it yet.
 const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";

@@ -11,6 +11,7 @@ pub mod pages;
 pub mod poll;
 pub mod reader;
 mod recovered;
+mod requested;
 pub mod row;
 pub mod snapshot;
 

@@ -4,13 +4,14 @@
 //! with. Backpressure is the bounded channel to the lanes: while it is full, nothing is read.
 
 use super::{
-    BATCH_TARGETS_MAX, Batch, Error, Feed, Request, durable,
+    BATCH_TARGETS_MAX, Batch, Error, Feed, durable,
     extent::Order,
     filter::Filter,
     gate::Gate,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
     recovered::Recovered,
+    requested::{Requested, requested},
     snapshot::Snapshot,
 };
 use crate::{
@@ -35,7 +36,7 @@ use tokio::{
 };
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// Between two looks while awake.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
@@ -416,7 +417,7 @@ impl Reader {
 
     fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
         if &*event.event_type == DELIVERY_REQUESTED {
-            match request(&event) {
+            match requested(&event) {
                 Some(Requested::Delivery(request)) => batch.requests.push(request),
                 Some(Requested::Backlog(subscription_id)) => batch.backlogs.push(subscription_id),
                 None => {}
@@ -462,56 +463,10 @@ fn replace(old: &Subscriptions, changed: &[i64], mut loaded: Subscriptions) -> S
     table
 }
 
-/// What a `webhook.delivery.requested` asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Requested {
-    Delivery(Request),
-    /// Rows were added to this subscription's backlog.
-    Backlog(i64),
-}
-
-fn request(event: &Event) -> Option<Requested> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Payload {
-        Delivery { sequence: i64 },
-        Backlog { backlog: bool },
-    }
-    let payload: Result<Payload, _> = serde_json::from_slice(&event.payload);
-    match (event.subscription_id, payload) {
-        (Some(subscription_id), Ok(Payload::Delivery { sequence: event_id })) => {
-            Some(Requested::Delivery(Request { subscription_id, event_id }))
-        }
-        (Some(subscription_id), Ok(Payload::Backlog { backlog: true })) => {
-            Some(Requested::Backlog(subscription_id))
-        }
-        _ => {
-            warn!(sequence = event.id, "outbox.request_unreadable");
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::subscription::Subscription;
-    use bytes::Bytes;
-
-    #[test]
-    fn a_request_names_subscription_and_event() {
-        let event = |subscription_id, payload| Event {
-            subscription_id,
-            payload: Bytes::from_static(payload),
-            ..Event::sample(9)
-        };
-        let wanted = Some(Requested::Delivery(Request { subscription_id: 4, event_id: 17 }));
-        assert_eq!(request(&event(Some(4), br#"{"sequence":17, "by":"x"}"#)), wanted);
-        assert_eq!(request(&event(Some(4), br#"{"backlog":true}"#)), Some(Requested::Backlog(4)));
-        assert_eq!(request(&event(Some(4), br#"{"backlog":false}"#)), None);
-        assert_eq!(request(&event(None, br#"{"sequence":17}"#)), None);
-        assert_eq!(request(&event(Some(4), br#"{"sequence":"17"}"#)), None);
-    }
 
     #[test]
     fn changed_subscriptions_are_replaced_added_or_gone() {

@@ -2,6 +2,7 @@
 
 mod passfile;
 pub mod preflight;
+mod servers;
 pub mod target;
 mod tls;
 pub mod value;
@@ -13,9 +14,13 @@ use std::{
     sync::{Arc, LazyLock},
     time::Duration,
 };
-use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Error, error::SqlState};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+    time::timeout,
+};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, error::SqlState};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, warn};
 
 /// What a connection is for; each has a session of its own, so that none waits behind another's statement.
@@ -41,6 +46,7 @@ pub enum Purpose {
 const SESSION: &str = "\
     set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
     set idle_session_timeout = 0; \
+    select pg_catalog.set_config(s.name, '0', false) from pg_catalog.pg_settings s where s.name = 'transaction_timeout'; \
     set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
     set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; \
     set plan_cache_mode = force_generic_plan; set synchronous_commit = off; \
@@ -72,42 +78,64 @@ pub struct Watch {
     pub ended: CancellationToken,
 }
 
-/// Opens a session.
+/// Opens a session, with the first of the target's servers that grants one.
 ///
 /// # Errors
-/// Those of the connection and of the settings.
+/// Those of the last server's connection and of the settings.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
-    let mut config = target.config.clone();
+    let mut last = None;
+    for server in target.servers() {
+        let opened = timeout(server.connect_timeout(), open(&server, purpose, watch.clone())).await;
+        match opened.unwrap_or_else(|_| Err(Error::__private_api_timeout())) {
+            Ok(client) => return Ok(client),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(error),
+        // Without a server tokio-postgres has the words for it.
+        None => open(target, purpose, watch).await,
+    }
+}
+
+async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
+    let mut config = server.config.clone();
     config.application_name(NAME.as_str());
     config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
     config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
-    }
-    let (client, mut connection) = config.connect(target.tls.clone()).await?;
-    tokio::spawn(async move {
-        loop {
-            match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                Some(Ok(AsyncMessage::Notification(_))) => {
-                    watch.rung.notify_one();
-                }
-                Some(Ok(AsyncMessage::Notice(notice))) => {
-                    warn!(message = notice.message(), "postgres.notice");
-                }
-                Some(Ok(_)) => {}
-                // Whoever uses the client gets the error too; here it is only the end of the connection.
-                Some(Err(error)) => {
-                    debug!(error = %chain(&error), ?purpose, "postgres.connection_ended");
-                    break;
-                }
-                None => break,
-            }
-        }
-        watch.ended.cancel();
-    });
+    let (client, connection) = config.connect(server.tls.clone()).await?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch)));
     let is_reader = matches!(purpose, Purpose::Reader | Purpose::Queue);
     client.batch_execute(&format!("{SESSION}{}", if is_reader { INDEXES_ONLY } else { "" })).await?;
+    // It is in use from here on, and ends with its client.
+    drop(connection.detach());
     Ok(client)
+}
+
+/// Carries a session's messages until it ends.
+async fn attend<S, T>(mut connection: Connection<S, T>, purpose: Purpose, watch: Watch)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notification(_))) => {
+                watch.rung.notify_one();
+            }
+            Some(Ok(AsyncMessage::Notice(notice))) => {
+                warn!(message = notice.message(), "postgres.notice");
+            }
+            Some(Ok(_)) => {}
+            // Whoever uses the client gets the error too; here it is only the end of the connection.
+            Some(Err(error)) => {
+                debug!(error = %chain(&error), ?purpose, "postgres.connection_ended");
+                break;
+            }
+            None => break,
+        }
+    }
+    watch.ended.cancel();
 }
 
 /// Whether the same statement may succeed on a new connection or a little later.
@@ -118,10 +146,11 @@ pub fn passes(error: &Error) -> bool {
     let Some(code) = error.code() else {
         // No answer from a server at all: refused, reset, timed out, name not found.
         return error.source().is_some_and(|cause| cause.is::<std::io::Error>())
-            || error.to_string().contains("timed out");
+            || error.to_string() == Error::__private_api_timeout().to_string();
     };
-    // Connection exception, insufficient resources, operator intervention, serialization failure and deadlock.
-    ["08", "53", "57P", "40"].iter().any(|class| code.code().starts_with(class))
+    // Connection exception, insufficient resources (the disk, memory, connections), operator intervention (a statement
+    // that somebody has cancelled, too), serialization failure and deadlock.
+    ["08", "53", "57", "40"].iter().any(|class| code.code().starts_with(class))
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
         // "cached plan must not change result type": the extension has been updated under us.
         || *code == SqlState::FEATURE_NOT_SUPPORTED

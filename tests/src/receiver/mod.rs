@@ -20,7 +20,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -61,6 +61,7 @@ struct State {
     release: Notify,
     released: Mutex<bool>,
     secrets: Mutex<HashMap<String, String>>,
+    is_trusting: AtomicBool,
     overrides: Mutex<HashMap<String, Override>>,
     in_flight: AtomicUsize,
     in_flight_max: AtomicUsize,
@@ -107,6 +108,7 @@ impl Receiver {
             release: Notify::new(),
             released: Mutex::new(false),
             secrets: Mutex::default(),
+            is_trusting: AtomicBool::new(false),
             overrides: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             in_flight_max: AtomicUsize::new(0),
@@ -126,6 +128,11 @@ impl Receiver {
     /// Judge the requests to `path` by this secret instead of [`SECRET`].
     pub fn expect_secret(&self, path: &str, secret: &str) {
         lock(&self.state.secrets).insert(path.to_owned(), secret.to_owned());
+    }
+
+    /// Judge no signature: for senders whose clock is not ours, and whose timestamps are too old or too new to be believed.
+    pub fn trust(&self) {
+        self.state.is_trusting.store(true, Ordering::Relaxed);
     }
 
     /// From now on `path` behaves so, whatever it says.
@@ -273,7 +280,9 @@ async fn treat<S: Stream>(
     let secret = lock(&state.secrets).get(&path).cloned();
     // What is not a POST carries no event and no signature.
     let verified = match method.as_str() {
-        "POST" => verify(secret.as_deref().unwrap_or(SECRET), &headers, &body),
+        "POST" if !state.is_trusting.load(Ordering::Relaxed) => {
+            verify(secret.as_deref().unwrap_or(SECRET), &headers, &body)
+        }
         _ => Ok(()),
     };
     let (arrived, arrived_at) = (Instant::now(), SystemTime::now());

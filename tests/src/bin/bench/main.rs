@@ -2,7 +2,7 @@
 //!
 //! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
 //! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
-//! run: `drain fanout latency admin memory idle scripts`, default all.
+//! run: `drain fanout latency admin memory idle pinned scripts`, default all; a number after `pinned` is its minutes.
 
 mod admin;
 mod bare;
@@ -11,6 +11,7 @@ mod fanout;
 mod idle;
 mod latency;
 mod memory;
+mod pinned;
 mod report;
 mod scripts;
 mod sink;
@@ -50,6 +51,10 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("idle") {
             idle::run(&mut report).await;
+        }
+        if wanted("pinned") {
+            let minutes = arguments.iter().find_map(|argument| argument.parse().ok());
+            pinned::run(&mut report, minutes).await;
         }
         if wanted("scripts") {
             scripts::run(&mut report);

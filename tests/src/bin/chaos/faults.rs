@@ -1,21 +1,7 @@
-//! What can go wrong, and doing it.
+//! What can go wrong, and when: a schedule that the seed alone decides on.
 
-use crate::daemon;
-use e2e::{
-    cluster::{Database, value},
-    daemon::Daemon,
-    link::Link,
-};
-use rand::{RngExt as _, rngs::StdRng};
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-use tokio::time::sleep;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use std::{fmt, time::Duration};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -36,21 +22,29 @@ pub enum Fault {
     HoldLink(Duration),
     /// So many requests get a reset instead of an answer.
     ResetRequests(u64),
+    /// The server's clock is set this far from ours, in milliseconds.
+    SetServerClock(i64),
+    /// The same for one of the daemons.
+    SetDaemonClock(usize, i64),
 }
 
 impl Fault {
-    pub fn pick(random: &mut StdRng) -> Self {
+    fn pick(random: &mut StdRng) -> Self {
         let one = random.random_range(0..2);
         match random.random_range(0..100) {
-            0..20 => Self::KillDaemon(one),
-            20..24 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(500..3_000))),
-            24..26 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(10_000..12_000))),
-            26..46 => Self::EndDaemonSession(random.random_range(0..12)),
-            46..52 => Self::EndDaemonSessions,
-            52..64 => Self::EndWriterSession(random.random_range(0..4)),
-            64..70 => Self::KillServer,
-            70..82 => Self::CutLink,
-            82..88 => Self::HoldLink(Duration::from_millis(random.random_range(100..2_000))),
+            0..18 => Self::KillDaemon(one),
+            18..22 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(500..3_000))),
+            22..24 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(10_000..12_000))),
+            24..42 => Self::EndDaemonSession(random.random_range(0..12)),
+            42..48 => Self::EndDaemonSessions,
+            48..58 => Self::EndWriterSession(random.random_range(0..4)),
+            58..64 => Self::KillServer,
+            64..74 => Self::CutLink,
+            74..80 => Self::HoldLink(Duration::from_millis(random.random_range(100..2_000))),
+            // Half an hour to either side, for what is written with either clock is told apart by the hour.
+            80..85 => Self::SetServerClock(random.random_range(-1_800_000..1_800_000)),
+            // Retries are due by this one: those of half a second are to come within the run.
+            85..90 => Self::SetDaemonClock(one, random.random_range(-2_000..2_000)),
             _ => Self::ResetRequests(random.random_range(1..200)),
         }
     }
@@ -72,96 +66,37 @@ impl fmt::Display for Fault {
                 write!(f, "nothing passes between daemons and server for {} ms", long.as_millis())
             }
             Self::ResetRequests(count) => write!(f, "the receiver resets {count} requests"),
+            Self::SetServerClock(ms) => write!(f, "the server's clock is set to {ms:+} ms"),
+            Self::SetDaemonClock(which, ms) => write!(f, "the clock of daemon {which} is set to {ms:+} ms"),
         }
     }
 }
 
-/// What faults are done to.
-pub struct Scene {
-    database: Database,
-    link: Link,
-    resets: Arc<AtomicU64>,
-    daemons: [Option<Daemon>; 2],
+/// So many faults, each with the time to wait before it.
+pub fn schedule(seed: u64, count: usize) -> Vec<(Duration, Fault)> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..count)
+        .map(|_| (Duration::from_millis(random.random_range(50..500)), Fault::pick(&mut random)))
+        .collect()
 }
 
-impl Scene {
-    pub fn new(database: Database, link: Link, resets: Arc<AtomicU64>) -> Self {
-        Self { database, link, resets, daemons: [None, None] }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashSet, mem::discriminant};
+
+    #[test]
+    fn the_seed_decides() {
+        assert_eq!(schedule(7, 100), schedule(7, 100));
+        assert_eq!(schedule(7, 100)[..40], schedule(7, 40), "a longer one begins like a shorter one");
+        assert_ne!(schedule(7, 100), schedule(8, 100));
     }
 
-    /// As a supervisor does: who has ended is started again.
-    pub fn keep_daemons(&mut self) {
-        for place in &mut self.daemons {
-            if place.as_ref().is_none_or(|daemon| daemon.process().has_ended()) {
-                *place = Some(daemon(&self.link));
-            }
-        }
-    }
-
-    pub async fn perform(&mut self, fault: Fault) {
-        match fault {
-            Fault::KillDaemon(which) => {
-                if let Some(daemon) = self.daemons[which].take() {
-                    daemon.kill9().await;
-                }
-            }
-            Fault::FreezeDaemon(which, long) => {
-                if let Some(daemon) =
-                    self.daemons[which].as_ref().filter(|daemon| !daemon.process().has_ended())
-                {
-                    daemon.process().signal(libc::SIGSTOP);
-                    sleep(long).await;
-                    daemon.process().signal(libc::SIGCONT);
-                }
-            }
-            Fault::EndDaemonSession(which) => self.end_sessions("webhookd%", Some(which)).await,
-            Fault::EndDaemonSessions => self.end_sessions("webhookd%", None).await,
-            Fault::EndWriterSession(which) => self.end_sessions("e2e", Some(which)).await,
-            Fault::KillServer => {
-                self.database.cluster.kill9().await;
-                self.database.cluster.boot().await;
-            }
-            Fault::CutLink => self.link.cut(),
-            Fault::HoldLink(long) => {
-                self.link.hold();
-                sleep(long).await;
-                self.link.release();
-            }
-            Fault::ResetRequests(count) => {
-                self.resets.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-    }
-
-    async fn end_sessions(&self, name: &str, only: Option<u32>) {
-        let (offset, limit) = (only.unwrap_or(0), only.map_or("all", |_| "1"));
-        let end = format!(
-            "select count(pg_terminate_backend(pid)) from (
-                 select pid, row_number() over (order by pid) as n, count(*) over () as all
-                 from pg_stat_activity where application_name like '{name}' and pid <> pg_backend_pid()) s
-             where '{limit}' = 'all' or n - 1 = {offset} % s.all"
-        );
-        value(&self.database.client().await, &end).await;
-    }
-
-    /// No more faults: whether everything gets delivered within `deadline`.
-    pub async fn settle(&mut self, deadline: Duration) -> bool {
-        self.resets.store(0, Ordering::Relaxed);
-        let all = "select not exists (select from webhook.delivery where state <> 'delivered')";
-        let end = tokio::time::Instant::now() + deadline;
-        while tokio::time::Instant::now() < end {
-            // One that had found no server at its start has ended.
-            self.keep_daemons();
-            if self.database.becomes(all, Duration::from_secs(2)).await {
-                return true;
-            }
-        }
-        false
-    }
-
-    pub async fn end(self) {
-        for daemon in self.daemons.into_iter().flatten() {
-            daemon.kill9().await;
-        }
+    #[test]
+    fn a_hundred_faults_are_of_every_kind() {
+        let kinds = |seed| {
+            schedule(seed, 100).iter().map(|(_, fault)| discriminant(fault)).collect::<HashSet<_>>().len()
+        };
+        assert_eq!((1..=5).map(kinds).collect::<Vec<_>>(), [11; 5]);
     }
 }

@@ -1,22 +1,22 @@
-//! `make chaos SECONDS=120 SEED=7`: random faults under random traffic, and the question afterwards whether every promise held.
+//! `make chaos FAULTS=100 SEED=7`: random faults under random traffic, and the question afterwards whether every promise held.
 //!
-//! The seed decides on faults and traffic, what comes of them the machine. Prints the seed first, a line per fault, and in the
-//! end what was delivered, lost, invented, doubled and out of order; ends with 1 if a promise was broken.
-//! Steps of the server's clock are not among the faults: they are those of `old_events_are_retired`.
+//! The seed decides on the schedule of faults, on traffic and on answers; what comes of them the machine. Prints the seed
+//! first, a line per fault, and in the end what was delivered, lost, invented, doubled and out of order; ends with 1 if a promise was
+//! broken. A run ends with its schedule, or after so many seconds if that comes first, and takes at most two minutes more.
 
+mod evidence;
 mod faults;
 mod judge;
+mod scene;
 
 use e2e::{
     cluster::Cluster,
-    daemon::Daemon,
     link::Link,
     receiver::{Behaviour, Receiver, SECRET},
     traffic::{COMMITTED, Changes, Style, write_through_faults},
     world::ORDERS,
 };
-use faults::{Fault, Scene};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use scene::Scene;
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     process::ExitCode,
@@ -29,45 +29,55 @@ use std::{
 
 const WRITERS: u32 = 4;
 
-/// Each subscription's paths, and what it asks for beside the retries of all.
-pub const SUBSCRIPTIONS: [(&str, &str); 3] = [
-    ("/ok/plain", "ordering => 'none'"),
-    ("/ok/key", "ordering => 'key'"),
-    ("/ok/flaky", "ordering => 'none'"),
-];
+/// Each subscription's path, what it asks for beside the retries of all, and whether its events have an order.
+pub const SUBSCRIPTIONS: [(&str, &str, bool); 3] =
+    [("/ok/plain", "", false), ("/ok/key", ", ordering => 'key'", true), ("/ok/flaky", "", false)];
 
-/// What each of them may have under way at once.
-pub const IN_FLIGHT_MAX: u64 = 64;
+/// How often an event is sent again.
+pub const RETRIES: usize = 50;
+
+/// For everything to be delivered after the last fault, and for all of the rest.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const REST_TIMEOUT: Duration = Duration::from_secs(120);
+
+const USAGE: &str = "usage: chaos FAULTS SECONDS [SEED]";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
-    let (Some(Ok(seconds)), seed, None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        eprintln!("usage: chaos SECONDS [SEED]");
-        return ExitCode::from(2);
+    let arguments: Result<Vec<u64>, _> = std::env::args().skip(1).map(|argument| argument.parse()).collect();
+    let (count, seconds, seed) = match arguments.as_deref() {
+        Ok([count, seconds]) => (*count, *seconds, rand::random_range(0..1_000_000)),
+        Ok([count, seconds, seed]) => (*count, *seconds, *seed),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     };
-    let seed = seed.and_then(Result::ok).unwrap_or_else(|| rand::random_range(0..1_000_000));
+    println!("chaos: seed {seed}; the same again: make chaos FAULTS={count} SECONDS={seconds} SEED={seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    let kept = runtime.expect("a runtime").block_on(run(Duration::from_secs(seconds), seed));
-    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let limit = Duration::from_secs(seconds);
+    let run = async { tokio::time::timeout(limit + REST_TIMEOUT, run(count as usize, limit, seed)).await };
+    match runtime.expect("a runtime").block_on(run) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(_) => {
+            println!("seed {seed}: the run did not come to its end");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn run(duration: Duration, seed: u64) -> bool {
-    println!(
-        "chaos: seed {seed}, {} s; the same again: make chaos SECONDS={} SEED={seed}",
-        duration.as_secs(),
-        duration.as_secs()
-    );
-    let cluster = Cluster::start().await;
+async fn run(count: usize, limit: Duration, seed: u64) -> bool {
+    let cluster = Cluster::start_with_clock("+0").await;
     let database = cluster.database("app").await;
     let resets = Arc::new(AtomicU64::new(0));
     let receiver = receiver(seed, &resets).await;
     database.run(&format!("{ORDERS}; {COMMITTED}; select webhook_watch('orders', noun => 'order')")).await;
-    for (path, options) in SUBSCRIPTIONS {
+    for (path, options, _) in SUBSCRIPTIONS {
         let url = receiver.url(path);
         database
             .run(&format!(
-                "select webhook_subscribe('{url}', '{{order.*}}', name => '{path}', secret => '{SECRET}', {options},
-                     max_in_flight => {IN_FLIGHT_MAX}, retry => array_fill(interval '300 milliseconds', array[50]))"
+                "select webhook_subscribe('{url}', '{{order.*}}', name => '{path}', secret => '{SECRET}'{options},
+                     max_in_flight => 64, retry => array_fill(interval '300 milliseconds', array[{RETRIES}]))"
             ))
             .await;
     }
@@ -85,14 +95,14 @@ async fn run(duration: Duration, seed: u64) -> bool {
         .collect();
 
     let began = Instant::now();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut faults = Vec::new();
-    while began.elapsed() < duration {
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..500))).await;
-        let fault = Fault::pick(&mut random);
+    let mut happened = Vec::new();
+    for (wait, fault) in faults::schedule(seed, count) {
+        if began.elapsed() >= limit {
+            break;
+        }
+        tokio::time::sleep(wait).await;
         println!("{:>8.2} s  {fault}", began.elapsed().as_secs_f64());
-        scene.perform(fault).await;
-        faults.push(fault);
+        happened.push(scene.perform(fault).await);
         scene.keep_daemons();
     }
     stop.store(true, Ordering::Relaxed);
@@ -102,13 +112,15 @@ async fn run(duration: Duration, seed: u64) -> bool {
             *committed.entry(change).or_default() += count;
         }
     }
-    let rate =
-        committed.values().map(|count| u64::from(*count)).sum::<u64>() as f64 / began.elapsed().as_secs_f64();
-    let is_settled = scene.settle(Duration::from_secs(60)).await;
-    let report = judge::judge(&database, &receiver, &committed, &faults, rate).await;
+    let is_settled = scene.settle(SETTLE_TIMEOUT).await;
+    let evidence = evidence::collect(&database, &receiver, committed, happened).await;
+    let report = judge::judge(&evidence);
     println!("seed {seed}: {report}");
     if !is_settled {
-        println!("seed {seed}: not everything was delivered within a minute after the last fault");
+        println!(
+            "seed {seed}: not everything was delivered within {} s after the last fault",
+            SETTLE_TIMEOUT.as_secs()
+        );
     }
     scene.end().await;
     is_settled && report.is_kept()
@@ -118,7 +130,7 @@ async fn run(duration: Duration, seed: u64) -> bool {
 /// `resets` are to be given, every path gives them.
 async fn receiver(seed: u64, resets: &Arc<AtomicU64>) -> Receiver {
     let receiver = Receiver::start().await;
-    for (path, _) in SUBSCRIPTIONS {
+    for (path, ..) in SUBSCRIPTIONS {
         let resets = resets.clone();
         receiver.behave_by(path, move |request, count| {
             let take = |left: u64| left.checked_sub(1);
@@ -135,10 +147,4 @@ async fn receiver(seed: u64, resets: &Arc<AtomicU64>) -> Receiver {
         });
     }
     receiver
-}
-
-/// A daemon that reaches the server through the link.
-fn daemon(link: &Link) -> Daemon {
-    let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
-    Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8", "--probe-interval-ms", "300"])
 }

@@ -1,6 +1,13 @@
 //! A world that is made up: tables that change when the ledger commits, answers that are late, receivers that fail,
 //! subscriptions that pause, daemons that crash. It checks what must hold at every step.
 
+mod end;
+mod ledger;
+mod plan;
+mod queue;
+
+pub use plan::{Options, PLAIN, Plan};
+
 use super::*;
 use crate::event::Place;
 
@@ -15,62 +22,6 @@ pub struct Row {
     pub attempts: i16,
     pub retry_from: i16,
     pub order_key: Option<i64>,
-}
-
-/// What a world is made of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub seed: u64,
-    pub memory_bytes_max: usize,
-    pub in_flight_max: usize,
-    pub timers_max: usize,
-    pub lines_max: usize,
-    pub keys: u64,
-    /// By subscription, from 1.
-    pub subscriptions: Vec<Options>,
-    /// Of a hundred attempts, so many succeed.
-    pub success_percent: u8,
-    /// Of the others, so many in a hundred are answered 410, and so many with Retry-After.
-    pub gone_percent: u8,
-    pub quiet_percent: u8,
-}
-
-/// What a subscription asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    pub ordering: Ordering,
-    pub batch_size: usize,
-    pub batch_window_ms: u64,
-    pub compact: bool,
-    pub rate_limit: Option<f64>,
-    pub in_flight_max: usize,
-}
-
-pub const PLAIN: Options = Options {
-    ordering: Ordering::None,
-    batch_size: 1,
-    batch_window_ms: 0,
-    compact: false,
-    rate_limit: None,
-    in_flight_max: 3,
-};
-
-impl Plan {
-    /// Three subscriptions that ask for nothing.
-    pub fn plain(seed: u64) -> Self {
-        Self {
-            seed,
-            memory_bytes_max: 1 << 20,
-            in_flight_max: 6,
-            timers_max: 1000,
-            lines_max: 1000,
-            keys: 3,
-            subscriptions: vec![PLAIN; 3],
-            success_percent: 50,
-            gone_percent: 0,
-            quiet_percent: 0,
-        }
-    }
 }
 
 pub struct World {
@@ -353,100 +304,6 @@ impl World {
         self.advance();
     }
 
-    /// The ledger commits some of what it was given; the confirmation is on its way.
-    pub fn commit(&mut self) {
-        let mut entries = Vec::new();
-        for _ in 0..self.rng.usize(1..10) {
-            let Some(record) = self.records.pop_front() else { break };
-            if let Record::Entry(entry) = record {
-                self.apply(&entry);
-                entries.push(entry);
-                continue;
-            }
-            // In order: what comes after is confirmed after.
-            self.confirm_entries(&mut entries);
-            let confirmed = self.apply_alone(record);
-            self.confirmations.push_back(confirmed);
-        }
-        self.confirm_entries(&mut entries);
-    }
-
-    fn confirm_entries(&mut self, entries: &mut Vec<Entry>) {
-        if !entries.is_empty() {
-            self.confirmations.push_back(batch::summary(&entries.iter().collect::<Vec<_>>()));
-            entries.clear();
-        }
-    }
-
-    fn apply_alone(&mut self, record: Record) -> Confirmed {
-        let mut confirmed = Confirmed::default();
-        match record {
-            Record::Entry(_) => {}
-            Record::Checkpoint(snapshot) => self.check_checkpoint(&snapshot),
-            Record::Forget { subscription_id } => {
-                assert!(self.subscriptions.contains_key(&subscription_id), "none is ever removed");
-            }
-            Record::Standing { subscription_id, standing, news } => {
-                self.standings.insert(subscription_id, standing);
-                self.news.extend(news);
-            }
-            Record::Disable { subscription_id, .. } => {
-                confirmed.disabled = Some(subscription_id);
-                self.replace(subscription_id, false);
-                for row in self.rows_of(subscription_id) {
-                    if let State::Waiting { .. } = row.state {
-                        row.state = State::Backlog;
-                    }
-                }
-            }
-            Record::Unblock { subscription_id } => {
-                confirmed.unblocked = Some(subscription_id);
-                for row in self.rows_of(subscription_id) {
-                    if row.state == State::Blocked {
-                        row.state = State::Backlog;
-                    }
-                }
-            }
-        }
-        confirmed
-    }
-
-    fn rows_of(&mut self, id: i64) -> impl Iterator<Item = &mut Row> {
-        self.queue.range_mut((id, i64::MIN)..=(id, i64::MAX)).map(|(_, row)| row)
-    }
-
-    fn apply(&mut self, entry: &Entry) {
-        assert_eq!(entry.place, PLACE, "a row that cannot be found again");
-        let pair = (entry.subscription_id, entry.event_id);
-        if let Some(Attempt { number, outcome, .. }) = &entry.attempt {
-            let made = self.attempts.entry(pair).or_default();
-            made.push(outcome.class);
-            assert_eq!(made.len(), *number as usize, "attempts of {pair:?} are numbered without gaps");
-        }
-        if entry.exhausted.is_some() {
-            self.told.push(pair);
-        }
-        match entry.queue {
-            QueueChange::Keep => {}
-            QueueChange::Delete => drop(self.queue.remove(&pair)),
-            QueueChange::Put { state, attempts, retry_from, order_key } => {
-                self.queue.insert(pair, Row { state, attempts, retry_from, order_key });
-            }
-        }
-    }
-
-    /// Everything up to the checkpoint has a row, in the tables as they are committed now.
-    fn check_checkpoint(&mut self, snapshot: &Snapshot) {
-        let windows = (0..self.routed.len()).find(|window| *snapshot == end(*window as u64)).unwrap() + 1;
-        for pair in self.routed[..windows].iter().flatten() {
-            assert!(
-                self.attempts.contains_key(pair) || self.queue.contains_key(pair),
-                "the checkpoint passes {pair:?}, which has no row"
-            );
-        }
-        self.checkpoint = windows;
-    }
-
     pub fn confirm(&mut self) {
         if let Some(confirmed) = self.confirmations.pop_front() {
             self.board.confirmed(&confirmed);
@@ -461,134 +318,6 @@ impl World {
     fn reload(&mut self) {
         if self.board.is_hungry() {
             self.feed(Feed::Subscriptions(Arc::new(self.subscriptions.clone())));
-        }
-    }
-
-    /// The queue is read now; the answer arrives later.
-    pub fn read(&mut self) {
-        let Some(load) = self.loads.pop_front() else { return };
-        let answer = match load {
-            Load::Standings => {
-                Loaded::Standings(self.standings.iter().map(|(id, standing)| (*id, *standing)).collect())
-            }
-            Load::Ordered => Loaded::Ordered(self.ordered()),
-            Load::Lines { subscription_id, order_keys, limit, entries_confirmed } => {
-                let line = |key: i64| {
-                    let limit = limit.min(3);
-                    let is_next = |pair: &Pair, row: &Row| {
-                        pair.0 == subscription_id
-                            && row.order_key == Some(key)
-                            && !matches!(row.state, State::Waiting { .. })
-                    };
-                    let rows: Vec<_> = self.rows(is_next).take(limit).map(|pair| self.queued(pair)).collect();
-                    let is_end = Some(rows.len() < limit);
-                    (key, rows, is_end)
-                };
-                let lines = order_keys.into_iter().map(line).collect();
-                Loaded::Lines { subscription_id, lines, entries_confirmed }
-            }
-            Load::Backlogged => {
-                let ids: HashSet<i64> =
-                    self.rows(|_, row| row.state == State::Backlog).map(|(id, _)| id).collect();
-                Loaded::Backlogged(ids.into_iter().collect())
-            }
-            Load::Timers { from, limit } => {
-                let mut rows: Vec<(Key, Retry)> = self
-                    .queue
-                    .iter()
-                    .filter_map(|(pair, row)| match row.state {
-                        State::Waiting { next_at_us } => {
-                            let key = Key { next_at_us, subscription_id: pair.0, event_id: pair.1 };
-                            (key >= from).then(|| (key, retry(row)))
-                        }
-                        State::Backlog | State::Blocked => None,
-                    })
-                    .collect();
-                rows.sort_unstable_by_key(|(key, _)| *key);
-                rows.truncate(limit);
-                Loaded::Timers { rows, asked: limit }
-            }
-            Load::Due(asked) => {
-                let (there, missing): (Vec<_>, Vec<_>) =
-                    asked.into_iter().partition(|(id, due)| self.queue.contains_key(&(*id, due.event_id)));
-                let rows = there.into_iter().map(|(id, due)| self.queued((id, due.event_id))).collect();
-                Loaded::Due { rows, missing, rest: Vec::new() }
-            }
-            Load::Backlog { subscription_id, after, limit } => {
-                let limit = limit.min(7);
-                let pairs: Vec<Pair> = self
-                    .rows(|pair, row| {
-                        pair.0 == subscription_id && pair.1 > after && row.state == State::Backlog
-                    })
-                    .take(limit)
-                    .collect();
-                let is_end = pairs.len() < limit;
-                Loaded::Backlog {
-                    subscription_id,
-                    rows: pairs.into_iter().map(|pair| self.queued(pair)).collect(),
-                    is_end,
-                }
-            }
-            Load::Request { request, .. } => {
-                let pair = (request.subscription_id, request.event_id);
-                let row = if self.queue.contains_key(&pair) {
-                    self.queued(pair)
-                } else {
-                    let attempts = self.attempts.get(&pair).map_or(0, |made| made.len() as i16);
-                    let retry = Retry {
-                        place: PLACE,
-                        attempts,
-                        retry_from: attempts,
-                        after_entry: 0,
-                        order_key: None,
-                    };
-                    let (message, row) = (Some(self.message(pair.1)), RowState::Waiting);
-                    QueuedRow { subscription_id: pair.0, event_id: pair.1, retry, row, message }
-                };
-                Loaded::Request { request, row: Some(row) }
-            }
-        };
-        self.answers.push_back(answer);
-    }
-
-    fn ordered(&self) -> Vec<Ordered> {
-        let mut ordered = Vec::new();
-        for ((subscription_id, event_id), row) in &self.queue {
-            let Some(order_key) = row.order_key else { continue };
-            let is_before = |(pair, other): (&Pair, &Row)| {
-                pair.0 == *subscription_id
-                    && pair.1 > *event_id
-                    && other.order_key == row.order_key
-                    && matches!(other.state, State::Waiting { .. })
-            };
-            let place = match row.state {
-                State::Waiting { .. } => OrderedPlace::Timed(*event_id),
-                State::Blocked => OrderedPlace::Blocked,
-                State::Backlog if self.queue.iter().any(is_before) => OrderedPlace::Backlog(*event_id),
-                State::Backlog => continue,
-            };
-            ordered.push(Ordered { subscription_id: *subscription_id, order_key, place });
-        }
-        ordered
-    }
-
-    fn rows(&self, which: impl Fn(&Pair, &Row) -> bool) -> impl Iterator<Item = Pair> {
-        self.queue.iter().filter(move |(pair, row)| which(pair, row)).map(|(pair, _)| *pair)
-    }
-
-    fn queued(&self, pair: Pair) -> QueuedRow {
-        let message = Some(self.message(pair.1));
-        let row = match self.queue[&pair].state {
-            State::Waiting { .. } => RowState::Waiting,
-            State::Backlog => RowState::Backlog,
-            State::Blocked => RowState::Blocked,
-        };
-        QueuedRow {
-            subscription_id: pair.0,
-            event_id: pair.1,
-            retry: retry(&self.queue[&pair]),
-            row,
-            message,
         }
     }
 
@@ -725,73 +454,8 @@ impl World {
             self.catch_up();
         }
     }
-
-    /// The first of what is left, and its lane.
-    fn left(&self) -> String {
-        let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
-        let Some(lane) = self.board.lanes.get(&pair.0) else { return format!("{pair:?} {row:?}, no lane") };
-        let options = self.plan.subscriptions[pair.0 as usize - 1];
-        format!(
-            "{} of them, {pair:?} {row:?}; {options:?}; {:?}; {:?}; {:?}; fresh {} queued {} spilling {} asking {} held {} \
-             page_after {} of {} wake {:?} now {:?} paused until {:?} disabled {} {}",
-            self.queue.len(),
-            lane.lines,
-            lane.drain,
-            lane.breaker,
-            lane.fresh.len(),
-            lane.queued.len(),
-            lane.is_spilling,
-            lane.is_asking,
-            lane.holds(pair.1),
-            lane.page_after,
-            self.board.entries_confirmed,
-            lane.wake_at,
-            self.now(),
-            lane.paused_until,
-            lane.is_disabled,
-            lane.is_disabled_for_sure,
-        )
-    }
-
-    pub fn check_end(&self) {
-        let board = &self.board;
-        assert!(self.queue.is_empty(), "rows are left: {}", self.left());
-        assert_eq!((board.in_flight(), board.unconfirmed(), board.fresh), (0, 0, 0));
-        assert_eq!(board.progress.oldest_since(), None, "all windows are resolved");
-        for pair in self.everything() {
-            let made = self.attempts.get(pair).map_or(&[][..], Vec::as_slice);
-            let successes = made.iter().filter(|class| **class == Class::Succeeded).count();
-            let again = self.asked_again.get(pair).copied().unwrap_or(0);
-            let is_exhausted = made.len() >= 4 && successes == 0;
-            assert_eq!(
-                self.told.iter().filter(|told| *told == pair).count(),
-                usize::from(is_exhausted),
-                "{pair:?}"
-            );
-            if again == 0 {
-                assert!(
-                    is_exhausted || (successes == 1 && made.last() == Some(&Class::Succeeded)),
-                    "{pair:?}: {made:?}"
-                );
-            }
-        }
-        for lane in board.lanes.values() {
-            assert!(lane.holds_nothing(), "rows are still held: {lane:?}");
-            assert!(
-                lane.lines.as_ref().is_none_or(|lines| lines.is_empty()),
-                "lines are left: {:?}",
-                lane.lines
-            );
-        }
-        assert_eq!(self.budget.bytes_held(), 0, "messages are still held");
-    }
 }
 
 fn attempts_or_row(attempts: &BTreeMap<Pair, Vec<Class>>, queue: &BTreeMap<Pair, Row>, pair: &Pair) -> bool {
     attempts.contains_key(pair) || queue.contains_key(pair)
-}
-
-fn retry(row: &Row) -> Retry {
-    let Row { attempts, retry_from, order_key, .. } = *row;
-    Retry { place: PLACE, attempts, retry_from, after_entry: 0, order_key }
 }

@@ -1,0 +1,57 @@
+//! What `webhook_redeliver()` and its like ask of the daemon, by way of the outbox. Pure.
+
+use super::Request;
+use crate::event::Event;
+use tracing::warn;
+
+/// What a `webhook.delivery.requested` asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Requested {
+    Delivery(Request),
+    /// Rows were added to this subscription's backlog.
+    Backlog(i64),
+}
+
+/// Reads one; what cannot be read is told and passed over.
+pub fn requested(event: &Event) -> Option<Requested> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Payload {
+        Delivery { sequence: i64 },
+        Backlog { backlog: bool },
+    }
+    let payload: Result<Payload, _> = serde_json::from_slice(&event.payload);
+    match (event.subscription_id, payload) {
+        (Some(subscription_id), Ok(Payload::Delivery { sequence: event_id })) => {
+            Some(Requested::Delivery(Request { subscription_id, event_id }))
+        }
+        (Some(subscription_id), Ok(Payload::Backlog { backlog: true })) => {
+            Some(Requested::Backlog(subscription_id))
+        }
+        _ => {
+            warn!(sequence = event.id, "outbox.request_unreadable");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_request_names_subscription_and_event() {
+        let event = |subscription_id, payload| Event {
+            subscription_id,
+            payload: Bytes::from_static(payload),
+            ..Event::sample(9)
+        };
+        let wanted = Some(Requested::Delivery(Request { subscription_id: 4, event_id: 17 }));
+        assert_eq!(requested(&event(Some(4), br#"{"sequence":17, "by":"x"}"#)), wanted);
+        assert_eq!(requested(&event(Some(4), br#"{"backlog":true}"#)), Some(Requested::Backlog(4)));
+        assert_eq!(requested(&event(Some(4), br#"{"backlog":false}"#)), None);
+        assert_eq!(requested(&event(None, br#"{"sequence":17}"#)), None);
+        assert_eq!(requested(&event(Some(4), br#"{"sequence":"17"}"#)), None);
+    }
+}

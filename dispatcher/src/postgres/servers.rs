@@ -1,0 +1,115 @@
+//! A connection string may name several servers, of which one takes writes. They are tried one by one, so that each gets its
+//! own time for all of the greeting (one that accepts a connection and then says nothing is as good as away), and so that it
+//! is known which one it was: the sessions of one life of the daemon lead to one server, whatever becomes of the others meanwhile.
+
+use super::Target;
+use std::time::Duration;
+use tokio_postgres::{
+    Config,
+    config::{Host, LoadBalanceHosts},
+};
+
+/// For a server to answer, TLS, password and session settings included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Target {
+    /// Each server of the connection string by itself, in the order in which they are to be tried.
+    pub fn servers(&self) -> Vec<Self> {
+        let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
+        let mut servers: Vec<Self> =
+            (0..count).map(|at| Self { config: only(&self.config, at), tls: self.tls.clone() }).collect();
+        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            fastrand::shuffle(&mut servers);
+        }
+        servers
+    }
+
+    /// How long one server may take.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+}
+
+/// The same configuration with one of its servers.
+fn only(all: &Config, at: usize) -> Config {
+    let mut one = Config::new();
+    match all.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => drop(one.host(name)),
+        Some(Host::Unix(path)) => drop(one.host_path(path)),
+        None => {}
+    }
+    if let Some(address) = all.get_hostaddrs().get(at) {
+        one.hostaddr(*address);
+    }
+    // One port is everybody's.
+    if let Some(port) = all.get_ports().get(at).or_else(|| all.get_ports().first()) {
+        one.port(*port);
+    }
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = all.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(timeout) = all.get_connect_timeout() {
+        one.connect_timeout(*timeout);
+    }
+    one.ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .target_session_attrs(all.get_target_session_attrs());
+    one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+
+    fn servers(text: &str) -> Vec<Config> {
+        let target: Target = text.parse().unwrap();
+        target.servers().into_iter().map(|server| server.config).collect()
+    }
+
+    #[test]
+    fn each_has_its_host_and_port_and_all_the_rest() {
+        let configs = servers(
+            "postgresql://app:word@one:5433,two:5434/shop?target_session_attrs=read-write&connect_timeout=3&sslmode=require\
+             &channel_binding=require&options=-c%20geqo=off",
+        );
+        let places: Vec<_> = configs.iter().map(|config| (config.get_hosts(), config.get_ports())).collect();
+        let (one, two) = ([Host::Tcp("one".into())], [Host::Tcp("two".into())]);
+        assert_eq!(places, [(&one[..], &[5433][..]), (&two[..], &[5434][..])]);
+        for config in &configs {
+            assert_eq!((config.get_user(), config.get_password()), (Some("app"), Some(&b"word"[..])));
+            assert_eq!((config.get_dbname(), config.get_options()), (Some("shop"), Some("-c geqo=off")));
+            assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+            assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+            assert_eq!(
+                (config.get_ssl_mode(), config.get_channel_binding()),
+                (SslMode::Require, ChannelBinding::Require)
+            );
+        }
+    }
+
+    #[test]
+    fn one_port_is_everybodys_and_addresses_go_with_their_names() {
+        let configs = servers("host=one,two hostaddr=10.0.0.1,10.0.0.2 port=5433 user=u");
+        let ports: Vec<_> = configs.iter().flat_map(|config| config.get_ports().to_vec()).collect();
+        let addresses: Vec<_> = configs.iter().map(|config| config.get_hostaddrs()[0].to_string()).collect();
+        assert_eq!(
+            (ports, addresses),
+            (vec![5433, 5433], vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()])
+        );
+        assert!(
+            matches!(&servers("host=/tmp user=u")[0].get_hosts()[0], Host::Unix(path) if path.to_str() == Some("/tmp"))
+        );
+        assert_eq!(servers("host=one").len(), 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! That the judge finds what it is there for, and nothing where there is nothing.
+
+use super::*;
+use std::time::SystemTime;
+
+/// Moments in milliseconds of the run.
+fn at(ms: u64) -> Instant {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *START.get_or_init(Instant::now) + Duration::from_secs(60) + Duration::from_millis(ms)
+}
+
+/// A request about event `number`, which came and was answered then.
+fn request(number: u32, came: u64, answered: Option<(u64, u16)>) -> Received {
+    Received {
+        method: "POST".to_owned(),
+        path: "/".to_owned(),
+        arrived: at(came),
+        arrived_at: SystemTime::now(),
+        headers: vec![("webhook-id".to_owned(), format!("evt_{number}"))],
+        body: format!("{{\"sequence\":{number},\"data\":{{\"id\":{}}}}}", number % 2).into(),
+        verified: Ok(()),
+        answered: answered.map(|(ms, status)| (at(ms), status)),
+    }
+}
+
+fn fault(harm: Harm, began: u64, ended: u64) -> Happened {
+    Happened { harm, began: at(began), ended: at(ended) }
+}
+
+/// Six events, each delivered and written once, a second apart; a fault that harms at 2 505 ms.
+fn evidence() -> Evidence {
+    let mut evidence = Evidence { faults: vec![fault(Harm::Results, 2_505, 2_510)], ..Evidence::default() };
+    let mut delivered = Delivered { ordered_attempts_max: Some(3), ..Delivered::default() };
+    for number in 1..=6 {
+        let came = u64::from(number) * 1_000;
+        *evidence.committed.entry(("order.created".to_owned(), number.to_string())).or_default() += 1;
+        evidence.events.push((format!("evt_{number}"), "order.created".to_owned(), number.to_string()));
+        delivered.requests.push(request(number, came, Some((came + 5, 200))));
+        delivered.attempts.insert(format!("evt_{number}"), Attempts { answered: 1, succeeded: 1 });
+    }
+    evidence.delivered.push(delivered);
+    evidence
+}
+
+/// What a change of the evidence makes of the report, beside what it is without.
+fn judged(change: impl FnOnce(&mut Evidence)) -> Report {
+    let mut evidence = evidence();
+    assert!(judge(&evidence).is_kept());
+    change(&mut evidence);
+    judge(&evidence)
+}
+
+#[test]
+fn where_nothing_is_wrong_nothing_is_found() {
+    let clean = Report { events: 6, faults: 1, ..Report::default() };
+    assert_eq!(judge(&evidence()), clean);
+}
+
+#[test]
+fn a_lost_event() {
+    let report = judged(|evidence| drop(evidence.delivered[0].requests.remove(3)));
+    assert_eq!((report.lost, report.is_kept()), (1, false));
+    let report = judged(|evidence| evidence.delivered[0].requests[3].answered = Some((at(4_005), 500)));
+    assert_eq!((report.lost, report.is_kept()), (1, false), "it came, and was never taken");
+}
+
+#[test]
+fn a_phantom() {
+    let report =
+        judged(|evidence| evidence.delivered[0].requests.push(request(9, 9_000, Some((9_005, 200)))));
+    assert_eq!((report.phantom, report.is_kept()), (1, false));
+}
+
+#[test]
+fn a_change_without_event_and_an_event_without_change() {
+    let report = judged(|evidence| {
+        evidence.committed.insert(("order.updated".to_owned(), "1".to_owned()), 1);
+    });
+    assert_eq!((report.not_captured, report.is_kept()), (1, false));
+    let report = judged(|evidence| {
+        evidence.committed.remove(&("order.created".to_owned(), "1".to_owned()));
+    });
+    assert_eq!((report.not_committed, report.is_kept()), (1, false));
+}
+
+#[test]
+fn a_broken_order() {
+    // 2 and 4 are about one thing.
+    let report = judged(|evidence| evidence.delivered[0].requests[1].answered = Some((at(4_001), 200)));
+    assert_eq!((report.out_of_order.len(), report.is_kept()), (1, false));
+}
+
+#[test]
+fn another_body() {
+    let report = judged(|evidence| {
+        let mut again = request(2, 2_550, Some((2_555, 200)));
+        again.body = b"{\"sequence\":2,\"data\":{\"id\":0,\"more\":1}}".to_vec().into();
+        evidence.delivered[0].requests.insert(2, again);
+    });
+    assert_eq!((report.changed_bodies, report.is_kept()), (1, false));
+}
+
+/// Event 2 is taken twice; the first answer came so long before the fault, or after it.
+fn taken_twice(answered: u64, faults: Vec<Happened>) -> Report {
+    judged(|evidence| {
+        evidence.faults = faults;
+        evidence.delivered[0].requests[1] = request(2, 2_000, Some((answered, 200)));
+        evidence.delivered[0].requests.insert(2, request(2, 3_000, Some((3_005, 200))));
+    })
+}
+
+#[test]
+fn a_duplicate_is_paid_for_by_what_was_in_flight_or_not_written() {
+    let harm = || vec![fault(Harm::Results, 2_505, 2_510)];
+    let kept = |report: Report| (report.duplicates, report.duplicates_max, report.is_kept());
+    assert_eq!(kept(taken_twice(2_500, harm())), (1, 1, true), "answered just before: not written");
+    assert_eq!(kept(taken_twice(2_520, harm())), (1, 1, true), "under way");
+    assert_eq!(kept(taken_twice(2_300, harm())), (1, 0, false), "that was written long ago");
+    let harmless = vec![fault(Harm::None, 2_505, 2_510)];
+    assert_eq!(
+        kept(taken_twice(2_500, harmless)),
+        (1, 0, false),
+        "one that takes nothing away pays for nothing"
+    );
+    let crash = vec![fault(Harm::ResultsAndUnflushedCommits, 2_505, 3_000)];
+    assert_eq!(kept(taken_twice(2_300, crash)), (1, 1, true), "the commit was lost with the server");
+    let held = vec![fault(Harm::Delay, 2_100, 2_450), fault(Harm::Results, 2_505, 2_510)];
+    assert_eq!(kept(taken_twice(2_200, held)), (1, 1, true), "nothing could be written since");
+    let twice = vec![fault(Harm::Results, 2_502, 2_503), fault(Harm::Results, 2_505, 2_510)];
+    assert_eq!(kept(taken_twice(2_500, twice)), (1, 1, true), "two faults do not pay twice for one request");
+}
+
+#[test]
+fn one_duplicate_too_many() {
+    let report = judged(|evidence| {
+        evidence.delivered[0].requests[1] = request(2, 2_000, Some((2_500, 200)));
+        evidence.delivered[0].requests.insert(2, request(2, 3_000, Some((3_005, 200))));
+        evidence.delivered[0].requests.insert(3, request(2, 3_010, Some((3_015, 200))));
+    });
+    assert_eq!((report.duplicates, report.duplicates_max, report.is_kept()), (2, 1, false));
+}
+
+#[test]
+fn an_attempt_without_a_request() {
+    let report = judged(|evidence| {
+        evidence.delivered[0].attempts.insert("evt_4".to_owned(), Attempts { answered: 2, succeeded: 1 });
+    });
+    assert_eq!((report.unknown_attempts, report.is_kept()), (1, false));
+    let report = judged(|evidence| assert!(evidence.delivered[0].attempts.remove("evt_4").is_some()));
+    assert_eq!(
+        (report.unknown_attempts, report.is_kept()),
+        (1, false),
+        "delivered, and no success was written"
+    );
+}
+
+#[test]
+fn a_request_without_an_attempt() {
+    let failed = |came: u64| request(4, came, Some((came + 5, 500)));
+    let report = judged(|evidence| evidence.delivered[0].requests.insert(3, failed(3_900)));
+    assert_eq!((report.unknown_requests, report.unknown_requests_max, report.is_kept()), (1, 0, false));
+    let report = judged(|evidence| evidence.delivered[0].requests.insert(2, failed(2_450)));
+    assert_eq!((report.unknown_requests, report.unknown_requests_max, report.is_kept()), (1, 1, true));
+    let report = judged(|evidence| evidence.delivered[0].requests.insert(2, request(4, 3_900, None)));
+    assert!(report.is_kept(), "torn down: the same attempt may have made it again at once");
+}

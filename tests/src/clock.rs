@@ -1,0 +1,54 @@
+//! A clock of a process's own, which can be set while it runs (libfaketime). Time that is measured, rather than told, goes on
+//! as it does: only the hands are moved.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+/// How far the clock of whoever is started with it is from ours.
+#[derive(Debug)]
+pub struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    /// `offset` as in `-100d`, `+2h`, `+1.5`; a file in `folder` holds it.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn new(folder: &Path, name: &str, offset: &str) -> Self {
+        let clock = Self { file: folder.join(name) };
+        clock.set(offset);
+        clock
+    }
+
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn set(&self, offset: &str) {
+        // At once: whoever reads it half written would take the time to be ours.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, offset)
+            .and_then(|()| std::fs::rename(&new, &self.file))
+            .expect("it can be written");
+    }
+
+    /// What the process is started with.
+    ///
+    /// # Panics
+    /// Without libfaketime (`make test` installs it).
+    pub fn environment(&self) -> [(&'static str, OsString); 4] {
+        [
+            ("LD_PRELOAD", libfaketime().into()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.clone().into()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
+    }
+}
+
+fn libfaketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    paths.find(|path| path.exists()).expect("libfaketime is installed; `make test` does it")
+}

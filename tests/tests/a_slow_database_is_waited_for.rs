@@ -1,0 +1,62 @@
+//! Promise: where Postgres takes results more slowly than receivers give them, deliveries slow down to its pace. What has been
+//! answered and is not written yet is bounded, so is the memory, and the application notices nothing.
+
+use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, world::World};
+use std::time::{Duration, Instant};
+
+/// Results that may wait for the ledger (`UNCONFIRMED_MAX` of the lanes), and what may be under way beside them.
+const UNWRITTEN_MAX: i64 = 20_000 + 2_048;
+const EVENTS: i64 = 60_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_bounded_memory_and_nothing_sent_twice() {
+    let world = World::with(Keep::Ids, &[]).await;
+    world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 100).await;
+    world.receiver.wait_for("/ok", 100, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    let memory_before = daemon.peak_mib();
+
+    let blocker = world.database.client().await;
+    blocker
+        .batch_execute("begin; lock table webhook.attempt in share mode")
+        .await
+        .expect("the ledger is held up");
+    let rows = format!(
+        "insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i"
+    );
+    world.app.batch_execute(&rows).await.expect("nobody holds up the application");
+    // It goes on until as much is unwritten as may be, and stops there.
+    let unwritten = || world.receiver.look(|record| record.distinct("/ok")) as i64 - 100;
+    world
+        .receiver
+        .wait("as much as may be", PATIENCE * 2, |record| {
+            record.distinct("/ok") as i64 - 100 >= UNWRITTEN_MAX - 2_048
+        })
+        .await;
+    let mut slowest = Duration::ZERO;
+    for id in EVENTS + 1..=EVENTS + 400 {
+        let began = Instant::now();
+        world.insert_orders(id, 1).await;
+        slowest = slowest.max(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let held = unwritten();
+    assert!(held <= UNWRITTEN_MAX, "{held} answers are not written");
+    let written = "select count(*) from webhook.attempt";
+    assert_eq!(world.database.number(written).await, 100);
+    blocker.batch_execute("commit").await.expect("it was open");
+
+    let all = (EVENTS + 400) as usize;
+    world.receiver.wait_for("/ok", all, PATIENCE * 4).await;
+    world.database.until(&format!("select count(*) = {all} from webhook.attempt"), PATIENCE).await;
+    let memory = daemon.peak_mib();
+    println!(
+        "{held} unwritten at most, {memory_before:.0} MiB before and {memory:.0} MiB at most, slowest insert {slowest:?}"
+    );
+    assert!(memory < memory_before + 100.0, "{memory_before} MiB before, {memory} MiB at most");
+    assert!(slowest < Duration::from_secs(2), "an insert took {slowest:?}");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
+}

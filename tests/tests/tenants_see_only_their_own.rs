@@ -23,7 +23,7 @@ type Route = (&'static str, &'static str, Option<&'static str>, [u16; 4]);
 
 /// Every route there is, in an order that leaves something to ask about. The subscription and the event in the path are alice's.
 /// What lists answers everybody, with what they see. A body of the page is a form, and lacks its token.
-const ROUTES: [Route; 38] = [
+const ROUTES: [Route; 42] = [
     ("GET", "/v1/subscriptions/{id}", None, [200, 200, 200, 404]),
     ("PATCH", "/v1/subscriptions/{id}", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/pause", Some("{}"), [200, 200, 403, 404]),
@@ -53,6 +53,10 @@ const ROUTES: [Route; 38] = [
     ("GET", "/deliveries", None, [200, 200, 200, 200]),
     ("GET", "/deliveries/{event_id}/{subscription_id}", None, [200, 200, 200, 404]),
     ("POST", "/deliveries/{event_id}/{subscription_id}", Some(""), [303, 303, 403, 404]),
+    ("GET", "/docs", None, [200, 200, 200, 200]),
+    ("GET", "/docs/{type}", None, [200, 200, 200, 200]),
+    ("GET", "/docs/{type}/schema.json", None, [200, 200, 200, 200]),
+    ("GET", "/docs/documents/{name}", None, [200, 200, 200, 200]),
     ("GET", "/live", None, [200, 200, 200, 200]),
     ("POST", "/logout", Some(""), [303, 303, 303, 303]),
     ("DELETE", "/v1/subscriptions/{id}", None, [204, 204, 403, 404]),
@@ -96,9 +100,7 @@ async fn no_route_is_left_out() {
     let documented = document["paths"].as_object().expect("paths");
     let mut routes = BTreeSet::new();
     for path in webhookd::admin::routes::paths() {
-        let concrete =
-            path.replace("{id}", "1").replace("{event_id}", "evt_1").replace("{subscription_id}", "1");
-        let answer = admin.ask("OPTIONS", &concrete, None, &[], None).await;
+        let answer = admin.ask("OPTIONS", &concrete(&path, 1, "evt_1"), None, &[], None).await;
         assert_eq!(answer.status, 405, "{path}: {answer:?}");
         let allowed: BTreeSet<String> =
             answer.header("allow").split(',').map(|word| word.trim().to_owned()).collect();
@@ -206,10 +208,11 @@ async fn by_every_route_and_role() {
     }
 }
 
-/// A route with numbers in it.
+/// A route with something in its places.
 fn concrete(path: &str, id: i64, event: &str) -> String {
     let id = id.to_string();
-    path.replace("{id}", &id).replace("{subscription_id}", &id).replace("{event_id}", event)
+    let path = path.replace("{id}", &id).replace("{subscription_id}", &id).replace("{event_id}", event);
+    path.replace("{type}", "order.created").replace("{name}", "openapi.json")
 }
 
 async fn check(

@@ -84,12 +84,10 @@ pub enum Error {
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
-<<<<<<< HEAD
             // 1 means that something breaks, which is another matter.
-            Self::Config(_) | Self::Secret(_) | Self::Usage(_) | Self::Schema { .. } => USAGE,
-=======
-            Self::Config(_) | Self::Secret(_) | Self::Traces(_) | Self::Usage(_) => USAGE,
->>>>>>> trace
+            Self::Config(_) | Self::Secret(_) | Self::Traces(_) | Self::Usage(_) | Self::Schema { .. } => {
+                USAGE
+            }
             Self::App(error) => database_exit_code(error),
             Self::Admin(admin::Error::App(error)) => database_exit_code(error),
             Self::Admin(admin::Error::NoTokens(_)) => USAGE,

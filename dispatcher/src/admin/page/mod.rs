@@ -31,7 +31,7 @@ use std::convert::Infallible;
 
 /// Every page: the one list, which the tests of who may see what go by.
 fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
-    vec![
+    let mut pages = vec![
         ("/", get(overview::show)),
         ("/login", get(session::show_login).post(session::login)),
         ("/logout", post(session::logout)),
@@ -46,7 +46,9 @@ fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/live", get(live)),
         ("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css")))),
         ("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js")))),
-    ]
+    ];
+    pages.extend(docs::pages());
+    pages
 }
 
 /// The paths of all pages.
@@ -55,26 +57,7 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
 }
 
 pub fn router() -> Router<State> {
-<<<<<<< HEAD
-    Router::new()
-        .route("/", get(overview::show))
-        .route("/login", get(session::show_login).post(session::login))
-        .route("/logout", post(session::logout))
-        .route("/search", get(search))
-        .route("/subscriptions", get(subscriptions::list).post(subscriptions::create))
-        .route("/subscriptions/new", get(subscriptions::blank))
-        .route("/subscriptions/{id}", get(subscriptions::show).post(subscriptions::act))
-        .route("/events", get(events::list))
-        .route("/events/{event_id}", get(events::show))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver))
-        .merge(docs::router())
-        .route("/live", get(live))
-        .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css"))))
-        .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js"))))
-=======
     pages().into_iter().fold(Router::new(), |router, (path, page)| router.route(path, page))
->>>>>>> trace
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

@@ -98,67 +98,6 @@ async fn form_for_new(
     ))
 }
 
-<<<<<<< HEAD
-/// The fields of a subscription. `wrong`: the one that was refused.
-fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) -> Markup {
-    let text = |name: &'static str, label: &str, hint: &str| {
-        html! {
-            div {
-                label for=(name) { (label) " " small { (hint) } }
-                input id=(name) name=(name) value=[values.get(name)] aria-invalid=[(wrong == Some(name)).then_some("true")];
-            }
-        }
-    };
-    let choice = |name: &'static str, label: &str, words: &[&str]| {
-        html! {
-            div {
-                label for=(name) { (label) }
-                select id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] {
-                    @for word in words { option value=(word) selected[values.get(name).is_some_and(|value| value == word)] { (word) } }
-                }
-            }
-        }
-    };
-    let area = |name: &'static str, label: &str, hint: &str| {
-        html! {
-            div {
-                label for=(name) { (label) " " small { (hint) } }
-                textarea id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] { (values.get(name).map(String::as_str).unwrap_or_default()) }
-            }
-        }
-    };
-    html! {
-        (text("url", "URL", "where requests go"))
-        (text("name", "Name", "may be left out"))
-        (area("events", "Events", "patterns, one in a line: order.paid, order.*, *"))
-        @if !known.is_empty() { p.hint { "Known here: " (inert(&known.join(", "))) } }
-        details open[wrong.is_some_and(|name| !matches!(name, "url" | "name" | "events"))] {
-            summary { "How requests look, and when they are made" }
-            div.grid2 {
-                (text("filter", "Filter", "SQL/JSON path, as in $.data.total > 100"))
-                (choice("format", "Format", &crate::delivery::shape::Format::ALL.map(crate::delivery::shape::Format::as_str)))
-                (choice("payload_mode", "Payload", &["full", "thin", "changed"]))
-                (choice("ordering", "Order", &["none", "key", "strict"]))
-                (choice("verification", "Confirmation", &["none", "ping", "handshake"]))
-                (text("signature", "Signature", "standard, standard-v1a, svix, github, stripe, none"))
-                (text("timeout", "Timeout", "as in PT15S or 15 s"))
-                (text("retry", "Waits between attempts", "as in PT5S PT5M"))
-                (text("max_in_flight", "At once", "1 to 4096"))
-                (text("rate_limit", "A second, at most", "empty: no limit"))
-                (text("batch_size", "Events in a request", "1 to 1000"))
-                (text("batch_window", "Wait for a batch", "up to PT1M"))
-                (text("owner", "Owner", if is_new { "left out: you" } else { "a role or a tenant" }))
-                (text("tls", "Certificates", "a set of the daemon's configuration"))
-                (area("headers", "Headers", "Name: value, one in a line"))
-                (area("exclude_origin", "Not from these origins", "one in a line"))
-            }
-            p.check { input #compact name="compact" type="checkbox" value="on" checked[values.get("compact").is_some_and(|value| value == "true" || value == "on")]; " " label for="compact" { "Several changes of one key become one event while undelivered" } }
-        }
-    }
-}
-
-=======
->>>>>>> trace
 /// Makes one and shows its secret.
 pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
     let made = match options_of(&fields, None) {

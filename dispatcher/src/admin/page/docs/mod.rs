@@ -17,11 +17,10 @@ use crate::{
     delivery::shape::Format,
 };
 use axum::{
-    Router,
     extract::{Path, State as Shared},
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use document::Header;
 use fields::Form;
@@ -31,13 +30,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Every page of the documentation.
-pub fn router() -> Router<State> {
-    Router::new()
-        .route("/docs", get(list))
-        .route("/docs/{type}", get(show))
-        .route("/docs/{type}/schema.json", get(schema))
+pub fn pages() -> [(&'static str, MethodRouter<State>); 4] {
+    [
+        ("/docs", get(list)),
+        ("/docs/{type}", get(show)),
+        ("/docs/{type}/schema.json", get(schema)),
         // Two segments: a type has no slash, but may well be called `openapi.json`.
-        .route("/docs/documents/{name}", get(download))
+        ("/docs/documents/{name}", get(download)),
+    ]
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,11 +1,14 @@
 //! The form of a subscription: what its fields show, and what options they stand for. Pure.
 
-use crate::admin::{
-    extract::Body,
-    options::OPTIONS,
-    page::{session::Fields, text::inert},
-    problem::Problem,
-    subscriptions::Subscription,
+use crate::{
+    admin::{
+        extract::Body,
+        options::OPTIONS,
+        page::{session::Fields, text::inert},
+        problem::Problem,
+        subscriptions::Subscription,
+    },
+    delivery::shape::Format,
 };
 use axum::{body::Bytes, http::StatusCode};
 use maud::{Markup, html};
@@ -136,7 +139,7 @@ pub fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool
             summary { "How requests look, and when they are made" }
             div.grid2 {
                 (text("filter", "Filter", "SQL/JSON path, as in $.data.total > 100"))
-                (choice("format", "Format", &["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"]))
+                (choice("format", "Format", &Format::ALL.map(Format::as_str)))
                 (choice("payload_mode", "Payload", &["full", "thin", "changed"]))
                 (choice("ordering", "Order", &["none", "key", "strict"]))
                 (choice("verification", "Confirmation", &["none", "ping", "handshake"]))

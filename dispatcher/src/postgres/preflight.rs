@@ -71,7 +71,7 @@ const ADMIN_FUNCTIONS: [&str; 4] = ["act_for", "last_number", "delivery_number",
 /// Roles that callers of the admin server act as, and the daemon is no member of.
 const FOREIGN_ROLES: &str = "
     select r.name from (select t.role::text as name from webhook.token t where t.expires_at is null or t.expires_at > now()
-                        union select $1 where $1 is not null) r
+                        union select $1::text where $1::text is not null) r
     where not coalesce(pg_has_role(current_user, to_regrole(quote_ident(r.name)), 'member'), false) order by r.name";
 
 const MISSING_FUNCTIONS: &str = "

@@ -72,6 +72,10 @@ select i.key, case i.key when 'version' then length(i.value #>> '{}')::text else
 select webhook_openapi() #> '{webhooks,invoice.paid,post}';
 select webhook_openapi() #> '{components,schemas,invoice.paid}';
 select webhook_openapi() #> '{components,responses}';
+select k from json_object_keys(webhook_openapi('{invoice.*,thing.updated,nothing.here}') -> 'webhooks') k;
+select k from json_object_keys(webhook_asyncapi('{thing.updated}') #> '{components,messages}') k;
+select webhook_openapi('{}') -> 'webhooks', (select count(*) from json_object_keys(webhook_openapi(null) -> 'webhooks')) = (select count(*) from webhook.event_type);
+select webhook_openapi('{late.*}') #> '{webhooks,late.updated,post,requestBody,content,application/json,example}';
 select d.key from json_each(webhook_asyncapi()) d;
 select webhook_asyncapi() #> '{components,messages,invoice.paid}';
 select webhook_asyncapi() -> 'operations', webhook_asyncapi() #> '{channels,webhooks,messages,invoice.paid}';

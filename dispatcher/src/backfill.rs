@@ -129,8 +129,10 @@ impl Worker {
             }
             Err(error) => {
                 let Some(refusal) = error.as_db_error() else { return Err(error) };
-                // A row or the table is in use, or the server has another trouble that passes.
-                if *refusal.code() == SqlState::LOCK_NOT_AVAILABLE || passes(&error) {
+                // A row or the table is in use, or the server has another trouble that passes. A step that was cancelled has
+                // taken too long, and would again.
+                let is_cancelled = *refusal.code() == SqlState::QUERY_CANCELED;
+                if *refusal.code() == SqlState::LOCK_NOT_AVAILABLE || (passes(&error) && !is_cancelled) {
                     debug!(backfill_id = id, error = refusal.message(), "backfill.waits");
                     return Ok(false);
                 }

@@ -176,9 +176,7 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
             Ok(sample) => state.history.push(sample),
             Err(error) => {
                 debug!(error = %postgres::chain(&error), "admin.look_failed");
-                if !postgres::passes(&error)
-                    && error.code() != Some(&tokio_postgres::error::SqlState::QUERY_CANCELED)
-                {
+                if !postgres::passes(&error) {
                     warn!(error = %postgres::chain(&error), "admin.look_refused");
                 }
                 session = None;

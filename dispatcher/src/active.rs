@@ -1,25 +1,36 @@
 //! Which daemon is the active one, beyond who holds the lock: a process that is stopped, or cut off from the server, holds it
-//! on. The active one is therefore heard of on its control session every two seconds, and whoever stands by ends one that is not.
+//! on. The active one is therefore heard of every two seconds, and whoever stands by ends one that is not. As long as the reader
+//! looks, that is enough; only while it does not (its lanes are full, or there is no safety poll) the control session says something.
 //!
 //! Ending it means all of its sessions at once: when it is continued, it has no connection left that it could write
 //! through with what it believed. Reads `pg_locks` and `pg_stat_activity`, as does `webhook.health`; there is no table to be kept up.
 
 use crate::{app::Error, postgres::chain};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 use tokio_postgres::{Client, error::SqlState};
 use tracing::warn;
 
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Idle and not heard of for so long: not while it waits for the gate behind somebody's commit.
+/// Idle, and not heard of on any of its sessions for so long: not while it waits for the gate behind somebody's commit.
 const FROZEN: &str = "
-    select a.pid, a.application_name, (extract(epoch from clock_timestamp() - a.state_change) * 1000)::bigint
+    select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
+    cross join lateral (
+        select max(o.state_change) as at from pg_stat_activity o
+        where o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
+                                and o.application_name like 'webhookd %')) heard
     where l.locktype = 'advisory' and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
-      and a.state = 'idle' and a.state_change < clock_timestamp() - interval '8 s'";
+      and a.state = 'idle' and heard.at < clock_timestamp() - interval '8 s'";
 
 /// The one with the lock comes last: once it is free, nothing of that daemon can write any more.
 const END: &str = "
@@ -27,11 +38,39 @@ const END: &str = "
     where a.pid = $1 or (a.datname = current_database() and a.application_name = $2 and a.application_name like 'webhookd %')
     order by a.pid = $1";
 
-/// Speaks on the control session until it is aborted or the session has ended.
-pub async fn beat(control: Arc<Client>) {
+/// When the reader was last heard of by the server.
+#[derive(Debug)]
+pub struct Pulse {
+    began: Instant,
+    looked_ms: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { began: Instant::now(), looked_ms: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Just now.
+    pub fn looked(&self) {
+        self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.looked_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// Speaks on the control session where the reader does not, until it is aborted or the session has ended.
+pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
     loop {
         sleep(BEAT_INTERVAL).await;
-        if control.simple_query("select 1").await.is_err() {
+        if pulse.silent_for() >= BEAT_INTERVAL && control.simple_query("select 1").await.is_err() {
             return;
         }
     }

@@ -181,7 +181,8 @@ impl Session {
         let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
-        let heartbeat = tokio::spawn(active::beat(Arc::clone(&control)));
+        let pulse = Arc::new(active::Pulse::default());
+        let heartbeat = tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse)));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
         let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
@@ -229,6 +230,7 @@ impl Session {
             saved_at_us: takeover.saved_at_us,
             safety_poll: settings.safety_poll,
             durable_reads: settings.durable_reads,
+            pulse,
             budget,
             secrets: Arc::clone(&settings.secrets),
             feed,

@@ -14,6 +14,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
+    active::Pulse,
     event::Event,
     lane::lane::has_lines,
     message::{Budget, Message},
@@ -71,6 +72,8 @@ pub struct Start {
     pub saved_at_us: Option<i64>,
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
+    /// Is told of each look.
+    pub pulse: Arc<Pulse>,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
     pub feed: mpsc::Sender<Feed>,
@@ -86,6 +89,7 @@ struct Reader {
     control_pid: i32,
     safety_poll: Option<Duration>,
     durable_reads: bool,
+    pulse: Arc<Pulse>,
     budget: Arc<Budget>,
     secrets: Arc<SecretStore>,
     feed: mpsc::Sender<Feed>,
@@ -129,6 +133,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         saved_at_us,
         safety_poll,
         durable_reads,
+        pulse,
         budget,
         secrets,
         feed,
@@ -144,6 +149,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         control_pid,
         safety_poll,
         durable_reads,
+        pulse,
         budget,
         secrets,
         feed,
@@ -277,6 +283,7 @@ impl Reader {
     async fn look(&mut self) -> Result<bool, Error> {
         let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
         let look = self.poll.look(&self.client, &self.cursor, check_lock).await?;
+        self.pulse.looked();
         if check_lock {
             if look.lock_holder != Some(self.control_pid) {
                 return Err(Error::LockLost);

@@ -38,5 +38,7 @@ export PATH="$PWD/.tools/bin:$PATH"
 export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config
 cargo pgrx install --package pg_webhook --manifest-path extension/Cargo.toml --pg-config "$copy_bin/pg_config" \
     --no-default-features --features "pg$major" --profile "${PROFILE:-quick}" >&2
+# What upgrades start from, for the tests.
+cp extension/upgrade/pg_webhook--*.sql "$dir$sharedir/extension/"
 chmod -R a+rX "$dir"
 echo "$copy_bin"

@@ -8,7 +8,7 @@ use crate::{
     ledger::Observer,
     maintenance,
     outbox::snapshot,
-    postgres::{self, Target, Watch, preflight},
+    postgres::{self, Target, Watch, preflight, schema::Schema},
     secret_store::SecretStore,
     sender::Sender,
     session::{Carried, Ended, Session},
@@ -102,10 +102,13 @@ pub enum Error {
     #[error("the extension is not in this database; run: create extension pg_webhook")]
     ExtensionMissing,
     #[error(
-        "the database has pg_webhook {installed}, this is webhookd {own}; \
-         run: alter extension pg_webhook update, or install the webhookd that fits"
+        "the database has pg_webhook {installed}, and webhookd {} delivers from {} and {}; \
+         run: alter extension pg_webhook update, or install the webhookd that fits",
+        env!("CARGO_PKG_VERSION"), Schema::ACCEPTED[0].1, Schema::ACCEPTED[1].1
     )]
-    OtherVersion { installed: String, own: &'static str },
+    OtherVersion { installed: String },
+    #[error("the database has pg_webhook {installed} still; this needs {}: alter extension pg_webhook update", Schema::ACCEPTED[1].1)]
+    Outdated { installed: String },
     #[error("this Postgres is a standby and takes no writes; connect to the primary")]
     ReadOnly,
     #[error(
@@ -122,6 +125,8 @@ pub enum Error {
     Database(#[source] tokio_postgres::Error),
     #[error("the server's snapshot could not be read")]
     Snapshot(#[source] snapshot::Invalid),
+    #[error("the extension has been updated; starting over with what it has now")]
+    Updated,
     #[error("a connection to Postgres was lost")]
     ConnectionLost,
     #[error("the lock of the active daemon was lost")]
@@ -240,10 +245,11 @@ impl Patience {
 /// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded => true,
+        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded | Error::Updated => true,
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }
+        | Error::Outdated { .. }
         | Error::TransactionPooler
         | Error::Privileges { .. }
         | Error::OtherCluster

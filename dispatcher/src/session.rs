@@ -21,6 +21,7 @@ use crate::{
     postgres::{
         Purpose, Watch, connect,
         preflight::{Identity, backend_pid, preflight, refuse_transaction_pooler},
+        schema::Schema,
         value::Micros,
     },
     queue,
@@ -45,6 +46,10 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// At shutdown, how long the last writes may take.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Between two looks whether an outdated schema has been updated.
+const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
+const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
+
 const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
 const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
 
@@ -54,6 +59,9 @@ const ADOPT: &str = "
     on conflict (singleton) do nothing";
 const TAKE_OVER: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
+    returning epoch, snapshot::text, saved_at";
+const TAKE_OVER_0_1: &str = "
+    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
     returning epoch, snapshot::text, saved_at";
 
 /// What a session leaves to the next.
@@ -92,6 +100,7 @@ pub struct Session {
     watch: Watch,
     identity: Identity,
     timeline: String,
+    schema: Schema,
 }
 
 impl Session {
@@ -109,8 +118,11 @@ impl Session {
                 .map_err(Error::Connect)?;
         refuse_transaction_pooler(&control, &reader).await?;
         let control_pid = backend_pid(&control).await?;
-        let (identity, timeline) = (report.identity, report.timeline);
-        Ok(Self { control, control_pid, reader, ledger, queue, watch, identity, timeline })
+        let (identity, timeline, schema) = (report.identity, report.timeline, report.schema);
+        if schema.is_outdated() {
+            warn!(installed = report.extension_version, "extension.outdated; alter extension pg_webhook update");
+        }
+        Ok(Self { control, control_pid, reader, ledger, queue, watch, identity, timeline, schema })
     }
 
     /// Waits for its turn, then delivers until `shutdown` or until a connection is lost.
@@ -159,9 +171,13 @@ impl Session {
             .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
+        let take_over = match self.schema {
+            Schema::V0_1 => TAKE_OVER_0_1,
+            Schema::V0_2 => TAKE_OVER,
+        };
         let row = self
             .ledger
-            .query_opt(TAKE_OVER, &[&system_identifier, &database_oid])
+            .query_opt(take_over, &[&system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
         let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
@@ -178,7 +194,7 @@ impl Session {
         shutdown: &CancellationToken,
         carried: &mut Carried,
     ) -> Result<(), Error> {
-        let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline } = self;
+        let Self { control, control_pid, reader, ledger, queue, watch, identity, timeline, schema } = self;
         let control = Arc::new(control);
         let origin = Origin { identity, timeline, epoch: takeover.epoch };
         let pulse = Arc::new(active::Pulse::default());
@@ -215,10 +231,11 @@ impl Session {
             sender: Arc::clone(sender),
             identity: Arc::clone(&settings.identity),
             database: settings.database.clone(),
+            schema,
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(settings.database.clone()));
-        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval));
+        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval, schema));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -243,6 +260,7 @@ impl Session {
             ended = &mut reads => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::from))),
             ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::of_statement))),
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
+            () = updated(&control, schema) => Some(Error::Updated),
         };
         stop_reading.cancel();
         verifies.abort();
@@ -271,6 +289,19 @@ impl Session {
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)
     }
+}
+
+/// Waits until a schema that is to be updated has been.
+async fn updated(control: &Client, schema: Schema) {
+    while schema.is_outdated() {
+        sleep(UPDATED_INTERVAL).await;
+        let version = control.query_opt(VERSION, &[]).await.ok().flatten();
+        let now = version.and_then(|row| Schema::of(row.try_get(0).ok()?));
+        if now.is_some_and(|now| now != schema) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What came with becoming the active daemon.

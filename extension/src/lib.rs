@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 mod arguments;
 mod backfill;
 mod capture;
+mod catalogue;
 mod compat;
 mod definition;
 mod delivery;

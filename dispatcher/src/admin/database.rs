@@ -7,7 +7,7 @@
 use super::{guard::Caller, problem::Problem};
 use crate::{
     app,
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Purpose, Target, Watch, schema::Schema},
 };
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -36,8 +36,8 @@ const SESSION: &str = "\
     set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = auto; \
     set default_transaction_isolation = 'read committed'";
 
-const SCHEMA: &str = "
-    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+const EXTENSION: &str = "
+    select quote_ident(n.nspname), x.extversion from pg_extension x join pg_namespace n on n.oid = x.extnamespace
     where x.extname = 'pg_webhook'";
 
 /// Parameters of a statement.
@@ -81,12 +81,16 @@ impl Database {
     /// Opens the first session and finds the extension.
     ///
     /// # Errors
-    /// A server that is away, or a database without the extension.
+    /// A server that is away, or a database without the extension, or with one that is to be updated first.
     pub async fn open(target: Target) -> Result<Arc<Self>, app::Error> {
         let client = connect(&target).await.map_err(app::Error::Connect)?;
-        let schema = client.query_opt(SCHEMA, &[]).await.map_err(app::Error::of_statement)?;
-        let schema =
-            schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(app::Error::of_statement)?;
+        let extension = client.query_opt(EXTENSION, &[]).await.map_err(app::Error::of_statement)?;
+        let extension = extension.ok_or(app::Error::ExtensionMissing)?;
+        let installed: String = extension.try_get(1).map_err(app::Error::of_statement)?;
+        if Schema::of(&installed).is_some_and(Schema::is_outdated) {
+            return Err(app::Error::Outdated { installed });
+        }
+        let schema = extension.try_get(0).map_err(app::Error::of_statement)?;
         let session = Session { client, prepared: HashMap::new() };
         Ok(Arc::new(Self {
             target,

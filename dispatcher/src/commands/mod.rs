@@ -100,9 +100,11 @@ fn database_exit_code(error: &app::Error) -> u8 {
         | app::Error::Snapshot(_)
         | app::Error::LockLost
         | app::Error::Superseded
+        | app::Error::Updated
         | app::Error::Unwritten(_) => FAILED,
         app::Error::ExtensionMissing
         | app::Error::OtherVersion { .. }
+        | app::Error::Outdated { .. }
         | app::Error::ReadOnly
         | app::Error::TransactionPooler
         | app::Error::Privileges { .. }

@@ -2,6 +2,7 @@
 
 mod passfile;
 pub mod preflight;
+pub mod schema;
 pub mod target;
 mod tls;
 pub mod value;

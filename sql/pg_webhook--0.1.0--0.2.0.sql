@@ -291,34 +291,6 @@ select pg_extension_config_dump('webhook.queue', 'where (select s.dump_events fr
 
 select pg_extension_config_dump('webhook.cursor', '');
 
-create or replace function webhook.capture() returns trigger
-    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
-comment on function webhook.capture() is
-    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
-
-revoke all on function webhook.capture() from public;
-
-create or replace function webhook.gate_ring() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
-comment on function webhook.gate_ring() is
-    'Notes that this transaction has emitted: its commit wakes the daemon if it sleeps. For SQL that inserts into webhook.event itself';
-
-revoke all on function webhook.gate_ring() from public;
-
-create or replace function webhook.gate_take() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
-comment on function webhook.gate_take() is
-    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
-
-revoke all on function webhook.gate_take() from public;
-
-create or replace function webhook.gate_release() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
-comment on function webhook.gate_release() is
-    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
-
-revoke all on function webhook.gate_release() from public;
-
 comment on table  webhook.subscription is 'Who gets which events, and how';
 
 comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
@@ -535,6 +507,27 @@ select pg_extension_config_dump('webhook.sealing_key', '');
 select pg_extension_config_dump('webhook.backfill', '');
 
 select pg_extension_config_dump('webhook.backfill_id_seq', '');
+
+create or replace function webhook.gate_ring() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
+comment on function webhook.gate_ring() is
+    'Notes that this transaction has emitted: its commit wakes the daemon if it sleeps. For SQL that inserts into webhook.event itself';
+
+revoke all on function webhook.gate_ring() from public;
+
+create or replace function webhook.gate_take() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
+comment on function webhook.gate_take() is
+    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
+
+revoke all on function webhook.gate_take() from public;
+
+create or replace function webhook.gate_release() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
+comment on function webhook.gate_release() is
+    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
+
+revoke all on function webhook.gate_release() from public;
 
 create or replace function webhook.path_matches(
     path jsonpath, type text, key text, table_name text, actor text, origin text, truncated boolean, payload json, previous json
@@ -769,6 +762,13 @@ from generate_series(0, 15) n cross join webhook.setting s;
 comment on view webhook.ring is
     'The slots of the outbox: when their turn began and ended, what lies in them, and from when on they are emptied';
 
+create or replace function webhook.capture() returns trigger
+    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
+comment on function webhook.capture() is
+    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
+
+revoke all on function webhook.capture() from public;
+
 create or replace view webhook.pending as
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
 from (select e as event
@@ -840,14 +840,14 @@ $$;
 comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
 
 create or replace view webhook.subscription_stats with (security_barrier) as
-select s.id, s.name, s.owner, s.enabled, s.paused_reason, r.held_because, s.verification, s.verified_at,
+select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
        coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
        r.failing_since, r.allowed_rate,
        coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,
        q.next_attempt_at,
        coalesce(a.delivered, 0) as delivered_1h, coalesce(a.failed, 0) as failed_attempts_1h,
        a.duration_ms_p50 as duration_ms_p50_1h, a.duration_ms_p99 as duration_ms_p99_1h,
-       a.last_success_at, a.last_failure_at
+       a.last_success_at, a.last_failure_at, r.held_because
 from webhook.subscription s
 left join webhook.receiver r on r.subscription_id = s.id
 left join (select subscription_id,
@@ -892,13 +892,13 @@ select c.snapshot is null
        least(p.oldest_at,
              (select min(e.created_at) from webhook.queue q
               join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
-       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
-       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        (select k.key_id from webhook.sealing_key k) as sealing_key,
        (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
                     when exists (select from webhook.sealing_key) then 'sealed'
                     else 'none is in the database' end
-        from webhook.secret s where s.secret ~ '^whs') as secrets
+        from webhook.secret s where s.secret ~ '^whs') as secrets,
+       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
@@ -1850,128 +1850,6 @@ end
 $$;
 comment on function webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
 
-create or replace function webhook.watch_statement(watch webhook.watch) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
-                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
-        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
-        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
-        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
-        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
-        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
-        || format(', key_columns => %L)', (watch).key_columns);
-comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
-
-create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
-                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
-            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
-                and (a.attname = column_now.name or a.attnum = column_now.number));
-comment on function webhook.column_now(oid, text, smallint) is
-    'What a column is called that a watch knows by this name and number; null: it is gone';
-
-create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
-    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-declare
-    present jsonb;
-begin
-    select jsonb_object_agg(list.key, (
-               select coalesce(jsonb_agg(n.name order by c.place), '[]')
-               from jsonb_array_elements(list.value) with ordinality as c (col, place)
-               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
-               where n.name is not null))
-    into present
-    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
-    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
-    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
-    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
-    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
-    return watch;
-end
-$$;
-comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
-
-create or replace view webhook.capture_trigger as
-select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
-       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
-from pg_trigger t
-where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
-
-create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    with recursive family (root, relation, is_root) as (
-        select w.relation::oid, w.relation::oid, true from webhook.watch w
-        union
-        select f.root, i.inhrelid, false from family f
-        join pg_inherits i on i.inhparent = f.relation
-        join pg_class c on c.oid = i.inhrelid and not c.relispartition
-    ), wanted as (
-        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
-        from webhook.watch w
-        join family f on f.root = w.relation
-        join pg_class c on c.oid = f.relation
-        cross join jsonb_each_text(w.verbs) v
-        where v.value is not null and (f.is_root or v.key <> 'truncate')
-    ), named as (
-        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
-        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
-        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
-    ), stale as (
-        -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
-               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
-        cross join lateral (
-            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
-                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
-            from jsonb_each(t.definition) l
-            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
-            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
-            where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.name
-    )
-    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
-           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
-    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
-    union all
-    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
-    from wanted w
-    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
-    union all
-    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
-           format('alter table %s enable trigger %I', n.qualified, t.name)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where t.enabled in ('D', 'R')
-    union all
-    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
-           format('drop trigger %I on %s', t.name, n.qualified)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
-    union all
-    select s.relation, 'trigger is stale',
-           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
-           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
-    from stale s where s.changes is not null or s.is_other
-    union all
-    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
-    from webhook.watch w join named n on n.relation = w.relation
-    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
-    union all
-    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
-    from pg_event_trigger e
-    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
-    order by 1, 2, 3;
-end;
-comment on function webhook_check is
-    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
-
 create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2127,6 +2005,128 @@ comment on function webhook.sequence_range() is
 select pg_extension_config_dump('webhook.token', '');
 
 select pg_extension_config_dump('webhook.token_id_seq', '');
+
+create or replace function webhook.watch_statement(watch webhook.watch) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
+                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
+        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
+        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
+        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
+        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
+        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
+        || format(', key_columns => %L)', (watch).key_columns);
+comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
+
+create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
+                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
+            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
+                and (a.attname = column_now.name or a.attnum = column_now.number));
+comment on function webhook.column_now(oid, text, smallint) is
+    'What a column is called that a watch knows by this name and number; null: it is gone';
+
+create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    present jsonb;
+begin
+    select jsonb_object_agg(list.key, (
+               select coalesce(jsonb_agg(n.name order by c.place), '[]')
+               from jsonb_array_elements(list.value) with ordinality as c (col, place)
+               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
+               where n.name is not null))
+    into present
+    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
+    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
+    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
+    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
+    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
+    return watch;
+end
+$$;
+comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
+
+create or replace view webhook.capture_trigger as
+select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
+       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
+comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+
+create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive family (root, relation, is_root) as (
+        select w.relation::oid, w.relation::oid, true from webhook.watch w
+        union
+        select f.root, i.inhrelid, false from family f
+        join pg_inherits i on i.inhparent = f.relation
+        join pg_class c on c.oid = i.inhrelid and not c.relispartition
+    ), wanted as (
+        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
+        from webhook.watch w
+        join family f on f.root = w.relation
+        join pg_class c on c.oid = f.relation
+        cross join jsonb_each_text(w.verbs) v
+        where v.value is not null and (f.is_root or v.key <> 'truncate')
+    ), named as (
+        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
+        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
+    ), stale as (
+        -- One of the triggers speaks for all: they are made together.
+        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
+               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        cross join lateral (
+            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
+                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
+            from jsonb_each(t.definition) l
+            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
+            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
+            where n.name is distinct from (col ->> 'name')) c
+        order by w.relation, t.name
+    )
+    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
+    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
+    union all
+    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
+    from wanted w
+    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    union all
+    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
+           format('alter table %s enable trigger %I', n.qualified, t.name)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where t.enabled in ('D', 'R')
+    union all
+    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
+           format('drop trigger %I on %s', t.name, n.qualified)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+    union all
+    select s.relation, 'trigger is stale',
+           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
+           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+    from stale s where s.changes is not null or s.is_other
+    union all
+    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+    from webhook.watch w join named n on n.relation = w.relation
+    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
+    union all
+    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
+    from pg_event_trigger e
+    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    order by 1, 2, 3;
+end;
+comment on function webhook_check is
+    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
 
 create or replace function webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp

@@ -99,7 +99,9 @@ pub fn difference(expected: &BTreeSet<String>, found: &BTreeSet<String>) -> Stri
         for fact in only {
             let mut parts = fact.lines();
             let _ = writeln!(lines, "{sign} {}", parts.next().unwrap_or_default());
-            parts.for_each(|more| drop(writeln!(lines, "{sign}     {more}")));
+            for more in parts {
+                let _ = writeln!(lines, "{sign}     {more}");
+            }
         }
     }
     lines

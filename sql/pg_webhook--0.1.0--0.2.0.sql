@@ -1,7 +1,4 @@
 -- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
---
--- ALTER EXTENSION takes locks that wait for open transactions which have written to a watched table, and others wait behind
--- them: docs/OPERATIONS.md tells how to go about that.
 
 -- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -2289,4 +2286,17 @@ begin
     end loop;
 end
 $$;
+-- What is granted while the script of an extension runs is taken for the extension's own, and pg_dump leaves it out. But to
+-- whom something is granted has been somebody's decision: only the owner's rights and PUBLIC's are ours.
+delete from pg_catalog.pg_init_privs i using pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and not exists (select from aclexplode(i.initprivs) a where a.grantee in (0, a.grantor));
+update pg_catalog.pg_init_privs i
+    set initprivs = array(select p.acl from unnest(i.initprivs) as p (acl)
+                          where exists (select from aclexplode(array[p.acl]) a where a.grantee in (0, a.grantor)))
+    from pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and exists (select from aclexplode(i.initprivs) a where a.grantee not in (0, a.grantor));
 select webhook.list_event_types();

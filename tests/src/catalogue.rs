@@ -37,7 +37,7 @@ from relation r
 union all
 select format('column %s.%s %I: %s%s%s%s%s', r.oid::regclass, row_number() over (partition by r.oid order by a.attnum), a.attname,
               format_type(a.atttypid, a.atttypmod), case when a.attnotnull then ' not null' end, ' default ' || pg_get_expr(d.adbin, d.adrelid),
-              nullif(' identity ' || a.attidentity, ' identity '), nullif(' generated ' || a.attgenerated, ' generated '))
+              nullif(' identity ' || a.attidentity::text, ' identity '), nullif(' generated ' || a.attgenerated::text, ' generated '))
 from relation r join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
 left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
 where r.relkind <> 'S'

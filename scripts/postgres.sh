@@ -5,13 +5,13 @@
 # from the same folder. So Debian 12 runs Postgres 18 beside its own, without chroot and without root, and an extension
 # that is compiled here runs there, for that libc is the newer one.
 #
-# usage: scripts/postgres.sh MAJOR     17 or 18, or what the system has
+# usage: scripts/postgres.sh MAJOR [cached]     17 or 18, or what the system has; cached: fetches nothing
 #   PGW_POSTGRES        folder for the trees (default: /var/cache/pg_webhook for root, else ~/.cache/pg_webhook);
 #                       root's is not in its home, for the server runs as user postgres
 #   PGW_DEBIAN_MIRROR   where Debian is (default: where this machine's apt has it from)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-major=${1:?usage: scripts/postgres.sh MAJOR}
+major=${1:?usage: scripts/postgres.sh MAJOR [cached]}
 say() { printf 'postgres: %s\n' "$*" >&2; }
 
 installed=/usr/lib/postgresql/$major/bin/pg_config
@@ -33,6 +33,7 @@ if [ -f "$tree/complete" ]; then
     echo "$bin/pg_config"
     exit
 fi
+[ "${2:-}" != cached ] || exit 1
 
 command -v apt-get >/dev/null || { say "no Postgres $major, and no apt-get to get it with"; exit 1; }
 command -v patchelf >/dev/null || { say "patchelf is missing (scripts/setup.sh installs it)"; exit 1; }

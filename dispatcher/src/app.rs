@@ -245,7 +245,9 @@ impl Patience {
 /// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded | Error::Updated => true,
+        Error::ReadOnly | Error::ConnectionLost | Error::LockLost | Error::Superseded | Error::Updated => {
+            true
+        }
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }

@@ -120,7 +120,10 @@ impl Session {
         let control_pid = backend_pid(&control).await?;
         let (identity, timeline, schema) = (report.identity, report.timeline, report.schema);
         if schema.is_outdated() {
-            warn!(installed = report.extension_version, "extension.outdated; alter extension pg_webhook update");
+            warn!(
+                installed = report.extension_version,
+                "extension.outdated; alter extension pg_webhook update"
+            );
         }
         Ok(Self { control, control_pid, reader, ledger, queue, watch, identity, timeline, schema })
     }
@@ -235,7 +238,8 @@ impl Session {
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(settings.database.clone()));
-        let retires = tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval, schema));
+        let retires =
+            tokio::spawn(maintenance::run(settings.database.clone(), settings.retire_interval, schema));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));

@@ -183,7 +183,9 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Outdated => "Run ALTER EXTENSION pg_webhook UPDATE. Events are captured and delivered meanwhile.",
+            Self::Outdated => {
+                "Run ALTER EXTENSION pg_webhook UPDATE. Events are captured and delivered meanwhile."
+            }
             Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
             Self::Null(_) => "The argument is required.",
             Self::NullForDefault(_) => "Leave the argument out to get its default.",

@@ -46,5 +46,9 @@ extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["
 extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions", "capture"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
-extension_sql_file!("../../sql/documentation.sql", name = "documentation", requires = ["functions", "capture"]);
+extension_sql_file!(
+    "../../sql/documentation.sql",
+    name = "documentation",
+    requires = ["functions", "capture"]
+);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -167,7 +167,9 @@ impl Cluster {
         let mut upgrade = new.program("pg_upgrade");
         upgrade.arg("-b").arg(&self.bin).arg("-B").arg(&new.bin).args(["-U", "postgres"]);
         upgrade.arg("-d").arg(self.dir.path().join("data")).arg("-D").arg(new.dir.path().join("data"));
-        upgrade.args(["-p", &self.port.to_string(), "-P", &new.port.to_string()]).env_remove("RUST_BACKTRACE");
+        upgrade
+            .args(["-p", &self.port.to_string(), "-P", &new.port.to_string()])
+            .env_remove("RUST_BACKTRACE");
         let done = upgrade.output().expect("pg_upgrade can be started");
         assert!(done.status.success(), "pg_upgrade: {}", String::from_utf8_lossy(&done.stdout));
         new.boot().await;

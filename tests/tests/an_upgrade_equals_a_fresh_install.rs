@@ -40,9 +40,12 @@ async fn new_database(cluster: &Arc<Cluster>) -> Database {
 /// The rows of every table of the schema, those columns that 0.1.0 has, by table.
 async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let client = database.client().await;
+    client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
     let mut all = BTreeMap::new();
     for (table, columns) in columns {
-        let query = format!("select coalesce(string_agg(t::text, E'\\n' order by t::text), '') from (select {columns} from {table}) t");
+        let query = format!(
+            "select coalesce(string_agg(t::text, E'\\n' order by t::text), '') from (select {columns} from {table}) t"
+        );
         all.insert(table.clone(), value(&client, &query).await.unwrap_or_default());
     }
     all
@@ -57,7 +60,14 @@ async fn columns(database: &Database) -> BTreeMap<String, String> {
           and (c.relname, a.attname) <> ('event_type', 'description')
         group by a.attrelid";
     let client = database.client().await;
-    client.query(query, &[]).await.expect("it can be read").iter().map(|row| (row.get(0), row.get(1))).collect()
+    client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
+    client
+        .query(query, &[])
+        .await
+        .expect("it can be read")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect()
 }
 
 /// The rights that a dump carries: all but those that the extension's own script gives.
@@ -66,7 +76,10 @@ async fn dumped_rights(database: &Database) -> BTreeSet<String> {
     let done = dump.args(["--schema-only", "-d", &database.url()]).output().expect("pg_dump can be started");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let text = String::from_utf8_lossy(&done.stdout);
-    text.lines().filter(|line| line.starts_with("GRANT") || line.starts_with("REVOKE")).map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| line.starts_with("GRANT") || line.starts_with("REVOKE"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -75,7 +88,11 @@ async fn objects_and_rights_are_the_same() {
     let receiver = Receiver::start().await;
     let old = old_database(&cluster, "old", &receiver).await;
     let new = new_database(&cluster).await;
-    assert_ne!(facts(&old).await, facts(&new).await, "the two versions differ, or there is nothing to compare");
+    assert_ne!(
+        facts(&old).await,
+        facts(&new).await,
+        "the two versions differ, or there is nothing to compare"
+    );
     old.run(UPDATE).await;
     let differing = difference(&facts(&new).await, &facts(&old).await);
     assert!(
@@ -87,7 +104,10 @@ async fn objects_and_rights_are_the_same() {
     let (fresh, updated) = (dumped_rights(&new).await, dumped_rights(&old).await);
     assert!(fresh.len() > 100, "roles have been granted their parts: {fresh:#?}");
     let differing = difference(&fresh, &updated);
-    assert!(differing.is_empty(), "a dump of an updated database (+) differs from one of a fresh one (-):\n{differing}");
+    assert!(
+        differing.is_empty(),
+        "a dump of an updated database (+) differs from one of a fresh one (-):\n{differing}"
+    );
 }
 
 /// Deliveries that succeeded, by subscription's name.
@@ -113,16 +133,22 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
     assert_eq!(database.number(twice).await, 0, "nothing is delivered twice");
     let plain = delivered(database, "plain").await;
     receiver.look(|record| {
-        assert_eq!(before + record.distinct("/ok"), plain, "what had been delivered before is not sent again");
+        assert_eq!(
+            before + record.distinct("/ok"),
+            plain,
+            "what had been delivered before is not sent again"
+        );
         for path in ["/ok", "/ok/keyed", "/ok/strict", "/ok/batched", "/ok/binary", "/ok/form", "/ok/raw"] {
             assert!(record.distinct(path) > 0, "{path} got something");
             assert_eq!(record.duplicates(path), 0, "{path}");
         }
         assert_eq!(record.distinct("/ok/paused"), 0);
         assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
-        let sequences = record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64());
-        assert!(sequences.is_sorted(), "strict order");
-        let told = record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
+        let strict: Vec<_> =
+            record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
+        assert!(strict.is_sorted(), "in strict order: {strict:?}");
+        let told =
+            record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
         assert!(!told, "the triggers of 0.1.0 leave out what they were told to");
     });
 }
@@ -134,13 +160,17 @@ async fn what_was_there_is_kept_and_delivered() {
     let database = old_database(&cluster, "app", &receiver).await;
     let columns = columns(&database).await;
     let kept = rows(&database, &columns).await;
-    assert!(kept.values().filter(|text| !text.is_empty()).count() >= 10, "the fixture fills the tables: {kept:#?}");
+    assert!(
+        kept.values().filter(|text| !text.is_empty()).count() >= 10,
+        "the fixture fills the tables: {kept:#?}"
+    );
     database.run(UPDATE).await;
     let found = rows(&database, &columns).await;
     for (table, rows) in &kept {
         assert_eq!(found.get(table), Some(rows), "the rows of {table}");
     }
-    let described = "select string_agg(type || ': ' || description, '; ' order by type) from webhook.event_type";
+    let described =
+        "select string_agg(type || ': ' || description, '; ' order by type) from webhook.event_type";
     let described = database.text(described).await.expect("there are some");
     for words in [
         "order.created: A row was inserted into orders. What customers have ordered",
@@ -152,7 +182,10 @@ async fn what_was_there_is_kept_and_delivered() {
     assert_eq!(database.text("select string_agg(c::text, '; ') from webhook_check() c").await, None);
 
     let before = delivered(&database, "plain").await;
-    assert!(before > 10 && database.number("select count(*) from webhook.delivery where state <> 'delivered'").await > 50);
+    assert!(
+        before > 10
+            && database.number("select count(*) from webhook.delivery where state <> 'delivered'").await > 50
+    );
     let daemon = Daemon::start(&database).await;
     database.run("insert into orders select i, 'c', 10 * i from generate_series(201, 210) i").await;
     all_delivered(&database).await;
@@ -172,7 +205,8 @@ async fn between_package_and_update_everything_goes_on() {
     let insert = app.prepare("insert into orders values ($1, 'c', 50)").await.expect("it parses");
     app.execute(&insert, &[&301_i64]).await.expect("the application goes on");
     // What cannot be done before the update says so.
-    let refused = app.batch_execute("select webhook_watch('invoice')").await.expect_err("the table lacks a column");
+    let refused =
+        app.batch_execute("select webhook_watch('invoice')").await.expect_err("the table lacks a column");
     assert!(describe(&refused).contains("ALTER EXTENSION pg_webhook UPDATE"), "{}", describe(&refused));
     app.batch_execute("select webhook_pause(id) from webhook.subscription where name = 'raw'; select webhook_resume(id) from webhook.subscription where name = 'raw'")
         .await
@@ -181,11 +215,17 @@ async fn between_package_and_update_everything_goes_on() {
     // The daemon delivers from the old schema.
     let daemon = Daemon::start(&database).await;
     all_delivered(&database).await;
-    assert!(daemon.process().log().iter().any(|line| line.contains("extension.outdated")), "it says what is to be done");
+    assert!(
+        daemon.process().log().iter().any(|line| line.contains("extension.outdated")),
+        "it says what is to be done"
+    );
 
     // An update that would have to wait for somebody who steers gives up as it is told to, and leaves things as they are.
     let steering = database.client().await;
-    steering.batch_execute("begin; select webhook_pause(id) from webhook.subscription where name = 'raw'").await.expect("it can be paused");
+    steering
+        .batch_execute("begin; select webhook_pause(id) from webhook.subscription where name = 'raw'")
+        .await
+        .expect("it can be paused");
     let impatient = database.client().await;
     let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
     let refused = refused.expect_err("somebody is there");
@@ -199,18 +239,30 @@ async fn between_package_and_update_everything_goes_on() {
     let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
     written.expect("the application goes on");
     let () = updated;
-    writer.batch_execute("insert into orders values (305, 'c', 50); commit").await.expect("the transaction goes on");
-    assert_eq!(database.text("select extversion from pg_extension where extname = 'pg_webhook'").await.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    writer
+        .batch_execute("insert into orders values (305, 'c', 50); commit")
+        .await
+        .expect("the transaction goes on");
+    assert_eq!(
+        database.text("select extversion from pg_extension where extname = 'pg_webhook'").await.as_deref(),
+        Some(env!("CARGO_PKG_VERSION"))
+    );
     app.execute(&insert, &[&306_i64]).await.expect("the session goes on");
     writer.batch_execute("insert into orders values (307, 'c', 50)").await.expect("the session goes on");
-    app.batch_execute("select webhook_watch('invoice', verbs => '{\"insert\":\"issued\",\"update\":\"changed\"}')").await.expect("it can be done now");
+    app.batch_execute(
+        "select webhook_watch('invoice', verbs => '{\"insert\":\"issued\",\"update\":\"changed\"}')",
+    )
+    .await
+    .expect("it can be done now");
 
     // The daemon notices, and does what it could not do before: it writes down why something is held.
     daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
     database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;
     let held = "select held_because is not null from webhook.subscription_stats where name = 'form'";
     database.until(held, PATIENCE).await;
-    database.run(&format!("update webhook.secret set secret = '{SECRET}' where secret = 'file:/nowhere'")).await;
+    database
+        .run(&format!("update webhook.secret set secret = '{SECRET}' where secret = 'file:/nowhere'"))
+        .await;
     database.run("insert into orders values (308, 'c', 50)").await;
     all_delivered(&database).await;
     assert!(daemon.sigterm(Duration::from_secs(15)).await.success());

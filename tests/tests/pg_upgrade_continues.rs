@@ -21,7 +21,10 @@ async fn of_a_cluster_with_undelivered_events() {
     let receiver = Receiver::start().await;
     receiver.behave("/ok/failing", Behaviour::Status(503));
     let subscribe = |path: &str, more: &str| {
-        format!("select webhook_subscribe('{}', '{{order.*,invoice.*}}', secret => '{SECRET}'{more});", receiver.url(path))
+        format!(
+            "select webhook_subscribe('{}', '{{order.*,invoice.*}}', secret => '{SECRET}'{more});",
+            receiver.url(path)
+        )
     };
     database
         .run(&format!(
@@ -66,13 +69,18 @@ async fn of_a_cluster_with_undelivered_events() {
     for path in ["/ok", "/ok/keyed", "/ok/paused", "/ok/failing"] {
         receiver.wait_for(path, 152, PATIENCE).await;
     }
-    database.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    database
+        .until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
+        .await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     receiver.look(|record| {
         for path in ["/ok", "/ok/keyed", "/ok/paused", "/ok/failing"] {
             assert_eq!(record.distinct(path), 152, "{path}");
         }
-        assert_eq!(record.duplicates("/ok") + record.duplicates("/ok/keyed") + record.duplicates("/ok/paused"), 0);
+        assert_eq!(
+            record.duplicates("/ok") + record.duplicates("/ok/keyed") + record.duplicates("/ok/paused"),
+            0
+        );
         assert_eq!(record.rejected, Vec::<String>::new());
         let numbers = record.at("/ok").filter(|request| request.json()["data"].get("no").is_some()).count();
         assert_eq!(numbers, 2, "the payload function came along");

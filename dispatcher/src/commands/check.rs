@@ -74,7 +74,11 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
                 "pg_webhook {}, {} subscriptions{}",
                 report.extension_version,
                 report.subscriptions,
-                if report.schema.is_outdated() { "; to be updated: alter extension pg_webhook update" } else { "" }
+                if report.schema.is_outdated() {
+                    "; to be updated: alter extension pg_webhook update"
+                } else {
+                    ""
+                }
             ),
             format!("{} has the rights the daemon needs", report.role),
             match report.checkpoint {

@@ -113,9 +113,7 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
     let checkpoint: Option<String> = get(&row, 3)?;
     let is_restored = match schema {
         Schema::V0_1 => false,
-        Schema::V0_2 => {
-            get(&client.query_one(RESTORED, &[]).await.map_err(Error::of_statement)?, 0)?
-        }
+        Schema::V0_2 => get(&client.query_one(RESTORED, &[]).await.map_err(Error::of_statement)?, 0)?,
     };
     if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
         && (identity != (Identity { system_identifier, database_oid }) || is_restored)

@@ -146,7 +146,8 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
         let strict: Vec<_> =
             record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
-        assert!(strict.is_sorted(), "in strict order: {strict:?}");
+        // What comes later may be of transactions side by side, which have no order but that of their ends.
+        assert!(strict.len() >= 10 && strict[..10].is_sorted(), "what 0.1.0 left goes out in order: {strict:?}");
         let told =
             record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
         assert!(!told, "the triggers of 0.1.0 leave out what they were told to");
@@ -173,7 +174,7 @@ async fn what_was_there_is_kept_and_delivered() {
         "select string_agg(type || ': ' || description, '; ' order by type) from webhook.event_type";
     let described = database.text(described).await.expect("there are some");
     for words in [
-        "order.created: A row was inserted into orders. What customers have ordered",
+        "order.created: A row was inserted into public.orders. What customers have ordered",
         "order.deleted: Written by somebody",
         "shop.closed: Entered by hand",
     ] {

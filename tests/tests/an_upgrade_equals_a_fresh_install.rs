@@ -147,7 +147,10 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         let strict: Vec<_> =
             record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
         // What comes later may be of transactions side by side, which have no order but that of their ends.
-        assert!(strict.len() >= 10 && strict[..10].is_sorted(), "what 0.1.0 left goes out in order: {strict:?}");
+        assert!(
+            strict.len() >= 10 && strict[..10].is_sorted(),
+            "what 0.1.0 left goes out in order: {strict:?}"
+        );
         let told =
             record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
         assert!(!told, "the triggers of 0.1.0 leave out what they were told to");

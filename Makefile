@@ -1,21 +1,26 @@
-# pg_webhook. `make` lists the targets. PG_CONFIG names the Postgres to build for (default: the newest in /usr/lib/postgresql).
+# pg_webhook. `make` lists the targets. PG_CONFIG names the Postgres to build for (default: the newest in /usr/lib/postgresql);
+# PG=17 or PG=18 takes that major version, from Debian if the system has none (scripts/postgres.sh).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
-PG_CONFIG ?= $(shell ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1)
+export PG
+PG_CONFIG ?= $(shell if [ -n "$(PG)" ]; then scripts/postgres.sh $(PG); else ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1; fi)
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
 
-.PHONY: help demo test chaos bench build install setup lint clean
+.PHONY: help demo test check-versions chaos bench build install setup lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 23
 
 demo: setup ## pgbench traffic on a throw-away cluster, and its webhooks arriving
 	@scripts/demo.sh
 
-test: ## every test: units, SQL surface, end to end, verifiers of other languages
+test: ## every test: units, SQL surface, end to end, verifiers of other languages (PG=17, PG=18: on that Postgres)
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+check-versions: ## type-check the extension for Postgres 14 to 18, without any of them
+	@scripts/check_versions.sh
 
 chaos: setup ## FAULTS=100 random faults by SEED=… under random traffic, SECONDS=300 at most: does every promise hold?
 	@scripts/chaos.sh $(or $(FAULTS),100) $(or $(SECONDS),300) $(SEED)

@@ -4,13 +4,16 @@
 # so a copied tree is a whole installation.
 #
 # usage: scripts/sandbox.sh [DIR]      prints the path of the copy's bin directory on stdout
+#   PG          major version of the Postgres to copy (scripts/postgres.sh finds or fetches it), or else
 #   PG_CONFIG   which Postgres to copy (default: the newest in /usr/lib/postgresql, else pg_config of the PATH)
 #   PROFILE     cargo profile of the extension (default: quick)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 pg_config=${PG_CONFIG:-}
-if [ -z "$pg_config" ]; then
+if [ -n "${PG:-}" ]; then
+    pg_config=$(scripts/postgres.sh "$PG")
+elif [ -z "$pg_config" ]; then
     pg_config=$(ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1 || true)
     pg_config=${pg_config:-$(command -v pg_config || true)}
 fi
@@ -35,5 +38,7 @@ export PATH="$PWD/.tools/bin:$PATH"
 export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config
 cargo pgrx install --package pg_webhook --manifest-path extension/Cargo.toml --pg-config "$copy_bin/pg_config" \
     --no-default-features --features "pg$major" --profile "${PROFILE:-quick}" >&2
+# What upgrades start from, for the tests.
+cp extension/upgrade/pg_webhook--*.sql "$dir$sharedir/extension/"
 chmod -R a+rX "$dir"
 echo "$copy_bin"

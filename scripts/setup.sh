@@ -3,7 +3,8 @@
 # Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
 #
 # usage: scripts/setup.sh [build|test]     test adds what only the tests use
-#   PG   major version of Postgres (default: one that is there with its headers, else the distribution's)
+#   PG   major version of Postgres (default: one that is there with its headers, else the distribution's);
+#        one that this release does not have comes from another (scripts/postgres.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-build}
@@ -53,13 +54,19 @@ if [ "$what" = test ]; then
 fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
-if ! have_pg; then
-    if [ -z "${PG:-}" ]; then
-        [ -n "${PGW_NO_APT:-}" ] || { apt update; apt_updated=1; }
-        PG=$(apt-cache show postgresql 2>/dev/null | sed -nE 's/^Version: ([0-9]+).*/\1/p' | head -n 1)
+if ! have_pg && ! { [ -n "${PG:-}" ] && scripts/postgres.sh "$PG" cached >/dev/null 2>&1; }; then
+    [ -n "${PGW_NO_APT:-}" ] || { apt update; apt_updated=1; }
+    here=$(apt-cache show postgresql 2>/dev/null | sed -nE 's/^Version: ([0-9]+).*/\1/p' | head -n 1)
+    if [ -z "${PG:-}" ] || apt-cache show "postgresql-$PG" >/dev/null 2>&1; then
+        PG=${PG:-${here:-15}}
+        apt_install "postgresql-$PG" "postgresql-server-dev-$PG"
+        have_pg || { say "Postgres $PG with its server headers is still not there"; exit 1; }
+    else
+        command -v patchelf >/dev/null || apt_install patchelf
+        # As root, the server runs as user postgres.
+        id postgres >/dev/null 2>&1 || [ "$(id -u)" != 0 ] || apt_install postgresql-common
+        scripts/postgres.sh "$PG" >/dev/null
     fi
-    apt_install "postgresql-${PG:-15}" "postgresql-server-dev-${PG:-15}"
-    have_pg || { say "Postgres ${PG:-} with its server headers is still not there"; exit 1; }
 fi
 
 # cargo-pgrx writes the extension's SQL; its version has to be that of the pgrx crate.

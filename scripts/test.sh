@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Every test there is, cheapest first; `make test` has installed what is missing before. One profile for all, so that
 # the dependencies are compiled once.
+#
+# PG: the major version of Postgres to test with (scripts/postgres.sh); default: the newest that is installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n── %s\n' "$*"; }
@@ -11,9 +13,14 @@ cargo test --profile quick
 step "the extension in a private copy of Postgres"
 PGW_BIN=$(PROFILE=quick scripts/sandbox.sh)
 export PGW_BIN
+major() { "$1/pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
+version=$(major "$PGW_BIN")
+
+step "unit tests of the extension"
+PGRX_PG_CONFIG_PATH=$PGW_BIN/pg_config cargo test --profile quick --package pg_webhook --lib --no-default-features --features "pg$version"
 
 step "SQL surface (pg_regress)"
-scripts/regress.sh
+PG_BIN=$PGW_BIN scripts/regress.sh
 
 step "verifiers of other languages"
 tests/foreign/setup.sh
@@ -22,3 +29,15 @@ step "end to end"
 cargo build --profile quick --package webhookd
 export PGW_WEBHOOKD=$PWD/target/quick/webhookd
 cargo test --profile quick --package e2e
+
+# With another version than the system's own there are two, and what pg_upgrade does can be tested.
+from=
+if [ -n "${PG:-}" ] && compgen -G '/usr/lib/postgresql/*/bin/pg_config' >/dev/null; then
+    from=$(PG='' PG_CONFIG='' PROFILE=quick scripts/sandbox.sh)
+fi
+if [ -n "$from" ] && [ "$(major "$from")" -lt "$version" ]; then
+    step "pg_upgrade from $(major "$from") to $version"
+    PGW_BIN_FROM=$from cargo test --profile quick --package e2e --test pg_upgrade_continues -- --ignored
+else
+    step "pg_upgrade: NOT RUN, for it needs an older Postgres beside the one under test (make test PG=17)"
+fi

@@ -132,8 +132,8 @@ create table webhook.receiver (
     failing_since        timestamptz,
     warned_at            timestamptz,
     allowed_rate         numeric,
-    held_because         text,
     updated_at           timestamptz not null default clock_timestamp(),
+    held_because         text,
     constraint circuit_is_known check (circuit in ('closed', 'open')),
     constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
     constraint open_only_when_failing check (circuit = 'closed' or failing_since is not null)

@@ -78,14 +78,14 @@ $$;
 comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
 
 create view webhook.subscription_stats with (security_barrier) as
-select s.id, s.name, s.owner, s.enabled, s.paused_reason, r.held_because, s.verification, s.verified_at,
+select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
        coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
        r.failing_since, r.allowed_rate,
        coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,
        q.next_attempt_at,
        coalesce(a.delivered, 0) as delivered_1h, coalesce(a.failed, 0) as failed_attempts_1h,
        a.duration_ms_p50 as duration_ms_p50_1h, a.duration_ms_p99 as duration_ms_p99_1h,
-       a.last_success_at, a.last_failure_at
+       a.last_success_at, a.last_failure_at, r.held_because
 from webhook.subscription s
 left join webhook.receiver r on r.subscription_id = s.id
 left join (select subscription_id,
@@ -131,13 +131,13 @@ select c.snapshot is null
        least(p.oldest_at,
              (select min(e.created_at) from webhook.queue q
               join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
-       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
-       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        (select k.key_id from webhook.sealing_key k) as sealing_key,
        (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
                     when exists (select from webhook.sealing_key) then 'sealed'
                     else 'none is in the database' end
-        from webhook.secret s where s.secret ~ '^whs') as secrets
+        from webhook.secret s where s.secret ~ '^whs') as secrets,
+       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p

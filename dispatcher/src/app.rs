@@ -8,7 +8,7 @@ use crate::{
     ledger::Observer,
     maintenance,
     outbox::snapshot,
-    postgres::{self, Target, Watch, preflight},
+    postgres::{self, Target, Watch, preflight, schema::Schema},
     secret_store::SecretStore,
     sender::Sender,
     session::{Carried, Ended, Session},
@@ -106,10 +106,13 @@ pub enum Error {
     #[error("the extension is not in this database; run: create extension pg_webhook")]
     ExtensionMissing,
     #[error(
-        "the database has pg_webhook {installed}, this is webhookd {own}; \
-         run: alter extension pg_webhook update, or install the webhookd that fits"
+        "the database has pg_webhook {installed}, and webhookd {} delivers from {} and {}; \
+         run: alter extension pg_webhook update, or install the webhookd that fits",
+        env!("CARGO_PKG_VERSION"), Schema::ACCEPTED[0].1, Schema::ACCEPTED[1].1
     )]
-    OtherVersion { installed: String, own: &'static str },
+    OtherVersion { installed: String },
+    #[error("the database has pg_webhook {installed} still; this needs {}: alter extension pg_webhook update", Schema::ACCEPTED[1].1)]
+    Outdated { installed: String },
     #[error("this Postgres is a standby and takes no writes; connect to the primary")]
     ReadOnly,
     #[error(
@@ -131,6 +134,8 @@ pub enum Error {
     Database(#[source] tokio_postgres::Error),
     #[error("the server's snapshot could not be read")]
     Snapshot(#[source] snapshot::Invalid),
+    #[error("the extension has been updated; starting over with what it has now")]
+    Updated,
     #[error("a connection to Postgres was lost")]
     ConnectionLost,
     #[error("the lock of the active daemon was lost")]
@@ -254,10 +259,12 @@ fn passes(error: &Error) -> bool {
         | Error::FormerPrimary { .. }
         | Error::ConnectionLost
         | Error::LockLost
-        | Error::Superseded => true,
+        | Error::Superseded
+        | Error::Updated => true,
         Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }
+        | Error::Outdated { .. }
         | Error::TransactionPooler
         | Error::Privileges { .. }
         | Error::OtherCluster

@@ -2,7 +2,7 @@
 //!
 //! Waits for nobody and keeps nobody waiting: what is in use is tried again. Never sees a row; no delivery depends on it.
 
-use crate::postgres::{Purpose, Target, Watch, chain, connect};
+use crate::postgres::{Purpose, Target, Watch, chain, connect, schema::Schema};
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Error, Statement};
@@ -43,8 +43,11 @@ impl Slot {
     }
 }
 
-/// Goes round until it is aborted, with a connection for each round.
-pub async fn run(database: Target, interval: Duration) {
+/// Goes round until it is aborted, with a connection for each round. A schema without retention grows until it is updated.
+pub async fn run(database: Target, interval: Duration, schema: Schema) {
+    if schema < Schema::V0_2 {
+        return;
+    }
     loop {
         let in_use = match round(&database).await {
             Ok(in_use) => in_use,

@@ -32,6 +32,7 @@ use crate::{
     postgres::{
         Purpose, Target, Watch, chain, connect,
         preflight::{Identity, Report, backend_pid, preflight, refuse_transaction_pooler},
+        schema::Schema,
         value::Micros,
     },
     queue,
@@ -59,6 +60,10 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// At shutdown, how long the last writes may take.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Between two looks whether an outdated schema has been updated.
+const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
+const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
+
 const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
 const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
 
@@ -82,6 +87,9 @@ const ADOPT: &str = "
 const TAKE_OVER: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
     returning epoch, snapshot::text, saved_at";
+const TAKE_OVER_0_1: &str = "
+    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
+    returning epoch, snapshot::text, saved_at";
 
 /// How a session ended.
 #[derive(Debug)]
@@ -103,6 +111,7 @@ pub struct Session {
     queue: Client,
     watch: Watch,
     history: History,
+    schema: Schema,
     /// Where all of them lead.
     server: Target,
 }
@@ -139,7 +148,7 @@ impl Session {
         let watch = Watch::default();
         let open = |purpose| connect(&server, purpose, watch.clone());
         let control = open(Purpose::Control).await.map_err(Error::Connect)?;
-        let Report { identity, timeline, .. } = preflight(&control).await?;
+        let Report { identity, timeline, schema, extension_version, .. } = preflight(&control).await?;
         let history = History { identity, timeline };
         history.follows(newest)?;
         let (reader, ledger, queue) =
@@ -147,7 +156,10 @@ impl Session {
                 .map_err(Error::Connect)?;
         refuse_transaction_pooler(&control, &reader).await?;
         let control_pid = backend_pid(&control).await?;
-        Ok(Self { control, control_pid, reader, ledger, queue, watch, history, server })
+        if schema.is_outdated() {
+            warn!(installed = extension_version, "extension.outdated; alter extension pg_webhook update");
+        }
+        Ok(Self { control, control_pid, reader, ledger, queue, watch, history, schema, server })
     }
 
     /// Waits for its turn, then delivers until `shutdown` or until a connection is lost.
@@ -198,9 +210,13 @@ impl Session {
             .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
+        let take_over = match self.schema {
+            Schema::V0_1 => TAKE_OVER_0_1,
+            Schema::V0_2 => TAKE_OVER,
+        };
         let row = self
             .ledger
-            .query_opt(TAKE_OVER, &[&system_identifier, &database_oid])
+            .query_opt(take_over, &[&system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
         let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
@@ -244,7 +260,7 @@ impl Session {
         shutdown: &CancellationToken,
         carried: &mut Carried,
     ) -> Result<(), Error> {
-        let Self { control, control_pid, reader, ledger, queue, watch, history, server } = self;
+        let Self { control, control_pid, reader, ledger, queue, watch, history, schema, server } = self;
         let control = Arc::new(control);
         let origin = Origin { history, epoch: takeover.epoch };
         let pulse = Arc::new(active::Pulse::default());
@@ -291,10 +307,11 @@ impl Session {
             sender: Arc::clone(sender),
             identity: Arc::clone(&settings.identity),
             database: server.clone(),
+            schema,
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(server.clone()));
-        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval));
+        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval, schema));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
@@ -319,6 +336,7 @@ impl Session {
             ended = &mut reads => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::from))),
             ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::of_statement))),
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
+            () = updated(&control, schema) => Some(Error::Updated),
         };
         stop_reading.cancel();
         verifies.abort();
@@ -347,6 +365,19 @@ impl Session {
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)
     }
+}
+
+/// Waits until a schema that is to be updated has been.
+async fn updated(control: &Client, schema: Schema) {
+    while schema.is_outdated() {
+        sleep(UPDATED_INTERVAL).await;
+        let version = control.query_opt(VERSION, &[]).await.ok().flatten();
+        let now = version.and_then(|row| Schema::of(row.try_get(0).ok()?));
+        if now.is_some_and(|now| now != schema) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What came with becoming the active daemon.

@@ -12,7 +12,7 @@ mod schedule;
 
 use crate::{
     delivery::identity::Identity,
-    postgres::{self, Purpose, Target, Watch, chain},
+    postgres::{self, Purpose, Target, Watch, chain, schema::Schema},
     sender::Sender,
     subscription::{Subscription, Subscriptions},
 };
@@ -86,6 +86,7 @@ pub struct Desk<S> {
     pub sender: Arc<S>,
     pub identity: Arc<Identity>,
     pub database: Target,
+    pub schema: Schema,
 }
 
 impl<S> Clone for Desk<S> {
@@ -94,6 +95,7 @@ impl<S> Clone for Desk<S> {
             sender: Arc::clone(&self.sender),
             identity: Arc::clone(&self.identity),
             database: self.database.clone(),
+            schema: self.schema,
         }
     }
 }
@@ -203,6 +205,10 @@ impl<S: Sender> Desk<S> {
     /// Writes down why subscriptions are held; gives the change back once it is written.
     async fn write_held(self, change: Change) -> Option<Change> {
         let written = async {
+            if self.schema < Schema::V0_2 {
+                // It has no place for that; the log tells.
+                return Ok(());
+            }
             let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
             client.execute(HELD, &[&change.ids, &change.reasons]).await?;
             if change.is_whole {

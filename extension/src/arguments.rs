@@ -15,10 +15,20 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Of a function that this library knows with so many.
+    ///
+    /// # Errors
+    /// [`Error::Outdated`] if the catalogue has it with another number: it is older than the library.
+    ///
     /// # Safety
-    /// A call under way of a function that is declared with the arguments, in type and order, that will be taken.
-    pub unsafe fn of(call: pg_sys::FunctionCallInfo) -> Self {
-        Self { call, next: 0 }
+    /// A call under way of a function that is declared, if with this number of arguments, with those in type and order
+    /// that will be taken.
+    pub unsafe fn of(call: pg_sys::FunctionCallInfo, count: i16) -> Result<Self, Error> {
+        // SAFETY: Postgres passes a valid call.
+        if unsafe { (*call).nargs } != count {
+            return Err(Error::Outdated);
+        }
+        Ok(Self { call, next: 0 })
     }
 
     /// The next argument; `None`: null.

@@ -17,6 +17,8 @@ pub enum Error {
     NullForDefault(&'static str),
     #[error("{option}: {reason}")]
     BadOption { option: &'static str, reason: String, hint: &'static str },
+    #[error("pg_webhook's library is of a later version than what this database has of it")]
+    Outdated,
 
     // ── watching ──
     #[error("there is no relation with number {0}")]
@@ -158,6 +160,7 @@ impl Error {
             Self::RequesterGone(_) => S::ERRCODE_UNDEFINED_OBJECT,
             Self::NotReadCommitted => S::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::TriggerNameTaken { .. } => S::ERRCODE_DUPLICATE_OBJECT,
+            Self::Outdated => S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotATrigger => S::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::NotADefinition { .. } => S::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotAnEventType { .. } => S::ERRCODE_INVALID_NAME,
@@ -180,6 +183,9 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Outdated => {
+                "Run ALTER EXTENSION pg_webhook UPDATE. Events are captured and delivered meanwhile."
+            }
             Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
             Self::Null(_) => "The argument is required.",
             Self::NullForDefault(_) => "Leave the argument out to get its default.",

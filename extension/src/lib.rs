@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 mod arguments;
 mod backfill;
 mod capture;
+mod catalogue;
 mod compat;
 mod definition;
 mod delivery;
@@ -45,7 +46,7 @@ extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["
 extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions", "capture"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
 extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
-extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["functions"]);
+extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["functions", "capture"]);
 extension_sql_file!("../../sql/event_schema.sql", name = "event_schema", requires = ["value_schema"]);
 extension_sql_file!("../../sql/documentation.sql", name = "documentation", requires = ["event_schema"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -171,6 +171,41 @@ impl Cluster {
         cluster
     }
 
+    /// The same of another version: that of the programs in `bin`.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_of(bin: &Path) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init_of(bin, &[])
+        };
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// What `pg_upgrade` makes of this cluster, which it shuts down for good: one of the version of `PGW_BIN`, up and running.
+    ///
+    /// # Panics
+    /// If `pg_upgrade` fails, with what it said.
+    pub async fn upgraded(&self) -> Arc<Self> {
+        self.stop().await;
+        let new = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        let mut upgrade = new.program("pg_upgrade");
+        upgrade.arg("-b").arg(&self.bin).arg("-B").arg(&new.bin).args(["-U", "postgres"]);
+        upgrade.arg("-d").arg(self.dir.path().join("data")).arg("-D").arg(new.dir.path().join("data"));
+        upgrade
+            .args(["-p", &self.port.to_string(), "-P", &new.port.to_string()])
+            .env_remove("RUST_BACKTRACE");
+        let done = upgrade.output().expect("pg_upgrade can be started");
+        assert!(done.status.success(), "pg_upgrade: {}", String::from_utf8_lossy(&done.stdout));
+        new.boot().await;
+        Arc::new(new)
+    }
+
     /// Shuts the server down as an operator does.
     ///
     /// # Panics
@@ -197,9 +232,11 @@ impl Cluster {
     }
 
     fn init(settings: &[&str]) -> Self {
-        let bin = std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
-            panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
-        });
+        Self::init_of(&own_bin(), settings)
+    }
+
+    fn init_of(bin: &Path, settings: &[&str]) -> Self {
+        let bin = bin.to_owned();
         assert!(bin.join("postgres").exists(), "PGW_BIN={} holds no postgres", bin.display());
         let account = Account::for_server();
         let dir = tempfile::Builder::new().prefix("pgw-e2e-").tempdir().expect("a temporary directory");
@@ -207,7 +244,8 @@ impl Cluster {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("root may chown");
         }
         let mut initdb = Command::new(bin.join("initdb"));
-        initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
+        // Checksums are there by default or not, depending on the version.
+        initdb.args(["--no-sync", "-k", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
         initdb.arg(dir.path().join("data")).current_dir(dir.path());
         Account::apply(account, &mut initdb);
         let done = initdb.output().expect("initdb can be started");
@@ -394,6 +432,13 @@ impl Drop for Cluster {
             postmaster.wait_blocking(Duration::from_secs(10));
         }
     }
+}
+
+/// The Postgres that the tests are about.
+fn own_bin() -> PathBuf {
+    std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
+    })
 }
 
 fn children(parent: i32) -> Vec<i32> {

@@ -2,10 +2,11 @@
 //!
 //! Real parts only: a throw-away Postgres ([`cluster`]) with the extension installed, the `webhookd` binary
 //! ([`daemon`]), a receiver on a real socket that judges every request ([`receiver`]), and writers that know what they
-//! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
+//! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]), and the extension in the catalogue ([`catalogue`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
 
 pub mod admin;
 pub mod browser;
+pub mod catalogue;
 pub mod clock;
 pub mod cluster;
 pub mod collector;

@@ -86,7 +86,8 @@ impl Database {
     /// Opens the first session and finds the extension. Callers without a token act as `open_as`.
     ///
     /// # Errors
-    /// A server that is away, or a database that cannot be worked with: without the extension, or without rights there.
+    /// A server that is away, or a database that cannot be worked with: without the extension, with one that is to be updated
+    /// first, or without rights there.
     pub async fn open(target: Target, open_as: Option<&str>) -> Result<Arc<Self>, app::Error> {
         let client = connect(&target).await.map_err(app::Error::Connect)?;
         let (report, foreign) = preflight::preflight_admin(&client, open_as).await?;

@@ -121,6 +121,7 @@ impl Shared {
 }
 
 /// What the rest of the daemon gives it.
+#[derive(Clone)]
 pub struct Surroundings {
     pub database: Target,
     pub tally: Arc<Tally>,
@@ -132,7 +133,7 @@ pub struct Surroundings {
 /// Starts to answer; ends some seconds after `shutdown`.
 ///
 /// # Errors
-/// An address in use, a database that is away, and an address that others reach while nobody has a token.
+/// An address in use, a database that is away or has an extension that is to be updated first, and an address that others reach while nobody has a token.
 pub async fn start(
     settings: Settings,
     surroundings: Surroundings,

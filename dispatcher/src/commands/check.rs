@@ -82,7 +82,16 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
         Ok(report) => [
             format!("Postgres {} as {}", report.server_version, report.role),
             "it takes writes".to_owned(),
-            format!("pg_webhook {}, {} subscriptions", report.extension_version, report.subscriptions),
+            format!(
+                "pg_webhook {}, {} subscriptions{}",
+                report.extension_version,
+                report.subscriptions,
+                if report.schema.is_outdated() {
+                    "; to be updated: alter extension pg_webhook update"
+                } else {
+                    ""
+                }
+            ),
             format!("{} has the rights the daemon needs", report.role),
             match report.checkpoint {
                 Some(_) => "the checkpoint is this cluster's".to_owned(),
@@ -96,13 +105,14 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
         let at = match error {
             app::Error::Connect(_) => 0,
             app::Error::ReadOnly | app::Error::FormerPrimary { .. } => 1,
-            app::Error::ExtensionMissing | app::Error::OtherVersion { .. } => 2,
+            app::Error::ExtensionMissing | app::Error::OtherVersion { .. } | app::Error::Outdated { .. } => 2,
             // A refused statement is a right that the list of rights does not know, or a server on its way down.
             app::Error::Privileges { .. }
             | app::Error::Database(_)
             | app::Error::ConnectionLost
             | app::Error::LockLost
             | app::Error::Superseded
+            | app::Error::Updated
             | app::Error::Snapshot(_)
             | app::Error::Unwritten(_) => 3,
             app::Error::OtherCluster => 4,
@@ -234,7 +244,7 @@ mod tests {
         for (error, at) in [
             (app::Error::ReadOnly, 1),
             (app::Error::ExtensionMissing, 2),
-            (app::Error::OtherVersion { installed: "9.9".into(), own: "0.1.0" }, 2),
+            (app::Error::OtherVersion { installed: "9.9".into() }, 2),
             (app::Error::Privileges { role: "app".into(), missing: "select".into() }, 3),
             (app::Error::OtherCluster, 4),
             (app::Error::TransactionPooler, 5),

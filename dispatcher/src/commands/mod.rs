@@ -113,9 +113,11 @@ fn database_exit_code(error: &app::Error) -> u8 {
         | app::Error::Snapshot(_)
         | app::Error::LockLost
         | app::Error::Superseded
+        | app::Error::Updated
         | app::Error::Unwritten(_) => FAILED,
         app::Error::ExtensionMissing
         | app::Error::OtherVersion { .. }
+        | app::Error::Outdated { .. }
         | app::Error::ReadOnly
         | app::Error::FormerPrimary { .. }
         | app::Error::TransactionPooler

@@ -1,6 +1,6 @@
 //! `webhookd run`: the daemon. Puts sender and settings together and hands over to `app`.
 
-use super::Error;
+use super::{Error, one_line};
 use crate::{
     admin::{self, Surroundings, tally::Tally},
     app,
@@ -10,12 +10,16 @@ use crate::{
     trace::Traces,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime, name look-ups.
 const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Between two looks of an admin server that waits for the extension to be updated.
+const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Delivers until `shutdown`.
 ///
@@ -62,7 +66,7 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
                 source: app.identity.source.clone(),
                 spans: traces.as_ref().map(|traces| traces.counts()).unwrap_or_default(),
             };
-            Some(admin::start(settings, surroundings, shutdown.clone()).await?)
+            Some(answer(settings, surroundings, shutdown.clone()).await?)
         }
     };
     let ended = app::run(app, sender, shutdown).await;
@@ -76,6 +80,37 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     }
     info!("webhookd.stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the admin server. It has no answers for an extension that is to be updated, and then waits until that is done;
+/// deliveries do not.
+async fn answer(
+    settings: admin::Settings,
+    surroundings: Surroundings,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>, admin::Error> {
+    let mut started = admin::start(settings.clone(), surroundings.clone(), shutdown.clone()).await;
+    let Err(admin::Error::App(app::Error::Outdated { .. })) = &started else { return started };
+    Ok(tokio::spawn(async move {
+        let mut told = String::new();
+        loop {
+            match started {
+                Ok(answers) => return answers.await.unwrap_or_default(),
+                Err(error) => {
+                    let why = one_line(&error);
+                    if why != told {
+                        warn!(error = why, "admin.waits");
+                        told = why;
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(UPDATED_INTERVAL) => {}
+                () = shutdown.cancelled() => return,
+            }
+            started = admin::start(settings.clone(), surroundings.clone(), shutdown.clone()).await;
+        }
+    }))
 }
 
 /// Raises the limit of open files as far as it goes, and tells how many connections to receivers that allows.

@@ -2,6 +2,7 @@
 
 mod passfile;
 pub mod preflight;
+pub mod schema;
 mod servers;
 pub mod target;
 mod tls;

@@ -1,6 +1,10 @@
 //! What the daemon demands of a database before it delivers from it. Reads only.
 
-use crate::{app::Error, outbox::snapshot::Snapshot, postgres::chain};
+use crate::{
+    app::Error,
+    outbox::snapshot::Snapshot,
+    postgres::{chain, schema::Schema},
+};
 use tokio_postgres::{Client, Row};
 use tracing::warn;
 
@@ -19,6 +23,7 @@ pub struct Report {
     pub server_version: String,
     /// `extversion` of the extension.
     pub extension_version: String,
+    pub schema: Schema,
     pub identity: Identity,
     /// First eight digits of the WAL file name: differs after a failover, when transaction ids may be handed out again.
     pub timeline: String,
@@ -93,10 +98,12 @@ const STATE: &str = "
            (select snapshot::text from webhook.cursor),
            (select system_identifier from webhook.cursor),
            (select database_oid from webhook.cursor),
-           exists (select from webhook.cursor where restored_at is not null),
            (select count(*) from webhook.subscription)";
 
-/// Checks one session: primary, extension of our version, rights, and that the checkpoint is this cluster's.
+/// Whether a dump has brought the checkpoint.
+const RESTORED: &str = "select exists (select from webhook.cursor where restored_at is not null)";
+
+/// Checks one session: primary, extension of our version or the one before, rights, and that the checkpoint is this cluster's.
 ///
 /// # Errors
 /// The first demand that is not met.
@@ -108,16 +115,19 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
         return Err(Error::ReadOnly);
     }
     let extension_version = installed.ok_or(Error::ExtensionMissing)?;
-    let own = env!("CARGO_PKG_VERSION");
-    if release(&extension_version) != release(own) {
-        return Err(Error::OtherVersion { installed: extension_version, own });
-    }
+    let Some(schema) = Schema::of(&extension_version) else {
+        return Err(Error::OtherVersion { installed: extension_version });
+    };
     check_rights(client, &role, &RIGHTS, &FUNCTIONS).await?;
     let row = client.query_one(STATE, &[]).await.map_err(Error::of_statement)?;
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
+    let is_restored = match schema {
+        Schema::V0_1 => false,
+        Schema::V0_2 => get(&client.query_one(RESTORED, &[]).await.map_err(Error::of_statement)?, 0)?,
+    };
     if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
-        && (identity != (Identity { system_identifier, database_oid }) || get(&row, 6)?)
+        && (identity != (Identity { system_identifier, database_oid }) || is_restored)
     {
         return Err(Error::OtherCluster);
     }
@@ -128,10 +138,11 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
         role,
         server_version,
         extension_version,
+        schema,
         identity,
         timeline: get(&row, 2)?,
         checkpoint,
-        subscriptions: get(&row, 7)?,
+        subscriptions: get(&row, 6)?,
     })
 }
 
@@ -142,6 +153,9 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
 /// The first demand that is not met.
 pub async fn preflight_admin(client: &Client, open_as: Option<&str>) -> Result<(Report, Vec<String>), Error> {
     let report = preflight(client).await?;
+    if report.schema.is_outdated() {
+        return Err(Error::Outdated { installed: report.extension_version });
+    }
     check_rights(client, &report.role, &ADMIN_RIGHTS, &ADMIN_FUNCTIONS).await?;
     let rows = client.query(FOREIGN_ROLES, &[&open_as]).await.map_err(Error::of_statement)?;
     let foreign = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
@@ -155,11 +169,6 @@ pub fn membership(foreign: &[String], role: &str) -> String {
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {
     row.try_get(at).map_err(Error::of_statement)
-}
-
-/// `major.minor`: patch releases of the two halves go together.
-fn release(version: &str) -> Vec<&str> {
-    version.split('.').take(2).collect()
 }
 
 async fn check_rights(
@@ -217,16 +226,4 @@ pub async fn backend_pid(client: &Client) -> Result<i32, Error> {
         _ => None,
     });
     Ok(pid.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patch_releases_go_together() {
-        assert_eq!(release("0.1.0"), release("0.1.7"));
-        assert_ne!(release("0.1.0"), release("0.2.0"));
-        assert_ne!(release("1.1.0"), release("0.1.0"));
-    }
 }

@@ -36,7 +36,7 @@ fn webhook_subscribe(
 ) -> TableIterator<'static, (name!(id, i64), name!(secret, Option<String>))> {
     on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares the options in this order.
-        let mut arguments = unsafe { Arguments::of(call) };
+        let mut arguments = unsafe { Arguments::of(call, 22) }?;
         let options = Options::read(&mut arguments, Of::New, caller)?;
         options.fit.check()?;
         Ok(TableIterator::once(subscribe(options)?))
@@ -47,7 +47,7 @@ fn webhook_subscribe(
 fn webhook_alter(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.subscription") {
     on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares an id, the options in this order, and a list of names.
-        let mut arguments = unsafe { Arguments::of(call) };
+        let mut arguments = unsafe { Arguments::of(call, 24) }?;
         let id = given(arguments.take::<i64>(), "id")?;
         let mut options = Options::read(&mut arguments, Of::Existing, caller)?;
         options.clear(arguments.take())?;

@@ -10,6 +10,7 @@ pub mod table;
 mod triggers;
 
 use crate::arguments::Arguments;
+use crate::catalogue;
 use crate::definition::{Column, Definition};
 use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
@@ -26,7 +27,8 @@ type Row = PgHeapTuple<'static, AllocatedByRust>;
 fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.watch") {
     answer(|| {
         // SAFETY: sql/functions.sql declares the arguments in this order.
-        let mut arguments = unsafe { Arguments::of(call) };
+        let mut arguments = unsafe { Arguments::of(call, 9) }?;
+        catalogue::demand_present()?;
         let (rel, noun) = (arguments.take::<Oid>(), arguments.take::<String>());
         let verbs = not_null(arguments.take_json("verbs")?, "verbs")?;
         let [columns, exclude, on_columns]: [Names; 3] = std::array::from_fn(|_| arguments.take());

@@ -10,10 +10,12 @@ create domain short_text as varchar(10);
 create domain moods as mood[];
 create domain some_json as jsonb;
 create domain day as date;
+set local client_min_messages = warning;
 create type temperature;
 create function temperature_in(cstring) returns temperature language internal immutable strict as 'float8in';
 create function temperature_out(temperature) returns cstring language internal immutable strict as 'float8out';
 create type temperature (input = temperature_in, output = temperature_out, like = float8);
+reset client_min_messages;
 create cast (temperature as float8) without function;
 create function temperature_json(t temperature) returns json language sql immutable
     as $$ select json_build_object('celsius', $1::float8) $$;

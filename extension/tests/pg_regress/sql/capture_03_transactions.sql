@@ -187,7 +187,8 @@ begin;
 set local parallel_setup_cost = 0;
 set local parallel_tuple_cost = 0;
 set local min_parallel_table_scan_size = 0;
-set local force_parallel_mode = on;
+-- It has another name since 16.
+select set_config(name, 'on', true) from pg_settings where name in ('force_parallel_mode', 'debug_parallel_query');
 insert into item values (820);
 select count(*) > 0 as parallel from item;
 insert into item values (821);

@@ -124,7 +124,10 @@ end
 $$;
 call by_hand.watch('app_table', '{"payload": "public.app_json"}');
 \c - app
+-- What kind of expression it is goes by another name since 18.
+\set SHOW_CONTEXT never
 insert into app_table values (10);
+\set SHOW_CONTEXT errors
 \c - postgres
 grant select on vault to app;
 \c - app

@@ -1,0 +1,96 @@
+-- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
+
+-- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
+
+-- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
+alter table webhook.watch alter column payload type text using payload::oid::text;
+update webhook.watch w
+    set payload = (select format('%I.%I', n.nspname, p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                   where p.oid::text = w.payload)
+    where w.payload is not null;
+
+alter table webhook.event_type
+    add column derived text,
+    add column data_schema json,
+    add column example json,
+    add constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object');
+alter table webhook.cursor add column restored_at timestamptz;
+alter table webhook.receiver add column held_because text;
+
+create table webhook.setting (
+    singleton        boolean  primary key default true,
+    retention        boolean  not null default true,
+    retention_period interval not null default '30 days',
+    max_age          interval not null default '35 days',
+    dump_events      boolean  not null default false,
+    constraint there_is_one_row check (singleton),
+    constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
+    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days')
+);
+insert into webhook.setting default values;
+
+create table webhook.token (
+    id           bigint      generated always as identity primary key,
+    name         text        not null,
+    token_sha256 bytea       not null unique,
+    role         name        not null,
+    owner        text,
+    created_at   timestamptz not null default now(),
+    created_by   name        not null default session_user,
+    expires_at   timestamptz,
+    constraint name_has_1_to_200_characters check (length(name) between 1 and 200 and name !~ '[[:cntrl:]]'),
+    constraint owner_has_1_to_200_characters check (length(owner) between 1 and 200 and owner !~ '[[:cntrl:]]'),
+    constraint token_sha256_has_32_bytes check (length(token_sha256) = 32)
+);
+
+create table webhook.idempotency (
+    caller          text        not null,
+    key             text        not null,
+    request_sha256  bytea       not null,
+    subscription_id bigint,
+    created_at      timestamptz not null default now(),
+    constraint idempotency_pkey primary key (caller, key),
+    constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
+);
+create index idempotency_created_at_idx on webhook.idempotency (created_at);
+
+-- ── What a fresh installation says ──────────────────────────────────────────────────────────────────────────────
+
+-- @code@
+
+-- ── Rights and rows that follow from it ─────────────────────────────────────────────────────────────────────────
+
+-- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
+do $$
+declare
+    had record;
+begin
+    for had in
+        select distinct a.grantee, r.what
+        from (values ('publisher', 'webhook.capture()'::regprocedure),
+                     ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
+                     ('reader', 'webhook.find_event(text)'::regprocedure),
+                     ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
+                     ('admin', '@extschema@.webhook_arm()'::regprocedure)) as r (what, function)
+        join pg_proc p on p.oid = r.function
+        cross join lateral aclexplode(p.proacl) a
+        where a.grantee <> 0 and a.grantee <> p.proowner
+    loop
+        perform @extschema@.webhook_grant(had.grantee::regrole, had.what);
+    end loop;
+end
+$$;
+-- What is granted while the script of an extension runs is taken for the extension's own, and pg_dump leaves it out. But to
+-- whom something is granted has been somebody's decision: only the owner's rights and PUBLIC's are ours.
+delete from pg_catalog.pg_init_privs i using pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and not exists (select from aclexplode(i.initprivs) a where a.grantee in (0, a.grantor));
+update pg_catalog.pg_init_privs i
+    set initprivs = array(select p.acl from unnest(i.initprivs) as p (acl)
+                          where exists (select from aclexplode(array[p.acl]) a where a.grantee in (0, a.grantor)))
+    from pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and exists (select from aclexplode(i.initprivs) a where a.grantee not in (0, a.grantor));
+select webhook.list_event_types();

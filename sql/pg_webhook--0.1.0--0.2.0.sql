@@ -1,0 +1,2302 @@
+-- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
+
+-- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
+
+-- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
+alter table webhook.watch alter column payload type text using payload::oid::text;
+update webhook.watch w
+    set payload = (select format('%I.%I', n.nspname, p.proname) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                   where p.oid::text = w.payload)
+    where w.payload is not null;
+
+alter table webhook.event_type
+    add column derived text,
+    add column data_schema json,
+    add column example json,
+    add constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object');
+alter table webhook.cursor add column restored_at timestamptz;
+alter table webhook.receiver add column held_because text;
+
+create table webhook.setting (
+    singleton        boolean  primary key default true,
+    retention        boolean  not null default true,
+    retention_period interval not null default '30 days',
+    max_age          interval not null default '35 days',
+    dump_events      boolean  not null default false,
+    constraint there_is_one_row check (singleton),
+    constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
+    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days')
+);
+insert into webhook.setting default values;
+
+create table webhook.token (
+    id           bigint      generated always as identity primary key,
+    name         text        not null,
+    token_sha256 bytea       not null unique,
+    role         name        not null,
+    owner        text,
+    created_at   timestamptz not null default now(),
+    created_by   name        not null default session_user,
+    expires_at   timestamptz,
+    constraint name_has_1_to_200_characters check (length(name) between 1 and 200 and name !~ '[[:cntrl:]]'),
+    constraint owner_has_1_to_200_characters check (length(owner) between 1 and 200 and owner !~ '[[:cntrl:]]'),
+    constraint token_sha256_has_32_bytes check (length(token_sha256) = 32)
+);
+
+create table webhook.idempotency (
+    caller          text        not null,
+    key             text        not null,
+    request_sha256  bytea       not null,
+    subscription_id bigint,
+    created_at      timestamptz not null default now(),
+    constraint idempotency_pkey primary key (caller, key),
+    constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
+);
+create index idempotency_created_at_idx on webhook.idempotency (created_at);
+
+-- ── What a fresh installation says ──────────────────────────────────────────────────────────────────────────────
+
+comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
+
+revoke all on schema webhook from public;
+
+create or replace function webhook.ring_slot(at timestamptz) returns smallint
+    language sql immutable parallel safe strict
+    return (floor(extract(epoch from at) / 216000)::bigint % 16)::smallint;
+comment on function webhook.ring_slot(timestamptz) is 'The slot of the ring that a moment falls into, 0 to 15';
+
+create or replace function webhook.current_xid() returns bigint
+    language sql volatile parallel unsafe
+    return pg_current_xact_id()::text::bigint;
+comment on function webhook.current_xid() is
+    'The full id of the top-level transaction: savepoints share it, so one comparison tells whether an event is committed';
+
+create or replace function webhook.snapshot_before_this_transaction() returns pg_snapshot
+    language sql volatile parallel unsafe
+    return (select case when t.own >= pg_snapshot_xmax(t.seen) then t.seen
+                        else format('%s:%s:%s', pg_snapshot_xmin(t.seen), pg_snapshot_xmax(t.seen),
+                                    (select string_agg(x.id::text, ',' order by x.id)
+                                     from (select pg_snapshot_xip(t.seen) union select t.own) as x (id)))::pg_snapshot
+                   end
+            from (select pg_current_xact_id() as own, pg_current_snapshot() as seen) as t);
+comment on function webhook.snapshot_before_this_transaction() is
+    'What is committed now, without what this transaction has done';
+
+create or replace function webhook.public_id(sequence bigint, created_at timestamptz) returns text
+    language sql immutable parallel safe strict
+    return 'evt_' || lpad(to_hex((extract(epoch from created_at) * 1000000)::bigint), 14, '0') || to_hex(sequence);
+comment on function webhook.public_id(bigint, timestamptz) is
+    'The id that receivers see (webhook-id, and "id" in the body), from webhook.event.id and created_at';
+
+create or replace function webhook.event_sequence(event_id text) returns bigint
+    language sql immutable parallel safe strict
+    return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
+                then ('x' || lpad(substr(event_id, 19), 16, '0'))::bit(64)::bigint end;
+comment on function webhook.event_sequence(text) is
+    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_…'')';
+
+create or replace function webhook.event_created_at(event_id text) returns timestamptz
+    language sql immutable parallel safe strict
+    return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
+                then timestamptz 'epoch' + ('x' || substr(event_id, 5, 14))::bit(56)::bigint * interval '1 microsecond' end;
+comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is none';
+
+create or replace function webhook.pattern_matches(events text[], type text) returns boolean
+    language sql immutable parallel safe strict
+    return exists (select from unnest(events) as p (pattern)
+                   where p.pattern = type
+                      or (p.pattern = '*' and not starts_with(type, 'webhook.'))
+                      or (right(p.pattern, 2) = '.*' and starts_with(type, left(p.pattern, -1))));
+comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
+
+comment on table  webhook.event is 'Every event, in the transaction that caused it; append-only';
+
+comment on column webhook.event.id is 'Sequence number; the events of one row have rising numbers';
+
+comment on column webhook.event.xid is 'Full id of the top-level transaction that wrote it';
+
+comment on column webhook.event.created_at is 'When the change was captured, within its transaction';
+
+comment on column webhook.event.subscription_id is 'For this subscription alone (a ping); null: for all that match';
+
+comment on column webhook.event.slot is 'Slot of the ring';
+
+comment on column webhook.event.truncated is 'The payload was over the cap and has been cut to the key columns';
+
+comment on column webhook.event.type is 'noun.verb or namespace.noun.verb';
+
+comment on column webhook.event.table_name is 'Qualified name of the table; null for webhook_emit()';
+
+comment on column webhook.event.key is
+    'Which thing it is about: the key column''s text, or a JSON array of them when there are several';
+
+comment on column webhook.event.actor is 'Setting webhook.actor of the session: who did it';
+
+comment on column webhook.event.origin is 'Setting webhook.origin of the session: which system did it';
+
+comment on column webhook.event.traceparent is 'Setting webhook.traceparent of the session (W3C Trace Context)';
+
+comment on column webhook.event.payload is '"data" in the body';
+
+comment on column webhook.event.previous is '"previous" in the body: former values of the columns that an update changed';
+
+create or replace function webhook.order_key(ordering text, event webhook.event) returns bigint
+    language sql immutable parallel safe
+    return case ordering
+        when 'strict' then 0
+        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+                                              1, 8), 'hex'))::bit(64)::bigint
+    end;
+comment on function webhook.order_key(text, webhook.event) is
+    'Which events of a subscription wait for one another: those of one number. Null: none';
+
+comment on table  webhook.attempt is 'Every attempt to deliver an event to a subscription, the successful ones too; append-only';
+
+comment on column webhook.attempt.event_id is 'webhook.event.id';
+
+comment on column webhook.attempt.event_xid is 'webhook.event.xid: events are found by transaction and id';
+
+comment on column webhook.attempt.started_at is 'When the request was handed to the network, by the daemon''s clock';
+
+comment on column webhook.attempt.duration_ms is 'Until the outcome was known, in milliseconds';
+
+comment on column webhook.attempt.slot is 'Slot of the ring, by started_at';
+
+comment on column webhook.attempt.attempt is '1 for the first';
+
+comment on column webhook.attempt.status is 'HTTP status, if one was received';
+
+comment on column webhook.attempt.outcome is
+    'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (by the daemon: its address policy, or a fault of its own, which is not charged to the receiver)';
+
+comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
+
+comment on column webhook.attempt.error is 'What went wrong, in words';
+
+comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
+
+comment on column webhook.attempt.connect_ms is 'TCP connect, in milliseconds; null: a kept-alive connection';
+
+comment on column webhook.attempt.tls_ms is 'TLS handshake, in milliseconds; null: a kept-alive connection, or plain http';
+
+comment on column webhook.attempt.first_byte_ms is 'From the request being written to the head of the answer, in milliseconds';
+
+comment on column webhook.attempt.batch_id is
+    'webhook-id of the request when it carried several events, or one made of several changes; one attempt row per event';
+
+comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
+
+comment on table  webhook.queue is
+    'Deliveries that could not be made at once: failed and waiting for their next attempt, or put aside while a receiver is slow, down or paused. Ids only; the payload stays in webhook.event';
+
+comment on column webhook.queue.event_xid is 'webhook.event.xid: events are found by transaction and id';
+
+comment on column webhook.queue.event_slot is 'webhook.event.slot, to find the event without searching the ring';
+
+comment on column webhook.queue.attempts is 'Attempts made so far';
+
+comment on column webhook.queue.retry_from is 'Attempts made before the present schedule began (a redelivery begins a new one)';
+
+comment on column webhook.queue.state is
+    'waiting: due at next_at; backlog: to be taken in order as soon as the lane can; blocked: an earlier event of its order_key is not final yet';
+
+comment on column webhook.queue.order_key is
+    'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
+
+comment on table webhook.watch is 'Watched tables as webhook_watch() was told; the triggers carry the same in their argument';
+
+comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
+
+comment on table webhook.event_type is
+    'Event types: those that watches emit, and those that were entered by hand for what the application emits itself';
+
+comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';
+
+comment on column webhook.event_type.description is
+    'For those who receive it. Follows the watch and the table''s comment until somebody writes another';
+
+comment on column webhook.event_type.derived is 'The description that follows from the watch';
+
+comment on column webhook.event_type.data_schema is
+    'JSON Schema of "data", entered by hand; null: derived from the catalogue where that is possible. See webhook_event_schema()';
+
+comment on column webhook.event_type.example is
+    'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
+
+comment on table  webhook.cursor is
+    'Checkpoint of the daemon, and the identity of the cluster it belongs to: a copy of the database has another and stays silent';
+
+comment on column webhook.cursor.restored_at is
+    'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
+
+comment on column webhook.cursor.snapshot is
+    'All events visible in it are resolved: attempted, queued, or matched by nobody';
+
+comment on column webhook.cursor.epoch is 'Raised by each daemon that takes over; a checkpoint of an older one is refused';
+
+create or replace function webhook.mark_restored_cursor() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- One that is made here belongs here and has never been taken over.
+    new.restored_at := case when new.epoch > 0
+        or new.system_identifier <> (select c.system_identifier from pg_control_system() c)
+        or new.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
+        then clock_timestamp() end;
+    return new;
+end
+$$;
+comment on function webhook.mark_restored_cursor() is 'Tells a checkpoint that a dump has brought from one that is made here';
+
+create or replace trigger mark_restored before insert on webhook.cursor for each row execute function webhook.mark_restored_cursor();
+alter table webhook.cursor enable always trigger mark_restored;
+
+create or replace function webhook.mark_restored_event() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.xid := - new.xid;
+    return new;
+end
+$$;
+comment on function webhook.mark_restored_event() is
+    'An event that another transaction has caused comes from a dump: its transaction id is none of this cluster, and is stored as a negative number until webhook_arm()';
+
+create or replace trigger mark_restored before insert on webhook.event for each row
+    when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
+do $$
+declare
+    -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
+    undelivered constant text := 'where (select s.dump_events from webhook.setting s) and ((%1$s, %2$s) in (select q.event_id, q.event_xid from webhook.queue q)
+        or (%2$s >= (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c)
+            and not pg_visible_in_snapshot(%2$s::text::xid8, (select c.snapshot from webhook.cursor c))))';
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s enable always trigger mark_restored', slot);
+        perform pg_extension_config_dump(format('webhook.event_%s', slot)::regclass, format(undelivered, 'id', 'xid'));
+        perform pg_extension_config_dump(format('webhook.attempt_%s', slot)::regclass, format(undelivered, 'event_id', 'event_xid'));
+    end loop;
+end
+$$;
+select pg_extension_config_dump('webhook.watch', '');
+
+select pg_extension_config_dump('webhook.event_type', '');
+
+select pg_extension_config_dump('webhook.event_id_seq', '');
+
+select pg_extension_config_dump('webhook.queue', 'where (select s.dump_events from webhook.setting s)');
+
+select pg_extension_config_dump('webhook.cursor', '');
+
+comment on table  webhook.subscription is 'Who gets which events, and how';
+
+comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
+
+comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
+
+comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
+
+comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
+
+comment on column webhook.subscription.filter is
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
+
+comment on column webhook.subscription.format is 'Shape and content type of the body';
+
+comment on column webhook.subscription.payload_mode is
+    'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
+
+comment on column webhook.subscription.headers is 'Further request headers, name to value';
+
+comment on column webhook.subscription.exclude_origin is 'Events with one of these origins (setting webhook.origin) do not match: no echo';
+
+comment on column webhook.subscription.rate_limit is 'Most requests a second; null: as fast as the receiver takes them';
+
+comment on column webhook.subscription.ordering is
+    'none; key: an event of a key only after the former one of that key is final; strict: one after the other';
+
+comment on column webhook.subscription.batch_size is 'Most events in one request; above 1 the body is a JSON array';
+
+comment on column webhook.subscription.batch_window is 'How long an event may wait for others to fill the request';
+
+comment on column webhook.subscription.compact is
+    'While undelivered, several changes of one key become one event: first previous, last data';
+
+comment on column webhook.subscription.verification is
+    'none; ping: a webhook.ping must be answered with 2xx first; handshake: CloudEvents abuse protection (OPTIONS)';
+
+comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
+
+comment on column webhook.subscription.signature is
+    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe; none: not at all';
+
+comment on column webhook.subscription.owner is
+    'Whose it is: a role, whose members see and change it; or any other name, of a tenant of the application say, and then the admins alone';
+
+comment on column webhook.subscription.tls is
+    'Name of a set of certificates in the daemon''s configuration, [tls.NAME]: authorities and client certificate for this receiver';
+
+comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
+
+comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
+
+comment on column webhook.secret.secret is
+    'sealed:v1:… for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_…, whsk_…';
+
+comment on column webhook.secret.expires_at is 'null: until it is replaced';
+
+comment on column webhook.secret.public_key is 'Of a key pair (ed25519): what receivers verify with; null: a symmetric secret, or one that is kept elsewhere';
+
+comment on table  webhook.sealing_key is
+    'The public half of the daemon''s key: what it seals, the daemon alone can open. No row: secrets are stored in clear';
+
+comment on column webhook.sealing_key.key_id is 'Fingerprint; sealed texts bear it';
+
+comment on table  webhook.receiver is 'How each receiver is doing, as the daemon sees it; written when it changes';
+
+comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, one delivery a minute is tried; closed: all are';
+
+comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
+
+comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
+
+comment on column webhook.receiver.held_because is
+    'Why it gets nothing although it is not paused: the receiver has not confirmed, or a secret is not where it should be, say; what matches is kept. Null: nothing holds it';
+
+comment on column webhook.receiver.allowed_rate is
+    'Requests a second that the receiver has allowed in its handshake (WebHook-Allowed-Rate); null: it sets no limit. What its 429s bring the rate down to is known to the daemon alone';
+
+create or replace function webhook.forget_confirmation() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.verified_at := null;
+    return new;
+end
+$$;
+comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+
+revoke all on function webhook.forget_confirmation() from public;
+
+create or replace trigger forget_confirmation before update on webhook.subscription for each row
+    when (old.url <> new.url or old.verification <> new.verification)
+    execute function webhook.forget_confirmation();
+create or replace function webhook.forget_receiver() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.url <> new.url then
+        delete from webhook.receiver r where r.subscription_id = new.id and r.held_because is null;
+    end if;
+    update webhook.receiver r
+        set circuit = 'closed', consecutive_failures = 0, failing_since = null, warned_at = null,
+            allowed_rate = case when old.url = new.url then r.allowed_rate end, updated_at = clock_timestamp()
+        where r.subscription_id = new.id;
+    return null;
+end
+$$;
+comment on function webhook.forget_receiver() is 'A changed URL or a resumed subscription: past failures do not count';
+
+revoke all on function webhook.forget_receiver() from public;
+
+create or replace trigger forget_receiver after update on webhook.subscription for each row
+    when (old.url <> new.url or (new.enabled and not old.enabled))
+    execute function webhook.forget_receiver();
+comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
+
+comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
+
+comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+
+comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
+
+comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
+
+comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
+
+comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+
+create or replace function webhook.tenant() returns text
+    language c stable parallel safe
+    as 'MODULE_PATHNAME', 'tenant_wrapper';
+comment on function webhook.tenant() is
+    'The owner that this transaction is confined to (webhook.act_for()); null: the role decides';
+
+create or replace function webhook.may_see_all() returns boolean
+    language sql stable parallel safe
+    return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
+comment on function webhook.may_see_all() is 'Whether the present role sees the subscriptions and deliveries of all owners: readers, the daemon, admins';
+
+create or replace function webhook.may_see(owner text) returns boolean
+    language sql stable parallel safe
+    return case when webhook.tenant() is not null then owner = webhook.tenant()
+                else webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false) end;
+comment on function webhook.may_see(text) is 'Whether the present role sees what this owner has: it is the owner, a member, or sees everything';
+
+alter table webhook.subscription enable row level security;
+
+drop policy if exists of_owner on webhook.subscription;
+create policy of_owner on webhook.subscription for select using (webhook.may_see(owner));
+alter table webhook.attempt enable row level security;
+
+drop policy if exists of_owner on webhook.attempt;
+create policy of_owner on webhook.attempt for select
+    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
+drop policy if exists by_daemon on webhook.attempt;
+create policy by_daemon on webhook.attempt for insert with check (true);
+alter table webhook.backfill enable row level security;
+
+drop policy if exists of_owner on webhook.backfill;
+create policy of_owner on webhook.backfill for select
+    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
+create or replace function webhook.tell_subscription_change() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    subscription webhook.subscription;
+    verb text;
+begin
+    -- Not made in this transaction: a dump brings it back.
+    if tg_op = 'INSERT' and new.created_at <> now() then
+        return null;
+    end if;
+    if tg_table_name = 'secret' then
+        select * into subscription from webhook.subscription s
+            where s.id = (case tg_op when 'DELETE' then old.subscription_id else new.subscription_id end);
+        if not found then  -- the subscription goes too, and tells it itself
+            return null;
+        end if;
+        verb := 'updated';
+    elsif tg_op = 'DELETE' then
+        subscription := old;
+        verb := 'deleted';
+    else
+        subscription := new;
+        verb := case tg_op when 'INSERT' then 'created' else 'updated' end;
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
+            json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
+                              'events', subscription.events, 'filter', subscription.filter,
+                              'exclude_origin', subscription.exclude_origin));
+    perform webhook.gate_ring();
+    return null;
+end
+$$;
+comment on function webhook.tell_subscription_change() is 'Emits webhook.subscription.created, .updated and .deleted';
+
+revoke all on function webhook.tell_subscription_change() from public;
+
+create or replace trigger tell after insert or update or delete on webhook.subscription
+    for each row execute function webhook.tell_subscription_change();
+create or replace trigger tell after insert or update or delete on webhook.secret
+    for each row execute function webhook.tell_subscription_change();
+select pg_extension_config_dump('webhook.subscription', '');
+
+select pg_extension_config_dump('webhook.subscription_id_seq', '');
+
+select pg_extension_config_dump('webhook.secret', '');
+
+select pg_extension_config_dump('webhook.secret_id_seq', '');
+
+select pg_extension_config_dump('webhook.sealing_key', '');
+
+select pg_extension_config_dump('webhook.backfill', '');
+
+select pg_extension_config_dump('webhook.backfill_id_seq', '');
+
+create or replace function webhook.gate_ring() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
+comment on function webhook.gate_ring() is
+    'Notes that this transaction has emitted: its commit wakes the daemon if it sleeps. For SQL that inserts into webhook.event itself';
+
+revoke all on function webhook.gate_ring() from public;
+
+create or replace function webhook.gate_take() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
+comment on function webhook.gate_take() is
+    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
+
+revoke all on function webhook.gate_take() from public;
+
+create or replace function webhook.gate_release() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
+comment on function webhook.gate_release() is
+    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
+
+revoke all on function webhook.gate_release() from public;
+
+create or replace function webhook.path_matches(
+    path jsonpath, type text, key text, table_name text, actor text, origin text, truncated boolean, payload json, previous json
+) returns boolean
+    language c immutable parallel unsafe cost 1000 as 'MODULE_PATHNAME', 'path_matches_wrapper';
+comment on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) is
+    'Whether a SQL/JSON path holds for an event of these parts; call webhook.filter_matches()';
+
+revoke all on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) from public;
+
+create or replace function webhook.filter_matches(event webhook.event, filter jsonpath) returns boolean
+    language sql immutable parallel unsafe
+    return filter is null
+        or webhook.path_matches(filter, (event).type, (event).key, (event).table_name, (event).actor, (event).origin,
+                                (event).truncated, (event).payload, (event).previous);
+comment on function webhook.filter_matches(webhook.event, jsonpath) is
+    'Whether a filter lets an event through: a condition if it holds (@@), another path if it finds anything (@?), null always. What cannot be evaluated does not match; never raises for what an event holds';
+
+create or replace function webhook.mismatch(event webhook.event, subscription webhook.subscription) returns text
+    language sql stable parallel unsafe
+    return case
+        when (event).type = 'webhook.delivery.requested' then 'it is a request to the daemon'
+        when (event).subscription_id = (subscription).id then null
+        when (event).subscription_id is not null then format('it is for subscription %s alone', (event).subscription_id)
+        when not webhook.pattern_matches((subscription).events, (event).type) then 'no pattern matches its type'
+        when pg_visible_in_snapshot((event).xid::text::xid8, (subscription).created_snapshot)
+            then 'it was committed before the subscription was made'
+        when (event).origin = any ((subscription).exclude_origin) then 'its origin is excluded'
+        when not webhook.filter_matches(event, (subscription).filter) then 'the filter does not match'
+    end;
+comment on function webhook.mismatch(webhook.event, webhook.subscription) is
+    'Why a subscription does not get an event; null: it does';
+
+create or replace function webhook.ring_begins(at timestamptz default now()) returns timestamptz
+    language sql stable parallel safe strict
+    return to_timestamp((floor(extract(epoch from at) / 216000) - 15) * 216000);
+comment on function webhook.ring_begins(timestamptz) is
+    'The moment before which the ring need hold nothing: 15 whole slots before the present one';
+
+create or replace function webhook.ring_slots(since timestamptz, until timestamptz) returns smallint[]
+    language sql immutable parallel safe strict
+    return case
+        when isfinite(since) and isfinite(until) and extract(epoch from until) - extract(epoch from since) < 15 * 216000
+        then array(select webhook.ring_slot(to_timestamp(extract(epoch from since) + 216000 * n))
+                   from generate_series(0, floor(extract(epoch from until) / 216000) - floor(extract(epoch from since) / 216000)) n)
+        else '{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}'
+    end;
+comment on function webhook.ring_slots(timestamptz, timestamptz) is 'The slots of the ring that a range of time falls into';
+
+comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
+
+comment on column webhook.setting.retention is 'Whether old events and attempts are removed at all';
+
+comment on column webhook.setting.retention_period is
+    'How long events and attempts are kept at least; they go by the slot of the ring, 2.5 days together';
+
+comment on column webhook.setting.max_age is
+    'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
+
+comment on column webhook.setting.dump_events is
+    'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
+
+create or replace function webhook.replace_setting() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from webhook.setting;
+    return new;
+end
+$$;
+comment on function webhook.replace_setting() is 'A row of a dump takes the place of the one that is there';
+
+create or replace trigger replace before insert on webhook.setting for each row execute function webhook.replace_setting();
+alter table webhook.setting enable always trigger replace;
+
+select pg_extension_config_dump('webhook.setting', '');
+
+create or replace function webhook.slot_ended_at(slot integer, at timestamptz) returns timestamptz
+    language sql immutable parallel safe strict
+    return (select to_timestamp((t.turn - ((t.turn - slot) % 16 + 16) % 16 + 1) * 216000)
+            from (select floor(extract(epoch from at) / 216000)::bigint as turn) t);
+comment on function webhook.slot_ended_at(integer, timestamptz) is
+    'When the slot''s last turn that had begun by then ended, or will end: everything in it is older';
+
+create or replace function webhook.slot_is_held(kind text, slot integer, at timestamptz) returns text
+    language plpgsql stable parallel unsafe strict set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+#variable_conflict use_variable
+declare
+    ended constant timestamptz := webhook.slot_ended_at(slot, at);
+    kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s);
+    resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c);
+    is_young boolean;
+begin
+    if ended > kept_since then
+        return 'young';
+    end if;
+    -- The slot is by the clock; the clock may have been wrong. What was written last is what counts.
+    if kind = 'event' then
+        execute format('select coalesce(max(e.created_at) > $1, false)
+                        from (select created_at from webhook.event_%s order by xid desc, id desc limit 1000) e', slot)
+            into is_young using kept_since;
+    else
+        execute format('select exists (select from webhook.attempt_%s where started_at > $1)', slot)
+            into is_young using kept_since;
+    end if;
+    if is_young then
+        return 'young';
+    end if;
+    if exists (select from webhook.event e
+               where e.xid >= coalesce(pg_snapshot_xmin(resolved)::text::bigint, 0)
+                 and not coalesce(pg_visible_in_snapshot(e.xid::text::xid8, resolved), false)
+                 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day') then
+        return 'unresolved';
+    end if;
+    if kind = 'event' and exists (select from webhook.queue q where q.event_slot = slot) then
+        return 'undelivered';
+    end if;
+    return null;
+end
+$$;
+comment on function webhook.slot_is_held(text, integer, timestamptz) is
+    'Why the events or attempts of a slot must stay: young, unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
+
+create or replace function webhook.empty_slot(kind text, slot integer, at timestamptz) returns text
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    child constant text := format('webhook.%I', kind || '_' || slot);
+    held text := webhook.slot_is_held(kind, slot, at);
+begin
+    if pg_relation_size(child) = 0 then
+        return 'empty';
+    elsif held is not null then
+        return held;
+    end if;
+    execute format('lock table %s in access exclusive mode nowait', child);
+    -- Whoever was at it until now may have changed that.
+    held := webhook.slot_is_held(kind, slot, at);
+    if held is not null then
+        return held;
+    end if;
+    execute format('truncate table %s', child);
+    return 'retired';
+exception
+    when lock_not_available then
+        return 'in use';
+end
+$$;
+comment on function webhook.empty_slot(text, integer, timestamptz) is
+    'Truncates the events or the attempts of a slot: retired, empty, in use (a reader, a dump or an open insert has it), or why they must stay';
+
+create or replace function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    told constant boolean := exists (select from webhook.subscription s
+                                     where webhook.pattern_matches(s.events, 'webhook.delivery.exhausted'));
+    reason constant text := format('not delivered within %s; the event is kept no longer', max_age);
+    moment constant timestamptz := clock_timestamp();
+    count bigint;
+begin
+    with gone as (
+        delete from webhook.queue q
+        where (q.subscription_id, q.event_id) in (
+            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot limit rows_max)
+        returning q.*
+    ), given_up as (
+        insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, outcome, error)
+        select g.event_id, g.event_xid, g.subscription_id, moment, 0, webhook.ring_slot(moment),
+               least(g.attempts::integer + 1, 32767)::smallint, 'refused', reason
+        from gone g
+        returning event_id, event_xid, subscription_id, attempt
+    )
+    select count(case when told and e.id is not null then webhook.tell('webhook.delivery.exhausted', g.subscription_id, json_build_object(
+               'subscription_id', g.subscription_id, 'event_id', webhook.public_id(e.id, e.created_at), 'event_type', e.type,
+               'sequence', g.event_id, 'attempts', g.attempt, 'last_status', null, 'last_error', reason))::text else '' end)
+    into count
+    from given_up g left join webhook.event e on e.slot = slot and e.xid = g.event_xid and e.id = g.event_id;
+    return count;
+end
+$$;
+comment on function webhook.exhaust_slot(integer, interval, integer) is
+    'Gives up deliveries of a slot that wait in webhook.queue, with an attempt that says why, and tells; returns how many';
+
+create or replace function webhook.retire_slot_at(slot integer, at timestamptz) returns text
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    setting webhook.setting;
+    states text[];
+begin
+    select * into setting from webhook.setting;
+    if slot not between 0 and 15 then
+        raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is no slot of the ring', slot),
+            hint = 'They are numbered from 0 to 15.';
+    elsif not setting.retention then
+        return 'off';
+    end if;
+    states := array[webhook.empty_slot('event', slot, at), webhook.empty_slot('attempt', slot, at)];
+    if states[1] = 'undelivered' and webhook.slot_ended_at(slot, at) <= at - setting.max_age then
+        perform webhook.exhaust_slot(slot, setting.max_age, 1000);
+        return 'exhausting';
+    end if;
+    -- What is worth telling first.
+    return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
+            where s = any (states) order by o.at limit 1);
+end
+$$;
+comment on function webhook.retire_slot_at(integer, timestamptz) is
+    'As webhook.retire_slot(), as if it were this moment. For the extension''s owner';
+
+create or replace function webhook.retire_slot(slot integer) returns text
+    language sql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select webhook.retire_slot_at(slot, clock_timestamp());
+end;
+comment on function webhook.retire_slot(integer) is
+    'Daemon: empty a slot of the ring if its time is over: retired, empty, young, in use (try again soon), undelivered or unresolved (something in it still has to go out), exhausting (max_age is over: call again until it is gone), off';
+
+create or replace view webhook.ring as
+select n as slot, webhook.slot_ended_at(n, now()) - interval '216000 seconds' as began_at,
+       webhook.slot_ended_at(n, now()) as ended_at,
+       (select e.created_at from webhook.event e where e.slot = n order by e.xid, e.id limit 1) as oldest_event_at,
+       pg_total_relation_size(format('webhook.event_%s', n)::regclass) as event_bytes,
+       pg_total_relation_size(format('webhook.attempt_%s', n)::regclass) as attempt_bytes,
+       case when s.retention then webhook.slot_ended_at(n, now()) + s.retention_period end as retires_at
+from generate_series(0, 15) n cross join webhook.setting s;
+comment on view webhook.ring is
+    'The slots of the outbox: when their turn began and ended, what lies in them, and from when on they are emptied';
+
+create or replace function webhook.capture() returns trigger
+    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
+comment on function webhook.capture() is
+    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
+
+revoke all on function webhook.capture() from public;
+
+create or replace view webhook.pending as
+select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
+from (select e as event
+      from webhook.cursor c
+      join webhook.event e
+          on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+         and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+      -- singleton: by primary key, so that the planner knows there is one row
+      where c.singleton
+      offset 0) l
+join webhook.subscription s on webhook.mismatch(l.event, s) is null
+where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
+  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
+comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
+
+create or replace view webhook.delivery with (security_barrier) as
+select webhook.public_id(e.id, e.created_at) as event_id,
+       d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
+       d.last_error, e.created_at, d.delivered_at
+from (
+    select a.sequence, a.xid, a.subscription_id,
+           case when q.event_id is not null
+                    then case when q.attempts > q.retry_from and q.state <> 'blocked' then 'retrying' else 'queued' end
+                when a.delivered_at is not null then 'delivered'
+                else 'exhausted' end as state,
+           a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at
+    from (select event_id as sequence, event_xid as xid, subscription_id,
+                 count(*) as attempts,
+                 min(started_at + duration_ms * interval '1 millisecond') filter (where outcome = 'succeeded') as delivered_at,
+                 (array_agg(status order by started_at desc, attempt desc))[1] as last_status,
+                 (array_agg(error order by started_at desc, attempt desc))[1] as last_error
+          from webhook.attempt group by event_id, event_xid, subscription_id) a
+    left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
+    union all
+    select q.event_id, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
+    from webhook.queue q
+    where not exists (select from webhook.attempt a
+                      where a.event_id = q.event_id and a.subscription_id = q.subscription_id)
+    union all
+    select p.sequence, p.event_xid, p.subscription_id, 'queued', 0, null, null, null, null
+    from webhook.pending p
+) d
+left join webhook.event e on e.xid = d.xid and e.id = d.sequence
+where (select webhook.may_see_all())
+   or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
+comment on view webhook.delivery is
+    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+
+create or replace function webhook.find_event(event_id text) returns setof webhook.event
+    language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
+as $$
+declare
+    sequence constant bigint := webhook.event_sequence(event_id);
+    at constant timestamptz := webhook.event_created_at(event_id);
+    slots constant smallint[] := array[webhook.ring_slot(at - interval '1 second'), webhook.ring_slot(at + interval '1 second')];
+begin
+    return query
+        select e.* from webhook.event e
+        where e.slot = any (slots) and e.id = sequence and e.created_at = at
+          and e.xid in (select a.event_xid from webhook.attempt a where a.event_id = sequence
+                        union all
+                        select q.event_xid from webhook.subscription s
+                        join webhook.queue q on q.subscription_id = s.id and q.event_id = sequence);
+    if not found then
+        return query select e.* from webhook.event e where e.slot = any (slots) and e.id = sequence and e.created_at = at;
+    end if;
+end
+$$;
+comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
+
+create or replace view webhook.subscription_stats with (security_barrier) as
+select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
+       coalesce(r.circuit, 'closed') as circuit, coalesce(r.consecutive_failures, 0) as consecutive_failures,
+       r.failing_since, r.allowed_rate,
+       coalesce(q.retrying, 0) as retrying, coalesce(q.queued, 0) as queued, coalesce(q.blocked, 0) as blocked,
+       q.next_attempt_at,
+       coalesce(a.delivered, 0) as delivered_1h, coalesce(a.failed, 0) as failed_attempts_1h,
+       a.duration_ms_p50 as duration_ms_p50_1h, a.duration_ms_p99 as duration_ms_p99_1h,
+       a.last_success_at, a.last_failure_at, r.held_because
+from webhook.subscription s
+left join webhook.receiver r on r.subscription_id = s.id
+left join (select subscription_id,
+                  count(*) filter (where attempts > retry_from and state <> 'blocked') as retrying,
+                  count(*) filter (where attempts <= retry_from or state = 'blocked') as queued,
+                  count(*) filter (where state = 'blocked') as blocked,
+                  min(next_at) as next_attempt_at
+           from webhook.queue group by subscription_id) q on q.subscription_id = s.id
+left join (select subscription_id,
+                  count(*) filter (where outcome = 'succeeded') as delivered,
+                  count(*) filter (where outcome <> 'succeeded') as failed,
+                  percentile_disc(0.5) within group (order by duration_ms) as duration_ms_p50,
+                  percentile_disc(0.99) within group (order by duration_ms) as duration_ms_p99,
+                  max(started_at) filter (where outcome = 'succeeded') as last_success_at,
+                  max(started_at) filter (where outcome <> 'succeeded') as last_failure_at
+           from webhook.attempt where started_at > now() - interval '1 hour'
+           group by subscription_id) a on a.subscription_id = s.id
+where webhook.may_see(s.owner);
+comment on view webhook.subscription_stats is 'One row per subscription: how its receiver is doing, what waits (queued includes blocked), and the last hour''s attempts';
+
+create or replace view webhook.public_key with (security_barrier) as
+select k.subscription_id, k.public_key, k.created_at, k.expires_at
+from webhook.secret k join webhook.subscription s on s.id = k.subscription_id
+where k.public_key is not null and (k.expires_at is null or k.expires_at > now()) and webhook.may_see(s.owner);
+comment on view webhook.public_key is
+    'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
+
+create or replace view webhook.health as
+select c.snapshot is null
+           or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null) as armed,
+       exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+               and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
+       case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
+                         and l.granted and l.mode = 'RowExclusiveLock'
+                         and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
+            then 'asleep' else 'awake' end as gate,
+       c.saved_at as checkpoint_at,
+       p.count as pending,
+       (select count(*) from webhook.queue) as queued,
+       (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
+       coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
+       least(p.oldest_at,
+             (select min(e.created_at) from webhook.queue q
+              join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
+       (select k.key_id from webhook.sealing_key k) as sealing_key,
+       (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
+                    when exists (select from webhook.sealing_key) then 'sealed'
+                    else 'none is in the database' end
+        from webhook.secret s where s.secret ~ '^whs') as secrets,
+       (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at
+from (select (pg_control_system()).system_identifier,
+             (select oid from pg_database where datname = current_database()) as database_oid) i
+cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
+left join webhook.cursor c on c.singleton;
+comment on view webhook.health is
+    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';
+
+create or replace function webhook.adopt_restored(restored webhook.cursor) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Beyond the checkpoint of the dump, matched, neither attempted nor queued: as the daemon would read it after a crash.
+    insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, order_key)
+    select s.id, o.id, o.xid, o.slot, 'backlog', webhook.order_key(s.ordering, o)
+    from (select (e.id, - e.xid, e.created_at, e.subscription_id, e.slot, e.truncated, e.type, e.table_name, e.key, e.actor,
+                  e.origin, e.traceparent, e.payload, e.previous)::webhook.event as event
+          from webhook.event e where e.xid < 0) r
+    cross join lateral (select (r.event).*) o
+    join webhook.subscription s on s.created_at < restored.restored_at and webhook.mismatch(r.event, s) is null
+    where not pg_visible_in_snapshot(o.xid::text::xid8, restored.snapshot)
+      and not exists (select from webhook.attempt a
+                      where a.event_id = o.id and a.event_xid = o.xid and a.subscription_id = s.id)
+    on conflict do nothing;
+
+    update webhook.queue q set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.slot = q.event_slot and e.id = q.event_id and - e.xid = q.event_xid;
+    update webhook.attempt a set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.id = a.event_id and - e.xid = a.event_xid;
+    update webhook.erasure x set event_xid = 2
+        from webhook.event e where e.xid < 0 and e.id = x.event_id and - e.xid = x.event_xid;
+    update webhook.event e set xid = 2 where e.xid < 0;
+    update webhook.subscription s set created_snapshot = '3:3:' where s.created_at < restored.restored_at;
+end
+$$;
+comment on function webhook.adopt_restored(webhook.cursor) is
+    'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
+
+create or replace function webhook_arm() returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here constant bigint := (select system_identifier from pg_control_system());
+    this_database constant oid := (select oid from pg_database where datname = current_database());
+    armed webhook.cursor;
+begin
+    select * into armed from webhook.cursor where singleton for update;
+    if not found or (armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null) then
+        return;
+    end if;
+    if armed.restored_at is not null then
+        perform webhook.adopt_restored(armed);
+        armed.snapshot := '3:3:';
+    end if;
+    update webhook.cursor
+        set system_identifier = here, database_oid = this_database, restored_at = null, snapshot = armed.snapshot,
+            epoch = epoch + 1, saved_at = clock_timestamp();
+end
+$$;
+comment on function webhook_arm is
+    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
+
+create or replace function webhook_watch(
+    rel regclass,
+    noun text default null,
+    verbs jsonb default '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
+    columns text[] default null,
+    exclude text[] default null,
+    on_columns text[] default null,
+    condition text default null,
+    payload regproc default null,
+    key_columns text[] default null
+) returns webhook.watch
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
+comment on function webhook_watch is
+    'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
+
+create or replace function webhook_unwatch(rel regclass) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
+comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+
+create or replace function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select w.relation, array_agg(v.key order by array_position('{insert,update,delete,truncate,snapshot}', v.key)), w.payload
+    from webhook.watch w,
+         lateral (select e.key, e.value from jsonb_each_text(w.verbs) e union all select 'snapshot', 'snapshot') v
+    where w.noun || '.' || v.value = sources.event_type
+    group by w.relation
+    order by w.relation::oid;
+end;
+comment on function webhook.sources(text) is
+    'The watched tables that emit an event type, and on what: insert, update, delete, truncate, snapshot (a row of a backfill)';
+
+create or replace function webhook.derived_description(event_type text) returns text
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select string_agg(concat_ws(' ', o.sentences, obj_description(s.relation, 'pg_class')), E'\n' order by s.relation::oid)
+    from webhook.sources(event_type) s
+    cross join lateral (
+        select string_agg(format(case o.operation when 'insert' then 'A row was inserted into %s.'
+                                                  when 'update' then 'A row of %s was updated.'
+                                                  when 'delete' then 'A row of %s was deleted.'
+                                                  when 'truncate' then '%s was emptied.'
+                                                  else 'A row that %s held already.' end, s.relation), ' ' order by o.at)
+        from unnest(s.operations) with ordinality as o (operation, at)) as o (sentences);
+end;
+comment on function webhook.derived_description(text) is
+    'What an event type says, from its watch and the table''s comment; null: no watch emits it';
+
+create or replace function webhook.list_event_types() returns void
+    language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    delete from webhook.event_type t
+    where t.relation is not null
+      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
+                      where w.noun || '.' || v.value = t.type);
+    insert into webhook.event_type as t (type, relation, description, derived)
+    select w.type, w.relation, d.description, d.description
+    from (select w.noun || '.' || v.value, min(w.relation::oid)::regclass
+          from webhook.watch w, jsonb_each_text(w.verbs) as v
+          group by 1) as w (type, relation)
+    cross join lateral webhook.derived_description(w.type) as d (description)
+    on conflict (type) do update set
+        relation = excluded.relation, derived = excluded.derived,
+        description = case when t.description is not distinct from t.derived then excluded.description else t.description end
+        where (t.relation, t.derived) is distinct from (excluded.relation, excluded.derived);
+end;
+comment on function webhook.list_event_types() is 'Brings webhook.event_type in line with webhook.watch';
+
+create or replace function webhook.forget_dropped_tables() returns event_trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    gone oid[];
+begin
+    select array_agg(d.objid) into gone
+    from pg_event_trigger_dropped_objects() d
+    where d.classid = 'pg_class'::regclass and d.objsubid = 0 and d.object_type = 'table' and not d.is_temporary;
+    if gone is null then
+        return;
+    end if;
+    delete from webhook.watch w where w.relation = any (gone);
+    if found then
+        perform webhook.list_event_types();
+    end if;
+exception
+    -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
+    when others then
+        raise warning 'pg_webhook could not forget a dropped table: %', sqlerrm;
+end
+$$;
+comment on function webhook.forget_dropped_tables() is 'Removes the watches of tables that have been dropped';
+
+comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
+
+create or replace function webhook_emit(event_type text, payload json, key text default null) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
+comment on function webhook_emit is
+    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+
+create or replace function webhook_ping(id bigint) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
+comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+
+create or replace function webhook_redeliver(event_id text, subscription_id bigint) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
+comment on function webhook_redeliver is
+    'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
+
+create or replace function webhook_replay(
+    subscription_id bigint,
+    since timestamptz,
+    until timestamptz default now(),
+    events text[] default null
+) returns bigint
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
+comment on function webhook_replay is
+    'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
+
+create or replace function webhook_dry_run(subscription_id bigint, since timestamptz)
+    returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
+comment on function webhook_dry_run is
+    'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
+
+create or replace function webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
+comment on function webhook_backfill is
+    'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
+
+create or replace function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    ended webhook.backfill;
+begin
+    update webhook.backfill b set state = state, error = error, updated_at = clock_timestamp()
+        where b.id = id and b.state = 'running'
+        returning * into ended;
+    if not found then
+        return false;
+    end if;
+    insert into webhook.event (type, key, payload)
+    values ('webhook.backfill.' || state, id::text,
+            json_build_object('id', id, 'subscription_id', ended.subscription_id, 'table', ended.relation::text,
+                              'rows', ended.rows_done, 'error', error));
+    perform webhook.gate_ring();
+    return true;
+end
+$$;
+comment on function webhook.end_backfill(bigint, text, text) is
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+
+create or replace function webhook_backfill_cancel(id bigint) returns boolean
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
+comment on function webhook_backfill_cancel is
+    'Stop a backfill; what it has sent stays sent. False: it has ended already';
+
+create or replace function webhook.backfill_step(id bigint, rows_max integer) returns boolean
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'backfill_step_wrapper';
+comment on function webhook.backfill_step(bigint, integer) is
+    'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
+
+create or replace function webhook_subscribe(
+    url text,
+    events text[] default '{*}',
+    name text default null,
+    secret text default null,
+    timeout interval default '15 seconds',
+    retry interval[] default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
+    max_in_flight integer default 512,
+    enabled boolean default true,
+    filter jsonpath default null,
+    format text default 'standard',
+    payload_mode text default 'full',
+    headers jsonb default '{}',
+    rate_limit numeric default null,
+    ordering text default 'none',
+    batch_size integer default 1,
+    batch_window interval default '0',
+    compact boolean default false,
+    exclude_origin text[] default '{}',
+    verification text default 'none',
+    signature text[] default '{standard}',
+    owner text default null,
+    tls text default null
+) returns table (id bigint, secret text)
+    language c volatile parallel unsafe rows 1
+    as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
+comment on function webhook_subscribe is
+    'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
+
+create or replace function webhook_alter(
+    id bigint,
+    url text default null,
+    events text[] default null,
+    name text default null,
+    secret text default null,
+    timeout interval default null,
+    retry interval[] default null,
+    max_in_flight integer default null,
+    enabled boolean default null,
+    filter jsonpath default null,
+    format text default null,
+    payload_mode text default null,
+    headers jsonb default null,
+    rate_limit numeric default null,
+    ordering text default null,
+    batch_size integer default null,
+    batch_window interval default null,
+    compact boolean default null,
+    exclude_origin text[] default null,
+    verification text default null,
+    signature text[] default null,
+    owner text default null,
+    tls text default null,
+    clear text[] default null
+) returns webhook.subscription
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
+comment on function webhook_alter is
+    'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
+
+create or replace function webhook_unsubscribe(id bigint) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
+comment on function webhook_unsubscribe is
+    'End a subscription, with its secrets and what is queued for it; past attempts stay';
+
+create or replace function webhook_pause(id bigint, reason text default null) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
+comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+
+create or replace function webhook_resume(id bigint, skip_backlog boolean default false) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
+comment on function webhook_resume is
+    'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
+
+create or replace function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
+comment on function webhook_rotate_secret is
+    'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
+
+create or replace function webhook_seal(public_key text) returns bigint
+    language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
+comment on function webhook_seal is
+    'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
+
+create or replace function webhook_sign(secret text, id text, ts bigint, body text) returns text
+    language c immutable parallel safe strict
+    as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
+comment on function webhook_sign is
+    'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
+
+create or replace function webhook_verify(
+    secret text,
+    id text,
+    ts bigint,
+    body text,
+    header text,
+    now timestamptz default clock_timestamp()
+) returns boolean
+    language c immutable parallel safe
+    as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
+comment on function webhook_verify is
+    'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
+
+create or replace function webhook.may_manage(role oid, owner text) returns boolean
+    language sql stable parallel safe
+    return case when webhook.tenant() is not null then owner = webhook.tenant()
+                else has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
+                     or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
+comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
+
+comment on table  webhook.erasure is 'Events whose payload webhook_erase() has blanked, and what proves what it was';
+
+comment on column webhook.erasure.payload_sha256 is 'SHA-256 of webhook.event.payload as it was, in UTF-8';
+
+comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.previous, if there was one';
+
+select pg_extension_config_dump('webhook.erasure', '');
+
+create or replace function webhook_erase(rel regclass, key text) returns bigint
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    name text;
+    count bigint;
+begin
+    if webhook_erase.key is null then
+        raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
+            hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
+    end if;
+    -- A table that is not there any more is named in its events all the same; regclass then has no name for it.
+    select format('%I.%I', n.nspname, c.relname) into name
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
+    if webhook_erase.rel is not null and name is null then
+        raise exception using errcode = 'undefined_table',
+            message = format('there is no relation with number %s', webhook_erase.rel::oid),
+            hint = 'It may have been dropped just now.';
+    end if;
+    with subject as (
+        select e.slot, e.xid, e.id, e.payload, e.previous from webhook.event e
+        where e.key = webhook_erase.key and e.table_name is not distinct from name and e.type not like 'webhook.%'
+          and not exists (select from webhook.erasure x where x.event_id = e.id and x.event_xid = e.xid)
+    ), proof as (
+        insert into webhook.erasure (event_id, event_xid, payload_sha256, previous_sha256)
+        select s.id, s.xid, sha256(convert_to(s.payload::text, 'UTF8')), sha256(convert_to(s.previous::text, 'UTF8'))
+        from subject s
+    ), blanked as (
+        update webhook.event e set payload = '{}', previous = case when e.previous is not null then json '{}' end
+        from subject s where e.slot = s.slot and e.xid = s.xid and e.id = s.id
+    ), echoed as (
+        update webhook.attempt a set response = null
+        from subject s where a.event_id = s.id and a.event_xid = s.xid and a.response is not null
+    )
+    select count(*) into count from subject;
+    return count;
+end
+$$;
+comment on function webhook_erase is
+    'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
+
+create or replace function webhook.json_members(names text[], members json[]) returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select ('{' || coalesce(string_agg(to_json(m.name)::text || ':' || m.member::text, ',' order by m.at), '') || '}')::json
+    from unnest(names, members) with ordinality as m (name, member, at)
+    where m.member is not null;
+end;
+comment on function webhook.json_members(text[], json[]) is 'An object of the members that are not null, in this order';
+
+create or replace function webhook.json_elements(elements json[]) returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select ('[' || coalesce(string_agg(e.element::text, ',' order by e.at), '') || ']')::json
+    from unnest(elements) with ordinality as e (element, at)
+    where e.element is not null;
+end;
+comment on function webhook.json_elements(json[]) is 'An array of the elements that are not null, in this order';
+
+create or replace function webhook.check_keywords(expressions text[], subjects text[], kind text, length integer) returns jsonb
+    language c immutable parallel safe strict
+    as 'MODULE_PATHNAME', 'check_keywords_wrapper';
+comment on function webhook.check_keywords(text[], text[], text, integer) is
+    'Keywords of JSON Schema that follow from CHECK expressions of one column, as pg_get_expr() prints them with pg_catalog alone in the search path';
+
+create or replace function webhook.schema_of(type text, nullable boolean, names text[] default '{}', members json[] default '{}') returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    return webhook.json_members(array['type'] || names,
+               array[case when nullable then json_build_array(type, 'null') else to_json(type) end] || members);
+comment on function webhook.schema_of(text, boolean, text[], json[]) is 'A schema of one JSON type with these keywords';
+
+create or replace function webhook.schema_any_of(variadic schemas json[]) returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    return case when num_nonnulls(variadic schemas) > 1 then webhook.json_members('{anyOf}', array[webhook.json_elements(schemas)])
+                else (select s from unnest(schemas) s where s is not null) end;
+comment on function webhook.schema_any_of(json[]) is 'A schema that accepts what one of these does; nulls are left out, and of nothing else there is none';
+
+create or replace function webhook.text_schema(type oid, nullable boolean) returns json
+    language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    pattern text;
+    example text;
+    format text;
+    void constant json := case when nullable then json '{"type":"null"}' end;
+begin
+    case type
+        when 'timestamptz'::regtype then
+            return webhook.schema_any_of(json '{"type":"string","format":"date-time","examples":["2026-11-22T03:38:00.123456+00:00"]}',
+                json '{"type":"string","pattern":"^-?infinity$|^[0-9]{5,6}-| BC$|:[0-9]{2}:[0-9]{2}[+-][0-9]{2}:[0-9]{2}:[0-9]{2}"}', void);
+        when 'date'::regtype then
+            return webhook.schema_any_of(json '{"type":"string","format":"date","examples":["2026-11-22"]}',
+                json '{"type":"string","pattern":"^-?infinity$|^[0-9]{5,7}-| BC$"}', void);
+        when 'timestamp'::regtype then
+            pattern := '^-?infinity$|^[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?( BC)?$';
+            example := '2026-11-22T03:38:00.123456';
+        when 'time'::regtype then
+            pattern := '^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?$';
+            example := '03:38:00';
+        when 'timetz'::regtype then
+            pattern := '^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?[+-][0-9]{2}(:[0-9]{2}){0,2}$';
+            example := '03:38:00+00';
+        when 'uuid'::regtype then
+            format := 'uuid';
+            example := '0190d5a4-7d2f-7cc3-98c4-dc0c0c07398f';
+        when 'bit'::regtype, 'varbit'::regtype then
+            pattern := '^[01]*$';
+            example := '101';
+        when 'bytea'::regtype then
+            example := '\xdeadbeef';
+        when 'interval'::regtype then
+            example := '1 day 02:03:04';
+        when 'inet'::regtype, 'cidr'::regtype then
+            example := '192.0.2.1';
+        when 'macaddr'::regtype then
+            example := '08:00:2b:01:02:03';
+        when 'money'::regtype then
+            example := '$1.00';
+        else
+            null;
+    end case;
+    return webhook.schema_of('string', nullable, '{format,pattern,examples}',
+        array[to_json(format), to_json(pattern), case when example is not null then json_build_array(example) end]);
+end
+$$;
+comment on function webhook.text_schema(oid, boolean) is 'Schema of a type whose values are written as text';
+
+create or replace function webhook.number_schema(type oid, typmod integer, nullable boolean, words jsonb) returns json
+    language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    whole_digits constant integer := case when type = 'numeric'::regtype and typmod <> -1
+        then (((typmod - 4) >> 16) & 65535) - ((((typmod - 4) & 2047) # 1024) - 1024) end;
+    precise constant boolean := whole_digits >= 0 and (((typmod - 4) >> 16) & 65535) between whole_digits and 15;
+    -- numeric(p,s) holds no infinity.
+    spellings constant text[] := array(
+        select s from unnest(array['NaN', 'Infinity', '-Infinity']) s
+        where (whole_digits is null or s = 'NaN')
+          and not (words ? 'upper' and s <> '-Infinity') and not (words ? 'lower' and s = '-Infinity'));
+    lowest json := words -> 'exclusiveMinimum';
+    highest json := words -> 'exclusiveMaximum';
+    numbers json;
+begin
+    if precise and not words ? 'lower' then
+        lowest := to_json(-power(10::numeric, whole_digits)::bigint);
+    end if;
+    if precise and not words ? 'upper' then
+        highest := to_json(power(10::numeric, whole_digits)::bigint);
+    end if;
+    numbers := webhook.schema_of('number', nullable and spellings = '{}', '{minimum,exclusiveMinimum,maximum,exclusiveMaximum}',
+        array[words -> 'minimum', lowest, words -> 'maximum', highest]::json[]);
+    if spellings = '{}' then
+        return numbers;
+    end if;
+    return webhook.schema_any_of(numbers, json_build_object('enum', spellings), case when nullable then json '{"type":"null"}' end);
+end
+$$;
+comment on function webhook.number_schema(oid, integer, boolean, jsonb) is
+    'Schema of numeric, real or double precision, within the bounds that its constraints set';
+
+create or replace function webhook.type_schema(type oid, typmod integer, nullable boolean, expressions text[], subjects text[]) returns json
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    t pg_type;
+    words jsonb;
+    allowed json;
+    lengths constant boolean := getdatabaseencoding() = 'UTF8'
+        or pg_encoding_max_length((select encoding from pg_database where datname = current_database())) = 1;
+begin
+    loop
+        select p.* into t from pg_type p where p.oid = type;
+        exit when t.typtype <> 'd';
+        if not exists (select from pg_collation l where l.oid = t.typcollation and not l.collisdeterministic) then
+            select expressions || array_agg(pg_get_expr(c.conbin, 0)), subjects || array_agg('VALUE'::text)
+                into expressions, subjects
+                from pg_constraint c where c.contypid = type and c.contype = 'c' and c.convalidated;
+        end if;
+        type := t.typbasetype;
+        typmod := case when typmod = -1 then t.typtypmod else typmod end;
+    end loop;
+
+    if t.typelem <> 0 and t.typlen = -1 then
+        -- How many dimensions there are is not part of the type.
+        return webhook.schema_of('array', nullable, '{items}', array[webhook.schema_any_of(
+            webhook.type_schema(t.typelem, typmod, true, '{}', '{}'),
+            json '{"type":"array","description":"One more dimension"}')]);
+    elsif t.typtype = 'c' then
+        return webhook.row_schema(t.typrelid, null, false, nullable);
+    elsif type >= 16384 and exists (select from pg_cast c where c.castsource = type and c.casttarget = 'json'::regtype and c.castmethod = 'f') then
+        return '{}';
+    end if;
+
+    words := webhook.check_keywords(c.expressions, c.subjects, c.kind, typmod - 4)
+        -- Rust reads UTF-8; elsewhere what is not ASCII says nothing.
+        from (select coalesce(array_agg(c.expression), '{}'), coalesce(array_agg(c.subject), '{}'),
+                     case when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'integer'
+                          when type = 'numeric'::regtype then
+                              case when typmod <> -1 and ((typmod - 4) >> 16) & 65535 <= 15 and (((typmod - 4) & 2047) # 1024) >= 1024
+                                   then 'exact numeric' else 'numeric' end
+                          when type = 'float8'::regtype then 'double'
+                          when type = 'float4'::regtype then 'real'
+                          when type in ('text'::regtype, 'varchar'::regtype) then 'text'
+                          when type = 'bpchar'::regtype and typmod > 4 then 'padded'
+                          when t.typtype = 'e' then 'enum'
+                          else '' end
+              from unnest(expressions, subjects) as c (expression, subject)
+              where getdatabaseencoding() = 'UTF8' or (c.expression || c.subject) collate "C" !~ '[^ -~]') as c (expressions, subjects, kind);
+    nullable := nullable and not words ? 'notNull';
+    if jsonb_array_length(words -> 'enum') > 0 then
+        allowed := case when nullable then (words -> 'enum') || '[null]' else words -> 'enum' end;
+    elsif t.typtype = 'e' then
+        allowed := webhook.json_elements(array(select to_json(e.enumlabel::text) from pg_enum e where e.enumtypid = type order by e.enumsortorder)
+                                         || case when nullable then json 'null' end);
+    end if;
+
+    case
+        when type in ('json'::regtype, 'jsonb'::regtype) then
+            return '{}';
+        when type = 'bool'::regtype then
+            return webhook.schema_of('boolean', nullable);
+        when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then
+            return webhook.schema_of('integer', nullable, '{minimum,maximum,enum}', array[
+                to_json(greatest(-power(2::numeric, 8 * t.typlen - 1)::numeric(20), (words ->> 'minimum')::numeric)),
+                to_json(least(power(2::numeric, 8 * t.typlen - 1)::numeric(20) - 1, (words ->> 'maximum')::numeric)), allowed]);
+        when type in ('numeric'::regtype, 'float4'::regtype, 'float8'::regtype) then
+            return case when allowed is not null then webhook.schema_of('number', nullable, '{enum}', array[allowed])
+                        else webhook.number_schema(type, typmod, nullable, words) end;
+        when type in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) or t.typtype = 'e' then
+            return webhook.schema_of('string', nullable, '{minLength,maxLength,enum}', array[
+                -- In SQL_ASCII a character is a byte, of which the receiver may see fewer.
+                to_json(case when lengths and getdatabaseencoding() <> 'SQL_ASCII'
+                             then coalesce((words ->> 'minLength')::bigint, case when type = 'bpchar'::regtype and typmod > 4 then typmod - 4 end) end),
+                to_json(case when lengths then least((words ->> 'maxLength')::bigint,
+                        case when type <> 'text'::regtype and typmod > 4 then typmod - 4 end) end), allowed]);
+        else
+            return webhook.text_schema(type, nullable);
+    end case;
+end
+$$;
+comment on function webhook.type_schema(oid, integer, boolean, text[], text[]) is
+    'Schema of the values of a type, as capture writes them';
+
+create or replace function webhook.row_schema(rel oid, numbers smallint[], is_table boolean, nullable boolean, description text default null) returns json
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+    select webhook.schema_of('object', row_schema.nullable, '{description,properties,required}', array[
+        to_json(row_schema.description),
+        webhook.json_members(coalesce(array_agg(c.name order by c.number), '{}'), coalesce(array_agg(
+            case when c.comment is null then c.schema
+                 when c.schema::text = '{}' then json_build_object('description', c.comment)
+                 else ('{"description":' || to_json(c.comment)::text || ',' || substr(c.schema::text, 2))::json end
+            order by c.number), '{}')),
+        coalesce(json_agg(c.name order by c.number), '[]')])
+    from (
+        select a.attnum as number, a.attname::text as name, col_description(a.attrelid, a.attnum) as comment,
+               webhook.type_schema(a.atttypid, a.atttypmod,
+                   not (is_table and a.attnotnull and webhook.is_never_null(a.attrelid, a.attname)),
+                   coalesce(k.expressions, '{}'), array_fill(a.attname::text, array[coalesce(cardinality(k.expressions), 0)])) as schema
+        from pg_attribute a
+        left join lateral (
+            select array_agg(pg_get_expr(c.conbin, c.conrelid) order by c.oid) as expressions
+            from pg_constraint c
+            where is_table and c.conrelid = a.attrelid and c.conkey = array[a.attnum] and c.contype = 'c'
+              and c.convalidated and not c.connoinherit
+              and not exists (select from pg_collation l where l.oid = a.attcollation and not l.collisdeterministic)) k on true
+        where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and (numbers is null or a.attnum = any (numbers))
+    ) c
+$$;
+comment on function webhook.row_schema(oid, smallint[], boolean, boolean, text) is
+    'Schema of an object of these columns of a relation (null: of all)';
+
+create or replace function webhook.is_never_null(rel oid, name name) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive family (oid) as (
+        select is_never_null.rel
+        union select i.inhrelid from pg_inherits i join family f on i.inhparent = f.oid)
+    select not exists (select from family f join pg_attribute a on a.attrelid = f.oid and a.attname = is_never_null.name
+                       where not a.attnotnull
+                          or exists (select from pg_constraint c where c.conrelid = f.oid and c.contype = 'n'
+                                     and c.conkey = array[a.attnum] and not c.convalidated));
+end;
+comment on function webhook.is_never_null(oid, name) is 'Whether a column is NOT NULL in a table and in all that inherit from it';
+
+create or replace function webhook.watch_definition(rel oid) returns jsonb
+    language sql stable set search_path = pg_catalog, pg_temp
+    return (select convert_from(substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding())::jsonb
+            from pg_trigger t
+            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure
+            order by t.tgname limit 1);
+comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
+
+create or replace function webhook.meant_columns(rel oid, columns jsonb, others boolean) returns smallint[]
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(array_agg(m.number), '{}')
+    from jsonb_array_elements(columns) as c
+    left join pg_attribute old on old.attrelid = meant_columns.rel and old.attnum = (c ->> 'number')::smallint and not old.attisdropped
+    left join pg_attribute new on new.attrelid = meant_columns.rel and new.attname = c ->> 'name' and new.attnum > 0 and not new.attisdropped
+    cross join lateral (select case when new.attnum < old.attnum then new.attnum else coalesce(old.attnum, new.attnum) end
+                        union select case when meant_columns.others then new.attnum end
+                        union select case when meant_columns.others then old.attnum end) as m (number)
+    where m.number is not null;
+end;
+comment on function webhook.meant_columns(oid, jsonb, boolean) is
+    'The present numbers of the columns that a watch names; others: those too that it could mean';
+
+create or replace function webhook.captured_columns(rel oid, definition jsonb) returns smallint[]
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(array_agg(a.attnum order by a.attnum), '{}')
+    from pg_attribute a
+    where a.attrelid = captured_columns.rel and a.attnum > 0 and not a.attisdropped
+      -- Since 18 a column can be computed when it is read; a trigger sees no value of it.
+      and a.attgenerated <> 'v'
+      and (not captured_columns.definition ? 'columns'
+           or a.attnum = any (webhook.meant_columns(rel, definition -> 'columns', false)))
+      and (not captured_columns.definition ? 'exclude'
+           or a.attnum <> all (webhook.meant_columns(rel, definition -> 'exclude', true)));
+end;
+comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
+
+create or replace function webhook.data_schema(event_type text) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        (select t.data_schema from webhook.event_type t where t.type = event_type),
+        (select webhook.schema_any_of(variadic array_agg(v.schema order by s.relation::oid, v.at))
+         from webhook.sources(event_type) s
+         cross join lateral webhook.watch_definition(s.relation) as d (definition)
+         cross join lateral (values
+             (1, case when s.payload is not null and s.operations <> '{truncate}' then json '{}' end),
+             (2, case when s.payload is null and s.operations <> '{truncate}' then
+                     webhook.row_schema(s.relation, webhook.captured_columns(s.relation, d.definition), true, false) end),
+             (3, case when s.payload is null and s.operations <> '{truncate}' then
+                     webhook.json_members('{title,type,description,properties,additionalProperties}', array[
+                         json '"Key only"', '"object"', '"If the row was too large (truncated) or has been erased: at most its key columns"',
+                         webhook.row_schema(s.relation, webhook.meant_columns(s.relation, coalesce(d.definition -> 'key', '[]'), false), true, false) -> 'properties',
+                         'false']) end),
+             (4, case when 'truncate' = any (s.operations) then json '{"type":"object","maxProperties":0}' end)) as v (at, schema)),
+        '{}')
+$$;
+comment on function webhook.data_schema(text) is
+    'JSON Schema of "data": as entered by hand, else from the watched tables; {} says nothing';
+
+create or replace function webhook.previous_schema(event_type text) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select webhook.schema_any_of(variadic array_agg(
+               case when s.payload is not null then json '{"type":"object"}'
+                    else webhook.json_members('{type,description,properties}', array[
+                             json '"object"', '"The former values of the columns that changed"',
+                             webhook.row_schema(s.relation, webhook.captured_columns(s.relation, webhook.watch_definition(s.relation)),
+                                                true, false) -> 'properties']) end
+               order by s.relation::oid))
+    from webhook.sources(event_type) s
+    where 'update' = any (s.operations)
+    having count(*) > 0
+$$;
+comment on function webhook.previous_schema(text) is 'JSON Schema of "previous"; null: events of this type have none';
+
+create or replace function webhook.body_schema(event_type text) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select webhook.schema_of('object', false, '{properties,required}', array[
+        webhook.json_members('{id,type,timestamp,sequence,table,actor,truncated,compacted,data,previous}', array[
+            json '{"type":"string","description":"The event: the same for every attempt to deliver it, and equal to the header webhook-id","pattern":"^evt_[0-9a-f]{15,30}$"}',
+            json_build_object('type', 'string', 'const', event_type),
+            '{"type":"string","description":"When the change was made, in UTC","format":"date-time"}',
+            '{"type":"integer","description":"Rises from event to event; the events of one row rise","minimum":0}',
+            case when exists (select from webhook.sources(event_type)) then json '{"type":"string","description":"The table"}' end,
+            '{"type":"string","description":"Who made the change, if the application said so"}',
+            '{"type":"boolean","description":"The row was too large: data holds its key columns only","const":true}',
+            '{"type":"integer","description":"How many changes this one event stands for","minimum":2}',
+            webhook.data_schema(event_type), webhook.previous_schema(event_type)]),
+        '["id","type","timestamp","sequence","data"]'])
+$$;
+comment on function webhook.body_schema(text) is 'JSON Schema of a whole body in format standard';
+
+create or replace function webhook.number_example(schema json) returns numeric
+    language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    step constant numeric := case when schema #>> '{type,0}' = 'integer' or schema ->> 'type' = 'integer' then 1 else 0 end;
+    over constant numeric := (schema ->> 'exclusiveMinimum')::numeric;
+    under constant numeric := (schema ->> 'exclusiveMaximum')::numeric;
+    lowest numeric := (schema ->> 'minimum')::numeric;
+    highest numeric := (schema ->> 'maximum')::numeric;
+begin
+    if step = 1 then
+        lowest := greatest(ceil(lowest), floor(over) + 1);
+        highest := least(floor(highest), ceil(under) - 1);
+        return greatest(lowest, least(1, highest));
+    end if;
+    if 1 >= coalesce(lowest, 1) and 1 > coalesce(over, 0) and 1 <= coalesce(highest, 1) and 1 < coalesce(under, 2) then
+        return 1;
+    elsif lowest is not null or highest is not null then
+        return coalesce(lowest, highest);
+    elsif over is not null and under is not null then
+        return trim_scale((over + under) / 2);
+    end if;
+    return coalesce(over + 1, under - 1);
+end
+$$;
+comment on function webhook.number_example(json) is 'A number that a schema accepts, 1 if possible';
+
+create or replace function webhook.schema_example(schema json) returns json
+    language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+    type constant text := case json_typeof(schema -> 'type') when 'array' then schema #>> '{type,0}' else schema ->> 'type' end;
+begin
+    if json_typeof(schema) <> 'object' then
+        return '{}';
+    elsif schema -> 'examples' is not null then
+        return schema #> '{examples,0}';
+    elsif schema -> 'const' is not null then
+        return schema -> 'const';
+    elsif schema -> 'enum' is not null then
+        return schema #> '{enum,0}';
+    elsif schema -> 'anyOf' is not null then
+        return webhook.schema_example(schema #> '{anyOf,0}');
+    end if;
+    case type
+        when 'object' then
+            return (select webhook.json_members(coalesce(array_agg(p.key order by p.at), '{}'),
+                                                coalesce(array_agg(webhook.schema_example(p.value) order by p.at), '{}'))
+                    from json_each(schema -> 'properties') with ordinality as p (key, value, at));
+        when 'array' then
+            return webhook.json_elements(array[webhook.schema_example(schema -> 'items')]);
+        when 'boolean' then
+            return 'true';
+        when 'integer', 'number' then
+            return to_json(webhook.number_example(schema));
+        when 'string' then
+            return to_json(left(rpad('text', greatest(4, least(coalesce((schema ->> 'minLength')::integer, 0), 10000)), ' text'),
+                                coalesce((schema ->> 'maxLength')::integer, 10000)));
+        when 'null' then
+            return 'null';
+        else
+            return '{}';
+    end case;
+end
+$$;
+comment on function webhook.schema_example(json) is 'A value that a schema of ours accepts';
+
+create or replace function webhook.data_example(event_type text) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+    return coalesce((select t.example from webhook.event_type t where t.type = event_type),
+                    webhook.schema_example(webhook.data_schema(event_type)));
+comment on function webhook.data_example(text) is 'An example of "data": as entered by hand, else from the schema';
+
+create or replace function webhook.body_example(event_type text) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+    return webhook.json_members('{id,type,timestamp,sequence,table,data}', array[
+        json '"evt_0660d5342ff8402a"', to_json(event_type), '"2026-11-22T03:38:00.123456Z"', '42',
+        to_json((select s.relation::text from webhook.sources(event_type) s limit 1)), webhook.data_example(event_type)]);
+comment on function webhook.body_example(text) is 'An example of a whole body in format standard';
+
+create or replace function webhook.described_event_types() returns table (type text, description text)
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select t.type, case when t.description is not distinct from t.derived then webhook.derived_description(t.type) else t.description end
+    from webhook.event_type t;
+end;
+comment on function webhook.described_event_types() is 'All event types, described as of now';
+
+create or replace function webhook.check_event_type(event_type text) returns text
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if event_type is null then
+        raise exception using errcode = 'null_value_not_allowed', message = 'event_type must not be null',
+            hint = 'Name one of webhook.event_type.';
+    elsif not exists (select from webhook.event_type t where t.type = event_type)
+          and not exists (select from webhook.sources(event_type)) then
+        raise exception using errcode = 'undefined_object', message = format('there is no event type "%s"', event_type),
+            hint = 'webhook.event_type lists them. Add a row there for a type that the application emits itself.';
+    end if;
+    return event_type;
+end
+$$;
+comment on function webhook.check_event_type(text) is 'Raises if nothing is known of an event type';
+
+create or replace function webhook_event_schema(event_type text) returns json
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+    return (select ('{"$schema":"https://json-schema.org/draft/2020-12/schema","title":' || to_json(event_type)::text
+                    || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
+            from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
+comment on function webhook_event_schema is
+    'JSON Schema of "data" of an event type, from the catalogue as it is now';
+
+create or replace function webhook_event_example(event_type text) returns json
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+    return webhook.data_example(webhook.check_event_type(event_type));
+comment on function webhook_event_example is 'An example of "data" of an event type';
+
+create or replace function webhook.documentation_info(content json) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+    return json_build_object(
+        'title', format('Events of %s', current_database()),
+        'version', left(encode(sha256(convert_to(content::text, 'UTF8')), 'hex'), 12),
+        'description', 'Sent as signed POST requests (Standard Webhooks), at least once: deduplicate by webhook-id. '
+            || 'Members may be added; ignore those that you do not know.');
+comment on function webhook.documentation_info(json) is 'The member "info" of a document with this content';
+
+create or replace function webhook.header_schemas() returns json
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    return json '{"webhook-id":{"type":"string","description":"The event: the same for every attempt to deliver it","examples":["evt_0660d5342ff8402a"]},'
+        '"webhook-timestamp":{"type":"string","pattern":"^[0-9]+$","description":"When this attempt was made, in seconds since 1970","examples":["1795318680"]},'
+        '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
+comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
+
+create or replace function webhook_openapi() returns json
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    webhooks json;
+    schemas json;
+    parameters json;
+    components json;
+begin
+    select webhook.json_members(
+               coalesce(array_agg(t.type order by t.type), '{}'),
+               coalesce(array_agg(json_build_object('post', webhook.json_members(
+                   '{operationId,summary,description,tags,parameters,requestBody,responses}', array[
+                   to_json(t.type), to_json(t.type), to_json(t.description),
+                   json_build_array(regexp_replace(t.type, '\.[^.]*$', '')),
+                   '[{"$ref":"#/components/parameters/webhook-id"},{"$ref":"#/components/parameters/webhook-timestamp"},{"$ref":"#/components/parameters/webhook-signature"}]',
+                   json_build_object('required', true, 'content', json_build_object('application/json', json_build_object(
+                       'schema', json_build_object('$ref', '#/components/schemas/' || t.type),
+                       'example', webhook.body_example(t.type)))),
+                   '{"2XX":{"$ref":"#/components/responses/accepted"},"410":{"$ref":"#/components/responses/gone"},'
+                   '"429":{"$ref":"#/components/responses/slower"},"default":{"$ref":"#/components/responses/failed"}}']))
+                   order by t.type), '{}')),
+           webhook.json_members(coalesce(array_agg(t.type order by t.type), '{}'),
+                                coalesce(array_agg(webhook.body_schema(t.type) order by t.type), '{}'))
+        into webhooks, schemas
+        from webhook.described_event_types() t;
+    select webhook.json_members(array_agg(h.key order by h.at), array_agg(json_build_object(
+               'name', h.key, 'in', 'header', 'required', true, 'schema', h.value) order by h.at))
+        into parameters
+        from json_each(webhook.header_schemas()) with ordinality as h (key, value, at);
+    components := webhook.json_members('{schemas,parameters,responses}', array[schemas, parameters,
+        '{"accepted":{"description":"Delivered. The body of the answer does not matter"},'
+        '"gone":{"description":"Send no more: the subscription is switched off at once"},'
+        '"slower":{"description":"Tried again on the schedule, and sent to more slowly from then on",'
+        '"headers":{"Retry-After":{"description":"Not before: seconds, or a date; at most 24 hours","schema":{"type":"string"}}}},'
+        '"failed":{"description":"Failed, and tried again on the schedule: with 5xx and 4xx as with a redirect, which is not followed"}}']);
+    return webhook.json_members('{openapi,info,webhooks,components}', array[
+        json '"3.1.0"', webhook.documentation_info(webhook.json_elements(array[webhooks, components])), webhooks, components]);
+end
+$$;
+comment on function webhook_openapi is
+    'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
+
+create or replace function webhook_asyncapi() returns json
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    messages json;
+    channel_messages json;
+    channels json;
+    operations json;
+begin
+    select webhook.json_members(
+               coalesce(array_agg(t.type order by t.type), '{}'),
+               coalesce(array_agg(webhook.json_members('{name,title,description,contentType,headers,payload,examples}', array[
+                   to_json(t.type), to_json(t.type), to_json(t.description), '"application/json"',
+                   webhook.schema_of('object', false, '{properties,required}', array[
+                       webhook.header_schemas(), '["webhook-id","webhook-timestamp","webhook-signature"]']),
+                   webhook.body_schema(t.type), 
+                   case when json_typeof(webhook.body_example(t.type)) = 'object' then
+                       json_build_array(json_build_object('payload', webhook.body_example(t.type))) end]) order by t.type), '{}')),
+           webhook.json_members(coalesce(array_agg(t.type order by t.type), '{}'),
+               coalesce(array_agg(json_build_object('$ref', '#/components/messages/' || t.type) order by t.type), '{}'))
+        into messages, channel_messages
+        from webhook.described_event_types() t;
+    channels := json_build_object('webhooks', webhook.json_members('{address,description,messages}', array[
+        json 'null', '"The URL of a subscription"', channel_messages]));
+    operations := '{"sendEvent":{"action":"send","channel":{"$ref":"#/channels/webhooks"},'
+                  '"summary":"An event is sent to each subscription that it matches","bindings":{"http":{"method":"POST"}}}}';
+    return webhook.json_members('{asyncapi,info,defaultContentType,channels,operations,components}', array[
+        json '"3.0.0"', webhook.documentation_info(webhook.json_elements(array[messages, channels])), '"application/json"',
+        channels, operations, json_build_object('messages', messages)]);
+end
+$$;
+comment on function webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+
+create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    disabled webhook.subscription;
+begin
+    update webhook.subscription s set enabled = false, paused_reason = reason, updated_at = now()
+        where s.id = id and s.enabled
+        returning * into disabled;
+    if not found then
+        return false;
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values ('webhook.subscription.disabled', 'webhook.subscription', id::text,
+            json_build_object('id', id, 'name', disabled.name, 'reason', reason));
+    perform webhook.gate_ring();
+    return true;
+end
+$$;
+comment on function webhook.disable_subscription(bigint, text) is
+    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
+
+create or replace function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    update webhook.subscription s set verified_at = clock_timestamp(), updated_at = now()
+        where s.id = id and s.url = url and s.verification <> 'none';
+    if not found then
+        return false;
+    end if;
+    if allowed_rate is null then
+        update webhook.receiver r set allowed_rate = null, updated_at = clock_timestamp() where r.subscription_id = id;
+    else
+        insert into webhook.receiver as r (subscription_id, allowed_rate) values (id, allowed_rate)
+        on conflict on constraint receiver_pkey do update
+            set allowed_rate = excluded.allowed_rate, updated_at = clock_timestamp();
+    end if;
+    return true;
+end
+$$;
+comment on function webhook.confirm_subscription(bigint, text, numeric) is
+    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+
+create or replace function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    if num_nulls(event_type, subscription_id, payload) > 0 then
+        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
+            hint = 'Pass the event type, the subscription''s id and a JSON object.';
+    elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
+            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values (event_type, 'webhook.subscription', subscription_id::text, payload);
+    perform webhook.gate_ring();
+end
+$$;
+comment on function webhook.tell(text, bigint, json) is
+    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';
+
+comment on table  webhook.token is
+    'Bearer tokens of the admin server: in whose name its callers act. Only hashes; made by webhookd token create';
+
+comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
+
+comment on column webhook.token.role is 'The role that each request is made in (SET LOCAL ROLE): the daemon must be a member of it';
+
+comment on column webhook.token.owner is
+    'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
+
+comment on column webhook.token.expires_at is 'null: until it is revoked';
+
+comment on table  webhook.idempotency is
+    'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
+
+comment on column webhook.idempotency.caller is 'Role and owner of the token';
+
+comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
+
+create or replace function webhook.act_for(owner text) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true);
+end
+$$;
+comment on function webhook.act_for(text) is
+    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
+
+create or replace view webhook.delivered_event with (security_barrier) as
+select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
+      union
+      select q.subscription_id, q.event_id, q.event_xid from webhook.queue q
+      union
+      select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
+join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
+join webhook.subscription s on s.id = d.subscription_id
+where webhook.may_see(s.owner);
+comment on view webhook.delivered_event is
+    'Events as their subscribers get them: one row per event and subscription that there is a delivery of';
+
+create or replace view webhook.matching_event with (security_barrier) as
+select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
+where webhook.may_see(s.owner);
+comment on view webhook.matching_event is
+    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
+
+create or replace function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
+    returns table (xid bigint, id bigint, rows bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select x.xid, x.id, x.count
+    from (select s.xid, s.id, count(*) over () as count
+          from (select e.xid, e.id from webhook.event e
+                where (e.xid, e.id) > (event_stretch.after_xid, event_stretch.after_id)
+                  and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                order by e.xid, e.id limit least(event_stretch.rows_max, 10000)) s) x
+    order by x.xid desc, x.id desc limit 1;
+end;
+comment on function webhook.event_stretch(bigint, bigint, integer) is
+    'Where the next so many events end, in the order of transactions, and how many there are. Up to the oldest transaction that is open, so that none is passed over that commits later';
+
+create or replace function webhook.event_place(event_id text) returns table (xid bigint, id bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select e.xid, e.id from webhook.find_event(event_place.event_id) e;
+end;
+comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
+
+create or replace function webhook.sequence_range() returns table (first bigint, last bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select least((select min(a.event_id) from webhook.attempt a), (select min(q.event_id) from webhook.queue q),
+                 (select min(e.id) from webhook.cursor c join webhook.event e
+                      on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                     and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot))),
+           (select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s);
+end;
+comment on function webhook.sequence_range() is
+    'No delivery bears a lower number than the first (null: there is none), and the last is the number handed out last';
+
+select pg_extension_config_dump('webhook.token', '');
+
+select pg_extension_config_dump('webhook.token_id_seq', '');
+
+create or replace function webhook.watch_statement(watch webhook.watch) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
+                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
+        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
+        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
+        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
+        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
+        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
+        || format(', key_columns => %L)', (watch).key_columns);
+comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
+
+create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
+                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
+            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
+                and (a.attname = column_now.name or a.attnum = column_now.number));
+comment on function webhook.column_now(oid, text, smallint) is
+    'What a column is called that a watch knows by this name and number; null: it is gone';
+
+create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    present jsonb;
+begin
+    select jsonb_object_agg(list.key, (
+               select coalesce(jsonb_agg(n.name order by c.place), '[]')
+               from jsonb_array_elements(list.value) with ordinality as c (col, place)
+               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
+               where n.name is not null))
+    into present
+    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
+    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
+    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
+    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
+    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
+    return watch;
+end
+$$;
+comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
+
+create or replace view webhook.capture_trigger as
+select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
+       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
+comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+
+create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive family (root, relation, is_root) as (
+        select w.relation::oid, w.relation::oid, true from webhook.watch w
+        union
+        select f.root, i.inhrelid, false from family f
+        join pg_inherits i on i.inhparent = f.relation
+        join pg_class c on c.oid = i.inhrelid and not c.relispartition
+    ), wanted as (
+        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
+        from webhook.watch w
+        join family f on f.root = w.relation
+        join pg_class c on c.oid = f.relation
+        cross join jsonb_each_text(w.verbs) v
+        where v.value is not null and (f.is_root or v.key <> 'truncate')
+    ), named as (
+        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
+        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
+    ), stale as (
+        -- One of the triggers speaks for all: they are made together.
+        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
+               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        cross join lateral (
+            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
+                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
+            from jsonb_each(t.definition) l
+            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
+            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
+            where n.name is distinct from (col ->> 'name')) c
+        order by w.relation, t.name
+    )
+    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
+    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
+    union all
+    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
+    from wanted w
+    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    union all
+    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
+           format('alter table %s enable trigger %I', n.qualified, t.name)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where t.enabled in ('D', 'R')
+    union all
+    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
+           format('drop trigger %I on %s', t.name, n.qualified)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+    union all
+    select s.relation, 'trigger is stale',
+           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
+           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+    from stale s where s.changes is not null or s.is_other
+    union all
+    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+    from webhook.watch w join named n on n.relation = w.relation
+    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
+    union all
+    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
+    from pg_event_trigger e
+    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    order by 1, 2, 3;
+end;
+comment on function webhook_check is
+    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
+
+create or replace function webhook_grant(role regrole, what text) returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    parts constant text[] := array['publisher', 'subscriber', 'reader', 'dispatcher', 'admin'];
+    included text[];
+    statement text;
+    slot integer;
+begin
+    if role is null or what is null then
+        raise exception using errcode = 'null_value_not_allowed',
+            message = format('%s must not be null', case when role is null then 'role' else 'what' end),
+            hint = 'Name a role and one of publisher, subscriber, reader, dispatcher, admin.';
+    elsif not exists (select from pg_roles r where r.oid = role) then
+        raise exception using errcode = 'undefined_object', message = format('role %s does not exist', role),
+            hint = 'Create the role first. Nothing can be granted to PUBLIC.';
+    elsif what <> all (parts) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('what: "%s" is no part of the work', what),
+            hint = 'Choose one of publisher, subscriber, reader, dispatcher, admin.';
+    elsif not pg_has_role((select x.extowner from pg_extension x where x.extname = 'pg_webhook'), 'usage') then
+        raise exception using errcode = 'insufficient_privilege',
+            message = 'must be owner of extension pg_webhook',
+            hint = 'The superuser who created the extension may grant, and members of his role.';
+    end if;
+    included := case what when 'admin' then array['publisher', 'subscriber', 'reader', 'admin'] else array[what] end;
+
+    for statement in
+        select r.statement from (values
+            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
+            ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
+            ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
+                 @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
+                 @extschema@.webhook_unwatch(regclass) to %s'),
+
+            ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
+            ('subscriber', 'grant execute on function
+                 @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean,
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text),
+                 @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean,
+                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text, text[]),
+                 @extschema@.webhook_unsubscribe(bigint), @extschema@.webhook_pause(bigint, text),
+                 @extschema@.webhook_resume(bigint, boolean), @extschema@.webhook_rotate_secret(bigint, interval),
+                 @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),
+                 @extschema@.webhook_replay(bigint, timestamptz, timestamptz, text[]),
+                 @extschema@.webhook_dry_run(bigint, timestamptz),
+                 @extschema@.webhook_backfill(bigint, regclass, text), @extschema@.webhook_backfill_cancel(bigint),
+                 @extschema@.webhook_sign(text, text, bigint, text),
+                 @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
+            -- Rows of their own: row-level security, and the views' own conditions.
+            ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
+                 webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
+
+            ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
+                 webhook.sequence_range() to %s'),
+
+            ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
+                 @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(), @extschema@.webhook_asyncapi() to %s'),
+
+            ('reader', 'grant usage on schema @extschema@, webhook to %s'),
+            ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
+                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
+                 webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
+
+            ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
+            ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
+
+            -- Functions in a view are executed with the rights of the one who reads it.
+            ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
+                 webhook.event_sequence(text), webhook.pattern_matches(text[], text),
+                 webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
+                 webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
+                 webhook.tenant(), webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.filter_matches(webhook.event, jsonpath),
+                 webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
+            ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
+
+            ('dispatcher', 'grant usage on schema webhook to %s'),
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill, webhook.pending,
+                 webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
+            ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
+            ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.retire_slot(integer),
+                 webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
+            -- For its admin server.
+            ('dispatcher', 'grant select on webhook.token to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
+            ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.sequence_range() to %s'),
+            ('dispatcher', 'grant execute on function webhook.gate_ring(),
+                 webhook.gate_take(), webhook.gate_release() to %s'),
+
+            ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
+                 @extschema@.webhook_erase(regclass, text) to %s'),
+            ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
+            ('admin', 'grant select, insert, delete on webhook.token to %s'),
+            -- For webhookd rekey, together with what a dispatcher has.
+            ('admin', 'grant update on webhook.secret to %s'),
+            ('admin', 'grant update on webhook.setting to %s'),
+            ('admin', 'grant update (description, data_schema, example) on webhook.event_type to %s'),
+            ('admin', 'grant insert, delete on webhook.event_type to %s')
+        ) as r (parts, statement)
+        where string_to_array(r.parts, ' ') && included
+    loop
+        execute format(statement, role);
+    end loop;
+    if what = 'dispatcher' then
+        for slot in 0..15 loop
+            execute format('grant select on webhook.event_%s to %s', slot, role);
+            execute format('grant select, insert on webhook.attempt_%s to %s', slot, role);
+        end loop;
+    end if;
+end
+$$;
+comment on function webhook_grant is
+    'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
+
+do $$
+declare
+    member regprocedure;
+begin
+    for member in
+        select p.oid::regprocedure from pg_depend d
+        join pg_extension x on x.oid = d.refobjid and x.extname = 'pg_webhook'
+        join pg_proc p on p.oid = d.objid
+        where d.refclassid = 'pg_extension'::regclass and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+    loop
+        execute format('revoke all on function %s from public', member);
+    end loop;
+end
+$$;
+revoke all on all tables in schema webhook from public;
+
+revoke all on all sequences in schema webhook from public;
+
+
+-- ── Rights and rows that follow from it ─────────────────────────────────────────────────────────────────────────
+
+-- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
+do $$
+declare
+    had record;
+begin
+    for had in
+        select distinct a.grantee, r.what
+        from (values ('publisher', 'webhook.capture()'::regprocedure),
+                     ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
+                     ('reader', 'webhook.find_event(text)'::regprocedure),
+                     ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
+                     ('admin', '@extschema@.webhook_arm()'::regprocedure)) as r (what, function)
+        join pg_proc p on p.oid = r.function
+        cross join lateral aclexplode(p.proacl) a
+        where a.grantee <> 0 and a.grantee <> p.proowner
+    loop
+        perform @extschema@.webhook_grant(had.grantee::regrole, had.what);
+    end loop;
+end
+$$;
+-- What is granted while the script of an extension runs is taken for the extension's own, and pg_dump leaves it out. But to
+-- whom something is granted has been somebody's decision: only the owner's rights and PUBLIC's are ours.
+delete from pg_catalog.pg_init_privs i using pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and not exists (select from aclexplode(i.initprivs) a where a.grantee in (0, a.grantor));
+update pg_catalog.pg_init_privs i
+    set initprivs = array(select p.acl from unnest(i.initprivs) as p (acl)
+                          where exists (select from aclexplode(array[p.acl]) a where a.grantee in (0, a.grantor)))
+    from pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and exists (select from aclexplode(i.initprivs) a where a.grantee not in (0, a.grantor));
+select webhook.list_event_types();

@@ -1,0 +1,275 @@
+//! Promise: a database that had pg_webhook 0.1.0 and was updated is the same as one where the extension was created today,
+//! and keeps all that it held; and between the package and `alter extension pg_webhook update` the application goes on, and
+//! so do deliveries.
+
+use e2e::{
+    PATIENCE,
+    catalogue::{difference, facts},
+    cluster::{Cluster, Database, describe, value},
+    daemon::Daemon,
+    receiver::{Receiver, SECRET},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+const UPDATE: &str = "alter extension pg_webhook update";
+
+/// A database with 0.1.0 and what it left there (extension/upgrade).
+async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -> Database {
+    let database = cluster.empty_database(name).await;
+    let fixture = include_str!("../../extension/upgrade/fixture-0.1.0.sql");
+    let fixture = fixture.replace("{receiver}", &receiver.url("")).replace("{secret}", SECRET);
+    database.run("create extension pg_webhook version '0.1.0'").await;
+    database.run(&fixture).await;
+    database
+}
+
+/// All that is known of the extension where it was created today; the fixture's roles have the same parts of the work.
+async fn new_database(cluster: &Arc<Cluster>) -> Database {
+    let database = cluster.database("fresh").await;
+    let parts = ["publisher", "subscriber", "reader", "dispatcher", "admin"];
+    for part in parts {
+        database.run(&format!("select webhook_grant('upgrade_{part}', '{part}')")).await;
+    }
+    database
+}
+
+/// The rows of every table of the schema, those columns that 0.1.0 has, by table.
+async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let client = database.client().await;
+    client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
+    let mut all = BTreeMap::new();
+    for (table, columns) in columns {
+        let query = format!(
+            "select coalesce(string_agg(t::text, E'\\n' order by t::text), '') from (select {columns} from {table}) t"
+        );
+        all.insert(table.clone(), value(&client, &query).await.unwrap_or_default());
+    }
+    all
+}
+
+/// Tables with their columns, but for those whose rows are to change: a description is derived now, and regproc has become text.
+async fn columns(database: &Database) -> BTreeMap<String, String> {
+    let query = "select a.attrelid::regclass::text,
+            string_agg(case when a.atttypid = 'regproc'::regtype then format('%I::text', a.attname) else format('%I', a.attname) end, ', ' order by a.attnum)
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0 and not a.attisdropped
+          and (c.relname, a.attname) <> ('event_type', 'description')
+        group by a.attrelid";
+    let client = database.client().await;
+    client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
+    client
+        .query(query, &[])
+        .await
+        .expect("it can be read")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect()
+}
+
+/// The rights that a dump carries: all but those that the extension's own script gives.
+async fn dumped_rights(database: &Database) -> BTreeSet<String> {
+    let mut dump = database.cluster.program("pg_dump");
+    let done = dump.args(["--schema-only", "-d", &database.url()]).output().expect("pg_dump can be started");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = String::from_utf8_lossy(&done.stdout);
+    text.lines()
+        .filter(|line| line.starts_with("GRANT") || line.starts_with("REVOKE"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn objects_and_rights_are_the_same() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let receiver = Receiver::start().await;
+    let old = old_database(&cluster, "old", &receiver).await;
+    let new = new_database(&cluster).await;
+    assert_ne!(
+        facts(&old).await,
+        facts(&new).await,
+        "the two versions differ, or there is nothing to compare"
+    );
+    old.run(UPDATE).await;
+    let differing = difference(&facts(&new).await, &facts(&old).await);
+    assert!(
+        differing.is_empty(),
+        "an updated database (+) differs from a fresh one (-). Functions, views, triggers, policies, comments: run \
+         scripts/upgrade.sh. Tables, and what has to go: extension/upgrade/, see docs/RELEASE.md.\n{differing}"
+    );
+    // What is granted within the script of an extension counts as the extension's own, unless that is put right.
+    let (fresh, updated) = (dumped_rights(&new).await, dumped_rights(&old).await);
+    assert!(fresh.len() > 100, "roles have been granted their parts: {fresh:#?}");
+    let differing = difference(&fresh, &updated);
+    assert!(
+        differing.is_empty(),
+        "a dump of an updated database (+) differs from one of a fresh one (-):\n{differing}"
+    );
+}
+
+/// Deliveries that succeeded, by subscription's name.
+async fn delivered(database: &Database, name: &str) -> usize {
+    let query = format!(
+        "select count(*) from webhook.attempt a join webhook.subscription s on s.id = a.subscription_id
+         where s.name = '{name}' and a.outcome = 'succeeded'"
+    );
+    usize::try_from(database.number(&query).await).expect("a count")
+}
+
+/// Waits until every delivery has been made, but for those of the subscription that is paused.
+async fn all_delivered(database: &Database) {
+    let all = "select not exists (select from webhook.delivery d join webhook.subscription s on s.id = d.subscription_id
+                                  where d.state <> 'delivered' and s.name <> 'paused')";
+    database.until(all, PATIENCE).await;
+}
+
+/// What came is all that was open, once, and as 0.1.0 was told to send it.
+async fn judge(database: &Database, receiver: &Receiver, before: usize) {
+    let twice = "select count(*) from (select from webhook.attempt where outcome = 'succeeded'
+                                       group by subscription_id, event_id, event_xid having count(*) > 1) twice";
+    assert_eq!(database.number(twice).await, 0, "nothing is delivered twice");
+    let plain = delivered(database, "plain").await;
+    receiver.look(|record| {
+        assert_eq!(
+            before + record.distinct("/ok"),
+            plain,
+            "what had been delivered before is not sent again"
+        );
+        for path in ["/ok", "/ok/keyed", "/ok/strict", "/ok/batched", "/ok/binary", "/ok/form", "/ok/raw"] {
+            assert!(record.distinct(path) > 0, "{path} got something");
+            assert_eq!(record.duplicates(path), 0, "{path}");
+        }
+        assert_eq!(record.distinct("/ok/paused"), 0);
+        assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
+        let strict: Vec<_> =
+            record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
+        // What comes later may be of transactions side by side, which have no order but that of their ends.
+        assert!(
+            strict.len() >= 10 && strict[..10].is_sorted(),
+            "what 0.1.0 left goes out in order: {strict:?}"
+        );
+        let told =
+            record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
+        assert!(!told, "the triggers of 0.1.0 leave out what they were told to");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_there_is_kept_and_delivered() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let receiver = Receiver::start().await;
+    let database = old_database(&cluster, "app", &receiver).await;
+    let columns = columns(&database).await;
+    let kept = rows(&database, &columns).await;
+    assert!(
+        kept.values().filter(|text| !text.is_empty()).count() >= 10,
+        "the fixture fills the tables: {kept:#?}"
+    );
+    database.run(UPDATE).await;
+    let found = rows(&database, &columns).await;
+    for (table, rows) in &kept {
+        assert_eq!(found.get(table), Some(rows), "the rows of {table}");
+    }
+    let described =
+        "select string_agg(type || ': ' || description, '; ' order by type) from webhook.event_type";
+    let described = database.text(described).await.expect("there are some");
+    for words in [
+        "order.created: A row was inserted into public.orders. What customers have ordered",
+        "order.deleted: Written by somebody",
+        "shop.closed: Entered by hand",
+    ] {
+        assert!(described.contains(words), "{described}");
+    }
+    assert_eq!(database.text("select string_agg(c::text, '; ') from webhook_check() c").await, None);
+
+    let before = delivered(&database, "plain").await;
+    assert!(
+        before > 10
+            && database.number("select count(*) from webhook.delivery where state <> 'delivered'").await > 50
+    );
+    let daemon = Daemon::start(&database).await;
+    database.run("insert into orders select i, 'c', 10 * i from generate_series(201, 210) i").await;
+    all_delivered(&database).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    judge(&database, &receiver, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_package_and_update_everything_goes_on() {
+    let cluster = Cluster::start_with(&["fsync=off"]).await;
+    let receiver = Receiver::start().await;
+    let database = old_database(&cluster, "app", &receiver).await;
+    let before = delivered(&database, "plain").await;
+
+    // The application writes, in a session that stays open across all of it and keeps its plans.
+    let app = database.client().await;
+    let insert = app.prepare("insert into orders values ($1, 'c', 50)").await.expect("it parses");
+    app.execute(&insert, &[&301_i64]).await.expect("the application goes on");
+    // What cannot be done before the update says so.
+    let refused =
+        app.batch_execute("select webhook_watch('invoice')").await.expect_err("the table lacks a column");
+    assert!(describe(&refused).contains("ALTER EXTENSION pg_webhook UPDATE"), "{}", describe(&refused));
+    app.batch_execute("select webhook_pause(id) from webhook.subscription where name = 'raw'; select webhook_resume(id) from webhook.subscription where name = 'raw'")
+        .await
+        .expect("what needs nothing new works");
+
+    // The daemon delivers from the old schema.
+    let daemon = Daemon::start(&database).await;
+    all_delivered(&database).await;
+    assert!(
+        daemon.process().log().iter().any(|line| line.contains("extension.outdated")),
+        "it says what is to be done"
+    );
+
+    // An update that would have to wait for somebody who steers gives up as it is told to, and leaves things as they are.
+    let steering = database.client().await;
+    steering
+        .batch_execute("begin; select webhook_pause(id) from webhook.subscription where name = 'raw'")
+        .await
+        .expect("it can be paused");
+    let impatient = database.client().await;
+    let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
+    let refused = refused.expect_err("somebody is there");
+    assert!(describe(&refused).starts_with("55P03"), "{}", describe(&refused));
+    app.execute(&insert, &[&302_i64]).await.expect("the application goes on");
+    steering.batch_execute("rollback").await.expect("it can be undone");
+
+    // The application's open transactions are in nobody's way. Who writes in the very moment waits for it.
+    let writer = database.client().await;
+    writer.batch_execute("begin; insert into orders values (303, 'c', 50)").await.expect("it goes on");
+    let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
+    written.expect("the application goes on");
+    let () = updated;
+    writer
+        .batch_execute("insert into orders values (305, 'c', 50); commit")
+        .await
+        .expect("the transaction goes on");
+    assert_eq!(
+        database.text("select extversion from pg_extension where extname = 'pg_webhook'").await.as_deref(),
+        Some(env!("CARGO_PKG_VERSION"))
+    );
+    app.execute(&insert, &[&306_i64]).await.expect("the session goes on");
+    writer.batch_execute("insert into orders values (307, 'c', 50)").await.expect("the session goes on");
+    app.batch_execute(
+        "select webhook_watch('invoice', verbs => '{\"insert\":\"issued\",\"update\":\"changed\"}')",
+    )
+    .await
+    .expect("it can be done now");
+
+    // The daemon notices, and does what it could not do before: it writes down why something is held.
+    daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
+    database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;
+    let held = "select held_because is not null from webhook.subscription_stats where name = 'form'";
+    database.until(held, PATIENCE).await;
+    database
+        .run(&format!("update webhook.secret set secret = '{SECRET}' where secret = 'file:/nowhere'"))
+        .await;
+    database.run("insert into orders values (308, 'c', 50)").await;
+    all_delivered(&database).await;
+    assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
+    judge(&database, &receiver, before).await;
+    assert_eq!(database.number("select count(*) from webhook.event where key between '301' and '308' and type = 'order.created'").await, 8);
+}

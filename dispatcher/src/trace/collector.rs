@@ -93,7 +93,9 @@ impl HttpClient for Collector {
         Self: 'future,
     {
         Box::pin(async move {
-            let exchange = timeout(TIMEOUT, exchange(Arc::clone(&self.dialer), request));
+            let dialer = Arc::clone(&self.dialer);
+            // The clock too is the runtime's.
+            let exchange = async move { timeout(TIMEOUT, exchange(dialer, request)).await };
             let answered = match self.runtime.spawn(exchange).await {
                 Ok(Ok(answered)) => answered,
                 Ok(Err(_)) => Err("the collector took too long".into()),

@@ -221,9 +221,10 @@ impl Collector {
         lock(&self.requests).clone()
     }
 
-    async fn wait(&mut self, what: &str, enough: impl Fn(&[Request]) -> bool) {
+    async fn wait(&self, what: &str, enough: impl Fn(&[Request]) -> bool) {
         let requests = Arc::clone(&self.requests);
-        let waited = tokio::time::timeout(PATIENCE, self.count.wait_for(|_| enough(&lock(&requests)))).await;
+        let mut count = self.count.clone();
+        let waited = tokio::time::timeout(PATIENCE, count.wait_for(|_| enough(&lock(&requests)))).await;
         if waited.is_err() {
             let all = self.all();
             panic!(
@@ -299,7 +300,7 @@ impl Writers {
         let (counter, rounds) = watch::channel(0);
         let (counter, stop) = (Arc::new(counter), Arc::new(AtomicBool::new(false)));
         let mut tasks = Vec::new();
-        for writer in 0..3 {
+        for writer in 0..3_i64 {
             let client = database.try_client("shop_app").await.expect("the application can connect");
             let (counter, stop) = (Arc::clone(&counter), Arc::clone(&stop));
             tasks.push(tokio::spawn(async move {
@@ -481,7 +482,7 @@ fn supabase_receiver(request: &Request) -> (String, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_supabase() {
-    let (database, mut receiver, _daemon) = started().await;
+    let (database, receiver, _daemon) = started().await;
     database.run(SUPABASE).await;
     let trigger = r#"create trigger order_webhook after insert or update or delete on public.orders for each row execute function
         supabase_functions.http_request('URL', 'POST', '{"Content-Type":"application/json","Authorization":"Bearer let-me-in"}', '{}', '5000')"#;
@@ -607,7 +608,7 @@ fn hasura_receiver(request: &Request) -> (String, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_hasura() {
-    let (database, mut receiver, _daemon) = started().await;
+    let (database, receiver, _daemon) = started().await;
     database.run(HASURA).await;
     let engine = tokio::spawn(hasura(database.client().await, receiver.url.clone()));
     let mut writers = Writers::start(&database, WRITES).await;
@@ -704,7 +705,7 @@ fn notify_receiver(request: &Request) -> (String, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_notify() {
-    let (database, mut receiver, _daemon) = started().await;
+    let (database, receiver, _daemon) = started().await;
     database.run(NOTIFY).await;
     let listening = listener(&database, receiver.url.clone()).await;
     let mut writers = Writers::start(&database, WRITES).await;

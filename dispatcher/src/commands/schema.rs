@@ -1,6 +1,6 @@
 //! `webhookd schema`: the events of a database as a document, and what has changed between two of them. Reads only.
 
-use super::{Error, FAILED, terminal::table};
+use super::{Error, FAILED, terminal::whole_table};
 use crate::{
     app,
     cli::schema::Diff,
@@ -81,7 +81,7 @@ fn readable(changes: &[Change], breaking: usize) -> String {
         })
         .collect();
     let rest = changes.len() - breaking;
-    table(&["", "event type", "field", "change"], &rows)
+    whole_table(&["", "event type", "field", "change"], &rows)
         + &format!("\n{breaking} breaking, {rest} compatible\n")
 }
 

@@ -20,8 +20,15 @@ fn is_harmful(c: char) -> bool {
 
 /// Columns as wide as their widest cell, two spaces apart; cells are cleaned and cut.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()).collect();
+    columns(headings, rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()).collect())
+}
+
+/// The same with whole cells: for what has to be read to its end.
+pub fn whole_table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    columns(headings, rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect())
+}
+
+fn columns(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width());
         cells.chain([headings[column].width()]).max().unwrap_or(0)

@@ -84,17 +84,29 @@ pub struct Reason {
     pub rule: Rule,
     /// Which values, in the words of the schema; empty: the rule says it all.
     pub detail: String,
+    /// What was promised in the place of that, in the same words; empty: the detail stands alone.
+    pub instead_of: String,
 }
 
 impl Reason {
     fn new(path: &str, rule: Rule, detail: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), rule, detail: detail.into() }
+        Self { path: path.to_owned(), rule, detail: detail.into(), instead_of: String::new() }
+    }
+
+    fn instead(path: &str, rule: Rule, sent: String, promised: String) -> Self {
+        Self { path: path.to_owned(), rule, detail: sent, instead_of: promised }
     }
 
     /// In words; `breaking`: in this direction, else in the other.
     pub fn message(&self, breaking: bool) -> String {
         let words = self.rule.words(breaking);
-        if self.detail.is_empty() { words.to_owned() } else { format!("{words}: {}", self.detail) }
+        match (self.detail.as_str(), self.instead_of.as_str()) {
+            ("", _) => words.to_owned(),
+            (detail, "") => format!("{words}: {detail}"),
+            // In the other direction the two have changed places.
+            (sent, promised) if breaking => format!("{words}: {sent} instead of {promised}"),
+            (sent, promised) => format!("{words}: {promised} instead of {sent}"),
+        }
     }
 }
 
@@ -242,8 +254,7 @@ fn range(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
         };
     let is_within = is_within(promised.lowest(), sent.lowest(), std::cmp::Ordering::Less)
         && is_within(promised.highest(), sent.highest(), std::cmp::Ordering::Greater);
-    (!is_within)
-        .then(|| Reason::new(path, Rule::Range, format!("{} instead of {}", span(sent), span(promised))))
+    (!is_within).then(|| Reason::instead(path, Rule::Range, span(sent), span(promised)))
 }
 
 fn span(atom: &Atom<'_>) -> String {
@@ -258,11 +269,12 @@ fn length(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Option<Reason> {
     let most = |atom: &Atom<'_>| atom.length("maxLength").unwrap_or(u64::MAX);
     let is_within = least(sent) >= least(promised) && most(sent) <= most(promised);
     let span = |atom: &Atom<'_>| match atom.length("maxLength") {
+        None if least(atom) == 0 => "any".to_owned(),
+        Some(most) if least(atom) == 0 => format!("at most {most} characters"),
         Some(most) => format!("{} to {most} characters", least(atom)),
         None => format!("at least {} characters", least(atom)),
     };
-    (!is_within)
-        .then(|| Reason::new(path, Rule::Length, format!("{} instead of {}", span(sent), span(promised))))
+    (!is_within).then(|| Reason::instead(path, Rule::Length, span(sent), span(promised)))
 }
 
 fn formats(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {

@@ -206,13 +206,13 @@ fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
     html! {
         @for (at, form) in forms.iter().enumerate() {
             @if let Some(description) = &form.description { p.any { (inert(description)) } }
-            div.scroll { table.fields {
+            div.scroll tabindex="0" role="region" aria-label="Fields" { table.fields {
                 caption.hidden { "Fields of " (event_type) @if forms.len() > 1 { ", form " (at + 1) } }
                 thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "Null" } th scope="col" { "Values" } th scope="col" { "Meaning" } } }
                 tbody { @for field in &form.fields { tr {
                     th scope="row" { code.any { (inert(&field.name)) } }
                     td { (inert(&field.kind)) }
-                    td { @if field.is_nullable { "may be" } @else { "never" } }
+                    td.t { @if field.is_nullable { "may be" } @else { "never" } }
                     td.any { (inert(&field.constraint)) }
                     td.any { (inert(field.description.as_deref().unwrap_or_default())) }
                 } } }

@@ -257,10 +257,8 @@ pub async fn run(report: &mut Report, minutes: Option<f64>) {
 
 fn tell(report: &mut Report, parts: &[Part], minutes: f64) {
     let (first, last) = (&parts[0], &parts[parts.len() - 1]);
-    let note = format!(
-        "of what was written in the last sixth of {minutes} min, {:.0} events/s",
-        last.written
-    );
+    let note =
+        format!("of what was written in the last sixth of {minutes} min, {:.0} events/s", last.written);
     report.add("pinned: taken", last.taken / last.written, "", Goal::AtLeast(0.95), note);
     report.add(
         "pinned: latency p99",

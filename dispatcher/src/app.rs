@@ -157,6 +157,9 @@ impl Error {
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// An active session that ends sooner has done nothing but find that it cannot: no room on the disk for what was carried, say.
+const LASTING: Duration = Duration::from_millis(500);
+
 /// A session that is refused a statement may have met a change of the extension; the next one finds out. So many in a row
 /// that last less than this have not.
 const REFUSED_MAX: u32 = 3;
@@ -229,8 +232,10 @@ impl Patience {
         let is_refused = !passes(error) && lasted < REFUSED_WITHIN;
         self.refused = if is_refused { self.refused + 1 } else { 0 };
         self.has_run = true;
-        self.is_told = false;
-        self.backoff = BACKOFF_MIN;
+        if lasted >= LASTING {
+            self.is_told = false;
+            self.backoff = BACKOFF_MIN;
+        }
     }
 
     /// How long to wait before the next attempt; `unit` is evenly spread over 0..1.
@@ -302,6 +307,14 @@ mod tests {
             .map(|_| patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis())
             .collect();
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        patience.renew(&Error::ConnectionLost, Duration::from_millis(50));
+        assert_eq!(
+            patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(),
+            5000,
+            "no better"
+        );
+        patience.renew(&Error::ConnectionLost, Duration::from_secs(1));
+        assert_eq!(patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(), 100);
         assert!(patience.wait_after(Error::ExtensionMissing, 0.5).is_err(), "waiting does not help");
     }
 }

@@ -104,7 +104,7 @@ async fn the_disk_is_full() {
     let epoch = database.number("select epoch from webhook.cursor").await;
     database.until(&format!("select epoch >= {} from webhook.cursor", epoch + 3), PATIENCE).await;
     assert!(!daemon.process().has_ended());
-    app.batch_execute("truncate filler").await.expect("that needs no room");
+    app.batch_execute("drop table filler").await.expect("that needs no room");
     database.until("select count(*) > 0 from webhook.attempt", PATIENCE).await;
     stop.store(true, Ordering::Relaxed);
     let (committed, refused) = writer.await.expect("no other error");
@@ -219,7 +219,7 @@ async fn the_database_has_no_patience() {
     let lock = "begin; lock table webhook.attempt, webhook.queue in share mode";
     world.app.batch_execute(lock).await.expect("the ledger is held up");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let waits = "select exists (select from pg_stat_activity a where application_name like 'webhookd%' and wait_event_type = 'Lock' and query_start < now() - interval '500 milliseconds')";
+    let waits = "select exists (select from pg_stat_activity a where application_name like 'webhookd%' and wait_event_type = 'Lock' and query_start < clock_timestamp() - interval '500 milliseconds')";
     let waited = value(&world.app, waits).await;
     world.app.batch_execute("commit").await.expect("it was open");
     assert_eq!(waited.as_deref(), Some("t"), "a retry's result has waited for it");

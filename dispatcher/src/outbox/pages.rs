@@ -125,10 +125,7 @@ pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
         .start()
         .await?;
     let row = transaction
-        .query_one(
-            "select pg_current_snapshot()::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint",
-            &[],
-        )
+        .query_one("select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint", &[])
         .await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse()?;

@@ -35,7 +35,7 @@ pub fn ring_slots(from_us: i64, to_us: i64) -> Vec<i16> {
 pub struct Cursor {
     pub snapshot: Snapshot,
     text: String,
-    /// The server's clock just after the snapshot was taken.
+    /// The server's clock just before the snapshot was taken: what the snapshot does not know is written later than that.
     at_us: i64,
     /// For what was running in it: a moment at which it had not begun. Its events are in the slots since then.
     begun_after_us: HashMap<u64, i64>,
@@ -70,8 +70,10 @@ impl Cursor {
 pub struct Look {
     /// What the server saw; `None`: the same as the cursor, nothing has ended since.
     pub snapshot: Option<Snapshot>,
-    /// The server's clock.
+    /// The server's clock just before the snapshot was taken, and after: what it sees was written before that. If the clock is
+    /// set on in between, by hours and over the end of a slot, the two are far apart.
     pub at_us: i64,
+    upto_us: i64,
     /// Which backend holds the active lock, if that was asked for.
     pub lock_holder: Option<i32>,
     /// Ascending by id; empty if there are too many.
@@ -84,7 +86,7 @@ pub struct Look {
 const WHOLE_RING: i16 = -1;
 
 /// Columns before those of the event.
-const HEADER_COLUMNS: usize = 3;
+const HEADER_COLUMNS: usize = 4;
 
 /// Looks at the outbox through one connection.
 #[derive(Debug, Default)]
@@ -95,21 +97,22 @@ pub struct Poll {
     clock: Option<(i64, Instant)>,
 }
 
-/// The snapshot is compared first and alone: if nothing has ended, no row and no index is touched. Stragglers are cut down
+/// `now()` is when the transaction began, and with it the statement: before its snapshot. The snapshot is compared first and alone: if nothing has ended, no row and no index is touched. Stragglers are cut down
 /// to those that have ended, for the index also holds the rows of a bulk load that is still running.
 fn statement(table: &str) -> String {
     let nulls = ["null"; COLUMN_COUNT].join(", ");
     let limit = BATCH_ROWS_MAX + 1;
     format!(
-        "select pg_current_snapshot()::text, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+        "select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint,
+                (extract(epoch from clock_timestamp()) * 1000000)::bigint,
                 case when $4 then (select l.pid from pg_locks l where l.locktype = 'advisory' and l.granted
                     and l.database = (select d.oid from pg_database d where d.datname = current_database())
                     and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) end, {nulls}
          union all
-         (select null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, null, {COLUMNS} from {table} e
           where pg_current_snapshot()::text <> $1::text and e.xid >= $2::bigint limit {limit})
          union all
-         (select null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, null, {COLUMNS} from {table} e
           where pg_current_snapshot()::text <> $1::text and cardinality($3::xid8[]) > 0
             and e.xid = any (array(select x.xid::text::bigint from unnest($3::xid8[]) as x (xid)
                                    where pg_visible_in_snapshot(x.xid, pg_current_snapshot()))) limit {limit})"
@@ -125,7 +128,7 @@ impl Poll {
         let expected_us = self.clock.map(|(us, at)| us.saturating_add(micros(at.elapsed())));
         if let Some(slot) = expected_us.and_then(|us| cursor.only_slot(us)) {
             let look = self.look_into(client, cursor, check_lock, slot).await?;
-            if cursor.only_slot(look.at_us) == Some(slot) {
+            if cursor.only_slot(look.upto_us) == Some(slot) {
                 return Ok(look);
             }
         }
@@ -155,15 +158,22 @@ impl Poll {
         let xmax = cursor.snapshot.xmax().cast_signed();
         let params: [&(dyn ToSql + Sync); 4] = [&cursor.text, &xmax, &running, &check_lock];
         let mut rows = pin!(client.query_raw(&statement, params).await?);
-        let mut look =
-            Look { snapshot: None, at_us: 0, lock_holder: None, events: Vec::new(), too_many: false };
+        let mut look = Look {
+            snapshot: None,
+            at_us: 0,
+            upto_us: 0,
+            lock_holder: None,
+            events: Vec::new(),
+            too_many: false,
+        };
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
             if let Some(snapshot) = row.try_get::<_, Option<&str>>(0)? {
                 // The header: first, and there is exactly one.
                 look.snapshot = if snapshot == cursor.text { None } else { Some(snapshot.parse()?) };
                 look.at_us = row.try_get(1)?;
-                look.lock_holder = row.try_get(2)?;
+                look.upto_us = row.try_get(2)?;
+                look.lock_holder = row.try_get(3)?;
                 continue;
             }
             let event = row::event(&row, HEADER_COLUMNS)?;
@@ -177,7 +187,7 @@ impl Poll {
             }
         }
         look.events.sort_unstable_by_key(|event| event.id);
-        self.clock = Some((look.at_us, Instant::now()));
+        self.clock = Some((look.upto_us, Instant::now()));
         Ok(look)
     }
 }

@@ -315,8 +315,7 @@ impl Way<'_> {
                 rows(&serde_json::from_str(&text).expect("JSON"))
             }
             Self::CommandLine(url) => {
-                let found =
-                    Self::json(url, &["delivery", "show", event, "--subscription", &id.to_string()]).await;
+                let found = Self::json(url, &["delivery", "show", event, &id.to_string()]).await;
                 rows(&Value::Array(found.iter().map(|row| json!([row["outcome"], row["status"]])).collect()))
             }
             Self::Rest(client) => {

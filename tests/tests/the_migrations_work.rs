@@ -649,7 +649,7 @@ async fn from_hasura() {
     let variables = json!({ "x-hasura-role": "user", "x-hasura-user-id": "7" });
     let count = receiver.all().len();
     database
-        .run(&format!("begin; set local hasura.user = '{variables}'; insert into orders values (0, 'Zoë'); commit; insert into orders values (-1, 'Zoë')"))
+        .run(&format!("begin; select set_config('hasura.user', '{variables}', true); insert into orders values (0, 'Zoë'); commit; insert into orders values (-1, 'Zoë')"))
         .await;
     receiver.wait("two more", |all| all.len() == count + 2).await;
     let of = |id: i64| {

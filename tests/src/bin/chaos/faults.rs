@@ -72,11 +72,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Between two faults. A daemon needs a second to be back, on a busy machine: faults that come sooner find it there, and those that
+/// come later find it at work.
+const GAP_MS: std::ops::Range<u64> = 50..1_500;
+
 /// So many faults, each with the time to wait before it.
 pub fn schedule(seed: u64, count: usize) -> Vec<(Duration, Fault)> {
     let mut random = StdRng::seed_from_u64(seed);
     (0..count)
-        .map(|_| (Duration::from_millis(random.random_range(50..500)), Fault::pick(&mut random)))
+        .map(|_| (Duration::from_millis(random.random_range(GAP_MS)), Fault::pick(&mut random)))
         .collect()
 }
 

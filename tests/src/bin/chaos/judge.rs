@@ -35,6 +35,9 @@ pub const NOTICE: Duration = Duration::from_millis(50);
 /// How long Postgres may leave an asynchronous commit unflushed.
 pub const UNFLUSHED: Duration = Duration::from_millis(600);
 
+/// So many harmful faults, and one of them must have met something.
+const TELLING_MIN: usize = 10;
+
 /// What a fault can take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
@@ -88,6 +91,9 @@ pub struct Evidence {
 pub struct Report {
     events: usize,
     faults: usize,
+    /// Faults that could take something away, and those that found something under way or not written.
+    harmful: usize,
+    struck: usize,
     /// Committed changes without an event, and events without a committed change.
     not_captured: usize,
     not_committed: usize,
@@ -117,7 +123,10 @@ impl Report {
             + self.changed_bodies
             + self.unknown_attempts
             + self.out_of_order.len();
+        // A run in which no fault ever found anything shows nothing.
+        let is_telling = self.harmful < TELLING_MIN || self.struck > 0;
         broken == 0
+            && is_telling
             && self.duplicates <= self.duplicates_max
             && self.unknown_requests <= self.unknown_requests_max
     }
@@ -127,11 +136,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events, {} faults; {} changes without event, {} events without change; {} lost, {} phantom, {} rejected, \
+            "{} events, {} faults, {} of {} harmful ones met requests; {} changes without event, {} events without change; {} lost, {} phantom, {} rejected, \
              {} with a changed body; {} twice (bound {}); {} out of order; {} attempts unknown to the receiver, \
              {} requests unknown to the ledger (bound {})",
             self.events,
             self.faults,
+            self.struck,
+            self.harmful,
             self.not_captured,
             self.not_committed,
             self.lost,
@@ -169,6 +180,14 @@ pub fn judge(evidence: &Evidence) -> Report {
     };
     let events: HashSet<&str> = evidence.events.iter().map(|(id, ..)| id.as_str()).collect();
     let windows = windows(&evidence.faults);
+    let meets = |window: &&Window| {
+        evidence
+            .delivered
+            .iter()
+            .any(|delivered| delivered.requests.iter().any(|request| window.holds(request)))
+    };
+    report.harmful = windows.len();
+    report.struck = windows.iter().filter(meets).count();
     for delivered in &evidence.delivered {
         compare(&mut report, delivered, &events);
         let at_risk =

@@ -101,7 +101,8 @@ async fn run(count: usize, limit: Duration, seed: u64) -> bool {
             break;
         }
         tokio::time::sleep(wait).await;
-        println!("{:>8.2} s  {fault}", began.elapsed().as_secs_f64());
+        let came = receiver.look(|record| record.total);
+        println!("{:>8.2} s  {came:>7} requests  {fault}", began.elapsed().as_secs_f64());
         happened.push(scene.perform(fault).await);
         scene.keep_daemons();
     }

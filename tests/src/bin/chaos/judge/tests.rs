@@ -52,7 +52,7 @@ fn judged(change: impl FnOnce(&mut Evidence)) -> Report {
 
 #[test]
 fn where_nothing_is_wrong_nothing_is_found() {
-    let clean = Report { events: 6, faults: 1, ..Report::default() };
+    let clean = Report { events: 6, faults: 1, harmful: 1, ..Report::default() };
     assert_eq!(judge(&evidence()), clean);
 }
 
@@ -163,4 +163,12 @@ fn a_request_without_an_attempt() {
     assert_eq!((report.unknown_requests, report.unknown_requests_max, report.is_kept()), (1, 1, true));
     let report = judged(|evidence| evidence.delivered[0].requests.insert(2, request(4, 3_900, None)));
     assert!(report.is_kept(), "torn down: the same attempt may have made it again at once");
+}
+
+#[test]
+fn a_run_that_shows_nothing() {
+    let idle: Vec<Happened> =
+        (0..20).map(|number| fault(Harm::Results, 20_000 + number, 20_000 + number)).collect();
+    let report = judged(|evidence| evidence.faults = idle);
+    assert_eq!((report.harmful, report.struck, report.is_kept()), (20, 0, false));
 }

@@ -17,6 +17,17 @@ alter table webhook.event_type
 alter table webhook.cursor add column restored_at timestamptz;
 alter table webhook.receiver add column held_because text;
 
+-- A name is one owner's.
+alter table webhook.subscription
+    drop constraint subscription_name_key,
+    add constraint name_is_unique_for_its_owner unique (owner, name),
+    drop constraint format_is_known,
+    add constraint format_is_known check (format in
+        ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw', 'supabase', 'hasura'));
+-- Reads the whole of both tables, and events are captured meanwhile.
+create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
+create index queue_event_id_idx on webhook.queue (event_id);
+
 create table webhook.setting (
     singleton        boolean  primary key default true,
     retention        boolean  not null default true,

@@ -115,7 +115,8 @@ async fn a_batch_is_linked_and_the_rest_by_share() {
     world.insert_orders(4, 1).await;
     world.receiver.wait_for("/ok/alone", 1, PATIENCE).await;
     let spans = collector.wait_for(2).await;
-    let alone = spans.iter().find(|span| span.attribute("messaging.message.id") != "").expect("its span");
+    let alone =
+        spans.iter().find(|span| !span.attribute("messaging.message.id").is_empty()).expect("its span");
     let carried =
         world.receiver.at("/ok/alone")[0].header("traceparent").expect("a trace of its own").to_owned();
     assert_eq!(carried, format!("00-{}-{}-01", alone.trace_id(), alone.span_id()));

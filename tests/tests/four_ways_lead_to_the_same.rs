@@ -20,7 +20,7 @@ type Made = (i64, String);
 enum Way<'a> {
     Sql(&'a World),
     CommandLine(String),
-    Rest(Generated),
+    Rest(Box<Generated>),
     Page(Page<'a>),
 }
 
@@ -466,7 +466,7 @@ async fn a_life_through_each() {
     let ways = [
         Way::Sql(&world),
         Way::CommandLine(world.database.url_as("alice")),
-        Way::Rest(generated),
+        Way::Rest(Box::new(generated)),
         Way::Page(Page { admin: &admin, cookie: format!("webhookd_token={alice}") }),
     ];
     let mut lives = Vec::new();

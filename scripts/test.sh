@@ -17,7 +17,7 @@ major() { "$1/pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 version=$(major "$PGW_BIN")
 
 step "unit tests of the extension"
-PGRX_PG_CONFIG_PATH=$PGW_BIN/pg_config cargo test --profile quick --package pg_webhook --lib --no-default-features --features "pg$version"
+scripts/unit_tests.sh "$PGW_BIN"
 
 step "SQL surface (pg_regress)"
 PG_BIN=$PGW_BIN scripts/regress.sh

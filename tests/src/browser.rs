@@ -168,21 +168,46 @@ impl Browser {
     pub async fn press(&self, name: &str) {
         let xpath = format!("//button[normalize-space(.)=\"{name}\"]");
         let found = self.client.find(Locator::XPath(&xpath)).await;
-        let button = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.follow(found.unwrap_or_else(|error| panic!("{name}: {error}"))).await;
+    }
+
+    /// Fills in a form by the names of its fields, as a person does, and presses a button of it.
+    ///
+    /// # Panics
+    /// If there is no such field or button.
+    pub async fn submit(&self, form: &str, fields: &[(&str, &str)], button: &str) {
+        self.run("document.querySelectorAll('details').forEach(details => details.open = true)").await;
+        for (name, value) in fields {
+            let field = self.element(&format!("{form} [name='{name}']")).await;
+            if field.tag_name().await.expect("a field") == "select" {
+                field.select_by_value(value).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+                continue;
+            }
+            field.clear().await.expect("it is a field");
+            field.send_keys(value).await.expect("it can be typed into");
+        }
+        self.follow(self.element(&format!("{form} {button}")).await).await;
+    }
+
+    /// Presses it, is sure if asked, and waits until the next page is there.
+    async fn follow(&self, button: Element) {
         let before = self.element("html").await;
         button.click().await.expect("a button that is not hidden");
-        // Yes, we are sure.
         if self.client.get_alert_text().await.is_ok() {
             self.client.accept_alert().await.expect("a question");
         }
         // The old page's elements are stale when the next one is there.
-        let left = async {
-            while before.tag_name().await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, left).await.unwrap_or_else(|_| panic!("{name} leads nowhere"));
-        self.element("main, body").await;
+        let left = async { while before.tag_name().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, left).await.expect("it leads to a page");
+        self.element("main").await;
+    }
+
+    /// The page as markup.
+    ///
+    /// # Panics
+    /// If the browser has gone.
+    pub async fn source(&self) -> String {
+        self.client.source().await.expect("a page")
     }
 
     /// Types keys as a keyboard does, wherever the focus is.

@@ -4,6 +4,7 @@
 use e2e::{
     PATIENCE,
     admin::{Admin, token},
+    browser::Browser,
     daemon::binary,
     foreign::Client as Generated,
     receiver::SECRET,
@@ -21,37 +22,29 @@ enum Way<'a> {
     Sql(&'a World),
     CommandLine(String),
     Rest(Box<Generated>),
-    Page(Page<'a>),
+    Page(Box<Page>),
 }
 
-/// The page's forms, as a browser sends them.
-struct Page<'a> {
-    admin: &'a Admin,
-    cookie: String,
+/// The page, in a browser.
+struct Page {
+    browser: Browser,
 }
 
-impl Page<'_> {
+impl Page {
     async fn show(&self, path: &str) -> String {
-        let answer = self.admin.ask("GET", path, None, &[("cookie", &self.cookie)], None).await;
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        answer.text
+        self.browser.go(path).await;
+        self.browser.source().await
     }
 
-    /// Sends the form on a page whose button says this, with some of its fields filled in.
-    async fn send(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> String {
-        let shown = self.admin.ask("GET", page, None, &[("cookie", &self.cookie)], None).await;
-        let ours = shown.form_token();
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("form_token", &ours).extend_pairs(fields);
-        let headers = [("cookie", &*self.cookie), ("content-type", "application/x-www-form-urlencoded")];
-        let answer = self.admin.ask("POST", path, None, &headers, Some(&form.finish())).await;
-        assert!(answer.status.is_success() || answer.status == 303, "{path} {fields:?}: {answer:?}");
-        answer.text
+    /// Fills in the form whose button says this.
+    async fn send(&self, page: &str, button: &str, fields: &[(&str, &str)]) -> String {
+        self.browser.go(page).await;
+        self.browser.submit(&format!("main form:has({button})"), fields, button).await;
+        self.browser.source().await
     }
 
-    async fn act(&self, id: i64, fields: &[(&str, &str)]) -> String {
-        let path = format!("/subscriptions/{id}");
-        self.send(&path, &path, fields).await
+    async fn act(&self, id: i64, action: &str, fields: &[(&str, &str)]) -> String {
+        self.send(&format!("/subscriptions/{id}"), &format!("button[value='{action}']"), fields).await
     }
 
     /// What follows each of these marks on a page, up to another.
@@ -148,21 +141,21 @@ impl Way<'_> {
             Self::Page(page) => {
                 let fields = [
                     ("url", url),
-                    ("events", "order.*\r\n"),
+                    ("events", "order.*\n"),
                     ("name", "page"),
                     ("retry", "PT0.2S"),
                     ("timeout", "PT7S"),
                     ("max_in_flight", "3"),
                     ("rate_limit", "50"),
                     ("filter", "$.data.total > 0"),
-                    ("headers", "X-Team: a\r\n"),
+                    ("headers", "X-Team: a\n"),
                     ("format", "standard"),
                     ("payload_mode", "full"),
                     ("ordering", "none"),
                     ("verification", "none"),
                     ("owner", ""),
                 ];
-                let shown = page.send("/subscriptions/new", "/subscriptions", &fields).await;
+                let shown = page.send("/subscriptions/new", "button.main", &fields).await;
                 let (_, rest) = shown.split_once("href=\"/subscriptions/").expect("where it is");
                 let (_, rest) =
                     rest.split_once("class=\"button main\" href=\"/subscriptions/").unwrap_or(("", rest));
@@ -219,7 +212,7 @@ impl Way<'_> {
                 assert_eq!(changed, json!(["PT7S", "PT9S"]));
             }
             Self::Page(page) => {
-                page.act(id, &[("action", "alter"), ("timeout", "PT9S"), ("filter", "")]).await;
+                page.act(id, "alter", &[("timeout", "PT9S"), ("filter", "")]).await;
             }
         }
     }
@@ -235,7 +228,7 @@ impl Way<'_> {
             Self::Rest(client) => {
                 assert_eq!(client.ask(&json!({"do": "pause", "id": id, "reason": "lunch"})).await, false);
             }
-            Self::Page(page) => drop(page.act(id, &[("action", "pause"), ("reason", "lunch")]).await),
+            Self::Page(page) => drop(page.act(id, "pause", &[("reason", "lunch")]).await),
         }
     }
 
@@ -246,7 +239,7 @@ impl Way<'_> {
                 drop(Self::run(url, &["subscription", "resume", &id.to_string()]).await)
             }
             Self::Rest(client) => assert_eq!(client.ask(&json!({"do": "resume", "id": id})).await, true),
-            Self::Page(page) => drop(page.act(id, &[("action", "resume")]).await),
+            Self::Page(page) => drop(page.act(id, "resume", &[]).await),
         }
     }
 
@@ -259,7 +252,7 @@ impl Way<'_> {
                 Self::run(url, &["subscription", "rotate", &id.to_string(), "--overlap", "1 h"]).await
             }
             Self::Rest(client) => client.ask(&json!({"do": "rotate", "id": id})).await.to_string(),
-            Self::Page(page) => page.act(id, &[("action", "rotate"), ("overlap", "PT1H")]).await,
+            Self::Page(page) => page.act(id, "rotate", &[("overlap", "PT1H")]).await,
         })
     }
 
@@ -268,7 +261,7 @@ impl Way<'_> {
             Self::Sql(world) => drop(Self::sql(world, &format!("select webhook_ping({id})")).await),
             Self::CommandLine(url) => drop(Self::run(url, &["subscription", "ping", &id.to_string()]).await),
             Self::Rest(client) => drop(client.ask(&json!({"do": "ping", "id": id})).await),
-            Self::Page(page) => drop(page.act(id, &[("action", "ping")]).await),
+            Self::Page(page) => drop(page.act(id, "ping", &[]).await),
         }
     }
 
@@ -353,7 +346,7 @@ impl Way<'_> {
             }
             Self::Page(page) => {
                 let path = format!("/deliveries/{event}/{id}");
-                page.send(&path, &path, &[]).await;
+                page.send(&path, "button.main", &[]).await;
             }
         }
     }
@@ -367,7 +360,7 @@ impl Way<'_> {
                 drop(Self::run(url, &["subscription", "delete", &id.to_string()]).await)
             }
             Self::Rest(client) => drop(client.ask(&json!({"do": "delete", "id": id})).await),
-            Self::Page(page) => drop(page.act(id, &[("action", "delete")]).await),
+            Self::Page(page) => drop(page.act(id, "delete", &[]).await),
         }
     }
 }
@@ -463,11 +456,15 @@ async fn a_life_through_each() {
     let admin = Admin::start(&world.database, &[]).await;
     let document = admin.ask("GET", "/v1/openapi.json", None, &[], None).await.text;
     let generated = Generated::generate(&document, &admin.url, &alice).await;
+    let browser = Browser::start(&admin.url).await;
+    browser.go("/login").await;
+    browser.fill("Token", &alice).await;
+    browser.press("Sign in").await;
     let ways = [
         Way::Sql(&world),
         Way::CommandLine(world.database.url_as("alice")),
         Way::Rest(Box::new(generated)),
-        Way::Page(Page { admin: &admin, cookie: format!("webhookd_token={alice}") }),
+        Way::Page(Box::new(Page { browser })),
     ];
     let mut lives = Vec::new();
     for (at, mut way) in (0..).zip(ways) {

@@ -7,6 +7,7 @@
 use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
     extent::{Extent, Kind, Measured, Order, Stretch, measure},
+    poll::{NEXT_XID, Taken},
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
@@ -109,8 +110,7 @@ pub struct Pages {
 pub struct Frozen<'a> {
     pub transaction: Transaction<'a>,
     pub snapshot: Snapshot,
-    /// The server's clock.
-    pub at_us: i64,
+    pub taken: Taken,
 }
 
 /// Takes a snapshot and keeps seeing it until the transaction ends.
@@ -125,12 +125,12 @@ pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
         .start()
         .await?;
     let row = transaction
-        .query_one("select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint", &[])
+        .query_one(&format!("select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint, {NEXT_XID}"), &[])
         .await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse()?;
-    let at_us = row.try_get(1)?;
-    Ok(Frozen { transaction, snapshot, at_us })
+    let taken = Taken::new(&snapshot, row.try_get(1)?, row.try_get(2)?);
+    Ok(Frozen { transaction, snapshot, taken })
 }
 
 fn signed(xids: impl Iterator<Item = u64>) -> Vec<i64> {

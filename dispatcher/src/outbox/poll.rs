@@ -30,35 +30,72 @@ pub fn ring_slots(from_us: i64, to_us: i64) -> Vec<i16> {
     turns.map(|turn| i16::try_from(turn.rem_euclid(SLOTS)).unwrap_or_default()).collect()
 }
 
+/// When a snapshot was taken, and what it does not tell: the transactions that had begun by then. Its `xmax` is what follows the
+/// last one that had *ended*, so some from there on may have been at work for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The server's clock before it was taken, in microseconds since 1970.
+    pub at_us: i64,
+    /// No transaction from this id on had begun.
+    pub next_xid: u64,
+}
+
+impl Taken {
+    /// `next_xid_low`: the lower half of the id, as [`NEXT_XID`] tells it, read after the snapshot.
+    pub fn new(snapshot: &Snapshot, at_us: i64, next_xid_low: i64) -> Self {
+        let low = next_xid_low.cast_unsigned() as u32;
+        let ahead = low.wrapping_sub(snapshot.xmax() as u32);
+        Self { at_us, next_xid: snapshot.xmax() + u64::from(ahead) }
+    }
+}
+
+/// The next transaction id that will be handed out: `age()` of the first normal one measures from there, in a transaction that
+/// has none of its own. Without the epoch.
+pub const NEXT_XID: &str = "(age('3'::xid)::bigint + 3) & 4294967295";
+
 /// Where reading has come to.
 #[derive(Debug)]
 pub struct Cursor {
     pub snapshot: Snapshot,
     text: String,
-    /// The server's clock just before the snapshot was taken: what the snapshot does not know is written later than that.
-    at_us: i64,
+    taken: Taken,
     /// For what was running in it: a moment at which it had not begun. Its events are in the slots since then.
     begun_after_us: HashMap<u64, i64>,
+    /// The same for those that had begun and are beyond its `xmax`, all together.
+    tail_begun_after_us: i64,
 }
 
 impl Cursor {
-    pub fn new(snapshot: Snapshot, at_us: i64) -> Self {
+    pub fn new(snapshot: Snapshot, taken: Taken) -> Self {
         let begun_after_us = snapshot.running().iter().map(|xid| (*xid, i64::MIN)).collect();
-        Self { text: snapshot.to_string(), snapshot, at_us, begun_after_us }
+        let text = snapshot.to_string();
+        Self { snapshot, text, taken, begun_after_us, tail_begun_after_us: i64::MIN }
     }
 
     /// Moves on to a later snapshot of the same server.
-    pub fn advance(&mut self, snapshot: Snapshot, at_us: i64) {
-        let begun = |xid: &u64| (*xid, self.begun_after_us.get(xid).copied().unwrap_or(self.at_us));
-        self.begun_after_us = snapshot.running().iter().map(begun).collect();
+    pub fn advance(&mut self, snapshot: Snapshot, taken: Taken) {
+        let begun = |xid: &u64| (*xid, self.begun_after(*xid));
+        let begun_after_us = snapshot.running().iter().map(begun).collect();
+        self.tail_begun_after_us = self.begun_after(snapshot.xmax());
+        self.begun_after_us = begun_after_us;
         self.text = snapshot.to_string();
         self.snapshot = snapshot;
-        self.at_us = at_us;
+        self.taken = taken;
+    }
+
+    /// A moment at which a transaction that had not ended had not begun, nor any after it.
+    fn begun_after(&self, xid: u64) -> i64 {
+        match self.begun_after_us.get(&xid) {
+            Some(at_us) => *at_us,
+            None if xid < self.taken.next_xid => self.tail_begun_after_us,
+            None => self.taken.at_us,
+        }
     }
 
     /// The one slot that can hold events beyond the cursor, written up to a moment; `None`: there may be several.
     fn only_slot(&self, upto_us: i64) -> Option<i16> {
-        let oldest = self.begun_after_us.values().copied().min().unwrap_or(self.at_us).min(self.at_us);
+        let running = self.begun_after_us.values().copied();
+        let oldest = running.fold(self.begun_after(self.snapshot.xmax()), i64::min);
         let from = oldest.saturating_sub(CLOCK_STEP_US).div_euclid(SLOT_US);
         let upto = upto_us.saturating_add(CLOCK_STEP_US);
         (from == upto.div_euclid(SLOT_US)).then(|| ring_slot(upto))
@@ -70,9 +107,9 @@ impl Cursor {
 pub struct Look {
     /// What the server saw; `None`: the same as the cursor, nothing has ended since.
     pub snapshot: Option<Snapshot>,
-    /// The server's clock just before the snapshot was taken, and after: what it sees was written before that. If the clock is
-    /// set on in between, by hours and over the end of a slot, the two are far apart.
-    pub at_us: i64,
+    pub taken: Taken,
+    /// The server's clock after the snapshot was taken: what it sees was written before that. If the clock is set on in between, by
+    /// hours and over the end of a slot, the two are far apart.
     upto_us: i64,
     /// Which backend holds the active lock, if that was asked for.
     pub lock_holder: Option<i32>,
@@ -86,7 +123,7 @@ pub struct Look {
 const WHOLE_RING: i16 = -1;
 
 /// Columns before those of the event.
-const HEADER_COLUMNS: usize = 4;
+const HEADER_COLUMNS: usize = 5;
 
 /// Looks at the outbox through one connection.
 #[derive(Debug, Default)]
@@ -97,22 +134,23 @@ pub struct Poll {
     clock: Option<(i64, Instant)>,
 }
 
-/// `now()` is when the transaction began, and with it the statement: before its snapshot. The snapshot is compared first and alone: if nothing has ended, no row and no index is touched. Stragglers are cut down
-/// to those that have ended, for the index also holds the rows of a bulk load that is still running.
+/// `now()` is when the transaction began, and with it the statement: before its snapshot. The snapshot is compared first and
+/// alone: if nothing has ended, no row and no index is touched. Stragglers are cut down to those that have ended, for the index
+/// also holds the rows of a bulk load that is still running.
 fn statement(table: &str) -> String {
     let nulls = ["null"; COLUMN_COUNT].join(", ");
     let limit = BATCH_ROWS_MAX + 1;
     format!(
         "select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint,
-                (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+                (extract(epoch from clock_timestamp()) * 1000000)::bigint, {NEXT_XID},
                 case when $4 then (select l.pid from pg_locks l where l.locktype = 'advisory' and l.granted
                     and l.database = (select d.oid from pg_database d where d.datname = current_database())
                     and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) end, {nulls}
          union all
-         (select null, null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, null, null, {COLUMNS} from {table} e
           where pg_current_snapshot()::text <> $1::text and e.xid >= $2::bigint limit {limit})
          union all
-         (select null, null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, null, null, {COLUMNS} from {table} e
           where pg_current_snapshot()::text <> $1::text and cardinality($3::xid8[]) > 0
             and e.xid = any (array(select x.xid::text::bigint from unnest($3::xid8[]) as x (xid)
                                    where pg_visible_in_snapshot(x.xid, pg_current_snapshot()))) limit {limit})"
@@ -160,7 +198,7 @@ impl Poll {
         let mut rows = pin!(client.query_raw(&statement, params).await?);
         let mut look = Look {
             snapshot: None,
-            at_us: 0,
+            taken: Taken { at_us: 0, next_xid: 0 },
             upto_us: 0,
             lock_holder: None,
             events: Vec::new(),
@@ -168,12 +206,13 @@ impl Poll {
         };
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
-            if let Some(snapshot) = row.try_get::<_, Option<&str>>(0)? {
+            if let Some(text) = row.try_get::<_, Option<&str>>(0)? {
                 // The header: first, and there is exactly one.
-                look.snapshot = if snapshot == cursor.text { None } else { Some(snapshot.parse()?) };
-                look.at_us = row.try_get(1)?;
+                let snapshot: Snapshot = text.parse()?;
+                look.taken = Taken::new(&snapshot, row.try_get(1)?, row.try_get(3)?);
+                look.snapshot = (text != cursor.text).then_some(snapshot);
                 look.upto_us = row.try_get(2)?;
-                look.lock_holder = row.try_get(3)?;
+                look.lock_holder = row.try_get(4)?;
                 continue;
             }
             let event = row::event(&row, HEADER_COLUMNS)?;
@@ -215,8 +254,16 @@ mod tests {
         assert_eq!(ring_slots(i64::MIN, i64::MAX).len(), 16);
     }
 
+    /// Nothing has begun that has not ended or is running.
+    fn taken(text: &str, at_us: i64) -> (Snapshot, Taken) {
+        let snapshot: Snapshot = text.parse().unwrap();
+        let next_xid = snapshot.xmax();
+        (snapshot, Taken { at_us, next_xid })
+    }
+
     fn cursor(text: &str, at_us: i64) -> Cursor {
-        Cursor::new(text.parse().unwrap(), at_us)
+        let (snapshot, taken) = taken(text, at_us);
+        Cursor::new(snapshot, taken)
     }
 
     #[test]
@@ -231,15 +278,90 @@ mod tests {
         assert_eq!(cursor("5:5:", noon).only_slot(61 * HOUR_US), None);
         assert_eq!(cursor("5:9:5", noon).only_slot(noon), None, "begun at an unknown time");
         let mut cursor = cursor("5:5:", noon);
-        cursor.advance("5:9:5".parse().unwrap(), noon + HOUR_US);
-        assert_eq!(cursor.only_slot(noon + HOUR_US), Some(0), "begun after the cursor");
-        cursor.advance("5:10:5".parse().unwrap(), 65 * HOUR_US);
-        assert_eq!(cursor.only_slot(66 * HOUR_US), None, "begun in the slot before");
-        cursor.advance("10:10:".parse().unwrap(), 66 * HOUR_US);
-        assert_eq!(cursor.only_slot(66 * HOUR_US), Some(1), "it has ended");
+        let mut advance = |text: &str, at_us, ahead: u64| {
+            let (snapshot, taken) = taken(text, at_us);
+            let next_xid = taken.next_xid + ahead;
+            cursor.advance(snapshot, Taken { next_xid, ..taken });
+            cursor.only_slot(at_us)
+        };
+        assert_eq!(advance("5:9:5", noon + HOUR_US, 0), Some(0), "begun after the cursor");
+        assert_eq!(advance("5:10:5", 65 * HOUR_US, 0), None, "begun in the slot before");
+        assert_eq!(advance("10:10:", 66 * HOUR_US, 2), Some(1), "ended; two have begun since 65 h");
+        assert_eq!(advance("10:11:10", 125 * HOUR_US, 1), None, "they are at work still, one beyond xmax");
+        assert_eq!(advance("11:11:", 126 * HOUR_US, 1), None, "and still");
+        assert_eq!(advance("12:12:", 126 * HOUR_US, 0), Some(2));
+    }
+
+    #[test]
+    fn the_half_of_an_id_becomes_the_whole() {
+        let of = |text: &str, low: i64| Taken::new(&text.parse().unwrap(), 0, low).next_xid;
+        assert_eq!(of("5:9:", 9), 9);
+        assert_eq!(of("5:9:", 12), 12);
+        assert_eq!(of("8589934590:8589934591:", 4294967295), 8589934591, "just before an epoch");
+        assert_eq!(of("8589934590:8589934591:", 5), 8589934597, "an epoch between them");
+    }
+
+    /// A transaction of a history: begins, writes one event some time later, and ends some time after that.
+    #[derive(Debug, Clone)]
+    struct Past {
+        begins: u64,
+        writes: u64,
+        ends: u64,
+    }
+
+    /// Ids are handed out in the order in which they begin; a clock runs on, and jumps.
+    fn history() -> impl Strategy<Value = (Vec<Past>, Vec<u64>, Vec<u64>)> {
+        let one = (0u64..60, 0u64..30, 0u64..30).prop_map(|(begins, writes, ends)| Past {
+            begins,
+            writes: begins + writes,
+            ends: begins + writes + ends,
+        });
+        let jumps = proptest::collection::vec(0u64..120, 0..4);
+        (proptest::collection::vec(one, 1..30), proptest::collection::btree_set(0u64..130, 2..40), jumps)
+            .prop_map(|(mut pasts, looks, jumps)| {
+                pasts.sort_by_key(|past| past.begins);
+                (pasts, looks.into_iter().collect(), jumps)
+            })
     }
 
     proptest! {
+        /// Whatever ends between two looks lies in the one slot that is looked into, if it is one.
+        #[test]
+        fn nothing_lies_in_another_slot((pasts, looks, jumps) in history()) {
+            const FIRST_XID: u64 = 100;
+            let clock = |tick: u64| {
+                let turns = jumps.iter().filter(|jump| **jump <= tick).count() as i64;
+                turns * SLOT_US + SLOT_US / 2 + tick as i64
+            };
+            let xids = || pasts.iter().zip(FIRST_XID..);
+            // Postgres tells of those below the last one that has ended.
+            let look = |tick: u64| {
+                let ended = |past: &Past| past.ends <= tick;
+                let xmax = xids().filter(|(past, _)| ended(past)).map(|(_, xid)| xid + 1).max().unwrap_or(FIRST_XID);
+                let running: Vec<u64> = xids().filter(|(past, xid)| *xid < xmax && !ended(past)).map(|(_, xid)| xid).collect();
+                let xmin = running.first().copied().unwrap_or(xmax);
+                let running: Vec<String> = running.iter().map(u64::to_string).collect();
+                let snapshot: Snapshot = format!("{xmin}:{xmax}:{}", running.join(",")).parse().unwrap();
+                let next_xid = FIRST_XID + pasts.iter().filter(|past| past.begins <= tick).count() as u64;
+                (snapshot, Taken { at_us: clock(tick), next_xid })
+            };
+            let (snapshot, taken) = look(looks[0]);
+            let mut cursor = Cursor::new(snapshot, taken);
+            for &tick in &looks[1..] {
+                let (snapshot, taken) = look(tick);
+                if snapshot == cursor.snapshot {
+                    continue;
+                }
+                if let Some(slot) = cursor.only_slot(clock(tick)) {
+                    let found = xids().filter(|(_, xid)| snapshot.sees(*xid) && !cursor.snapshot.sees(*xid));
+                    for (past, xid) in found {
+                        prop_assert_eq!(ring_slot(clock(past.writes)), slot, "{} of {:?} at {}", xid, pasts, tick);
+                    }
+                }
+                cursor.advance(snapshot, taken);
+            }
+        }
+
         #[test]
         fn spans_hold_their_ends(from in 0i64..4_000_000_000_000_000, hours in 0i64..2000) {
             let to = from + hours * HOUR_US;

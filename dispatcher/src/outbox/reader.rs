@@ -191,8 +191,9 @@ async fn recover(
     let router =
         Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, secrets, None).await?)));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
-    let recovered = Recovered::open(&frozen.transaction, saved_at_us, frozen.at_us, pages.ids()).await?;
-    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.at_us);
+    let recovered =
+        Recovered::open(&frozen.transaction, saved_at_us, frozen.taken.at_us, pages.ids()).await?;
+    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.taken);
     frozen.transaction.commit().await?;
     info!(events = pages.rows(), subscriptions = router.subscriptions().len(), "outbox.recovers");
     let large = (pages.rows() > 0).then(|| Large {
@@ -301,7 +302,7 @@ impl Reader {
             }
             return Ok(true);
         }
-        self.cursor.advance(snapshot.clone(), look.at_us);
+        self.cursor.advance(snapshot.clone(), look.taken);
         if look.events.is_empty() {
             return Ok(false);
         }
@@ -320,7 +321,7 @@ impl Reader {
     async fn open_large(&mut self) -> Result<(), Error> {
         let before = Arc::clone(&self.router);
         let mut revisions = Revisions::default();
-        let (pages, snapshot, at_us) = {
+        let (pages, snapshot, taken) = {
             let frozen = pages::freeze(&mut self.client).await?;
             // Whoever is promised an order must not get what was committed after a bulk load before it.
             let has_order = before.subscriptions().values().any(|subscription| has_lines(subscription));
@@ -338,16 +339,16 @@ impl Reader {
                 revisions = Revisions::new(before.subscriptions(), changes, &table);
                 self.router = Arc::new(Router::new(Arc::new(table)));
             }
-            let Frozen { transaction, snapshot, at_us } = frozen;
+            let Frozen { transaction, snapshot, taken } = frozen;
             transaction.commit().await?;
-            (pages, snapshot, at_us)
+            (pages, snapshot, taken)
         };
         debug!(
             events = pages.rows(),
             changes_subscriptions = pages.first_change().is_some(),
             "outbox.large_window"
         );
-        self.cursor.advance(snapshot, at_us);
+        self.cursor.advance(snapshot, taken);
         if !self.is_on_disk().await? {
             return Ok(());
         }

@@ -32,7 +32,7 @@ impl Snapshot {
         self.xmin
     }
 
-    /// No id from it on had begun.
+    /// No id from it on had ended; some may have begun.
     pub fn xmax(&self) -> u64 {
         self.xmax
     }

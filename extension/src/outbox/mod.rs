@@ -78,8 +78,14 @@ impl Emitted {
 pub fn emit(event: &NewEvent<'_>) -> Emitted {
     // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
+        let id = compat::nextval_internal(tables::sequence(), false);
+        // The time is taken when the transaction has its id: the daemon relies on it that none that begins after a look has
+        // written before (dispatcher/src/outbox/poll.rs).
+        if unguarded::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId {
+            pg_sys::GetTopTransactionId();
+        }
         (
-            compat::nextval_internal(tables::sequence(), false),
+            id,
             unguarded::GetCurrentTimestamp(),
             pg_sys::GetCurrentCommandId(true),
             unguarded::GetCurrentSubTransactionId(),

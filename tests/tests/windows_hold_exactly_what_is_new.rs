@@ -130,8 +130,8 @@ async fn in_one_look() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let Frozen { transaction, snapshot, at_us } = freeze(&mut reader).await.expect("a snapshot");
-    let mut cursor = Cursor::new(snapshot, at_us);
+    let Frozen { transaction, snapshot, taken } = freeze(&mut reader).await.expect("a snapshot");
+    let mut cursor = Cursor::new(snapshot, taken);
     transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;
     let mut poll = Poll::default();
@@ -149,7 +149,7 @@ async fn in_one_look() {
         assert_eq!(read, between(&witness, &cursor.snapshot, &upto).await, "{} to {upto}", cursor.snapshot);
         total += read.len();
         stragglers += look.events.iter().filter(|event| event.xid < cursor.snapshot.xmax()).count();
-        cursor.advance(upto, look.at_us);
+        cursor.advance(upto, look.taken);
     }
     assert!(total > 500 && stragglers > 50, "{total} events, {stragglers} of stragglers: that tests little");
 }

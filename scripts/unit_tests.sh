@@ -10,7 +10,7 @@ major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
 # As cargo-pgrx has it, so that what it has compiled serves here too.
 flags="target.'cfg(all(target_family = \"unix\", not(target_os = \"macos\")))'.rustflags = [\"-C\", \"link-arg=-Wl,--no-gc-sections\"]"
 program=$(PGRX_PG_CONFIG_PATH=$pg_config cargo --config "$flags" test --profile quick --package pg_webhook --lib \
-    --no-default-features --features "pg$major" --no-run 2>&1 | tee /dev/stderr | sed -nE 's/^ *Executable .*\((.*)\)$/\1/p')
+    --no-default-features --features "pg$major" --no-run 2>&1 | tee >(cat >&2) | sed -nE 's/^ *Executable .*\((.*)\)$/\1/p')
 [ -x "$program" ] || { echo "unit_tests: cargo has made no program" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

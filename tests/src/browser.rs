@@ -153,6 +153,7 @@ impl Browser {
         let xpath = format!("//label[contains(normalize-space(.), \"{label}\")]");
         let found = self.client.find(Locator::XPath(&xpath)).await;
         let label = found.unwrap_or_else(|error| panic!("{label}: {error}"));
+        self.unfold().await;
         let field = match label.attr("for").await.expect("a label") {
             Some(id) => self.element(&format!("#{id}")).await,
             None => label.find(Locator::Css("input, textarea, select")).await.expect("a field"),
@@ -176,7 +177,7 @@ impl Browser {
     /// # Panics
     /// If there is no such field or button.
     pub async fn submit(&self, form: &str, fields: &[(&str, &str)], button: &str) {
-        self.run("document.querySelectorAll('details').forEach(details => details.open = true)").await;
+        self.unfold().await;
         for (name, value) in fields {
             let field = self.element(&format!("{form} [name='{name}']")).await;
             if field.tag_name().await.expect("a field") == "select" {
@@ -187,6 +188,11 @@ impl Browser {
             field.send_keys(value).await.expect("it can be typed into");
         }
         self.follow(self.element(&format!("{form} {button}")).await).await;
+    }
+
+    /// Opens what is folded, so that all fields can be seen.
+    async fn unfold(&self) {
+        self.run("document.querySelectorAll('details').forEach(details => details.open = true)").await;
     }
 
     /// Presses it, is sure if asked, and waits until the next page is there.

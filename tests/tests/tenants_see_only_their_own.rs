@@ -23,7 +23,7 @@ type Route = (&'static str, &'static str, Option<&'static str>, [u16; 4]);
 
 /// Every route there is, in an order that leaves something to ask about. The subscription and the event in the path are alice's.
 /// What lists answers everybody, with what they see. A body of the page is a form, and lacks its token.
-const ROUTES: [Route; 42] = [
+const ROUTES: [Route; 43] = [
     ("GET", "/v1/subscriptions/{id}", None, [200, 200, 200, 404]),
     ("PATCH", "/v1/subscriptions/{id}", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/pause", Some("{}"), [200, 200, 403, 404]),
@@ -67,11 +67,12 @@ const ROUTES: [Route; 42] = [
     ("POST", "/login", Some("token=x"), [401, 401, 401, 401]),
     ("GET", "/style.css", None, [200, 200, 200, 200]),
     ("GET", "/live.js", None, [200, 200, 200, 200]),
+    ("GET", "/favicon.ico", None, [200, 200, 200, 200]),
 ];
 const OWN: &str = r#"{"url":"https://a.example/","events":["x.y"]}"#;
 
 /// Those at the end of [`ROUTES`] that ask nobody for a token; and what says how the daemon stands.
-const PUBLIC: usize = 6;
+const PUBLIC: usize = 7;
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 fn is_api(path: &str) -> bool {

@@ -45,6 +45,7 @@ fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver)),
         ("/live", get(live)),
         ("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css")))),
+        ("/favicon.ico", get(async || asset("image/svg+xml", include_str!("icon.svg")))),
         ("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js")))),
     ];
     pages.extend(docs::pages());

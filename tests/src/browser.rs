@@ -162,12 +162,12 @@ impl Browser {
         field.send_keys(value).await.expect("it can be typed into");
     }
 
-    /// Presses the first button with this name, and waits until the next page is there.
+    /// Presses the first button or link with this name, and waits until the next page is there.
     ///
     /// # Panics
     /// If there is none.
     pub async fn press(&self, name: &str) {
-        let xpath = format!("//button[normalize-space(.)=\"{name}\"]");
+        let xpath = format!("//*[(self::button or self::a) and normalize-space(.)=\"{name}\"]");
         let found = self.client.find(Locator::XPath(&xpath)).await;
         self.follow(found.unwrap_or_else(|error| panic!("{name}: {error}"))).await;
     }
@@ -197,6 +197,7 @@ impl Browser {
 
     /// Presses it, is sure if asked, and waits until the next page is there.
     async fn follow(&self, button: Element) {
+        self.unfold().await;
         let before = self.element("html").await;
         button.click().await.expect("a button that is not hidden");
         if self.client.get_alert_text().await.is_ok() {

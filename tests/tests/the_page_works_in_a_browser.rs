@@ -65,7 +65,7 @@ async fn a_subscription_lives_through_it() {
     world.insert_orders(4, 1).await;
     browser.press("Resume").await;
     world.receiver.wait_for("/ok/page", 4, PATIENCE).await;
-    browser.press("Ping").await;
+    browser.press("Send a ping").await;
     world.receiver.wait_for("/ok/page", 5, PATIENCE).await;
     browser.press("Make a new secret").await;
     assert!(browser.text().await.contains("whsec_"));
@@ -81,12 +81,12 @@ async fn a_subscription_lives_through_it() {
     browser.press("Search").await;
     let link = browser.element(&format!("a[href='/deliveries/{event}/{id}']")).await;
     link.click().await.expect("a link");
-    browser.until_it_says("204").await;
+    browser.until_it_says("succeeded").await;
     browser.press("Deliver once more").await;
     world.receiver.wait_for("/ok/page", 6, PATIENCE).await;
 
     browser.go(&path).await;
-    browser.press("Delete").await;
+    browser.press("End the subscription").await;
     assert_eq!(browser.path().await, "/subscriptions");
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
     let complaints: Vec<String> = browser

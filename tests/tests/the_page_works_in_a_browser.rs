@@ -83,7 +83,8 @@ async fn a_subscription_lives_through_it() {
     link.click().await.expect("a link");
     browser.until_it_says("succeeded").await;
     browser.press("Deliver once more").await;
-    world.receiver.wait_for("/ok/page", 6, PATIENCE).await;
+    let again = "select count(*) = 6 from webhook.attempt where outcome = 'succeeded'";
+    world.database.until(again, PATIENCE).await;
 
     browser.go(&path).await;
     browser.press("End the subscription").await;

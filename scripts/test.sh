@@ -28,6 +28,8 @@ tests/foreign/setup.sh
 step "end to end"
 cargo build --profile quick --package webhookd
 export PGW_WEBHOOKD=$PWD/target/quick/webhookd
+# More of them at a time than there are processors, for they wait for clusters and clocks most of the time.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 cargo test --profile quick --package e2e
 
 # With another version than the system's own there are two, and what pg_upgrade does can be tested.
@@ -37,7 +39,7 @@ if [ -n "${PG:-}" ] && compgen -G '/usr/lib/postgresql/*/bin/pg_config' >/dev/nu
 fi
 if [ -n "$from" ] && [ "$(major "$from")" -lt "$version" ]; then
     step "pg_upgrade from $(major "$from") to $version"
-    PGW_BIN_FROM=$from cargo test --profile quick --package e2e --test pg_upgrade_continues -- --ignored
+    PGW_BIN_FROM=$from cargo test --profile quick --package e2e --test all pg_upgrade_continues -- --ignored
 else
     step "pg_upgrade: NOT RUN, for it needs an older Postgres beside the one under test (make test PG=17)"
 fi

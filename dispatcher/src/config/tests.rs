@@ -1,3 +1,5 @@
+//! What operators write is read as they mean it, or refused with its name.
+
 use super::*;
 use crate::cli::{Command, Keys};
 use clap::Parser;

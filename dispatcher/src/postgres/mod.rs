@@ -1,5 +1,6 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
+mod expired;
 mod passfile;
 pub mod preflight;
 pub mod schema;
@@ -86,11 +87,11 @@ pub struct Watch {
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut last = None;
     for server in target.servers() {
-        let opened = timeout(server.connect_timeout(), open(&server, purpose, watch.clone())).await;
-        match opened.unwrap_or_else(|_| Err(Error::__private_api_timeout())) {
-            Ok(client) => return Ok(client),
-            Err(error) => last = Some(error),
-        }
+        last = match timeout(server.connect_timeout(), open(&server, purpose, watch.clone())).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(expired::expired().await),
+        };
     }
     match last {
         Some(error) => Err(error),
@@ -146,8 +147,7 @@ pub fn passes(error: &Error) -> bool {
     }
     let Some(code) = error.code() else {
         // No answer from a server at all: refused, reset, timed out, name not found.
-        return error.source().is_some_and(|cause| cause.is::<std::io::Error>())
-            || error.to_string() == Error::__private_api_timeout().to_string();
+        return error.source().is_some_and(|cause| cause.is::<std::io::Error>());
     };
     // Connection exception, insufficient resources (the disk, memory, connections), operator intervention (a statement
     // that somebody has cancelled, too), serialization failure and deadlock.

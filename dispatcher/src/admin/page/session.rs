@@ -115,6 +115,8 @@ fn form(wrong: Option<&str>) -> maud::Markup {
             h1 { "Sign in" }
             @if let Some(wrong) = wrong { div.note.bad role="alert" { p { (wrong) } } }
             form.panel method="post" action="/login" {
+                // What password managers file the token under; it is not sent.
+                input type="text" autocomplete="username" value="webhookd" hidden;
                 label for="token" { "Token" }
                 input #token name="token" type="password" autocomplete="current-password" required autofocus aria-describedby="token-hint";
                 p.hint #token-hint { "Somebody who runs the daemon makes one with " code { "webhookd token create" } "." }

@@ -1,3 +1,5 @@
+//! A delivery as its span tells it.
+
 use super::*;
 use crate::{delivery::outcome::Phases, event::Event};
 use opentelemetry_sdk::{

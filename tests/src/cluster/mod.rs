@@ -1,0 +1,300 @@
+//! A throw-away Postgres cluster with the extension at hand.
+//!
+//! `PGW_BIN` names the bin directory of a Postgres that has the extension (`scripts/sandbox.sh` makes one). The data
+//! lies in a temporary directory; server and directory go when the value is dropped. As root the server runs as the
+//! user `postgres`, since it refuses root.
+
+mod database;
+mod origin;
+mod system;
+
+use crate::{
+    clock::Clock,
+    process::{Process, lock},
+    small_disk,
+};
+pub use database::{Database, describe, value};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use system::{Account, children, free_port, is_zombie, own_bin};
+
+/// A cluster of its own: one postmaster, its data directory and its port.
+#[derive(Debug)]
+pub struct Cluster {
+    bin: PathBuf,
+    dir: tempfile::TempDir,
+    account: Option<Account>,
+    port: u16,
+    settings: Vec<String>,
+    /// `None`: the server's clock is ours.
+    clock: Option<Clock>,
+    /// Size of tablespace `small`, which is a disk of its own.
+    small_disk_mib: Option<u32>,
+    postmaster: Mutex<Option<Process>>,
+}
+
+/// Held while a port is chosen, so that two clusters of one test binary do not choose the same.
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Cluster {
+    /// Makes a cluster and starts it.
+    ///
+    /// # Panics
+    /// If `PGW_BIN` is not set or the server does not start.
+    pub async fn start() -> Arc<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with settings such as `fsync=off`, which come after the usual ones.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_with(settings: &[&str]) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(settings)
+        };
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see [`Cluster::set_clock`].
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and without libfaketime (`make test` installs it).
+    pub async fn start_with_clock(offset: &str) -> Arc<Self> {
+        let mut cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        cluster.clock = Some(Clock::new(cluster.dir.path(), "clock", offset));
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// The same with a tablespace `small` on a disk of so many MiB, which is empty after each start.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`], and where no disk can be mounted ([`small_disk`]).
+    pub async fn start_with_small_disk(mib: u32) -> Arc<Self> {
+        let mut cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        cluster.small_disk_mib = Some(mib);
+        std::fs::create_dir(cluster.small_disk()).expect("a folder");
+        cluster.boot().await;
+        let cluster = Arc::new(cluster);
+        let location = cluster.small_disk();
+        cluster
+            .existing("postgres")
+            .run(&format!("create tablespace small location '{}'", location.display()))
+            .await;
+        cluster
+    }
+
+    fn small_disk(&self) -> PathBuf {
+        self.dir.path().join("small")
+    }
+
+    /// The same of another version: that of the programs in `bin`.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_of(bin: &Path) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init_of(bin, &[])
+        };
+        cluster.boot().await;
+        Arc::new(cluster)
+    }
+
+    /// Shuts the server down as an operator does.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end within half a minute.
+    pub async fn stop(&self) {
+        let postmaster = lock(&self.postmaster).take().expect("the postmaster runs");
+        postmaster.signal(libc::SIGINT);
+        postmaster.wait(Duration::from_secs(30)).await;
+    }
+
+    /// Runs a program of this Postgres to its end.
+    fn complete(&self, name: &str, arguments: &[&str]) {
+        let done = self.program(name).args(arguments).output();
+        let done = done.unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Sets the server's clock.
+    ///
+    /// # Panics
+    /// If it has none of its own.
+    pub fn set_clock(&self, offset: &str) {
+        self.clock.as_ref().expect("started with a clock").set(offset);
+    }
+
+    fn init(settings: &[&str]) -> Self {
+        Self::init_of(&own_bin(), settings)
+    }
+
+    fn init_of(bin: &Path, settings: &[&str]) -> Self {
+        let bin = bin.to_owned();
+        assert!(bin.join("postgres").exists(), "PGW_BIN={} holds no postgres", bin.display());
+        let account = Account::for_server();
+        let dir = tempfile::Builder::new().prefix("pgw-e2e-").tempdir().expect("a temporary directory");
+        if let Some(Account(uid, gid)) = account {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("root may chown");
+        }
+        let mut initdb = Command::new(bin.join("initdb"));
+        // Checksums are there by default or not, depending on the version.
+        initdb.args(["--no-sync", "-k", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
+        initdb.arg(dir.path().join("data")).current_dir(dir.path());
+        Account::apply(account, &mut initdb);
+        let done = initdb.output().expect("initdb can be started");
+        assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
+        let port = free_port();
+        let settings = settings.iter().map(|&s| s.to_owned()).collect();
+        Self {
+            bin,
+            dir,
+            account,
+            port,
+            settings,
+            clock: None,
+            small_disk_mib: None,
+            postmaster: Mutex::new(None),
+        }
+    }
+
+    /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
+    /// takes connections.
+    ///
+    /// # Panics
+    /// If it has ended, or does not answer in time.
+    pub async fn boot(&self) {
+        let mut command = Command::new(self.bin.join("postgres"));
+        command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
+        command.arg("-k").arg(self.dir.path()).current_dir(self.dir.path());
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "max_connections=120",
+            "max_prepared_transactions=64",
+            "shared_buffers=128MB",
+            "max_wal_size=2GB",
+            "log_line_prefix=%m [%p] %d ",
+            // The views span all slots of the ring: for a handful of rows, half a second of compiling.
+            "jit=off",
+        ]
+        .into_iter()
+        .chain(self.settings.iter().map(String::as_str))
+        {
+            command.args(["-c", setting]);
+        }
+        // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
+        command.env_remove("RUST_BACKTRACE");
+        if let Some(clock) = &self.clock {
+            command.envs(clock.environment());
+        }
+        if let Some(mib) = self.small_disk_mib {
+            let account = self.account.map(|Account(uid, gid)| (uid, gid));
+            command = small_disk::within(&command, &self.small_disk(), mib, account);
+        } else {
+            Account::apply(self.account, &mut command);
+        }
+        // SIGQUIT: an immediate shutdown that takes the backends along.
+        let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
+        postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;
+        *lock(&self.postmaster) = Some(postmaster);
+    }
+
+    /// Kills the postmaster as a power failure would; its backends notice and leave. Returns when all are gone, so
+    /// that the data directory can be opened again.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub async fn kill9(&self) {
+        let postmaster = lock(&self.postmaster).take().expect("the postmaster runs");
+        let backends = children(postmaster.pid());
+        postmaster.signal(libc::SIGKILL);
+        postmaster.wait(Duration::from_secs(10)).await;
+        for pid in backends {
+            // SAFETY: backends of our own postmaster, listed a moment ago; a stopped one is gone or ours still.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// The directory of the cluster, writable for the server's user.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The server's log so far.
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.postmaster).as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// Makes a database of that name with the extension in it.
+    ///
+    /// # Panics
+    /// If either fails.
+    pub async fn database(self: &Arc<Self>, name: &str) -> Database {
+        let database = self.empty_database(name).await;
+        database.run("create extension pg_webhook").await;
+        database
+    }
+
+    /// Makes a database without the extension.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn empty_database(self: &Arc<Self>, name: &str) -> Database {
+        self.existing("postgres").run(&format!("create database {name}")).await;
+        self.existing(name)
+    }
+
+    /// A database of this cluster that exists already.
+    pub fn existing(self: &Arc<Self>, name: &str) -> Database {
+        Database { cluster: self.clone(), name: name.to_owned() }
+    }
+
+    /// Starts a server program of somebody else beside the cluster, as the server's user.
+    pub fn spawn(&self, name: &str, mut command: Command) -> Process {
+        command.current_dir(self.dir.path());
+        Account::apply(self.account, &mut command);
+        Process::spawn(name, command, libc::SIGKILL)
+    }
+
+    /// A program of this Postgres (`pg_basebackup`, `pg_dump`), to be run as the server's user.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.current_dir(self.dir.path());
+        Account::apply(self.account, &mut command);
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(postmaster) = lock(&self.postmaster).take() {
+            postmaster.signal(libc::SIGQUIT);
+            postmaster.wait_blocking(Duration::from_secs(10));
+        }
+    }
+}

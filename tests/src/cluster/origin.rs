@@ -1,0 +1,131 @@
+//! Clusters that come of others: standbys, upgrades, and one that has seen many transactions.
+
+use super::{Cluster, STARTING, system::Account};
+use crate::process::lock;
+use std::{process::Command, sync::Arc};
+
+impl Cluster {
+    /// The same whose next transaction id is this one.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub async fn start_at_xid(xid: u32) -> Arc<Self> {
+        let cluster = {
+            let _one_at_a_time = lock(&STARTING);
+            Arc::new(Self::init(&[]))
+        };
+        // Nothing may be older than half the circle of ids: in three steps, with everything frozen before each.
+        for next in [xid / 3, xid / 3 * 2, xid] {
+            cluster.boot().await;
+            cluster.existing("postgres").run("alter database template0 allow_connections true").await;
+            cluster.complete(
+                "vacuumdb",
+                &[
+                    "-h",
+                    "127.0.0.1",
+                    "-U",
+                    "postgres",
+                    "-p",
+                    &cluster.port.to_string(),
+                    "--all",
+                    "--freeze",
+                    "-q",
+                ],
+            );
+            cluster.stop().await;
+            let data = cluster.dir.path().join("data");
+            cluster.complete("pg_resetwal", &["-x", &next.to_string(), "-D", &data.to_string_lossy()]);
+            // The commit log of the id: a segment has 32 pages, a page 32 768 transactions.
+            let segment = data.join(format!("pg_xact/{:04X}", next / 32_768 / 32));
+            std::fs::write(&segment, vec![0; 32 * 8192]).expect("the segment can be written");
+            if let Some(Account(uid, gid)) = cluster.account {
+                std::os::unix::fs::chown(&segment, Some(uid), Some(gid)).expect("root may chown");
+            }
+        }
+        cluster.boot().await;
+        cluster
+    }
+
+    /// What `pg_upgrade` makes of this cluster, which it shuts down for good: one of the version of `PGW_BIN`, up and running.
+    ///
+    /// # Panics
+    /// If `pg_upgrade` fails, with what it said.
+    pub async fn upgraded(self: &Arc<Self>) -> Arc<Self> {
+        // Debian's 15.20 notes an option with every column that no later pg_dump leaves out and no later server takes, so that
+        // pg_upgrade fails for whatever table there is.
+        let names = "select string_agg(datname, ' ') from pg_database where datallowconn";
+        for name in self.existing("postgres").text(names).await.unwrap_or_default().split(' ') {
+            self.existing(name)
+                .run(
+                    "set allow_system_table_mods = on;
+                     update pg_attribute set attoptions = null where attrelid >= 16384 and attoptions::text like '{pg_attver=%'",
+                )
+                .await;
+        }
+        self.stop().await;
+        let new = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        let mut upgrade = new.program("pg_upgrade");
+        upgrade.arg("-b").arg(&self.bin).arg("-B").arg(&new.bin).args(["-U", "postgres"]);
+        upgrade.arg("-d").arg(self.dir.path().join("data")).arg("-D").arg(new.dir.path().join("data"));
+        upgrade
+            .args(["-p", &self.port.to_string(), "-P", &new.port.to_string()])
+            .env_remove("RUST_BACKTRACE");
+        let done = upgrade.output().expect("pg_upgrade can be started");
+        if !done.status.success() {
+            let said = Command::new("grep")
+                .args(["-rhE", "ERROR|error:", "pg_upgrade_output.d", "--include=*.log"])
+                .current_dir(new.dir.path().join("data"))
+                .output();
+            let said = said.map(|grep| grep.stdout).unwrap_or_default();
+            panic!("pg_upgrade: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&said));
+        }
+        new.boot().await;
+        Arc::new(new)
+    }
+
+    /// A standby that follows this cluster by streaming replication, up and readable.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn standby(&self) -> Arc<Self> {
+        self.standby_through(self.port).await
+    }
+
+    /// The same, which is told of another port that leads here, such as that of a [`Link`](crate::link::Link).
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn standby_through(&self, port: u16) -> Arc<Self> {
+        let mut standby = {
+            let _one_at_a_time = lock(&STARTING);
+            Self::init(&[])
+        };
+        let data = standby.dir.path().join("data");
+        std::fs::remove_dir_all(&data).expect("it was made a moment ago");
+        standby.settings = self.settings.clone();
+        let mut copy = self.program("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+            "--no-sync",
+            "-R",
+            "-p",
+        ]);
+        copy.arg(port.to_string()).arg("-D").arg(data);
+        // Not in this task's thread: what leads here may be carried by it.
+        let done = tokio::task::spawn_blocking(move || copy.output()).await.expect("it ends");
+        let done = done.expect("pg_basebackup can be started");
+        assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
+        standby.boot().await;
+        Arc::new(standby)
+    }
+}

@@ -43,10 +43,10 @@ setup: ## install what building needs and what is missing (packages through apt,
 
 lint: ## formatting and lints, as CI runs them
 	cargo fmt --all --check
-	cargo clippy --all-targets -- -D warnings
-	cargo clippy --package e2e --all-targets -- -D warnings
+	cargo clippy --profile quick --all-targets -- -D warnings
+	cargo clippy --profile quick --package e2e --all-targets -- -D warnings
 	scripts/deny.sh
-	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo clippy --package pg_webhook --no-default-features --features pg$(PG_MAJOR) -- -D warnings
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo clippy --profile quick --package pg_webhook --no-default-features --features pg$(PG_MAJOR) -- -D warnings
 
 clean: ## remove what was built
 	cargo clean

@@ -118,7 +118,7 @@ create function webhook.delivery_number(below bigint, state text, subscription_i
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    last      constant bigint := least(delivery_number.below, webhook.last_number());
+    last      constant bigint := least(delivery_number.below, coalesce(pg_sequence_last_value('webhook.event_id_seq'), 0));
     attempted bigint;
     queued    bigint;
     pending   bigint;

@@ -299,6 +299,43 @@ select pg_extension_config_dump('webhook.queue', 'where (select s.dump_events fr
 
 select pg_extension_config_dump('webhook.cursor', '');
 
+create or replace function webhook.capture() returns trigger
+    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
+comment on function webhook.capture() is
+    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
+
+revoke all on function webhook.capture() from public;
+
+create or replace function webhook.path_matches(
+    path jsonpath, type text, key text, table_name text, actor text, origin text, truncated boolean, payload json, previous json
+) returns boolean
+    language c immutable parallel unsafe cost 1000 as 'MODULE_PATHNAME', 'path_matches_wrapper';
+comment on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) is
+    'Whether a SQL/JSON path holds for an event of these parts; call webhook.filter_matches()';
+
+revoke all on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) from public;
+
+create or replace function webhook.gate_ring() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
+comment on function webhook.gate_ring() is
+    'Notes that this transaction has emitted: its commit wakes the daemon if it sleeps. For SQL that inserts into webhook.event itself';
+
+revoke all on function webhook.gate_ring() from public;
+
+create or replace function webhook.gate_take() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
+comment on function webhook.gate_take() is
+    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
+
+revoke all on function webhook.gate_take() from public;
+
+create or replace function webhook.gate_release() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
+comment on function webhook.gate_release() is
+    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
+
+revoke all on function webhook.gate_release() from public;
+
 comment on table  webhook.subscription is 'Who gets which events, and how';
 
 comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
@@ -515,22 +552,6 @@ select pg_extension_config_dump('webhook.sealing_key', '');
 select pg_extension_config_dump('webhook.backfill', '');
 
 select pg_extension_config_dump('webhook.backfill_id_seq', '');
-
-create or replace function webhook.capture() returns trigger
-    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
-comment on function webhook.capture() is
-    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
-
-revoke all on function webhook.capture() from public;
-
-create or replace function webhook.path_matches(
-    path jsonpath, type text, key text, table_name text, actor text, origin text, truncated boolean, payload json, previous json
-) returns boolean
-    language c immutable parallel unsafe cost 1000 as 'MODULE_PATHNAME', 'path_matches_wrapper';
-comment on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) is
-    'Whether a SQL/JSON path holds for an event of these parts; call webhook.filter_matches()';
-
-revoke all on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) from public;
 
 create or replace function webhook.filter_matches(event webhook.event, filter jsonpath) returns boolean
     language sql immutable parallel unsafe
@@ -1286,6 +1307,348 @@ $$;
 comment on function webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
 
+create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    disabled webhook.subscription;
+begin
+    update webhook.subscription s set enabled = false, paused_reason = reason, updated_at = now()
+        where s.id = id and s.enabled
+        returning * into disabled;
+    if not found then
+        return false;
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values ('webhook.subscription.disabled', 'webhook.subscription', id::text,
+            json_build_object('id', id, 'name', disabled.name, 'reason', reason));
+    perform webhook.gate_ring();
+    return true;
+end
+$$;
+comment on function webhook.disable_subscription(bigint, text) is
+    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
+
+create or replace function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    update webhook.subscription s set verified_at = clock_timestamp(), updated_at = now()
+        where s.id = id and s.url = url and s.verification <> 'none';
+    if not found then
+        return false;
+    end if;
+    if allowed_rate is null then
+        update webhook.receiver r set allowed_rate = null, updated_at = clock_timestamp() where r.subscription_id = id;
+    else
+        insert into webhook.receiver as r (subscription_id, allowed_rate) values (id, allowed_rate)
+        on conflict on constraint receiver_pkey do update
+            set allowed_rate = excluded.allowed_rate, updated_at = clock_timestamp();
+    end if;
+    return true;
+end
+$$;
+comment on function webhook.confirm_subscription(bigint, text, numeric) is
+    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+
+create or replace function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+    if num_nulls(event_type, subscription_id, payload) > 0 then
+        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
+            hint = 'Pass the event type, the subscription''s id and a JSON object.';
+    elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
+            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
+    end if;
+    insert into webhook.event (type, table_name, key, payload)
+    values (event_type, 'webhook.subscription', subscription_id::text, payload);
+    perform webhook.gate_ring();
+end
+$$;
+comment on function webhook.tell(text, bigint, json) is
+    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';
+
+comment on table  webhook.token is
+    'Bearer tokens of the admin server: in whose name its callers act. Only hashes; made by webhookd token create';
+
+comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
+
+comment on column webhook.token.role is 'The role that each request is made in (SET LOCAL ROLE): the daemon must be a member of it';
+
+comment on column webhook.token.owner is
+    'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
+
+comment on column webhook.token.expires_at is 'null: until it is revoked';
+
+comment on table  webhook.idempotency is
+    'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
+
+comment on column webhook.idempotency.caller is 'Role and owner of the token';
+
+comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
+
+create or replace function webhook.act_for(owner text) returns void
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true);
+end
+$$;
+comment on function webhook.act_for(text) is
+    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
+
+create or replace view webhook.delivered_event with (security_barrier) as
+select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
+      union
+      select q.subscription_id, q.event_id, q.event_xid from webhook.queue q
+      union
+      select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
+join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
+join webhook.subscription s on s.id = d.subscription_id
+where webhook.may_see(s.owner);
+comment on view webhook.delivered_event is
+    'Events as their subscribers get them: one row per event and subscription that there is a delivery of';
+
+create or replace view webhook.matching_event with (security_barrier) as
+select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
+       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
+from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
+where webhook.may_see(s.owner);
+comment on view webhook.matching_event is
+    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
+
+create or replace function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
+    returns table (xid bigint, id bigint, rows bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select x.xid, x.id, x.count
+    from (select s.xid, s.id, count(*) over () as count
+          from (select e.xid, e.id from webhook.event e
+                where (e.xid, e.id) > (event_stretch.after_xid, event_stretch.after_id)
+                  and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                order by e.xid, e.id limit least(event_stretch.rows_max, 10000)) s) x
+    order by x.xid desc, x.id desc limit 1;
+end;
+comment on function webhook.event_stretch(bigint, bigint, integer) is
+    'Where the next so many events end, in the order of transactions, and how many there are. Up to the oldest transaction that is open, so that none is passed over that commits later';
+
+create or replace function webhook.event_place(event_id text) returns table (xid bigint, id bigint)
+    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
+begin atomic
+    select e.xid, e.id from webhook.find_event(event_place.event_id) e;
+end;
+comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
+
+create or replace function webhook.last_number() returns bigint
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s;
+end;
+comment on function webhook.last_number() is 'The number that has been handed out to an event last';
+
+create or replace function webhook.delivery_number(below bigint, state text, subscription_id bigint) returns bigint
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    last      constant bigint := least(delivery_number.below, coalesce(pg_sequence_last_value('webhook.event_id_seq'), 0));
+    attempted bigint;
+    queued    bigint;
+    pending   bigint;
+    beyond    bigint;
+begin
+    if delivery_number.state = 'exhausted' then
+        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last and a.outcome <> 'succeeded';
+    elsif coalesce(delivery_number.state, 'delivered') = 'delivered' then
+        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last;
+    end if;
+    if coalesce(delivery_number.state, 'queued') in ('queued', 'retrying') then
+        if delivery_number.subscription_id is null then
+            select max(q.event_id) into queued from webhook.queue q where q.event_id <= last;
+        else
+            select max(q.event_id) into queued from webhook.queue q
+            where q.subscription_id = delivery_number.subscription_id and q.event_id <= last;
+        end if;
+    end if;
+    if coalesce(delivery_number.state, 'queued') = 'queued' then
+        select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
+        from (select e.id from webhook.cursor c
+              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
+                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
+              where c.singleton limit 1000) p;
+        if beyond = 1000 then
+            return last;
+        end if;
+    end if;
+    return greatest(attempted, queued, pending);
+end
+$$;
+comment on function webhook.delivery_number(bigint, text, bigint) is
+    'No delivery in this state (null: any), of this subscription (null: any), bears a number between this one and the given one; null: nor any lower one';
+
+create or replace function webhook.number_at(at timestamptz) returns bigint
+    language plpgsql stable strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    low  bigint := 0;
+    high bigint := webhook.last_number();
+    mid  bigint;
+    near record;
+begin
+    while high - low > 1000 loop
+        mid := (low + high) / 2;
+        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
+        if not found or near.event_id <= low then
+            low := mid;
+            continue;
+        end if;
+        -- One that is gone is old.
+        perform from webhook.event e where e.xid = near.event_xid and e.id = near.event_id and e.created_at > number_at.at;
+        if found then
+            high := near.event_id;
+        else
+            low := mid;
+        end if;
+    end loop;
+    return low;
+end
+$$;
+comment on function webhook.number_at(timestamptz) is
+    'About where the events of a moment are: those up to this number were captured before it, and those 1000 further after it, as far as the clock ran forwards';
+
+select pg_extension_config_dump('webhook.token', '');
+
+select pg_extension_config_dump('webhook.token_id_seq', '');
+
+create or replace function webhook.watch_statement(watch webhook.watch) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
+                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
+        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
+        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
+        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
+        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
+        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
+        || format(', key_columns => %L)', (watch).key_columns);
+comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
+
+create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
+                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
+            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
+                and (a.attname = column_now.name or a.attnum = column_now.number));
+comment on function webhook.column_now(oid, text, smallint) is
+    'What a column is called that a watch knows by this name and number; null: it is gone';
+
+create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    present jsonb;
+begin
+    select jsonb_object_agg(list.key, (
+               select coalesce(jsonb_agg(n.name order by c.place), '[]')
+               from jsonb_array_elements(list.value) with ordinality as c (col, place)
+               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
+               where n.name is not null))
+    into present
+    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
+    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
+    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
+    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
+    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
+    return watch;
+end
+$$;
+comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
+
+create or replace view webhook.capture_trigger as
+select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
+       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
+comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+
+create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive family (root, relation, is_root) as (
+        select w.relation::oid, w.relation::oid, true from webhook.watch w
+        union
+        select f.root, i.inhrelid, false from family f
+        join pg_inherits i on i.inhparent = f.relation
+        join pg_class c on c.oid = i.inhrelid and not c.relispartition
+    ), wanted as (
+        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
+        from webhook.watch w
+        join family f on f.root = w.relation
+        join pg_class c on c.oid = f.relation
+        cross join jsonb_each_text(w.verbs) v
+        where v.value is not null and (f.is_root or v.key <> 'truncate')
+    ), named as (
+        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
+        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
+    ), stale as (
+        -- One of the triggers speaks for all: they are made together.
+        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
+               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        cross join lateral (
+            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
+                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
+            from jsonb_each(t.definition) l
+            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
+            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
+            where n.name is distinct from (col ->> 'name')) c
+        order by w.relation, t.name
+    )
+    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
+    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
+    union all
+    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
+    from wanted w
+    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    union all
+    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
+           format('alter table %s enable trigger %I', n.qualified, t.name)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where t.enabled in ('D', 'R')
+    union all
+    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
+           format('drop trigger %I on %s', t.name, n.qualified)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+    union all
+    select s.relation, 'trigger is stale',
+           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
+           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+    from stale s where s.changes is not null or s.is_other
+    union all
+    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+    from webhook.watch w join named n on n.relation = w.relation
+    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
+    union all
+    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
+    from pg_event_trigger e
+    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    order by 1, 2, 3;
+end;
+comment on function webhook_check is
+    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
+
 create or replace function webhook.json_members(names text[], members json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
@@ -1730,369 +2093,6 @@ begin atomic
     from known k;
 end;
 comment on function webhook.body_example(text, json) is 'An example of a whole body in format standard; body_schema: its schema';
-
-create or replace function webhook.watch_statement(watch webhook.watch) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
-                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
-        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
-        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
-        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
-        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
-        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
-        || format(', key_columns => %L)', (watch).key_columns);
-comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
-
-create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
-                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
-            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
-                and (a.attname = column_now.name or a.attnum = column_now.number));
-comment on function webhook.column_now(oid, text, smallint) is
-    'What a column is called that a watch knows by this name and number; null: it is gone';
-
-create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
-    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-declare
-    present jsonb;
-begin
-    select jsonb_object_agg(list.key, (
-               select coalesce(jsonb_agg(n.name order by c.place), '[]')
-               from jsonb_array_elements(list.value) with ordinality as c (col, place)
-               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
-               where n.name is not null))
-    into present
-    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
-    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
-    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
-    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
-    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
-    return watch;
-end
-$$;
-comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
-
-create or replace view webhook.capture_trigger as
-select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
-       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
-from pg_trigger t
-where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
-
-create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    with recursive family (root, relation, is_root) as (
-        select w.relation::oid, w.relation::oid, true from webhook.watch w
-        union
-        select f.root, i.inhrelid, false from family f
-        join pg_inherits i on i.inhparent = f.relation
-        join pg_class c on c.oid = i.inhrelid and not c.relispartition
-    ), wanted as (
-        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
-        from webhook.watch w
-        join family f on f.root = w.relation
-        join pg_class c on c.oid = f.relation
-        cross join jsonb_each_text(w.verbs) v
-        where v.value is not null and (f.is_root or v.key <> 'truncate')
-    ), named as (
-        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
-        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
-        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
-    ), stale as (
-        -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
-               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
-        cross join lateral (
-            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
-                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
-            from jsonb_each(t.definition) l
-            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
-            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
-            where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.name
-    )
-    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
-           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
-    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
-    union all
-    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
-    from wanted w
-    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
-    union all
-    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
-           format('alter table %s enable trigger %I', n.qualified, t.name)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where t.enabled in ('D', 'R')
-    union all
-    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
-           format('drop trigger %I on %s', t.name, n.qualified)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
-    union all
-    select s.relation, 'trigger is stale',
-           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
-           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
-    from stale s where s.changes is not null or s.is_other
-    union all
-    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
-    from webhook.watch w join named n on n.relation = w.relation
-    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
-    union all
-    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
-    from pg_event_trigger e
-    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
-    order by 1, 2, 3;
-end;
-comment on function webhook_check is
-    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
-
-create or replace function webhook.gate_ring() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
-comment on function webhook.gate_ring() is
-    'Notes that this transaction has emitted: its commit wakes the daemon if it sleeps. For SQL that inserts into webhook.event itself';
-
-revoke all on function webhook.gate_ring() from public;
-
-create or replace function webhook.gate_take() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
-comment on function webhook.gate_take() is
-    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
-
-revoke all on function webhook.gate_take() from public;
-
-create or replace function webhook.gate_release() returns void
-    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
-comment on function webhook.gate_release() is
-    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
-
-revoke all on function webhook.gate_release() from public;
-
-create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-declare
-    disabled webhook.subscription;
-begin
-    update webhook.subscription s set enabled = false, paused_reason = reason, updated_at = now()
-        where s.id = id and s.enabled
-        returning * into disabled;
-    if not found then
-        return false;
-    end if;
-    insert into webhook.event (type, table_name, key, payload)
-    values ('webhook.subscription.disabled', 'webhook.subscription', id::text,
-            json_build_object('id', id, 'name', disabled.name, 'reason', reason));
-    perform webhook.gate_ring();
-    return true;
-end
-$$;
-comment on function webhook.disable_subscription(bigint, text) is
-    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
-
-create or replace function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-begin
-    update webhook.subscription s set verified_at = clock_timestamp(), updated_at = now()
-        where s.id = id and s.url = url and s.verification <> 'none';
-    if not found then
-        return false;
-    end if;
-    if allowed_rate is null then
-        update webhook.receiver r set allowed_rate = null, updated_at = clock_timestamp() where r.subscription_id = id;
-    else
-        insert into webhook.receiver as r (subscription_id, allowed_rate) values (id, allowed_rate)
-        on conflict on constraint receiver_pkey do update
-            set allowed_rate = excluded.allowed_rate, updated_at = clock_timestamp();
-    end if;
-    return true;
-end
-$$;
-comment on function webhook.confirm_subscription(bigint, text, numeric) is
-    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
-
-create or replace function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-begin
-    if num_nulls(event_type, subscription_id, payload) > 0 then
-        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
-            hint = 'Pass the event type, the subscription''s id and a JSON object.';
-    elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
-        raise exception using errcode = 'invalid_parameter_value',
-            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
-            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
-    end if;
-    insert into webhook.event (type, table_name, key, payload)
-    values (event_type, 'webhook.subscription', subscription_id::text, payload);
-    perform webhook.gate_ring();
-end
-$$;
-comment on function webhook.tell(text, bigint, json) is
-    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';
-
-comment on table  webhook.token is
-    'Bearer tokens of the admin server: in whose name its callers act. Only hashes; made by webhookd token create';
-
-comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
-
-comment on column webhook.token.role is 'The role that each request is made in (SET LOCAL ROLE): the daemon must be a member of it';
-
-comment on column webhook.token.owner is
-    'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
-
-comment on column webhook.token.expires_at is 'null: until it is revoked';
-
-comment on table  webhook.idempotency is
-    'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
-
-comment on column webhook.idempotency.caller is 'Role and owner of the token';
-
-comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
-
-create or replace function webhook.act_for(owner text) returns void
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true);
-end
-$$;
-comment on function webhook.act_for(text) is
-    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
-
-create or replace view webhook.delivered_event with (security_barrier) as
-select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
-       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
-from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
-      union
-      select q.subscription_id, q.event_id, q.event_xid from webhook.queue q
-      union
-      select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
-join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
-join webhook.subscription s on s.id = d.subscription_id
-where webhook.may_see(s.owner);
-comment on view webhook.delivered_event is
-    'Events as their subscribers get them: one row per event and subscription that there is a delivery of';
-
-create or replace view webhook.matching_event with (security_barrier) as
-select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
-       e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
-from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
-where webhook.may_see(s.owner);
-comment on view webhook.matching_event is
-    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
-
-create or replace function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
-    returns table (xid bigint, id bigint, rows bigint)
-    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
-begin atomic
-    select x.xid, x.id, x.count
-    from (select s.xid, s.id, count(*) over () as count
-          from (select e.xid, e.id from webhook.event e
-                where (e.xid, e.id) > (event_stretch.after_xid, event_stretch.after_id)
-                  and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                order by e.xid, e.id limit least(event_stretch.rows_max, 10000)) s) x
-    order by x.xid desc, x.id desc limit 1;
-end;
-comment on function webhook.event_stretch(bigint, bigint, integer) is
-    'Where the next so many events end, in the order of transactions, and how many there are. Up to the oldest transaction that is open, so that none is passed over that commits later';
-
-create or replace function webhook.event_place(event_id text) returns table (xid bigint, id bigint)
-    language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
-begin atomic
-    select e.xid, e.id from webhook.find_event(event_place.event_id) e;
-end;
-comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
-
-create or replace function webhook.last_number() returns bigint
-    language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s;
-end;
-comment on function webhook.last_number() is 'The number that has been handed out to an event last';
-
-create or replace function webhook.delivery_number(below bigint, state text, subscription_id bigint) returns bigint
-    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    last      constant bigint := least(delivery_number.below, webhook.last_number());
-    attempted bigint;
-    queued    bigint;
-    pending   bigint;
-    beyond    bigint;
-begin
-    if delivery_number.state = 'exhausted' then
-        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last and a.outcome <> 'succeeded';
-    elsif coalesce(delivery_number.state, 'delivered') = 'delivered' then
-        select max(a.event_id) into attempted from webhook.attempt a where a.event_id <= last;
-    end if;
-    if coalesce(delivery_number.state, 'queued') in ('queued', 'retrying') then
-        if delivery_number.subscription_id is null then
-            select max(q.event_id) into queued from webhook.queue q where q.event_id <= last;
-        else
-            select max(q.event_id) into queued from webhook.queue q
-            where q.subscription_id = delivery_number.subscription_id and q.event_id <= last;
-        end if;
-    end if;
-    if coalesce(delivery_number.state, 'queued') = 'queued' then
-        select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
-        from (select e.id from webhook.cursor c
-              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-              where c.singleton limit 1000) p;
-        if beyond = 1000 then
-            return last;
-        end if;
-    end if;
-    return greatest(attempted, queued, pending);
-end
-$$;
-comment on function webhook.delivery_number(bigint, text, bigint) is
-    'No delivery in this state (null: any), of this subscription (null: any), bears a number between this one and the given one; null: nor any lower one';
-
-create or replace function webhook.number_at(at timestamptz) returns bigint
-    language plpgsql stable strict security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    low  bigint := 0;
-    high bigint := webhook.last_number();
-    mid  bigint;
-    near record;
-begin
-    while high - low > 1000 loop
-        mid := (low + high) / 2;
-        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
-        if not found or near.event_id <= low then
-            low := mid;
-            continue;
-        end if;
-        -- One that is gone is old.
-        perform from webhook.event e where e.xid = near.event_xid and e.id = near.event_id and e.created_at > number_at.at;
-        if found then
-            high := near.event_id;
-        else
-            low := mid;
-        end if;
-    end loop;
-    return low;
-end
-$$;
-comment on function webhook.number_at(timestamptz) is
-    'About where the events of a moment are: those up to this number were captured before it, and those 1000 further after it, as far as the clock ran forwards';
-
-select pg_extension_config_dump('webhook.token', '');
-
-select pg_extension_config_dump('webhook.token_id_seq', '');
 
 create or replace function webhook.described_event_types() returns table (type text, description text)
     language sql stable security definer set search_path = pg_catalog, pg_temp

@@ -30,6 +30,10 @@ use tracing::warn;
 const SESSIONS_MAX: usize = 4;
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 
+/// One request after the other, so that the server's other processors are for deliveries; but who has waited this long for
+/// somebody slow goes on beside.
+const WAIT_FOR_TURN: Duration = Duration::from_millis(25);
+
 /// Statements that a session keeps prepared.
 const STATEMENTS_MAX: usize = 128;
 
@@ -47,6 +51,9 @@ const SCHEMA: &str = "
 
 /// Parameters of a statement.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A statement with its parameters.
+pub type Call<'a> = (&'a str, Params<'a>);
 
 /// A session and what it has prepared.
 struct Session {
@@ -67,6 +74,29 @@ impl Session {
         Ok(statement)
     }
 
+    /// A statement between two others, in one round trip: the server does them one after the other.
+    async fn query_between(
+        &mut self,
+        before: &Call<'_>,
+        sql: &str,
+        params: Params<'_>,
+        after: &Call<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let (first, statement, last) =
+            (self.statement(before.0).await?, self.statement(sql).await?, self.statement(after.0).await?);
+        let client = &self.client;
+        let (done, rows, undone) = tokio::join!(
+            client.query(&first, before.1),
+            client.query(&statement, params),
+            client.query(&last, after.1)
+        );
+        // The first that fails: those after it fail because of it.
+        done?;
+        let rows = rows?;
+        undone?;
+        Ok(rows)
+    }
+
     async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         let statement = self.statement(sql).await?;
         self.client.query(&statement, params).await
@@ -80,6 +110,8 @@ pub struct Database {
     schema: String,
     idle: Mutex<Vec<Session>>,
     permits: Arc<Semaphore>,
+    /// One: see [`WAIT_FOR_TURN`].
+    turn: Arc<Semaphore>,
 }
 
 impl Database {
@@ -103,6 +135,7 @@ impl Database {
             schema,
             idle: Mutex::new(vec![session]),
             permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            turn: Arc::new(Semaphore::new(if std::env::var_os("ADM_TURN").is_some() { 1 } else { 64 })),
         }))
     }
 
@@ -144,26 +177,38 @@ impl Database {
         }
     }
 
-    /// Begins a transaction with the daemon's own rights. The place among those of one token is given back with it.
+    /// Begins a transaction with the daemon's own rights, with a first statement in the same round trip. The place among those of one
+    /// token is given back with it.
     ///
     /// # Errors
-    /// No session to be had.
+    /// No session to be had, and the statement's.
     pub async fn begin(
         self: &Arc<Self>,
         is_repeatable: bool,
         place: Option<Place<[u8; 32]>>,
-    ) -> Result<Work, Problem> {
+        first: Option<Call<'_>>,
+    ) -> Result<(Work, Vec<Row>), Problem> {
         let (session, permit) = self.session().await?;
+        let turn = timeout(WAIT_FOR_TURN, Arc::clone(&self.turn).acquire_owned()).await;
         let begin = if is_repeatable { "begin isolation level repeatable read" } else { "begin" };
-        let work = Work {
+        let mut work = Work {
             session: Some(session),
             permit: Some(permit),
+            turn: turn.ok().and_then(Result::ok),
             place,
             database: Arc::clone(self),
             caller: None,
         };
-        work.client()?.batch_execute(begin).await?;
-        Ok(work)
+        let Some((sql, params)) = first else {
+            work.client()?.batch_execute(begin).await?;
+            return Ok((work, Vec::new()));
+        };
+        let session = work.session()?;
+        let statement = session.statement(sql).await?;
+        let (begun, rows) =
+            tokio::join!(session.client.batch_execute(begin), session.client.query(&statement, params));
+        begun?;
+        Ok((work, rows?))
     }
 
     fn put_back(&self, session: Session) {
@@ -183,17 +228,19 @@ async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
 pub struct Work {
     session: Option<Session>,
     permit: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
     place: Option<Place<[u8; 32]>>,
     database: Arc<Database>,
     caller: Option<Caller>,
 }
 
 impl Work {
-    fn client(&self) -> Result<&Client, Problem> {
-        self.session
-            .as_ref()
-            .map(|session| &session.client)
-            .ok_or_else(|| Problem::unavailable("the session has ended"))
+    fn session(&mut self) -> Result<&mut Session, Problem> {
+        self.session.as_mut().ok_or_else(|| Problem::unavailable("the session has ended"))
+    }
+
+    fn client(&mut self) -> Result<&Client, Problem> {
+        Ok(&self.session()?.client)
     }
 
     /// In whose name it is made.
@@ -248,22 +295,18 @@ impl Work {
     /// # Errors
     /// The statement's.
     pub async fn as_daemon(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
-        self.query("select set_config('role', 'none', true)", &[]).await?;
-        let rows = self.query(sql, params).await?;
-        if let Some(caller) = &self.caller {
-            let role = caller.role.clone();
-            self.query("select set_config('role', $1, true)", &[&role]).await?;
-        }
-        Ok(rows)
+        const NONE: &str = "select set_config('role', 'none', true)";
+        const ROLE: &str = "select set_config('role', $1, true)";
+        let Some(role) = self.caller.as_ref().map(|caller| caller.role.clone()) else {
+            return self.query(sql, params).await;
+        };
+        Ok(self.session()?.query_between(&(NONE, &[]), sql, params, &(ROLE, &[&role])).await?)
     }
 
     /// # Errors
     /// The statement's.
     pub async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
-        let Some(session) = &mut self.session else {
-            return Err(Problem::unavailable("the session has ended"));
-        };
-        Ok(session.query(sql, params).await?)
+        Ok(self.session()?.query(sql, params).await?)
     }
 
     /// The one row of an answer.
@@ -318,7 +361,7 @@ impl Work {
         self.client()?.batch_execute("commit").await?;
         if let Some(session) = self.session.take() {
             self.database.put_back(session);
-            drop((self.permit.take(), self.place.take()));
+            drop((self.permit.take(), self.turn.take(), self.place.take()));
         }
         Ok(())
     }
@@ -326,9 +369,8 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let (Some(session), held) = (self.session.take(), (self.permit.take(), self.place.take())) else {
-            return;
-        };
+        let Some(session) = self.session.take() else { return };
+        let held = (self.permit.take(), self.turn.take(), self.place.take());
         let database = Arc::clone(&self.database);
         // Whatever still runs ends within the statement's time; the session counts until then.
         tokio::spawn(async move {

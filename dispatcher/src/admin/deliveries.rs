@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
-/// Numbers of events that are looked at for a page, at first (with a filter; without one, as many as rows are wanted) and at
-/// most: four times as many after every look that found too little and did not take long. How long a request goes on looking:
+/// Numbers of events that are looked at for a page, at least and at most: as many as rows are wanted at first, four times as many
+/// after every look that found too little and did not take long. How long a request goes on looking:
 /// a filter that fits little makes short pages, not slow ones.
-const LOOK_FIRST: i64 = 256;
+const LOOK_MIN: i64 = 64;
 const LOOK_MAX: i64 = 65_536;
 const LOOK_TIME: Duration = Duration::from_millis(800);
 
@@ -161,7 +161,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
          order by d.sequence desc, d.subscription_id desc limit $5) x"
     );
     let mut items = Vec::<Delivery>::new();
-    let mut look = if filters.is_empty() { wanted } else { LOOK_FIRST.max(wanted) };
+    let mut look = wanted;
     let (mut below, began) = (last.min(from.0), Instant::now());
     loop {
         const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
@@ -185,7 +185,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         }
         below = low - 1;
         let is_slow = look_began.elapsed() > LOOK_TIME / 4;
-        look = if is_slow { (look / 2).max(LOOK_FIRST / 4) } else { (look * 4).min(LOOK_MAX) };
+        look = if is_slow { (look / 2).max(LOOK_MIN) } else { (look * 4).min(LOOK_MAX) };
         if began.elapsed() > LOOK_TIME {
             let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
             return Ok(Page { items, next });

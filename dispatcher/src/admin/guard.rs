@@ -1,6 +1,12 @@
 //! Who may come in: bearer tokens, the open loopback, limits on how often, and what a foreign web page may not do.
 
-use super::{State, database::Work, extract::BODY_BYTES_MAX, problem::Problem, token::Token};
+use super::{
+    State,
+    database::{Call, Work},
+    extract::BODY_BYTES_MAX,
+    problem::Problem,
+    token::Token,
+};
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts, Request, State as Shared},
@@ -277,9 +283,11 @@ impl State {
             Problem::new(StatusCode::UNAUTHORIZED, "a token is needed")
                 .hint("webhookd token create makes one; send it as Authorization: Bearer …")
         };
-        let mut place = None;
-        let caller = match (token, &self.guard.open_as) {
-            (None, Some(role)) => Ok(Caller { role: role.clone(), owner: None }),
+        let (mut work, caller) = match (token, &self.guard.open_as) {
+            (None, Some(role)) => {
+                let (work, _) = self.database.begin(is_repeatable, None, None).await?;
+                (work, Caller { role: role.clone(), owner: None })
+            }
             (None, None) => return Err(unknown()),
             (Some(text), _) => {
                 let token = Token::parse(text).ok_or_else(unknown)?;
@@ -287,17 +295,11 @@ impl State {
                 if self.guard.tokens.check_key(&sha256).is_err() {
                     return Err(too_many());
                 }
-                place = Some(self.guard.at_once.enter(&sha256).ok_or_else(too_many)?);
-                Err(sha256)
-            }
-        };
-        let mut work = self.database.begin(is_repeatable, place).await?;
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(sha256) => {
-                let rows = work.query(WHO, &[&sha256.as_slice()]).await?;
+                let place = self.guard.at_once.enter(&sha256).ok_or_else(too_many)?;
+                let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
+                let (work, rows) = self.database.begin(is_repeatable, Some(place), Some(who)).await?;
                 let row = rows.first().ok_or_else(unknown)?;
-                Caller { role: row.try_get(0)?, owner: row.try_get(1)? }
+                (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)? })
             }
         };
         work.act_as(caller).await?;

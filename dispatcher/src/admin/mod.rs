@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod options;
 pub mod page;
 pub mod problem;
+mod room;
 pub mod routes;
 pub mod sampler;
 mod server;
@@ -73,6 +74,8 @@ pub enum Error {
     NoTokens(SocketAddr),
     #[error(transparent)]
     App(#[from] app::Error),
+    #[error("it gets no thread")]
+    Thread(#[from] io::Error),
     #[error("the machine has no random numbers")]
     NoRandomness(#[source] getrandom::Error),
     #[error("the metrics could not be set up")]
@@ -139,6 +142,14 @@ pub async fn start(
     surroundings: Surroundings,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Error> {
+    room::run(prepare(settings, surroundings, shutdown)).await
+}
+
+async fn prepare(
+    settings: Settings,
+    surroundings: Surroundings,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()>, Error> {
     let Surroundings { database: target, tally, phase, source, spans } = surroundings;
     let address = settings.address;
     let listener = TcpListener::bind(address).await.map_err(|cause| Error::Bind { address, cause })?;
@@ -163,5 +174,5 @@ pub async fn start(
     }));
     info!(url = %format_args!("http://{address}/"), "admin.listens");
     tokio::spawn(sampler::run(target, state.clone(), shutdown.clone()));
-    Ok(tokio::spawn(server::serve(listener, state, shutdown)))
+    Ok(server::serve(listener, state, shutdown))
 }

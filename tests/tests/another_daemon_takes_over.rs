@@ -1,6 +1,6 @@
 //! Promise: any number of daemons may run; one delivers, and when it goes another takes over within seconds.
 
-use e2e::{PATIENCE, daemon::Daemon, link::Link, world::World};
+use e2e::{PATIENCE, daemon::Daemon, link::Link, scale, world::World};
 use std::time::{Duration, Instant};
 
 /// From the end of the active daemon to the next one's first delivery.
@@ -83,6 +83,9 @@ async fn when_the_active_one_is_frozen_and_comes_back() {
     let orders = before + meanwhile;
     world.receiver.wait_for("/ok", orders as usize, FROZEN_TAKEOVER.saturating_sub(frozen.elapsed())).await;
     println!("took over {:?} after the freeze", frozen.elapsed());
+    let asleep = Duration::from_secs(scale("PGW_FROZEN_SECONDS", 0, 30)).saturating_sub(frozen.elapsed());
+    let (_, more) = under_traffic(&world, orders + 1, tokio::time::sleep(asleep)).await;
+    let orders = orders + more;
 
     zombie.process().signal(libc::SIGCONT);
     said(&zombie, "daemon.stands_by", PATIENCE).await;

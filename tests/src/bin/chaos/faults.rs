@@ -45,7 +45,8 @@ impl Fault {
             80..85 => Self::SetServerClock(random.random_range(-1_800_000..1_800_000)),
             // Retries are due by this one: those of half a second are to come within the run.
             85..90 => Self::SetDaemonClock(one, random.random_range(-2_000..2_000)),
-            _ => Self::ResetRequests(random.random_range(1..200)),
+            // More would leave the circuits open, and what comes after would find nothing under way.
+            _ => Self::ResetRequests(random.random_range(1..30)),
         }
     }
 }

@@ -193,7 +193,7 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
                 (chart("A second", &rates, kept, minutes, None, figure))
                 (chart("Succeeded", &[Series { name: "share", values: past.series(|point| share(&point.standing.counts)) }], kept, minutes, Some(100.0), percent))
                 (chart("Request", &[quantile("median", 0.5), quantile("99 %", 0.99)], kept, minutes, None, milliseconds))
-                @if sees_all { (chart("Lag", &[Series { name: "oldest not taken up", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
+                @if sees_all { (chart("Lag", &[Series { name: "oldest past the checkpoint", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
                 (chart("In the queue", &[Series { name: "deliveries", values: past.series(|point| Some(point.standing.backlog as f64)) }], kept, minutes, None, figure))
             }
         }

@@ -35,7 +35,7 @@ pub const NOTICE: Duration = Duration::from_millis(50);
 /// How long Postgres may leave an asynchronous commit unflushed.
 pub const UNFLUSHED: Duration = Duration::from_millis(600);
 
-/// So many harmful faults, and one of them must have met something.
+/// Of so many harmful faults, a quarter must have met something.
 const TELLING_MIN: usize = 10;
 
 /// What a fault can take away.
@@ -123,8 +123,8 @@ impl Report {
             + self.changed_bodies
             + self.unknown_attempts
             + self.out_of_order.len();
-        // A run in which no fault ever found anything shows nothing.
-        let is_telling = self.harmful < TELLING_MIN || self.struck > 0;
+        // A run in which faults hardly ever found anything shows nothing.
+        let is_telling = self.harmful < TELLING_MIN || self.struck * 4 >= self.harmful;
         broken == 0
             && is_telling
             && self.duplicates <= self.duplicates_max

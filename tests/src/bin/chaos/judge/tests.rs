@@ -167,8 +167,13 @@ fn a_request_without_an_attempt() {
 
 #[test]
 fn a_run_that_shows_nothing() {
-    let idle: Vec<Happened> =
-        (0..20).map(|number| fault(Harm::Results, 20_000 + number, 20_000 + number)).collect();
-    let report = judged(|evidence| evidence.faults = idle);
-    assert_eq!((report.harmful, report.struck, report.is_kept()), (20, 0, false));
+    let met = |count: u64| {
+        // Each while a request was under way, or long after the last.
+        let faults = (0..20).map(|number| if number < count { 2_001 + number } else { 20_000 + number });
+        let faults = faults.map(|began| fault(Harm::Results, began, began)).collect();
+        let report = judged(|evidence| evidence.faults = faults);
+        assert_eq!((report.harmful, report.struck), (20, count as usize));
+        report.is_kept()
+    };
+    assert_eq!([0, 4, 5, 20].map(met), [false, false, true, true]);
 }

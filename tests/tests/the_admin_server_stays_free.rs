@@ -54,6 +54,35 @@ async fn a_slow_body_holds_no_session() {
     drop(slow);
 }
 
+/// Requests go to the database one after the other, but nobody waits for one that waits there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_statement_holds_up_nobody_else() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let (ops, clerk) =
+        (token(&world.database, &["--role", "ops"]), token(&world.database, &["--role", "clerk"]));
+    let id = world.subscribe("/ok").await;
+    let admin = Admin::start(&world.database, &[]).await;
+    let holder = world.database.client().await;
+    holder
+        .batch_execute(&format!("begin; select from webhook.subscription where id = {id} for update"))
+        .await
+        .expect("it is there");
+    let path = format!("/v1/subscriptions/{id}/pause");
+    let pause = admin.post(&path, &ops, "{}");
+    let others = async {
+        let waits = "select exists (select from pg_stat_activity where usename = 'daemon' and wait_event_type = 'Lock')";
+        world.database.until(waits, PATIENCE).await;
+        for _ in 0..10 {
+            assert_eq!(admin.get("/v1/subscriptions", &clerk).await.status, 200);
+        }
+        assert_eq!(world.database.text(waits).await.as_deref(), Some("t"), "it waits still");
+        holder.batch_execute("rollback").await.expect("it holds the lock");
+    };
+    let (paused, ()) = tokio::join!(pause, others);
+    assert!(paused.status.is_success(), "{paused:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forms_at_once_do_not_wait_for_each_other() {
     let world = World::new().await;

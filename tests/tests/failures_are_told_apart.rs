@@ -83,9 +83,8 @@ async fn each_by_its_class() {
         if got_class != class || got_status != status {
             wrong.push(format!("{path}: {got_class} {got_status:?}, not {class} {status:?}"));
         }
-        let is_in_time = if class == "timeout" { 900.0..3_000.0 } else { 0.0..9_000.0 };
-        if !is_in_time.contains(&duration_ms) {
-            wrong.push(format!("{path}: took {duration_ms} ms, not {is_in_time:?}"));
+        if duration_ms > 3_000.0 || (class == "timeout" && duration_ms < 900.0) {
+            wrong.push(format!("{path}: took {duration_ms} ms"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

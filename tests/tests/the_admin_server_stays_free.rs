@@ -16,6 +16,9 @@ use tokio::{
     time::timeout,
 };
 
+/// How long a request waits for its turn at most.
+const TURN: Duration = Duration::from_millis(25);
+
 /// Where the server listens.
 fn address(admin: &Admin) -> String {
     admin.url.trim_start_matches("http://").trim_end_matches('/').to_owned()
@@ -73,9 +76,11 @@ async fn a_slow_statement_holds_up_nobody_else() {
     let others = async {
         let waits = "select exists (select from pg_stat_activity where usename = 'daemon' and wait_event_type = 'Lock')";
         world.database.until(waits, PATIENCE).await;
+        let began = Instant::now();
         for _ in 0..10 {
             assert_eq!(admin.get("/v1/subscriptions", &clerk).await.status, 200);
         }
+        assert!(began.elapsed() >= 10 * TURN, "each has waited for its turn: {:?}", began.elapsed());
         assert_eq!(world.database.text(waits).await.as_deref(), Some("t"), "it waits still");
         holder.batch_execute("rollback").await.expect("it holds the lock");
     };

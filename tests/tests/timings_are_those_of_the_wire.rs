@@ -34,7 +34,7 @@ async fn waiting_for_ones_turn_is_not_measured() {
     // The last has waited for two seconds; were that measured, its time would overlap that of those before it.
     let odd = format!(
         "select count(*) from (
-             select *, lead(started_at) over (order by started_at) as next from webhook.attempt where subscription_id = {id}
+             select *, lead(started_at, 1, clock_timestamp()) over (order by started_at) as next from webhook.attempt where subscription_id = {id}
          ) a
          where (duration_ms >= 399 and first_byte_ms between 399 and duration_ms + 1) is not true
             or started_at + duration_ms * interval '1 ms' > next + interval '100 ms'"

@@ -135,7 +135,7 @@ impl Database {
             schema,
             idle: Mutex::new(vec![session]),
             permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
-            turn: Arc::new(Semaphore::new(if std::env::var_os("ADM_TURN").is_some() { 1 } else { 64 })),
+            turn: Arc::new(Semaphore::new(1)),
         }))
     }
 

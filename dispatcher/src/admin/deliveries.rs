@@ -16,10 +16,9 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
-/// Numbers of events that are looked at for a page, at least and at most: as many as rows are wanted at first, four times as many
-/// after every look that found too little and did not take long. How long a request goes on looking:
-/// a filter that fits little makes short pages, not slow ones.
-const LOOK_MIN: i64 = 64;
+/// Numbers of events that are looked at for a page: as many as rows are wanted at first, four times as many after every look that
+/// found too little and did not take long, half as many after one that did, and never more than this. How long a request goes
+/// on looking: a filter that fits little makes short pages, not slow ones.
 const LOOK_MAX: i64 = 65_536;
 const LOOK_TIME: Duration = Duration::from_millis(800);
 
@@ -185,7 +184,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         }
         below = low - 1;
         let is_slow = look_began.elapsed() > LOOK_TIME / 4;
-        look = if is_slow { (look / 2).max(LOOK_MIN) } else { (look * 4).min(LOOK_MAX) };
+        look = if is_slow { (look / 2).max(1) } else { (look * 4).min(LOOK_MAX) };
         if began.elapsed() > LOOK_TIME {
             let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
             return Ok(Page { items, next });

@@ -93,7 +93,7 @@ begin
             ('dispatcher', 'grant select on webhook.token to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
             ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
-                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz) to %s'),
+                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 

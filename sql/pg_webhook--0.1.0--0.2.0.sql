@@ -299,13 +299,6 @@ select pg_extension_config_dump('webhook.queue', 'where (select s.dump_events fr
 
 select pg_extension_config_dump('webhook.cursor', '');
 
-create or replace function webhook.capture() returns trigger
-    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
-comment on function webhook.capture() is
-    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
-
-revoke all on function webhook.capture() from public;
-
 create or replace function webhook.path_matches(
     path jsonpath, type text, key text, table_name text, actor text, origin text, truncated boolean, payload json, previous json
 ) returns boolean
@@ -314,6 +307,13 @@ comment on function webhook.path_matches(jsonpath, text, text, text, text, text,
     'Whether a SQL/JSON path holds for an event of these parts; call webhook.filter_matches()';
 
 revoke all on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) from public;
+
+create or replace function webhook.capture() returns trigger
+    language c volatile as 'MODULE_PATHNAME', 'webhook_capture';
+comment on function webhook.capture() is
+    'Trigger function of watched tables: emits an event for each changed row. Its argument is written by webhook_watch()';
+
+revoke all on function webhook.capture() from public;
 
 create or replace function webhook.gate_ring() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_ring_wrapper';
@@ -335,6 +335,13 @@ comment on function webhook.gate_release() is
     'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
 
 revoke all on function webhook.gate_release() from public;
+
+create or replace function webhook.lower_priority() returns boolean
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'lower_priority_wrapper';
+comment on function webhook.lower_priority() is
+    'Daemon, for sessions of its admin server: until it ends, this session leaves the processor to others that want it (nice 10). False: not yet; ask again after a tenth of a second';
+
+revoke all on function webhook.lower_priority() from public;
 
 comment on table  webhook.subscription is 'Who gets which events, and how';
 
@@ -1307,6 +1314,128 @@ $$;
 comment on function webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
 
+create or replace function webhook.watch_statement(watch webhook.watch) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
+                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
+        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
+        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
+        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
+        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
+        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
+        || format(', key_columns => %L)', (watch).key_columns);
+comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
+
+create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
+                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
+            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
+                and (a.attname = column_now.name or a.attnum = column_now.number));
+comment on function webhook.column_now(oid, text, smallint) is
+    'What a column is called that a watch knows by this name and number; null: it is gone';
+
+create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    present jsonb;
+begin
+    select jsonb_object_agg(list.key, (
+               select coalesce(jsonb_agg(n.name order by c.place), '[]')
+               from jsonb_array_elements(list.value) with ordinality as c (col, place)
+               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
+               where n.name is not null))
+    into present
+    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
+    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
+    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
+    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
+    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
+    return watch;
+end
+$$;
+comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
+
+create or replace view webhook.capture_trigger as
+select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
+       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+from pg_trigger t
+where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
+comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+
+create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive family (root, relation, is_root) as (
+        select w.relation::oid, w.relation::oid, true from webhook.watch w
+        union
+        select f.root, i.inhrelid, false from family f
+        join pg_inherits i on i.inhparent = f.relation
+        join pg_class c on c.oid = i.inhrelid and not c.relispartition
+    ), wanted as (
+        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
+        from webhook.watch w
+        join family f on f.root = w.relation
+        join pg_class c on c.oid = f.relation
+        cross join jsonb_each_text(w.verbs) v
+        where v.value is not null and (f.is_root or v.key <> 'truncate')
+    ), named as (
+        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
+        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
+    ), stale as (
+        -- One of the triggers speaks for all: they are made together.
+        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
+               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        cross join lateral (
+            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
+                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
+            from jsonb_each(t.definition) l
+            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
+            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
+            where n.name is distinct from (col ->> 'name')) c
+        order by w.relation, t.name
+    )
+    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
+    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
+    union all
+    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
+    from wanted w
+    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    union all
+    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
+           format('alter table %s enable trigger %I', n.qualified, t.name)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where t.enabled in ('D', 'R')
+    union all
+    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
+           format('drop trigger %I on %s', t.name, n.qualified)
+    from webhook.capture_trigger t join named n on n.relation = t.relation
+    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+    union all
+    select s.relation, 'trigger is stale',
+           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
+           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+    from stale s where s.changes is not null or s.is_other
+    union all
+    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+    from webhook.watch w join named n on n.relation = w.relation
+    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
+    union all
+    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
+    from pg_event_trigger e
+    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    order by 1, 2, 3;
+end;
+comment on function webhook_check is
+    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
+
 create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1526,128 +1655,6 @@ comment on function webhook.number_at(timestamptz) is
 select pg_extension_config_dump('webhook.token', '');
 
 select pg_extension_config_dump('webhook.token_id_seq', '');
-
-create or replace function webhook.watch_statement(watch webhook.watch) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
-                  (select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                   where c.oid = (watch).relation), (watch).noun, (watch).verbs)
-        || case when (watch).columns is null then '' else format(', columns => %L', (watch).columns) end
-        || case when (watch).exclude is null then '' else format(', exclude => %L', (watch).exclude) end
-        || case when (watch).on_columns is null then '' else format(', on_columns => %L', (watch).on_columns) end
-        || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
-        || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
-        || format(', key_columns => %L)', (watch).key_columns);
-comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
-
-create or replace function webhook.column_now(relation oid, name text, number smallint) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
-                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
-            from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
-                and (a.attname = column_now.name or a.attnum = column_now.number));
-comment on function webhook.column_now(oid, text, smallint) is
-    'What a column is called that a watch knows by this name and number; null: it is gone';
-
-create or replace function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
-    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_variable
-declare
-    present jsonb;
-begin
-    select jsonb_object_agg(list.key, (
-               select coalesce(jsonb_agg(n.name order by c.place), '[]')
-               from jsonb_array_elements(list.value) with ordinality as c (col, place)
-               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
-               where n.name is not null))
-    into present
-    from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
-    watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
-    watch.exclude := case when watch.exclude is not null then array(select jsonb_array_elements_text(present -> 'exclude')) end;
-    watch.on_columns := case when watch.on_columns is not null then array(select jsonb_array_elements_text(present -> 'on_columns')) end;
-    watch.key_columns := array(select jsonb_array_elements_text(coalesce(present -> 'key', '[]')));
-    return watch;
-end
-$$;
-comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
-
-create or replace view webhook.capture_trigger as
-select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
-       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
-from pg_trigger t
-where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
-
-create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    with recursive family (root, relation, is_root) as (
-        select w.relation::oid, w.relation::oid, true from webhook.watch w
-        union
-        select f.root, i.inhrelid, false from family f
-        join pg_inherits i on i.inhparent = f.relation
-        join pg_class c on c.oid = i.inhrelid and not c.relispartition
-    ), wanted as (
-        select w.relation as root, f.relation, v.key as event, 'webhook_' || v.key as name, w
-        from webhook.watch w
-        join family f on f.root = w.relation
-        join pg_class c on c.oid = f.relation
-        cross join jsonb_each_text(w.verbs) v
-        where v.value is not null and (f.is_root or v.key <> 'truncate')
-    ), named as (
-        select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
-        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
-        join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
-    ), stale as (
-        -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
-               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
-        cross join lateral (
-            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
-                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
-            from jsonb_each(t.definition) l
-            cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
-            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
-            where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.name
-    )
-    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
-           format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
-    from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
-    union all
-    select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
-    from wanted w
-    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
-    union all
-    select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
-           format('alter table %s enable trigger %I', n.qualified, t.name)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where t.enabled in ('D', 'R')
-    union all
-    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
-           format('drop trigger %I on %s', t.name, n.qualified)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
-    union all
-    select s.relation, 'trigger is stale',
-           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
-           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
-    from stale s where s.changes is not null or s.is_other
-    union all
-    select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
-    from webhook.watch w join named n on n.relation = w.relation
-    where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
-    union all
-    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
-    from pg_event_trigger e
-    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
-    order by 1, 2, 3;
-end;
-comment on function webhook_check is
-    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
 
 create or replace function webhook.json_members(names text[], members json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -2328,7 +2335,7 @@ begin
             ('dispatcher', 'grant select on webhook.token to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
             ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
-                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz) to %s'),
+                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
                  webhook.gate_take(), webhook.gate_release() to %s'),
 

@@ -127,5 +127,5 @@ comment on function webhook.gate_release() is
 revoke all on function webhook.gate_release() from public;
 "#,
     name = "gate",
-    requires = ["tables"]
+    requires = ["capture"]
 );

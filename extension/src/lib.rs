@@ -20,6 +20,7 @@ mod guc;
 mod hooks;
 mod json;
 mod outbox;
+mod priority;
 mod protect;
 mod rights;
 mod sealing;
@@ -36,17 +37,19 @@ pub extern "C-unwind" fn _PG_init() {
     hooks::install();
 }
 
+// Each requires the one before (filter, capture, gate and priority are at home in their modules): the script of an installation,
+// and with it that of an update, has the same order in every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["tables"]);
-extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription", "filter"]);
+extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["priority"]);
+extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription"]);
 extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
 extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
-extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions", "capture"]);
-extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["functions", "gate"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions"]);
+extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["check"]);
 extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
-extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["functions", "capture"]);
+extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["admin"]);
 extension_sql_file!("../../sql/event_schema.sql", name = "event_schema", requires = ["value_schema"]);
 extension_sql_file!("../../sql/documentation.sql", name = "documentation", requires = ["event_schema"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);

@@ -206,6 +206,19 @@ pub fn cpu_of(pid: i32) -> Duration {
     Duration::from_secs_f64(ticks as f64 / per_second as f64)
 }
 
+/// How nice a process of this machine is (nice(2)), and its session where the kernel shares processors out by session.
+///
+/// # Panics
+/// If it has ended.
+pub fn niceness_of(pid: i32) -> (i32, Option<i32>) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is alive");
+    // After the name in parentheses: state is field 3, nice 19.
+    let own = stat[stat.rfind(')').expect("a name") + 2..].split(' ').nth(16).expect("a field");
+    let session = std::fs::read_to_string(format!("/proc/{pid}/autogroup")).ok();
+    let of_session = session.and_then(|text| text.trim().rsplit(' ').next()?.parse().ok());
+    (own.parse().expect("a number"), of_session)
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(libc::SIGKILL);

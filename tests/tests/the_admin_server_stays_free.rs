@@ -4,6 +4,7 @@
 use e2e::{
     PATIENCE,
     admin::{Admin, token},
+    process::niceness_of,
     receiver::SECRET,
     world::World,
 };
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{interval, timeout},
 };
 
 /// How long a request waits for its turn at most.
@@ -86,6 +87,37 @@ async fn a_slow_statement_holds_up_nobody_else() {
     };
     let (paused, ()) = tokio::join!(pause, others);
     assert!(paused.status.is_success(), "{paused:?}");
+}
+
+/// Those of its sessions that requests and looks are made in are nice, and none that delivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_sessions_stand_back() {
+    const SESSIONS: &str = "select pid from pg_stat_activity where usename = 'daemon' order by pid";
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    // What watches does not count among them.
+    let watcher = world.database.client().await;
+    // The kernel may put the wish off; every request and every look asks again.
+    let mut asks = interval(Duration::from_millis(100));
+    let all = async {
+        loop {
+            asks.tick().await;
+            assert_eq!(admin.get("/v1/subscriptions", &ops).await.status, 200);
+            let sessions = watcher.query(SESSIONS, &[]).await.expect("they are listed");
+            let sessions: Vec<_> = sessions.iter().map(|row| niceness_of(row.get(0))).collect();
+            let nice =
+                sessions.iter().filter(|(own, session)| *own == 10 && session.is_none_or(|of| of == 10));
+            // One for requests, one for looks.
+            if nice.count() == 2 {
+                return sessions;
+            }
+        }
+    };
+    let sessions = timeout(PATIENCE, all).await.expect("both stand back");
+    let rest = sessions.iter().filter(|(own, session)| *own == 0 && session.is_none_or(|of| of == 0));
+    assert!(rest.count() == sessions.len() - 2 && sessions.len() > 4, "{sessions:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

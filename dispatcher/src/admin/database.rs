@@ -6,6 +6,7 @@
 
 use super::{
     guard::{Caller, Place},
+    priority::Priority,
     problem::Problem,
 };
 use crate::{
@@ -43,7 +44,7 @@ const STATEMENTS_MAX: usize = 128;
 const SESSION: &str = "\
     set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
     set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off; \
-    set default_transaction_isolation = 'read committed'";
+    set max_parallel_workers_per_gather = 0; set default_transaction_isolation = 'read committed'";
 
 const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
@@ -58,10 +59,15 @@ pub type Call<'a> = (&'a str, Params<'a>);
 /// A session and what it has prepared.
 struct Session {
     client: Client,
+    priority: Priority,
     prepared: HashMap<String, Statement>,
 }
 
 impl Session {
+    fn new(client: Client) -> Self {
+        Self { client, priority: Priority::default(), prepared: HashMap::new() }
+    }
+
     async fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
@@ -129,7 +135,7 @@ impl Database {
         let schema = client.query_opt(SCHEMA, &[]).await.map_err(app::Error::of_statement)?;
         let schema =
             schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(app::Error::of_statement)?;
-        let session = Session { client, prepared: HashMap::new() };
+        let session = Session::new(client);
         Ok(Arc::new(Self {
             target,
             schema,
@@ -171,7 +177,7 @@ impl Database {
                         warn!(error = %postgres::chain(&error), "admin.no_session");
                         Problem::unavailable("the database is away")
                     })?;
-                    return Ok((Session { client, prepared: HashMap::new() }, permit));
+                    return Ok((Session::new(client), permit));
                 }
             }
         }
@@ -188,7 +194,8 @@ impl Database {
         place: Option<Place<[u8; 32]>>,
         first: Option<Call<'_>>,
     ) -> Result<(Work, Vec<Row>), Problem> {
-        let (session, permit) = self.session().await?;
+        let (mut session, permit) = self.session().await?;
+        session.priority.lower(&session.client).await?;
         let turn = timeout(WAIT_FOR_TURN, Arc::clone(&self.turn).acquire_owned()).await;
         let begin = if is_repeatable { "begin isolation level repeatable read" } else { "begin" };
         let mut work = Work {

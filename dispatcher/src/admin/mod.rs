@@ -19,6 +19,7 @@ pub mod health;
 pub mod metrics;
 pub mod options;
 pub mod page;
+mod priority;
 pub mod problem;
 mod room;
 pub mod routes;

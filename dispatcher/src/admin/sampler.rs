@@ -3,6 +3,7 @@
 
 use super::{
     State,
+    priority::Priority,
     tally::{Counts, SUBSCRIPTIONS_MAX},
 };
 use crate::postgres::{self, Purpose, Target, Watch};
@@ -187,18 +188,19 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
 
 async fn look(
     target: &Target,
-    session: &mut Option<Client>,
+    session: &mut Option<(Client, Priority)>,
     state: &State,
     counted: &mut BTreeMap<i64, Counts>,
 ) -> Result<Sample, tokio_postgres::Error> {
-    let client = match session {
-        Some(client) => client,
+    let (client, priority) = match session {
+        Some(session) => session,
         None => {
             let client = postgres::connect(target, Purpose::Admin, Watch::default()).await?;
             client.batch_execute(SESSION).await?;
-            session.insert(client)
+            session.insert((client, Priority::default()))
         }
     };
+    priority.lower(client).await?;
     let health = client.query_one(HEALTH, &[]).await?;
     let limit = i64::try_from(SUBSCRIPTIONS_MAX).unwrap_or(i64::MAX);
     let rows = client.query(SUBSCRIPTIONS, &[&limit]).await?;

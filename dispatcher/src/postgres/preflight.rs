@@ -71,7 +71,8 @@ const FUNCTIONS: [&str; 10] = [
 /// What the admin server needs beside.
 const ADMIN_RIGHTS: [(&str, &str); 2] =
     [("webhook.token", "select"), ("webhook.idempotency", "select,insert,update,delete")];
-const ADMIN_FUNCTIONS: [&str; 4] = ["act_for", "last_number", "delivery_number", "number_at"];
+const ADMIN_FUNCTIONS: [&str; 5] =
+    ["act_for", "last_number", "delivery_number", "number_at", "lower_priority"];
 
 /// Roles that callers of the admin server act as, and the daemon is no member of.
 const FOREIGN_ROLES: &str = "

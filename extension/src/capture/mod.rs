@@ -188,5 +188,5 @@ comment on function webhook.capture() is
 revoke all on function webhook.capture() from public;
 "#,
     name = "capture",
-    requires = ["tables"]
+    requires = ["filter"]
 );

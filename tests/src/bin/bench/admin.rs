@@ -32,7 +32,7 @@ const PER_SECOND: f64 = 200.0;
 /// Who asks at the same time.
 const CALLERS: usize = 4;
 
-/// What is asked for, in turn.
+/// What is asked for, in turn; `PGW_BENCH_ADMIN_PATHS` names others, separated by blanks.
 const PATHS: [&str; 9] = [
     "/v1/subscriptions",
     "/v1/deliveries?limit=20",
@@ -79,16 +79,19 @@ async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -
 
 /// Asks so often a second, several at a time, until it is dropped.
 fn ask(admin: &Arc<Admin>, token: &str, answered: &Arc<AtomicU64>) -> JoinSet<()> {
+    let given = std::env::var("PGW_BENCH_ADMIN_PATHS").unwrap_or_else(|_| PATHS.join(" "));
+    let paths: Arc<[String]> = given.split_whitespace().map(str::to_owned).collect();
     let mut callers = JoinSet::new();
     for from in 0..CALLERS {
-        let (admin, token, answered) = (Arc::clone(admin), token.to_owned(), Arc::clone(answered));
+        let (admin, token) = (Arc::clone(admin), token.to_owned());
+        let (answered, paths) = (Arc::clone(answered), Arc::clone(&paths));
         callers.spawn(async move {
             let cookie = format!("webhookd_token={token}");
             let mut ticks = interval(Duration::from_secs_f64(CALLERS as f64 / PER_SECOND));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for at in from.. {
                 ticks.tick().await;
-                let path = PATHS[at % PATHS.len()];
+                let path = &*paths[at % paths.len()];
                 let is_api = path.starts_with("/v1/") || path == "/metrics";
                 let answer = if is_api {
                     admin.get(path, &token).await

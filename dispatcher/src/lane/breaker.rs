@@ -14,6 +14,10 @@ const DISABLE_ATTEMPTS_MIN: i32 = 10;
 /// A run of failures is written down once it has lasted this long, if nothing else made it worth a row before.
 const REPORT_AFTER: Duration = Duration::from_secs(60);
 
+/// The wall clock is taken to have been set, or the machine to have slept, if it moved so much further than the other one
+/// between two failures: that time was no time of failures.
+const CLOCK_STEP_MIN: Duration = Duration::from_secs(60);
+
 /// What the circuit goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct Periods {
@@ -57,6 +61,8 @@ pub struct Breaker {
     is_written: bool,
     probe_at: Duration,
     is_probing: bool,
+    /// The last failure, by the clock that only runs and by the wall clock.
+    failed_at: Option<(Duration, i64)>,
 }
 
 impl Breaker {
@@ -96,6 +102,7 @@ impl Breaker {
         let before = std::mem::take(&mut self.standing);
         self.is_probing = false;
         self.probe_at = Duration::ZERO;
+        self.failed_at = None;
         Turn {
             closed: before.is_open,
             is_news: std::mem::take(&mut self.is_written),
@@ -108,7 +115,12 @@ impl Breaker {
         self.passed(was_probe, now, periods);
         let standing = &mut self.standing;
         standing.consecutive_failures = standing.consecutive_failures.saturating_add(1);
-        let since_us = *standing.failing_since_us.get_or_insert(wall_us);
+        let before = self.failed_at.replace((now, wall_us));
+        let since_us = standing.failing_since_us.get_or_insert(wall_us);
+        if let Some(step_us) = before.and_then(|before| step_us(before, (now, wall_us))) {
+            *since_us = since_us.saturating_add(step_us).min(wall_us);
+        }
+        let since_us = *since_us;
         let lasted = Duration::from_micros(wall_us.saturating_sub(since_us).max(0).unsigned_abs());
         let mut turn = Turn::default();
         if !standing.is_open && standing.consecutive_failures >= FAILURES_MAX {
@@ -128,6 +140,13 @@ impl Breaker {
     }
 }
 
+/// How much further the wall clock has moved than time has passed, if that is much.
+fn step_us(before: (Duration, i64), now: (Duration, i64)) -> Option<i64> {
+    let passed_us = i64::try_from(now.0.saturating_sub(before.0).as_micros()).unwrap_or(i64::MAX);
+    let step_us = now.1.saturating_sub(before.1).saturating_sub(passed_us);
+    (Duration::from_micros(step_us.max(0).unsigned_abs()) >= CLOCK_STEP_MIN).then_some(step_us)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +157,27 @@ mod tests {
 
     fn fail(breaker: &mut Breaker, wall_us: i64) -> Turn {
         let was_probe = breaker.begin();
-        breaker.failed(was_probe, SECOND, wall_us, &Periods::default())
+        let now = SECOND + Duration::from_micros(wall_us.unsigned_abs());
+        breaker.failed(was_probe, now, wall_us, &Periods::default())
+    }
+
+    #[test]
+    fn time_that_only_the_wall_clock_knows_is_no_time_of_failures() {
+        let mut breaker = Breaker::default();
+        let fail = |breaker: &mut Breaker, seconds: u64, wall_us: i64| {
+            let was_probe = breaker.begin();
+            breaker.failed(was_probe, Duration::from_secs(seconds), wall_us, &Periods::default())
+        };
+        for at in 0..10 {
+            fail(&mut breaker, at, at as i64 * 1_000_000);
+        }
+        // It slept for six days, or its clock was wrong.
+        let turn = fail(&mut breaker, 70, 6 * 24 * HOUR_US);
+        assert!(!turn.disables && !turn.is_failing, "{turn:?}");
+        let turn = fail(&mut breaker, 70 + 25 * 3600, (6 * 24 + 25) * HOUR_US);
+        assert!(!turn.disables && turn.is_failing, "{turn:?}");
+        let turn = fail(&mut breaker, 70 + 125 * 3600, (6 * 24 + 125) * HOUR_US);
+        assert!(turn.disables, "{turn:?}");
     }
 
     #[test]

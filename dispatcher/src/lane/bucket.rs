@@ -80,6 +80,11 @@ impl Bucket {
         }
     }
 
+    /// Another receiver: what the former one refused says nothing about it.
+    pub fn forget_refusals(&mut self) {
+        self.lowered = None;
+    }
+
     /// Whether there is no limit at all.
     pub fn is_free(&self) -> bool {
         self.limit.is_none() && self.lowered.is_none()

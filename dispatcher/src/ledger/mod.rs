@@ -94,7 +94,10 @@ impl Ledger {
                     None => return Ended::default(),
                 }
             }
-            gather(&mut records, &mut waiting).await;
+            // Entries are written together; the rest is one statement each, whatever comes after it.
+            if matches!(waiting.front(), Some(Record::Entry(_))) {
+                gather(&mut records, &mut waiting).await;
+            }
             tokio::select! {
                 written = self.write(&mut waiting, &confirmed) => match written {
                     Ok(()) => {}

@@ -143,7 +143,7 @@ impl Dialer {
             };
             match connected {
                 Ok(tcp) => return Ok(tcp),
-                Err(failure) => last = failure,
+                Err(failure) => last = last.or_more_telling(failure),
             }
         }
         Err(last)

@@ -55,7 +55,7 @@ impl Failure {
             Errno::MFILE | Errno::NFILE => "webhookd has no file descriptor left",
             Errno::ADDRNOTAVAIL => "webhookd has no local port left for this host",
             Errno::NOBUFS | Errno::NOMEM => "webhookd's machine has no memory left for a connection",
-            Errno::ACCESS | Errno::PERM => "this machine does not let webhookd connect to the host",
+            Errno::PERM => "this machine does not let webhookd connect to the host",
             _ => return None,
         }))
     }
@@ -70,8 +70,17 @@ impl Failure {
             Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset while it was being made",
             Some(Errno::TIMEDOUT) => "the host did not answer",
             Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN) => "there is no route to the host",
+            // What ICMPv6's "administratively prohibited" becomes.
+            Some(Errno::ACCESS) => "a firewall on the way prohibits the connection",
             _ => "no connection could be made",
         })
+    }
+
+    /// Of two addresses of a host, what one tells of the receiver goes before what the other tells of this machine, where
+    /// one family may have no way out at all. `Dns` stands for none tried yet.
+    pub fn or_more_telling(self, next: Self) -> Self {
+        let is_first = matches!(self, Self::Dns);
+        if is_first || next.class() != Class::Refused { next } else { self }
     }
 
     /// An error of the TLS handshake.
@@ -164,9 +173,16 @@ mod tests {
         {
             assert_eq!(verdict(errno), Verdict::Ours, "{errno:?}");
         }
-        for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::IO] {
+        use Errno as E;
+        for errno in [E::CONNREFUSED, E::TIMEDOUT, E::HOSTUNREACH, E::NETUNREACH, E::ACCESS, E::IO] {
             assert_eq!(verdict(errno), Verdict::Retry, "{errno:?}");
         }
+        let (theirs, ours) = (E::CONNREFUSED.into(), E::ADDRNOTAVAIL.into());
+        let (theirs, ours) = (|| Failure::of_connect(&theirs), || Failure::of_connect(&ours));
+        for (last, failure) in [(theirs(), ours()), (ours(), theirs()), (Failure::Dns, theirs())] {
+            assert_eq!(last.or_more_telling(failure).class().verdict(), Verdict::Retry);
+        }
+        assert_eq!(Failure::Dns.or_more_telling(ours()).class().verdict(), Verdict::Ours);
         assert_eq!(Failure::NoKey(NoKey(signature::Profile::Standard)).class().verdict(), Verdict::Ours);
         assert_eq!(Failure::Ours("").class().verdict(), Verdict::Ours);
     }

@@ -49,7 +49,8 @@ impl Board {
             }
             self.admit(id);
             let started = self.take_turn(id, now);
-            if started == TURN
+            // What may start no more this time says itself when it is to be looked at again: a pace, or an answer.
+            if started > 0
                 && let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.has_work() && !lane.is_listed)
             {
                 lane.is_listed = true;

@@ -246,7 +246,12 @@ impl Board {
         let wait = |us: i64| Duration::from_micros(us.saturating_sub(now.wall_us).max(1000).unsigned_abs());
         let retry = self.timers.first_us().map(|us| now.at + wait(us));
         let wake = self.wakes.first().map(|(at, _)| *at);
-        retry.into_iter().chain(wake).min()
+        // What waits for its receiver is put into the queue, where it is seen and outlives us.
+        let sweep = self
+            .progress
+            .oldest_since()
+            .map(|since| (since + UNRESOLVED_MAX).max(self.swept_at + SWEEP_INTERVAL));
+        retry.into_iter().chain(wake).chain(sweep).min()
     }
 
     /// Looks at a lane again at a moment, unless it will be looked at before.

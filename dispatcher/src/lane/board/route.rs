@@ -277,7 +277,11 @@ impl Board {
                     if before.is_some_and(|before| has_other_order(before, subscription)) {
                         self.reorder(*id);
                     }
-                    if subscription.enabled && !was_enabled {
+                    let is_elsewhere = before.is_some_and(|before| before.url != subscription.url);
+                    if is_elsewhere && let Some(lane) = self.lanes.get_mut(id) {
+                        lane.bucket.forget_refusals();
+                    }
+                    if is_elsewhere || (subscription.enabled && !was_enabled) {
                         self.forgive(*id);
                     }
                     match (was_open, is_open) {
@@ -331,7 +335,7 @@ impl Board {
         self.out.records.push(Record::Unblock { subscription_id: id });
     }
 
-    /// Somebody has enabled it again: its failures are counted anew.
+    /// Somebody has enabled it again, or it is another receiver: its failures are counted anew.
     fn forgive(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.paused_until = Duration::ZERO;
@@ -378,6 +382,7 @@ impl Board {
     }
 
     fn drop_lane(&mut self, id: i64) {
+        self.timers.forget(id);
         if let Some(lane) = self.lanes.remove(&id) {
             self.fresh -= lane.fresh_len();
             let in_lines = lane.lines.map(|mut lines| lines.take_fresh()).unwrap_or_default();

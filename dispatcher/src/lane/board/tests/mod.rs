@@ -238,6 +238,55 @@ fn a_receiver_that_is_gone_gets_nothing_more_and_what_waits_is_kept() {
     world.check_end();
 }
 
+/// While its receiver takes its time, and nothing else happens.
+#[test]
+fn a_pace_needs_no_answer_to_go_on() {
+    let mut world = with_events(Options { rate_limit: Some(10.0), ..PLAIN }, 20);
+    world.pass(Duration::from_millis(600), STEP);
+    assert_eq!(world.under_way.len(), PLAIN.in_flight_max, "after 0.6 s at 10/s");
+}
+
+#[test]
+fn another_url_is_another_receiver() {
+    let mut world = with_events(PLAIN, 50);
+    end_all(&mut world, &answer(429, Some(seconds(3600))));
+    world.pass(seconds(2), STEP);
+    assert!(world.under_way.is_empty(), "it said so");
+    world.move_receiver(1, "https://elsewhere.example/");
+    world.pass(seconds(1), STEP);
+    let started = world.under_way.len();
+    assert!(started > 0, "the other one has said nothing");
+    // An open circuit, too, and how long the former one has failed.
+    let mut world = with_events(PLAIN, 50);
+    while !world.board.lanes[&1].breaker.is_open() {
+        end_all(&mut world, &outcome(Class::Timeout));
+        world.pass(seconds(1), STEP);
+    }
+    world.move_receiver(1, "https://elsewhere.example/");
+    assert_eq!(*world.board.lanes[&1].breaker.standing(), Standing::default());
+}
+
+/// A pause of an hour is no reason to keep in memory alone what nobody sees there.
+#[test]
+fn what_waits_for_its_receiver_is_soon_in_the_queue() {
+    let mut world = with_events(PLAIN, 1);
+    end_all(&mut world, &answer(503, Some(seconds(3600))));
+    world.next_event = 10;
+    world.hand_on((10..15).map(|id| (id, vec![1])).collect());
+    let until = world.now_us + 10_000_000;
+    while world.now_us < until {
+        let now = world.now();
+        let next = world
+            .board
+            .deadline(now)
+            .map_or(until, |at| world.now_us + (at.saturating_sub(now.at)).as_micros() as i64);
+        world.now_us = next.clamp(world.now_us + 1000, until);
+        world.advance();
+        world.catch_up();
+    }
+    assert_eq!(world.queue.len(), 6, "{:?}", world.queue);
+}
+
 #[test]
 fn not_before_is_said_to_the_whole_lane() {
     let mut world = with_events(PLAIN, 50);

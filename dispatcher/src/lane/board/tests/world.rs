@@ -352,6 +352,16 @@ impl World {
         }
     }
 
+    /// Another URL.
+    pub fn move_receiver(&mut self, id: i64, url: &str) {
+        let mut moved = subscription(id, self.plan.subscriptions[id as usize - 1], true);
+        Arc::get_mut(&mut moved).expect("nobody else has it").url =
+            Some(Arc::new(url.parse().expect("a URL")));
+        self.subscriptions.insert(id, moved);
+        self.reload();
+        self.advance();
+    }
+
     fn replace(&mut self, id: i64, enabled: bool) {
         let options = self.plan.subscriptions[id as usize - 1];
         self.subscriptions.insert(id, subscription(id, options, enabled));

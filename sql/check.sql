@@ -54,7 +54,7 @@ from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+create function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
     language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 begin atomic
     with recursive family (root, relation, is_root) as (
@@ -121,5 +121,5 @@ begin atomic
     where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
     order by 1, 2, 3;
 end;
-comment on function webhook_check is
+comment on function @extschema@.webhook_check is
     'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';

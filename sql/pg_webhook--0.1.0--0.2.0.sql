@@ -1,5 +1,8 @@
 -- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
 
+-- As in a fresh installation: nothing is looked up where others may create.
+set local search_path = pg_catalog, pg_temp;
+
 -- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
@@ -952,7 +955,7 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
 
-create or replace function webhook_arm() returns void
+create or replace function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -973,10 +976,10 @@ begin
             epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
-comment on function webhook_arm is
+comment on function @extschema@.webhook_arm is
     'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
 
-create or replace function webhook_watch(
+create or replace function @extschema@.webhook_watch(
     rel regclass,
     noun text default null,
     verbs jsonb default '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
@@ -989,13 +992,13 @@ create or replace function webhook_watch(
 ) returns webhook.watch
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
-comment on function webhook_watch is
+comment on function @extschema@.webhook_watch is
     'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
 
-create or replace function webhook_unwatch(rel regclass) returns void
+create or replace function @extschema@.webhook_unwatch(rel regclass) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
-comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
 create or replace function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
@@ -1072,24 +1075,24 @@ comment on function webhook.forget_dropped_tables() is 'Removes the watches of t
 
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
-create or replace function webhook_emit(event_type text, payload json, key text default null) returns text
+create or replace function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function webhook_emit is
+comment on function @extschema@.webhook_emit is
     'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
 
-create or replace function webhook_ping(id bigint) returns text
+create or replace function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
 
-create or replace function webhook_redeliver(event_id text, subscription_id bigint) returns void
+create or replace function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
-comment on function webhook_redeliver is
+comment on function @extschema@.webhook_redeliver is
     'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
 
-create or replace function webhook_replay(
+create or replace function @extschema@.webhook_replay(
     subscription_id bigint,
     since timestamptz,
     until timestamptz default now(),
@@ -1097,20 +1100,20 @@ create or replace function webhook_replay(
 ) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
-comment on function webhook_replay is
+comment on function @extschema@.webhook_replay is
     'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
 
-create or replace function webhook_dry_run(subscription_id bigint, since timestamptz)
+create or replace function @extschema@.webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
-comment on function webhook_dry_run is
+comment on function @extschema@.webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
-create or replace function webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
+create or replace function @extschema@.webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
-comment on function webhook_backfill is
+comment on function @extschema@.webhook_backfill is
     'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
 
 create or replace function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
@@ -1137,10 +1140,10 @@ $$;
 comment on function webhook.end_backfill(bigint, text, text) is
     'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
 
-create or replace function webhook_backfill_cancel(id bigint) returns boolean
+create or replace function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
-comment on function webhook_backfill_cancel is
+comment on function @extschema@.webhook_backfill_cancel is
     'Stop a backfill; what it has sent stays sent. False: it has ended already';
 
 create or replace function webhook.backfill_step(id bigint, rows_max integer) returns boolean
@@ -1149,7 +1152,7 @@ create or replace function webhook.backfill_step(id bigint, rows_max integer) re
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
 
-create or replace function webhook_subscribe(
+create or replace function @extschema@.webhook_subscribe(
     url text,
     events text[] default '{*}',
     name text default null,
@@ -1175,10 +1178,10 @@ create or replace function webhook_subscribe(
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
-comment on function webhook_subscribe is
+comment on function @extschema@.webhook_subscribe is
     'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
 
-create or replace function webhook_alter(
+create or replace function @extschema@.webhook_alter(
     id bigint,
     url text default null,
     events text[] default null,
@@ -1206,45 +1209,45 @@ create or replace function webhook_alter(
 ) returns webhook.subscription
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
-comment on function webhook_alter is
+comment on function @extschema@.webhook_alter is
     'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
 
-create or replace function webhook_unsubscribe(id bigint) returns void
+create or replace function @extschema@.webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
-comment on function webhook_unsubscribe is
+comment on function @extschema@.webhook_unsubscribe is
     'End a subscription, with its secrets and what is queued for it; past attempts stay';
 
-create or replace function webhook_pause(id bigint, reason text default null) returns void
+create or replace function @extschema@.webhook_pause(id bigint, reason text default null) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
-comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+comment on function @extschema@.webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
 
-create or replace function webhook_resume(id bigint, skip_backlog boolean default false) returns void
+create or replace function @extschema@.webhook_resume(id bigint, skip_backlog boolean default false) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
-comment on function webhook_resume is
+comment on function @extschema@.webhook_resume is
     'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
 
-create or replace function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
+create or replace function @extschema@.webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
-comment on function webhook_rotate_secret is
+comment on function @extschema@.webhook_rotate_secret is
     'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
 
-create or replace function webhook_seal(public_key text) returns bigint
+create or replace function @extschema@.webhook_seal(public_key text) returns bigint
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
-comment on function webhook_seal is
+comment on function @extschema@.webhook_seal is
     'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
-create or replace function webhook_sign(secret text, id text, ts bigint, body text) returns text
+create or replace function @extschema@.webhook_sign(secret text, id text, ts bigint, body text) returns text
     language c immutable parallel safe strict
     as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
-comment on function webhook_sign is
+comment on function @extschema@.webhook_sign is
     'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
 
-create or replace function webhook_verify(
+create or replace function @extschema@.webhook_verify(
     secret text,
     id text,
     ts bigint,
@@ -1254,7 +1257,7 @@ create or replace function webhook_verify(
 ) returns boolean
     language c immutable parallel safe
     as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
-comment on function webhook_verify is
+comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
 create or replace function webhook.may_manage(role oid, owner text) returns boolean
@@ -1272,7 +1275,7 @@ comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.
 
 select pg_extension_config_dump('webhook.erasure', '');
 
-create or replace function webhook_erase(rel regclass, key text) returns bigint
+create or replace function @extschema@.webhook_erase(rel regclass, key text) returns bigint
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -1311,7 +1314,7 @@ begin
     return count;
 end
 $$;
-comment on function webhook_erase is
+comment on function @extschema@.webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
 
 create or replace function webhook.watch_statement(watch webhook.watch) returns text
@@ -1366,7 +1369,7 @@ from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+create or replace function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
     language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 begin atomic
     with recursive family (root, relation, is_root) as (
@@ -1433,7 +1436,7 @@ begin atomic
     where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
     order by 1, 2, 3;
 end;
-comment on function webhook_check is
+comment on function @extschema@.webhook_check is
     'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
 
 create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
@@ -2137,18 +2140,18 @@ end
 $$;
 comment on function webhook.check_event_type(text) is 'Raises if nothing is known of an event type';
 
-create or replace function webhook_event_schema(event_type text) returns json
+create or replace function @extschema@.webhook_event_schema(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return (select ('{"$schema":"https://json-schema.org/draft/2020-12/schema","title":' || to_json(event_type)::text
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
-comment on function webhook_event_schema is
+comment on function @extschema@.webhook_event_schema is
     'JSON Schema of "data" of an event type, from the catalogue as it is now';
 
-create or replace function webhook_event_example(event_type text) returns json
+create or replace function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return webhook.data_example(webhook.check_event_type(event_type));
-comment on function webhook_event_example is 'An example of "data" of an event type';
+comment on function @extschema@.webhook_event_example is 'An example of "data" of an event type';
 
 create or replace function webhook.documentation_info(content json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -2166,7 +2169,7 @@ create or replace function webhook.header_schemas() returns json
         '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
 comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
 
-create or replace function webhook_openapi(events text[] default '{*}') returns json
+create or replace function @extschema@.webhook_openapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2207,10 +2210,10 @@ begin
         json '"3.1.0"', webhook.documentation_info(webhook.json_elements(array[webhooks, components])), webhooks, components]);
 end
 $$;
-comment on function webhook_openapi is
+comment on function @extschema@.webhook_openapi is
     'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
 
-create or replace function webhook_asyncapi(events text[] default '{*}') returns json
+create or replace function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2241,9 +2244,9 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
 
-create or replace function webhook_grant(role regrole, what text) returns void
+create or replace function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2361,7 +2364,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook_grant is
+comment on function @extschema@.webhook_grant is
     'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
 
 do $$

@@ -1,6 +1,11 @@
 -- The contract between the two halves: the extension writes webhook.event, the daemon writes webhook.attempt and
 -- webhook.queue, and everybody reads. Nothing else passes between them but a NOTIFY that carries no data.
 
+-- The script of an extension runs as a superuser with the schema it is created in ahead of all but pg_catalog, and whoever
+-- may create there could have put a function that fits better (format(text, integer, integer), say). So nothing is looked up
+-- there: what belongs there is named @extschema@.webhook_...
+set local search_path = pg_catalog, pg_temp;
+
 create schema webhook;
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 revoke all on schema webhook from public;

@@ -1,5 +1,8 @@
 -- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
 
+-- As in a fresh installation: nothing is looked up where others may create.
+set local search_path = pg_catalog, pg_temp;
+
 -- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.

@@ -1,6 +1,6 @@
 -- Living documentation, last part: what receivers are given. The catalogue is read at the moment of the call.
 
--- ── What receivers are given ────────────────────────────────────────────────────────────────────────────────────
+-- -- What receivers are given ------------------------------------------------------------------------------------
 
 -- Live, where nobody has written another. Definer: for those who may call the functions below, and may not read the watches.
 create function webhook.described_event_types() returns table (type text, description text)

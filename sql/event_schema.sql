@@ -1,6 +1,6 @@
 -- Living documentation, second part: JSON Schemas and examples of events, from the watches and their tables.
 
--- ── Which columns a watch means ─────────────────────────────────────────────────────────────────────────────────
+-- -- Which columns a watch means ---------------------------------------------------------------------------------
 
 -- The triggers tell, not webhook.watch: they know the numbers that columns had, and so survive a rename.
 create function webhook.watch_definition(rel oid) returns jsonb
@@ -42,7 +42,7 @@ begin atomic
 end;
 comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
 
--- ── Schemas of events ───────────────────────────────────────────────────────────────────────────────────────────
+-- -- Schemas of events -------------------------------------------------------------------------------------------
 
 create function webhook.data_schema(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -101,7 +101,7 @@ as $$
 $$;
 comment on function webhook.body_schema(text) is 'JSON Schema of a whole body in format standard';
 
--- ── Examples ────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Examples ----------------------------------------------------------------------------------------------------
 
 create function webhook.number_example(schema json) returns numeric
     language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp

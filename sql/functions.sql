@@ -2,7 +2,7 @@
 -- what with which arguments, and on whose behalf it runs. The functions live in the schema that the extension is
 -- created in (@extschema@), their supports in schema webhook. sql/grants.sql takes every right from PUBLIC at the end.
 
--- ── Watching tables: watch/ ─────────────────────────────────────────────────────────────────────────────────────
+-- -- Watching tables: watch/ -------------------------------------------------------------------------------------
 
 -- Not security definer: these two must know who calls, and read a condition with its author's rights. They step up to
 -- the extension's owner by themselves, once it is clear that the caller owns the table (rights.rs).
@@ -109,19 +109,19 @@ create event trigger webhook_forget_dropped_tables on sql_drop
     execute function webhook.forget_dropped_tables();
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
--- ── Events: emit.rs, delivery.rs ────────────────────────────────────────────────────────────────────────────────
+-- -- Events: emit.rs, delivery.rs --------------------------------------------------------------------------------
 
 -- Runs no SQL, so it needs neither a definer nor a search path, which would cost more than the call itself.
 create function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
 comment on function @extschema@.webhook_emit is
-    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+    'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
 
 create function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_...)';
 
 create function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
@@ -147,7 +147,7 @@ create function @extschema@.webhook_dry_run(subscription_id bigint, since timest
 comment on function @extschema@.webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
--- ── Backfills: backfill/ ────────────────────────────────────────────────────────────────────────────────────────
+-- -- Backfills: backfill/ ----------------------------------------------------------------------------------------
 
 -- Not security definer: it must know who calls, and reads the condition with the caller's rights.
 create function @extschema@.webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
@@ -179,7 +179,7 @@ begin
 end
 $$;
 comment on function webhook.end_backfill(bigint, text, text) is
-    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done ...); false: it is not running';
 
 create function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
@@ -193,7 +193,7 @@ create function webhook.backfill_step(id bigint, rows_max integer) returns boole
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
 
--- ── Subscriptions: subscribe/ ───────────────────────────────────────────────────────────────────────────────────
+-- -- Subscriptions: subscribe/ -----------------------------------------------------------------------------------
 
 create function @extschema@.webhook_subscribe(
     url text,
@@ -284,7 +284,7 @@ create function @extschema@.webhook_seal(public_key text) returns bigint
 comment on function @extschema@.webhook_seal is
     'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
--- ── Signatures: signing.rs ──────────────────────────────────────────────────────────────────────────────────────
+-- -- Signatures: signing.rs --------------------------------------------------------------------------------------
 
 create function @extschema@.webhook_sign(secret text, id text, ts bigint, body text) returns text
     language c immutable parallel safe strict
@@ -305,7 +305,7 @@ create function @extschema@.webhook_verify(
 comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
--- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Whose is what -----------------------------------------------------------------------------------------------
 
 -- Asked by the functions above on behalf of their caller; who may arm is an admin.
 create function webhook.may_manage(role oid, owner text) returns boolean
@@ -315,7 +315,7 @@ create function webhook.may_manage(role oid, owner text) returns boolean
                      or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
 
--- ── Erasure ─────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Erasure -----------------------------------------------------------------------------------------------------
 
 create table webhook.erasure (
     event_id        bigint      not null,

@@ -3,7 +3,7 @@
 -- As in a fresh installation: nothing is looked up where others may create.
 set local search_path = pg_catalog, pg_temp;
 
--- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Tables and rows ---------------------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
 alter table webhook.watch alter column payload type text using payload::oid::text;
@@ -68,7 +68,7 @@ create table webhook.idempotency (
 );
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
--- ── What a fresh installation says ──────────────────────────────────────────────────────────────────────────────
+-- -- What a fresh installation says ------------------------------------------------------------------------------
 
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 
@@ -107,7 +107,7 @@ create or replace function webhook.event_sequence(event_id text) returns bigint
     return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
                 then ('x' || lpad(substr(event_id, 19), 16, '0'))::bit(64)::bigint end;
 comment on function webhook.event_sequence(text) is
-    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_…'')';
+    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_...'')';
 
 create or replace function webhook.event_created_at(event_id text) returns timestamptz
     language sql immutable parallel safe strict
@@ -352,7 +352,7 @@ comment on column webhook.subscription.enabled is 'false: paused; what matches m
 
 comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
 
-comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
+comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, ... failed attempt; after the last the delivery is exhausted';
 
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 
@@ -399,7 +399,7 @@ comment on column webhook.subscription.created_snapshot is 'What is visible in i
 comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
 
 comment on column webhook.secret.secret is
-    'sealed:v1:… for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_…, whsk_…';
+    'sealed:v1:... for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_..., whsk_...';
 
 comment on column webhook.secret.expires_at is 'null: until it is replaced';
 
@@ -834,7 +834,7 @@ left join webhook.event e on e.xid = d.xid and e.id = d.sequence
 where (select webhook.may_see_all())
    or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
 comment on view webhook.delivery is
-    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 create or replace function webhook.find_event(event_id text) returns setof webhook.event
     language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
@@ -856,7 +856,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
+comment on function webhook.find_event(text) is 'The event of a public id (evt_...); no row: there is none, or none any more';
 
 create or replace view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -1079,12 +1079,12 @@ create or replace function @extschema@.webhook_emit(event_type text, payload jso
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
 comment on function @extschema@.webhook_emit is
-    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+    'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
 
 create or replace function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_...)';
 
 create or replace function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
@@ -1138,7 +1138,7 @@ begin
 end
 $$;
 comment on function webhook.end_backfill(bigint, text, text) is
-    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done ...); false: it is not running';
 
 create or replace function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
@@ -2386,7 +2386,7 @@ revoke all on all tables in schema webhook from public;
 revoke all on all sequences in schema webhook from public;
 
 
--- ── Rights and rows that follow from it ─────────────────────────────────────────────────────────────────────────
+-- -- Rights and rows that follow from it -------------------------------------------------------------------------
 
 -- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
 do $$

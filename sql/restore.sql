@@ -1,6 +1,6 @@
 -- A copy of the database: what becomes of it when it is to deliver.
 
--- A physical copy (create database … template, pg_upgrade) has the transaction ids of its original, and goes on from the
+-- A physical copy (create database ... template, pg_upgrade) has the transaction ids of its original, and goes on from the
 -- checkpoint. A dump brings events with ids that mean nothing here: what they tell is read off once, then they become 2,
 -- the id of what was frozen, which every snapshot has seen. So the checkpoint can begin before everything: what is left
 -- are events of the copy itself, and all of those are new.

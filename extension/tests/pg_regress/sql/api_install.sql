@@ -94,3 +94,19 @@ select rolsuper from pg_roles where rolname = 'intruder';
 \c regress
 drop database hostile;
 drop role intruder;
+
+\echo -- in a database of another encoding: what is not ASCII in a script has to have a meaning there
+select file from pg_config c, lateral pg_ls_dir(c.setting || '/extension') file
+where c.name = 'SHAREDIR' and file ~ '^pg_webhook--.*0\.2\..*\.sql$'
+  and convert_from(pg_read_binary_file(c.setting || '/extension/' || file), 'UTF8') ~ '[^\x01-\x7F]';
+create database euc_jp template template0 encoding 'EUC_JP' lc_collate 'C' lc_ctype 'C';
+\c euc_jp
+set client_encoding = 'UTF8';
+create extension pg_webhook;
+create table customer (id int primary key, name text);
+select noun from webhook_watch('customer');
+insert into customer values (1, '東京');
+select table_name, payload from webhook.event where type = 'customer.created';
+select webhook_subscribe('https://example.com', retry => '{-1s}');
+\c regress
+drop database euc_jp;

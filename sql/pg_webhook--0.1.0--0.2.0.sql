@@ -200,6 +200,18 @@ comment on column webhook.attempt.batch_id is
 
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
 
+alter table webhook.event replica identity full;
+
+alter table webhook.attempt replica identity full;
+
+do $$
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s replica identity full', slot);
+        execute format('alter table webhook.attempt_%s replica identity full', slot);
+    end loop;
+end
+$$;
 comment on table  webhook.queue is
     'Deliveries that could not be made at once: failed and waiting for their next attempt, or put aside while a receiver is slow, down or paused. Ids only; the payload stays in webhook.event';
 

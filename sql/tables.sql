@@ -194,6 +194,19 @@ begin
 end
 $$;
 
+-- A publication for all tables has these too, and Postgres changes no row that it could not name to a subscriber:
+-- webhook_arm() and webhook_erase() could not either. An insert writes no more for it.
+alter table webhook.event replica identity full;
+alter table webhook.attempt replica identity full;
+do $$
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s replica identity full', slot);
+        execute format('alter table webhook.attempt_%s replica identity full', slot);
+    end loop;
+end
+$$;
+
 -- -- Queue: the unhappy path only --------------------------------------------------------------------------------
 
 create table webhook.queue (

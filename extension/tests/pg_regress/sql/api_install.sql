@@ -55,6 +55,10 @@ grant create on schema public to intruder;
 create extension pg_webhook;
 show search_path;
 :led_astray;
+-- Every table of ours has what names its rows (see api_arm).
+select c.oid::regclass from pg_class c
+where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('r', 'p') and c.relreplident <> 'f'
+  and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary);
 create table t (id int primary key, a text);
 select noun from webhook_watch('t', columns => '{id,a}');
 select id > 0 from webhook_subscribe('https://example.com', events => '{t.*}');

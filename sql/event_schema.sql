@@ -5,9 +5,9 @@
 -- The triggers tell, not webhook.watch: they know the numbers that columns had, and so survive a rename.
 create function webhook.watch_definition(rel oid) returns jsonb
     language sql stable set search_path = pg_catalog, pg_temp
-    return (select convert_from(substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding())::jsonb
-            from pg_trigger t
-            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure
+    return (select d.definition
+            from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
+            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
             order by t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 

@@ -1,7 +1,7 @@
 -- What the admin server (webhookd run --admin) needs beside the SQL API: who calls it, requests that must not be done
 -- twice, and two views for subscribers. Everything else it does is a call of the SQL API in the caller's own role.
 
--- ── Tokens ──────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Tokens ------------------------------------------------------------------------------------------------------
 
 create table webhook.token (
     id           bigint      generated always as identity primary key,
@@ -24,7 +24,7 @@ comment on column webhook.token.owner is
     'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
 comment on column webhook.token.expires_at is 'null: until it is revoked';
 
--- ── Requests that must not be done twice ────────────────────────────────────────────────────────────────────────
+-- -- Requests that must not be done twice ------------------------------------------------------------------------
 
 create table webhook.idempotency (
     caller          text        not null,
@@ -42,7 +42,7 @@ comment on column webhook.idempotency.request_sha256 is 'Of the request''s body:
 -- Old keys go when new ones come: "created_at < now() - interval '1 day'".
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
--- ── In whose name ───────────────────────────────────────────────────────────────────────────────────────────────
+-- -- In whose name -----------------------------------------------------------------------------------------------
 
 -- Runs as the extension's owner because webhook.tenant is a superuser's setting: nobody but the daemon and superusers
 -- can name a tenant, and so become one. It lasts until the end of the transaction.
@@ -56,7 +56,7 @@ $$;
 comment on function webhook.act_for(text) is
     'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
 
--- ── What subscribers may read of events ─────────────────────────────────────────────────────────────────────────
+-- -- What subscribers may read of events -------------------------------------------------------------------------
 
 -- security_barrier: nobody's function in WHERE is asked about events of others. Asked for one event of one subscription.
 create view webhook.delivered_event with (security_barrier) as

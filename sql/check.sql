@@ -47,15 +47,40 @@ end
 $$;
 comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
 
+-- A table's owner can make a trigger by hand, with any argument. What reads definitions must stand that; a cast that fails
+-- tells most of it.
+create function webhook.trigger_definition(arguments bytea) returns jsonb
+    language plpgsql stable strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+    definition jsonb;
+begin
+    definition := convert_from(substr(arguments, 1, octet_length(arguments) - 1), getdatabaseencoding())::jsonb;
+    if jsonb_typeof(definition -> 'noun') is distinct from 'string' or jsonb_typeof(definition -> 'verbs') is distinct from 'object'
+       or exists (select from jsonb_each(definition) l
+                  cross join jsonb_array_elements(
+                      case when jsonb_typeof(l.value) = 'array' or l.key in ('columns', 'exclude', 'on_columns', 'key') then l.value else '[]' end) col
+                  where col ->> 'name' is null or (col ->> 'number')::smallint is null) then
+        return null;
+    end if;
+    return definition;
+exception
+    when data_exception or program_limit_exceeded then
+        return null;
+end
+$$;
+comment on function webhook.trigger_definition(bytea) is
+    'The definition in the argument of a trigger (pg_trigger.tgargs); null: webhook_watch() has not written it';
+
 create view webhook.capture_trigger as
 select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
-       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+       webhook.trigger_definition(t.tgargs) as definition
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+create function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     with recursive family (root, relation, is_root) as (
         select w.relation::oid, w.relation::oid, true from webhook.watch w
@@ -78,7 +103,7 @@ begin atomic
         -- One of the triggers speaks for all: they are made together.
         select distinct on (w.relation) w.relation, w, t.definition, c.changes,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation and t.definition is not null
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
@@ -111,6 +136,11 @@ begin atomic
            webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all
+    select t.relation::regclass, 'trigger is stale', format('%s carries nothing that webhook_watch() has written', t.name),
+           webhook.watch_statement(w.w)
+    from webhook.capture_trigger t join wanted w on w.relation = t.relation and w.name = t.name
+    where t.definition is null
+    union all
     select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
         (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
     from webhook.watch w join named n on n.relation = w.relation
@@ -121,5 +151,5 @@ begin atomic
     where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
     order by 1, 2, 3;
 end;
-comment on function webhook_check is
+comment on function @extschema@.webhook_check is
     'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';

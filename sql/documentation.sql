@@ -1,6 +1,6 @@
 -- Living documentation, last part: what receivers are given. The catalogue is read at the moment of the call.
 
--- ── What receivers are given ────────────────────────────────────────────────────────────────────────────────────
+-- -- What receivers are given ------------------------------------------------------------------------------------
 
 -- Live, where nobody has written another. Definer: for those who may call the functions below, and may not read the watches.
 create function webhook.described_event_types() returns table (type text, description text)
@@ -42,18 +42,18 @@ comment on function webhook.check_event_type(text) is 'Raises if nothing is know
 
 -- Definer: the schema and the watches are not for everybody's eyes, and what is shown of them here is public knowledge
 -- among those who may subscribe.
-create function webhook_event_schema(event_type text) returns json
+create function @extschema@.webhook_event_schema(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return (select ('{"$schema":"https://json-schema.org/draft/2020-12/schema","title":' || to_json(event_type)::text
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
-comment on function webhook_event_schema is
+comment on function @extschema@.webhook_event_schema is
     'JSON Schema of "data" of an event type, from the catalogue as it is now';
 
-create function webhook_event_example(event_type text) returns json
+create function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return webhook.data_example(webhook.check_event_type(event_type));
-comment on function webhook_event_example is 'An example of "data" of an event type';
+comment on function @extschema@.webhook_event_example is 'An example of "data" of an event type';
 
 -- What stands at the head of both documents. The version changes when anything that is described does.
 create function webhook.documentation_info(content json) returns json
@@ -72,7 +72,7 @@ create function webhook.header_schemas() returns json
         '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
 comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
 
-create function webhook_openapi(events text[] default '{*}') returns json
+create function @extschema@.webhook_openapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -113,10 +113,10 @@ begin
         json '"3.1.0"', webhook.documentation_info(webhook.json_elements(array[webhooks, components])), webhooks, components]);
 end
 $$;
-comment on function webhook_openapi is
+comment on function @extschema@.webhook_openapi is
     'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
 
-create function webhook_asyncapi(events text[] default '{*}') returns json
+create function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -147,4 +147,4 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';

@@ -1,13 +1,13 @@
 -- Living documentation, second part: JSON Schemas and examples of events, from the watches and their tables.
 
--- ── Which columns a watch means ─────────────────────────────────────────────────────────────────────────────────
+-- -- Which columns a watch means ---------------------------------------------------------------------------------
 
 -- The triggers tell, not webhook.watch: they know the numbers that columns had, and so survive a rename.
 create function webhook.watch_definition(rel oid) returns jsonb
     language sql stable set search_path = pg_catalog, pg_temp
-    return (select convert_from(substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding())::jsonb
-            from pg_trigger t
-            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure
+    return (select d.definition
+            from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
+            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
             order by t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
@@ -42,7 +42,7 @@ begin atomic
 end;
 comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
 
--- ── Schemas of events ───────────────────────────────────────────────────────────────────────────────────────────
+-- -- Schemas of events -------------------------------------------------------------------------------------------
 
 create function webhook.data_schema(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -101,7 +101,7 @@ as $$
 $$;
 comment on function webhook.body_schema(text) is 'JSON Schema of a whole body in format standard';
 
--- ── Examples ────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Examples ----------------------------------------------------------------------------------------------------
 
 create function webhook.number_example(schema json) returns numeric
     language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp

@@ -1,12 +1,12 @@
 -- The SQL API. Bodies lie in extension/src, in the file named above each group; what is declared here is who may call
 -- what with which arguments, and on whose behalf it runs. The functions live in the schema that the extension is
--- created in, their supports in schema webhook. sql/grants.sql takes every right from PUBLIC at the end.
+-- created in (@extschema@), their supports in schema webhook. sql/grants.sql takes every right from PUBLIC at the end.
 
--- ── Watching tables: watch/ ─────────────────────────────────────────────────────────────────────────────────────
+-- -- Watching tables: watch/ -------------------------------------------------------------------------------------
 
 -- Not security definer: these two must know who calls, and read a condition with its author's rights. They step up to
 -- the extension's owner by themselves, once it is clear that the caller owns the table (rights.rs).
-create function webhook_watch(
+create function @extschema@.webhook_watch(
     rel regclass,
     noun text default null,
     verbs jsonb default '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
@@ -19,13 +19,13 @@ create function webhook_watch(
 ) returns webhook.watch
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
-comment on function webhook_watch is
+comment on function @extschema@.webhook_watch is
     'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
 
-create function webhook_unwatch(rel regclass) returns void
+create function @extschema@.webhook_unwatch(rel regclass) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
-comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
 -- Which changes of which watched tables are told under a name. A backfill's noun.snapshot is no verb of the watch.
 create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
@@ -109,27 +109,27 @@ create event trigger webhook_forget_dropped_tables on sql_drop
     execute function webhook.forget_dropped_tables();
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
--- ── Events: emit.rs, delivery.rs ────────────────────────────────────────────────────────────────────────────────
+-- -- Events: emit.rs, delivery.rs --------------------------------------------------------------------------------
 
 -- Runs no SQL, so it needs neither a definer nor a search path, which would cost more than the call itself.
-create function webhook_emit(event_type text, payload json, key text default null) returns text
+create function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function webhook_emit is
-    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+comment on function @extschema@.webhook_emit is
+    'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
 
-create function webhook_ping(id bigint) returns text
+create function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_...)';
 
-create function webhook_redeliver(event_id text, subscription_id bigint) returns void
+create function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
-comment on function webhook_redeliver is
+comment on function @extschema@.webhook_redeliver is
     'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
 
-create function webhook_replay(
+create function @extschema@.webhook_replay(
     subscription_id bigint,
     since timestamptz,
     until timestamptz default now(),
@@ -137,23 +137,23 @@ create function webhook_replay(
 ) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
-comment on function webhook_replay is
+comment on function @extschema@.webhook_replay is
     'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
 
-create function webhook_dry_run(subscription_id bigint, since timestamptz)
+create function @extschema@.webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
-comment on function webhook_dry_run is
+comment on function @extschema@.webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
--- ── Backfills: backfill/ ────────────────────────────────────────────────────────────────────────────────────────
+-- -- Backfills: backfill/ ----------------------------------------------------------------------------------------
 
 -- Not security definer: it must know who calls, and reads the condition with the caller's rights.
-create function webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
+create function @extschema@.webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
-comment on function webhook_backfill is
+comment on function @extschema@.webhook_backfill is
     'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
 
 -- Ends a backfill that is running; false: it is not.
@@ -179,12 +179,12 @@ begin
 end
 $$;
 comment on function webhook.end_backfill(bigint, text, text) is
-    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done ...); false: it is not running';
 
-create function webhook_backfill_cancel(id bigint) returns boolean
+create function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
-comment on function webhook_backfill_cancel is
+comment on function @extschema@.webhook_backfill_cancel is
     'Stop a backfill; what it has sent stays sent. False: it has ended already';
 
 create function webhook.backfill_step(id bigint, rows_max integer) returns boolean
@@ -193,9 +193,9 @@ create function webhook.backfill_step(id bigint, rows_max integer) returns boole
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
 
--- ── Subscriptions: subscribe/ ───────────────────────────────────────────────────────────────────────────────────
+-- -- Subscriptions: subscribe/ -----------------------------------------------------------------------------------
 
-create function webhook_subscribe(
+create function @extschema@.webhook_subscribe(
     url text,
     events text[] default '{*}',
     name text default null,
@@ -221,10 +221,10 @@ create function webhook_subscribe(
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
-comment on function webhook_subscribe is
+comment on function @extschema@.webhook_subscribe is
     'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
 
-create function webhook_alter(
+create function @extschema@.webhook_alter(
     id bigint,
     url text default null,
     events text[] default null,
@@ -252,47 +252,47 @@ create function webhook_alter(
 ) returns webhook.subscription
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
-comment on function webhook_alter is
+comment on function @extschema@.webhook_alter is
     'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
 
-create function webhook_unsubscribe(id bigint) returns void
+create function @extschema@.webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
-comment on function webhook_unsubscribe is
+comment on function @extschema@.webhook_unsubscribe is
     'End a subscription, with its secrets and what is queued for it; past attempts stay';
 
-create function webhook_pause(id bigint, reason text default null) returns void
+create function @extschema@.webhook_pause(id bigint, reason text default null) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
-comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+comment on function @extschema@.webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
 
-create function webhook_resume(id bigint, skip_backlog boolean default false) returns void
+create function @extschema@.webhook_resume(id bigint, skip_backlog boolean default false) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
-comment on function webhook_resume is
+comment on function @extschema@.webhook_resume is
     'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
 
-create function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
+create function @extschema@.webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
-comment on function webhook_rotate_secret is
+comment on function @extschema@.webhook_rotate_secret is
     'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
 
-create function webhook_seal(public_key text) returns bigint
+create function @extschema@.webhook_seal(public_key text) returns bigint
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
-comment on function webhook_seal is
+comment on function @extschema@.webhook_seal is
     'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
--- ── Signatures: signing.rs ──────────────────────────────────────────────────────────────────────────────────────
+-- -- Signatures: signing.rs --------------------------------------------------------------------------------------
 
-create function webhook_sign(secret text, id text, ts bigint, body text) returns text
+create function @extschema@.webhook_sign(secret text, id text, ts bigint, body text) returns text
     language c immutable parallel safe strict
     as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
-comment on function webhook_sign is
+comment on function @extschema@.webhook_sign is
     'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
 
-create function webhook_verify(
+create function @extschema@.webhook_verify(
     secret text,
     id text,
     ts bigint,
@@ -302,10 +302,10 @@ create function webhook_verify(
 ) returns boolean
     language c immutable parallel safe
     as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
-comment on function webhook_verify is
+comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
--- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Whose is what -----------------------------------------------------------------------------------------------
 
 -- Asked by the functions above on behalf of their caller; who may arm is an admin.
 create function webhook.may_manage(role oid, owner text) returns boolean
@@ -315,7 +315,7 @@ create function webhook.may_manage(role oid, owner text) returns boolean
                      or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
 
--- ── Erasure ─────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Erasure -----------------------------------------------------------------------------------------------------
 
 create table webhook.erasure (
     event_id        bigint      not null,
@@ -331,7 +331,7 @@ comment on column webhook.erasure.payload_sha256 is 'SHA-256 of webhook.event.pa
 comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.previous, if there was one';
 select pg_extension_config_dump('webhook.erasure', '');
 
-create function webhook_erase(rel regclass, key text) returns bigint
+create function @extschema@.webhook_erase(rel regclass, key text) returns bigint
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -370,5 +370,5 @@ begin
     return count;
 end
 $$;
-comment on function webhook_erase is
+comment on function @extschema@.webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';

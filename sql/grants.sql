@@ -1,7 +1,7 @@
 -- Rights: nothing to PUBLIC, and one call that gives a role what a part of the work needs.
 
 -- Runs with the rights of its caller, who must be the extension's owner: GRANT by anybody else would only warn.
-create function webhook_grant(role regrole, what text) returns void
+create function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -119,7 +119,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook_grant is
+comment on function @extschema@.webhook_grant is
     'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
 
 do $$

@@ -26,7 +26,7 @@ create function webhook.mismatch(event webhook.event, subscription webhook.subsc
 comment on function webhook.mismatch(webhook.event, webhook.subscription) is
     'Why a subscription does not get an event; null: it does';
 
--- ── Moments and the ring ────────────────────────────────────────────────────────────────────────────────────────
+-- -- Moments and the ring ----------------------------------------------------------------------------------------
 
 create function webhook.ring_begins(at timestamptz default now()) returns timestamptz
     language sql stable parallel safe strict

@@ -1,6 +1,9 @@
 -- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
 
--- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
+-- As in a fresh installation: nothing is looked up where others may create.
+set local search_path = pg_catalog, pg_temp;
+
+-- -- Tables and rows ---------------------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
 alter table webhook.watch alter column payload type text using payload::oid::text;
@@ -65,7 +68,7 @@ create table webhook.idempotency (
 );
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
--- ── What a fresh installation says ──────────────────────────────────────────────────────────────────────────────
+-- -- What a fresh installation says ------------------------------------------------------------------------------
 
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 
@@ -104,7 +107,7 @@ create or replace function webhook.event_sequence(event_id text) returns bigint
     return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
                 then ('x' || lpad(substr(event_id, 19), 16, '0'))::bit(64)::bigint end;
 comment on function webhook.event_sequence(text) is
-    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_…'')';
+    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_...'')';
 
 create or replace function webhook.event_created_at(event_id text) returns timestamptz
     language sql immutable parallel safe strict
@@ -197,6 +200,18 @@ comment on column webhook.attempt.batch_id is
 
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
 
+alter table webhook.event replica identity full;
+
+alter table webhook.attempt replica identity full;
+
+do $$
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s replica identity full', slot);
+        execute format('alter table webhook.attempt_%s replica identity full', slot);
+    end loop;
+end
+$$;
 comment on table  webhook.queue is
     'Deliveries that could not be made at once: failed and waiting for their next attempt, or put aside while a receiver is slow, down or paused. Ids only; the payload stays in webhook.event';
 
@@ -349,7 +364,7 @@ comment on column webhook.subscription.enabled is 'false: paused; what matches m
 
 comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
 
-comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
+comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, ... failed attempt; after the last the delivery is exhausted';
 
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 
@@ -396,7 +411,7 @@ comment on column webhook.subscription.created_snapshot is 'What is visible in i
 comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
 
 comment on column webhook.secret.secret is
-    'sealed:v1:… for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_…, whsk_…';
+    'sealed:v1:... for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_..., whsk_...';
 
 comment on column webhook.secret.expires_at is 'null: until it is replaced';
 
@@ -831,7 +846,7 @@ left join webhook.event e on e.xid = d.xid and e.id = d.sequence
 where (select webhook.may_see_all())
    or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
 comment on view webhook.delivery is
-    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 create or replace function webhook.find_event(event_id text) returns setof webhook.event
     language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
@@ -853,7 +868,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
+comment on function webhook.find_event(text) is 'The event of a public id (evt_...); no row: there is none, or none any more';
 
 create or replace view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -952,7 +967,7 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
 
-create or replace function webhook_arm() returns void
+create or replace function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -973,10 +988,10 @@ begin
             epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
-comment on function webhook_arm is
+comment on function @extschema@.webhook_arm is
     'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
 
-create or replace function webhook_watch(
+create or replace function @extschema@.webhook_watch(
     rel regclass,
     noun text default null,
     verbs jsonb default '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
@@ -989,13 +1004,13 @@ create or replace function webhook_watch(
 ) returns webhook.watch
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
-comment on function webhook_watch is
+comment on function @extschema@.webhook_watch is
     'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
 
-create or replace function webhook_unwatch(rel regclass) returns void
+create or replace function @extschema@.webhook_unwatch(rel regclass) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
-comment on function webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
 create or replace function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
@@ -1072,24 +1087,24 @@ comment on function webhook.forget_dropped_tables() is 'Removes the watches of t
 
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
-create or replace function webhook_emit(event_type text, payload json, key text default null) returns text
+create or replace function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function webhook_emit is
-    'Put an application event into the outbox, in this transaction; returns its id (evt_…)';
+comment on function @extschema@.webhook_emit is
+    'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
 
-create or replace function webhook_ping(id bigint) returns text
+create or replace function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_…)';
+comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_...)';
 
-create or replace function webhook_redeliver(event_id text, subscription_id bigint) returns void
+create or replace function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
-comment on function webhook_redeliver is
+comment on function @extschema@.webhook_redeliver is
     'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
 
-create or replace function webhook_replay(
+create or replace function @extschema@.webhook_replay(
     subscription_id bigint,
     since timestamptz,
     until timestamptz default now(),
@@ -1097,20 +1112,20 @@ create or replace function webhook_replay(
 ) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
-comment on function webhook_replay is
+comment on function @extschema@.webhook_replay is
     'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
 
-create or replace function webhook_dry_run(subscription_id bigint, since timestamptz)
+create or replace function @extschema@.webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
-comment on function webhook_dry_run is
+comment on function @extschema@.webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
-create or replace function webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
+create or replace function @extschema@.webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
-comment on function webhook_backfill is
+comment on function @extschema@.webhook_backfill is
     'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
 
 create or replace function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
@@ -1135,12 +1150,12 @@ begin
 end
 $$;
 comment on function webhook.end_backfill(bigint, text, text) is
-    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done …); false: it is not running';
+    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done ...); false: it is not running';
 
-create or replace function webhook_backfill_cancel(id bigint) returns boolean
+create or replace function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
-comment on function webhook_backfill_cancel is
+comment on function @extschema@.webhook_backfill_cancel is
     'Stop a backfill; what it has sent stays sent. False: it has ended already';
 
 create or replace function webhook.backfill_step(id bigint, rows_max integer) returns boolean
@@ -1149,7 +1164,7 @@ create or replace function webhook.backfill_step(id bigint, rows_max integer) re
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
 
-create or replace function webhook_subscribe(
+create or replace function @extschema@.webhook_subscribe(
     url text,
     events text[] default '{*}',
     name text default null,
@@ -1175,10 +1190,10 @@ create or replace function webhook_subscribe(
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
-comment on function webhook_subscribe is
+comment on function @extschema@.webhook_subscribe is
     'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
 
-create or replace function webhook_alter(
+create or replace function @extschema@.webhook_alter(
     id bigint,
     url text default null,
     events text[] default null,
@@ -1206,45 +1221,45 @@ create or replace function webhook_alter(
 ) returns webhook.subscription
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
-comment on function webhook_alter is
+comment on function @extschema@.webhook_alter is
     'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
 
-create or replace function webhook_unsubscribe(id bigint) returns void
+create or replace function @extschema@.webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
-comment on function webhook_unsubscribe is
+comment on function @extschema@.webhook_unsubscribe is
     'End a subscription, with its secrets and what is queued for it; past attempts stay';
 
-create or replace function webhook_pause(id bigint, reason text default null) returns void
+create or replace function @extschema@.webhook_pause(id bigint, reason text default null) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
-comment on function webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+comment on function @extschema@.webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
 
-create or replace function webhook_resume(id bigint, skip_backlog boolean default false) returns void
+create or replace function @extschema@.webhook_resume(id bigint, skip_backlog boolean default false) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
-comment on function webhook_resume is
+comment on function @extschema@.webhook_resume is
     'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
 
-create or replace function webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
+create or replace function @extschema@.webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
-comment on function webhook_rotate_secret is
+comment on function @extschema@.webhook_rotate_secret is
     'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
 
-create or replace function webhook_seal(public_key text) returns bigint
+create or replace function @extschema@.webhook_seal(public_key text) returns bigint
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
-comment on function webhook_seal is
+comment on function @extschema@.webhook_seal is
     'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
-create or replace function webhook_sign(secret text, id text, ts bigint, body text) returns text
+create or replace function @extschema@.webhook_sign(secret text, id text, ts bigint, body text) returns text
     language c immutable parallel safe strict
     as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
-comment on function webhook_sign is
+comment on function @extschema@.webhook_sign is
     'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
 
-create or replace function webhook_verify(
+create or replace function @extschema@.webhook_verify(
     secret text,
     id text,
     ts bigint,
@@ -1254,7 +1269,7 @@ create or replace function webhook_verify(
 ) returns boolean
     language c immutable parallel safe
     as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
-comment on function webhook_verify is
+comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
 create or replace function webhook.may_manage(role oid, owner text) returns boolean
@@ -1272,7 +1287,7 @@ comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.
 
 select pg_extension_config_dump('webhook.erasure', '');
 
-create or replace function webhook_erase(rel regclass, key text) returns bigint
+create or replace function @extschema@.webhook_erase(rel regclass, key text) returns bigint
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -1311,7 +1326,7 @@ begin
     return count;
 end
 $$;
-comment on function webhook_erase is
+comment on function @extschema@.webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
 
 create or replace function webhook.watch_statement(watch webhook.watch) returns text
@@ -1359,15 +1374,38 @@ end
 $$;
 comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
 
+create or replace function webhook.trigger_definition(arguments bytea) returns jsonb
+    language plpgsql stable strict set search_path = pg_catalog, pg_temp
+as $$
+declare
+    definition jsonb;
+begin
+    definition := convert_from(substr(arguments, 1, octet_length(arguments) - 1), getdatabaseencoding())::jsonb;
+    if jsonb_typeof(definition -> 'noun') is distinct from 'string' or jsonb_typeof(definition -> 'verbs') is distinct from 'object'
+       or exists (select from jsonb_each(definition) l
+                  cross join jsonb_array_elements(
+                      case when jsonb_typeof(l.value) = 'array' or l.key in ('columns', 'exclude', 'on_columns', 'key') then l.value else '[]' end) col
+                  where col ->> 'name' is null or (col ->> 'number')::smallint is null) then
+        return null;
+    end if;
+    return definition;
+exception
+    when data_exception or program_limit_exceeded then
+        return null;
+end
+$$;
+comment on function webhook.trigger_definition(bytea) is
+    'The definition in the argument of a trigger (pg_trigger.tgargs); null: webhook_watch() has not written it';
+
 create or replace view webhook.capture_trigger as
 select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
-       convert_from(substr(t.tgargs, 1, length(t.tgargs) - 1), getdatabaseencoding())::jsonb as definition
+       webhook.trigger_definition(t.tgargs) as definition
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create or replace function webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+create or replace function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     with recursive family (root, relation, is_root) as (
         select w.relation::oid, w.relation::oid, true from webhook.watch w
@@ -1390,7 +1428,7 @@ begin atomic
         -- One of the triggers speaks for all: they are made together.
         select distinct on (w.relation) w.relation, w, t.definition, c.changes,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation
+        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation and t.definition is not null
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
@@ -1423,6 +1461,11 @@ begin atomic
            webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all
+    select t.relation::regclass, 'trigger is stale', format('%s carries nothing that webhook_watch() has written', t.name),
+           webhook.watch_statement(w.w)
+    from webhook.capture_trigger t join wanted w on w.relation = t.relation and w.name = t.name
+    where t.definition is null
+    union all
     select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
         (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
     from webhook.watch w join named n on n.relation = w.relation
@@ -1433,7 +1476,7 @@ begin atomic
     where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
     order by 1, 2, 3;
 end;
-comment on function webhook_check is
+comment on function @extschema@.webhook_check is
     'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
 
 create or replace function webhook.disable_subscription(id bigint, reason text) returns boolean
@@ -1905,9 +1948,9 @@ comment on function webhook.is_never_null(oid, name) is 'Whether a column is NOT
 
 create or replace function webhook.watch_definition(rel oid) returns jsonb
     language sql stable set search_path = pg_catalog, pg_temp
-    return (select convert_from(substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding())::jsonb
-            from pg_trigger t
-            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure
+    return (select d.definition
+            from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
+            where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
             order by t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
@@ -2137,18 +2180,18 @@ end
 $$;
 comment on function webhook.check_event_type(text) is 'Raises if nothing is known of an event type';
 
-create or replace function webhook_event_schema(event_type text) returns json
+create or replace function @extschema@.webhook_event_schema(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return (select ('{"$schema":"https://json-schema.org/draft/2020-12/schema","title":' || to_json(event_type)::text
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
-comment on function webhook_event_schema is
+comment on function @extschema@.webhook_event_schema is
     'JSON Schema of "data" of an event type, from the catalogue as it is now';
 
-create or replace function webhook_event_example(event_type text) returns json
+create or replace function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return webhook.data_example(webhook.check_event_type(event_type));
-comment on function webhook_event_example is 'An example of "data" of an event type';
+comment on function @extschema@.webhook_event_example is 'An example of "data" of an event type';
 
 create or replace function webhook.documentation_info(content json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -2166,7 +2209,7 @@ create or replace function webhook.header_schemas() returns json
         '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
 comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
 
-create or replace function webhook_openapi(events text[] default '{*}') returns json
+create or replace function @extschema@.webhook_openapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2207,10 +2250,10 @@ begin
         json '"3.1.0"', webhook.documentation_info(webhook.json_elements(array[webhooks, components])), webhooks, components]);
 end
 $$;
-comment on function webhook_openapi is
+comment on function @extschema@.webhook_openapi is
     'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
 
-create or replace function webhook_asyncapi(events text[] default '{*}') returns json
+create or replace function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2241,9 +2284,9 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
 
-create or replace function webhook_grant(role regrole, what text) returns void
+create or replace function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -2361,7 +2404,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook_grant is
+comment on function @extschema@.webhook_grant is
     'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
 
 do $$
@@ -2383,7 +2426,7 @@ revoke all on all tables in schema webhook from public;
 revoke all on all sequences in schema webhook from public;
 
 
--- ── Rights and rows that follow from it ─────────────────────────────────────────────────────────────────────────
+-- -- Rights and rows that follow from it -------------------------------------------------------------------------
 
 -- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
 do $$

@@ -1,6 +1,6 @@
 -- A copy of the database: what becomes of it when it is to deliver.
 
--- A physical copy (create database … template, pg_upgrade) has the transaction ids of its original, and goes on from the
+-- A physical copy (create database ... template, pg_upgrade) has the transaction ids of its original, and goes on from the
 -- checkpoint. A dump brings events with ids that mean nothing here: what they tell is read off once, then they become 2,
 -- the id of what was frozen, which every snapshot has seen. So the checkpoint can begin before everything: what is left
 -- are events of the copy itself, and all of those are new.
@@ -34,7 +34,7 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
 
-create function webhook_arm() returns void
+create function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -55,5 +55,5 @@ begin
             epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
-comment on function webhook_arm is
+comment on function @extschema@.webhook_arm is
     'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';

@@ -1,6 +1,6 @@
 -- Subscriptions and what hangs on them: secrets, what is known of their receivers, backfills; and who sees which.
 
--- ── Subscriptions ───────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Subscriptions -----------------------------------------------------------------------------------------------
 
 create table webhook.subscription (
     id               bigint      generated always as identity primary key,
@@ -58,7 +58,7 @@ create table webhook.subscription (
 comment on table  webhook.subscription is 'Who gets which events, and how';
 comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
-comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, … failed attempt; after the last the delivery is exhausted';
+comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, ... failed attempt; after the last the delivery is exhausted';
 comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
 comment on column webhook.subscription.filter is
     'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
@@ -85,7 +85,7 @@ comment on column webhook.subscription.tls is
     'Name of a set of certificates in the daemon''s configuration, [tls.NAME]: authorities and client certificate for this receiver';
 comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
 
--- ── Secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Secrets -----------------------------------------------------------------------------------------------------
 
 -- Apart from the subscription, so that reading that table tells no secret.
 create table webhook.secret (
@@ -102,7 +102,7 @@ create table webhook.secret (
 );
 comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
 comment on column webhook.secret.secret is
-    'sealed:v1:… for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_…, whsk_…';
+    'sealed:v1:... for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_..., whsk_...';
 comment on column webhook.secret.expires_at is 'null: until it is replaced';
 comment on column webhook.secret.public_key is 'Of a key pair (ed25519): what receivers verify with; null: a symmetric secret, or one that is kept elsewhere';
 -- The secrets of one subscription, and the cascade from it.
@@ -122,7 +122,7 @@ comment on table  webhook.sealing_key is
     'The public half of the daemon''s key: what it seals, the daemon alone can open. No row: secrets are stored in clear';
 comment on column webhook.sealing_key.key_id is 'Fingerprint; sealed texts bear it';
 
--- ── Receivers: what the daemon has learnt of them ───────────────────────────────────────────────────────────────
+-- -- Receivers: what the daemon has learnt of them ---------------------------------------------------------------
 
 -- Written when a state changes, never per event. No row: nothing to report.
 create table webhook.receiver (
@@ -185,7 +185,7 @@ create trigger forget_receiver after update on webhook.subscription for each row
     when (old.url <> new.url or (new.enabled and not old.enabled))
     execute function webhook.forget_receiver();
 
--- ── Backfills: existing rows, step by step ──────────────────────────────────────────────────────────────────────
+-- -- Backfills: existing rows, step by step ----------------------------------------------------------------------
 
 create table webhook.backfill (
     id              bigint      generated always as identity primary key,
@@ -215,7 +215,7 @@ comment on column webhook.backfill.last_event_id is 'webhook.event.id of the las
 -- One at a time, and the daemon's "which are running".
 create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
 
--- ── Whose is what ───────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Whose is what -----------------------------------------------------------------------------------------------
 
 -- A function of the library, not current_setting(): before the library is loaded anybody can give a setting of that name
 -- any value, and loading it is what rejects that.
@@ -248,7 +248,7 @@ alter table webhook.backfill enable row level security;
 create policy of_owner on webhook.backfill for select
     using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
 
--- ── Changes of subscriptions travel in the outbox, in commit order with the events they apply to ────────────────
+-- -- Changes of subscriptions travel in the outbox, in commit order with the events they apply to ----------------
 
 create function webhook.tell_subscription_change() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -292,7 +292,7 @@ create trigger tell after insert or update or delete on webhook.subscription
 create trigger tell after insert or update or delete on webhook.secret
     for each row execute function webhook.tell_subscription_change();
 
--- ── What a dump of the database carries ─────────────────────────────────────────────────────────────────────────
+-- -- What a dump of the database carries -------------------------------------------------------------------------
 
 select pg_extension_config_dump('webhook.subscription', '');
 select pg_extension_config_dump('webhook.subscription_id_seq', '');

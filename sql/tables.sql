@@ -1,11 +1,16 @@
 -- The contract between the two halves: the extension writes webhook.event, the daemon writes webhook.attempt and
 -- webhook.queue, and everybody reads. Nothing else passes between them but a NOTIFY that carries no data.
 
+-- The script of an extension runs as a superuser with the schema it is created in ahead of all but pg_catalog, and whoever
+-- may create there could have put a function that fits better (format(text, integer, integer), say). So nothing is looked up
+-- there: what belongs there is named @extschema@.webhook_...
+set local search_path = pg_catalog, pg_temp;
+
 create schema webhook;
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 revoke all on schema webhook from public;
 
--- ── Small truths that both halves compute ───────────────────────────────────────────────────────────────────────
+-- -- Small truths that both halves compute -----------------------------------------------------------------------
 
 -- The ring has 16 slots of 216 000 s (2.5 days): 30 days of retention need 12 of them, so a slot has been empty for
 -- days when its turn comes. extension/src/outbox.rs holds the same two numbers; a test compares them.
@@ -46,7 +51,7 @@ create function webhook.event_sequence(event_id text) returns bigint
     return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
                 then ('x' || lpad(substr(event_id, 19), 16, '0'))::bit(64)::bigint end;
 comment on function webhook.event_sequence(text) is
-    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_…'')';
+    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_...'')';
 
 create function webhook.event_created_at(event_id text) returns timestamptz
     language sql immutable parallel safe strict
@@ -63,7 +68,7 @@ create function webhook.pattern_matches(events text[], type text) returns boolea
                       or (right(p.pattern, 2) = '.*' and starts_with(type, left(p.pattern, -1))));
 comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
 
--- ── Outbox: an append-only ring ─────────────────────────────────────────────────────────────────────────────────
+-- -- Outbox: an append-only ring ---------------------------------------------------------------------------------
 
 -- Cache 1: ids are handed out in the order in which rows were locked, so the events of one row sort by id.
 create sequence webhook.event_id_seq;
@@ -122,7 +127,7 @@ create function webhook.order_key(ordering text, event webhook.event) returns bi
 comment on function webhook.order_key(text, webhook.event) is
     'Which events of a subscription wait for one another: those of one number. Null: none';
 
--- ── Attempts: what happened on the wire, append-only ────────────────────────────────────────────────────────────
+-- -- Attempts: what happened on the wire, append-only ------------------------------------------------------------
 
 create table webhook.attempt (
     event_id        bigint      not null,
@@ -189,7 +194,20 @@ begin
 end
 $$;
 
--- ── Queue: the unhappy path only ────────────────────────────────────────────────────────────────────────────────
+-- A publication for all tables has these too, and Postgres changes no row that it could not name to a subscriber:
+-- webhook_arm() and webhook_erase() could not either. An insert writes no more for it.
+alter table webhook.event replica identity full;
+alter table webhook.attempt replica identity full;
+do $$
+begin
+    for slot in 0..15 loop
+        execute format('alter table webhook.event_%s replica identity full', slot);
+        execute format('alter table webhook.attempt_%s replica identity full', slot);
+    end loop;
+end
+$$;
+
+-- -- Queue: the unhappy path only --------------------------------------------------------------------------------
 
 create table webhook.queue (
     subscription_id bigint      not null,
@@ -227,7 +245,7 @@ create index queue_event_id_idx on webhook.queue (event_id);
 -- What comes next once an event is final: "subscription_id = $1 and order_key = $2 and state = 'blocked' order by event_id".
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 
--- ── Watches and event types ─────────────────────────────────────────────────────────────────────────────────────
+-- -- Watches and event types -------------------------------------------------------------------------------------
 
 create table webhook.watch (
     relation    regclass    primary key,
@@ -268,7 +286,7 @@ comment on column webhook.event_type.data_schema is
 comment on column webhook.event_type.example is
     'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
 
--- ── Cursor: how far delivery has come ───────────────────────────────────────────────────────────────────────────
+-- -- Cursor: how far delivery has come ---------------------------------------------------------------------------
 
 create table webhook.cursor (
     singleton         boolean     primary key default true,
@@ -334,7 +352,7 @@ begin
 end
 $$;
 
--- ── What a dump of the database carries ─────────────────────────────────────────────────────────────────────────
+-- -- What a dump of the database carries -------------------------------------------------------------------------
 
 select pg_extension_config_dump('webhook.watch', '');
 select pg_extension_config_dump('webhook.event_type', '');

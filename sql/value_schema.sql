@@ -8,7 +8,7 @@
 --
 -- json throughout, put together as text: the order of columns stays.
 
--- ── Putting JSON together ───────────────────────────────────────────────────────────────────────────────────────
+-- -- Putting JSON together ---------------------------------------------------------------------------------------
 
 create function webhook.json_members(names text[], members json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -28,7 +28,7 @@ begin atomic
 end;
 comment on function webhook.json_elements(json[]) is 'An array of the elements that are not null, in this order';
 
--- ── What a CHECK says: documentation.rs, crates/check_constraint ────────────────────────────────────────────────
+-- -- What a CHECK says: documentation.rs, crates/check_constraint ------------------------------------------------
 
 create function webhook.check_keywords(expressions text[], subjects text[], kind text, length integer) returns jsonb
     language c immutable parallel safe strict
@@ -36,7 +36,7 @@ create function webhook.check_keywords(expressions text[], subjects text[], kind
 comment on function webhook.check_keywords(text[], text[], text, integer) is
     'Keywords of JSON Schema that follow from CHECK expressions of one column, as pg_get_expr() prints them with pg_catalog alone in the search path';
 
--- ── Schemas of values ───────────────────────────────────────────────────────────────────────────────────────────
+-- -- Schemas of values -------------------------------------------------------------------------------------------
 
 -- A type that may be null is a list of two in JSON Schema.
 create function webhook.schema_of(type text, nullable boolean, names text[] default '{}', members json[] default '{}') returns json

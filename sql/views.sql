@@ -50,7 +50,7 @@ left join webhook.event e on e.xid = d.xid and e.id = d.sequence
 where (select webhook.may_see_all())
    or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
 comment on view webhook.delivery is
-    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_…'')';
+    'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 -- Attempts and queue rows know the event's transaction, and with it the index. Of an event that nobody was to get they
 -- know nothing: the slot that it was written in is searched through. A row inserted by hand has taken its slot and its
@@ -75,7 +75,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event of a public id (evt_…); no row: there is none, or none any more';
+comment on function webhook.find_event(text) is 'The event of a public id (evt_...); no row: there is none, or none any more';
 
 create view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,

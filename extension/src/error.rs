@@ -196,7 +196,9 @@ impl Error {
             Self::NotOwner(_) => {
                 "The table's owner, a member of the owning role, or a superuser may watch it."
             }
-            Self::NotAPublisher => "The extension's owner can allow it with webhook_grant('…', 'publisher').",
+            Self::NotAPublisher => {
+                "The extension's owner can allow it with webhook_grant('...', 'publisher')."
+            }
             Self::NotWatched(_) => "See the table webhook.watch for those that are.",
             Self::WatchedThrough { .. } => {
                 "Call webhook_unwatch() for that table first, or leave it as it is."
@@ -226,7 +228,7 @@ impl Error {
                 "Call webhook_watch() again with a function that takes the table's row type."
             }
             Self::PayloadTooLong { .. } => {
-                "Leave the large columns out with webhook_watch(…, exclude => …), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+                "Leave the large columns out with webhook_watch(..., exclude => ...), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
             }
             Self::EmittedTooLong { .. } => {
                 "Send less, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
@@ -256,7 +258,7 @@ impl Error {
                 "Pass whsec_ and the padded base64 of 24 to 64 random bytes (whsk_ and 64 bytes for a key pair), or leave it out to have one made."
             }
             Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME; the daemon looks it up.",
-            Self::Unsigned(_) => "Choose with webhook_alter(…, signature => …) how it is to be signed.",
+            Self::Unsigned(_) => "Choose with webhook_alter(..., signature => ...) how it is to be signed.",
             Self::BadSealingKey(_) => "Pass what webhookd keygen prints: webhookd_public_ and base64.",
             Self::NoSuchBackfill(_) => "See the table webhook.backfill for those that do.",
             Self::TooManySecrets(_) => {

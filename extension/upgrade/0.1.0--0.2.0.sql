@@ -1,6 +1,9 @@
 -- pg_webhook 0.1.0 becomes 0.2.0. Written by scripts/upgrade.sh from extension/upgrade/0.1.0--0.2.0.sql; docs/RELEASE.md.
 
--- ── Tables and rows ─────────────────────────────────────────────────────────────────────────────────────────────
+-- As in a fresh installation: nothing is looked up where others may create.
+set local search_path = pg_catalog, pg_temp;
+
+-- -- Tables and rows ---------------------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
 alter table webhook.watch alter column payload type text using payload::oid::text;
@@ -65,11 +68,11 @@ create table webhook.idempotency (
 );
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
--- ── What a fresh installation says ──────────────────────────────────────────────────────────────────────────────
+-- -- What a fresh installation says ------------------------------------------------------------------------------
 
 -- @code@
 
--- ── Rights and rows that follow from it ─────────────────────────────────────────────────────────────────────────
+-- -- Rights and rows that follow from it -------------------------------------------------------------------------
 
 -- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
 do $$

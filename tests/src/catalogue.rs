@@ -31,8 +31,8 @@ with member as (
 )
 select format('member: %s', pg_describe_object(m.classid, m.objid, 0)) from member m
 union all
-select format('relation %s: kind %s%s%s, options %s, partition %s', r.oid::regclass, r.relkind, case when r.relrowsecurity then ', row security' end,
-              case when r.relforcerowsecurity then ' forced' end, array(select unnest(r.reloptions) order by 1), pg_get_expr(r.relpartbound, r.oid))
+select format('relation %s: kind %s%s%s%s, options %s, partition %s', r.oid::regclass, r.relkind, case when r.relrowsecurity then ', row security' end,
+              case when r.relforcerowsecurity then ' forced' end, case when r.relreplident = 'f' then ', replica identity full' end, array(select unnest(r.reloptions) order by 1), pg_get_expr(r.relpartbound, r.oid))
 from relation r
 union all
 select format('column %s.%s %I: %s%s%s%s%s', r.oid::regclass, row_number() over (partition by r.oid order by a.attnum), a.attname,

@@ -22,7 +22,7 @@ pub enum Reference<'a> {
 /// Why a text names no secret.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidReference {
-    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_… in capitals")]
+    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_... in capitals")]
     Variable,
     #[error("a file is named by its path within the daemon's --secrets-dir")]
     File,

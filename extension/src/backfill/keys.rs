@@ -82,11 +82,11 @@ impl Keys {
         self.list(", ", |_, column| format!("new.{}", column.name))
     }
 
-    /// A condition that takes the keys of [`Keys::arguments`].
+    /// A condition that takes the keys of [`Keys::arguments`]. It stands in a query that has the caller's search path.
     pub fn among(&self) -> String {
         format!(
-            "exists (select from unnest({}) as k ({}) where {})",
-            self.list(", ", |i, _| format!("${}::text[]", i + 1)),
+            "exists (select from rows from ({}) as k ({}) where {})",
+            self.list(", ", |i, _| format!("pg_catalog.unnest(${}::pg_catalog.text[])", i + 1)),
             self.list(", ", |i, _| format!("k{i}")),
             self.list(" and ", |i, c| format!("new.{} {} cast(k.k{i} as {})", c.name, c.equal, c.type_name)),
         )

@@ -63,10 +63,11 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
 /// Whether a table can be backfilled, by this caller.
 fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
     let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
+        // Null: there is no such function.
         let row = client.select(
             "select has_table_privilege($1, $2, 'select'), w.noun, w.payload,
-                    w.payload is null
-                    or has_function_privilege($1, to_regprocedure(format('%s(%I.%I)', w.payload, n.nspname, c.relname)), 'execute')
+                    case when w.payload is not null then
+                        has_function_privilege($1, to_regprocedure(format('%s(%I.%I)', w.payload, n.nspname, c.relname)), 'execute') end
              from pg_class c join pg_namespace n on n.oid = c.relnamespace left join webhook.watch w on w.relation = c.oid
              where c.oid = $2",
             Some(1),
@@ -84,8 +85,10 @@ fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
         }
         return Err(Error::NotWatched(table.qualified()));
     };
-    if may_execute != Some(true) {
-        return Err(Error::PayloadFunctionDenied(payload.unwrap_or_default()));
+    match (payload, may_execute) {
+        (None, _) | (_, Some(true)) => {}
+        (Some(function), Some(false)) => return Err(Error::PayloadFunctionDenied(function)),
+        (Some(function), None) => return Err(Error::NoPayloadFunction { function }),
     }
     if table.primary_key.is_empty() {
         return Err(Error::NoPrimaryKey(table.qualified()));

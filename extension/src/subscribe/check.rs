@@ -144,7 +144,7 @@ pub fn timeout(interval: Interval) -> Result<Interval, Error> {
 /// # Errors
 /// Names the step that is out of range, counted from 1.
 pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
-    const HINT: &str = "Pass the waits after the 1st, 2nd, … failed attempt, as in '{5s,5min,1h}'.";
+    const HINT: &str = "Pass the waits after the 1st, 2nd, ... failed attempt, as in '{5s,5min,1h}'.";
     if steps.len() > RETRY_STEPS_MAX {
         return Err(bad("retry", "it has more than 50 steps", HINT));
     }
@@ -237,7 +237,7 @@ pub fn verification(word: String) -> Result<String, Error> {
 /// # Errors
 /// Names the header and the rule, never the value: it may be a password.
 pub fn headers(headers: Value) -> Result<Value, Error> {
-    const HINT: &str = "Pass an object like '{\"authorization\": \"Bearer …\"}'; what describes the request itself cannot be set.";
+    const HINT: &str = "Pass an object like '{\"authorization\": \"Bearer ...\"}'; what describes the request itself cannot be set.";
     let no = |reason: String| Err(bad("headers", reason, HINT));
     let Value::Object(object) = &headers else {
         return no("it must be a JSON object".to_owned());
@@ -282,7 +282,7 @@ pub fn rate_limit(per_second: AnyNumeric) -> Result<AnyNumeric, Error> {
         Err(bad(
             "rate_limit",
             "it must lie between 1/86400 (one a day) and 100000 a second",
-            "Leave it out for as fast as the receiver takes it; webhook_alter(…, clear => '{rate_limit}') ends a limit.",
+            "Leave it out for as fast as the receiver takes it; webhook_alter(..., clear => '{rate_limit}') ends a limit.",
         ))
     }
 }

@@ -128,7 +128,7 @@ fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
     if is_used {
         return Ok(());
     }
-    let hint = "standard, svix, github and stripe take whsec_…, standard-v1a takes whsk_…; leave it out to have one made.";
+    let hint = "standard, svix, github and stripe take whsec_..., standard-v1a takes whsk_...; leave it out to have one made.";
     Err(Error::BadOption { option: "secret, signature", reason: reason.to_owned(), hint })
 }
 
@@ -196,7 +196,7 @@ pub fn alter(subscription: i64, profiles: Profiles, given: Option<Material>) -> 
         return Err(Error::BadOption {
             option: "signature",
             reason: "there is no secret to sign with".to_owned(),
-            hint: "Pass secret => 'whsec_…' in the same call.",
+            hint: "Pass secret => 'whsec_...' in the same call.",
         });
     }
     complete(profiles, given, has)?.iter().try_for_each(|material| material.add(subscription))

@@ -30,7 +30,7 @@ impl Condition {
     pub fn read(text: &str, relation: pg_sys::Oid) -> Result<Self, Error> {
         check_syntax(text)?;
         let (old, new) = rows(text, relation).map_err(|caught| {
-            misfit(text, caught, "The rows are named new and old, as in CREATE TRIGGER … WHEN.")
+            misfit(text, caught, "The rows are named new and old, as in CREATE TRIGGER ... WHEN.")
         })?;
         Ok(Self { text: text.to_owned(), old, new })
     }

@@ -188,7 +188,7 @@ fn suggestion(name: &str, table: &Table) -> String {
     near.sort();
     if near.is_empty() {
         let all = table.columns.iter().map(|column| column.name.as_str());
-        let more = if table.columns.len() > NAMES_MAX { ", …" } else { "" };
+        let more = if table.columns.len() > NAMES_MAX { ", ..." } else { "" };
         format!("Its columns are {}{more}.", quoted(all, ", "))
     } else {
         format!("Did you mean {}?", quoted(near.iter().map(|(_, name)| *name), " or "))

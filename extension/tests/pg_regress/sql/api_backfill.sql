@@ -56,6 +56,11 @@ select webhook.backfill_step(:backfill, 100);
 select key, payload from sent;
 select rows_done, after_key, state from webhook.backfill where id = :backfill;
 delete from webhook.event where type like '%.snapshot';
+alter function brief(orders) rename to short;
+savepoint gone;
+select webhook_backfill(:id, 'orders');
+\echo :SQLSTATE
+rollback to gone;
 select count(*) from webhook_watch('orders', noun => 'order');
 update orders set note = repeat('x', 2000) where id = 3;
 set local webhook.payload_bytes_max = '1kB';

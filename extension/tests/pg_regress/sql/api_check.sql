@@ -139,6 +139,27 @@ set local session_replication_role = origin;
 table problems;
 select * from emitted where type ~ 'replicated|copy';
 
+\echo -- triggers made by hand, with any argument, stop neither this nor the documents
+create table by_hand (id int primary key, a text);
+select noun from webhook_watch('by_hand');
+do $$
+declare
+    arguments text;
+    at int := 0;
+begin
+    foreach arguments in array array['', '''''', '''{''', '''{}'', ''{}''', '''[]''', '''7''', '''{"noun":1,"verbs":{}}''', '''{"noun":"x"}''', '''{"noun":"\u0000","verbs":{}}''',
+        '''{"noun":"x","verbs":{},"columns":5}''', '''{"noun":"x","verbs":{},"key":null}''', '''{"noun":"x","verbs":{},"exclude":[5]}''',
+        '''{"noun":"x","verbs":{},"key":[{"name":"id"}]}''', '''{"noun":"x","verbs":{},"more":[{"name":"id","number":40000}]}'''] loop
+        at := at + 1;
+        execute format('create trigger %I after update on by_hand for each row execute function webhook.capture(%s)', 'aaa_' || at, arguments);
+    end loop;
+end
+$$;
+create or replace trigger webhook_delete after delete on by_hand for each row execute function webhook.capture();
+select problem, detail, repair from problems;
+select webhook_event_schema('by_hand.created') #> '{anyOf,0,properties}', webhook_openapi() is not null, webhook_asyncapi() is not null;
+select repair();
+
 \echo -- for whom
 create role regress_rea; create role regress_nobody;
 select webhook_grant('regress_rea', 'reader');

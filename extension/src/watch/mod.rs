@@ -163,6 +163,7 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
         exclude: renumber_some(&definition.exclude),
         on_columns: renumber_some(&definition.on_columns),
         key: renumber(&definition.key),
+        table: Some(heir.layout()),
         ..definition.clone()
     }
 }

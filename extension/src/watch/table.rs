@@ -1,6 +1,6 @@
 //! What the catalogues say about a table that is to be watched. Reads only; called as the owner of the extension.
 
-use crate::definition::Column;
+use crate::definition::{Column, Layout};
 use crate::error::Error;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -21,6 +21,8 @@ pub struct Table {
     persistence: u8,
     /// In number order, those that were dropped left out.
     pub columns: Vec<Column>,
+    /// The name of each, in number order; `None`: it was dropped.
+    names: Vec<Option<String>>,
     /// Names of the primary key's columns, in key order; may be empty.
     pub primary_key: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl Table {
             }
             let row = found.first();
             let letter = |value: Option<i8>| value.map_or(b'?', i8::cast_unsigned);
+            let names = names(oid)?;
             Ok(Self {
                 oid,
                 schema: row.get(1)?.unwrap_or_default(),
@@ -51,7 +54,8 @@ impl Table {
                 row_type: row.get(4)?.unwrap_or(Oid::INVALID),
                 kind: letter(row.get(5)?),
                 persistence: letter(row.get(6)?),
-                columns: columns(oid)?,
+                columns: columns(&names),
+                names,
                 primary_key: primary_key(oid)?,
             })
         })
@@ -60,6 +64,11 @@ impl Table {
     /// Its quoted, qualified name.
     pub fn qualified(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// What a definition notes of the table that its numbers are written for.
+    pub fn layout(&self) -> Layout {
+        Layout { oid: self.oid.to_u32(), columns: self.names.clone() }
     }
 
     pub fn is_partitioned(&self) -> bool {
@@ -135,19 +144,21 @@ impl Table {
     }
 }
 
-fn columns(oid: Oid) -> SpiResult<Vec<Column>> {
+fn names(oid: Oid) -> SpiResult<Vec<Option<String>>> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select attname::text, attnum from pg_attribute
-             where attrelid = $1 and attnum > 0 and not attisdropped order by attnum",
+            "select case when not attisdropped then attname::text end from pg_attribute
+             where attrelid = $1 and attnum > 0 order by attnum",
             None,
             &[oid.into()],
         )?;
-        rows.map(|row| {
-            Ok(Column { name: row.get(1)?.unwrap_or_default(), number: row.get(2)?.unwrap_or_default() })
-        })
-        .collect()
+        rows.map(|row| row.get(1)).collect()
     })
+}
+
+fn columns(names: &[Option<String>]) -> Vec<Column> {
+    let numbered = (1..).zip(names);
+    numbered.filter_map(|(number, name)| Some(Column { name: name.clone()?, number })).collect()
 }
 
 fn primary_key(oid: Oid) -> SpiResult<Vec<String>> {

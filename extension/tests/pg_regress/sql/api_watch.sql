@@ -6,7 +6,7 @@ set local search_path = public;
 \pset format unaligned
 \pset tuples_only on
 create function pg_temp.triggers(rel regclass) returns setof text language sql as $$
-    select pg_get_triggerdef(oid) from pg_trigger where tgrelid = rel and not tgisinternal order by tgname
+    select replace(pg_get_triggerdef(oid), format('"oid":%s', tgrelid), '"oid":OID') from pg_trigger where tgrelid = rel and not tgisinternal order by tgname
 $$;
 create table orders (id bigint, line integer, total numeric, note text, secret text,
                      primary key (line, id) include (total));

@@ -94,8 +94,12 @@ begin atomic
         from webhook.watch w
         join family f on f.root = w.relation
         join pg_class c on c.oid = f.relation
-        cross join jsonb_each_text(w.verbs) v
-        where v.value is not null and (f.is_root or v.key <> 'truncate')
+        -- Of a partitioned table an insert and a delete can be the two halves of an update (extension/src/watch/triggers.rs).
+        cross join lateral (
+            select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
+            union
+            select h.key from unnest('{insert,delete}'::text[]) h (key)
+            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}') v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r

@@ -2,9 +2,9 @@
 //! update. The deleted row is put aside until the insert comes.
 //!
 //! Both triggers fire in the same statement, one right after the other, except for what other triggers on the deleted
-//! row do in between, in statements of their own. If no insert comes (a BEFORE trigger on the target has refused the
-//! row, or the watch has no verb for it), the row is emitted as deleted: at the statement's next row, at its end, or at
-//! the end of the transaction.
+//! row do in between, in statements of their own, which may move rows too. If no insert comes (a BEFORE trigger on the
+//! target has refused the row, or the row as it is afterwards does not meet the condition), the row is emitted as deleted:
+//! at the statement's next row, at its end, or at the end of the transaction.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;

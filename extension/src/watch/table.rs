@@ -124,16 +124,16 @@ impl Table {
         )?)
     }
 
-    /// The first of its ancestors that is watched, if any.
-    pub fn watched_ancestor(&self) -> Result<Option<Self>, Error> {
+    /// The first of its ancestors that is watched, if any; but for one.
+    pub fn watched_ancestor(&self, but: &Self) -> Result<Option<Self>, Error> {
         let found = oids(
             "with recursive above (oid) as (
                  select inhparent from pg_inherits where inhrelid = $1
                  union select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid)
-             select oid from above where oid in (select relation from webhook.watch) order by oid limit 1",
+             select oid from above where oid in (select relation from webhook.watch) order by oid",
             self.oid,
         )?;
-        found.first().map(|&oid| Self::find(oid)).transpose()
+        found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
     }
 
     /// The first of its descendants that is watched, if any.

@@ -95,6 +95,10 @@ select noun from webhook_watch('base', columns => '{kind}');
 select pg_temp.triggers('base');
 select pg_temp.triggers('heir');
 select tgname from pg_trigger where tgrelid = 'grandchild'::regclass order by 1;
+\echo -- an heir of two tables is captured through one of them
+select by_hand.fails('select webhook_watch(''gap'')');
+select by_hand.fails('select webhook_unwatch(''gap'')');
+select count(*) from pg_temp.triggers('heir');
 create table late () inherits (base);
 select count(*) from pg_temp.triggers('late');
 select noun from webhook_watch('base', verbs => '{"insert":"created"}');

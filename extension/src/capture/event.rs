@@ -11,7 +11,7 @@ use super::plan::{Column, Compared, Operation, Plan};
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
-use crate::json::{self, Form, TooLong};
+use crate::json::{self, Canonical, Form, TooLong};
 use crate::outbox::{self, NewEvent};
 
 /// Memory of a scratch buffer above this is given back after the row.
@@ -271,6 +271,7 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
 unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
+    let _canonical = row.plan.key_varies.then(Canonical::begin);
     // SAFETY: the caller's promise.
     unsafe {
         match &row.plan.key[..] {

@@ -59,6 +59,8 @@ pub struct Plan {
     pub on: Option<Box<[Compared]>>,
     /// Empty: no key, or one that may not be told because a part of it is excluded.
     pub key: Box<[Column]>,
+    /// The session's settings can change how the key is printed.
+    pub key_varies: bool,
     /// An excluded column cannot be found, so that it may be any: nothing but the key is told.
     pub key_only: bool,
     /// Columns up to the last that is needed.
@@ -222,6 +224,7 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             table_name: root.table_name,
             columns: printed,
             on,
+            key_varies: key.iter().any(|column| column.printer.varies()),
             key,
             key_only,
             attributes,

@@ -14,15 +14,39 @@ create function webhook.watch_statement(watch webhook.watch) returns text
         || format(', key_columns => %L)', (watch).key_columns);
 comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
 
--- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, a restore keeps the name and closes gaps.
-create function webhook.column_now(relation oid, name text, number smallint) returns text
+-- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, a restore keeps the name alone.
+create function webhook.numbers_hold(relation oid, definition jsonb) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    return (select case when count(*) filter (where a.attname = column_now.name and a.attnum <= column_now.number) > 0 then column_now.name
-                        else coalesce(min(a.attname) filter (where a.attnum = column_now.number), min(a.attname))::text end
+begin atomic
+    select not exists (
+               select from jsonb_array_elements_text(definition #> '{table,columns}') with ordinality as l (name, number)
+               join pg_attribute a on a.attrelid = numbers_hold.relation and a.attnum > 0 and not a.attisdropped
+                   and (l.name is null and a.attnum = l.number or a.attname = l.name and a.attnum < l.number))
+           and (select c.relnatts from pg_class c where c.oid = numbers_hold.relation) >= jsonb_array_length(definition #> '{table,columns}')
+    where (definition #>> '{table,oid}')::oid = numbers_hold.relation;
+end;
+comment on function webhook.numbers_hold(oid, jsonb) is
+    'Whether a definition''s numbers are those of the table''s columns; false: it is doubtful; null: they were written for another table';
+
+create function webhook.column_now(relation oid, name text, number smallint, numbers_hold boolean) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    return (select coalesce(min(a.attname) filter (where a.attnum = column_now.number and column_now.numbers_hold),
+                            min(a.attname) filter (where a.attname = column_now.name))::text
             from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
                 and (a.attname = column_now.name or a.attnum = column_now.number));
-comment on function webhook.column_now(oid, text, smallint) is
-    'What a column is called that a watch knows by this name and number; null: it is gone';
+comment on function webhook.column_now(oid, text, smallint, boolean) is
+    'What a column is called that a watch knows by this name and number; null: it is gone, or it cannot be told which it is';
+
+create function webhook.lost_columns(relation oid, definition jsonb) returns text[]
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select array_agg(c.col ->> 'name' order by c.place)
+    from jsonb_array_elements(definition -> 'exclude') with ordinality as c (col, place)
+    where webhook.numbers_hold(lost_columns.relation, definition) is not true
+      and webhook.column_now(lost_columns.relation, c.col ->> 'name', null, false) is null;
+end;
+comment on function webhook.lost_columns(oid, jsonb) is
+    'Excluded columns that may have any name by now; as long as there are some, capture tells nothing but the key';
 
 create function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -32,10 +56,12 @@ declare
     present jsonb;
 begin
     select jsonb_object_agg(list.key, (
-               select coalesce(jsonb_agg(n.name order by c.place), '[]')
+               select coalesce(jsonb_agg(coalesce(n.name, c.col ->> 'name') order by c.place), '[]')
                from jsonb_array_elements(list.value) with ordinality as c (col, place)
-               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint) as n (name)
-               where n.name is not null))
+               cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint,
+                                             webhook.numbers_hold(watch.relation, definition)) as n (name)
+               -- An excluded one that cannot be found stays: webhook_watch() refuses it until its present name is put in.
+               where n.name is not null or (list.key = 'exclude' and c.col ->> 'name' = any (webhook.lost_columns(watch.relation, definition)))))
     into present
     from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
     watch.columns := case when watch.columns is not null then array(select jsonb_array_elements_text(present -> 'columns')) end;
@@ -93,15 +119,19 @@ begin atomic
         from webhook.watch w
         join family f on f.root = w.relation
         join pg_class c on c.oid = f.relation
-        cross join jsonb_each_text(w.verbs) v
-        where v.value is not null and (f.is_root or v.key <> 'truncate')
+        -- Of a partitioned table an insert and a delete can be the two halves of an update (extension/src/watch/triggers.rs).
+        cross join lateral (
+            select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
+            union
+            select h.key from unnest('{insert,delete}'::text[]) h (key)
+            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}') v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
     ), stale as (
         -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes,
+        select distinct on (w.relation) w.relation, w, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
         from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation and t.definition is not null
         cross join lateral (
@@ -109,7 +139,8 @@ begin atomic
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
             from jsonb_each(t.definition) l
             cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
-            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint) as n (name)
+            cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint,
+                                          webhook.numbers_hold(w.relation, t.definition)) as n (name)
             where n.name is distinct from (col ->> 'name')) c
         order by w.relation, t.name
     )
@@ -131,8 +162,10 @@ begin atomic
     from webhook.capture_trigger t join named n on n.relation = t.relation
     where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
     union all
-    select s.relation, 'trigger is stale',
-           concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end),
+    select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
+           case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
+                else format('%s; only the key is told meanwhile. Put its present name into the statement, or leave it out if it is gone',
+                            array_to_string(s.lost, ', ')) end,
            webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all

@@ -12,20 +12,21 @@ create function webhook.watch_definition(rel oid) returns jsonb
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
 -- The rule of extension/src/capture/resolve.rs.
-create function webhook.meant_columns(rel oid, columns jsonb, others boolean) returns smallint[]
+create function webhook.meant_columns(rel oid, definition jsonb, list text, others boolean) returns smallint[]
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
     select coalesce(array_agg(m.number), '{}')
-    from jsonb_array_elements(columns) as c
+    from webhook.numbers_hold(rel, definition) as hold
+    cross join jsonb_array_elements(definition -> list) as c
     left join pg_attribute old on old.attrelid = meant_columns.rel and old.attnum = (c ->> 'number')::smallint and not old.attisdropped
     left join pg_attribute new on new.attrelid = meant_columns.rel and new.attname = c ->> 'name' and new.attnum > 0 and not new.attisdropped
-    cross join lateral (select case when new.attnum < old.attnum then new.attnum else coalesce(old.attnum, new.attnum) end
+    cross join lateral (select case when hold then coalesce(old.attnum, new.attnum) else new.attnum end
                         union select case when meant_columns.others then new.attnum end
-                        union select case when meant_columns.others then old.attnum end) as m (number)
+                        union select case when meant_columns.others and hold is not null then old.attnum end) as m (number)
     where m.number is not null;
 end;
-comment on function webhook.meant_columns(oid, jsonb, boolean) is
-    'The present numbers of the columns that a watch names; others: those too that it could mean';
+comment on function webhook.meant_columns(oid, jsonb, text, boolean) is
+    'The present numbers of the columns in a list of a watch; others: those too that it could mean';
 
 create function webhook.captured_columns(rel oid, definition jsonb) returns smallint[]
     language sql stable set search_path = pg_catalog, pg_temp
@@ -36,9 +37,11 @@ begin atomic
       -- Since 18 a column can be computed when it is read; a trigger sees no value of it.
       and a.attgenerated <> 'v'
       and (not captured_columns.definition ? 'columns'
-           or a.attnum = any (webhook.meant_columns(rel, definition -> 'columns', false)))
+           or a.attnum = any (webhook.meant_columns(rel, definition, 'columns', false)))
       and (not captured_columns.definition ? 'exclude'
-           or a.attnum <> all (webhook.meant_columns(rel, definition -> 'exclude', true)));
+           or a.attnum <> all (webhook.meant_columns(rel, definition, 'exclude', true)))
+      and (webhook.lost_columns(rel, definition) is null
+           or a.attnum = any (webhook.meant_columns(rel, definition, 'key', false)));
 end;
 comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
 
@@ -59,7 +62,7 @@ as $$
              (3, case when s.payload is null and s.operations <> '{truncate}' then
                      webhook.json_members('{title,type,description,properties,additionalProperties}', array[
                          json '"Key only"', '"object"', '"If the row was too large (truncated) or has been erased: at most its key columns"',
-                         webhook.row_schema(s.relation, webhook.meant_columns(s.relation, coalesce(d.definition -> 'key', '[]'), false), true, false) -> 'properties',
+                         webhook.row_schema(s.relation, webhook.meant_columns(s.relation, d.definition, 'key', false), true, false) -> 'properties',
                          'false']) end),
              (4, case when 'truncate' = any (s.operations) then json '{"type":"object","maxProperties":0}' end)) as v (at, schema)),
         '{}')

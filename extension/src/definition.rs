@@ -2,7 +2,8 @@
 //!
 //! The trigger's argument is the only thing capture reads: it lies in the relation cache, changes with the trigger in
 //! one transaction, and is dumped and restored with it. Columns carry name and number: after ALTER TABLE … RENAME the
-//! number still finds the column, after a dump and restore (which renumbers) the name does.
+//! number still finds the column, after a dump and restore (which renumbers) the name does. Which of the two it was is
+//! told by the table that the numbers were written for.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,14 @@ pub struct Column {
     pub name: String,
     /// Its `attnum` then.
     pub number: i16,
+}
+
+/// The table that a definition's numbers were written for, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    pub oid: u32,
+    /// The name of each column, in the order of their numbers from 1; `None`: one that had been dropped.
+    pub columns: Vec<Option<String>>,
 }
 
 /// The verbs of a noun; `None`: not watched.
@@ -49,4 +58,7 @@ pub struct Definition {
     /// Quoted, qualified name of the function from the (root) table's row type to json or jsonb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// `None`: written by a version that did not note it, so that the numbers cannot be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<Layout>,
 }

@@ -1,4 +1,4 @@
-//! Between the database's encoding and UTF-8, for the little text that Rust parses itself (a trigger's argument).
+//! The database's encoding: from and to UTF-8, for the little text that Rust parses itself (a trigger's argument).
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
@@ -21,6 +21,13 @@ pub fn from_utf8(text: &str) -> Cow<'_, [u8]> {
         // SAFETY: as above.
         unsafe { pg_sys::pg_any_to_server(source, len, pg_sys::pg_enc::PG_UTF8 as i32) }
     })
+}
+
+/// Whether these bytes are text in the database's encoding.
+pub fn is_valid(text: &[u8]) -> bool {
+    // Every encoding that a server can have holds ASCII.
+    // SAFETY: reads as many bytes as it is told, and raises nothing.
+    text.is_ascii() || unsafe { pg_sys::pg_verifymbstr(text.as_ptr().cast(), text.len() as i32, true) }
 }
 
 fn convert(text: &[u8], with: impl Fn(*const c_char, i32) -> *mut c_char) -> Cow<'_, [u8]> {

@@ -35,6 +35,8 @@ pub enum Error {
     NotWatched(String),
     #[error("{relation} is watched through {root} already")]
     WatchedThrough { relation: String, root: String },
+    #[error("{heir}, which inherits from {relation}, is watched through {root} already")]
+    HeirWatched { relation: String, heir: String, root: String },
     #[error("{member}, which belongs to {relation}, is watched on its own already")]
     MemberWatched { relation: String, member: String },
     #[error("{relation} has a trigger {trigger} that is not pg_webhook's")]
@@ -153,9 +155,10 @@ impl Error {
             | Self::NoSuchEvent(_)
             | Self::NoSuchSubscription(_)
             | Self::NoSuchBackfill(_) => S::ERRCODE_UNDEFINED_OBJECT,
-            Self::WatchedThrough { .. } | Self::MemberWatched { .. } | Self::BackfillRunning { .. } => {
-                S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Self::WatchedThrough { .. }
+            | Self::HeirWatched { .. }
+            | Self::MemberWatched { .. }
+            | Self::BackfillRunning { .. } => S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoPrimaryKey(_) => S::ERRCODE_WRONG_OBJECT_TYPE,
             Self::RequesterGone(_) => S::ERRCODE_UNDEFINED_OBJECT,
             Self::NotReadCommitted => S::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -202,6 +205,9 @@ impl Error {
             Self::NotWatched(_) => "See the table webhook.watch for those that are.",
             Self::WatchedThrough { .. } => {
                 "Call webhook_unwatch() for that table first, or leave it as it is."
+            }
+            Self::HeirWatched { .. } => {
+                "A table is captured once. Call webhook_unwatch() for that parent first, or leave it as it is."
             }
             Self::MemberWatched { .. } => "Call webhook_unwatch() for it first.",
             Self::TriggerNameTaken { .. } => {

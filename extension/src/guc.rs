@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString};
 
+use crate::encoding;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 /// What happens to an event whose payload is over the cap.
@@ -33,7 +34,9 @@ static PAYLOAD_BYTES_MAX: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 /// `webhook.payload_over_cap`: `thin` or `strict`.
 static PAYLOAD_OVER_CAP: GucSetting<OverCap> = GucSetting::<OverCap>::new(OverCap::Thin);
 
-/// The text of a setting, or `None` if it is unset or empty. Valid until the next SET, so for the current call.
+/// The text of a setting, or `None` if it is unset, empty, or no text in the database's encoding: nobody has checked
+/// that of what comes with the start of the session, or from a file or another database (ALTER ROLE … SET). Valid until
+/// the next SET, so for the current call.
 fn text(setting: &'static GucSetting<Option<CString>>) -> Option<&'static [u8]> {
     // SAFETY: Postgres keeps the pointer null or at a NUL-terminated text. The callers copy it into the outbox buffer
     // at once, before anything that could run a SET.
@@ -44,7 +47,7 @@ fn text(setting: &'static GucSetting<Option<CString>>) -> Option<&'static [u8]> 
         }
         CStr::from_ptr(value).to_bytes()
     };
-    (!bytes.is_empty()).then_some(bytes)
+    (!bytes.is_empty() && encoding::is_valid(bytes)).then_some(bytes)
 }
 
 pub fn actor() -> Option<&'static [u8]> {

@@ -137,12 +137,12 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
-        let before = capture::set_finishing((*(*query).estate).es_query_cxt);
+        let around = capture::begin_finishing((*(*query).estate).es_query_cxt);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => compat::unguarded::standard_ExecutorFinish(query),
         }
-        capture::set_finishing(before);
+        capture::end_finishing(around);
         if is_pending() {
             entry(|| flush_after(query));
         }

@@ -1,7 +1,7 @@
 //! Promise: no text, through whichever argument of the SQL API it comes, does anything but be stored or refused.
 
 use e2e::{cluster::describe, receiver::Keep, world::World};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsStr, os::unix::ffi::OsStrExt};
 use tokio_postgres::Client;
 
 /// What breaks out of quotes, formats, paths, identifiers and encodings.
@@ -283,4 +283,19 @@ async fn through_names_and_values() {
     }
     assert!(expected > 90, "{expected}");
     assert_eq!(world.database.number("select count(*) from canary").await, 1);
+}
+
+/// Postgres does not check the encoding of what a session brings along as it starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_setting_that_is_no_text_is_left_out() {
+    let world = World::new().await;
+    let options = b"-c webhook.actor=\xff\xfe -c webhook.origin=caf\xc3 -c webhook.traceparent=\xc3\xa4";
+    let mut psql = world.cluster.program("psql");
+    psql.env("PGOPTIONS", OsStr::from_bytes(options)).args(["-X", "-v", "ON_ERROR_STOP=1", "-d"]);
+    let insert = "insert into orders values (1, 'c')";
+    let done = psql.arg(world.database.url()).args(["-c", insert]).output().expect("psql can be started");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let stored =
+        "select concat_ws('|', coalesce(actor, '-'), coalesce(origin, '-'), traceparent) from webhook.event";
+    assert_eq!(world.database.text(stored).await.as_deref(), Some("-|-|ä"));
 }

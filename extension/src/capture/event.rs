@@ -11,7 +11,7 @@ use super::plan::{Column, Compared, Operation, Plan};
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
-use crate::json::{self, Form, TooLong};
+use crate::json::{self, Canonical, Form, TooLong};
 use crate::outbox::{self, NewEvent};
 
 /// Memory of a scratch buffer above this is given back after the row.
@@ -75,7 +75,12 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
             Built::Nothing => {}
             Built::Event { previous } => send(event_type, row, &mut scratch, previous, false),
             Built::TooLong => {
-                over_cap(&mut scratch, row);
+                check_over_cap(row);
+                write_key_only(&mut scratch, row);
+                send(event_type, row, &mut scratch, false, true);
+            }
+            Built::KeyOnly => {
+                write_key_only(&mut scratch, row);
                 send(event_type, row, &mut scratch, false, true);
             }
         }
@@ -105,6 +110,8 @@ enum Built {
         previous: bool,
     },
     TooLong,
+    /// Nothing else may be told ([`Plan::key_only`]).
+    KeyOnly,
 }
 
 unsafe fn build(
@@ -132,6 +139,9 @@ unsafe fn build(
         }
         if row.plan.representation.is_some() {
             return represent(scratch, row, former, site);
+        }
+        if row.plan.key_only {
+            return Built::KeyOnly;
         }
         let bytes_max = guc::payload_bytes_max();
         let Ok(()) = write_object(&mut scratch.data, &row.plan.columns, row.values, bytes_max, |_| true)
@@ -178,13 +188,17 @@ unsafe fn represent(
     Built::Event { previous: has_previous }
 }
 
-/// What is sent instead of a payload over the cap.
-unsafe fn over_cap(scratch: &mut Scratch, row: Row<'_>) {
-    let bytes_max = guc::payload_bytes_max();
+/// Fails the statement if that is what a payload over the cap shall do.
+fn check_over_cap(row: Row<'_>) {
     if guc::payload_over_cap() == OverCap::Strict {
         let table = String::from_utf8_lossy(&row.plan.table_name).into_owned();
-        Error::PayloadTooLong { table, bytes_max }.raise();
+        Error::PayloadTooLong { table, bytes_max: guc::payload_bytes_max() }.raise();
     }
+}
+
+/// What is sent instead of a payload over the cap, or of one that may not be told.
+unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
+    let bytes_max = guc::payload_bytes_max();
     scratch.data.clear();
     // SAFETY: the caller's promise.
     let written = unsafe { write_object(&mut scratch.data, &row.plan.key, row.values, bytes_max, |_| true) };
@@ -240,7 +254,12 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
             Built::Nothing => return,
             Built::Event { .. } => false,
             Built::TooLong => {
-                over_cap(&mut scratch, row);
+                check_over_cap(row);
+                write_key_only(&mut scratch, row);
+                true
+            }
+            Built::KeyOnly => {
+                write_key_only(&mut scratch, row);
                 true
             }
         };
@@ -252,6 +271,7 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
 unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
+    let _canonical = row.plan.key_varies.then(Canonical::begin);
     // SAFETY: the caller's promise.
     unsafe {
         match &row.plan.key[..] {

@@ -70,7 +70,7 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
                 let now = row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple);
                 return moved.with_row(|former| event::emit(Operation::Update, now, Some(former), site));
             }
-            give_up(moved::take_of(statement));
+            give_up(|| moved::take_of(statement));
         }
         match operation {
             Operation::Truncate => event::emit_truncate(&plan),
@@ -130,9 +130,9 @@ pub unsafe fn represent(
     }
 }
 
-/// The row that was put aside comes no more: it was deleted.
-fn give_up(moved: Option<moved::Moved>) {
-    if let Some(moved) = moved {
+/// Rows that were put aside come no more: they were deleted.
+fn give_up(next: impl Fn() -> Option<moved::Moved>) {
+    while let Some(moved) = next() {
         // SAFETY: the row is of the relation of its plan.
         moved.with_row(|former| unsafe {
             event::emit(Operation::Delete, former, None, core::ptr::null_mut());
@@ -145,22 +145,27 @@ pub fn is_pending() -> bool {
     moved::is_pending()
 }
 
-/// A statement's triggers begin to fire; returns the statement that did until now, to be given back afterwards.
-pub fn set_finishing(statement: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
-    moved::set_finishing(statement)
+/// A statement's triggers begin to fire; returns what [`end_finishing`] is to be given.
+pub fn begin_finishing(statement: pg_sys::MemoryContext) -> usize {
+    moved::begin_finishing(statement)
+}
+
+/// A statement's triggers have fired.
+pub fn end_finishing(around: usize) {
+    moved::end_finishing(around);
 }
 
 /// A statement has ended, or another begins (null): a row that waited for it has been deleted.
 pub fn statement_ended(statement: pg_sys::MemoryContext) {
     if moved::is_pending() {
-        give_up(moved::take_of(statement));
+        give_up(|| moved::take_of(statement));
     }
 }
 
 /// The current (sub)transaction is about to commit.
 pub fn before_commit() {
     if moved::is_pending() {
-        outbox::with_snapshot(|| give_up(moved::take_of_subtransaction()));
+        outbox::with_snapshot(|| give_up(moved::take_of_subtransaction));
     }
 }
 

@@ -2,9 +2,9 @@
 //! update. The deleted row is put aside until the insert comes.
 //!
 //! Both triggers fire in the same statement, one right after the other, except for what other triggers on the deleted
-//! row do in between, in statements of their own. If no insert comes (a BEFORE trigger on the target has refused the
-//! row, or the watch has no verb for it), the row is emitted as deleted: at the statement's next row, at its end, or at
-//! the end of the transaction.
+//! row do in between, in statements of their own, which may move rows too. If no insert comes (a BEFORE trigger on the
+//! target has refused the row, or the row as it is afterwards does not meet the condition), the row is emitted as deleted:
+//! at the statement's next row, at its end, or at the end of the transaction.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -14,6 +14,7 @@ use pgrx::pg_sys;
 
 use super::event::{Row, Values};
 use super::plan::Plan;
+use crate::compat;
 
 /// A deleted row that was put aside.
 pub struct Moved {
@@ -27,13 +28,22 @@ pub struct Moved {
     subtransaction: pg_sys::SubTransactionId,
 }
 
+/// A statement whose triggers fire.
+#[derive(Clone, Copy)]
+struct Finishing {
+    statement: pg_sys::MemoryContext,
+    subtransaction: pg_sys::SubTransactionId,
+}
+
 thread_local! {
-    /// Never dropped with the thread: at the backend's exit Postgres's memory is gone before this.
-    static MOVED: RefCell<ManuallyDrop<Option<Moved>>> = const { RefCell::new(ManuallyDrop::new(None)) };
-    /// False: the row in `MOVED`, if any, went with its transaction.
-    static ALIVE: Cell<bool> = const { Cell::new(false) };
-    /// The statement whose triggers fire now.
-    static FINISHING: Cell<pg_sys::MemoryContext> = const { Cell::new(core::ptr::null_mut()) };
+    /// One within the other: what a trigger does meanwhile can move rows too, at most one at a time for each statement.
+    /// So a row's subtransaction is the one before it or a deeper one. Never dropped with the thread: at the backend's
+    /// exit Postgres's memory is gone before this.
+    static MOVED: RefCell<ManuallyDrop<Vec<Moved>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// How many of them wait; those after went with their (sub)transaction.
+    static ALIVE: Cell<usize> = const { Cell::new(0) };
+    /// The statements whose triggers fire now, one within the other.
+    static FINISHING: RefCell<ManuallyDrop<Vec<Finishing>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// Whether the row of a DELETE trigger was moved rather than deleted (HeapTupleHeaderIndicatesMovedPartitions).
@@ -57,26 +67,37 @@ pub unsafe fn put_aside(plan: Rc<Plan>, tuple: pg_sys::HeapTuple, statement: pg_
         let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
         let tuple = pg_sys::heap_copytuple(tuple);
         pg_sys::MemoryContextSwitchTo(caller);
-        let told = statement == FINISHING.get();
+        let told = FINISHING.with_borrow(|all| all.last().is_some_and(|last| last.statement == statement));
         Moved { plan, tuple, statement, told, subtransaction: pg_sys::GetCurrentSubTransactionId() }
     };
-    let dead = ManuallyDrop::into_inner(MOVED.replace(ManuallyDrop::new(Some(moved))));
-    ALIVE.set(true);
-    // Its plan may be the last of its kind, and dropping that calls into Postgres.
+    let dead = MOVED.with_borrow_mut(|all| {
+        let dead = all.split_off(ALIVE.get());
+        all.push(moved);
+        dead
+    });
+    ALIVE.set(ALIVE.get() + 1);
+    // A plan may be the last of its kind, and dropping that calls into Postgres.
     drop(dead);
 }
 
 pub fn is_pending() -> bool {
-    ALIVE.get()
+    ALIVE.get() > 0
 }
 
-/// Takes the row, if there is one for which `wanted` holds.
-fn take(wanted: impl FnOnce(&Moved) -> bool) -> Option<Moved> {
-    if !ALIVE.get() || !MOVED.with_borrow(|moved| moved.as_ref().is_some_and(wanted)) {
-        return None;
-    }
-    ALIVE.set(false);
-    ManuallyDrop::into_inner(MOVED.take())
+/// Takes the innermost row for which `wanted` holds.
+fn take(wanted: impl Fn(&Moved) -> bool) -> Option<Moved> {
+    let alive = ALIVE.get();
+    let taken = MOVED.with_borrow_mut(|all| {
+        let at = all[..alive].iter().rposition(wanted)?;
+        Some(all.remove(at))
+    });
+    ALIVE.set(alive - usize::from(taken.is_some()));
+    taken
+}
+
+fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: a plain call, which raises nothing.
+    unsafe { compat::unguarded::GetCurrentSubTransactionId() }
 }
 
 /// The row that a statement took from a partition of the table that `plan` watches.
@@ -84,38 +105,57 @@ pub fn take_for(statement: pg_sys::MemoryContext, plan: &Plan) -> Option<Moved> 
     take(|moved| moved.statement == statement && moved.plan.is_of_watch(plan))
 }
 
-/// The row that a statement has put aside, or one that nobody will ask for any more.
+/// The row that a statement has put aside, or one that nobody will ask for any more. In a subtransaction of its own, a
+/// statement within another's triggers can tell nothing about that one's row.
 pub fn take_of(statement: pg_sys::MemoryContext) -> Option<Moved> {
-    take(|moved| moved.statement == statement || !moved.told)
+    let current = current_subtransaction();
+    take(|moved| moved.statement == statement || (!moved.told && moved.subtransaction == current))
 }
 
-/// The row, if the current subtransaction has put it aside.
+/// A row that the current subtransaction has put aside.
 pub fn take_of_subtransaction() -> Option<Moved> {
-    // SAFETY: a plain call.
-    let current = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    let current = current_subtransaction();
     take(|moved| moved.subtransaction == current)
 }
 
-/// Notes the statement whose triggers fire from now on; returns the one before.
-pub fn set_finishing(statement: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
-    FINISHING.replace(statement)
+/// Notes a statement whose triggers fire from now on; returns how many do so around it, for [`end_finishing`].
+pub fn begin_finishing(statement: pg_sys::MemoryContext) -> usize {
+    let subtransaction = current_subtransaction();
+    FINISHING.with_borrow_mut(|all| {
+        all.push(Finishing { statement, subtransaction });
+        all.len() - 1
+    })
+}
+
+/// The statement's triggers have fired. It is not called if one of them fails: the (sub)transaction's end is told then.
+pub fn end_finishing(around: usize) {
+    FINISHING.with_borrow_mut(|all| all.truncate(around));
 }
 
 /// A subtransaction has been rolled back. Neither allocates, frees nor fails.
 pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
-    MOVED.with(|moved| {
-        if let Ok(moved) = moved.try_borrow()
-            && moved.as_ref().is_some_and(|moved| moved.subtransaction >= subtransaction)
-        {
-            ALIVE.set(false);
+    MOVED.with(|all| {
+        if let Ok(all) = all.try_borrow() {
+            let waiting = all.iter().take(ALIVE.get());
+            ALIVE.set(waiting.take_while(|moved| moved.subtransaction < subtransaction).count());
+        }
+    });
+    FINISHING.with(|all| {
+        if let Ok(mut all) = all.try_borrow_mut() {
+            let kept = all.iter().take_while(|one| one.subtransaction < subtransaction).count();
+            all.truncate(kept);
         }
     });
 }
 
 /// The transaction has ended. Neither allocates, frees nor fails.
 pub fn forget() {
-    ALIVE.set(false);
-    FINISHING.set(core::ptr::null_mut());
+    ALIVE.set(0);
+    FINISHING.with(|all| {
+        if let Ok(mut all) = all.try_borrow_mut() {
+            all.clear();
+        }
+    });
 }
 
 impl Moved {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::representation::Representation;
-use super::resolve::{self, Found, Present};
+use super::resolve::{self, Found, Numbers, Present};
 use crate::definition::{self, Definition};
 use crate::error::Error;
 use crate::json::Printer;
@@ -59,6 +59,10 @@ pub struct Plan {
     pub on: Option<Box<[Compared]>>,
     /// Empty: no key, or one that may not be told because a part of it is excluded.
     pub key: Box<[Column]>,
+    /// The session's settings can change how the key is printed.
+    pub key_varies: bool,
+    /// An excluded column cannot be found, so that it may be any: nothing but the key is told.
+    pub key_only: bool,
     /// Columns up to the last that is needed.
     pub attributes: usize,
     pub representation: Option<Representation>,
@@ -175,9 +179,10 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
         let caller = pg_sys::MemoryContextSwitchTo(memory.0);
         let descriptor = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
         pg_sys::MemoryContextSwitchTo(caller);
-        let columns = Columns { root: &root, descriptor, memory: memory.0 };
+        let columns = Columns::new(&root, &definition, descriptor, memory.0);
 
         let excluded = columns.all(definition.exclude.as_deref().unwrap_or_default());
+        let key_only = excluded.iter().any(|found| found.lost);
         let excluded: Vec<i16> =
             excluded.iter().flat_map(|found| [found.meant, found.other]).flatten().collect();
         let listed: Option<Vec<i16>> = definition
@@ -194,7 +199,12 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             numbers.filter_map(|number| columns.compared(number)).collect()
         });
         let numbers: Vec<i16> = columns.all(&definition.key).iter().filter_map(|found| found.meant).collect();
-        let key: Box<[Column]> = if numbers.iter().any(|number| excluded.contains(number)) {
+        let is_excluded = |part: &definition::Column| {
+            definition.exclude.iter().flatten().any(|other| other.name == part.name)
+        };
+        let key: Box<[Column]> = if numbers.iter().any(|number| excluded.contains(number))
+            || definition.key.iter().any(is_excluded)
+        {
             Box::default()
         } else {
             numbers.into_iter().filter_map(|number| columns.printed(number)).collect()
@@ -214,7 +224,9 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             table_name: root.table_name,
             columns: printed,
             on,
+            key_varies: key.iter().any(|column| column.printer.varies()),
             key,
+            key_only,
             attributes,
             representation,
             descriptor,
@@ -343,16 +355,39 @@ unsafe fn name_of(name: &pg_sys::NameData) -> Box<[u8]> {
 /// Finds the root's columns in the relation that fires.
 struct Columns<'a> {
     root: &'a Root,
+    present: Vec<Present<'a>>,
+    numbers: Numbers,
     descriptor: pg_sys::TupleDesc,
     memory: pg_sys::MemoryContext,
 }
 
-impl Columns<'_> {
-    fn all(&self, list: &[definition::Column]) -> Vec<Found> {
+impl<'a> Columns<'a> {
+    fn new(
+        root: &'a Root,
+        definition: &Definition,
+        descriptor: pg_sys::TupleDesc,
+        memory: pg_sys::MemoryContext,
+    ) -> Self {
         let present: Vec<_> =
-            self.root.columns.iter().map(|c| Present { name: &c.name, number: c.number }).collect();
+            root.columns.iter().map(|c| Present { name: &c.name, number: c.number }).collect();
+        let numbers = match &definition.table {
+            Some(then) if then.oid == root.oid.to_u32() => {
+                let names: Vec<_> =
+                    then.columns.iter().map(|name| name.as_deref().map(encoding::from_utf8)).collect();
+                // SAFETY: the root's own copy of its descriptor.
+                Numbers::of_columns(&names, &present, unsafe { (*root.descriptor).natts } as usize)
+            }
+            _ => Numbers::Foreign,
+        };
+        Self { root, present, numbers, descriptor, memory }
+    }
+
+    fn all(&self, list: &[definition::Column]) -> Vec<Found> {
         list.iter()
-            .map(|column| resolve::find(&encoding::from_utf8(&column.name), column.number, &present))
+            .map(|column| {
+                let name = encoding::from_utf8(&column.name);
+                resolve::find(&name, column.number, self.numbers, &self.present)
+            })
             .collect()
     }
 

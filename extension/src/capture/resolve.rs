@@ -1,9 +1,9 @@
 //! Which column of a table a watch means, after whatever ALTER TABLE or a restore has done to it. Pure.
 //!
 //! A watch holds each column's name and number as they were. A rename keeps the number; a dump and restore keeps the
-//! name and gives new numbers. When both still lead somewhere, and not to the same column, the direction tells which
-//! has happened: a restore closes the gaps of dropped columns, so the name is found at a lower number; a column that
-//! was renamed and had its name given to a new one finds the name at a higher number.
+//! name and gives new numbers. So a number counts in the table that it was written for, and nowhere else: another column
+//! may have it. A restored table is another one by its OID, or if it has got the same by chance, by its columns, for a
+//! restore closes the gaps of dropped columns and a table itself never does.
 
 /// A column of the table as it is now; dropped ones are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,58 +12,108 @@ pub struct Present<'a> {
     pub number: i16,
 }
 
+/// Whether a watch's numbers are those of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    Hold,
+    /// It seems to be the table, but its columns have changed as a restore does it, or names were exchanged.
+    Doubtful,
+    /// They were written for another table.
+    Foreign,
+}
+
+impl Numbers {
+    /// Judges a table with the OID that the numbers were written for: `then` are its columns' names at that time, in
+    /// number order (`None`: dropped), `count` is how many it has now, dropped ones included.
+    pub fn of_columns<N: AsRef<[u8]>>(then: &[Option<N>], present: &[Present<'_>], count: usize) -> Self {
+        let contradicts = |(number, name): (i16, &Option<N>)| match name {
+            None => present.iter().any(|column| column.number == number),
+            Some(name) => present.iter().any(|column| column.name == name.as_ref() && column.number < number),
+        };
+        if count < then.len() || (1..).zip(then).any(contradicts) { Self::Doubtful } else { Self::Hold }
+    }
+}
+
 /// What a watch's column is found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Found {
-    /// The column that is meant; `None`: it has been dropped.
+    /// The column that is meant; `None`: it has been dropped, or bears another name and is not to be found.
     pub meant: Option<i16>,
     /// Another that could be meant. What is excluded excludes both, so that nothing leaks by a wrong guess.
     pub other: Option<i16>,
+    /// It may be any column.
+    pub lost: bool,
 }
 
 /// Finds the column that was called `name` and had `number`.
-pub fn find(name: &[u8], number: i16, present: &[Present<'_>]) -> Found {
+pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[Present<'_>]) -> Found {
     let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
     let by_name = present.iter().find(|column| column.name == name).map(|column| column.number);
-    match (by_number, by_name) {
-        (Some(old), Some(new)) if old == new => Found { meant: Some(old), other: None },
-        (Some(old), Some(new)) if new < old => Found { meant: Some(new), other: Some(old) },
-        (Some(old), Some(new)) => Found { meant: Some(old), other: Some(new) },
-        (one, None) | (None, one) => Found { meant: one, other: None },
+    let (meant, other) = match numbers {
+        Numbers::Hold => (by_number.or(by_name), by_name),
+        Numbers::Doubtful => (by_name, by_number),
+        Numbers::Foreign => (by_name, None),
+    };
+    Found {
+        meant,
+        other: other.filter(|other| Some(*other) != meant),
+        lost: numbers != Numbers::Hold && meant.is_none(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Present, find};
+    use super::Numbers::{Doubtful, Foreign, Hold};
+    use super::{Found, Numbers, Present, find};
 
     fn present<'a>(columns: &[(&'a str, i16)]) -> Vec<Present<'a>> {
         columns.iter().map(|(name, number)| Present { name: name.as_bytes(), number: *number }).collect()
     }
 
     fn meant(number: i16) -> Found {
-        Found { meant: Some(number), other: None }
+        Found { meant: Some(number), ..Found::default() }
+    }
+
+    const LOST: Found = Found { meant: None, other: None, lost: true };
+
+    #[test]
+    fn unchanged_renamed_dropped() {
+        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("b", 2)])), meant(2));
+        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("x", 2)])), meant(2));
+        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("c", 3)])), Found::default());
+        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("b", 3)])), meant(3));
     }
 
     #[test]
-    fn unchanged_renamed_renumbered_dropped() {
-        assert_eq!(find(b"b", 2, &present(&[("a", 1), ("b", 2)])), meant(2));
-        assert_eq!(find(b"b", 2, &present(&[("a", 1), ("x", 2)])), meant(2));
-        assert_eq!(find(b"b", 3, &present(&[("a", 1), ("b", 2)])), meant(2));
-        assert_eq!(find(b"b", 2, &present(&[("a", 1), ("c", 3)])), Found::default());
-    }
-
-    #[test]
-    fn a_restore_that_closed_a_gap_is_followed_by_name() {
+    fn a_restored_table_is_followed_by_name_alone() {
         // a 1, (dropped) 2, b 3, c 4 becomes a 1, b 2, c 3.
         let restored = present(&[("a", 1), ("b", 2), ("c", 3)]);
-        assert_eq!(find(b"b", 3, &restored), Found { meant: Some(2), other: Some(3) });
-        assert_eq!(find(b"c", 4, &restored), meant(3));
+        assert_eq!(find(b"b", 3, Foreign, &restored), meant(2));
+        assert_eq!(find(b"c", 4, Foreign, &restored), meant(3));
+        assert_eq!(find(b"gone", 2, Foreign, &restored), LOST);
+        assert_eq!(find(b"gone", 2, Doubtful, &restored), Found { other: Some(2), ..LOST });
+        assert_eq!(find(b"b", 3, Doubtful, &restored), Found { other: Some(3), ..meant(2) });
     }
 
     #[test]
     fn a_name_given_to_a_new_column_is_not_followed() {
         let renamed = present(&[("a", 1), ("b_old", 2), ("b", 3)]);
-        assert_eq!(find(b"b", 2, &renamed), Found { meant: Some(2), other: Some(3) });
+        assert_eq!(find(b"b", 2, Hold, &renamed), Found { other: Some(3), ..meant(2) });
+    }
+
+    #[test]
+    fn a_restore_shows_in_the_columns() {
+        let then = [Some("a"), Some("b"), None, Some("d")];
+        let judge = |columns: &[(&str, i16)], count| Numbers::of_columns(&then, &present(columns), count);
+        assert_eq!(judge(&[("a", 1), ("b", 2), ("d", 4)], 4), Hold);
+        // Renamed, dropped, added, and a name used again.
+        assert_eq!(judge(&[("x", 1), ("d", 4), ("e", 5)], 5), Hold);
+        assert_eq!(judge(&[("x", 1), ("b", 2), ("d", 4), ("a", 5)], 5), Hold);
+        // Gaps closed: too few, a name at a lower number, a column where there was none.
+        assert_eq!(judge(&[("a", 1), ("b", 2), ("x", 3)], 3), Doubtful);
+        assert_eq!(judge(&[("a", 1), ("d", 2), ("e", 4), ("f", 5)], 5), Doubtful);
+        assert_eq!(judge(&[("a", 1), ("b", 2), ("x", 3), ("e", 4)], 4), Doubtful);
+        // Exchanged.
+        assert_eq!(judge(&[("b", 1), ("a", 2), ("d", 4)], 4), Doubtful);
     }
 }

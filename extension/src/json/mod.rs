@@ -3,10 +3,12 @@
 //! `escape` and `members` are pure; `value` knows the types and calls their output functions. Nothing here knows what
 //! an event is.
 
+mod canonical;
 mod escape;
 mod members;
 mod value;
 
+pub use canonical::Canonical;
 pub use escape::write_string;
 pub use members::{changed_members, string_len};
 pub use value::{Form, Printer, bytes_of};

@@ -91,6 +91,18 @@ impl Printer {
         Self { category, oid, output }
     }
 
+    /// Whether the session's settings can change how a value is printed.
+    pub fn varies(&self) -> bool {
+        match self.category {
+            Category::Int2 | Category::Int4 | Category::Int8 | Category::Bool | Category::Text => false,
+            Category::Json | Category::Jsonb => false,
+            Category::Number => self.oid != pg_sys::NUMERICOID,
+            Category::Date => self.oid == pg_sys::TIMESTAMPTZOID,
+            Category::Other => self.oid != pg_sys::UUIDOID,
+            Category::Array | Category::Composite | Category::Cast => true,
+        }
+    }
+
     unsafe fn categorize(oid: pg_sys::Oid) -> (Category, pg_sys::Oid) {
         // SAFETY: look-ups of a type that exists.
         unsafe {

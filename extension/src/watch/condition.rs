@@ -17,8 +17,10 @@ use std::ffi::CString;
 #[derive(Debug)]
 pub struct Condition {
     text: String,
-    old: bool,
-    new: bool,
+    /// Whether it looks at the row as it was before.
+    pub old: bool,
+    /// Whether it looks at the row as it is afterwards.
+    pub new: bool,
 }
 
 impl Condition {

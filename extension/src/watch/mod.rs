@@ -65,6 +65,7 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         triggers::check_names(&table)?;
         definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
         let heirs = heirs(&table, caller, payload.is_some())?;
+        check_other_parents(&table, &heirs)?;
         // From here on things change.
         triggers::remove_others(&table, &definition.verbs, true)?;
         for heir in &heirs {
@@ -110,12 +111,15 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
             Err(Error::NoSuchRelation(_)) if forget(rel)? => return Ok(()),
             Err(other) => return Err(other),
         };
-        if let Some(root) = table.watched_ancestor()? {
+        if let Some(root) = table.watched_ancestor(&table)? {
             return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
         }
         let mut found = triggers::detach(&table)? > 0;
         for heir in table.heirs()? {
-            found |= triggers::detach(&heir)? > 0;
+            // It can have several parents, and be watched through another one.
+            if heir.watched_ancestor(&table)?.is_none() {
+                found |= triggers::detach(&heir)? > 0;
+            }
         }
         // Both must be done, whatever the other found.
         found |= forget(rel)?;
@@ -142,11 +146,25 @@ fn check_owner(table: &Table, caller: Caller) -> Result<(), Error> {
 
 /// A table is captured once: through itself or through the table it belongs to.
 fn check_family(table: &Table) -> Result<(), Error> {
-    if let Some(root) = table.watched_ancestor()? {
+    if let Some(root) = table.watched_ancestor(table)? {
         return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
     }
     if let Some(member) = table.watched_descendant()? {
         return Err(Error::MemberWatched { relation: table.qualified(), member: member.qualified() });
+    }
+    Ok(())
+}
+
+/// A table that inherits from several is captured through one of them.
+fn check_other_parents(table: &Table, heirs: &[Table]) -> Result<(), Error> {
+    for heir in heirs {
+        if let Some(root) = heir.watched_ancestor(table)? {
+            return Err(Error::HeirWatched {
+                relation: table.qualified(),
+                heir: heir.qualified(),
+                root: root.qualified(),
+            });
+        }
     }
     Ok(())
 }
@@ -163,6 +181,7 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
         exclude: renumber_some(&definition.exclude),
         on_columns: renumber_some(&definition.on_columns),
         key: renumber(&definition.key),
+        table: Some(heir.layout()),
         ..definition.clone()
     }
 }

@@ -60,6 +60,7 @@ impl Request {
             on_columns: not_empty("on_columns", named("on_columns", self.on_columns, table)?)?,
             key,
             payload: None,
+            table: Some(table.layout()),
         })
     }
 }

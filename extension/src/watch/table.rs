@@ -1,6 +1,6 @@
 //! What the catalogues say about a table that is to be watched. Reads only; called as the owner of the extension.
 
-use crate::definition::Column;
+use crate::definition::{Column, Layout};
 use crate::error::Error;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -21,6 +21,8 @@ pub struct Table {
     persistence: u8,
     /// In number order, those that were dropped left out.
     pub columns: Vec<Column>,
+    /// The name of each, in number order; `None`: it was dropped.
+    names: Vec<Option<String>>,
     /// Names of the primary key's columns, in key order; may be empty.
     pub primary_key: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl Table {
             }
             let row = found.first();
             let letter = |value: Option<i8>| value.map_or(b'?', i8::cast_unsigned);
+            let names = names(oid)?;
             Ok(Self {
                 oid,
                 schema: row.get(1)?.unwrap_or_default(),
@@ -51,7 +54,8 @@ impl Table {
                 row_type: row.get(4)?.unwrap_or(Oid::INVALID),
                 kind: letter(row.get(5)?),
                 persistence: letter(row.get(6)?),
-                columns: columns(oid)?,
+                columns: columns(&names),
+                names,
                 primary_key: primary_key(oid)?,
             })
         })
@@ -60,6 +64,11 @@ impl Table {
     /// Its quoted, qualified name.
     pub fn qualified(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// What a definition notes of the table that its numbers are written for.
+    pub fn layout(&self) -> Layout {
+        Layout { oid: self.oid.to_u32(), columns: self.names.clone() }
     }
 
     pub fn is_partitioned(&self) -> bool {
@@ -115,16 +124,16 @@ impl Table {
         )?)
     }
 
-    /// The first of its ancestors that is watched, if any.
-    pub fn watched_ancestor(&self) -> Result<Option<Self>, Error> {
+    /// The first of its ancestors that is watched, if any; but for one.
+    pub fn watched_ancestor(&self, but: &Self) -> Result<Option<Self>, Error> {
         let found = oids(
             "with recursive above (oid) as (
                  select inhparent from pg_inherits where inhrelid = $1
                  union select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid)
-             select oid from above where oid in (select relation from webhook.watch) order by oid limit 1",
+             select oid from above where oid in (select relation from webhook.watch) order by oid",
             self.oid,
         )?;
-        found.first().map(|&oid| Self::find(oid)).transpose()
+        found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
     }
 
     /// The first of its descendants that is watched, if any.
@@ -135,19 +144,21 @@ impl Table {
     }
 }
 
-fn columns(oid: Oid) -> SpiResult<Vec<Column>> {
+fn names(oid: Oid) -> SpiResult<Vec<Option<String>>> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select attname::text, attnum from pg_attribute
-             where attrelid = $1 and attnum > 0 and not attisdropped order by attnum",
+            "select case when not attisdropped then attname::text end from pg_attribute
+             where attrelid = $1 and attnum > 0 order by attnum",
             None,
             &[oid.into()],
         )?;
-        rows.map(|row| {
-            Ok(Column { name: row.get(1)?.unwrap_or_default(), number: row.get(2)?.unwrap_or_default() })
-        })
-        .collect()
+        rows.map(|row| row.get(1)).collect()
     })
+}
+
+fn columns(names: &[Option<String>]) -> Vec<Column> {
+    let numbered = (1..).zip(names);
+    numbered.filter_map(|(number, name)| Some(Column { name: name.clone()?, number })).collect()
 }
 
 fn primary_key(oid: Oid) -> SpiResult<Vec<String>> {

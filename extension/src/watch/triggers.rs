@@ -47,9 +47,15 @@ impl Event {
 }
 
 /// The events of one table that get a trigger. An heir's TRUNCATE does not: truncating its parent would tell the same
-/// thing many times.
-fn wanted(verbs: &Verbs, is_root: bool) -> impl Iterator<Item = Event> {
-    EVENTS.into_iter().filter(move |event| event.is_in(verbs) && (is_root || *event != Event::Truncate))
+/// thing many times. Of a partitioned table a delete and an insert can be the two halves of an update, so that both are
+/// looked at even if one of the three has a verb: capture tells them apart.
+fn wanted<'a>(table: &Table, verbs: &'a Verbs, is_root: bool) -> impl Iterator<Item = Event> + use<'a> {
+    let by_row = [Event::Insert, Event::Update, Event::Delete];
+    let can_move = table.is_partitioned() && by_row.iter().any(|event| event.is_in(verbs));
+    EVENTS.into_iter().filter(move |event| {
+        let is_half = can_move && matches!(event, Event::Insert | Event::Delete);
+        (is_half || event.is_in(verbs)) && (is_root || *event != Event::Truncate)
+    })
 }
 
 /// Checks that the caller may put our trigger function into a trigger.
@@ -95,7 +101,7 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
 /// second time.
 pub fn remove_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
     for name in present(table.oid)? {
-        if !wanted(verbs, is_root).any(|event| event.trigger() == name) {
+        if !wanted(table, verbs, is_root).any(|event| event.trigger() == name) {
             drop(table, &name)?;
         }
     }
@@ -116,10 +122,14 @@ pub fn create(
     // A definition is strings, numbers and lists: it always has a JSON text.
     let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
     let always = always(table.oid)?;
-    for event in wanted(&definition.verbs, is_root) {
-        let (each, condition) = match event {
-            Event::Truncate => ("statement", String::new()),
-            _ => ("row", condition.map(Condition::clause).unwrap_or_default()),
+    for event in wanted(table, &definition.verbs, is_root) {
+        let each = if event == Event::Truncate { "statement" } else { "row" };
+        // Half of an update may lack a row that the condition looks at: it then fires in any case.
+        let condition = match (event, condition) {
+            (Event::Truncate, _) | (_, None) => String::new(),
+            (Event::Insert, Some(condition)) if condition.old => String::new(),
+            (Event::Delete, Some(condition)) if condition.new => String::new(),
+            (_, Some(condition)) => condition.clause(),
         };
         Spi::run(&format!(
             "create or replace trigger {} after {} on {} for each {each} {condition} execute function webhook.capture({})",
@@ -153,7 +163,7 @@ fn always(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
 
 /// Makes DROP FUNCTION say that the table's triggers need the payload function.
 pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
-    for event in wanted(verbs, true) {
+    for event in wanted(table, verbs, true) {
         let Ok(name) = CString::new(event.trigger()) else { continue };
         // SAFETY: two addresses of objects that exist in this transaction.
         unsafe {

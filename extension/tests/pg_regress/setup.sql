@@ -22,7 +22,9 @@ declare
                   from pg_index i, unnest(i.indkey) with ordinality as k (number, at)
                   join pg_attribute a on a.attnum = k.number
                   where i.indrelid = rel and i.indisprimary and a.attrelid = rel);
-    whole jsonb := jsonb_build_object('noun', noun, 'key', key, 'verbs',
+    layout jsonb := (select jsonb_build_object('oid', rel::oid::bigint, 'columns', jsonb_agg(case when not a.attisdropped then a.attname end order by a.attnum))
+                     from pg_attribute a where a.attrelid = rel and a.attnum > 0);
+    whole jsonb := jsonb_build_object('noun', noun, 'key', key, 'table', layout, 'verbs',
         '{"insert": "created", "update": "updated", "delete": "deleted", "truncate": "truncated"}'::jsonb) || definition;
     operation text;
 begin

@@ -137,7 +137,9 @@ set local role regress_pub;
 create function whoami(v int) returns boolean language plpgsql as $$ begin raise warning 'read as %', current_user; return true; end $$;
 create domain sly as int check (whoami(value));
 create table trap (id int primary key, v sly[]);
+\set VERBOSITY terse
 select noun from webhook_watch('trap', verbs => '{"insert":"created"}', condition => 'new.v <> ''{1}''::sly[]');
+\set VERBOSITY default
 select webhook_unwatch('trap');
 reset role;
 select t.tries('regress_pub', 'create trigger x after insert on trap for each row execute function webhook.capture(''{"noun":"webhook","verbs":{"insert":"ping"}}'')',

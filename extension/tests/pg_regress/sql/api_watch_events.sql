@@ -3,6 +3,7 @@
 begin;
 set local client_min_messages = warning;
 set local search_path = public;
+set local jit = off;
 \pset format unaligned
 \pset tuples_only on
 create function pg_temp.events() returns setof text language plpgsql as $$
@@ -52,6 +53,39 @@ truncate orders;
 select pg_temp.events();
 
 \echo -- a partitioned table is one table, wherever a row lies or goes
+create table mover (id int primary key, v text) partition by range (id);
+create table mover_low partition of mover for values from (0) to (10);
+create table mover_high partition of mover for values from (10) to (20);
+create function move(verbs jsonb, condition text default null) returns setof text language plpgsql as $$
+begin
+    delete from mover;
+    insert into mover values (1, 'a');
+    perform webhook_watch('mover', noun => 'mover', verbs => move.verbs, condition => move.condition);
+    return query select 'problem: ' || c.problem from webhook_check() c where c.relation = 'mover'::regclass;
+    delete from webhook.event;
+    update mover set id = 11;
+    update mover set id = 2, v = 'b';
+    return query select concat_ws(' ', type, payload, previous) from webhook.event where type like 'mover.%' order by id;
+end
+$$;
+\echo -- only what there is a verb for, and never one half of an update
+select move('{"update":"changed"}');
+select move('{"insert":"placed","update":"changed"}');
+select move('{"update":"changed","delete":"gone"}');
+select move('{"insert":"placed"}');
+select move('{"delete":"gone"}');
+select move('{"truncate":"emptied"}');
+\echo -- conditions: of one row; of both, which a move cannot be judged by
+select move('{"insert":"placed","update":"changed"}', 'new.v = ''b''');
+select move('{"update":"changed"}', 'new.v = ''b''');
+select move('{"update":"changed","delete":"gone"}', 'old.id = 1');
+select move('{"update":"changed"}', 'old.v is distinct from new.v');
+\echo -- triggers of a version that did not have both
+drop trigger webhook_insert on mover;
+drop trigger webhook_delete on mover;
+select relation, problem, detail from webhook_check() where relation = 'mover'::regclass;
+delete from webhook.event;
+drop table mover;
 create table part (id int primary key, v text) partition by range (id);
 create table part_low partition of part for values from (0) to (10);
 create table part_high (v text, id int not null);

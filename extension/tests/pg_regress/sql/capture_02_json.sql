@@ -92,3 +92,29 @@ create temp table gone as select id, row_to_json(w)::text as json from wide w;
 delete from wide;
 select count(*) as compared from webhook.event e join gone g on g.id = e.key::int and g.json = e.payload::text;
 rollback;
+
+-- A key is one text, whatever the session's settings; data are printed as the session would.
+begin;
+create domain moment as timestamptz;
+create table keyed (at moment, period tstzrange, span interval, bin bytea, f float8, list timestamptz[], primary key (at, period, span, bin, f, list));
+create table single (bin bytea primary key);
+call by_hand.watch('keyed');
+call by_hand.watch('single');
+create procedure write_both() language sql as $$
+    insert into keyed values ('2026-01-01 12:00+00', '[2026-01-01 12:00+00,2026-02-01 12:00+00)', '1 day 02:00', '\x00ff', 0.1::float8 + 0.2, '{2026-01-01 12:00+00}');
+    insert into single values ('\x00ff');
+    delete from keyed;
+    delete from single
+$$;
+call write_both();
+set local timezone = 'Asia/Kathmandu';
+set local datestyle = 'german';
+set local intervalstyle = 'sql_standard';
+set local bytea_output = 'escape';
+set local extra_float_digits = -3;
+call write_both();
+select type, key, count(*), count(distinct payload::text) as payloads from webhook.event group by type, key order by type;
+-- Put back.
+select payload from webhook.event where type = 'keyed.created' order by id desc limit 1;
+select current_setting('timezone'), timestamptz '2026-01-01 12:00+00', interval '1 day 02:00', '\x00ff'::bytea, 0.1::float8 + 0.2;
+rollback;

@@ -77,6 +77,50 @@ select type, key, payload, previous from webhook.event order by id;
 drop trigger zz_note on parted;
 delete from webhook.event;
 
+-- What they do fails and is caught, or moves rows too: the outer ones are still updates.
+create table strict (id int primary key);
+create table follower (id int references strict);
+create function fail_quietly() returns trigger language plpgsql as $$
+begin
+    begin
+        insert into follower values (old.id);
+    exception when foreign_key_violation then null;
+    end;
+    return null;
+end
+$$;
+create trigger zz_fail after delete on parted for each row execute function fail_quietly();
+insert into parted values (6, 'eu', 'f', 1), (7, 'eu', 'f', 1), (8, 'eu', 'f', 1);
+delete from webhook.event;
+update parted set region = 'us' where id in (6, 7, 8);
+select type, key, payload, previous from webhook.event order by id;
+drop trigger zz_fail on parted;
+delete from webhook.event;
+create table other (id int, region text) partition by list (region);
+create table other_eu partition of other for values in ('eu');
+create table other_us partition of other for values in ('us');
+call by_hand.watch('other');
+insert into other values (1, 'us'), (2, 'us');
+create function move_other() returns trigger language plpgsql as $$
+begin
+    update other set region = case region when 'us' then 'eu' else 'us' end;
+    begin
+        update other set region = case region when 'us' then 'eu' else 'us' end;
+        perform 1 / 0;
+    exception when division_by_zero then null;
+    end;
+    delete from other where id = 2;
+    return null;
+end
+$$;
+create trigger zz_move after delete on parted for each row execute function move_other();
+delete from webhook.event;
+update parted set region = 'eu' where id in (6, 7);
+select type, key, payload, previous from webhook.event order by id;
+drop trigger zz_move on parted;
+delete from parted where id in (6, 7, 8);
+delete from webhook.event;
+
 -- The move is rolled back.
 savepoint s;
 update parted set region = 'eu' where id = 5;

@@ -49,7 +49,7 @@ use tally::Tally;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// What the server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +68,6 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    #[error(
-        "nobody has a token, so nobody could use the admin server on {0}; make one: webhookd token create, or on a \
-         loopback address give --admin-open-as ROLE"
-    )]
-    NoTokens(SocketAddr),
     #[error(transparent)]
     App(#[from] app::Error),
     #[error("it gets no thread")]
@@ -137,7 +132,7 @@ pub struct Surroundings {
 /// Starts to answer; ends some seconds after `shutdown`.
 ///
 /// # Errors
-/// An address in use, a database that is away or has an extension that is to be updated first, and an address that others reach while nobody has a token.
+/// An address in use, a database that is away or has an extension that is to be updated first.
 pub async fn start(
     settings: Settings,
     surroundings: Surroundings,
@@ -157,7 +152,8 @@ async fn prepare(
     let address = listener.local_addr().unwrap_or(address);
     let database = Database::open(target.clone(), settings.open_as.as_deref()).await?;
     if settings.open_as.is_none() && !database.has_tokens().await? {
-        return Err(Error::NoTokens(address));
+        // No reason to keep deliveries waiting; a token that is made from now on is good at once.
+        warn!("admin.no_tokens; nobody can use the admin server until webhookd token create makes one");
     }
     let mut form_key = [0; 32];
     getrandom::fill(&mut form_key).map_err(Error::NoRandomness)?;

@@ -9,7 +9,8 @@ use e2e::{
     world::World,
 };
 use serde_json::json;
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, process::Command, time::Duration};
+use tokio::time::{Instant, interval};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn active_standby_and_copy() {
@@ -57,6 +58,12 @@ async fn metrics_are_what_prometheus_reads() {
     world.subscribe_with("/status/500", "retry => '{}'").await;
     let many = "select webhook_subscribe('http://127.0.0.1:9/' || n, events => '{x.y}') from generate_series(1, 600) n";
     world.database.run(many).await;
+    // The newest has no label of its own.
+    let newest = world.subscribe_with("/paused", "enabled => false").await;
+    world
+        .database
+        .run(&format!("insert into webhook.receiver (subscription_id, circuit, failing_since) values ({newest}, 'open', now())"))
+        .await;
     let admin = Admin::start(&world.database, &[]).await;
     // Fewer failures than open the circuit.
     world.insert_orders(1, 8).await;
@@ -66,9 +73,15 @@ async fn metrics_are_what_prometheus_reads() {
         .until("select count(*) = 8 from webhook.delivery where state = 'exhausted'", PATIENCE)
         .await;
     assert_eq!(admin.get("/metrics", &alice).await.status, 403);
+    let kept = format!("select count(*) = 8 from webhook.queue where subscription_id = {newest}");
+    world.database.until(&kept, PATIENCE).await;
     admin.until("/readyz", 200, "active").await;
-    let text = admin.get("/metrics", &ops).await.text;
+    let text = scrape(&admin, &ops, r#"webhookd_backlog{subscription="other"} 8"#).await;
     for line in [
+        r#"webhookd_circuit_open{subscription="other"} 1"#,
+        r#"webhookd_subscription_enabled{subscription="other"} 0"#,
+        r#"webhookd_subscription_enabled{subscription="500"} 1"#,
+        r#"webhookd_deliveries_exhausted_total{subscription="1"} 0"#,
         r#"webhookd_attempts_total{outcome="succeeded",subscription="1"} 8"#,
         r#"webhookd_attempts_total{outcome="http_error",subscription="2"} 8"#,
         r#"webhookd_deliveries_exhausted_total{subscription="2"} 8"#,
@@ -112,6 +125,28 @@ async fn metrics_are_what_prometheus_reads() {
             let full = format!("webhookd_{name}");
             assert!(text.contains(&format!("\n# TYPE {}", full.trim_end_matches("_bucket"))), "{full}");
         }
+    }
+    // Places get free, and what has been counted still counts.
+    world.database.run("select webhook_unsubscribe(2)").await;
+    let gone = r#"webhookd_attempts_total{outcome="http_error",subscription="gone"} 8"#;
+    let text = scrape(&admin, &ops, gone).await;
+    assert!(
+        text.contains(r#"webhookd_backlog{subscription="501"} 0"#) && !text.contains(r#"subscription="2"}"#),
+        "{text}"
+    );
+}
+
+/// What Prometheus reads, once a look has brought this line.
+async fn scrape(admin: &Admin, token: &str, line: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pace = interval(Duration::from_millis(100));
+    loop {
+        pace.tick().await;
+        let text = admin.get("/metrics", token).await.text;
+        if text.lines().any(|have| have == line) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "{line} is not in\n{text}");
     }
 }
 

@@ -28,6 +28,7 @@ mod server;
 pub mod subscriptions;
 pub mod tally;
 pub mod token;
+mod words;
 
 use crate::{
     app::{self, Phase},

@@ -243,8 +243,11 @@ fn is_loopback(headers: &HeaderMap) -> bool {
 /// something; programs name none.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        return true;
+    match site {
+        // The browser has compared them itself; behind a proxy, Host is not what the browser asked for.
+        Some("same-origin") => return false,
+        Some("none") | None => {}
+        Some(_) => return true,
     }
     let Some(origin) = text(headers, header::ORIGIN) else { return headers.contains_key(header::ORIGIN) };
     let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -356,6 +359,10 @@ mod tests {
             ("origin", "http://127.0.0.1:8080"),
             ("sec-fetch-site", "same-origin")
         ])));
+        let behind_proxy = [host, ("origin", "https://hooks.example.com"), ("sec-fetch-site", "same-origin")];
+        assert!(!is_foreign(&headers(&behind_proxy)), "the browser knows");
+        assert!(is_foreign(&headers(&[behind_proxy[0], behind_proxy[1], ("sec-fetch-site", "none")])));
+        assert!(is_foreign(&headers(&behind_proxy[..2])), "nobody knows");
         for origin in
             ["http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1:8080.evil.example"]
         {

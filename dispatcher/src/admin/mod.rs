@@ -38,6 +38,7 @@ use crate::{
 };
 use database::Database;
 use guard::Guard;
+use ipnet::IpNet;
 use sampler::History;
 use std::{
     collections::BTreeMap,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Requests without a token act as this role: on a loopback address only.
     pub open_as: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trust_proxy: Vec<IpNet>,
 }
 
 /// Why it does not start.
@@ -159,7 +162,7 @@ async fn prepare(
     let mut form_key = [0; 32];
     getrandom::fill(&mut form_key).map_err(Error::NoRandomness)?;
     let state = State(Arc::new(Shared {
-        guard: Guard::new(settings.open_as),
+        guard: Guard::new(settings.open_as, settings.trust_proxy),
         database,
         tally,
         spans,

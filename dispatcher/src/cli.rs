@@ -186,6 +186,10 @@ pub struct Run {
     /// Let requests without a token act as this role of Postgres; on a loopback address only
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
+    /// A proxy in front of the admin server, whose X-Forwarded-For says who asks; a range (CIDR), may be repeated
+    /// [default: none, and the header means nothing]
+    #[arg(long, env = "WEBHOOKD_ADMIN_TRUST_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub admin_trust_proxy: Vec<String>,
     /// The OpenTelemetry collector that spans of attempts go to, over OTLP/HTTP: its base URL, to which /v1/traces is added
     /// (OTEL_EXPORTER_OTLP_ENDPOINT is read too) [default: none, and so there are no spans]
     #[arg(long, env = "WEBHOOKD_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]

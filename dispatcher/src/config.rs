@@ -110,6 +110,7 @@ struct File {
     origin: Option<String>,
     admin: Option<SocketAddr>,
     admin_open_as: Option<String>,
+    admin_trust_proxy: Option<Vec<String>>,
     otlp_endpoint: Option<String>,
     otlp_ratio: Option<f64>,
 }
@@ -242,7 +243,7 @@ impl Layers {
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             periods: periods(&flags.periods),
             retire_interval: flags.periods.retire_interval_ms.map_or(RETIRE_INTERVAL, Duration::from_millis),
-            admin: self.admin(flags.admin, flags.admin_open_as.as_deref())?,
+            admin: self.admin(flags.admin, flags.admin_open_as.as_deref(), &flags.admin_trust_proxy)?,
             traces: self.traces(flags)?,
             // On a 32-bit machine the bound is its address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
@@ -254,21 +255,24 @@ impl Layers {
     /// The admin server, if there is to be one, as flags and file say.
     ///
     /// # Errors
-    /// [`Error::OpenWithoutAdmin`] and [`Error::OpenToOthers`].
+    /// [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`] and [`Error::Range`].
     pub fn admin(
         &self,
         address: Option<SocketAddr>,
         open_as: Option<&str>,
+        trust_proxy: &[String],
     ) -> Result<Option<admin::Settings>, Error> {
         let open_as = open_as.map(str::to_owned).or_else(|| self.file.admin_open_as.clone());
         let open_as = open_as.filter(|role| !role.is_empty());
+        let trust_proxy =
+            trust::ranges("--admin-trust-proxy", list(trust_proxy, &self.file.admin_trust_proxy))?;
         match address.or(self.file.admin) {
             None if open_as.is_some() => Err(Error::OpenWithoutAdmin),
             None => Ok(None),
             Some(address) if open_as.is_some() && !address.ip().is_loopback() => {
                 Err(Error::OpenToOthers(address))
             }
-            Some(address) => Ok(Some(admin::Settings { address, open_as })),
+            Some(address) => Ok(Some(admin::Settings { address, open_as, trust_proxy })),
         }
     }
 }

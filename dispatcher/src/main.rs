@@ -94,7 +94,7 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Check(flags) => {
             let database = layers.database(&flags.database)?;
             let secrets = layers.secrets(&flags.keys)?;
-            let admin = layers.admin(flags.admin, flags.admin_open_as.as_deref())?;
+            let admin = layers.admin(flags.admin, flags.admin_open_as.as_deref(), &[])?;
             within_runtime(|_| check::run(database, secrets, admin))
         }
     }

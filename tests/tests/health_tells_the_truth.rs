@@ -9,7 +9,8 @@ use e2e::{
     world::World,
 };
 use serde_json::json;
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, process::Command, time::Duration};
+use tokio::time::{Instant, interval};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn active_standby_and_copy() {
@@ -57,6 +58,12 @@ async fn metrics_are_what_prometheus_reads() {
     world.subscribe_with("/status/500", "retry => '{}'").await;
     let many = "select webhook_subscribe('http://127.0.0.1:9/' || n, events => '{x.y}') from generate_series(1, 600) n";
     world.database.run(many).await;
+    // The newest has no label of its own.
+    let newest = world.subscribe_with("/paused", "enabled => false").await;
+    world
+        .database
+        .run(&format!("insert into webhook.receiver (subscription_id, circuit, failing_since) values ({newest}, 'open', now())"))
+        .await;
     let admin = Admin::start(&world.database, &[]).await;
     // Fewer failures than open the circuit.
     world.insert_orders(1, 8).await;
@@ -66,9 +73,15 @@ async fn metrics_are_what_prometheus_reads() {
         .until("select count(*) = 8 from webhook.delivery where state = 'exhausted'", PATIENCE)
         .await;
     assert_eq!(admin.get("/metrics", &alice).await.status, 403);
+    let kept = format!("select count(*) = 8 from webhook.queue where subscription_id = {newest}");
+    world.database.until(&kept, PATIENCE).await;
     admin.until("/readyz", 200, "active").await;
-    let text = admin.get("/metrics", &ops).await.text;
+    let text = scrape(&admin, &ops, r#"webhookd_backlog{subscription="other"} 8"#).await;
     for line in [
+        r#"webhookd_circuit_open{subscription="other"} 1"#,
+        r#"webhookd_subscription_enabled{subscription="other"} 0"#,
+        r#"webhookd_subscription_enabled{subscription="500"} 1"#,
+        r#"webhookd_deliveries_exhausted_total{subscription="1"} 0"#,
         r#"webhookd_attempts_total{outcome="succeeded",subscription="1"} 8"#,
         r#"webhookd_attempts_total{outcome="http_error",subscription="2"} 8"#,
         r#"webhookd_deliveries_exhausted_total{subscription="2"} 8"#,
@@ -112,6 +125,28 @@ async fn metrics_are_what_prometheus_reads() {
             let full = format!("webhookd_{name}");
             assert!(text.contains(&format!("\n# TYPE {}", full.trim_end_matches("_bucket"))), "{full}");
         }
+    }
+    // Places get free, and what has been counted still counts.
+    world.database.run("select webhook_unsubscribe(2)").await;
+    let gone = r#"webhookd_attempts_total{outcome="http_error",subscription="gone"} 8"#;
+    let text = scrape(&admin, &ops, gone).await;
+    assert!(
+        text.contains(r#"webhookd_backlog{subscription="501"} 0"#) && !text.contains(r#"subscription="2"}"#),
+        "{text}"
+    );
+}
+
+/// What Prometheus reads, once a look has brought this line.
+async fn scrape(admin: &Admin, token: &str, line: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pace = interval(Duration::from_millis(100));
+    loop {
+        pace.tick().await;
+        let text = admin.get("/metrics", token).await.text;
+        if text.lines().any(|have| have == line) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "{line} is not in\n{text}");
     }
 }
 
@@ -161,8 +196,6 @@ async fn nobody_is_let_in_by_accident() {
     };
     for (arguments, words) in [
         (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "others reach"),
-        (&["--admin", "0.0.0.0:0"], "nobody has a token"),
-        (&["--admin", "127.0.0.1:0"], "nobody has a token"),
         (&["--admin-open-as", "ops"], "needs --admin"),
     ] {
         let (code, said) = refusal(arguments);
@@ -186,4 +219,38 @@ async fn nobody_is_let_in_by_accident() {
     let _ = token(&world.database, &["--role", "alice"]);
     let daemon = Daemon::spawn_with(&url, &["--admin", "0.0.0.0:0"]);
     daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
+}
+
+/// Whoever revokes the last token must not find, at the next restart, that nothing is delivered any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_it_delivers_and_lets_nobody_in() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    world.subscribe("/ok").await;
+    let check = || {
+        let output = Command::new(binary())
+            .args(["check", "--admin", "127.0.0.1:1", "--database-url", &world.database.url_as("daemon")])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.lines().find(|line| line.contains("admin")).unwrap_or_default().to_owned()
+    };
+    let hint = check();
+    assert!(hint.starts_with('✓') && hint.contains("webhookd token create"), "{hint}");
+    // One that is over is none.
+    world.database.run("insert into webhook.token (role, name, token_sha256, expires_at) values ('ops', 'old', sha256('x'), now())").await;
+    let admin = Admin::start(&world.database, &[]).await;
+    let process = admin.daemon.process();
+    process.wait_for_line(|line| line.contains("WARN") && line.contains("admin.no_tokens"), PATIENCE).await;
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    admin.until("/readyz", 200, "active").await;
+    assert_eq!(admin.ask("GET", "/healthz", None, &[], None).await.status, 200);
+    for path in ["/metrics", "/v1/subscriptions"] {
+        assert_eq!(admin.ask("GET", path, None, &[], None).await.status, 401, "{path}");
+    }
+    assert_eq!(admin.ask("GET", "/", None, &[], None).await.header("location"), "/login");
+    let made = token(&world.database, &["--role", "ops"]);
+    assert_eq!(admin.get("/v1/subscriptions", &made).await.status, 200, "at once");
+    assert!(!check().contains("token create"));
 }

@@ -105,7 +105,8 @@ async fn a_subscription_lives_through_it() {
 async fn bad_input_names_the_field_and_changes_nothing() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
-    let alice = token(&world.database, &["--role", "alice"]);
+    let (alice, ops) =
+        (token(&world.database, &["--role", "alice"]), token(&world.database, &["--role", "ops"]));
     let admin = Admin::start(&world.database, &[]).await;
     for (body, status, field) in [
         (r#"{"events":["*"]}"#, 422, Some("url")),
@@ -127,6 +128,15 @@ async fn bad_input_names_the_field_and_changes_nothing() {
         assert_eq!(answer.status, status, "{body}: {answer:?}");
         assert_eq!(answer.header("content-type"), "application/problem+json");
         assert_eq!(answer.json()["field"].as_str(), field, "{body}: {answer:?}");
+    }
+    // What cannot be an id is none.
+    for path in ["/v1/events/%FF", "/v1/events/x", "/v1/deliveries/%FF/1", "/v1/subscriptions/%FF"] {
+        let answer = admin.get(path, &ops).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-type")),
+            (404, "application/problem+json"),
+            "{path}"
+        );
     }
     let large = format!(r#"{{"url":"https://a","name":"{}"}}"#, "x".repeat(300_000));
     assert_eq!(admin.post("/v1/subscriptions", &alice, &large).await.status, 413);

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{interval, timeout},
 };
 
@@ -175,6 +175,56 @@ async fn connections_of_one_address_are_bounded_and_do_not_hold_up_the_end() {
     assert!(admin.daemon.sigterm(PATIENCE).await.success());
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     drop(held);
+}
+
+/// Asks so often, without waiting for answers, from this address of the machine and in the name of these; how many were
+/// answered, and how many refused.
+async fn flood(admin: &Admin, from: &str, name: impl Fn(usize) -> String) -> (usize, usize) {
+    const REQUESTS: usize = 3000;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(format!("{from}:0").parse().expect("an address")).expect("it is this machine's");
+    let stream = socket.connect(address(admin).parse().expect("an address")).await.expect("it listens");
+    let (mut read, mut write) = stream.into_split();
+    let asks: String = (1..=REQUESTS)
+        .map(|at| {
+            let end = if at == REQUESTS { "connection: close\r\n" } else { "" };
+            format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {}\r\n{end}\r\n", name(at))
+        })
+        .collect();
+    let mut answers = String::new();
+    let (written, answered) = timeout(PATIENCE, async {
+        tokio::join!(write.write_all(asks.as_bytes()), read.read_to_string(&mut answers))
+    })
+    .await
+    .expect("all in time");
+    written.expect("it reads");
+    answered.expect("it answers");
+    (answers.matches("HTTP/1.1 200").count(), answers.matches("HTTP/1.1 429").count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_those_of_whom_a_trusted_proxy_names() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let _ = token(&world.database, &["--role", "clerk"]);
+    let admin = Admin::start(&world.database, &["--admin-trust-proxy", "127.0.0.1"]).await;
+    let each = |at: usize| format!("127.0.0.9, 198.51.{}.{}", at / 250, at % 250);
+    let forged = flood(&admin, "127.0.0.2", each).await;
+    assert!(forged.1 > 0 && forged.0 + forged.1 == 3000, "they are one: {forged:?}");
+    assert_eq!(flood(&admin, "127.0.0.1", each).await, (3000, 0), "they are many");
+    let one = flood(&admin, "127.0.0.1", |at| format!("198.51.100.{}, 203.0.113.1", at % 250)).await;
+    assert!(one.1 > 0 && one.0 + one.1 == 3000, "what it has been told itself is not believed: {one:?}");
+    // Its connections are everybody's.
+    let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", address(&admin));
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut further = connect(&admin).await;
+        let mut answer = [0; 12];
+        further.write_all(ask.as_bytes()).await.expect("it reads");
+        timeout(PATIENCE, further.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(further);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

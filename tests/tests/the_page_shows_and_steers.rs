@@ -247,4 +247,11 @@ async fn other_sites_can_do_nothing() {
         303,
         "our own form is obeyed"
     );
+    // A proxy asks for us by its own name; the browser says that the page is ours, or that it is not.
+    let proxied = |site| [kind, ("origin", "https://hooks.example.com"), ("sec-fetch-site", site)];
+    for (site, status) in [("same-origin", 303), ("same-site", 403), ("cross-site", 403), ("none", 403)] {
+        let sign_in = form(&[("token", &alice)]);
+        let answer = admin.ask("POST", "/login", None, &proxied(site), Some(&sign_in)).await;
+        assert_eq!(answer.status, status, "{site}: {answer:?}");
+    }
 }

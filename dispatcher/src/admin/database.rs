@@ -150,16 +150,16 @@ impl Database {
         &self.schema
     }
 
-    /// Whether anybody has a token.
+    /// As [`has_tokens`].
     ///
     /// # Errors
     /// Those of the connection, and a role that is no dispatcher.
     pub async fn has_tokens(&self) -> Result<bool, app::Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(session) = idle else { return Err(app::Error::ConnectionLost) };
-        let row = session.client.query_one("select exists (select from webhook.token)", &[]).await;
+        let is_there = has_tokens(&session.client).await;
         self.put_back(session);
-        row.and_then(|row| row.try_get(0)).map_err(app::Error::of_statement)
+        is_there.map_err(app::Error::of_statement)
     }
 
     async fn session(&self) -> Result<(Session, OwnedSemaphorePermit), Problem> {
@@ -223,6 +223,16 @@ impl Database {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
     }
+}
+
+/// Whether anybody has a token that is good now.
+///
+/// # Errors
+/// The statement's.
+pub async fn has_tokens(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    const ANY: &str =
+        "select exists (select from webhook.token where expires_at is null or expires_at > now())";
+    client.query_one(ANY, &[]).await?.try_get(0)
 }
 
 async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {

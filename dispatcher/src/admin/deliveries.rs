@@ -8,6 +8,7 @@ use super::{
     problem::Problem,
     routes::{Page, Problems},
     subscriptions::{self, page_rows},
+    words,
 };
 use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ pub struct Delivery {
     #[serde(rename = "type")]
     pub event_type: Option<String>,
     pub key: Option<String>,
-    /// `delivered`, `retrying`, `queued` or `exhausted`.
+    #[schema(schema_with = words::states)]
     pub state: String,
     pub attempts: i64,
     pub next_attempt_at: Option<String>,
@@ -52,7 +53,7 @@ pub struct Attempt {
     pub duration_ms: f32,
     /// HTTP status, if there was one.
     pub status: Option<i16>,
-    /// `succeeded`, `http_error`, `timeout`, `dns`, `connect`, `tls`, `protocol` or `refused`.
+    #[schema(schema_with = words::outcomes)]
     pub outcome: String,
     /// When the next is due; null: it was the last.
     pub next_at: Option<String>,
@@ -77,7 +78,7 @@ pub struct DeliveryFilter {
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
-    /// `delivered`, `retrying`, `queued` or `exhausted`.
+    #[param(schema_with = words::states)]
     pub state: Option<String>,
     /// A subscription's number.
     #[serde(default, deserialize_with = "number")]
@@ -141,8 +142,7 @@ fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
 /// # Errors
 /// A filter that is none, and the statement's.
 pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Delivery>, Problem> {
-    const STATES: [&str; 4] = ["delivered", "retrying", "queued", "exhausted"];
-    if filter.state.as_deref().is_some_and(|state| !STATES.contains(&state)) {
+    if filter.state.as_deref().is_some_and(|state| !words::STATES.contains(&state)) {
         let detail = "state must be delivered, retrying, queued or exhausted";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail).field("state"));
     }

@@ -4,7 +4,7 @@ use super::{
     State,
     cursor::Cursor,
     database::Work,
-    extract::{Id, Query, number},
+    extract::{EventId, Id, Query, number},
     guard::Api,
     problem::Problem,
     routes::{Page, Problems},
@@ -18,11 +18,7 @@ use crate::{
     event::Event as Captured,
     postgres::value::{Micros, Raw},
 };
-use axum::{
-    Json,
-    extract::{Path, State as Shared},
-    http::StatusCode,
-};
+use axum::{Json, extract::State as Shared, http::StatusCode};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -227,7 +223,7 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
 /// An event
 #[utoipa::path(get, operation_id = "read_event", path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
     responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
-pub async fn read(Api(mut work): Api, Path(event_id): Path<String>) -> Result<Json<WholeEvent>, Problem> {
+pub async fn read(Api(mut work): Api, EventId(event_id): EventId) -> Result<Json<WholeEvent>, Problem> {
     find(&mut work, &event_id).await.map(Json)
 }
 

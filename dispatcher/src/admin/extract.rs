@@ -140,6 +140,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// An event's public id in the path.
+pub struct EventId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for EventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("event"))
+    }
+}
+
 /// A delivery in the path: event and subscription.
 pub struct DeliveryId(pub String, pub i64);
 

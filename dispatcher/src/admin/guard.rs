@@ -16,10 +16,11 @@ use axum::{
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::LengthLimitError;
+use ipnet::IpNet;
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -39,6 +40,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The name of the page's cookie.
 pub const COOKIE: &str = "webhookd_token";
@@ -89,6 +92,33 @@ impl From<IpAddr> for Peer {
     }
 }
 
+/// Whose request it is that a proxy passes on: the last of `X-Forwarded-For` that is no trusted proxy itself. What is to the left
+/// of it anybody may have written.
+fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
+    let lines: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    let mut farthest = None;
+    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        let Some(ip) = address_of(hop.trim()) else { break };
+        farthest = Some(ip);
+        if !is_within(proxies, ip) {
+            break;
+        }
+    }
+    farthest
+}
+
+/// An address, with a port or without.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let ip = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    ip.ok().or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+}
+
+fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    nets.iter().any(|net| net.contains(&ip))
+}
+
 /// How many of each there are at once.
 #[derive(Debug)]
 pub struct Crowd<K: Eq + Hash> {
@@ -136,19 +166,32 @@ impl<K: Eq + Hash> Drop for Place<K> {
 pub struct Guard {
     /// Requests without a token act as this role; only ever on a loopback address.
     pub open_as: Option<String>,
+    trust_proxy: Vec<IpNet>,
     addresses: DefaultKeyedRateLimiter<Peer>,
     tokens: DefaultKeyedRateLimiter<[u8; 32]>,
     at_once: Arc<Crowd<[u8; 32]>>,
 }
 
 impl Guard {
-    pub fn new(open_as: Option<String>) -> Self {
+    pub fn new(open_as: Option<String>, trust_proxy: Vec<IpNet>) -> Self {
         Self {
             open_as,
+            trust_proxy,
             addresses: RateLimiter::keyed(PER_ADDRESS),
             tokens: RateLimiter::keyed(PER_TOKEN),
             at_once: Crowd::of_at_most(AT_ONCE_PER_TOKEN),
         }
+    }
+
+    /// Whether this is a proxy whose word is taken for whose requests they are.
+    pub fn is_proxy(&self, ip: IpAddr) -> bool {
+        is_within(&self.trust_proxy, ip)
+    }
+
+    /// Who asks, of a connection from this address.
+    pub fn peer(&self, ip: IpAddr, headers: &HeaderMap) -> Peer {
+        let forwarded = if self.is_proxy(ip) { forwarded_for(headers, &self.trust_proxy) } else { None };
+        Peer::from(forwarded.unwrap_or(ip))
     }
 
     /// Forgets those who have not come for a while.
@@ -243,8 +286,11 @@ fn is_loopback(headers: &HeaderMap) -> bool {
 /// something; programs name none.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        return true;
+    match site {
+        // The browser has compared them itself; behind a proxy, Host is not what the browser asked for.
+        Some("same-origin") => return false,
+        Some("none") | None => {}
+        Some(_) => return true,
     }
     let Some(origin) = text(headers, header::ORIGIN) else { return headers.contains_key(header::ORIGIN) };
     let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -356,6 +402,10 @@ mod tests {
             ("origin", "http://127.0.0.1:8080"),
             ("sec-fetch-site", "same-origin")
         ])));
+        let behind_proxy = [host, ("origin", "https://hooks.example.com"), ("sec-fetch-site", "same-origin")];
+        assert!(!is_foreign(&headers(&behind_proxy)), "the browser knows");
+        assert!(is_foreign(&headers(&[behind_proxy[0], behind_proxy[1], ("sec-fetch-site", "none")])));
+        assert!(is_foreign(&headers(&behind_proxy[..2])), "nobody knows");
         for origin in
             ["http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1:8080.evil.example"]
         {
@@ -373,6 +423,38 @@ mod tests {
         assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
         assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
         assert_ne!(peer("10.0.0.2"), peer("10.0.0.1"));
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_whose_request_it_is() {
+        let guard = Guard::new(None, vec!["127.0.0.0/8".parse().unwrap(), "10.1.0.0/16".parse().unwrap()]);
+        let peer = |ip: &str, lines: &[&'static str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                map.append(name, HeaderValue::from_static(value));
+            }
+            guard.peer(ip.parse().unwrap(), &map)
+        };
+        let is = |ip: &str| Peer::from(ip.parse::<IpAddr>().unwrap());
+        assert_eq!(peer("192.0.2.1", &["198.51.100.7"]), is("192.0.2.1"), "forged");
+        for (lines, wanted) in [
+            (["198.51.100.7"].as_slice(), "198.51.100.7"),
+            (&["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
+            (&["198.51.100.7, 10.1.2.3, 127.0.0.2"], "198.51.100.7"),
+            (&["203.0.113.9", "198.51.100.7,10.1.2.3"], "198.51.100.7"),
+            (&["198.51.100.7:4711"], "198.51.100.7"),
+            (&["[2001:db8::1]:443"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["198.51.100.7, unknown, 10.1.2.3"], "10.1.2.3"),
+            (&["10.1.2.3"], "10.1.2.3"),
+            (&["unknown"], "127.0.0.1"),
+            (&[""], "127.0.0.1"),
+            (&[], "127.0.0.1"),
+        ] {
+            assert_eq!(peer("127.0.0.1", lines), is(wanted), "{lines:?}");
+        }
+        assert_eq!(peer("::ffff:127.0.0.1", &["198.51.100.7"]), is("198.51.100.7"), "of a socket for both");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::{
     State,
+    routes::Refusals,
     sampler::{INTERVAL, Sample},
 };
 use crate::app::Phase;
@@ -93,7 +94,7 @@ fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
 ///
 /// Fails when only a restart may help.
 #[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", security(()),
-    responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health)))]
+    responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health), Refusals))]
 pub async fn healthz(Shared(state): Shared<State>) -> Response {
     let phase = state.phase.borrow().clone();
     let failing = is_dead(&phase, state.history.stands_for(Instant::now()));
@@ -102,7 +103,7 @@ pub async fn healthz(Shared(state): Shared<State>) -> Response {
 
 /// Does it deliver?
 #[utoipa::path(get, operation_id = "readyz", path = "/readyz", tag = "health", security(()),
-    responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health)))]
+    responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health), Refusals))]
 pub async fn readyz(Shared(state): Shared<State>) -> Response {
     let phase = state.phase.borrow().clone();
     let reasons = state.obstacles();

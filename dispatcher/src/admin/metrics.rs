@@ -1,7 +1,12 @@
 //! `/metrics`: Prometheus's text format, from counters in memory and the last look at the database. Names and labels are
-//! documented in `docs/monitoring/METRICS.md`; the only label that grows is `subscription`, up to 500 values and `other`.
+//! documented in `docs/monitoring/METRICS.md`; the only label that grows is `subscription`, up to 500 values, `other` and `gone`.
 
-use super::{State, guard::Api, problem::Problem, tally::OTHERS};
+use super::{
+    State,
+    guard::Api,
+    problem::Problem,
+    tally::{GONE, OTHERS},
+};
 use crate::{app::Phase, delivery::outcome::Class};
 use axum::{
     extract::State as Shared,
@@ -44,7 +49,11 @@ impl Page {
 }
 
 fn label(id: i64) -> String {
-    if id == OTHERS { "other".to_owned() } else { id.to_string() }
+    match id {
+        OTHERS => "other".to_owned(),
+        GONE => "gone".to_owned(),
+        id => id.to_string(),
+    }
 }
 
 /// Metrics
@@ -122,6 +131,10 @@ fn attempts(page: &Page, state: &State) -> Result<(), prometheus::Error> {
         "Deliveries whose last attempt has failed.",
         &["subscription"],
     )?;
+    // From 0 on, so that the first is an increase.
+    for id in state.history.latest().iter().flat_map(|look| look.subscriptions.keys()) {
+        exhausted.with_label_values(&[label(*id)]);
+    }
     for (id, counts) in state.tally.snapshot() {
         let id = label(id);
         for (class, count) in Class::ALL.iter().zip(counts.outcomes).filter(|(_, count)| *count > 0) {
@@ -173,7 +186,7 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     )?;
     let enabled =
         page.gauges("webhookd_subscription_enabled", "0: paused or disabled.", &["subscription"])?;
-    for (id, standing) in look.subscriptions.iter().filter(|(id, _)| **id != OTHERS) {
+    for (id, standing) in look.subscriptions.iter().filter(|(id, _)| **id != GONE) {
         let id = label(*id);
         backlog.with_label_values(&[&id]).set(standing.backlog as f64);
         circuits.with_label_values(&[&id]).set(f64::from(u8::from(standing.circuit_open)));

@@ -28,6 +28,7 @@ mod server;
 pub mod subscriptions;
 pub mod tally;
 pub mod token;
+mod words;
 
 use crate::{
     app::{self, Phase},
@@ -37,6 +38,7 @@ use crate::{
 };
 use database::Database;
 use guard::Guard;
+use ipnet::IpNet;
 use sampler::History;
 use std::{
     collections::BTreeMap,
@@ -49,7 +51,7 @@ use tally::Tally;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// What the server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Requests without a token act as this role: on a loopback address only.
     pub open_as: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trust_proxy: Vec<IpNet>,
 }
 
 /// Why it does not start.
@@ -68,11 +72,6 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    #[error(
-        "nobody has a token, so nobody could use the admin server on {0}; make one: webhookd token create, or on a \
-         loopback address give --admin-open-as ROLE"
-    )]
-    NoTokens(SocketAddr),
     #[error(transparent)]
     App(#[from] app::Error),
     #[error("it gets no thread")]
@@ -137,7 +136,7 @@ pub struct Surroundings {
 /// Starts to answer; ends some seconds after `shutdown`.
 ///
 /// # Errors
-/// An address in use, a database that is away or has an extension that is to be updated first, and an address that others reach while nobody has a token.
+/// An address in use, a database that is away or has an extension that is to be updated first.
 pub async fn start(
     settings: Settings,
     surroundings: Surroundings,
@@ -157,12 +156,13 @@ async fn prepare(
     let address = listener.local_addr().unwrap_or(address);
     let database = Database::open(target.clone(), settings.open_as.as_deref()).await?;
     if settings.open_as.is_none() && !database.has_tokens().await? {
-        return Err(Error::NoTokens(address));
+        // No reason to keep deliveries waiting; a token that is made from now on is good at once.
+        warn!("admin.no_tokens; nobody can use the admin server until webhookd token create makes one");
     }
     let mut form_key = [0; 32];
     getrandom::fill(&mut form_key).map_err(Error::NoRandomness)?;
     let state = State(Arc::new(Shared {
-        guard: Guard::new(settings.open_as),
+        guard: Guard::new(settings.open_as, settings.trust_proxy),
         database,
         tally,
         spans,

@@ -79,6 +79,12 @@ pub enum Problems {
     #[response(status = 415, description = "The body is not JSON", content_type = "application/problem+json")]
     NotJson(Problem),
     #[response(
+        status = 421,
+        description = "Without tokens only this machine's own names are answered",
+        content_type = "application/problem+json"
+    )]
+    Misdirected(Problem),
+    #[response(
         status = 422,
         description = "A member of the body is wrong: `field` names it",
         content_type = "application/problem+json"
@@ -87,11 +93,31 @@ pub enum Problems {
     #[response(status = 429, description = "Too many requests", content_type = "application/problem+json")]
     TooMany(Problem),
     #[response(
+        status = 500,
+        description = "A defect, which the daemon's log tells of",
+        content_type = "application/problem+json"
+    )]
+    Defect(Problem),
+    #[response(
         status = 503,
         description = "The database is away or busy",
         content_type = "application/problem+json"
     )]
     Unavailable(Problem),
+}
+
+/// What even a route that asks nobody may answer instead.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "documentation")]
+pub enum Refusals {
+    #[response(
+        status = 421,
+        description = "Without tokens only this machine's own names are answered",
+        content_type = "application/problem+json"
+    )]
+    Misdirected(Problem),
+    #[response(status = 429, description = "Too many requests", content_type = "application/problem+json")]
+    TooMany(Problem),
 }
 
 #[derive(OpenApi)]
@@ -190,6 +216,60 @@ async fn no_panic(request: Request, next: Next) -> Response {
         Err(_) => {
             tracing::error!("admin.request_panicked");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a defect").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{options::OPTIONS, words},
+        *,
+    };
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_document_says_what_is_asked_for_and_what_is_answered() {
+        let document = serde_json::to_value(document()).unwrap();
+        let schema = |name: &str| &document["components"]["schemas"][name];
+        let body = |path: &str, method: &str, kind: &str| {
+            document["paths"][path][method]["requestBody"]["content"][kind]["schema"]["$ref"].clone()
+        };
+        assert_eq!(
+            body("/v1/subscriptions", "post", "application/json"),
+            "#/components/schemas/NewSubscription"
+        );
+        assert_eq!(body("/v1/subscriptions/{id}", "patch", "application/json"), "#/components/schemas/Draft");
+        let (new, draft) = (schema("NewSubscription"), schema("Draft"));
+        assert_eq!((&new["required"], &draft["required"]), (&json!(["url"]), &Value::Null));
+        assert_eq!(
+            (&new["properties"]["url"]["type"], &new["additionalProperties"]),
+            (&json!("string"), &json!(false))
+        );
+        assert_eq!(new["properties"].as_object().map(|all| all.len()), Some(OPTIONS.len()));
+        for one in [new, draft, schema("Subscription")] {
+            for (name, word) in [
+                ("format", "hasura"),
+                ("payload_mode", "thin"),
+                ("ordering", "strict"),
+                ("verification", "handshake"),
+            ] {
+                let words = one["properties"][name]["enum"].as_array();
+                assert!(words.is_some_and(|words| words.contains(&json!(word))), "{name}: {one}");
+            }
+        }
+        assert_eq!(schema("Delivery")["properties"]["state"]["enum"], json!(words::STATES));
+        assert!(schema("Delivery")["required"].as_array().unwrap().contains(&json!("state")));
+        let filters = document["paths"]["/v1/deliveries"]["get"]["parameters"].as_array().unwrap();
+        let state = filters.iter().find(|one| one["name"] == "state").unwrap();
+        assert_eq!((&state["schema"]["enum"], state["required"] == true), (&json!(words::STATES), false));
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, one) in methods.as_object().unwrap() {
+                let open = path.ends_with('z');
+                for status in if open { ["421", "429"].as_slice() } else { &["421", "429", "500", "503"] } {
+                    assert!(one["responses"].get(status).is_some(), "{method} {path}: {status}");
+                }
+            }
         }
     }
 }

@@ -4,11 +4,11 @@
 use super::{
     State,
     priority::Priority,
-    tally::{Counts, SUBSCRIPTIONS_MAX},
+    tally::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
 };
 use crate::postgres::{self, Purpose, Target, Watch};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -48,24 +48,34 @@ const HEALTH: &str = "
                                 and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
                               limit 10000) p) w";
 
-/// The subscriptions that come first get labels of their own.
+/// The subscriptions that come first get labels of their own; the rest is one row, of number 0 ([`OTHERS`]).
 const SUBSCRIPTIONS: &str = "
-    select s.id, s.enabled, coalesce(r.circuit = 'open', false), coalesce(q.count, 0)
-    from webhook.subscription s
-    left join webhook.receiver r on r.subscription_id = s.id
-    left join (select subscription_id, count(*) as count from webhook.queue group by subscription_id) q
-        on q.subscription_id = s.id
-    order by s.id limit $1";
+    select case when s.place <= $1 then s.id else 0 end, bool_and(s.enabled), bool_or(s.circuit_open), sum(s.backlog)::bigint
+    from (select s.id, s.enabled, coalesce(r.circuit = 'open', false) as circuit_open, coalesce(q.count, 0) as backlog,
+                 row_number() over (order by s.id) as place
+          from webhook.subscription s
+          left join webhook.receiver r on r.subscription_id = s.id
+          left join (select subscription_id, count(*) as count from webhook.queue group by subscription_id) q
+              on q.subscription_id = s.id) s
+    group by 1";
 
-/// How one subscription stands.
-#[derive(Debug, Default, Clone, PartialEq)]
+/// How one subscription stands, or all those together that have no place of their own.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
+    /// Of several: all of them.
     pub enabled: bool,
+    /// Of several: one at least.
     pub circuit_open: bool,
     /// Rows in the queue.
     pub backlog: i64,
     /// What has been written since the look before.
     pub counts: Counts,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { enabled: true, circuit_open: false, backlog: 0, counts: Counts::default() }
+    }
 }
 
 /// One look.
@@ -87,6 +97,7 @@ pub struct Sample {
     pub sequence: i64,
     /// Events captured since the look before.
     pub events: i64,
+    /// By number; [`OTHERS`] and [`super::tally::GONE`] for those that have no place of their own.
     pub subscriptions: BTreeMap<i64, Standing>,
 }
 
@@ -204,10 +215,17 @@ async fn look(
     let health = client.query_one(HEALTH, &[]).await?;
     let limit = i64::try_from(SUBSCRIPTIONS_MAX).unwrap_or(i64::MAX);
     let rows = client.query(SUBSCRIPTIONS, &[&limit]).await?;
-    let now = state.tally.snapshot();
+    let places = places(&rows)?;
+    let now = state.tally.settle(places, counted);
     let sample = read(&health, &rows, state.history.latest().as_ref(), &now, counted)?;
     *counted = now;
     Ok(sample)
+}
+
+fn places(rows: &[Row]) -> Result<Places, tokio_postgres::Error> {
+    let mut named = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>()?;
+    let is_full = named.remove(&OTHERS);
+    Ok(Places { named, is_full })
 }
 
 fn read(
@@ -229,7 +247,7 @@ fn read(
     }
     let none = Counts::default();
     for (id, counts) in now {
-        // One that is gone by now has been counted, and belongs to the total.
+        // What is gone by now has been counted, and belongs to the total.
         let standing: &mut Standing = subscriptions.entry(*id).or_default();
         standing.counts = counts.since(counted.get(id).unwrap_or(&none));
     }
@@ -252,7 +270,7 @@ fn read(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tally::GONE, *};
 
     fn sample(at: Instant, pending: i64, checkpoint_at: f64) -> Sample {
         Sample {
@@ -268,6 +286,16 @@ mod tests {
             events: 0,
             subscriptions: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_tenant_sees_nothing_of_those_without_a_place() {
+        let standing = |backlog| Standing { backlog, ..Standing::default() };
+        let mut look = sample(Instant::now(), 0, 1.0);
+        look.subscriptions =
+            BTreeMap::from([(GONE, standing(1)), (OTHERS, standing(10)), (7, standing(100))]);
+        assert_eq!(look.total().backlog, 111);
+        assert_eq!(look.of(|id| id == 7).backlog, 100);
     }
 
     #[test]

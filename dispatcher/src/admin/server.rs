@@ -33,7 +33,8 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Answers until `shutdown`.
 pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationToken) {
-    let router = routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state);
+    let router =
+        routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let crowd = Crowd::of_at_most(PER_ADDRESS_MAX);
@@ -55,13 +56,16 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             },
             () = shutdown.cancelled() => break,
         };
-        let peer = Peer::from(address.ip());
-        let Some(seat) = crowd.enter(&peer) else {
+        let ip = address.ip();
+        // A proxy's are those of everybody behind it.
+        let seat = crowd.enter(&Peer::from(ip));
+        if seat.is_none() && !state.guard.is_proxy(ip) {
             debug!(%address, "admin.connection_refused");
             continue;
-        };
-        let router = router.clone();
+        }
+        let (router, state) = (router.clone(), state.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let peer = state.guard.peer(ip, request.headers());
             request.extensions_mut().insert(peer);
             router.clone().call(request)
         });

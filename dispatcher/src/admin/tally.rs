@@ -6,15 +6,19 @@ use crate::{
 };
 use prometheus::{Histogram, HistogramOpts};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
-/// Subscriptions that are told apart; what later ones do is counted under [`OTHERS`].
+/// Subscriptions that are told apart: the first by number. What the others do is counted under [`OTHERS`].
 pub const SUBSCRIPTIONS_MAX: usize = 500;
 
 /// Stands for all further subscriptions.
 pub const OTHERS: i64 = 0;
+
+/// Stands for those that have been deleted: what they did still counts. Not among [`OTHERS`], where it would look like
+/// something that has just happened to one that is there.
+pub const GONE: i64 = -1;
 
 /// Upper bounds of the buckets of an attempt's duration, in seconds.
 pub const BOUNDS_S: [f64; 13] =
@@ -82,10 +86,55 @@ impl Counts {
     }
 }
 
+/// Which subscriptions have a place of their own, as a look has found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The first [`SUBSCRIPTIONS_MAX`].
+    pub named: BTreeSet<i64>,
+    /// Whether there are more than these.
+    pub is_full: bool,
+}
+
+impl Places {
+    /// Under what an earlier subscription is counted from now on.
+    fn place_of(&self, id: i64) -> i64 {
+        match id {
+            OTHERS | GONE => id,
+            id if self.named.contains(&id) => id,
+            id if self.is_full && self.named.last().is_some_and(|last| id > *last) => OTHERS,
+            _ => GONE,
+        }
+    }
+
+    /// Adds up what has no place any more.
+    fn fold(&self, counts: &mut BTreeMap<i64, Counts>, is_earlier: impl Fn(i64) -> bool) {
+        for (id, own) in std::mem::take(counts) {
+            let place = if is_earlier(id) { self.place_of(id) } else { id };
+            counts.entry(place).or_default().add(&own);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    counts: BTreeMap<i64, Counts>,
+    places: Places,
+}
+
+impl Kept {
+    fn of(&mut self, id: i64) -> &mut Counts {
+        let sums = [OTHERS, GONE].iter().filter(|sum| self.counts.contains_key(sum)).count();
+        let is_free = self.counts.len() - sums < SUBSCRIPTIONS_MAX
+            && (!self.places.is_full || self.places.named.contains(&id));
+        let is_told_apart = is_free || self.counts.contains_key(&id);
+        self.counts.entry(if is_told_apart { id } else { OTHERS }).or_default()
+    }
+}
+
 /// The counters of this daemon.
 #[derive(Debug)]
 pub struct Tally {
-    counts: Mutex<BTreeMap<i64, Counts>>,
+    kept: Mutex<Kept>,
     /// Of all attempts, in seconds.
     pub durations: Histogram,
 }
@@ -99,22 +148,32 @@ impl Tally {
             "How long attempts took until their outcome was known.",
         );
         let durations = Histogram::with_opts(options.buckets(BOUNDS_S.to_vec()))?;
-        Ok(Self { counts: Mutex::default(), durations })
+        Ok(Self { kept: Mutex::default(), durations })
     }
 
     /// As it stands, by subscription.
     pub fn snapshot(&self) -> BTreeMap<i64, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+    }
+
+    /// Gives places to those whom a look has found, and takes them from the others it knows of: those that had counts at the
+    /// look before (`earlier`, which is changed alike), for one that is newer than this look may not be in it. Nothing is
+    /// lost from the sum. As it stands then.
+    pub fn settle(&self, places: Places, earlier: &mut BTreeMap<i64, Counts>) -> BTreeMap<i64, Counts> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        places.fold(&mut kept.counts, |id| earlier.contains_key(&id));
+        places.fold(earlier, |_| true);
+        kept.places = places;
+        kept.counts.clone()
     }
 }
 
 impl Observer for Tally {
     fn written(&self, entries: &[&Entry]) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             let Some(attempt) = &entry.attempt else { continue };
-            let is_known = counts.contains_key(&entry.subscription_id) || counts.len() < SUBSCRIPTIONS_MAX;
-            let own = counts.entry(if is_known { entry.subscription_id } else { OTHERS }).or_default();
+            let own = kept.of(entry.subscription_id);
             let (class, seconds) = (attempt.outcome.class, attempt.outcome.duration.as_secs_f64());
             if let Some(at) = Class::ALL.iter().position(|known| *known == class) {
                 own.outcomes[at] += 1;
@@ -153,5 +212,75 @@ mod tests {
         assert_eq!((later.since(&counts).succeeded(), later.since(&counts).failed()), (4, 0));
         later.add(&counts);
         assert_eq!((later.succeeded(), later.failed(), later.exhausted), (14, 6, 4));
+    }
+
+    fn attempts(tally: &Tally, ids: impl IntoIterator<Item = i64>) {
+        let mut kept = tally.kept.lock().unwrap();
+        for id in ids {
+            kept.of(id).outcomes[0] += 1;
+        }
+    }
+
+    fn places(named: impl IntoIterator<Item = i64>, is_full: bool) -> Places {
+        Places { named: named.into_iter().collect(), is_full }
+    }
+
+    fn sum(counts: &BTreeMap<i64, Counts>) -> u64 {
+        counts.values().map(Counts::succeeded).sum()
+    }
+
+    #[test]
+    fn those_that_are_deleted_free_their_places() {
+        let tally = Tally::new().unwrap();
+        attempts(&tally, 1..=500);
+        attempts(&tally, [501, 501]);
+        assert_eq!(tally.snapshot()[&OTHERS].succeeded(), 2, "there is no place for it");
+        let mut earlier = tally.settle(places(1..=500, true), &mut BTreeMap::new());
+        // The first hundred end; 501 moves up.
+        let after = tally.settle(places(101..=501, false), &mut earlier);
+        assert_eq!((after.len(), after[&GONE].succeeded(), sum(&after)), (402, 100, 502));
+        assert_eq!(
+            (earlier[&GONE].succeeded(), sum(&earlier)),
+            (100, 502),
+            "nothing counts twice for the plots"
+        );
+        attempts(&tally, [501, 502]);
+        let after = tally.snapshot();
+        assert_eq!((after[&501].succeeded(), after[&502].succeeded(), sum(&after)), (1, 1, 504));
+    }
+
+    #[test]
+    fn for_ever_new_ones_do_not_use_it_up() {
+        let tally = Tally::new().unwrap();
+        let mut earlier = BTreeMap::new();
+        for id in 1..=2000 {
+            attempts(&tally, [id]);
+            // It is deleted before the next look.
+            earlier = tally.settle(places([], false), &mut earlier);
+        }
+        attempts(&tally, [2001]);
+        let counts = tally.snapshot();
+        assert_eq!((counts[&2001].succeeded(), counts.get(&OTHERS), sum(&counts)), (1, None, 2001));
+        assert!(counts.len() <= 3, "{}", counts.len());
+    }
+
+    #[test]
+    fn one_that_is_newer_than_a_look_keeps_what_it_has() {
+        let tally = Tally::new().unwrap();
+        attempts(&tally, [1]);
+        let mut earlier = tally.settle(places([1], false), &mut BTreeMap::new());
+        attempts(&tally, [2]);
+        let mut earlier = tally.settle(places([1], false), &mut earlier);
+        assert_eq!(tally.settle(places([1, 2], false), &mut earlier)[&2].succeeded(), 1);
+    }
+
+    #[test]
+    fn the_first_are_told_apart_whoever_comes_first() {
+        let tally = Tally::new().unwrap();
+        let mut earlier = tally.settle(places(1..=500, true), &mut BTreeMap::new());
+        attempts(&tally, 400..=700);
+        let counts = tally.settle(places(1..=500, true), &mut earlier);
+        assert_eq!((counts[&500].succeeded(), counts[&OTHERS].succeeded()), (1, 200));
+        assert_eq!((counts.get(&501), counts.get(&GONE)), (None, None));
     }
 }

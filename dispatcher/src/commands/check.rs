@@ -2,7 +2,8 @@
 
 use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
 use crate::{
-    admin, app,
+    admin::{self, database::has_tokens},
+    app,
     postgres::{
         self, Purpose, Target, Watch,
         preflight::{self, Report},
@@ -149,10 +150,12 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
         .map_err(|error| one_line(&error))?;
     let (report, foreign) =
         preflight::preflight_admin(&client, open_as).await.map_err(|error| one_line(&error))?;
-    match &foreign[..] {
-        [] => Ok(format!("{} has the rights the admin server needs", report.role)),
-        _ => Err(preflight::membership(&foreign, &report.role)),
+    if !foreign.is_empty() {
+        return Err(preflight::membership(&foreign, &report.role));
     }
+    let is_usable = open_as.is_some() || has_tokens(&client).await.map_err(|error| one_line(&error))?;
+    let hint = if is_usable { "" } else { "; nobody has a token yet: webhookd token create makes one" };
+    Ok(format!("{} has the rights the admin server needs{hint}", report.role))
 }
 
 /// Whether every secret in force can be read, and how they are kept.

@@ -90,7 +90,6 @@ impl Error {
             }
             Self::App(error) => database_exit_code(error),
             Self::Admin(admin::Error::App(error)) => database_exit_code(error),
-            Self::Admin(admin::Error::NoTokens(_)) => USAGE,
             Self::Admin(_) | Self::NoRandomness(_) => FAILED,
             Self::NotReader(_) => DATABASE,
             Self::Bind { .. }

@@ -77,6 +77,12 @@ fn the_admin_server_is_asked_for() {
     let admin = dispatch("--admin [::1]:2", file).unwrap().admin.unwrap();
     assert_eq!((admin.address, admin.open_as), ("[::1]:2".parse().unwrap(), Some("app".to_owned())));
     assert_eq!(dispatch("--admin 10.0.0.1:3", "").unwrap().admin.unwrap().open_as, None);
+    let behind = "admin = '127.0.0.1:1'\nadmin_trust_proxy = ['10.0.0.0/8', '::1']";
+    let nets = |flags| dispatch(flags, behind).unwrap().admin.unwrap().trust_proxy;
+    assert_eq!(nets(""), ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    assert_eq!(nets("--admin-trust-proxy 127.0.0.1,10.1.2.3/8").len(), 2);
+    let refused = dispatch("--admin-trust-proxy nginx", behind).err().unwrap().to_string();
+    assert!(refused.contains("--admin-trust-proxy") && refused.contains("nginx"), "{refused}");
 }
 
 #[test]

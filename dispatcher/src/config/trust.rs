@@ -93,7 +93,7 @@ fn warn_if_others_may_read(path: &Path) {
 }
 
 /// CIDRs, or single addresses.
-fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Error> {
+pub(super) fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Error> {
     let parse = |text: &String| {
         let text = text.trim();
         let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));

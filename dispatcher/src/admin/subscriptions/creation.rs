@@ -3,7 +3,7 @@
 use super::{
     calls::{find, subscribe},
     conditions::with_etag,
-    shape::{Created, Draft},
+    shape::{Created, NewSubscription},
 };
 use crate::admin::{
     extract::Body,
@@ -26,7 +26,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 ///
 /// With `Idempotency-Key` the same request may be sent again within a day: it is answered with what it made the first time,
 /// but for the secret, which is shown once. If that answer was lost, rotate the secret.
-#[utoipa::path(post, operation_id = "create_subscription", path = "/v1/subscriptions", tag = "subscriptions", request_body = Draft,
+#[utoipa::path(post, operation_id = "create_subscription", path = "/v1/subscriptions", tag = "subscriptions", request_body = NewSubscription,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters", min_length = 1, max_length = 255)),
     responses((status = 201, description = "Made; the secret is shown here and nowhere else", body = Created,
                headers(("Location" = String), ("ETag" = String))),

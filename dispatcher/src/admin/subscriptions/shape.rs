@@ -1,9 +1,12 @@
 //! What requests and answers of `/v1/subscriptions` hold.
 
-use crate::admin::extract::number;
+use crate::admin::{extract::number, words};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema, schema::Type},
+};
 
 /// A subscription. Durations are ISO 8601 (`PT15S`), times RFC 3339.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -23,16 +26,20 @@ pub struct Subscription {
     pub max_in_flight: i32,
     /// SQL/JSON path on the event.
     pub filter: Option<String>,
+    #[schema(schema_with = words::formats)]
     pub format: String,
+    #[schema(schema_with = words::payload_modes)]
     pub payload_mode: String,
     pub headers: BTreeMap<String, String>,
     /// Requests a second at most.
     pub rate_limit: Option<f64>,
+    #[schema(schema_with = words::orderings)]
     pub ordering: String,
     pub batch_size: i32,
     pub batch_window: String,
     pub compact: bool,
     pub exclude_origin: Vec<String>,
+    #[schema(schema_with = words::verifications)]
     pub verification: String,
     pub verified_at: Option<String>,
     pub signature: Vec<String>,
@@ -42,7 +49,7 @@ pub struct Subscription {
     pub updated_at: String,
 }
 
-/// A new subscription, or what is to change of one. What is left out has its default, or stays.
+/// What is to change of a subscription: what is left out stays.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "only judges: the members go to Postgres as they came")]
@@ -65,22 +72,47 @@ pub struct Draft {
     max_in_flight: Option<i32>,
     enabled: Option<bool>,
     filter: Option<String>,
+    #[schema(schema_with = words::formats)]
     format: Option<String>,
+    #[schema(schema_with = words::payload_modes)]
     payload_mode: Option<String>,
     headers: Option<BTreeMap<String, String>>,
     rate_limit: Option<f64>,
+    #[schema(schema_with = words::orderings)]
     ordering: Option<String>,
     #[schema(minimum = 1, maximum = 1000)]
     batch_size: Option<i32>,
     batch_window: Option<String>,
     compact: Option<bool>,
     exclude_origin: Option<Vec<String>>,
+    #[schema(schema_with = words::verifications)]
     verification: Option<String>,
     signature: Option<Vec<String>>,
     /// Whose it is: a role, or a tenant of the application.
     owner: Option<String>,
     tls: Option<String>,
 }
+
+/// A new subscription: what is left out but the URL has its default. For the document; a [`Draft`] judges it, and a missing URL is
+/// told by its name.
+pub struct NewSubscription;
+
+impl PartialSchema for NewSubscription {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Draft::schema();
+        if let RefOr::T(Schema::Object(draft)) = &mut schema {
+            draft.description =
+                Some("A new subscription: what is left out but the URL has its default.".to_owned());
+            draft.required = vec!["url".to_owned()];
+            if let Some(RefOr::T(Schema::Object(url))) = draft.properties.get_mut("url") {
+                url.schema_type = Type::String.into();
+            }
+        }
+        schema
+    }
+}
+
+impl ToSchema for NewSubscription {}
 
 /// A subscription that has just been made, with its secret, which is shown here and nowhere else.
 #[derive(Debug, Serialize, ToSchema)]

@@ -142,7 +142,11 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                         span.who.any { (text::inert(&visitor.name())) }
                     }
                 }
-                main #main { (content) }
+                main #main {
+                    // Filled by live.js, which is told by those who listen only if it is there from the start.
+                    div #renewal role="status" {}
+                    (content)
+                }
             }
         }
     }

@@ -136,9 +136,9 @@ pub async fn show(Shared(state): Shared<State>, mut visitor: Visitor) -> Result<
             h1 { "Overview" }
             div #overview data-live {
                 @if obstacles.is_empty() {
-                    div.note role="status" { p { span.good { "Delivering." } " This daemon is the active one." } }
+                    div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the active one." } }
                 } @else {
-                    div.note.warn role="status" {
+                    div.note.warn.now role="status" {
                         p { b { "Not delivering from here." } }
                         @for reason in &obstacles { p { (reason) } }
                     }

@@ -169,9 +169,17 @@ async fn a_subscription_lives_through_it() {
     assert_eq!(act("resume", &[]).await.status, 303);
     assert_eq!(act("ping", &[]).await.status, 303);
     world.receiver.wait_for("/ok/page", 2, PATIENCE).await;
+    let etag = show(&admin, path, &cookie).await.hidden("etag");
     let edited = act(
         "alter",
-        &[("url", &url), ("name", "renamed"), ("events", "order.*"), ("compact", "on"), ("rate_limit", "")],
+        &[
+            ("etag", &etag),
+            ("url", &url),
+            ("name", "renamed"),
+            ("events", "order.*"),
+            ("compact", "on"),
+            ("rate_limit", ""),
+        ],
     )
     .await;
     assert_eq!(edited.status, 303, "{edited:?}");
@@ -247,4 +255,50 @@ async fn other_sites_can_do_nothing() {
         303,
         "our own form is obeyed"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_by_another_is_not_undone() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let id = world.subscribe_with("/ok", "name => 'first', compact => true").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    let path = format!("/subscriptions/{id}");
+    let opened = show(&admin, &path, "").await;
+    let (ours, url, moved) =
+        (opened.form_token(), world.receiver.url("/ok"), world.receiver.url("/ok/moved"));
+    let save = async |etag: &str, name: &str, more: &[(&str, &str)]| {
+        let fields = [("form_token", ours.as_str()), ("action", "alter"), ("etag", etag), ("url", &url)];
+        send(&admin, &path, "", &[&fields[..], &[("name", name), ("events", "*")], more].concat()).await
+    };
+    let stored = async || {
+        let row = "select row(name, url, compact, \"timeout\")::text from webhook.subscription";
+        world.database.text(row).await.expect("it is there")
+    };
+
+    // A mistake: what was not ticked comes back so, and the tag is still good.
+    let wrong = save(&opened.hidden("etag"), "second", &[("timeout", "never")]).await;
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    assert!(wrong.text.contains("value=\"never\" aria-invalid=\"true\""), "{}", wrong.text);
+    assert!(!wrong.text.contains(" checked"), "{}", wrong.text);
+    assert_eq!(wrong.hidden("etag"), opened.hidden("etag"));
+
+    // Another gets in between.
+    world.database.run(&format!("select webhook_alter({id}, url => '{moved}')")).await;
+    let before = stored().await;
+    let late = save(&opened.hidden("etag"), "second", &[("compact", "on")]).await;
+    assert_eq!(late.status, 412, "{late:?}");
+    assert!(late.text.contains("somebody has changed this subscription since you opened the form"));
+    assert!(late.text.contains(&format!("<dt>url</dt><dd class=\"any\">{moved}</dd>")), "{}", late.text);
+    assert!(!late.text.contains("<dt>events</dt>"), "it is the same: {}", late.text);
+    assert!(late.text.contains("name=\"name\" value=\"second\"") && late.text.contains(" checked"));
+    assert_eq!(stored().await, before, "nothing has been saved");
+    for etag in ["", "\"0\""] {
+        assert_eq!(save(etag, "second", &[]).await.status, 412, "{etag}");
+    }
+    assert_eq!(stored().await, before);
+
+    // Who has been told, and means it, saves it.
+    assert_eq!(save(&late.hidden("etag"), "second", &[]).await.status, 303);
+    assert_eq!(stored().await, format!("(second,{url},f,00:00:15)"));
 }

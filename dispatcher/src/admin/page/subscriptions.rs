@@ -24,7 +24,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use form::{Values, body_of, fields, options_of, values_of};
+use form::{Values, body_of, differing, entered, fields, options_of, values_of};
 use maud::{Markup, html};
 
 /// `/subscriptions`
@@ -145,8 +145,17 @@ pub async fn show(
     Id(id): Id,
 ) -> Result<Markup, PageError> {
     let subscription = api::find(&mut visitor.work, id).await?;
-    let values = values_of(&subscription);
+    let values = stored(&subscription);
     detail(&state, &mut visitor, &subscription, &values, None).await
+}
+
+/// The field that holds the tag of the state that the others were filled from.
+const ETAG: &str = "etag";
+
+fn stored(subscription: &Subscription) -> Values {
+    let mut values = values_of(subscription);
+    values.insert(ETAG.to_owned(), api::etag(subscription));
+    values
 }
 
 async fn detail(
@@ -177,6 +186,7 @@ async fn detail(
         html! {
             h1 { (inert(subscription.name.as_deref().unwrap_or(&subscription.url))) }
             @if let Some(problem) = problem { (complaint(problem)) }
+            @if problem.is_some_and(|problem| problem.status() == StatusCode::PRECONDITION_FAILED) { (overtaken(values, subscription)) }
             div #doing data-live {
                 dl.facts.panel {
                     dt { "State" } dd { (badge(state_of(subscription))) @if let Some(reason) = &subscription.paused_reason { " " (inert(reason)) } }
@@ -195,11 +205,28 @@ async fn detail(
             h2 #edit { "Edit" }
             form.panel method="post" action=(format!("/subscriptions/{id}")) {
                 (form_token(visitor))
+                input type="hidden" name=(ETAG) value=[values.get(ETAG)];
                 (fields(values, problem.and_then(|problem| problem.field.as_deref()), &[], false))
                 div.row { button.main name="action" value="alter" { "Save" } }
             }
         },
     ))
+}
+
+/// What somebody else has stored since the form was filled, where it is not what the form says.
+fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
+    let differing = differing(values, &values_of(subscription));
+    html! {
+        div.note.warn #stored {
+            @if differing.is_empty() { p { "What is stored now is what the form says." } } @else {
+                p { "Stored now, where the form says something else:" }
+                dl.facts { @for (name, text) in &differing {
+                    dt { (name) } dd.any { @if text.is_empty() { "nothing" } @else { (inert(text)) } }
+                } }
+            }
+            p { a href="#edit" { "To the form" } }
+        }
+    }
 }
 
 fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
@@ -240,8 +267,9 @@ pub async fn act(
     Id(id): Id,
     fields: Fields,
 ) -> Result<Response, PageError> {
-    let subscription = api::find(&mut visitor.work, id).await?;
-    match perform(&mut visitor.work, &subscription, &fields).await {
+    // Of what is not the visitor's, nothing can be done or learnt.
+    api::find(&mut visitor.work, id).await?;
+    match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
         Ok(Done::Secret(secret)) => {
@@ -249,12 +277,39 @@ pub async fn act(
         }
         Err(problem) => {
             visitor.work.restart().await?;
-            let mut values = values_of(&subscription);
-            values.extend(fields.0.clone());
+            let subscription = api::find(&mut visitor.work, id).await?;
+            let mut values = stored(&subscription);
+            if fields.get("action") == Some("alter") {
+                values.extend(entered(&fields));
+            }
+            if problem.status() == StatusCode::PRECONDITION_FAILED {
+                // Whoever saves now has seen what is stored.
+                values.insert(ETAG.to_owned(), api::etag(&subscription));
+            }
             let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
             Ok((problem.status(), again).into_response())
         }
     }
+}
+
+/// Changes what the form says otherwise than the state that it was filled from.
+async fn alter(work: &mut Work, id: i64, fields: &Fields) -> Result<(), Problem> {
+    work.restart_repeatable().await?;
+    let present = api::expect_tag(work, id, fields.get(ETAG)).await?;
+    let members = options_of(fields, Some(&values_of(&present)))?;
+    api::alter(work, id, &body_of(members)).await
+}
+
+/// What programs are told of a precondition, in words for people.
+fn told(problem: Problem) -> Problem {
+    if problem.status() != StatusCode::PRECONDITION_FAILED {
+        return problem;
+    }
+    Problem::new(
+        StatusCode::PRECONDITION_FAILED,
+        "somebody has changed this subscription since you opened the form",
+    )
+    .hint("Nothing has been saved. The form has what you entered; Save once more stores all of it.")
 }
 
 enum Done {
@@ -263,13 +318,11 @@ enum Done {
     Secret(String),
 }
 
-async fn perform(work: &mut Work, subscription: &Subscription, fields: &Fields) -> Result<Done, Problem> {
-    let id = subscription.id;
+async fn perform(work: &mut Work, id: i64, fields: &Fields) -> Result<Done, Problem> {
     let mut done = Done::Changed;
     match fields.get("action").unwrap_or_default() {
         "alter" => {
-            let members = options_of(fields, Some(&values_of(subscription)))?;
-            api::alter(work, id, &body_of(members)).await?;
+            alter(work, id, fields).await.map_err(|problem| told(api::met(problem)))?;
         }
         "pause" => {
             api::call(work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;

@@ -302,3 +302,28 @@ async fn a_change_by_another_is_not_undone() {
     assert_eq!(save(&late.hidden("etag"), "second", &[]).await.status, 303);
     assert_eq!(stored().await, format!("(second,{url},f,00:00:15)"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_nobody_gets_is_found() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    world.insert_orders(1, 1).await;
+    let event = world.event_ids("order.created").await.into_iter().next().expect("an event");
+    let found = async |text: &str, cookie: &str| {
+        let answer = admin.ask("GET", &format!("/search?q={text}"), None, &[("cookie", cookie)], None).await;
+        assert_eq!(answer.status, 303, "{answer:?}");
+        answer.header("location").to_owned()
+    };
+    let path = found(&format!("%20{event}"), "").await;
+    assert_eq!(path, format!("/events/{event}"));
+    assert!(show(&admin, &path, "").await.text.contains("order.created"));
+    // Events are not hers to see: what she got of it she finds among her deliveries.
+    let cookie = format!("webhookd_token={alice}");
+    assert_eq!(found(&event, &cookie).await, format!("/deliveries?event={event}"));
+    assert_eq!(found("evt_nonsense", "").await, "/deliveries?event=evt_nonsense");
+    assert_eq!(found("order%2F1", "").await, "/deliveries?key=order%2F1");
+    assert_eq!(found("", "").await, "/deliveries?");
+    assert_eq!(found(&event, "webhookd_token=whtok_nobody").await, "/login");
+}

@@ -327,3 +327,40 @@ async fn an_event_that_nobody_gets_is_found() {
     assert_eq!(found("", "").await, "/deliveries?");
     assert_eq!(found(&event, "webhookd_token=whtok_nobody").await, "/login");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_s_plots_are_its_own() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let tenant = |owner: &str| token(&world.database, &["--role", "tenants", "--owner", owner]);
+    let (one, two) = (tenant("t1"), tenant("t2"));
+    let broken = world.subscribe_with("/status/500", "owner => 't1', retry => '{1h}'").await;
+    let fine = world.subscribe_with("/ok", "owner => 't2'").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    world.insert_orders(1, 7).await;
+    world.receiver.wait_for("/ok", 7, PATIENCE).await;
+    // The figures are those of the last look.
+    let path = |id: i64| format!("/subscriptions/{id}");
+    admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
+    let cookie = |token: &str| format!("webhookd_token={token}");
+    let own = show(&admin, &path(broken), &cookie(&one)).await.text;
+    assert!(
+        own.contains("aria-label=\"In the queue, last 5 minutes. deliveries: now 7, at most 7\""),
+        "{own}"
+    );
+    assert!(
+        own.contains(
+            "aria-label=\"Deliveries a second, last 5 minutes. delivered: now 0, at most 0; failed: "
+        )
+    );
+    let other = show(&admin, &path(fine), &cookie(&two)).await.text;
+    assert!(other.contains("deliveries: now 0, at most 0"), "{other}");
+    assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
+    // Nor does the overview tell one of the other's.
+    let overview = show(&admin, "/", &cookie(&two)).await.text;
+    assert!(overview.contains("in the queue: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
+    assert!(show(&admin, "/", "").await.text.contains("in the queue: now 7, at most 7"));
+    let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &cookie(&two))], None).await;
+    assert_eq!(hidden.status, 404);
+    assert!(!hidden.text.contains("In the queue"));
+}

@@ -7,6 +7,7 @@ mod deliveries;
 mod docs;
 mod events;
 mod overview;
+mod past;
 mod plot;
 mod session;
 mod subscriptions;

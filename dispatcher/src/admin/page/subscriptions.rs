@@ -5,6 +5,8 @@ mod form;
 use super::{
     PageError, badge, complaint, deliveries as log, form_token, layout,
     overview::state_of,
+    past::Past,
+    plot::chart,
     session::{Fields, Visitor},
     text::{figure, inert},
     time,
@@ -18,6 +20,7 @@ use crate::admin::{
     extract::{Id, Query},
     problem::Problem,
     subscriptions::{self as api, Listing, Subscription},
+    tally::{Counts, SUBSCRIPTIONS_MAX},
 };
 use axum::{
     extract::State as Shared,
@@ -26,6 +29,7 @@ use axum::{
 };
 use form::{Values, body_of, differing, entered, fields, options_of, values_of};
 use maud::{Markup, html};
+use std::collections::HashSet;
 
 /// `/subscriptions`
 pub async fn list(
@@ -174,11 +178,8 @@ async fn detail(
     let failing_since: Option<String> = row.try_get(2).map_err(bad)?;
     let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
-    let backlog = state
-        .history
-        .latest()
-        .and_then(|look| look.subscriptions.get(&id).map(|one| one.backlog))
-        .unwrap_or_default();
+    let past = Past::of(state, false, &HashSet::from([id]));
+    let backlog = past.latest.as_ref().and_then(|look| look.subscriptions.get(&id)).map(|one| one.backlog);
     Ok(layout(
         "Subscription",
         Some(visitor),
@@ -194,11 +195,12 @@ async fn detail(
                     dt { "Owner" } dd.any { (inert(&subscription.owner)) }
                     dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
                     @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
-                    dt { "In the queue" } dd { (backlog) }
+                    dt { "In the queue" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
                     dt { "Made" } dd { (time(&subscription.created_at)) }
                 }
             }
             (actions(visitor, subscription))
+            div #past data-live { (plots(&past, backlog.is_some())) }
             h2 { "Last deliveries" }
             div #told data-live { (log::table(&told.items)) }
             p { a href=(format!("/deliveries?subscription={id}")) { "All of them" } }
@@ -211,6 +213,22 @@ async fn detail(
             }
         },
     ))
+}
+
+fn plots(past: &Past, is_told: bool) -> Markup {
+    let (kept, minutes) = past.span();
+    let rates = [past.rates("delivered", Counts::succeeded), past.rates("failed", Counts::failed)];
+    html! {
+        @if is_told {
+            h2 { "The last " (minutes) " minutes" }
+            div.plots {
+                (past.backlog())
+                (chart("Deliveries a second", &rates, kept, minutes, None, figure))
+            }
+        } @else {
+            p.hint { "There are no figures of it yet; those of the first " (SUBSCRIPTIONS_MAX) " subscriptions are kept." }
+        }
+    }
 }
 
 /// What somebody else has stored since the form was filled, where it is not what the form says.

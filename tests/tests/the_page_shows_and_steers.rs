@@ -104,6 +104,7 @@ async fn what_is_foreign_is_text() {
         shown.contains("X-Note: •••") || shown.contains("x-note: •••"),
         "values of headers are not: {shown}"
     );
+    assert!(shown.contains("what was sent is not kept"), "the request is not passed off as a recording");
     let missing =
         admin.ask("GET", "/deliveries/%3Cscript%3Ealert(1)%3C/1", None, &[("cookie", &cookie)], None).await;
     assert_eq!(missing.status, 404);

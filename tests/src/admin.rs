@@ -47,8 +47,18 @@ impl Answer {
     /// # Panics
     /// If there is no form.
     pub fn form_token(&self) -> String {
-        let (_, rest) = self.text.split_once("name=\"form_token\" value=\"").expect("a form");
-        rest.chars().take_while(|character| *character != '"').collect()
+        self.hidden("form_token")
+    }
+
+    /// The value of a hidden field.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn hidden(&self, name: &str) -> String {
+        let field = format!("name=\"{name}\" value=\"");
+        let (_, rest) = self.text.split_once(&field).unwrap_or_else(|| panic!("no {name}: {}", self.text));
+        let value: String = rest.chars().take_while(|character| *character != '"').collect();
+        value.replace("&quot;", "\"")
     }
 }
 

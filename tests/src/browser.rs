@@ -10,9 +10,12 @@ use fantoccini::{
 use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use std::process::Command;
+use std::{process::Command, time::Duration};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, interval},
+};
 
 /// Pages are started without a network of their own, so that nothing but loopback is asked.
 const ARGUMENTS: [&str; 12] = [
@@ -142,6 +145,19 @@ impl Browser {
         let found = self.client.wait().at_most(PATIENCE).for_element(Locator::XPath(&xpath)).await;
         if found.is_err() {
             panic!("no {text:?} in\n{}", self.text().await);
+        }
+    }
+
+    /// Waits until nothing on the page is like this, without being loaded anew by us.
+    ///
+    /// # Panics
+    /// If something is for [`PATIENCE`], with what the page says.
+    pub async fn until_gone(&self, css: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pace = interval(Duration::from_millis(100));
+        while self.count(css).await > 0 {
+            assert!(Instant::now() < deadline, "{css} is there in\n{}", self.text().await);
+            pace.tick().await;
         }
     }
 

@@ -104,6 +104,7 @@ async fn what_is_foreign_is_text() {
         shown.contains("X-Note: •••") || shown.contains("x-note: •••"),
         "values of headers are not: {shown}"
     );
+    assert!(shown.contains("what was sent is not kept"), "the request is not passed off as a recording");
     let missing =
         admin.ask("GET", "/deliveries/%3Cscript%3Ealert(1)%3C/1", None, &[("cookie", &cookie)], None).await;
     assert_eq!(missing.status, 404);
@@ -169,9 +170,17 @@ async fn a_subscription_lives_through_it() {
     assert_eq!(act("resume", &[]).await.status, 303);
     assert_eq!(act("ping", &[]).await.status, 303);
     world.receiver.wait_for("/ok/page", 2, PATIENCE).await;
+    let etag = show(&admin, path, &cookie).await.hidden("etag");
     let edited = act(
         "alter",
-        &[("url", &url), ("name", "renamed"), ("events", "order.*"), ("compact", "on"), ("rate_limit", "")],
+        &[
+            ("etag", &etag),
+            ("url", &url),
+            ("name", "renamed"),
+            ("events", "order.*"),
+            ("compact", "on"),
+            ("rate_limit", ""),
+        ],
     )
     .await;
     assert_eq!(edited.status, 303, "{edited:?}");
@@ -254,4 +263,112 @@ async fn other_sites_can_do_nothing() {
         let answer = admin.ask("POST", "/login", None, &proxied(site), Some(&sign_in)).await;
         assert_eq!(answer.status, status, "{site}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_by_another_is_not_undone() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let id = world.subscribe_with("/ok", "name => 'first', compact => true").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    let path = format!("/subscriptions/{id}");
+    let opened = show(&admin, &path, "").await;
+    let (ours, url, moved) =
+        (opened.form_token(), world.receiver.url("/ok"), world.receiver.url("/ok/moved"));
+    let save = async |etag: &str, name: &str, more: &[(&str, &str)]| {
+        let fields = [("form_token", ours.as_str()), ("action", "alter"), ("etag", etag), ("url", &url)];
+        send(&admin, &path, "", &[&fields[..], &[("name", name), ("events", "*")], more].concat()).await
+    };
+    let stored = async || {
+        let row = "select row(name, url, compact, \"timeout\")::text from webhook.subscription";
+        world.database.text(row).await.expect("it is there")
+    };
+
+    // A mistake: what was not ticked comes back so, and the tag is still good.
+    let wrong = save(&opened.hidden("etag"), "second", &[("timeout", "never")]).await;
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    assert!(wrong.text.contains("value=\"never\" aria-invalid=\"true\""), "{}", wrong.text);
+    assert!(!wrong.text.contains(" checked"), "{}", wrong.text);
+    assert_eq!(wrong.hidden("etag"), opened.hidden("etag"));
+
+    // Another gets in between.
+    world.database.run(&format!("select webhook_alter({id}, url => '{moved}')")).await;
+    let before = stored().await;
+    let late = save(&opened.hidden("etag"), "second", &[("compact", "on")]).await;
+    assert_eq!(late.status, 412, "{late:?}");
+    assert!(late.text.contains("somebody has changed this subscription since you opened the form"));
+    assert!(late.text.contains(&format!("<dt>url</dt><dd class=\"any\">{moved}</dd>")), "{}", late.text);
+    assert!(!late.text.contains("<dt>events</dt>"), "it is the same: {}", late.text);
+    assert!(late.text.contains("name=\"name\" value=\"second\"") && late.text.contains(" checked"));
+    assert_eq!(stored().await, before, "nothing has been saved");
+    for etag in ["", "\"0\""] {
+        assert_eq!(save(etag, "second", &[]).await.status, 412, "{etag}");
+    }
+    assert_eq!(stored().await, before);
+
+    // Who has been told, and means it, saves it.
+    assert_eq!(save(&late.hidden("etag"), "second", &[]).await.status, 303);
+    assert_eq!(stored().await, format!("(second,{url},f,00:00:15)"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_nobody_gets_is_found() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let alice = token(&world.database, &["--role", "alice"]);
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    world.insert_orders(1, 1).await;
+    let event = world.event_ids("order.created").await.into_iter().next().expect("an event");
+    let found = async |text: &str, cookie: &str| {
+        let answer = admin.ask("GET", &format!("/search?q={text}"), None, &[("cookie", cookie)], None).await;
+        assert_eq!(answer.status, 303, "{answer:?}");
+        answer.header("location").to_owned()
+    };
+    let path = found(&format!("%20{event}"), "").await;
+    assert_eq!(path, format!("/events/{event}"));
+    assert!(show(&admin, &path, "").await.text.contains("order.created"));
+    // Events are not hers to see: what she got of it she finds among her deliveries.
+    let cookie = format!("webhookd_token={alice}");
+    assert_eq!(found(&event, &cookie).await, format!("/deliveries?event={event}"));
+    assert_eq!(found("evt_nonsense", "").await, "/deliveries?event=evt_nonsense");
+    assert_eq!(found("order%2F1", "").await, "/deliveries?key=order%2F1");
+    assert_eq!(found("", "").await, "/deliveries?");
+    assert_eq!(found(&event, "webhookd_token=whtok_nobody").await, "/login");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_s_plots_are_its_own() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let tenant = |owner: &str| token(&world.database, &["--role", "tenants", "--owner", owner]);
+    let (one, two) = (tenant("t1"), tenant("t2"));
+    let broken = world.subscribe_with("/status/500", "owner => 't1', retry => '{1h}'").await;
+    let fine = world.subscribe_with("/ok", "owner => 't2'").await;
+    let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
+    world.insert_orders(1, 7).await;
+    world.receiver.wait_for("/ok", 7, PATIENCE).await;
+    // The figures are those of the last look.
+    let path = |id: i64| format!("/subscriptions/{id}");
+    admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
+    let cookie = |token: &str| format!("webhookd_token={token}");
+    let own = show(&admin, &path(broken), &cookie(&one)).await.text;
+    assert!(
+        own.contains("aria-label=\"In the queue, last 5 minutes. deliveries: now 7, at most 7\""),
+        "{own}"
+    );
+    assert!(
+        own.contains(
+            "aria-label=\"Deliveries a second, last 5 minutes. delivered: now 0, at most 0; failed: "
+        )
+    );
+    let other = show(&admin, &path(fine), &cookie(&two)).await.text;
+    assert!(other.contains("deliveries: now 0, at most 0"), "{other}");
+    assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
+    // Nor does the overview tell one of the other's.
+    let overview = show(&admin, "/", &cookie(&two)).await.text;
+    assert!(overview.contains("in the queue: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
+    assert!(show(&admin, "/", "").await.text.contains("in the queue: now 7, at most 7"));
+    let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &cookie(&two))], None).await;
+    assert_eq!(hidden.status, 404);
+    assert!(!hidden.text.contains("In the queue"));
 }

@@ -5,6 +5,7 @@ use e2e::{
     PATIENCE,
     admin::{Admin, token},
     browser::Browser,
+    daemon::Daemon,
     world::World,
 };
 use serde_json::json;
@@ -162,6 +163,58 @@ async fn every_page_is_for_everybody() {
     let complaints: Vec<String> =
         browser.console().await.into_iter().filter(|line| !line.contains("/nowhere")).collect();
     assert_eq!(complaints, [] as [String; 0], "nothing breaks the policy, and no script fails");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_tells_when_it_is_out_of_date() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    let admin = Admin::start(&world.database, &[]).await;
+    let address = admin.url.trim_start_matches("http://").to_owned();
+    let browser = Browser::start(&admin.url).await;
+    browser.look(1280, 900, "light").await;
+    enter(&browser, &ops).await;
+    let stale = async |why: &str| {
+        browser.until_it_says(why).await;
+        let text = browser.text().await;
+        assert!(text.contains("Not renewed since "), "{text}");
+        assert!(!text.contains("Delivering."), "it does not claim what it cannot know: {text}");
+    };
+    let renewed = async || {
+        browser.until_gone(".stale").await;
+        browser.until_it_says("Delivering.").await;
+        assert!(!browser.text().await.contains("Not renewed since "));
+    };
+    renewed().await;
+
+    // The database is away, and comes back: the daemon tells of both.
+    world.cluster.stop().await;
+    stale("the database is away").await;
+    assert_eq!(browser.barriers().await, [] as [String; 0]);
+    browser.picture("stale-1280-light").await;
+    browser.look(360, 740, "dark").await;
+    browser.picture("stale-360-dark").await;
+    // The stream fails as well, and is answered with an error until there is a database.
+    browser.run("stream.dispatchEvent(new Event('error'))").await;
+    world.cluster.boot().await;
+    renewed().await;
+
+    // So is the daemon.
+    admin.daemon.kill9().await;
+    stale("webhookd does not answer").await;
+    let arguments = ["--allow-net", "127.0.0.0/8", "--admin", &address];
+    let daemon = Daemon::spawn_with(&world.database.url_as("daemon"), &arguments);
+    daemon.ready(&world.database).await;
+    renewed().await;
+
+    // The visitor may look no longer.
+    world.database.run("update webhook.token set expires_at = now()").await;
+    stale("your sign-in has ended").await;
+    browser.picture("signed-out-360-dark").await;
+    browser.press("Sign in again").await;
+    assert_eq!(browser.path().await, "/login");
     browser.close().await;
 }
 

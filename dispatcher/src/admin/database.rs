@@ -363,7 +363,19 @@ impl Work {
     /// # Errors
     /// Those of [`Work::act_as`], and of the session.
     pub async fn restart(&mut self) -> Result<(), Problem> {
-        self.client()?.batch_execute("rollback; begin").await?;
+        self.restart_with("rollback; begin").await
+    }
+
+    /// The same for a change of a state that has been seen: whoever changes it meanwhile makes one of both fail.
+    ///
+    /// # Errors
+    /// Those of [`Work::restart`].
+    pub async fn restart_repeatable(&mut self) -> Result<(), Problem> {
+        self.restart_with("rollback; begin isolation level repeatable read").await
+    }
+
+    async fn restart_with(&mut self, statements: &str) -> Result<(), Problem> {
+        self.client()?.batch_execute(statements).await?;
         match self.caller.take() {
             Some(caller) => self.act_as(caller).await,
             None => Ok(()),

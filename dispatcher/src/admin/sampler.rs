@@ -124,7 +124,7 @@ pub struct History {
     kept: Mutex<VecDeque<Sample>>,
     /// Since when events wait and the checkpoint does not move.
     stands_since: Mutex<Option<Instant>>,
-    /// Counts the looks, for those who follow.
+    /// Counts the looks, those that failed too, for those who follow.
     pub looks: watch::Sender<u64>,
 }
 
@@ -192,6 +192,8 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
                     warn!(error = %postgres::chain(&error), "admin.look_refused");
                 }
                 session = None;
+                // Those who follow must not believe that what they have seen still holds.
+                state.history.looks.send_modify(|looks| *looks += 1);
             }
         }
     }

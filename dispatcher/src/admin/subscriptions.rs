@@ -6,6 +6,7 @@ mod creation;
 mod shape;
 
 pub use calls::{ROTATE, after, alter, call, check_moment, find, subscribe};
+pub use conditions::{etag, expect_tag, met};
 pub use creation::{__path_create, create};
 pub use shape::{Listing, Subscription};
 

@@ -156,7 +156,8 @@ pub async fn show(
             form.row method="post" { (form_token(&visitor)) button.main { "Deliver once more" } }
             @if let Some((headers, body)) = request {
                 h2 { "Request" }
-                p.hint { "As it is made now; every attempt has a timestamp and signatures of its own." }
+                p { "Made for this page out of the event and the subscription's options as they are now; what was sent is not kept. Attempts "
+                    "before a change of the options looked otherwise, and each has a timestamp and signatures of its own." }
                 pre tabindex="0" { (headers) }
                 pre tabindex="0" { (body) }
             }

@@ -7,6 +7,7 @@ mod deliveries;
 mod docs;
 mod events;
 mod overview;
+mod past;
 mod plot;
 mod session;
 mod subscriptions;
@@ -142,7 +143,11 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                         span.who.any { (text::inert(&visitor.name())) }
                     }
                 }
-                main #main { (content) }
+                main #main {
+                    // Filled by live.js, which is told by those who listen only if it is there from the start.
+                    div #renewal role="status" {}
+                    (content)
+                }
             }
         }
     }
@@ -187,16 +192,24 @@ struct Search {
     q: String,
 }
 
-/// An event's id, or a key: both are looked for among the deliveries.
-async fn search(Query(search): Query<Search>) -> Redirect {
+/// An event's id, or a key. Who may see events is shown the event, which perhaps nobody was subscribed to; others find it
+/// among their deliveries, as all find keys.
+async fn search(mut visitor: Visitor, Query(search): Query<Search>) -> Result<Redirect, PageError> {
     let text = search.q.trim();
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    if text.starts_with("evt_") {
-        query.append_pair("event", text);
-    } else if !text.is_empty() {
-        query.append_pair("key", text);
+    let name = if text.starts_with("evt_") { "event" } else { "key" };
+    if name == "event" {
+        match super::events::find(&mut visitor.work, text).await {
+            Ok(whole) => return Ok(Redirect::to(&format!("/events/{}", whole.event.id))),
+            // Not there any more, or not theirs to see.
+            Err(problem) if problem.status().is_client_error() => {}
+            Err(problem) => return Err(problem.into()),
+        }
     }
-    Redirect::to(&format!("/deliveries?{}", query.finish()))
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if !text.is_empty() {
+        query.append_pair(name, text);
+    }
+    Ok(Redirect::to(&format!("/deliveries?{}", query.finish())))
 }
 
 /// Tells each look at the database (`sampler.rs`), so that pages renew themselves; says nothing else.

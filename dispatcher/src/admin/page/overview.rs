@@ -2,104 +2,23 @@
 
 use super::{
     PageError, badge, layout,
+    past::{Past, Point},
     plot::{Series, chart, spark},
     session::Visitor,
     text::{figure, inert, milliseconds},
 };
 use crate::admin::{
     State,
-    sampler::{INTERVAL, KEPT, Sample, Standing},
+    sampler::Standing,
     subscriptions::{self, Subscription},
     tally::Counts,
 };
 use axum::extract::State as Shared;
 use maud::{Markup, html};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// Subscriptions that the table lists.
 const LISTED: i64 = 50;
-
-/// Looks that are drawn as one point: plots of 30 s are smoother than those of 5 s.
-const POINT: usize = 3;
-
-/// What a visitor sees of the last half hour, one point after the other.
-struct Past {
-    points: Vec<Point>,
-    /// By subscription: attempts a second.
-    sparks: BTreeMap<i64, Vec<Option<f64>>>,
-    latest: Option<Sample>,
-    total: Counts,
-}
-
-struct Point {
-    seconds: f64,
-    events: i64,
-    lag_s: f64,
-    standing: Standing,
-}
-
-impl Past {
-    fn of(state: &State, sees_all: bool, seen: &HashSet<i64>) -> Self {
-        let sees = |id: i64| sees_all || seen.contains(&id);
-        state.history.with(|samples| {
-            let mut past = Self {
-                points: Vec::new(),
-                sparks: BTreeMap::new(),
-                latest: samples.back().cloned(),
-                total: Counts::default(),
-            };
-            // In groups that end with the newest, so that a point does not change with every look but the last.
-            let samples: Vec<&Sample> = samples.iter().collect();
-            for group in samples.rchunks(POINT) {
-                past.points.push(past_point(group, sees));
-            }
-            past.points.reverse();
-            for point in &past.points {
-                past.total.add(&point.standing.counts);
-            }
-            for id in seen {
-                let values = samples.rchunks(POINT).rev().map(|group| rate_of(group, *id)).collect();
-                past.sparks.insert(*id, values);
-            }
-            past
-        })
-    }
-
-    /// What the plots are wide, in points and in minutes: no less than five minutes, and no more than there is.
-    fn span(&self) -> (usize, usize) {
-        let per_minute = 60 / (usize::try_from(INTERVAL.as_secs()).unwrap_or(5) * POINT).max(1);
-        let minutes =
-            self.points.len().div_ceil(per_minute.max(1)).clamp(5, KEPT / POINT / per_minute.max(1));
-        (minutes * per_minute, minutes)
-    }
-
-    fn series(&self, value: impl Fn(&Point) -> Option<f64>) -> Vec<Option<f64>> {
-        self.points.iter().map(value).collect()
-    }
-}
-
-fn past_point(group: &[&Sample], sees: impl Fn(i64) -> bool) -> Point {
-    let mut point = Point { seconds: 0.0, events: 0, lag_s: 0.0, standing: Standing::default() };
-    for sample in group {
-        let standing = sample.of(&sees);
-        point.seconds += sample.seconds;
-        point.events += sample.events;
-        point.lag_s = point.lag_s.max(sample.lag_s);
-        point.standing.backlog = standing.backlog;
-        point.standing.counts.add(&standing.counts);
-    }
-    point.seconds = point.seconds.max(0.001);
-    point
-}
-
-fn rate_of(group: &[&Sample], id: i64) -> Option<f64> {
-    let seconds: f64 = group.iter().map(|sample| sample.seconds).sum();
-    let counts = group
-        .iter()
-        .filter_map(|sample| sample.subscriptions.get(&id))
-        .map(|one| one.counts.succeeded() + one.counts.failed());
-    Some(counts.sum::<u64>() as f64 / seconds.max(0.001))
-}
 
 /// Successes among attempts, in percent.
 fn share(counts: &Counts) -> Option<f64> {
@@ -136,9 +55,9 @@ pub async fn show(Shared(state): Shared<State>, mut visitor: Visitor) -> Result<
             h1 { "Overview" }
             div #overview data-live {
                 @if obstacles.is_empty() {
-                    div.note role="status" { p { span.good { "Delivering." } " This daemon is the active one." } }
+                    div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the active one." } }
                 } @else {
-                    div.note.warn role="status" {
+                    div.note.warn.now role="status" {
                         p { b { "Not delivering from here." } }
                         @for reason in &obstacles { p { (reason) } }
                     }
@@ -170,9 +89,6 @@ fn tiles(past: &Past, sees_all: bool) -> Markup {
 
 fn plots(past: &Past, sees_all: bool) -> Markup {
     let (kept, minutes) = past.span();
-    let counts = |value: fn(&Counts) -> u64| {
-        past.series(|point| Some(value(&point.standing.counts) as f64 / point.seconds))
-    };
     let mut rates = Vec::new();
     if sees_all {
         rates.push(Series {
@@ -180,8 +96,7 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
             values: past.series(|point| Some(point.events as f64 / point.seconds)),
         });
     }
-    rates.push(Series { name: "delivered", values: counts(Counts::succeeded) });
-    rates.push(Series { name: "failed", values: counts(Counts::failed) });
+    rates.extend([past.rates("delivered", Counts::succeeded), past.rates("failed", Counts::failed)]);
     let quantile = |name, wanted| Series {
         name,
         values: past.series(|point| point.standing.counts.quantile_ms(wanted)),
@@ -194,7 +109,7 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
                 (chart("Succeeded", &[Series { name: "share", values: past.series(|point| share(&point.standing.counts)) }], kept, minutes, Some(100.0), percent))
                 (chart("Request", &[quantile("median", 0.5), quantile("99 %", 0.99)], kept, minutes, None, milliseconds))
                 @if sees_all { (chart("Lag", &[Series { name: "oldest past the checkpoint", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
-                (chart("In the queue", &[Series { name: "deliveries", values: past.series(|point| Some(point.standing.backlog as f64)) }], kept, minutes, None, figure))
+                (past.backlog())
             }
         }
     }
@@ -219,11 +134,12 @@ fn table(past: &Past, listed: &[Subscription]) -> Markup {
                 thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Attempts a second" } th.n scope="col" { "Queue" } th.n scope="col" { "Failed, 5 s" } th scope="col" { "Circuit" } } }
                 tbody { @for one in listed {
                     @let standing = past.latest.as_ref().and_then(|look| look.subscriptions.get(&one.id)).unwrap_or(&none);
+                    @let spark_of = past.sparks.get(&one.id).cloned().unwrap_or_default();
                     tr {
                         th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.name.as_deref().unwrap_or(&one.url))) } }
                         td { (badge(state_of(one))) }
-                        td { (spark("attempts a second", past.sparks.get(&one.id).cloned().unwrap_or_default(), past.span().0)) }
-                        td.n { (figure(standing.backlog as f64)) }
+                        td { (spark("attempts a second", spark_of.attempts, past.span().0)) }
+                        td.n { (spark("in the queue", spark_of.backlog, past.span().0)) " " (figure(standing.backlog as f64)) }
                         td.n { (standing.counts.failed()) }
                         td { (badge(if standing.circuit_open { "open" } else { "closed" })) }
                     }

@@ -5,6 +5,8 @@ mod form;
 use super::{
     PageError, badge, complaint, deliveries as log, form_token, layout,
     overview::state_of,
+    past::Past,
+    plot::chart,
     session::{Fields, Visitor},
     text::{figure, inert},
     time,
@@ -18,14 +20,16 @@ use crate::admin::{
     extract::{Id, Query},
     problem::Problem,
     subscriptions::{self as api, Listing, Subscription},
+    tally::{Counts, SUBSCRIPTIONS_MAX},
 };
 use axum::{
     extract::State as Shared,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use form::{Values, body_of, fields, options_of, values_of};
+use form::{Values, body_of, differing, entered, fields, options_of, values_of};
 use maud::{Markup, html};
+use std::collections::HashSet;
 
 /// `/subscriptions`
 pub async fn list(
@@ -145,8 +149,17 @@ pub async fn show(
     Id(id): Id,
 ) -> Result<Markup, PageError> {
     let subscription = api::find(&mut visitor.work, id).await?;
-    let values = values_of(&subscription);
+    let values = stored(&subscription);
     detail(&state, &mut visitor, &subscription, &values, None).await
+}
+
+/// The field that holds the tag of the state that the others were filled from.
+const ETAG: &str = "etag";
+
+fn stored(subscription: &Subscription) -> Values {
+    let mut values = values_of(subscription);
+    values.insert(ETAG.to_owned(), api::etag(subscription));
+    values
 }
 
 async fn detail(
@@ -165,11 +178,8 @@ async fn detail(
     let failing_since: Option<String> = row.try_get(2).map_err(bad)?;
     let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
-    let backlog = state
-        .history
-        .latest()
-        .and_then(|look| look.subscriptions.get(&id).map(|one| one.backlog))
-        .unwrap_or_default();
+    let past = Past::of(state, false, &HashSet::from([id]));
+    let backlog = past.latest.as_ref().and_then(|look| look.subscriptions.get(&id)).map(|one| one.backlog);
     Ok(layout(
         "Subscription",
         Some(visitor),
@@ -177,6 +187,7 @@ async fn detail(
         html! {
             h1 { (inert(subscription.name.as_deref().unwrap_or(&subscription.url))) }
             @if let Some(problem) = problem { (complaint(problem)) }
+            @if problem.is_some_and(|problem| problem.status() == StatusCode::PRECONDITION_FAILED) { (overtaken(values, subscription)) }
             div #doing data-live {
                 dl.facts.panel {
                     dt { "State" } dd { (badge(state_of(subscription))) @if let Some(reason) = &subscription.paused_reason { " " (inert(reason)) } }
@@ -184,22 +195,56 @@ async fn detail(
                     dt { "Owner" } dd.any { (inert(&subscription.owner)) }
                     dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
                     @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
-                    dt { "In the queue" } dd { (backlog) }
+                    dt { "In the queue" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
                     dt { "Made" } dd { (time(&subscription.created_at)) }
                 }
             }
             (actions(visitor, subscription))
+            div #past data-live { (plots(&past, backlog.is_some())) }
             h2 { "Last deliveries" }
             div #told data-live { (log::table(&told.items)) }
             p { a href=(format!("/deliveries?subscription={id}")) { "All of them" } }
             h2 #edit { "Edit" }
             form.panel method="post" action=(format!("/subscriptions/{id}")) {
                 (form_token(visitor))
+                input type="hidden" name=(ETAG) value=[values.get(ETAG)];
                 (fields(values, problem.and_then(|problem| problem.field.as_deref()), &[], false))
                 div.row { button.main name="action" value="alter" { "Save" } }
             }
         },
     ))
+}
+
+fn plots(past: &Past, is_told: bool) -> Markup {
+    let (kept, minutes) = past.span();
+    let rates = [past.rates("delivered", Counts::succeeded), past.rates("failed", Counts::failed)];
+    html! {
+        @if is_told {
+            h2 { "The last " (minutes) " minutes" }
+            div.plots {
+                (past.backlog())
+                (chart("Deliveries a second", &rates, kept, minutes, None, figure))
+            }
+        } @else {
+            p.hint { "There are no figures of it yet; those of the first " (SUBSCRIPTIONS_MAX) " subscriptions are kept." }
+        }
+    }
+}
+
+/// What somebody else has stored since the form was filled, where it is not what the form says.
+fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
+    let differing = differing(values, &values_of(subscription));
+    html! {
+        div.note.warn #stored {
+            @if differing.is_empty() { p { "What is stored now is what the form says." } } @else {
+                p { "Stored now, where the form says something else:" }
+                dl.facts { @for (name, text) in &differing {
+                    dt { (name) } dd.any { @if text.is_empty() { "nothing" } @else { (inert(text)) } }
+                } }
+            }
+            p { a href="#edit" { "To the form" } }
+        }
+    }
 }
 
 fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
@@ -240,8 +285,9 @@ pub async fn act(
     Id(id): Id,
     fields: Fields,
 ) -> Result<Response, PageError> {
-    let subscription = api::find(&mut visitor.work, id).await?;
-    match perform(&mut visitor.work, &subscription, &fields).await {
+    // Of what is not the visitor's, nothing can be done or learnt.
+    api::find(&mut visitor.work, id).await?;
+    match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
         Ok(Done::Secret(secret)) => {
@@ -249,12 +295,39 @@ pub async fn act(
         }
         Err(problem) => {
             visitor.work.restart().await?;
-            let mut values = values_of(&subscription);
-            values.extend(fields.0.clone());
+            let subscription = api::find(&mut visitor.work, id).await?;
+            let mut values = stored(&subscription);
+            if fields.get("action") == Some("alter") {
+                values.extend(entered(&fields));
+            }
+            if problem.status() == StatusCode::PRECONDITION_FAILED {
+                // Whoever saves now has seen what is stored.
+                values.insert(ETAG.to_owned(), api::etag(&subscription));
+            }
             let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
             Ok((problem.status(), again).into_response())
         }
     }
+}
+
+/// Changes what the form says otherwise than the state that it was filled from.
+async fn alter(work: &mut Work, id: i64, fields: &Fields) -> Result<(), Problem> {
+    work.restart_repeatable().await?;
+    let present = api::expect_tag(work, id, fields.get(ETAG)).await?;
+    let members = options_of(fields, Some(&values_of(&present)))?;
+    api::alter(work, id, &body_of(members)).await
+}
+
+/// What programs are told of a precondition, in words for people.
+fn told(problem: Problem) -> Problem {
+    if problem.status() != StatusCode::PRECONDITION_FAILED {
+        return problem;
+    }
+    Problem::new(
+        StatusCode::PRECONDITION_FAILED,
+        "somebody has changed this subscription since you opened the form",
+    )
+    .hint("Nothing has been saved. The form has what you entered; Save once more stores all of it.")
 }
 
 enum Done {
@@ -263,13 +336,11 @@ enum Done {
     Secret(String),
 }
 
-async fn perform(work: &mut Work, subscription: &Subscription, fields: &Fields) -> Result<Done, Problem> {
-    let id = subscription.id;
+async fn perform(work: &mut Work, id: i64, fields: &Fields) -> Result<Done, Problem> {
     let mut done = Done::Changed;
     match fields.get("action").unwrap_or_default() {
         "alter" => {
-            let members = options_of(fields, Some(&values_of(subscription)))?;
-            api::alter(work, id, &body_of(members)).await?;
+            alter(work, id, fields).await.map_err(|problem| told(api::met(problem)))?;
         }
         "pause" => {
             api::call(work, "webhook_pause($1, $2)", &[&id, &fields.get("reason")]).await?;

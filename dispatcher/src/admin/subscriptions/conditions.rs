@@ -42,6 +42,16 @@ pub async fn expect(work: &mut Work, id: i64, headers: &HeaderMap) -> Result<(),
     }
 }
 
+/// The same of a form, which holds the tag of the state that its fields were filled from. Returns the state that is to be changed.
+/// The transaction must be at repeatable read.
+///
+/// # Errors
+/// As [`expect`].
+pub async fn expect_tag(work: &mut Work, id: i64, tag: Option<&str>) -> Result<Subscription, Problem> {
+    let own = find(work, id).await?;
+    if tag == Some(etag(&own).as_str()) { Ok(own) } else { Err(changed()) }
+}
+
 fn changed() -> Problem {
     Problem::new(StatusCode::PRECONDITION_FAILED, "the subscription has been changed since")
         .hint("Read it again, and send its new ETag in If-Match.")
@@ -49,6 +59,11 @@ fn changed() -> Problem {
 
 /// A conflict with another change is what `If-Match` asks about.
 pub fn conditional(headers: &HeaderMap, problem: Problem) -> Problem {
+    if headers.contains_key(header::IF_MATCH) { met(problem) } else { problem }
+}
+
+/// A conflict with another change, where the state was named that is meant.
+pub fn met(problem: Problem) -> Problem {
     let is_conflict = problem.sqlstate.as_deref().is_some_and(|code| code.starts_with("40"));
-    if is_conflict && headers.contains_key(header::IF_MATCH) { changed() } else { problem }
+    if is_conflict { changed() } else { problem }
 }

@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 /// Fields of the form that hold several values, one in a line.
 const LINES: [&str; 2] = ["events", "exclude_origin"];
 
+/// Fields that are ticked: a form is silent of those that are not.
+const TICKED: [&str; 1] = ["compact"];
+
 /// What a form holds, by the names of its fields.
 pub type Values = BTreeMap<String, String>;
 
@@ -45,25 +48,48 @@ pub fn values_of(subscription: &Subscription) -> Values {
     values
 }
 
+/// What somebody has entered, for the form that is shown once more.
+pub fn entered(fields: &Fields) -> Values {
+    let mut values = fields.0.clone();
+    for name in TICKED {
+        values.entry(name.to_owned()).or_insert_with(|| "false".to_owned());
+    }
+    values
+}
+
+/// Browsers send line ends as CR LF.
+fn plain(text: Option<&str>) -> String {
+    text.unwrap_or_default().trim().replace("\r\n", "\n")
+}
+
+/// The fields in which what has been entered is not what is stored, with that.
+pub fn differing(entered: &Values, stored: &Values) -> Vec<(&'static str, String)> {
+    let text = |values: &Values, name: &str| match values.get(name).map(String::as_str) {
+        Some("on") if TICKED.contains(&name) => "true".to_owned(),
+        text => plain(text),
+    };
+    OPTIONS
+        .iter()
+        .filter(|option| entered.contains_key(option.name))
+        .map(|option| (option.name, text(stored, option.name)))
+        .filter(|(name, stored)| text(entered, name) != *stored)
+        .collect()
+}
+
 /// The options that a form's fields stand for. An empty field has no value: for a new subscription it is left out, for one
 /// that exists null ends what it had.
 pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<String, Value>, Problem> {
     let mut members = Map::new();
     for option in
-        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || option.name == "compact")
+        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || TICKED.contains(&option.name))
     {
         let (name, text) = (option.name, fields.get(option.name));
         let was = present.and_then(|values| values.get(name)).map(String::as_str);
-        // Browsers send line ends as CR LF.
-        if present.is_some()
-            && name != "compact"
-            && text.map(|text| text.replace("\r\n", "\n")).as_deref().unwrap_or_default()
-                == was.unwrap_or_default()
-        {
+        if present.is_some() && !TICKED.contains(&name) && plain(text) == was.unwrap_or_default() {
             continue;
         }
         let value = match (name, text) {
-            ("compact", text) => Value::Bool(text.is_some()),
+            (name, text) if TICKED.contains(&name) => Value::Bool(text.is_some()),
             ("headers", text) => headers(text.unwrap_or_default())?,
             (_, None) if option.is_array && present.is_some() => Value::Array(Vec::new()),
             (_, None) if present.is_some() => Value::Null,
@@ -205,5 +231,21 @@ mod tests {
         ]);
         let changed = Value::Object(options_of(&form, Some(&present)).unwrap());
         assert_eq!(changed, serde_json::json!({"name": null, "compact": true}));
+    }
+
+    #[test]
+    fn what_was_not_ticked_stays_so() {
+        let values = |pairs: &[(&str, &str)]| -> Values { fields(pairs).0 };
+        assert_eq!(entered(&fields(&[("name", "a")]))["compact"], "false");
+        let ticked = entered(&fields(&[("name", "b"), ("events", "x.*\r\ny.z"), ("compact", "on")]));
+        assert_eq!(ticked["compact"], "on");
+        let stored = values(&[("name", "a"), ("events", "x.*\ny.z"), ("compact", "true"), ("url", "u")]);
+        assert_eq!(
+            differing(&ticked, &stored),
+            [("name", "a".to_owned())],
+            "and what was not entered is no difference"
+        );
+        let stored = values(&[("name", "b"), ("events", "x.*\ny.z"), ("compact", "false")]);
+        assert_eq!(differing(&ticked, &stored), [("compact", "false".to_owned())]);
     }
 }

@@ -139,10 +139,7 @@ begin
     end if;
     if coalesce(delivery_number.state, 'queued') = 'queued' then
         select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
-        from (select e.id from webhook.cursor c
-              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-              where c.singleton limit 1000) p;
+        from (select b.id from webhook.beyond_checkpoint b limit 1000) p;
         if beyond = 1000 then
             return last;
         end if;

@@ -161,7 +161,12 @@ declare
 begin
     while high - low > 1000 loop
         mid := (low + high) / 2;
-        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
+        -- What has only been queued so far, for one that is paused say, is as good as what has been attempted.
+        select x.event_id, x.event_xid into near
+        from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
+              union all
+              (select q.event_id, q.event_xid from webhook.queue q where q.event_id <= mid order by q.event_id desc limit 1)) x
+        order by x.event_id desc limit 1;
         if not found or near.event_id <= low then
             low := mid;
             continue;
@@ -174,7 +179,8 @@ begin
             low := mid;
         end if;
     end loop;
-    return low;
+    -- Nor is what the daemon has not come to passed over.
+    return least(low, (select min(b.id) - 1 from webhook.beyond_checkpoint b where b.created_at > number_at.at));
 end
 $$;
 comment on function webhook.number_at(timestamptz) is

@@ -149,6 +149,33 @@ async fn subscriptions_events_and_deliveries() {
     assert!(refused(&url, "replay 1 --since nonsense", 1).await.contains("nonsense"));
 }
 
+/// As `webhookd tail | head -1`: nobody waits for one that has nobody to write to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_ends_what_follows() {
+    let world = World::with(Keep::Requests, &[]).await;
+    world.database.run("create role clerk login; select webhook_grant('clerk', 'reader')").await;
+    world.subscribe("/ok").await;
+    let _daemon = Daemon::start(&world.database).await;
+    let url = world.database.url_as("clerk");
+    let mut tail = Follower::start(webhookd(&url, &["tail", "--every-ms", "50"]));
+    let looking = "select exists (select from pg_stat_activity where usename = 'clerk' and state = 'idle' and query like '%ended_us%')";
+    world.database.until(looking, PATIENCE).await;
+    world.insert_orders(1, 1).await;
+    assert!(tail.line().await.contains("order.created"));
+    let program = world.receiver.url("/ok");
+    let mut forward = Follower::start(webhookd(&url, &["listen", "--forward-to", &program]));
+    assert!(forward.line().await.starts_with("forwarding to "));
+    for follower in [tail, forward] {
+        let Follower { child, lines } = follower;
+        drop(lines);
+        let ended = timeout(PATIENCE, child.wait_with_output())
+            .await
+            .expect("it ends")
+            .expect("it can be waited for");
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_sees_and_does_what_it_may() {
     let world = World::new().await;

@@ -7,7 +7,7 @@ use super::{
     Error,
     client::{Call, Client},
     exit,
-    steer::{explain, print},
+    steer::{check_reader, explain, print},
     terminal::clean,
 };
 use crate::{
@@ -84,6 +84,7 @@ pub async fn run(
             }
         }
         seen = now;
+        check_reader()?;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(exit(all_taken)),
             () = tokio::time::sleep(EVERY) => {}

@@ -14,6 +14,7 @@ use crate::{
     },
     postgres::{self, Purpose, Target, Watch},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, value::RawValue};
 use std::{
     fmt::Write as _,
@@ -104,13 +105,39 @@ pub fn explain(error: tokio_postgres::Error) -> Error {
     }
 }
 
-/// Writes to standard output; a reader that has gone away is no failure.
+/// Writes to standard output.
+///
+/// # Errors
+/// [`Error::ReaderGone`] ends the command, whatever else it would have written.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
-        _ => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::ReaderGone),
+        Err(error) => Err(Error::Output(error)),
     }
+}
+
+/// The same for what goes on whether anybody reads it or not.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn tell(text: &str) -> Result<(), Error> {
+    match print(text) {
+        Ok(_) | Err(Error::ReaderGone) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// For those who wait for something to print: a pipe tells without being written to that its other end is closed.
+///
+/// # Errors
+/// [`Error::ReaderGone`].
+pub fn check_reader() -> Result<(), Error> {
+    let out = io::stdout();
+    let mut pipe = [PollFd::new(&out, PollFlags::empty())];
+    let told = poll(&mut pipe, Some(&Timespec::default()));
+    if told.is_ok() && pipe[0].revents().contains(PollFlags::ERR) { Err(Error::ReaderGone) } else { Ok(()) }
 }
 
 /// Lines of JSON, or a table with a column for each heading.

@@ -81,7 +81,7 @@ where webhook.may_see(s.owner);
 comment on view webhook.matching_event is
     'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
 
--- What a caller may learn of events that are not his is in these two: that there are so many, by number.
+-- What a caller may learn of events that are not his is in these four: that there are so many, by number, and when.
 create function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
     returns table (xid bigint, id bigint, rows bigint)
     language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp

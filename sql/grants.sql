@@ -56,7 +56,8 @@ begin
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
-            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text) to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
+                 webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),

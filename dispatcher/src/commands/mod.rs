@@ -3,6 +3,7 @@
 pub mod check;
 mod client;
 pub mod conform;
+mod deliveries;
 pub mod forward;
 pub mod keygen;
 pub mod listen;

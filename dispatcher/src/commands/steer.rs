@@ -2,7 +2,7 @@
 //! seen and done is decided by Postgres, for the role that connects; nothing is known here that SQL does not say.
 
 use super::{
-    Error,
+    Error, deliveries,
     terminal::{clean, table},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     app,
     cli::{
         Database,
-        steer::{DeliveryAction, EventAction, Output, SubscriptionAction},
+        steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
     postgres::{self, Purpose, Target, Watch},
 };
@@ -21,7 +21,11 @@ use std::{
     io::{self, Write},
     process::ExitCode,
 };
-use tokio_postgres::{Client, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    Client,
+    error::SqlState,
+    types::{FromSqlOwned, ToSql},
+};
 
 const SUBSCRIPTIONS: &str = "
     select s.id, s.name, s.owner, s.url, s.events, case when s.enabled then 'on' else 'paused' end as state,
@@ -32,33 +36,24 @@ const SUBSCRIPTION: &str = "
            t.next_attempt_at, t.delivered_1h, t.failed_attempts_1h, t.duration_ms_p50_1h, t.duration_ms_p99_1h,
            t.last_success_at, t.last_failure_at
     from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id where s.id = $1";
-/// The slots keep the search to the partitions of that time.
+/// The slots keep the search to the partitions of that time; their index has the order, so that it ends when there are enough.
 const EVENTS: &str = "
     select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.id as sequence
     from webhook.event e
-    where e.slot = any (webhook.ring_slots(now() - $2::text::interval, now())) and e.created_at > now() - $2::text::interval
-      and webhook.pattern_matches($1, e.type)
-    order by e.created_at desc, e.id desc limit $3";
+    where e.slot = any (webhook.ring_slots(coalesce($2::text::timestamptz, now() - $3::text::interval),
+                                           coalesce($4::text::timestamptz, now())))
+      and e.created_at >= coalesce($2::text::timestamptz, now() - $3::text::interval)
+      and ($4::text is null or e.created_at < $4::text::timestamptz)
+      and webhook.pattern_matches($1, e.type) and ($5::text is null or e.key = $5)
+    order by e.xid desc, e.id desc limit $6";
 const EVENT: &str = "
     select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.origin,
            e.traceparent, e.id as sequence, e.truncated, e.payload as data, e.previous
     from webhook.find_event($1) e";
-const DELIVERIES: &str = "
-    select d.event_id, d.subscription_id as subscription, d.type, d.key, d.state, d.attempts, d.last_status as status,
-           d.next_attempt_at, d.last_error as error
-    from webhook.delivery d
-    where (cardinality($1::text[]) = 0 or d.state = any ($1)) and ($2::bigint is null or d.subscription_id = $2)
-    order by d.sequence desc, d.subscription_id limit $3";
-const ATTEMPTS: &str = "
-    select a.subscription_id as subscription, a.attempt, a.started_at, a.outcome, a.status, a.duration_ms, a.dns_ms, a.connect_ms,
-           a.tls_ms, a.first_byte_ms, a.next_at, a.error, a.response
-    from webhook.attempt a
-    where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
-    order by a.started_at, a.subscription_id";
 const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'pg_webhook'";
 
-type Argument<'a> = &'a (dyn ToSql + Sync);
+pub type Argument<'a> = &'a (dyn ToSql + Sync);
 
 /// A session of the role that asks.
 pub struct Desk {
@@ -82,11 +77,16 @@ impl Desk {
     /// Calls a function of the API; its result as text.
     pub async fn call(&self, call: &str, arguments: &[Argument<'_>]) -> Result<Option<String>, Error> {
         let statement = format!("select {}.{call}", self.schema);
-        self.client.query_one(&statement, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
+        self.value(&statement, arguments).await
+    }
+
+    /// What a query has in its one row and column.
+    pub async fn value<T: FromSqlOwned>(&self, query: &str, arguments: &[Argument<'_>]) -> Result<T, Error> {
+        self.client.query_one(query, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
     }
 
     /// Rows as JSON texts.
-    async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
+    pub async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
         let statement = format!("select row_to_json(r)::text from ({query}) r");
         let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
         rows.iter().map(|row| row.try_get(0).map_err(explain)).collect()
@@ -243,9 +243,9 @@ impl EventAction {
 impl DeliveryAction {
     pub fn database(&self) -> &Database {
         match self {
-            Self::List { database, .. } | Self::Show { database, .. } | Self::Redeliver { database, .. } => {
-                database
-            }
+            Self::List(DeliveryList { database, .. })
+            | Self::Show { database, .. }
+            | Self::Redeliver { database, .. } => database,
         }
     }
 }
@@ -323,9 +323,10 @@ fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>)
 pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
-        EventAction::List { types, within, limit, output, .. } => {
+        EventAction::List { types, key, within, since, until, limit, output, .. } => {
             const HEADINGS: [&str; 6] = ["id", "created_at", "type", "table", "key", "actor"];
-            list(&desk.rows(EVENTS, &[&types, &within, &limit]).await?, &HEADINGS, output)
+            let arguments: [Argument<'_>; 6] = [&types, &since, &within, &until, &key, &limit];
+            list(&desk.rows(EVENTS, &arguments).await?, &HEADINGS, output)
         }
         EventAction::Show { id, output, .. } => {
             show(desk.rows(EVENT, &[&id]).await?.first(), &format!("event {id}"), output)
@@ -338,7 +339,7 @@ pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Erro
 pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
-        DeliveryAction::List { state, subscription, limit, output, .. } => {
+        DeliveryAction::List(flags) => {
             const HEADINGS: [&str; 9] = [
                 "event_id",
                 "subscription",
@@ -350,7 +351,7 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "next_attempt_at",
                 "error",
             ];
-            list(&desk.rows(DELIVERIES, &[&state, &subscription, &limit]).await?, &HEADINGS, output)
+            list(&deliveries::list(&desk, &flags).await?, &HEADINGS, flags.output)
         }
         DeliveryAction::Show { event, subscription, output, .. } => {
             const HEADINGS: [&str; 9] = [
@@ -364,7 +365,7 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "error",
                 "response",
             ];
-            list(&desk.rows(ATTEMPTS, &[&event, &subscription]).await?, &HEADINGS, output)
+            list(&deliveries::attempts(&desk, &event, subscription).await?, &HEADINGS, output)
         }
         DeliveryAction::Redeliver { event, subscription, .. } => {
             desk.call("webhook_redeliver($1, $2)::text", &[&event, &subscription]).await?;

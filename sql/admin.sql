@@ -81,7 +81,7 @@ where webhook.may_see(s.owner);
 comment on view webhook.matching_event is
     'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
 
--- What a caller may learn of events that are not his is in these two: that there are so many, by number.
+-- What a caller may learn of events that are not his is in these four: that there are so many, by number, and when.
 create function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
     returns table (xid bigint, id bigint, rows bigint)
     language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
@@ -139,10 +139,7 @@ begin
     end if;
     if coalesce(delivery_number.state, 'queued') = 'queued' then
         select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
-        from (select e.id from webhook.cursor c
-              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-              where c.singleton limit 1000) p;
+        from (select b.id from webhook.beyond_checkpoint b limit 1000) p;
         if beyond = 1000 then
             return last;
         end if;
@@ -164,7 +161,12 @@ declare
 begin
     while high - low > 1000 loop
         mid := (low + high) / 2;
-        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
+        -- What has only been queued so far, for one that is paused say, is as good as what has been attempted.
+        select x.event_id, x.event_xid into near
+        from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
+              union all
+              (select q.event_id, q.event_xid from webhook.queue q where q.event_id <= mid order by q.event_id desc limit 1)) x
+        order by x.event_id desc limit 1;
         if not found or near.event_id <= low then
             low := mid;
             continue;
@@ -177,7 +179,8 @@ begin
             low := mid;
         end if;
     end loop;
-    return low;
+    -- Nor is what the daemon has not come to passed over.
+    return least(low, (select min(b.id) - 1 from webhook.beyond_checkpoint b where b.created_at > number_at.at));
 end
 $$;
 comment on function webhook.number_at(timestamptz) is

@@ -56,7 +56,8 @@ begin
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
-            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text) to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
+                 webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
@@ -64,8 +65,8 @@ begin
 
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
-                 webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
+                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
+                 webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
@@ -81,8 +82,8 @@ begin
             ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
-            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill, webhook.pending,
-                 webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
+                 webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),

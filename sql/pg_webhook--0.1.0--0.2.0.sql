@@ -674,10 +674,12 @@ begin
     if is_young then
         return 'young';
     end if;
-    if exists (select from webhook.event e
-               where e.xid >= coalesce(pg_snapshot_xmin(resolved)::text::bigint, 0)
-                 and not coalesce(pg_visible_in_snapshot(e.xid::text::xid8, resolved), false)
-                 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day') then
+    -- Without a checkpoint nothing is resolved.
+    if exists (select from webhook.beyond_checkpoint b
+               where (b.slot = slot or kind = 'attempt') and b.created_at < ended + interval '1 day')
+       or (resolved is null
+           and exists (select from webhook.event e
+                       where e.xid >= 0 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day')) then
         return 'unresolved';
     end if;
     if kind = 'event' and exists (select from webhook.queue q where q.event_slot = slot) then
@@ -800,16 +802,21 @@ from generate_series(0, 15) n cross join webhook.setting s;
 comment on view webhook.ring is
     'The slots of the outbox: when their turn began and ended, what lies in them, and from when on they are emptied';
 
+create or replace view webhook.beyond_checkpoint as
+select e.id, e.xid, e.slot, e.created_at, e as event
+from webhook.event e
+where e.xid between (select pg_snapshot_xmax(c.snapshot)::text::bigint from webhook.cursor c where c.singleton) and 9223372036854775807
+union all
+select e.id, e.xid, e.slot, e.created_at, e as event
+from webhook.event e
+where e.xid between (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c where c.singleton) and 9223372036854775807
+  and e.xid = any (array(select x.xid::text::bigint
+                         from webhook.cursor c cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton));
+comment on view webhook.beyond_checkpoint is 'Committed events that the checkpoint has not come to, whether they match a subscription or not';
+
 create or replace view webhook.pending as
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
-from (select e as event
-      from webhook.cursor c
-      join webhook.event e
-          on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-         and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-      -- singleton: by primary key, so that the planner knows there is one row
-      where c.singleton
-      offset 0) l
+from (select b.event from webhook.beyond_checkpoint b offset 0) l
 join webhook.subscription s on webhook.mismatch(l.event, s) is null
 where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
   and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
@@ -1684,10 +1691,7 @@ begin
     end if;
     if coalesce(delivery_number.state, 'queued') = 'queued' then
         select count(*), max(p.id) filter (where p.id <= last) into beyond, pending
-        from (select e.id from webhook.cursor c
-              join webhook.event e on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                                  and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-              where c.singleton limit 1000) p;
+        from (select b.id from webhook.beyond_checkpoint b limit 1000) p;
         if beyond = 1000 then
             return last;
         end if;
@@ -1709,7 +1713,12 @@ declare
 begin
     while high - low > 1000 loop
         mid := (low + high) / 2;
-        select a.event_id, a.event_xid into near from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1;
+        -- What has only been queued so far, for one that is paused say, is as good as what has been attempted.
+        select x.event_id, x.event_xid into near
+        from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
+              union all
+              (select q.event_id, q.event_xid from webhook.queue q where q.event_id <= mid order by q.event_id desc limit 1)) x
+        order by x.event_id desc limit 1;
         if not found or near.event_id <= low then
             low := mid;
             continue;
@@ -1722,7 +1731,8 @@ begin
             low := mid;
         end if;
     end loop;
-    return low;
+    -- Nor is what the daemon has not come to passed over.
+    return least(low, (select min(b.id) - 1 from webhook.beyond_checkpoint b where b.created_at > number_at.at));
 end
 $$;
 comment on function webhook.number_at(timestamptz) is
@@ -2377,7 +2387,8 @@ begin
                  webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
-            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text) to %s'),
+            ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
+                 webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
@@ -2385,8 +2396,8 @@ begin
 
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.pending, webhook.delivery,
-                 webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
+                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
+                 webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
@@ -2402,8 +2413,8 @@ begin
             ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
-            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill, webhook.pending,
-                 webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
+                 webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),

@@ -70,10 +70,12 @@ begin
     if is_young then
         return 'young';
     end if;
-    if exists (select from webhook.event e
-               where e.xid >= coalesce(pg_snapshot_xmin(resolved)::text::bigint, 0)
-                 and not coalesce(pg_visible_in_snapshot(e.xid::text::xid8, resolved), false)
-                 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day') then
+    -- Without a checkpoint nothing is resolved.
+    if exists (select from webhook.beyond_checkpoint b
+               where (b.slot = slot or kind = 'attempt') and b.created_at < ended + interval '1 day')
+       or (resolved is null
+           and exists (select from webhook.event e
+                       where e.xid >= 0 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day')) then
         return 'unresolved';
     end if;
     if kind = 'event' and exists (select from webhook.queue q where q.event_slot = slot) then

@@ -27,16 +27,17 @@ const ROOM_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// A condition of somebody's own making runs in a step.
 const SESSION: &str = "set statement_timeout = '60s'; listen webhook_backfill";
 
-/// There is room once the last event has an attempt or a queue row, or the checkpoint is past it.
+/// There is room once the last event has an attempt or a queue row, or the checkpoint is past it. What lies beyond the checkpoint is
+/// said here as in `webhook.beyond_checkpoint`, which the schema of the version before does not have.
 const RUNNING: &str = "
     select b.id,
            s.enabled and (s.verification = 'none' or s.verified_at is not null)
            and (select count(*) from (select from webhook.queue q where q.subscription_id = b.subscription_id limit $1) q) < $1
-           and not exists (select from webhook.cursor c
-                           join webhook.event e
-                               on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                              and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-                           where c.singleton and e.id = b.last_event_id
+           and not exists (select from webhook.event e
+                           where e.id = b.last_event_id
+                             and (e.xid >= (select pg_snapshot_xmax(c.snapshot)::text::bigint from webhook.cursor c where c.singleton)
+                                  or e.xid = any (array(select x.xid::text::bigint from webhook.cursor c
+                                                        cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton)))
                              and not exists (select from webhook.attempt a
                                              where a.event_id = e.id and a.subscription_id = b.subscription_id)
                              and not exists (select from webhook.queue q

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match execute(cli) {
         Ok(code) => code,
+        Err(Error::ReaderGone) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("webhookd: {}", one_line(&error));
             ExitCode::from(error.exit_code())

@@ -192,6 +192,60 @@ async fn pages_are_stable_while_rows_arrive() {
     }
 }
 
+/// What a filter of deliveries lets through, on all pages: the keys, the oldest first.
+async fn keys(admin: &Admin, token: &str, filter: &str) -> Vec<i64> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = admin.get(&format!("/v1/deliveries?limit=7&{filter}{cursor}"), token).await.json();
+        let items = page["items"].as_array().expect("items").iter();
+        found.extend(items.map(|item| item["key"].as_str().and_then(|key| key.parse::<i64>().ok()).unwrap()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    found.reverse();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_found_by_its_time() {
+    let world = World::new().await;
+    Admin::roles(&world.database).await;
+    let ops = token(&world.database, &["--role", "ops"]);
+    let id = world.subscribe("/ok").await;
+    world.database.run(&format!("select webhook_pause({id}, 'night')")).await;
+    // One a minute. The daemon reads the slot of the present.
+    let past = "insert into webhook.event (type, key, payload, slot, created_at)
+        select 'order.created', n, '{}', webhook.ring_slot(now()), now() - (5000 - n) * interval '1 minute'
+        from generate_series(1, 5000) n";
+    world.database.run(past).await;
+    let moment = async |key: i64| {
+        let query = format!(
+            "select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from webhook.event where key = '{key}'"
+        );
+        world.database.text(&query).await.expect("it is there")
+    };
+    let found = async |admin: &Admin| {
+        let (since, until) = (moment(2000).await, moment(2010).await);
+        let filter = format!("state=queued&since={since}&until={until}");
+        assert_eq!(keys(admin, &ops, &filter).await, (2000..2010).collect::<Vec<_>>());
+        let since = moment(4990).await;
+        assert_eq!(keys(admin, &ops, &format!("since={since}")).await, (4990..=5000).collect::<Vec<_>>());
+        let until = moment(4).await;
+        assert_eq!(keys(admin, &ops, &format!("until={until}")).await, [1, 2, 3]);
+    };
+    let admin = Admin::start(&world.database, &[]).await;
+    world.database.until("select count(*) = 5000 from webhook.queue", PATIENCE).await;
+    found(&admin).await;
+    // And while the checkpoint is still before them.
+    world.database.run("delete from webhook.queue").await;
+    let before = "update webhook.cursor set snapshot = (select format('%1$s:%1$s:', min(xid)) from webhook.event where type = 'order.created')::pg_snapshot";
+    let pending = "select count(*) = 5000 from webhook.pending";
+    world.database.run(before).await;
+    assert!(world.database.becomes(pending, PATIENCE).await);
+    let number = "select webhook.number_at((select created_at from webhook.event where key = '2000')) < min(id) + 2000 from webhook.event where type = 'order.created'";
+    assert_eq!(world.database.text(number).await.as_deref(), Some("t"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_true() {
     let world = World::new().await;

@@ -269,6 +269,20 @@ async fn what_is_asked_for_at_once_or_again_is_done_once() {
     let both = [("if-match", &*etag), ("if-match", &*now)];
     let paused = admin.ask("POST", "/v1/subscriptions/1/pause", Some(&alice), &both, Some("{}")).await;
     assert_eq!(paused.status, 200, "{paused:?}");
+
+    // Asked for once more because the answer was lost, no second secret is made.
+    let now = paused.header("etag").to_owned();
+    let seen = [("if-match", &*now)];
+    let rotate = || admin.ask("POST", "/v1/subscriptions/1/rotate", Some(&alice), &seen, Some("{}"));
+    let rotated = rotate().await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    assert_eq!(rotate().await.status, 412);
+    let now = admin.get("/v1/subscriptions/1", &alice).await.header("etag").to_owned();
+    assert_eq!(rotated.header("etag"), now);
+    assert_eq!(
+        world.database.number("select count(*) from webhook.secret where subscription_id = 1").await,
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,11 +114,30 @@ async fn subscriptions_events_and_deliveries() {
     let event = events[0]["id"].as_str().unwrap();
     let shown = ok(&url, &format!("event show {event}")).await;
     assert!(shown.contains("\"total\":12345678901234567890.50") && !shown.contains('\u{1b}'), "{shown:?}");
-    assert_eq!(json(&url, "event list --type order.* --limit 1").await.len(), 1);
+    assert_eq!(json(&url, "event list --type order.* --limit 1").await[0], events[0], "the newest");
+    assert_eq!(json(&url, "event list --key 1").await.len(), 2);
+    assert!(json(&url, "event list --key 2").await.is_empty());
+    let second = events[0]["created_at"].as_str().unwrap();
+    assert_eq!(json(&url, &format!("event list --since {second}")).await.len(), 1);
+    assert_eq!(json(&url, &format!("event list --since -infinity --until {second}")).await.len(), 1);
 
     let deliveries = json(&url, &format!("delivery list --state delivered --subscription {id}")).await;
     assert_eq!(deliveries.len(), 2);
     assert!(json(&url, "delivery list --state exhausted").await.is_empty());
+    for (filter, count) in [
+        ("--limit 1".to_owned(), 1),
+        (format!("--event {event}"), 1),
+        (format!("--event {event} --state queued --state delivered"), 1),
+        (format!("--event {event} --state queued --state retrying"), 0),
+        ("--type order.* --key 1".to_owned(), 2),
+        ("--type order.updated".to_owned(), 1),
+        ("--key 2".to_owned(), 0),
+        (format!("--since {second}"), 1),
+        (format!("--since -infinity --until {second}"), 1),
+        (format!("--since {second} --until {second}"), 0),
+    ] {
+        assert_eq!(json(&url, &format!("delivery list {filter}")).await.len(), count, "{filter}");
+    }
     ok(&url, &format!("delivery redeliver {event} {id}")).await;
     world
         .database
@@ -146,7 +165,59 @@ async fn subscriptions_events_and_deliveries() {
     assert!(refused(&url, "subscription show 999", 1).await.contains("999"));
     assert!(refused(&url, "subscription ping 999", 1).await.contains("999"));
     assert!(refused(&url, "event show evt_0", 1).await.contains("evt_0"));
+    for nowhere in ["evt_0", "evt_00064a000000000007", &format!("{event} 999")] {
+        assert!(refused(&url, &format!("delivery show {nowhere}"), 1).await.contains("no delivery"));
+    }
+    assert!(refused(&url, "delivery list --event evt_x", 1).await.contains("evt_x"));
+    assert!(refused(&url, "delivery list --since nonsense", 1).await.contains("nonsense"));
     assert!(refused(&url, "replay 1 --since nonsense", 1).await.contains("nonsense"));
+}
+
+/// The whole log, in stretches, by one who may pass over gaps and by one who may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_listed_by_stretches() {
+    let world = World::new().await;
+    world.database.run("create role clerk login; select webhook_grant('clerk', 'reader')").await;
+    let id = world.subscribe("/ok").await;
+    world.database.run(&format!("select webhook_pause({id}, 'night')")).await;
+    let insert = "insert into orders select n, 'c', 1, null from generate_series({}) n";
+    world.database.run(&insert.replace("{}", "1, 300")).await;
+    // Numbers that no event has: of transactions that were rolled back.
+    world.database.run("select setval('webhook.event_id_seq', 500000)").await;
+    world.database.run(&insert.replace("{}", "301, 600")).await;
+    for url in [world.database.url(), world.database.url_as("clerk")] {
+        let listed = json(&url, "delivery list --limit 450").await;
+        let keys: Vec<i64> = listed.iter().map(|row| row["key"].as_str().unwrap().parse().unwrap()).collect();
+        assert_eq!(keys, (151..=600).rev().collect::<Vec<_>>(), "the newest, each once");
+        assert_eq!(json(&url, "delivery list --state queued --key 7").await.len(), 1);
+    }
+}
+
+/// As `webhookd tail | head -1`: nobody waits for one that has nobody to write to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_ends_what_follows() {
+    let world = World::with(Keep::Requests, &[]).await;
+    world.database.run("create role clerk login; select webhook_grant('clerk', 'reader')").await;
+    world.subscribe("/ok").await;
+    let _daemon = Daemon::start(&world.database).await;
+    let url = world.database.url_as("clerk");
+    let mut tail = Follower::start(webhookd(&url, &["tail", "--every-ms", "50"]));
+    let looking = "select exists (select from pg_stat_activity where usename = 'clerk' and state = 'idle' and query like '%ended_us%')";
+    world.database.until(looking, PATIENCE).await;
+    world.insert_orders(1, 1).await;
+    assert!(tail.line().await.contains("order.created"));
+    let program = world.receiver.url("/ok");
+    let mut forward = Follower::start(webhookd(&url, &["listen", "--forward-to", &program]));
+    assert!(forward.line().await.starts_with("forwarding to "));
+    for follower in [tail, forward] {
+        let Follower { child, lines } = follower;
+        drop(lines);
+        let ended = timeout(PATIENCE, child.wait_with_output())
+            .await
+            .expect("it ends")
+            .expect("it can be waited for");
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +230,9 @@ async fn a_role_sees_and_does_what_it_may() {
         .await;
     let (anna, bert) = (world.database.url_as("anna"), world.database.url_as("bert"));
     assert_eq!(ok(&anna, "subscription list").await.lines().count(), 1, "the headings");
+    world.insert_orders(1, 1).await;
+    assert!(json(&anna, "delivery list").await.is_empty());
+    assert_eq!(json(&world.database.url(), "delivery list").await.len(), 1);
     refused(&anna, "subscription pause 1", 1).await;
     assert!(refused(&anna, "event list", 1).await.contains("permission denied"));
     assert!(refused(&bert, "subscription list", 1).await.contains("permission denied"));

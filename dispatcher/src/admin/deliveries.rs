@@ -17,11 +17,32 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
-/// Numbers of events that are looked at for a page: as many as rows are wanted at first, four times as many after every look that
-/// found too little and did not take long, half as many after one that did, and never more than this. How long a request goes
-/// on looking: a filter that fits little makes short pages, not slow ones.
-const LOOK_MAX: i64 = 65_536;
+/// How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
 const LOOK_TIME: Duration = Duration::from_millis(800);
+
+/// Numbers of events that are looked at in one go: as many as rows are wanted at first, four times as many after every look that
+/// found too little and did not take long, half as many after one that did, and never more than a bound.
+#[derive(Debug)]
+pub struct Stretch(i64);
+
+impl Stretch {
+    const MAX: i64 = 65_536;
+    const SLOW: Duration = Duration::from_millis(200);
+
+    pub fn new(rows: i64) -> Self {
+        Self(rows.clamp(1, Self::MAX))
+    }
+
+    /// Where the next look ends that begins at a number.
+    pub fn low(&self, high: i64) -> i64 {
+        high.saturating_sub(self.0 - 1)
+    }
+
+    /// Learns from what a look has taken.
+    pub fn adapt(&mut self, took: Duration) {
+        self.0 = if took > Self::SLOW { (self.0 / 2).max(1) } else { (self.0 * 4).min(Self::MAX) };
+    }
+}
 
 /// One event for one subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -112,8 +133,8 @@ pub async fn list(
     page(&mut work, &filter).await.map(Json)
 }
 
-/// The conditions of a filter from `$6` on, and their values.
-fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
+/// The conditions of a filter on `webhook.delivery d`, after so many other parameters, and their values.
+pub fn conditions(filter: &DeliveryFilter, parameters: usize) -> (String, Vec<&(dyn ToSql + Sync)>) {
     fn given<T: ToSql + Sync>(value: &Option<T>) -> Option<&(dyn ToSql + Sync)> {
         value.as_ref().map(|value| value as _)
     }
@@ -131,7 +152,7 @@ fn conditions(filter: &DeliveryFilter) -> (String, Vec<&(dyn ToSql + Sync)>) {
         if let Some(value) = value {
             values.push(value);
             sql.push_str(" and ");
-            sql.push_str(&condition.replace('#', &format!("${}", values.len() + 5)));
+            sql.push_str(&condition.replace('#', &format!("${}", values.len() + parameters)));
         }
     }
     (sql, values)
@@ -151,7 +172,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
     subscriptions::check_moment(work, "until", &filter.until).await?;
     let (first, last) = bounds(work, filter).await?;
     let mut from = filter.cursor.as_deref().map(Cursor::parse).transpose()?.unwrap_or(Cursor::NEWEST);
-    let (conditions, filters) = conditions(filter);
+    let (conditions, filters) = conditions(filter, 5);
     let wanted = rows + 1;
     let full = usize::try_from(rows).unwrap_or_default();
     let sql = format!(
@@ -160,7 +181,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
          order by d.sequence desc, d.subscription_id desc limit $5) x"
     );
     let mut items = Vec::<Delivery>::new();
-    let mut look = wanted;
+    let mut stretch = Stretch::new(wanted);
     let (mut below, began) = (last.min(from.0), Instant::now());
     loop {
         const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
@@ -169,7 +190,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         let Some(high) = next.filter(|high| *high >= first) else {
             return Ok(Page { items, next: None });
         };
-        let low = high.saturating_sub(look - 1).max(first);
+        let low = stretch.low(high).max(first);
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1, &wanted];
         values.extend(&filters);
         let look_began = Instant::now();
@@ -183,8 +204,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
             from = Cursor(last.sequence, last.subscription_id);
         }
         below = low - 1;
-        let is_slow = look_began.elapsed() > LOOK_TIME / 4;
-        look = if is_slow { (look / 2).max(1) } else { (look * 4).min(LOOK_MAX) };
+        stretch.adapt(look_began.elapsed());
         if began.elapsed() > LOOK_TIME {
             let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
             return Ok(Page { items, next });

@@ -42,11 +42,8 @@ const HEALTH: &str = "
     from (select (pg_control_system()).system_identifier,
                  (select oid from pg_database where datname = current_database()) as database_oid) i
     left join webhook.cursor c on c.singleton
-    cross join lateral (select count(*) as count, min(p.created_at) as oldest
-                        from (select e.created_at from webhook.event e
-                              where e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint
-                                and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)
-                              limit 10000) p) w";
+    cross join (select count(*) as count, min(p.created_at) as oldest
+                from (select b.created_at from webhook.beyond_checkpoint b limit 10000) p) w";
 
 /// The subscriptions that come first get labels of their own; the rest is one row, of number 0 ([`OTHERS`]).
 const SUBSCRIPTIONS: &str = "

@@ -144,13 +144,15 @@ pub async fn rotate(
     Id(id): Id,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Rotated>, Problem> {
+) -> Result<Response, Problem> {
     let Rotate { overlap } = body.read()?;
     expect(&mut work, id, &headers).await?;
     let rotated = call(&mut work, ROTATE, &[&id, &overlap]).await;
     let secret = rotated.map_err(|problem| conditional(&headers, in_field(problem, "overlap")))?;
+    let subscription = find(&mut work, id).await?;
     work.commit().await?;
-    Ok(Json(Rotated { secret: secret.unwrap_or_default() }))
+    let rotated = Rotated { secret: secret.unwrap_or_default() };
+    Ok(with_etag(&subscription, Json(rotated).into_response()))
 }
 
 /// Send a test event

@@ -120,9 +120,18 @@ pub enum EventAction {
         /// A type or a pattern such as order.*; may be repeated
         #[arg(long = "type", value_name = "PATTERN", default_value = "*")]
         types: Vec<String>,
+        /// About this: a value of the key column
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
         /// How far back to look, as Postgres spells intervals
         #[arg(long, value_name = "INTERVAL", default_value = "1 day")]
         within: String,
+        /// From this moment on, as Postgres spells it: '2026-11-22 03:00', in place of --within
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "within")]
+        since: Option<String>,
+        /// Before this moment
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        until: Option<String>,
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
@@ -151,21 +160,7 @@ pub struct Delivery {
 #[derive(Debug, Subcommand)]
 pub enum DeliveryAction {
     /// The newest events first
-    List {
-        /// delivered, retrying, queued or exhausted; may be repeated
-        #[arg(long, value_name = "STATE", value_parser = ["delivered", "retrying", "queued", "exhausted"])]
-        state: Vec<String>,
-        /// Of this subscription
-        #[arg(long, value_name = "ID")]
-        subscription: Option<i64>,
-        /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
-        #[command(flatten)]
-        database: Database,
-        #[command(flatten)]
-        output: Output,
-    },
+    List(DeliveryList),
     /// Every attempt to deliver an event
     Show {
         /// evt_…
@@ -185,6 +180,38 @@ pub enum DeliveryAction {
         #[command(flatten)]
         database: Database,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct DeliveryList {
+    /// delivered, retrying, queued or exhausted; may be repeated
+    #[arg(long, value_name = "STATE", value_parser = ["delivered", "retrying", "queued", "exhausted"])]
+    pub state: Vec<String>,
+    /// Of this subscription
+    #[arg(long, value_name = "ID")]
+    pub subscription: Option<i64>,
+    /// Of events of this type, or of a pattern such as order.*
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub event_type: Option<String>,
+    /// Of events about this: a value of the key column
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Of this event, evt_…
+    #[arg(long, value_name = "EVENT")]
+    pub event: Option<String>,
+    /// Of events from this moment on, as Postgres spells it: '2026-11-22 03:00'
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Of events before this moment
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub limit: i64,
+    #[command(flatten)]
+    pub database: Database,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

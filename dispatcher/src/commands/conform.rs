@@ -5,7 +5,7 @@ use super::{
     Error,
     client::{Answer, Call, Client, Failure},
     exit,
-    steer::print,
+    steer::tell,
     terminal::clean,
 };
 use crate::cli::Conform;
@@ -63,7 +63,7 @@ pub async fn run(flags: &Conform) -> Result<ExitCode, Error> {
         } else {
             wrong += 1
         };
-        print(&if flags.output.json {
+        tell(&if flags.output.json {
             let told = json!({"case": case.name, "ok": fault.is_none(), "status": answer.as_ref().ok().map(|a| a.status),
                 "duration_ms": answer.as_ref().ok().map(|a| a.elapsed.as_secs_f64() * 1000.0),
                 "fault": fault, "advice": fault.as_ref().map(|_| case.advice)});
@@ -76,7 +76,7 @@ pub async fn run(flags: &Conform) -> Result<ExitCode, Error> {
         })?;
     }
     if !flags.output.json {
-        print(&format!("{right} right, {wrong} wrong\n"))?;
+        tell(&format!("{right} right, {wrong} wrong\n"))?;
     }
     Ok(exit(wrong == 0))
 }

@@ -7,7 +7,7 @@ use super::{
     Error,
     client::{Call, Client},
     exit,
-    steer::{explain, print},
+    steer::{check_reader, explain, print},
     terminal::clean,
 };
 use crate::{
@@ -84,6 +84,7 @@ pub async fn run(
             }
         }
         seen = now;
+        check_reader()?;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(exit(all_taken)),
             () = tokio::time::sleep(EVERY) => {}
@@ -113,7 +114,8 @@ async fn snapshot(session: &Session) -> Result<String, Error> {
     row.try_get(0).map_err(explain)
 }
 
-/// The next events that are visible in `now` and were not in `seen`, in the order of their ids.
+/// The next events that are visible in `now` and were not in `seen`, in the order of their ids: of transactions that have begun since,
+/// and of those that were at work then and have ended. What others have written since the oldest of these began is not read.
 async fn page(
     session: &Session,
     seen: &str,
@@ -122,10 +124,12 @@ async fn page(
     after: i64,
 ) -> Result<Vec<Event>, Error> {
     let query = format!(
-        "select {} from webhook.event e
-         where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)::text::bigint
-           and not pg_visible_in_snapshot(e.xid::text::xid8, $1::text::pg_snapshot)
-           and pg_visible_in_snapshot(e.xid::text::xid8, $2::text::pg_snapshot)
+        "select {} from (
+             select e.* from webhook.event e where e.xid >= pg_snapshot_xmax($1::text::pg_snapshot)::text::bigint
+             union all
+             select e.* from webhook.event e
+             where e.xid = any (array(select x.xid::text::bigint from pg_snapshot_xip($1::text::pg_snapshot) x (xid)))) e
+         where pg_visible_in_snapshot(e.xid::text::xid8, $2::text::pg_snapshot)
            and e.id > $4 and e.subscription_id is null and e.type <> 'webhook.delivery.requested'
            and webhook.pattern_matches($3, e.type)
          order by e.id limit $5",

@@ -3,6 +3,7 @@
 pub mod check;
 mod client;
 pub mod conform;
+mod deliveries;
 pub mod forward;
 pub mod keygen;
 pub mod listen;
@@ -75,6 +76,9 @@ pub enum Error {
     },
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
+    /// Whoever read standard output has had enough: `webhookd tail | head`. No failure.
+    #[error("nobody reads standard output any more")]
+    ReaderGone,
     #[error("standard input cannot be read")]
     Input(#[source] io::Error),
     #[error("the runtime cannot start")]
@@ -95,6 +99,7 @@ impl Error {
             Self::Bind { .. }
             | Self::Input(_)
             | Self::Output(_)
+            | Self::ReaderGone
             | Self::Refused { .. }
             | Self::Runtime(_)
             | Self::Seal(_)

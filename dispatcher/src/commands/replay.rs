@@ -3,7 +3,7 @@
 
 use super::{
     Error,
-    steer::{Desk, explain, print},
+    steer::{Desk, explain, tell},
 };
 use crate::{cli::steer::Replay, postgres::Target};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,7 +29,7 @@ pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) ->
         )
         .await?;
     let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or_default();
-    print(&format!("{count}\n"))?;
+    tell(&format!("{count}\n"))?;
     if flags.no_wait || count == 0 {
         return Ok(ExitCode::SUCCESS);
     }

@@ -2,7 +2,7 @@
 //! seen and done is decided by Postgres, for the role that connects; nothing is known here that SQL does not say.
 
 use super::{
-    Error,
+    Error, deliveries,
     terminal::{clean, table},
 };
 use crate::{
@@ -10,17 +10,22 @@ use crate::{
     app,
     cli::{
         Database,
-        steer::{DeliveryAction, EventAction, Output, SubscriptionAction},
+        steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
     postgres::{self, Purpose, Target, Watch},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, value::RawValue};
 use std::{
     fmt::Write as _,
     io::{self, Write},
     process::ExitCode,
 };
-use tokio_postgres::{Client, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    Client,
+    error::SqlState,
+    types::{FromSqlOwned, ToSql},
+};
 
 const SUBSCRIPTIONS: &str = "
     select s.id, s.name, s.owner, s.url, s.events, case when s.enabled then 'on' else 'paused' end as state,
@@ -31,33 +36,24 @@ const SUBSCRIPTION: &str = "
            t.next_attempt_at, t.delivered_1h, t.failed_attempts_1h, t.duration_ms_p50_1h, t.duration_ms_p99_1h,
            t.last_success_at, t.last_failure_at
     from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id where s.id = $1";
-/// The slots keep the search to the partitions of that time.
+/// The slots keep the search to the partitions of that time; their index has the order, so that it ends when there are enough.
 const EVENTS: &str = "
     select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.id as sequence
     from webhook.event e
-    where e.slot = any (webhook.ring_slots(now() - $2::text::interval, now())) and e.created_at > now() - $2::text::interval
-      and webhook.pattern_matches($1, e.type)
-    order by e.created_at desc, e.id desc limit $3";
+    where e.slot = any (webhook.ring_slots(coalesce($2::text::timestamptz, now() - $3::text::interval),
+                                           coalesce($4::text::timestamptz, now())))
+      and e.created_at >= coalesce($2::text::timestamptz, now() - $3::text::interval)
+      and ($4::text is null or e.created_at < $4::text::timestamptz)
+      and webhook.pattern_matches($1, e.type) and ($5::text is null or e.key = $5)
+    order by e.xid desc, e.id desc limit $6";
 const EVENT: &str = "
     select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.origin,
            e.traceparent, e.id as sequence, e.truncated, e.payload as data, e.previous
     from webhook.find_event($1) e";
-const DELIVERIES: &str = "
-    select d.event_id, d.subscription_id as subscription, d.type, d.key, d.state, d.attempts, d.last_status as status,
-           d.next_attempt_at, d.last_error as error
-    from webhook.delivery d
-    where (cardinality($1::text[]) = 0 or d.state = any ($1)) and ($2::bigint is null or d.subscription_id = $2)
-    order by d.sequence desc, d.subscription_id limit $3";
-const ATTEMPTS: &str = "
-    select a.subscription_id as subscription, a.attempt, a.started_at, a.outcome, a.status, a.duration_ms, a.dns_ms, a.connect_ms,
-           a.tls_ms, a.first_byte_ms, a.next_at, a.error, a.response
-    from webhook.attempt a
-    where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
-    order by a.started_at, a.subscription_id";
 const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'pg_webhook'";
 
-type Argument<'a> = &'a (dyn ToSql + Sync);
+pub type Argument<'a> = &'a (dyn ToSql + Sync);
 
 /// A session of the role that asks.
 pub struct Desk {
@@ -81,11 +77,16 @@ impl Desk {
     /// Calls a function of the API; its result as text.
     pub async fn call(&self, call: &str, arguments: &[Argument<'_>]) -> Result<Option<String>, Error> {
         let statement = format!("select {}.{call}", self.schema);
-        self.client.query_one(&statement, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
+        self.value(&statement, arguments).await
+    }
+
+    /// What a query has in its one row and column.
+    pub async fn value<T: FromSqlOwned>(&self, query: &str, arguments: &[Argument<'_>]) -> Result<T, Error> {
+        self.client.query_one(query, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
     }
 
     /// Rows as JSON texts.
-    async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
+    pub async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
         let statement = format!("select row_to_json(r)::text from ({query}) r");
         let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
         rows.iter().map(|row| row.try_get(0).map_err(explain)).collect()
@@ -104,13 +105,39 @@ pub fn explain(error: tokio_postgres::Error) -> Error {
     }
 }
 
-/// Writes to standard output; a reader that has gone away is no failure.
+/// Writes to standard output.
+///
+/// # Errors
+/// [`Error::ReaderGone`] ends the command, whatever else it would have written.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
-        _ => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::ReaderGone),
+        Err(error) => Err(Error::Output(error)),
     }
+}
+
+/// The same for what goes on whether anybody reads it or not.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn tell(text: &str) -> Result<(), Error> {
+    match print(text) {
+        Ok(_) | Err(Error::ReaderGone) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// For those who wait for something to print: a pipe tells without being written to that its other end is closed.
+///
+/// # Errors
+/// [`Error::ReaderGone`].
+pub fn check_reader() -> Result<(), Error> {
+    let out = io::stdout();
+    let mut pipe = [PollFd::new(&out, PollFlags::empty())];
+    let told = poll(&mut pipe, Some(&Timespec::default()));
+    if told.is_ok() && pipe[0].revents().contains(PollFlags::ERR) { Err(Error::ReaderGone) } else { Ok(()) }
 }
 
 /// Lines of JSON, or a table with a column for each heading.
@@ -216,9 +243,9 @@ impl EventAction {
 impl DeliveryAction {
     pub fn database(&self) -> &Database {
         match self {
-            Self::List { database, .. } | Self::Show { database, .. } | Self::Redeliver { database, .. } => {
-                database
-            }
+            Self::List(DeliveryList { database, .. })
+            | Self::Show { database, .. }
+            | Self::Redeliver { database, .. } => database,
         }
     }
 }
@@ -296,9 +323,10 @@ fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>)
 pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
-        EventAction::List { types, within, limit, output, .. } => {
+        EventAction::List { types, key, within, since, until, limit, output, .. } => {
             const HEADINGS: [&str; 6] = ["id", "created_at", "type", "table", "key", "actor"];
-            list(&desk.rows(EVENTS, &[&types, &within, &limit]).await?, &HEADINGS, output)
+            let arguments: [Argument<'_>; 6] = [&types, &since, &within, &until, &key, &limit];
+            list(&desk.rows(EVENTS, &arguments).await?, &HEADINGS, output)
         }
         EventAction::Show { id, output, .. } => {
             show(desk.rows(EVENT, &[&id]).await?.first(), &format!("event {id}"), output)
@@ -311,7 +339,7 @@ pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Erro
 pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
-        DeliveryAction::List { state, subscription, limit, output, .. } => {
+        DeliveryAction::List(flags) => {
             const HEADINGS: [&str; 9] = [
                 "event_id",
                 "subscription",
@@ -323,7 +351,7 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "next_attempt_at",
                 "error",
             ];
-            list(&desk.rows(DELIVERIES, &[&state, &subscription, &limit]).await?, &HEADINGS, output)
+            list(&deliveries::list(&desk, &flags).await?, &HEADINGS, flags.output)
         }
         DeliveryAction::Show { event, subscription, output, .. } => {
             const HEADINGS: [&str; 9] = [
@@ -337,7 +365,7 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "error",
                 "response",
             ];
-            list(&desk.rows(ATTEMPTS, &[&event, &subscription]).await?, &HEADINGS, output)
+            list(&deliveries::attempts(&desk, &event, subscription).await?, &HEADINGS, output)
         }
         DeliveryAction::Redeliver { event, subscription, .. } => {
             desk.call("webhook_redeliver($1, $2)::text", &[&event, &subscription]).await?;

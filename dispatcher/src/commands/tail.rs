@@ -5,7 +5,7 @@
 
 use super::{
     Error,
-    steer::{Desk, explain, print},
+    steer::{Desk, check_reader, explain, print},
     terminal::clean,
 };
 use crate::{cli::steer::Tail, postgres::Target};
@@ -107,6 +107,7 @@ pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> R
             // More than a look holds: on from the last; if all of it was known, look at more at once.
             limit = if fresh == 0 { limit * 2 } else { ROWS_MAX };
         }
+        check_reader()?;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
             () = tokio::time::sleep(Duration::from_millis(flags.every_ms)) => {}

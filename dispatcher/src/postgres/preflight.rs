@@ -69,8 +69,11 @@ const FUNCTIONS: [&str; 10] = [
 ];
 
 /// What the admin server needs beside.
-const ADMIN_RIGHTS: [(&str, &str); 2] =
-    [("webhook.token", "select"), ("webhook.idempotency", "select,insert,update,delete")];
+const ADMIN_RIGHTS: [(&str, &str); 3] = [
+    ("webhook.token", "select"),
+    ("webhook.idempotency", "select,insert,update,delete"),
+    ("webhook.beyond_checkpoint", "select"),
+];
 const ADMIN_FUNCTIONS: [&str; 5] =
     ["act_for", "last_number", "delivery_number", "number_at", "lower_priority"];
 

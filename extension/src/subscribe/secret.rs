@@ -230,6 +230,11 @@ pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
         &[subscription.into(), overlap.into()],
     )?;
     materials.iter().try_for_each(|material| material.add(subscription))?;
+    // Who asks for a change of the state that he has seen (If-Match) has not seen this one.
+    Spi::run_with_args(
+        "update webhook.subscription set updated_at = now() where id = $1",
+        &[subscription.into()],
+    )?;
     Ok(first.shown())
 }
 

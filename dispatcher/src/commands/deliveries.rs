@@ -1,0 +1,104 @@
+//! `webhookd delivery list` and `show`. The list goes through the numbers of events in stretches, the newest first, as REST does:
+//! what a statement costs does not depend on how much there is. With the rights of the role that connects.
+
+use super::{
+    Error,
+    steer::{Argument, Desk, explain},
+};
+use crate::{
+    admin::deliveries::{DeliveryFilter, Stretch, conditions},
+    cli::steer::DeliveryList,
+};
+use std::time::Instant;
+
+const COLUMNS: &str =
+    "d.event_id, d.subscription_id as subscription, d.type, d.key, d.state, d.attempts, d.last_status as status,
+    d.next_attempt_at, d.last_error as error";
+const ATTEMPTS: &str = "
+    select a.subscription_id as subscription, a.attempt, a.started_at, a.outcome, a.status, a.duration_ms, a.dns_ms, a.connect_ms,
+           a.tls_ms, a.first_byte_ms, a.next_at, a.error, a.response
+    from webhook.attempt a
+    where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
+    order by a.started_at, a.subscription_id";
+/// One that has not been attempted yet.
+const IS_DUE: &str = "
+    select exists (select from webhook.delivery d
+                   where d.sequence = webhook.event_sequence($1) and d.event_id = $1
+                     and ($2::bigint is null or d.subscription_id = $2))";
+/// Between which numbers there can be what is asked for. Clocks are set; what was captured an hour off is found all the same.
+const BOUNDS: &str = "
+    select coalesce(webhook.number_at($1::text::timestamptz - interval '1 hour'), 1),
+           least(webhook.last_number(), webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000),
+           webhook.event_sequence($3)";
+/// Gaps are passed over by those who may know of the deliveries of all owners.
+const KNOWS_ALL: &str =
+    "select has_function_privilege('webhook.delivery_number(bigint,text,bigint)', 'execute')";
+const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
+
+/// # Errors
+/// What the database refuses, and an event id that is none.
+pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Error> {
+    let DeliveryList { state, subscription, event_type, key, event, since, until, limit, .. } = flags;
+    let filter = DeliveryFilter {
+        subscription: *subscription,
+        event_type: event_type.clone(),
+        key: key.clone(),
+        event: event.clone(),
+        since: since.clone(),
+        until: until.clone(),
+        ..DeliveryFilter::default()
+    };
+    let (conditions, filters) = conditions(&filter, 4);
+    let query = format!(
+        "select {COLUMNS} from webhook.delivery d
+         where d.sequence between $1 and $2 and (cardinality($3::text[]) = 0 or d.state = any ($3)){conditions}
+         order by d.sequence desc, d.subscription_id limit $4"
+    );
+    let (first, last) = bounds(desk, &filter).await?;
+    let knows_all: bool = desk.value(KNOWS_ALL, &[]).await?;
+    let one_state = if let [state] = &state[..] { Some(state) } else { None };
+    let (mut rows, mut below, mut stretch) = (Vec::new(), last, Stretch::new(*limit));
+    loop {
+        let high: Option<i64> = if knows_all {
+            desk.value(NEXT, &[&below, &one_state, subscription]).await?
+        } else {
+            Some(below)
+        };
+        let left = limit.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+        let Some(high) = high.filter(|high| *high >= first && left > 0) else { return Ok(rows) };
+        let low = stretch.low(high).max(first);
+        let mut arguments: Vec<Argument<'_>> = vec![&low, &high, state, &left];
+        arguments.extend(&filters);
+        let began = Instant::now();
+        rows.extend(desk.rows(&query, &arguments).await?);
+        stretch.adapt(began.elapsed());
+        below = low - 1;
+    }
+}
+
+async fn bounds(desk: &Desk, filter: &DeliveryFilter) -> Result<(i64, i64), Error> {
+    let row = desk.client.query_one(BOUNDS, &[&filter.since, &filter.until, &filter.event]).await;
+    let row = row.map_err(explain)?;
+    let get = |at| row.try_get::<_, Option<i64>>(at).map_err(explain);
+    let (first, last) = (get(0)?.unwrap_or(1).max(1), get(1)?.unwrap_or(0));
+    match (&filter.event, get(2)?) {
+        (None, _) => Ok((first, last)),
+        (Some(_), Some(sequence)) => Ok((first.max(sequence), last.min(sequence))),
+        (Some(event), None) => Err(Error::Refused {
+            message: format!("{event} is no event id; it is evt_ and hexadecimal digits"),
+        }),
+    }
+}
+
+/// Every attempt to deliver an event; none yet is an answer, an event that nobody gets is not.
+///
+/// # Errors
+/// What the database refuses, and an event of which there is no delivery.
+pub async fn attempts(desk: &Desk, event: &str, subscription: Option<i64>) -> Result<Vec<String>, Error> {
+    let rows = desk.rows(ATTEMPTS, &[&event, &subscription]).await?;
+    if rows.is_empty() && !desk.value::<bool>(IS_DUE, &[&event, &subscription]).await? {
+        let message = format!("there is no delivery of event {event}, or this role may not see it");
+        return Err(Error::Refused { message });
+    }
+    Ok(rows)
+}

@@ -57,11 +57,16 @@ end;
 comment on function webhook.derived_description(text) is
     'What an event type says, from its watch and the table''s comment; null: no watch emits it';
 
--- Event types follow from the watches; those without a table were entered by hand and stay, and so does a description
--- that somebody has written.
+-- Event types follow from the watches; those without a table were entered by hand and stay, and so does what somebody has
+-- written about one that a watch emits, beyond the watch.
 create function webhook.list_event_types() returns void
     language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
+    update webhook.event_type t set relation = null
+    where t.relation is not null
+      and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null)
+      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
+                      where w.noun || '.' || v.value = t.type);
     delete from webhook.event_type t
     where t.relation is not null
       and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v

@@ -1051,6 +1051,11 @@ comment on function webhook.derived_description(text) is
 create or replace function webhook.list_event_types() returns void
     language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
+    update webhook.event_type t set relation = null
+    where t.relation is not null
+      and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null)
+      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
+                      where w.noun || '.' || v.value = t.type);
     delete from webhook.event_type t
     where t.relation is not null
       and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v

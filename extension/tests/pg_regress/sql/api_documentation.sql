@@ -65,6 +65,12 @@ create table late (id int);
 select noun from webhook_watch('late');
 select noun from webhook_watch('parent');
 select type, relation, description from webhook.event_type where description in ('Ours', 'By hand', 'Before the watch') order by type;
+-- Beyond the watch too; what nobody has written anything about goes with it.
+update webhook.event_type set example = '{"id":7}' where type = 'late.deleted';
+select webhook_unwatch('late');
+select type, relation, description, example from webhook.event_type where type ~ '^late' order by type;
+select noun from webhook_watch('late');
+select type, relation, description, example from webhook.event_type where type ~ '^late' order by type;
 select webhook_event_schema('invoice.paid'), webhook_event_example('invoice.paid');
 select webhook_event_schema('parent.updated2'), webhook_event_example('parent.updated2');
 

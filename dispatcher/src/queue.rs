@@ -1,5 +1,7 @@
 //! Reads `webhook.queue` and the events of its rows, when the lanes ask. Writes nothing: the ledger does.
 //!
+//! What was put there undecided is asked about before it is handed to its lane, by the filter of that moment.
+//!
 //! Asked one thing at a time, answered in the same order; the lanes rely on that.
 
 use crate::{
@@ -9,8 +11,10 @@ use crate::{
         timers::{Key, Retry},
     },
     ledger::entry::Standing,
+    matching::{Matching, Pair},
     message::{Budget, Message},
     outbox::{BATCH_BYTES_MAX, Request, row},
+    overdue::{Overdue, UNDECIDED},
     postgres::value::Micros,
 };
 use futures_util::TryStreamExt;
@@ -59,12 +63,14 @@ pub enum Loaded {
         subscription_id: i64,
         rows: Vec<QueuedRow>,
         is_end: bool,
+        has_overdue_filter: bool,
     },
     /// By line, in the order asked for; with each whether those were all, or `None`: it must be asked for again.
     Lines {
         subscription_id: i64,
         lines: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
         entries_confirmed: u64,
+        has_overdue_filter: bool,
     },
     Request {
         request: Request,
@@ -97,8 +103,18 @@ pub struct QueuedRow {
     pub event_id: i64,
     pub retry: Retry,
     pub row: RowState,
-    /// `None`: the event is gone.
+    /// `None`: the event is gone, or the filter does not let it through.
     pub message: Option<Arc<Message>>,
+    pub filtered: Filtered,
+}
+
+/// What the filter says of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filtered {
+    Passed,
+    /// It has yet to be asked.
+    Undecided,
+    Struck,
 }
 
 const BACKLOGGED: &str = "
@@ -131,7 +147,9 @@ const TIMERS: &str = "
 
 /// Columns of a row before those of its event.
 const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key";
-const QUEUE_COLUMN_COUNT: usize = 8;
+const QUEUE_COLUMN_COUNT: usize = 9;
+
+const FILTER: &str = "select s.filter::text from webhook.subscription s where s.id = $1";
 
 struct Statements {
     timers: Statement,
@@ -143,7 +161,10 @@ struct Statements {
 
 impl Statements {
     async fn prepare(client: &Client) -> Result<Self, Error> {
-        let with_event = format!("{QUEUE_COLUMNS}, {}", row::COLUMNS);
+        let is_undecided = format!(
+            "q.state = 'backlog' and q.attempts = 0 and q.last_error is not distinct from '{UNDECIDED}'"
+        );
+        let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::COLUMNS);
         let event = "left join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id";
         Ok(Self {
             timers: client.prepare(TIMERS).await?,
@@ -173,7 +194,7 @@ impl Statements {
                 .await?,
             redelivered: client
                 .prepare(&format!(
-                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'waiting'::text, null::bigint, {} from webhook.event e,
+                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'waiting'::text, null::bigint, false, {} from webhook.event e,
                      lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
                               where a.event_id = e.id and a.subscription_id = $1) made
                      where e.id = $2
@@ -192,11 +213,12 @@ impl Statements {
 pub async fn run(
     client: Client,
     budget: Arc<Budget>,
+    overdue: Arc<Overdue>,
     mut loads: mpsc::UnboundedReceiver<Load>,
     answers: mpsc::UnboundedSender<Loaded>,
 ) -> Result<(), Error> {
     let statements = Statements::prepare(&client).await?;
-    let reader = Reader { client, statements, budget };
+    let mut reader = Reader { client, statements, budget, matching: Matching::default(), overdue };
     while let Some(load) = loads.recv().await {
         if answers.send(reader.answer(load).await?).is_err() {
             break;
@@ -209,10 +231,12 @@ struct Reader {
     client: Client,
     statements: Statements,
     budget: Arc<Budget>,
+    matching: Matching,
+    overdue: Arc<Overdue>,
 }
 
 impl Reader {
-    async fn answer(&self, load: Load) -> Result<Loaded, Error> {
+    async fn answer(&mut self, load: Load) -> Result<Loaded, Error> {
         match load {
             Load::Backlogged => {
                 let rows = self.client.query(BACKLOGGED, &[]).await?;
@@ -228,17 +252,20 @@ impl Reader {
             }
             Load::Lines { subscription_id, order_keys, limit, entries_confirmed } => {
                 let params: [&(dyn ToSql + Sync); 3] = [&subscription_id, &order_keys, &(limit as i64)];
-                let (rows, is_whole) = self.rows(&self.statements.lines, &params).await?;
-                let lines = by_line(order_keys, rows, is_whole, limit);
-                Ok(Loaded::Lines { subscription_id, lines, entries_confirmed })
+                let (mut rows, is_whole) = self.rows(&self.statements.lines, &params).await?;
+                let has_overdue_filter = !self.decide(subscription_id, &mut rows).await?;
+                let lines = by_line(order_keys, rows, is_whole && !has_overdue_filter, limit);
+                Ok(Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter })
             }
             Load::Timers { from, limit } => self.timers(from, limit).await,
             Load::Due(asked) => self.due(asked).await,
             Load::Backlog { subscription_id, after, limit } => {
-                let (rows, is_whole) =
+                let (mut rows, is_whole) =
                     self.rows(&self.statements.backlog, &[&subscription_id, &after, &(limit as i64)]).await?;
                 let is_end = is_whole && rows.len() < limit;
-                Ok(Loaded::Backlog { subscription_id, rows, is_end })
+                let has_overdue_filter = !self.decide(subscription_id, &mut rows).await?;
+                let is_end = is_end && !has_overdue_filter;
+                Ok(Loaded::Backlog { subscription_id, rows, is_end, has_overdue_filter })
             }
             Load::Request { request, even_without_row } => {
                 let Request { subscription_id, event_id } = request;
@@ -298,12 +325,46 @@ impl Reader {
                     _ => RowState::Backlog,
                 },
                 message: event.map(|event| Arc::new(Message::new(event, &self.budget))),
+                filtered: if row.try_get(8)? { Filtered::Undecided } else { Filtered::Passed },
             });
             if bytes > BATCH_BYTES_MAX {
                 return Ok((rows, false));
             }
         }
         Ok((rows, true))
+    }
+}
+
+impl Reader {
+    /// Has the filter say what becomes of undecided rows; `false`: it is overdue, and they are left out with all after them.
+    async fn decide(&mut self, subscription_id: i64, rows: &mut Vec<QueuedRow>) -> Result<bool, Error> {
+        let is_asked = |row: &&QueuedRow| row.filtered == Filtered::Undecided && row.message.is_some();
+        if !rows.iter().any(|row| is_asked(&row)) {
+            return Ok(true);
+        }
+        let found = self.client.query_opt(FILTER, &[&subscription_id]).await?;
+        let filter =
+            found.map(|row| row.try_get::<_, Option<&str>>(0).map(|text| text.map(Arc::<str>::from)));
+        let Some(filter) = filter.transpose()?.flatten() else { return Ok(true) };
+        let pair = |row: &QueuedRow| Pair {
+            event_id: row.event_id,
+            place: row.retry.place,
+            subscription_id,
+            filter: Arc::clone(&filter),
+        };
+        let pairs = rows.iter().filter(is_asked).map(pair).collect();
+        let answer = self.matching.ask(&self.client, pairs, &self.overdue).await?;
+        if !answer.undecided.is_empty() {
+            let first = rows.iter().position(|row| is_asked(&row));
+            rows.truncate(first.unwrap_or(0));
+            return Ok(false);
+        }
+        for row in rows.iter_mut().filter(|row| is_asked(&&**row)) {
+            if !answer.passed.contains(&(row.event_id, subscription_id)) {
+                (row.filtered, row.message) = (Filtered::Struck, None);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     maintenance,
     message::Budget,
     outbox::{self, gate::Gate, reader, snapshot::Snapshot},
+    overdue::Overdue,
     postgres::{
         Purpose, Target, Watch, chain, connect,
         preflight::{Identity, Report, backend_pid, preflight, refuse_transaction_pooler},
@@ -268,6 +269,7 @@ impl Session {
         // Ends with this function, however that ends: the control session would live on with it, and the lock.
         let heartbeat =
             AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
+        let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
         let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
         let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
@@ -314,7 +316,8 @@ impl Session {
         let retires = tokio::spawn(maintenance::run(server, settings.retire_interval, schema));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
-        let mut recalls = tokio::spawn(queue::run(queue, Arc::clone(&budget), loads_rx, loaded_tx));
+        let mut recalls =
+            tokio::spawn(queue::run(queue, Arc::clone(&budget), Arc::clone(&overdue), loads_rx, loaded_tx));
         let mut reads = tokio::spawn(reader::run(reader::Start {
             client: reader,
             gate,
@@ -326,6 +329,7 @@ impl Session {
             pulse,
             budget,
             secrets: Arc::clone(&settings.secrets),
+            overdue,
             feed,
             verification: told_tx,
             stop: stop_reading.clone(),

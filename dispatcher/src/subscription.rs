@@ -52,7 +52,7 @@ impl Ordering {
 }
 
 /// A subscription as the daemon uses it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subscription {
     pub id: i64,
     /// `None`: it cannot be delivered to as it stands (see the log), and is held like a paused one.
@@ -68,6 +68,8 @@ pub struct Subscription {
     pub created_snapshot: Snapshot,
     /// A SQL/JSON path that Postgres evaluates; what it does not match is not delivered.
     pub filter: Option<Arc<str>>,
+    /// That does not come to an end in time: it is held, and nobody is asked.
+    pub has_overdue_filter: bool,
     /// Events of these origins do not match.
     pub exclude_origin: Box<[Box<str>]>,
     pub shape: Shape,
@@ -99,7 +101,11 @@ pub struct Subscription {
 impl Subscription {
     /// Whether attempts may be made now; otherwise matches are kept in the queue.
     pub fn is_open(&self) -> bool {
-        self.enabled && self.is_confirmed() && self.url.is_some() && self.can_sign()
+        self.enabled
+            && self.is_confirmed()
+            && self.url.is_some()
+            && self.can_sign()
+            && !self.has_overdue_filter
     }
 
     /// Whether its keys suffice for the way in which it is signed.
@@ -248,6 +254,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         in_flight_max: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
         created_snapshot,
         filter: row.try_get::<_, Option<&str>>(8)?.map(Arc::from),
+        has_overdue_filter: false,
         exclude_origin: exclude_origin.into_iter().map(Box::from).collect(),
         shape: Shape {
             // The table's CHECKs know no other words.
@@ -293,6 +300,7 @@ impl Subscription {
             in_flight_max: 512,
             created_snapshot: Snapshot::beginning(),
             filter: None,
+            has_overdue_filter: false,
             exclude_origin: Box::default(),
             shape: Shape::default(),
             headers: None,

@@ -15,6 +15,10 @@ use crate::error::Error;
 use crate::json;
 use crate::subtransaction::{self, End};
 
+/// The longest path, in bytes of what Postgres prints of it. It bounds what is read, compared and sent for every batch; what a
+/// path costs does not depend on its length: the daemon gives each only so much time.
+const BYTES_MAX: usize = 8192;
+
 /// What a filter sees of an event. Texts are in the database's encoding.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Subject<'a> {
@@ -129,7 +133,7 @@ fn is_predicate(kind: u8) -> bool {
 /// Checks that a path can be evaluated at all.
 ///
 /// # Errors
-/// [`Error::BadOption`] if it has a variable, for which there is no value.
+/// [`Error::BadOption`] if it is too long, or has a variable, for which there is no value.
 ///
 /// # Safety
 /// `path` is a jsonpath.
@@ -139,13 +143,20 @@ pub unsafe fn check(path: pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
         let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONPATH_OUT.into(), path);
         core::ffi::CStr::from_ptr(text).to_bytes()
     };
+    let bad = |reason, hint| Err(Error::BadOption { option: "filter", reason, hint });
+    if text.len() > BYTES_MAX {
+        let reason = format!("the path has {} bytes, and {BYTES_MAX} are the most", text.len());
+        return bad(
+            reason,
+            "Let the application put into the event what is to be asked for, and ask for that.",
+        );
+    }
     match variable(text) {
         None => Ok(path),
-        Some(name) => Err(Error::BadOption {
-            option: "filter",
-            reason: format!("the variable ${} has no value", String::from_utf8_lossy(name)),
-            hint: "Write the value itself into the path, as in '$.data.total > 100'.",
-        }),
+        Some(name) => bad(
+            format!("the variable ${} has no value", String::from_utf8_lossy(name)),
+            "Write the value itself into the path, as in '$.data.total > 100'.",
+        ),
     }
 }
 

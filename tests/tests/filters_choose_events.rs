@@ -112,3 +112,51 @@ async fn in_large_windows_in_backlogs_and_after_a_change() {
     assert!(came.contains(&20_003) && !came.contains(&20_002), "{came:?}");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
+
+/// Asks for every column within every column and so on: 4^20 comparisons on an order.
+fn endless() -> String {
+    (0..20).fold("@ == \"none\"".to_owned(), |inner, _| format!("exists($.data.* ? ({inner}))"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_that_takes_too_long_holds_its_own_subscription_and_no_other() {
+    let world = World::new().await;
+    let slow = world.subscribe_with("/ok/slow", &format!("filter => '{}'", endless())).await;
+    world.subscribe_with("/ok/other", "filter => '$.data.id > 0'").await;
+    world.subscribe("/ok/all").await;
+    let held = format!(
+        "select held_because from webhook.subscription_stats where id = {slow} and held_because like '%filter%too long'"
+    );
+    let held = format!("select exists ({held})");
+    let kept = |orders: i64| {
+        format!(
+            "select count(*) = {orders} and bool_and(state = 'backlog') from webhook.queue where subscription_id = {slow}"
+        )
+    };
+    let mut daemon = Daemon::start(&world.database).await;
+    for (first, orders, ends) in [(1, 10, "sigterm"), (11, 20, "kill"), (21, 30, "no")] {
+        world.insert_orders(first, 10).await;
+        for path in ["/ok/all", "/ok/other"] {
+            world.receiver.wait(path, PATIENCE, |record| record.distinct(path) as i64 == orders).await;
+        }
+        world.database.until(&held, PATIENCE).await;
+        world.database.until(&kept(orders), PATIENCE).await;
+        let said = daemon.process().log();
+        assert!(said.iter().any(|line| line.contains("subscription.filter_too_slow")), "{said:#?}");
+        match ends {
+            "sigterm" => assert!(daemon.sigterm(PATIENCE).await.success()),
+            "kill" => daemon.kill9().await,
+            _ => break,
+        }
+        daemon = Daemon::start(&world.database).await;
+    }
+    assert_eq!(world.receiver.look(|record| record.distinct("/ok/slow")), 0);
+    world.database.run(&format!("select webhook_alter({slow}, filter => '$.data.id > 5')")).await;
+    world.receiver.wait_for("/ok/slow", 25, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    let mut came: Vec<_> =
+        world.receiver.at("/ok/slow").iter().filter_map(|r| r.json()["data"]["id"].as_i64()).collect();
+    came.sort_unstable();
+    assert_eq!(came, (6..=30).collect::<Vec<_>>(), "what the new filter lets through, and each once");
+    world.database.until(&format!("select not ({held})"), PATIENCE).await;
+}

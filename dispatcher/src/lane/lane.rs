@@ -94,6 +94,8 @@ pub struct Lane {
     pub is_disabled: bool,
     /// That is written.
     pub is_disabled_for_sure: bool,
+    /// So found the queue, which the table does not say yet.
+    pub has_overdue_filter: bool,
     /// The table has changed since it was disabled.
     pub is_altered: bool,
     /// When the board is to look at it again.
@@ -137,6 +139,7 @@ impl Lane {
             paused_until: Duration::ZERO,
             is_disabled: false,
             is_disabled_for_sure: false,
+            has_overdue_filter: false,
             is_altered: false,
             wake_at: None,
             page_after: 0,
@@ -158,7 +161,7 @@ impl Lane {
 
     /// Whether attempts may be made at all.
     pub fn is_open(&self) -> bool {
-        self.subscription.is_open() && !self.is_disabled
+        self.subscription.is_open() && !self.is_disabled && !self.has_overdue_filter
     }
 
     /// Deliveries without a row.

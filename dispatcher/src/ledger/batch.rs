@@ -1,7 +1,7 @@
 //! Entries as the columns of one statement. Pure.
 
 use super::entry::{Confirmed, Entry, QueueChange, State};
-use crate::{delivery::outcome::Class, outbox::poll::ring_slot, postgres::value::Micros};
+use crate::{delivery::outcome::Class, outbox::poll::ring_slot, overdue::UNDECIDED, postgres::value::Micros};
 use std::{collections::HashMap, time::Duration};
 
 /// Columns of `webhook.attempt`.
@@ -155,10 +155,11 @@ impl<'a> Batch<'a> {
                 columns.state.push(state.as_str());
                 columns.next_at.push(match state {
                     State::Waiting { next_at_us } => Some(Micros(next_at_us)),
-                    State::Backlog | State::Blocked => None,
+                    State::Backlog | State::Undecided | State::Blocked => None,
                 });
                 columns.last_status.push(outcome.and_then(|outcome| outcome.status).map(u16::cast_signed));
-                columns.last_error.push(outcome.and_then(|outcome| outcome.error.as_deref()));
+                let undecided = (state == State::Undecided).then_some(UNDECIDED);
+                columns.last_error.push(outcome.and_then(|outcome| outcome.error.as_deref()).or(undecided));
             }
         }
     }

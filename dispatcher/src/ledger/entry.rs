@@ -61,6 +61,8 @@ pub enum State {
     Waiting { next_at_us: i64 },
     /// As soon as the lane can, in order of events.
     Backlog,
+    /// The same, if the filter lets it through: that has yet to be asked.
+    Undecided,
     /// Once the former deliveries of its order key are final.
     Blocked,
 }
@@ -132,7 +134,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting { .. } => "waiting",
-            Self::Backlog => "backlog",
+            Self::Backlog | Self::Undecided => "backlog",
             Self::Blocked => "blocked",
         }
     }
@@ -170,7 +172,7 @@ impl Entry {
 
     /// A row in the backlog.
     pub fn is_spill(&self) -> bool {
-        matches!(self.queue, QueueChange::Put { state: State::Backlog, .. })
+        matches!(self.queue, QueueChange::Put { state: State::Backlog | State::Undecided, .. })
     }
 }
 

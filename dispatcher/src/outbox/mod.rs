@@ -15,7 +15,7 @@ mod requested;
 pub mod row;
 pub mod snapshot;
 
-use crate::{event::Event, message::Message, subscription::Subscriptions};
+use crate::{event::Event, matching::Deliveries, message::Message, subscription::Subscriptions};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use thiserror::Error;
@@ -58,6 +58,8 @@ pub struct Batch {
     /// Each with the end of its share of `targets`; the share begins where the one before ends.
     pub events: Vec<(Arc<Message>, usize)>,
     pub targets: Vec<i64>,
+    /// Those of which the filter has yet to say whether they are to be made.
+    pub undecided: Deliveries,
     /// It is from before the start, and may have been under way then.
     pub is_recovered: bool,
     /// Queue rows that SQL has just written and asks to be taken up: subscription and event.

@@ -19,6 +19,7 @@ use crate::{
     event::Event,
     lane::lane::has_lines,
     message::{Budget, Message},
+    overdue::Overdue,
     router::{Revisions, Router},
     secret_store::SecretStore,
     subscription::{self, Subscriptions},
@@ -77,6 +78,7 @@ pub struct Start {
     pub pulse: Arc<Pulse>,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
+    pub overdue: Arc<Overdue>,
     pub feed: mpsc::Sender<Feed>,
     /// Who asks receivers to confirm.
     pub verification: mpsc::UnboundedSender<Told>,
@@ -137,6 +139,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         pulse,
         budget,
         secrets,
+        overdue,
         feed,
         verification,
         stop,
@@ -157,7 +160,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         verification,
         stop,
         poll: Poll::default(),
-        filter: Filter::default(),
+        filter: Filter::new(overdue),
         cursor,
         router,
         next_window: u64::from(large.is_some()),
@@ -208,6 +211,9 @@ async fn recover(
 
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
+        if self.filter.overdue.has_news() {
+            self.hold_overdue().await;
+        }
         let is_first = |large: &Large| !large.pages.is_bulk();
         let next = self.large.iter().position(is_first).unwrap_or(0);
         if let Some(large) = self.large.remove(next) {
@@ -259,7 +265,7 @@ impl Reader {
     async fn sleep_until_rung(&mut self) -> Result<(), Error> {
         self.gate.forget_rings();
         let timer = self.safety_poll.or_else(|| (!self.gate.is_available()).then_some(SAFETY_POLL_DEFAULT));
-        while !self.look().await? {
+        while !self.filter.overdue.has_news() && !self.look().await? {
             let safety = async {
                 match timer {
                     Some(interval) => sleep(interval).await,
@@ -332,10 +338,11 @@ impl Reader {
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
                 let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
                 let loaded = subscription::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
-                let table = match few {
+                let mut table = match few {
                     Some(few) => replace(before.subscriptions(), &few, loaded),
                     None => loaded,
                 };
+                self.filter.overdue.mark(&mut table);
                 revisions = Revisions::new(before.subscriptions(), changes, &table);
                 self.router = Arc::new(Router::new(Arc::new(table)));
             }
@@ -435,6 +442,14 @@ impl Reader {
         if batch.targets.len() > start {
             batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
         }
+    }
+
+    /// Hands on which subscriptions are held for what their filters have cost since.
+    async fn hold_overdue(&mut self) {
+        let mut table = Subscriptions::clone(self.router.subscriptions());
+        self.filter.overdue.mark(&mut table);
+        self.router = Arc::new(Router::new(Arc::new(table)));
+        self.hand_on_subscriptions(Arc::clone(self.router.subscriptions())).await;
     }
 
     async fn hand_on_subscriptions(&mut self, subscriptions: Arc<Subscriptions>) {

@@ -4,7 +4,7 @@ use super::{Board, Item, Load, order_key};
 use crate::{
     lane::{lane::RowState, order::Entrance},
     ledger::entry::{Entry, QueueChange, State},
-    queue::{Ordered, OrderedPlace, QueuedRow},
+    queue::{Filtered, Ordered, OrderedPlace, QueuedRow},
 };
 use std::sync::Arc;
 use tracing::warn;
@@ -238,7 +238,9 @@ impl Board {
         }
         lane.hold(row.event_id);
         let Some(message) = row.message else {
-            warn!(subscription_id = id, sequence = row.event_id, "delivery.event_is_gone");
+            if row.filtered != Filtered::Struck {
+                warn!(subscription_id = id, sequence = row.event_id, "delivery.event_is_gone");
+            }
             self.delete(id, row.event_id, row.retry.place);
             return true;
         };

@@ -12,7 +12,7 @@ use crate::{
     },
     ledger::entry::{Entry, QueueChange, Record},
     outbox::Request,
-    queue::{Loaded, QueuedRow},
+    queue::{Filtered, Loaded, QueuedRow},
 };
 use tracing::warn;
 
@@ -122,7 +122,10 @@ impl Board {
         match loaded {
             Loaded::Standings(standings) => self.restore_standings(standings),
             Loaded::Ordered(rows) => self.restore_lines(rows),
-            Loaded::Lines { subscription_id, lines, entries_confirmed } => {
+            Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter } => {
+                if has_overdue_filter {
+                    self.hold_overdue(subscription_id);
+                }
                 self.lines_loaded(subscription_id, lines, entries_confirmed);
             }
             Loaded::Backlogged(ids) => {
@@ -153,8 +156,11 @@ impl Board {
                     self.fall_due(id, due);
                 }
             }
-            Loaded::Backlog { subscription_id, rows, is_end } => {
-                self.backlog_page(subscription_id, rows, is_end)
+            Loaded::Backlog { subscription_id, rows, is_end, has_overdue_filter } => {
+                if has_overdue_filter {
+                    self.hold_overdue(subscription_id);
+                }
+                self.backlog_page(subscription_id, rows, is_end);
             }
             Loaded::Request { request, row } => self.requested(request, row),
         }
@@ -167,12 +173,25 @@ impl Board {
         }
     }
 
+    /// The queue has met a filter that takes too long: the lane is closed until the table says the same, or the filter is
+    /// another.
+    fn hold_overdue(&mut self, id: i64) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let was_open = lane.is_open();
+        lane.has_overdue_filter = true;
+        if was_open {
+            self.close_lane(id);
+        }
+    }
+
     /// Hands a row that we hold to its lane.
     fn enqueue(&mut self, row: QueuedRow) {
-        let QueuedRow { subscription_id: id, event_id, retry, row, message } = row;
+        let QueuedRow { subscription_id: id, event_id, retry, row, message, filtered } = row;
         let Retry { attempts, retry_from, order_key, .. } = retry;
         let Some(message) = message else {
-            warn!(subscription_id = id, sequence = event_id, "delivery.event_is_gone");
+            if filtered != Filtered::Struck {
+                warn!(subscription_id = id, sequence = event_id, "delivery.event_is_gone");
+            }
             self.delete(id, event_id, retry.place);
             self.leave_line(id, order_key, event_id);
             return;

@@ -11,7 +11,7 @@ use crate::{
         lane::{Due, Room, RowState, STALL, STALL_ROOM, has_lines, lines},
         timers::Retry,
     },
-    ledger::entry::{Entry, Record, Standing},
+    ledger::entry::{Entry, QueueChange, Record, Standing, State},
     outbox::{Batch, Feed},
     subscription::{Ordering, Subscription, Subscriptions},
 };
@@ -54,7 +54,12 @@ impl Board {
         let Some(mut pending) = self.pending.take() else { return };
         while let Some((message, end)) = pending.batch.events.get(pending.event) {
             while pending.target < *end {
-                if !self.hand_out(pending.batch.targets[pending.target], message, pending.batch.window, now) {
+                let id = pending.batch.targets[pending.target];
+                let state = match pending.batch.undecided.contains(&(message.event().id, id)) {
+                    true => State::Undecided,
+                    false => State::Backlog,
+                };
+                if !self.hand_out(id, message, (pending.batch.window, state), now) {
                     self.pending = Some(pending);
                     return;
                 }
@@ -70,12 +75,18 @@ impl Board {
         }
     }
 
-    /// Gives one delivery to its lane or to the queue; `false`: not now.
-    fn hand_out(&mut self, subscription_id: i64, message: &Arc<Message>, window: u64, now: Now) -> bool {
+    /// Gives one delivery to its lane or to the queue, in this state, and only there if it is undecided; `false`: not now.
+    fn hand_out(
+        &mut self,
+        subscription_id: i64,
+        message: &Arc<Message>,
+        (window, state): (u64, State),
+        now: Now,
+    ) -> bool {
         if self.entries_out - self.entries_confirmed >= super::UNCONFIRMED_MAX {
             return false;
         }
-        let is_over = self.is_over(now);
+        let is_over = if state == State::Undecided { Over::Long } else { self.is_over(now) };
         let is_known = self.is_known;
         // Gone since the event was routed: nothing to deliver, nothing to record.
         let Some(lane) = self.lane(subscription_id) else { return true };
@@ -100,16 +111,16 @@ impl Board {
             }
             Room::No => {
                 self.progress.add(window, 1);
-                self.spill_one(subscription_id, message, window);
+                self.spill_one(subscription_id, message, window, state);
                 true
             }
-            Room::Yes if is_over == Over::Long => {
+            Room::Yes | Room::Soon if is_over == Over::Long => {
                 self.spill_fresh(subscription_id);
                 if let Some(lane) = self.lanes.get_mut(&subscription_id) {
                     lane.is_spilling = true;
                 }
                 self.progress.add(window, 1);
-                self.spill_one(subscription_id, message, window);
+                self.spill_one(subscription_id, message, window, state);
                 true
             }
             Room::Yes | Room::Soon => false,
@@ -142,7 +153,7 @@ impl Board {
     }
 
     /// A delivery without a row gets one in the backlog.
-    fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64) {
+    fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64, state: State) {
         let event = message.event();
         let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
             lane.drain.spilled(event.id);
@@ -155,7 +166,7 @@ impl Board {
             place: event.place(),
             window: Some(window),
             attempt: None,
-            queue: backlog(0, 0, order_key),
+            queue: QueueChange::Put { state, attempts: 0, retry_from: 0, order_key },
             exhausted: None,
         });
         // Until everything from before the start is there, a later row of its line may be in the table before it.
@@ -169,7 +180,7 @@ impl Board {
     /// A delivery that waited in memory without a row goes into the backlog, and keeps its place in its line.
     pub(super) fn spill_item(&mut self, id: i64, item: Item) {
         let RowState::None { window, .. } = item.row else { return };
-        self.spill_one(id, &item.message, window);
+        self.spill_one(id, &item.message, window, State::Backlog);
         let entry = self.entries_out;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let key = order_key(&lane.subscription, &item.message);
@@ -209,7 +220,7 @@ impl Board {
         for (window, message) in spilled {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.hold(message.event().id);
-                self.spill_one(id, &message, window);
+                self.spill_one(id, &message, window, State::Backlog);
             } else {
                 self.progress.resolve(window, 1);
             }
@@ -268,6 +279,7 @@ impl Board {
                     let was_open = lane.is_open();
                     let was_enabled =
                         std::mem::replace(&mut lane.subscription, Arc::clone(subscription)).enabled;
+                    lane.has_overdue_filter = false;
                     lane.bucket.limit(subscription.rate_limit, now.at);
                     lane.is_altered = true;
                     if !subscription.enabled || lane.is_disabled_for_sure {

@@ -53,6 +53,7 @@ select arguments, left(pg_temp.refused(arguments), 5) from unnest(array['filter 
 select left(by_hand.fails(format('select webhook_alter(%s, filter => ''not a path'')', :id)), 5);
 select arguments, pg_temp.refused(arguments) from unnest(array['filter => ''$.data.total > $limit''', 'filter => ''$.a ? (@.b == $"x y")''']) arguments;
 select pg_temp.refused('filter => ''$.data.name == "$limit" && $."$x" == 1''');
+select bytes, pg_temp.refused(format('filter => ''$.a == "%s"''', repeat('x', bytes))) from unnest(array[8179, 8180]) bytes;
 
 \echo -- headers
 select headers, pg_temp.refused(format('headers => %L', headers)) from unnest(array['[]', '"x"', 'null', '{"x-a": 1}', '{"x-a": null}', '{"x-a": {"b": 1}}', '{"": "x"}', '{"a b": "x"}', '{"a:": "x"}',

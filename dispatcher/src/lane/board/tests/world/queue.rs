@@ -1,6 +1,7 @@
 //! What is read from its queue.
 
 use super::*;
+use crate::queue::Filtered;
 
 impl World {
     /// The queue is read now; the answer arrives later.
@@ -24,7 +25,7 @@ impl World {
                     (key, rows, is_end)
                 };
                 let lines = order_keys.into_iter().map(line).collect();
-                Loaded::Lines { subscription_id, lines, entries_confirmed }
+                Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter: false }
             }
             Load::Backlogged => {
                 let ids: HashSet<i64> =
@@ -40,7 +41,7 @@ impl World {
                             let key = Key { next_at_us, subscription_id: pair.0, event_id: pair.1 };
                             (key >= from).then(|| (key, retry(row)))
                         }
-                        State::Backlog | State::Blocked => None,
+                        State::Backlog | State::Undecided | State::Blocked => None,
                     })
                     .collect();
                 rows.sort_unstable_by_key(|(key, _)| *key);
@@ -66,6 +67,7 @@ impl World {
                     subscription_id,
                     rows: pairs.into_iter().map(|pair| self.queued(pair)).collect(),
                     is_end,
+                    has_overdue_filter: false,
                 }
             }
             Load::Request { request, .. } => {
@@ -82,7 +84,14 @@ impl World {
                         order_key: None,
                     };
                     let (message, row) = (Some(self.message(pair.1)), RowState::Waiting);
-                    QueuedRow { subscription_id: pair.0, event_id: pair.1, retry, row, message }
+                    QueuedRow {
+                        subscription_id: pair.0,
+                        event_id: pair.1,
+                        retry,
+                        row,
+                        message,
+                        filtered: Filtered::Passed,
+                    }
                 };
                 Loaded::Request { request, row: Some(row) }
             }
@@ -104,7 +113,7 @@ impl World {
                 State::Waiting { .. } => OrderedPlace::Timed(*event_id),
                 State::Blocked => OrderedPlace::Blocked,
                 State::Backlog if self.queue.iter().any(is_before) => OrderedPlace::Backlog(*event_id),
-                State::Backlog => continue,
+                State::Backlog | State::Undecided => continue,
             };
             ordered.push(Ordered { subscription_id: *subscription_id, order_key, place });
         }
@@ -119,7 +128,7 @@ impl World {
         let message = Some(self.message(pair.1));
         let row = match self.queue[&pair].state {
             State::Waiting { .. } => RowState::Waiting,
-            State::Backlog => RowState::Backlog,
+            State::Backlog | State::Undecided => RowState::Backlog,
             State::Blocked => RowState::Blocked,
         };
         QueuedRow {
@@ -128,6 +137,7 @@ impl World {
             retry: retry(&self.queue[&pair]),
             row,
             message,
+            filtered: Filtered::Passed,
         }
     }
 }

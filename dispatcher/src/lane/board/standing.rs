@@ -193,10 +193,11 @@ fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, n
         matches!(outcome.class, Class::Timeout | Class::Connect | Class::Dns | Class::Tls | Class::Protocol)
             || matches!(outcome.status, Some(429 | 502 | 503 | 504));
     match verdict {
-        Verdict::Ours => {}
-        _ if !overwhelmed => {
-            lane.pacing.answered(now, outcome.duration, is_full, lane.subscription.in_flight_max);
+        Verdict::Succeeded => {
+            lane.pacing.succeeded(flight.number, outcome.duration, is_full, lane.subscription.in_flight_max);
         }
+        // How fast it refuses tells nothing of how fast it works.
+        _ if verdict == Verdict::Ours || !overwhelmed => {}
         _ => {
             // Of the requests that were under way together, only the first counts.
             if lane.pacing.pushed_back(flight.number) && outcome.status == Some(429) {

@@ -416,9 +416,8 @@ fn new_events_go_out_beside_a_backlog() {
     assert!(old.len() >= 20 && old.is_sorted() && old[old.len() - 1] as usize <= old.len() + 1, "{old:?}");
 }
 
-/// 200 events a second to a receiver that takes 1.5 s: 300 requests under way are needed, and found within seconds.
-#[test]
-fn a_slow_receiver_keeps_up_within_seconds() {
+/// 200 events a second to a receiver that answers as told: 300 requests under way are needed, and found within seconds.
+fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
     let plan = Plan {
         subscriptions: vec![Options { in_flight_max: 512, ..PLAIN }],
         in_flight_max: 2048,
@@ -426,7 +425,7 @@ fn a_slow_receiver_keeps_up_within_seconds() {
         ..Plan::plain(3)
     };
     let mut world = World::new(plan);
-    let mut busy: VecDeque<(i64, usize)> = VecDeque::new();
+    let mut busy: BTreeMap<(i64, usize), Outcome> = BTreeMap::new();
     let mut most = 0;
     for _ in 0..30 * 50 {
         world.now_us += 20_000;
@@ -434,13 +433,15 @@ fn a_slow_receiver_keeps_up_within_seconds() {
             let first = world.next_event;
             world.hand_on((first..first + 4).map(|id| (id, vec![1])).collect());
         }
-        busy.extend(
-            std::mem::take(&mut world.under_way).into_iter().map(|(key, _)| (world.now_us + 1_500_000, key)),
-        );
-        while busy.front().is_some_and(|(at, _)| *at <= world.now_us)
-            && let Some((_, key)) = busy.pop_front()
+        for (key, _) in std::mem::take(&mut world.under_way) {
+            let (duration, ended) = answer();
+            busy.insert((world.now_us + duration.as_micros() as i64, key), Outcome { duration, ..ended });
+        }
+        while let Some(entry) = busy.first_entry()
+            && entry.key().0 <= world.now_us
         {
-            world.end(key, Outcome { duration: Duration::from_millis(1500), ..outcome(Class::Succeeded) });
+            let ((_, key), ended) = entry.remove_entry();
+            world.end(key, ended);
         }
         world.advance();
         world.catch_up();
@@ -451,4 +452,18 @@ fn a_slow_receiver_keeps_up_within_seconds() {
     let made = world.attempts.len() as i64;
     assert!(made >= world.next_event - 1 - 200 * 2, "{made} of {}", world.next_event);
     assert!(most < 1000, "{most} waited after it had settled");
+}
+
+#[test]
+fn a_slow_receiver_keeps_up_within_seconds() {
+    keeps_up(|| (Duration::from_millis(1500), outcome(Class::Succeeded)));
+}
+
+#[test]
+fn answers_of_any_length_and_instant_refusals_do_not_hold_it_up() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    keeps_up(|| match rng.u64(0..20) {
+        0 => (Duration::from_millis(1), answer(500, None)),
+        _ => (Duration::from_millis(rng.u64(500..2000)), outcome(Class::Succeeded)),
+    });
 }

@@ -25,10 +25,13 @@ async fn active_standby_and_copy() {
     // It has taken over.
     other.until("/readyz", 200, r#""phase":"active""#).await;
 
-    world.database.run("update webhook.cursor set system_identifier = 1").await;
-    other.until("/readyz", 503, "webhook_arm").await;
-    world.database.run("select webhook_arm()").await;
-    other.until("/readyz", 200, "active").await;
+    // Another cluster's checkpoint, and one that a dump has brought.
+    for copied in ["system_identifier = 1", "restored_at = now()"] {
+        world.database.run(&format!("update webhook.cursor set {copied}")).await;
+        other.until("/readyz", 503, "webhook_arm").await;
+        world.database.run("select webhook_arm()").await;
+        other.until("/readyz", 200, "active").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

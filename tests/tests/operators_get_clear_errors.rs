@@ -114,7 +114,11 @@ async fn what_the_admin_server_lacks_is_named() {
         ("revoke select on webhook.token from courier", "webhook.token"),
         ("revoke delete on webhook.idempotency from courier", "delete on webhook.idempotency"),
         ("revoke execute on function webhook.act_for(text) from courier", "webhook.act_for"),
-        ("revoke execute on function webhook.last_number() from courier", "webhook.last_number"),
+        // Support has the other two, and with it its member.
+        (
+            "revoke execute on function webhook.delivery_number(bigint, text, bigint) from courier",
+            "webhook.delivery_number",
+        ),
     ] {
         app.run(revoked).await;
         refuses_with(&url, &admin, &["courier", named, "webhook_grant('courier', 'dispatcher')"]).await;

@@ -31,7 +31,7 @@ const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = of
 /// The columns of `webhook.health` that cost nothing, and the events past the checkpoint: which of them match whom is not
 /// asked, for that takes every one of them times every subscription.
 const HEALTH: &str = "
-    select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid),
+    select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null),
            exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                    and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2),
            exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid

@@ -80,7 +80,7 @@ fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
         return Err(Error::NoSelect(table.qualified()));
     }
     let Some(noun) = noun else {
-        if let Some(root) = table.watched_ancestor(&table)? {
+        if let Some(root) = table.watched_ancestor(table)? {
             return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
         }
         return Err(Error::NotWatched(table.qualified()));

@@ -86,7 +86,8 @@ impl Board {
         if self.entries_out - self.entries_confirmed >= super::UNCONFIRMED_MAX {
             return false;
         }
-        let is_over = if state == State::Undecided { Over::Long } else { self.is_over(now) };
+        let is_over = self.is_over(now);
+        let is_undecided = state == State::Undecided;
         let is_known = self.is_known;
         // Gone since the event was routed: nothing to deliver, nothing to record.
         let Some(lane) = self.lane(subscription_id) else { return true };
@@ -101,7 +102,7 @@ impl Board {
         }
         let Some(lane) = self.lanes.get_mut(&subscription_id) else { return true };
         match room {
-            Room::Yes if is_over == Over::No => {
+            Room::Yes if is_over == Over::No && !is_undecided => {
                 let row = RowState::None { window, since: now.at };
                 lane.fresh.push_back(Item { message: Arc::clone(message), attempts: 0, retry_from: 0, row });
                 self.fresh += 1;
@@ -114,7 +115,7 @@ impl Board {
                 self.spill_one(subscription_id, message, window, state);
                 true
             }
-            Room::Yes | Room::Soon if is_over == Over::Long => {
+            Room::Yes | Room::Soon if is_undecided || (room == Room::Yes && is_over == Over::Long) => {
                 self.spill_fresh(subscription_id);
                 if let Some(lane) = self.lanes.get_mut(&subscription_id) {
                     lane.is_spilling = true;
@@ -292,6 +293,7 @@ impl Board {
                     let is_elsewhere = before.is_some_and(|before| before.url != subscription.url);
                     if is_elsewhere && let Some(lane) = self.lanes.get_mut(id) {
                         lane.bucket.forget_refusals();
+                        lane.pacing.restart();
                     }
                     if is_elsewhere || (subscription.enabled && !was_enabled) {
                         self.forgive(*id);

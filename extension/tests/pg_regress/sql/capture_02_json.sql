@@ -118,3 +118,22 @@ select type, key, count(*), count(distinct payload::text) as payloads from webho
 select payload from webhook.event where type = 'keyed.created' order by id desc limit 1;
 select current_setting('timezone'), timestamptz '2026-01-01 12:00+00', interval '1 day 02:00', '\x00ff'::bytea, 0.1::float8 + 0.2;
 rollback;
+
+-- And if printing a key fails.
+begin;
+create type mood as enum ('fine');
+create function mood_json(mood) returns json language plpgsql as $$ begin raise exception 'no mood'; end $$;
+create cast (mood as json) with function mood_json(mood);
+create table moody (mood mood, at timestamptz, primary key (mood, at));
+select noun from webhook_watch('moody', columns => '{at}');
+set local timezone = 'Asia/Kathmandu';
+set local bytea_output = 'escape';
+do $$
+begin
+    insert into moody values ('fine', '2026-01-01 12:00+00');
+exception when raise_exception then
+    raise notice '%', sqlerrm;
+end
+$$;
+select timestamptz '2026-01-01 12:00+00', '\x00ff'::bytea;
+rollback;

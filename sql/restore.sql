@@ -43,7 +43,19 @@ declare
     armed webhook.cursor;
 begin
     select * into armed from webhook.cursor where singleton for update;
-    if not found or (armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null) then
+    if not found then
+        return;
+    end if;
+    -- Nothing in the data tells a physical copy from its original, or from a database whose daemon has moved. The next daemon to
+    -- deliver decides. One that delivers already keeps the instance: without it, copies made from now on would fire.
+    if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
+        if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
+                   and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
+            raise notice using message = format('nothing to arm: a daemon of instance %s delivers from this database', armed.instance),
+                hint = 'To let a daemon of another instance deliver, stop that one first.';
+        elsif armed.instance is not null then
+            update webhook.cursor set instance = null, refused_instance = null;
+        end if;
         return;
     end if;
     if armed.restored_at is not null then
@@ -52,8 +64,8 @@ begin
     end if;
     update webhook.cursor
         set system_identifier = here, database_oid = this_database, restored_at = null, snapshot = armed.snapshot,
-            epoch = epoch + 1, saved_at = clock_timestamp();
+            instance = null, refused_instance = null, epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
+    'After a restore or a copy: adopt this cluster and database, so that the next daemon, whatever its instance, delivers from here. Nothing happens while a daemon does so already';

@@ -296,10 +296,17 @@ create table webhook.cursor (
     database_oid      oid         not null,
     saved_at          timestamptz not null default clock_timestamp(),
     restored_at       timestamptz,
-    constraint there_is_one_row check (singleton)
+    instance          text,
+    refused_instance  text,
+    constraint there_is_one_row check (singleton),
+    constraint instance_is_a_line check (instance !~ '^$|[[:cntrl:]]' and refused_instance !~ '^$|[[:cntrl:]]')
 );
 comment on table  webhook.cursor is
-    'Checkpoint of the daemon, and the identity of the cluster it belongs to: a copy of the database has another and stays silent';
+    'Checkpoint of the daemon, and the cluster and instance it belongs to: a copy of the database has another and stays silent';
+comment on column webhook.cursor.instance is
+    'What the daemons of this database call it (webhookd run --instance); those of another instance do not deliver. null: the next daemon to deliver decides';
+comment on column webhook.cursor.refused_instance is
+    'Instance of the daemon that was refused last, if none has delivered since';
 comment on column webhook.cursor.restored_at is
     'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
 comment on column webhook.cursor.snapshot is

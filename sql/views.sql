@@ -126,10 +126,8 @@ comment on view webhook.public_key is
 
 -- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
 create view webhook.health as
-select c.snapshot is null
-           or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null) as armed,
-       exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-               and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
+select d.disarmed_because is null as armed,
+       d.is_running as dispatcher_running,
        case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
                          and l.granted and l.mode = 'RowExclusiveLock'
                          and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
@@ -148,10 +146,25 @@ select c.snapshot is null
                     else 'none is in the database' end
         from webhook.secret s where s.secret ~ '^whs') as secrets,
        (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
-       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
+       c.instance,
+       d.disarmed_because
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
-left join webhook.cursor c on c.singleton;
+left join webhook.cursor c on c.singleton
+cross join lateral (
+    select r.is_running,
+           case when c.system_identifier <> i.system_identifier or c.database_oid <> i.database_oid or c.restored_at is not null
+                    then 'this database is a copy of another cluster''s and stays silent; to deliver from here: select webhook_arm()'
+                when c.refused_instance is not null and not r.is_running
+                    then format('this database is armed for instance %1$s, and a daemon of instance %2$s was refused; '
+                                'if it is a copy that is to deliver, run: select webhook_arm(); if it is the same '
+                                'database under another name, start webhookd with --instance ''%1$s''',
+                                c.instance, c.refused_instance)
+                end as disarmed_because
+    -- offset 0: the locks are listed once.
+    from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+                         and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';

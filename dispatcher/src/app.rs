@@ -130,6 +130,11 @@ pub enum Error {
         "this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()"
     )]
     OtherCluster,
+    #[error(
+        "this database is armed for instance {armed}, and this daemon is instance {ours}; if it is a copy that is to deliver, \
+         run: select webhook_arm(); if it is the same database under another name, start webhookd with --instance '{armed}'"
+    )]
+    OtherInstance { armed: String, ours: String },
     #[error("Postgres refused a statement of the daemon")]
     Database(#[source] tokio_postgres::Error),
     #[error("the server's snapshot could not be read")]
@@ -273,6 +278,7 @@ fn passes(error: &Error) -> bool {
         | Error::TransactionPooler
         | Error::Privileges { .. }
         | Error::OtherCluster
+        | Error::OtherInstance { .. }
         | Error::Snapshot(_)
         | Error::Unwritten(_) => false,
     }
@@ -289,7 +295,7 @@ pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
     let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default())
         .await
         .map_err(Error::Connect)?;
-    let report = preflight::preflight(&client).await?;
+    let report = preflight::preflight(&client, &database.instance).await?;
     preflight::refuse_transaction_pooler(&client, &other).await?;
     Ok(report)
 }

@@ -95,6 +95,15 @@ pub struct Database {
     pub database_url_file: Option<PathBuf>,
 }
 
+/// For the commands that deliver, or say whether they could.
+#[derive(Debug, Args)]
+pub struct Delivers {
+    /// The name that this database is armed for, the same for all of its daemons; a daemon of another name, such as one of a
+    /// copy, does not deliver [default: servers and database of the URL, and this machine's id if a server is on it]
+    #[arg(long, env = "WEBHOOKD_INSTANCE", value_name = "NAME")]
+    pub instance: Option<String>,
+}
+
 /// For every command that reads secrets.
 #[derive(Debug, Args)]
 pub struct Keys {
@@ -110,6 +119,8 @@ pub struct Keys {
 pub struct Run {
     #[command(flatten)]
     pub database: Database,
+    #[command(flatten)]
+    pub delivers: Delivers,
     /// A private range that may be called, also over plain http; may be repeated
     #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
     pub allow_net: Vec<String>,
@@ -231,6 +242,8 @@ pub struct Status {
 pub struct Check {
     #[command(flatten)]
     pub database: Database,
+    #[command(flatten)]
+    pub delivers: Delivers,
     #[command(flatten)]
     pub keys: Keys,
     /// With an admin server (as of run): what that needs too

@@ -9,14 +9,17 @@ pub use trust::WayOut;
 
 use crate::{
     admin,
-    cli::{self, Cli, Common, Database, LogFormat, Run},
+    cli::{self, Cli, Common, Database, Delivers, LogFormat, Run},
     delivery::{
         body::{BadSource, Source},
         identity::{BadOrigin, Identity},
     },
     lane::breaker::Periods,
     maintenance::RETIRE_INTERVAL,
-    postgres::target::{self, Target},
+    postgres::{
+        instance::{BadInstance, Instance},
+        target::{self, Target},
+    },
     secret_store::SecretStore,
     sender::{
         address_policy::InvalidPorts,
@@ -71,6 +74,8 @@ pub enum Error {
     Source(String, BadSource),
     #[error("`{0}`: {1}")]
     Origin(String, BadOrigin),
+    #[error("`{0}`: {1}")]
+    Instance(String, BadInstance),
     #[error("--admin-open-as needs --admin and a loopback address")]
     OpenWithoutAdmin,
     #[error("others reach {0}: without tokens the admin server answers on a loopback address only")]
@@ -87,6 +92,7 @@ pub enum Error {
 struct File {
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
+    instance: Option<String>,
     key_file: Option<PathBuf>,
     secrets_dir: Option<PathBuf>,
     proxy: Option<String>,
@@ -208,6 +214,21 @@ impl Layers {
         Err(Error::NoDatabase)
     }
 
+    /// The same for a command that delivers, with the name that the database is armed for.
+    ///
+    /// # Errors
+    /// As [`Layers::database`], and [`Error::Instance`].
+    pub fn delivers(&self, database: &Database, flags: &Delivers) -> Result<Target, Error> {
+        let mut target = self.database(database)?;
+        // An empty variable counts as none.
+        let flag = flags.instance.as_ref().filter(|text| !text.is_empty());
+        if let Some(text) = flag.or(self.file.instance.as_ref()) {
+            target.instance =
+                Instance::named(text).map_err(|error| Error::Instance(text.clone(), error))?;
+        }
+        Ok(target)
+    }
+
     /// All of `webhookd run`.
     ///
     /// # Errors
@@ -235,7 +256,7 @@ impl Layers {
             origin: origin
                 .map(|text| Identity::origin(text).map_err(|error| Error::Origin(text.clone(), error)))
                 .transpose()?,
-            database: self.database(&flags.database)?,
+            database: self.delivers(&flags.database, &flags.delivers)?,
             way_out: self.way_out(flags)?,
             secrets: self.secrets(&flags.keys)?,
             durable_reads: flags.durable_reads.or(file.durable_reads).unwrap_or_default(),

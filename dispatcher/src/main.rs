@@ -93,7 +93,7 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
             within_runtime(|_| async move { status::run(&flags, database).await })
         }
         Command::Check(flags) => {
-            let database = layers.database(&flags.database)?;
+            let database = layers.delivers(&flags.database, &flags.delivers)?;
             let secrets = layers.secrets(&flags.keys)?;
             let admin = layers.admin(flags.admin, flags.admin_open_as.as_deref(), &[])?;
             within_runtime(|_| check::run(database, secrets, admin))

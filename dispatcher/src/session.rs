@@ -32,7 +32,8 @@ use crate::{
     overdue::Overdue,
     postgres::{
         Purpose, Target, Watch, chain, connect,
-        preflight::{Identity, Report, backend_pid, preflight, refuse_transaction_pooler},
+        instance::Instance,
+        preflight::{Identity, Report, backend_pid, check_instance, preflight, refuse_transaction_pooler},
         schema::Schema,
         value::Micros,
     },
@@ -47,7 +48,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, error::SqlState};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// For a server to let us in and to answer what is asked of it first.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -85,12 +86,23 @@ const END_WRITER: &str = "
 const ADOPT: &str = "
     insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
     on conflict (singleton) do nothing";
+const ARMED: &str = "
+    select instance from webhook.cursor where system_identifier = $1 and database_oid = $2 and restored_at is null";
 const TAKE_OVER: &str = "
-    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2 and restored_at is null
+    update webhook.cursor set epoch = epoch + 1, instance = coalesce(instance, $4), refused_instance = null
+    where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
     returning epoch, snapshot::text, saved_at";
 const TAKE_OVER_0_1: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
     returning epoch, snapshot::text, saved_at";
+
+/// For `webhook.health`, unless another daemon delivers: then nothing is wrong with the database.
+const REFUSED: &str = "
+    update webhook.cursor set refused_instance = $1
+    where instance is not null and refused_instance is distinct from $1
+      and not exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
+                      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                      and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2)";
 
 /// How a session ended.
 #[derive(Debug)]
@@ -149,7 +161,11 @@ impl Session {
         let watch = Watch::default();
         let open = |purpose| connect(&server, purpose, watch.clone());
         let control = open(Purpose::Control).await.map_err(Error::Connect)?;
-        let Report { identity, timeline, schema, extension_version, .. } = preflight(&control).await?;
+        let checked = preflight(&control, &server.instance).await;
+        let Report { identity, timeline, schema, extension_version, .. } = match checked {
+            Err(error @ Error::OtherInstance { .. }) => return Err(refused(&control, error).await),
+            checked => checked?,
+        };
         let history = History { identity, timeline };
         history.follows(newest)?;
         let (reader, ledger, queue) =
@@ -211,19 +227,44 @@ impl Session {
             .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
-        let take_over = match self.schema {
-            Schema::V0_1 => TAKE_OVER_0_1,
-            Schema::V0_2 => TAKE_OVER,
+        let row = match self.schema {
+            Schema::V0_1 => {
+                let row = self.ledger.query_opt(TAKE_OVER_0_1, &[&system_identifier, &database_oid]).await;
+                row.map_err(Error::of_statement)?.ok_or(Error::OtherCluster)?
+            }
+            Schema::V0_2 => match self.take_over(&self.server.instance).await {
+                Err(error @ Error::OtherInstance { .. }) => return Err(refused(&self.control, error).await),
+                row => row?,
+            },
         };
-        let row = self
-            .ledger
-            .query_opt(take_over, &[&system_identifier, &database_oid])
-            .await
-            .map_err(Error::of_statement)?;
-        let takeover = Takeover::read(&row.ok_or(Error::OtherCluster)?).map_err(Error::of_statement)?;
+        let takeover = Takeover::read(&row).map_err(Error::of_statement)?;
         settings.phase.send_replace(Phase::Active { epoch: takeover.epoch });
-        info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, "daemon.active");
+        let instance = &self.server.instance;
+        info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, %instance, "daemon.active");
         Ok(takeover)
+    }
+
+    /// Takes the cursor, and adopts a database that is armed for no instance yet. Since the preflight, another daemon may have
+    /// adopted it, and `webhook_arm()` may be called at any moment: what is compared must be what is updated.
+    async fn take_over(&self, instance: &Instance) -> Result<tokio_postgres::Row, Error> {
+        let Identity { system_identifier, database_oid } = self.history.identity;
+        loop {
+            let row = self.ledger.query_opt(ARMED, &[&system_identifier, &database_oid]).await;
+            let row = row.map_err(Error::of_statement)?.ok_or(Error::OtherCluster)?;
+            let armed: Option<&str> = row.try_get(0).map_err(Error::of_statement)?;
+            check_instance(instance, armed)?;
+            let ours = instance.as_str();
+            let taken =
+                self.ledger.query_opt(TAKE_OVER, &[&system_identifier, &database_oid, &armed, &ours]).await;
+            let Some(taken) = taken.map_err(Error::of_statement)? else { continue };
+            if armed.is_none() {
+                info!(%instance, "database.adopted");
+                if instance.rests_on_host_name() {
+                    warn!(%instance, "instance.rests_on_host_name; name it with --instance if that name may change");
+                }
+            }
+            return Ok(taken);
+        }
     }
 
     /// Waits until the former daemon's ledger can write nothing any more.
@@ -369,6 +410,16 @@ impl Session {
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)
     }
+}
+
+/// Leaves word of a refusal in the database, as far as that can be done.
+async fn refused(control: &Client, error: Error) -> Error {
+    if let Error::OtherInstance { ours, .. } = &error
+        && let Err(error) = control.execute(REFUSED, &[ours]).await
+    {
+        debug!(error = chain(&error), "session.refusal_unwritten");
+    }
+    error
 }
 
 /// Waits until a schema that is to be updated has been.

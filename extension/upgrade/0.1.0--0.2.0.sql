@@ -17,7 +17,12 @@ alter table webhook.event_type
     add column data_schema json,
     add column example json,
     add constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object');
-alter table webhook.cursor add column restored_at timestamptz;
+-- The instance is null: the first daemon that delivers after the update decides.
+alter table webhook.cursor
+    add column restored_at timestamptz,
+    add column instance text,
+    add column refused_instance text,
+    add constraint instance_is_a_line check (instance !~ '^$|[[:cntrl:]]' and refused_instance !~ '^$|[[:cntrl:]]');
 alter table webhook.receiver add column held_because text;
 
 -- A name is one owner's.

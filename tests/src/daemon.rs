@@ -65,7 +65,14 @@ impl Daemon {
     pub fn spawn_in(url: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(binary());
         command.args(["run", "--database-url", url]).args(arguments);
-        for variable in ["DATABASE_URL", "RUST_LOG", "RUST_BACKTRACE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        for variable in [
+            "DATABASE_URL",
+            "WEBHOOKD_INSTANCE",
+            "RUST_LOG",
+            "RUST_BACKTRACE",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+        ] {
             command.env_remove(variable);
         }
         command.envs(environment.iter().copied());

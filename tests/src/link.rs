@@ -1,7 +1,13 @@
 //! The network between the daemon and the server: a TCP proxy that can hold everything back, as a router that has lost its
 //! mind, or cut every connection, as one that has lost its state.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
@@ -20,6 +26,8 @@ struct State {
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
+    /// The port that new connections lead to.
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     accepts: JoinHandle<()>,
 }
@@ -31,9 +39,11 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (state, seen) = watch::channel(State { is_held: false, generation: 0 });
+        let target = Arc::new(AtomicU16::new(port));
+        let leads_to = Arc::clone(&target);
         let accepts = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let seen = seen.clone();
+                let (seen, port) = (seen.clone(), leads_to.load(Ordering::Relaxed));
                 tokio::spawn(async move {
                     // A server that is away refuses; so do we.
                     let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
@@ -46,7 +56,12 @@ impl Link {
                 });
             }
         });
-        Self { address, state, accepts }
+        Self { address, target, state, accepts }
+    }
+
+    /// Leads new connections to another port, as a name does that gets another address.
+    pub fn lead_to(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     pub fn port(&self) -> u16 {

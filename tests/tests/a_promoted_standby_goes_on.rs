@@ -20,7 +20,9 @@ async fn promoted_after_the_primary_was_lost() {
     world.receiver.behave("/ok/held", Behaviour::Status(503));
     world.subscribe("/ok").await;
     world.subscribe_with("/ok/held", "retry => '{2s,2s,2s,2s,2s,2s,2s,2s,2s,2s}'").await;
-    let first = Daemon::start(&world.database).await;
+    // Behind one address; the case of two is the next test's.
+    let named = ["--instance", "shop", "--probe-interval-ms", "500"];
+    let first = Daemon::start_with(&world.database, &named).await;
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
     world.receiver.wait_for("/ok/held", 10, PATIENCE).await;
@@ -34,7 +36,7 @@ async fn promoted_after_the_primary_was_lost() {
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
 
-    let second = Daemon::start_with(&copy, &["--probe-interval-ms", "500"]).await;
+    let second = Daemon::start_with(&copy, &named).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
     copy.run("insert into orders select i, 'c' from generate_series(101, 150) i").await;
     world.receiver.wait_for("/ok", 150, PATIENCE).await;
@@ -44,6 +46,85 @@ async fn promoted_after_the_primary_was_lost() {
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0, "none was in flight"));
     assert!(second.sigterm(PATIENCE).await.success());
+}
+
+/// One after another, so that none of them takes over while another is active: ends the daemon, and kills the primary.
+async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.insert_orders(51, 50).await;
+    copy.until("select count(*) = 100 from webhook.event where type = 'order.created'", PATIENCE).await;
+    // The checkpoint too: what is sent twice is counted.
+    let checkpoint = "select snapshot::text from webhook.cursor";
+    let checkpoint = world.database.text(checkpoint).await.expect("there is one");
+    let arrived = format!("select snapshot::text = '{checkpoint}' from webhook.cursor");
+    copy.until(&arrived, PATIENCE).await;
+    world.cluster.kill9().await;
+    copy.run("select pg_promote()").await;
+    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+}
+
+/// A daemon that is new after the promotion knows it by nothing but its own settings: the list of servers, in any order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_the_new_is_refused() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let standby = world.cluster.standby().await;
+    let copy = standby.existing("app");
+    let url = |one, other| format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?connect_timeout=3");
+    let arguments = ["--allow-net", "127.0.0.0/8"];
+    let (primary, standby) = (world.cluster.port(), standby.port());
+    let first = Daemon::spawn_with(&url(primary, standby), &arguments);
+    first.ready(&world.database).await;
+    world.insert_orders(1, 50).await;
+    world.receiver.wait_for("/ok", 50, PATIENCE).await;
+    lose_the_primary(first, &world, &copy).await;
+
+    // To it, this may as well be a standby that was detached to become a copy.
+    let alone = Daemon::spawn(&copy);
+    assert_eq!(alone.ended(PATIENCE).await.code(), Some(3));
+    let said = alone.process().log().join(" ");
+    assert!(said.contains("select webhook_arm()") && said.contains("--instance"), "{said}");
+    world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 50, "nothing of the other half"));
+
+    let second = Daemon::spawn_with(&url(standby, primary), &arguments);
+    second.ready(&copy).await;
+    copy.run("insert into orders select i, 'c' from generate_series(101, 150) i").await;
+    world.receiver.wait_for("/ok", 150, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    assert!(second.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (150, 0)));
+}
+
+/// The name in the connection string stays, and leads to another server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn through_one_name_a_daemon_that_runs_and_a_new_one_go_on() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let standby = world.cluster.standby().await;
+    let copy = standby.existing("app");
+    let name = Link::to(world.cluster.port()).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{}/app", name.port());
+    let arguments = ["--allow-net", "127.0.0.0/8"];
+    let running = Daemon::spawn_with(&url, &arguments);
+    running.ready(&world.database).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    copy.until("select count(*) = 20 from webhook.attempt", PATIENCE).await;
+    world.cluster.kill9().await;
+    copy.run("select pg_promote()").await;
+    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    name.lead_to(standby.port());
+    copy.run("insert into orders values (21, 'c')").await;
+    world.receiver.wait_for("/ok", 21, PATIENCE).await;
+    assert!(running.sigterm(PATIENCE).await.success());
+
+    copy.run("insert into orders values (22, 'c')").await;
+    let new = Daemon::spawn_with(&url, &arguments);
+    new.ready(&copy).await;
+    world.receiver.wait_for("/ok", 22, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    assert!(new.sigterm(PATIENCE).await.success());
 }
 
 /// Public id, number and transaction of each event of an order.

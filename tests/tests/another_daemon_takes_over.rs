@@ -119,9 +119,11 @@ async fn when_the_active_one_is_cut_off() {
     world.subscribe("/ok").await;
     let link = Link::to(world.cluster.port()).await;
     let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
-    let first = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
+    // Each reaches the server at another port, so both are given the name.
+    let arguments = ["--allow-net", "127.0.0.0/8", "--instance", "shop"];
+    let first = Daemon::spawn_with(&url, &arguments);
     said(&first, "daemon.active", PATIENCE).await;
-    let second = Daemon::spawn(&world.database);
+    let second = Daemon::spawn_with(&world.database.url(), &arguments);
     said(&second, "daemon.stands_by", PATIENCE).await;
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, PATIENCE).await;

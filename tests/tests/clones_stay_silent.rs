@@ -5,6 +5,7 @@ use e2e::{
     PATIENCE,
     cluster::{Cluster, Database, value},
     daemon::{Daemon, binary},
+    link::Link,
     receiver::{Behaviour, Receiver, SECRET},
     world::{ORDERS, World},
 };
@@ -226,6 +227,122 @@ async fn a_physical_copy_goes_on_from_the_checkpoint() {
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (26, 0)));
+}
+
+/// What a command prints, and how it ends.
+async fn webhookd(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("DATABASE_URL");
+    let done = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends");
+    let done = done.expect("it can be started");
+    (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The daemon ends by itself, for want of the right instance, and says what to do.
+async fn is_refused(url: &str, arguments: &[&str], armed: &str) {
+    let daemon = Daemon::spawn_with(url, &[&["--allow-net", "127.0.0.0/8"], arguments].concat());
+    let code = daemon.ended(PATIENCE).await.code();
+    let said = daemon.process().log().join(" ");
+    assert_eq!(code, Some(3), "{said}");
+    for words in ["select webhook_arm()", &format!("--instance '{armed}'")] {
+        assert!(said.contains(words), "{said:?} does not say {words:?}");
+    }
+}
+
+const ARMED_FOR: &str = "select instance from webhook.cursor";
+
+/// Snapshots, base backups and clones keep the system identifier and all OIDs, as a promoted standby does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 20).await;
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.insert_orders(21, 50).await;
+    let armed = world.database.text(ARMED_FOR).await.expect("the first daemon has adopted it");
+    let clone = world.cluster.physical_copy().await;
+    let copy = clone.existing("app");
+    let same = "select format('%s %s', system_identifier, (select oid from pg_database where datname = 'app')) from pg_control_system()";
+    assert_eq!(copy.text(same).await, world.database.text(same).await, "nothing in the data tells them apart");
+
+    assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("t"), "nobody has come yet");
+    let (code, said) = webhookd(&["check", "--database-url", &copy.url()]).await;
+    assert!(code == Some(3) && said.contains("✗ armed") && said.contains("webhook_arm()"), "{said}");
+    assert_eq!(copy.text("select refused_instance from webhook.cursor").await, None, "a check changes nothing");
+    is_refused(&copy.url(), &[], &armed).await;
+    let health = "select format('%s %s %s', armed, instance, disarmed_because) from webhook.health";
+    let health = copy.text(health).await.expect("one row");
+    assert!(health.starts_with(&format!("f {armed} ")), "{health}");
+    for words in ["select webhook_arm()", &format!("--instance '{armed}'")] {
+        assert!(health.contains(words), "{health:?} does not say {words:?}");
+    }
+    let (_, said) = webhookd(&["status", "--database-url", &copy.url()]).await;
+    assert!(said.contains("delivering   no: ") && said.contains("--instance"), "{said}");
+    // The refusal holds, whatever the other one is called.
+    is_refused(&copy.url(), &["--instance", "staging"], &armed).await;
+    world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 20, "nothing is sent"));
+
+    copy.run("select webhook_arm()").await;
+    assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("t"));
+    let (code, said) = webhookd(&["check", "--database-url", &copy.url()]).await;
+    assert!(code == Some(0) && said.contains("✓ armed"), "{said}");
+    let daemon = Daemon::start(&copy).await;
+    copy.run("insert into orders values (1001, 'c')").await;
+    world.receiver.wait_for("/ok", 71, PATIENCE).await;
+    copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
+    let adopted = copy.text(ARMED_FOR).await.expect("it is this daemon's");
+    let port = |cluster: &Cluster| format!(":{}/", cluster.port());
+    assert_eq!(adopted, armed.replace(&port(&world.cluster), &port(&clone)));
+    // While it delivers, the call takes nothing from it, and a daemon of another instance leaves no mark.
+    copy.run("select webhook_arm()").await;
+    is_refused(&copy.url(), &["--instance", &armed], &adopted).await;
+    let unchanged = "select instance || coalesce(refused_instance, '') from webhook.cursor";
+    assert_eq!(copy.text(unchanged).await, Some(adopted));
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (71, 0)));
+
+    // The original goes on by itself, and so does one whose address is another now, under the name it was armed for.
+    let daemon = Daemon::start(&world.database).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let address = Link::to(world.cluster.port()).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{}/app", address.port());
+    is_refused(&url, &[], &armed).await;
+    let moved = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8", "--instance", &armed]);
+    moved.ready(&world.database).await;
+    assert!(moved.sigterm(PATIENCE).await.success());
+}
+
+/// A daemon of production that is pointed at the copy by mistake, and the one of the copy: whichever comes first after
+/// `webhook_arm()`, the other one never delivers, not even when it has stood by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_instances_that_meet_exactly_one_adopts_the_database() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let start = |name: &'static str| {
+        (name, Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--instance", name]))
+    };
+    let (one, other) = (start("production"), start("staging"));
+    world.database.until("select instance is not null from webhook.cursor", PATIENCE).await;
+    let adopted = world.database.text(ARMED_FOR).await.expect("one has");
+    let (winner, loser) = if one.0 == adopted { (one, other) } else { (other, one) };
+    world.insert_orders(1, 10).await;
+    world.receiver.wait_for("/ok", 10, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(winner.1.sigterm(PATIENCE).await.success());
+    world.insert_orders(11, 10).await;
+    assert_eq!(loser.1.ended(PATIENCE).await.code(), Some(3), "its turn never comes");
+    world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 10));
+    assert_eq!(world.database.text(ARMED_FOR).await, Some(adopted));
+    let (_, daemon) = start(winner.0);
+    world.receiver.wait_for("/ok", 20, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let clean = "select refused_instance is null and armed from webhook.cursor, webhook.health";
+    assert_eq!(world.database.text(clean).await.as_deref(), Some("t"), "the right one is back");
 }
 
 /// A restore gives columns new numbers: no other column may be told for one that has gone or has another name.

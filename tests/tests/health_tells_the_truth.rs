@@ -32,6 +32,13 @@ async fn active_standby_and_copy() {
         world.database.run("select webhook_arm()").await;
         other.until("/readyz", 200, "active").await;
     }
+    // Armed for another instance under its hands.
+    let arm_for = |instance: &str| format!("update webhook.cursor set instance = '{instance}'");
+    let ours = world.database.text("select instance from webhook.cursor").await.expect("it has adopted it");
+    world.database.run(&arm_for("elsewhere")).await;
+    other.until("/readyz", 503, "--instance 'elsewhere'").await;
+    world.database.run(&arm_for(&ours)).await;
+    other.until("/readyz", 200, "active").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,7 +128,7 @@ impl Database {
     /// first, or without rights there.
     pub async fn open(target: Target, open_as: Option<&str>) -> Result<Arc<Self>, app::Error> {
         let client = connect(&target).await.map_err(app::Error::Connect)?;
-        let (report, foreign) = preflight::preflight_admin(&client, open_as).await?;
+        let (report, foreign) = preflight::preflight_admin(&client, &target.instance, open_as).await?;
         if !foreign.is_empty() {
             warn!("admin.roles_missing; {}", preflight::membership(&foreign, &report.role));
         }

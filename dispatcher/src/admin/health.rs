@@ -50,9 +50,7 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
     match look.filter(|look| now.duration_since(look.at) <= LOOK_AGE_MAX) {
         None => reasons.push("database: no answer lately".to_owned()),
         Some(look) => {
-            if !look.armed {
-                reasons.push("disarmed: this database is a copy; webhook_arm() lets it deliver".to_owned());
-            }
+            reasons.extend(look.disarmed.iter().map(|why| format!("disarmed: {why}")));
             if !look.dispatcher_running {
                 reasons.push("lock: nobody holds the lock of the active daemon".to_owned());
             }
@@ -121,7 +119,7 @@ mod tests {
         let good = Sample {
             at: now,
             seconds: 5.0,
-            armed: true,
+            disarmed: None,
             dispatcher_running: true,
             asleep: false,
             checkpoint_at: None,
@@ -142,7 +140,7 @@ mod tests {
         assert_eq!(words(&active, Some(&good), 0, 21), ["database"]);
         assert_eq!(words(&active, None, 0, 0), ["database"]);
         assert_eq!(words(&Phase::StandsBy, Some(&good), 0, 0), ["standby"]);
-        let copy = Sample { armed: false, dispatcher_running: false, ..good };
+        let copy = Sample { disarmed: Some("a copy".to_owned()), dispatcher_running: false, ..good };
         assert_eq!(words(&Phase::Connecting, Some(&copy), 0, 0), ["connecting", "disarmed", "lock"]);
         assert!(is_dead(&active, Duration::from_secs(60)) && !is_dead(&active, Duration::from_secs(59)));
         assert!(!is_dead(&Phase::StandsBy, Duration::from_secs(600)), "a restart does not help");

@@ -161,7 +161,7 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     page.gauge(
         "webhookd_armed",
         "1: the checkpoint belongs to this cluster and database.",
-        f64::from(u8::from(look.armed)),
+        f64::from(u8::from(look.disarmed.is_none())),
     )?;
     page.gauge(
         "webhookd_lock_held",

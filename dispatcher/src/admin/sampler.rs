@@ -6,7 +6,7 @@ use super::{
     priority::Priority,
     tally::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
 };
-use crate::postgres::{self, Purpose, Target, Watch};
+use crate::postgres::{self, Purpose, Target, Watch, instance::Instance, preflight::check_instance};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, PoisonError},
@@ -38,7 +38,7 @@ const HEALTH: &str = "
                    and l.granted and l.mode = 'RowExclusiveLock'
                    and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7),
            extract(epoch from c.saved_at)::float8, w.count,
-           extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number()
+           extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number(), c.instance
     from (select (pg_control_system()).system_identifier,
                  (select oid from pg_database where datname = current_database()) as database_oid) i
     left join webhook.cursor c on c.singleton
@@ -81,7 +81,8 @@ pub struct Sample {
     pub at: Instant,
     /// Since the look before, in seconds.
     pub seconds: f64,
-    pub armed: bool,
+    /// Why this daemon may not deliver from this database; `None`: it may.
+    pub disarmed: Option<String>,
     pub dispatcher_running: bool,
     pub asleep: bool,
     /// Seconds since 1970; `None`: there has been no daemon yet.
@@ -216,9 +217,18 @@ async fn look(
     let rows = client.query(SUBSCRIPTIONS, &[&limit]).await?;
     let places = places(&rows)?;
     let now = state.tally.settle(places, counted);
-    let sample = read(&health, &rows, state.history.latest().as_ref(), &now, counted)?;
+    let mut sample = read(&health, &rows, state.history.latest().as_ref(), &now, counted)?;
+    sample.disarmed = disarmed(&health, &target.instance)?;
     *counted = now;
     Ok(sample)
+}
+
+fn disarmed(health: &Row, ours: &Instance) -> Result<Option<String>, tokio_postgres::Error> {
+    let (is_this_clusters, armed): (bool, Option<&str>) = (health.try_get(0)?, health.try_get(7)?);
+    if !is_this_clusters {
+        return Ok(Some("this database is a copy; webhook_arm() lets it deliver".to_owned()));
+    }
+    Ok(check_instance(ours, armed).err().map(|error| error.to_string()))
 }
 
 fn places(rows: &[Row]) -> Result<Places, tokio_postgres::Error> {
@@ -255,7 +265,7 @@ fn read(
     Ok(Sample {
         at,
         seconds: before.map_or(INTERVAL, |before| at.duration_since(before.at)).as_secs_f64().max(0.001),
-        armed: health.try_get(0)?,
+        disarmed: None,
         dispatcher_running: health.try_get(1)?,
         asleep: health.try_get(2)?,
         checkpoint_at: health.try_get(3)?,
@@ -275,7 +285,7 @@ mod tests {
         Sample {
             at,
             seconds: 5.0,
-            armed: true,
+            disarmed: None,
             dispatcher_running: true,
             asleep: false,
             checkpoint_at: Some(checkpoint_at),

@@ -94,10 +94,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
                 }
             ),
             format!("{} has the rights the daemon needs", report.role),
-            match report.checkpoint {
-                Some(_) => "the checkpoint is this cluster's".to_owned(),
-                None => "there is no checkpoint yet".to_owned(),
-            },
+            armed(report),
             "sessions keep their backends".to_owned(),
         ],
         Err(_) => Default::default(),
@@ -116,7 +113,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
             | app::Error::Updated
             | app::Error::Snapshot(_)
             | app::Error::Unwritten(_) => 3,
-            app::Error::OtherCluster => 4,
+            app::Error::OtherCluster | app::Error::OtherInstance { .. } => 4,
             app::Error::TransactionPooler => 5,
         };
         (at, one_line(error))
@@ -134,6 +131,17 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
     })
 }
 
+/// Whose checkpoint it is.
+fn armed(report: &Report) -> String {
+    match (&report.checkpoint, &report.instance) {
+        (None, _) => "there is no checkpoint yet".to_owned(),
+        (_, Some(instance)) => format!("the checkpoint is this cluster's; instance {instance}"),
+        // The schema before this one stores none.
+        (_, None) if report.schema.is_outdated() => "the checkpoint is this cluster's".to_owned(),
+        (_, None) => "the checkpoint is this cluster's; the first daemon decides whose instance".to_owned(),
+    }
+}
+
 /// What one session shows: notifications and the clock.
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
@@ -149,7 +157,7 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
         .await
         .map_err(|error| one_line(&error))?;
     let (report, foreign) =
-        preflight::preflight_admin(&client, open_as).await.map_err(|error| one_line(&error))?;
+        preflight::preflight_admin(&client, &database.instance, open_as).await.map_err(|error| one_line(&error))?;
     if !foreign.is_empty() {
         return Err(preflight::membership(&foreign, &report.role));
     }
@@ -250,6 +258,7 @@ mod tests {
             (app::Error::OtherVersion { installed: "9.9".into() }, 2),
             (app::Error::Privileges { role: "app".into(), missing: "select".into() }, 3),
             (app::Error::OtherCluster, 4),
+            (app::Error::OtherInstance { armed: "a:5432/shop".into(), ours: "b:5432/shop".into() }, 4),
             (app::Error::TransactionPooler, 5),
         ] {
             let text = error.to_string();

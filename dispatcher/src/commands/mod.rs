@@ -126,7 +126,8 @@ fn database_exit_code(error: &app::Error) -> u8 {
         | app::Error::FormerPrimary { .. }
         | app::Error::TransactionPooler
         | app::Error::Privileges { .. }
-        | app::Error::OtherCluster => DATABASE,
+        | app::Error::OtherCluster
+        | app::Error::OtherInstance { .. } => DATABASE,
     }
 }
 

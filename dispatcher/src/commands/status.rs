@@ -20,6 +20,9 @@ const HEALTH: &str = "
            coalesce(date_trunc('second', checkpoint_at)::text, '-')
     from webhook.health";
 
+/// By name: the schema before this one does not have the column.
+const DISARMED: &str = "select to_jsonb(h) ->> 'disarmed_because' from webhook.health h";
+
 const SUBSCRIPTIONS: &str = "
     select id::text, coalesce(name, '-'),
            case when enabled then 'on' else 'paused' || coalesce(': ' || paused_reason, '') end,
@@ -78,7 +81,11 @@ async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
 
 async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
     let health = client.query_one(HEALTH, &[]).await?;
-    let mut text = describe(&health)?;
+    let disarmed = match health.try_get(0)? {
+        true => None,
+        false => client.query_one(DISARMED, &[]).await?.try_get(0)?,
+    };
+    let mut text = describe(&health, disarmed)?;
     let rows = client.query(SUBSCRIPTIONS, &[]).await?;
     if rows.is_empty() {
         text.push_str("\nno subscriptions; select * from webhook_subscribe('https://…')\n");
@@ -93,14 +100,15 @@ async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
     Ok(text)
 }
 
-fn describe(health: &Row) -> Result<String, tokio_postgres::Error> {
+fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_postgres::Error> {
     let (armed, running): (bool, bool) = (health.try_get(0)?, health.try_get(1)?);
     let delivering = match (armed, running) {
         (false, _) => {
-            "no: this database is a copy and stays silent; to deliver from here: select webhook_arm()"
+            let because = disarmed.unwrap_or_else(|| app::Error::OtherCluster.to_string());
+            format!("no: {because}")
         }
-        (true, false) => "no: no daemon is running; start webhookd run",
-        (true, true) => "yes",
+        (true, false) => "no: no daemon is running; start webhookd run".to_owned(),
+        (true, true) => "yes".to_owned(),
     };
     let gate: &str = health.try_get(2)?;
     let (pending, queued): (i64, i64) = (health.try_get(3)?, health.try_get(4)?);

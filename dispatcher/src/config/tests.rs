@@ -71,6 +71,17 @@ fn the_daemon_has_names() {
 }
 
 #[test]
+fn the_instance_has_a_default_and_can_be_named() {
+    let name = |flags, file| dispatch(flags, file).unwrap().database.instance.to_string();
+    assert_eq!(name("", ""), "db.example:5432/shop");
+    let file = "instance = 'production'";
+    assert_eq!((name("", file), name("--instance b", file)), ("production".to_owned(), "b".to_owned()));
+    assert_eq!(name("--instance=", ""), "db.example:5432/shop", "an empty variable counts as none");
+    let refused = dispatch("", "instance = \"a\\tb\"").err().unwrap();
+    assert!(matches!(&refused, Error::Instance(..)), "{refused}");
+}
+
+#[test]
 fn the_admin_server_is_asked_for() {
     assert_eq!(dispatch("", "").unwrap().admin, None);
     let file = "admin = '127.0.0.1:1'\nadmin_open_as = 'app'";

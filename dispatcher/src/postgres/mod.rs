@@ -1,6 +1,8 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
 mod expired;
+pub mod instance;
+mod machine;
 mod passfile;
 pub mod preflight;
 pub mod schema;

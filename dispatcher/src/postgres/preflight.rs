@@ -3,7 +3,7 @@
 use crate::{
     app::Error,
     outbox::snapshot::Snapshot,
-    postgres::{chain, schema::Schema},
+    postgres::{chain, instance::Instance, schema::Schema},
 };
 use tokio_postgres::{Client, Row};
 use tracing::warn;
@@ -29,6 +29,8 @@ pub struct Report {
     pub timeline: String,
     /// The checkpoint; `None` before the first daemon.
     pub checkpoint: Option<Snapshot>,
+    /// The instance that the database is armed for; `None`: the first daemon that delivers decides.
+    pub instance: Option<String>,
     pub subscriptions: i64,
 }
 
@@ -104,14 +106,15 @@ const STATE: &str = "
            (select database_oid from webhook.cursor),
            (select count(*) from webhook.subscription)";
 
-/// Whether a dump has brought the checkpoint.
-const RESTORED: &str = "select exists (select from webhook.cursor where restored_at is not null)";
+/// Whether a dump has brought the checkpoint, and the instance that it is armed for.
+const ARMED: &str = "select restored_at is not null, instance from webhook.cursor";
 
-/// Checks one session: primary, extension of our version or the one before, rights, and that the checkpoint is this cluster's.
+/// Checks one session: primary, extension of our version or the one before, rights, and that the checkpoint is this cluster's
+/// and this instance's.
 ///
 /// # Errors
 /// The first demand that is not met.
-pub async fn preflight(client: &Client) -> Result<Report, Error> {
+pub async fn preflight(client: &Client, instance: &Instance) -> Result<Report, Error> {
     let server = client.query_one(SERVER, &[]).await.map_err(Error::of_statement)?;
     let (standby, role): (bool, String) = (get(&server, 0)?, get(&server, 1)?);
     let (server_version, installed): (String, Option<String>) = (get(&server, 2)?, get(&server, 3)?);
@@ -126,15 +129,20 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
     let row = client.query_one(STATE, &[]).await.map_err(Error::of_statement)?;
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
-    let is_restored = match schema {
-        Schema::V0_1 => false,
-        Schema::V0_2 => get(&client.query_one(RESTORED, &[]).await.map_err(Error::of_statement)?, 0)?,
+    let armed = match schema {
+        Schema::V0_1 => None,
+        Schema::V0_2 => client.query_opt(ARMED, &[]).await.map_err(Error::of_statement)?,
+    };
+    let (is_restored, armed): (bool, Option<String>) = match &armed {
+        Some(row) => (get(row, 0)?, get(row, 1)?),
+        None => (false, None),
     };
     if let (Some(system_identifier), Some(database_oid)) = (get(&row, 4)?, get(&row, 5)?)
         && (identity != (Identity { system_identifier, database_oid }) || is_restored)
     {
         return Err(Error::OtherCluster);
     }
+    check_instance(instance, armed.as_deref())?;
     let checkpoint = checkpoint.and_then(|text| {
         text.parse().inspect_err(|error| warn!(error = %chain(error), "checkpoint.unreadable")).ok()
     });
@@ -146,8 +154,22 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
         identity,
         timeline: get(&row, 2)?,
         checkpoint,
+        instance: armed,
         subscriptions: get(&row, 6)?,
     })
+}
+
+/// Compares our instance with the one that the database is armed for.
+///
+/// # Errors
+/// [`Error::OtherInstance`].
+pub fn check_instance(ours: &Instance, armed: Option<&str>) -> Result<(), Error> {
+    match armed {
+        Some(armed) if !ours.may_deliver_from(armed) => {
+            Err(Error::OtherInstance { armed: armed.to_owned(), ours: ours.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The same with what the admin server needs. Beside the report, the roles that its callers act as (by token, or `open_as`)
@@ -155,8 +177,12 @@ pub async fn preflight(client: &Client) -> Result<Report, Error> {
 ///
 /// # Errors
 /// The first demand that is not met.
-pub async fn preflight_admin(client: &Client, open_as: Option<&str>) -> Result<(Report, Vec<String>), Error> {
-    let report = preflight(client).await?;
+pub async fn preflight_admin(
+    client: &Client,
+    instance: &Instance,
+    open_as: Option<&str>,
+) -> Result<(Report, Vec<String>), Error> {
+    let report = preflight(client, instance).await?;
     if report.schema.is_outdated() {
         return Err(Error::Outdated { installed: report.extension_version });
     }

@@ -17,7 +17,7 @@ impl Target {
     pub fn servers(&self) -> Vec<Self> {
         let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
         let mut servers: Vec<Self> =
-            (0..count).map(|at| Self { config: only(&self.config, at), tls: self.tls.clone() }).collect();
+            (0..count).map(|at| Self { config: only(&self.config, at), ..self.clone() }).collect();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut servers);
         }
@@ -75,6 +75,14 @@ mod tests {
     fn servers(text: &str) -> Vec<Config> {
         let target: Target = text.parse().unwrap();
         target.servers().into_iter().map(|server| server.config).collect()
+    }
+
+    #[test]
+    fn each_belongs_to_the_instance_of_all() {
+        let target: Target = "postgres://app@one,two/shop".parse().unwrap();
+        for server in target.servers() {
+            assert_eq!(server.instance, target.instance);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! No message repeats a value that may hold a password.
 
 use super::{
+    instance::Instance,
+    machine::Machine,
     passfile,
     tls::{self, Mode},
 };
@@ -18,6 +20,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 #[derive(Clone)]
 pub struct Target {
     pub config: Config,
+    /// What the database is called. See [`super::instance`].
+    pub instance: Instance,
     pub(super) tls: MakeRustlsConnect,
 }
 
@@ -95,7 +99,10 @@ impl Target {
         let root = root.or_else(|| default_root(home.as_deref()));
         let tls =
             tls::connector(mode, root.as_deref(), path("sslcert").as_deref(), path("sslkey").as_deref())?;
-        Ok(Self { config, tls })
+        let database = config.get_dbname().or(config.get_user()).map(str::to_owned);
+        let database = database.or_else(|| variables("USER")).unwrap_or_default();
+        let instance = Instance::derived(&config, &database, &Machine::here(variables));
+        Ok(Self { config, instance, tls })
     }
 }
 

@@ -99,13 +99,25 @@ impl Cluster {
     /// # Panics
     /// If it cannot be made.
     pub async fn standby_through(&self, port: u16) -> Arc<Self> {
-        let mut standby = {
+        self.base_backup(port, &["-R"]).await
+    }
+
+    /// A physical copy of this cluster as it is now, up and taking writes, on a port of its own.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub async fn physical_copy(&self) -> Arc<Self> {
+        self.base_backup(self.port, &[]).await
+    }
+
+    async fn base_backup(&self, port: u16, options: &[&str]) -> Arc<Self> {
+        let mut copied = {
             let _one_at_a_time = lock(&STARTING);
             Self::init(&[])
         };
-        let data = standby.dir.path().join("data");
+        let data = copied.dir.path().join("data");
         std::fs::remove_dir_all(&data).expect("it was made a moment ago");
-        standby.settings = self.settings.clone();
+        copied.settings = self.settings.clone();
         let mut copy = self.program("pg_basebackup");
         copy.args([
             "-h",
@@ -117,15 +129,14 @@ impl Cluster {
             "-X",
             "stream",
             "--no-sync",
-            "-R",
             "-p",
         ]);
-        copy.arg(port.to_string()).arg("-D").arg(data);
+        copy.arg(port.to_string()).arg("-D").arg(data).args(options);
         // Not in this task's thread: what leads here may be carried by it.
         let done = tokio::task::spawn_blocking(move || copy.output()).await.expect("it ends");
         let done = done.expect("pg_basebackup can be started");
         assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
-        standby.boot().await;
-        Arc::new(standby)
+        copied.boot().await;
+        Arc::new(copied)
     }
 }

@@ -133,7 +133,7 @@ mod tests {
         Sample {
             at: Instant::now(),
             seconds: 5.0,
-            armed: true,
+            disarmed: None,
             dispatcher_running: true,
             asleep: false,
             checkpoint_at: None,

@@ -36,6 +36,35 @@ select armed from webhook.health;
 select snapshot::text = :'snapshot', epoch - :epoch, restored_at from webhook.cursor;
 select created_snapshot::text <> '3:3:' from webhook.subscription where id = :sub;
 
+\echo -- another instance: nobody knows of a copy until a daemon has been refused, and an active daemon keeps its database
+update webhook.cursor set instance = 'db.example:5432/shop';
+select armed, instance, disarmed_because from webhook.health;
+update webhook.cursor set refused_instance = 'staging';
+select armed, instance, disarmed_because from webhook.health;
+select webhook_arm();
+select armed, instance, disarmed_because from webhook.health;
+select instance, refused_instance, snapshot::text = :'snapshot', epoch - :epoch from webhook.cursor;
+update webhook.cursor set instance = 'db.example:5432/shop', refused_instance = 'staging';
+select pg_advisory_lock(1885820776, 1);
+select armed, disarmed_because from webhook.health;
+set local client_min_messages = notice;
+select webhook_arm();
+set local client_min_messages = warning;
+select instance, refused_instance from webhook.cursor;
+select pg_advisory_unlock(1885820776, 1);
+savepoint bad;
+\set ON_ERROR_STOP off
+update webhook.cursor set instance = '';
+rollback to bad;
+update webhook.cursor set refused_instance = E'a\nb';
+rollback to bad;
+\set ON_ERROR_STOP on
+\echo -- a copy of another cluster is armed for nobody, whatever its original was armed for
+update webhook.cursor set system_identifier = 1;
+select disarmed_because from webhook.health;
+select webhook_arm();
+select instance, refused_instance from webhook.cursor;
+
 \echo -- a dump, as COPY brings it: silent at once, in its own database too; nothing is told of subscriptions that come back
 create table the as select e.slot from webhook.event e limit 1;
 update webhook.cursor set snapshot = '99900:100000:99905';

@@ -51,7 +51,7 @@ begin
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
         if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
                    and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
-            raise notice using message = format('nothing to arm: a daemon of instance %s delivers from this database', armed.instance),
+            raise notice using message = 'nothing to arm: a daemon delivers from this database',
                 hint = 'To let a daemon of another instance deliver, stop that one first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;

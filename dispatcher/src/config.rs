@@ -223,8 +223,7 @@ impl Layers {
         // An empty variable counts as none.
         let flag = flags.instance.as_ref().filter(|text| !text.is_empty());
         if let Some(text) = flag.or(self.file.instance.as_ref()) {
-            target.instance =
-                Instance::named(text).map_err(|error| Error::Instance(text.clone(), error))?;
+            target.instance = Instance::named(text).map_err(|error| Error::Instance(text.clone(), error))?;
         }
         Ok(target)
     }

@@ -71,7 +71,8 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
     world.subscribe("/ok").await;
     let standby = world.cluster.standby().await;
     let copy = standby.existing("app");
-    let url = |one, other| format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?connect_timeout=3");
+    let url =
+        |one, other| format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app?connect_timeout=3");
     let arguments = ["--allow-net", "127.0.0.0/8"];
     let (primary, standby) = (world.cluster.port(), standby.port());
     let first = Daemon::spawn_with(&url(primary, standby), &arguments);

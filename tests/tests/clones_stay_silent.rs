@@ -266,12 +266,24 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     let clone = world.cluster.physical_copy().await;
     let copy = clone.existing("app");
     let same = "select format('%s %s', system_identifier, (select oid from pg_database where datname = 'app')) from pg_control_system()";
-    assert_eq!(copy.text(same).await, world.database.text(same).await, "nothing in the data tells them apart");
+    assert_eq!(
+        copy.text(same).await,
+        world.database.text(same).await,
+        "nothing in the data tells them apart"
+    );
 
-    assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("t"), "nobody has come yet");
+    assert_eq!(
+        copy.text("select armed from webhook.health").await.as_deref(),
+        Some("t"),
+        "nobody has come yet"
+    );
     let (code, said) = webhookd(&["check", "--database-url", &copy.url()]).await;
     assert!(code == Some(3) && said.contains("✗ armed") && said.contains("webhook_arm()"), "{said}");
-    assert_eq!(copy.text("select refused_instance from webhook.cursor").await, None, "a check changes nothing");
+    assert_eq!(
+        copy.text("select refused_instance from webhook.cursor").await,
+        None,
+        "a check changes nothing"
+    );
     is_refused(&copy.url(), &[], &armed).await;
     let health = "select format('%s %s %s', armed, instance, disarmed_because) from webhook.health";
     let health = copy.text(health).await.expect("one row");

@@ -156,8 +156,9 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
     let client = postgres::connect(database, Purpose::Admin, Watch::default())
         .await
         .map_err(|error| one_line(&error))?;
-    let (report, foreign) =
-        preflight::preflight_admin(&client, &database.instance, open_as).await.map_err(|error| one_line(&error))?;
+    let (report, foreign) = preflight::preflight_admin(&client, &database.instance, open_as)
+        .await
+        .map_err(|error| one_line(&error))?;
     if !foreign.is_empty() {
         return Err(preflight::membership(&foreign, &report.role));
     }

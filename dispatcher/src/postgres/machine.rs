@@ -145,7 +145,10 @@ mod tests {
 
     #[test]
     fn the_last_search_line_counts() {
-        assert_eq!(search_domain("domain a.example\nsearch B.example. c.example").as_deref(), Some("b.example"));
+        assert_eq!(
+            search_domain("domain a.example\nsearch B.example. c.example").as_deref(),
+            Some("b.example")
+        );
         assert_eq!(search_domain("# search a.example\nsearch\n"), None);
     }
 }

@@ -119,18 +119,7 @@ impl Cluster {
         std::fs::remove_dir_all(&data).expect("it was made a moment ago");
         copied.settings = self.settings.clone();
         let mut copy = self.program("pg_basebackup");
-        copy.args([
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-c",
-            "fast",
-            "-X",
-            "stream",
-            "--no-sync",
-            "-p",
-        ]);
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync", "-p"]);
         copy.arg(port.to_string()).arg("-D").arg(data).args(options);
         // Not in this task's thread: what leads here may be carried by it.
         let done = tokio::task::spawn_blocking(move || copy.output()).await.expect("it ends");

@@ -31,7 +31,7 @@ fn names_are_readable() {
         ("host=2001:DB8::1 user=u dbname=shop", "[2001:db8::1]:5432/shop"),
         ("postgres://app@localhost:5433/shop", "localhost@3f2a:5433/shop"),
         ("host=/nowhere/run user=u dbname=shop", "/nowhere/run@3f2a:5432/shop"),
-        ("host='/no,where' user=u dbname='a/b,c d'", "/no%2Cwhere@3f2a:5432/a%2Fb%2Cc%20d"),
+        ("host='/no where' user=u dbname='a/b,c d'", "/no%20where@3f2a:5432/a%2Fb%2Cc%20d"),
     ] {
         assert_eq!(instance(text).as_str(), name, "{text}");
     }
@@ -97,7 +97,15 @@ fn loopback_and_sockets_are_other_servers_on_every_machine() {
         assert!(!on(&there, text).may_deliver_from(instance(text).as_str()), "{text}");
     }
     let local = instance("postgres://app@localhost/shop");
-    for same in ["127.0.0.1", "::1", "LOCALHOST.", "localhost.localdomain", "db.localhost", "0.0.0.0", "::ffff:127.0.0.1"] {
+    for same in [
+        "127.0.0.1",
+        "::1",
+        "LOCALHOST.",
+        "localhost.localdomain",
+        "db.localhost",
+        "0.0.0.0",
+        "::ffff:127.0.0.1",
+    ] {
         assert_eq!(instance(&format!("host={same} user=u dbname=shop")), local, "{same}");
     }
     // Several servers of one machine may share a port.

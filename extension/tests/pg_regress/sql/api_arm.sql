@@ -54,10 +54,12 @@ select instance, refused_instance from webhook.cursor;
 select pg_advisory_unlock(1885820776, 1);
 savepoint bad;
 \set ON_ERROR_STOP off
+\set VERBOSITY terse
 update webhook.cursor set instance = '';
 rollback to bad;
 update webhook.cursor set refused_instance = E'a\nb';
 rollback to bad;
+\set VERBOSITY default
 \set ON_ERROR_STOP on
 \echo -- a copy of another cluster is armed for nobody, whatever its original was armed for
 update webhook.cursor set system_identifier = 1;

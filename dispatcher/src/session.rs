@@ -412,7 +412,7 @@ impl Session {
     }
 }
 
-/// Leaves word of a refusal in the database, as far as that can be done.
+/// Stores our instance as the refused one and returns the error. A failure to store it changes nothing about the refusal.
 async fn refused(control: &Client, error: Error) -> Error {
     if let Error::OtherInstance { ours, .. } = &error
         && let Err(error) = control.execute(REFUSED, &[ours]).await

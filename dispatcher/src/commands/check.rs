@@ -131,7 +131,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
     })
 }
 
-/// Whose checkpoint it is.
+/// Describes whose checkpoint it is.
 fn armed(report: &Report) -> String {
     match (&report.checkpoint, &report.instance) {
         (None, _) => "there is no checkpoint yet".to_owned(),

@@ -25,6 +25,7 @@ async fn active_standby_and_copy() {
     // It has taken over.
     other.until("/readyz", 200, r#""phase":"active""#).await;
 
+    let ours = world.database.text("select instance from webhook.cursor").await.expect("it has adopted it");
     // Another cluster's checkpoint, and one that a dump has brought.
     for copied in ["system_identifier = 1", "restored_at = now()"] {
         world.database.run(&format!("update webhook.cursor set {copied}")).await;
@@ -34,7 +35,6 @@ async fn active_standby_and_copy() {
     }
     // Armed for another instance under its hands.
     let arm_for = |instance: &str| format!("update webhook.cursor set instance = '{instance}'");
-    let ours = world.database.text("select instance from webhook.cursor").await.expect("it has adopted it");
     world.database.run(&arm_for("elsewhere")).await;
     other.until("/readyz", 503, "--instance 'elsewhere'").await;
     world.database.run(&arm_for(&ours)).await;

@@ -3,7 +3,7 @@
 // Reads a JSON line per request from stdin, {"profile", "secret", "headers", "body"}; prints "accepted" or
 // "rejected: why" per line. `secret` of standard-v1a is the public key.
 //
-// `import` reads CommonJS packages and ES modules alike; `require()` reads ES modules from Node 22 on.
+// `import` reads CommonJS packages and ES modules alike, in every Node.
 import crypto from "node:crypto";
 import readline from "node:readline";
 import * as octokit from "@octokit/webhooks-methods";

@@ -43,7 +43,7 @@ impl Language {
                 // As text, because what an ES module imports is looked for where it lies, and this one has no place there.
                 let source = std::fs::read_to_string(script.with_extension("mjs")).expect("the script");
                 let mut node = Command::new("node");
-                node.args(["--input-type=module", "--eval", &source]).current_dir(installed().join("node"));
+                node.args(["--input-type=module", "--eval", &source]).current_dir(installed.join("node"));
                 node
             }
         };

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and what is missing: Debian or Ubuntu packages, and cargo-pgrx.
+# Installs what building and testing need and what is missing: the Debian or Ubuntu packages of scripts/packages,
+# Postgres, and cargo-pgrx.
 # Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
 #
 # usage: scripts/setup.sh [build|test]     test adds what only the tests use
@@ -33,25 +34,22 @@ apt_install() {
 
 command -v cargo >/dev/null || { say "no cargo: install a Rust toolchain (https://rustup.rs), version $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"; exit 1; }
 
+# From scripts/packages: what is of this stage, and not there.
+is_there() {
+    local programs=$1 probe=$2 program
+    if [ -n "$probe" ]; then
+        eval "$probe" >/dev/null 2>&1
+        return
+    fi
+    for program in $programs; do command -v "${program%%=*}" >/dev/null || return 1; done
+}
 missing=()
-command -v cc >/dev/null || missing+=(build-essential)
-command -v pkg-config >/dev/null || missing+=(pkg-config)
-ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 && ls -d /usr/lib/llvm-*/lib/clang/*/include /usr/lib/clang/*/include >/dev/null 2>&1 || missing+=(libclang-dev)
-if [ "$what" = test ]; then
-    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
-    command -v node >/dev/null || missing+=(nodejs)
-    command -v npm >/dev/null || missing+=(npm)
-    # What docs/receivers is written in, beside the two above.
-    command -v ruby >/dev/null || missing+=(ruby)
-    command -v php >/dev/null || missing+=(php-cli)
-    command -v go >/dev/null || missing+=(golang-go)
-    command -v javac >/dev/null || missing+=(default-jdk-headless)
-    command -v openssl >/dev/null || missing+=(openssl)
-    command -v curl >/dev/null || missing+=(curl)
-    command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
-    [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
-    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
-fi
+while IFS='|' read -r stage packages programs probe; do
+    read -r stage <<<"$stage"; read -r programs <<<"$programs"; read -r probe <<<"$probe"
+    [ "$stage" = build ] || { [ "$stage" = test ] && [ "$what" = test ]; } || continue
+    read -ra packages <<<"$packages"
+    is_there "$programs" "$probe" || missing+=("${packages[@]}")
+done <scripts/packages
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
 if ! have_pg && ! { [ -n "${PG:-}" ] && scripts/postgres.sh "$PG" cached >/dev/null 2>&1; }; then

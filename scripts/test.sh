@@ -7,6 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n── %s\n' "$*"; }
 
+step "programs that scripts and tests call"
+scripts/check_programs.py
+
 step "unit and property tests"
 cargo test --profile quick
 

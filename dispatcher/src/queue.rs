@@ -106,6 +106,8 @@ pub struct QueuedRow {
     /// `None`: the event is gone, or the filter does not let it through.
     pub message: Option<Arc<Message>>,
     pub filtered: Filtered,
+    /// Of a retry: when it is due, in microseconds since 1970.
+    pub next_at_us: Option<i64>,
 }
 
 /// What the filter says of a row.
@@ -146,8 +148,8 @@ const TIMERS: &str = "
     order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
 
 /// Columns of a row before those of its event.
-const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key";
-const QUEUE_COLUMN_COUNT: usize = 9;
+const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key, q.next_at";
+const QUEUE_COLUMN_COUNT: usize = 10;
 
 const FILTER: &str = "select s.filter::text from webhook.subscription s where s.id = $1";
 
@@ -194,7 +196,8 @@ impl Statements {
                 .await?,
             redelivered: client
                 .prepare(&format!(
-                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'waiting'::text, null::bigint, false, {} from webhook.event e,
+                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'asked'::text, null::bigint,
+                            null::timestamptz, false, {} from webhook.event e,
                      lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
                               where a.event_id = e.id and a.subscription_id = $1) made
                      where e.id = $2
@@ -322,10 +325,12 @@ impl Reader {
                 row: match row.try_get(6)? {
                     "waiting" => RowState::Waiting,
                     "blocked" => RowState::Blocked,
+                    "asked" => RowState::Asked,
                     _ => RowState::Backlog,
                 },
                 message: event.map(|event| Arc::new(Message::new(event, &self.budget))),
-                filtered: if row.try_get(8)? { Filtered::Undecided } else { Filtered::Passed },
+                filtered: if row.try_get(9)? { Filtered::Undecided } else { Filtered::Passed },
+                next_at_us: row.try_get::<_, Option<Micros>>(8)?.map(|at| at.0),
             });
             if bytes > BATCH_BYTES_MAX {
                 return Ok((rows, false));

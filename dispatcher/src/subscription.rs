@@ -279,7 +279,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
 
 /// Further request headers; what may not be sent is left out, with a warning that names it and does not show it.
 fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
-    let (map, left_out) = headers::parse(&serde_json::from_str(text).unwrap_or_default());
+    let (map, left_out) = headers::parse(text);
     for LeftOut { name, why } in left_out {
         warn!(subscription_id = id, header = name, why, "subscription.header_left_out");
     }

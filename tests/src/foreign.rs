@@ -40,8 +40,10 @@ impl Language {
                 python
             }
             Self::JavaScript => {
+                // As text, because what an ES module imports is looked for where it lies, and this one has no place there.
+                let source = std::fs::read_to_string(script.with_extension("mjs")).expect("the script");
                 let mut node = Command::new("node");
-                node.arg(script.with_extension("cjs")).env("NODE_PATH", node_modules());
+                node.args(["--input-type=module", "--eval", &source]).current_dir(installed.join("node"));
                 node
             }
         };

@@ -1,40 +1,55 @@
-//! A disk that is soon full: a tmpfs of the server's own.
+//! A disk that is soon full, for one folder of a server: whatever would make its files too large in sum fails with ENOSPC.
 //!
-//! It is mounted in a mount namespace that begins and ends with the postmaster: nobody else sees it, and nothing is left of it.
-//! As root that needs no more than root; for others the kernel has to allow user namespaces (Debian does), and where it
-//! does not, the server says so instead of starting.
+//! Containers and chroots refuse mounts, quotas and mount namespaces, also to root. So the calls with which Postgres makes
+//! files larger are wrapped (`small_disk.c`, preloaded into the server): they fail as the kernel's would, and everything above
+//! them is Postgres as it is. No privilege is needed, and nothing is left of it. RLIMIT_FSIZE would not do: it bounds each
+//! file, and its error is another (EFBIG).
 
-use std::{path::Path, process::Command};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-/// Mounts the disk on its last argument but the program's, and becomes the program.
-const MOUNT_AND_BECOME: &str = r#"mount -t tmpfs -o "$0" tmpfs "$1" && shift && exec "$@""#;
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/small_disk.c");
 
-/// The command, with so many MiB mounted on `folder`, which only it sees. `account`: uid and gid to run it as, being root.
-pub fn within(command: &Command, folder: &Path, mib: u32, account: Option<(u32, u32)>) -> Command {
-    let mut outer = Command::new("unshare");
-    outer.arg("--mount");
-    let options = match account {
-        Some((uid, gid)) => format!("size={mib}m,mode=700,uid={uid},gid={gid}"),
-        None => {
-            outer.args(["--map-current-user", "--keep-caps"]);
-            format!("size={mib}m,mode=700")
-        }
-    };
-    outer.args(["sh", "-c", MOUNT_AND_BECOME, &options]).arg(folder);
-    if let Some((uid, gid)) = account {
-        // Another user's process no longer dies with us unless it asks for that anew.
-        outer.args(["setpriv", "--clear-groups", "--pdeathsig", "QUIT"]);
-        outer.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
+/// A folder of so many MiB.
+#[derive(Debug)]
+pub struct SmallDisk {
+    folder: PathBuf,
+    mib: u32,
+    library: PathBuf,
+    counts: PathBuf,
+}
+
+impl SmallDisk {
+    /// For a folder that is there. What else it needs is put into another, which the server can read.
+    ///
+    /// # Panics
+    /// If there is no C compiler, which building needs too.
+    pub fn new(folder: &Path, mib: u32, beside: &Path) -> Self {
+        let (library, counts) = (beside.join("small_disk.so"), beside.join("small_disk.counts"));
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .arg(&library)
+            .arg(SOURCE)
+            .arg("-ldl")
+            .output()
+            .expect("there is a C compiler");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::write(&counts, [0; 16]).expect("it can be written");
+        std::fs::set_permissions(&counts, PermissionsExt::from_mode(0o666)).expect("it is ours");
+        // As the server's processes see it.
+        let folder = folder.canonicalize().expect("the folder is there");
+        Self { folder, mib, library, counts }
     }
-    outer.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
+
+    /// What a program needs in its environment to see it.
+    pub fn apply(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("SMALL_DISK_FOLDER", &self.folder)
+            .env("SMALL_DISK_BYTES", (u64::from(self.mib) << 20).to_string())
+            .env("SMALL_DISK_COUNTS", &self.counts);
     }
-    if let Some(folder) = command.get_current_dir() {
-        outer.current_dir(folder);
-    }
-    outer
 }

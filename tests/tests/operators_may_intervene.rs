@@ -74,6 +74,40 @@ async fn the_queue_is_emptied_under_its_hands() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
+/// Deleting a row calls its delivery off, also while a retry is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_is_called_off_while_it_is_under_way() {
+    let world = World::new().await;
+    // The second attempt of each is under way until it times out.
+    world.receiver.behave_by("/two", |_, attempt| match attempt {
+        2 => Behaviour::Hang,
+        _ => Behaviour::Status(503),
+    });
+    world.subscribe_with("/two", "retry => '{300ms,1h}', timeout => '3s'").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 3).await;
+    world.receiver.wait("the retries are under way", PATIENCE, |record| record.at("/two").count() >= 6).await;
+    let by_hand = "delete from webhook.queue where event_id = (select min(event_id) from webhook.queue)";
+    world.database.run(by_hand).await;
+    world.database.run("truncate webhook.queue").await;
+    // Attempt and queue are written in one statement.
+    world.database.until("select count(*) = 6 from webhook.attempt", PATIENCE).await;
+    let left = "select count(*) from webhook.queue";
+    assert_eq!(world.database.number(left).await, 0, "they do not come back");
+    let states = "select string_agg(distinct state, ' ') from webhook.delivery";
+    assert_eq!(world.database.text(states).await.as_deref(), Some("exhausted"));
+
+    // Asked for again by hand, one does.
+    let event = world.database.text("select min(event_id) from webhook.delivery").await.expect("an event");
+    world
+        .database
+        .run(&format!("select webhook_redeliver('{event}', (select id from webhook.subscription))"))
+        .await;
+    world.database.until("select count(*) >= 7 from webhook.attempt", PATIENCE).await;
+    assert_eq!(world.database.number(left).await, 1, "with its own schedule");
+    assert!(daemon.sigterm(PATIENCE).await.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_extension_is_dropped_and_made_anew() {
     let world = World::new().await;

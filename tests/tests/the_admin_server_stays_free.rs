@@ -99,6 +99,9 @@ async fn its_sessions_stand_back() {
     let admin = Admin::start(&world.database, &[]).await;
     // What watches does not count among them.
     let watcher = world.database.client().await;
+    // What everything here has been started with: `nice make test`.
+    let (started_with, _) = niceness_of(std::process::id().cast_signed());
+    let lowered = started_with.max(10);
     // The kernel may put the wish off; every request and every look asks again.
     let mut asks = interval(Duration::from_millis(100));
     let all = async {
@@ -107,17 +110,23 @@ async fn its_sessions_stand_back() {
             assert_eq!(admin.get("/v1/subscriptions", &ops).await.status, 200);
             let sessions = watcher.query(SESSIONS, &[]).await.expect("they are listed");
             let sessions: Vec<_> = sessions.iter().map(|row| niceness_of(row.get(0))).collect();
-            let nice =
-                sessions.iter().filter(|(own, session)| *own == 10 && session.is_none_or(|of| of == 10));
-            // One for requests, one for looks.
-            if nice.count() == 2 {
+            let is_lowered =
+                |(own, session): &&(i32, Option<i32>)| *own == lowered && session.is_none_or(|of| of == 10);
+            let nice = sessions.iter().filter(is_lowered).count();
+            // One for requests, one for looks. Where everything is as nice and the kernel knows no sessions, all are.
+            if nice == 2 || (nice == sessions.len() && nice > 2 && lowered == started_with) {
                 return sessions;
             }
         }
     };
     let sessions = timeout(PATIENCE, all).await.expect("both stand back");
-    let rest = sessions.iter().filter(|(own, session)| *own == 0 && session.is_none_or(|of| of == 0));
-    assert!(rest.count() == sessions.len() - 2 && sessions.len() > 4, "{sessions:?}");
+    assert!(sessions.len() > 4, "{sessions:?}");
+    let has_sessions = sessions.iter().all(|(_, session)| session.is_some());
+    if has_sessions || lowered != started_with {
+        let is_rest =
+            |(own, session): &&(i32, Option<i32>)| *own == started_with && session.is_none_or(|of| of == 0);
+        assert_eq!(sessions.iter().filter(is_rest).count(), sessions.len() - 2, "{sessions:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::{
     postgres::{self, Purpose, Target, Watch},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{
     fmt::Write as _,
     io::{self, Write},
@@ -148,8 +148,12 @@ fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, 
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let row: Value = serde_json::from_str(row).unwrap_or_default();
-            headings.iter().map(|heading| cell(&row[heading])).collect()
+            let row: Columns = serde_json::from_str(row).unwrap_or_default();
+            let value = |heading: &&str| row.0.iter().find(|(name, _)| name == heading);
+            headings
+                .iter()
+                .map(|heading| value(heading).map_or("-".to_owned(), |(_, value)| cell(value)))
+                .collect()
         })
         .collect();
     print(&table(headings, &cells))
@@ -181,14 +185,19 @@ fn lines(rows: &[String]) -> String {
     rows.iter().map(|row| row.replace(['\n', '\r'], " ") + "\n").collect()
 }
 
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-            items.iter().map(cell).collect::<Vec<_>>().join(",")
-        }
-        other => other.to_string(),
+/// Texts without quotes, simple arrays without brackets; everything else as it was written.
+fn cell(value: &RawValue) -> String {
+    let json = value.get();
+    match json.as_bytes() {
+        b"null" => "-".to_owned(),
+        [b'"', ..] => serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()),
+        [b'[', ..] => match serde_json::from_str::<Vec<&RawValue>>(json) {
+            Ok(items) if items.iter().all(|item| !item.get().starts_with('{')) => {
+                items.into_iter().map(cell).collect::<Vec<_>>().join(",")
+            }
+            _ => json.to_owned(),
+        },
+        _ => json.to_owned(),
     }
 }
 

@@ -81,6 +81,11 @@ impl Drain {
         Some(self.after)
     }
 
+    /// The event behind which the present page begins.
+    pub fn position(&self) -> i64 {
+        self.after
+    }
+
     /// A page has been read: its last event, and whether there was no more.
     pub fn page(&mut self, last: Option<i64>, is_end: bool) {
         self.is_loading = false;

@@ -54,9 +54,29 @@ pub enum RowState {
         /// When it came.
         since: Duration,
     },
+    /// No row any more, and no window: somebody has asked for the delivery by hand. If it fails, it gets a row again.
+    Asked,
     Waiting,
     Backlog,
     Blocked,
+}
+
+impl RowState {
+    /// The window that is open until there is a row.
+    pub fn window(self) -> Option<u64> {
+        match self {
+            Self::None { window, .. } => Some(window),
+            Self::Asked | Self::Waiting | Self::Backlog | Self::Blocked => None,
+        }
+    }
+
+    /// Whether an entry about it makes the row.
+    pub fn is_missing(self) -> bool {
+        match self {
+            Self::None { .. } | Self::Asked => true,
+            Self::Waiting | Self::Backlog | Self::Blocked => false,
+        }
+    }
 }
 
 /// A retry that is due and not yet read from the tables.
@@ -102,6 +122,8 @@ pub struct Lane {
     pub wake_at: Option<Duration>,
     /// Backlog is not read before this entry of the ledger is committed: an older row is on its way.
     pub page_after: u64,
+    /// Entries that were committed when the present page was asked for.
+    pub page_confirmed: u64,
     /// The next one is taken from what is new.
     pub is_turn_of_fresh: bool,
     pub due: VecDeque<Due>,
@@ -143,6 +165,7 @@ impl Lane {
             is_altered: false,
             wake_at: None,
             page_after: 0,
+            page_confirmed: 0,
             is_turn_of_fresh: false,
             due: VecDeque::new(),
             held: HashMap::new(),

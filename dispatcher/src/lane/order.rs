@@ -7,7 +7,7 @@
 mod rows;
 
 use super::lane::{Item, RowState};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Most lines of one lane; beyond that no new key is taken up until one is free.
 pub const LINES_MAX: usize = 50_000;
@@ -377,6 +377,32 @@ impl Lines {
                 line.places.retain(|(_, place)| !matches!(place, Place::Aside));
             }
             self.update(key);
+        }
+    }
+
+    /// A page of the backlog has been read, behind one event up to another, with these rows in it. What keeps a place for its
+    /// row between the two and is not among them has been deleted by somebody, if all that was said of its line was
+    /// committed before the page was read (`confirmed`).
+    pub fn forget_missing(&mut self, (behind, upto): (i64, i64), found: &HashSet<i64>, confirmed: u64) {
+        if self.asides == 0 {
+            return;
+        }
+        for key in self.lines.keys().copied().collect::<Vec<_>>() {
+            let Some(line) = self.lines.get_mut(&key).filter(|line| line.rows_after <= confirmed) else {
+                continue;
+            };
+            let before = line.places.len();
+            line.places.retain(|(event_id, place)| {
+                !matches!(place, Place::Aside)
+                    || *event_id <= behind
+                    || *event_id > upto
+                    || found.contains(event_id)
+            });
+            let missing = before - line.places.len();
+            if missing > 0 {
+                self.asides -= missing;
+                self.update(key);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ pub struct Puts<'a> {
     pub last_error: Vec<Option<&'a str>>,
     pub state: Vec<&'static str>,
     pub order_key: Vec<Option<i64>>,
+    pub is_new: Vec<bool>,
 }
 
 /// What is told of deliveries that are exhausted with this.
@@ -72,12 +73,13 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub fn of(entries: &[&'a Entry]) -> Self {
         let mut batch = Self::default();
-        let mut changes: HashMap<(i64, i64), &'a Entry> = HashMap::new();
+        let mut changes: HashMap<(i64, i64), Change<'a>> = HashMap::new();
         for entry in entries {
             batch.push_attempt(entry);
             batch.push_exhausted(entry);
             if entry.queue != QueueChange::Keep {
-                changes.insert((entry.subscription_id, entry.event_id), entry);
+                let change = changes.entry((entry.subscription_id, entry.event_id));
+                change.and_modify(|change| change.follow(entry)).or_insert_with(|| Change::first(entry));
             }
         }
         let attempts = &batch.attempts;
@@ -94,8 +96,8 @@ impl<'a> Batch<'a> {
         // The same order in every statement, so that two sessions cannot wait for each other crosswise.
         let mut changes: Vec<_> = changes.into_iter().collect();
         changes.sort_unstable_by_key(|(pair, _)| *pair);
-        for (_, entry) in changes {
-            batch.push_change(entry);
+        for (_, change) in changes {
+            batch.push_change(change);
         }
         batch
     }
@@ -135,14 +137,14 @@ impl<'a> Batch<'a> {
         rows.error.push(attempt.outcome.error.as_deref());
     }
 
-    fn push_change(&mut self, entry: &'a Entry) {
+    fn push_change(&mut self, Change { entry, is_new }: Change<'a>) {
         match entry.queue {
             QueueChange::Keep => {}
             QueueChange::Delete => {
                 self.deleted_subscription_id.push(entry.subscription_id);
                 self.deleted_event_id.push(entry.event_id);
             }
-            QueueChange::Put { state, attempts, retry_from, order_key } => {
+            QueueChange::Put { state, attempts, retry_from, order_key, is_new: _ } => {
                 let outcome = entry.attempt.as_ref().map(|attempt| &attempt.outcome);
                 let columns = &mut self.puts;
                 columns.subscription_id.push(entry.subscription_id);
@@ -152,6 +154,7 @@ impl<'a> Batch<'a> {
                 columns.attempts.push(attempts);
                 columns.retry_from.push(retry_from);
                 columns.order_key.push(order_key);
+                columns.is_new.push(is_new);
                 columns.state.push(state.as_str());
                 columns.next_at.push(match state {
                     State::Waiting { next_at_us } => Some(Micros(next_at_us)),
@@ -162,6 +165,26 @@ impl<'a> Batch<'a> {
                 columns.last_error.push(outcome.and_then(|outcome| outcome.error.as_deref()).or(undecided));
             }
         }
+    }
+}
+
+/// What becomes of one row of the queue: the last entry about it, and whether one of them makes the row.
+struct Change<'a> {
+    entry: &'a Entry,
+    is_new: bool,
+}
+
+impl<'a> Change<'a> {
+    fn first(entry: &'a Entry) -> Self {
+        let is_new = matches!(entry.queue, QueueChange::Put { is_new: true, .. });
+        Self { entry, is_new }
+    }
+
+    /// Takes a later entry. After a deletion only an entry that makes the row anew can bring it back.
+    fn follow(&mut self, entry: &'a Entry) {
+        let was_new = self.is_new && self.entry.queue != QueueChange::Delete;
+        *self = Self::first(entry);
+        self.is_new |= was_new;
     }
 }
 
@@ -232,7 +255,7 @@ mod tests {
     }
 
     fn put(attempts: i16) -> QueueChange {
-        QueueChange::Put { state: State::Backlog, attempts, retry_from: 0, order_key: None }
+        QueueChange::Put { state: State::Backlog, attempts, retry_from: 0, order_key: None, is_new: false }
     }
 
     #[test]
@@ -288,5 +311,25 @@ mod tests {
         assert_eq!((summary.entries, &*summary.windows), (4, &[(7, 4)][..]));
         assert_eq!(summary.spilled, [(1, 3)]);
         assert_eq!(summary.settled, [(1, 4), (1, 5), (1, 4)]);
+    }
+
+    #[test]
+    fn a_row_is_made_if_one_of_the_entries_makes_it_and_none_has_deleted_it_since() {
+        let made = || QueueChange::Put {
+            state: State::Backlog,
+            attempts: 0,
+            retry_from: 0,
+            order_key: None,
+            is_new: true,
+        };
+        let makes = |changes: &[QueueChange]| {
+            let entries: Vec<Entry> = changes.iter().map(|change| entry(1, None, *change)).collect();
+            let entries: Vec<&Entry> = entries.iter().collect();
+            Batch::of(&entries).puts.is_new
+        };
+        assert_eq!(makes(&[put(1)]), [false], "it is there, or has been called off");
+        assert_eq!(makes(&[made(), put(1), put(2)]), [true]);
+        assert_eq!(makes(&[made(), QueueChange::Delete, put(1)]), [false]);
+        assert_eq!(makes(&[made(), QueueChange::Delete, made()]), [true], "asked for again");
     }
 }

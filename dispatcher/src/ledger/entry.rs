@@ -50,6 +50,9 @@ pub enum QueueChange {
         retry_from: i16,
         /// `None`: it obeys no order.
         order_key: Option<i64>,
+        /// There is no row yet. Otherwise the row is changed if it is still there: deleting a row calls the delivery off, and
+        /// nothing that was known before brings it back.
+        is_new: bool,
     },
     Delete,
 }

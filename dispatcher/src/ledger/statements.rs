@@ -2,7 +2,8 @@
 
 use super::batch::Batch;
 use std::collections::HashMap;
-use tokio_postgres::{Client, Error, Statement, types::ToSql};
+use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
+use tracing::debug;
 
 /// Prepared on the ledger's session.
 pub struct Statements {
@@ -14,7 +15,7 @@ pub struct Statements {
     seldom: HashMap<&'static str, Statement>,
 }
 
-/// Straight into the partition: no routing, and half the columns of [`EVERYTHING`] if they are plain.
+/// Straight into the partition: no routing, and half the columns of [`everything`] if they are plain.
 fn successes(slot: i16, is_plain: bool) -> String {
     let (columns, arrays) = if is_plain {
         ("", "")
@@ -31,56 +32,85 @@ fn successes(slot: i16, is_plain: bool) -> String {
     )
 }
 
-/// An attempt and what it does to the queue become true together. `$22`: some of the attempts may be there already.
-const EVERYTHING: &str = "
-    with attempted as (
-        insert into webhook.attempt
-            (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error, response,
-             dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
-        select a.*
-        from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
-                    $7::smallint[], $8::text[], $9::timestamptz[], $10::text[], $11::text[],
-                    $25::real[], $26::real[], $27::real[], $28::real[], $29::text[], $30::bigint[])
-             as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error,
-                   response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
-        where not $22 or not exists (
-            select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
-                and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
-    ), put as (
-        insert into webhook.queue as q
-            (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error, state, order_key,
-             event_xid)
-        select p.*
-        from unnest($12::bigint[], $13::bigint[], $14::smallint[], $15::smallint[], $16::smallint[],
-                    $17::timestamptz[], $18::smallint[], $19::text[], $23::text[], $24::bigint[], $31::bigint[]) as p
-        on conflict (subscription_id, event_id) do update set
-            attempts = greatest(q.attempts, excluded.attempts),
-            retry_from = greatest(q.retry_from, excluded.retry_from),
-            state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key,
-            last_status = case when excluded.attempts > q.attempts then excluded.last_status else q.last_status end,
-            last_error = case when excluded.attempts > q.attempts then excluded.last_error else q.last_error end
-    )
-    delete from webhook.queue q
-    using unnest($20::bigint[], $21::bigint[]) as d (subscription_id, event_id)
-    where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
-
-/// The same, and some of the deliveries are exhausted with it, which is told once: when the attempt is written.
-fn everything_and_exhausted() -> String {
-    let (attempted_and_put, delete) = EVERYTHING.rsplit_once("delete from").unwrap_or((EVERYTHING, ""));
+/// An attempt and what it does to the queue become true together; gives the rows that came back and must not.
+///
+/// A row that is not new is changed if it is still there. Both kinds are upserts, because only these are sure to go by the
+/// primary key: an UPDATE that joins the entries was planned as a scan of the queue when the queue was empty. `xmax` of a
+/// row is 0 if it was inserted, not updated: somebody had deleted it, perhaps while this statement waited, and
+/// [`CALLED_OFF`] deletes it again.
+///
+/// `$22`: the entries are written again. Some of the attempts may be there already, and rows may be missing because the
+/// server has crashed before their asynchronous commit was on disk. The log is in order, so that happens to no row whose
+/// event the checkpoint has passed; the others are made again.
+fn everything(tells: bool) -> String {
+    // The first condition of each says without a look at the entries whether there are any; mostly they are of one kind.
+    let put = |gate: &str, condition: &str| {
+        format!(
+            "insert into webhook.queue as q
+                 (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error, state,
+                  order_key, event_xid)
+             select p.subscription_id, p.event_id, p.event_slot, p.attempts, p.retry_from, p.next_at, p.last_status,
+                    p.last_error, p.state, p.order_key, p.event_xid
+             from unnest($12::bigint[], $13::bigint[], $14::smallint[], $15::smallint[], $16::smallint[],
+                         $17::timestamptz[], $18::smallint[], $19::text[], $23::text[], $24::bigint[], $31::bigint[],
+                         $32::boolean[])
+                  as p (subscription_id, event_id, event_slot, attempts, retry_from, next_at, last_status, last_error,
+                        state, order_key, event_xid, is_new)
+             where {gate} and {condition} (p.is_new or $22 and pg_visible_in_snapshot(p.event_xid::text::xid8,
+                       (select c.snapshot from webhook.cursor c where c.singleton)) is not true)
+             on conflict (subscription_id, event_id) do update set
+                 attempts = greatest(q.attempts, excluded.attempts),
+                 retry_from = greatest(q.retry_from, excluded.retry_from),
+                 state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key,
+                 last_status = case when excluded.attempts > q.attempts then excluded.last_status else q.last_status end,
+                 last_error = case when excluded.attempts > q.attempts then excluded.last_error else q.last_error end"
+        )
+    };
+    let (made, changed) = (put("$33", ""), put("$34", "not"));
+    let told = if tells { TELL } else { "" };
     format!(
-        "{} , deleted as (delete from {delete})
-        select webhook.tell('webhook.delivery.exhausted', x.subscription_id, json_build_object(
-            'subscription_id', x.subscription_id, 'event_id', x.event_id, 'event_type', x.event_type,
-            'sequence', x.sequence, 'attempts', x.attempts, 'last_status', x.status, 'last_error', x.error))
-        from unnest($32::bigint[], $33::bigint[], $34::timestamptz[], $35::text[], $36::text[], $37::smallint[],
-                    $38::smallint[], $39::text[])
-             as x (subscription_id, sequence, started_at, event_id, event_type, attempts, status, error)
-        where not $22 or not exists (
-            select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
-                and o.started_at = x.started_at)",
-        attempted_and_put.trim_end()
+        "with attempted as (
+             insert into webhook.attempt
+                 (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error,
+                  response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
+             select a.*
+             from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::real[], $5::smallint[], $6::smallint[],
+                         $7::smallint[], $8::text[], $9::timestamptz[], $10::text[], $11::text[],
+                         $25::real[], $26::real[], $27::real[], $28::real[], $29::text[], $30::bigint[])
+                  as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at,
+                        error, response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
+             where not $22 or not exists (
+                 select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
+                     and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
+         ), made as ({made}
+         ), changed as ({changed}
+             returning q.subscription_id, q.event_id, q.xmax = 0 as came_back
+         ), deleted as (
+             delete from webhook.queue q
+             using unnest($20::bigint[], $21::bigint[]) as d (subscription_id, event_id)
+             where q.subscription_id = d.subscription_id and q.event_id = d.event_id
+         )
+         select c.subscription_id, c.event_id, null::text from changed c where c.came_back{told}"
     )
 }
+
+/// Some of the deliveries are exhausted, which is told once: when the attempt is written.
+const TELL: &str = "
+    union all
+    select null, null, webhook.tell('webhook.delivery.exhausted', x.subscription_id, json_build_object(
+        'subscription_id', x.subscription_id, 'event_id', x.event_id, 'event_type', x.event_type,
+        'sequence', x.sequence, 'attempts', x.attempts, 'last_status', x.status, 'last_error', x.error))::text
+    from unnest($35::bigint[], $36::bigint[], $37::timestamptz[], $38::text[], $39::text[], $40::smallint[],
+                $41::smallint[], $42::text[])
+         as x (subscription_id, sequence, started_at, event_id, event_type, attempts, status, error)
+    where not $22 or not exists (
+        select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
+            and o.started_at = x.started_at)";
+
+/// Rows that have come back with the change of one that somebody had deleted.
+const CALLED_OFF: &str = "
+    delete from webhook.queue q using unnest($1::bigint[], $2::bigint[]) as d (subscription_id, event_id)
+    where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
 
 /// Not what the receiver has granted: that is written when it is granted.
 pub const STANDING: &str = "
@@ -131,7 +161,7 @@ impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
             successes: HashMap::new(),
-            everything: client.prepare(EVERYTHING).await?,
+            everything: client.prepare(&everything(false)).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
             seldom: HashMap::new(),
         })
@@ -185,7 +215,9 @@ impl Statements {
         }
         let p = &batch.puts;
         let x = &batch.exhausted;
-        let params: [&(dyn ToSql + Sync); 39] = [
+        let may_make = is_again || p.is_new.contains(&true);
+        let may_change = p.is_new.contains(&false);
+        let params: [&(dyn ToSql + Sync); 42] = [
             &a.event_id,
             &a.subscription_id,
             &a.started_at,
@@ -217,6 +249,9 @@ impl Statements {
             &a.batch_id,
             &a.event_xid,
             &p.event_xid,
+            &p.is_new,
+            &may_make,
+            &may_change,
             &x.subscription_id,
             &x.sequence,
             &x.started_at,
@@ -226,10 +261,18 @@ impl Statements {
             &x.status,
             &x.error,
         ];
-        if x.sequence.is_empty() {
-            return client.execute(&self.everything, &params[..31]).await.map(drop);
+        let rows = if x.sequence.is_empty() {
+            client.query(&self.everything, &params[..34]).await?
+        } else {
+            client.query(&client.prepare(&everything(true)).await?, &params).await?
+        };
+        let pair = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.zip(row.try_get::<_, Option<i64>>(1)?));
+        let came_back = rows.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
+        let (subscriptions, events): (Vec<i64>, Vec<i64>) = came_back.into_iter().flatten().unzip();
+        if !events.is_empty() {
+            debug!(deliveries = events.len(), "ledger.called_off");
+            self.execute(client, CALLED_OFF, &[&subscriptions, &events]).await?;
         }
-        let statement = client.prepare(&everything_and_exhausted()).await?;
-        client.execute(&statement, &params).await.map(drop)
+        Ok(())
     }
 }

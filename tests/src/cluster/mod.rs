@@ -11,7 +11,7 @@ mod system;
 use crate::{
     clock::Clock,
     process::{Process, lock},
-    small_disk,
+    small_disk::SmallDisk,
 };
 pub use database::{Database, describe, value};
 use std::{
@@ -33,7 +33,7 @@ pub struct Cluster {
     /// `None`: the server's clock is ours.
     clock: Option<Clock>,
     /// Size of tablespace `small`, which is a disk of its own.
-    small_disk_mib: Option<u32>,
+    small_disk: Option<SmallDisk>,
     postmaster: Mutex<Option<Process>>,
 }
 
@@ -76,29 +76,28 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// The same with a tablespace `small` on a disk of so many MiB, which is empty after each start.
+    /// The same with a tablespace `small` on a disk of so many MiB.
     ///
     /// # Panics
-    /// As [`Cluster::start`], and where no disk can be mounted ([`small_disk`]).
+    /// As [`Cluster::start`].
     pub async fn start_with_small_disk(mib: u32) -> Arc<Self> {
         let mut cluster = {
             let _one_at_a_time = lock(&STARTING);
             Self::init(&[])
         };
-        cluster.small_disk_mib = Some(mib);
-        std::fs::create_dir(cluster.small_disk()).expect("a folder");
+        let location = cluster.dir.path().join("small");
+        std::fs::create_dir(&location).expect("a folder");
+        if let Some(Account(uid, gid)) = cluster.account {
+            std::os::unix::fs::chown(&location, Some(uid), Some(gid)).expect("root may chown");
+        }
+        cluster.small_disk = Some(SmallDisk::new(&location, mib, cluster.dir.path()));
         cluster.boot().await;
         let cluster = Arc::new(cluster);
-        let location = cluster.small_disk();
         cluster
             .existing("postgres")
             .run(&format!("create tablespace small location '{}'", location.display()))
             .await;
         cluster
-    }
-
-    fn small_disk(&self) -> PathBuf {
-        self.dir.path().join("small")
     }
 
     /// The same of another version: that of the programs in `bin`.
@@ -167,7 +166,7 @@ impl Cluster {
             port,
             settings,
             clock: None,
-            small_disk_mib: None,
+            small_disk: None,
             postmaster: Mutex::new(None),
         }
     }
@@ -201,12 +200,10 @@ impl Cluster {
         if let Some(clock) = &self.clock {
             command.envs(clock.environment());
         }
-        if let Some(mib) = self.small_disk_mib {
-            let account = self.account.map(|Account(uid, gid)| (uid, gid));
-            command = small_disk::within(&command, &self.small_disk(), mib, account);
-        } else {
-            Account::apply(self.account, &mut command);
+        if let Some(disk) = &self.small_disk {
+            disk.apply(&mut command);
         }
+        Account::apply(self.account, &mut command);
         // SIGQUIT: an immediate shutdown that takes the backends along.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
         postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;

@@ -5,9 +5,11 @@ use super::{
     Printed,
     summary::{Summary, is_form},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json, value::RawValue};
 use std::{
+    borrow::Cow,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     time::{SystemTime, UNIX_EPOCH},
@@ -77,8 +79,8 @@ impl Printer {
     }
 
     fn readable(&self, webhook: &Webhook<'_>) -> String {
-        let body: Option<Value> = serde_json::from_slice(webhook.body).ok();
-        let summary = Summary::of(webhook.headers, webhook.body, body.as_ref());
+        let body = json(webhook.body);
+        let summary = Summary::of(webhook.headers, webhook.body, body);
         let (mark, colour) = match webhook.verdict {
             Verdict::Valid => ("✓", "32"),
             Verdict::Invalid(_) => ("✗", "31"),
@@ -153,7 +155,8 @@ fn spread(json: &str) -> String {
     let mut chars = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
     let line = |out: &mut String, depth: usize| {
         out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth));
+        // No deeper, or a body of nothing but brackets would become a screen for each of them.
+        out.extend(std::iter::repeat_n("  ", depth.min(64)));
     };
     while let Some(c) = chars.next() {
         if in_string {
@@ -200,11 +203,12 @@ fn json_line(webhook: &Webhook<'_>) -> String {
         Verdict::Invalid(why) => ("invalid", Some(why)),
         Verdict::Unchecked => ("unchecked", None),
     };
-    // The body's own bytes where they are JSON of one line, so that numbers and order stay what they are.
-    let body = match serde_json::from_slice::<&RawValue>(webhook.body) {
-        Ok(raw) if !raw.get().contains(['\n', '\r']) => raw.get().to_owned(),
-        Ok(raw) => serde_json::from_str::<Value>(raw.get()).unwrap_or_default().to_string(),
-        Err(_) => Value::from(String::from_utf8_lossy(webhook.body)).to_string(),
+    let text = String::from_utf8_lossy(webhook.body);
+    // JSON stays the bytes that it is: parsed and printed again, numbers, order and depth would change. Line breaks lie
+    // between its tokens only. Anything else is a string.
+    let body = match json(webhook.body) {
+        Some(raw) => raw.get().replace(['\n', '\r'], ""),
+        None => Value::from(&*text).to_string(),
     };
     let mut line = json!({
         "received_at": since_1970.as_secs_f64(),
@@ -216,6 +220,10 @@ fn json_line(webhook: &Webhook<'_>) -> String {
     if let Some(why) = why {
         line["why"] = why.into();
     }
+    if matches!(text, Cow::Owned(_)) {
+        // Not UTF-8: the string below has replacement characters.
+        line["body_base64"] = BASE64_STANDARD.encode(webhook.body).into();
+    }
     let attributes = attributes(webhook.headers);
     if !attributes.is_empty() {
         line["attributes"] = attributes.into();
@@ -223,6 +231,11 @@ fn json_line(webhook: &Webhook<'_>) -> String {
     let mut line = line.to_string();
     line.truncate(line.len() - 1);
     format!("{line},\"body\":{body}}}\n")
+}
+
+/// A body that is JSON, as it was sent.
+fn json(body: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(body).ok()
 }
 
 /// What a format says in headers, as it was sent.
@@ -341,5 +354,63 @@ mod tests {
             (&line["why"], &line["body"], &line["status"]),
             (&json!("why"), &json!("\u{fffd}"), &json!(401))
         );
+        assert_eq!(line["body_base64"], "/w==", "the bytes themselves");
+    }
+
+    /// What comes after `"body":` in its JSON line.
+    fn printed(body: &[u8]) -> String {
+        let line = json_line(&webhook(&mut HeaderMap::new(), body, Verdict::Valid));
+        assert_eq!(line.matches(['\n', '\r']).count(), 1, "{line}");
+        let (_, body) = line.split_once(",\"body\":").unwrap();
+        body.strip_suffix("}\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_body_in_a_json_line_is_the_bytes_that_came() {
+        for number in ["1.0", "1e400", "-0", "12345678901234567890123", "0.1000", "1E+2"] {
+            assert_eq!(printed(number.as_bytes()), number);
+            assert_eq!(
+                printed(format!("{{\n\"n\": {number}\r\n}}").as_bytes()),
+                format!("{{\"n\": {number}}}")
+            );
+        }
+        let twice = r#"{"b":1,"a":2,"b":3,"u":"\u00e9\ud800 \n"}"#;
+        assert_eq!(printed(twice.as_bytes()), twice);
+        assert_eq!(
+            printed(format!("{}\n", twice.replace(',', ",\n")).as_bytes()),
+            twice,
+            "with line breaks, too"
+        );
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(printed(deep.as_bytes()), deep);
+        assert_eq!(printed(deep.replace("[[", "[\n[").as_bytes()), deep);
+        assert_eq!(printed(b"{\"a\":01}\n"), r#""{\"a\":01}\n""#, "no JSON: a string");
+        assert_eq!(printed(b""), "\"\"");
+    }
+
+    #[test]
+    fn numbers_and_depth_hide_nothing_from_people() {
+        let printer = Printer { json: false, quiet: false, terminal: true, colour: false };
+        let mut headers = HeaderMap::new();
+        let deep = "[".repeat(5000) + &"]".repeat(5000);
+        let body = format!(r#"{{"type":"a.b","sequence":7,"data":{{"n":1e400,"deep":{deep}}}}}"#);
+        let shown = printer.readable(&webhook(&mut headers, body.as_bytes(), Verdict::Valid));
+        assert!(shown.contains("✓ a.b  evt_1  #7\n"), "{}", &shown[..200]);
+        assert!(shown.contains("\"n\": 1e400,\n"), "spread out: {}", &shown[..200]);
+        assert!(shown.len() < 200 * body.len(), "{}", shown.len());
+    }
+
+    proptest::proptest! {
+        /// The line is JSON again, and its body what came, but for line breaks.
+        #[test]
+        fn any_body_makes_one_line_of_json(body in "[\\[\\]{}:,\"0-9e. \n\ra\\\\\u{2028}-]{0,30}") {
+            let printed = printed(body.as_bytes());
+            let raw: &RawValue = serde_json::from_str(&printed).unwrap();
+            if let Some(sent) = json(body.as_bytes()) {
+                proptest::prop_assert_eq!(raw.get(), sent.get().replace(['\n', '\r'], ""));
+            } else {
+                proptest::prop_assert_eq!(serde_json::from_str::<String>(raw.get()).unwrap(), body);
+            }
+        }
     }
 }

@@ -169,11 +169,11 @@ impl Board {
                     .and_then(|lane| lane.lines.as_ref())
                     .is_some_and(|l| l.contains(*key, event_id))
         });
+        let is_new = delivery.makes_row;
+        let put = |state| QueueChange::Put { state, attempts, retry_from, order_key, is_new };
         let queue = match due_us {
-            Some(next_at_us) if lane.is_some() => {
-                QueueChange::Put { state: State::Waiting { next_at_us }, attempts, retry_from, order_key }
-            }
-            _ if is_parked => QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key },
+            Some(next_at_us) if lane.is_some() => put(State::Waiting { next_at_us }),
+            _ if is_parked => put(State::Backlog),
             _ if delivery.is_queued => QueueChange::Delete,
             _ => QueueChange::Keep,
         };
@@ -254,7 +254,7 @@ fn fills_until(lane: &Lane) -> Option<Duration> {
     };
     match first?.row {
         RowState::None { since, .. } => Some(since + *batch_window),
-        RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
+        RowState::Asked | RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
     }
 }
 
@@ -316,9 +316,15 @@ fn next_items(
 
 fn delivery(item: Item, order_key: Option<i64>) -> Delivery {
     let Item { message, attempts, retry_from, row } = item;
-    let window = match row {
-        RowState::None { window, .. } => Some(window),
-        RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
-    };
-    Delivery { message, attempts, retry_from, window, is_queued: window.is_none(), again: false, order_key }
+    let window = row.window();
+    Delivery {
+        message,
+        attempts,
+        retry_from,
+        window,
+        is_queued: window.is_none(),
+        makes_row: row.is_missing(),
+        again: false,
+        order_key,
+    }
 }

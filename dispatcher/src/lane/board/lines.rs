@@ -87,11 +87,9 @@ impl Board {
             attempts: item.attempts,
             retry_from: item.retry_from,
             order_key: Some(key),
+            is_new: item.row.is_missing(),
         };
-        let window = match item.row {
-            RowState::None { window, .. } => Some(window),
-            RowState::Waiting | RowState::Backlog | RowState::Blocked => None,
-        };
+        let window = item.row.window();
         let entry = self.entry(Entry {
             subscription_id: id,
             event_id: event.id,
@@ -151,12 +149,12 @@ impl Board {
                 lane.release(event_id);
                 self.ask(id);
             }
-            RowState::Waiting | RowState::Blocked if is_strict => {
+            RowState::Asked | RowState::Waiting | RowState::Blocked if is_strict => {
                 lines.restore_aside(key, event_id, 0);
                 self.put_aside(id, &item, Some(key));
             }
             // The hold ends when the entry is committed.
-            RowState::Waiting | RowState::Backlog => self.block(id, key, &item),
+            RowState::Asked | RowState::Waiting | RowState::Backlog => self.block(id, key, &item),
             RowState::Blocked => {
                 lines.blocked(key, 0);
                 lane.release(event_id);

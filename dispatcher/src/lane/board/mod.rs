@@ -19,7 +19,7 @@ use super::{
     timers::{Key, Retry, Timers},
 };
 use crate::{
-    ledger::entry::{Confirmed, Entry, QueueChange, Record, State},
+    ledger::entry::{Confirmed, Entry, Record},
     message::{Budget, Message},
     queue::Load,
     subscription::{Ordering, Subscription, Subscriptions},
@@ -114,6 +114,8 @@ struct Delivery {
     window: Option<u64>,
     /// There is a row in the queue.
     is_queued: bool,
+    /// What becomes of it makes its row; see [`RowState::is_missing`](super::lane::RowState::is_missing).
+    makes_row: bool,
     /// Redelivery was asked for meanwhile: once more, whatever comes of this one.
     again: bool,
     /// The line it is the head of, or near it.
@@ -172,8 +174,9 @@ pub struct Board {
     is_known: bool,
     is_recovered: bool,
     is_closing: bool,
-    /// The clock as it was last told.
+    /// The clock as it was last told, and the wall's.
     at: Duration,
+    wall_us: i64,
     /// Retries of subscriptions that were not in the table when they fell due: newer than it, or gone.
     strays: Vec<(Key, Retry)>,
     pub out: Out,
@@ -211,6 +214,7 @@ impl Board {
             is_recovered: false,
             is_closing: false,
             at: Duration::ZERO,
+            wall_us: 0,
             strays: Vec::new(),
             out: Out::default(),
         }
@@ -218,7 +222,7 @@ impl Board {
 
     /// Everything that follows from what has happened and from the time.
     pub fn advance(&mut self, now: Now) {
-        self.at = now.at;
+        (self.at, self.wall_us) = (now.at, now.wall_us);
         if self.is_open && !self.is_closing {
             self.wake(now);
             self.take_due(now);
@@ -399,11 +403,6 @@ impl Board {
             self.ready.push_back(subscription_id);
         }
     }
-}
-
-/// A row in the backlog.
-fn backlog(attempts: i16, retry_from: i16, order_key: Option<i64>) -> QueueChange {
-    QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key }
 }
 
 /// The line that a delivery belongs to; `None`: the subscription has no order.

@@ -14,6 +14,7 @@ use crate::{
     outbox::Request,
     queue::{Filtered, Loaded, QueuedRow},
 };
+use std::collections::HashSet;
 use tracing::warn;
 
 /// Retries read at once.
@@ -75,6 +76,7 @@ impl Board {
                 && let Some(after) = lane.drain.next_page()
             {
                 let limit = if is_over { limit.min(SMALL_PAGE_ROWS) } else { limit };
+                lane.page_confirmed = self.entries_confirmed;
                 self.load(Load::Backlog { subscription_id: id, after, limit });
             }
             let Some(lane) = self.lanes.get(&id) else { continue };
@@ -186,7 +188,7 @@ impl Board {
 
     /// Hands a row that we hold to its lane.
     fn enqueue(&mut self, row: QueuedRow) {
-        let QueuedRow { subscription_id: id, event_id, retry, row, message, filtered } = row;
+        let QueuedRow { subscription_id: id, event_id, retry, row, message, filtered, next_at_us: _ } = row;
         let Retry { attempts, retry_from, order_key, .. } = retry;
         let Some(message) = message else {
             if filtered != Filtered::Struck {
@@ -215,6 +217,12 @@ impl Board {
     fn enqueue_due(&mut self, row: QueuedRow) {
         let (id, event_id) = (row.subscription_id, row.event_id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if let Some(next_at_us) = row.next_at_us.filter(|at| *at > self.wall_us) {
+            // Somebody has put it off.
+            lane.release(event_id);
+            self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, row.retry);
+            return;
+        }
         let key = row.retry.order_key;
         let is_in_line = |lines: &Lines| key.is_some_and(|key| lines.contains(key, event_id));
         if lane.breaker.is_open() && row.row == RowState::Waiting && row.message.is_some() {
@@ -245,13 +253,14 @@ impl Board {
 
     fn backlog_page(&mut self, id: i64, rows: Vec<QueuedRow>, is_end: bool) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let last = rows.last().map(|row| row.event_id);
+        let (behind, last) = (lane.drain.position(), rows.last().map(|row| row.event_id));
         lane.drain.page(last, is_end);
         if !lane.is_open() {
             // Paused since: the rows stay where they are until it resumes and starts over.
             return;
         }
         let has_order = lane.lines.is_some();
+        let found: HashSet<i64> = rows.iter().filter(|_| has_order).map(|row| row.event_id).collect();
         for row in rows {
             let Some(lane) = self.lanes.get_mut(&id) else { return };
             let event_id = row.event_id;
@@ -271,6 +280,10 @@ impl Board {
             }
         }
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if let Some(lines) = &mut lane.lines {
+            let upto = if is_end { i64::MAX } else { last.unwrap_or(behind) };
+            lines.forget_missing((behind, upto), &found, lane.page_confirmed);
+        }
         if is_end && !lane.drain.goes_back() {
             // What is left is little and no longer grows: new events wait behind it in memory.
             lane.is_spilling = false;
@@ -304,7 +317,9 @@ impl Board {
         let Some(lane) = self.lane(id) else { return };
         if let Some(item) = lane.queued.iter_mut().find(|item| item.message.event().id == event_id) {
             item.retry_from = item.attempts;
-            item.row = RowState::Waiting;
+            if item.row != RowState::Asked {
+                item.row = RowState::Waiting;
+            }
             return;
         }
         if let Some(due) = lane.due.iter_mut().find(|due| due.event_id == event_id) {
@@ -318,9 +333,12 @@ impl Board {
             return;
         }
         let attempts = row.retry.attempts.max(timed.map_or(0, |retry| retry.attempts));
+        // What is still held has an entry on its way that may delete the row after it was read.
+        let is_there = row.row != RowState::Asked && !lane.holds(event_id);
+        let state = if is_there { RowState::Waiting } else { RowState::Asked };
         lane.hold(event_id);
         let retry = Retry { attempts, retry_from: attempts, order_key, ..row.retry };
-        self.enqueue(QueuedRow { retry, row: RowState::Waiting, ..row });
+        self.enqueue(QueuedRow { retry, row: state, ..row });
     }
 
     pub(super) fn delete(&mut self, subscription_id: i64, event_id: i64, place: Place) {

@@ -1,8 +1,6 @@
 //! From the feed into the lanes, or past them into the queue.
 
-use super::{
-    Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, backlog, order_key,
-};
+use super::{Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, order_key};
 use crate::{
     event::Place,
     lane::{
@@ -167,7 +165,7 @@ impl Board {
             place: event.place(),
             window: Some(window),
             attempt: None,
-            queue: QueueChange::Put { state, attempts: 0, retry_from: 0, order_key },
+            queue: QueueChange::Put { state, attempts: 0, retry_from: 0, order_key, is_new: true },
             exhausted: None,
         });
         // Until everything from before the start is there, a later row of its line may be in the table before it.
@@ -214,7 +212,7 @@ impl Board {
         let mut spilled = Vec::new();
         for delivery in flight.deliveries_mut() {
             if let Some(window) = delivery.window.take() {
-                delivery.is_queued = true;
+                (delivery.is_queued, delivery.makes_row) = (true, false);
                 spilled.push((window, Arc::clone(&delivery.message)));
             }
         }
@@ -365,23 +363,26 @@ impl Board {
     pub(super) fn put_aside(&mut self, id: i64, item: &Item, order_key: Option<i64>) {
         let event = item.message.event();
         let (attempts, retry_from) = (item.attempts, item.retry_from);
-        self.put_row_aside(id, (event.id, event.place()), (attempts, retry_from), order_key);
+        let is_new = item.row.is_missing();
+        let queue = QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key, is_new };
+        self.put_row_aside(id, (event.id, event.place()), queue, order_key);
     }
 
     /// The same for a retry that has not been read.
     pub(super) fn put_due_aside(&mut self, id: i64, due: Due) {
         let Retry { place, attempts, retry_from, order_key, .. } = due.retry;
-        self.put_row_aside(id, (due.event_id, place), (attempts, retry_from), order_key);
+        let queue =
+            QueueChange::Put { state: State::Backlog, attempts, retry_from, order_key, is_new: false };
+        self.put_row_aside(id, (due.event_id, place), queue, order_key);
     }
 
     fn put_row_aside(
         &mut self,
         subscription_id: i64,
         (event_id, place): (i64, Place),
-        (attempts, retry_from): (i16, i16),
+        queue: QueueChange,
         order_key: Option<i64>,
     ) {
-        let queue = backlog(attempts, retry_from, order_key);
         let (window, attempt, exhausted) = (None, None, None);
         let entry = self.entry(Entry { subscription_id, event_id, place, window, attempt, queue, exhausted });
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {

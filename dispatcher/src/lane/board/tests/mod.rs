@@ -10,7 +10,7 @@ use crate::{
     lane::lane::RowState,
     ledger::{
         batch,
-        entry::{Attempt, News, Standing},
+        entry::{Attempt, News, QueueChange, Standing, State},
     },
     outbox::{Batch, Feed, Request, snapshot::Snapshot},
     queue::{Loaded, Ordered, OrderedPlace, QueuedRow},
@@ -88,6 +88,21 @@ proptest! {
         }
         for _ in 0..300 {
             world.step();
+        }
+        world.settle();
+        world.check_end();
+    }
+
+    /// An operator deletes rows of the queue, some or all of them: no row comes back, no checkpoint waits for one, and
+    /// nothing else is held up.
+    #[test]
+    fn a_deleted_row_stays_deleted(plan in plans()) {
+        let mut world = World::new(Plan { timers_max: 1000, lines_max: 1000, ..plan });
+        for step in 0..1500 {
+            world.step();
+            if step % 20 == 19 {
+                world.call_off();
+            }
         }
         world.settle();
         world.check_end();
@@ -188,6 +203,36 @@ fn closing_leaves_a_row_for_everything() {
     for pair in world.routed.iter().flatten() {
         assert!(world.queue.contains_key(pair), "{pair:?}");
     }
+}
+
+#[test]
+fn a_row_that_is_deleted_during_a_retry_does_not_come_back() {
+    let mut world = with_events(PLAIN, 1);
+    end_all(&mut world, &outcome(Class::Timeout));
+    world.pass(seconds(2), STEP);
+    assert_eq!(world.under_way.len(), 1, "the retry");
+    world.queue.clear();
+    world.called_off.insert((1, 1));
+    end_all(&mut world, &outcome(Class::Timeout));
+    assert_eq!(world.attempts[&(1, 1)].len(), 2, "the attempt was made");
+    assert!(world.queue.is_empty(), "{:?}", world.queue);
+    world.settle();
+    assert_eq!(world.attempts[&(1, 1)].len(), 2, "no other follows");
+    world.check_end();
+}
+
+#[test]
+fn a_retry_that_is_put_off_by_hand_waits() {
+    let mut world = with_events(PLAIN, 1);
+    end_all(&mut world, &outcome(Class::Timeout));
+    let next_at_us = WALL_US + 60_000_000;
+    world.queue.get_mut(&(1, 1)).expect("a row").state = State::Waiting { next_at_us };
+    world.pass(seconds(50), STEP);
+    assert!(world.under_way.is_empty());
+    world.pass(seconds(20), STEP);
+    assert_eq!(world.under_way.len(), 1);
+    world.settle();
+    world.check_end();
 }
 
 /// A world with one subscription and so many events for it.

@@ -60,6 +60,8 @@ pub struct World {
     pub started_at: BTreeMap<i64, Vec<i64>>,
     /// `false`: the order of a subscription was changed, and holds no more for what came before.
     pub checks_order: bool,
+    /// Deliveries whose rows somebody has deleted.
+    pub called_off: HashSet<Pair>,
     /// Exhausted deliveries that were told, and other news.
     pub told: Vec<Pair>,
     pub news: Vec<News>,
@@ -142,6 +144,7 @@ impl World {
             asked_again: BTreeMap::new(),
             started_at: BTreeMap::new(),
             checks_order: true,
+            called_off: HashSet::new(),
             told: Vec::new(),
             news: Vec::new(),
             plan,
@@ -236,6 +239,7 @@ impl World {
             assert!(
                 self.key(*earlier) != Some(key)
                     || self.last_word.contains(earlier)
+                    || self.called_off.contains(earlier)
                     || together.contains(earlier)
                     || self.asked_again.contains_key(earlier),
                 "{pair:?} ({:?}) is started before {earlier:?} ({:?}) is final: {:?} {:?}",
@@ -337,6 +341,17 @@ impl World {
         }
     }
 
+    /// Somebody deletes rows of the queue: all of them, or some.
+    pub fn call_off(&mut self) {
+        let is_all = self.rng.u8(0..4) == 0;
+        let pairs: Vec<Pair> =
+            self.queue.keys().copied().filter(|_| is_all || self.rng.u8(0..3) == 0).collect();
+        for pair in pairs {
+            self.queue.remove(&pair);
+            self.called_off.insert(pair);
+        }
+    }
+
     /// Another order, or another batch size, for one of them.
     pub fn alter(&mut self) {
         if self.board.is_hungry() {
@@ -386,6 +401,10 @@ impl World {
         let is_open = |pair: &Pair| !attempts_or_row(&self.attempts, &self.queue, pair);
         self.passed.extend(unresolved.iter().filter(|pair| !is_open(pair)));
         let mut open: Vec<Pair> = unresolved.into_iter().filter(is_open).collect();
+        // The former daemon has left no trace of it: it is read as new.
+        for pair in &open {
+            self.called_off.remove(pair);
+        }
         open.sort_unstable_by_key(|(subscription_id, event_id)| (*event_id, *subscription_id));
         self.recovering = open.into();
         self.routed.push(self.recovering.iter().copied().collect());

@@ -79,7 +79,18 @@ impl World {
         match entry.queue {
             QueueChange::Keep => {}
             QueueChange::Delete => drop(self.queue.remove(&pair)),
-            QueueChange::Put { state, attempts, retry_from, order_key } => {
+            QueueChange::Put { state, attempts, retry_from, order_key, is_new } => {
+                if !is_new && !self.queue.contains_key(&pair) {
+                    assert!(
+                        self.called_off.contains(&pair),
+                        "the row of {pair:?} is missing, and nobody has deleted it"
+                    );
+                    return;
+                }
+                assert!(
+                    !self.called_off.contains(&pair) || self.queue.contains_key(&pair),
+                    "the row of {pair:?} comes back"
+                );
                 self.queue.insert(pair, Row { state, attempts, retry_from, order_key });
             }
         }
@@ -90,7 +101,7 @@ impl World {
         let windows = (0..self.routed.len()).find(|window| *snapshot == end(*window as u64)).unwrap() + 1;
         for pair in self.routed[..windows].iter().flatten() {
             assert!(
-                self.attempts.contains_key(pair) || self.queue.contains_key(pair),
+                attempts_or_row(&self.attempts, &self.queue, pair) || self.called_off.contains(pair),
                 "the checkpoint passes {pair:?}, which has no row"
             );
         }

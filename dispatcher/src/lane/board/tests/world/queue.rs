@@ -83,7 +83,7 @@ impl World {
                         after_entry: 0,
                         order_key: None,
                     };
-                    let (message, row) = (Some(self.message(pair.1)), RowState::Waiting);
+                    let (message, row) = (Some(self.message(pair.1)), RowState::Asked);
                     QueuedRow {
                         subscription_id: pair.0,
                         event_id: pair.1,
@@ -91,6 +91,7 @@ impl World {
                         row,
                         message,
                         filtered: Filtered::Passed,
+                        next_at_us: None,
                     }
                 };
                 Loaded::Request { request, row: Some(row) }
@@ -126,7 +127,8 @@ impl World {
 
     pub(super) fn queued(&self, pair: Pair) -> QueuedRow {
         let message = Some(self.message(pair.1));
-        let row = match self.queue[&pair].state {
+        let state = self.queue[&pair].state;
+        let row = match state {
             State::Waiting { .. } => RowState::Waiting,
             State::Backlog | State::Undecided => RowState::Backlog,
             State::Blocked => RowState::Blocked,
@@ -138,6 +140,10 @@ impl World {
             row,
             message,
             filtered: Filtered::Passed,
+            next_at_us: match state {
+                State::Waiting { next_at_us } => Some(next_at_us),
+                State::Backlog | State::Undecided | State::Blocked => None,
+            },
         }
     }
 }

@@ -1,9 +1,11 @@
-// Parses recorded requests with the JavaScript SDK of CloudEvents, found through NODE_PATH.
+// Parses recorded requests with the JavaScript SDK of CloudEvents. It runs in the folder that has it.
 //
 // Reads a JSON line per request from stdin, {"headers", "body"}; prints per line a JSON array of the events in it, each an
 // object of its attributes and "data", or "rejected: why". The SDK leaves the percent-encoding of headers to its users.
-const { HTTP, CloudEvent, ValidationError } = require("cloudevents");
-const lines = require("readline").createInterface({ input: process.stdin });
+import readline from "node:readline";
+import { CloudEvent, HTTP, ValidationError } from "cloudevents";
+
+const lines = readline.createInterface({ input: process.stdin });
 
 function decoded(headers) {
     const isAttribute = (name) => name.startsWith("ce-");

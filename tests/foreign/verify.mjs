@@ -1,18 +1,18 @@
-// Judges recorded requests with the JavaScript libraries that receivers use, found through NODE_PATH.
+// Judges recorded requests with the JavaScript libraries that receivers use. It runs in the folder that has them.
 //
 // Reads a JSON line per request from stdin, {"profile", "secret", "headers", "body"}; prints "accepted" or
 // "rejected: why" per line. `secret` of standard-v1a is the public key.
-const crypto = require("node:crypto");
-const { Webhook } = require("standardwebhooks");
-const svix = require("svix");
-const stripe = require("stripe");
-const path = require("node:path");
-const { pathToFileURL } = require("node:url");
-const lines = require("readline").createInterface({ input: process.stdin });
+//
+// `import` reads CommonJS packages and ES modules alike, in every Node.
+import crypto from "node:crypto";
+import readline from "node:readline";
+import * as octokit from "@octokit/webhooks-methods";
+import { Webhook } from "standardwebhooks";
+import stripe from "stripe";
+import * as svix from "svix";
 
-// An ES module, which require() does not find.
-const OCTOKIT = path.join(process.env.NODE_PATH, "@octokit/webhooks-methods/dist-node/index.js");
-const octokit = import(pathToFileURL(OCTOKIT));
+const lines = readline.createInterface({ input: process.stdin });
+
 // The header of an ed25519 key in SubjectPublicKeyInfo, RFC 8410.
 const SPKI = Buffer.from("302a300506032b6570032100", "hex");
 
@@ -34,24 +34,22 @@ const judges = {
     "standard-v1a": verifyV1a,
     svix: (secret, headers, body) => new svix.Webhook(secret).verify(body, headers),
     github: async (secret, headers, body) => {
-        if (!(await (await octokit).verify(secret, body, headers["x-hub-signature-256"]))) throw new Error("no match");
+        if (!(await octokit.verify(secret, body, headers["x-hub-signature-256"]))) throw new Error("no match");
     },
     stripe: (secret, headers, body) => {
         stripe.webhooks.signature.verifyHeader(body, headers["stripe-signature"], secret, 300);
     },
 };
 
-(async () => {
-    for await (const line of lines) {
-        const { profile, secret, headers, body } = JSON.parse(line);
-        try {
-            await judges[profile](secret, headers, body);
-            console.log("accepted");
-        } catch (e) {
-            // A mistake in this script is not a verdict; that something is missing in the request is Octokit's TypeError.
-            const isOurs = e instanceof TypeError || e instanceof ReferenceError;
-            if (isOurs && !e.message.startsWith("[@octokit")) throw e;
-            console.log(`rejected: ${String(e.message).split("\n")[0]}`);
-        }
+for await (const line of lines) {
+    const { profile, secret, headers, body } = JSON.parse(line);
+    try {
+        await judges[profile](secret, headers, body);
+        console.log("accepted");
+    } catch (e) {
+        // A mistake in this script is not a verdict; that something is missing in the request is Octokit's TypeError.
+        const isOurs = e instanceof TypeError || e instanceof ReferenceError;
+        if (isOurs && !e.message.startsWith("[@octokit")) throw e;
+        console.log(`rejected: ${String(e.message).split("\n")[0]}`);
     }
-})();
+}

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::computed::Computed;
 use super::representation::Representation;
 use super::resolve::{self, Found, Numbers, Present};
 use crate::definition::{self, Definition};
@@ -59,12 +60,14 @@ pub struct Plan {
     pub on: Option<Box<[Compared]>>,
     /// Empty: no key, or one that may not be told because a part of it is excluded.
     pub key: Box<[Column]>,
-    /// The session's settings can change how the key is printed.
-    pub key_varies: bool,
+    /// Which of the key's columns make another thing of a row when they change ([`identity`]).
+    pub identity: Box<[usize]>,
     /// An excluded column cannot be found, so that it may be any: nothing but the key is told.
     pub key_only: bool,
     /// Columns up to the last that is needed.
     pub attributes: usize,
+    /// Columns that a row holds no value of.
+    pub computed: Option<Computed>,
     pub representation: Option<Representation>,
     /// Row type of the relation, for rows that outlive their statement's slots.
     pub descriptor: pg_sys::TupleDesc,
@@ -210,9 +213,12 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             numbers.into_iter().filter_map(|number| columns.printed(number)).collect()
         };
 
-        let needed = printed.iter().chain(&key).map(|column| column.compared.at);
-        let attributes =
-            needed.chain(on.iter().flatten().map(|column| column.at)).max().map_or(0, |last| last + 1);
+        let identity = identity(relation, &key);
+        let mut needed: Vec<usize> = printed.iter().chain(&key).map(|column| column.compared.at).collect();
+        needed.extend(on.iter().flatten().map(|column| column.at));
+        let attributes = needed.iter().max().map_or(0, |last| last + 1);
+        let is_wanted = |at| definition.payload.is_some() || needed.contains(&at);
+        let computed = Computed::new(relation, is_wanted, descriptor, memory.0);
         let representation = definition.payload.as_deref().map(|function| {
             Representation::new(encoding::from_utf8(function), &root, own, descriptor, memory.0)
         });
@@ -224,15 +230,50 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             table_name: root.table_name,
             columns: printed,
             on,
-            key_varies: key.iter().any(|column| column.printer.varies()),
             key,
+            identity,
             key_only,
             attributes,
+            computed,
             representation,
             descriptor,
             _memory: memory,
         }
     }
+}
+
+/// The columns of a key that say which thing a row is, as places in the key: those of the primary key. None if the key
+/// lacks one of them, for then it names a group of rows. Of a table without a primary key the key is all that is known.
+///
+/// What a table is partitioned by must be in its primary key, and does not identify a row but places it; unless there is
+/// nothing else.
+unsafe fn identity(relation: pg_sys::Relation, key: &[Column]) -> Box<[usize]> {
+    // SAFETY: an open and locked relation; the sets, null if empty, are in the current memory context.
+    let (primary_key, placing) = unsafe {
+        let primary_key = pg_sys::RelationGetIndexAttrBitmap(
+            relation,
+            pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
+        );
+        let mut placing = core::ptr::null_mut();
+        let condition = compat::RelationGetPartitionQual(relation);
+        pg_sys::pull_varattnos(condition.cast(), 1, &mut placing);
+        (primary_key, placing)
+    };
+    let is_in = |set: *const pg_sys::Bitmapset, at: usize| {
+        // SAFETY: a set of attribute numbers, less that of the first system column.
+        unsafe { pg_sys::bms_is_member(at as i32 + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber, set) }
+    };
+    let place = |index: &usize| key[*index].compared.at;
+    // SAFETY: counts the members of a set.
+    let wanted = unsafe { pg_sys::bms_num_members(primary_key) } as usize;
+    let base: Vec<usize> =
+        (0..key.len()).filter(|index| wanted == 0 || is_in(primary_key, place(index))).collect();
+    if base.len() < wanted {
+        return Box::default();
+    }
+    let identifying: Vec<usize> =
+        base.iter().copied().filter(|index| !is_in(placing, place(index))).collect();
+    if identifying.is_empty() { base.into() } else { identifying.into() }
 }
 
 unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
@@ -331,7 +372,7 @@ impl Root {
             let descriptor = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
             let columns = (0..(*descriptor).natts as usize)
                 .map(|at| compat::attribute(descriptor, at))
-                .filter(|attribute| !attribute.attisdropped && !compat::is_virtual(attribute))
+                .filter(|attribute| !attribute.attisdropped)
                 .map(|attribute| NamedColumn { name: name_of(&attribute.attname), number: attribute.attnum })
                 .collect();
             let oid = (*relation).rd_id;

@@ -129,7 +129,9 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
             }
             _ => false,
         };
+        // Two partitions may lie below different tables, and the one may be placed by more than the other.
         if !plan.identity.iter().any(differs)
+            || !former.plan.identity.iter().any(differs)
             || plan.event_type(Operation::Insert).is_none()
             || plan.event_type(Operation::Delete).is_none()
         {

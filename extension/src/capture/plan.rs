@@ -210,10 +210,10 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
         {
             Box::default()
         } else {
-            numbers.into_iter().filter_map(|number| columns.printed(number)).collect()
+            numbers.iter().filter_map(|number| columns.printed(*number)).collect()
         };
 
-        let identity = identity(relation, &key);
+        let identity = identity(relation, &key, &root.names(&numbers));
         let mut needed: Vec<usize> = printed.iter().chain(&key).map(|column| column.compared.at).collect();
         needed.extend(on.iter().flatten().map(|column| column.at));
         let attributes = needed.iter().max().map_or(0, |last| last + 1);
@@ -245,35 +245,60 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
 /// The columns of a key that say which thing a row is, as places in the key: those of the primary key. None if the key
 /// lacks one of them, for then it names a group of rows. Of a table without a primary key the key is all that is known.
 ///
-/// What a table is partitioned by must be in its primary key, and does not identify a row but places it; unless there is
-/// nothing else.
-unsafe fn identity(relation: pg_sys::Relation, key: &[Column]) -> Box<[usize]> {
-    // SAFETY: an open and locked relation; the sets, null if empty, are in the current memory context.
-    let (primary_key, placing) = unsafe {
+/// What a table is partitioned by is in its primary key because it must be: it places a row and does not identify it.
+/// It counts where there is nothing else.
+unsafe fn identity(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) -> Box<[usize]> {
+    // SAFETY: an open and locked relation; the set, null if empty, is in the current memory context.
+    let (primary_key, wanted, own, is_partition) = unsafe {
         let primary_key = pg_sys::RelationGetIndexAttrBitmap(
             relation,
             pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
         );
-        let mut placing = core::ptr::null_mut();
-        let condition = compat::RelationGetPartitionQual(relation);
-        pg_sys::pull_varattnos(condition.cast(), 1, &mut placing);
-        (primary_key, placing)
+        let wanted = pg_sys::bms_num_members(primary_key) as usize;
+        (primary_key, wanted, (*relation).rd_id, (*(*relation).rd_rel).relispartition)
     };
-    let is_in = |set: *const pg_sys::Bitmapset, at: usize| {
+    let is_in_primary_key = |index: &usize| {
+        let number = key[*index].compared.at as i32 + 1;
         // SAFETY: a set of attribute numbers, less that of the first system column.
-        unsafe { pg_sys::bms_is_member(at as i32 + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber, set) }
+        unsafe { pg_sys::bms_is_member(number - pg_sys::FirstLowInvalidHeapAttributeNumber, primary_key) }
     };
-    let place = |index: &usize| key[*index].compared.at;
-    // SAFETY: counts the members of a set.
-    let wanted = unsafe { pg_sys::bms_num_members(primary_key) } as usize;
-    let base: Vec<usize> =
-        (0..key.len()).filter(|index| wanted == 0 || is_in(primary_key, place(index))).collect();
-    if base.len() < wanted {
+    let mut identity: Vec<usize> =
+        (0..key.len()).filter(|index| wanted == 0 || is_in_primary_key(index)).collect();
+    if identity.len() < wanted || names.len() != key.len() {
         return Box::default();
     }
-    let identifying: Vec<usize> =
-        base.iter().copied().filter(|index| !is_in(placing, place(index))).collect();
-    if identifying.is_empty() { base.into() } else { identifying.into() }
+    if is_partition {
+        for placing in placing(own) {
+            let others: Vec<usize> = identity
+                .iter()
+                .copied()
+                .filter(|index| !placing.iter().any(|name| **name == *names[*index]))
+                .collect();
+            if !others.is_empty() {
+                identity = others;
+            }
+        }
+    }
+    identity.into()
+}
+
+/// The names of the columns that each table above a partition is partitioned by, from the root down.
+fn placing(partition: pg_sys::Oid) -> Vec<Vec<Box<[u8]>>> {
+    // SAFETY: look-ups in the catalogue; a list of numbers; names end with a NUL, and null stands for a column that is gone.
+    unsafe {
+        let list = compat::get_partition_ancestors(partition);
+        let count = if list.is_null() { 0 } else { usize::try_from((*list).length).unwrap_or(0) };
+        let tables = (0..count).rev().map(|at| (*(*list).elements.add(at)).oid_value);
+        tables
+            .map(|table| {
+                let names = compat::partition_columns(table).into_iter();
+                let names = names.filter(|number| *number > 0);
+                let names = names.map(|number| pg_sys::get_attname(table, number, true));
+                let names = names.filter(|name| !name.is_null());
+                names.map(|name| CStr::from_ptr(name).to_bytes().into()).collect()
+            })
+            .collect()
+    }
 }
 
 unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
@@ -385,6 +410,14 @@ impl Root {
             let table_name = pg_sys::quote_qualified_identifier(schema, name.data.as_ptr());
             Self { oid, table_name: CStr::from_ptr(table_name).to_bytes().into(), descriptor, columns }
         }
+    }
+}
+
+impl Root {
+    /// The names of columns, without those that are not there.
+    fn names(&self, numbers: &[i16]) -> Vec<&[u8]> {
+        let named = |number: &i16| self.columns.iter().find(|column| column.number == *number);
+        numbers.iter().filter_map(named).map(|column| &*column.name).collect()
     }
 }
 

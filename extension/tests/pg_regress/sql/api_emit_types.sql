@@ -71,7 +71,9 @@ prepare half as select webhook_emit('a.b', $1, key => $2);
 prepare typed_key as select webhook_emit($1, $2, $3::bigint);
 prepare typed_payload as select webhook_emit($1, $2::jsonb, $3);
 select name, parameter_types from pg_prepared_statements order by name;
+\o /dev/null
 execute three('a.b', '{ "a":1 }', 'k');
+\o
 deallocate all;
 
 -- PL/pgSQL, with variables.

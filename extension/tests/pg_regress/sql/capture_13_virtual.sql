@@ -72,7 +72,7 @@ select noun from webhook_watch('item', exclude => '{note,label}');
 select webhook_backfill(:id, 'item') as backfill \gset
 select webhook.backfill_step(:backfill, 10);
 select type, payload from webhook.event where type = 'item.snapshot';
-select webhook_event_schema('item.created') #> '{properties,data,anyOf,0,properties,cents}';
+select webhook_event_schema('item.created')::text like '%"cents"%' as knows_cents;
 delete from webhook.event;
 
 -- Restored, with other numbers: an excluded virtual column is found by its name, and nothing is cut.

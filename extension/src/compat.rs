@@ -31,7 +31,8 @@ guarded! {
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
     /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
-    /// The tables that a partition belongs to, its parent first (catalog/partition.h; the same in 14 to 18).
+    /// The tables that a partition belongs to, its parent first (catalog/partition.h; the same in
+    /// 14 to 18).
     fn get_partition_ancestors(partition: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
@@ -204,7 +205,8 @@ pub unsafe fn exec_insert_index_tuples(
     }
 }
 
-/// Whether a column is computed when it is read (since 18): a row that a trigger gets holds no value of it.
+/// Whether a column is computed when it is read (since 18): a row that a trigger gets holds no
+/// value of it.
 #[allow(unused_variables)]
 pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     #[cfg(feature = "pg18")]
@@ -213,7 +215,8 @@ pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     return false;
 }
 
-/// The expression of the virtual column `at` (from 0), over the columns of the relation as range table entry 1.
+/// The expression of the virtual column `at` (from 0), over the columns of the relation as range
+/// table entry 1.
 ///
 /// # Safety
 /// The relation is open, and the column [`is_virtual`].
@@ -226,7 +229,8 @@ pub unsafe fn generation_expression(relation: pg_sys::Relation, at: usize) -> *m
     return unsafe { pg_sys::build_column_default(relation, at as i32 + 1) };
 }
 
-/// The numbers of the columns that a table is partitioned by, 0 for an expression; none if it is not partitioned.
+/// The numbers of the columns that a table is partitioned by, 0 for an expression; none if it is
+/// not partitioned.
 pub fn partition_columns(table: pg_sys::Oid) -> Vec<i16> {
     // `partattrs` in pg_partitioned_table, in 14 to 18: never null, and never compressed.
     const PARTATTRS: i16 = 5;

@@ -24,12 +24,13 @@ fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&
     answer(|| emit(given(event_type, "event_type")?, given(payload, "payload")?, key))
 }
 
-/// `webhook_emit` with a payload that is jsonb, or a key that is not text: each becomes the text that capture would
-/// write for such a column.
+/// `webhook_emit` with a payload that is jsonb, or a key that is not text: each becomes the text
+/// that capture would write for such a column.
 #[pg_extern(sql = false)]
 fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
     answer(|| {
-        // SAFETY: sql/functions.sql declares the arguments in this order: a text, json or jsonb, any type but an array.
+        // SAFETY: sql/functions.sql declares the arguments in this order: a text, json or jsonb,
+        // any type but an array.
         unsafe {
             let mut arguments = Arguments::of(call, 3)?;
             let event_type = given(arguments.take::<&[u8]>(), "event_type")?;

@@ -1,5 +1,6 @@
-//! Promise: who knows things by their key alone hears of both keys when one becomes another: the old one is deleted, the new
-//! one is created, each in the order of its own line, whatever fails, waits, is merged or is killed.
+//! Promise: who knows things by their key alone hears of both keys when one becomes another: the
+//! old one is deleted, the new one is created, each in the order of its own line, whatever fails,
+//! waits, is merged or is killed.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
 use serde_json::Value;

@@ -1,7 +1,9 @@
-//! Virtual generated columns (Postgres 18): a row holds no value of them, so those that an event needs are computed.
+//! Virtual generated columns (Postgres 18): a row holds no value of them, so those that an event
+//! needs are computed.
 //!
-//! Their expressions are immutable and call built-in functions alone (Postgres demands it), so nothing of the
-//! application's runs here. One that fails, a division by zero say, fails the statement, as a stored column's does.
+//! Their expressions are immutable and call built-in functions alone (Postgres demands it), so
+//! nothing of the application's runs here. One that fails, a division by zero say, fails the
+//! statement, as a stored column's does.
 
 use pgrx::pg_sys;
 
@@ -68,8 +70,9 @@ impl Computed {
     /// # Safety
     /// The tuple is of the relation.
     pub unsafe fn complete(&self, tuple: pg_sys::HeapTuple) -> (Values, pg_sys::HeapTuple) {
-        // SAFETY: the caller's promise; the arrays have a place for each column. No code of others runs while the slot is
-        // in use. What an error leaves in it is the pointer to a row, which the next one replaces.
+        // SAFETY: the caller's promise; the arrays have a place for each column. No code of others
+        // runs while the slot is in use. What an error leaves in it is the pointer to a row, which
+        // the next one replaces.
         unsafe {
             let descriptor = (*self.slot).tts_tupleDescriptor;
             let count = (*descriptor).natts as usize;

@@ -47,7 +47,8 @@ impl<'a> Row<'a> {
     /// Raises what the expressions of virtual columns raise.
     ///
     /// # Safety
-    /// Both forms are of one row of the plan's relation, which is taken apart as far as the plan needs it.
+    /// Both forms are of one row of the plan's relation, which is taken apart as far as the plan
+    /// needs it.
     pub unsafe fn of(plan: &'a Plan, values: Values, tuple: pg_sys::HeapTuple) -> Self {
         let (values, tuple) = match &plan.computed {
             None => (values, tuple),
@@ -71,8 +72,9 @@ thread_local! {
     static SCRATCH: Cell<ManuallyDrop<Option<Box<Scratch>>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-/// Emits the event of a row, if there is one: `former` is the row before an update. An update that makes another thing of
-/// it is two events, as for those who know things by their key: one was deleted, another was created.
+/// Emits the event of a row, if there is one: `former` is the row before an update. An update that
+/// makes another thing of it is two events, as for those who know things by their key: one was
+/// deleted, another was created.
 ///
 /// `site`: FmgrInfo of the trigger under way, or null.
 ///
@@ -116,8 +118,8 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
     }
 }
 
-/// Whether an update has made another thing of the row, and the watch has verbs to tell so. Where it has not, the update
-/// is told under the new key.
+/// Reports whether an update has made another thing of the row, and the watch has verbs for that. Where
+/// it has not, the update is told under the new key.
 unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
     let plan = row.plan;
     // SAFETY: the caller's promise: both plans have the same key, each column at its own place.
@@ -129,7 +131,8 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
             }
             _ => false,
         };
-        // Two partitions may lie below different tables, and the one may be placed by more than the other.
+        // Two partitions may lie below different tables, and the one may be placed by more than the
+        // other.
         if !plan.identity.iter().any(differs)
             || !former.plan.identity.iter().any(differs)
             || plan.event_type(Operation::Insert).is_none()

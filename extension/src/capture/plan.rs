@@ -242,13 +242,15 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
     }
 }
 
-/// The columns of a key that say which thing a row is, as places in the key: those of the primary key. None if the key
-/// lacks one of them, for then it names a group of rows. Of a table without a primary key the key is all that is known.
+/// The columns of a key that say which thing a row is, as places in the key: those of the primary
+/// key. None if the key lacks one of them, for then it names a group of rows. Of a table without a
+/// primary key the key is all that is known.
 ///
-/// What a table is partitioned by is in its primary key because it must be: it places a row and does not identify it.
-/// It counts where there is nothing else.
+/// What a table is partitioned by is in its primary key because it must be: it places a row and
+/// does not identify it. It counts where there is nothing else.
 unsafe fn identity(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) -> Box<[usize]> {
-    // SAFETY: an open and locked relation; the set, null if empty, is in the current memory context.
+    // SAFETY: an open and locked relation; the set, null if empty, is in the current memory
+    // context.
     let (primary_key, wanted, own, is_partition) = unsafe {
         let primary_key = pg_sys::RelationGetIndexAttrBitmap(
             relation,
@@ -282,9 +284,11 @@ unsafe fn identity(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) 
     identity.into()
 }
 
-/// The names of the columns that each table above a partition is partitioned by, from the root down.
+/// The names of the columns that each table above a partition is partitioned by, from the root
+/// down.
 fn placing(partition: pg_sys::Oid) -> Vec<Vec<Box<[u8]>>> {
-    // SAFETY: look-ups in the catalogue; a list of numbers; names end with a NUL, and null stands for a column that is gone.
+    // SAFETY: look-ups in the catalogue; a list of numbers; names end with a NUL, and null stands
+    // for a column that is gone.
     unsafe {
         let list = compat::get_partition_ancestors(partition);
         let count = if list.is_null() { 0 } else { usize::try_from((*list).length).unwrap_or(0) };

@@ -1,12 +1,14 @@
-//! One text for one value, whatever the session's settings: rows are filtered, compared and deduplicated by their text.
+//! One text for one value, whatever the session's settings: rows are filtered, compared and
+//! deduplicated by their text.
 //!
-//! Output functions of Postgres read settings from its globals. [`Style`] changes those while one value is printed and
-//! puts them back whatever happens; the settings themselves are not touched. That is cheap, but only code that sets no
-//! setting may run meanwhile: an abort would restore a setting to the value that it found in the global.
-//! Functions of the application get settings that are set for the call, as a SET clause sets them
-//! ([`with_settings`]).
+//! Output functions of Postgres read settings from its globals. [`Style`] changes those while one
+//! value is printed and puts them back whatever happens; the settings themselves are not touched.
+//! That is cheap, but only code that sets no setting may run meanwhile: an abort would restore a
+//! setting to the value that it found in the global. Functions of the application get settings that
+//! are set for the call, as a SET clause sets them ([`with_settings`]).
 //!
-//! Canonical are UTC, ISO 8601, hexadecimal, shortest floats, and qualified names of objects outside pg_catalog.
+//! Canonical are UTC, ISO 8601, hexadecimal, shortest floats, and qualified names of objects
+//! outside pg_catalog.
 
 use core::ffi::{CStr, c_int};
 use std::cell::Cell;
@@ -88,8 +90,9 @@ impl Drop for Style {
     }
 }
 
-/// Calls code of the application, which prints values itself, with the settings that make it print the canonical form.
-/// Settings that `work` makes for the session or the transaction stay, as after a function with a SET clause.
+/// Calls code of the application, which prints values itself, with the settings that make it print
+/// the canonical form. Settings that `work` makes for the session or the transaction stay, as after
+/// a function with a SET clause.
 ///
 /// # Errors
 /// Raises what `work` raises; the abort of the (sub)transaction restores the settings.
@@ -116,7 +119,8 @@ pub fn with_settings<R>(work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Names of tables, functions and types are qualified, unless they are in pg_catalog, and quoted where they must be.
+/// Names of tables, functions and types are qualified, unless they are in pg_catalog, and quoted
+/// where they must be.
 fn with_names<R>(work: impl FnOnce() -> R) -> R {
     within_level(|| {
         set_locally(c"search_path", c"pg_catalog");
@@ -127,7 +131,8 @@ fn with_names<R>(work: impl FnOnce() -> R) -> R {
 
 /// What `work` sets locally is taken back afterwards.
 fn within_level<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a function.
+    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a
+    // function.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     let result = work();
     // SAFETY: closes the level opened above.
@@ -140,7 +145,8 @@ thread_local! {
     static UTC: Cell<(*mut pg_sys::pg_tz, &'static CStr)> = const { Cell::new((core::ptr::null_mut(), c"")) };
 }
 
-/// The zone, and the name that it was found by. GMT is the one that Postgres knows without its files.
+/// The zone, and the name that it was found by. GMT is the one that Postgres knows without its
+/// files.
 fn utc() -> (*mut pg_sys::pg_tz, &'static CStr) {
     let known = UTC.get();
     if !known.0.is_null() {

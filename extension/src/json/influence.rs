@@ -13,8 +13,8 @@ pub enum Influence {
     Style,
     /// search_path and quote_all_identifiers as well: the type names objects.
     Names,
-    /// A function of the application makes the text, and may read any setting. Its search_path is left alone:
-    /// with another one it might not find what it calls.
+    /// A function of the application makes the text, and may read any setting. Its search_path is
+    /// left alone: with another one it might not find what it calls.
     Functions,
 }
 
@@ -41,13 +41,15 @@ impl Influence {
                 return Self::within(element, depth + 1);
             }
             if pg_sys::type_is_rowtype(oid) {
-                // A row type can be given further columns without our noticing, so it is never without influence.
+                // A row type can be given further columns without our noticing, so it is never
+                // without influence.
                 return Self::on_row(oid, depth).max(Self::Style);
             }
             if pg_sys::type_is_enum(oid) {
                 return Self::Nothing;
             }
-            // Bounds are printed by the output function of their type: dates too, which stand alone in ISO 8601.
+            // Bounds are printed by the output function of their type: dates too, which stand alone
+            // in ISO 8601.
             let range = if pg_sys::type_is_multirange(oid) { pg_sys::get_multirange_range(oid) } else { oid };
             let bound = pg_sys::get_range_subtype(range);
             if bound != pg_sys::Oid::INVALID {
@@ -76,8 +78,8 @@ impl Influence {
         }
     }
 
-    /// What is not known to be free of influence is printed as if it were not. Nothing helps money: the number that
-    /// is stored means another amount under another lc_monetary.
+    /// What is not known to be free of influence is printed as if it were not. Nothing helps money:
+    /// the number that is stored means another amount under another lc_monetary.
     fn on_base(oid: pg_sys::Oid) -> Self {
         match oid {
             pg_sys::BOOLOID

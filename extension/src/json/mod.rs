@@ -1,5 +1,5 @@
-//! JSON of column values, byte for byte what `row_to_json` prints in a session with canonical settings, written into a
-//! reused buffer.
+//! JSON of column values, byte for byte what `row_to_json` prints in a session with canonical
+//! settings, written into a reused buffer.
 //!
 //! `escape` and `members` are pure; `value` knows the types and calls their output functions. Nothing here knows what
 //! an event is.

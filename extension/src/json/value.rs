@@ -212,8 +212,8 @@ impl Printer {
     }
 }
 
-/// The function that makes JSON of a value, where an extension has one for its type. Built-in types have casts to json
-/// that are not meant.
+/// The function that makes JSON of a value, where an extension has one for its type. Built-in types
+/// have casts to json that are not meant.
 ///
 /// # Safety
 /// A type that exists.

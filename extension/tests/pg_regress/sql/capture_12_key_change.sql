@@ -1,4 +1,4 @@
--- An update that changes the key is told as deleted and created: things are known by their key.
+-- An update that changes the key is sent as deleted and created: things are known by their key.
 begin;
 create table orders (id int primary key, note text, secret text, seen int);
 call by_hand.watch('orders', jsonb_build_object('exclude', by_hand.columns('orders', 'secret')));
@@ -18,7 +18,7 @@ update orders set secret = 'y';
 table by_hand.event;
 delete from webhook.event;
 
--- A watch without a verb for one of the halves tells an update, under the new key.
+-- A watch without a verb for one of the halves sends an update, under the new key.
 call by_hand.watch('orders', '{"verbs": {"insert": "created", "update": "updated"}}');
 update orders set id = 13 where id = 12;
 call by_hand.watch('orders', '{"verbs": {"update": "updated", "delete": "deleted"}}');
@@ -26,7 +26,7 @@ update orders set id = 14 where id = 13;
 table by_hand.event;
 delete from webhook.event;
 
--- A key that is excluded is told of nothing, so that its change is none.
+-- A key that is excluded is not sent, and neither is its change.
 call by_hand.watch('orders', jsonb_build_object('exclude', by_hand.columns('orders', 'id')));
 update orders set id = 15 where id = 14;
 update orders set id = 16, note = 'a3' where id = 15;
@@ -108,7 +108,7 @@ delete from webhook.event;
 call by_hand.watch('orders');
 update orders set id = 26 where id = 25;
 select array_agg(type order by id), count(distinct webhook.order_key('key', e)) as lines from webhook.event e;
--- What was told under the old key is erased by it, and nothing else.
+-- Erasing the old key erases its events, and nothing else.
 select webhook_erase('orders', '25');
 select type, key, payload from webhook.event order by id;
 rollback;

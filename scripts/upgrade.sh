@@ -19,7 +19,7 @@ trap 'rm -f "$code"' EXIT
 awk '
     function told(    first) {
         first = statement
-        if (first ~ /^create (schema|sequence|table|index|unique index|event trigger)/ || first ~ /^(insert|set)/) return
+        if (first ~ /^create (schema|sequence|table|index|unique index|event trigger|domain)/ || first ~ /^(insert|set)/) return
         if (first ~ /^do/ && first ~ /create table/) return
         if (match(first, /^create policy [a-z_]+ on [a-z_.]+/)) {
             split(substr(first, RSTART, RLENGTH), word, " ")

@@ -34,8 +34,6 @@ begin atomic
     select coalesce(array_agg(a.attnum order by a.attnum), '{}')
     from pg_attribute a
     where a.attrelid = captured_columns.rel and a.attnum > 0 and not a.attisdropped
-      -- Since 18 a column can be computed when it is read; a trigger sees no value of it.
-      and a.attgenerated <> 'v'
       and (not captured_columns.definition ? 'columns'
            or a.attnum = any (webhook.meant_columns(rel, definition, 'columns', false)))
       and (not captured_columns.definition ? 'exclude'

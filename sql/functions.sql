@@ -120,8 +120,33 @@ comment on event trigger webhook_forget_dropped_tables is 'Removes the watches o
 create function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function @extschema@.webhook_emit is
+comment on function @extschema@.webhook_emit(text, json, text) is
     'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
+
+-- Where literals and parameters without a type leave several functions to choose from, Postgres prefers those that take the
+-- preferred type of a category in their place. For strings that is text, and never a domain. So such calls go to the function
+-- above, as they did before there were others, and infer json for the payload.
+create domain webhook.event_type_name as text;
+comment on domain webhook.event_type_name is
+    'An event type where text would make calls of webhook_emit() with untyped arguments ambiguous';
+
+create function @extschema@.webhook_emit(event_type text, payload json, key anynonarray) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(text, json, anynonarray) is
+    'webhook_emit() with a key of any type; it is written as the key of a watched table is';
+
+create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key text default null) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, text) is
+    'webhook_emit() of a jsonb payload';
+
+create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key anynonarray) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray) is
+    'webhook_emit() of a jsonb payload with a key of any type';
 
 create function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe

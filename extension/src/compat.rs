@@ -31,6 +31,9 @@ guarded! {
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
     /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+    /// The tables that a partition belongs to, its parent first (catalog/partition.h; the same in
+    /// 14 to 18).
+    fn get_partition_ancestors(partition: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
 /// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that
@@ -202,13 +205,50 @@ pub unsafe fn exec_insert_index_tuples(
     }
 }
 
-/// Whether a column is computed when it is read (since 18): a trigger sees no value of it.
+/// Whether a column is computed when it is read (since 18): a row that a trigger gets holds no
+/// value of it.
 #[allow(unused_variables)]
 pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     #[cfg(feature = "pg18")]
     return attribute.attgenerated as u8 == b'v';
     #[cfg(not(feature = "pg18"))]
     return false;
+}
+
+/// The expression of the virtual column `at` (from 0), over the columns of the relation as range
+/// table entry 1.
+///
+/// # Safety
+/// The relation is open, and the column [`is_virtual`].
+pub unsafe fn generation_expression(relation: pg_sys::Relation, at: usize) -> *mut pg_sys::Node {
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's promise.
+    return unsafe { pg_sys::build_generation_expression(relation, at as i32 + 1) };
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: as above. Before 18 there is no such column.
+    return unsafe { pg_sys::build_column_default(relation, at as i32 + 1) };
+}
+
+/// The numbers of the columns that a table is partitioned by, 0 for an expression; none if it is
+/// not partitioned.
+pub fn partition_columns(table: pg_sys::Oid) -> Vec<i16> {
+    // `partattrs` in pg_partitioned_table, in 14 to 18: never null, and never compressed.
+    const PARTATTRS: i16 = 5;
+    // SAFETY: a look-up in the catalogue; what is read is copied before the tuple is given back.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::PARTRELID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, table.into());
+        if tuple.is_null() {
+            return Vec::new();
+        }
+        let mut is_null = false;
+        let vector = pg_sys::SysCacheGetAttr(cache, tuple, PARTATTRS, &mut is_null);
+        let vector = vector.cast_mut_ptr::<pg_sys::int2vector>();
+        let count = usize::try_from((*vector).dim1).unwrap_or(0);
+        let columns = core::slice::from_raw_parts((*vector).values.as_ptr(), count).to_vec();
+        pg_sys::ReleaseSysCache(tuple);
+        columns
+    }
 }
 
 /// The parts of a quoted, qualified name.

@@ -3,12 +3,16 @@
 //! Puts them into the outbox, which inserts them at the end of the statement; the texts are bytes in the database's
 //! encoding and pass through as they are.
 
+use core::ffi::CStr;
+
+use crate::arguments::Arguments;
 use crate::error::{Error, answer, given};
 use crate::guc::{self, OverCap};
-use crate::json;
+use crate::json::{self, Form, Printer};
 use crate::outbox::{self, Emitted, NewEvent};
 use crate::rights::{self, Caller};
 use crate::subscribe::owner;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// Longest key of an application's event, in bytes.
@@ -18,6 +22,61 @@ const KEY_BYTES_MAX: usize = 1024;
 #[pg_extern(sql = false)]
 fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&[u8]>) -> String {
     answer(|| emit(given(event_type, "event_type")?, given(payload, "payload")?, key))
+}
+
+/// `webhook_emit` with a payload that is jsonb, or a key that is not text: each becomes the text
+/// that capture would write for such a column.
+#[pg_extern(sql = false)]
+fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
+    answer(|| {
+        // SAFETY: sql/functions.sql declares the arguments in this order: a text, json or jsonb,
+        // any type but an array.
+        unsafe {
+            let mut arguments = Arguments::of(call, 3)?;
+            let event_type = given(arguments.take::<&[u8]>(), "event_type")?;
+            let payload = given(arguments.take_datum(), "payload")?;
+            let payload = match type_of(call, 1)? {
+                pg_sys::JSONBOID => {
+                    CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), payload))
+                        .to_bytes()
+                }
+                _ => json::bytes_of(payload),
+            };
+            let key = match arguments.take_datum() {
+                Some(key) => Some(key_text(key, type_of(call, 2)?)?),
+                None => None,
+            };
+            emit(event_type, payload, key.as_deref())
+        }
+    })
+}
+
+/// The type that an argument has in the call, domains looked through.
+///
+/// # Safety
+/// A call under way that has so many arguments.
+unsafe fn type_of(call: pg_sys::FunctionCallInfo, argument: i32) -> Result<pg_sys::Oid, Error> {
+    // SAFETY: the caller's promise; the second is a look-up of a type that exists.
+    unsafe {
+        let found = pg_sys::get_fn_expr_argtype((*call).flinfo, argument);
+        if found == pg_sys::Oid::INVALID {
+            Err(Error::Missing("type"))
+        } else {
+            Ok(pg_sys::getBaseType(found))
+        }
+    }
+}
+
+/// # Safety
+/// A value of the type.
+unsafe fn key_text(key: pg_sys::Datum, key_type: pg_sys::Oid) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    // SAFETY: the caller's promise; the printer is dropped before the memory context can be.
+    let written = unsafe {
+        let printer = Printer::new(key_type, pg_sys::CurrentMemoryContext);
+        printer.write(&mut text, key, Form::Text, KEY_BYTES_MAX)
+    };
+    written.map_err(|_| key_too_long()).map(|()| text)
 }
 
 #[pg_extern(sql = false)]
@@ -35,11 +94,7 @@ fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String,
         return Err(Error::Reserved(text.into_owned()));
     }
     if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) {
-        return Err(Error::BadOption {
-            option: "key",
-            reason: format!("it is longer than {KEY_BYTES_MAX} bytes"),
-            hint: "Pass what names the thing, such as its id; the rest belongs into the payload.",
-        });
+        return Err(key_too_long());
     }
     let bytes_max = guc::payload_bytes_max();
     if payload.len() <= bytes_max {
@@ -51,6 +106,14 @@ fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String,
     let payload = &thin(key);
     Ok(outbox::emit(&NewEvent { event_type, payload, key, truncated: true, ..NewEvent::default() })
         .public_id())
+}
+
+fn key_too_long() -> Error {
+    Error::BadOption {
+        option: "key",
+        reason: format!("it is longer than {KEY_BYTES_MAX} bytes"),
+        hint: "Pass what names the thing, such as its id; the rest belongs into the payload.",
+    }
 }
 
 /// What stands for a payload over the cap: the key, if there is one.

@@ -75,7 +75,7 @@ pub fn as_role<R>(role: pg_sys::Oid, settings: &[(&CStr, &CStr)], work: impl FnO
 }
 
 /// Sets a setting until the present nest level ends.
-fn set_locally(name: &CStr, value: &CStr) {
+pub fn set_locally(name: &CStr, value: &CStr) {
     // SAFETY: both are NUL-terminated; a bad value raises.
     unsafe {
         pg_sys::set_config_option(

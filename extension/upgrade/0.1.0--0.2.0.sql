@@ -73,6 +73,8 @@ create table webhook.idempotency (
 );
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
+create domain webhook.event_type_name as text;
+
 -- -- What a fresh installation says ------------------------------------------------------------------------------
 
 -- @code@

@@ -2,6 +2,7 @@
 
 mod a_backfill_misses_and_doubles_nothing;
 mod a_backfill_stays_out_of_the_way;
+mod a_changed_key_is_two_things;
 mod a_dead_receiver_opens_its_circuit;
 mod a_promoted_standby_goes_on;
 mod a_rate_limit_is_never_exceeded;

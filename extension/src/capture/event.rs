@@ -11,7 +11,7 @@ use super::plan::{Column, Compared, Operation, Plan};
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
-use crate::json::{self, Canonical, Form, TooLong};
+use crate::json::{self, Form, TooLong};
 use crate::outbox::{self, NewEvent};
 
 /// Memory of a scratch buffer above this is given back after the row.
@@ -42,6 +42,23 @@ pub struct Row<'a> {
     pub tuple: pg_sys::HeapTuple,
 }
 
+impl<'a> Row<'a> {
+    /// # Errors
+    /// Raises what the expressions of virtual columns raise.
+    ///
+    /// # Safety
+    /// Both forms are of one row of the plan's relation, which is taken apart as far as the plan
+    /// needs it.
+    pub unsafe fn of(plan: &'a Plan, values: Values, tuple: pg_sys::HeapTuple) -> Self {
+        let (values, tuple) = match &plan.computed {
+            None => (values, tuple),
+            // SAFETY: the caller's promise.
+            Some(computed) => unsafe { computed.complete(tuple) },
+        };
+        Self { plan, values, tuple }
+    }
+}
+
 /// Buffers that are kept from row to row.
 #[derive(Default)]
 struct Scratch {
@@ -55,7 +72,9 @@ thread_local! {
     static SCRATCH: Cell<ManuallyDrop<Option<Box<Scratch>>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-/// Emits the event of a row, if there is one: `former` is the row before an update.
+/// Emits the event of a row, if there is one: `former` is the row before an update. An update that
+/// makes another thing of it is two events, as for those who know things by their key: one was
+/// deleted, another was created.
 ///
 /// `site`: FmgrInfo of the trigger under way, or null.
 ///
@@ -67,6 +86,15 @@ thread_local! {
 /// The rows are of the relations of their plans, and the plans of the same watch.
 pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, site: *mut pg_sys::FmgrInfo) {
     let Some(event_type) = row.plan.event_type(operation) else { return };
+    if let Some(former) = former {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if is_another_thing(row, former) {
+                emit(Operation::Delete, former, None, site);
+                return emit(Operation::Insert, row, None, site);
+            }
+        }
+    }
     // A payload function may write a watched table: what is in use is not in the cell, and the inner call makes its own.
     let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
@@ -87,6 +115,34 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
     }
     if scratch.data.capacity() + scratch.previous.capacity() <= KEPT_BYTES_MAX {
         SCRATCH.set(ManuallyDrop::new(Some(scratch)));
+    }
+}
+
+/// Reports whether an update has made another thing of the row, and the watch has verbs for that. Where
+/// it has not, the update is told under the new key.
+unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
+    let plan = row.plan;
+    // SAFETY: the caller's promise: both plans have the same key, each column at its own place.
+    unsafe {
+        let differs = |index: &usize| match (plan.key.get(*index), former.plan.key.get(*index)) {
+            (Some(now), Some(then)) => {
+                let (now_at, then_at) = (now.compared.at, then.compared.at);
+                differ(now.compared, row.values.get(now_at), former.values.get(then_at))
+            }
+            _ => false,
+        };
+        // Two partitions may lie below different tables, and the one may be placed by more than the
+        // other.
+        if !plan.identity.iter().any(differs)
+            || !former.plan.identity.iter().any(differs)
+            || plan.event_type(Operation::Insert).is_none()
+            || plan.event_type(Operation::Delete).is_none()
+        {
+            return false;
+        }
+        // Receivers know a thing by the text, and two values can have one, such as two NaNs.
+        let (mut now, mut then) = (Vec::new(), Vec::new());
+        write_key(&mut now, row) && write_key(&mut then, former) && now != then
     }
 }
 
@@ -171,8 +227,9 @@ unsafe fn represent(
     // SAFETY: the caller's promise.
     let (data, then) = unsafe {
         let of = |row: Row<'_>| row.plan.representation.as_ref().and_then(|r| r.of(row.tuple, site));
-        let Some(data) = of(row) else { return Built::Nothing };
-        (data, former.and_then(of))
+        let results = json::with_settings(|| of(row).map(|data| (data, former.and_then(of))));
+        let Some(results) = results else { return Built::Nothing };
+        results
     };
     // With on_columns it is those that decide.
     if row.plan.on.is_none() && then == Some(data) {
@@ -271,7 +328,6 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
 unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
-    let _canonical = row.plan.key_varies.then(Canonical::begin);
     // SAFETY: the caller's promise.
     unsafe {
         match &row.plan.key[..] {

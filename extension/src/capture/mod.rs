@@ -4,6 +4,7 @@
 //! beforehand is in the plan of the trigger; the rest is: which operation, has anything changed, print, emit. It runs
 //! with the rights of the role that writes, and needs none of its own.
 
+mod computed;
 mod event;
 mod moved;
 mod plan;
@@ -99,7 +100,7 @@ unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::Hea
         if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < plan.attributes {
             pg_sys::slot_getsomeattrs_int(slot, plan.attributes as i32);
         }
-        Row { plan, values: Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple }
+        Row::of(plan, Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple)
     }
 }
 
@@ -126,7 +127,7 @@ pub unsafe fn represent(
         let (mut datums, mut nulls) = (vec![pg_sys::Datum::from(0usize); columns], vec![true; columns]);
         pg_sys::heap_deform_tuple(tuple, descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
         let values = Values { datums: datums.as_ptr(), nulls: nulls.as_ptr() };
-        event::represent_row(event_type, Row { plan: &plan, values, tuple }, take);
+        event::represent_row(event_type, Row::of(&plan, values, tuple), take);
     }
 }
 

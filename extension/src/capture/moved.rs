@@ -173,7 +173,7 @@ impl Moved {
                 nulls.as_mut_ptr(),
             );
             let values = Values { datums: datums.as_ptr(), nulls: nulls.as_ptr() };
-            let result = work(Row { plan: &self.plan, values, tuple: self.tuple });
+            let result = work(Row::of(&self.plan, values, self.tuple));
             pg_sys::heap_freetuple(self.tuple);
             result
         }

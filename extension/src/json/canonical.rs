@@ -1,14 +1,51 @@
-//! One text for one value, whatever the session's settings: for keys, which are compared as text.
+//! One text for one value, whatever the session's settings: rows are filtered, compared and
+//! deduplicated by their text.
 //!
-//! Output functions read settings from Postgres's globals. While a key is printed those are changed, and put back
-//! whatever happens; the settings themselves are not touched, and nothing but output functions and casts runs meanwhile.
+//! Output functions of Postgres read settings from its globals. [`Style`] changes those while one
+//! value is printed and puts them back whatever happens; the settings themselves are not touched.
+//! That is cheap, but only code that sets no setting may run meanwhile: an abort would restore a
+//! setting to the value that it found in the global. Functions of the application get settings that
+//! are set for the call, as a SET clause sets them ([`with_settings`]).
+//!
+//! Canonical are UTC, ISO 8601, hexadecimal, shortest floats, and qualified names of objects
+//! outside pg_catalog.
 
-use core::ffi::c_int;
+use core::ffi::{CStr, c_int};
+use std::cell::Cell;
 
 use pgrx::pg_sys;
 
-/// As long as it lives, values print in one form: UTC, ISO 8601, hexadecimal, shortest floats.
-pub struct Canonical {
+use super::influence::Influence;
+use crate::rights::set_locally;
+
+// The numbers of BYTEA_OUTPUT_HEX (utils/bytea.h) and INTSTYLE_ISO_8601 (miscadmin.h).
+const HEX: c_int = 1;
+const ISO_8601: c_int = 3;
+const ISO_DATES: c_int = pg_sys::USE_ISO_DATES as c_int;
+/// Every value from 1 on prints floats in their shortest exact form.
+const SHORTEST: c_int = 1;
+
+/// Prints with `work` a value of a type that such settings have an influence on.
+///
+/// # Errors
+/// Raises what `work` raises.
+pub fn printing<R>(influence: Influence, work: impl FnOnce() -> R) -> R {
+    match influence {
+        Influence::Nothing => work(),
+        Influence::Style => {
+            let _style = Style::begin();
+            work()
+        }
+        Influence::Names => with_names(|| {
+            let _style = Style::begin();
+            work()
+        }),
+        Influence::Functions => with_settings(work),
+    }
+}
+
+/// As long as it lives, values print in the canonical form.
+struct Style {
     timezone: *mut pg_sys::pg_tz,
     date_style: c_int,
     interval_style: c_int,
@@ -16,12 +53,9 @@ pub struct Canonical {
     float_digits: c_int,
 }
 
-impl Canonical {
-    pub fn begin() -> Self {
-        // The numbers of BYTEA_OUTPUT_HEX (utils/bytea.h) and INTSTYLE_ISO_8601 (miscadmin.h).
-        const HEX: c_int = 1;
-        const ISO_8601: c_int = 3;
-        // SAFETY: a backend has one thread; the time zone is one that Postgres always knows, and keeps.
+impl Style {
+    fn begin() -> Self {
+        // SAFETY: a backend has one thread; the time zone lives as long as the backend.
         unsafe {
             let before = Self {
                 timezone: pg_sys::session_timezone,
@@ -30,20 +64,20 @@ impl Canonical {
                 bytea_output: global::bytea_output,
                 float_digits: pg_sys::extra_float_digits,
             };
-            let utc = pg_sys::pg_tzset(c"GMT".as_ptr());
+            let utc = utc().0;
             if !utc.is_null() {
                 pg_sys::session_timezone = utc;
             }
-            pg_sys::DateStyle = pg_sys::USE_ISO_DATES as c_int;
+            pg_sys::DateStyle = ISO_DATES;
             pg_sys::IntervalStyle = ISO_8601;
             global::bytea_output = HEX;
-            pg_sys::extra_float_digits = 1;
+            pg_sys::extra_float_digits = SHORTEST;
             before
         }
     }
 }
 
-impl Drop for Canonical {
+impl Drop for Style {
     fn drop(&mut self) {
         // SAFETY: as above. An error in an output function unwinds past here (crate::protect).
         unsafe {
@@ -54,6 +88,79 @@ impl Drop for Canonical {
             pg_sys::extra_float_digits = self.float_digits;
         }
     }
+}
+
+/// Calls code of the application, which prints values itself, with the settings that make it print
+/// the canonical form. Settings that `work` makes for the session or the transaction stay, as after
+/// a function with a SET clause.
+///
+/// # Errors
+/// Raises what `work` raises; the abort of the (sub)transaction restores the settings.
+pub fn with_settings<R>(work: impl FnOnce() -> R) -> R {
+    let (utc, utc_name) = utc();
+    // SAFETY: reads variables of the backend.
+    let settings = unsafe {
+        [
+            (pg_sys::session_timezone != utc && !utc.is_null(), c"TimeZone", utc_name),
+            (pg_sys::DateStyle != ISO_DATES, c"DateStyle", c"ISO"),
+            (pg_sys::IntervalStyle != ISO_8601, c"IntervalStyle", c"iso_8601"),
+            (global::bytea_output != HEX, c"bytea_output", c"hex"),
+            (pg_sys::extra_float_digits < SHORTEST, c"extra_float_digits", c"1"),
+        ]
+    };
+    if settings.iter().all(|(differs, ..)| !differs) {
+        return work();
+    }
+    within_level(|| {
+        for (_, name, value) in settings.iter().filter(|(differs, ..)| *differs) {
+            set_locally(name, value);
+        }
+        work()
+    })
+}
+
+/// Names of tables, functions and types are qualified, unless they are in pg_catalog, and quoted
+/// where they must be.
+fn with_names<R>(work: impl FnOnce() -> R) -> R {
+    within_level(|| {
+        set_locally(c"search_path", c"pg_catalog");
+        set_locally(c"quote_all_identifiers", c"off");
+        work()
+    })
+}
+
+/// What `work` sets locally is taken back afterwards.
+fn within_level<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a
+    // function.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    let result = work();
+    // SAFETY: closes the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
+thread_local! {
+    /// Looked up once: Postgres keeps each zone that it has loaded.
+    static UTC: Cell<(*mut pg_sys::pg_tz, &'static CStr)> = const { Cell::new((core::ptr::null_mut(), c"")) };
+}
+
+/// The zone, and the name that it was found by. GMT is the one that Postgres knows without its
+/// files.
+fn utc() -> (*mut pg_sys::pg_tz, &'static CStr) {
+    let known = UTC.get();
+    if !known.0.is_null() {
+        return known;
+    }
+    for name in [c"UTC", c"GMT"] {
+        // SAFETY: a NUL-terminated name; null if there is no such zone.
+        let zone = unsafe { pg_sys::pg_tzset(name.as_ptr()) };
+        if !zone.is_null() {
+            UTC.set((zone, name));
+            break;
+        }
+    }
+    UTC.get()
 }
 
 mod global {

@@ -1,14 +1,16 @@
-//! JSON of column values, byte for byte what `row_to_json` prints, written into a reused buffer.
+//! JSON of column values, byte for byte what `row_to_json` prints in a session with canonical
+//! settings, written into a reused buffer.
 //!
 //! `escape` and `members` are pure; `value` knows the types and calls their output functions. Nothing here knows what
 //! an event is.
 
 mod canonical;
 mod escape;
+mod influence;
 mod members;
 mod value;
 
-pub use canonical::Canonical;
+pub use canonical::with_settings;
 pub use escape::write_string;
 pub use members::{changed_members, string_len};
 pub use value::{Form, Printer, bytes_of};

@@ -1,12 +1,14 @@
 //! How the values of one type are printed: the category that `row_to_json` would put it in, found once, and its output
-//! function, looked up once.
+//! function, looked up once. The session's settings make no difference (`canonical`).
 //!
 //! Reads the catalogue when a printer is made, detoasts and calls output functions when it prints.
 
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys;
 
+use super::canonical::printing;
+use super::influence::Influence;
 use super::{TooLong, write_string};
 use crate::compat::unguarded;
 use crate::protect::protect;
@@ -35,7 +37,7 @@ enum Category {
     Text,
     /// float and numeric: as printed, but NaN and the infinities as strings.
     Number,
-    /// date, timestamp, timestamptz, in ISO 8601 whatever DateStyle says.
+    /// date, timestamp, timestamptz, in ISO 8601 whatever DateStyle says, and in UTC.
     Date,
     /// json: the bytes are the output.
     Json,
@@ -56,6 +58,8 @@ pub struct Printer {
     oid: pg_sys::Oid,
     /// Output function; null for categories that need none. Lives as long as the memory given to `new`.
     output: *mut pg_sys::FmgrInfo,
+    /// Which settings the functions that print it would follow.
+    influence: Influence,
 }
 
 impl Printer {
@@ -78,6 +82,7 @@ impl Printer {
             _ => unsafe { Self::categorize(oid) },
         };
         let mut output = core::ptr::null_mut();
+        let mut influence = Influence::Nothing;
         if matches!(category, Category::Number | Category::Jsonb | Category::Other) {
             // SAFETY: the FmgrInfo and what the function hangs on it live in the same context.
             unsafe {
@@ -86,21 +91,15 @@ impl Printer {
                 pg_sys::getTypeOutputInfo(oid, &mut function, &mut is_varlena);
                 output = pg_sys::MemoryContextAllocZero(memory, size_of::<pg_sys::FmgrInfo>()).cast();
                 pg_sys::fmgr_info_cxt(function, output, memory);
+                influence = Influence::on(oid);
             }
+        } else if matches!(category, Category::Array | Category::Composite) {
+            // SAFETY: a look-up of a type that exists.
+            influence = unsafe { Influence::on(oid) };
+        } else if matches!(category, Category::Cast) {
+            influence = Influence::Functions;
         }
-        Self { category, oid, output }
-    }
-
-    /// Whether the session's settings can change how a value is printed.
-    pub fn varies(&self) -> bool {
-        match self.category {
-            Category::Int2 | Category::Int4 | Category::Int8 | Category::Bool | Category::Text => false,
-            Category::Json | Category::Jsonb => false,
-            Category::Number => self.oid != pg_sys::NUMERICOID,
-            Category::Date => self.oid == pg_sys::TIMESTAMPTZOID,
-            Category::Other => self.oid != pg_sys::UUIDOID,
-            Category::Array | Category::Composite | Category::Cast => true,
-        }
+        Self { category, oid, output, influence }
     }
 
     unsafe fn categorize(oid: pg_sys::Oid) -> (Category, pg_sys::Oid) {
@@ -116,20 +115,10 @@ impl Printer {
             if pg_sys::type_is_rowtype(oid) {
                 return (Category::Composite, oid);
             }
-            // Built-in types have casts to json that are not meant.
-            if oid.to_u32() >= pg_sys::FirstNormalObjectId {
-                let mut function = pg_sys::Oid::INVALID;
-                let path = pg_sys::find_coercion_pathway(
-                    pg_sys::JSONOID,
-                    oid,
-                    pg_sys::CoercionContext::COERCION_EXPLICIT,
-                    &mut function,
-                );
-                if path == pg_sys::CoercionPathType::COERCION_PATH_FUNC && function != pg_sys::Oid::INVALID {
-                    return (Category::Cast, function);
-                }
+            match cast_to_json(oid) {
+                Some(function) => (Category::Cast, function),
+                None => (Category::Other, oid),
             }
-            (Category::Other, oid)
         }
     }
 
@@ -167,7 +156,9 @@ impl Printer {
                 }
                 Category::Date => self.write_date(out, value, form),
                 Category::Number | Category::Jsonb | Category::Other => {
-                    let text = protect(|| unguarded::OutputFunctionCall(self.output, value));
+                    let text = printing(self.influence, || {
+                        protect(|| unguarded::OutputFunctionCall(self.output, value))
+                    });
                     let text = CStr::from_ptr(text).to_bytes();
                     fits(text.len(), room)?;
                     match self.category {
@@ -181,8 +172,9 @@ impl Printer {
                 }
                 Category::Array | Category::Composite | Category::Cast => {
                     let function = self.function();
-                    let json =
-                        protect(|| unguarded::OidFunctionCall1Coll(function, pg_sys::Oid::INVALID, value));
+                    let json = printing(self.influence, || {
+                        protect(|| unguarded::OidFunctionCall1Coll(function, pg_sys::Oid::INVALID, value))
+                    });
                     fits(raw_len(json), room)?;
                     out.extend_from_slice(bytes_of(json));
                 }
@@ -203,9 +195,11 @@ impl Printer {
 
     unsafe fn write_date(&self, out: &mut Vec<u8>, value: pg_sys::Datum, form: Form) {
         let mut text = [0 as c_char; DATE_BYTES_MAX];
+        // Seconds west of UTC, in place of the session's time zone.
+        let utc: c_int = 0;
         // SAFETY: the buffer has the size the function asks for; it ends the text with a NUL.
         let text = unsafe {
-            pg_sys::JsonEncodeDateTime(text.as_mut_ptr(), value, self.oid, core::ptr::null());
+            pg_sys::JsonEncodeDateTime(text.as_mut_ptr(), value, self.oid, &raw const utc);
             CStr::from_ptr(text.as_ptr()).to_bytes()
         };
         if form == Form::Json {
@@ -216,6 +210,29 @@ impl Printer {
             out.push(b'"');
         }
     }
+}
+
+/// The function that makes JSON of a value, where an extension has one for its type. Built-in types
+/// have casts to json that are not meant.
+///
+/// # Safety
+/// A type that exists.
+pub unsafe fn cast_to_json(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    if oid.to_u32() < pg_sys::FirstNormalObjectId {
+        return None;
+    }
+    let mut function = pg_sys::Oid::INVALID;
+    // SAFETY: the caller's promise.
+    let path = unsafe {
+        pg_sys::find_coercion_pathway(
+            pg_sys::JSONOID,
+            oid,
+            pg_sys::CoercionContext::COERCION_EXPLICIT,
+            &mut function,
+        )
+    };
+    let is_function = path == pg_sys::CoercionPathType::COERCION_PATH_FUNC;
+    (is_function && function != pg_sys::Oid::INVALID).then_some(function)
 }
 
 fn write_text(out: &mut Vec<u8>, text: &[u8], form: Form) {

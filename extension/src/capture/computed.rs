@@ -1,0 +1,98 @@
+//! Virtual generated columns (Postgres 18): a row holds no value of them, so those that an event
+//! needs are computed.
+//!
+//! Their expressions are immutable and call built-in functions alone (Postgres demands it), so
+//! nothing of the application's runs here. One that fails, a division by zero say, fails the
+//! statement, as a stored column's does.
+
+use pgrx::pg_sys;
+
+use super::event::Values;
+use crate::compat;
+use crate::protect::protect;
+
+/// The expressions of a relation's columns, ready to be evaluated.
+#[derive(Debug)]
+pub struct Computed {
+    columns: Box<[Column]>,
+    /// Holds the row that is evaluated.
+    slot: *mut pg_sys::TupleTableSlot,
+    context: *mut pg_sys::ExprContext,
+}
+
+#[derive(Debug)]
+struct Column {
+    /// Position in a row of the relation, from 0.
+    at: usize,
+    expression: *mut pg_sys::ExprState,
+}
+
+impl Computed {
+    /// Of the virtual columns that are `wanted`; `None`: there are none.
+    ///
+    /// # Safety
+    /// The relation is open; `memory` and `descriptor`, its row type, live as long as the result.
+    pub unsafe fn new(
+        relation: pg_sys::Relation,
+        wanted: impl Fn(usize) -> bool,
+        descriptor: pg_sys::TupleDesc,
+        memory: pg_sys::MemoryContext,
+    ) -> Option<Self> {
+        // SAFETY: the caller's promise; what must last is made in `memory`.
+        unsafe {
+            let count = (*descriptor).natts as usize;
+            let is_virtual = |at: &usize| compat::is_virtual(compat::attribute(descriptor, *at));
+            let wanted: Vec<usize> = (0..count).filter(|at| wanted(*at)).filter(is_virtual).collect();
+            if wanted.is_empty() {
+                return None;
+            }
+            let caller = pg_sys::MemoryContextSwitchTo(memory);
+            let columns = wanted
+                .into_iter()
+                .map(|at| {
+                    let expression = compat::generation_expression(relation, at);
+                    let expression = pg_sys::expression_planner(expression.cast());
+                    Column { at, expression: pg_sys::ExecInitExpr(expression, core::ptr::null_mut()) }
+                })
+                .collect();
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
+            let context = pg_sys::CreateStandaloneExprContext();
+            pg_sys::MemoryContextSwitchTo(caller);
+            Some(Self { columns, slot, context })
+        }
+    }
+
+    /// The row with its computed columns, taken apart and whole, in the current memory context.
+    ///
+    /// # Errors
+    /// Raises what the expressions raise.
+    ///
+    /// # Safety
+    /// The tuple is of the relation.
+    pub unsafe fn complete(&self, tuple: pg_sys::HeapTuple) -> (Values, pg_sys::HeapTuple) {
+        // SAFETY: the caller's promise; the arrays have a place for each column. No code of others
+        // runs while the slot is in use. What an error leaves in it is the pointer to a row, which
+        // the next one replaces.
+        unsafe {
+            let descriptor = (*self.slot).tts_tupleDescriptor;
+            let count = (*descriptor).natts as usize;
+            pg_sys::ExecStoreHeapTuple(tuple, self.slot, false);
+            pg_sys::slot_getsomeattrs_int(self.slot, count as i32);
+            let datums = pg_sys::palloc(count * size_of::<pg_sys::Datum>()).cast::<pg_sys::Datum>();
+            let nulls = pg_sys::palloc(count).cast::<bool>();
+            datums.copy_from_nonoverlapping((*self.slot).tts_values, count);
+            nulls.copy_from_nonoverlapping((*self.slot).tts_isnull, count);
+            (*self.context).ecxt_scantuple = self.slot;
+            for column in &self.columns {
+                let (expression, context) = (column.expression, self.context);
+                let is_null = nulls.add(column.at);
+                if let Some(evaluate) = (*expression).evalfunc {
+                    datums.add(column.at).write(protect(|| evaluate(expression, context, is_null)));
+                }
+            }
+            let whole = pg_sys::heap_form_tuple(descriptor, datums, nulls);
+            pg_sys::ExecClearTuple(self.slot);
+            (Values { datums, nulls }, whole)
+        }
+    }
+}

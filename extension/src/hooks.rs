@@ -46,6 +46,7 @@ pub fn install() {
         PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }
+    order::find_outermost();
 }
 
 /// Whether something waits to be inserted, or a statement has ended without a hook.
@@ -155,7 +156,8 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
         let statement = (*(*query).estate).es_query_cxt;
-        let changes_rows = order::begin_firing(statement);
+        let may_change_rows = !(*(*query).plannedstmt).resultRelations.is_null();
+        let changes_rows = may_change_rows && order::begin_firing(statement);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => compat::unguarded::standard_ExecutorFinish(query),

@@ -33,7 +33,8 @@ use crate::outbox::{self, NewEvent, Session};
 use merge::{Entry, List};
 pub use merge::{Change, NO_COMMAND, Version};
 pub use statement::{
-    Call, begin, begin_firing, begin_utility, enter, has_ended, is_innermost, is_nested, note_version,
+    Call, begin, begin_firing, begin_utility, enter, find_outermost, has_ended, is_innermost, is_nested,
+    note_version,
 };
 use store::Store;
 

@@ -1,9 +1,10 @@
 //! The statements in progress that change rows, one within the other.
 //!
-//! Postgres names them in its executor hooks. A statement that began before the library was loaded is noticed when one
-//! of our triggers fires in it; its end is told by the memory of its execution, which goes then.
+//! Postgres names them in its executor hooks. What began before the library was loaded is found in two ways: the client's
+//! statement in the active portal, any other when one of our triggers fires in it. If no hook tells its end, the end of
+//! its memory does.
 //!
-//! A statement is known by that memory context: the trigger functions called for it have the same one.
+//! A statement is known by the memory context of its execution: the trigger functions called for it have the same one.
 
 use core::ffi::c_void;
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,8 @@ pub struct Statement {
     pub kind: Kind,
     /// The memory of its execution; null: not known yet.
     context: pg_sys::MemoryContext,
+    /// The memory of its portal, if it is known from there; else null.
+    portal: pg_sys::MemoryContext,
     /// Null: it is a utility statement, or it began before the library was loaded.
     query: *mut pg_sys::QueryDesc,
     /// Tables that it is known to change besides those that the query names.
@@ -119,6 +122,7 @@ impl Statement {
         Self {
             kind,
             context,
+            portal: core::ptr::null_mut(),
             query: core::ptr::null_mut(),
             relations: Vec::new(),
             is_of_all: false,
@@ -133,6 +137,20 @@ impl Statement {
             last: Version::NONE,
             list: List::new(),
         }
+    }
+
+    /// Whether it is the statement that is executed in some memory, which is noted then.
+    fn is_in(&mut self, context: pg_sys::MemoryContext) -> bool {
+        if self.context.is_null() {
+            // SAFETY: the memory of a statement under way; its parent is still there.
+            let is_own = self.portal.is_null()
+                || context == self.portal
+                || unsafe { pg_sys::MemoryContextGetParent(context) } == self.portal;
+            if is_own {
+                self.context = context;
+            }
+        }
+        self.context == context
     }
 
     /// The memory of its execution.
@@ -174,7 +192,12 @@ pub unsafe fn begin(query: *mut pg_sys::QueryDesc, flags: u32) {
         let state = (*query).estate;
         let is_part = flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0;
         if is_part {
-            let relation = first_relation(query);
+            // One table, or partitions of one.
+            let mut relation = pg_sys::Oid::INVALID;
+            any_relation((*query).plannedstmt, |first| {
+                relation = first;
+                true
+            });
             with(|stack| {
                 if let Some(whole) = stack.iter_mut().rfind(|one| one.kind != Kind::Part) {
                     whole.add(relation);
@@ -193,7 +216,8 @@ pub unsafe fn begin(query: *mut pg_sys::QueryDesc, flags: u32) {
 /// The commands of a query are complete, and its triggers fire. Whether it is one that changes rows.
 pub fn begin_firing(context: pg_sys::MemoryContext) -> bool {
     with(|stack| {
-        let found = stack.iter_mut().rev().find(|one| one.context == context);
+        let mut queries = stack.iter_mut().rev().filter(|one| one.kind != Kind::Utility);
+        let found = queries.find_map(|one| one.is_in(context).then_some(one));
         let is_known = found.is_some();
         if let Some(statement) = found {
             statement.is_firing = true;
@@ -231,10 +255,7 @@ pub fn enter(call: Call) -> bool {
     }
     let known = with(|stack| {
         let Some(top) = stack.last_mut() else { return Known::No };
-        if top.kind == Kind::Utility && top.context.is_null() {
-            top.context = call.context;
-        }
-        if top.context != call.context {
+        if !top.is_in(call.context) {
             return Known::No;
         }
         if top.number != 0 {
@@ -255,25 +276,70 @@ pub fn enter(call: Call) -> bool {
 
 /// Notes a statement that began before the library was loaded.
 fn adopt(call: Call) {
-    let number = NUMBERS.get() + 1;
-    NUMBERS.set(number);
+    let number = next_number();
     let mut statement = Statement::new(Kind::Whole, call.context);
     statement.number = number;
     statement.is_firing = !call.is_before;
     statement.is_prepared = !call.is_before;
     statement.add(call.relation);
     push(statement);
+    // SAFETY: the memory of a statement under way.
+    unsafe { tell_end(call.context, number) };
+}
+
+/// Notes the client's statement, if it changes rows: the library has just been loaded within it.
+pub fn find_outermost() {
+    // SAFETY: the active portal and its list of planned statements, which it keeps until it is dropped.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() {
+            return;
+        }
+        let mut statement = Statement::new(Kind::Whole, core::ptr::null_mut());
+        statement.portal = (*portal).portalContext;
+        let planned = (*portal).stmts;
+        for at in 0..pg_sys::list_length(planned) {
+            let planned = pg_sys::list_nth(planned, at).cast::<pg_sys::PlannedStmt>();
+            let utility = (*planned).utilityStmt;
+            statement.is_of_all |= !utility.is_null()
+                && matches!(
+                    (*utility).type_,
+                    pg_sys::NodeTag::T_CopyStmt | pg_sys::NodeTag::T_TruncateStmt
+                );
+            any_relation(planned, |relation| {
+                statement.add(relation);
+                false
+            });
+        }
+        if statement.is_of_all || !statement.relations.is_empty() {
+            statement.number = next_number();
+            statement.is_prepared = false;
+            statement.subtransaction = statement.subtransaction.min((*portal).createSubid);
+            let (memory, number) = (statement.portal, statement.number);
+            push(statement);
+            tell_end(memory, number);
+        }
+    }
+}
+
+fn next_number() -> u64 {
+    let number = NUMBERS.get() + 1;
+    NUMBERS.set(number);
+    number
+}
+
+/// Makes the end of some memory tell the end of a statement.
+unsafe fn tell_end(memory: pg_sys::MemoryContext, number: u64) {
     // SAFETY: the callback lies in the memory whose end it tells, and gets a number, not an address.
     unsafe {
         let size = size_of::<pg_sys::MemoryContextCallback>();
-        let callback =
-            pg_sys::MemoryContextAlloc(call.context, size).cast::<pg_sys::MemoryContextCallback>();
+        let callback = pg_sys::MemoryContextAlloc(memory, size).cast::<pg_sys::MemoryContextCallback>();
         callback.write(pg_sys::MemoryContextCallback {
             func: Some(memory_gone),
             arg: number as usize as *mut c_void,
             next: core::ptr::null_mut(),
         });
-        pg_sys::MemoryContextRegisterResetCallback(call.context, callback);
+        pg_sys::MemoryContextRegisterResetCallback(memory, callback);
     }
 }
 
@@ -344,21 +410,20 @@ fn concerns(at: usize, root: pg_sys::Oid) -> bool {
         let family = compat::topmost(root);
         let is_of_family = |relation: pg_sys::Oid| compat::topmost(relation) == family;
         // SAFETY: the query's description stays as long as it is executed.
-        let concerns =
-            relations.into_iter().any(is_of_family) || unsafe { any_relation(query, is_of_family) };
+        let concerns = relations.into_iter().any(is_of_family)
+            || !query.is_null() && unsafe { any_relation((*query).plannedstmt, is_of_family) };
         with(|stack| stack[at].concerns = (root, concerns));
         concerns
     })
 }
 
-/// The tables that a query changes.
-unsafe fn any_relation(query: *mut pg_sys::QueryDesc, is_wanted: impl Fn(pg_sys::Oid) -> bool) -> bool {
-    if query.is_null() {
-        return false;
-    }
+/// Whether one of the tables that a planned statement changes is wanted.
+unsafe fn any_relation(
+    planned: *const pg_sys::PlannedStmt,
+    mut is_wanted: impl FnMut(pg_sys::Oid) -> bool,
+) -> bool {
     // SAFETY: a list of places in the range table, both of the planned statement.
     unsafe {
-        let planned = (*query).plannedstmt;
         let results = (*planned).resultRelations;
         (0..pg_sys::list_length(results)).any(|at| {
             let place = pg_sys::list_nth_int(results, at);
@@ -366,18 +431,6 @@ unsafe fn any_relation(query: *mut pg_sys::QueryDesc, is_wanted: impl Fn(pg_sys:
             is_wanted((*entry).relid)
         })
     }
-}
-
-unsafe fn first_relation(query: *mut pg_sys::QueryDesc) -> pg_sys::Oid {
-    let first = Cell::new(pg_sys::Oid::INVALID);
-    // SAFETY: the caller's promise.
-    unsafe {
-        any_relation(query, |relation| {
-            first.set(relation);
-            true
-        });
-    }
-    first.get()
 }
 
 /// A subtransaction has been rolled back: its statements are gone, and what they emitted. Returns where in the store that

@@ -15,7 +15,7 @@ mod insert;
 mod partition;
 mod tables;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
 
@@ -32,6 +32,8 @@ const TEXT_BYTES_MAX: usize = 0x3fff_ffff - 4;
 thread_local! {
     /// Never dropped: a callback may still come when the backend exits.
     static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
+    /// Events belong to a statement that has ended before the present one began.
+    static IS_LATE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// An event to be emitted. Texts are in the database's encoding and hold no NUL.
@@ -105,7 +107,7 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         (
             id,
             unguarded::GetCurrentTimestamp(),
-            pg_sys::GetCurrentCommandId(true),
+            pg_sys::GetCurrentCommandId(true).saturating_sub(u32::from(IS_LATE.get())),
             unguarded::GetCurrentSubTransactionId(),
         )
     };
@@ -138,6 +140,19 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         flush();
     }
     Emitted { id, created_at }
+}
+
+/// What `work` emits belongs to a statement that has ended before the present one began: the present one sees it.
+pub fn late(work: impl FnOnce()) {
+    struct Until;
+    impl Drop for Until {
+        fn drop(&mut self) {
+            IS_LATE.set(false);
+        }
+    }
+    let _until = Until;
+    IS_LATE.set(true);
+    work();
 }
 
 /// Locks what the next events will be inserted into, as the insert does: where that must wait or fails, the caller does so

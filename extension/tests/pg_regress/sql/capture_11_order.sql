@@ -162,6 +162,94 @@ $$;
 \set do 'truncate o.item;'
 :twice
 
+-- Partitions: the root, and one that is written directly.
+create table o.part (id int, region text, no text, primary key (id, region)) partition by list (region);
+create table o.part_eu partition of o.part for values in ('eu');
+create table o.part_us partition of o.part for values in ('us');
+select noun from webhook_watch('o.part');
+create table o.log (id int);
+create trigger before before insert or update or delete on o.part for each row execute function o.act();
+create trigger ahead after insert or update or delete on o.part for each row execute function o.act();
+create trigger zz_behind after insert or update or delete on o.part for each row execute function o.act();
+\set prepare 'set session_replication_role = replica; truncate o.part; insert into o.part select g, ''eu'', ''old'' from generate_series(1, 3) g; truncate webhook.event; reset session_replication_role;'
+\set rows 'select '' = '' || coalesce(string_agg(concat_ws('' '', id, region, no), '', '' order by id), ''none'') from o.part;'
+
+\echo -- a row that moves is one update, though another trigger runs SQL
+\set settings 'set local o.ahead = ''insert into o.log values ($1)''; set local o.zz_behind = ''insert into o.log values ($1)'';'
+\set do 'update o.part set region = ''us'' where id < 3;'
+:twice
+
+\echo -- a row that moves is changed by a trigger
+\set settings 'set local o.ahead = ''update o.part set no = no || ''''*'''' where id = $1'';'
+:twice
+
+\echo -- a partition is written directly
+\set do 'update o.part_eu set no = ''direct'' where id < 3;'
+:twice
+
+\echo -- a partition is written directly, and a trigger moves the row
+\set settings 'set local o.ahead = ''update o.part set region = ''''us'''' where id = $1'';'
+:twice
+
+\echo -- by a function, through a cursor of the client, in a rule
+\set settings 'set local o.ahead = ''update o.part set no = no || ''''*'''' where id = $1'';'
+create function o.write() returns void language sql as $$ update o.part set no = 'sql' where id < 3 $$;
+\set do 'select o.write();'
+:twice
+create view o.seen as select * from o.part;
+create rule write as on update to o.seen do instead (insert into o.log values (new.id); update o.part set no = new.no where id = old.id);
+\set do 'update o.seen set no = ''rule'' where id = 1;'
+:twice
+
+-- Triggers of an earlier version: without the one that fires before each statement.
+drop trigger webhook_statement on o.item;
+drop trigger webhook_statement on o.part;
+\echo -- a watch of an earlier version is named
+select relation, problem, detail from webhook_check() order by 1;
+\echo -- and its events are in order where a statement of the client is the first
+\set do 'update o.part set no = ''new'' where id < 3;'
+:twice
+\set settings 'set local o.ahead = ''insert into o.log values ($1)''; set local o.zz_behind = ''insert into o.log values ($1)'';'
+\set do 'update o.part set region = ''us'' where id < 3;'
+:twice
+
+\echo -- more than fits into work_mem, and a part of it undone
+select noun from webhook_watch('o.item');
+create function o.many() returns void language plpgsql as $$
+begin
+    begin
+        update o.item set no = repeat('x', 1000);
+        raise 'undo';
+    exception when raise_exception then null;
+    end;
+    update o.item set no = repeat('y', 1000);
+    begin
+        update o.item set no = repeat('z', 1000);
+        raise 'undo';
+    exception when raise_exception then null;
+    end;
+    update o.item set no = 'last ' || id;
+end
+$$;
+begin;
+set local work_mem = '64kB';
+set local o.zz_statement = 'select o.many()';
+delete from webhook.event;
+insert into o.item select g, 'new' from generate_series(1001, 1500) g;
+select type, count(*), max(length(payload ->> 'no')) from webhook.event where key::int > 1000 group by type order by type;
+select count(*) from (
+    select distinct on (key) key, payload ->> 'no' as no from webhook.event order by key, id desc) last
+join o.item on id = key::int and item.no = last.no;
+rollback;
+
+\echo -- prepared
+begin;
+set local o.ahead = 'update o.item set no = ''ahead'' where id = $1';
+insert into o.item values (2001);
+prepare transaction 'order';
+commit prepared 'order';
+select type, payload ->> 'no' from webhook.event where key = '2001' order by id;
+
 set client_min_messages = warning;
 drop schema o cascade;
 delete from webhook.event;

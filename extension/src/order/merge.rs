@@ -95,7 +95,15 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(change: Change, during: u32, subtransaction: u32, place: u64) -> Self {
-        Self { change, during, subtransaction, place, earlier: [NOWHERE; 2], is_indexed: false, is_taken: false }
+        Self {
+            change,
+            during,
+            subtransaction,
+            place,
+            earlier: [NOWHERE; 2],
+            is_indexed: false,
+            is_taken: false,
+        }
     }
 
     /// Whether the change can have come before that of an arriving row with the same key: while its command ran, and not
@@ -129,7 +137,13 @@ pub struct List {
 
 impl List {
     pub fn new() -> Self {
-        Self { entries: VecDeque::new(), first: 0, last: HashMap::default(), is_indexed: false, lowest: NO_COMMAND }
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            last: HashMap::default(),
+            is_indexed: false,
+            lowest: NO_COMMAND,
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -30,8 +30,8 @@ use pgrx::pg_sys;
 use crate::compat::unguarded;
 use crate::guc;
 use crate::outbox::{self, NewEvent, Session};
-use merge::{Entry, List};
 pub use merge::{Change, NO_COMMAND, Version};
+use merge::{Entry, List};
 pub use statement::{
     Call, begin, begin_firing, begin_utility, enter, find_outermost, has_ended, is_innermost, is_nested,
     note_version,

@@ -302,10 +302,7 @@ pub fn find_outermost() {
             let planned = pg_sys::list_nth(planned, at).cast::<pg_sys::PlannedStmt>();
             let utility = (*planned).utilityStmt;
             statement.is_of_all |= !utility.is_null()
-                && matches!(
-                    (*utility).type_,
-                    pg_sys::NodeTag::T_CopyStmt | pg_sys::NodeTag::T_TruncateStmt
-                );
+                && matches!((*utility).type_, pg_sys::NodeTag::T_CopyStmt | pg_sys::NodeTag::T_TruncateStmt);
             any_relation(planned, |relation| {
                 statement.add(relation);
                 false

@@ -86,8 +86,7 @@ impl Emitted {
 /// # Errors
 /// Raises in a read-only transaction, for a text that no value of Postgres can hold (1 GiB), and what writing the buffer raises if this event fills it.
 pub fn emit(event: &NewEvent<'_>) -> Emitted {
-    let session =
-        Session { actor: guc::actor(), origin: guc::origin(), traceparent: guc::traceparent() };
+    let session = Session { actor: guc::actor(), origin: guc::origin(), traceparent: guc::traceparent() };
     emit_of(event, &session)
 }
 

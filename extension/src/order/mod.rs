@@ -13,7 +13,7 @@
 //!
 //! Nothing of this costs anything when no statement is nested: the hot path asks one cell.
 //!
-//! Held events lie in memory up to `work_mem`, then in a temporary file ([`store`]); about 150 bytes of each stay in
+//! Held events lie in memory up to `work_mem`, then in a temporary file ([`store`]); about 100 bytes of each stay in
 //! memory. Those of a rolled back subtransaction go with it. Held events are not in webhook.event yet, so a trigger that
 //! reads the outbox does not see them.
 

@@ -393,25 +393,29 @@ pub fn around(below: usize, root: pg_sys::Oid) -> Option<usize> {
 }
 
 fn concerns(at: usize, root: pg_sys::Oid) -> bool {
-    let answer = with(|stack| {
+    let known = with(|stack| {
         let one = &stack[at];
         if one.kind == Kind::Part {
-            return Ok(false);
+            return Some(false);
         }
-        if one.is_of_all || one.concerns.0 == root {
-            return Ok(one.is_of_all || one.concerns.1);
-        }
-        Err((one.query, one.relations.clone()))
+        (one.is_of_all || one.concerns.0 == root).then_some(one.is_of_all || one.concerns.1)
     });
-    answer.unwrap_or_else(|(query, relations)| {
-        let family = compat::topmost(root);
-        let is_of_family = |relation: pg_sys::Oid| compat::topmost(relation) == family;
-        // SAFETY: the query's description stays as long as it is executed.
-        let concerns = relations.into_iter().any(is_of_family)
-            || !query.is_null() && unsafe { any_relation((*query).plannedstmt, is_of_family) };
+    known.unwrap_or_else(|| {
+        let concerns = changes_family(at, root);
         with(|stack| stack[at].concerns = (root, concerns));
         concerns
     })
+}
+
+/// Nothing is borrowed here while the catalogue is asked.
+fn changes_family(at: usize, root: pg_sys::Oid) -> bool {
+    let family = compat::topmost(root);
+    let is_of_family = |relation: pg_sys::Oid| compat::topmost(relation) == family;
+    let query = with(|stack| stack[at].query);
+    let relation = |i: usize| with(|stack| stack[at].relations.get(i).copied());
+    // SAFETY: the query's description stays as long as it is executed.
+    (0..).map_while(relation).any(is_of_family)
+        || !query.is_null() && unsafe { any_relation((*query).plannedstmt, is_of_family) }
 }
 
 /// Whether one of the tables that a planned statement changes is wanted.

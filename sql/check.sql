@@ -124,7 +124,10 @@ begin atomic
             select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
             union
             select h.key from unnest('{insert,delete}'::text[]) h (key)
-            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}') v
+            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}'
+            union
+            -- Fires before each statement that one of the others fires for.
+            select 'statement' from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')) v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r

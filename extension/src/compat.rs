@@ -29,11 +29,10 @@ guarded! {
     fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
     /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    /// The partitioned tables above a partition, the nearest first (catalog/partition.h; the same in 14 to 18).
+    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
     /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
-    /// The tables that a partition belongs to, its parent first (catalog/partition.h; the same in
-    /// 14 to 18).
-    fn get_partition_ancestors(partition: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
 /// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that
@@ -248,6 +247,21 @@ pub fn partition_columns(table: pg_sys::Oid) -> Vec<i16> {
         let columns = core::slice::from_raw_parts((*vector).values.as_ptr(), count).to_vec();
         pg_sys::ReleaseSysCache(tuple);
         columns
+    }
+}
+
+/// The table at the top of a tree of partitions; another table is its own.
+pub fn topmost(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: look-ups by number; the list is a list of numbers.
+    unsafe {
+        if !pg_sys::get_rel_relispartition(relation) {
+            return relation;
+        }
+        let ancestors = get_partition_ancestors(relation);
+        match pg_sys::list_length(ancestors) {
+            0 => relation,
+            count => pg_sys::list_nth_oid(ancestors, count - 1),
+        }
     }
 }
 

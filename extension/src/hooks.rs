@@ -7,8 +7,10 @@
 //! * The executor and utility hooks wrap the application's own statements. An error of the application passes through
 //!   their frames as Postgres throws it (longjmp), so that it keeps every field. That is sound because the frames own
 //!   nothing: no destructor is skipped. Our own work is done in [`entry`]s that the hooks call before or after.
-//! * The library may be loaded in the middle of a session's first watched statement, without hooks around it. What it
-//!   buffers is inserted at the next hook, or before the commit.
+//! * The library is loaded by the first trigger of ours that fires in the session, within a statement. A watched table's
+//!   BEFORE trigger for each statement makes that early enough for the hook at the statement's end. Where it does not
+//!   (COPY, a partition written directly, a watch of an earlier version), what the statement buffers is inserted at the
+//!   next hook or before the commit, into a table that is locked while the statement runs.
 
 use core::ffi::{c_char, c_int, c_void};
 use std::cell::Cell;
@@ -16,7 +18,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 
 use crate::protect::entry;
-use crate::{capture, compat, gate, outbox};
+use crate::{capture, compat, gate, order, outbox};
 
 thread_local! {
     static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
@@ -44,11 +46,12 @@ pub fn install() {
         PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }
+    order::find_outermost();
 }
 
-/// Whether something waits to be inserted or to be decided.
+/// Whether something waits to be inserted, or a statement has ended without a hook.
 fn is_pending() -> bool {
-    outbox::is_pending() || capture::is_pending()
+    outbox::is_pending() || order::has_ended()
 }
 
 // ── Ends of transactions ────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,6 +71,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
         // SAFETY: as above.
         XACT_EVENT_PRE_PREPARE => unsafe { entry(insert_all) },
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+            order::forget();
             capture::forget();
             outbox::forget();
             gate::forget();
@@ -86,9 +90,13 @@ unsafe extern "C-unwind" fn on_subtransaction(
     use pg_sys::SubXactEvent::*;
     match event {
         // SAFETY: as above.
-        SUBXACT_EVENT_PRE_COMMIT_SUB => unsafe { entry(insert_all) },
-        SUBXACT_EVENT_COMMIT_SUB => outbox::subtransaction_released(subtransaction, parent),
+        SUBXACT_EVENT_PRE_COMMIT_SUB => unsafe { entry(insert_of_subtransaction) },
+        SUBXACT_EVENT_COMMIT_SUB => {
+            order::subtransaction_released(subtransaction, parent);
+            outbox::subtransaction_released(subtransaction, parent);
+        }
         SUBXACT_EVENT_ABORT_SUB => {
+            order::subtransaction_aborted(subtransaction);
             capture::subtransaction_aborted(subtransaction);
             outbox::subtransaction_aborted(subtransaction);
         }
@@ -96,12 +104,17 @@ unsafe extern "C-unwind" fn on_subtransaction(
     }
 }
 
-/// Everything that the ending (sub)transaction has captured.
+/// Everything that the ending transaction has captured.
 fn insert_all() {
-    if is_pending() {
-        capture::before_commit();
-        outbox::flush();
-    }
+    capture::statements_ended();
+    insert_of_subtransaction();
+}
+
+/// What the ending subtransaction has captured, but for events that a statement around it still holds.
+fn insert_of_subtransaction() {
+    capture::settle();
+    capture::before_commit();
+    outbox::flush();
 }
 
 // ── Changes of the catalogue ────────────────────────────────────────────────────────────────────────────────────────
@@ -119,7 +132,7 @@ unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_i
 
 // ── Statements ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Before a statement that reads the outbox: it is to see what earlier statements have emitted.
+/// Before a statement. One that reads the outbox is to see what earlier statements have emitted.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: the hook's own arguments, handed on. The frame owns nothing; see the module's second rule.
     unsafe {
@@ -130,6 +143,11 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             Some(previous) => previous(query, flags),
             None => compat::unguarded::standard_ExecutorStart(query, flags),
         }
+        let flags = flags as u32;
+        let changes_rows = !(*(*query).plannedstmt).resultRelations.is_null();
+        if changes_rows && flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY == 0 {
+            entry(|| order::begin(query, flags));
+        }
     }
 }
 
@@ -137,12 +155,16 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
-        let around = capture::begin_finishing((*(*query).estate).es_query_cxt);
+        let statement = (*(*query).estate).es_query_cxt;
+        let may_change_rows = !(*(*query).plannedstmt).resultRelations.is_null();
+        let changes_rows = may_change_rows && order::begin_firing(statement);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => compat::unguarded::standard_ExecutorFinish(query),
         }
-        capture::end_finishing(around);
+        if changes_rows {
+            entry(|| order::end(statement, capture::statement_ended));
+        }
         if is_pending() {
             entry(|| flush_after(query));
         }
@@ -163,16 +185,49 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        if is_pending() {
+        // The end of a transaction inserts what it must in the callbacks: a ROLLBACK has nothing to insert, and a COMMIT
+        // that cannot fails as a whole.
+        let node = (*statement).utilityStmt;
+        let ends_transaction = (*node).type_ == pg_sys::NodeTag::T_TransactionStmt;
+        if !ends_transaction && is_pending() {
             entry(flush_around_utility);
         }
+        let around = entry(|| begin_utility(node));
         let next = match PREVIOUS_UTILITY.get() {
             Some(previous) => previous,
             None => compat::unguarded::standard_ProcessUtility,
         };
         next(statement, source, read_only_tree, context, params, environment, dest, completion);
-        if is_pending() {
+        if let Some(around) = around {
+            entry(|| order::end_utility(around, capture::statement_ended));
+        }
+        if !ends_transaction && is_pending() {
             entry(flush_around_utility);
+        }
+    }
+}
+
+/// Notes a utility statement whose triggers fire for rows or for a table: how many statements are around it.
+unsafe fn begin_utility(node: *mut pg_sys::Node) -> Option<usize> {
+    // SAFETY: the tree of a utility statement, by its tag.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_CopyStmt => {
+                let copy = &*node.cast::<pg_sys::CopyStmt>();
+                if !copy.is_from || copy.relation.is_null() {
+                    return None;
+                }
+                let relation = pg_sys::RangeVarGetRelidExtended(
+                    copy.relation,
+                    pg_sys::NoLock as pg_sys::LOCKMODE,
+                    pg_sys::RVROption::RVR_MISSING_OK,
+                    None,
+                    core::ptr::null_mut(),
+                );
+                Some(order::begin_utility(relation))
+            }
+            pg_sys::NodeTag::T_TruncateStmt => Some(order::begin_utility(pg_sys::Oid::INVALID)),
+            _ => None,
         }
     }
 }
@@ -181,7 +236,7 @@ unsafe extern "C-unwind" fn process_utility(
 /// row: flushed at each of them, a bulk INSERT would write its events one by one. What a function called by the
 /// statement reads comes past here in its turn.
 unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
-    capture::statement_ended(core::ptr::null_mut());
+    capture::settle();
     if !outbox::is_pending() {
         return;
     }
@@ -202,11 +257,8 @@ unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
 /// Not after a foreign key's own statements: their triggers fire at the end of the statement that caused them.
 unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor state lives until ExecutorEnd.
-    let (statement, flags) = unsafe {
-        let state = (*query).estate;
-        ((*state).es_query_cxt, (*state).es_top_eflags)
-    };
-    capture::statement_ended(statement);
+    let flags = unsafe { (*(*query).estate).es_top_eflags };
+    capture::settle();
     if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
         outbox::flush();
     }
@@ -216,7 +268,7 @@ unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
 fn flush_around_utility() {
     // SAFETY: a plain call.
     if unsafe { pg_sys::IsTransactionState() } {
-        capture::statement_ended(core::ptr::null_mut());
+        capture::settle();
         outbox::flush();
     }
 }

@@ -192,7 +192,8 @@ async fn what_is_in_the_database() {
     let settings: BTreeSet<String> =
         client.query(SETTINGS, &[]).await.expect("settings").iter().map(|row| row.get(0)).collect();
     assert!(functions.len() > 60 && settings.len() > 5 && columns.len() > 100, "{settings:?}");
-    let triggers = ["webhook_insert", "webhook_update", "webhook_delete", "webhook_truncate"];
+    let triggers =
+        ["webhook_insert", "webhook_update", "webhook_delete", "webhook_truncate", "webhook_statement"];
     let sources = sources();
     let mut wrong = Vec::new();
     for (page, text) in pages() {

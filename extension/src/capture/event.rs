@@ -7,11 +7,13 @@ use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
+use super::change;
 use super::plan::{Column, Compared, Operation, Plan};
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, TooLong};
+use crate::order::{self, Version};
 use crate::outbox::{self, NewEvent};
 
 /// Memory of a scratch buffer above this is given back after the row.
@@ -95,21 +97,22 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
             }
         }
     }
+    let change = Changed { operation, row, former };
     // A payload function may write a watched table: what is in use is not in the cell, and the inner call makes its own.
     let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
         match build(&mut scratch, row, former, site) {
             Built::Nothing => {}
-            Built::Event { previous } => send(event_type, row, &mut scratch, previous, false),
+            Built::Event { previous } => send(event_type, change, &mut scratch, previous, false),
             Built::TooLong => {
                 check_over_cap(row);
                 write_key_only(&mut scratch, row);
-                send(event_type, row, &mut scratch, false, true);
+                send(event_type, change, &mut scratch, false, true);
             }
             Built::KeyOnly => {
                 write_key_only(&mut scratch, row);
-                send(event_type, row, &mut scratch, false, true);
+                send(event_type, change, &mut scratch, false, true);
             }
         }
     }
@@ -149,12 +152,17 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
 /// Emits that a table has been emptied.
 pub fn emit_truncate(plan: &Plan) {
     if let Some(event_type) = plan.event_type(Operation::Truncate) {
-        outbox::emit(&NewEvent {
+        let event = NewEvent {
             event_type,
             table_name: Some(&plan.table_name),
             payload: b"{}",
             ..NewEvent::default()
-        });
+        };
+        if order::is_nested() {
+            order::emit(&event, &change::of_truncate(plan.root));
+        } else {
+            outbox::emit(&event);
+        }
     }
 }
 
@@ -265,11 +273,37 @@ unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
     }
 }
 
-unsafe fn send(event_type: &[u8], row: Row<'_>, scratch: &mut Scratch, previous: bool, truncated: bool) {
+/// A row with what has happened to it.
+#[derive(Clone, Copy)]
+struct Changed<'a> {
+    operation: Operation,
+    row: Row<'a>,
+    former: Option<Row<'a>>,
+}
+
+unsafe fn send(
+    event_type: &[u8],
+    changed: Changed<'_>,
+    scratch: &mut Scratch,
+    previous: bool,
+    truncated: bool,
+) {
+    let Changed { operation, row, former } = changed;
     // SAFETY: the caller's promise.
     unsafe {
         complete(event_type, row, scratch, previous, truncated, |event| {
-            outbox::emit(event);
+            if order::is_nested() {
+                let mut former_key = Vec::new();
+                let has_other_key = former.is_some_and(|former| {
+                    write_key(&mut former_key, former) && event.key != Some(&former_key)
+                });
+                let former_key = has_other_key.then_some(former_key.as_slice());
+                order::emit(event, &change::of(operation, row, former, event.key, former_key));
+            } else {
+                let is_deleted = operation == Operation::Delete;
+                order::note_version(if is_deleted { Version::NONE } else { change::version(row) });
+                outbox::emit(event);
+            }
         });
     }
 }

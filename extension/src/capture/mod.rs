@@ -4,6 +4,7 @@
 //! beforehand is in the plan of the trigger; the rest is: which operation, has anything changed, print, emit. It runs
 //! with the rights of the role that writes, and needs none of its own.
 
+mod change;
 mod computed;
 mod event;
 mod moved;
@@ -15,7 +16,7 @@ use pgrx::{pg_sys, prelude::*};
 
 use crate::error::Error;
 use crate::protect::entry;
-use crate::{guc, outbox};
+use crate::{guc, order, outbox};
 use event::{Row, Values};
 use plan::{Operation, Plan};
 
@@ -26,7 +27,8 @@ pub extern "C" fn pg_finfo_webhook_capture() -> &'static pg_sys::Pg_finfo_record
     &VERSION_1
 }
 
-/// `webhook.capture(definition)`: AFTER INSERT, UPDATE or DELETE for each row, AFTER TRUNCATE for each statement.
+/// `webhook.capture(definition)`: AFTER INSERT, UPDATE or DELETE for each row, AFTER TRUNCATE for each statement. BEFORE
+/// each statement it only notes that the statement has begun: the call loads the library in time for the hooks.
 ///
 /// # Errors
 /// Raises if it is called otherwise, and what making the event raises; the statement then fails.
@@ -39,12 +41,37 @@ pub unsafe extern "C-unwind" fn webhook_capture(info: pg_sys::FunctionCallInfo) 
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
                 Error::NotATrigger.raise();
             }
-            if !guc::muted() {
-                capture(&*context.cast::<pg_sys::TriggerData>(), (*info).flinfo);
+            let trigger = &*context.cast::<pg_sys::TriggerData>();
+            let statement = (*(*info).flinfo).fn_mcxt;
+            if is_before_statement(trigger) {
+                enter(trigger, statement, true);
+            } else if !guc::muted() {
+                capture(trigger, (*info).flinfo);
             }
         });
     }
     pg_sys::Datum::from(0usize)
+}
+
+fn is_before_statement(trigger: &pg_sys::TriggerData) -> bool {
+    const PARTS: u32 = pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_TIMINGMASK;
+    trigger.tg_event & PARTS == pg_sys::TRIGGER_EVENT_BEFORE
+}
+
+/// Makes sure that the statement is known that a trigger is called for.
+unsafe fn enter(trigger: &pg_sys::TriggerData, statement: pg_sys::MemoryContext, is_before: bool) {
+    if order::is_innermost(statement) {
+        return;
+    }
+    settle();
+    // SAFETY: the relation is open while the trigger runs.
+    let relation = unsafe { (*trigger.tg_relation).rd_id };
+    let must_lock = order::enter(order::Call { context: statement, relation, is_before });
+    if must_lock {
+        // No hook will be called at the statement's end, and the events are inserted later: what they need is locked
+        // now, so that it is the statement that waits or fails.
+        outbox::lock();
+    }
 }
 
 unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
@@ -63,6 +90,7 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
     unsafe {
         let plan = plan::of(trigger.tg_trigger, trigger.tg_relation);
         let statement = (*site).fn_mcxt;
+        enter(trigger, statement, false);
         if moved::is_pending() {
             if operation == Operation::Insert
                 && let Some(moved) = moved::take_for(statement, &plan)
@@ -141,25 +169,24 @@ fn give_up(next: impl Fn() -> Option<moved::Moved>) {
     }
 }
 
-/// Whether a deleted row waits for its arrival in another partition.
-pub fn is_pending() -> bool {
-    moved::is_pending()
-}
-
-/// A statement's triggers begin to fire; returns what [`end_finishing`] is to be given.
-pub fn begin_finishing(statement: pg_sys::MemoryContext) -> usize {
-    moved::begin_finishing(statement)
-}
-
-/// A statement's triggers have fired.
-pub fn end_finishing(around: usize) {
-    moved::end_finishing(around);
-}
-
-/// A statement has ended, or another begins (null): a row that waited for it has been deleted.
+/// A statement has ended: a row that waited for it has been deleted.
 pub fn statement_ended(statement: pg_sys::MemoryContext) {
     if moved::is_pending() {
         give_up(|| moved::take_of(statement));
+    }
+}
+
+/// Ends the statements whose end no hook has told.
+pub fn settle() {
+    if order::has_ended() {
+        outbox::late(|| outbox::with_snapshot(|| order::settle(statement_ended)));
+    }
+}
+
+/// The transaction is about to commit: no statement is in progress any more.
+pub fn statements_ended() {
+    if order::is_any_in_progress() {
+        outbox::with_snapshot(|| order::before_commit(statement_ended));
     }
 }
 

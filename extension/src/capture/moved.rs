@@ -23,15 +23,6 @@ pub struct Moved {
     tuple: pg_sys::HeapTuple,
     /// The statement, by the memory of its execution.
     statement: pg_sys::MemoryContext,
-    /// Whether we shall be told of the statement's end: not if it began before the library was loaded.
-    told: bool,
-    subtransaction: pg_sys::SubTransactionId,
-}
-
-/// A statement whose triggers fire.
-#[derive(Clone, Copy)]
-struct Finishing {
-    statement: pg_sys::MemoryContext,
     subtransaction: pg_sys::SubTransactionId,
 }
 
@@ -42,8 +33,6 @@ thread_local! {
     static MOVED: RefCell<ManuallyDrop<Vec<Moved>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     /// How many of them wait; those after went with their (sub)transaction.
     static ALIVE: Cell<usize> = const { Cell::new(0) };
-    /// The statements whose triggers fire now, one within the other.
-    static FINISHING: RefCell<ManuallyDrop<Vec<Finishing>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// Whether the row of a DELETE trigger was moved rather than deleted (HeapTupleHeaderIndicatesMovedPartitions).
@@ -67,8 +56,7 @@ pub unsafe fn put_aside(plan: Rc<Plan>, tuple: pg_sys::HeapTuple, statement: pg_
         let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
         let tuple = pg_sys::heap_copytuple(tuple);
         pg_sys::MemoryContextSwitchTo(caller);
-        let told = FINISHING.with_borrow(|all| all.last().is_some_and(|last| last.statement == statement));
-        Moved { plan, tuple, statement, told, subtransaction: pg_sys::GetCurrentSubTransactionId() }
+        Moved { plan, tuple, statement, subtransaction: pg_sys::GetCurrentSubTransactionId() }
     };
     let dead = MOVED.with_borrow_mut(|all| {
         let dead = all.split_off(ALIVE.get());
@@ -105,31 +93,15 @@ pub fn take_for(statement: pg_sys::MemoryContext, plan: &Plan) -> Option<Moved> 
     take(|moved| moved.statement == statement && moved.plan.is_of_watch(plan))
 }
 
-/// The row that a statement has put aside, or one that nobody will ask for any more. In a subtransaction of its own, a
-/// statement within another's triggers can tell nothing about that one's row.
+/// The row that a statement has put aside.
 pub fn take_of(statement: pg_sys::MemoryContext) -> Option<Moved> {
-    let current = current_subtransaction();
-    take(|moved| moved.statement == statement || (!moved.told && moved.subtransaction == current))
+    take(|moved| moved.statement == statement)
 }
 
 /// A row that the current subtransaction has put aside.
 pub fn take_of_subtransaction() -> Option<Moved> {
     let current = current_subtransaction();
     take(|moved| moved.subtransaction == current)
-}
-
-/// Notes a statement whose triggers fire from now on; returns how many do so around it, for [`end_finishing`].
-pub fn begin_finishing(statement: pg_sys::MemoryContext) -> usize {
-    let subtransaction = current_subtransaction();
-    FINISHING.with_borrow_mut(|all| {
-        all.push(Finishing { statement, subtransaction });
-        all.len() - 1
-    })
-}
-
-/// The statement's triggers have fired. It is not called if one of them fails: the (sub)transaction's end is told then.
-pub fn end_finishing(around: usize) {
-    FINISHING.with_borrow_mut(|all| all.truncate(around));
 }
 
 /// A subtransaction has been rolled back. Neither allocates, frees nor fails.
@@ -140,22 +112,11 @@ pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
             ALIVE.set(waiting.take_while(|moved| moved.subtransaction < subtransaction).count());
         }
     });
-    FINISHING.with(|all| {
-        if let Ok(mut all) = all.try_borrow_mut() {
-            let kept = all.iter().take_while(|one| one.subtransaction < subtransaction).count();
-            all.truncate(kept);
-        }
-    });
 }
 
 /// The transaction has ended. Neither allocates, frees nor fails.
 pub fn forget() {
     ALIVE.set(0);
-    FINISHING.with(|all| {
-        if let Ok(mut all) = all.try_borrow_mut() {
-            all.clear();
-        }
-    });
 }
 
 impl Moved {

@@ -48,7 +48,8 @@ pub struct Column {
 #[derive(Debug)]
 pub struct Plan {
     valid: Cell<bool>,
-    relation: pg_sys::Oid,
+    /// The table that the rows lie in.
+    pub relation: pg_sys::Oid,
     /// The watched table: the relation itself, or the partitioned table whose trigger this one is a copy of.
     pub root: pg_sys::Oid,
     types: [Option<Box<[u8]>>; 4],

@@ -15,7 +15,7 @@ mod insert;
 mod partition;
 mod tables;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
 
@@ -32,6 +32,8 @@ const TEXT_BYTES_MAX: usize = 0x3fff_ffff - 4;
 thread_local! {
     /// Never dropped: a callback may still come when the backend exits.
     static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
+    /// Events belong to a statement that has ended before the present one began.
+    static IS_LATE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// An event to be emitted. Texts are in the database's encoding and hold no NUL.
@@ -51,6 +53,14 @@ pub struct NewEvent<'a> {
     pub subscription_id: Option<i64>,
     /// The payload has been cut.
     pub truncated: bool,
+}
+
+/// What the session says of the changes that it makes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Session<'a> {
+    pub actor: Option<&'a [u8]>,
+    pub origin: Option<&'a [u8]>,
+    pub traceparent: Option<&'a [u8]>,
 }
 
 /// What an event has got.
@@ -76,6 +86,15 @@ impl Emitted {
 /// # Errors
 /// Raises in a read-only transaction, for a text that no value of Postgres can hold (1 GiB), and what writing the buffer raises if this event fills it.
 pub fn emit(event: &NewEvent<'_>) -> Emitted {
+    let session = Session { actor: guc::actor(), origin: guc::origin(), traceparent: guc::traceparent() };
+    emit_of(event, &session)
+}
+
+/// Emits an event of another moment of the session.
+///
+/// # Errors
+/// As [`emit`].
+pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
         let id = compat::nextval_internal(tables::sequence(), false);
@@ -87,7 +106,7 @@ pub fn emit(event: &NewEvent<'_>) -> Emitted {
         (
             id,
             unguarded::GetCurrentTimestamp(),
-            pg_sys::GetCurrentCommandId(true),
+            pg_sys::GetCurrentCommandId(true).saturating_sub(u32::from(IS_LATE.get())),
             unguarded::GetCurrentSubTransactionId(),
         )
     };
@@ -104,9 +123,9 @@ pub fn emit(event: &NewEvent<'_>) -> Emitted {
         Some(event.event_type),
         event.table_name,
         event.key,
-        guc::actor(),
-        guc::origin(),
-        guc::traceparent(),
+        session.actor,
+        session.origin,
+        session.traceparent,
         Some(event.payload),
         event.previous,
     ];
@@ -120,6 +139,32 @@ pub fn emit(event: &NewEvent<'_>) -> Emitted {
         flush();
     }
     Emitted { id, created_at }
+}
+
+/// What `work` emits belongs to a statement that has ended before the present one began: the present one sees it.
+pub fn late(work: impl FnOnce()) {
+    struct Until;
+    impl Drop for Until {
+        fn drop(&mut self) {
+            IS_LATE.set(false);
+        }
+    }
+    let _until = Until;
+    IS_LATE.set(true);
+    work();
+}
+
+/// Locks what the next events will be inserted into, as the insert does: where that must wait or fails, the caller does so
+/// now.
+///
+/// # Errors
+/// Raises `lock_not_available` after `lock_timeout`, and `undefined_table` if the table is not there.
+pub fn lock() {
+    // SAFETY: plain calls; the lock is held until the transaction ends.
+    unsafe {
+        let slot = tables::ring_slot(unguarded::GetCurrentTimestamp());
+        pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+    }
 }
 
 /// Whether events wait to be inserted.
@@ -212,7 +257,8 @@ fn too_long() -> ! {
     unreachable!("ERROR does not return")
 }
 
-fn out_of_memory(_cause: &TryReserveError) -> ! {
+/// Raises `out_of_memory`.
+pub fn out_of_memory(_cause: &TryReserveError) -> ! {
     pgrx::pg_sys::panic::ErrorReport::new(
         PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
         "out of memory for captured events",

@@ -20,6 +20,10 @@ enum Event {
     Truncate,
 }
 
+/// Fires before each statement, so that the library is loaded before the statement's first row is changed: the order of
+/// events needs to know the statement (extension/src/order).
+const STATEMENT: &str = "webhook_statement";
+
 const EVENTS: [Event; 4] = [Event::Insert, Event::Update, Event::Delete, Event::Truncate];
 
 impl Event {
@@ -83,7 +87,8 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
         let taken = client.select(
             "select tgrelid, tgname::text from pg_trigger
              where tgrelid = any ($1) and not tgisinternal and tgfoid <> 'webhook.capture()'::regprocedure
-               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate')
+               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate',
+                              'webhook_statement')
              order by tgrelid, tgname",
             Some(1),
             &[relations.into()],
@@ -101,7 +106,9 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
 /// second time.
 pub fn remove_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
     for name in present(table.oid)? {
-        if !wanted(table, verbs, is_root).any(|event| event.trigger() == name) {
+        let mut wanted = wanted(table, verbs, is_root);
+        let is_wanted = wanted.any(|event| name == STATEMENT || event.trigger() == name);
+        if !is_wanted {
             drop(table, &name)?;
         }
     }
@@ -145,6 +152,19 @@ pub fn create(
                 quote_identifier(event.trigger())
             ))?;
         }
+    }
+    let words: Vec<_> = wanted(table, &definition.verbs, is_root).map(Event::word).collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    Spi::run(&format!(
+        "create or replace trigger {STATEMENT} before {} on {} for each statement execute function webhook.capture({})",
+        words.join(" or "),
+        table.qualified(),
+        quote_literal(&argument),
+    ))?;
+    if !always.is_empty() {
+        Spi::run(&format!("alter table {} enable always trigger {STATEMENT}", table.qualified()))?;
     }
     Ok(())
 }

@@ -64,8 +64,9 @@ declare
     statement text;
 begin
     for statement in
-        select format('create trigger %s after %s on %s for each %s execute function webhook.capture(%L)', name,
-                      substr(name, 9), restored, case name when 'webhook_truncate' then 'statement' else 'row' end, definition)
+        select format('create trigger %s %s on %s for each %s execute function webhook.capture(%L)', name,
+                      case name when 'webhook_statement' then 'before insert or update or delete or truncate' else 'after ' || substr(name, 9) end,
+                      restored, case when name in ('webhook_statement', 'webhook_truncate') then 'statement' else 'row' end, definition)
         from webhook.capture_trigger where relation = former
     loop
         execute statement;

@@ -1,0 +1,482 @@
+//! The statements in progress that change rows, one within the other.
+//!
+//! Postgres names them in its executor hooks. What began before the library was loaded is found in two ways: the client's
+//! statement in the active portal, any other when one of our triggers fires in it. If no hook tells its end, the end of
+//! its memory does.
+//!
+//! A statement is known by the memory context of its execution: the trigger functions called for it have the same one.
+
+use core::ffi::c_void;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+
+use pgrx::pg_sys;
+
+use super::merge::{ANY_COMMAND, List, NO_COMMAND, Version};
+use crate::compat::unguarded;
+use crate::{compat, outbox};
+
+/// What kind of statement it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Its triggers fire at its end.
+    Whole,
+    /// A foreign key's action: its triggers fire at the end of the statement that caused it.
+    Part,
+    /// COPY or TRUNCATE.
+    Utility,
+}
+
+/// A statement in progress.
+pub struct Statement {
+    pub kind: Kind,
+    /// The memory of its execution; null: not known yet.
+    context: pg_sys::MemoryContext,
+    /// The memory of its portal, if it is known from there; else null.
+    portal: pg_sys::MemoryContext,
+    /// Null: it is a utility statement, or it began before the library was loaded.
+    query: *mut pg_sys::QueryDesc,
+    /// Tables that it is known to change besides those that the query names.
+    relations: Vec<pg_sys::Oid>,
+    /// It may change any table.
+    is_of_all: bool,
+    /// The last table that was asked for, and whether the statement changes that.
+    concerns: (pg_sys::Oid, bool),
+    /// The command id of its changes, or [`ANY_COMMAND`].
+    command: u32,
+    /// Its command is complete; its triggers fire.
+    is_firing: bool,
+    subtransaction: u32,
+    /// Tells a statement from another with the same memory, if no hook tells its end; else 0.
+    number: u64,
+    has_ended: bool,
+    /// Whether what it will write to is locked.
+    is_prepared: bool,
+    /// The last version that its own events told of, while it is not the innermost statement.
+    pub last: Version,
+    /// What statements within it have emitted and it has not passed on yet.
+    pub list: List,
+}
+
+type Stack = ManuallyDrop<Vec<Statement>>;
+
+thread_local! {
+    /// Never dropped: a callback may still come when the backend exits.
+    static STACK: RefCell<Stack> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The memory of the innermost statement, if a hook tells its end.
+    static INNERMOST: Cell<pg_sys::MemoryContext> = const { Cell::new(core::ptr::null_mut()) };
+    /// Whether an event may have to be held, or others be passed on before it.
+    static IS_NESTED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a statement whose end no hook tells has ended.
+    static HAS_ENDED: Cell<bool> = const { Cell::new(false) };
+    /// The last version that an event of the innermost statement told of; those of the others are in the stack.
+    static LAST: Cell<Version> = const { Cell::new(Version::NONE) };
+    static NUMBERS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes the version that an event of the innermost statement tells of.
+pub fn note_version(version: Version) {
+    LAST.set(version);
+}
+
+/// Whether the innermost statement is the one with this memory, and nothing is to be done for it.
+pub fn is_innermost(context: pg_sys::MemoryContext) -> bool {
+    INNERMOST.get() == context
+}
+
+/// See [`IS_NESTED`].
+pub fn is_nested() -> bool {
+    IS_NESTED.get()
+}
+
+/// See [`HAS_ENDED`].
+pub fn has_ended() -> bool {
+    HAS_ENDED.get()
+}
+
+/// Calls `work` with the statements, outermost first.
+pub fn with<R>(work: impl FnOnce(&mut Vec<Statement>) -> R) -> R {
+    STACK.with_borrow_mut(|stack| work(stack))
+}
+
+/// How many there are.
+pub fn count() -> usize {
+    STACK.with_borrow(|stack| stack.len())
+}
+
+/// Notes what the hot path asks for; after every change of the stack. Neither allocates nor fails.
+fn note(stack: &[Statement]) {
+    let innermost = stack.last().filter(|top| top.number == 0 && top.kind != Kind::Part);
+    INNERMOST.set(innermost.map_or(core::ptr::null_mut(), |top| top.context));
+    let is_nested = match stack {
+        [] => false,
+        [only] => !only.list.is_empty(),
+        _ => true,
+    };
+    IS_NESTED.set(is_nested);
+    HAS_ENDED.set(stack.iter().any(|one| one.has_ended));
+}
+
+impl Statement {
+    fn new(kind: Kind, context: pg_sys::MemoryContext) -> Self {
+        Self {
+            kind,
+            context,
+            portal: core::ptr::null_mut(),
+            query: core::ptr::null_mut(),
+            relations: Vec::new(),
+            is_of_all: false,
+            concerns: (pg_sys::Oid::INVALID, false),
+            command: ANY_COMMAND,
+            is_firing: false,
+            // SAFETY: a plain call.
+            subtransaction: unsafe { unguarded::GetCurrentSubTransactionId() },
+            number: 0,
+            has_ended: false,
+            is_prepared: true,
+            last: Version::NONE,
+            list: List::new(),
+        }
+    }
+
+    /// Whether it is the statement that is executed in some memory, which is noted then.
+    fn is_in(&mut self, context: pg_sys::MemoryContext) -> bool {
+        if self.context.is_null() {
+            // SAFETY: the memory of a statement under way; its parent is still there.
+            let is_own = self.portal.is_null()
+                || context == self.portal
+                || unsafe { pg_sys::MemoryContextGetParent(context) } == self.portal;
+            if is_own {
+                self.context = context;
+            }
+        }
+        self.context == context
+    }
+
+    /// The memory of its execution.
+    pub fn context(&self) -> pg_sys::MemoryContext {
+        self.context
+    }
+
+    fn add(&mut self, relation: pg_sys::Oid) {
+        if !self.relations.contains(&relation) {
+            self.relations.try_reserve(1).unwrap_or_else(|e| outbox::out_of_memory(&e));
+            self.relations.push(relation);
+            self.concerns = (pg_sys::Oid::INVALID, false);
+        }
+    }
+}
+
+fn push(statement: Statement) {
+    let pushed = with(|stack| {
+        let has_room = stack.try_reserve(1);
+        if has_room.is_ok() {
+            if let Some(outer) = stack.last_mut() {
+                outer.last = LAST.replace(Version::NONE);
+            }
+            stack.push(statement);
+            note(stack);
+        }
+        has_room
+    });
+    pushed.unwrap_or_else(|e| outbox::out_of_memory(&e));
+}
+
+/// A query that changes rows has started.
+///
+/// # Safety
+/// The executor has just started it.
+pub unsafe fn begin(query: *mut pg_sys::QueryDesc, flags: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let state = (*query).estate;
+        let is_part = flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0;
+        if is_part {
+            // One table, or partitions of one.
+            let mut relation = pg_sys::Oid::INVALID;
+            any_relation((*query).plannedstmt, |first| {
+                relation = first;
+                true
+            });
+            with(|stack| {
+                if let Some(whole) = stack.iter_mut().rfind(|one| one.kind != Kind::Part) {
+                    whole.add(relation);
+                }
+            });
+        }
+        let kind = if is_part { Kind::Part } else { Kind::Whole };
+        push(Statement {
+            query,
+            command: (*state).es_output_cid,
+            ..Statement::new(kind, (*state).es_query_cxt)
+        });
+    }
+}
+
+/// The commands of a query are complete, and its triggers fire. Whether it is one that changes rows.
+pub fn begin_firing(context: pg_sys::MemoryContext) -> bool {
+    with(|stack| {
+        let mut queries = stack.iter_mut().rev().filter(|one| one.kind != Kind::Utility);
+        let found = queries.find_map(|one| one.is_in(context).then_some(one));
+        let is_known = found.is_some();
+        if let Some(statement) = found {
+            statement.is_firing = true;
+            // Its end will be told by the hook that has told this.
+            statement.number = 0;
+            note(stack);
+        }
+        is_known
+    })
+}
+
+/// COPY into a table or TRUNCATE (`INVALID`: of any) begins. Returns how many statements are around it.
+pub fn begin_utility(relation: pg_sys::Oid) -> usize {
+    let mut statement = Statement::new(Kind::Utility, core::ptr::null_mut());
+    statement.is_of_all = relation == pg_sys::Oid::INVALID;
+    statement.add(relation);
+    push(statement);
+    count() - 1
+}
+
+/// What a trigger call tells of the statement that it is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub context: pg_sys::MemoryContext,
+    pub relation: pg_sys::Oid,
+    /// It is made before the statement's first row.
+    pub is_before: bool,
+}
+
+/// Notes the statement that a trigger is called for, unless it is known. True: what it writes to must be locked first.
+pub fn enter(call: Call) -> bool {
+    enum Known {
+        Yes { is_prepared: bool },
+        No,
+    }
+    let known = with(|stack| {
+        let Some(top) = stack.last_mut() else { return Known::No };
+        if !top.is_in(call.context) {
+            return Known::No;
+        }
+        if top.number != 0 {
+            top.add(call.relation);
+        }
+        let is_prepared = call.is_before || core::mem::replace(&mut top.is_prepared, true);
+        note(stack);
+        Known::Yes { is_prepared }
+    });
+    match known {
+        Known::Yes { is_prepared } => !is_prepared,
+        Known::No => {
+            adopt(call);
+            !call.is_before
+        }
+    }
+}
+
+/// Notes a statement that began before the library was loaded.
+fn adopt(call: Call) {
+    let number = next_number();
+    let mut statement = Statement::new(Kind::Whole, call.context);
+    statement.number = number;
+    statement.is_firing = !call.is_before;
+    statement.is_prepared = !call.is_before;
+    statement.add(call.relation);
+    push(statement);
+    // SAFETY: the memory of a statement under way.
+    unsafe { tell_end(call.context, number) };
+}
+
+/// Notes the client's statement, if it changes rows: the library has just been loaded within it.
+pub fn find_outermost() {
+    // SAFETY: the active portal and its list of planned statements, which it keeps until it is dropped.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() {
+            return;
+        }
+        let mut statement = Statement::new(Kind::Whole, core::ptr::null_mut());
+        statement.portal = (*portal).portalContext;
+        let planned = (*portal).stmts;
+        for at in 0..pg_sys::list_length(planned) {
+            let planned = pg_sys::list_nth(planned, at).cast::<pg_sys::PlannedStmt>();
+            let utility = (*planned).utilityStmt;
+            statement.is_of_all |= !utility.is_null()
+                && matches!((*utility).type_, pg_sys::NodeTag::T_CopyStmt | pg_sys::NodeTag::T_TruncateStmt);
+            any_relation(planned, |relation| {
+                statement.add(relation);
+                false
+            });
+        }
+        if statement.is_of_all || !statement.relations.is_empty() {
+            statement.number = next_number();
+            statement.is_prepared = false;
+            statement.subtransaction = statement.subtransaction.min((*portal).createSubid);
+            let (memory, number) = (statement.portal, statement.number);
+            push(statement);
+            tell_end(memory, number);
+        }
+    }
+}
+
+fn next_number() -> u64 {
+    let number = NUMBERS.get() + 1;
+    NUMBERS.set(number);
+    number
+}
+
+/// Makes the end of some memory tell the end of a statement.
+unsafe fn tell_end(memory: pg_sys::MemoryContext, number: u64) {
+    // SAFETY: the callback lies in the memory whose end it tells, and gets a number, not an address.
+    unsafe {
+        let size = size_of::<pg_sys::MemoryContextCallback>();
+        let callback = pg_sys::MemoryContextAlloc(memory, size).cast::<pg_sys::MemoryContextCallback>();
+        callback.write(pg_sys::MemoryContextCallback {
+            func: Some(memory_gone),
+            arg: number as usize as *mut c_void,
+            next: core::ptr::null_mut(),
+        });
+        pg_sys::MemoryContextRegisterResetCallback(memory, callback);
+    }
+}
+
+/// The memory of a statement's execution goes. Neither allocates nor fails.
+unsafe extern "C-unwind" fn memory_gone(number: *mut c_void) {
+    STACK.with(|stack| {
+        if let Ok(mut stack) = stack.try_borrow_mut()
+            && let Some(statement) = stack.iter_mut().find(|one| one.number == number as u64)
+        {
+            statement.has_ended = true;
+            HAS_ENDED.set(true);
+        }
+    });
+}
+
+/// The place of the statement with this memory, if it changes rows.
+pub fn find(context: pg_sys::MemoryContext) -> Option<usize> {
+    with(|stack| stack.iter().rposition(|one| one.context == context))
+}
+
+/// The place and the memory of the outermost statement that has ended without a hook.
+pub fn first_ended() -> Option<usize> {
+    with(|stack| stack.iter().position(|one| one.has_ended))
+}
+
+/// Takes the innermost statement off the stack.
+pub fn pop() -> Option<Statement> {
+    with(|stack| {
+        let statement = stack.pop();
+        LAST.set(stack.last().map_or(Version::NONE, |outer| outer.last));
+        note(stack);
+        statement
+    })
+}
+
+/// After a change of a list.
+pub fn lists_changed() {
+    STACK.with_borrow(|stack| note(stack));
+}
+
+/// The command of the statement at `at` that runs at the moment.
+pub fn running(stack: &[Statement], at: usize) -> u32 {
+    let parts = stack[at + 1..].iter().take_while(|one| one.kind == Kind::Part);
+    match parts.last() {
+        Some(part) => part.command,
+        None if stack[at].is_firing => NO_COMMAND,
+        None => stack[at].command,
+    }
+}
+
+/// The innermost statement below `below` that changes rows of the family of tables that `root` belongs to.
+pub fn around(below: usize, root: pg_sys::Oid) -> Option<usize> {
+    (0..below).rev().find(|at| concerns(*at, root))
+}
+
+fn concerns(at: usize, root: pg_sys::Oid) -> bool {
+    let known = with(|stack| {
+        let one = &stack[at];
+        if one.kind == Kind::Part {
+            return Some(false);
+        }
+        (one.is_of_all || one.concerns.0 == root).then_some(one.is_of_all || one.concerns.1)
+    });
+    known.unwrap_or_else(|| {
+        let concerns = changes_family(at, root);
+        with(|stack| stack[at].concerns = (root, concerns));
+        concerns
+    })
+}
+
+/// Nothing is borrowed here while the catalogue is asked.
+fn changes_family(at: usize, root: pg_sys::Oid) -> bool {
+    let family = compat::topmost(root);
+    let is_of_family = |relation: pg_sys::Oid| compat::topmost(relation) == family;
+    let query = with(|stack| stack[at].query);
+    let relation = |i: usize| with(|stack| stack[at].relations.get(i).copied());
+    // SAFETY: the query's description stays as long as it is executed.
+    (0..).map_while(relation).any(is_of_family)
+        || !query.is_null() && unsafe { any_relation((*query).plannedstmt, is_of_family) }
+}
+
+/// Whether one of the tables that a planned statement changes is wanted.
+unsafe fn any_relation(
+    planned: *const pg_sys::PlannedStmt,
+    mut is_wanted: impl FnMut(pg_sys::Oid) -> bool,
+) -> bool {
+    // SAFETY: a list of places in the range table, both of the planned statement.
+    unsafe {
+        let results = (*planned).resultRelations;
+        (0..pg_sys::list_length(results)).any(|at| {
+            let place = pg_sys::list_nth_int(results, at);
+            let entry = pg_sys::list_nth((*planned).rtable, place - 1).cast::<pg_sys::RangeTblEntry>();
+            is_wanted((*entry).relid)
+        })
+    }
+}
+
+/// A subtransaction has been rolled back: its statements are gone, and what they emitted. Returns where in the store that
+/// began. Neither allocates nor fails.
+pub fn subtransaction_aborted(subtransaction: u32) -> Option<u64> {
+    STACK.with(|stack| {
+        let mut stack = stack.try_borrow_mut().ok()?;
+        let lists = stack.iter_mut().map(|one| &mut one.list);
+        let place = lists.filter_map(|list| list.abort(subtransaction)).min();
+        let kept = stack.iter().take_while(|one| one.subtransaction < subtransaction).count();
+        if kept < stack.len() {
+            stack.truncate(kept);
+            LAST.set(stack.last().map_or(Version::NONE, |outer| outer.last));
+        }
+        note(&stack);
+        place
+    })
+}
+
+/// A subtransaction has been released. Neither allocates nor fails.
+pub fn subtransaction_released(subtransaction: u32, parent: u32) {
+    STACK.with(|stack| {
+        if let Ok(mut stack) = stack.try_borrow_mut() {
+            for one in stack.iter_mut() {
+                one.list.release(subtransaction, parent);
+                if one.subtransaction == subtransaction {
+                    one.subtransaction = parent;
+                }
+            }
+        }
+    });
+}
+
+/// The transaction has ended. Neither allocates nor fails.
+pub fn forget() {
+    STACK.with(|stack| {
+        if let Ok(mut stack) = stack.try_borrow_mut() {
+            stack.clear();
+            LAST.set(Version::NONE);
+            note(&stack);
+        }
+    });
+}
+
+/// Whether nothing is held.
+pub fn nothing_held() -> bool {
+    STACK.with_borrow(|stack| stack.iter().all(|one| one.list.is_empty()))
+}

@@ -6,6 +6,7 @@
 
 mod event;
 mod moved;
+mod origin;
 mod plan;
 mod representation;
 mod resolve;

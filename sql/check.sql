@@ -14,6 +14,19 @@ create function webhook.watch_statement(watch webhook.watch) returns text
         || format(', key_columns => %L)', (watch).key_columns);
 comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
 
+create function webhook.is_numbered_for(relation oid) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive above (oid) as (
+        select is_numbered_for.relation
+        union
+        select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid
+    )
+    select exists (select from above a join webhook.watch w on w.relation = a.oid and is_numbered_for.relation = any (w.numbered_for));
+end;
+comment on function webhook.is_numbered_for(oid) is
+    'Whether webhook_watch() has written the column numbers in this table''s triggers for this table, not for one that it is a restored copy of';
+
 -- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, a restore keeps the name alone.
 create function webhook.numbers_hold(relation oid, definition jsonb) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -23,7 +36,8 @@ begin atomic
                join pg_attribute a on a.attrelid = numbers_hold.relation and a.attnum > 0 and not a.attisdropped
                    and (l.name is null and a.attnum = l.number or a.attname = l.name and a.attnum < l.number))
            and (select c.relnatts from pg_class c where c.oid = numbers_hold.relation) >= jsonb_array_length(definition #> '{table,columns}')
-    where (definition #>> '{table,oid}')::oid = numbers_hold.relation;
+    where case when definition #> '{table,oid}' is not null then (definition #>> '{table,oid}')::oid = numbers_hold.relation
+               else definition #> '{table,columns}' is not null and webhook.is_numbered_for(numbers_hold.relation) end;
 end;
 comment on function webhook.numbers_hold(oid, jsonb) is
     'Whether a definition''s numbers are those of the table''s columns; false: it is doubtful; null: they were written for another table';
@@ -105,10 +119,123 @@ from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable security definer set search_path = pg_catalog, pg_temp
+-- A watch that gets fewer verbs, or ends, disables triggers and drops them at commit if no reader
+-- has the table just then.
+create function webhook.is_wanted(relation oid, trigger name) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
-    with recursive family (root, relation, is_root) as (
+    with recursive above (oid, is_root) as (
+        select is_wanted.relation, true
+        union
+        select i.inhparent, false from above a
+        join pg_class c on c.oid = a.oid and not c.relispartition
+        join pg_inherits i on i.inhrelid = a.oid
+    )
+    select exists (
+        select from above a
+        join webhook.watch w on w.relation = a.oid
+        join pg_class c on c.oid = is_wanted.relation
+        cross join lateral jsonb_strip_nulls(w.verbs) as v (verbs)
+        where is_wanted.trigger ~ '^webhook_(insert|update|delete|truncate)$'
+          and (v.verbs ? substr(is_wanted.trigger::text, 9) and (a.is_root or is_wanted.trigger <> 'webhook_truncate')
+               or c.relkind = 'p' and is_wanted.trigger in ('webhook_insert', 'webhook_delete')
+                  and v.verbs ?| '{insert,update,delete}'));
+end;
+comment on function webhook.is_wanted(oid, name) is 'Whether a watch needs a trigger of this name on a table';
+
+create view webhook.leftover_trigger as
+select t.oid, t.relation, t.name from webhook.capture_trigger t
+where t.enabled = 'D' and not webhook.is_wanted(t.relation, t.name);
+comment on view webhook.leftover_trigger is 'Disabled triggers of watches that have ended or have fewer verbs now; they do nothing';
+
+create function webhook.trigger_condition(relation oid) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select substring(pg_get_triggerdef(t.oid) from 'FOR EACH ROW WHEN \((.*?)\) EXECUTE FUNCTION webhook\.capture\(')
+    from pg_trigger t
+    where t.tgrelid = trigger_condition.relation and t.tgfoid = 'webhook.capture()'::regprocedure and t.tgqual is not null
+    order by t.tgname <> 'webhook_update', t.tgname
+    limit 1;
+end;
+comment on function webhook.trigger_condition(oid) is 'The condition in the triggers of a watched table, as Postgres prints it; null: none';
+
+-- The triggers carry what a lost row of webhook.watch said.
+create function webhook.watch_of_triggers(relation oid, definition jsonb) returns webhook.watch
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select webhook.present_columns(
+        (watch_of_triggers.relation::regclass, definition ->> 'noun', definition -> 'verbs',
+         case when definition ? 'columns' then '{}'::text[] end, case when definition ? 'exclude' then '{}'::text[] end,
+         case when definition ? 'on_columns' then '{}'::text[] end, webhook.trigger_condition(watch_of_triggers.relation),
+         definition ->> 'payload', '{}', now(), '{}')::webhook.watch, definition);
+end;
+comment on function webhook.watch_of_triggers(oid, jsonb) is 'The row of webhook.watch that the triggers of a table were made for';
+
+create function webhook.key_of(relation oid, is_primary boolean) returns text[]
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select array_agg(a.attname::text order by k.place)
+    from (select x.* from pg_index x
+          where x.indrelid = key_of.relation and x.indisunique and x.indisvalid and x.indexprs is null and x.indpred is null
+            and (x.indisprimary or not key_of.is_primary)
+          order by not x.indisprimary, x.indnkeyatts, x.indexrelid) i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where k.place <= i.indnkeyatts
+    group by i.indexrelid, i.indisprimary, i.indnkeyatts
+    having bool_and(a.attnotnull)
+    order by not i.indisprimary, i.indnkeyatts, i.indexrelid
+    limit 1;
+end;
+comment on function webhook.key_of(oid, boolean) is
+    'The columns of the primary key, or else of a unique index without nulls; is_primary: of the primary key alone';
+
+-- What a watch does that its owner may not have meant. webhook_watch() warns of it, webhook_check()
+-- lists it. It names no subscription: those are for their owners' eyes, and the statement that
+-- looks for them runs with its caller's rights.
+create function webhook.advice(watch webhook.watch) returns table (problem text, detail text, repair text)
+    language sql stable set search_path = pg_catalog, pg_temp set jit = off
+begin atomic
+    select 'key came later', format('the events of %s have no key, and the table has a primary key now', (watch).relation),
+           webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
+                                    (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+    from webhook.key_of((watch).relation, true) as k (columns)
+    where (watch).key_columns = '{}' and k.columns is not null
+    union all
+    select 'events have no key', format('a subscription orders by key, and all events of %s wait for one another', (watch).relation),
+           case when k.columns is not null
+                then webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
+                                              (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+                else format('select @extschema@.webhook_alter(s.id, ordering => ''none'') from webhook.subscription s where s.ordering = ''key'''
+                            ' and exists (select from unnest(%L::text[]) t where webhook.pattern_matches(s.events, t))', t.types) end
+    from webhook.key_of((watch).relation, false) as k (columns)
+    cross join lateral (select array_agg((watch).noun || '.' || v.value order by v.value) from jsonb_each_text((watch).verbs) v) as t (types)
+    where (watch).key_columns = '{}' and webhook.key_of((watch).relation, true) is null
+      and exists (select from webhook.subscription s cross join unnest(t.types) as u (type)
+                  where s.ordering = 'key' and webhook.pattern_matches(s.events, u.type))
+    union all
+    select 'payload function follows search_path',
+           format('%s finds tables and functions by the search_path of each session that writes to %s', (watch).payload, (watch).relation),
+           format('alter function %s set search_path = %s, pg_temp', p.oid::regprocedure,
+                  (select string_agg(format('%I', x.nspname), ', ' order by x.nspname) from pg_namespace x
+                   where x.oid in (p.pronamespace, c.relnamespace)))
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    join pg_proc p on p.oid = to_regprocedure(format('%s(%I.%I)', (watch).payload, n.nspname, c.relname))
+    join pg_language l on l.oid = p.prolang
+    where c.oid = (watch).relation and (watch).payload is not null and p.prosqlbody is null and l.lanname not in ('c', 'internal')
+      and not exists (select from unnest(p.proconfig) o where o like 'search_path=%');
+end;
+comment on function webhook.advice(webhook.watch) is
+    'What is wrong with a watch although its triggers do what they were told, and the statement that repairs it';
+
+create function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    -- Compiling the query takes longer than running it.
+    language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+begin atomic
+    -- Read once: each definition is parsed in a subtransaction.
+    with recursive present as materialized (
+        select t.oid, t.relation, t.name, t.enabled, t.definition from webhook.capture_trigger t
+    ), family (root, relation, is_root) as (
         select w.relation::oid, w.relation::oid, true from webhook.watch w
         union
         select f.root, i.inhrelid, false from family f
@@ -130,13 +257,13 @@ begin atomic
             select 'statement' from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')) v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
-        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        from (select t.relation from present t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
     ), stale as (
         -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
+        select distinct on (w.relation) w.relation, w as watch, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation and t.definition is not null
+        from webhook.watch w join present t on t.relation = w.relation and t.definition is not null
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
@@ -145,7 +272,31 @@ begin atomic
             cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint,
                                           webhook.numbers_hold(w.relation, t.definition)) as n (name)
             where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.name
+        order by w.relation, t.enabled = 'D', t.name
+    ), orphaned as (
+        -- Triggers that webhook_watch() has made, of a table that no watch has a row for. A child
+        -- table's belong to its parent's.
+        select t.oid, t.relation, t.name, t.definition,
+               exists (select from pg_inherits i join present p on p.relation = i.inhparent
+                       where i.inhrelid = t.relation and p.enabled <> 'D' and p.definition ->> 'noun' = t.definition ->> 'noun') as is_child
+        from present t join pg_class c on c.oid = t.relation
+        where t.definition is not null and t.enabled <> 'D'
+          and (t.name ~ '^webhook_(insert|update|delete|truncate)$'
+               and jsonb_strip_nulls(t.definition -> 'verbs') ? substr(t.name::text, 9)
+               or c.relkind = 'p' and t.name in ('webhook_insert', 'webhook_delete'))
+          and not exists (select from family f where f.relation = t.relation)
+    ), replaced as (
+        select w.relation, format('%I.%I', n.nspname, c.relname) as former,
+               (c.oid::regclass, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, w.payload, w.key_columns,
+                w.created_at, w.numbered_for)::webhook.watch as watch
+        from webhook.watch w
+        join (select distinct t.relation, t.definition #>> '{table,name,0}' as schema, t.definition #>> '{table,name,1}' as name
+              from present t) d on d.relation = w.relation
+        join pg_namespace n on n.nspname = d.schema
+        join pg_class c on c.relnamespace = n.oid and c.relname = d.name and c.relkind in ('r', 'p')
+        where c.oid <> w.relation
+          and not exists (select from family f where f.relation = c.oid)
+          and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
     )
     select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
            format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
@@ -153,38 +304,70 @@ begin atomic
     union all
     select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
     from wanted w
-    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    where not exists (select from present t where t.relation = w.relation and t.name = w.name)
     union all
     select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
            format('alter table %s enable trigger %I', n.qualified, t.name)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where t.enabled in ('D', 'R')
+    from present t join named n on n.relation = t.relation
+    where t.enabled = 'R' or t.enabled = 'D' and webhook.is_wanted(t.relation, t.name)
     union all
     select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
            format('drop trigger %I on %s', t.name, n.qualified)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
+    from present t join named n on n.relation = t.relation
     where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+      and not exists (select from orphaned o where o.oid = t.oid)
+    union all
+    (select distinct on (o.relation) o.relation::regclass, 'watch is missing',
+            format('its triggers emit %s events, and webhook.watch has no row for it (as after pg_dump --schema-only); webhook_unwatch() removes them',
+                   o.definition ->> 'noun'),
+            webhook.watch_statement(webhook.watch_of_triggers(o.relation, o.definition))
+     from orphaned o where not o.is_child order by o.relation, o.name)
+    union all
+    select r.relation, 'table was replaced',
+           format('%s is the watched table, which was called %s; another table has that name now and is not watched', n.qualified, r.former),
+           webhook.watch_statement(r.watch) || format('; select @extschema@.webhook_unwatch(%L)', n.qualified)
+    from replaced r join named n on n.relation = r.relation
+    union all
+    select d.relation, 'partition was detached', format('%s is captured no longer: it has left %s', n.qualified, r.qualified),
+           webhook.watch_statement((d.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition,
+                                    null, w.key_columns, w.created_at, '{}')::webhook.watch)
+    from webhook.detached_partition d
+    join webhook.watch w on w.relation = d.root
+    join named r on r.relation = d.root
+    join pg_class c on c.oid = d.relation and not c.relispartition
+    cross join lateral (select format('%I.%I', x.nspname, c.relname) from pg_namespace x where x.oid = c.relnamespace) as n (qualified)
+    where not exists (select from family f where f.relation = d.relation)
+    union all
+    select w.relation, a.problem, a.detail, a.repair from webhook.watch w cross join lateral webhook.advice(w) a
+    union all
+    select c.oid::regclass, 'owner cannot make partitions', pg_get_userbyid(c.relowner)::text,
+           format('grant execute on function webhook.capture() to %s', c.relowner::regrole)
+    from pg_class c
+    where c.relkind = 'p' and exists (select from present t where t.relation = c.oid)
+      and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
     union all
     select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
            case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
                 else format('%s; only the key is told meanwhile. Put its present name into the statement, or leave it out if it is gone',
                             array_to_string(s.lost, ', ')) end,
-           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+           webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all
     select t.relation::regclass, 'trigger is stale', format('%s carries nothing that webhook_watch() has written', t.name),
            webhook.watch_statement(w.w)
-    from webhook.capture_trigger t join wanted w on w.relation = t.relation and w.name = t.name
+    from present t join wanted w on w.relation = t.relation and w.name = t.name
     where t.definition is null
     union all
     select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at,
+         w.numbered_for)::webhook.watch)
     from webhook.watch w join named n on n.relation = w.relation
     where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
     union all
     select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
     from pg_event_trigger e
-    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    where e.evtfoid in ('webhook.forget_dropped_tables()'::regprocedure, 'webhook.follow_owners()'::regprocedure,
+                        'webhook.follow_partitions()'::regprocedure) and e.evtenabled = 'D'
     order by 1, 2, 3;
 end;
 comment on function @extschema@.webhook_check is

@@ -8,7 +8,8 @@ create function webhook.watch_definition(rel oid) returns jsonb
     return (select d.definition
             from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
             where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
-            order by t.tgname limit 1);
+            -- A retired trigger carries a former definition.
+            order by t.tgenabled = 'D', t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
 -- The rule of extension/src/capture/resolve.rs.

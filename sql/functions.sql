@@ -27,6 +27,17 @@ create function @extschema@.webhook_unwatch(rel regclass) returns void
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
 comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
+create function @extschema@.webhook_migrate(rel regclass, statement text) returns webhook.watch
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_migrate_wrapper';
+comment on function @extschema@.webhook_migrate is
+    'Run ALTER TABLE statements that the condition of a watch stands in the way of, with the caller''s rights, and watch the table as before. For the table''s owner';
+
+create function webhook.noun_of(event_type text) returns text
+    language sql immutable parallel safe strict
+    return regexp_replace(event_type, '\.[^.]*$', '');
+comment on function webhook.noun_of(text) is 'The noun of an event type, with its namespace: everything before the last dot';
+
 -- Which changes of which watched tables are told under a name. A backfill's noun.snapshot is no verb of the watch.
 create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
@@ -34,7 +45,8 @@ begin atomic
     select w.relation, array_agg(v.key order by array_position('{insert,update,delete,truncate,snapshot}', v.key)), w.payload
     from webhook.watch w,
          lateral (select e.key, e.value from jsonb_each_text(w.verbs) e union all select 'snapshot', 'snapshot') v
-    where w.noun || '.' || v.value = sources.event_type
+    -- The noun finds the watches by its index.
+    where w.noun = webhook.noun_of(sources.event_type) and w.noun || '.' || v.value = sources.event_type
     group by w.relation
     order by w.relation::oid;
 end;
@@ -58,31 +70,53 @@ comment on function webhook.derived_description(text) is
     'What an event type says, from its watch and the table''s comment; null: no watch emits it';
 
 -- Event types follow from the watches; those without a table were entered by hand and stay, and so does what somebody has
--- written about one that a watch emits, beyond the watch.
-create function webhook.list_event_types() returns void
-    language sql volatile security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    update webhook.event_type t set relation = null
-    where t.relation is not null
-      and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null)
-      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
-                      where w.noun || '.' || v.value = t.type);
-    delete from webhook.event_type t
-    where t.relation is not null
-      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
-                      where w.noun || '.' || v.value = t.type);
-    insert into webhook.event_type as t (type, relation, description, derived)
-    select w.type, w.relation, d.description, d.description
-    from (select w.noun || '.' || v.value, min(w.relation::oid)::regclass
-          from webhook.watch w, jsonb_each_text(w.verbs) as v
-          group by 1) as w (type, relation)
-    cross join lateral webhook.derived_description(w.type) as d (description)
-    on conflict (type) do update set
-        relation = excluded.relation, derived = excluded.derived,
-        description = case when t.description is not distinct from t.derived then excluded.description else t.description end
-        where (t.relation, t.derived) is distinct from (excluded.relation, excluded.derived);
-end;
-comment on function webhook.list_event_types() is 'Brings webhook.event_type in line with webhook.watch';
+-- written about one that a watch emits, beyond the watch. Reads and locks the rows of the given
+-- types alone, so watches of different types neither wait for one another nor get slower with their
+-- number.
+create function webhook.list_event_types(types text[] default null) returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    listed text;
+    source regclass;
+    description text;
+begin
+    if types is null then
+        select array_agg(t.type) into types from (
+            select e.type from webhook.event_type e
+            union select w.noun || '.' || v.value from webhook.watch w cross join jsonb_each_text(w.verbs) v) t;
+    end if;
+    -- Sorted: two transactions that share types lock them in one order.
+    for listed in select distinct t from unnest(types) t where t is not null order by 1 loop
+        -- The type of an ended watch may go: lock it, then look, so that a watch that commits
+        -- meanwhile is seen. A watch of the same type only keeps the row from being deleted.
+        if exists (select from webhook.sources(listed) s where s.operations <> '{snapshot}') then
+            perform from webhook.event_type t where t.type = listed for key share;
+        else
+            perform from webhook.event_type t where t.type = listed and t.relation is not null for update;
+        end if;
+        select min(s.relation::oid)::regclass into source from webhook.sources(listed) s where s.operations <> '{snapshot}';
+        if source is null then
+            update webhook.event_type t set relation = null
+            where t.type = listed and t.relation is not null
+              and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null);
+            delete from webhook.event_type t where t.type = listed and t.relation is not null;
+        else
+            description := webhook.derived_description(listed);
+            update webhook.event_type t
+            set relation = source, derived = description,
+                description = case when t.description is not distinct from t.derived then description else t.description end
+            where t.type = listed and (t.relation, t.derived) is distinct from (source, description);
+            insert into webhook.event_type (type, relation, description, derived)
+            values (listed, source, description, description)
+            on conflict (type) do nothing;
+        end if;
+    end loop;
+end
+$$;
+comment on function webhook.list_event_types(text[]) is
+    'Brings these event types in line with webhook.watch; null: all of them';
 
 -- A dropped table takes its triggers along, but not its row in webhook.watch.
 create function webhook.forget_dropped_tables() returns event_trigger
@@ -90,6 +124,7 @@ create function webhook.forget_dropped_tables() returns event_trigger
 as $$
 declare
     gone oid[];
+    types text[];
 begin
     select array_agg(d.objid) into gone
     from pg_event_trigger_dropped_objects() d
@@ -97,9 +132,12 @@ begin
     if gone is null then
         return;
     end if;
-    delete from webhook.watch w where w.relation = any (gone);
-    if found then
-        perform webhook.list_event_types();
+    delete from webhook.detached_partition d where d.relation = any (gone);
+    with forgotten as (
+        delete from webhook.watch w where w.relation = any (gone) returning w.noun, w.verbs)
+    select array_agg(f.noun || '.' || v.value) into types from forgotten f cross join jsonb_each_text(f.verbs) v;
+    if types is not null then
+        perform webhook.list_event_types(types);
     end if;
 exception
     -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
@@ -113,6 +151,77 @@ create event trigger webhook_forget_dropped_tables on sql_drop
     when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
     execute function webhook.forget_dropped_tables();
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
+
+-- Postgres copies the triggers of a partitioned table to each new partition as the role that makes
+-- the partition, and asks whether that role may execute their function. So the owners of watched
+-- partitioned tables may. With that right alone a role can neither call the function nor name it in
+-- a trigger, and capture ignores triggers that webhook_watch() has not made
+-- (extension/src/capture/origin.rs).
+create function webhook.admit_partition_owners(relations oid[] default null) returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    owner regrole;
+    is_locked boolean := false;
+begin
+    for owner in
+        select distinct c.relowner::regrole
+        from pg_class c
+        where c.relkind = 'p' and (relations is null or c.oid = any (relations))
+          and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
+          and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
+        order by 1
+    loop
+        -- Postgres fails a GRANT beside another one of the same function. Rare: once for each owner
+        -- who is no publisher.
+        if not is_locked then
+            perform from webhook.setting for update;
+            is_locked := true;
+        end if;
+        execute format('grant execute on function webhook.capture() to %s', owner);
+    end loop;
+end
+$$;
+comment on function webhook.admit_partition_owners(oid[]) is
+    'Lets the owners of watched partitioned tables make partitions; null: all of them';
+
+create function webhook.follow_owners() returns event_trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform webhook.admit_partition_owners(array(
+        select d.objid from pg_event_trigger_ddl_commands() d where d.classid = 'pg_class'::regclass));
+exception
+    when others then
+        raise warning 'pg_webhook could not let a new owner make partitions: %', sqlerrm;
+end
+$$;
+comment on function webhook.follow_owners() is 'Lets the new owner of a watched partitioned table make partitions of it';
+
+-- Postgres has no event triggers for REASSIGN OWNED: webhook_check() lists the owners that lack the
+-- right after one.
+create event trigger webhook_follow_owners on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_owners();
+comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
+
+-- Postgres tells the parse tree of a statement to C functions alone: watch/partition.rs.
+create function webhook.follow_partitions() returns event_trigger
+    language c
+    as 'MODULE_PATHNAME', 'webhook_follow_partitions';
+comment on function webhook.follow_partitions() is
+    'Ends the watch of a table that becomes a partition of a watched one; notes a partition that leaves a watched table';
+
+create event trigger webhook_merge_attached_partitions on ddl_command_start
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched one';
+
+create event trigger webhook_note_detached_partitions on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
 
 -- -- Events: emit.rs, delivery.rs --------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ begin
                  @extschema@.webhook_emit(text, json, anynonarray), @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),
                  @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray),
                  @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
-                 @extschema@.webhook_unwatch(regclass) to %s'),
+                 @extschema@.webhook_unwatch(regclass), @extschema@.webhook_migrate(regclass, text) to %s'),
 
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
             ('subscriber', 'grant execute on function
@@ -67,7 +67,7 @@ begin
 
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
+                 webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
                  webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),

@@ -258,12 +258,27 @@ create table webhook.watch (
     payload     text,
     key_columns text[]      not null,
     created_at  timestamptz not null default now(),
+    numbered_for oid[]      not null default '{}',
     constraint noun_has_one_or_two_segments check (noun ~ '^[a-z0-9_]+(\.[a-z0-9_]+)?$'),
     constraint columns_or_exclude_not_both check (columns is null or exclude is null)
 );
 comment on table webhook.watch is 'Watched tables as webhook_watch() was told; the triggers carry the same in their argument';
 -- Not regproc: pg_upgrade refuses a database that has such a column.
 comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
+-- Plain numbers: a restore changes the OIDs of tables and leaves these, which is how capture knows
+-- a restored table.
+comment on column webhook.watch.numbered_for is
+    'OIDs of the table and its child tables when webhook_watch() was called: the column numbers in their triggers belong to these tables alone';
+-- The tables that emit an event type (webhook.sources): "noun = $1".
+create index watch_noun_idx on webhook.watch (noun);
+
+create table webhook.detached_partition (
+    relation    regclass    primary key,
+    root        regclass    not null,
+    detached_at timestamptz not null default now()
+);
+comment on table webhook.detached_partition is
+    'Tables that were partitions of watched tables and are captured no longer; a row goes when its table is watched, attached or dropped, or by webhook_unwatch()';
 
 create table webhook.event_type (
     type        text     primary key,

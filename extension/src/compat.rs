@@ -33,6 +33,10 @@ guarded! {
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
     /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+    /// A table and all that inherit from it, partitions included, each locked before its own
+    /// children are looked up (catalog/pg_inherits.h; the same in 14 to 18). Counts of parents are
+    /// not asked for: `parents` is null.
+    fn find_all_inheritors(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE, parents: *mut *mut pg_sys::List) -> *mut pg_sys::List;
 }
 
 /// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that

@@ -2,8 +2,10 @@
 //!
 //! The trigger's argument is the only thing capture reads: it lies in the relation cache, changes with the trigger in
 //! one transaction, and is dumped and restored with it. Columns carry name and number: after ALTER TABLE … RENAME the
-//! number still finds the column, after a dump and restore (which renumbers) the name does. Which of the two it was is
-//! told by the table that the numbers were written for.
+//! number still finds the column, after a dump and restore (which renumbers) the name does.
+//! `webhook.watch.numbered_for` holds the OIDs of the tables that the numbers were written for, and
+//! so tells the two apart. No OID stands in the argument itself: equal databases have equal
+//! triggers, and `pg_dump --schema-only` of them is the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,14 @@ pub struct Column {
 /// The table that a definition's numbers were written for, as it was then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    pub oid: u32,
+    /// Its OID, in definitions of former versions. New ones leave it to
+    /// `webhook.watch.numbered_for`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
+    /// Schema and name; empty in definitions of former versions. `webhook_check()` compares it with
+    /// the present name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub name: Vec<String>,
     /// The name of each column, in the order of their numbers from 1; `None`: one that had been dropped.
     pub columns: Vec<Option<String>>,
 }

@@ -294,6 +294,13 @@ pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
     work().unwrap_or_else(|error| error.raise())
 }
 
+/// Warns of something that the statement does all the same.
+pub fn warn(message: String, hint: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_webhook")
+        .set_hint(hint)
+        .report(PgLogLevel::WARNING);
+}
+
 /// A required argument that has no meaning when it is null.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 
 use crate::protect::entry;
-use crate::{capture, compat, gate, order, outbox};
+use crate::{capture, compat, gate, order, outbox, watch};
 
 thread_local! {
     static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
@@ -64,6 +64,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
         XACT_EVENT_PRE_COMMIT => unsafe {
             entry(|| {
                 insert_all();
+                watch::retired::before_commit();
                 gate::before_commit();
             });
         },
@@ -75,6 +76,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
             capture::forget();
             outbox::forget();
             gate::forget();
+            watch::retired::forget();
         }
         _ => {}
     }

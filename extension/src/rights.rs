@@ -91,10 +91,21 @@ pub fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
+/// Does work that waits for table locks no longer than 5 s each, unless the caller has set a
+/// `lock_timeout`. Writers queue behind such a wait.
+pub fn with_bounded_locks<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::LockTimeout } > 0 { work() } else { with_setting(c"lock_timeout", c"5s", work) }
+}
+
 fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
+    with_setting(c"search_path", path, work)
+}
+
+fn with_setting<R>(name: &CStr, value: &CStr, work: impl FnOnce() -> R) -> R {
     // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a function.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
-    set_locally(c"search_path", path);
+    set_locally(name, value);
     let result = work();
     // SAFETY: closes the level opened above.
     unsafe { pg_sys::AtEOXact_GUC(true, level) };

@@ -12,6 +12,27 @@ update webhook.watch w
                    where p.oid::text = w.payload)
     where w.payload is not null;
 
+alter table webhook.watch add column numbered_for oid[] not null default '{}';
+create index watch_noun_idx on webhook.watch (noun);
+create table webhook.detached_partition (
+    relation    regclass    primary key,
+    root        regclass    not null,
+    detached_at timestamptz not null default now()
+);
+drop function webhook.list_event_types();
+-- The code below replaces the function and comments on the event trigger, but does not create it.
+create function webhook.follow_owners() returns event_trigger language plpgsql as 'begin end';
+create event trigger webhook_follow_owners on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_owners();
+create function webhook.follow_partitions() returns event_trigger language c as 'MODULE_PATHNAME', 'webhook_follow_partitions';
+create event trigger webhook_merge_attached_partitions on ddl_command_start
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+create event trigger webhook_note_detached_partitions on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+
 alter table webhook.event_type
     add column derived text,
     add column data_schema json,
@@ -88,7 +109,7 @@ declare
 begin
     for had in
         select distinct a.grantee, r.what
-        from (values ('publisher', 'webhook.capture()'::regprocedure),
+        from (values ('publisher', '@extschema@.webhook_unwatch(regclass)'::regprocedure),
                      ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
                      ('reader', 'webhook.find_event(text)'::regprocedure),
                      ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
@@ -101,6 +122,7 @@ begin
     end loop;
 end
 $$;
+select webhook.admit_partition_owners();
 -- What is granted while the script of an extension runs is taken for the extension's own, and pg_dump leaves it out. But to
 -- whom something is granted has been somebody's decision: only the owner's rights and PUBLIC's are ours.
 delete from pg_catalog.pg_init_privs i using pg_depend d

@@ -109,6 +109,10 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
             ],
         ),
         ("webhook_unwatch", vec![("rel", text("orders"))]),
+        (
+            "webhook_migrate",
+            vec![("rel", text("orders")), ("statement", text("alter table orders add column extra int"))],
+        ),
         ("webhook_emit", vec![("event_type", text("a.b")), ("payload", text("{}")), ("key", text("k"))]),
         ("webhook_ping", vec![("id", id.clone())]),
         ("webhook_redeliver", vec![("event_id", text(&evt)), ("subscription_id", id.clone())]),

@@ -194,7 +194,8 @@ impl Source {
         Spi::connect(|client| {
             let found = client.select(
                 "select (select t.oid from pg_trigger t where t.tgrelid = w.relation and not t.tgisinternal
-                             and t.tgfoid = 'webhook.capture()'::regprocedure order by t.oid limit 1),
+                             and t.tgfoid = 'webhook.capture()'::regprocedure
+                         order by t.tgenabled = 'D', t.oid limit 1),
                         w.noun
                  from webhook.watch w where w.relation = $1",
                 Some(1),

@@ -8,6 +8,7 @@ mod change;
 mod computed;
 mod event;
 mod moved;
+mod origin;
 mod plan;
 mod representation;
 mod resolve;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::computed::Computed;
+use super::origin;
 use super::representation::Representation;
 use super::resolve::{self, Found, Numbers, Present};
 use crate::definition::{self, Definition};
@@ -183,7 +184,11 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
         let caller = pg_sys::MemoryContextSwitchTo(memory.0);
         let descriptor = pg_sys::CreateTupleDescCopyConstr((*relation).rd_att);
         pg_sys::MemoryContextSwitchTo(caller);
-        let columns = Columns::new(&root, &definition, descriptor, memory.0);
+        let origin = origin::of(root.oid, &definition);
+        if !origin.is_trusted {
+            origin::warn(CStr::from_ptr((*trigger).tgname), &root.table_name);
+        }
+        let columns = Columns::new(&root, &definition, origin.has_own_numbers, descriptor, memory.0);
 
         let excluded = columns.all(definition.exclude.as_deref().unwrap_or_default());
         let key_only = excluded.iter().any(|found| found.lost);
@@ -227,7 +232,7 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             valid: Cell::new(true),
             relation: own,
             root: root.oid,
-            types: event_types(&definition),
+            types: if origin.is_trusted { event_types(&definition) } else { Default::default() },
             table_name: root.table_name,
             columns: printed,
             on,
@@ -444,13 +449,15 @@ impl<'a> Columns<'a> {
     fn new(
         root: &'a Root,
         definition: &Definition,
+        has_own_numbers: bool,
         descriptor: pg_sys::TupleDesc,
         memory: pg_sys::MemoryContext,
     ) -> Self {
         let present: Vec<_> =
             root.columns.iter().map(|c| Present { name: &c.name, number: c.number }).collect();
         let numbers = match &definition.table {
-            Some(then) if then.oid == root.oid.to_u32() => {
+            // Former versions wrote the OID into the definition itself.
+            Some(then) if then.oid.map_or(has_own_numbers, |oid| oid == root.oid.to_u32()) => {
                 let names: Vec<_> =
                     then.columns.iter().map(|name| name.as_deref().map(encoding::from_utf8)).collect();
                 // SAFETY: the root's own copy of its descriptor.

@@ -2,8 +2,9 @@
 //!
 //! A watch holds each column's name and number as they were. A rename keeps the number; a dump and restore keeps the
 //! name and gives new numbers. So a number counts in the table that it was written for, and nowhere else: another column
-//! may have it. A restored table is another one by its OID, or if it has got the same by chance, by its columns, for a
-//! restore closes the gaps of dropped columns and a table itself never does.
+//! may have it. A restored table is another one by its OID (`webhook.watch.numbered_for`), or if it
+//! has got the same by chance, by its columns, for a restore closes the gaps of dropped columns and
+//! a table itself never does.
 
 /// A column of the table as it is now; dropped ones are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

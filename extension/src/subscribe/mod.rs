@@ -106,7 +106,29 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
         inserted.first().get_one::<i64>()?.ok_or(Error::Missing("subscription"))
     })?;
     let shown = secret::begin(id, profiles, secret)?;
+    warn_of_missing_keys(id)?;
     Ok((id, shown))
+}
+
+/// Warns that a subscription that orders by key gets events that have none: one that fails holds up
+/// all of them.
+fn warn_of_missing_keys(id: i64) -> Result<(), Error> {
+    let types: Option<String> = Spi::get_one_with_args(
+        "select string_agg(distinct w.noun || '.' || v.value, ', ')
+         from webhook.subscription s
+         join webhook.watch w on s.ordering = 'key' and w.key_columns = '{}'
+         cross join lateral jsonb_each_text(w.verbs) v
+         where s.id = $1 and webhook.pattern_matches(s.events, w.noun || '.' || v.value)",
+        &[id.into()],
+    )?;
+    if let Some(types) = types {
+        crate::error::warn(
+            format!("events without a key wait for one another: {types}"),
+            "Name a key with webhook_watch(..., key_columns => ...), or choose ordering => 'none'."
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
@@ -136,6 +158,7 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
     })?;
     if is_reordered {
         reorder(id)?;
+        warn_of_missing_keys(id)?;
     }
     Ok(row)
 }

@@ -4,16 +4,19 @@
 //! `webhook.watch` and `webhook.event_type`; never reads or writes the table itself.
 
 pub mod condition;
+mod migrate;
+mod partition;
 mod payload;
 mod request;
+pub mod retired;
 pub mod table;
 mod triggers;
 
 use crate::arguments::Arguments;
-use crate::catalogue;
 use crate::definition::{Column, Definition};
 use crate::error::{Error, answer, given, not_null};
 use crate::rights::{self, Caller};
+use crate::{catalogue, compat};
 use condition::Condition;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::{self, Oid};
@@ -47,13 +50,18 @@ fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "we
 }
 
 #[pg_extern(sql = false)]
+fn webhook_migrate(rel: Option<Oid>, statement: Option<String>) -> composite_type!('static, "webhook.watch") {
+    answer(|| migrate::migrate(given(rel, "rel")?, &given(statement, "statement")?))
+}
+
+#[pg_extern(sql = false)]
 fn webhook_unwatch(rel: Option<Oid>) {
     answer(|| unwatch(given(rel, "rel")?))
 }
 
 fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<Oid>) -> Result<Row, Error> {
     let caller = Caller::present();
-    let table = rights::as_owner(|| lock(rel, caller))?;
+    let table = rights::as_owner(|| lock(rel, caller, pg_sys::ShareRowExclusiveLock))?;
     let mut definition = request.define(&table)?;
     let condition = condition.map(|text| Condition::read(&text, rel)).transpose()?;
     if let Some(condition) = &condition {
@@ -67,9 +75,9 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         let heirs = heirs(&table, caller, payload.is_some())?;
         check_other_parents(&table, &heirs)?;
         // From here on things change.
-        triggers::remove_others(&table, &definition.verbs, true)?;
+        triggers::retire_others(&table, &definition.verbs, true)?;
         for heir in &heirs {
-            triggers::remove_others(heir, &definition.verbs, false)?;
+            triggers::retire_others(heir, &definition.verbs, false)?;
         }
         Ok::<_, Error>(heirs)
     })?;
@@ -81,7 +89,10 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         if let Some(function) = payload {
             triggers::depend(&table, &definition.verbs, function);
         }
-        record(&table, &definition, condition.as_ref())
+        if table.is_partitioned() {
+            admit_partition_owners(&table)?;
+        }
+        record(&table, &heirs, &definition, condition.as_ref())
     })
 }
 
@@ -91,6 +102,9 @@ fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>,
     for heir in &heirs {
         check_owner(heir, caller)?;
     }
+    rights::with_bounded_locks(|| {
+        heirs.iter().for_each(|heir| lock_relation(heir.oid, pg_sys::ShareRowExclusiveLock))
+    });
     match heirs.first() {
         // Its rows are of another type, and the function would fail the application's statement.
         Some(heir) if has_payload => Err(Error::BadOption {
@@ -105,39 +119,82 @@ fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>,
 fn unwatch(rel: Oid) -> Result<(), Error> {
     let caller = Caller::present();
     rights::as_owner(|| {
-        let table = match lock(rel, caller) {
+        let table = match lock(rel, caller, pg_sys::ShareRowExclusiveLock) {
             Ok(table) => table,
             // Dropped without our noticing: its row can go, whoever asks.
             Err(Error::NoSuchRelation(_)) if forget(rel)? => return Ok(()),
             Err(other) => return Err(other),
         };
-        if let Some(root) = table.watched_ancestor(&table)? {
-            return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
-        }
-        let mut found = triggers::detach(&table)? > 0;
-        for heir in table.heirs()? {
-            // It can have several parents, and be watched through another one.
-            if heir.watched_ancestor(&table)?.is_none() {
-                found |= triggers::detach(&heir)? > 0;
+        let own = triggers::present(table.oid)?;
+        if !table.is_watched()? {
+            if let Some(root) = table.watched_ancestor(&table)? {
+                return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
+            }
+            if forget_detached(rel)? && own.is_empty() {
+                return Ok(());
+            }
+            if !own.iter().any(|trigger| trigger.is_enabled) {
+                return Err(Error::NotWatched(table.qualified()));
             }
         }
-        // Both must be done, whatever the other found.
-        found |= forget(rel)?;
-        if found { Ok(()) } else { Err(Error::NotWatched(table.qualified())) }
+        let nouns: Vec<String> = own.iter().filter_map(|trigger| trigger.noun.clone()).collect();
+        own.iter().try_for_each(|trigger| retired::retire(&table, trigger))?;
+        for heir in table.heirs()? {
+            // It can have several parents, and be watched through another one or on its own.
+            if !heir.is_watched()? && heir.watched_ancestor(&table)?.is_none() {
+                retire_from_heir(&heir, &nouns, caller)?;
+            }
+        }
+        forget(rel)?;
+        Ok(())
     })
+}
+
+/// Retires the triggers that a child table has from a watch of this noun; another one's are left
+/// alone.
+fn retire_from_heir(heir: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
+    for trigger in triggers::present(heir.oid)? {
+        if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun)) {
+            check_owner(heir, caller)?;
+            retired::retire(heir, &trigger)?;
+        }
+    }
+    Ok(())
 }
 
 /// Locks a table against other changes of its triggers, and against being dropped, once it is clear that the caller
 /// may do that to it. Its columns are read afterwards.
-fn lock(rel: Oid, caller: Caller) -> Result<Table, Error> {
+fn lock(rel: Oid, caller: Caller, mode: u32) -> Result<Table, Error> {
     let before = Table::find(rel)?;
     before.check_kind()?;
     check_owner(&before, caller)?;
-    // SAFETY: takes the lock that CREATE TRIGGER takes, until the end of the transaction.
-    unsafe { pg_sys::LockRelationOid(rel, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE) };
+    rights::with_bounded_locks(|| {
+        lock_relation(rel, mode);
+        if before.is_partitioned() {
+            // CREATE TRIGGER locks the partitions too, in this order, and without a bound.
+            lock_members(rel, mode);
+        }
+    });
     let table = Table::find(rel)?;
     check_owner(&table, caller)?;
     Ok(table)
+}
+
+fn lock_relation(rel: Oid, mode: u32) {
+    // SAFETY: takes a lock by number until the end of the transaction.
+    unsafe { pg_sys::LockRelationOid(rel, mode as pg_sys::LOCKMODE) };
+}
+
+/// Locks the partitions of a table.
+fn lock_members(rel: Oid, mode: u32) {
+    // SAFETY: look-ups and locks by number.
+    unsafe { compat::find_all_inheritors(rel, mode as pg_sys::LOCKMODE, core::ptr::null_mut()) };
+}
+
+fn admit_partition_owners(table: &Table) -> Result<(), Error> {
+    let mut relations = table.descendants()?;
+    relations.push(table.oid);
+    Ok(Spi::run_with_args("select webhook.admit_partition_owners($1)", &[relations.into()])?)
 }
 
 fn check_owner(table: &Table, caller: Caller) -> Result<(), Error> {
@@ -186,20 +243,29 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
     }
 }
 
-/// Writes the row of `webhook.watch` and the event types, and returns the row.
-fn record(table: &Table, definition: &Definition, condition: Option<&Condition>) -> Result<Row, Error> {
+/// Writes the row of `webhook.watch` and the event types, warns of what may not be meant, and
+/// returns the row.
+fn record(
+    table: &Table,
+    heirs: &[Table],
+    definition: &Definition,
+    condition: Option<&Condition>,
+) -> Result<Row, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
-    Spi::connect_mut(|client| {
-        let row = client
+    let numbered_for: Vec<Oid> = std::iter::once(table).chain(heirs).map(|table| table.oid).collect();
+    let former = event_types(table.oid)?;
+    let row = Spi::connect_mut(|client| {
+        client
             .update(
                 "insert into webhook.watch as w
-                     (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                     (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns, numbered_for)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                  on conflict (relation) do update set
                      noun = excluded.noun, verbs = excluded.verbs, columns = excluded.columns,
                      exclude = excluded.exclude, on_columns = excluded.on_columns,
-                     condition = excluded.condition, payload = excluded.payload, key_columns = excluded.key_columns
+                     condition = excluded.condition, payload = excluded.payload, key_columns = excluded.key_columns,
+                     numbered_for = excluded.numbered_for
                  returning w",
                 None,
                 &[
@@ -212,26 +278,76 @@ fn record(table: &Table, definition: &Definition, condition: Option<&Condition>)
                     condition.map(|condition| condition.text().to_owned()).into(),
                     definition.payload.clone().into(),
                     names(&definition.key).into(),
+                    numbered_for.into(),
                 ],
             )?
             .first()
             .get::<Row>(1)?
-            .ok_or(Error::Missing("watch"))?;
-        client.update("select webhook.list_event_types()", None, &[])?;
-        Ok(row)
+            .ok_or(Error::Missing("watch"))
+    })?;
+    list_event_types([former, event_types(table.oid)?].concat())?;
+    forget_detached(table.oid)?;
+    warn(table)?;
+    Ok(row)
+}
+
+/// Forgets that a table has been a partition of a watched one; whether it was.
+fn forget_detached(rel: Oid) -> Result<bool, Error> {
+    Spi::connect_mut(|client| {
+        let deleted = client.update(
+            "delete from webhook.detached_partition where relation = $1 returning 1",
+            None,
+            &[rel.into()],
+        )?;
+        Ok(!deleted.is_empty())
     })
+}
+
+/// The event types of the row of `webhook.watch`, if there is one.
+fn event_types(rel: Oid) -> Result<Vec<String>, Error> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select w.noun || '.' || v.value from webhook.watch w cross join jsonb_each_text(w.verbs) v
+             where w.relation = $1 and v.value is not null",
+            None,
+            &[rel.into()],
+        )?;
+        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
+    })
+}
+
+fn list_event_types(types: Vec<String>) -> Result<(), Error> {
+    Ok(Spi::run_with_args("select webhook.list_event_types($1)", &[types.into()])?)
+}
+
+/// Warns of what `webhook_check()` would list of a new watch.
+fn warn(table: &Table) -> Result<(), Error> {
+    let advice: Vec<(String, String)> = Spi::connect(|client| {
+        let rows = client.select(
+            "select a.detail, a.repair from webhook.watch w cross join lateral webhook.advice(w) a where w.relation = $1",
+            None,
+            &[table.oid.into()],
+        )?;
+        rows.map(|row| Ok((row.get(1)?.unwrap_or_default(), row.get(2)?.unwrap_or_default())))
+            .collect::<Result<_, pgrx::spi::SpiError>>()
+    })?;
+    for (detail, repair) in advice {
+        crate::error::warn(detail, format!("Run: {repair}"));
+    }
+    Ok(())
 }
 
 /// Deletes the row of `webhook.watch`; whether there was one.
 fn forget(rel: Oid) -> Result<bool, Error> {
-    Spi::connect_mut(|client| {
+    let types = event_types(rel)?;
+    let found = Spi::connect_mut(|client| {
         let deleted = client.update(
             "delete from webhook.watch where relation = $1 returning 1",
             None,
             &[rel.into()],
         )?;
-        let found = !deleted.is_empty();
-        client.update("select webhook.list_event_types()", None, &[])?;
-        Ok(found)
-    })
+        Ok::<_, Error>(!deleted.is_empty())
+    })?;
+    list_event_types(types)?;
+    Ok(found)
 }

@@ -68,7 +68,7 @@ impl Table {
 
     /// What a definition notes of the table that its numbers are written for.
     pub fn layout(&self) -> Layout {
-        Layout { oid: self.oid.to_u32(), columns: self.names.clone() }
+        Layout { oid: None, name: vec![self.schema.clone(), self.name.clone()], columns: self.names.clone() }
     }
 
     pub fn is_partitioned(&self) -> bool {
@@ -130,7 +130,7 @@ impl Table {
             "with recursive above (oid) as (
                  select inhparent from pg_inherits where inhrelid = $1
                  union select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid)
-             select oid from above where oid in (select relation from webhook.watch) order by oid",
+             select a.oid from above a where exists (select from webhook.watch w where w.relation = a.oid) order by a.oid",
             self.oid,
         )?;
         found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
@@ -138,10 +138,22 @@ impl Table {
 
     /// The first of its descendants that is watched, if any.
     pub fn watched_descendant(&self) -> Result<Option<Self>, Error> {
-        let watched = oids("select relation::oid from webhook.watch where relation <> $1", self.oid)?;
-        let found = self.descendants()?.into_iter().find(|oid| watched.contains(oid));
-        found.map(Self::find).transpose()
+        for oid in self.descendants()? {
+            if is_watched(oid)? {
+                return Self::find(oid).map(Some);
+            }
+        }
+        Ok(None)
     }
+
+    /// Whether it has a watch of its own.
+    pub fn is_watched(&self) -> Result<bool, Error> {
+        is_watched(self.oid)
+    }
+}
+
+fn is_watched(oid: Oid) -> Result<bool, Error> {
+    Ok(!oids("select relation::oid from webhook.watch where relation = $1", oid)?.is_empty())
 }
 
 fn names(oid: Oid) -> SpiResult<Vec<Option<String>>> {

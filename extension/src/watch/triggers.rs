@@ -2,6 +2,7 @@
 //! here is called as the owner of the extension.
 
 use super::condition::Condition;
+use super::retired;
 use super::table::Table;
 use crate::definition::{Definition, Verbs};
 use crate::error::Error;
@@ -102,14 +103,15 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
     })
 }
 
-/// Removes the triggers of ours that the table no longer needs, and any that was renamed by hand: it would capture a
+/// Retires the triggers of ours that the table no longer needs, and any that was renamed by hand:
+/// it would capture a
 /// second time.
-pub fn remove_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
-    for name in present(table.oid)? {
+pub fn retire_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
+    for trigger in present(table.oid)? {
         let mut wanted = wanted(table, verbs, is_root);
-        let is_wanted = wanted.any(|event| name == STATEMENT || event.trigger() == name);
+        let is_wanted = wanted.any(|event| trigger.name == STATEMENT || event.trigger() == trigger.name);
         if !is_wanted {
-            drop(table, &name)?;
+            retired::retire(table, &trigger)?;
         }
     }
     Ok(())
@@ -202,30 +204,45 @@ pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
     }
 }
 
-/// Removes every trigger of ours that is the table's own (a partition's belong to its root). Returns how many.
-pub fn detach(table: &Table) -> Result<usize, Error> {
-    let present = present(table.oid)?;
-    for name in &present {
-        drop(table, name)?;
-    }
-    Ok(present.len())
+/// A trigger of ours.
+pub struct Present {
+    pub oid: pg_sys::Oid,
+    pub name: String,
+    pub is_enabled: bool,
+    /// `None`: `webhook_watch` has not written its argument.
+    pub noun: Option<String>,
 }
 
-fn drop(table: &Table, trigger: &str) -> Result<(), Error> {
-    Spi::run(&format!("drop trigger {} on {}", quote_identifier(trigger), table.qualified()))?;
-    Ok(())
-}
-
-/// The table's own triggers that call our function, whatever they are named.
-fn present(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
+/// The table's own triggers that call our function (a partition's belong to its root), whatever
+/// they are named.
+pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
-            "select tgname::text from pg_trigger
-             where tgrelid = $1 and tgparentid = 0 and tgfoid = 'webhook.capture()'::regprocedure
-             order by tgname",
+            "select t.oid, t.tgname::text, t.tgenabled <> 'D', webhook.trigger_definition(t.tgargs) ->> 'noun'
+             from pg_trigger t
+             where t.tgrelid = $1 and t.tgparentid = 0 and t.tgfoid = 'webhook.capture()'::regprocedure
+             order by t.tgname",
             None,
             &[relation.into()],
         )?;
-        rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
+        rows.map(|row| {
+            Ok(Present {
+                oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                name: row.get(2)?.unwrap_or_default(),
+                is_enabled: row.get(3)?.unwrap_or(false),
+                noun: row.get(4)?,
+            })
+        })
+        .collect()
     })
+}
+
+/// Whether a table has enabled triggers of ours, its own or those of its root.
+pub fn has_any(relation: pg_sys::Oid) -> Result<bool, Error> {
+    let found = Spi::get_one_with_args::<bool>(
+        "select exists (select from pg_trigger t where t.tgrelid = $1 and t.tgenabled <> 'D'
+                        and t.tgfoid = 'webhook.capture()'::regprocedure)",
+        &[relation.into()],
+    )?;
+    Ok(found == Some(true))
 }

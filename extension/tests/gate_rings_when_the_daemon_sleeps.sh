@@ -142,6 +142,7 @@ wait "$writer"
 tell 'select webhook.gate_sleep(0)'
 until_gate asleep
 kill -9 "$session"
+{ wait "$session" || true; } 2>"$work/void"
 until_gate awake
 until [ "$(sql -c "select count(*) from pg_stat_activity where wait_event_type = 'Extension'")" = 0 ]; do :; done
 end_session

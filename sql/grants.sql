@@ -98,7 +98,7 @@ begin
             ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
                  webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
-                 webhook.gate_take(), webhook.gate_release() to %s'),
+                 webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release() to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
                  @extschema@.webhook_erase(regclass, text) to %s'),

@@ -1,5 +1,5 @@
 -- The contract between the two halves: the extension writes webhook.event, the daemon writes webhook.attempt and
--- webhook.queue, and everybody reads. Nothing else passes between them but a NOTIFY that carries no data.
+-- webhook.queue, and everybody reads. Nothing else passes between them but a wake-up that carries no data.
 
 -- The script of an extension runs as a superuser with the schema it is created in ahead of all but pg_catalog, and whoever
 -- may create there could have put a function that fits better (format(text, integer, integer), say). So nothing is looked up

@@ -148,7 +148,16 @@ select d.disarmed_because is null as armed,
        (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
        (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        c.instance,
-       d.disarmed_because
+       d.disarmed_because,
+       -- A daemon that sleeps is at work in the server, and speaks when that ends: every second, unless told otherwise. Null:
+       -- none is running, or its sessions are hidden from the reader.
+       (select case when bool_or(o.state = 'active') then interval '0'
+                    else greatest(clock_timestamp() - max(o.state_change), interval '0') end
+        from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
+                                                     and o.application_name like 'webhookd %')
+        where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
@@ -167,4 +176,4 @@ cross join lateral (
     from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';

@@ -9,7 +9,7 @@ use crate::{app::Error, postgres::chain};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -51,11 +51,12 @@ const END: &str = "
 pub struct Pulse {
     began: Instant,
     looked_ms: AtomicU64,
+    is_asleep: AtomicBool,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { began: Instant::now(), looked_ms: AtomicU64::new(0) }
+        Self { began: Instant::now(), looked_ms: AtomicU64::new(0), is_asleep: AtomicBool::new(false) }
     }
 }
 
@@ -69,8 +70,25 @@ impl Pulse {
         self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// From now on, until the result is dropped, the control session is asleep in a statement: others see that it is at
+    /// work, and a word on it would end the sleep.
+    pub fn sleeps(self: &Arc<Self>) -> Sleeping {
+        self.is_asleep.store(true, Ordering::Relaxed);
+        Sleeping(Arc::clone(self))
+    }
+
     fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.looked_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// As long as it lives, the control session is asleep in a statement.
+#[derive(Debug)]
+pub struct Sleeping(Arc<Pulse>);
+
+impl Drop for Sleeping {
+    fn drop(&mut self) {
+        self.0.is_asleep.store(false, Ordering::Relaxed);
     }
 }
 
@@ -78,7 +96,10 @@ impl Pulse {
 pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
     loop {
         sleep(BEAT_INTERVAL).await;
-        if pulse.silent_for() >= BEAT_INTERVAL && control.simple_query("select 1").await.is_err() {
+        if pulse.silent_for() < BEAT_INTERVAL || pulse.is_asleep.load(Ordering::Relaxed) {
+            continue;
+        }
+        if control.simple_query("select 1").await.is_err() {
             return;
         }
     }

@@ -20,6 +20,9 @@ const STEP_ROWS_MAX: i32 = 500;
 /// Deliveries of a subscription that may be queued when a step begins.
 const QUEUED_MAX: i64 = 1_000;
 
+/// Between two looks for a backfill while none is running and none has been told of.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How soon to look again whether there is room, at first and at the longest.
 const ROOM_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const ROOM_INTERVAL_MAX: Duration = Duration::from_millis(500);
@@ -79,7 +82,10 @@ async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
     let mut wait = ROOM_INTERVAL_MIN;
     loop {
         match worker.round().await? {
-            Round::Idle => rung.notified().await,
+            // No notification is sent while the queue of them is filling up.
+            Round::Idle => {
+                let _ = timeout(IDLE_INTERVAL, rung.notified()).await;
+            }
             Round::Stepped => wait = ROOM_INTERVAL_MIN,
             Round::NoRoom => {
                 let _ = timeout(wait, rung.notified()).await;

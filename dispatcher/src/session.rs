@@ -311,7 +311,7 @@ impl Session {
         let heartbeat =
             AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
-        let gate = Gate::open(Arc::clone(&control), watch.rung).await.map_err(Error::of_statement)?;
+        let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
         let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger).await?;

@@ -12,7 +12,7 @@ macro_rules! guarded {
         mod raw {
             use super::*;
             unsafe extern "C-unwind" {
-                $(pub fn $name($($arg: $type),*) $(-> $ret)?;)*
+                $($(#[$meta])* pub fn $name($($arg: $type),*) $(-> $ret)?;)*
             }
         }
         $($(#[$meta])*
@@ -31,6 +31,9 @@ guarded! {
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
     /// The partitioned tables above a partition, the nearest first (catalog/partition.h; the same in 14 to 18).
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    /// The process with this number (storage/sinvaladt.h; until 16).
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    fn BackendIdGetProc(backend: core::ffi::c_int) -> *mut pg_sys::PGPROC;
     /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
     /// A table and all that inherit from it, partitions included, each locked before its own
@@ -54,6 +57,18 @@ pub mod unguarded {
             collation: pg_sys::Oid,
             argument: pg_sys::Datum,
         ) -> pg_sys::Datum;
+        /// Sets a process's latch; neither raises nor allocates.
+        pub fn SetLatch(latch: *mut pg_sys::Latch);
+        /// Begin, fill in and send a report (utils/elog.h; the same in 14 to 18).
+        pub fn errstart(level: core::ffi::c_int, domain: *const core::ffi::c_char) -> bool;
+        pub fn errcode(sqlstate: core::ffi::c_int) -> core::ffi::c_int;
+        pub fn errmsg_internal(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
+        pub fn errdetail_internal(format: *const core::ffi::c_char, ...) -> core::ffi::c_int;
+        pub fn errfinish(
+            file: *const core::ffi::c_char,
+            line: core::ffi::c_int,
+            function: *const core::ffi::c_char,
+        );
         // These four neither raise nor allocate.
         pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
         pub fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
@@ -155,6 +170,73 @@ pub fn lock_held_by_me(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
     unsafe {
         pg_sys::LockHeldByMe(tag, mode, false)
     }
+}
+
+/// The process of a transaction; null: it has ended.
+///
+/// # Errors
+/// Raises if the process holds too many lightweight locks.
+pub fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PGPROC {
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    // SAFETY: any number may be asked for.
+    unsafe {
+        BackendIdGetProc(transaction.backendId)
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::ProcNumberGetProc(transaction.procNumber)
+    }
+}
+
+/// Waits until this process's latch is set, its client has sent something or has gone, or the time is over; returns the
+/// events (`WL_…`).
+///
+/// # Errors
+/// Raises if the system has no resources to wait with. Ends the process if the postmaster has gone.
+pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // PGINVALID_SOCKET: a background worker has no client.
+    let mut socket = -1;
+    // SAFETY: `sock` is the first field of Port (libpq/libpq-be.h; the same in 14 to 18), which pgrx does not describe.
+    unsafe {
+        if !pg_sys::MyProcPort.is_null() {
+            socket = pg_sys::MyProcPort.cast::<core::ffi::c_int>().read();
+            events |= pg_sys::WL_SOCKET_READABLE;
+        }
+    }
+    if timeout_ms.is_some() {
+        events |= pg_sys::WL_TIMEOUT;
+    }
+    let timeout = timeout_ms.map_or(-1, core::ffi::c_long::from);
+    // SAFETY: the latch is this process's own, the socket its client's.
+    unsafe {
+        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, timeout, pg_sys::PG_WAIT_EXTENSION)
+            as u32
+    }
+}
+
+/// Sends an INFO message to the client at once; it is sent whatever `client_min_messages` says.
+///
+/// # Errors
+/// Raises as Postgres does.
+pub fn inform(message: &core::ffi::CStr) {
+    // SAFETY: a NUL-terminated text for a format that takes one; the closure owns nothing.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            if unguarded::errstart(pg_sys::INFO as i32, core::ptr::null()) {
+                unguarded::errmsg_internal(c"%s".as_ptr(), message.as_ptr());
+                unguarded::errfinish(c"gate".as_ptr(), 0, c"inform".as_ptr());
+            }
+        });
+    }
+}
+
+/// The share of the queue of notifications that is in use, between 0 and 1.
+pub fn notification_queue_usage() -> f64 {
+    // SAFETY: a built-in function that does not look at its call.
+    let usage = unsafe { pg_sys::pg_notification_queue_usage(core::ptr::null_mut()) };
+    f64::from_bits(usage.value() as u64)
 }
 
 /// Column `at` (from 0) of a row type.

@@ -4,6 +4,7 @@
 
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use crate::memory;
 use crate::rights::{self, Caller};
 use crate::subscribe::{check, owner};
 use pgrx::datum::TimestampWithTimeZone;
@@ -13,6 +14,7 @@ use pgrx::prelude::*;
 fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) {
     answer(|| {
         let (event_id, id) = (given(event_id, "event_id")?, given(subscription_id, "subscription_id")?);
+        memory::room_for_input(event_id.len());
         let caller = Caller::present();
         rights::as_owner(|| redeliver(caller, event_id, id))
     })
@@ -23,14 +25,23 @@ fn webhook_replay(
     subscription_id: Option<i64>,
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
-    events: Option<Vec<Option<String>>>,
+    events: Option<Array<'_, &str>>,
 ) -> i64 {
     answer(|| {
         let subscription_id = given(subscription_id, "subscription_id")?;
         let (since, until) = (given(since, "since")?, not_null(until, "until")?);
-        let (events, caller) = (events.map(check::events).transpose()?, Caller::present());
+        let (events, caller) = (events.map(texts).map(check::events).transpose()?, Caller::present());
         rights::as_owner(|| replay(caller, subscription_id, since, until, events))
     })
+}
+
+/// The texts of an array, nulls included.
+///
+/// # Errors
+/// Raises `out_of_memory`.
+pub fn texts(array: Array<'_, &str>) -> Vec<Option<String>> {
+    memory::room_for_input(array.iter().map(|text| text.map_or(1, str::len)).sum());
+    array.iter().map(|text| text.map(str::to_owned)).collect()
 }
 
 /// Where the event of a public id is.

@@ -4,12 +4,15 @@ use check_constraint::{Facts, Kind};
 use pgrx::JsonB;
 use pgrx::prelude::*;
 
+use crate::memory;
+
 /// Texts of an array; a null is passed over.
-type Texts = Vec<Option<String>>;
+type Texts<'a> = Array<'a, &'a str>;
 
 /// `subjects`: for each expression, how it calls the column. A kind that is not known is one of which nothing follows.
 #[pg_extern(sql = false)]
-fn check_keywords(expressions: Texts, subjects: Texts, kind: &str, length: i32) -> JsonB {
+fn check_keywords(expressions: Texts<'_>, subjects: Texts<'_>, kind: &str, length: i32) -> JsonB {
+    memory::settle();
     let kind = match kind {
         "integer" => Kind::Integer,
         "numeric" => Kind::Numeric { exact: false },
@@ -23,6 +26,7 @@ fn check_keywords(expressions: Texts, subjects: Texts, kind: &str, length: i32) 
     };
     let mut facts = Facts::default();
     for (expression, subject) in expressions.iter().flatten().zip(subjects.iter().flatten()) {
+        memory::room_for_input(expression.len());
         facts.learn(expression, subject, kind);
     }
     JsonB(facts.keywords().into())

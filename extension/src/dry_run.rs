@@ -3,6 +3,7 @@
 //! The answer may be as long as the ring, so it is read through a cursor, page by page.
 
 use crate::error::{Error, answer, given};
+use crate::memory;
 use crate::rights::{self, Caller};
 use crate::subscribe::owner;
 use pgrx::datum::TimestampWithTimeZone;
@@ -87,15 +88,15 @@ fn fetch(portal: &str) -> Result<Vec<Row>, Error> {
         let mut cursor = client.find_cursor(portal)?;
         let mut rows = Vec::with_capacity(PAGE as usize);
         for row in cursor.fetch(PAGE)? {
-            rows.push((
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-                row.get(6)?,
-                row.get(7)?,
-            ));
+            let text = |at| {
+                row.get::<&str>(at).map(|text| {
+                    text.map(|text| {
+                        memory::room_for_input(text.len());
+                        text.to_owned()
+                    })
+                })
+            };
+            rows.push((text(1)?, row.get(2)?, text(3)?, text(4)?, row.get(5)?, row.get(6)?, text(7)?));
         }
         if rows.len() == PAGE as usize {
             cursor.detach_into_name();

@@ -9,6 +9,7 @@ use crate::arguments::Arguments;
 use crate::error::{Error, answer, given};
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, Printer};
+use crate::memory::{self, Bytes};
 use crate::outbox::{self, Emitted, NewEvent};
 use crate::rights::{self, Caller};
 use crate::subscribe::owner;
@@ -88,6 +89,7 @@ fn webhook_ping(id: Option<i64>) -> String {
 }
 
 fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String, Error> {
+    memory::room_for_input(event_type.len());
     let text = String::from_utf8_lossy(event_type);
     event_type::check_type(&text).map_err(|reason| Error::BadEventType { text: text.to_string(), reason })?;
     if event_type::is_reserved(&text) {
@@ -117,8 +119,9 @@ fn key_too_long() -> Error {
 }
 
 /// What stands for a payload over the cap: the key, if there is one.
-fn thin(key: Option<&[u8]>) -> Vec<u8> {
-    let mut json = b"{".to_vec();
+fn thin(key: Option<&[u8]>) -> Bytes {
+    let mut json = Bytes::new();
+    json.push(b'{');
     if let Some(key) = key {
         json.extend_from_slice(b"\"key\":");
         json::write_string(&mut json, key);

@@ -7,6 +7,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use thiserror::Error;
 
+use crate::memory;
+
 /// What is reported to the SQL caller.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -291,6 +293,7 @@ impl Error {
 
 /// The outermost step of every `#[pg_extern]`: gives the answer, or raises the mistake.
 pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
+    memory::settle();
     work().unwrap_or_else(|error| error.raise())
 }
 

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 use crate::encoding;
 use crate::error::Error;
 use crate::json;
+use crate::memory::Bytes;
 use crate::subtransaction::{self, End};
 
 /// The longest path, in bytes of what Postgres prints of it. It bounds what is read, compared and sent for every batch; what a
@@ -36,11 +37,11 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     /// As a JSON object, with a NUL at its end.
-    fn to_json(self) -> Vec<u8> {
+    fn to_json(self) -> Bytes {
         const FIXED_BYTES: usize = 100;
         let texts = [self.key, self.table_name, self.actor, self.origin, self.previous];
         let bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
-        let mut out = Vec::with_capacity(FIXED_BYTES + self.event_type.len() + bytes + self.data.len());
+        let mut out = Bytes::with_capacity(FIXED_BYTES + self.event_type.len() + bytes + self.data.len());
         out.extend_from_slice(b"{\"type\":");
         json::write_string(&mut out, self.event_type);
         let labels: [&[u8]; 4] = [b",\"key\":", b",\"table\":", b",\"actor\":", b",\"origin\":"];

@@ -56,7 +56,8 @@ fn is_pending() -> bool {
 
 // ── Ends of transactions ────────────────────────────────────────────────────────────────────────────────────────────
 
-// The last arm runs after the point of no return: nothing in it can panic, it assigns to cells and shortens vectors.
+// The last arms run after the point of no return: nothing in them can panic, they assign to cells, shorten vectors and set
+// latches.
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
@@ -68,10 +69,17 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
                 gate::before_commit();
             });
         },
-        // NOTIFY cannot be prepared; the daemon's safety poll finds the rows after COMMIT PREPARED.
+        // A prepared transaction wakes nobody; the daemon's safety poll finds the rows after COMMIT PREPARED.
         // SAFETY: as above.
         XACT_EVENT_PRE_PREPARE => unsafe { entry(insert_all) },
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
+        XACT_EVENT_COMMIT => {
+            order::forget();
+            capture::forget();
+            outbox::forget();
+            watch::retired::forget();
+            gate::committed();
+        }
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             order::forget();
             capture::forget();
             outbox::forget();

@@ -19,6 +19,7 @@ mod gate;
 mod guc;
 mod hooks;
 mod json;
+mod memory;
 mod order;
 mod outbox;
 mod priority;

@@ -4,6 +4,7 @@
 //! so can write secrets that it cannot read.
 
 use crate::error::{Error, answer, given};
+use crate::memory;
 use pgrx::prelude::*;
 use seal::{PublicKey, Purpose};
 use signature::Key;
@@ -29,6 +30,7 @@ fn sealing_key() -> Result<Option<PublicKey>, Error> {
 }
 
 fn seal_all(text: &str) -> Result<i64, Error> {
+    memory::room_for_input(text.len());
     let key = PublicKey::parse(text.trim()).map_err(Error::BadSealingKey)?;
     // Whoever is storing a secret has looked for the key already: wait for him, and let the next one wait for us.
     Spi::run("lock table webhook.sealing_key in exclusive mode")?;

@@ -1,6 +1,7 @@
 //! `webhook_sign` and `webhook_verify`: Standard Webhooks v1 in SQL. They read and write nothing but their arguments.
 
 use crate::error::{Error, answer, given};
+use crate::memory;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use signature::Secret;
@@ -9,6 +10,7 @@ use signature::Secret;
 #[pg_extern(sql = false)]
 fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
     answer(|| {
+        memory::room_for_input(secret.len() + id.len());
         let secret = Secret::parse(secret).map_err(|why| Error::BadSecret(why.into()))?;
         Ok(signature::sign(&secret, id, ts, body.as_bytes()))
     })
@@ -25,6 +27,8 @@ fn webhook_verify(
     now: Option<TimestampWithTimeZone>,
 ) -> bool {
     answer(|| {
+        let lengths = [secret, id, header].map(|text| text.map_or(0, str::len));
+        memory::room_for_input(lengths.iter().sum());
         let secret = Secret::parse(given(secret, "secret")?).map_err(|why| Error::BadSecret(why.into()))?;
         let (Some(id), Some(ts), Some(body), Some(header), Some(now)) = (id, ts, body, header, now) else {
             return Ok(false);

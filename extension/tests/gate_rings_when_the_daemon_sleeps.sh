@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# A commit with events notifies if and only if somebody holds the gate; the gate is not granted while a commit that did
-# not notify is still invisible.
+# A commit with events wakes a session that sleeps in webhook.gate_sleep(), and nothing else does; the gate is not shut
+# while a commit that will wake nobody is still invisible; a daemon that is frozen costs one wake-up; and a full queue of
+# notifications fails no commit.
 #
 # usage: PG_BIN=… extension/tests/gate_rings_when_the_daemon_sleeps.sh     (scripts/regress.sh runs it)
 set -euo pipefail
 bin=${PG_BIN:?a bin directory with the extension installed beside it}
-CONF='max_prepared_transactions = 5'
+major=$("$bin/pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+CONF=$'max_prepared_transactions = 5\njit = off'
+# Before 17 the queue of notifications has 8 GB: too much to fill in a test.
+[ "$major" -lt 17 ] || CONF+=$'\nmax_notify_queue_pages = 64'
 # shellcheck source=scripts/cluster.sh
 source "$(dirname "$0")/../../scripts/cluster.sh"
 
@@ -21,67 +25,165 @@ create trigger webhook_insert after insert on item for each row execute function
 SQL
 
 # The daemon's session: a psql that is told what to do, line by line, and answers with a word when it has done it.
-mkfifo "$work/in" "$work/out"
-"$bin/psql" -X -q -A -t <"$work/in" >"$work/out" 2>&1 &
-exec 3>"$work/in" 4<"$work/out"
-# Sends SQL; prints what came back besides the notifications, then their number.
-daemon() {
+start_session() {
+    rm -f "$work/in" "$work/out"
+    mkfifo "$work/in" "$work/out"
+    "$bin/psql" -X -q -A -t <"$work/in" >"$work/out" 2>&1 &
+    session=$!
+    exec 3>"$work/in" 4<"$work/out"
+}
+end_session() {
+    exec 3>&- 4<&-
+    wait "$session" 2>"$work/void" || true
+}
+tell() { printf '%s;\nselect %s;\n' "$1" "'done'" >&3; }
+# What came back besides the notifications, then their number.
+answer() {
     local line answer='' rings=0
-    printf '%s;\nselect %s;\n' "$1" "'done'" >&3
     while read -r -t 60 -u 4 line; do
         case $line in
             done) echo "$answer$rings"; return ;;
             *'notification "pg_webhook" received'*) rings=$((rings + 1)) ;;
+            *'pg_webhook: asleep') ;;
             ?*) answer+="$line " ;;
         esac
     done
     fail "the session does not answer"
 }
+daemon() { tell "$1"; answer; }
 gate() { sql -c 'select gate from webhook.health'; }
+until_gate() { until [ "$(gate)" = "$1" ]; do :; done; }
+start_session
 
-expect "listening" 0 "$(daemon 'listen pg_webhook')"
-
-# Awake.
+# ── A daemon that sleeps in the server ──────────────────────────────────────────────────────────────────────────────
 sql -c 'insert into item values (1)'
-sql -c 'select webhook.gate_ring()' >"$work/void"
-expect "no NOTIFY while the daemon is awake" 0 "$(daemon 'select 1 where false')"
+expect "awake" awake "$(gate)"
+expect "a sleep that nobody ends" "over 0" "$(daemon 'select webhook.gate_sleep(1)')"
 
-# Asleep: taking the gate twice is taking it once.
-expect "taken" 0 "$(daemon 'select webhook.gate_take() \; select webhook.gate_take()')"
-expect "gate" asleep "$(gate)"
-sql -c 'insert into item values (2)'
-expect "a commit rings" 1 "$(daemon 'select 1 where false')"
-sql -c 'begin; insert into item values (3), (4); savepoint s; insert into item values (5); commit'
-expect "once for a transaction" 1 "$(daemon 'select 1 where false')"
-sql -c 'select webhook.gate_ring()' >"$work/void"
-expect "gate_ring() rings" 1 "$(daemon 'select 1 where false')"
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
 sql -c 'insert into other values (1)' -c 'select count(*) from webhook.event' >"$work/void"
-sql -c 'begin; insert into item values (6); rollback'
-expect "nothing emitted, nothing rung" 0 "$(daemon 'select 1 where false')"
-sql -c "begin; insert into item values (7); prepare transaction 'p'" -c "commit prepared 'p'"
-expect "a prepared transaction neither rings nor fails" 0 "$(daemon 'select 1 where false')"
-expect "and is there" 1 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '7'")"
-expect "released" 0 "$(daemon 'select webhook.gate_release() \; select webhook.gate_release()')"
-expect "gate" awake "$(gate)"
-expect "no lock is left" 0 "$(sql -c "select count(*) from pg_locks where locktype = 'advisory'")"
-sql -c 'insert into item values (8)'
-expect "awake again" 0 "$(daemon 'select 1 where false')"
+sql -c 'begin; insert into item values (2); rollback'
+sql -c "begin; insert into item values (3); prepare transaction 'p'" -c "commit prepared 'p'"
+expect "nothing emitted, or prepared: asleep" asleep "$(gate)"
+expect "the prepared one is there" 1 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '3'")"
+sql -c 'begin; insert into item values (4), (5); savepoint s; insert into item values (6); commit'
+expect "a commit wakes it" "rung 0" "$(answer)"
+expect "and opens the gate" awake "$(gate)"
 
-# A commit that waits for a standby, which does not exist, is not visible yet and has not rung: no gate until it is.
-sql -c "alter system set synchronous_standby_names = 'nobody'" -c 'select pg_reload_conf()' >"$work/void"
-until [ "$(sql -c 'show synchronous_standby_names')" = nobody ]; do :; done
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
+sql -c 'select webhook.gate_ring()' >"$work/void"
+expect "gate_ring() wakes it" "rung 0" "$(answer)"
+
+# Within a transaction, too, the gate is open when the sleep is over, and when it has been cancelled.
+expect "in a block" "over 0" "$(daemon 'begin \; select webhook.gate_sleep(1)')"
+expect "no lock is left" 0 "$(sql -c "select count(*) from pg_locks where locktype = 'advisory'")"
+expect "rollback" 0 "$(daemon 'rollback')"
+tell "set statement_timeout = '100ms' \\; select webhook.gate_sleep(0)"
+expect "cancelled" "ERROR: canceling statement due to statement timeout 0" "$(answer | tr -s ' ')"
+expect "no lock is left" 0 "$(sql -c "select count(*) from pg_locks where locktype = 'advisory'")"
+expect "no timeout" 0 "$(daemon 'set statement_timeout = 0')"
+
+# A daemon that is frozen: its backend opens the gate at the first commit, and no later one finds it shut.
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
+kill -STOP "$session"
+sql -c 'insert into item values (7)'
+until_gate awake
+expect "a commit beside a frozen daemon finds the gate open" 1 "$(sql <<'SQL'
+begin;
+insert into item values (8);
+set constraints all immediate;
+create temporary table seen on commit drop as select 1 as x;
+commit;
+select count(*) from webhook.health where gate = 'awake';
+SQL
+)"
+expect "no notification is queued" 0 "$(sql -c 'select pg_notification_queue_usage()')"
+kill -CONT "$session"
+expect "and when it goes on it hears of it" "rung 0" "$(answer)"
+
+# A commit that waits for a standby, which does not exist, and has found the gate open: no sleep until it is visible.
+hold_commits() {
+    sql -c "alter system set synchronous_standby_names = 'nobody'" -c 'select pg_reload_conf()' >"$work/void"
+    until [ "$(sql -c 'show synchronous_standby_names')" = nobody ]; do :; done
+}
+let_commits_go() { sql -c 'alter system reset synchronous_standby_names' -c 'select pg_reload_conf()' >"$work/void"; }
+until_held() { until [ "$(sql -c "select count(*) from pg_stat_activity where wait_event = 'SyncRep'")" = 1 ]; do :; done; }
+hold_commits
 sql -c 'insert into item values (9)' &
 writer=$!
-until [ "$(sql -c "select count(*) from pg_stat_activity where wait_event = 'SyncRep'")" = 1 ]; do :; done
-expect "not granted" "ERROR: canceling statement due to lock timeout 0" \
-    "$(daemon "set lock_timeout = '100ms' \; select webhook.gate_take()" | tr -s ' ')"
+until_held
+expect "not now" "busy 0" "$(daemon 'select webhook.gate_sleep(0)')"
 expect "not visible" 0 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '9'")"
-sql -c 'alter system reset synchronous_standby_names' -c 'select pg_reload_conf()' >"$work/void"
-expect "granted" 0 "$(daemon 'set lock_timeout = 0 \; select webhook.gate_take()')"
-expect "and then it is visible" 1 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '9'")"
+let_commits_go
+wait "$writer"
+expect "it is visible" 1 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '9'")"
+
+# One that has found the gate shut, and becomes visible when the daemon has been awake and fallen asleep again.
+hold_commits
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
+sql -c 'insert into item values (10)' &
+writer=$!
+until_held
+# Something else wakes the backend.
+sql -c "select pg_log_backend_memory_contexts(pid) from pg_stat_activity where wait_event_type = 'Extension'" >"$work/void"
+expect "awake for a moment" "rung 0" "$(answer)"
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
+expect "not visible" 0 "$(sql -c "select count(*) from webhook.event where payload->>'id' = '10'")"
+let_commits_go
+expect "the commit wakes it all the same" "rung 0" "$(answer)"
 wait "$writer"
 
-# The end of the session opens it.
-exec 3>&- 4<&-
-until [ "$(gate)" = awake ]; do :; done
+# The end of the client ends the sleep, and its session with it.
+tell 'select webhook.gate_sleep(0)'
+until_gate asleep
+kill -9 "$session"
+{ wait "$session" || true; } 2>"$work/void"
+until_gate awake
+until [ "$(sql -c "select count(*) from pg_stat_activity where wait_event_type = 'Extension'")" = 0 ]; do :; done
+end_session
+
+# ── A daemon of version 0.1: it holds the gate while it is idle, and listens ────────────────────────────────────────
+start_session
+expect "listening" 0 "$(daemon 'listen pg_webhook')"
+sql -c 'insert into item values (11)'
+expect "no NOTIFY while the daemon is awake" 0 "$(daemon 'select 1 where false')"
+expect "taken" 0 "$(daemon 'select webhook.gate_take() \; select webhook.gate_take()')"
+expect "gate" asleep "$(gate)"
+sql -c 'begin; insert into item values (12), (13); savepoint s; insert into item values (14); commit'
+expect "a commit rings, once" 1 "$(daemon 'select 1 where false')"
+sql -c "begin; insert into item values (15); prepare transaction 'p'" -c "commit prepared 'p'"
+sql -c 'begin; insert into item values (16); rollback'
+expect "a prepared or aborted transaction does not" 0 "$(daemon 'select 1 where false')"
+expect "released" 0 "$(daemon 'select webhook.gate_release() \; select webhook.gate_release()')"
+expect "gate" awake "$(gate)"
+
+if [ "$major" -ge 17 ]; then
+    # Somebody listens in a transaction that stays open, and others notify until there is no room.
+    expect "a listener" 0 "$(daemon 'begin')"
+    mkfifo "$work/listener"
+    "$bin/psql" -X -q <"$work/listener" >"$work/void" 2>&1 &
+    exec 5>"$work/listener"
+    echo 'listen elsewhere; begin; select 1;' >&5
+    until [ "$(sql -c "select count(*) from pg_stat_activity where state = 'idle in transaction' and query = 'select 1;'")" = 1 ]; do :; done
+    while sql -c "select count(pg_notify('elsewhere', g || repeat('x', 7000))) from generate_series(1, 10) g" >"$work/void" 2>&1; do :; done
+    for g in $(seq 200); do sql -c "select pg_notify('elsewhere', '$g')" >"$work/void" 2>&1 || break; done
+    grep -q 'too many notifications' <(sql -c "select pg_notify('elsewhere', repeat('x', 7000))" 2>&1) || fail "the queue is not full"
+    expect "committed" 0 "$(daemon 'rollback')"
+    expect "taken" 0 "$(daemon 'select webhook.gate_take()')"
+    sql -c 'insert into item values (17)' || fail "a full queue has failed a commit"
+    expect "released" 0 "$(daemon 'select webhook.gate_release()')"
+    tell 'select webhook.gate_sleep(0)'
+    until_gate asleep
+    sql -c 'insert into item values (18)' || fail "a full queue has failed a commit"
+    expect "and a sleeper is woken" "rung 0" "$(answer)"
+    exec 5>&-
+fi
+
+end_session
+until_gate awake
 echo "the gate rings when it should"

@@ -1,7 +1,9 @@
-//! Promise: a commit wakes the sleeping daemon, whatever the moment; nothing depends on the safety poll.
+//! Promise: a commit wakes the sleeping daemon, whatever the moment; nothing depends on the safety poll. A daemon that
+//! is frozen does not slow commits down, and is seen.
 
 use e2e::{
-    daemon::{ASLEEP, Daemon},
+    PATIENCE,
+    daemon::{ASLEEP, Daemon, binary},
     receiver::Received,
     scale,
     world::World,
@@ -96,4 +98,32 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
     let (late, one_in) = (delays.len() - prompt, scale("PGW_LATE_ONE_IN", 10, 10_000));
     assert!(late * one_in <= delays.len(), "{late} of {} came later than {PROMPT:?}", delays.len());
     drop(daemon);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_daemon_costs_one_wake_up() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    Daemon::asleep(&world.database).await;
+    let silent = "select dispatcher_silent_for < interval '8 s' from webhook.health";
+    assert_eq!(world.database.text(silent).await.as_deref(), Some("t"));
+    daemon.process().signal(libc::SIGSTOP);
+    world.insert_orders(1, 1).await;
+    // Its backend opens the gate without it, and no commit finds it shut any more.
+    world.database.until(&format!("select not ({ASLEEP})"), PATIENCE).await;
+    for order in 2..=50 {
+        world.insert_orders(order, 1).await;
+        assert_eq!(world.database.text(&format!("select ({ASLEEP})")).await.as_deref(), Some("f"));
+    }
+    world.database.until("select dispatcher_silent_for > interval '8 s' from webhook.health", PATIENCE).await;
+    let status = std::process::Command::new(binary())
+        .args(["status", "--database-url", &world.database.url()])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(said.contains("the daemon is frozen") && said.contains("silent for 00:00:"), "{said}");
+    daemon.process().signal(libc::SIGCONT);
+    world.receiver.wait_for("/ok", 50, PATIENCE).await;
+    Daemon::asleep(&world.database).await;
 }

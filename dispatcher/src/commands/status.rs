@@ -17,8 +17,11 @@ const HEALTH: &str = "
     select armed, dispatcher_running, gate, pending, queued,
            date_trunc('milliseconds', lag)::text,
            coalesce(date_trunc('second', oldest_undelivered_at)::text, '-'),
-           coalesce(date_trunc('second', checkpoint_at)::text, '-')
-    from webhook.health";
+           coalesce(date_trunc('second', checkpoint_at)::text, '-'),
+           -- A schema of version 0.1 does not have it.
+           case when (row_to_json(h)->>'dispatcher_silent_for')::interval > interval '8 s'
+                then date_trunc('second', (row_to_json(h)->>'dispatcher_silent_for')::interval)::text end
+    from webhook.health h";
 
 /// By name: the schema before this one does not have the column.
 const DISARMED: &str = "select to_jsonb(h) ->> 'disarmed_because' from webhook.health h";
@@ -102,13 +105,17 @@ async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
 
 fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_postgres::Error> {
     let (armed, running): (bool, bool) = (health.try_get(0)?, health.try_get(1)?);
-    let delivering = match (armed, running) {
-        (false, _) => {
+    let silent_for: Option<&str> = health.try_get(8)?;
+    let delivering = match (armed, running, silent_for) {
+        (false, ..) => {
             let because = disarmed.unwrap_or_else(|| app::Error::OtherCluster.to_string());
             format!("no: {because}")
         }
-        (true, false) => "no: no daemon is running; start webhookd run".to_owned(),
-        (true, true) => "yes".to_owned(),
+        (true, false, _) => "no: no daemon is running; start webhookd run".to_owned(),
+        (true, true, Some(_)) => {
+            "no: the daemon is frozen or cut off from the server; start another, which takes over".to_owned()
+        }
+        (true, true, None) => "yes".to_owned(),
     };
     let gate: &str = health.try_get(2)?;
     let (pending, queued): (i64, i64) = (health.try_get(3)?, health.try_get(4)?);
@@ -121,6 +128,10 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
          queued       {queued} waiting for another attempt or for their receiver\n\
          oldest       {oldest}\n\
          checkpoint   {checkpoint}\n",
-        if running { gate } else { "-" }
+        match silent_for {
+            _ if !running => "-".to_owned(),
+            Some(time) => format!("silent for {time}"),
+            None => gate.to_owned(),
+        }
     ))
 }

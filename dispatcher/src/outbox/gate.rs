@@ -1,61 +1,143 @@
-//! The gate: while the daemon holds it, a commit with events rings with NOTIFY; while it does not, commits are silent.
+//! The gate: while it is shut, a commit with events wakes the daemon; while it is open, commits do nothing.
 //!
-//! Owns the control session: LISTEN and the two gate functions. Whoever sleeps takes the gate first, looks once more, and
-//! only then waits; whoever wakes releases it before relying on its own looking.
+//! Owns the control session. The daemon sleeps in the server: `webhook.gate_sleep()` shuts the gate, says so, and returns
+//! when a commit has set the latch of its backend. The backend opens the gate by itself, so a daemon that is frozen costs
+//! the server nothing. Between the word that the gate is shut and the sleep proper the reader polls once more: what
+//! committed without waking anybody is visible by then.
+//!
+//! A schema of version 0.1 does not have that function: the session takes the gate, the reader polls once more, commits
+//! ring with NOTIFY, and whoever wakes gives the gate back.
 
-use std::sync::Arc;
+use futures_util::{FutureExt, future::BoxFuture};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_postgres::{Client, Error, Statement};
 use tracing::warn;
+
+use crate::postgres::Watch;
 
 /// The daemon's side of the gate.
 #[derive(Debug)]
 pub struct Gate {
     client: Arc<Client>,
+    /// A notification has come, or the reader is wanted for something else.
     rung: Arc<Notify>,
-    /// `None`: there is no gate to be had, so nobody rings.
-    functions: Option<Functions>,
+    /// The server has shut the gate for our sleep.
+    shut: Arc<Notify>,
+    way: Way,
 }
 
+/// How this database lets the daemon sleep.
 #[derive(Debug)]
-struct Functions {
-    take: Statement,
-    release: Statement,
+enum Way {
+    Server {
+        sleep: Statement,
+    },
+    Session {
+        take: Statement,
+        release: Statement,
+    },
+    /// There is no gate to be had, so no commit wakes us.
+    Clock,
+}
+
+/// How a sleep in the server has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// It has not begun: a commit is under way.
+    Busy,
+    /// A commit, or something else that concerns the backend.
+    Rung,
+    /// The time is over, or we have spoken.
+    Over,
 }
 
 impl Gate {
-    /// Listens on the control session, whose notifications wake `rung`.
+    /// Listens on the control session, whose notifications and messages come by its `watch`.
     ///
     /// A session that may not listen, or lacks the functions, is told so once; the outbox is then looked at by the clock.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn open(client: Arc<Client>, rung: Arc<Notify>) -> Result<Self, Error> {
-        let functions = match Self::functions(&client).await {
-            Ok(functions) => Some(functions),
-            Err(error) if error.is_closed() || error.code().is_none() => return Err(error),
-            Err(error) => {
-                let error = crate::postgres::chain(&error);
-                warn!(error, "gate.unavailable; the outbox is looked at by the safety poll alone");
-                None
-            }
+    pub async fn open(client: Arc<Client>, watch: &Watch) -> Result<Self, Error> {
+        let is_lost = |error: &Error| error.is_closed() || error.code().is_none();
+        let way = match Self::in_server(&client).await {
+            Ok(way) => way,
+            Err(error) if is_lost(&error) => return Err(error),
+            Err(_) => match Self::in_session(&client).await {
+                Ok(way) => way,
+                Err(error) if is_lost(&error) => return Err(error),
+                Err(error) => {
+                    let error = crate::postgres::chain(&error);
+                    warn!(error, "gate.unavailable; the outbox is looked at by the safety poll alone");
+                    Way::Clock
+                }
+            },
         };
-        Ok(Self { client, rung, functions })
+        Ok(Self { client, rung: Arc::clone(&watch.rung), shut: Arc::clone(&watch.asleep), way })
     }
 
-    async fn functions(client: &Client) -> Result<Functions, Error> {
+    // Rights are checked when a function is called, not when it is prepared.
+
+    async fn in_server(client: &Client) -> Result<Way, Error> {
+        // A backend that loaded the library before it was replaced rings with NOTIFY, which sets our backend's latch too.
+        client.batch_execute("listen pg_webhook").await?;
+        let sleep = client.prepare("select webhook.gate_sleep($1)").await?;
+        client.query_one(&sleep, &[&1_i32]).await?;
+        Ok(Way::Server { sleep })
+    }
+
+    async fn in_session(client: &Client) -> Result<Way, Error> {
         client.batch_execute("listen pg_webhook").await?;
         let take = client.prepare("select webhook.gate_take()").await?;
         let release = client.prepare("select webhook.gate_release()").await?;
-        // Rights are checked when a function is called, not when it is prepared.
         client.execute(&take, &[]).await?;
         client.execute(&release, &[]).await?;
-        Ok(Functions { take, release })
+        Ok(Way::Session { take, release })
     }
 
-    /// Whether commits ring for a sleeper.
+    /// Whether commits wake a sleeper.
     pub fn is_available(&self) -> bool {
-        self.functions.is_some()
+        !matches!(self.way, Way::Clock)
+    }
+
+    /// Whether [`sleep`](Self::sleep) is the way, and not [`take`](Self::take) and [`release`](Self::release).
+    pub fn is_in_server(&self) -> bool {
+        matches!(self.way, Way::Server { .. })
+    }
+
+    /// Sleeps in the server, no longer than `timeout`. Once [`shut`](Self::shut) has come, every commit with events ends
+    /// it; those that do not are visible.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn sleep(self: Arc<Self>, timeout: Option<Duration>) -> BoxFuture<'static, Result<Woken, Error>> {
+        async move {
+            let Way::Server { sleep } = &self.way else { return Ok(Woken::Busy) };
+            // Nought is no timeout.
+            let timeout =
+                timeout.map_or(0, |time| i32::try_from(time.as_millis().max(1)).unwrap_or(i32::MAX));
+            let row = self.client.query_one(sleep, &[&timeout]).await?;
+            Ok(match row.try_get(0)? {
+                "busy" => Woken::Busy,
+                "rung" => Woken::Rung,
+                _ => Woken::Over,
+            })
+        }
+        .boxed()
+    }
+
+    /// Until the server has shut the gate for [`sleep`](Self::sleep).
+    pub async fn shut(&self) {
+        self.shut.notified().await;
+    }
+
+    /// Ends our sleep in the server: it ends when the client says something.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn wake(&self) -> Result<(), Error> {
+        self.client.batch_execute("").await
     }
 
     /// Waits for the gate. From then on every commit with events rings; those that did not are visible.
@@ -63,8 +145,8 @@ impl Gate {
     /// # Errors
     /// Those of the connection.
     pub async fn take(self: Arc<Self>) -> Result<(), Error> {
-        if let Some(functions) = &self.functions {
-            self.client.execute(&functions.take, &[]).await?;
+        if let Way::Session { take, .. } = &self.way {
+            self.client.execute(take, &[]).await?;
         }
         Ok(())
     }
@@ -74,20 +156,20 @@ impl Gate {
     /// # Errors
     /// Those of the connection.
     pub async fn release(&self) -> Result<(), Error> {
-        if let Some(functions) = &self.functions {
-            self.client.execute(&functions.release, &[]).await?;
+        if let Way::Session { release, .. } = &self.way {
+            self.client.execute(release, &[]).await?;
         }
         Ok(())
     }
 
-    /// Forgets rings that came before now: what they were for is visible to the next look.
+    /// Forgets what came before now: what it was for is visible to the next look.
     pub fn forget_rings(&self) {
-        use futures_util::FutureExt;
-        // At most one ring is remembered.
+        // At most one of each is remembered.
         let _ = self.rung.notified().now_or_never();
+        let _ = self.shut.notified().now_or_never();
     }
 
-    /// Until a commit rings.
+    /// Until a notification comes, or the reader is wanted for something else.
     pub async fn rung(&self) {
         self.rung.notified().await;
     }

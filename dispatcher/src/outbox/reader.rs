@@ -7,7 +7,7 @@ use super::{
     BATCH_TARGETS_MAX, Batch, Error, Feed, durable,
     extent::Order,
     filter::Filter,
-    gate::Gate,
+    gate::{Gate, Woken},
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
     recovered::Recovered,
@@ -237,6 +237,9 @@ impl Reader {
             sleep(POLL_INTERVAL).await;
             return Ok(());
         }
+        if self.gate.is_in_server() {
+            return self.sleep_in_server().await;
+        }
         if self.gate.is_available() {
             let gate = &self.gate;
             let taking = self.taking.get_or_insert_with(|| Box::pin(Arc::clone(gate).take()));
@@ -251,6 +254,48 @@ impl Reader {
         self.sleep_until_rung().await
     }
 
+    /// Sleeps in the server until a commit or something else wants us. The end of the safety poll's time begins the next
+    /// sleep, whose last look is that poll.
+    async fn sleep_in_server(&mut self) -> Result<(), Error> {
+        loop {
+            self.gate.forget_rings();
+            let mut asleep = Arc::clone(&self.gate).sleep(self.safety_poll);
+            tokio::select! {
+                biased;
+                () = self.gate.shut() => {}
+                ended = &mut asleep => {
+                    // A commit under way holds the gate open: look on meanwhile.
+                    ended?;
+                    sleep(POLL_INTERVAL).await;
+                    return Ok(());
+                }
+            }
+            let is_wanted = self.filter.overdue.has_news() || self.look().await?;
+            if !is_wanted {
+                let _sleeping = self.pulse.sleeps();
+                let ended = tokio::select! {
+                    ended = &mut asleep => Some(ended?),
+                    () = self.gate.rung() => None,
+                    () = self.stop.cancelled() => None,
+                };
+                match ended {
+                    Some(Woken::Over) => continue,
+                    // Commits that find the gate open from here on are found by the looks of the next LINGER.
+                    Some(Woken::Rung | Woken::Busy) => {
+                        self.last_event = Instant::now();
+                        return Ok(());
+                    }
+                    None => {}
+                }
+            }
+            let (woken, ended) = futures_util::join!(self.gate.wake(), asleep);
+            woken?;
+            ended?;
+            self.last_event = Instant::now();
+            return Ok(());
+        }
+    }
+
     /// Gives the gate back at once if it was granted after there was something to do again.
     async fn settle_gate(&mut self) -> Result<(), Error> {
         if let Some(taken) = self.taking.as_mut().and_then(|taking| taking.now_or_never()) {
@@ -261,7 +306,7 @@ impl Reader {
         Ok(())
     }
 
-    /// With the gate taken: looks once more, then waits for a ring, the safety poll's timer, or the end.
+    /// With the gate taken by the session: looks once more, then waits for a ring, the safety poll's timer, or the end.
     async fn sleep_until_rung(&mut self) -> Result<(), Error> {
         self.gate.forget_rings();
         let timer = self.safety_poll.or_else(|| (!self.gate.is_available()).then_some(SAFETY_POLL_DEFAULT));

@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 /// What a connection is for; each has a session of its own, so that none waits behind another's statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// LISTEN, the active lock, the gate.
+    /// The active lock, the gate, LISTEN. While the daemon sleeps, it does so in a statement of this session.
     Control,
     /// Reads the outbox.
     Reader,
@@ -73,11 +73,16 @@ static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fas
 const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
     set enable_mergejoin = off; set enable_hashjoin = off;";
 
+/// What `webhook.gate_sleep()` says (extension/src/gate).
+const ASLEEP: &str = "pg_webhook: asleep";
+
 /// Who is told what happens on a session without having been asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// A notification has come.
     pub rung: Arc<Notify>,
+    /// `webhook.gate_sleep()` has said that the gate is shut.
+    pub asleep: Arc<Notify>,
     /// The connection has ended.
     pub ended: CancellationToken,
 }
@@ -127,6 +132,7 @@ where
             Some(Ok(AsyncMessage::Notification(_))) => {
                 watch.rung.notify_one();
             }
+            Some(Ok(AsyncMessage::Notice(notice))) if notice.message() == ASLEEP => watch.asleep.notify_one(),
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 warn!(message = notice.message(), "postgres.notice");
             }

@@ -3,6 +3,7 @@
 
 use super::from_item;
 use crate::error::Error;
+use crate::memory;
 use crate::watch::table::Table;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -152,11 +153,19 @@ impl Keys {
 
     fn read(&self, rest: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<Key>, Error> {
         let texts = self.list(", ", |_, column| format!("cast(new.{} as text)", column.name));
-        let query = format!("select array[{texts}] from {} as new {rest}", self.from);
+        let query = format!(
+            "select array[{texts}], pg_catalog.pg_column_size(array[{texts}]) from {} as new {rest}",
+            self.from
+        );
         // Not read-only: it sees what has been committed meanwhile.
         Spi::connect_mut(|client| {
             let rows = client.update(query.as_str(), None, arguments)?;
-            rows.map(|row| row.get::<Key>(1)?.ok_or(Error::Missing("key"))).collect()
+            rows.map(|row| {
+                let bytes = row.get::<i32>(2)?.unwrap_or_default();
+                memory::room_for_input(usize::try_from(bytes).unwrap_or_default());
+                row.get::<Key>(1)?.ok_or(Error::Missing("key"))
+            })
+            .collect()
         })
     }
 }

@@ -8,6 +8,7 @@ mod step;
 
 use crate::emit;
 use crate::error::{Error, answer, given};
+use crate::memory;
 use crate::rights::{self, Caller};
 use crate::subscribe::owner;
 use crate::subtransaction::{self, End};
@@ -49,6 +50,7 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
         Ok::<_, Error>(table)
     })?;
     if let Some(text) = condition {
+        memory::room_for_input(text.len());
         condition::check_syntax(text)?;
         let query = format!("select 1 from {} as new where ({text}\n) limit 0", from_item(&table));
         let is_caught = |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED;
@@ -128,9 +130,11 @@ fn record(
     let payload = Spi::get_one_with_args::<String>(
         "select json_build_object('id', b.id, 'subscription_id', b.subscription_id, 'table', b.relation::text,
                                   'requested_by', b.requested_by)::text
-         from webhook.backfill b, pg_notify('webhook_backfill', '') where b.id = $1",
+         from webhook.backfill b where b.id = $1",
         &[id.into()],
     )?;
+    // A full queue would fail the commit; then the daemon's own clock brings it to the backfill.
+    Spi::run("select pg_notify('webhook_backfill', '') where pg_notification_queue_usage() < 0.5")?;
     emit::backfill_requested(id, &payload.unwrap_or_default());
     Ok(id)
 }

@@ -13,6 +13,7 @@ use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, TooLong};
+use crate::memory::Bytes;
 use crate::order::{self, Version};
 use crate::outbox::{self, NewEvent};
 
@@ -64,9 +65,9 @@ impl<'a> Row<'a> {
 /// Buffers that are kept from row to row.
 #[derive(Default)]
 struct Scratch {
-    data: Vec<u8>,
-    previous: Vec<u8>,
-    key: Vec<u8>,
+    data: Bytes,
+    previous: Bytes,
+    key: Bytes,
     changed: Vec<bool>,
 }
 
@@ -144,9 +145,14 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
             return false;
         }
         // Receivers know a thing by the text, and two values can have one, such as two NaNs.
-        let (mut now, mut then) = (Vec::new(), Vec::new());
+        let (mut now, mut then) = (Bytes::new(), Bytes::new());
         write_key(&mut now, row) && write_key(&mut then, former) && now != then
     }
+}
+
+/// Gives the kept buffers back to the system.
+pub fn shed() {
+    drop(ManuallyDrop::into_inner(SCRATCH.take()));
 }
 
 /// Emits that a table has been emptied.
@@ -243,11 +249,15 @@ unsafe fn represent(
     if row.plan.on.is_none() && then == Some(data) {
         return Built::Nothing;
     }
+    let bytes_max = guc::payload_bytes_max();
+    if data.len() > bytes_max {
+        return Built::TooLong;
+    }
     scratch.data.extend_from_slice(data);
     let previous = then.and_then(|then| json::changed_members(then, data));
     let has_previous = previous.is_some();
-    scratch.previous.extend_from_slice(&previous.unwrap_or_default());
-    if scratch.data.len() + scratch.previous.len() > guc::payload_bytes_max() {
+    scratch.previous = previous.unwrap_or_default();
+    if scratch.data.len() + scratch.previous.len() > bytes_max {
         return Built::TooLong;
     }
     Built::Event { previous: has_previous }
@@ -359,7 +369,7 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
 }
 
 /// One column: its text. Several: a JSON array. False: there is no key, it is null, or it is over the cap.
-unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
+unsafe fn write_key(out: &mut Bytes, row: Row<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
     // SAFETY: the caller's promise.
@@ -383,7 +393,7 @@ unsafe fn write_key(out: &mut Vec<u8>, row: Row<'_>) -> bool {
 }
 
 unsafe fn write_value(
-    out: &mut Vec<u8>,
+    out: &mut Bytes,
     column: &Column,
     values: Values,
     bytes_max: usize,
@@ -400,7 +410,7 @@ unsafe fn write_value(
 
 /// Writes those columns that are wanted, as `row_to_json` would, and stops once the text is too long.
 unsafe fn write_object(
-    out: &mut Vec<u8>,
+    out: &mut Bytes,
     columns: &[Column],
     values: Values,
     bytes_max: usize,

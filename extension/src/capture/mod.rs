@@ -4,6 +4,7 @@
 //! beforehand is in the plan of the trigger; the rest is: which operation, has anything changed, print, emit. It runs
 //! with the rights of the role that writes, and needs none of its own.
 
+mod cache;
 mod change;
 mod computed;
 mod event;
@@ -17,7 +18,7 @@ use pgrx::{pg_sys, prelude::*};
 
 use crate::error::Error;
 use crate::protect::entry;
-use crate::{guc, order, outbox};
+use crate::{guc, memory, order, outbox};
 use event::{Row, Values};
 use plan::{Operation, Plan};
 
@@ -47,6 +48,7 @@ pub unsafe extern "C-unwind" fn webhook_capture(info: pg_sys::FunctionCallInfo) 
             if is_before_statement(trigger) {
                 enter(trigger, statement, true);
             } else if !guc::muted() {
+                memory::settle();
                 capture(trigger, (*info).flinfo);
             }
         });
@@ -206,6 +208,12 @@ pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
 /// The transaction has ended. Neither allocates, frees nor fails.
 pub fn forget() {
     moved::forget();
+}
+
+/// Gives back to the system what is kept for speed: memory is short.
+pub fn shed() {
+    event::shed();
+    plan::shed();
 }
 
 /// A relation, a schema's name or a cast has changed. Neither allocates, fails nor reads the catalogue.

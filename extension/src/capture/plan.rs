@@ -1,7 +1,8 @@
 //! What a trigger does, worked out once per backend: columns found, types looked up, names quoted.
 //!
-//! Reads the trigger's argument ([`Definition`]) and the catalogue. A plan is kept until Postgres says that a relation
-//! it was made from, a schema's name or a cast has changed; a plan in use outlives that until its row is done.
+//! Reads the trigger's argument ([`Definition`]) and the catalogue. A plan is kept, up to a bound ([`Cache`]), until
+//! Postgres says that a relation it was made from, a schema's name or a cast has changed; a plan in use outlives that
+//! until its row is done.
 
 use core::ffi::CStr;
 use std::cell::{Cell, RefCell};
@@ -10,6 +11,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::cache::Cache;
 use super::computed::Computed;
 use super::origin;
 use super::representation::Representation;
@@ -17,6 +19,7 @@ use super::resolve::{self, Found, Numbers, Present};
 use crate::definition::{self, Definition};
 use crate::error::Error;
 use crate::json::Printer;
+use crate::memory::{self, Bytes};
 use crate::{compat, encoding, json};
 
 /// What has happened to a row or table. The numbers are Postgres's (TRIGGER_EVENT_…).
@@ -115,12 +118,9 @@ impl Drop for Memory {
     }
 }
 
-/// The plans by trigger.
-type Plans = Vec<(pg_sys::Oid, Rc<Plan>)>;
-
 thread_local! {
-    /// Never dropped: at the backend's exit Postgres's memory is gone before this.
-    static PLANS: RefCell<ManuallyDrop<Plans>> = const { RefCell::new(ManuallyDrop::new(Plans::new())) };
+    /// By trigger. Never dropped: at the backend's exit Postgres's memory is gone before this.
+    static PLANS: RefCell<ManuallyDrop<Cache<Rc<Plan>>>> = const { RefCell::new(ManuallyDrop::new(Cache::new())) };
     /// Counts invalidations, so that a plan made while one arrived is not kept.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
@@ -130,7 +130,7 @@ pub fn invalidate(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     PLANS.with(|plans| {
         if let Ok(plans) = plans.try_borrow() {
-            for (_, plan) in plans.iter() {
+            for plan in plans.values() {
                 if relation == pg_sys::Oid::INVALID || relation == plan.relation || relation == plan.root {
                     plan.valid.set(false);
                 }
@@ -149,32 +149,37 @@ pub fn invalidate(relation: pg_sys::Oid) {
 pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Rc<Plan> {
     // SAFETY: the caller's promise.
     let oid = unsafe { (*trigger).tgoid };
-    let known = PLANS.with_borrow(|plans| {
-        // Last made, first found: a session writes few tables, and mostly the same one again.
-        plans.iter().rev().find(|(of, plan)| *of == oid && plan.valid.get()).map(|(_, plan)| Rc::clone(plan))
-    });
+    let known =
+        PLANS.with_borrow(|plans| plans.get(oid.to_u32()).filter(|plan| plan.valid.get()).map(Rc::clone));
     if let Some(plan) = known {
         return plan;
     }
     let changes = CHANGES.get();
     // SAFETY: the caller's promise.
     let plan = Rc::new(unsafe { make(trigger, relation) });
-    let stale = PLANS.with_borrow_mut(|plans| {
-        let (kept, stale) = core::mem::take(&mut **plans).into_iter().partition(|(_, plan)| plan.valid.get());
-        **plans = kept;
+    let displaced = PLANS.with_borrow_mut(|plans| {
         if CHANGES.get() == changes {
-            plans.push((oid, Rc::clone(&plan)));
+            plans.put(oid.to_u32(), Rc::clone(&plan), |kept| !kept.valid.get())
+        } else {
+            None
         }
-        stale
     });
     // Outside the borrow: dropping calls into Postgres.
-    drop::<Plans>(stale);
+    drop(displaced);
     plan
+}
+
+/// Forgets all plans; one in use lives on until its row is done.
+pub fn shed() {
+    let all = PLANS.with_borrow_mut(|plans| plans.take());
+    // Outside the borrow: dropping calls into Postgres.
+    all.for_each(drop);
 }
 
 unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Plan {
     // SAFETY: trigger and relation are open; the descriptors come from open relations or from the plan's own memory.
     unsafe {
+        make_room(trigger, relation);
         let definition = definition_of(trigger);
         let memory = Memory::new();
         let own = (*relation).rd_id;
@@ -308,6 +313,24 @@ fn placing(partition: pg_sys::Oid) -> Vec<Vec<Box<[u8]>>> {
                 names.map(|name| CStr::from_ptr(name).to_bytes().into()).collect()
             })
             .collect()
+    }
+}
+
+/// A plan is made of many small pieces: names, labels, what the definition says of each column.
+///
+/// # Errors
+/// Raises `out_of_memory`.
+unsafe fn make_room(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) {
+    const FIXED_BYTES: usize = 64 * 1024;
+    const BYTES_PER_COLUMN: usize = 1024;
+    /// The shortest member of a list, `null,`, becomes a place of 24 bytes in a list that has doubled.
+    const BYTES_PER_BYTE: usize = 16;
+    // SAFETY: as in `definition_of`, and an open relation.
+    unsafe {
+        let arguments =
+            if (*trigger).tgnargs == 1 { CStr::from_ptr(*(*trigger).tgargs).count_bytes() } else { 0 };
+        let columns = usize::try_from((*(*relation).rd_att).natts).unwrap_or(0);
+        memory::room_for(FIXED_BYTES + BYTES_PER_BYTE * arguments + BYTES_PER_COLUMN * columns);
     }
 }
 
@@ -497,12 +520,12 @@ impl<'a> Columns<'a> {
 
     fn printed(&self, number: i16) -> Option<Column> {
         let (column, _, attribute) = self.attribute(number)?;
-        let mut label = Vec::with_capacity(column.name.len() + 3);
+        let mut label = Bytes::with_capacity(column.name.len() + 3);
         json::write_string(&mut label, &column.name);
         label.push(b':');
         Some(Column {
             compared: self.compared(number)?,
-            label: label.into(),
+            label: label.into_boxed_slice(),
             // SAFETY: the plan, which holds the printer, owns the memory.
             printer: unsafe { Printer::new(attribute.atttypid, self.memory) },
         })

@@ -1,6 +1,8 @@
 //! JSON strings, escaped exactly as Postgres does (`escape_json`): `\b \f \n \r \t \" \\`, other control characters as
 //! `\u00xx`, everything else as it is. Works on bytes: every server encoding keeps ASCII as it is. Pure.
 
+use crate::memory::Bytes;
+
 /// 0: as it is; 1: as `\u00xx`; else: the letter after the backslash.
 const ESCAPES: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -20,7 +22,7 @@ const ESCAPES: [u8; 256] = {
 };
 
 /// Appends `text` as a JSON string, quotes included.
-pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn write_string(out: &mut Bytes, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text;
@@ -43,18 +45,20 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::write_string;
+    use crate::memory::Bytes;
 
     #[test]
     fn escapes_what_json_demands_and_nothing_else() {
-        let mut out = Vec::new();
+        let mut out = Bytes::new();
         write_string(&mut out, "a\"b\\c\u{1}\u{1f}\u{7f}\n\r\t\u{8}\u{c}/ü€😀".as_bytes());
-        assert_eq!(out, "\"a\\\"b\\\\c\\u0001\\u001f\u{7f}\\n\\r\\t\\b\\f/ü€😀\"".as_bytes());
+        assert_eq!(&out[..], "\"a\\\"b\\\\c\\u0001\\u001f\u{7f}\\n\\r\\t\\b\\f/ü€😀\"".as_bytes());
     }
 
     #[test]
     fn an_empty_text_is_an_empty_string() {
-        let mut out = b"x".to_vec();
+        let mut out = Bytes::new();
+        out.push(b'x');
         write_string(&mut out, b"");
-        assert_eq!(out, b"x\"\"");
+        assert_eq!(&out[..], b"x\"\"");
     }
 }

@@ -2,15 +2,21 @@
 //!
 //! Values are compared as text: that is how they are sent.
 
+use crate::memory::{self, Bytes};
+
 /// One member: its name with quotes and escapes, and its value, both as written.
 type Member<'a> = (&'a [u8], &'a [u8]);
 
 /// Writes an object of those members of `old` that `new` lacks or has with another text. `None` if `old` or `new` is
 /// not an object.
-pub fn changed_members(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// Raises `out_of_memory`.
+pub fn changed_members(old: &[u8], new: &[u8]) -> Option<Bytes> {
     let old = members(old)?;
     let new = members(new)?;
-    let mut out = vec![b'{'];
+    let mut out = Bytes::new();
+    out.push(b'{');
     for (name, value) in old {
         // Of a repeated name the last counts, as everywhere in Postgres.
         if new.iter().rev().find(|(other, _)| *other == name).is_some_and(|(_, now)| *now == value) {
@@ -86,6 +92,7 @@ fn members(object: &[u8]) -> Option<Vec<Member<'_>>> {
         let (name, after) = rest.split_at(string_len(rest)?);
         let after = skip_space(skip_space(after).strip_prefix(b":")?);
         let (value, after) = after.split_at(value_len(after)?);
+        memory::reserve(&mut found, 1);
         found.push((name, value));
         let after = skip_space(after);
         match after.first()? {
@@ -101,7 +108,7 @@ mod tests {
     use super::changed_members;
 
     fn changed(old: &str, new: &str) -> Option<String> {
-        changed_members(old.as_bytes(), new.as_bytes()).map(|text| String::from_utf8(text).unwrap())
+        changed_members(old.as_bytes(), new.as_bytes()).map(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 
     #[test]

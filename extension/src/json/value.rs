@@ -11,6 +11,7 @@ use super::canonical::printing;
 use super::influence::Influence;
 use super::{TooLong, write_string};
 use crate::compat::unguarded;
+use crate::memory::Bytes;
 use crate::protect::protect;
 
 /// Longest date or time (MAXDATELEN and a NUL).
@@ -131,7 +132,7 @@ impl Printer {
     /// `value` is a value of the printer's type.
     pub unsafe fn write(
         &self,
-        out: &mut Vec<u8>,
+        out: &mut Bytes,
         value: pg_sys::Datum,
         form: Form,
         bytes_max: usize,
@@ -193,7 +194,7 @@ impl Printer {
         }
     }
 
-    unsafe fn write_date(&self, out: &mut Vec<u8>, value: pg_sys::Datum, form: Form) {
+    unsafe fn write_date(&self, out: &mut Bytes, value: pg_sys::Datum, form: Form) {
         let mut text = [0 as c_char; DATE_BYTES_MAX];
         // Seconds west of UTC, in place of the session's time zone.
         let utc: c_int = 0;
@@ -235,7 +236,7 @@ pub unsafe fn cast_to_json(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     (is_function && function != pg_sys::Oid::INVALID).then_some(function)
 }
 
-fn write_text(out: &mut Vec<u8>, text: &[u8], form: Form) {
+fn write_text(out: &mut Bytes, text: &[u8], form: Form) {
     match form {
         Form::Json => write_string(out, text),
         Form::Text => out.extend_from_slice(text),
@@ -246,7 +247,7 @@ fn fits(bytes: usize, room: usize) -> Result<(), TooLong> {
     if bytes > room { Err(TooLong) } else { Ok(()) }
 }
 
-fn write_integer(out: &mut Vec<u8>, value: i64) {
+fn write_integer(out: &mut Bytes, value: i64) {
     let mut digits = [0u8; INTEGER_BYTES_MAX];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();

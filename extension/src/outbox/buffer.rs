@@ -8,6 +8,8 @@
 
 use std::collections::TryReserveError;
 
+use crate::memory;
+
 /// A level is flushed when it has this many rows …
 pub const ROWS_MAX: usize = 128;
 /// … or this many bytes of text.
@@ -92,8 +94,11 @@ impl Buffer {
     pub fn push(&mut self, head: &Head, texts: &[Option<&[u8]>; TEXTS]) -> Result<bool, TryReserveError> {
         let begin = self.words.len();
         let wanted: usize = texts.iter().flatten().map(|text| (4 + text.len()).div_ceil(8)).sum();
-        self.words.try_reserve(wanted)?;
-        self.rows.try_reserve(1)?;
+        memory::fallible(|| {
+            // Doubled if there is memory for that, so that appending stays cheap.
+            self.words.try_reserve(wanted).or_else(|_| self.words.try_reserve_exact(wanted))?;
+            self.rows.try_reserve(1)
+        })?;
         let places = texts.map(|text| text.map(|text| self.store(text)));
         let first = match self.rows.last() {
             Some(top) if top.subtransaction == head.subtransaction => top.first,
@@ -145,8 +150,10 @@ impl Buffer {
         }
         let begin = self.rows[first].begin;
         let mut taken = Self::new();
-        taken.rows.try_reserve(self.rows.len() - first)?;
-        taken.words.try_reserve(self.words.len() - begin as usize)?;
+        memory::fallible(|| {
+            taken.rows.try_reserve(self.rows.len() - first)?;
+            taken.words.try_reserve(self.words.len() - begin as usize)
+        })?;
         taken.words.extend_from_slice(&self.words[begin as usize..]);
         taken.rows.extend(self.rows[first..].iter().map(|row| Row {
             texts: row.texts.map(|place| place.map(|Place(word)| Place(word - begin))),

@@ -16,13 +16,12 @@ mod partition;
 mod tables;
 
 use std::cell::{Cell, RefCell};
-use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use crate::compat::unguarded;
-use crate::{compat, gate, guc};
+use crate::{compat, gate, guc, memory};
 use buffer::{Buffer, Head};
 pub use tables::{POSTGRES_EPOCH_SECONDS, schema};
 
@@ -132,8 +131,9 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     if texts.iter().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
         too_long();
     }
-    let full =
-        BUFFER.with_borrow_mut(|buffer| buffer.push(&head, &texts)).unwrap_or_else(|e| out_of_memory(&e));
+    let full = BUFFER
+        .with_borrow_mut(|buffer| buffer.push(&head, &texts))
+        .unwrap_or_else(|_| memory::out_of_memory(texts.iter().flatten().map(|text| text.len()).sum()));
     gate::mark_emitted();
     if full {
         flush();
@@ -189,8 +189,9 @@ pub fn flush() {
         }
         unguarded::GetCurrentSubTransactionId()
     };
-    let taken =
-        BUFFER.with_borrow_mut(|buffer| buffer.take(subtransaction)).unwrap_or_else(|e| out_of_memory(&e));
+    let taken = BUFFER
+        .with_borrow_mut(|buffer| buffer.take(subtransaction))
+        .unwrap_or_else(|_| memory::out_of_memory(buffer::BYTES_MAX));
     // The rows are out of the shared buffer while they are inserted: an index made by hand may run any function, which
     // may emit and flush in its turn.
     if let Some(taken) = taken {
@@ -251,17 +252,6 @@ fn too_long() -> ! {
     pgrx::pg_sys::panic::ErrorReport::new(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         "a text of an event is over 1 GiB",
-        "pg_webhook",
-    )
-    .report(pgrx::PgLogLevel::ERROR);
-    unreachable!("ERROR does not return")
-}
-
-/// Raises `out_of_memory`.
-pub fn out_of_memory(_cause: &TryReserveError) -> ! {
-    pgrx::pg_sys::panic::ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-        "out of memory for captured events",
         "pg_webhook",
     )
     .report(pgrx::PgLogLevel::ERROR);

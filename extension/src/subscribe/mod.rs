@@ -62,7 +62,7 @@ fn webhook_unsubscribe(id: Option<i64>) {
 }
 
 #[pg_extern(sql = false)]
-fn webhook_pause(id: Option<i64>, reason: Option<String>) {
+fn webhook_pause(id: Option<i64>, reason: Option<&str>) {
     on_behalf(|caller| pause(caller, given(id, "id")?, reason));
 }
 
@@ -219,7 +219,7 @@ fn unsubscribe(caller: Caller, id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn pause(caller: Caller, id: i64, reason: Option<String>) -> Result<(), Error> {
+fn pause(caller: Caller, id: i64, reason: Option<&str>) -> Result<(), Error> {
     owner::lock(caller, id)?;
     Spi::run_with_args(
         "update webhook.subscription set enabled = false, paused_reason = $2, updated_at = now() where id = $1",

@@ -1,0 +1,127 @@
+//! Memory that Rust code of the extension takes: what happens when there is none.
+//!
+//! Rust ends the process when an allocation fails, and Postgres answers the end of a backend with crash recovery of the
+//! whole cluster. Three lines of defence turn it into Postgres's own error 53200 (`out_of_memory`), which undoes the
+//! statement and nothing else:
+//!
+//! 1. What grows with the data (texts of events, the outbox buffer, lists of JSON members) grows by [`Bytes`] or
+//!    [`reserve`], which raise the error. A step whose memory grows with its input in many small pieces (a plan, the
+//!    arguments of an SQL function) asks beforehand whether there is [`room_for`] it.
+//! 2. What is small, the making of an error included, is taken from a reserve ([`reserve::Reserve`]) when the system has
+//!    no memory left. The next step that begins ([`settle`]) frees what the session keeps for speed, and raises the error
+//!    unless there is memory again.
+//! 3. What neither can serve ends this session alone (FATAL, 53200), as an administrator would end it: locks are released
+//!    and the transaction is undone. No input is known that leads here; `extension/tests/memory_runs_out.sh` looks for one.
+//!
+//! An allocator must not unwind, so it cannot raise the error itself.
+
+mod allocator;
+mod bytes;
+mod reserve;
+
+use core::ffi::c_int;
+use std::collections::TryReserveError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pgrx::PgSqlErrorCode;
+
+use crate::capture;
+use crate::compat::unguarded;
+use crate::protect::protect;
+pub use bytes::Bytes;
+
+/// Levels of a report (utils/elog.h).
+const ERROR: c_int = 21;
+const FATAL: c_int = 22;
+
+/// The reserve has served a request, and nobody has dealt with it yet. A backend has one thread.
+static IS_SHORT: AtomicBool = AtomicBool::new(false);
+/// The caller can deal with a failed allocation.
+static IS_FALLIBLE: AtomicBool = AtomicBool::new(false);
+
+/// Runs `attempt`, whose allocations return their failure: they are not served from the reserve.
+pub fn fallible<T>(attempt: impl FnOnce() -> Result<T, TryReserveError>) -> Result<T, TryReserveError> {
+    IS_FALLIBLE.store(true, Ordering::Relaxed);
+    let result = attempt();
+    IS_FALLIBLE.store(false, Ordering::Relaxed);
+    result
+}
+
+/// Makes room for `additional` elements.
+///
+/// # Errors
+/// Raises `out_of_memory`.
+#[inline]
+pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) {
+    if vec.capacity() - vec.len() < additional {
+        grow(vec, additional);
+    }
+}
+
+/// Doubles the room if there is memory for that, so that appending stays cheap; else makes what is needed.
+#[cold]
+fn grow<T>(vec: &mut Vec<T>, additional: usize) {
+    let grown = fallible(|| vec.try_reserve(additional).or_else(|_| vec.try_reserve_exact(additional)));
+    if grown.is_err() {
+        out_of_memory((vec.len() + additional).saturating_mul(size_of::<T>()));
+    }
+}
+
+/// Makes sure, as far as one can, that this much can be allocated in pieces.
+///
+/// # Errors
+/// Raises `out_of_memory`.
+pub fn room_for(bytes: usize) {
+    if !allocator::has(bytes) {
+        out_of_memory(bytes);
+    }
+}
+
+/// Makes sure that there is room for what Rust makes of this much text: copies, lists of short texts, errors that quote it.
+///
+/// # Errors
+/// Raises `out_of_memory`.
+pub fn room_for_input(bytes: usize) {
+    const FIXED_BYTES: usize = 64 * 1024;
+    const BYTES_PER_BYTE: usize = 8;
+    room_for(FIXED_BYTES + bytes.saturating_mul(BYTES_PER_BYTE));
+}
+
+/// A step begins that may fail: deals with a shortage that the steps before it have got by with.
+///
+/// # Errors
+/// Raises `out_of_memory` if it lasts.
+#[inline]
+pub fn settle() {
+    if IS_SHORT.load(Ordering::Relaxed) {
+        shed();
+    }
+}
+
+#[cold]
+fn shed() {
+    capture::shed();
+    room_for(allocator::RESERVE_BYTES);
+    IS_SHORT.store(false, Ordering::Relaxed);
+}
+
+/// Raises Postgres's error for a failed allocation. Little is allocated for it, and the reserve has that.
+pub fn out_of_memory(bytes: usize) -> ! {
+    // SAFETY: the closure owns nothing; it calls C, which raises.
+    unsafe { protect(|| report(ERROR, bytes)) };
+    unreachable!("ERROR does not return")
+}
+
+/// # Safety
+/// An error of Postgres may pass the caller's frame.
+unsafe fn report(level: c_int, bytes: usize) {
+    // SAFETY: NUL-terminated texts, and an argument of the type that the format names.
+    unsafe {
+        if unguarded::errstart(level, core::ptr::null()) {
+            unguarded::errcode(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as i32);
+            unguarded::errmsg_internal(c"out of memory".as_ptr());
+            unguarded::errdetail_internal(c"pg_webhook failed on a request of %zu bytes.".as_ptr(), bytes);
+            unguarded::errfinish(c"memory".as_ptr(), 0, c"report".as_ptr());
+        }
+    }
+}

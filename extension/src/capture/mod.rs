@@ -6,6 +6,7 @@
 
 mod computed;
 mod event;
+mod identity;
 mod moved;
 mod plan;
 mod representation;

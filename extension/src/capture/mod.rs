@@ -8,6 +8,7 @@ mod cache;
 mod change;
 mod computed;
 mod event;
+mod identity;
 mod moved;
 mod origin;
 mod plan;

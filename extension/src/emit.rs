@@ -70,8 +70,8 @@ unsafe fn type_of(call: pg_sys::FunctionCallInfo, argument: i32) -> Result<pg_sy
 
 /// # Safety
 /// A value of the type.
-unsafe fn key_text(key: pg_sys::Datum, key_type: pg_sys::Oid) -> Result<Vec<u8>, Error> {
-    let mut text = Vec::new();
+unsafe fn key_text(key: pg_sys::Datum, key_type: pg_sys::Oid) -> Result<Bytes, Error> {
+    let mut text = Bytes::new();
     // SAFETY: the caller's promise; the printer is dropped before the memory context can be.
     let written = unsafe {
         let printer = Printer::new(key_type, pg_sys::CurrentMemoryContext);

@@ -303,9 +303,9 @@ unsafe fn send(
     unsafe {
         complete(event_type, row, scratch, previous, truncated, |event| {
             if order::is_nested() {
-                let mut former_key = Vec::new();
+                let mut former_key = Bytes::new();
                 let has_other_key = former.is_some_and(|former| {
-                    write_key(&mut former_key, former) && event.key != Some(&former_key)
+                    write_key(&mut former_key, former) && event.key != Some(former_key.as_slice())
                 });
                 let former_key = has_other_key.then_some(former_key.as_slice());
                 order::emit(event, &change::of(operation, row, former, event.key, former_key));

@@ -17,6 +17,8 @@
 use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use crate::memory::fallible;
+
 /// How many of the latest held events [`List::take_next`] looks at. More is not needed: it finds the changes that a row's
 /// own trigger has just made.
 const RECENT: usize = 16;
@@ -155,12 +157,12 @@ impl List {
     /// # Errors
     /// Out of memory; the list is then as before.
     pub fn push(&mut self, mut entry: Entry) -> Result<(), TryReserveError> {
-        self.entries.try_reserve(1)?;
+        fallible(|| self.entries.try_reserve(1))?;
         self.is_indexed |= entry.during != NO_COMMAND;
         entry.is_indexed = self.is_indexed;
         let keys = entry.keys();
         if keys != [0; 2] {
-            self.last.try_reserve(2)?;
+            fallible(|| self.last.try_reserve(2))?;
         }
         let position = self.first + self.entries.len() as u64;
         for (key, earlier) in keys.into_iter().zip(&mut entry.earlier) {

@@ -22,14 +22,13 @@ mod statement;
 mod store;
 
 use std::cell::RefCell;
-use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
 use crate::compat::unguarded;
-use crate::guc;
 use crate::outbox::{self, NewEvent, Session};
+use crate::{guc, memory};
 pub use merge::{Change, NO_COMMAND, Version};
 use merge::{Entry, List};
 pub use statement::{
@@ -114,7 +113,7 @@ fn hold(at: usize, change: &Change, event: &Event<'_>) {
         let during = statement::running(stack, at);
         stack[at].list.push(Entry::new(*change, during, subtransaction, place))
     });
-    pushed.unwrap_or_else(|e| outbox::out_of_memory(&e));
+    pushed.unwrap_or_else(|_| memory::out_of_memory(size_of::<Entry>()));
 }
 
 fn store_event(event: &NewEvent<'_>) -> u64 {
@@ -147,8 +146,8 @@ fn emit_stored(place: u64) {
     outbox::emit_of(&event, &Session { actor, origin, traceparent });
 }
 
-fn with_store<R>(work: impl FnOnce(&mut Store) -> Result<R, TryReserveError>) -> R {
-    STORE.with_borrow_mut(|store| work(store)).unwrap_or_else(|e| outbox::out_of_memory(&e))
+fn with_store<R>(work: impl FnOnce(&mut Store) -> Result<R, usize>) -> R {
+    STORE.with_borrow_mut(|store| work(store)).unwrap_or_else(|bytes| memory::out_of_memory(bytes))
 }
 
 /// After a change of the lists: the store is free when nothing is held.

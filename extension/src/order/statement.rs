@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 
 use super::merge::{ANY_COMMAND, List, NO_COMMAND, Version};
 use crate::compat::unguarded;
-use crate::{compat, outbox};
+use crate::{compat, memory};
 
 /// What kind of statement it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Statement {
 
     fn add(&mut self, relation: pg_sys::Oid) {
         if !self.relations.contains(&relation) {
-            self.relations.try_reserve(1).unwrap_or_else(|e| outbox::out_of_memory(&e));
+            memory::reserve(&mut self.relations, 1);
             self.relations.push(relation);
             self.concerns = (pg_sys::Oid::INVALID, false);
         }
@@ -169,7 +169,7 @@ impl Statement {
 
 fn push(statement: Statement) {
     let pushed = with(|stack| {
-        let has_room = stack.try_reserve(1);
+        let has_room = memory::fallible(|| stack.try_reserve(1));
         if has_room.is_ok() {
             if let Some(outer) = stack.last_mut() {
                 outer.last = LAST.replace(Version::NONE);
@@ -179,7 +179,7 @@ fn push(statement: Statement) {
         }
         has_room
     });
-    pushed.unwrap_or_else(|e| outbox::out_of_memory(&e));
+    pushed.unwrap_or_else(|_| memory::out_of_memory(size_of::<Statement>()));
 }
 
 /// A query that changes rows has started.

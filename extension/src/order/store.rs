@@ -5,9 +5,10 @@
 //! failures and errors of the file are raised as Postgres's.
 
 use core::ffi::c_void;
-use std::collections::TryReserveError;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
+
+use crate::memory;
 
 /// The texts of an event: type, table_name, key, actor, origin, traceparent, payload, previous.
 pub const TEXTS: usize = 8;
@@ -34,15 +35,15 @@ impl Store {
     /// Appends an event; returns its place.
     ///
     /// # Errors
-    /// Out of memory. Raises what writing a temporary file raises.
-    pub fn put(&mut self, truncated: bool, texts: &[Option<&[u8]>; TEXTS]) -> Result<u64, TryReserveError> {
+    /// Out of memory: the bytes that were wanted. Raises what writing a temporary file raises.
+    pub fn put(&mut self, truncated: bool, texts: &[Option<&[u8]>; TEXTS]) -> Result<u64, usize> {
         if self.memory.len() > bytes_max() {
             self.spill();
         }
         let place = self.spilled + self.memory.len() as u64;
         let bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
         let total = 4 + 1 + 4 * TEXTS + bytes;
-        self.memory.try_reserve(total)?;
+        memory::fallible(|| self.memory.try_reserve(total)).map_err(|_| total)?;
         self.memory.extend_from_slice(&(total as u32).to_ne_bytes());
         self.memory.push(u8::from(truncated));
         for text in texts {
@@ -84,13 +85,13 @@ impl Store {
     /// Copies the bytes of an event.
     ///
     /// # Errors
-    /// Out of memory. Raises what reading a temporary file raises.
-    pub fn read(&self, place: u64) -> Result<Vec<u8>, TryReserveError> {
+    /// Out of memory: the bytes that were wanted. Raises what reading a temporary file raises.
+    pub fn read(&self, place: u64) -> Result<Vec<u8>, usize> {
         let mut bytes = Vec::new();
         let mut length = [0; 4];
         self.copy(place, &mut length);
         let total = u32::from_ne_bytes(length) as usize;
-        bytes.try_reserve_exact(total)?;
+        memory::fallible(|| bytes.try_reserve_exact(total)).map_err(|_| total)?;
         bytes.resize(total, 0);
         self.copy(place, &mut bytes);
         Ok(bytes)

@@ -1,0 +1,180 @@
+//! A difference with as little history as still shows it: transactions one after the other, in a fresh schema, with less and
+//! less of them, then of their statements, then of the tables' triggers.
+//!
+//! What needs sessions that meet does not show again this way, and is said so.
+
+use crate::{
+    evidence,
+    judge::{self, Fault, Finding, Table},
+    session::{self, Shared},
+    statements::{Step, Transaction},
+};
+use e2e::cluster::Database;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+const TIME_MAX: Duration = Duration::from_secs(60);
+const TABLES_MAX: usize = 10;
+
+struct Shrinker<'a> {
+    database: &'a Database,
+    schema: &'a str,
+    audit: &'a HashMap<String, Table>,
+    fault: Fault,
+    end: Instant,
+    runs: u32,
+    text: String,
+}
+
+/// Prints the smallest history that is found within a minute.
+pub async fn shrink(
+    database: &Database,
+    schema: &str,
+    ddl: &[String],
+    history: &[Transaction],
+    audit: &HashMap<String, Table>,
+    finding: &Finding,
+) {
+    let fault = finding.fault;
+    let end = Instant::now() + TIME_MAX;
+    let mut shrinker = Shrinker { database, schema, audit, fault, end, runs: 0, text: String::new() };
+    let mut ddl = ddl.to_vec();
+    // The transactions that it is about, with as many before them as it takes.
+    let last = history.iter().rposition(|transaction| finding.tags.contains(&transaction.tag));
+    let about = &history[..last.map_or(history.len(), |last| last + 1)];
+    let mut kept: Vec<Transaction> =
+        about.iter().filter(|transaction| finding.tags.contains(&transaction.tag)).cloned().collect();
+    let mut length = 1;
+    while !shrinker.shows(&ddl, &kept).await {
+        if length >= about.len() || !shrinker.has_time() {
+            println!("  {fault:?} does not show again when the transactions run one after the other");
+            return;
+        }
+        length *= 2;
+        kept = about[about.len().saturating_sub(length)..].to_vec();
+    }
+    // Halves, quarters, … of the transactions.
+    let mut length = kept.len().div_ceil(2);
+    while length > 0 && shrinker.has_time() {
+        let mut at = 0;
+        while at < kept.len() && shrinker.has_time() {
+            let mut fewer = kept.clone();
+            fewer.drain(at..(at + length).min(kept.len()));
+            if shrinker.shows(&ddl, &fewer).await {
+                kept = fewer;
+            } else {
+                at += length;
+            }
+        }
+        length /= 2;
+    }
+    // Statements, but for the ends of transactions.
+    for at in (0..kept.len()).rev() {
+        for step in (0..kept[at].steps.len()).rev() {
+            if is_frame(kept[at].steps[step].sql()) || !shrinker.has_time() {
+                continue;
+            }
+            let mut fewer = kept.clone();
+            fewer[at].steps.remove(step);
+            if shrinker.shows(&ddl, &fewer).await {
+                kept = fewer;
+            }
+        }
+    }
+    // Tables that nothing speaks of any more, with their triggers; then the triggers of an application one by one.
+    for table in (0..TABLES_MAX).map(|number| format!("{schema}.t{number}")) {
+        let fewer: Vec<String> =
+            ddl.iter().filter(|statement| !statement.contains(&table)).cloned().collect();
+        if fewer.len() < ddl.len() && shrinker.shows(&fewer, &kept).await {
+            ddl = fewer;
+        }
+    }
+    for at in (0..ddl.len()).rev() {
+        let is_of_application =
+            ["create function", "create constraint trigger"].iter().any(|word| ddl[at].starts_with(word))
+                || ["create trigger a_", "create trigger x_"].iter().any(|word| ddl[at].starts_with(word));
+        if !is_of_application || !shrinker.has_time() {
+            continue;
+        }
+        let mut fewer = ddl.clone();
+        fewer.remove(at);
+        if shrinker.shows(&fewer, &kept).await {
+            ddl = fewer;
+        }
+    }
+    // The text is that of the last run that showed it.
+    shrinker.end = Instant::now() + TIME_MAX;
+    let shows = shrinker.shows(&ddl, &kept).await;
+    println!(
+        "  {fault:?} with {} transactions, after {} runs{}:",
+        kept.len(),
+        shrinker.runs,
+        if shows { "" } else { " (not each time)" }
+    );
+    for statement in ddl.iter().filter(|statement| !statement.contains("\"~~~")) {
+        println!("    {statement};");
+    }
+    println!("    -- and the audit's triggers on these tables (audit.sql), which sort last");
+    for transaction in &kept {
+        println!(
+            "    -- {}{}",
+            transaction.tag,
+            if transaction.is_first { ", in a session of its own" } else { "" }
+        );
+        for step in &transaction.steps {
+            match step {
+                Step::Run(sql) | Step::Execute(sql) => println!("    {sql};"),
+                Step::Copy(sql, rows) => println!("    {sql};\n{rows}\\."),
+                Step::Cancel(sql, after) => println!("    {sql}; -- cancelled after {after} µs"),
+            }
+        }
+    }
+    println!("    -- {}", shrinker.text);
+}
+
+fn is_frame(sql: &str) -> bool {
+    ["begin", "commit", "prepare", "rollback prepared", "set local torture"]
+        .iter()
+        .any(|word| sql.starts_with(word))
+}
+
+impl Shrinker<'_> {
+    fn has_time(&self) -> bool {
+        Instant::now() < self.end
+    }
+
+    /// Whether the fault shows again.
+    async fn shows(&mut self, ddl: &[String], history: &[Transaction]) -> bool {
+        self.runs += 1;
+        let client = self.database.client().await;
+        for statement in ddl {
+            if client.batch_execute(statement).await.is_err() {
+                evidence::clear(&client, self.schema).await.ok();
+                return false;
+            }
+        }
+        let answers = Shared::default();
+        let mut sessions: HashMap<&str, tokio_postgres::Client> = HashMap::new();
+        for transaction in history {
+            let name = transaction.tag.split('.').next().unwrap_or("");
+            if transaction.is_first || sessions.get(name).is_none_or(tokio_postgres::Client::is_closed) {
+                let Some(client) = session::connect(self.database, None).await else { continue };
+                sessions.insert(name, client);
+            }
+            session::transaction(&sessions[name], &transaction.steps, true, &answers).await;
+        }
+        drop(sessions);
+        let (notes, events) = evidence::read(&client).await.expect("audit and outbox can be read");
+        let report = judge::judge(&notes, &events, self.audit);
+        evidence::clear(&client, self.schema).await.expect("what a run has left can be dropped");
+        match report.findings.into_iter().find(|finding| finding.fault == self.fault) {
+            Some(finding) => {
+                self.text = finding.text.replace('\n', "\n    --");
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -2,7 +2,7 @@
 # Installs what building and testing need and what is missing: Debian or Ubuntu packages, and cargo-pgrx.
 # Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
 #
-# usage: scripts/setup.sh [build|test]     test adds what only the tests use
+# usage: scripts/setup.sh [build|test|torture]     test and torture add what only those use
 #   PG   major version of Postgres (default: one that is there with its headers, else the distribution's);
 #        one that this release does not have comes from another (scripts/postgres.sh)
 set -euo pipefail
@@ -51,6 +51,12 @@ if [ "$what" = test ]; then
     command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
+fi
+if [ "$what" = torture ]; then
+    command -v sqlsmith >/dev/null || missing+=(sqlsmith)
+    command -v bzip2 >/dev/null || missing+=(bzip2)
+    # Without it apt trusts no archive to have the source package from.
+    [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 

@@ -50,11 +50,21 @@ begin
 end
 $$;
 
--- A row as JSON, with the columns in the order of the table that is watched.
-create function torture.object(data json, relation oid, root oid) returns text language sql stable as $$
-    select case when relation = root then data::text else (
-        select '{' || string_agg(to_json(a.attname::text)::text || ':' || (data -> a.attname::text)::text, ',' order by a.attnum) || '}'
-        from pg_attribute a where a.attrelid = root and a.attnum > 0 and not a.attisdropped) end
+-- A row as JSON, with the columns in the order of the table that is watched. What pg_attribute holds is not asked: under
+-- REPEATABLE READ that may be older than the table.
+create function torture.object(data json, relation oid, root regclass) returns text language plpgsql as $$
+declare
+    model json;
+begin
+    if relation = root then
+        return data;
+    end if;
+    execute format('select row_to_json(r) from (select (null::%s).*) r', root) into model;
+    return (
+        select '{' || string_agg(to_json(name)::text || ':' || (data -> name)::text, ',' order by n) || '}'
+        from json_object_keys(model) with ordinality k (name, n)
+    );
+end
 $$;
 
 create function torture.key(data json, columns text[]) returns text language sql immutable as $$
@@ -71,7 +81,7 @@ as $$
 declare
     former json;
     data json;
-    root oid;
+    root regclass;
     keys text[];
 begin
     if tg_op = 'TRUNCATE' then
@@ -79,7 +89,7 @@ begin
         return null;
     end if;
     keys := tg_argv[1];
-    root := coalesce(nullif(tg_argv[2], '')::regclass, tg_relid);
+    root := coalesce(nullif(tg_argv[2], '')::regclass, tg_relid::regclass);
     if tg_op = 'INSERT' then
         data := row_to_json(new);
         insert into torture.change (noun, phase, operation, v, key, data)

@@ -12,6 +12,11 @@
 //! **A change of the key** may be told as one update or as the deletion of one thing and the creation of another; [`Report`]
 //! counts both. It is in the line of either key.
 
+mod audit;
+mod object;
+
+pub use audit::{Change, Note, Table};
+use object::{changed, difference, short, version};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
@@ -37,25 +42,6 @@ impl Kind {
     }
 }
 
-/// A row of the audit, as it is.
-#[derive(Debug, Clone, Default)]
-pub struct Note {
-    pub at: i64,
-    pub xid: i64,
-    pub tag: String,
-    pub noun: String,
-    pub is_made: bool,
-    /// `I`, `U`, `D`, `T`.
-    pub operation: char,
-    pub former_v: Option<i64>,
-    pub given_v: Option<i64>,
-    pub v: Option<i64>,
-    pub former_key: Option<String>,
-    pub key: Option<String>,
-    pub former: Option<String>,
-    pub data: Option<String>,
-}
-
 /// A row of the outbox.
 #[derive(Debug, Clone, Default)]
 pub struct Event {
@@ -66,33 +52,6 @@ pub struct Event {
     pub key: Option<String>,
     pub data: String,
     pub previous: Option<String>,
-}
-
-/// What has been done to one row.
-#[derive(Debug, Clone)]
-pub struct Change {
-    pub xid: i64,
-    pub tag: String,
-    pub noun: String,
-    pub kind: Kind,
-    /// On the audit's clock.
-    pub place: i64,
-    /// When it was noted.
-    pub noted: i64,
-    pub former_v: Option<i64>,
-    pub v: Option<i64>,
-    pub former_key: Option<String>,
-    pub key: Option<String>,
-    pub former: Option<String>,
-    pub data: Option<String>,
-}
-
-/// How a table is audited.
-#[derive(Debug, Clone, Copy)]
-pub struct Table {
-    /// Has a BEFORE trigger that gives each change its place.
-    pub is_stamped: bool,
-    pub is_key_unique: bool,
 }
 
 /// What is wrong with one line, change or event.
@@ -128,6 +87,8 @@ pub struct Report {
     /// Changes of a key that came as one update, and as two events.
     pub key_updates: usize,
     pub key_splits: usize,
+    /// One of the former, for a run that has both.
+    pub key_update: Option<String>,
     pub findings: Vec<Finding>,
 }
 
@@ -162,72 +123,8 @@ enum Identity {
     Truncated(String, i64, usize),
 }
 
-/// From the audit's notes, what has been done.
-pub fn changes(notes: &[Note], tables: &HashMap<String, Table>) -> Vec<Change> {
-    let about = |operation: char| notes.iter().filter(move |n| !n.is_made && n.operation == operation);
-    // By former version: where the deletion was begun, and the stamp of an update that was.
-    let mut deleted: HashMap<i64, i64> = HashMap::new();
-    for note in about('D') {
-        let at = deleted.entry(note.former_v.unwrap_or(0)).or_default();
-        *at = note.at.max(*at);
-    }
-    let begun: HashMap<i64, i64> = about('U').filter_map(|note| Some((note.v?, note.former_v?))).collect();
-    // A row that arrives in another partition: by its stamp there, the version it was.
-    let arrived: HashMap<i64, i64> =
-        about('I').filter_map(|note| Some((note.v?, *begun.get(&note.given_v?)?))).collect();
-    let made = |operation: char| notes.iter().filter(move |n| n.is_made && n.operation == operation);
-    let left: HashMap<i64, &Note> = made('D').filter_map(|note| Some((note.former_v?, note))).collect();
-    let moved: HashSet<i64> = made('I')
-        .filter_map(|note| arrived.get(&note.v?).copied())
-        .filter(|v| left.contains_key(v))
-        .collect();
-
-    let change = |note: &Note| -> Option<Change> {
-        let is_stamped = tables.get(&note.noun).is_some_and(|table| table.is_stamped);
-        let mut change = Change {
-            xid: note.xid,
-            tag: note.tag.clone(),
-            noun: note.noun.clone(),
-            kind: match note.operation {
-                'I' => Kind::Created,
-                'U' => Kind::Updated,
-                'D' => Kind::Deleted,
-                _ => Kind::Truncated,
-            },
-            place: note.at,
-            noted: note.at,
-            former_v: note.former_v,
-            v: note.v,
-            former_key: note.former_key.clone(),
-            key: note.key.clone(),
-            former: note.former.clone(),
-            data: note.data.clone(),
-        };
-        if is_stamped {
-            change.place = match (change.kind, note.v, note.former_v) {
-                (Kind::Created | Kind::Updated, Some(v), _) => v,
-                (Kind::Deleted, _, Some(former)) => deleted.get(&former).copied().unwrap_or(note.at),
-                _ => note.at,
-            };
-        }
-        if change.kind == Kind::Deleted && moved.contains(&note.former_v?) {
-            return None;
-        }
-        if change.kind == Kind::Created
-            && let Some(departure) = note.v.and_then(|v| arrived.get(&v)).and_then(|v| left.get(v))
-        {
-            change.kind = Kind::Updated;
-            change.former_v = departure.former_v;
-            change.former_key.clone_from(&departure.former_key);
-            change.former.clone_from(&departure.former);
-        }
-        Some(change)
-    };
-    notes.iter().filter(|note| note.is_made).filter_map(change).collect()
-}
-
 pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) -> Report {
-    let changes = changes(notes, tables);
+    let changes = audit::changes(notes, tables);
     let mut report = Report { changes: changes.len(), events: events.len(), ..Report::default() };
     report.moves = notes.iter().filter(|n| !n.is_made && n.operation == 'I' && n.given_v.is_some()).count();
 
@@ -258,6 +155,8 @@ pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) 
             compare(change, first, &mut report);
             if change.kind == Kind::Updated && change.key != change.former_key {
                 report.key_updates += 1;
+                report.key_update =
+                    Some(format!("{}\n      {}", line_of_change(change), line_of_event(first)));
             }
             for event in rest {
                 report.find(Fault::Doubled, change, &line_of_event(event));
@@ -467,72 +366,6 @@ fn next_truncated(noun: &str, xid: i64, truncated: &mut HashMap<(String, i64), u
     let count = truncated.entry((noun.to_owned(), xid)).or_default();
     *count += 1;
     Identity::Truncated(noun.to_owned(), xid, *count)
-}
-
-/// The members of an object in their order: names as they are quoted, values as they are written.
-fn members(object: &str) -> Vec<(&str, &str)> {
-    let mut members = Vec::new();
-    let (mut depth, mut in_string, mut is_escaped) = (0, false, false);
-    let (mut from, mut name) = (1, "");
-    for (at, letter) in object.char_indices() {
-        if in_string {
-            (in_string, is_escaped) = (is_escaped || letter != '"', !is_escaped && letter == '\\');
-            continue;
-        }
-        match letter {
-            '"' => in_string = true,
-            '{' | '[' => depth += 1,
-            ':' if depth == 1 && name.is_empty() => (name, from) = (&object[from..at], at + 1),
-            ',' | '}' if depth == 1 => {
-                if !name.is_empty() {
-                    members.push((name, &object[from..at]));
-                }
-                (name, from) = ("", at + 1);
-                depth -= i32::from(letter == '}');
-            }
-            '}' | ']' => depth -= 1,
-            _ => {}
-        }
-    }
-    members
-}
-
-fn version(object: &str) -> Option<i64> {
-    members(object).into_iter().find(|(name, _)| *name == "\"v\"")?.1.parse().ok()
-}
-
-/// What `previous` must be: of the former row, the members that have changed.
-fn changed(former: &str, data: &str) -> String {
-    let now: HashMap<&str, &str> = members(data).into_iter().collect();
-    let parts: Vec<String> = members(former)
-        .into_iter()
-        .filter(|(name, value)| now.get(name) != Some(value))
-        .map(|(name, value)| format!("{name}:{value}"))
-        .collect();
-    format!("{{{}}}", parts.join(","))
-}
-
-/// Where two texts part.
-fn difference(expected: &str, found: &str) -> String {
-    let (of, so) = (members(expected), members(found));
-    let names = |list: &[(&str, &str)]| list.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
-    if names(&of) != names(&so) {
-        return format!("expected {}, found {}", short(expected), short(found));
-    }
-    of.iter()
-        .zip(&so)
-        .filter(|(one, other)| one != other)
-        .map(|((name, one), (_, other))| format!("{name}: expected {}, found {}", short(one), short(other)))
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-fn short(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 240;
-    match text.char_indices().nth(CHARACTERS_MAX) {
-        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
-        None => text.to_owned(),
-    }
 }
 
 fn line_of_change(change: &Change) -> String {

@@ -72,6 +72,7 @@ pub fn value(kind: Kind, random: &mut StdRng) -> String {
             &["'1 mon 2 days -03:04:05.678'", "'-1 year'", "'00:00'", "'1000 hours'", "'30 days'"],
         ),
         "uuid" => format!("md5('{n}')::uuid"),
+        // Not the null of JSON: from it to that of SQL is a change that the text does not show.
         "jsonb" | "json" => format!(
             "'{}'",
             choose(
@@ -79,7 +80,6 @@ pub fn value(kind: Kind, random: &mut StdRng) -> String {
                 &[
                     r#"{"b": 1.0, "a": [null, "x\u00e9\n"]}"#,
                     "3",
-                    "null",
                     r#""text with \"quotes\"""#,
                     r#"{"v": 5, "v": 6}"#
                 ]

@@ -123,6 +123,7 @@ struct Sum {
     moves: usize,
     key_updates: usize,
     key_splits: usize,
+    key_update: Option<String>,
     faults: BTreeMap<judge::Fault, usize>,
     shrunk: BTreeSet<judge::Fault>,
     shrinking: Duration,
@@ -138,6 +139,7 @@ impl Sum {
         self.moves += report.moves;
         self.key_updates += report.key_updates;
         self.key_splits += report.key_splits;
+        self.key_update = report.key_update.clone().or(self.key_update.take());
         for (fault, count) in report.counts() {
             *self.faults.entry(fault).or_default() += count;
         }
@@ -174,9 +176,18 @@ async fn run(seed: u64, limit: Duration, choices: Choices) -> bool {
          {} changes of a key ({key_updates} as one event)",
         key_updates + key_splits
     );
+    let is_mixed = *key_updates > 0 && *key_splits > 0;
+    if let Some(example) = sum.key_update.as_ref().filter(|_| is_mixed) {
+        println!("torture: changes of a key come in both forms; as one event, for example: {example}");
+    }
     let answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let codes: Vec<_> = answers.by_code.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    let codes: Vec<_> = answers.by_code.iter().map(|(code, (count, _))| format!("{code} {count}")).collect();
     println!("torture: errors that came, by SQLSTATE: {}", codes.join(", "));
+    if std::env::var_os("TORTURE_VERBOSE").is_some() {
+        for (_, example) in answers.by_code.values() {
+            println!("torture: for example: {example}");
+        }
+    }
     for (count, example) in answers.unexpected.values() {
         println!("torture: unexpected, {count} times: {example}");
     }

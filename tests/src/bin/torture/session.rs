@@ -24,7 +24,8 @@ const EXPECTED: [&str; 24] = [
 /// What went wrong that should not, by text, and how often each answer came.
 #[derive(Debug, Default)]
 pub struct Answers {
-    pub by_code: BTreeMap<String, usize>,
+    /// With an example.
+    pub by_code: BTreeMap<String, (usize, String)>,
     pub unexpected: BTreeMap<String, (usize, String)>,
     pub lost_connections: usize,
 }
@@ -162,10 +163,17 @@ fn note(answers: &Shared, error: &tokio_postgres::Error, step: &Step) {
     let mut answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(code) = error.code() else {
         answers.lost_connections += 1;
+        let text = format!("{error:?}");
+        answers.unexpected.entry(text.clone()).or_insert_with(|| (0, format!("{text} {}", step.sql()))).0 +=
+            1;
         return;
     };
     let code = code.code();
-    *answers.by_code.entry(code.to_owned()).or_default() += 1;
+    answers
+        .by_code
+        .entry(code.to_owned())
+        .or_insert_with(|| (0, format!("{} {}", describe(error), step.sql())))
+        .0 += 1;
     let is_of_ours = error.as_db_error().is_some_and(|db| {
         let place = db.where_().unwrap_or("");
         db.message().contains("webhook")

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_secs(90);
 const TABLES_MAX: usize = 10;
 
 struct Shrinker<'a> {
@@ -28,7 +28,7 @@ struct Shrinker<'a> {
     text: String,
 }
 
-/// Prints the smallest history that is found within a minute.
+/// Prints the smallest history that is found within a minute and a half.
 pub async fn shrink(
     database: &Database,
     schema: &str,
@@ -54,6 +54,19 @@ pub async fn shrink(
         }
         length *= 2;
         kept = about[about.len().saturating_sub(length)..].to_vec();
+    }
+    // Tables with all that speaks of them, or their triggers at least.
+    for table in (0..TABLES_MAX).map(|number| format!("{schema}.t{number}")) {
+        let without = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
+            let goes = |statement: &str| statement.contains(&table) && wanted(statement);
+            ddl.iter().filter(|statement| !goes(statement)).cloned().collect()
+        };
+        for fewer in [without(&|_| true), without(&is_of_application)] {
+            if fewer.len() < ddl.len() && shrinker.has_time() && shrinker.shows(&fewer, &kept).await {
+                ddl = fewer;
+                break;
+            }
+        }
     }
     // Halves, quarters, … of the transactions.
     let mut length = kept.len().div_ceil(2);
@@ -83,19 +96,9 @@ pub async fn shrink(
             }
         }
     }
-    // Tables that nothing speaks of any more, with their triggers; then the triggers of an application one by one.
-    for table in (0..TABLES_MAX).map(|number| format!("{schema}.t{number}")) {
-        let fewer: Vec<String> =
-            ddl.iter().filter(|statement| !statement.contains(&table)).cloned().collect();
-        if fewer.len() < ddl.len() && shrinker.shows(&fewer, &kept).await {
-            ddl = fewer;
-        }
-    }
+    // The triggers of an application that are left, one by one.
     for at in (0..ddl.len()).rev() {
-        let is_of_application =
-            ["create function", "create constraint trigger"].iter().any(|word| ddl[at].starts_with(word))
-                || ["create trigger a_", "create trigger x_"].iter().any(|word| ddl[at].starts_with(word));
-        if !is_of_application || !shrinker.has_time() {
+        if !is_of_application(&ddl[at]) || !shrinker.has_time() {
             continue;
         }
         let mut fewer = ddl.clone();
@@ -132,6 +135,12 @@ pub async fn shrink(
         }
     }
     println!("    -- {}", shrinker.text);
+}
+
+fn is_of_application(ddl: &str) -> bool {
+    ["create function", "create constraint trigger", "create trigger a_", "create trigger x_"]
+        .iter()
+        .any(|word| ddl.starts_with(word))
 }
 
 fn is_frame(sql: &str) -> bool {

@@ -1,4 +1,4 @@
-use super::*;
+use super::{object::members, *};
 
 fn tables() -> HashMap<String, Table> {
     let table = |is_stamped, is_key_unique| Table { is_stamped, is_key_unique };

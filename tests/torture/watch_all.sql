@@ -34,4 +34,33 @@ create event trigger torture_watch on ddl_command_end
     when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
     execute function torture.watch_new_tables();
 
--- Roles of the suites write to watched tables without any right on the outbox; their own tables they may watch.
+-- A watched table cannot become a partition of another one that is: the trigger that it would get has the name of its
+-- own. An application unwatches it first, and so is done here.
+create function torture.unwatch_before_attach() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    attached text[];
+    relation oid;
+begin
+    -- Every one in the text that was sent. It may have no schema, and the caller's search path is not ours: the newest counts.
+    for attached in
+        select parse_ident(found[1])
+        from regexp_matches(current_query(), '\mattach\s+partition\s+([\w."]+)', 'gi') found
+    loop
+        select c.oid into relation
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        join webhook.watch w on w.relation = c.oid
+        where c.relname = attached[cardinality(attached)] and (cardinality(attached) = 1 or n.nspname = attached[1])
+        order by c.oid desc limit 1;
+        if relation is not null then
+            perform pgw.webhook_unwatch(relation);
+        end if;
+    end loop;
+end
+$$;
+
+create event trigger torture_unwatch on ddl_command_start
+    when tag in ('ALTER TABLE')
+    execute function torture.unwatch_before_attach();

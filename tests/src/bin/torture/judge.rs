@@ -9,8 +9,8 @@
 //! holds it to its end, so the changes of a line by one transaction lie together, and transactions are in the order in which they
 //! have noted their changes.
 //!
-//! **A change of the key** may be told as one update or as the deletion of one thing and the creation of another; [`Report`]
-//! counts both. It is in the line of either key.
+//! **A change of the key** may come as one update, or as the deletion of one thing and the creation of another, but for one table
+//! always as the same. It is in the line of either key.
 
 mod audit;
 mod object;
@@ -61,6 +61,8 @@ pub enum Fault {
     NotCommitted,
     /// A move or an update that came as something else.
     OtherKind,
+    /// A change of a key that came as one event, where others of the table come as two.
+    OtherForm,
     Doubled,
     OtherTransaction,
     OtherKey,
@@ -87,8 +89,8 @@ pub struct Report {
     /// Changes of a key that came as one update, and as two events.
     pub key_updates: usize,
     pub key_splits: usize,
-    /// One of the former, for a run that has both.
-    pub key_update: Option<String>,
+    /// Tables with one of the latter: all of theirs must be so.
+    split: BTreeSet<String>,
     pub findings: Vec<Finding>,
 }
 
@@ -143,6 +145,7 @@ pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) 
     }
 
     truncated.clear();
+    let mut as_one = Vec::new();
     // By change: the events that tell of it, one for each key that it has to do with.
     let mut told: Vec<Vec<(Option<String>, i64)>> = Vec::with_capacity(changes.len());
     for change in &changes {
@@ -155,8 +158,7 @@ pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) 
             compare(change, first, &mut report);
             if change.kind == Kind::Updated && change.key != change.former_key {
                 report.key_updates += 1;
-                report.key_update =
-                    Some(format!("{}\n      {}", line_of_change(change), line_of_event(first)));
+                as_one.push((change, *first));
             }
             for event in rest {
                 report.find(Fault::Doubled, change, &line_of_event(event));
@@ -166,6 +168,10 @@ pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) 
             report.find(Fault::NotCaptured, change, "");
         }
         told.push(places);
+    }
+    as_one.retain(|(change, _)| report.split.contains(&change.noun));
+    for (change, event) in as_one {
+        report.find(Fault::OtherForm, change, &line_of_event(event));
     }
     let by_xid: HashMap<i64, &str> = changes.iter().map(|c| (c.xid, c.tag.as_str())).collect();
     let mut left: Vec<&Event> = by_identity.into_values().flatten().collect();
@@ -219,6 +225,7 @@ fn take_split<'a>(
         report.find(Fault::OtherKind, change, &text);
     } else {
         report.key_splits += 1;
+        report.split.insert(change.noun.clone());
         let half = |kind, key: &Option<String>, data: &Option<String>| Change {
             kind,
             key: key.clone(),

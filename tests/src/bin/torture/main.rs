@@ -123,7 +123,6 @@ struct Sum {
     moves: usize,
     key_updates: usize,
     key_splits: usize,
-    key_update: Option<String>,
     faults: BTreeMap<judge::Fault, usize>,
     shrunk: BTreeSet<judge::Fault>,
     shrinking: Duration,
@@ -139,7 +138,6 @@ impl Sum {
         self.moves += report.moves;
         self.key_updates += report.key_updates;
         self.key_splits += report.key_splits;
-        self.key_update = report.key_update.clone().or(self.key_update.take());
         for (fault, count) in report.counts() {
             *self.faults.entry(fault).or_default() += count;
         }
@@ -176,10 +174,6 @@ async fn run(seed: u64, limit: Duration, choices: Choices) -> bool {
          {} changes of a key ({key_updates} as one event)",
         key_updates + key_splits
     );
-    let is_mixed = *key_updates > 0 && *key_splits > 0;
-    if let Some(example) = sum.key_update.as_ref().filter(|_| is_mixed) {
-        println!("torture: changes of a key come in both forms; as one event, for example: {example}");
-    }
     let answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let codes: Vec<_> = answers.by_code.iter().map(|(code, (count, _))| format!("{code} {count}")).collect();
     println!("torture: errors that came, by SQLSTATE: {}", codes.join(", "));

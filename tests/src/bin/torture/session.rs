@@ -5,10 +5,10 @@ use crate::{
     statements::{self, Step, Transaction},
 };
 use e2e::cluster::{Database, describe};
-use futures_util::SinkExt as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -57,7 +57,7 @@ pub async fn run(
         let tag = format!("s{number}.{count}");
         let steps = statements::transaction(&tag, &tables, choices, &mut random);
         let goes_on_after_error = random.random_bool(0.5);
-        transaction(session, &steps, goes_on_after_error, &answers).await;
+        transaction(session, &steps, goes_on_after_error, database.cluster.dir(), &answers).await;
         done.push(Transaction { tag, is_first, steps });
         // Many applications open a session for a transaction or two.
         if session.is_closed() || random.random_range(0..6) == 0 {
@@ -85,7 +85,13 @@ pub async fn connect(database: &Database, settings: Option<&mut StdRng>) -> Opti
 }
 
 /// One transaction to its end, whatever becomes of it.
-pub async fn transaction(session: &Client, steps: &[Step], goes_on_after_error: bool, answers: &Shared) {
+pub async fn transaction(
+    session: &Client,
+    steps: &[Step],
+    goes_on_after_error: bool,
+    folder: &Path,
+    answers: &Shared,
+) {
     let mut has_savepoint = None;
     let mut is_prepared = None;
     for step in steps {
@@ -96,7 +102,7 @@ pub async fn transaction(session: &Client, steps: &[Step], goes_on_after_error: 
         if sql.starts_with("release") {
             has_savepoint = None;
         }
-        match perform(session, step).await {
+        match perform(session, step, folder).await {
             Ok(()) => {
                 if let Some(tag) = sql.strip_prefix("prepare transaction ") {
                     is_prepared = Some(tag.to_owned());
@@ -117,7 +123,7 @@ pub async fn transaction(session: &Client, steps: &[Step], goes_on_after_error: 
                             && !sql.starts_with("prepare") =>
                     {
                         let back = Step::Run(format!("rollback to savepoint {name}"));
-                        if let Err(error) = perform(session, &back).await {
+                        if let Err(error) = perform(session, &back, folder).await {
                             note(answers, &error, &back);
                             break;
                         }
@@ -131,21 +137,23 @@ pub async fn transaction(session: &Client, steps: &[Step], goes_on_after_error: 
         ["rollback".to_owned()].into_iter().chain(is_prepared.map(|tag| format!("rollback prepared {tag}")))
     {
         let end = Step::Run(end);
-        if let Err(error) = perform(session, &end).await {
+        if let Err(error) = perform(session, &end, folder).await {
             note(answers, &error, &end);
         }
     }
 }
 
-async fn perform(session: &Client, step: &Step) -> Result<(), tokio_postgres::Error> {
+async fn perform(session: &Client, step: &Step, folder: &Path) -> Result<(), tokio_postgres::Error> {
     match step {
         Step::Run(sql) => session.batch_execute(sql).await,
         Step::Execute(sql) => session.execute(sql.as_str(), &[]).await.map(drop),
         Step::Copy(sql, rows) => {
-            let sink = session.copy_in(sql.as_str()).await?;
-            let mut sink = std::pin::pin!(sink);
-            sink.send(bytes::Bytes::from(rows.clone().into_bytes())).await?;
-            sink.finish().await.map(drop)
+            // From a file: a copy that fails halfway leaves the driver's protocol confused.
+            let file = folder.join(format!("copied-{:x}", rand::random::<u64>()));
+            std::fs::write(&file, rows).expect("the cluster's folder can be written to");
+            let done = session.batch_execute(&sql.replace("stdin", &format!("'{}'", file.display()))).await;
+            std::fs::remove_file(&file).expect("it is there");
+            done
         }
         Step::Cancel(sql, after) => {
             let token = session.cancel_token();

@@ -172,7 +172,14 @@ impl Shrinker<'_> {
                 let Some(client) = session::connect(self.database, None).await else { continue };
                 sessions.insert(name, client);
             }
-            session::transaction(&sessions[name], &transaction.steps, true, &answers).await;
+            session::transaction(
+                &sessions[name],
+                &transaction.steps,
+                true,
+                self.database.cluster.dir(),
+                &answers,
+            )
+            .await;
         }
         drop(sessions);
         let (notes, events) = evidence::read(&client).await.expect("audit and outbox can be read");

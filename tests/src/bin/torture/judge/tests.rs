@@ -214,6 +214,11 @@ fn a_change_of_the_key_may_be_one_event_or_two() {
     two.event("t", Kind::Deleted, 1, 50, None);
     two.event("t", Kind::Created, 2, v, None);
     assert_eq!((two.faults(), two.judge().key_splits), (vec![], 1));
+    // Not both in one table.
+    let next = two.stamp("t", 'U', Some(v), None);
+    two.made("t", 'U', Some((2, v)), Some((3, next)));
+    two.event("t", Kind::Updated, 3, next, Some((2, v)));
+    assert_eq!(two.faults(), [Fault::OtherForm]);
 }
 
 #[test]

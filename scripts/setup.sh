@@ -52,11 +52,13 @@ if [ "$what" = test ]; then
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 fi
+# For Postgres' own suites out of Debian's source package; without the keys, apt trusts no archive.
+if [ "$what" = test ] || [ "$what" = torture ]; then
+    command -v bzip2 >/dev/null || missing+=(bzip2)
+    [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+fi
 if [ "$what" = torture ]; then
     command -v sqlsmith >/dev/null || missing+=(sqlsmith)
-    command -v bzip2 >/dev/null || missing+=(bzip2)
-    # Without it apt trusts no archive to have the source package from.
-    [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 fi
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Tests that were not written for this project, and random ones that no one wrote (docs/RELEASE.md, "Torture"): Postgres' own
-# suites with every table watched, sqlsmith, and the outbox against an audit under random tables, triggers and transactions.
+# Runs tests that nobody wrote for this project (docs/RELEASE.md, "Torture"): Postgres' own suites
+# with every table watched, sqlsmith, and the outbox against an audit under random tables, triggers
+# and transactions.
 #
 # usage: scripts/torture.sh [all|suites|sqlsmith|differential|short]
-#   SECONDS_MAX   of the differential, and of each role of sqlsmith (default: 600)
-#   SEED          of both (default: one of its own, which is printed)
-#   OPTIONS       of the differential, such as "--nested none" (tests/src/bin/torture/main.rs)
-#   PG            major version of Postgres; PGW_BIN: a bin directory that has the extension already
-#   OUT           folder that keeps what the suites and sqlsmith have printed
+#   SECONDS_MAX   time limit of the differential; sqlsmith takes a third of it per role (default: 600)
+#   SEED          seed of both (default: random, and printed)
+#   OPTIONS       options of the differential, such as "--nested none" (tests/src/bin/torture/main.rs)
+#   PG            major version of Postgres
+#   PGW_BIN       a bin directory that has the extension already (default: scripts/sandbox.sh makes one)
+#   OUT           folder that keeps the output of the suites and of sqlsmith
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -24,15 +26,26 @@ step() { # NAME COMMAND…
 }
 differential() { cargo run --quiet --profile quick --package e2e --bin torture -- "$seconds" ${SEED:+"$SEED"} "$@"; }
 
-# Regression tests that need a minute together and no C functions of their own beside test_setup's.
-short=(test_setup copy insert_conflict merge foreign_key partition_prune rowsecurity)
+# Regression tests that take seconds, need each other at most, and write to tables in many ways.
+short=(test_setup copy insert insert_conflict update merge foreign_key returning with)
+short_suites() {
+    local major
+    major=$("$PGW_BIN/pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+    if scripts/postgres_source.sh "$major" >/dev/null; then
+        tests/torture/suites.sh "${short[@]}"
+    else
+        echo "torture: Postgres' own tests: NOT RUN, because the source package of Postgres $major cannot be fetched"
+    fi
+}
 
 case $what in
     suites) step suites tests/torture/suites.sh ;;
-    sqlsmith) step sqlsmith tests/torture/sqlsmith.sh 100000 "$seconds" ${SEED:+"$SEED"} ;;
+    sqlsmith) step sqlsmith tests/torture/sqlsmith.sh 100000 "$((seconds / 3))" ${SEED:+"$SEED"} ;;
     differential) step differential differential "${options[@]}" ;;
     short)
-        SEED=${SEED:-1} step differential differential "${options[@]}"
+        SEED=${SEED:-1}
+        step differential differential "${options[@]}"
+        step suites short_suites
         ;;
     all)
         step suites tests/torture/suites.sh

@@ -12,7 +12,7 @@ queries=${1:-3000} seconds=${2:-300} seed=${3:-$RANDOM}
 command -v sqlsmith >/dev/null || { echo "sqlsmith is missing (scripts/setup.sh torture installs it)" >&2; exit 1; }
 bin=${PG_BIN:-$(scripts/sandbox.sh)}
 # What logs are read for: who was refused what, and where an error comes from.
-CONF=$'fsync = off\nmax_prepared_transactions = 5\nlog_error_verbosity = verbose\nlog_line_prefix = \'%p %u \'\nlog_min_error_statement = error'
+CONF=$'fsync = off\njit = off\nmax_prepared_transactions = 5\nlog_error_verbosity = verbose\nlog_line_prefix = \'%p %u \'\nlog_min_error_statement = error'
 # shellcheck source=scripts/cluster.sh
 source scripts/cluster.sh
 "$bin/createdb" smith

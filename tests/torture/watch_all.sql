@@ -1,10 +1,11 @@
--- Watches every permanent table that is created in this database, and keeps count of those that cannot be watched.
--- The extension is in schema pgw, out of the way of the suites' own names.
+-- Watches every permanent table that is created in this database, and keeps count of those that
+-- cannot be watched. The extension is in schema pgw, out of the way of the suites' own names.
 create schema torture;
 create table torture.watched (relation oid, command text);
 create table torture.skipped (relation text, command text, sqlstate text, message text);
 
--- Tables whose role lacks rights on schema torture are watched too, so it runs with the rights of its owner.
+-- Tables whose role lacks rights on schema torture are watched too, so it runs with the rights of
+-- its owner.
 create function torture.watch_new_tables() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -34,8 +35,8 @@ create event trigger torture_watch on ddl_command_end
     when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
     execute function torture.watch_new_tables();
 
--- A watched table cannot become a partition of another one that is: the trigger that it would get has the name of its
--- own. An application unwatches it first, and so is done here.
+-- A watched table cannot become a partition of another one that is: the trigger that it would get
+-- has the name of its own. An application unwatches it first, and so is done here.
 create function torture.unwatch_before_attach() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -43,10 +44,11 @@ declare
     attached text[];
     relation oid;
 begin
-    -- Every one in the text that was sent. It may have no schema, and the caller's search path is not ours: the newest counts.
+    -- Every one in the text that was sent. It may have no schema, and the caller's search path is
+    -- not ours: the newest counts.
     for attached in
-        select parse_ident(found[1])
-        from regexp_matches(current_query(), '\mattach\s+partition\s+([\w."]+)', 'gi') found
+        select parse_ident(match[1])
+        from regexp_matches(current_query(), '\mattach\s+partition\s+([\w."]+)', 'gi') match
     loop
         select c.oid into relation
         from pg_class c

@@ -1,13 +1,15 @@
--- The audit that the differential compares the outbox with. It knows nothing of the extension: PL/pgSQL triggers write
--- down what happens to each row, with the place of each change on one clock.
+-- The audit that the differential compares the outbox with. It knows nothing of the extension:
+-- PL/pgSQL triggers write down what happens to each row, with the place of each change on one
+-- clock.
 --
--- Tables whose rows other triggers change meanwhile are "stamped": a BEFORE trigger that sorts last takes the time
--- directly before the change is made, and writes it into column v of the row. No user code runs in between, so stamps
--- give the true order, whatever order AFTER triggers fire in. Each version of a row has its own v, which says what
--- each event is about. An AFTER trigger then confirms that the change was made.
+-- Tables whose rows other triggers change meanwhile are "stamped": a BEFORE trigger that sorts last
+-- takes the time directly before the change is made, and writes it into column v of the row. No
+-- user code runs in between, so stamps give the true order, whatever order AFTER triggers fire in.
+-- Each version of a row has its own v, which says what each event is about. An AFTER trigger then
+-- confirms that the change was made.
 --
--- Other tables have the AFTER trigger alone, so that they are written to as a table without BEFORE triggers is. Their
--- v comes from the column's default and from the statements.
+-- Other tables have the AFTER trigger alone, so that they are written to as a table without BEFORE
+-- triggers is. Their v comes from the column's default and from the statements.
 create schema torture;
 
 create sequence torture.clock;
@@ -22,7 +24,8 @@ create table torture.change (
     -- I, U, D, T.
     operation text not null,
     former_v bigint,
-    -- What column v of a new row held before it was stamped: a row that moves between partitions has a stamp already.
+    -- What column v of a new row held before it was stamped: a row that moves between partitions
+    -- has a stamp already.
     given_v bigint,
     v bigint,
     former_key text,
@@ -50,8 +53,8 @@ begin
 end
 $$;
 
--- A row as JSON, with the columns in the order of the table that is watched. What pg_attribute holds is not asked: under
--- REPEATABLE READ that may be older than the table.
+-- A row as JSON, with the columns in the order of the table that is watched. What pg_attribute
+-- holds is not asked: under REPEATABLE READ that may be older than the table.
 create function torture.object(data json, relation oid, root regclass) returns text language plpgsql as $$
 declare
     model json;

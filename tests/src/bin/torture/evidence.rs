@@ -1,9 +1,9 @@
-//! What is known after a round: the audit and the outbox, read from the database.
+//! Reads the audit and the outbox after a round.
 
 use crate::judge::{Event, Kind, Note};
 use tokio_postgres::Client;
 
-/// The audit's notes and the outbox's events since the last [`clear`].
+/// Returns the audit's notes and the outbox's events since the last [`clear`].
 pub async fn read(client: &Client) -> Result<(Vec<Note>, Vec<Event>), tokio_postgres::Error> {
     let query = "select at, xid, coalesce(tag, ''), noun, phase = 'a', operation, former_v, given_v, v, former_key, key, former, data
                  from torture.change order by at";
@@ -42,7 +42,7 @@ pub async fn read(client: &Client) -> Result<(Vec<Note>, Vec<Event>), tokio_post
     Ok((notes, events))
 }
 
-/// Forgets what a round has left.
+/// Drops the tables of a round and empties audit and outbox.
 pub async fn clear(client: &Client, schema: &str) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute(&format!(

@@ -1,16 +1,17 @@
-//! Does the outbox say what the audit says? Pure: by the rows of both.
+//! Compares the outbox with the audit. Pure: works on the rows of both.
 //!
-//! Each version of a row bears a number of its own (column `v`), so that an event and a change are of the same thing or are not.
-//! A change must have one event of its kind, in the same transaction, with the same key, and with `data` and `previous` equal
-//! byte by byte; an event must have a change. The events of a *line*, which is what happens to one key, must come in the order of
-//! the changes. Where a key is not unique, a line is what happens to one row.
+//! Each version of a row has its own number (column `v`), which identifies the change that an event
+//! reports. Each change must have one event of its kind, in the same transaction, with the same
+//! key, and with `data` and `previous` equal byte by byte. Each event must have a change. A *line*
+//! is the history of one key, or of one row where the key is not unique. The events of a line must
+//! be in the order of its changes.
 //!
-//! **True order.** Within a transaction it is the audit's clock at the moment of each change. A transaction that has changed a row
-//! holds it to its end, so the changes of a line by one transaction lie together, and transactions are in the order in which they
-//! have noted their changes.
+//! **True order.** Within a transaction, the audit's clock at the moment of each change gives the order. A transaction that has changed
+//! a row keeps it locked until it ends, so each transaction's changes of a line are contiguous, and
+//! the times of their records give the order of transactions.
 //!
-//! **A change of the key** may come as one update, or as the deletion of one thing and the creation of another, but for one table
-//! always as the same. It is in the line of either key.
+//! **Changes of a key** become one update, or a deletion and a creation. Both are accepted, but each table must use one form. The
+//! change is in the lines of both keys.
 
 mod audit;
 mod object;
@@ -54,14 +55,14 @@ pub struct Event {
     pub previous: Option<String>,
 }
 
-/// What is wrong with one line, change or event.
+/// What is wrong with a line, a change or an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
     NotCaptured,
     NotCommitted,
-    /// A move or an update that came as something else.
+    /// A move between partitions became a deletion and a creation.
     OtherKind,
-    /// A change of a key that came as one event, where others of the table come as two.
+    /// A change of a key became one event, while others of the same table become two.
     OtherForm,
     Doubled,
     OtherTransaction,
@@ -75,7 +76,7 @@ pub enum Fault {
 pub struct Finding {
     pub fault: Fault,
     pub noun: String,
-    /// Which transactions of the sessions have had to do with it.
+    /// The transactions involved.
     pub tags: BTreeSet<String>,
     pub text: String,
 }
@@ -86,16 +87,16 @@ pub struct Report {
     pub events: usize,
     pub lines: usize,
     pub moves: usize,
-    /// Changes of a key that came as one update, and as two events.
+    /// Changes of a key that became one event, and those that became two.
     pub key_updates: usize,
     pub key_splits: usize,
-    /// Tables with one of the latter: all of theirs must be so.
+    /// Tables whose changes of a key become two events.
     split: BTreeSet<String>,
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// How many there are of each.
+    /// Counts the findings by kind.
     pub fn counts(&self) -> BTreeMap<Fault, usize> {
         self.findings.iter().fold(BTreeMap::new(), |mut counts, finding| {
             *counts.entry(finding.fault).or_default() += 1;
@@ -115,13 +116,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// What an event and a change have in common if they are of the same.
+/// Identifies the change that an event reports.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Identity {
     Created(i64),
     Updated(i64),
     Deleted(i64),
-    /// The n-th of a table in a transaction.
+    /// Noun, transaction, and a count within both.
     Truncated(String, i64, usize),
 }
 
@@ -146,7 +147,7 @@ pub fn judge(notes: &[Note], events: &[Event], tables: &HashMap<String, Table>) 
 
     truncated.clear();
     let mut as_one = Vec::new();
-    // By change: the events that tell of it, one for each key that it has to do with.
+    // For each change, its events: one per key that it touches.
     let mut told: Vec<Vec<(Option<String>, i64)>> = Vec::with_capacity(changes.len());
     for change in &changes {
         let mut found = take(&mut by_identity, change_identity(change, &mut truncated));
@@ -207,7 +208,8 @@ fn take<'a>(events: &mut HashMap<Identity, Vec<&'a Event>>, identity: Option<Ide
     identity.and_then(|identity| events.remove(&identity)).unwrap_or_default()
 }
 
-/// An update that came as the deletion of what was and the creation of what is: right if the key has changed.
+/// Takes the two events of an update that became a deletion and a creation, which is right only if
+/// the key has changed.
 fn take_split<'a>(
     events: &mut HashMap<Identity, Vec<&'a Event>>,
     change: &Change,
@@ -242,7 +244,7 @@ fn take_split<'a>(
     Vec::new()
 }
 
-/// Whether an event says of a change what it should.
+/// Compares the contents of an event with its change.
 fn compare(change: &Change, event: &Event, report: &mut Report) {
     let (key, data, previous) = match change.kind {
         Kind::Created => (&change.key, change.data.clone(), None),
@@ -270,7 +272,7 @@ fn compare(change: &Change, event: &Event, report: &mut Report) {
     }
 }
 
-/// Of each line, whether its events are in the order of its changes.
+/// Checks that the events of each line are in the order of its changes.
 fn check_order(
     changes: &[Change],
     told: &[Vec<(Option<String>, i64)>],
@@ -281,7 +283,7 @@ fn check_order(
     let mut lines: BTreeMap<(String, String), Vec<Place<'_>>> = BTreeMap::new();
     let mut roots: HashMap<i64, i64> = HashMap::new();
     let mut in_order: Vec<usize> = (0..changes.len()).collect();
-    // Versions are numbered upwards along a row's life.
+    // A row's versions have rising numbers, so a version is processed after the one before it.
     in_order.sort_by_key(|&at| (changes[at].v.unwrap_or(i64::MAX), changes[at].place));
     for at in in_order {
         let (change, places) = (&changes[at], &told[at]);
@@ -323,7 +325,7 @@ fn check_order(
         }
         line.sort_by_key(|(change, _)| (began[&change.xid], change.place));
         let Some(at) = line.windows(2).position(|two| two[0].1 > two[1].1) else { continue };
-        // What came before and after in other transactions is not at fault.
+        // Show only the transactions at fault.
         let wrong: HashSet<i64> = line
             .windows(2)
             .filter(|two| two[0].1 > two[1].1)

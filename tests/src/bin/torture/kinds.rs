@@ -1,8 +1,8 @@
-//! Types of columns, and values of each.
+//! Column types and random values of each.
 
 use rand::{Rng as _, RngExt as _, rngs::StdRng};
 
-/// A type as DDL names it.
+/// The name of a type in DDL.
 pub type Kind = &'static str;
 
 const KINDS: [Kind; 25] = [
@@ -33,14 +33,14 @@ const KINDS: [Kind; 25] = [
     "torture.pair",
 ];
 
-/// Types of the schema `torture` that columns may have.
+/// Creates the types of schema `torture`.
 pub const TYPES: &str = "create type torture.mood as enum ('sad', 'ok', 'über \"happy\"'); create type torture.pair as (x int, y text)";
 
 pub fn any(random: &mut StdRng) -> Kind {
     KINDS[random.random_range(0..KINDS.len())]
 }
 
-/// An expression of that type.
+/// Returns a random expression of the type.
 pub fn value(kind: Kind, random: &mut StdRng) -> String {
     if random.random_range(0..8) == 0 {
         return "null".to_owned();
@@ -72,7 +72,7 @@ pub fn value(kind: Kind, random: &mut StdRng) -> String {
             &["'1 mon 2 days -03:04:05.678'", "'-1 year'", "'00:00'", "'1000 hours'", "'30 days'"],
         ),
         "uuid" => format!("md5('{n}')::uuid"),
-        // Not the null of JSON: from it to that of SQL is a change that the text does not show.
+        // JSON's null is left out: the text does not show a change from it to SQL's null.
         "jsonb" | "json" => format!(
             "'{}'",
             choose(
@@ -103,7 +103,7 @@ fn text(random: &mut StdRng) -> String {
         0 => "''".to_owned(),
         1 => r#"E'line\nbreak\ttab\x01 \\ "q" \u2028'"#.to_owned(),
         2 => "'𝄞 é </script>'".to_owned(),
-        // Stored out of line, or compressed.
+        // Postgres compresses these or stores them out of line.
         3 => format!("repeat('long {} ', {})", random.next_u32(), random.random_range(200..2_000)),
         4 => format!(
             "(select string_agg(md5(({} + i)::text), '') from generate_series(1, 150) i)",
@@ -113,7 +113,7 @@ fn text(random: &mut StdRng) -> String {
     }
 }
 
-/// What stands in COPY's text format for such a value: a subset that every type has.
+/// Returns a random value in COPY's text format, from a subset that each type has.
 pub fn copied(kind: Kind, random: &mut StdRng) -> String {
     let n: u32 = random.random_range(0..1000);
     match kind {

@@ -1,12 +1,15 @@
-//! `make torture`: the outbox against an audit by PL/pgSQL triggers, under random tables, triggers, transactions and cancels.
+//! `make torture WHAT=differential`: compares the outbox with an audit by PL/pgSQL triggers, under
+//! random load.
 //!
-//! A run is a number of rounds. Each makes tables of random types, keys, partitions and children, with random triggers of an
-//! application around the extension's, and lets several sessions write to them at once. Then what the outbox says is compared
-//! with what the audit says ([`judge`]): the same changes, the same bytes, and of each row the same order. What differs is run
-//! again with less and less of its history ([`shrink`]), until a few statements are left.
+//! Each round creates tables of random types, keys, partitions and children, with random triggers
+//! of an application around the extension's. Several sessions write to them at once. Then [`judge`]
+//! compares the outbox with the audit: the same changes, the same bytes, and the same order for
+//! each row. [`shrink`] replays a difference with less and less of its history, until a few
+//! statements are left.
 //!
-//! The seed decides on tables and transactions; how the sessions meet is the machine's. Ends with 1 if anything differs, if the server
-//! crashed, or if a statement failed in a way that an application need not expect.
+//! The seed determines tables and transactions; how the sessions interleave depends on the machine.
+//! The exit status is 1 if anything differs, if the server crashes, or if a statement fails with an
+//! error that an application need not expect.
 
 mod evidence;
 mod judge;
@@ -32,18 +35,18 @@ use std::{
 
 const SESSIONS: usize = 4;
 
-/// Tables of a round.
+/// How many tables a round has.
 const TABLES: std::ops::Range<usize> = 2..4;
 
 const ROUND: Duration = Duration::from_secs(4);
 
-/// For what a run does beside its rounds, shrinking included.
+/// The time limit for everything outside the rounds, shrinking included.
 const REST_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Findings that are printed of a round. Of each kind, the first one of a run is shrunk.
+/// How many findings of a round are printed. The first finding of each kind in a run is shrunk.
 const PRINTED_MAX: usize = 6;
 
-/// How values print in `data`; sessions that have settings of their own print them otherwise.
+/// The form of values in `data`. Sessions with their own settings print values in another form.
 const CANONICAL: &str =
     "alter database app set timezone = 'UTC'; alter database app set intervalstyle = 'iso_8601'";
 
@@ -112,7 +115,7 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Option<(u64, u64, C
     Some((seconds, seed, choices))
 }
 
-/// What the rounds have come to.
+/// The totals of all rounds.
 #[derive(Default)]
 struct Sum {
     rounds: u32,
@@ -160,7 +163,7 @@ async fn run(seed: u64, limit: Duration, choices: Choices) -> bool {
     let answers = Shared::default();
     let mut random = StdRng::seed_from_u64(seed);
     let mut sum = Sum::default();
-    // Shrinking is not counted.
+    // The limit does not include the time for shrinking.
     let began = Instant::now();
     while let Some(left) = (limit + sum.shrinking).checked_sub(began.elapsed()).filter(|left| !left.is_zero())
     {
@@ -249,7 +252,7 @@ async fn round(
     for session in sessions {
         history.extend(session.await.expect("the session has ended well"));
     }
-    // By rank within their sessions: about as they were.
+    // The count within each session gives roughly the order in which the transactions ran.
     history.sort_by_key(|transaction| rank(&transaction.tag));
     let audit: HashMap<_, _> = tables.iter().map(|table| (table.noun.clone(), table.audit())).collect();
     let (notes, events) = evidence::read(&client).await.expect("audit and outbox can be read");
@@ -271,7 +274,7 @@ async fn round(
     sum.add(&report, history.len());
 }
 
-/// `s2.17`: 17.
+/// Returns the count in a tag: 17 for `s2.17`.
 fn rank(tag: &str) -> u64 {
     tag.rsplit('.').next().and_then(|rank| rank.parse().ok()).unwrap_or(0)
 }

@@ -1,7 +1,8 @@
-//! Random tables: their keys, columns, partitions, children, audit and watch.
+//! Random tables: keys, columns, partitions, children, audit and watch.
 //!
-//! Every table has `id`, by which statements address rows; `n`, which triggers look at; `p`, which partitions are made by; `v`, the
-//! number of a row's version (audit.sql); and a few columns of random types.
+//! Each table has `id`, which statements address rows by; `n`, which triggers read; `p`, the
+//! partition key; `v`, the number of a row's version (audit.sql); and a few columns of random
+//! types.
 
 use crate::{
     judge,
@@ -9,7 +10,7 @@ use crate::{
 };
 use rand::{RngExt as _, rngs::StdRng};
 
-/// What a run may do.
+/// What a run includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choices {
     /// Triggers that change rows of their own table.
@@ -18,7 +19,7 @@ pub struct Choices {
     pub nests_in_others: bool,
     pub changes_keys: bool,
     pub changes_schema: bool,
-    /// Each session has settings of its own for how values print.
+    /// Sessions have their own time zone and output formats.
     pub varies_settings: bool,
 }
 
@@ -26,31 +27,31 @@ pub struct Choices {
 pub enum Key {
     /// `id` is the primary key.
     Id,
-    /// `k`, made of `id`.
+    /// `k`, computed from `id`.
     Text,
     Uuid,
     /// `id` and `k`.
     Pair,
-    /// `id`, which is not unique: there is no primary key.
+    /// `id`, which is not unique; the watch names it as the key.
     Named,
-    /// None at all.
+    /// No key.
     None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Ordinary,
-    /// By `p`: `list`, `range` or `hash`.
+    /// Partitioned by `p`: `list`, `range` or `hash`.
     Partitioned(&'static str),
-    /// With a child table.
+    /// Has a child table.
     Inherited,
-    /// A row has a parent row, which takes it along.
+    /// Rows reference a parent row of the same table, with an ON DELETE action.
     Cascading,
 }
 
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Qualified.
+    /// The qualified name.
     pub name: String,
     pub noun: String,
     pub key: Key,
@@ -60,7 +61,7 @@ pub struct Table {
     pub columns: Vec<(String, Kind)>,
 }
 
-/// Ids of rows: few, so that sessions meet.
+/// The ids that statements use. They are few, so sessions meet on the same rows.
 pub const IDS: std::ops::Range<i64> = 0..48;
 const PARTITIONS: i64 = 4;
 
@@ -74,13 +75,13 @@ impl Table {
         };
         let keys: &[Key] = match shape {
             Shape::Ordinary => &[Key::Id, Key::Id, Key::Text, Key::Uuid, Key::Pair, Key::None],
-            // A key that is unique holds p, and changes with each move.
+            // A unique key of a partitioned table includes p, so each move would change the key.
             Shape::Partitioned(_) => &[Key::Named, Key::Named, Key::Named, Key::None],
             Shape::Inherited => &[Key::Named],
             Shape::Cascading => &[Key::Id],
         };
         let key = keys[random.random_range(0..keys.len())];
-        // Where a trigger changes rows of other tables, only stamps tell the order.
+        // Only stamps give the true order where triggers change rows in between.
         let is_plain = shape == Shape::Ordinary && key != Key::None && random.random_range(0..3) == 0;
         let is_stamped = !is_plain
             || choices == Choices { nests_in_same_table: true, ..choices } && random.random_bool(0.5);
@@ -96,7 +97,7 @@ impl Table {
         }
     }
 
-    /// How the judge is to take it.
+    /// Describes the table to the judge.
     pub fn audit(&self) -> judge::Table {
         judge::Table {
             is_stamped: self.is_stamped,
@@ -104,7 +105,7 @@ impl Table {
         }
     }
 
-    /// An expression for column `k` by one for `id`.
+    /// Returns the expression of column `k` for an expression of `id`.
     pub fn k_of(&self, id: &str) -> Option<String> {
         match self.key {
             Key::Text | Key::Pair => Some(format!("'k \"' || ({id})")),
@@ -122,7 +123,7 @@ impl Table {
         }
     }
 
-    /// The columns that an insert names, and their expressions by one for `id` and one for `n`.
+    /// Returns the columns and the expressions of an insert.
     pub fn insert(&self, id: &str, n: &str, p: &str, random: &mut StdRng) -> (String, String) {
         let mut names = vec!["id", "n", "p"];
         let mut values = vec![id.to_owned(), n.to_owned(), p.to_owned()];
@@ -142,7 +143,7 @@ impl Table {
         (names.join(", "), values.join(", "))
     }
 
-    /// Random assignments of an update.
+    /// Returns random assignments for an update.
     pub fn assignments(&self, random: &mut StdRng) -> String {
         let mut parts = Vec::new();
         if random.random_range(0..4) > 0 {
@@ -159,7 +160,7 @@ impl Table {
         self.with_version(parts.join(", "))
     }
 
-    /// Where no trigger gives versions their number, statements do.
+    /// Adds the assignment of `v` if no trigger makes it.
     pub fn with_version(&self, assignments: String) -> String {
         if self.is_stamped { assignments } else { format!("{assignments}, v = nextval('torture.clock')") }
     }
@@ -169,7 +170,7 @@ impl Table {
         format!("select webhook_watch('{}', noun => '{}', key_columns => '{{{keys}}}')", self.name, self.noun)
     }
 
-    /// The statements that make it, with its audit and its watch.
+    /// Returns the statements that create the table, its audit and its watch.
     pub fn ddl(&self, random: &mut StdRng) -> Vec<String> {
         let Self { name, .. } = self;
         let mut columns = vec!["id int not null".to_owned()];
@@ -207,7 +208,7 @@ impl Table {
                 ddl.push(format!("create table {name} ({all}) partition by {by} (p)"));
                 ddl.extend((0..PARTITIONS).flat_map(|p| self.partition(p, by, &columns, random)));
                 ddl.push(format!("create index on {name} (id)"));
-                // Its copies on partitions have the same arguments.
+                // The triggers' copies on partitions keep the argument.
                 audited[0].1.clone_from(name);
             }
             Shape::Inherited => {
@@ -227,7 +228,7 @@ impl Table {
         ddl
     }
 
-    /// Sorted after every other trigger.
+    /// Returns the audit's triggers, which sort after all others.
     fn audit_triggers(&self, table: &str, root: &str) -> Vec<String> {
         let Self { noun, .. } = self;
         let keys = self.key_columns().join(",");
@@ -235,7 +236,7 @@ impl Table {
             "create trigger \"~~~audit\" after insert or update or delete on {table}
                      for each row execute function torture.record('{noun}', '{{{keys}}}', '{root}')"
         )];
-        // TRUNCATE of a parent empties its child as well, and is told once.
+        // TRUNCATE of a parent also empties its child, and is one event.
         if *table == self.name {
             ddl.push(format!(
                 "create trigger \"~~~audit_truncate\" after truncate on {table}
@@ -260,7 +261,8 @@ impl Table {
         }
     }
 
-    /// One partition: made as one, or attached with its columns in another order, or partitioned in its turn.
+    /// Returns the statements for one partition: a plain one, one attached with other column
+    /// positions, or one with partitions of its own.
     fn partition(&self, p: i64, by: &str, columns: &[String], random: &mut StdRng) -> Vec<String> {
         let Self { name, .. } = self;
         let bounds = Self::bounds(by, p);

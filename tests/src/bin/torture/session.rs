@@ -1,4 +1,4 @@
-//! Sessions that run random transactions at once, and keep what they ran.
+//! Concurrent sessions that run random transactions and keep a transcript.
 
 use crate::{
     schema::{Choices, Table},
@@ -14,17 +14,17 @@ use std::{
 };
 use tokio_postgres::{Client, NoTls};
 
-/// What an application must expect: conflicts, constraints, cancels, a schema that has changed.
+/// Errors that an application must expect: conflicts, constraints, cancels, a changed schema.
 const EXPECTED: [&str; 24] = [
     "40P01", "40001", "57014", "55P03", "23505", "23502", "23503", "23514", "27000", "42703", "42P01",
     "55006", "25P02", "57P01", "3B001", "42701", "0A000", "42809", "42P07", "21000", "42704", "42804",
     "P0001", "25001",
 ];
 
-/// What went wrong that should not, by text, and how often each answer came.
+/// The errors of all sessions.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// With an example.
+    /// A count and an example for each SQLSTATE.
     pub by_code: BTreeMap<String, (usize, String)>,
     pub unexpected: BTreeMap<String, (usize, String)>,
     pub lost_connections: usize,
@@ -32,7 +32,7 @@ pub struct Answers {
 
 pub type Shared = Arc<Mutex<Answers>>;
 
-/// Runs transactions until `end`, and returns them.
+/// Runs transactions until `end` and returns them.
 pub async fn run(
     database: Database,
     number: usize,
@@ -59,7 +59,8 @@ pub async fn run(
         let goes_on_after_error = random.random_bool(0.5);
         transaction(session, &steps, goes_on_after_error, database.cluster.dir(), &answers).await;
         done.push(Transaction { tag, is_first, steps });
-        // Many applications open a session for a transaction or two.
+        // Short sessions make many first statements, when the extension's library is not loaded
+        // yet.
         if session.is_closed() || random.random_range(0..6) == 0 {
             client = None;
         }
@@ -84,7 +85,7 @@ pub async fn connect(database: &Database, settings: Option<&mut StdRng>) -> Opti
     Some(client)
 }
 
-/// One transaction to its end, whatever becomes of it.
+/// Runs one transaction to its end, whether its statements succeed or fail.
 pub async fn transaction(
     session: &Client,
     steps: &[Step],
@@ -148,7 +149,8 @@ async fn perform(session: &Client, step: &Step, folder: &Path) -> Result<(), tok
         Step::Run(sql) => session.batch_execute(sql).await,
         Step::Execute(sql) => session.execute(sql.as_str(), &[]).await.map(drop),
         Step::Copy(sql, rows) => {
-            // From a file: a copy that fails halfway leaves the driver's protocol confused.
+            // The rows come from a file: after a failed COPY FROM STDIN the driver loses track of
+            // the protocol.
             let file = folder.join(format!("copied-{:x}", rand::random::<u64>()));
             std::fs::write(&file, rows).expect("the cluster's folder can be written to");
             let done = session.batch_execute(&sql.replace("stdin", &format!("'{}'", file.display()))).await;
@@ -159,7 +161,7 @@ async fn perform(session: &Client, step: &Step, folder: &Path) -> Result<(), tok
             let token = session.cancel_token();
             let cancel = async {
                 tokio::time::sleep(Duration::from_micros(*after)).await;
-                // It may have ended before: then there is nothing to cancel.
+                // The statement may have ended already; then there is nothing to cancel.
                 token.cancel_query(NoTls).await.ok();
             };
             tokio::join!(session.batch_execute(sql), cancel).0

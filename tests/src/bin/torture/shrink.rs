@@ -1,7 +1,7 @@
-//! A difference with as little history as still shows it: transactions one after the other, in a fresh schema, with less and
-//! less of them, then of their statements, then of the tables' triggers.
+//! Reduces the history that leads to a difference: replays the transactions one after the other in
+//! a fresh schema, with fewer transactions, statements, tables and triggers each time.
 //!
-//! What needs sessions that meet does not show again this way, and is said so.
+//! A difference that needs concurrent sessions does not show this way, and the output says so.
 
 use crate::{
     evidence,
@@ -28,7 +28,7 @@ struct Shrinker<'a> {
     text: String,
 }
 
-/// Prints the smallest history that is found within a minute and a half.
+/// Prints the smallest history found within a minute and a half.
 pub async fn shrink(
     database: &Database,
     schema: &str,
@@ -41,7 +41,7 @@ pub async fn shrink(
     let end = Instant::now() + TIME_MAX;
     let mut shrinker = Shrinker { database, schema, audit, fault, end, runs: 0, text: String::new() };
     let mut ddl = ddl.to_vec();
-    // The transactions that it is about, with as many before them as it takes.
+    // Start with the transactions involved, and add earlier ones until the fault shows.
     let last = history.iter().rposition(|transaction| finding.tags.contains(&transaction.tag));
     let about = &history[..last.map_or(history.len(), |last| last + 1)];
     let mut kept: Vec<Transaction> =
@@ -55,7 +55,7 @@ pub async fn shrink(
         length *= 2;
         kept = about[about.len().saturating_sub(length)..].to_vec();
     }
-    // Tables with all that speaks of them, or their triggers at least.
+    // Remove tables with everything that names them, or at least their triggers.
     for table in (0..TABLES_MAX).map(|number| format!("{schema}.t{number}")) {
         let without = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
             let goes = |statement: &str| statement.contains(&table) && wanted(statement);
@@ -68,7 +68,7 @@ pub async fn shrink(
             }
         }
     }
-    // Halves, quarters, … of the transactions.
+    // Remove halves, quarters and so on of the transactions.
     let mut length = kept.len().div_ceil(2);
     while length > 0 && shrinker.has_time() {
         let mut at = 0;
@@ -83,7 +83,7 @@ pub async fn shrink(
         }
         length /= 2;
     }
-    // Statements, but for the ends of transactions.
+    // Remove statements, except those that begin and end transactions.
     for at in (0..kept.len()).rev() {
         for step in (0..kept[at].steps.len()).rev() {
             if is_frame(kept[at].steps[step].sql()) || !shrinker.has_time() {
@@ -96,7 +96,7 @@ pub async fn shrink(
             }
         }
     }
-    // The triggers of an application that are left, one by one.
+    // Remove the remaining triggers of the application one by one.
     for at in (0..ddl.len()).rev() {
         if !is_of_application(&ddl[at]) || !shrinker.has_time() {
             continue;
@@ -107,7 +107,7 @@ pub async fn shrink(
             ddl = fewer;
         }
     }
-    // The text is that of the last run that showed it.
+    // One more run gives the text for what is left.
     shrinker.end = Instant::now() + TIME_MAX;
     let shows = shrinker.shows(&ddl, &kept).await;
     println!(
@@ -154,7 +154,7 @@ impl Shrinker<'_> {
         Instant::now() < self.end
     }
 
-    /// Whether the fault shows again.
+    /// Runs the history and reports whether the fault shows.
     async fn shows(&mut self, ddl: &[String], history: &[Transaction]) -> bool {
         self.runs += 1;
         let client = self.database.client().await;

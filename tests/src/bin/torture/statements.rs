@@ -6,15 +6,15 @@ use crate::{
 };
 use rand::{RngExt as _, rngs::StdRng};
 
-/// One thing that a session does.
+/// One step of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Run(String),
-    /// The same through the extended protocol.
+    /// Runs the statement through the extended protocol.
     Execute(String),
-    /// COPY … FROM STDIN, with its rows.
+    /// COPY … FROM STDIN and its rows.
     Copy(String, String),
-    /// Cancelled by its client after so many microseconds.
+    /// The client cancels the statement after this many microseconds.
     Cancel(String, u64),
 }
 
@@ -26,12 +26,12 @@ impl Step {
     }
 }
 
-/// One transaction, with its beginning and its end.
+/// One transaction, including BEGIN and COMMIT.
 #[derive(Debug, Clone)]
 pub struct Transaction {
-    /// Of the session's transactions, which: `s2.17`.
+    /// Session and count: `s2.17`.
     pub tag: String,
-    /// In a connection of its own.
+    /// Runs in a new connection.
     pub is_first: bool,
     pub steps: Vec<Step>,
 }
@@ -140,7 +140,7 @@ fn statement(tables: &[Table], choices: Choices, random: &mut StdRng) -> Step {
     if random.random_range(0..5) == 0 { Step::Execute(sql) } else { Step::Run(sql) }
 }
 
-/// One that does not come if the row is there, and one that fails then.
+/// Returns an insert that does nothing if the row exists, or one that fails then.
 fn insert(table: &Table, id: &str, n: &str, p: &str, random: &mut StdRng) -> String {
     let (names, values) = table.insert(id, n, p, random);
     let name = &table.name;
@@ -207,7 +207,7 @@ fn copy(table: &Table, random: &mut StdRng) -> Step {
     Step::Copy(format!("copy {} (id, {k}p, n, {}) from stdin", table.name, names.join(", ")), rows)
 }
 
-/// A change of a table that is in use. Columns that come and go are named `x…`.
+/// Returns DDL for a table in use. The columns it adds and drops are named `x…`.
 fn schema_change(table: &Table, random: &mut StdRng) -> Vec<String> {
     let name = &table.name;
     let x = random.random_range(0..4);

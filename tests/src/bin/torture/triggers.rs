@@ -1,12 +1,13 @@
-//! Random triggers of an application: they change the row they fire for, other rows, other tables, and undo what they did.
+//! Random triggers of an application. They change the row they fire for, other rows and other
+//! tables, and roll changes back.
 
 use crate::schema::{Choices, Table};
 use rand::{RngExt as _, rngs::StdRng};
 
-/// How deep triggers may call each other.
+/// The depth at which triggers stop changing rows.
 const DEPTH_MAX: u32 = 3;
 
-/// Triggers of one table, with their functions.
+/// Returns the triggers of one table and their functions.
 pub fn random(table: &Table, all: &[Table], choices: Choices, random: &mut StdRng) -> Vec<String> {
     let mut ddl = Vec::new();
     if !table.is_stamped || !(choices.nests_in_same_table || choices.nests_in_others) {
@@ -39,7 +40,7 @@ fn trigger(number: u32, table: &Table, all: &[Table], choices: Choices, random: 
             nested(table, all, choices, row, random)
         };
         let what = if random.random_range(0..5) == 0 {
-            // A block that fails at its end, or that takes a failure for an answer.
+            // A block that always fails, or one that ignores failures.
             let end = if random.random_bool(0.5) { "raise exception 'undone';" } else { "" };
             format!(
                 "begin {what} {end} exception when raise_exception or integrity_constraint_violation then null; end;"
@@ -59,7 +60,7 @@ fn trigger(number: u32, table: &Table, all: &[Table], choices: Choices, random: 
         (true, row) => row,
         (false, _) => "null",
     };
-    // Before and after webhook_…, which the extension's triggers are named.
+    // "a" sorts before the extension's triggers webhook_…, "x" after them.
     let prefix = if random.random_bool(0.6) { "a" } else { "x" };
     let name = format!("{prefix}_{number}");
     let create = if is_deferred {
@@ -84,7 +85,7 @@ fn trigger(number: u32, table: &Table, all: &[Table], choices: Choices, random: 
     ]
 }
 
-/// What only a BEFORE trigger can do: change the row, or suppress it.
+/// Returns what only a BEFORE trigger can do: change the row or suppress the operation.
 fn before(row: &str, operation: &str, random: &mut StdRng) -> String {
     match random.random_range(0..3) {
         0 => "return null;".to_owned(),

@@ -1,9 +1,9 @@
-//! From the audit's notes to the changes that were made, each with its place in true order.
+//! Turns the audit's notes into changes with their place in true order.
 
 use super::Kind;
 use std::collections::{HashMap, HashSet};
 
-/// A row of the audit, as it is.
+/// A row of the audit table.
 #[derive(Debug, Clone, Default)]
 pub struct Note {
     pub at: i64,
@@ -22,16 +22,16 @@ pub struct Note {
     pub data: Option<String>,
 }
 
-/// What has been done to one row.
+/// One change of one row.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub xid: i64,
     pub tag: String,
     pub noun: String,
     pub kind: Kind,
-    /// On the audit's clock.
+    /// When the change was made, on the audit's clock.
     pub place: i64,
-    /// When it was noted.
+    /// When the AFTER trigger recorded it.
     pub noted: i64,
     pub former_v: Option<i64>,
     pub v: Option<i64>,
@@ -44,22 +44,22 @@ pub struct Change {
 /// How a table is audited.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// Has a BEFORE trigger that gives each change its place.
+    /// A BEFORE trigger records when each change is made.
     pub is_stamped: bool,
     pub is_key_unique: bool,
 }
 
-/// From the audit's notes, what has been done.
+/// Returns the changes that were made.
 pub fn changes(notes: &[Note], tables: &HashMap<String, Table>) -> Vec<Change> {
     let about = |operation: char| notes.iter().filter(move |n| !n.is_made && n.operation == operation);
-    // By former version: where the deletion was begun, and the stamp of an update that was.
+    // Former version to the stamp of its deletion.
     let mut deleted: HashMap<i64, i64> = HashMap::new();
     for note in about('D') {
         let at = deleted.entry(note.former_v.unwrap_or(0)).or_default();
         *at = note.at.max(*at);
     }
     let begun: HashMap<i64, i64> = about('U').filter_map(|note| Some((note.v?, note.former_v?))).collect();
-    // A row that arrives in another partition: by its stamp there, the version it was.
+    // Rows that moved to another partition: new version to former version.
     let arrived: HashMap<i64, i64> =
         about('I').filter_map(|note| Some((note.v?, *begun.get(&note.given_v?)?))).collect();
     let made = |operation: char| notes.iter().filter(move |n| n.is_made && n.operation == operation);

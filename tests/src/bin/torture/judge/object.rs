@@ -1,8 +1,8 @@
-//! The JSON objects of events and audit, cut up as they are written: what is compared is bytes.
+//! Splits JSON objects without changing their bytes, which are what the judge compares.
 
 use std::collections::HashMap;
 
-/// The members of an object in their order: names as they are quoted, values as they are written.
+/// Returns the members of an object in order, with names and values as written.
 pub fn members(object: &str) -> Vec<(&str, &str)> {
     let mut members = Vec::new();
     let (mut depth, mut in_string, mut is_escaped) = (0, false, false);
@@ -34,7 +34,7 @@ pub fn version(object: &str) -> Option<i64> {
     members(object).into_iter().find(|(name, _)| *name == "\"v\"")?.1.parse().ok()
 }
 
-/// What `previous` must be: of the former row, the members that have changed.
+/// Returns the expected `previous`: the members of the former row that have changed.
 pub fn changed(former: &str, data: &str) -> String {
     let now: HashMap<&str, &str> = members(data).into_iter().collect();
     let parts: Vec<String> = members(former)
@@ -45,7 +45,7 @@ pub fn changed(former: &str, data: &str) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-/// Where two texts part.
+/// Describes how two objects differ.
 pub fn difference(expected: &str, found: &str) -> String {
     let (of, so) = (members(expected), members(found));
     let names = |list: &[(&str, &str)]| list.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();

@@ -11,7 +11,7 @@ fn data(key: i64, v: i64) -> String {
     format!(r#"{{"id":{key},"a":"x, {{\"y\": 1}}","v":{v}}}"#)
 }
 
-/// Makes notes and events of one transaction, at one clock.
+/// Builds notes and events of one transaction.
 struct Scene {
     clock: i64,
     sequence: i64,
@@ -44,7 +44,7 @@ impl Scene {
         self.notes.last_mut().expect("just pushed")
     }
 
-    /// A stamp before the change; returns it.
+    /// Adds the note of a BEFORE trigger and returns its stamp.
     fn stamp(&mut self, noun: &str, operation: char, former: Option<i64>, given: Option<i64>) -> i64 {
         let note = self.note(noun, operation, false);
         (note.former_v, note.given_v) = (former, given);
@@ -81,7 +81,7 @@ impl Scene {
     }
 }
 
-/// Row 1 is inserted, and changed by a trigger before its own AFTER triggers have fired.
+/// Inserts row 1, which a trigger changes before the row's AFTER triggers have fired.
 fn nested() -> (Scene, i64, i64) {
     let mut scene = Scene::new();
     let one = scene.stamp("t", 'I', None, None);
@@ -160,7 +160,7 @@ fn a_suppressed_or_conflicting_insert_is_no_change() {
     assert_eq!((scene.judge().changes, scene.faults()), (0, vec![]));
 }
 
-/// A row of version 50 moves to another partition.
+/// Moves a row of version 50 to another partition.
 fn moved(scene: &mut Scene) -> i64 {
     let update = scene.stamp("row", 'U', Some(50), None);
     scene.stamp("row", 'D', Some(50), None);
@@ -214,7 +214,7 @@ fn a_change_of_the_key_may_be_one_event_or_two() {
     two.event("t", Kind::Deleted, 1, 50, None);
     two.event("t", Kind::Created, 2, v, None);
     assert_eq!((two.faults(), two.judge().key_splits), (vec![], 1));
-    // Not both in one table.
+    // One table uses one form.
     let next = two.stamp("t", 'U', Some(v), None);
     two.made("t", 'U', Some((2, v)), Some((3, next)));
     two.event("t", Kind::Updated, 3, next, Some((2, v)));
@@ -236,7 +236,7 @@ fn a_changed_key_is_in_both_lines() {
 #[test]
 fn transactions_follow_each_other_by_what_they_noted() {
     let mut scene = Scene::new();
-    // The second one's insert was begun first, and waited for the first one to end.
+    // The second transaction's insert starts first and waits for the first transaction.
     let waiting = scene.stamp("t", 'I', None, None);
     let d = scene.stamp("t", 'D', Some(50), None);
     scene.notes.iter_mut().find(|n| n.at == waiting).expect("noted").xid = 8;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints a folder with Postgres' own tests of this major version (src/test/regress and src/test/isolation), out of
-# Debian's source package. It is fetched once, with an apt configuration of its own: the machine's configuration need
-# not have deb-src lines, and does not change.
+# Prints a folder with Postgres' own tests of a major version (src/test/regress, src/test/isolation).
+# They come from Debian's source package, which is fetched once with an apt configuration of its own:
+# the machine's configuration needs no deb-src lines and does not change.
 #
 # usage: scripts/postgres_source.sh MAJOR
 #   PGW_POSTGRES, PGW_DEBIAN_MIRROR   as in scripts/postgres.sh
@@ -21,17 +21,21 @@ command -v apt-get >/dev/null || { say "no apt-get to fetch the source package w
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -f "$keys" ] || { say "no $keys: install debian-archive-keyring"; exit 1; }
 
-# The archives of Debian that this machine takes packages from, as deb-src lines.
-sources() {
-    # shellcheck disable=SC2016
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)|$(LABEL)' 'Created-By: Packages' |
-        sed -nE "s#^(.*) ([a-z/-]+)\|Debian(-Security)?\$#deb-src [signed-by=$keys] \1 \2#p" | sort -u
-}
+# The Debian archives of this machine, as deb-src lines; for a version of another release, the same
+# archives of that release. A release that is not out yet has no security archive.
 case $major in
     17) suite=trixie ;;
     18) suite=forky ;;
     *)  suite= ;;
 esac
+sources() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)|$(LABEL)' 'Created-By: Packages' |
+        sed -nE "s#^(.*) ([a-z/-]+)\|Debian(-Security)?\$#deb-src [signed-by=$keys] \1 \2#p" |
+        if [ -n "$suite" ]; then sed -E "s#\] (\S+) [a-z]+#] \1 $suite#"; else cat; fi |
+        if [ "$suite" = forky ]; then grep -vE 'forky-(security|updates)'; else cat; fi | sort -u
+    [ -z "${PGW_DEBIAN_MIRROR:-}" ] || echo "deb-src [signed-by=$keys] $PGW_DEBIAN_MIRROR ${suite:-$(. /etc/os-release && echo "$VERSION_CODENAME")} main"
+}
 
 mkdir -p "$(dirname "$tree")"
 exec 9>"$tree.lock"
@@ -44,15 +48,8 @@ rm -rf "$tree"
 apt=$tree/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 : >"$apt/status"
-if [ -n "$suite" ]; then
-    # shellcheck disable=SC2016
-    mirror=${PGW_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)}
-    [ -n "$mirror" ] || { say "apt knows no Debian mirror: set PGW_DEBIAN_MIRROR"; exit 1; }
-    echo "deb-src [signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
-else
-    sources >"$apt/sources.list"
-    [ -s "$apt/sources.list" ] || { say "apt knows no Debian archive to take the source package from"; exit 1; }
-fi
+sources >"$apt/sources.list"
+[ -s "$apt/sources.list" ] || { say "apt knows no Debian archive to take the source package from"; exit 1; }
 # The machine's proxies and credentials hold; its sources do not.
 apt_with() {
     local program=$1
@@ -64,7 +61,8 @@ apt_with() {
 }
 apt_with apt-get update >&2
 say "the source package of Postgres $major, into $tree (once, about 25 MB)"
-# A mirror may not have the newest one yet. The suites compare two runs with each other, so the minor version hardly matters.
+# A mirror may lack the newest version. The suites compare two runs with each other, so another minor
+# version will do.
 fetched=
 for version in $(apt_with apt-cache showsrc --only-source "postgresql-$major" | sed -nE 's/^Version: //p' | sort -rV | uniq); do
     if (cd "$apt/archives" && apt_with apt-get source --download-only --only-source "postgresql-$major=$version") >&2; then

@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
 seconds=${SECONDS_MAX:-600}
-[ "$what" != short ] || seconds=${SECONDS_MAX:-20}
+[ "$what" != short ] || seconds=${SECONDS_MAX:-15}
 PGW_BIN=${PGW_BIN:-$(PROFILE=quick scripts/sandbox.sh)}
 export PGW_BIN PG_BIN=$PGW_BIN
 read -r -a options <<<"${OPTIONS:-}"

@@ -35,8 +35,8 @@ create event trigger torture_watch on ddl_command_end
     when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
     execute function torture.watch_new_tables();
 
--- A watched table cannot become a partition of another one that is: the trigger that it would get
--- has the name of its own. An application unwatches it first, and so is done here.
+-- Unwatches a table before it becomes a partition of another watched table, unless the extension does
+-- so itself: Postgres would refuse a second trigger of the same name.
 create function torture.unwatch_before_attach() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -44,8 +44,15 @@ declare
     attached text[];
     relation oid;
 begin
-    -- Every one in the text that was sent. It may have no schema, and the caller's search path is
-    -- not ours: the newest counts.
+    -- Unwatching may alter the table, which would call this function again.
+    if exists (select from pg_event_trigger where evtname = 'webhook_merge_attached_partitions')
+        or current_setting('torture.is_unwatching', true) = 'yes'
+    then
+        return;
+    end if;
+    perform set_config('torture.is_unwatching', 'yes', true);
+    -- Each table named in the text that was sent. A name may have no schema, and the caller's search
+    -- path is not ours, so the newest table of the name counts.
     for attached in
         select parse_ident(match[1])
         from regexp_matches(current_query(), '\mattach\s+partition\s+([\w."]+)', 'gi') match
@@ -60,6 +67,7 @@ begin
             perform pgw.webhook_unwatch(relation);
         end if;
     end loop;
+    perform set_config('torture.is_unwatching', '', true);
 end
 $$;
 

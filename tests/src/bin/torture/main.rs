@@ -41,7 +41,7 @@ const TABLES: std::ops::Range<usize> = 2..4;
 const ROUND: Duration = Duration::from_secs(4);
 
 /// The time limit for everything outside the rounds, shrinking included.
-const REST_TIMEOUT: Duration = Duration::from_secs(300);
+const REST_TIMEOUT: Duration = Duration::from_secs(1_200);
 
 /// How many findings of a round are printed. The first finding of each kind in a run is shrunk.
 const PRINTED_MAX: usize = 6;

@@ -83,8 +83,7 @@ impl Table {
         let key = keys[random.random_range(0..keys.len())];
         // Only stamps give the true order where triggers change rows in between.
         let is_plain = shape == Shape::Ordinary && key != Key::None && random.random_range(0..3) == 0;
-        let is_stamped = !is_plain
-            || choices == Choices { nests_in_same_table: true, ..choices } && random.random_bool(0.5);
+        let is_stamped = !is_plain || (choices.nests_in_same_table && random.random_bool(0.5));
         let count = random.random_range(1..4);
         Self {
             name: format!("r{round}.t{number}"),

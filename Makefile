@@ -7,7 +7,7 @@ export PG
 PG_CONFIG ?= $(shell if [ -n "$(PG)" ]; then scripts/postgres.sh $(PG); else ls -v /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | tail -n 1; fi)
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
 
-.PHONY: help demo test check-versions chaos bench build install setup lint clean
+.PHONY: help demo test check-versions chaos torture bench build install setup lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 23
@@ -24,6 +24,10 @@ check-versions: ## type-check the extension for Postgres 14 to 18, without any o
 
 chaos: setup ## FAULTS=100 random faults by SEED=… under random traffic, SECONDS=300 at most: does every promise hold?
 	@scripts/chaos.sh $(or $(FAULTS),100) $(or $(SECONDS),300) $(SEED)
+
+torture: ## random changes against an audit, sqlsmith, Postgres' own suites with every table watched (WHAT=, SECONDS=600, SEED=)
+	@scripts/setup.sh torture
+	@SECONDS_MAX="$(SECONDS)" SEED="$(SEED)" OPTIONS="$(OPTIONS)" OUT="$(OUT)" scripts/torture.sh $(WHAT)
 
 bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON in bench-out/
 	@scripts/bench.sh

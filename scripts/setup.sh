@@ -3,7 +3,7 @@
 # Postgres, and cargo-pgrx.
 # Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
 #
-# usage: scripts/setup.sh [build|test]     test adds what only the tests use
+# usage: scripts/setup.sh [build|test|torture]     test and torture add what only those use
 #   PG   major version of Postgres (default: one that is there with its headers, else the distribution's);
 #        one that this release does not have comes from another (scripts/postgres.sh)
 set -euo pipefail
@@ -46,7 +46,10 @@ is_there() {
 missing=()
 while IFS='|' read -r stage packages programs probe; do
     read -r stage <<<"$stage"; read -r programs <<<"$programs"; read -r probe <<<"$probe"
-    [ "$stage" = build ] || { [ "$stage" = test ] && [ "$what" = test ]; } || continue
+    case "$stage $what" in
+        build\ * | test\ test | test\ torture | torture\ torture) ;;
+        *) continue ;;
+    esac
     read -ra packages <<<"$packages"
     is_there "$programs" "$probe" || missing+=("${packages[@]}")
 done <scripts/packages

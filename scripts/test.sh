@@ -35,6 +35,9 @@ export PGW_WEBHOOKD=$PWD/target/quick/webhookd
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 cargo test --profile quick --package e2e
 
+step "a short torture: the outbox against an audit, and tests of Postgres' own"
+scripts/torture.sh short
+
 # With another version than the system's own there are two, and what pg_upgrade does can be tested.
 from=
 if [ -n "${PG:-}" ] && compgen -G '/usr/lib/postgresql/*/bin/pg_config' >/dev/null; then

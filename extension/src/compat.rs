@@ -48,9 +48,8 @@ pub mod unguarded {
             collation: pg_sys::Oid,
             argument: pg_sys::Datum,
         ) -> pg_sys::Datum;
-        // These four neither raise nor allocate.
+        // These three neither raise nor allocate.
         pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
-        pub fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
         pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
         pub fn IsInParallelMode() -> bool;
         pub fn table_open(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;

@@ -1,6 +1,6 @@
 //! The ledger's SQL.
 
-use super::batch::Batch;
+use super::{batch::Batch, copy};
 use std::collections::HashMap;
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
@@ -8,6 +8,8 @@ use tokio_postgres::{Client, Error, Statement, types::ToSql};
 pub struct Statements {
     /// By slot, and whether they are plain.
     successes: HashMap<(i16, bool), Statement>,
+    /// The same, for many.
+    copies: HashMap<(i16, bool), Statement>,
     everything: Statement,
     pub checkpoint: Statement,
     /// Those that are seldom needed, once they have been.
@@ -44,7 +46,7 @@ const EVERYTHING: &str = "
              as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error,
                    response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
         where not $22 or not exists (
-            select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
+            select from webhook.attempt o where o.event_id = a.event_id
                 and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
     ), put as (
         insert into webhook.queue as q
@@ -131,6 +133,7 @@ impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
             successes: HashMap::new(),
+            copies: HashMap::new(),
             everything: client.prepare(EVERYTHING).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
             seldom: HashMap::new(),
@@ -159,6 +162,18 @@ impl Statements {
         let a = &batch.attempts;
         if let Some(slot) = batch.only_successes_in.filter(|_| !is_again) {
             let key = (slot, batch.is_plain);
+            if a.event_id.len() >= copy::ROWS_MIN
+                && let Some(rows) = copy::rows(a, batch.is_plain)
+            {
+                let statement = match self.copies.get(&key) {
+                    Some(statement) => statement.clone(),
+                    None => {
+                        let prepared = client.prepare(&copy::statement(slot, batch.is_plain)).await?;
+                        self.copies.entry(key).or_insert(prepared).clone()
+                    }
+                };
+                return copy::write(client, &statement, rows).await;
+            }
             let statement = match self.successes.get(&key) {
                 Some(statement) => statement.clone(),
                 None => {

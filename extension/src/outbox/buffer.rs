@@ -29,7 +29,6 @@ pub struct Row {
     /// Postgres time: microseconds since 2000-01-01 UTC.
     pub created_at: i64,
     pub subscription_id: Option<i64>,
-    pub slot: u8,
     pub truncated: bool,
     /// The command that captured it; later commands of the transaction see the row.
     pub command: u32,
@@ -48,7 +47,6 @@ pub struct Head {
     pub id: i64,
     pub created_at: i64,
     pub subscription_id: Option<i64>,
-    pub slot: u8,
     pub truncated: bool,
     pub command: u32,
     pub subtransaction: u32,
@@ -103,7 +101,6 @@ impl Buffer {
             id: head.id,
             created_at: head.created_at,
             subscription_id: head.subscription_id,
-            slot: head.slot,
             truncated: head.truncated,
             command: head.command,
             texts: places,
@@ -211,15 +208,7 @@ mod tests {
     use super::*;
 
     fn head(id: i64, subtransaction: u32) -> Head {
-        Head {
-            id,
-            created_at: 0,
-            subscription_id: None,
-            slot: 0,
-            truncated: false,
-            command: 0,
-            subtransaction,
-        }
+        Head { id, created_at: 0, subscription_id: None, truncated: false, command: 0, subtransaction }
     }
 
     fn push(buffer: &mut Buffer, id: i64, subtransaction: u32) -> bool {

@@ -368,6 +368,16 @@ begin atomic
     from pg_event_trigger e
     where e.evtfoid in ('webhook.forget_dropped_tables()'::regprocedure, 'webhook.follow_owners()'::regprocedure,
                         'webhook.follow_partitions()'::regprocedure) and e.evtenabled = 'D'
+    union all
+    -- What is delivered has been removed by then: the rest is not removed for its size.
+    select 'webhook.event'::regclass,
+           case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,
+           format('%s of at most %s (ring_bytes_max), %s of it in slots with undelivered events',
+                  pg_size_pretty(r.bytes), pg_size_pretty(r.bytes_max), pg_size_pretty(r.held_bytes)),
+           'select * from webhook.subscription_stats order by queued + retrying desc'
+    from webhook.ring_size() r
+    -- Between two rounds of the daemon there may be a slot more.
+    where r.bytes > r.bytes_max + r.bytes_max / 8 or r.held_bytes > r.bytes_max / 10 * 8
     order by 1, 2, 3;
 end;
 comment on function @extschema@.webhook_check is

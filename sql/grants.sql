@@ -81,16 +81,17 @@ begin
                  webhook.tenant(), webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
-            ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
             ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
                  webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select on webhook.ring_head to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
-                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.retire_slot(integer),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.turn_ring(boolean), webhook.retire_slot(integer),
+                 webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.
             ('dispatcher', 'grant select on webhook.token to %s'),
@@ -101,7 +102,7 @@ begin
                  webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release() to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
-                 @extschema@.webhook_erase(regclass, text) to %s'),
+                 @extschema@.webhook_erase(regclass, text), webhook.turn_ring(boolean) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             ('admin', 'grant select, insert, delete on webhook.token to %s'),
             -- For webhookd rekey, together with what a dispatcher has.

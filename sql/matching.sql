@@ -29,18 +29,25 @@ comment on function webhook.mismatch(webhook.event, webhook.subscription) is
 -- -- Moments and the ring ----------------------------------------------------------------------------------------
 
 create function webhook.ring_begins(at timestamptz default now()) returns timestamptz
-    language sql stable parallel safe strict
-    return to_timestamp((floor(extract(epoch from at) / 216000) - 15) * 216000);
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return least(at, (select coalesce(max(t.removed_upto), '-infinity') from webhook.ring_turn t));
 comment on function webhook.ring_begins(timestamptz) is
-    'The moment before which the ring need hold nothing: 15 whole slots before the present one';
+    'The moment from which on the ring holds every event: those that have been removed were captured before. -infinity: none has been';
 
--- An open or a long range takes all of them.
+-- By what is in the slots: the clock may have been set back or on during a turn. What has not been counted yet may hold
+-- anything.
 create function webhook.ring_slots(since timestamptz, until timestamptz) returns smallint[]
-    language sql immutable parallel safe strict
-    return case
-        when isfinite(since) and isfinite(until) and extract(epoch from until) - extract(epoch from since) < 15 * 216000
-        then array(select webhook.ring_slot(to_timestamp(extract(epoch from since) + 216000 * n))
-                   from generate_series(0, floor(extract(epoch from until) / 216000) - floor(extract(epoch from since) / 216000)) n)
-        else '{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}'
-    end;
-comment on function webhook.ring_slots(timestamptz, timestamptz) is 'The slots of the ring that a range of time falls into';
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return array(select t.slot from webhook.ring_turn t
+                 where t.first_at is null or (t.first_at <= until and t.last_at >= since)
+                 order by t.slot);
+comment on function webhook.ring_slots(timestamptz, timestamptz) is
+    'The slots of the ring that can hold events of a range of time';
+
+-- The daemon writes an attempt to the present slot, after it has read the event.
+create function webhook.attempt_slots(event_slots smallint[]) returns smallint[]
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return array(select t.slot from webhook.ring_turn t
+                 where t.turn >= (select min(e.turn) from webhook.ring_turn e where e.slot = any (event_slots))
+                 order by t.slot);
+comment on function webhook.attempt_slots(smallint[]) is 'The slots that can hold attempts to deliver events of these slots';

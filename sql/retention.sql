@@ -1,5 +1,6 @@
--- Retention: a slot of the ring is emptied when its time is over. A child is locked, looked at once more and truncated
--- alone, and only if the lock is to be had at once: no session ever queues behind us, and nothing of the parent is touched.
+-- Retention: the ring turns to an empty slot, closes the one before, and empties what is old. A child is locked, looked at
+-- once more and truncated alone, and only if the lock is to be had at once: no session ever queues behind us, and nothing
+-- of the parent is touched.
 
 create table webhook.setting (
     singleton        boolean  primary key default true,
@@ -7,19 +8,22 @@ create table webhook.setting (
     retention_period interval not null default '30 days',
     max_age          interval not null default '35 days',
     dump_events      boolean  not null default false,
+    ring_bytes_max   bigint   default 10737418240,
     constraint there_is_one_row check (singleton),
-    -- A slot comes round again 37.5 days after its turn has ended; until then it must have been emptied.
     constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
-    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days')
+    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days'),
+    constraint ring_bytes_max_is_at_least_64_mib check (ring_bytes_max >= 67108864)
 );
 comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
 comment on column webhook.setting.retention is 'Whether old events and attempts are removed at all';
 comment on column webhook.setting.retention_period is
-    'How long events and attempts are kept at least; they go by the slot of the ring, 2.5 days together';
+    'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
 comment on column webhook.setting.max_age is
     'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
 comment on column webhook.setting.dump_events is
     'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
+comment on column webhook.setting.ring_bytes_max is
+    'Size of all slots with their indexes from which on delivered events are removed before retention_period is over; what is not delivered stays. Null: no limit';
 
 -- The row is there from the beginning, and a dump brings another.
 create function webhook.replace_setting() returns trigger
@@ -36,16 +40,135 @@ alter table webhook.setting enable always trigger replace;
 insert into webhook.setting default values;
 select pg_extension_config_dump('webhook.setting', '');
 
+-- A twelfth of the retention: what is old goes soon, and four of the sixteen slots are left for what must stay longer. Not
+-- less than a minute, which is how often the daemon comes by at most, unless the ring fills quickly.
+create function webhook.slot_period() returns interval
+    language sql stable parallel safe
+    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s);
+comment on function webhook.slot_period() is 'How long the turn of a slot is; view webhook.ring computes the same';
+
+create function webhook.slot_bytes(slot integer) returns bigint
+    language sql volatile parallel safe strict
+    return pg_total_relation_size(format('webhook.event_%s', slot)::regclass)
+         + pg_total_relation_size(format('webhook.attempt_%s', slot)::regclass);
+comment on function webhook.slot_bytes(integer) is 'Size of the events and attempts of a slot, with their indexes';
+
+create function webhook.ring_size() returns table (bytes bigint, bytes_max bigint, held_bytes bigint)
+    language sql volatile parallel safe rows 1 security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select sum(webhook.slot_bytes(t.slot))::bigint, case when s.retention then s.ring_bytes_max end,
+           coalesce(sum(webhook.slot_bytes(t.slot)) filter (where t.held in ('undelivered', 'unresolved')), 0)::bigint
+    from webhook.ring_turn t cross join webhook.setting s
+    group by s.retention, s.ring_bytes_max;
+end;
+comment on function webhook.ring_size() is
+    'Size of all slots with their indexes, its limit, and how much of it is in slots that hold undelivered events';
+
 create function webhook.slot_ended_at(slot integer, at timestamptz) returns timestamptz
-    language sql immutable parallel safe strict
-    return (select to_timestamp((t.turn - ((t.turn - slot) % 16 + 16) % 16 + 1) * 216000)
-            from (select floor(extract(epoch from at) / 216000)::bigint as turn) t);
+    language sql stable parallel safe strict
+    return (select least(t.ended_at, t.last_at, at) from webhook.ring_turn t where t.slot = slot_ended_at.slot and t.ended_at is not null);
 comment on function webhook.slot_ended_at(integer, timestamptz) is
-    'When the slot''s last turn that had begun by then ended, or will end: everything in it is older';
+    'The moment before which all events of a slot were captured, not later than "at"; null: its turn is not over';
+
+-- A clock that was ahead for a while has left a time in the future. Such a slot is as old as it is found to be.
+create function webhook.correct_turns(at timestamptz) returns void
+    language sql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+begin atomic
+    update webhook.ring_turn t set began_at = least(t.began_at, at), ended_at = least(t.ended_at, at)
+    where t.began_at > at or t.ended_at > at;
+end;
+comment on function webhook.correct_turns(timestamptz) is 'Takes back to this moment what the clock has put after it';
+
+-- The row lock lets one session at a time turn and close; one that cannot have it at once leaves it at that.
+create function webhook.turn_ring(at_once boolean default false) returns smallint
+    language plpgsql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    moment constant timestamptz := clock_timestamp();
+    head webhook.ring_head;
+    following smallint;
+begin
+    select * into head from webhook.ring_head for update skip locked;
+    if not found or pg_relation_size(format('webhook.event_%s', head.present)::regclass) = 0 then
+        return null;
+    end if;
+    perform webhook.correct_turns(moment);
+    if not at_once and not exists (
+        select from webhook.ring_turn t, webhook.setting s
+        where t.slot = head.present
+          and (moment >= t.began_at + webhook.slot_period() or webhook.slot_bytes(head.present) >= s.ring_bytes_max / 16)) then
+        return null;
+    end if;
+    -- The next one around that is empty, and best one that no attempts are left in either.
+    select n.slot into following
+    from (select ((head.present + i) % 16)::smallint as slot, i from generate_series(1, 15) i) n
+    where n.slot <> all (head.open) and pg_relation_size(format('webhook.event_%s', n.slot)::regclass) = 0
+    order by pg_relation_size(format('webhook.attempt_%s', n.slot)::regclass) > 0, n.i limit 1;
+    if following is null then
+        return null;
+    end if;
+    update webhook.ring_turn t
+        set turn = (select max(o.turn) + 1 from webhook.ring_turn o), began_at = moment, ended_at = null,
+            rows = null, first_at = null, last_at = null, held = null
+        where t.slot = following;
+    update webhook.ring_head h set present = following, open = head.open || following, changes = head.changes + 1;
+    return following;
+end
+$$;
+comment on function webhook.turn_ring(boolean) is
+    'Begins the turn of the next empty slot if the present one is a slot period old or a sixteenth of ring_bytes_max in size, or at once; returns the slot, or null if the present one goes on';
+
+-- Whoever has written to the slot holds a lock on the child until the transaction ends, prepared ones too. With the lock in
+-- share mode there is none such, and whoever gets theirs after our commit sees that the slot is closed.
+create function webhook.close_slot(slot integer) returns boolean
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    head webhook.ring_head;
+begin
+    execute format('lock table webhook.event_%s in share mode nowait', slot);
+    select * into head from webhook.ring_head for update skip locked;
+    if not found or head.present = slot
+       or exists (select from pg_stat_activity a where a.datname = current_database() and a.backend_start < head.sessions_since) then
+        return false;
+    end if;
+    update webhook.ring_head h set open = array_remove(head.open, slot::smallint), changes = head.changes + 1, sessions_since = null;
+    update webhook.ring_turn t set ended_at = clock_timestamp() where t.slot = slot;
+    return true;
+exception
+    when lock_not_available then
+        return false;
+end
+$$;
+comment on function webhook.close_slot(integer) is
+    'Ends the turn of a slot if no open transaction has written to it; the daemon does not read it any more';
+
+create function webhook.count_slot(slot integer) returns void
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    turn constant webhook.ring_turn := (select t from webhook.ring_turn t where t.slot = slot);
+    rows bigint;
+    first_at timestamptz;
+    last_at timestamptz;
+begin
+    if turn.ended_at is null or turn.rows is not null then
+        return;
+    end if;
+    execute format('select count(*), min(e.created_at), max(e.created_at) from webhook.event_%s e', slot) into rows, first_at, last_at;
+    -- Not if it has been opened again meanwhile.
+    update webhook.ring_turn t set rows = rows, first_at = first_at, last_at = last_at
+        where t.slot = slot and t.ended_at = turn.ended_at;
+end
+$$;
+comment on function webhook.count_slot(integer) is 'Notes what a slot holds whose turn is over: how many events, of which time';
 
 -- Events beyond the checkpoint have neither attempt nor queue row for sure, and after a crash attempts tell which of them
--- are done. Attempts bear the time of the daemon's clock: a day is far more than the two are apart.
-create function webhook.slot_is_held(kind text, slot integer, at timestamptz) returns text
+-- are done. An attempt may be in any slot: it counts which events those of the slot are about.
+create function webhook.slot_is_held(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql stable parallel unsafe strict set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 #variable_conflict use_variable
@@ -54,68 +177,72 @@ declare
     kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s);
     resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c);
     is_young boolean;
+    last_event bigint;
 begin
-    if ended > kept_since then
+    if ended is null or (not early and ended > kept_since) then
         return 'young';
     end if;
-    -- The slot is by the clock; the clock may have been wrong. What was written last is what counts.
-    if kind = 'event' then
-        execute format('select coalesce(max(e.created_at) > $1, false)
-                        from (select created_at from webhook.event_%s order by xid desc, id desc limit 1000) e', slot)
-            into is_young using kept_since;
-    else
-        execute format('select exists (select from webhook.attempt_%s where started_at > $1)', slot)
-            into is_young using kept_since;
-    end if;
-    if is_young then
-        return 'young';
+    if kind = 'attempt' then
+        -- By the daemon's clock; one that is a day ahead is wrong.
+        execute format('select exists (select from webhook.attempt_%s a where a.started_at > $1 and a.started_at < $2)', slot)
+            into is_young using kept_since, at + interval '1 day';
+        if is_young and not early then
+            return 'young';
+        end if;
+        execute format('select max(a.event_id) from webhook.attempt_%s a', slot) into last_event;
+        if exists (select from webhook.beyond_checkpoint b where b.id <= last_event) then
+            return 'unresolved';
+        end if;
+    elsif exists (select from webhook.beyond_checkpoint b where b.slot = slot) then
+        return 'unresolved';
+    elsif exists (select from webhook.queue q where q.event_slot = slot) then
+        return 'undelivered';
     end if;
     -- Without a checkpoint nothing is resolved.
-    if exists (select from webhook.beyond_checkpoint b
-               where (b.slot = slot or kind = 'attempt') and b.created_at < ended + interval '1 day')
-       or (resolved is null
-           and exists (select from webhook.event e
-                       where e.xid >= 0 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day')) then
+    if resolved is null and exists (select from webhook.event e where e.xid >= 0 and (e.slot = slot or kind = 'attempt')) then
         return 'unresolved';
-    end if;
-    if kind = 'event' and exists (select from webhook.queue q where q.event_slot = slot) then
-        return 'undelivered';
     end if;
     return null;
 end
 $$;
-comment on function webhook.slot_is_held(text, integer, timestamptz) is
-    'Why the events or attempts of a slot must stay: young, unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
+comment on function webhook.slot_is_held(text, integer, timestamptz, boolean) is
+    'Why the events or attempts of a slot must stay: young (unless early), unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
 
 -- A part of a slot that nobody needs goes if nobody is at it.
-create function webhook.empty_slot(kind text, slot integer, at timestamptz) returns text
+create function webhook.empty_slot(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
     child constant text := format('webhook.%I', kind || '_' || slot);
-    held text := webhook.slot_is_held(kind, slot, at);
+    held text;
 begin
     if pg_relation_size(child) = 0 then
         return 'empty';
-    elsif held is not null then
+    end if;
+    held := webhook.slot_is_held(kind, slot, at, early);
+    if held is not null then
         return held;
     end if;
     -- Whoever was at it until now may have changed that. Readers go on while it is asked once more: the daemon reads all slots.
     execute format('lock table %s in share mode nowait', child);
-    held := webhook.slot_is_held(kind, slot, at);
+    held := webhook.slot_is_held(kind, slot, at, early);
     if held is not null then
         return held;
     end if;
     execute format('lock table %s in access exclusive mode nowait', child);
     execute format('truncate table %s', child);
+    if kind = 'event' then
+        update webhook.ring_turn t set removed_upto = greatest(t.removed_upto, webhook.slot_ended_at(slot, at)), rows = 0
+            where t.slot = slot;
+    end if;
     return 'retired';
 exception
     when lock_not_available then
         return 'in use';
 end
 $$;
-comment on function webhook.empty_slot(text, integer, timestamptz) is
+comment on function webhook.empty_slot(text, integer, timestamptz, boolean) is
     'Truncates the events or the attempts of a slot: retired, empty, in use (a reader, a dump or an open insert has it), or why they must stay';
 
 create function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
@@ -132,11 +259,13 @@ begin
     with gone as (
         delete from webhook.queue q
         where (q.subscription_id, q.event_id) in (
-            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot limit rows_max)
+            -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
+            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot
+            order by d.subscription_id, d.event_id limit rows_max for update skip locked)
         returning q.*
     ), given_up as (
         insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, outcome, error)
-        select g.event_id, g.event_xid, g.subscription_id, moment, 0, webhook.ring_slot(moment),
+        select g.event_id, g.event_xid, g.subscription_id, moment, 0, webhook.present_slot(),
                least(g.attempts::integer + 1, 32767)::smallint, 'refused', reason
         from gone g
         returning event_id, event_xid, subscription_id, attempt
@@ -152,6 +281,13 @@ $$;
 comment on function webhook.exhaust_slot(integer, interval, integer) is
     'Gives up deliveries of a slot that wait in webhook.queue, with an attempt that says why, and tells; returns how many';
 
+-- What is worth telling first.
+create function webhook.told_of_slot(parts text[]) returns text
+    language sql immutable parallel safe strict
+    return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
+            where s = any (parts) order by o.at limit 1);
+comment on function webhook.told_of_slot(text[]) is 'One word for what has become of the events and the attempts of a slot';
+
 -- The moment is an argument so that tests need not wait for weeks. Not for the daemon: who chooses the moment can remove
 -- what is young.
 create function webhook.retire_slot_at(slot integer, at timestamptz) returns text
@@ -160,23 +296,37 @@ as $$
 #variable_conflict use_variable
 declare
     setting webhook.setting;
+    head webhook.ring_head;
     states text[];
+    told text;
 begin
     select * into setting from webhook.setting;
+    select * into head from webhook.ring_head;
     if slot not between 0 and 15 then
         raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is no slot of the ring', slot),
             hint = 'They are numbered from 0 to 15.';
-    elsif not setting.retention then
+    elsif head.present = slot then
+        return 'young';
+    elsif slot = any (head.open) then
+        -- It is counted and retired another time, without the lock that this has taken.
+        return case when webhook.close_slot(slot) then 'young' else 'in use' end;
+    end if;
+    perform webhook.correct_turns(at);
+    -- A dump has brought what is in it.
+    update webhook.ring_turn t set ended_at = at
+        where t.slot = slot and t.ended_at is null and pg_relation_size(format('webhook.event_%s', slot)::regclass) > 0;
+    perform webhook.count_slot(slot);
+    if not setting.retention then
         return 'off';
     end if;
     states := array[webhook.empty_slot('event', slot, at), webhook.empty_slot('attempt', slot, at)];
     if states[1] = 'undelivered' and webhook.slot_ended_at(slot, at) <= at - setting.max_age then
-        perform webhook.exhaust_slot(slot, setting.max_age, 1000);
-        return 'exhausting';
+        return case when webhook.exhaust_slot(slot, setting.max_age, 1000) > 0 then 'exhausting' else 'in use' end;
     end if;
-    -- What is worth telling first.
-    return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
-            where s = any (states) order by o.at limit 1);
+    told := webhook.told_of_slot(states);
+    update webhook.ring_turn t set held = case when told in ('in use', 'undelivered', 'unresolved') then told end
+        where t.slot = slot and t.held is distinct from case when told in ('in use', 'undelivered', 'unresolved') then told end;
+    return told;
 end
 $$;
 comment on function webhook.retire_slot_at(integer, timestamptz) is
@@ -190,13 +340,59 @@ end;
 comment on function webhook.retire_slot(integer) is
     'Daemon: empty a slot of the ring if its time is over: retired, empty, young, in use (try again soon), undelivered or unresolved (something in it still has to go out), exhausting (max_age is over: call again until it is gone), off';
 
+-- Size alone removes nothing that is not delivered: a full disk stops the application, but it is visible and can be
+-- enlarged, and an event that is gone is gone. So there is a limit to what is kept of the past, and a warning beyond that.
+create function webhook.relieve_ring()
+    returns table (bytes bigint, bytes_max bigint, held_bytes bigint, retired smallint[], in_use boolean, slot_seconds double precision)
+    language plpgsql volatile parallel unsafe rows 1 security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    moment constant timestamptz := clock_timestamp();
+    size record;
+    candidate smallint;
+    states text[];
+    told text;
+begin
+    select * into size from webhook.ring_size();
+    retired := '{}';
+    in_use := false;
+    for candidate in
+        select t.slot from webhook.ring_turn t cross join webhook.ring_head h
+        where size.bytes > size.bytes_max and t.ended_at is not null and t.slot <> all (h.open)
+        order by t.turn
+    loop
+        exit when size.bytes <= size.bytes_max;
+        states := array[webhook.empty_slot('event', candidate, moment, true), webhook.empty_slot('attempt', candidate, moment, true)];
+        told := webhook.told_of_slot(states);
+        in_use := in_use or told = 'in use';
+        if 'retired' = any (states) then
+            retired := retired || candidate;
+        end if;
+        update webhook.ring_turn t set held = nullif(told, 'retired')
+            where t.slot = candidate and told in ('in use', 'undelivered', 'unresolved', 'retired');
+        select * into size from webhook.ring_size();
+    end loop;
+    return query select size.bytes, size.bytes_max, size.held_bytes, retired, in_use,
+        extract(epoch from webhook.slot_period())::double precision;
+end
+$$;
+comment on function webhook.relieve_ring() is
+    'Daemon: while the ring is larger than ring_bytes_max, empty its oldest slots of which everything is delivered. Returns its size, the limit, how much is in slots that hold undelivered events, the slots, whether one was in use, and how long a turn is';
+
 create view webhook.ring as
-select n as slot, webhook.slot_ended_at(n, now()) - interval '216000 seconds' as began_at,
-       webhook.slot_ended_at(n, now()) as ended_at,
-       (select e.created_at from webhook.event e where e.slot = n order by e.xid, e.id limit 1) as oldest_event_at,
-       pg_total_relation_size(format('webhook.event_%s', n)::regclass) as event_bytes,
-       pg_total_relation_size(format('webhook.attempt_%s', n)::regclass) as attempt_bytes,
-       case when s.retention then webhook.slot_ended_at(n, now()) + s.retention_period end as retires_at
-from generate_series(0, 15) n cross join webhook.setting s;
+select t.slot::integer as slot, t.began_at,
+       case when t.slot = h.present then t.began_at + p.period else t.ended_at end as ended_at,
+       (select e.created_at from webhook.event e where e.slot = t.slot order by e.xid, e.id limit 1) as oldest_event_at,
+       pg_total_relation_size(format('webhook.event_%s', t.slot)::regclass) as event_bytes,
+       pg_total_relation_size(format('webhook.attempt_%s', t.slot)::regclass) as attempt_bytes,
+       case when s.retention then
+           case when t.slot = h.present then t.began_at + p.period
+                when not t.slot = any (h.open) then least(t.ended_at, t.last_at) end + s.retention_period end as retires_at,
+       case when t.slot = h.present then 'present' when t.slot = any (h.open) then 'open'
+            when pg_relation_size(format('webhook.event_%s', t.slot)::regclass) = 0 then 'empty' else 'closed' end as state,
+       t.held
+from webhook.ring_turn t cross join webhook.ring_head h cross join webhook.setting s
+cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
-    'The slots of the outbox: when their turn began and ended, what lies in them, and from when on they are emptied';
+    'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';

@@ -12,12 +12,90 @@ revoke all on schema webhook from public;
 
 -- -- Small truths that both halves compute -----------------------------------------------------------------------
 
--- The ring has 16 slots of 216 000 s (2.5 days): 30 days of retention need 12 of them, so a slot has been empty for
--- days when its turn comes. extension/src/outbox.rs holds the same two numbers; a test compares them.
+-- The ring has 16 slots. One of them is the present slot: what is captured goes there. Its turn ends when it is old or
+-- large enough (webhook.turn_ring), and an empty slot comes next. So no clock decides where a row is, and none is asked
+-- where to look: a slot is open from the start of its turn until no transaction can write to it any more, and the daemon
+-- reads the open ones. docs/ARCHITECTURE.md proves that it passes over no row.
+create table webhook.ring_head (
+    singleton      boolean    primary key default true,
+    present        smallint   not null,
+    open           smallint[] not null,
+    changes        bigint     not null default 0,
+    sessions_since timestamptz,
+    constraint there_is_one_row check (singleton),
+    constraint the_present_slot_is_open check (present between 0 and 15 and present = any (open))
+);
+comment on table  webhook.ring_head is 'One row: which slot of the ring is written to, and which may still be';
+comment on column webhook.ring_head.present is 'Slot of the events that are captured now';
+comment on column webhook.ring_head.open is
+    'Slots that transactions may still write to: the present one, and earlier ones that open transactions have written to';
+comment on column webhook.ring_head.changes is 'Number of changes of this row';
+comment on column webhook.ring_head.sessions_since is
+    'Update from 0.1: no slot is closed while a session from before this moment is connected, for it may use the library of 0.1';
+insert into webhook.ring_head (present, open) values (0, '{0}');
+
+create table webhook.ring_turn (
+    slot         smallint primary key,
+    turn         bigint   not null default 0,
+    began_at     timestamptz,
+    ended_at     timestamptz,
+    rows         bigint,
+    first_at     timestamptz,
+    last_at      timestamptz,
+    held         text,
+    removed_upto timestamptz,
+    constraint slot_is_from_0_to_15 check (slot between 0 and 15)
+);
+comment on table  webhook.ring_turn is 'The last turn of each slot of the ring';
+comment on column webhook.ring_turn.turn is 'Turns are numbered from 1 on; 0: none since the installation or the update';
+comment on column webhook.ring_turn.began_at is 'When the slot became the present one';
+comment on column webhook.ring_turn.ended_at is 'When the last transaction that could write to it had ended; null: one still can';
+comment on column webhook.ring_turn.rows is 'Number of events at the end of the turn; null: not counted yet';
+comment on column webhook.ring_turn.first_at is 'Smallest created_at of its events; null: not known yet';
+comment on column webhook.ring_turn.last_at is 'Largest created_at of its events';
+comment on column webhook.ring_turn.held is
+    'Why retention kept the slot when it was last due: in use, undelivered or unresolved; null: nothing kept it';
+comment on column webhook.ring_turn.removed_upto is
+    'Events that have been removed from the slot were captured up to this moment; null: none has been';
+insert into webhook.ring_turn (slot, turn, began_at)
+    select n, case n when 0 then 1 else 0 end, case n when 0 then clock_timestamp() end from generate_series(0, 15) n;
+
+-- Locks the partition before it answers, so that the slot stays open until the transaction ends.
+create function webhook.present_slot() returns smallint
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'present_slot_wrapper';
+comment on function webhook.present_slot() is
+    'The slot for an event that is inserted now; stays open until this transaction ends';
+
+create function webhook.slot_is_open(slot smallint) returns boolean
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'slot_is_open_wrapper';
+comment on function webhook.slot_is_open(smallint) is
+    'Whether the daemon reads the slot. Certain for a transaction that holds a lock on the partition';
+
+create function webhook.ring_changed() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'ring_changed_wrapper';
+comment on function webhook.ring_changed() is 'Tells all sessions that webhook.ring_head is another once this transaction commits';
+
+create function webhook.announce_ring() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform webhook.ring_changed();
+    return null;
+end
+$$;
+comment on function webhook.announce_ring() is 'Whoever writes events learns of a change of webhook.ring_head before the next one';
+create trigger announce after insert or update or delete or truncate on webhook.ring_head
+    for each statement execute function webhook.announce_ring();
+alter table webhook.ring_head enable always trigger announce;
+
 create function webhook.ring_slot(at timestamptz) returns smallint
-    language sql immutable parallel safe strict
-    return (floor(extract(epoch from at) / 216000)::bigint % 16)::smallint;
-comment on function webhook.ring_slot(timestamptz) is 'The slot of the ring that a moment falls into, 0 to 15';
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return coalesce((select t.slot from webhook.ring_turn t
+                     where t.began_at <= at and (t.ended_at is null or t.ended_at > at)
+                     order by t.turn desc limit 1),
+                    (select h.present from webhook.ring_head h));
+comment on function webhook.ring_slot(timestamptz) is
+    'The slot of the ring whose turn it was at a moment, by the server''s clock; the present one if it was none''s';
 
 create function webhook.current_xid() returns bigint
     language sql volatile parallel unsafe
@@ -160,7 +238,7 @@ comment on column webhook.attempt.event_id is 'webhook.event.id';
 comment on column webhook.attempt.event_xid is 'webhook.event.xid: events are found by transaction and id';
 comment on column webhook.attempt.started_at is 'When the request was handed to the network, by the daemon''s clock';
 comment on column webhook.attempt.duration_ms is 'Until the outcome was known, in milliseconds';
-comment on column webhook.attempt.slot is 'Slot of the ring, by started_at';
+comment on column webhook.attempt.slot is 'Slot of the ring that was the present one when the row was written';
 comment on column webhook.attempt.attempt is '1 for the first';
 comment on column webhook.attempt.status is 'HTTP status, if one was received';
 comment on column webhook.attempt.outcome is
@@ -193,6 +271,10 @@ begin
     end loop;
 end
 $$;
+
+-- Of the parent alone: an update of the extension that changed the children would wait for every transaction that has
+-- written to them. A row that is inserted straight into a child opens its slot (open_slot).
+alter table only webhook.event alter column slot set default webhook.present_slot();
 
 -- A publication for all tables has these too, and Postgres changes no row that it could not name to a subscriber:
 -- webhook_arm() and webhook_erase() could not either. An insert writes no more for it.
@@ -359,6 +441,22 @@ comment on function webhook.mark_restored_event() is
 create trigger mark_restored before insert on webhook.event for each row
     when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
 
+-- Capture writes to the present slot alone. An INSERT by hand may name any, and the daemon is to read it there.
+create function webhook.open_slot() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update webhook.ring_head h set open = h.open || new.slot, changes = h.changes + 1 where new.slot <> all (h.open);
+    update webhook.ring_turn t set ended_at = null, rows = null, first_at = null, last_at = null where t.slot = new.slot;
+    return new;
+end
+$$;
+comment on function webhook.open_slot() is
+    'A row that was inserted by hand into a slot whose turn is over opens the slot again, in the same transaction';
+-- After mark_restored, which comes first by its name: what a dump brings is not read from the outbox.
+create trigger open_slot before insert on webhook.event for each row
+    when (new.xid = webhook.current_xid() and not webhook.slot_is_open(new.slot)) execute function webhook.open_slot();
+
 do $$
 declare
     -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
@@ -368,6 +466,7 @@ declare
 begin
     for slot in 0..15 loop
         execute format('alter table webhook.event_%s enable always trigger mark_restored', slot);
+        execute format('alter table webhook.event_%s enable always trigger open_slot', slot);
         perform pg_extension_config_dump(format('webhook.event_%s', slot)::regclass, format(undelivered, 'id', 'xid'));
         perform pg_extension_config_dump(format('webhook.attempt_%s', slot)::regclass, format(undelivered, 'event_id', 'event_xid'));
     end loop;

@@ -64,15 +64,14 @@ comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 -- Attempts and queue rows know the event's transaction, and with it the index. Of an event that nobody was to get they
--- know nothing: the slot that it was written in is searched through. A row inserted by hand has taken its slot and its
--- time from two looks at the clock.
+-- know nothing: the slots that hold events of that moment are searched through, mostly one or two.
 create function webhook.find_event(event_id text) returns setof webhook.event
     language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
 as $$
 declare
     sequence constant bigint := webhook.event_sequence(event_id);
     at constant timestamptz := webhook.event_created_at(event_id);
-    slots constant smallint[] := array[webhook.ring_slot(at - interval '1 second'), webhook.ring_slot(at + interval '1 second')];
+    slots constant smallint[] := webhook.ring_slots(at, at);
 begin
     return query
         select e.* from webhook.event e
@@ -157,7 +156,10 @@ select d.disarmed_because is null as armed,
         join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
                                                      and o.application_name like 'webhookd %')
         where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for
+          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for,
+       (select s.ring_bytes_max from webhook.setting s where s.retention) as ring_bytes_max,
+       (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint
+        from webhook.ring r) as ring_held_bytes
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p

@@ -224,7 +224,7 @@ pub struct Periods {
     /// Of nothing but failures, before the subscription is disabled [default: five days]
     #[arg(long, env = "WEBHOOKD_DISABLE_AFTER", value_name = "MS", hide = true)]
     pub disable_after_ms: Option<u64>,
-    /// Between two looks for slots of the ring whose time is over [default: ten minutes]
+    /// Most between two looks for slots of the ring whose time is over [default: ten minutes]
     #[arg(long, env = "WEBHOOKD_RETIRE_INTERVAL", value_name = "MS", hide = true)]
     pub retire_interval_ms: Option<u64>,
 }

@@ -1,24 +1,35 @@
-//! Empties slots of the ring whose time is over (`webhook.retire_slot`), which decides by itself what may go.
+//! Turns the ring and empties slots of it: those whose time is over, and those whose room is
+//! needed. `sql/retention.sql` decides by itself what may go.
 //!
-//! Waits for nobody and keeps nobody waiting: what is in use is tried again. Never sees a row; no delivery depends on it.
+//! Waits for nobody and keeps nobody waiting: what is in use is tried again. Never sees a row; no
+//! delivery depends on it.
 
 use crate::postgres::{Purpose, Target, Watch, chain, connect, schema::Schema};
 use std::time::Duration;
-use tokio::time::sleep;
-use tokio_postgres::{Client, Error, Statement};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, Error, Row, Statement};
 use tracing::{debug, info, warn};
 
-/// Between two rounds: a slot's turn is 2.5 days.
+/// Most between two rounds.
 pub const RETIRE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// After a round in which a slot was in use.
-const IN_USE_INTERVAL: Duration = Duration::from_secs(60);
+/// Most after a round that found a slot in use, and after the first.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Least between two rounds, unless another interval was asked for.
+const RETIRE_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+/// Between two warnings of the same.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 
 const SLOTS: std::ops::Range<i32> = 0..16;
 
+const TURN: &str = "select webhook.turn_ring()";
 const RETIRE: &str = "select webhook.retire_slot($1::integer)";
+const RELIEVE: &str = "select r.bytes, r.bytes_max, r.held_bytes, r.slot_seconds, r.in_use, r.retired from webhook.relieve_ring() r";
 
-/// A slot with tens of millions of rows is looked through before it goes; nothing of that needs more.
+/// A slot with tens of millions of rows is looked through before it goes; nothing of that needs
+/// more.
 const SESSION: &str = "set statement_timeout = '10min'";
 
 /// What became of a slot.
@@ -43,27 +54,124 @@ impl Slot {
     }
 }
 
-/// Goes round until it is aborted, with a connection for each round. A schema without retention grows until it is updated.
+/// How large the ring is after a round.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Size {
+    bytes: i64,
+    /// `None`: as large as it likes.
+    bytes_max: Option<i64>,
+    /// In slots that hold undelivered events: they are not removed for their size.
+    held_bytes: i64,
+    /// How long a turn is.
+    slot_seconds: f64,
+}
+
+/// What is to be said of a size.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    #[default]
+    Fits,
+    /// Undelivered events take more than four fifths of it.
+    NearlyFull,
+    /// Nothing is left to remove but what is not delivered, or in use.
+    Over,
+}
+
+impl Size {
+    fn of(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            bytes: row.try_get(0)?,
+            bytes_max: row.try_get(1)?,
+            held_bytes: row.try_get(2)?,
+            slot_seconds: row.try_get(3)?,
+        })
+    }
+
+    fn level(self) -> Level {
+        match self.bytes_max {
+            Some(max) if self.bytes > max => Level::Over,
+            Some(max) if self.held_bytes > max / 10 * 8 => Level::NearlyFull,
+            _ => Level::Fits,
+        }
+    }
+
+    /// How long the next round may wait: a fifth of a turn, and half the time in which a slot fills
+    /// at the pace since the round before.
+    fn pause(self, before: Option<(Self, Duration)>, is_soon: bool) -> Duration {
+        let turn = Duration::try_from_secs_f64(self.slot_seconds / 5.0).unwrap_or(RETIRE_INTERVAL);
+        let most = if is_soon || before.is_none() { SOON } else { RETIRE_INTERVAL };
+        let filled = before.zip(self.bytes_max).and_then(|((before, time), max)| {
+            let share = max as f64 / 32.0 / (self.bytes - before.bytes).max(0) as f64;
+            Duration::try_from_secs_f64(time.as_secs_f64() * share).ok()
+        });
+        turn.max(SOON).min(most).min(filled.unwrap_or(most)).max(RETIRE_INTERVAL_MIN)
+    }
+}
+
+/// What was said last, and when.
+#[derive(Debug, Default)]
+struct Warned(Option<(Level, Instant)>);
+
+impl Warned {
+    fn of(&mut self, size: Size, now: Instant) {
+        let Size { bytes, bytes_max, held_bytes, .. } = size;
+        let (level, bytes_max) = (size.level(), bytes_max.unwrap_or_default());
+        if level == Level::Fits {
+            if self.0.take().is_some() {
+                info!(bytes, bytes_max, "ring.fits_again");
+            }
+            return;
+        }
+        if self.0.is_some_and(|(before, at)| level <= before && now.duration_since(at) < WARN_INTERVAL) {
+            return;
+        }
+        self.0 = Some((level, now));
+        if level == Level::Over {
+            warn!(
+                bytes,
+                bytes_max,
+                held_bytes,
+                "ring.over_limit; what is delivered has been removed, what is not stays and grows: see webhook.ring and webhook.subscription_stats"
+            );
+        } else {
+            warn!(bytes, bytes_max, held_bytes, "ring.nearly_full; undelivered events take most of it");
+        }
+    }
+}
+
+/// Goes round until it is aborted, with a connection for each round. A schema without retention
+/// grows until it is updated.
 pub async fn run(database: Target, interval: Duration, schema: Schema) {
     if schema < Schema::V0_2 {
         return;
     }
+    let mut warned = Warned::default();
+    let mut before: Option<(Size, Instant)> = None;
     loop {
-        let in_use = match round(&database).await {
-            Ok(in_use) => in_use,
+        let pause = match round(&database).await {
+            Ok((size, in_use)) => {
+                let now = Instant::now();
+                warned.of(size, now);
+                let (before, is_soon) = (before.replace((size, now)), in_use);
+                size.pause(before.map(|(size, at)| (size, now.duration_since(at))), is_soon)
+            }
             Err(error) => {
                 warn!(error = chain(&error), "maintenance.interrupted");
-                true
+                SOON
             }
         };
-        sleep(if in_use { interval.min(IN_USE_INTERVAL) } else { interval }).await;
+        sleep(interval.min(pause)).await;
     }
 }
 
-/// Looks at each slot once; tells whether one was in use.
-async fn round(database: &Target) -> Result<bool, Error> {
+/// Turns the ring if that is due and looks at each slot once; tells how large the ring is, and
+/// whether a slot was in use.
+async fn round(database: &Target) -> Result<(Size, bool), Error> {
     let client = connect(database, Purpose::Maintenance, Watch::default()).await?;
     client.batch_execute(SESSION).await?;
+    if let Some(slot) = client.query_one(TURN, &[]).await?.try_get::<_, Option<i16>>(0)? {
+        debug!(slot, "ring.turned");
+    }
     let statement = client.prepare(RETIRE).await?;
     let mut in_use = false;
     for slot in SLOTS {
@@ -80,7 +188,12 @@ async fn round(database: &Target) -> Result<bool, Error> {
         }
         in_use |= became == Slot::InUse;
     }
-    Ok(in_use)
+    let row = client.query_one(RELIEVE, &[]).await?;
+    let size = Size::of(&row)?;
+    for slot in row.try_get::<_, Vec<i16>>(5)? {
+        info!(slot, bytes_max = size.bytes_max, "ring.slot_retired_early");
+    }
+    Ok((size, in_use || row.try_get::<_, bool>(4)?))
 }
 
 async fn retire(client: &Client, statement: &Statement, slot: i32) -> Result<Slot, Error> {
@@ -90,4 +203,48 @@ async fn retire(client: &Client, statement: &Statement, slot: i32) -> Result<Slo
         warn!(slot, "ring.deliveries_exhausted; they were older than max_age (webhook.setting)");
     }
     Ok(became)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_warned_of_before_and_when_undelivered_events_fill_it() {
+        let size = |bytes, held_bytes| Size { bytes, bytes_max: Some(1000), held_bytes, slot_seconds: 60.0 };
+        assert_eq!(size(1000, 0).level(), Level::Fits);
+        assert_eq!(size(900, 801).level(), Level::NearlyFull);
+        assert_eq!(size(1001, 0).level(), Level::Over);
+        assert_eq!(Size { bytes_max: None, ..size(i64::MAX, i64::MAX) }.level(), Level::Fits);
+        let (mut warned, now) = (Warned::default(), Instant::now());
+        let mut said = |size: Size, seconds| {
+            warned.of(size, now + Duration::from_secs(seconds));
+            warned.0.map(|(level, at)| (level, at.duration_since(now).as_secs()))
+        };
+        assert_eq!(said(size(900, 0), 0), None);
+        assert_eq!(said(size(900, 850), 1), Some((Level::NearlyFull, 1)));
+        assert_eq!(said(size(900, 850), 60), Some((Level::NearlyFull, 1)), "said already");
+        assert_eq!(said(size(1200, 850), 61), Some((Level::Over, 61)));
+        assert_eq!(said(size(1200, 850), 662), Some((Level::Over, 662)), "and again after a while");
+        assert_eq!(said(size(700, 0), 663), None);
+    }
+    #[test]
+    fn rounds_are_as_many_as_the_ring_needs() {
+        let size = |bytes, slot_seconds| Size { bytes, bytes_max: Some(32_000), held_bytes: 0, slot_seconds };
+        let pause = |size: Size, before: Option<(Size, u64)>, is_soon| {
+            size.pause(before.map(|(size, seconds)| (size, Duration::from_secs(seconds))), is_soon).as_secs()
+        };
+        let month = 216_000.0;
+        assert_eq!(pause(size(0, month), None, false), 60);
+        assert_eq!(pause(size(5, month), Some((size(5, month), 60)), false), 600, "nothing happens");
+        assert_eq!(pause(size(5, month), Some((size(5, month), 60)), true), 60);
+        assert_eq!(pause(size(5, 600.0), Some((size(5, 600.0), 60)), false), 120, "a fifth of a turn");
+        assert_eq!(pause(size(5, 60.0), Some((size(5, 60.0), 60)), false), 60);
+        // A slot is 2000 bytes, and half of it 1000: at 25 a second, 40 s.
+        assert_eq!(pause(size(1_500, month), Some((size(0, month), 60)), false), 40);
+        assert_eq!(pause(size(30_000, month), Some((size(0, month), 60)), false), 5);
+        assert_eq!(pause(size(0, month), Some((size(9_000, month), 60)), false), 600, "it has shrunk");
+        let unlimited = Size { bytes_max: None, ..size(9_000, month) };
+        assert_eq!(pause(unlimited, Some((size(0, month), 60)), false), 600);
+    }
 }

@@ -28,14 +28,19 @@ use crate::{
     ledger::{self, Ledger},
     maintenance,
     message::Budget,
-    outbox::{self, gate::Gate, reader, snapshot::Snapshot},
+    outbox::{
+        self,
+        gate::Gate,
+        reader,
+        ring::{Present, Ring},
+        snapshot::Snapshot,
+    },
     overdue::Overdue,
     postgres::{
         Purpose, Target, Watch, chain, connect,
         instance::Instance,
         preflight::{Identity, Report, backend_pid, check_instance, preflight, refuse_transaction_pooler},
         schema::Schema,
-        value::Micros,
     },
     queue,
     sender::Sender,
@@ -91,10 +96,10 @@ const ARMED: &str = "
 const TAKE_OVER: &str = "
     update webhook.cursor set epoch = epoch + 1, instance = coalesce(instance, $4), refused_instance = null
     where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
-    returning epoch, snapshot::text, saved_at";
+    returning epoch, snapshot::text";
 const TAKE_OVER_0_1: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
-    returning epoch, snapshot::text, saved_at";
+    returning epoch, snapshot::text";
 
 /// For `webhook.health`, unless another daemon delivers: then nothing is wrong with the database.
 const REFUSED: &str = "
@@ -312,7 +317,9 @@ impl Session {
             AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
-        let ledger = Ledger::open(ledger, takeover.epoch).await.map_err(Error::of_statement)?;
+        let present = present_slot(&control, schema).await.map_err(Error::of_statement)?;
+        let ledger =
+            Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger).await?;
 
@@ -364,7 +371,8 @@ impl Session {
             gate,
             control_pid,
             checkpoint: takeover.checkpoint,
-            saved_at_us: takeover.saved_at_us,
+            schema,
+            present,
             safety_poll: settings.safety_poll,
             durable_reads: settings.durable_reads,
             pulse,
@@ -435,24 +443,30 @@ async fn updated(control: &Client, schema: Schema) {
     std::future::pending().await
 }
 
+/// Where attempts are written until the reader knows better.
+async fn present_slot(control: &Client, schema: Schema) -> Result<Arc<Present>, tokio_postgres::Error> {
+    let row = control.query_one(&format!("select {}", Ring::column(schema)), &[]).await?;
+    let present = Present::default();
+    present.set(&Ring::of(row.try_get(0)?));
+    Ok(Arc::new(present))
+}
+
 /// What came with becoming the active daemon.
 #[derive(Debug)]
 struct Takeover {
     epoch: i64,
     checkpoint: Snapshot,
-    saved_at_us: Option<i64>,
 }
 
 impl Takeover {
     fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
-        let (text, saved_at): (&str, Micros) = (row.try_get(1)?, row.try_get(2)?);
+        let text: &str = row.try_get(1)?;
         let checkpoint = text.parse().unwrap_or_else(|error| {
             // Reading too much costs time; reading too little would lose events.
             error!(%error, "checkpoint.unreadable; starting from the oldest event");
             Snapshot::beginning()
         });
-        let saved_at_us = (checkpoint != Snapshot::beginning()).then_some(saved_at.0);
-        Ok(Self { epoch: row.try_get(0)?, checkpoint, saved_at_us })
+        Ok(Self { epoch: row.try_get(0)?, checkpoint })
     }
 }
 

@@ -69,9 +69,8 @@ pub mod unguarded {
             line: core::ffi::c_int,
             function: *const core::ffi::c_char,
         );
-        // These four neither raise nor allocate.
+        // These three neither raise nor allocate.
         pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
-        pub fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
         pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
         pub fn IsInParallelMode() -> bool;
         pub fn table_open(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;

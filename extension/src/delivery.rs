@@ -129,10 +129,10 @@ struct Slots {
 /// A range that begins before the ring does would be answered with a part of it, and nobody would notice.
 fn check_range(since: TimestampWithTimeZone, until: TimestampWithTimeZone) -> Result<Slots, Error> {
     let (is_empty, too_early, slots) = Spi::connect(|client| {
-        // Attempts bear the time of the daemon's clock.
         let row = client.select(
             "select $1 >= $2, case when isfinite($1) and $1 < webhook.ring_begins() then webhook.ring_begins()::text end,
-                    webhook.ring_slots($1, $2), webhook.ring_slots($1 - interval '1 day', now() + interval '1 day')",
+                    s.slots, webhook.attempt_slots(s.slots)
+             from (select webhook.ring_slots($1, $2) as slots) s",
             Some(1),
             &[since.into(), until.into()],
         )?;

@@ -63,11 +63,42 @@ create table webhook.setting (
     retention_period interval not null default '30 days',
     max_age          interval not null default '35 days',
     dump_events      boolean  not null default false,
+    ring_bytes_max   bigint   default 10737418240,
     constraint there_is_one_row check (singleton),
     constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
-    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days')
+    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days'),
+    constraint ring_bytes_max_is_at_least_64_mib check (ring_bytes_max >= 67108864)
 );
 insert into webhook.setting default values;
+
+-- Until now the clock chose the slot: all may hold what the daemon has not read. A session with the library of 0.1 goes on
+-- to let the clock choose, so no slot is closed before the last of them has ended.
+create table webhook.ring_head (
+    singleton      boolean    primary key default true,
+    present        smallint   not null,
+    open           smallint[] not null,
+    changes        bigint     not null default 0,
+    sessions_since timestamptz,
+    constraint there_is_one_row check (singleton),
+    constraint the_present_slot_is_open check (present between 0 and 15 and present = any (open))
+);
+insert into webhook.ring_head (present, open, sessions_since)
+    select webhook.ring_slot(clock_timestamp()), array(select n::smallint from generate_series(0, 15) n), clock_timestamp();
+create table webhook.ring_turn (
+    slot         smallint primary key,
+    turn         bigint   not null default 0,
+    began_at     timestamptz,
+    ended_at     timestamptz,
+    rows         bigint,
+    first_at     timestamptz,
+    last_at      timestamptz,
+    held         text,
+    removed_upto timestamptz,
+    constraint slot_is_from_0_to_15 check (slot between 0 and 15)
+);
+insert into webhook.ring_turn (slot, turn, began_at)
+    select n, case n when h.present then 1 else 0 end, case n when h.present then clock_timestamp() end
+    from generate_series(0, 15) n cross join webhook.ring_head h;
 
 create table webhook.token (
     id           bigint      generated always as identity primary key,

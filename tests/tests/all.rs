@@ -15,6 +15,7 @@ mod capture_kinds;
 mod cases_are_named;
 mod changes_of_a_key_become_one;
 mod changes_of_the_schema_are_told;
+mod clocks_lose_no_event;
 mod clones_stay_silent;
 mod echoes_are_excluded;
 mod failed_deliveries_are_retried;

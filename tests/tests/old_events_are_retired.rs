@@ -12,15 +12,18 @@ use std::time::{Duration, Instant};
 
 const EAGER: [&str; 2] = ["--retire-interval-ms", "50"];
 
-/// Events as if captured so many turns of the ring ago.
+/// Events as if captured so many times 2.5 days ago, in a slot of their own.
 async fn insert_old(database: &Database, turns: i64, count: i64) {
+    // Away from what is young.
+    database.run("select webhook.turn_ring(true)").await;
     database
         .run(&format!(
-            "insert into webhook.event (type, key, payload, slot, created_at)
-             select 'order.created', n::text, json_build_object('id', n), webhook.ring_slot(at.at), at.at
-             from generate_series(1, {count}) n, (select now() - {turns} * interval '216000 seconds' as at) at"
+            "insert into webhook.event (type, key, payload, created_at)
+             select 'order.created', n::text, json_build_object('id', n), now() - {turns} * interval '216000 seconds'
+             from generate_series(1, {count}) n"
         ))
         .await;
+    assert!(database.text("select webhook.turn_ring(true)").await.is_some(), "there is an empty slot");
 }
 
 fn old(turns: i64) -> String {
@@ -41,12 +44,10 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
     value(&reader, "select count(*) from webhook.event, webhook.attempt").await;
     let writer = world.database.client().await;
     insert_old(&world.database, 5, 100).await;
-    let slot = "(select webhook.ring_slot(now() - 7 * interval '216000 seconds'))";
-    let open = format!(
-        "begin; insert into webhook.event (type, payload, slot, created_at)
-         values ('order.late', '{{}}', {slot}, now() - 7 * interval '216000 seconds')"
-    );
-    writer.batch_execute(&open).await.expect("an open insert");
+    let open = "begin; insert into webhook.event (type, payload, created_at)
+        values ('order.late', '{}', now() - 7 * interval '216000 seconds')";
+    writer.batch_execute(open).await.expect("an open insert");
+    world.database.run("select webhook.turn_ring(true)").await;
 
     let daemon = Daemon::start_with(&world.database, &EAGER).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
@@ -113,7 +114,7 @@ async fn what_is_not_delivered_stays_until_max_age_and_is_then_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_failed() {
-    // The ring goes round two and a half times: 100 days, a turn at a step.
+    // 100 days, 2.5 at a step.
     const STEPS: i64 = 40;
     let cluster = Cluster::start_with_clock("-100d").await;
     let database = cluster.database("app").await;
@@ -136,20 +137,19 @@ async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_fa
     }
     cluster.set_clock("+0");
     database.until(&format!("select clock_timestamp() > to_timestamp({})", now_seconds()), PATIENCE).await;
-    let shared = "select count(*) filter (where turns > 1) from (select slot, count(distinct floor(extract(epoch from created_at) / 216000)) as turns
-                  from webhook.event group by slot) s";
-    assert_eq!(database.number(shared).await, 16, "every slot holds more than one turn");
+    assert_eq!(
+        database.number("select count(distinct slot) from webhook.event").await,
+        1,
+        "nothing has turned"
+    );
 
     let daemon = Daemon::start_with(&database, &EAGER).await;
     receiver.wait_for("/ok", 400, PATIENCE).await;
-    // The slots that have not come round lately go; those that have keep what is old too.
-    let kept = "select count(*) from webhook.event e where type = 'order.created'
-                and webhook.slot_ended_at(e.slot, now()) > now() - interval '30 days'";
-    let kept = database.number(kept).await;
-    database
-        .until(&format!("select count(*) = {kept} from webhook.event where type = 'order.created'"), PATIENCE)
-        .await;
-    assert!(kept > 0 && kept < 400, "{kept} of 400 are kept");
+    // It turns now, and what came last is 2.5 days old.
+    database.until("select count(*) > 1 from webhook.ring where began_at is not null", PATIENCE).await;
+    assert_eq!(database.number("select count(*) from webhook.event where type = 'order.created'").await, 400);
+    database.run("update webhook.setting set retention_period = '1 day'").await;
+    database.until("select count(*) = 0 from webhook.event where type = 'order.created'", PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     receiver.look(|record| {
         assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (400, 0));

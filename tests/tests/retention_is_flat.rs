@@ -1,5 +1,5 @@
-//! Promise: an outbox that is emptied as it is filled takes the same disk after twenty minutes as after one, and the application's
-//! inserts notice neither the emptying nor whoever reads meanwhile.
+//! Promise: an outbox that keeps an hour holds less than two hours' worth of events, takes the same disk after twenty minutes as
+//! after one, and the application's inserts notice neither the emptying nor whoever reads meanwhile.
 
 use e2e::{
     PATIENCE,
@@ -23,12 +23,15 @@ use tokio_postgres::Client;
 const WRITERS: u64 = 4;
 const EVENTS_PER_SECOND: u64 = 1_000;
 
-/// How long a slot's turn takes here: clocks are set on by the 2.5 days that it takes elsewhere, at once for all.
-const TURN: Duration = Duration::from_millis(2_500);
-const TURN_HOURS: u64 = 60;
+/// How long a slot's turn takes here: clocks are set on by the five minutes that it takes elsewhere, at once for all.
+const TURN: Duration = Duration::from_secs(1);
+const TURN_MINUTES: u64 = 5;
 
-/// A slot is emptied so many turns after its own: `retention_period` is a little more than two.
-const KEPT_TURNS: u64 = 4;
+/// A slot is emptied so many turns after its own: an hour later.
+const KEPT_TURNS: u64 = 13;
+
+/// As many turns as two hours have.
+const TWO_HOURS: u64 = 24;
 
 /// Insert latencies, in milliseconds, beside a reader and without one.
 #[derive(Debug, Default)]
@@ -104,7 +107,7 @@ impl Scene {
             .run(&format!(
                 "{ORDERS}; select webhook_watch('orders', noun => 'order');
                  select webhook_subscribe('{url}', '{{order.*}}', secret => '{SECRET}');
-                 update webhook.setting set retention_period = '130 hours', max_age = '20 days'"
+                 update webhook.setting set retention_period = '1 hour'"
             ))
             .await;
         let daemon_clock = Clock::new(cluster.dir(), "daemon-clock", "+0h");
@@ -113,7 +116,7 @@ impl Scene {
 
     fn next_turn(&mut self) {
         self.turn += 1;
-        let offset = format!("+{}h", self.turn * TURN_HOURS);
+        let offset = format!("+{}m", self.turn * TURN_MINUTES);
         self.cluster.set_clock(&offset);
         self.daemon_clock.set(&offset);
     }
@@ -124,6 +127,11 @@ impl Scene {
             environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
         let arguments = ["--allow-net", "127.0.0.0/8", "--retire-interval-ms", "100"];
         Daemon::spawn_in(&self.database.url(), &arguments, &environment)
+    }
+
+    /// Events in the ring.
+    async fn events(&self) -> i64 {
+        self.database.number("select count(*) from webhook.event").await
     }
 
     /// Of the ring, and of the cluster but for `orders`, which is the application's to empty.
@@ -175,6 +183,12 @@ async fn under_a_thousand_events_a_second_with_and_without_a_reader() {
             _ => {}
         }
         if scene.turn % 6 == 3 && scene.turn > KEPT_TURNS {
+            let (events, rate) = (
+                scene.events().await,
+                written.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64(),
+            );
+            let two_hours = rate * TURN.as_secs_f64() * TWO_HOURS as f64;
+            assert!((events as f64) < two_hours, "{events} events are kept, {two_hours} come in two hours");
             sizes.push(scene.bytes().await);
             let (ring, cluster) = sizes[sizes.len() - 1];
             println!(
@@ -215,7 +229,7 @@ fn judge(mut latencies: Latencies, sizes: &[(u64, u64)], written: usize, length:
         "                 without one: {} of p50 {:.2}, p99.9 {:.1}, max {:.1} ms",
         alone.0, alone.1, alone.2, alone.3
     );
-    let kept = written as f64 / length.as_secs_f64() * TURN.as_secs_f64() * (KEPT_TURNS + 2) as f64;
+    let kept = written as f64 / length.as_secs_f64() * TURN.as_secs_f64() * TWO_HOURS as f64;
     let (first, last) = (sizes[0], sizes[sizes.len() - 1]);
     // An event and its attempt take less than 1 KiB; what is there is what may be there.
     for (ring, _) in sizes {

@@ -1,5 +1,5 @@
 //! Promise: between two looks at the outbox the daemon reads exactly what was committed in between, whatever overlaps:
-//! long transactions, rolled back ones and savepoints, bulk loads, rows that are heavy.
+//! long transactions, rolled back ones and savepoints, bulk loads, rows that are heavy, turns of the ring.
 
 use e2e::cluster::{Cluster, Database};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -12,7 +12,7 @@ use webhookd::{
         poll::{Cursor, Poll},
         snapshot::Snapshot,
     },
-    postgres::{Purpose, Watch, connect},
+    postgres::{Purpose, Watch, connect, schema::Schema},
 };
 
 /// Sessions that begin, write, roll back and commit in any order.
@@ -90,7 +90,7 @@ async fn in_pages() {
         }
         let order = if round % 2 == 0 { Order::Strict } else { Order::BulkLast };
         let (mut pages, upto) = {
-            let frozen = freeze(&mut reader).await.expect("a snapshot");
+            let frozen = freeze(&mut reader, Schema::V0_2).await.expect("a snapshot");
             let pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
             let Frozen { transaction, snapshot, .. } = frozen;
             transaction.commit().await.expect("it was open");
@@ -130,15 +130,24 @@ async fn in_one_look() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let Frozen { transaction, snapshot, taken } = freeze(&mut reader).await.expect("a snapshot");
-    let mut cursor = Cursor::new(snapshot, taken);
+    let Frozen { transaction, snapshot, ring } = freeze(&mut reader, Schema::V0_2).await.expect("a snapshot");
+    let mut cursor = Cursor::new(snapshot, ring);
     transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;
-    let mut poll = Poll::default();
-    let (mut total, mut stragglers) = (0, 0);
+    let mut poll = Poll::new(Schema::V0_2);
+    let (mut total, mut stragglers, mut turns) = (0, 0, 0);
     for _ in 0..300 {
         for _ in 0..writers.random.random_range(0..6) {
             writers.step(false).await;
+        }
+        // The ring turns meanwhile, and slots are closed as soon as nobody can write to them. Without a checkpoint none is emptied.
+        if writers.random.random_range(0..3) == 0 {
+            let turned = witness.query_one("select webhook.turn_ring(true)", &[]).await.expect("it turns");
+            turns += usize::from(turned.get::<_, Option<i16>>(0).is_some());
+        }
+        if writers.random.random_range(0..2) == 0 {
+            let close = "select count(webhook.retire_slot(n)) from generate_series(0, 15) n";
+            witness.query_one(close, &[]).await.expect("they are looked at");
         }
         let look = poll.look(&reader, &cursor, false).await.expect("a look");
         let Some(upto) = look.snapshot else {
@@ -149,7 +158,8 @@ async fn in_one_look() {
         assert_eq!(read, between(&witness, &cursor.snapshot, &upto).await, "{} to {upto}", cursor.snapshot);
         total += read.len();
         stragglers += look.events.iter().filter(|event| event.xid < cursor.snapshot.xmax()).count();
-        cursor.advance(upto, look.taken);
+        cursor.advance(upto, look.ring);
     }
     assert!(total > 500 && stragglers > 50, "{total} events, {stragglers} of stragglers: that tests little");
+    assert!(turns >= 10, "{turns} turns: that tests little");
 }

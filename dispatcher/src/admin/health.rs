@@ -127,6 +127,9 @@ mod tests {
             lag_s: 70.0,
             sequence: 0,
             events: 0,
+            ring_bytes: 0,
+            ring_bytes_max: None,
+            ring_held_bytes: 0,
             subscriptions: BTreeMap::new(),
         };
         let active = Phase::Active { epoch: 1 };

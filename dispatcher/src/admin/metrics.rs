@@ -178,6 +178,15 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
         "Numbers handed out to events, those rolled back included.",
         look.sequence.unsigned_abs(),
     )?;
+    page.gauge("webhookd_ring_bytes", "Events and attempts on disk.", look.ring_bytes as f64)?;
+    if let Some(limit) = look.ring_bytes_max {
+        page.gauge("webhookd_ring_limit_bytes", "ring_bytes_max of webhook.setting.", limit as f64)?;
+    }
+    page.gauge(
+        "webhookd_ring_held_bytes",
+        "Of these, in slots that hold undelivered events.",
+        look.ring_held_bytes as f64,
+    )?;
     let backlog = page.gauges("webhookd_backlog", "Rows in the queue.", &["subscription"])?;
     let circuits = page.gauges(
         "webhookd_circuit_open",

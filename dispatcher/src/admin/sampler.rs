@@ -38,12 +38,14 @@ const HEALTH: &str = "
                    and l.granted and l.mode = 'RowExclusiveLock'
                    and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7),
            extract(epoch from c.saved_at)::float8, w.count,
-           extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number(), c.instance
+           extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number(), c.instance,
+           r.bytes, r.bytes_max, r.held_bytes
     from (select (pg_control_system()).system_identifier,
                  (select oid from pg_database where datname = current_database()) as database_oid) i
     left join webhook.cursor c on c.singleton
     cross join (select count(*) as count, min(p.created_at) as oldest
-                from (select b.created_at from webhook.beyond_checkpoint b limit 10000) p) w";
+                from (select b.created_at from webhook.beyond_checkpoint b limit 10000) p) w
+    cross join webhook.ring_size() r";
 
 /// The subscriptions that come first get labels of their own; the rest is one row, of number 0 ([`OTHERS`]).
 const SUBSCRIPTIONS: &str = "
@@ -95,6 +97,11 @@ pub struct Sample {
     pub sequence: i64,
     /// Events captured since the look before.
     pub events: i64,
+    /// Of events and attempts, and the limit to it.
+    pub ring_bytes: i64,
+    pub ring_bytes_max: Option<i64>,
+    /// In slots that hold undelivered events.
+    pub ring_held_bytes: i64,
     /// By number; [`OTHERS`] and [`super::tally::GONE`] for those that have no place of their own.
     pub subscriptions: BTreeMap<i64, Standing>,
 }
@@ -273,6 +280,9 @@ fn read(
         lag_s: health.try_get::<_, Option<f64>>(5)?.unwrap_or(0.0).max(0.0),
         sequence,
         events: before.map_or(0, |before| (sequence - before.sequence).max(0)),
+        ring_bytes: health.try_get(8)?,
+        ring_bytes_max: health.try_get(9)?,
+        ring_held_bytes: health.try_get(10)?,
         subscriptions,
     })
 }
@@ -293,6 +303,9 @@ mod tests {
             lag_s: 0.0,
             sequence: 0,
             events: 0,
+            ring_bytes: 0,
+            ring_bytes_max: None,
+            ring_held_bytes: 0,
             subscriptions: BTreeMap::new(),
         }
     }

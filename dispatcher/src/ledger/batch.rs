@@ -1,7 +1,7 @@
 //! Entries as the columns of one statement. Pure.
 
 use super::entry::{Confirmed, Entry, QueueChange, State};
-use crate::{delivery::outcome::Class, outbox::poll::ring_slot, overdue::UNDECIDED, postgres::value::Micros};
+use crate::{delivery::outcome::Class, outbox::ring::Present, overdue::UNDECIDED, postgres::value::Micros};
 use std::{collections::HashMap, time::Duration};
 
 /// Columns of `webhook.attempt`.
@@ -71,11 +71,11 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub fn of(entries: &[&'a Entry]) -> Self {
+    pub fn of(entries: &[&'a Entry], present: &Present) -> Self {
         let mut batch = Self::default();
         let mut changes: HashMap<(i64, i64), Change<'a>> = HashMap::new();
         for entry in entries {
-            batch.push_attempt(entry);
+            batch.push_attempt(entry, present);
             batch.push_exhausted(entry);
             if entry.queue != QueueChange::Keep {
                 let change = changes.entry((entry.subscription_id, entry.event_id));
@@ -102,7 +102,7 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    fn push_attempt(&mut self, entry: &'a Entry) {
+    fn push_attempt(&mut self, entry: &'a Entry, present: &Present) {
         let Some(attempt) = &entry.attempt else { return };
         let (outcome, columns) = (&attempt.outcome, &mut self.attempts);
         columns.event_id.push(entry.event_id);
@@ -110,7 +110,7 @@ impl<'a> Batch<'a> {
         columns.subscription_id.push(entry.subscription_id);
         columns.started_at.push(Micros(outcome.started_at_us));
         columns.duration_ms.push(ms(outcome.duration));
-        columns.slot.push(ring_slot(outcome.started_at_us));
+        columns.slot.push(present.slot(outcome.started_at_us));
         columns.attempt.push(attempt.number);
         columns.status.push(outcome.status.map(u16::cast_signed));
         columns.outcome.push(outcome.class.as_str());
@@ -224,6 +224,7 @@ mod tests {
         delivery::outcome::Outcome,
         event::Place,
         ledger::entry::{Attempt, Record},
+        outbox::ring::Ring,
     };
     use std::collections::HashSet;
 
@@ -263,14 +264,14 @@ mod tests {
         let success = entry(1, Some(Class::Succeeded), QueueChange::Keep);
         let failure = entry(2, Some(Class::Timeout), put(1));
         let retried = entry(3, Some(Class::Succeeded), QueueChange::Delete);
+        let present = Present::default();
+        assert_eq!(Batch::of(&[&success, &success], &present).only_successes_in, Some(14), "by the clock");
+        present.set(&Ring::of(Some("0:3:3")));
+        assert_eq!(Batch::of(&[&success, &success], &present).only_successes_in, Some(3));
+        assert_eq!(Batch::of(&[&success, &failure], &present).only_successes_in, None);
+        assert_eq!(Batch::of(&[&retried], &present).only_successes_in, None);
         assert_eq!(
-            Batch::of(&[&success, &success]).only_successes_in,
-            Some(ring_slot(1_700_000_000_000_000))
-        );
-        assert_eq!(Batch::of(&[&success, &failure]).only_successes_in, None);
-        assert_eq!(Batch::of(&[&retried]).only_successes_in, None);
-        assert_eq!(
-            Batch::of(&[&success]).attempts.next_at,
+            Batch::of(&[&success], &present).attempts.next_at,
             [None],
             "a success is final, even if it is sent again"
         );
@@ -303,7 +304,7 @@ mod tests {
             entry(4, Some(Class::Timeout), put(2)),
         ];
         let entries: Vec<&Entry> = entries.iter().collect();
-        let batch = Batch::of(&entries);
+        let batch = Batch::of(&entries, &Present::default());
         assert_eq!(batch.attempts.event_id, [4, 5, 4]);
         assert_eq!((batch.puts.event_id, batch.puts.attempts), (vec![4], vec![2]));
         assert_eq!(batch.deleted_event_id, [5]);

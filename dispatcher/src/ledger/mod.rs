@@ -5,11 +5,12 @@
 //! Nothing is lost while the daemon lives: what a broken connection did not confirm is handed back and written again.
 
 pub mod batch;
+mod copy;
 pub mod entry;
 mod statements;
 
 use crate::{
-    outbox::snapshot::Snapshot,
+    outbox::{ring::Present, snapshot::Snapshot},
     postgres::{chain, passes, value::Micros},
 };
 use batch::Batch;
@@ -59,6 +60,8 @@ pub struct Ledger {
     client: Client,
     statements: Statements,
     epoch: i64,
+    /// Where attempts are written.
+    present: Arc<Present>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -67,9 +70,13 @@ impl Ledger {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn open(client: Client, epoch: i64) -> Result<Self, tokio_postgres::Error> {
+    pub async fn open(
+        client: Client,
+        epoch: i64,
+        present: Arc<Present>,
+    ) -> Result<Self, tokio_postgres::Error> {
         let statements = Statements::prepare(&client).await?;
-        Ok(Self { client, statements, epoch, observer: None })
+        Ok(Self { client, statements, epoch, present, observer: None })
     }
 
     /// Tells somebody of what it writes from here on.
@@ -217,7 +224,9 @@ impl Ledger {
     async fn write_entries(&mut self, entries: &[&Entry], is_again: bool) -> Result<(), Error> {
         let mut parts = vec![entries.to_vec()];
         while let Some(part) = parts.pop() {
-            let Err(error) = self.statements.write(&self.client, &Batch::of(&part), is_again).await else {
+            let Err(error) =
+                self.statements.write(&self.client, &Batch::of(&part, &self.present), is_again).await
+            else {
                 continue;
             };
             if passes(&error) {
@@ -234,7 +243,7 @@ impl Ledger {
                 let (subscription_id, sequence) = (entry.subscription_id, entry.event_id);
                 error!(subscription_id, sequence, error = %chain(&error), "ledger.entry_refused");
                 let bare = entry.without_texts();
-                self.statements.write(&self.client, &Batch::of(&[&bare]), is_again).await?;
+                self.statements.write(&self.client, &Batch::of(&[&bare], &self.present), is_again).await?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The ledger's SQL.
 
-use super::batch::Batch;
+use super::{batch::Batch, copy};
 use std::collections::HashMap;
 use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 use tracing::debug;
@@ -9,6 +9,8 @@ use tracing::debug;
 pub struct Statements {
     /// By slot, and whether they are plain.
     successes: HashMap<(i16, bool), Statement>,
+    /// The same, for many.
+    copies: HashMap<(i16, bool), Statement>,
     everything: Statement,
     pub checkpoint: Statement,
     /// Those that are seldom needed, once they have been.
@@ -161,6 +163,7 @@ impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
             successes: HashMap::new(),
+            copies: HashMap::new(),
             everything: client.prepare(&everything(false)).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
             seldom: HashMap::new(),
@@ -189,6 +192,18 @@ impl Statements {
         let a = &batch.attempts;
         if let Some(slot) = batch.only_successes_in.filter(|_| !is_again) {
             let key = (slot, batch.is_plain);
+            if a.event_id.len() >= copy::ROWS_MIN
+                && let Some(rows) = copy::rows(a, batch.is_plain)
+            {
+                let statement = match self.copies.get(&key) {
+                    Some(statement) => statement.clone(),
+                    None => {
+                        let prepared = client.prepare(&copy::statement(slot, batch.is_plain)).await?;
+                        self.copies.entry(key).or_insert(prepared).clone()
+                    }
+                };
+                return copy::write(client, &statement, rows).await;
+            }
             let statement = match self.successes.get(&key) {
                 Some(statement) => statement.clone(),
                 None => {

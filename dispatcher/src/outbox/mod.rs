@@ -12,6 +12,7 @@ pub mod poll;
 pub mod reader;
 mod recovered;
 mod requested;
+pub mod ring;
 pub mod row;
 pub mod snapshot;
 

@@ -7,12 +7,13 @@
 use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
     extent::{Extent, Kind, Measured, Order, Stretch, measure},
-    poll::{NEXT_XID, Taken},
+    ring::Ring,
     row::{self, COLUMNS},
     snapshot::{Snapshot, Window},
 };
 use crate::{
     event::Event,
+    postgres::schema::Schema,
     router::{Change, Rule},
 };
 use event_type::Pattern;
@@ -110,14 +111,15 @@ pub struct Pages {
 pub struct Frozen<'a> {
     pub transaction: Transaction<'a>,
     pub snapshot: Snapshot,
-    pub taken: Taken,
+    /// The ring as it is in the snapshot.
+    pub ring: Ring,
 }
 
 /// Takes a snapshot and keeps seeing it until the transaction ends.
 ///
 /// # Errors
 /// Those of the connection, and a snapshot that cannot be read.
-pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
+pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -125,12 +127,12 @@ pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
         .start()
         .await?;
     let row = transaction
-        .query_one(&format!("select pg_current_snapshot()::text, (extract(epoch from now()) * 1000000)::bigint, {NEXT_XID}"), &[])
+        .query_one(&format!("select pg_current_snapshot()::text, {}", Ring::column(schema)), &[])
         .await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse()?;
-    let taken = Taken::new(&snapshot, row.try_get(1)?, row.try_get(2)?);
-    Ok(Frozen { transaction, snapshot, taken })
+    let ring = Ring::of(row.try_get(1)?);
+    Ok(Frozen { transaction, snapshot, ring })
 }
 
 fn signed(xids: impl Iterator<Item = u64>) -> Vec<i64> {

@@ -12,6 +12,7 @@ use super::{
     poll::{Cursor, Poll},
     recovered::Recovered,
     requested::{Requested, requested},
+    ring::{Present, Ring},
     snapshot::Snapshot,
 };
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     lane::lane::has_lines,
     message::{Budget, Message},
     overdue::Overdue,
+    postgres::schema::Schema,
     router::{Revisions, Router},
     secret_store::SecretStore,
     subscription::{self, Subscriptions},
@@ -69,9 +71,10 @@ pub struct Start {
     pub gate: Gate,
     /// Backend of the control session, which holds the active lock.
     pub control_pid: i32,
-    /// The checkpoint, and when it was written by the server's clock.
+    pub schema: Schema,
     pub checkpoint: Snapshot,
-    pub saved_at_us: Option<i64>,
+    /// Is told which slot is written to.
+    pub present: Arc<Present>,
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
     /// Is told of each look.
@@ -90,6 +93,8 @@ struct Reader {
     client: Client,
     gate: Arc<Gate>,
     control_pid: i32,
+    schema: Schema,
+    present: Arc<Present>,
     safety_poll: Option<Duration>,
     durable_reads: bool,
     pulse: Arc<Pulse>,
@@ -132,8 +137,9 @@ pub async fn run(start: Start) -> Result<(), Error> {
         mut client,
         gate,
         control_pid,
+        schema,
         checkpoint,
-        saved_at_us,
+        present,
         safety_poll,
         durable_reads,
         pulse,
@@ -144,7 +150,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
         verification,
         stop,
     } = start;
-    let (cursor, router, large) = recover(&mut client, &secrets, checkpoint, saved_at_us).await?;
+    let (cursor, router, large) = recover(&mut client, schema, &secrets, checkpoint).await?;
+    present.set(cursor.ring());
     let subscriptions = Arc::clone(router.subscriptions());
     let now = Instant::now();
     let mut reader = Reader {
@@ -159,7 +166,9 @@ pub async fn run(start: Start) -> Result<(), Error> {
         feed,
         verification,
         stop,
-        poll: Poll::default(),
+        poll: Poll::new(schema),
+        schema,
+        present,
         filter: Filter::new(overdue),
         cursor,
         router,
@@ -186,17 +195,16 @@ pub async fn run(start: Start) -> Result<(), Error> {
 /// Freezes the present, reads the subscriptions in it, and measures what lies between it and the checkpoint.
 async fn recover(
     client: &mut Client,
+    schema: Schema,
     secrets: &SecretStore,
     checkpoint: Snapshot,
-    saved_at_us: Option<i64>,
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
-    let frozen = pages::freeze(client).await?;
+    let frozen = pages::freeze(client, schema).await?;
     let router =
         Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, secrets, None).await?)));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
-    let recovered =
-        Recovered::open(&frozen.transaction, saved_at_us, frozen.taken.at_us, pages.ids()).await?;
-    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.taken);
+    let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
+    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.ring);
     frozen.transaction.commit().await?;
     info!(events = pages.rows(), subscriptions = router.subscriptions().len(), "outbox.recovers");
     let large = (pages.rows() > 0).then(|| Large {
@@ -353,7 +361,7 @@ impl Reader {
             }
             return Ok(true);
         }
-        self.cursor.advance(snapshot.clone(), look.taken);
+        self.advance(snapshot.clone(), look.ring);
         if look.events.is_empty() {
             return Ok(false);
         }
@@ -368,12 +376,20 @@ impl Reader {
         Ok(true)
     }
 
+    fn advance(&mut self, snapshot: Snapshot, ring: Ring) {
+        if ring != *self.cursor.ring() {
+            // Before the events are handed on: their attempts go into this slot or a later one (webhook.attempt_slots).
+            self.present.set(&ring);
+        }
+        self.cursor.advance(snapshot, ring);
+    }
+
     /// Freezes a window to be read in pages, with the subscriptions as they are in the same snapshot.
     async fn open_large(&mut self) -> Result<(), Error> {
         let before = Arc::clone(&self.router);
         let mut revisions = Revisions::default();
-        let (pages, snapshot, taken) = {
-            let frozen = pages::freeze(&mut self.client).await?;
+        let (pages, snapshot, ring) = {
+            let frozen = pages::freeze(&mut self.client, self.schema).await?;
             // Whoever is promised an order must not get what was committed after a bulk load before it.
             let has_order = before.subscriptions().values().any(|subscription| has_lines(subscription));
             let order = if has_order { Order::Strict } else { Order::BulkLast };
@@ -391,16 +407,16 @@ impl Reader {
                 revisions = Revisions::new(before.subscriptions(), changes, &table);
                 self.router = Arc::new(Router::new(Arc::new(table)));
             }
-            let Frozen { transaction, snapshot, taken } = frozen;
+            let Frozen { transaction, snapshot, ring } = frozen;
             transaction.commit().await?;
-            (pages, snapshot, taken)
+            (pages, snapshot, ring)
         };
         debug!(
             events = pages.rows(),
             changes_subscriptions = pages.first_change().is_some(),
             "outbox.large_window"
         );
-        self.cursor.advance(snapshot, taken);
+        self.advance(snapshot, ring);
         if !self.is_on_disk().await? {
             return Ok(());
         }
@@ -525,21 +541,4 @@ fn replace(old: &Subscriptions, changed: &[i64], mut loaded: Subscriptions) -> S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::subscription::Subscription;
-
-    #[test]
-    fn changed_subscriptions_are_replaced_added_or_gone() {
-        let table = |rows: &[(i64, usize)]| -> Subscriptions {
-            let row = |(id, in_flight_max): &(i64, usize)| {
-                (*id, Arc::new(Subscription { in_flight_max: *in_flight_max, ..Subscription::sample(*id) }))
-            };
-            rows.iter().map(row).collect()
-        };
-        let new = replace(&table(&[(1, 10), (2, 10), (3, 10)]), &[2, 3, 4], table(&[(2, 20), (4, 20)]));
-        let mut limits: Vec<(i64, usize)> = new.values().map(|s| (s.id, s.in_flight_max)).collect();
-        limits.sort_unstable();
-        assert_eq!(limits, [(1, 10), (2, 20), (4, 20)]);
-    }
-}
+mod tests;

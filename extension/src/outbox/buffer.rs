@@ -31,7 +31,6 @@ pub struct Row {
     /// Postgres time: microseconds since 2000-01-01 UTC.
     pub created_at: i64,
     pub subscription_id: Option<i64>,
-    pub slot: u8,
     pub truncated: bool,
     /// The command that captured it; later commands of the transaction see the row.
     pub command: u32,
@@ -50,7 +49,6 @@ pub struct Head {
     pub id: i64,
     pub created_at: i64,
     pub subscription_id: Option<i64>,
-    pub slot: u8,
     pub truncated: bool,
     pub command: u32,
     pub subtransaction: u32,
@@ -108,7 +106,6 @@ impl Buffer {
             id: head.id,
             created_at: head.created_at,
             subscription_id: head.subscription_id,
-            slot: head.slot,
             truncated: head.truncated,
             command: head.command,
             texts: places,
@@ -218,15 +215,7 @@ mod tests {
     use super::*;
 
     fn head(id: i64, subtransaction: u32) -> Head {
-        Head {
-            id,
-            created_at: 0,
-            subscription_id: None,
-            slot: 0,
-            truncated: false,
-            command: 0,
-            subtransaction,
-        }
+        Head { id, created_at: 0, subscription_id: None, truncated: false, command: 0, subtransaction }
     }
 
     fn push(buffer: &mut Buffer, id: i64, subtransaction: u32) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! No parser, planner, executor, routing or permission check runs: a role with rights on its own table alone emits, and
 //! a row costs a fraction of an INSERT. What an INSERT would check is known to hold: the type has been validated when
-//! the watch was made, the slot is the partition's. Triggers and constraints added to webhook.event by hand do not fire.
+//! the watch was made, the slot is the partition's (`ring`). Triggers and constraints added to webhook.event by hand do not fire.
 //!
 //! A batch is one [`protect`]ed call: everything below it is plain C in Rust's clothes, that owns nothing and does not
 //! panic. An error of an index (a unique one made by hand) reaches the application with all its fields.
@@ -16,7 +16,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::buffer::{Buffer, Row};
 use super::partition::{self, COLUMNS, Missing, Partition, PlainIndex};
-use super::tables;
+use super::{ring, tables};
 use crate::compat::{self, unguarded};
 use crate::protect::protect;
 
@@ -28,16 +28,17 @@ pub fn insert(buffer: &Buffer) {
     let memory = Memory::take();
     let mut rest = buffer.rows();
     while let Some(first) = rest.first() {
-        let same =
-            rest.iter().take_while(|row| row.slot == first.slot && row.command == first.command).count();
+        let same = rest.iter().take_while(|row| row.command == first.command).count();
         let (rows, tail) = rest.split_at(same);
-        let partition = tables::partition(first.slot);
+        let slot = ring::present(first.created_at);
+        let partition = tables::partition(slot);
         // SAFETY: see the module's second paragraph. The buffer outlives the call.
-        if let Err(Missing(i)) = unsafe { protect(|| insert_batch(partition, memory.context, buffer, rows)) }
-        {
-            mismatch(i);
+        match unsafe { protect(|| insert_batch(slot, partition, memory.context, buffer, rows)) } {
+            Ok(()) => rest = tail,
+            // The ring has turned meanwhile.
+            Err(Refused::IsOver) => {}
+            Err(Refused::Lacks(Missing(i))) => mismatch(i),
         }
-        rest = tail;
     }
 }
 
@@ -100,28 +101,42 @@ impl Drop for Memory {
     }
 }
 
+/// Why a batch was not inserted.
+enum Refused {
+    /// The slot is the present one no more.
+    IsOver,
+    Lacks(Missing),
+}
+
 /// Rows of one partition and one command, one or more.
 unsafe fn insert_batch(
+    slot: u8,
     oid: pg_sys::Oid,
     memory: pg_sys::MemoryContext,
     buffer: &Buffer,
     rows: &[Row],
-) -> Result<(), Missing> {
+) -> Result<(), Refused> {
     // SAFETY: what is opened is closed, and the lock on the partition stays until the transaction ends; tuples, slots
     // and arrays live in `memory`.
     unsafe {
         let relation = unguarded::table_open(oid, pg_sys::RowExclusiveLock as i32);
-        let partition = match partition::of(relation) {
+        // With the lock: from here on the slot stays open (`ring`).
+        let partition = if ring::is_present(slot) {
+            partition::of(relation).map_err(Refused::Lacks)
+        } else {
+            Err(Refused::IsOver)
+        };
+        let partition = match partition {
             Ok(partition) => partition,
-            Err(missing) => {
+            Err(refused) => {
                 unguarded::table_close(relation, pg_sys::NoLock as i32);
-                return Err(missing);
+                return Err(refused);
             }
         };
         let caller = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = memory;
         let batch = Batch::new(relation, rows.len());
-        batch.fill(&partition, buffer, rows);
+        batch.fill(&partition, slot, buffer, rows);
         batch.write(&partition, rows);
         if partition.is_plain {
             for index in partition.indexes.iter().take(partition.index_count) {
@@ -170,7 +185,7 @@ impl Batch {
     }
 
     /// Makes the tuples. Columns that are not ours stay null.
-    unsafe fn fill(&self, partition: &Partition, buffer: &Buffer, rows: &[Row]) {
+    unsafe fn fill(&self, partition: &Partition, at: u8, buffer: &Buffer, rows: &[Row]) {
         // SAFETY: row `i` has `columns` cells from `i * columns` on, and every position is below that.
         unsafe {
             let descriptor = (*self.relation).rd_att;
@@ -190,7 +205,7 @@ impl Batch {
                 if let Some(number) = row.subscription_id {
                     set(subscription, number.into());
                 }
-                set(slot, i16::from(row.slot).into());
+                set(slot, i16::from(at).into());
                 set(truncated, row.truncated.into());
                 for (position, place) in texts.into_iter().zip(row.texts) {
                     if let Some(place) = place {

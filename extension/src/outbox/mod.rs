@@ -13,6 +13,7 @@
 mod buffer;
 mod insert;
 mod partition;
+mod ring;
 mod tables;
 
 use std::cell::{Cell, RefCell};
@@ -97,11 +98,6 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
         let id = compat::nextval_internal(tables::sequence(), false);
-        // The time is taken when the transaction has its id: the daemon relies on it that none that begins after a look has
-        // written before (dispatcher/src/outbox/poll.rs).
-        if unguarded::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId {
-            pg_sys::GetTopTransactionId();
-        }
         (
             id,
             unguarded::GetCurrentTimestamp(),
@@ -113,7 +109,6 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         id,
         created_at,
         subscription_id: event.subscription_id,
-        slot: tables::ring_slot(created_at),
         truncated: event.truncated,
         command,
         subtransaction,
@@ -219,6 +214,7 @@ pub fn with_snapshot(work: impl FnOnce()) {
 pub fn invalidate(relation: pg_sys::Oid) {
     tables::invalidate(relation);
     partition::invalidate(relation);
+    ring::invalidate(relation);
 }
 
 /// A subtransaction has been rolled back. Neither allocates nor fails.

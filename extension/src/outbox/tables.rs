@@ -1,7 +1,7 @@
 //! Where the outbox lies: relation numbers of webhook.event's partitions and its sequence, looked up by name once.
 //!
 //! Reads the catalogue, and is told by Postgres (relation cache invalidation) when what it knows is stale: the
-//! extension may be dropped and created again under a session that goes on.
+//! extension may be dropped and created again under a session that goes on. `ring` knows which partition is written to.
 
 use std::cell::Cell;
 
@@ -9,8 +9,6 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Slots of the ring (`webhook.ring_slot`).
 pub const RING_SLOTS: u8 = 16;
-/// Length of a slot in seconds (`webhook.ring_slot`).
-pub const RING_SLOT_SECONDS: i64 = 216_000;
 /// Seconds from 1970-01-01, where the ring's clock begins, to 2000-01-01, where Postgres's does.
 pub const POSTGRES_EPOCH_SECONDS: i64 = 946_684_800;
 
@@ -30,12 +28,6 @@ thread_local! {
     static KNOWN: Cell<Known> = const { Cell::new(NOTHING) };
 }
 
-/// Slot of a moment in Postgres time (microseconds since 2000-01-01 UTC).
-pub fn ring_slot(at: i64) -> u8 {
-    let seconds = at.div_euclid(1_000_000) + POSTGRES_EPOCH_SECONDS;
-    (seconds.div_euclid(RING_SLOT_SECONDS)).rem_euclid(i64::from(RING_SLOTS)) as u8
-}
-
 /// A relation has changed (0: any may have). Neither allocates, fails nor reads the catalogue.
 pub fn invalidate(relation: pg_sys::Oid) {
     let known = KNOWN.get();
@@ -44,11 +36,15 @@ pub fn invalidate(relation: pg_sys::Oid) {
     }
 }
 
-fn find(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
+fn look_up(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
     let mut text = [0u8; 32];
     text[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: `text` is longer than any name passed here, so it ends with a NUL.
-    let found = unsafe { pg_sys::get_relname_relid(text.as_ptr().cast(), schema) };
+    unsafe { pg_sys::get_relname_relid(text.as_ptr().cast(), schema) }
+}
+
+fn find(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
+    let found = look_up(schema, name);
     if found == UNKNOWN {
         missing(name);
     }
@@ -82,6 +78,12 @@ pub fn schema() -> Option<pg_sys::Oid> {
 
 fn schema_or_error() -> pg_sys::Oid {
     schema().unwrap_or_else(|| missing("event"))
+}
+
+/// webhook.ring_head; `None`: the tables are those of 0.1, which lack it.
+pub fn ring_head() -> Option<pg_sys::Oid> {
+    let found = look_up(schema_or_error(), "ring_head");
+    (found != UNKNOWN).then_some(found)
 }
 
 /// webhook.event_id_seq.

@@ -141,6 +141,9 @@ mod tests {
             lag_s: 0.0,
             sequence: 0,
             events: 0,
+            ring_bytes: 0,
+            ring_bytes_max: None,
+            ring_held_bytes: 0,
             subscriptions: subscriptions
                 .iter()
                 .map(|(id, backlog, succeeded)| (*id, standing(*backlog, *succeeded)))

@@ -3,10 +3,20 @@ set client_min_messages = warning;
 create table item (id int primary key, name text);
 call by_hand.watch('item');
 
--- Both implementations of the slot agree: see also own_slot in capture_01_rows.
-select bool_and(webhook.ring_slot(timestamptz 'epoch' + make_interval(secs => 216000.0 * n - 0.000001)) = (n - 1) % 16
-            and webhook.ring_slot(timestamptz 'epoch' + make_interval(secs => 216000.0 * n)) = n % 16)
-from generate_series(1, 40) n;
+-- C and SQL choose the same slot, and learn of a turn at once: see also own_slot in capture_01_rows.
+begin;
+insert into item values (1000, 'before');
+select webhook.turn_ring(true) is not null;
+insert into item values (1001, 'after');
+select count(distinct e.slot), bool_or(e.slot = h.present and e.key = '1001'), webhook.present_slot() = h.present
+from webhook.event e cross join webhook.ring_head h where e.xid = webhook.current_xid() group by h.present;
+savepoint a;
+insert into item values (1002, 'later');
+select webhook.turn_ring(true) is not null;
+rollback to a;
+insert into item values (1003, 'later');
+select e.slot = h.present from webhook.event e cross join webhook.ring_head h where e.key = '1003';
+rollback;
 
 begin;
 create index on webhook.event (table_name, key);

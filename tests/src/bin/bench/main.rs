@@ -2,10 +2,11 @@
 //!
 //! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
 //! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
-//! run: `drain fanout latency admin memory idle pinned scripts`, default all; a number after `pinned` is its minutes.
+//! run: `drain fanout latency admin memory idle disk pinned scripts`, default all; a number after `pinned` is its minutes.
 
 mod admin;
 mod bare;
+mod disk;
 mod drain;
 mod fanout;
 mod idle;
@@ -51,6 +52,9 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("idle") {
             idle::run(&mut report).await;
+        }
+        if wanted("disk") {
+            disk::run(&mut report).await;
         }
         if wanted("pinned") {
             let minutes = arguments.iter().find_map(|argument| argument.parse().ok());

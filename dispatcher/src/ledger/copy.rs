@@ -1,0 +1,116 @@
+//! Successes by COPY: Postgres then writes a page of rows with one record of the log, a quarter
+//! less of it than row by row.
+
+use super::batch::Attempts;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::SinkExt;
+use std::pin::pin;
+use tokio_postgres::{
+    Client, Error, Statement,
+    types::{IsNull, ToSql, Type},
+};
+
+/// Fewer rows are written by INSERT, which takes one round trip; COPY takes two.
+pub const ROWS_MIN: usize = 32;
+
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// Columns of every row; four more where they are not plain.
+const PLAIN: &str = "event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, first_byte_ms";
+const REST: &str = ", dns_ms, connect_ms, tls_ms, batch_id";
+
+/// Straight into the partition.
+pub fn statement(slot: i16, is_plain: bool) -> String {
+    let rest = if is_plain { "" } else { REST };
+    format!("copy webhook.attempt_{slot} ({PLAIN}{rest}) from stdin (format binary)")
+}
+
+/// One value, with its length.
+fn put(out: &mut BytesMut, ty: &Type, value: &dyn ToSql) -> Option<()> {
+    let at = out.len();
+    out.put_i32(-1);
+    if let IsNull::No = value.to_sql_checked(ty, out).ok()? {
+        let length = i32::try_from(out.len() - at - 4).ok()?;
+        out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+    Some(())
+}
+
+/// The rows in COPY's binary form; `None`: a value that has none (it is longer than 2 GiB).
+pub fn rows(a: &Attempts<'_>, is_plain: bool) -> Option<Bytes> {
+    let mut out = BytesMut::with_capacity(32 + a.event_id.len() * 120);
+    out.put_slice(SIGNATURE);
+    out.put_slice(&[0; 8]);
+    for i in 0..a.event_id.len() {
+        out.put_i16(if is_plain { 10 } else { 14 });
+        put(&mut out, &Type::INT8, &a.event_id[i])?;
+        put(&mut out, &Type::INT8, &a.event_xid[i])?;
+        put(&mut out, &Type::INT8, &a.subscription_id[i])?;
+        put(&mut out, &Type::TIMESTAMPTZ, &a.started_at[i])?;
+        put(&mut out, &Type::FLOAT4, &a.duration_ms[i])?;
+        put(&mut out, &Type::INT2, &a.slot[i])?;
+        put(&mut out, &Type::INT2, &a.attempt[i])?;
+        put(&mut out, &Type::INT2, &a.status[i])?;
+        put(&mut out, &Type::TEXT, &a.outcome[i])?;
+        put(&mut out, &Type::FLOAT4, &a.first_byte_ms[i])?;
+        if !is_plain {
+            put(&mut out, &Type::FLOAT4, &a.dns_ms[i])?;
+            put(&mut out, &Type::FLOAT4, &a.connect_ms[i])?;
+            put(&mut out, &Type::FLOAT4, &a.tls_ms[i])?;
+            put(&mut out, &Type::TEXT, &a.batch_id[i])?;
+        }
+    }
+    out.put_i16(-1);
+    Some(out.freeze())
+}
+
+/// Writes rows in a transaction of its own.
+///
+/// # Errors
+/// Those of the connection, and of a row that Postgres refuses.
+pub async fn write(client: &Client, statement: &Statement, rows: Bytes) -> Result<(), Error> {
+    let mut sink = pin!(client.copy_in::<_, Bytes>(statement).await?);
+    sink.send(rows).await?;
+    sink.finish().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::value::Micros;
+
+    #[test]
+    fn a_row_is_written_as_copy_reads_it() {
+        let attempts = Attempts {
+            event_id: vec![1],
+            event_xid: vec![2],
+            subscription_id: vec![3],
+            started_at: vec![Micros(946_684_800_000_004)],
+            duration_ms: vec![1.5],
+            slot: vec![5],
+            attempt: vec![6],
+            status: vec![None],
+            outcome: vec!["ok"],
+            first_byte_ms: vec![Some(0.5)],
+            dns_ms: vec![None],
+            connect_ms: vec![None],
+            tls_ms: vec![None],
+            batch_id: vec![Some("b")],
+            ..Attempts::default()
+        };
+        let plain = rows(&attempts, true).unwrap();
+        let mut wanted = BytesMut::from(&b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x0a"[..]);
+        for number in [1_i64, 2, 3, 4] {
+            wanted.put_i32(8);
+            wanted.put_i64(number);
+        }
+        wanted.put_slice(&[0, 0, 0, 4, 0x3f, 0xc0, 0, 0, 0, 0, 0, 2, 0, 5, 0, 0, 0, 2, 0, 6]);
+        wanted.put_slice(&[0xff; 4]);
+        wanted.put_slice(b"\0\0\0\x02ok\0\0\0\x04\x3f\0\0\0\xff\xff");
+        assert_eq!(plain, wanted);
+        let all = rows(&attempts, false).unwrap();
+        assert_eq!(all.len(), plain.len() + 3 * 4 + 5);
+        assert!(all.ends_with(b"\xff\xff\xff\xff\0\0\0\x01b\xff\xff"));
+        assert_eq!(statement(3, false).matches(", ").count(), 13);
+    }
+}

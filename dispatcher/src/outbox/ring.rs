@@ -1,0 +1,108 @@
+//! Which slots of the ring the transactions of a snapshot may have written to
+//! (`webhook.ring_head`).
+
+use crate::postgres::schema::Schema;
+use std::sync::atomic::{AtomicI16, Ordering};
+
+/// With more slots open, the whole ring is looked into: seldom, and one statement for all cases.
+const SLOTS_MAX: usize = 3;
+
+/// Length of a slot in the tables of 0.1, where the clock chooses.
+const SLOT_US_0_1: i64 = 216_000 * 1_000_000;
+
+/// `webhook.ring_head` in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    /// As [`Ring::column`] tells it: two that are the same here are the same row.
+    text: String,
+    present: Option<i16>,
+    /// Ascending; empty: the whole ring.
+    slots: Vec<i16>,
+}
+
+impl Ring {
+    /// The row as one text, for a statement: number of changes, present slot, open slots.
+    pub fn column(schema: Schema) -> &'static str {
+        match schema {
+            Schema::V0_1 => "null::text",
+            Schema::V0_2 => {
+                "(select concat_ws(':', h.changes, h.present, array_to_string(h.open, ',')) from webhook.ring_head h)"
+            }
+        }
+    }
+
+    /// `None`: there is no such row, so nothing is known.
+    pub fn of(text: Option<&str>) -> Self {
+        let text = text.unwrap_or_default();
+        let mut parts = text.split(':').skip(1);
+        let present = parts.next().and_then(|part| part.parse().ok());
+        let open = parts.next().map(|part| part.split(',').map(str::parse).collect::<Result<Vec<i16>, _>>());
+        let mut slots =
+            open.and_then(Result::ok).filter(|slots| slots.len() <= SLOTS_MAX).unwrap_or_default();
+        slots.sort_unstable();
+        slots.dedup();
+        Self { text: text.to_owned(), present, slots }
+    }
+
+    /// Where a look goes; empty: into the whole ring.
+    pub fn slots(&self) -> &[i16] {
+        &self.slots
+    }
+
+    /// Which slot is written to.
+    pub fn present(&self) -> Option<i16> {
+        self.present
+    }
+}
+
+/// The present slot as the reader last saw it, for those who write attempts.
+#[derive(Debug)]
+pub struct Present(AtomicI16);
+
+impl Default for Present {
+    /// By the clock, as in the tables of 0.1.
+    fn default() -> Self {
+        Self(AtomicI16::new(-1))
+    }
+}
+
+impl Present {
+    pub fn set(&self, ring: &Ring) {
+        self.0.store(ring.present().unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// Slot for an attempt that began at this moment, in microseconds since 1970.
+    pub fn slot(&self, started_at_us: i64) -> i16 {
+        match self.0.load(Ordering::Relaxed) {
+            -1 => i16::try_from(started_at_us.div_euclid(SLOT_US_0_1).rem_euclid(16)).unwrap_or_default(),
+            slot => slot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_row_tells_which_slots_are_open() {
+        let ring = Ring::of(Some("7:4:4"));
+        assert_eq!((ring.present(), ring.slots()), (Some(4), &[4][..]));
+        let ring = Ring::of(Some("8:0:15,0"));
+        assert_eq!((ring.present(), ring.slots()), (Some(0), &[0, 15][..]));
+        assert!(Ring::of(Some("9:3:0,1,2,3")).slots().is_empty(), "the whole ring");
+        assert_eq!(Ring::of(None), Ring::of(Some("")));
+        assert!(Ring::of(None).slots().is_empty());
+        assert_ne!(Ring::of(Some("7:4:4")), Ring::of(Some("9:4:4")), "it has been round");
+    }
+
+    #[test]
+    fn attempts_go_where_events_go() {
+        let present = Present::default();
+        // As webhook.ring_slot() of 0.1 says: 2026-11-22 03:38 UTC.
+        assert_eq!(present.slot(1_795_318_680_000_000), 7);
+        assert_eq!((present.slot(0), present.slot(-1)), (0, 15));
+        present.set(&Ring::of(Some("1:9:9")));
+        assert_eq!(present.slot(0), 9);
+    }
+}

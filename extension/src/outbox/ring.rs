@@ -1,0 +1,178 @@
+//! Which slot of the ring is written to: a copy of webhook.ring_head, kept until Postgres says that
+//! the row is another.
+//!
+//! A slot that this backend writes to must stay open until its transaction has ended, or the daemon
+//! would pass the row over. So the lock on the partition comes first, then the question, here,
+//! whether it is the present slot still: `LockRelationOid` takes in every invalidation that was
+//! sent before the lock was to be had, and a slot is closed only by one who holds the partition in
+//! share mode until the close is committed and announced (`webhook.close_slot`). The lock stays
+//! until the end of the transaction, prepared ones included.
+//!
+//! Reads webhook.ring_head as Postgres reads its catalogue, with a snapshot of this moment: that of
+//! the application's transaction may be hours old.
+
+use core::ptr::null_mut;
+use std::cell::Cell;
+
+use pgrx::{pg_sys, prelude::*};
+
+use super::tables::{self, POSTGRES_EPOCH_SECONDS, RING_SLOTS};
+
+/// Length of a slot in seconds in the tables of 0.1, where the clock chooses.
+const SLOT_SECONDS_0_1: i64 = 216_000;
+
+/// Columns of webhook.ring_head that are read here; more may follow.
+const PRESENT: &core::ffi::CStr = c"present";
+const OPEN: &core::ffi::CStr = c"open";
+const COLUMNS_MAX: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Slots {
+        present: u8,
+        open: u16,
+    },
+    /// The tables are those of 0.1.
+    Clock,
+}
+
+thread_local! {
+    static HEAD: Cell<Option<Head>> = const { Cell::new(None) };
+    /// Of webhook.ring_head when `HEAD` was read.
+    static RELATION: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
+    /// Counts invalidations, so that what was read while one arrived is not kept.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A relation has changed (`INVALID`: any may have). Neither allocates nor fails.
+pub fn invalidate(relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    // The update from 0.1 makes the table; of that only its number is told, which is not known here
+    // yet.
+    if relation == pg_sys::Oid::INVALID || relation == RELATION.get() || HEAD.get() == Some(Head::Clock) {
+        HEAD.set(None);
+    }
+}
+
+/// Slot for an event captured at a moment in Postgres time (microseconds since 2000-01-01 UTC).
+/// What it says holds once the partition is locked and [`is_present`] agrees.
+///
+/// # Errors
+/// Raises what reading a table raises.
+pub fn present(at: i64) -> u8 {
+    match head() {
+        Head::Slots { present, .. } => present,
+        Head::Clock => slot_0_1(at),
+    }
+}
+
+/// Whether a slot that [`present`] has named is so still, as far as this backend has been told.
+/// Neither allocates nor fails.
+pub fn is_present(slot: u8) -> bool {
+    match HEAD.get() {
+        Some(Head::Slots { present, .. }) => present == slot,
+        Some(Head::Clock) => true,
+        None => false,
+    }
+}
+
+fn slot_0_1(at: i64) -> u8 {
+    let seconds = at.div_euclid(1_000_000) + POSTGRES_EPOCH_SECONDS;
+    (seconds.div_euclid(SLOT_SECONDS_0_1)).rem_euclid(i64::from(RING_SLOTS)) as u8
+}
+
+fn head() -> Head {
+    if let Some(head) = HEAD.get() {
+        return head;
+    }
+    loop {
+        let changes = CHANGES.get();
+        let (relation, head) = match tables::ring_head() {
+            Some(relation) => (relation, read(relation)),
+            None => (pg_sys::Oid::INVALID, Head::Clock),
+        };
+        // Something has changed meanwhile: perhaps this.
+        if CHANGES.get() == changes {
+            RELATION.set(relation);
+            HEAD.set(Some(head));
+            return head;
+        }
+    }
+}
+
+/// Without a row (somebody has deleted it) the daemon reads the whole ring, and any slot will do.
+fn read(relation: pg_sys::Oid) -> Head {
+    let mut head = Head::Slots { present: 0, open: u16::MAX };
+    // SAFETY: a table that is open and locked while it is scanned; the tuple is taken apart by its
+    // own description, into arrays that have as many places, and what is taken out of it is copied
+    // before the scan ends.
+    unsafe {
+        let table = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
+        let descriptor = (*table).rd_att;
+        let columns = (*descriptor).natts as usize;
+        if columns <= COLUMNS_MAX {
+            let scan =
+                pg_sys::systable_beginscan(table, pg_sys::Oid::INVALID, false, null_mut(), 0, null_mut());
+            let tuple = pg_sys::systable_getnext(scan);
+            if !tuple.is_null() {
+                let mut datums = [pg_sys::Datum::from(0usize); COLUMNS_MAX];
+                let mut nulls = [true; COLUMNS_MAX];
+                pg_sys::heap_deform_tuple(tuple, descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+                let place = |name: &core::ffi::CStr| {
+                    (0..columns).find(|at| {
+                        let attribute = crate::compat::attribute(descriptor, *at);
+                        !nulls[*at]
+                            && !attribute.attisdropped
+                            && core::ffi::CStr::from_ptr(attribute.attname.data.as_ptr()) == name
+                    })
+                };
+                if let (Some(present), Some(open)) = (place(PRESENT), place(OPEN)) {
+                    let bit = |slot: i16| 1u16.checked_shl(u32::from(slot.unsigned_abs())).unwrap_or(0);
+                    let bits =
+                        |slots: Array<'_, i16>| slots.iter().flatten().map(bit).fold(0, |all, one| all | one);
+                    head = Head::Slots {
+                        present: (datums[present].value() as u8) % RING_SLOTS,
+                        open: Array::<i16>::from_datum(datums[open], false).map_or(u16::MAX, bits),
+                    };
+                }
+            }
+            pg_sys::systable_endscan(scan);
+        }
+        pg_sys::table_close(table, pg_sys::AccessShareLock as i32);
+    }
+    head
+}
+
+/// `webhook.present_slot()`: for rows that SQL inserts. The partition is locked here, so that the
+/// slot stays open.
+#[pg_extern(sql = false)]
+fn present_slot() -> i16 {
+    loop {
+        // SAFETY: a plain call.
+        let slot = present(unsafe { pg_sys::GetCurrentTimestamp() });
+        // SAFETY: the lock of an INSERT, on a partition of ours; released with the transaction.
+        unsafe { pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as i32) };
+        if is_present(slot) {
+            return i16::from(slot);
+        }
+    }
+}
+
+/// `webhook.slot_is_open()`: whether the daemon reads the slot.
+#[pg_extern(sql = false)]
+fn slot_is_open(slot: i16) -> bool {
+    match head() {
+        Head::Slots { open, .. } => u32::try_from(slot).is_ok_and(|slot| slot < 16 && open >> slot & 1 == 1),
+        Head::Clock => true,
+    }
+}
+
+/// `webhook.ring_changed()`: at the commit of this transaction, every session forgets what it knows
+/// of webhook.ring_head.
+#[pg_extern(sql = false)]
+fn ring_changed() {
+    if let Some(relation) = tables::ring_head() {
+        // SAFETY: a plain call with the number of a relation that is there.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+    }
+}

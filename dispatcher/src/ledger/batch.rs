@@ -326,7 +326,7 @@ mod tests {
         let makes = |changes: &[QueueChange]| {
             let entries: Vec<Entry> = changes.iter().map(|change| entry(1, None, *change)).collect();
             let entries: Vec<&Entry> = entries.iter().collect();
-            Batch::of(&entries).puts.is_new
+            Batch::of(&entries, &Present::default()).puts.is_new
         };
         assert_eq!(makes(&[put(1)]), [false], "it is there, or has been called off");
         assert_eq!(makes(&[made(), put(1), put(2)]), [true]);

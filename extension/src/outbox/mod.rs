@@ -155,10 +155,17 @@ pub fn late(work: impl FnOnce()) {
 /// # Errors
 /// Raises `lock_not_available` after `lock_timeout`, and `undefined_table` if the table is not there.
 pub fn lock() {
-    // SAFETY: plain calls; the lock is held until the transaction ends.
-    unsafe {
-        let slot = tables::ring_slot(unguarded::GetCurrentTimestamp());
-        pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+    loop {
+        // SAFETY: plain calls; the lock is held until the transaction ends.
+        let slot = unsafe {
+            let slot = ring::present(unguarded::GetCurrentTimestamp());
+            pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            slot
+        };
+        // Otherwise the ring has turned meanwhile.
+        if ring::is_present(slot) {
+            break;
+        }
     }
 }
 

@@ -283,7 +283,10 @@ begin atomic
         where t.definition is not null and t.enabled <> 'D'
           and (t.name ~ '^webhook_(insert|update|delete|truncate)$'
                and jsonb_strip_nulls(t.definition -> 'verbs') ? substr(t.name::text, 9)
-               or c.relkind = 'p' and t.name in ('webhook_insert', 'webhook_delete'))
+               or c.relkind = 'p' and t.name in ('webhook_insert', 'webhook_delete')
+               or t.name = 'webhook_statement' and exists (
+                   select from present o
+                   where o.relation = t.relation and o.name <> t.name and o.definition is not null and o.enabled <> 'D'))
           and not exists (select from family f where f.relation = t.relation)
     ), replaced as (
         select w.relation, format('%I.%I', n.nspname, c.relname) as former,

@@ -138,6 +138,7 @@ begin
     select array_agg(f.noun || '.' || v.value) into types from forgotten f cross join jsonb_each_text(f.verbs) v;
     if types is not null then
         perform webhook.list_event_types(types);
+        perform webhook.dismiss_partition_owners();
     end if;
 exception
     -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
@@ -185,6 +186,36 @@ end
 $$;
 comment on function webhook.admit_partition_owners(oid[]) is
     'Lets the owners of watched partitioned tables make partitions; null: all of them';
+
+-- A right that a role still has keeps it from being dropped.
+create function webhook.dismiss_partition_owners() returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    owner regrole;
+    is_locked boolean := false;
+begin
+    for owner in
+        select a.grantee::regrole
+        from pg_proc p cross join aclexplode(p.proacl) a
+        where p.oid = 'webhook.capture()'::regprocedure and a.grantee not in (0, p.proowner)
+          and not has_function_privilege(a.grantee, '@extschema@.webhook_unwatch(regclass)'::regprocedure, 'execute')
+          and not exists (
+              select from pg_class c join pg_trigger t on t.tgrelid = c.oid
+              where c.relkind = 'p' and c.relowner = a.grantee and t.tgfoid = p.oid)
+        order by 1
+    loop
+        if not is_locked then
+            perform from webhook.setting for update;
+            is_locked := true;
+        end if;
+        execute format('revoke execute on function webhook.capture() from %s', owner);
+    end loop;
+end
+$$;
+comment on function webhook.dismiss_partition_owners() is
+    'Takes the right to make partitions back from those who own no watched partitioned table any longer';
 
 create function webhook.follow_owners() returns event_trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp

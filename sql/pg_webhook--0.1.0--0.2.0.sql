@@ -12,12 +12,38 @@ update webhook.watch w
                    where p.oid::text = w.payload)
     where w.payload is not null;
 
+alter table webhook.watch add column numbered_for oid[] not null default '{}';
+create index watch_noun_idx on webhook.watch (noun);
+create table webhook.detached_partition (
+    relation    regclass    primary key,
+    root        regclass    not null,
+    detached_at timestamptz not null default now()
+);
+drop function webhook.list_event_types();
+-- The code below replaces the function and comments on the event trigger, but does not create it.
+create function webhook.follow_owners() returns event_trigger language plpgsql as 'begin end';
+create event trigger webhook_follow_owners on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_owners();
+create function webhook.follow_partitions() returns event_trigger language c as 'MODULE_PATHNAME', 'webhook_follow_partitions';
+create event trigger webhook_merge_attached_partitions on ddl_command_start
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+create event trigger webhook_note_detached_partitions on ddl_command_end
+    when tag in ('ALTER TABLE')
+    execute function webhook.follow_partitions();
+
 alter table webhook.event_type
     add column derived text,
     add column data_schema json,
     add column example json,
     add constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object');
-alter table webhook.cursor add column restored_at timestamptz;
+-- The instance is null: the first daemon that delivers after the update decides.
+alter table webhook.cursor
+    add column restored_at timestamptz,
+    add column instance text,
+    add column refused_instance text,
+    add constraint instance_is_a_line check (instance !~ '^$|[[:cntrl:]]' and refused_instance !~ '^$|[[:cntrl:]]');
 alter table webhook.receiver add column held_because text;
 
 -- A name is one owner's.
@@ -37,11 +63,42 @@ create table webhook.setting (
     retention_period interval not null default '30 days',
     max_age          interval not null default '35 days',
     dump_events      boolean  not null default false,
+    ring_bytes_max   bigint   default 10737418240,
     constraint there_is_one_row check (singleton),
     constraint retention_period_is_at_most_35_days check (retention_period between '0' and '35 days'),
-    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days')
+    constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days'),
+    constraint ring_bytes_max_is_at_least_64_mib check (ring_bytes_max >= 67108864)
 );
 insert into webhook.setting default values;
+
+-- Until now the clock chose the slot: all may hold what the daemon has not read. A session with the library of 0.1 goes on
+-- to let the clock choose, so no slot is closed before the last of them has ended.
+create table webhook.ring_head (
+    singleton      boolean    primary key default true,
+    present        smallint   not null,
+    open           smallint[] not null,
+    changes        bigint     not null default 0,
+    sessions_since timestamptz,
+    constraint there_is_one_row check (singleton),
+    constraint the_present_slot_is_open check (present between 0 and 15 and present = any (open))
+);
+insert into webhook.ring_head (present, open, sessions_since)
+    select webhook.ring_slot(clock_timestamp()), array(select n::smallint from generate_series(0, 15) n), clock_timestamp();
+create table webhook.ring_turn (
+    slot         smallint primary key,
+    turn         bigint   not null default 0,
+    began_at     timestamptz,
+    ended_at     timestamptz,
+    rows         bigint,
+    first_at     timestamptz,
+    last_at      timestamptz,
+    held         text,
+    removed_upto timestamptz,
+    constraint slot_is_from_0_to_15 check (slot between 0 and 15)
+);
+insert into webhook.ring_turn (slot, turn, began_at)
+    select n, case n when h.present then 1 else 0 end, case n when h.present then clock_timestamp() end
+    from generate_series(0, 15) n cross join webhook.ring_head h;
 
 create table webhook.token (
     id           bigint      generated always as identity primary key,
@@ -68,16 +125,82 @@ create table webhook.idempotency (
 );
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
+create domain webhook.event_type_name as text;
+
 -- -- What a fresh installation says ------------------------------------------------------------------------------
 
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 
 revoke all on schema webhook from public;
 
+comment on table  webhook.ring_head is 'One row: which slot of the ring is written to, and which may still be';
+
+comment on column webhook.ring_head.present is 'Slot of the events that are captured now';
+
+comment on column webhook.ring_head.open is
+    'Slots that transactions may still write to: the present one, and earlier ones that open transactions have written to';
+
+comment on column webhook.ring_head.changes is 'Number of changes of this row';
+
+comment on column webhook.ring_head.sessions_since is
+    'Update from 0.1: no slot is closed while a session from before this moment is connected, for it may use the library of 0.1';
+
+comment on table  webhook.ring_turn is 'The last turn of each slot of the ring';
+
+comment on column webhook.ring_turn.turn is 'Turns are numbered from 1 on; 0: none since the installation or the update';
+
+comment on column webhook.ring_turn.began_at is 'When the slot became the present one';
+
+comment on column webhook.ring_turn.ended_at is 'When the last transaction that could write to it had ended; null: one still can';
+
+comment on column webhook.ring_turn.rows is 'Number of events at the end of the turn; null: not counted yet';
+
+comment on column webhook.ring_turn.first_at is 'Smallest created_at of its events; null: not known yet';
+
+comment on column webhook.ring_turn.last_at is 'Largest created_at of its events';
+
+comment on column webhook.ring_turn.held is
+    'Why retention kept the slot when it was last due: in use, undelivered or unresolved; null: nothing kept it';
+
+comment on column webhook.ring_turn.removed_upto is
+    'Events that have been removed from the slot were captured up to this moment; null: none has been';
+
+create or replace function webhook.present_slot() returns smallint
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'present_slot_wrapper';
+comment on function webhook.present_slot() is
+    'The slot for an event that is inserted now; stays open until this transaction ends';
+
+create or replace function webhook.slot_is_open(slot smallint) returns boolean
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'slot_is_open_wrapper';
+comment on function webhook.slot_is_open(smallint) is
+    'Whether the daemon reads the slot. Certain for a transaction that holds a lock on the partition';
+
+create or replace function webhook.ring_changed() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'ring_changed_wrapper';
+comment on function webhook.ring_changed() is 'Tells all sessions that webhook.ring_head is another once this transaction commits';
+
+create or replace function webhook.announce_ring() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform webhook.ring_changed();
+    return null;
+end
+$$;
+comment on function webhook.announce_ring() is 'Whoever writes events learns of a change of webhook.ring_head before the next one';
+
+create or replace trigger announce after insert or update or delete or truncate on webhook.ring_head
+    for each statement execute function webhook.announce_ring();
+alter table webhook.ring_head enable always trigger announce;
+
 create or replace function webhook.ring_slot(at timestamptz) returns smallint
-    language sql immutable parallel safe strict
-    return (floor(extract(epoch from at) / 216000)::bigint % 16)::smallint;
-comment on function webhook.ring_slot(timestamptz) is 'The slot of the ring that a moment falls into, 0 to 15';
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return coalesce((select t.slot from webhook.ring_turn t
+                     where t.began_at <= at and (t.ended_at is null or t.ended_at > at)
+                     order by t.turn desc limit 1),
+                    (select h.present from webhook.ring_head h));
+comment on function webhook.ring_slot(timestamptz) is
+    'The slot of the ring whose turn it was at a moment, by the server''s clock; the present one if it was none''s';
 
 create or replace function webhook.current_xid() returns bigint
     language sql volatile parallel unsafe
@@ -174,7 +297,7 @@ comment on column webhook.attempt.started_at is 'When the request was handed to 
 
 comment on column webhook.attempt.duration_ms is 'Until the outcome was known, in milliseconds';
 
-comment on column webhook.attempt.slot is 'Slot of the ring, by started_at';
+comment on column webhook.attempt.slot is 'Slot of the ring that was the present one when the row was written';
 
 comment on column webhook.attempt.attempt is '1 for the first';
 
@@ -199,6 +322,8 @@ comment on column webhook.attempt.batch_id is
     'webhook-id of the request when it carried several events, or one made of several changes; one attempt row per event';
 
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
+
+alter table only webhook.event alter column slot set default webhook.present_slot();
 
 alter table webhook.event replica identity full;
 
@@ -233,6 +358,12 @@ comment on table webhook.watch is 'Watched tables as webhook_watch() was told; t
 
 comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
 
+comment on column webhook.watch.numbered_for is
+    'OIDs of the table and its child tables when webhook_watch() was called: the column numbers in their triggers belong to these tables alone';
+
+comment on table webhook.detached_partition is
+    'Tables that were partitions of watched tables and are captured no longer; a row goes when its table is watched, attached or dropped, or by webhook_unwatch()';
+
 comment on table webhook.event_type is
     'Event types: those that watches emit, and those that were entered by hand for what the application emits itself';
 
@@ -250,7 +381,13 @@ comment on column webhook.event_type.example is
     'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
 
 comment on table  webhook.cursor is
-    'Checkpoint of the daemon, and the identity of the cluster it belongs to: a copy of the database has another and stays silent';
+    'Checkpoint of the daemon, and the cluster and instance it belongs to: a copy of the database has another and stays silent';
+
+comment on column webhook.cursor.instance is
+    'What the daemons of this database call it (webhookd run --instance); those of another instance do not deliver. null: the next daemon to deliver decides';
+
+comment on column webhook.cursor.refused_instance is
+    'Instance of the daemon that was refused last, if none has delivered since';
 
 comment on column webhook.cursor.restored_at is
     'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
@@ -290,6 +427,20 @@ comment on function webhook.mark_restored_event() is
 
 create or replace trigger mark_restored before insert on webhook.event for each row
     when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
+create or replace function webhook.open_slot() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update webhook.ring_head h set open = h.open || new.slot, changes = h.changes + 1 where new.slot <> all (h.open);
+    update webhook.ring_turn t set ended_at = null, rows = null, first_at = null, last_at = null where t.slot = new.slot;
+    return new;
+end
+$$;
+comment on function webhook.open_slot() is
+    'A row that was inserted by hand into a slot whose turn is over opens the slot again, in the same transaction';
+
+create or replace trigger open_slot before insert on webhook.event for each row
+    when (new.xid = webhook.current_xid() and not webhook.slot_is_open(new.slot)) execute function webhook.open_slot();
 do $$
 declare
     -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
@@ -299,6 +450,7 @@ declare
 begin
     for slot in 0..15 loop
         execute format('alter table webhook.event_%s enable always trigger mark_restored', slot);
+        execute format('alter table webhook.event_%s enable always trigger open_slot', slot);
         perform pg_extension_config_dump(format('webhook.event_%s', slot)::regclass, format(undelivered, 'id', 'xid'));
         perform pg_extension_config_dump(format('webhook.attempt_%s', slot)::regclass, format(undelivered, 'event_id', 'event_xid'));
     end loop;
@@ -337,17 +489,24 @@ comment on function webhook.gate_ring() is
 
 revoke all on function webhook.gate_ring() from public;
 
+create or replace function webhook.gate_sleep(timeout_ms integer) returns text
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_sleep_wrapper';
+comment on function webhook.gate_sleep(integer) is
+    'Daemon: sleeps until a commit with events wakes it (rung), the time is over or the client speaks (over); busy: not now, a commit is under way. Sends an INFO message when it sleeps; timeout_ms 0: no timeout';
+
+revoke all on function webhook.gate_sleep(integer) from public;
+
 create or replace function webhook.gate_take() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_take_wrapper';
 comment on function webhook.gate_take() is
-    'Daemon: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
+    'Daemon of version 0.1: about to sleep. Waits until every commit that did not notify is visible; from then on commits notify on channel pg_webhook. Held by the session; taking it twice is taking it once';
 
 revoke all on function webhook.gate_take() from public;
 
 create or replace function webhook.gate_release() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'gate_release_wrapper';
 comment on function webhook.gate_release() is
-    'Daemon: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
+    'Daemon of version 0.1: awake. Commits no longer notify. Nothing happens if the session does not hold the gate';
 
 revoke all on function webhook.gate_release() from public;
 
@@ -599,33 +758,41 @@ comment on function webhook.mismatch(webhook.event, webhook.subscription) is
     'Why a subscription does not get an event; null: it does';
 
 create or replace function webhook.ring_begins(at timestamptz default now()) returns timestamptz
-    language sql stable parallel safe strict
-    return to_timestamp((floor(extract(epoch from at) / 216000) - 15) * 216000);
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return least(at, (select coalesce(max(t.removed_upto), '-infinity') from webhook.ring_turn t));
 comment on function webhook.ring_begins(timestamptz) is
-    'The moment before which the ring need hold nothing: 15 whole slots before the present one';
+    'The moment from which on the ring holds every event: those that have been removed were captured before. -infinity: none has been';
 
 create or replace function webhook.ring_slots(since timestamptz, until timestamptz) returns smallint[]
-    language sql immutable parallel safe strict
-    return case
-        when isfinite(since) and isfinite(until) and extract(epoch from until) - extract(epoch from since) < 15 * 216000
-        then array(select webhook.ring_slot(to_timestamp(extract(epoch from since) + 216000 * n))
-                   from generate_series(0, floor(extract(epoch from until) / 216000) - floor(extract(epoch from since) / 216000)) n)
-        else '{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}'
-    end;
-comment on function webhook.ring_slots(timestamptz, timestamptz) is 'The slots of the ring that a range of time falls into';
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return array(select t.slot from webhook.ring_turn t
+                 where t.first_at is null or (t.first_at <= until and t.last_at >= since)
+                 order by t.slot);
+comment on function webhook.ring_slots(timestamptz, timestamptz) is
+    'The slots of the ring that can hold events of a range of time';
+
+create or replace function webhook.attempt_slots(event_slots smallint[]) returns smallint[]
+    language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
+    return array(select t.slot from webhook.ring_turn t
+                 where t.turn >= (select min(e.turn) from webhook.ring_turn e where e.slot = any (event_slots))
+                 order by t.slot);
+comment on function webhook.attempt_slots(smallint[]) is 'The slots that can hold attempts to deliver events of these slots';
 
 comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
 
 comment on column webhook.setting.retention is 'Whether old events and attempts are removed at all';
 
 comment on column webhook.setting.retention_period is
-    'How long events and attempts are kept at least; they go by the slot of the ring, 2.5 days together';
+    'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
 
 comment on column webhook.setting.max_age is
     'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
 
 comment on column webhook.setting.dump_events is
     'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
+
+comment on column webhook.setting.ring_bytes_max is
+    'Size of all slots with their indexes from which on delivered events are removed before retention_period is over; what is not delivered stays. Null: no limit';
 
 create or replace function webhook.replace_setting() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -642,14 +809,127 @@ alter table webhook.setting enable always trigger replace;
 
 select pg_extension_config_dump('webhook.setting', '');
 
-create or replace function webhook.slot_ended_at(slot integer, at timestamptz) returns timestamptz
-    language sql immutable parallel safe strict
-    return (select to_timestamp((t.turn - ((t.turn - slot) % 16 + 16) % 16 + 1) * 216000)
-            from (select floor(extract(epoch from at) / 216000)::bigint as turn) t);
-comment on function webhook.slot_ended_at(integer, timestamptz) is
-    'When the slot''s last turn that had begun by then ended, or will end: everything in it is older';
+create or replace function webhook.slot_period() returns interval
+    language sql stable parallel safe
+    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s);
+comment on function webhook.slot_period() is 'How long the turn of a slot is; view webhook.ring computes the same';
 
-create or replace function webhook.slot_is_held(kind text, slot integer, at timestamptz) returns text
+create or replace function webhook.slot_bytes(slot integer) returns bigint
+    language sql volatile parallel safe strict
+    return pg_total_relation_size(format('webhook.event_%s', slot)::regclass)
+         + pg_total_relation_size(format('webhook.attempt_%s', slot)::regclass);
+comment on function webhook.slot_bytes(integer) is 'Size of the events and attempts of a slot, with their indexes';
+
+create or replace function webhook.ring_size() returns table (bytes bigint, bytes_max bigint, held_bytes bigint)
+    language sql volatile parallel safe rows 1 security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select sum(webhook.slot_bytes(t.slot))::bigint, case when s.retention then s.ring_bytes_max end,
+           coalesce(sum(webhook.slot_bytes(t.slot)) filter (where t.held in ('undelivered', 'unresolved')), 0)::bigint
+    from webhook.ring_turn t cross join webhook.setting s
+    group by s.retention, s.ring_bytes_max;
+end;
+comment on function webhook.ring_size() is
+    'Size of all slots with their indexes, its limit, and how much of it is in slots that hold undelivered events';
+
+create or replace function webhook.slot_ended_at(slot integer, at timestamptz) returns timestamptz
+    language sql stable parallel safe strict
+    return (select least(t.ended_at, t.last_at, at) from webhook.ring_turn t where t.slot = slot_ended_at.slot and t.ended_at is not null);
+comment on function webhook.slot_ended_at(integer, timestamptz) is
+    'The moment before which all events of a slot were captured, not later than "at"; null: its turn is not over';
+
+create or replace function webhook.correct_turns(at timestamptz) returns void
+    language sql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+begin atomic
+    update webhook.ring_turn t set began_at = least(t.began_at, at), ended_at = least(t.ended_at, at)
+    where t.began_at > at or t.ended_at > at;
+end;
+comment on function webhook.correct_turns(timestamptz) is 'Takes back to this moment what the clock has put after it';
+
+create or replace function webhook.turn_ring(at_once boolean default false) returns smallint
+    language plpgsql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    moment constant timestamptz := clock_timestamp();
+    head webhook.ring_head;
+    following smallint;
+begin
+    select * into head from webhook.ring_head for update skip locked;
+    if not found or pg_relation_size(format('webhook.event_%s', head.present)::regclass) = 0 then
+        return null;
+    end if;
+    perform webhook.correct_turns(moment);
+    if not at_once and not exists (
+        select from webhook.ring_turn t, webhook.setting s
+        where t.slot = head.present
+          and (moment >= t.began_at + webhook.slot_period() or webhook.slot_bytes(head.present) >= s.ring_bytes_max / 16)) then
+        return null;
+    end if;
+    -- The next one around that is empty, and best one that no attempts are left in either.
+    select n.slot into following
+    from (select ((head.present + i) % 16)::smallint as slot, i from generate_series(1, 15) i) n
+    where n.slot <> all (head.open) and pg_relation_size(format('webhook.event_%s', n.slot)::regclass) = 0
+    order by pg_relation_size(format('webhook.attempt_%s', n.slot)::regclass) > 0, n.i limit 1;
+    if following is null then
+        return null;
+    end if;
+    update webhook.ring_turn t
+        set turn = (select max(o.turn) + 1 from webhook.ring_turn o), began_at = moment, ended_at = null,
+            rows = null, first_at = null, last_at = null, held = null
+        where t.slot = following;
+    update webhook.ring_head h set present = following, open = head.open || following, changes = head.changes + 1;
+    return following;
+end
+$$;
+comment on function webhook.turn_ring(boolean) is
+    'Begins the turn of the next empty slot if the present one is a slot period old or a sixteenth of ring_bytes_max in size, or at once; returns the slot, or null if the present one goes on';
+
+create or replace function webhook.close_slot(slot integer) returns boolean
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    head webhook.ring_head;
+begin
+    execute format('lock table webhook.event_%s in share mode nowait', slot);
+    select * into head from webhook.ring_head for update skip locked;
+    if not found or head.present = slot
+       or exists (select from pg_stat_activity a where a.datname = current_database() and a.backend_start < head.sessions_since) then
+        return false;
+    end if;
+    update webhook.ring_head h set open = array_remove(head.open, slot::smallint), changes = head.changes + 1, sessions_since = null;
+    update webhook.ring_turn t set ended_at = clock_timestamp() where t.slot = slot;
+    return true;
+exception
+    when lock_not_available then
+        return false;
+end
+$$;
+comment on function webhook.close_slot(integer) is
+    'Ends the turn of a slot if no open transaction has written to it; the daemon does not read it any more';
+
+create or replace function webhook.count_slot(slot integer) returns void
+    language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    turn constant webhook.ring_turn := (select t from webhook.ring_turn t where t.slot = slot);
+    rows bigint;
+    first_at timestamptz;
+    last_at timestamptz;
+begin
+    if turn.ended_at is null or turn.rows is not null then
+        return;
+    end if;
+    execute format('select count(*), min(e.created_at), max(e.created_at) from webhook.event_%s e', slot) into rows, first_at, last_at;
+    -- Not if it has been opened again meanwhile.
+    update webhook.ring_turn t set rows = rows, first_at = first_at, last_at = last_at
+        where t.slot = slot and t.ended_at = turn.ended_at;
+end
+$$;
+comment on function webhook.count_slot(integer) is 'Notes what a slot holds whose turn is over: how many events, of which time';
+
+create or replace function webhook.slot_is_held(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql stable parallel unsafe strict set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 #variable_conflict use_variable
@@ -658,67 +938,71 @@ declare
     kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s);
     resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c);
     is_young boolean;
+    last_event bigint;
 begin
-    if ended > kept_since then
+    if ended is null or (not early and ended > kept_since) then
         return 'young';
     end if;
-    -- The slot is by the clock; the clock may have been wrong. What was written last is what counts.
-    if kind = 'event' then
-        execute format('select coalesce(max(e.created_at) > $1, false)
-                        from (select created_at from webhook.event_%s order by xid desc, id desc limit 1000) e', slot)
-            into is_young using kept_since;
-    else
-        execute format('select exists (select from webhook.attempt_%s where started_at > $1)', slot)
-            into is_young using kept_since;
-    end if;
-    if is_young then
-        return 'young';
+    if kind = 'attempt' then
+        -- By the daemon's clock; one that is a day ahead is wrong.
+        execute format('select exists (select from webhook.attempt_%s a where a.started_at > $1 and a.started_at < $2)', slot)
+            into is_young using kept_since, at + interval '1 day';
+        if is_young and not early then
+            return 'young';
+        end if;
+        execute format('select max(a.event_id) from webhook.attempt_%s a', slot) into last_event;
+        if exists (select from webhook.beyond_checkpoint b where b.id <= last_event) then
+            return 'unresolved';
+        end if;
+    elsif exists (select from webhook.beyond_checkpoint b where b.slot = slot) then
+        return 'unresolved';
+    elsif exists (select from webhook.queue q where q.event_slot = slot) then
+        return 'undelivered';
     end if;
     -- Without a checkpoint nothing is resolved.
-    if exists (select from webhook.beyond_checkpoint b
-               where (b.slot = slot or kind = 'attempt') and b.created_at < ended + interval '1 day')
-       or (resolved is null
-           and exists (select from webhook.event e
-                       where e.xid >= 0 and (e.slot = slot or kind = 'attempt') and e.created_at < ended + interval '1 day')) then
+    if resolved is null and exists (select from webhook.event e where e.xid >= 0 and (e.slot = slot or kind = 'attempt')) then
         return 'unresolved';
-    end if;
-    if kind = 'event' and exists (select from webhook.queue q where q.event_slot = slot) then
-        return 'undelivered';
     end if;
     return null;
 end
 $$;
-comment on function webhook.slot_is_held(text, integer, timestamptz) is
-    'Why the events or attempts of a slot must stay: young, unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
+comment on function webhook.slot_is_held(text, integer, timestamptz, boolean) is
+    'Why the events or attempts of a slot must stay: young (unless early), unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
 
-create or replace function webhook.empty_slot(kind text, slot integer, at timestamptz) returns text
+create or replace function webhook.empty_slot(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
     child constant text := format('webhook.%I', kind || '_' || slot);
-    held text := webhook.slot_is_held(kind, slot, at);
+    held text;
 begin
     if pg_relation_size(child) = 0 then
         return 'empty';
-    elsif held is not null then
+    end if;
+    held := webhook.slot_is_held(kind, slot, at, early);
+    if held is not null then
         return held;
     end if;
     -- Whoever was at it until now may have changed that. Readers go on while it is asked once more: the daemon reads all slots.
     execute format('lock table %s in share mode nowait', child);
-    held := webhook.slot_is_held(kind, slot, at);
+    held := webhook.slot_is_held(kind, slot, at, early);
     if held is not null then
         return held;
     end if;
     execute format('lock table %s in access exclusive mode nowait', child);
     execute format('truncate table %s', child);
+    if kind = 'event' then
+        update webhook.ring_turn t set removed_upto = greatest(t.removed_upto, webhook.slot_ended_at(slot, at)), rows = 0
+            where t.slot = slot;
+    end if;
     return 'retired';
 exception
     when lock_not_available then
         return 'in use';
 end
 $$;
-comment on function webhook.empty_slot(text, integer, timestamptz) is
+comment on function webhook.empty_slot(text, integer, timestamptz, boolean) is
     'Truncates the events or the attempts of a slot: retired, empty, in use (a reader, a dump or an open insert has it), or why they must stay';
 
 create or replace function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
@@ -735,11 +1019,13 @@ begin
     with gone as (
         delete from webhook.queue q
         where (q.subscription_id, q.event_id) in (
-            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot limit rows_max)
+            -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
+            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot
+            order by d.subscription_id, d.event_id limit rows_max for update skip locked)
         returning q.*
     ), given_up as (
         insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, outcome, error)
-        select g.event_id, g.event_xid, g.subscription_id, moment, 0, webhook.ring_slot(moment),
+        select g.event_id, g.event_xid, g.subscription_id, moment, 0, webhook.present_slot(),
                least(g.attempts::integer + 1, 32767)::smallint, 'refused', reason
         from gone g
         returning event_id, event_xid, subscription_id, attempt
@@ -755,29 +1041,49 @@ $$;
 comment on function webhook.exhaust_slot(integer, interval, integer) is
     'Gives up deliveries of a slot that wait in webhook.queue, with an attempt that says why, and tells; returns how many';
 
+create or replace function webhook.told_of_slot(parts text[]) returns text
+    language sql immutable parallel safe strict
+    return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
+            where s = any (parts) order by o.at limit 1);
+comment on function webhook.told_of_slot(text[]) is 'One word for what has become of the events and the attempts of a slot';
+
 create or replace function webhook.retire_slot_at(slot integer, at timestamptz) returns text
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
     setting webhook.setting;
+    head webhook.ring_head;
     states text[];
+    told text;
 begin
     select * into setting from webhook.setting;
+    select * into head from webhook.ring_head;
     if slot not between 0 and 15 then
         raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is no slot of the ring', slot),
             hint = 'They are numbered from 0 to 15.';
-    elsif not setting.retention then
+    elsif head.present = slot then
+        return 'young';
+    elsif slot = any (head.open) then
+        -- It is counted and retired another time, without the lock that this has taken.
+        return case when webhook.close_slot(slot) then 'young' else 'in use' end;
+    end if;
+    perform webhook.correct_turns(at);
+    -- A dump has brought what is in it.
+    update webhook.ring_turn t set ended_at = at
+        where t.slot = slot and t.ended_at is null and pg_relation_size(format('webhook.event_%s', slot)::regclass) > 0;
+    perform webhook.count_slot(slot);
+    if not setting.retention then
         return 'off';
     end if;
     states := array[webhook.empty_slot('event', slot, at), webhook.empty_slot('attempt', slot, at)];
     if states[1] = 'undelivered' and webhook.slot_ended_at(slot, at) <= at - setting.max_age then
-        perform webhook.exhaust_slot(slot, setting.max_age, 1000);
-        return 'exhausting';
+        return case when webhook.exhaust_slot(slot, setting.max_age, 1000) > 0 then 'exhausting' else 'in use' end;
     end if;
-    -- What is worth telling first.
-    return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
-            where s = any (states) order by o.at limit 1);
+    told := webhook.told_of_slot(states);
+    update webhook.ring_turn t set held = case when told in ('in use', 'undelivered', 'unresolved') then told end
+        where t.slot = slot and t.held is distinct from case when told in ('in use', 'undelivered', 'unresolved') then told end;
+    return told;
 end
 $$;
 comment on function webhook.retire_slot_at(integer, timestamptz) is
@@ -791,16 +1097,60 @@ end;
 comment on function webhook.retire_slot(integer) is
     'Daemon: empty a slot of the ring if its time is over: retired, empty, young, in use (try again soon), undelivered or unresolved (something in it still has to go out), exhausting (max_age is over: call again until it is gone), off';
 
+create or replace function webhook.relieve_ring()
+    returns table (bytes bigint, bytes_max bigint, held_bytes bigint, retired smallint[], in_use boolean, slot_seconds double precision)
+    language plpgsql volatile parallel unsafe rows 1 security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    moment constant timestamptz := clock_timestamp();
+    size record;
+    candidate smallint;
+    states text[];
+    told text;
+begin
+    select * into size from webhook.ring_size();
+    retired := '{}';
+    in_use := false;
+    for candidate in
+        select t.slot from webhook.ring_turn t cross join webhook.ring_head h
+        where size.bytes > size.bytes_max and t.ended_at is not null and t.slot <> all (h.open)
+        order by t.turn
+    loop
+        exit when size.bytes <= size.bytes_max;
+        states := array[webhook.empty_slot('event', candidate, moment, true), webhook.empty_slot('attempt', candidate, moment, true)];
+        told := webhook.told_of_slot(states);
+        in_use := in_use or told = 'in use';
+        if 'retired' = any (states) then
+            retired := retired || candidate;
+        end if;
+        update webhook.ring_turn t set held = nullif(told, 'retired')
+            where t.slot = candidate and told in ('in use', 'undelivered', 'unresolved', 'retired');
+        select * into size from webhook.ring_size();
+    end loop;
+    return query select size.bytes, size.bytes_max, size.held_bytes, retired, in_use,
+        extract(epoch from webhook.slot_period())::double precision;
+end
+$$;
+comment on function webhook.relieve_ring() is
+    'Daemon: while the ring is larger than ring_bytes_max, empty its oldest slots of which everything is delivered. Returns its size, the limit, how much is in slots that hold undelivered events, the slots, whether one was in use, and how long a turn is';
+
 create or replace view webhook.ring as
-select n as slot, webhook.slot_ended_at(n, now()) - interval '216000 seconds' as began_at,
-       webhook.slot_ended_at(n, now()) as ended_at,
-       (select e.created_at from webhook.event e where e.slot = n order by e.xid, e.id limit 1) as oldest_event_at,
-       pg_total_relation_size(format('webhook.event_%s', n)::regclass) as event_bytes,
-       pg_total_relation_size(format('webhook.attempt_%s', n)::regclass) as attempt_bytes,
-       case when s.retention then webhook.slot_ended_at(n, now()) + s.retention_period end as retires_at
-from generate_series(0, 15) n cross join webhook.setting s;
+select t.slot::integer as slot, t.began_at,
+       case when t.slot = h.present then t.began_at + p.period else t.ended_at end as ended_at,
+       (select e.created_at from webhook.event e where e.slot = t.slot order by e.xid, e.id limit 1) as oldest_event_at,
+       pg_total_relation_size(format('webhook.event_%s', t.slot)::regclass) as event_bytes,
+       pg_total_relation_size(format('webhook.attempt_%s', t.slot)::regclass) as attempt_bytes,
+       case when s.retention then
+           case when t.slot = h.present then t.began_at + p.period
+                when not t.slot = any (h.open) then least(t.ended_at, t.last_at) end + s.retention_period end as retires_at,
+       case when t.slot = h.present then 'present' when t.slot = any (h.open) then 'open'
+            when pg_relation_size(format('webhook.event_%s', t.slot)::regclass) = 0 then 'empty' else 'closed' end as state,
+       t.held
+from webhook.ring_turn t cross join webhook.ring_head h cross join webhook.setting s
+cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
-    'The slots of the outbox: when their turn began and ended, what lies in them, and from when on they are emptied';
+    'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';
 
 create or replace view webhook.beyond_checkpoint as
 select e.id, e.xid, e.slot, e.created_at, e as event
@@ -863,7 +1213,7 @@ as $$
 declare
     sequence constant bigint := webhook.event_sequence(event_id);
     at constant timestamptz := webhook.event_created_at(event_id);
-    slots constant smallint[] := array[webhook.ring_slot(at - interval '1 second'), webhook.ring_slot(at + interval '1 second')];
+    slots constant smallint[] := webhook.ring_slots(at, at);
 begin
     return query
         select e.* from webhook.event e
@@ -916,10 +1266,8 @@ comment on view webhook.public_key is
     'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
 
 create or replace view webhook.health as
-select c.snapshot is null
-           or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null) as armed,
-       exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-               and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_running,
+select d.disarmed_because is null as armed,
+       d.is_running as dispatcher_running,
        case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
                          and l.granted and l.mode = 'RowExclusiveLock'
                          and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
@@ -938,13 +1286,40 @@ select c.snapshot is null
                     else 'none is in the database' end
         from webhook.secret s where s.secret ~ '^whs') as secrets,
        (select sum(r.event_bytes + r.attempt_bytes)::bigint from webhook.ring r) as ring_bytes,
-       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at
+       (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
+       c.instance,
+       d.disarmed_because,
+       -- A daemon that sleeps is at work in the server, and speaks when that ends: every second, unless told otherwise. Null:
+       -- none is running, or its sessions are hidden from the reader.
+       (select case when bool_or(o.state = 'active') then interval '0'
+                    else greatest(clock_timestamp() - max(o.state_change), interval '0') end
+        from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
+                                                     and o.application_name like 'webhookd %')
+        where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for,
+       (select s.ring_bytes_max from webhook.setting s where s.retention) as ring_bytes_max,
+       (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint
+        from webhook.ring r) as ring_held_bytes
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
 cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
-left join webhook.cursor c on c.singleton;
+left join webhook.cursor c on c.singleton
+cross join lateral (
+    select r.is_running,
+           case when c.system_identifier <> i.system_identifier or c.database_oid <> i.database_oid or c.restored_at is not null
+                    then 'this database is a copy of another cluster''s and stays silent; to deliver from here: select webhook_arm()'
+                when c.refused_instance is not null and not r.is_running
+                    then format('this database is armed for instance %1$s, and a daemon of instance %2$s was refused; '
+                                'if it is a copy that is to deliver, run: select webhook_arm(); if it is the same '
+                                'database under another name, start webhookd with --instance ''%1$s''',
+                                c.instance, c.refused_instance)
+                end as disarmed_because
+    -- offset 0: the locks are listed once.
+    from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
+                         and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster, daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept. gate = asleep: the next commit rings with NOTIFY';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
 
 create or replace function webhook.adopt_restored(restored webhook.cursor) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -985,7 +1360,19 @@ declare
     armed webhook.cursor;
 begin
     select * into armed from webhook.cursor where singleton for update;
-    if not found or (armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null) then
+    if not found then
+        return;
+    end if;
+    -- Nothing in the data tells a physical copy from its original, or from a database whose daemon has moved. The next daemon to
+    -- deliver decides. One that delivers already keeps the instance: without it, copies made from now on would fire.
+    if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
+        if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
+                   and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
+            raise notice using message = 'nothing to arm: a daemon delivers from this database',
+                hint = 'To let a daemon of another instance deliver, stop that one first.';
+        elsif armed.instance is not null then
+            update webhook.cursor set instance = null, refused_instance = null;
+        end if;
         return;
     end if;
     if armed.restored_at is not null then
@@ -994,11 +1381,11 @@ begin
     end if;
     update webhook.cursor
         set system_identifier = here, database_oid = this_database, restored_at = null, snapshot = armed.snapshot,
-            epoch = epoch + 1, saved_at = clock_timestamp();
+            instance = null, refused_instance = null, epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopt this cluster and database, so that the daemon delivers from here. Nothing happens if that is so already';
+    'After a restore or a copy: adopt this cluster and database, so that the next daemon, whatever its instance, delivers from here. Nothing happens while a daemon does so already';
 
 create or replace function @extschema@.webhook_watch(
     rel regclass,
@@ -1021,13 +1408,25 @@ create or replace function @extschema@.webhook_unwatch(rel regclass) returns voi
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
 comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
 
+create or replace function @extschema@.webhook_migrate(rel regclass, statement text) returns webhook.watch
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_migrate_wrapper';
+comment on function @extschema@.webhook_migrate is
+    'Run ALTER TABLE statements that the condition of a watch stands in the way of, with the caller''s rights, and watch the table as before. For the table''s owner';
+
+create or replace function webhook.noun_of(event_type text) returns text
+    language sql immutable parallel safe strict
+    return regexp_replace(event_type, '\.[^.]*$', '');
+comment on function webhook.noun_of(text) is 'The noun of an event type, with its namespace: everything before the last dot';
+
 create or replace function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
     select w.relation, array_agg(v.key order by array_position('{insert,update,delete,truncate,snapshot}', v.key)), w.payload
     from webhook.watch w,
          lateral (select e.key, e.value from jsonb_each_text(w.verbs) e union all select 'snapshot', 'snapshot') v
-    where w.noun || '.' || v.value = sources.event_type
+    -- The noun finds the watches by its index.
+    where w.noun = webhook.noun_of(sources.event_type) and w.noun || '.' || v.value = sources.event_type
     group by w.relation
     order by w.relation::oid;
 end;
@@ -1050,36 +1449,57 @@ end;
 comment on function webhook.derived_description(text) is
     'What an event type says, from its watch and the table''s comment; null: no watch emits it';
 
-create or replace function webhook.list_event_types() returns void
-    language sql volatile security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    update webhook.event_type t set relation = null
-    where t.relation is not null
-      and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null)
-      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
-                      where w.noun || '.' || v.value = t.type);
-    delete from webhook.event_type t
-    where t.relation is not null
-      and not exists (select from webhook.watch w, jsonb_each_text(w.verbs) as v
-                      where w.noun || '.' || v.value = t.type);
-    insert into webhook.event_type as t (type, relation, description, derived)
-    select w.type, w.relation, d.description, d.description
-    from (select w.noun || '.' || v.value, min(w.relation::oid)::regclass
-          from webhook.watch w, jsonb_each_text(w.verbs) as v
-          group by 1) as w (type, relation)
-    cross join lateral webhook.derived_description(w.type) as d (description)
-    on conflict (type) do update set
-        relation = excluded.relation, derived = excluded.derived,
-        description = case when t.description is not distinct from t.derived then excluded.description else t.description end
-        where (t.relation, t.derived) is distinct from (excluded.relation, excluded.derived);
-end;
-comment on function webhook.list_event_types() is 'Brings webhook.event_type in line with webhook.watch';
+create or replace function webhook.list_event_types(types text[] default null) returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    listed text;
+    source regclass;
+    description text;
+begin
+    if types is null then
+        select array_agg(t.type) into types from (
+            select e.type from webhook.event_type e
+            union select w.noun || '.' || v.value from webhook.watch w cross join jsonb_each_text(w.verbs) v) t;
+    end if;
+    -- Sorted: two transactions that share types lock them in one order.
+    for listed in select distinct t from unnest(types) t where t is not null order by 1 loop
+        -- The type of an ended watch may go: lock it, then look, so that a watch that commits
+        -- meanwhile is seen. A watch of the same type only keeps the row from being deleted.
+        if exists (select from webhook.sources(listed) s where s.operations <> '{snapshot}') then
+            perform from webhook.event_type t where t.type = listed for key share;
+        else
+            perform from webhook.event_type t where t.type = listed and t.relation is not null for update;
+        end if;
+        select min(s.relation::oid)::regclass into source from webhook.sources(listed) s where s.operations <> '{snapshot}';
+        if source is null then
+            update webhook.event_type t set relation = null
+            where t.type = listed and t.relation is not null
+              and (t.description is distinct from t.derived or t.data_schema is not null or t.example is not null);
+            delete from webhook.event_type t where t.type = listed and t.relation is not null;
+        else
+            description := webhook.derived_description(listed);
+            update webhook.event_type t
+            set relation = source, derived = description,
+                description = case when t.description is not distinct from t.derived then description else t.description end
+            where t.type = listed and (t.relation, t.derived) is distinct from (source, description);
+            insert into webhook.event_type (type, relation, description, derived)
+            values (listed, source, description, description)
+            on conflict (type) do nothing;
+        end if;
+    end loop;
+end
+$$;
+comment on function webhook.list_event_types(text[]) is
+    'Brings these event types in line with webhook.watch; null: all of them';
 
 create or replace function webhook.forget_dropped_tables() returns event_trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     gone oid[];
+    types text[];
 begin
     select array_agg(d.objid) into gone
     from pg_event_trigger_dropped_objects() d
@@ -1087,9 +1507,13 @@ begin
     if gone is null then
         return;
     end if;
-    delete from webhook.watch w where w.relation = any (gone);
-    if found then
-        perform webhook.list_event_types();
+    delete from webhook.detached_partition d where d.relation = any (gone);
+    with forgotten as (
+        delete from webhook.watch w where w.relation = any (gone) returning w.noun, w.verbs)
+    select array_agg(f.noun || '.' || v.value) into types from forgotten f cross join jsonb_each_text(f.verbs) v;
+    if types is not null then
+        perform webhook.list_event_types(types);
+        perform webhook.dismiss_partition_owners();
     end if;
 exception
     -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
@@ -1101,11 +1525,115 @@ comment on function webhook.forget_dropped_tables() is 'Removes the watches of t
 
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
+create or replace function webhook.admit_partition_owners(relations oid[] default null) returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    owner regrole;
+    is_locked boolean := false;
+begin
+    for owner in
+        select distinct c.relowner::regrole
+        from pg_class c
+        where c.relkind = 'p' and (relations is null or c.oid = any (relations))
+          and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
+          and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
+        order by 1
+    loop
+        -- Postgres fails a GRANT beside another one of the same function. Rare: once for each owner
+        -- who is no publisher.
+        if not is_locked then
+            perform from webhook.setting for update;
+            is_locked := true;
+        end if;
+        execute format('grant execute on function webhook.capture() to %s', owner);
+    end loop;
+end
+$$;
+comment on function webhook.admit_partition_owners(oid[]) is
+    'Lets the owners of watched partitioned tables make partitions; null: all of them';
+
+create or replace function webhook.dismiss_partition_owners() returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    owner regrole;
+    is_locked boolean := false;
+begin
+    for owner in
+        select a.grantee::regrole
+        from pg_proc p cross join aclexplode(p.proacl) a
+        where p.oid = 'webhook.capture()'::regprocedure and a.grantee not in (0, p.proowner)
+          and not has_function_privilege(a.grantee, '@extschema@.webhook_unwatch(regclass)'::regprocedure, 'execute')
+          and not exists (
+              select from pg_class c join pg_trigger t on t.tgrelid = c.oid
+              where c.relkind = 'p' and c.relowner = a.grantee and t.tgfoid = p.oid)
+        order by 1
+    loop
+        if not is_locked then
+            perform from webhook.setting for update;
+            is_locked := true;
+        end if;
+        execute format('revoke execute on function webhook.capture() from %s', owner);
+    end loop;
+end
+$$;
+comment on function webhook.dismiss_partition_owners() is
+    'Takes the right to make partitions back from those who own no watched partitioned table any longer';
+
+create or replace function webhook.follow_owners() returns event_trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform webhook.admit_partition_owners(array(
+        select d.objid from pg_event_trigger_ddl_commands() d where d.classid = 'pg_class'::regclass));
+exception
+    when others then
+        raise warning 'pg_webhook could not let a new owner make partitions: %', sqlerrm;
+end
+$$;
+comment on function webhook.follow_owners() is 'Lets the new owner of a watched partitioned table make partitions of it';
+
+comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
+
+create or replace function webhook.follow_partitions() returns event_trigger
+    language c
+    as 'MODULE_PATHNAME', 'webhook_follow_partitions';
+comment on function webhook.follow_partitions() is
+    'Ends the watch of a table that becomes a partition of a watched one; notes a partition that leaves a watched table';
+
+comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched one';
+
+comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
+
 create or replace function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
-comment on function @extschema@.webhook_emit is
+comment on function @extschema@.webhook_emit(text, json, text) is
     'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
+
+comment on domain webhook.event_type_name is
+    'An event type where text would make calls of webhook_emit() with untyped arguments ambiguous';
+
+create or replace function @extschema@.webhook_emit(event_type text, payload json, key anynonarray) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(text, json, anynonarray) is
+    'webhook_emit() with a key of any type; it is written as the key of a watched table is';
+
+create or replace function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key text default null) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, text) is
+    'webhook_emit() of a jsonb payload';
+
+create or replace function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key anynonarray) returns text
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
+comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray) is
+    'webhook_emit() of a jsonb payload with a key of any type';
 
 create or replace function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
@@ -1356,6 +1884,19 @@ create or replace function webhook.watch_statement(watch webhook.watch) returns 
         || format(', key_columns => %L)', (watch).key_columns);
 comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
 
+create or replace function webhook.is_numbered_for(relation oid) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    with recursive above (oid) as (
+        select is_numbered_for.relation
+        union
+        select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid
+    )
+    select exists (select from above a join webhook.watch w on w.relation = a.oid and is_numbered_for.relation = any (w.numbered_for));
+end;
+comment on function webhook.is_numbered_for(oid) is
+    'Whether webhook_watch() has written the column numbers in this table''s triggers for this table, not for one that it is a restored copy of';
+
 create or replace function webhook.numbers_hold(relation oid, definition jsonb) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
@@ -1364,7 +1905,8 @@ begin atomic
                join pg_attribute a on a.attrelid = numbers_hold.relation and a.attnum > 0 and not a.attisdropped
                    and (l.name is null and a.attnum = l.number or a.attname = l.name and a.attnum < l.number))
            and (select c.relnatts from pg_class c where c.oid = numbers_hold.relation) >= jsonb_array_length(definition #> '{table,columns}')
-    where (definition #>> '{table,oid}')::oid = numbers_hold.relation;
+    where case when definition #> '{table,oid}' is not null then (definition #>> '{table,oid}')::oid = numbers_hold.relation
+               else definition #> '{table,columns}' is not null and webhook.is_numbered_for(numbers_hold.relation) end;
 end;
 comment on function webhook.numbers_hold(oid, jsonb) is
     'Whether a definition''s numbers are those of the table''s columns; false: it is doubtful; null: they were written for another table';
@@ -1444,10 +1986,117 @@ from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
 comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
 
-create or replace function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
-    language sql stable security definer set search_path = pg_catalog, pg_temp
+create or replace function webhook.is_wanted(relation oid, trigger name) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
-    with recursive family (root, relation, is_root) as (
+    with recursive above (oid, is_root) as (
+        select is_wanted.relation, true
+        union
+        select i.inhparent, false from above a
+        join pg_class c on c.oid = a.oid and not c.relispartition
+        join pg_inherits i on i.inhrelid = a.oid
+    )
+    select exists (
+        select from above a
+        join webhook.watch w on w.relation = a.oid
+        join pg_class c on c.oid = is_wanted.relation
+        cross join lateral jsonb_strip_nulls(w.verbs) as v (verbs)
+        where is_wanted.trigger ~ '^webhook_(insert|update|delete|truncate)$'
+          and (v.verbs ? substr(is_wanted.trigger::text, 9) and (a.is_root or is_wanted.trigger <> 'webhook_truncate')
+               or c.relkind = 'p' and is_wanted.trigger in ('webhook_insert', 'webhook_delete')
+                  and v.verbs ?| '{insert,update,delete}'));
+end;
+comment on function webhook.is_wanted(oid, name) is 'Whether a watch needs a trigger of this name on a table';
+
+create or replace view webhook.leftover_trigger as
+select t.oid, t.relation, t.name from webhook.capture_trigger t
+where t.enabled = 'D' and not webhook.is_wanted(t.relation, t.name);
+comment on view webhook.leftover_trigger is 'Disabled triggers of watches that have ended or have fewer verbs now; they do nothing';
+
+create or replace function webhook.trigger_condition(relation oid) returns text
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select substring(pg_get_triggerdef(t.oid) from 'FOR EACH ROW WHEN \((.*?)\) EXECUTE FUNCTION webhook\.capture\(')
+    from pg_trigger t
+    where t.tgrelid = trigger_condition.relation and t.tgfoid = 'webhook.capture()'::regprocedure and t.tgqual is not null
+    order by t.tgname <> 'webhook_update', t.tgname
+    limit 1;
+end;
+comment on function webhook.trigger_condition(oid) is 'The condition in the triggers of a watched table, as Postgres prints it; null: none';
+
+create or replace function webhook.watch_of_triggers(relation oid, definition jsonb) returns webhook.watch
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select webhook.present_columns(
+        (watch_of_triggers.relation::regclass, definition ->> 'noun', definition -> 'verbs',
+         case when definition ? 'columns' then '{}'::text[] end, case when definition ? 'exclude' then '{}'::text[] end,
+         case when definition ? 'on_columns' then '{}'::text[] end, webhook.trigger_condition(watch_of_triggers.relation),
+         definition ->> 'payload', '{}', now(), '{}')::webhook.watch, definition);
+end;
+comment on function webhook.watch_of_triggers(oid, jsonb) is 'The row of webhook.watch that the triggers of a table were made for';
+
+create or replace function webhook.key_of(relation oid, is_primary boolean) returns text[]
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+    select array_agg(a.attname::text order by k.place)
+    from (select x.* from pg_index x
+          where x.indrelid = key_of.relation and x.indisunique and x.indisvalid and x.indexprs is null and x.indpred is null
+            and (x.indisprimary or not key_of.is_primary)
+          order by not x.indisprimary, x.indnkeyatts, x.indexrelid) i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where k.place <= i.indnkeyatts
+    group by i.indexrelid, i.indisprimary, i.indnkeyatts
+    having bool_and(a.attnotnull)
+    order by not i.indisprimary, i.indnkeyatts, i.indexrelid
+    limit 1;
+end;
+comment on function webhook.key_of(oid, boolean) is
+    'The columns of the primary key, or else of a unique index without nulls; is_primary: of the primary key alone';
+
+create or replace function webhook.advice(watch webhook.watch) returns table (problem text, detail text, repair text)
+    language sql stable set search_path = pg_catalog, pg_temp set jit = off
+begin atomic
+    select 'key came later', format('the events of %s have no key, and the table has a primary key now', (watch).relation),
+           webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
+                                    (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+    from webhook.key_of((watch).relation, true) as k (columns)
+    where (watch).key_columns = '{}' and k.columns is not null
+    union all
+    select 'events have no key', format('a subscription orders by key, and all events of %s wait for one another', (watch).relation),
+           case when k.columns is not null
+                then webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
+                                              (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
+                else format('select @extschema@.webhook_alter(s.id, ordering => ''none'') from webhook.subscription s where s.ordering = ''key'''
+                            ' and exists (select from unnest(%L::text[]) t where webhook.pattern_matches(s.events, t))', t.types) end
+    from webhook.key_of((watch).relation, false) as k (columns)
+    cross join lateral (select array_agg((watch).noun || '.' || v.value order by v.value) from jsonb_each_text((watch).verbs) v) as t (types)
+    where (watch).key_columns = '{}' and webhook.key_of((watch).relation, true) is null
+      and exists (select from webhook.subscription s cross join unnest(t.types) as u (type)
+                  where s.ordering = 'key' and webhook.pattern_matches(s.events, u.type))
+    union all
+    select 'payload function follows search_path',
+           format('%s finds tables and functions by the search_path of each session that writes to %s', (watch).payload, (watch).relation),
+           format('alter function %s set search_path = %s, pg_temp', p.oid::regprocedure,
+                  (select string_agg(format('%I', x.nspname), ', ' order by x.nspname) from pg_namespace x
+                   where x.oid in (p.pronamespace, c.relnamespace)))
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    join pg_proc p on p.oid = to_regprocedure(format('%s(%I.%I)', (watch).payload, n.nspname, c.relname))
+    join pg_language l on l.oid = p.prolang
+    where c.oid = (watch).relation and (watch).payload is not null and p.prosqlbody is null and l.lanname not in ('c', 'internal')
+      and not exists (select from unnest(p.proconfig) o where o like 'search_path=%');
+end;
+comment on function webhook.advice(webhook.watch) is
+    'What is wrong with a watch although its triggers do what they were told, and the statement that repairs it';
+
+create or replace function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
+    -- Compiling the query takes longer than running it.
+    language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+begin atomic
+    -- Read once: each definition is parsed in a subtransaction.
+    with recursive present as materialized (
+        select t.oid, t.relation, t.name, t.enabled, t.definition from webhook.capture_trigger t
+    ), family (root, relation, is_root) as (
         select w.relation::oid, w.relation::oid, true from webhook.watch w
         union
         select f.root, i.inhrelid, false from family f
@@ -1463,16 +2112,19 @@ begin atomic
             select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
             union
             select h.key from unnest('{insert,delete}'::text[]) h (key)
-            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}') v
+            where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}'
+            union
+            -- Fires before each statement that one of the others fires for.
+            select 'statement' from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')) v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
-        from (select t.relation from webhook.capture_trigger t union select f.relation from family f) r
+        from (select t.relation from present t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
     ), stale as (
         -- One of the triggers speaks for all: they are made together.
-        select distinct on (w.relation) w.relation, w, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
+        select distinct on (w.relation) w.relation, w as watch, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
-        from webhook.watch w join webhook.capture_trigger t on t.relation = w.relation and t.definition is not null
+        from webhook.watch w join present t on t.relation = w.relation and t.definition is not null
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
@@ -1481,7 +2133,34 @@ begin atomic
             cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint,
                                           webhook.numbers_hold(w.relation, t.definition)) as n (name)
             where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.name
+        order by w.relation, t.enabled = 'D', t.name
+    ), orphaned as (
+        -- Triggers that webhook_watch() has made, of a table that no watch has a row for. A child
+        -- table's belong to its parent's.
+        select t.oid, t.relation, t.name, t.definition,
+               exists (select from pg_inherits i join present p on p.relation = i.inhparent
+                       where i.inhrelid = t.relation and p.enabled <> 'D' and p.definition ->> 'noun' = t.definition ->> 'noun') as is_child
+        from present t join pg_class c on c.oid = t.relation
+        where t.definition is not null and t.enabled <> 'D'
+          and (t.name ~ '^webhook_(insert|update|delete|truncate)$'
+               and jsonb_strip_nulls(t.definition -> 'verbs') ? substr(t.name::text, 9)
+               or c.relkind = 'p' and t.name in ('webhook_insert', 'webhook_delete')
+               or t.name = 'webhook_statement' and exists (
+                   select from present o
+                   where o.relation = t.relation and o.name <> t.name and o.definition is not null and o.enabled <> 'D'))
+          and not exists (select from family f where f.relation = t.relation)
+    ), replaced as (
+        select w.relation, format('%I.%I', n.nspname, c.relname) as former,
+               (c.oid::regclass, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, w.payload, w.key_columns,
+                w.created_at, w.numbered_for)::webhook.watch as watch
+        from webhook.watch w
+        join (select distinct t.relation, t.definition #>> '{table,name,0}' as schema, t.definition #>> '{table,name,1}' as name
+              from present t) d on d.relation = w.relation
+        join pg_namespace n on n.nspname = d.schema
+        join pg_class c on c.relnamespace = n.oid and c.relname = d.name and c.relkind in ('r', 'p')
+        where c.oid <> w.relation
+          and not exists (select from family f where f.relation = c.oid)
+          and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
     )
     select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
            format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
@@ -1489,38 +2168,80 @@ begin atomic
     union all
     select w.relation::regclass, 'trigger is missing', format('%s, for %s', w.name, w.event), webhook.watch_statement(w.w)
     from wanted w
-    where not exists (select from webhook.capture_trigger t where t.relation = w.relation and t.name = w.name)
+    where not exists (select from present t where t.relation = w.relation and t.name = w.name)
     union all
     select t.relation::regclass, case t.enabled when 'D' then 'trigger is disabled' else 'trigger fires in replication only' end, t.name::text,
            format('alter table %s enable trigger %I', n.qualified, t.name)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
-    where t.enabled in ('D', 'R')
+    from present t join named n on n.relation = t.relation
+    where t.enabled = 'R' or t.enabled = 'D' and webhook.is_wanted(t.relation, t.name)
     union all
     select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
            format('drop trigger %I on %s', t.name, n.qualified)
-    from webhook.capture_trigger t join named n on n.relation = t.relation
+    from present t join named n on n.relation = t.relation
     where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
+      and not exists (select from orphaned o where o.oid = t.oid)
+    union all
+    (select distinct on (o.relation) o.relation::regclass, 'watch is missing',
+            format('its triggers emit %s events, and webhook.watch has no row for it (as after pg_dump --schema-only); webhook_unwatch() removes them',
+                   o.definition ->> 'noun'),
+            webhook.watch_statement(webhook.watch_of_triggers(o.relation, o.definition))
+     from orphaned o where not o.is_child order by o.relation, o.name)
+    union all
+    select r.relation, 'table was replaced',
+           format('%s is the watched table, which was called %s; another table has that name now and is not watched', n.qualified, r.former),
+           webhook.watch_statement(r.watch) || format('; select @extschema@.webhook_unwatch(%L)', n.qualified)
+    from replaced r join named n on n.relation = r.relation
+    union all
+    select d.relation, 'partition was detached', format('%s is captured no longer: it has left %s', n.qualified, r.qualified),
+           webhook.watch_statement((d.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition,
+                                    null, w.key_columns, w.created_at, '{}')::webhook.watch)
+    from webhook.detached_partition d
+    join webhook.watch w on w.relation = d.root
+    join named r on r.relation = d.root
+    join pg_class c on c.oid = d.relation and not c.relispartition
+    cross join lateral (select format('%I.%I', x.nspname, c.relname) from pg_namespace x where x.oid = c.relnamespace) as n (qualified)
+    where not exists (select from family f where f.relation = d.relation)
+    union all
+    select w.relation, a.problem, a.detail, a.repair from webhook.watch w cross join lateral webhook.advice(w) a
+    union all
+    select c.oid::regclass, 'owner cannot make partitions', pg_get_userbyid(c.relowner)::text,
+           format('grant execute on function webhook.capture() to %s', c.relowner::regrole)
+    from pg_class c
+    where c.relkind = 'p' and exists (select from present t where t.relation = c.oid)
+      and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
     union all
     select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
            case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
                 else format('%s; only the key is told meanwhile. Put its present name into the statement, or leave it out if it is gone',
                             array_to_string(s.lost, ', ')) end,
-           webhook.watch_statement(case when s.changes is null then s.w else webhook.present_columns(s.w, s.definition) end)
+           webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all
     select t.relation::regclass, 'trigger is stale', format('%s carries nothing that webhook_watch() has written', t.name),
            webhook.watch_statement(w.w)
-    from webhook.capture_trigger t join wanted w on w.relation = t.relation and w.name = t.name
+    from present t join wanted w on w.relation = t.relation and w.name = t.name
     where t.definition is null
     union all
     select w.relation, 'payload function is gone', w.payload, webhook.watch_statement(
-        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at)::webhook.watch)
+        (w.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, null, w.key_columns, w.created_at,
+         w.numbered_for)::webhook.watch)
     from webhook.watch w join named n on n.relation = w.relation
     where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
     union all
     select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
     from pg_event_trigger e
-    where e.evtfoid = 'webhook.forget_dropped_tables()'::regprocedure and e.evtenabled = 'D'
+    where e.evtfoid in ('webhook.forget_dropped_tables()'::regprocedure, 'webhook.follow_owners()'::regprocedure,
+                        'webhook.follow_partitions()'::regprocedure) and e.evtenabled = 'D'
+    union all
+    -- What is delivered has been removed by then: the rest is not removed for its size.
+    select 'webhook.event'::regclass,
+           case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,
+           format('%s of at most %s (ring_bytes_max), %s of it in slots with undelivered events',
+                  pg_size_pretty(r.bytes), pg_size_pretty(r.bytes_max), pg_size_pretty(r.held_bytes)),
+           'select * from webhook.subscription_stats order by queued + retrying desc'
+    from webhook.ring_size() r
+    -- Between two rounds of the daemon there may be a slot more.
+    where r.bytes > r.bytes_max + r.bytes_max / 8 or r.held_bytes > r.bytes_max / 10 * 8
     order by 1, 2, 3;
 end;
 comment on function @extschema@.webhook_check is
@@ -1798,7 +2519,7 @@ begin
     case type
         when 'timestamptz'::regtype then
             return webhook.schema_any_of(json '{"type":"string","format":"date-time","examples":["2026-11-22T03:38:00.123456+00:00"]}',
-                json '{"type":"string","pattern":"^-?infinity$|^[0-9]{5,6}-| BC$|:[0-9]{2}:[0-9]{2}[+-][0-9]{2}:[0-9]{2}:[0-9]{2}"}', void);
+                json '{"type":"string","pattern":"^-?infinity$|^[0-9]{5,6}-| BC$"}', void);
         when 'date'::regtype then
             return webhook.schema_any_of(json '{"type":"string","format":"date","examples":["2026-11-22"]}',
                 json '{"type":"string","pattern":"^-?infinity$|^[0-9]{5,7}-| BC$"}', void);
@@ -1818,9 +2539,11 @@ begin
             pattern := '^[01]*$';
             example := '101';
         when 'bytea'::regtype then
+            pattern := '^\\x[0-9a-f]*$';
             example := '\xdeadbeef';
         when 'interval'::regtype then
-            example := '1 day 02:03:04';
+            pattern := '^P(-?[0-9]+Y)?(-?[0-9]+M)?(-?[0-9]+D)?(T(-?[0-9]+H)?(-?[0-9]+M)?(-?[0-9]+(\.[0-9]{1,6})?S)?)?$|^-?infinity$';
+            example := 'P1DT2H3M4S';
         when 'inet'::regtype, 'cidr'::regtype then
             example := '192.0.2.1';
         when 'macaddr'::regtype then
@@ -2001,7 +2724,8 @@ create or replace function webhook.watch_definition(rel oid) returns jsonb
     return (select d.definition
             from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
             where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
-            order by t.tgname limit 1);
+            -- A retired trigger carries a former definition.
+            order by t.tgenabled = 'D', t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
 create or replace function webhook.meant_columns(rel oid, definition jsonb, list text, others boolean) returns smallint[]
@@ -2026,8 +2750,6 @@ begin atomic
     select coalesce(array_agg(a.attnum order by a.attnum), '{}')
     from pg_attribute a
     where a.attrelid = captured_columns.rel and a.attnum > 0 and not a.attisdropped
-      -- Since 18 a column can be computed when it is read; a trigger sees no value of it.
-      and a.attgenerated <> 'v'
       and (not captured_columns.definition ? 'columns'
            or a.attnum = any (webhook.meant_columns(rel, definition, 'columns', false)))
       and (not captured_columns.definition ? 'exclude'
@@ -2372,8 +3094,10 @@ begin
             -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
             ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
             ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
+                 @extschema@.webhook_emit(text, json, anynonarray), @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),
+                 @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray),
                  @extschema@.webhook_watch(regclass, text, jsonb, text[], text[], text[], text, regproc, text[]),
-                 @extschema@.webhook_unwatch(regclass) to %s'),
+                 @extschema@.webhook_unwatch(regclass), @extschema@.webhook_migrate(regclass, text) to %s'),
 
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
             ('subscriber', 'grant execute on function
@@ -2403,7 +3127,7 @@ begin
 
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
-                 webhook.watch, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
+                 webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
                  webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
@@ -2417,16 +3141,17 @@ begin
                  webhook.tenant(), webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
-            ('reader dispatcher', 'grant execute on function webhook.slot_ended_at(integer, timestamptz) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
             ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
                  webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+            ('dispatcher', 'grant select on webhook.ring_head to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
-                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.retire_slot(integer),
+                 webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.turn_ring(boolean), webhook.retire_slot(integer),
+                 webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.
             ('dispatcher', 'grant select on webhook.token to %s'),
@@ -2434,10 +3159,10 @@ begin
             ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
                  webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on function webhook.gate_ring(),
-                 webhook.gate_take(), webhook.gate_release() to %s'),
+                 webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release() to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
-                 @extschema@.webhook_erase(regclass, text) to %s'),
+                 @extschema@.webhook_erase(regclass, text), webhook.turn_ring(boolean) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             ('admin', 'grant select, insert, delete on webhook.token to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
@@ -2489,7 +3214,7 @@ declare
 begin
     for had in
         select distinct a.grantee, r.what
-        from (values ('publisher', 'webhook.capture()'::regprocedure),
+        from (values ('publisher', '@extschema@.webhook_unwatch(regclass)'::regprocedure),
                      ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
                      ('reader', 'webhook.find_event(text)'::regprocedure),
                      ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
@@ -2502,6 +3227,7 @@ begin
     end loop;
 end
 $$;
+select webhook.admit_partition_owners();
 -- What is granted while the script of an extension runs is taken for the extension's own, and pg_dump leaves it out. But to
 -- whom something is granted has been somebody's decision: only the owner's rights and PUBLIC's are ours.
 delete from pg_catalog.pg_init_privs i using pg_depend d

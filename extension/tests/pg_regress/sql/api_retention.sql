@@ -4,6 +4,8 @@ set local client_min_messages = warning;
 set local search_path = public;
 set local jit = off;
 set local timezone = 'UTC';
+-- What other tests have left.
+truncate webhook.event, webhook.attempt;
 \pset format unaligned
 \pset tuples_only on
 

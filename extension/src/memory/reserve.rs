@@ -139,7 +139,8 @@ mod tests {
                 }
             }
             // SAFETY: as above.
-            prop_assert!(!unsafe { reserve.take(layout(RESERVE_BYTES, 1)) }.is_null());
+            let all = unsafe { reserve.take(layout(RESERVE_BYTES, 1)) };
+            prop_assert!(!all.is_null());
         }
     }
 }

@@ -8,7 +8,7 @@ use e2e::{
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// Flags of programs that are not ours.
-const FOREIGN_FLAGS: [&str; 14] = [
+const FOREIGN_FLAGS: [&str; 19] = [
     "--fail",
     "--silent",
     "--show-error",
@@ -23,6 +23,12 @@ const FOREIGN_FLAGS: [&str; 14] = [
     "--locked",
     "--rm",
     "--features",
+    "--exclude-table",
+    // Of the torture program.
+    "--nested",
+    "--keys",
+    "--ddl",
+    "--settings",
 ];
 
 /// Of receivers, and the schema.

@@ -153,7 +153,7 @@ impl World {
                 let held = self.open[writer].as_ref().and_then(|t| t.locks.first().copied());
                 let own =
                     self.open[writer].as_ref().and_then(|t| t.head.as_ref()).unwrap_or(&self.head).present;
-                self.write(writer, held.filter(|_| self.events % 2 == 0).unwrap_or(own));
+                self.write(writer, held.filter(|_| self.events.is_multiple_of(2)).unwrap_or(own));
             }
             Step::InsertInto(writer, slot) => {
                 let known =

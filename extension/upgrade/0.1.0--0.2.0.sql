@@ -3,6 +3,15 @@
 -- As in a fresh installation: nothing is looked up where others may create.
 set local search_path = pg_catalog, pg_temp;
 
+-- The update waits for open transactions that have written events, and writers queue behind the wait.
+do $$
+begin
+    if current_setting('lock_timeout') = '0' then
+        set local lock_timeout = '5s';
+    end if;
+end
+$$;
+
 -- -- Tables and rows ---------------------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.

@@ -249,16 +249,24 @@ async fn between_package_and_update_everything_goes_on() {
     app.execute(&insert, &[&302_i64]).await.expect("the application goes on");
     steering.batch_execute("rollback").await.expect("it can be undone");
 
-    // The application's open transactions are in nobody's way. Who writes in the very moment waits for it.
+    // An open transaction that has written events holds the outbox, and writers queue behind the wait for it. So the
+    // update gives up after a time of its own, too.
     let writer = database.client().await;
     writer.batch_execute("begin; insert into orders values (303, 'c', 50)").await.expect("it goes on");
-    let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
-    written.expect("the application goes on");
-    let () = updated;
+    let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
+    assert!(describe(&refused.expect_err("somebody writes")).starts_with("55P03"));
+    let refused = impatient.batch_execute(&format!("reset lock_timeout; {UPDATE}")).await;
+    assert!(describe(&refused.expect_err("somebody writes")).starts_with("55P03"));
     writer
         .batch_execute("insert into orders values (305, 'c', 50); commit")
         .await
         .expect("the transaction goes on");
+    // A transaction that has written nothing is in nobody's way. Who writes in the very moment waits for it.
+    writer.batch_execute("begin; select count(*) from orders").await.expect("it goes on");
+    let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
+    written.expect("the application goes on");
+    let () = updated;
+    writer.batch_execute("commit").await.expect("the transaction goes on");
     assert_eq!(
         database.text("select extversion from pg_extension where extname = 'pg_webhook'").await.as_deref(),
         Some(env!("CARGO_PKG_VERSION"))

@@ -57,7 +57,7 @@ done <scripts/packages
 
 if ! have_pg && ! { [ -n "${PG:-}" ] && scripts/postgres.sh "$PG" cached >/dev/null 2>&1; }; then
     [ -n "${PGW_NO_APT:-}" ] || { apt update; apt_updated=1; }
-    here=$(apt-cache show postgresql 2>/dev/null | sed -nE 's/^Version: ([0-9]+).*/\1/p' | head -n 1)
+    here=$(apt-cache show postgresql 2>/dev/null | sed -nE 's/^Version: ([0-9]+).*/\1/p' | head -n 1 || true)
     if [ -z "${PG:-}" ] || apt-cache show "postgresql-$PG" >/dev/null 2>&1; then
         PG=${PG:-${here:-15}}
         apt_install "postgresql-$PG" "postgresql-server-dev-$PG"

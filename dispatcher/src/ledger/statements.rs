@@ -82,7 +82,7 @@ fn everything(tells: bool) -> String {
                   as a (event_id, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at,
                         error, response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
              where not $22 or not exists (
-                 select from webhook.attempt o where o.slot = a.slot and o.event_id = a.event_id
+                 select from webhook.attempt o where o.event_id = a.event_id
                      and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
          ), made as ({made}
          ), changed as ({changed}

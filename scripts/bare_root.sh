@@ -83,8 +83,10 @@ copy "$cargo_home/config.toml" /root/.cargo/config.toml
 
 bind() { mkdir -p "$root$2" && mount --bind "$1" "$root$2"; }
 mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev" && mount --make-rslave "$root/dev"
-mount --rbind /sys "$root/sys" && mount --make-rslave "$root/sys"
+mount --rbind /dev "$root/dev"
+mount --make-rslave "$root/dev"
+mount --rbind /sys "$root/sys"
+mount --make-rslave "$root/sys"
 bind "$toolchain" /opt/rust
 mount -o remount,bind,ro "$root/opt/rust"
 for folder in registry git; do

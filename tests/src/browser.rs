@@ -184,8 +184,7 @@ impl Browser {
     /// If there is none.
     pub async fn press(&self, name: &str) {
         let xpath = format!("//*[(self::button or self::a) and normalize-space(.)=\"{name}\"]");
-        let found = self.client.find(Locator::XPath(&xpath)).await;
-        self.follow(found.unwrap_or_else(|error| panic!("{name}: {error}"))).await;
+        self.follow(Locator::XPath(&xpath)).await;
     }
 
     /// Fills in a form by the names of its fields, as a person does, and presses a button of it.
@@ -203,7 +202,7 @@ impl Browser {
             field.clear().await.expect("it is a field");
             field.send_keys(value).await.expect("it can be typed into");
         }
-        self.follow(self.element(&format!("{form} {button}")).await).await;
+        self.follow(Locator::Css(&format!("{form} {button}"))).await;
     }
 
     /// Opens what is folded, so that all fields can be seen.
@@ -211,11 +210,36 @@ impl Browser {
         self.run("document.querySelectorAll('details').forEach(details => details.open = true)").await;
     }
 
-    /// Presses it, is sure if asked, and waits until the next page is there.
-    async fn follow(&self, button: Element) {
+    /// Clicks a link that a CSS selector names, without waiting for the next page.
+    ///
+    /// # Panics
+    /// If there is no such link.
+    pub async fn click(&self, css: &str) {
+        self.click_on(Locator::Css(css)).await;
+    }
+
+    /// Clicks an element. A page that refreshes itself may replace the element between the look-up
+    /// and the click; the replacement is looked up then.
+    async fn click_on(&self, locator: Locator<'_>) {
+        let click = async {
+            loop {
+                let found = self.client.wait().at_most(PATIENCE).for_element(locator).await;
+                let element = found.unwrap_or_else(|error| panic!("{locator:?}: {error}"));
+                match element.click().await {
+                    Ok(()) => break,
+                    Err(error) if error.is_stale_element_reference() => {}
+                    Err(error) => panic!("{locator:?}: {error}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, click).await.expect("the element stays for a click");
+    }
+
+    /// Clicks a button or link, confirms if the page asks, and waits for the next page.
+    async fn follow(&self, button: Locator<'_>) {
         self.unfold().await;
         let before = self.element("html").await;
-        button.click().await.expect("a button that is not hidden");
+        self.click_on(button).await;
         if self.client.get_alert_text().await.is_ok() {
             self.client.accept_alert().await.expect("a question");
         }

@@ -2,7 +2,7 @@
 //! answered and is not written yet is bounded, so is the memory, and the application notices nothing.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, world::World};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Results that may wait for the ledger (`UNCONFIRMED_MAX` of the lanes), and what may be under way beside them.
 const UNWRITTEN_MAX: i64 = 20_000 + 2_048;
@@ -27,21 +27,23 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
         "insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i"
     );
     world.app.batch_execute(&rows).await.expect("nobody holds up the application");
-    // It goes on until as much is unwritten as may be, and stops there.
+    // It goes on until as much is unwritten as may be, and stops there. Spilled events count among that, so it is not known
+    // beforehand how many deliveries that are.
     let unwritten = || world.receiver.look(|record| record.distinct("/ok")) as i64 - 100;
-    world
-        .receiver
-        .wait("as much as may be", PATIENCE * 2, |record| {
-            record.distinct("/ok") as i64 - 100 >= UNWRITTEN_MAX - 2_048
-        })
-        .await;
-    let mut slowest = Duration::ZERO;
-    for id in EVENTS + 1..=EVENTS + 400 {
-        let began = Instant::now();
-        world.insert_orders(id, 1).await;
-        slowest = slowest.max(began.elapsed());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let stopped = async {
+        let mut seen = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            match unwritten() {
+                now if now == seen && now > 0 => break,
+                now => seen = now,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE * 2, stopped).await.expect("deliveries stop while nothing is written");
+    // The lock stays, so an insert that waited for it would fail.
+    world.app.batch_execute("set lock_timeout = '5s'").await.expect("a setting");
+    world.insert_orders(EVENTS + 1, 400).await;
     let held = unwritten();
     assert!(held <= UNWRITTEN_MAX, "{held} answers are not written");
     let written = "select count(*) from webhook.attempt";
@@ -52,11 +54,8 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
     world.receiver.wait_for("/ok", all, PATIENCE * 4).await;
     world.database.until(&format!("select count(*) = {all} from webhook.attempt"), PATIENCE).await;
     let memory = daemon.peak_mib();
-    println!(
-        "{held} unwritten at most, {memory_before:.0} MiB before and {memory:.0} MiB at most, slowest insert {slowest:?}"
-    );
+    println!("{held} unwritten at most, {memory_before:.0} MiB before and {memory:.0} MiB at most");
     assert!(memory < memory_before + 100.0, "{memory_before} MiB before, {memory} MiB at most");
-    assert!(slowest < Duration::from_secs(2), "an insert took {slowest:?}");
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
 }

@@ -80,8 +80,7 @@ async fn a_subscription_lives_through_it() {
         world.database.text("select event_id from webhook.delivery where key = '2'").await.expect("an event");
     browser.fill("Event id or key", &event).await;
     browser.press("Search").await;
-    let link = browser.element(&format!("a[href='/deliveries/{event}/{id}']")).await;
-    link.click().await.expect("a link");
+    browser.click(&format!("a[href='/deliveries/{event}/{id}']")).await;
     browser.until_it_says("succeeded").await;
     browser.press("Deliver once more").await;
     let again = "select count(*) = 6 from webhook.attempt where outcome = 'succeeded'";

@@ -69,7 +69,6 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
         world.database.number("select count(*) from webhook.event where type = 'order.created'").await,
         2_000
     );
-    println!("slowest insert {slowest:?}");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 

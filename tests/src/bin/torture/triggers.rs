@@ -6,6 +6,8 @@ use rand::{RngExt as _, rngs::StdRng};
 
 /// The depth at which triggers stop changing rows.
 const DEPTH_MAX: u32 = 3;
+/// The most deferred triggers that act in one transaction.
+const DEFERRED_MAX: u32 = 20;
 
 /// Returns the triggers of one table and their functions.
 pub fn random(table: &Table, all: &[Table], choices: Choices, random: &mut StdRng) -> Vec<String> {
@@ -76,10 +78,21 @@ fn trigger(number: u32, table: &Table, all: &[Table], choices: Choices, random: 
             if by_statement { "statement" } else { "row" }
         )
     };
+    // A deferred trigger that another one has caused does not nest: only a count ends the chain.
+    let guard = if is_deferred {
+        format!(
+            "if pg_trigger_depth() > {DEPTH_MAX} or coalesce(nullif(current_setting('torture.deferred', true), ''), '0')::int > {DEFERRED_MAX}
+                 then return {result}; end if;
+             perform set_config('torture.deferred',
+                 (coalesce(nullif(current_setting('torture.deferred', true), ''), '0')::int + 1)::text, true);"
+        )
+    } else {
+        format!("if pg_trigger_depth() > {DEPTH_MAX} then return {result}; end if;")
+    };
     vec![
         format!(
             "create function {function}() returns trigger language plpgsql as $$ begin
-                 if pg_trigger_depth() > {DEPTH_MAX} then return {result}; end if; {actions} return {result}; end $$"
+                 {guard} {actions} return {result}; end $$"
         ),
         format!("{create} execute function {function}()"),
     ]

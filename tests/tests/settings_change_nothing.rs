@@ -34,7 +34,8 @@ const STRINGS: [(&str, &str); 9] = [
 ];
 
 /// Set for the daemon's role alone: the applications of these tests would not get far with them.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 12] = [
+    "default_tablespace",
     "session_replication_role",
     "statement_timeout",
     "lock_timeout",
@@ -58,8 +59,11 @@ async fn extremes(world: &World, is_least: bool) -> Vec<(String, String)> {
                  when 'enum' then (select v from unnest(enumvals) with ordinality as e (v, n) where v <> boot_val
                                    order by case when $1 then n else -n end limit 1)
                  when 'string' then null
-                 else case when name like '%timeout' then '1' when $1 then min_val else max_val end end
-             from pg_settings where context in ('user', 'superuser') and name <> all ($2) order by name",
+                 else case when name like 'idle%timeout' then '1000' when name like '%timeout' then '50' when $1 then min_val else max_val end end
+             from pg_settings where context in ('user', 'superuser')
+               -- 2 TiB for a hash table fail in Postgres itself.
+               and ($1 or category <> 'Resource Usage / Memory') and name <> all ($2)
+               and name !~ '^(webhook[.]|log_|debug_print|debug_pretty|trace_)' order by name",
             &[&is_least, &&NOT_SWEPT[..]],
         )
         .await
@@ -111,14 +115,15 @@ async fn deliveries_go_on(is_least: bool) {
         )
         .await;
     let settings = extremes(&world, is_least).await;
-    assert!(set(&world, &settings).await > 150, "{} settings", settings.len());
+    assert!(set(&world, &settings).await > 120, "{} settings", settings.len());
     // Sessions that begin now have them.
     world.app = world.database.client().await;
     world
         .app
         .batch_execute(
             "create table sale (id int primary key, at timestamptz, data bytea, share float8);
-             select webhook_watch('sale', noun => 'sale', exclude => '{share}', condition => 'new.id > 0');
+             select webhook_watch('sale', noun => 'sale', exclude => '{share}', condition => 'new.id > 0',
+                                  verbs => jsonb_build_object('insert', 'created'));
              create table part (id int, at date, primary key (id, at)) partition by range (at);
              create table part_1 partition of part for values from ('2020-01-01') to ('2021-01-01');
              select webhook_watch('part', noun => 'part')",
@@ -126,23 +131,23 @@ async fn deliveries_go_on(is_least: bool) {
         .await
         .unwrap_or_else(|e| panic!("{}", describe(&e)));
     let ok = world.subscribe("/ok").await;
-    let failing = world.subscribe_with("/status/500/x", "retry => '{100ms}', events => '{sale.*}'").await;
-    world.subscribe_with("/ok/filtered", "filter => 'id % 2 = 0', events => '{sale.*}'").await;
+    let failing = world.subscribe_with("/status/500/x", "retry => '{100ms}', events => '{part.*}'").await;
+    world.subscribe_with("/ok/filtered", "filter => '$.data.id > 50', events => '{sale.*}'").await;
 
     let daemon = Daemon::spawn_with(&world.database.url_as("webhookd"), &["--allow-net", "127.0.0.0/8"]);
     daemon.ready(&world.database).await;
     world
         .app
         .batch_execute(
-            "insert into sale select i, '2026-01-02 03:04:05+00', '\\x00ff', i / 3.0 from generate_series(1, 100) i;
+            "insert into sale select i, '2026-01-02 03:04:05+00', decode('00ff', 'hex'), i / 3.0 from generate_series(1, 100) i;
              insert into part values (1, '2020-02-03'); update part set id = 2; delete from part",
         )
         .await
         .unwrap_or_else(|e| panic!("{}", describe(&e)));
     world.insert_orders(1, 100).await;
-    world.receiver.wait_for("/ok", 205, PATIENCE).await;
+    world.receiver.wait_for("/ok", 204, PATIENCE).await;
     world.receiver.wait_for("/ok/filtered", 50, PATIENCE).await;
-    let gave_up = "select count(*) = 100 from webhook.delivery where state = 'exhausted'";
+    let gave_up = "select count(*) = 4 from webhook.delivery where state = 'exhausted'";
     world.database.until(gave_up, PATIENCE).await;
 
     // A change of a subscription reaches the daemon, and so does a replay.
@@ -154,8 +159,8 @@ async fn deliveries_go_on(is_least: bool) {
     );
     world.app.batch_execute(&altered).await.unwrap_or_else(|e| panic!("{}", describe(&e)));
     world.insert_orders(101, 10).await;
-    world.receiver.wait_for("/ok", 215, PATIENCE).await;
-    world.receiver.wait_for("/ok/altered", 100, PATIENCE).await;
+    world.receiver.wait_for("/ok", 214, PATIENCE).await;
+    world.receiver.wait_for("/ok/altered", 4, PATIENCE).await;
     let check = "select count(*) from webhook_check()";
     assert_eq!(world.database.number(check).await, 0);
     world.receiver.look(|record| {

@@ -74,24 +74,43 @@ pub struct Watch {
     pub ended: CancellationToken,
 }
 
-/// Opens a session, with the first of the target's servers that grants one.
+/// Opens a session with the first of the target's servers that takes writes.
+///
+/// If none of them does, the session is with the first standby: what is asked of it then says what
+/// is wrong.
 ///
 /// # Errors
 /// Those of the last server's connection and of the settings.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut last = None;
-    for server in target.servers() {
-        last = match timeout(server.connect_timeout(), open(&server, purpose, watch.clone())).await {
-            Ok(Ok(client)) => return Ok(client),
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(expired::expired().await),
-        };
+    let mut standby = None;
+    let servers = target.servers();
+    // With another target_session_attrs the driver itself passes over servers.
+    let is_choice = servers.len() > 1 && target.takes_any_server();
+    for server in servers {
+        // The watch ends with the session that it came with, so a standby gets one of its own.
+        let watched = if is_choice { Watch::default() } else { watch.clone() };
+        match timeout(server.connect_timeout(), open(&server, purpose, watched)).await {
+            Ok(Ok(client)) if !is_choice => return Ok(client),
+            Ok(Ok(client)) => match is_standby(&client).await {
+                Ok(false) => return open(&server, purpose, watch).await,
+                Ok(true) => standby = standby.or(Some(server)),
+                Err(error) => last = Some(error),
+            },
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(expired::expired().await),
+        }
     }
-    match last {
-        Some(error) => Err(error),
+    match (standby, last) {
+        (Some(server), _) => open(&server, purpose, watch).await,
+        (None, Some(error)) => Err(error),
         // Without a server tokio-postgres has the words for it.
-        None => open(target, purpose, watch).await,
+        (None, None) => open(target, purpose, watch).await,
     }
+}
+
+async fn is_standby(client: &Client) -> Result<bool, Error> {
+    client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)
 }
 
 async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {

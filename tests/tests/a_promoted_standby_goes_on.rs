@@ -125,7 +125,9 @@ async fn a_standby_that_is_named_first_is_passed_over() {
         .send()
         .await
         .expect("an answer");
-    assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap_or_default());
+    assert_eq!(answer.status(), 201);
+    let made: serde_json::Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
+    world.receiver.expect_secret("/ok/api", made["secret"].as_str().expect("a secret, shown once"));
     world.insert_orders(1, 5).await;
     world.receiver.wait_for("/ok", 5, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());

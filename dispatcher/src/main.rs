@@ -3,9 +3,10 @@
 //! First, without a runtime, everything is parsed and logging begins; then the command runs. What goes wrong is said
 //! once, in one line on standard error, and the exit code tells its kind.
 
+mod signals;
+
 use clap::Parser;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction, schema::SchemaAction},
@@ -109,32 +110,10 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        tokio::spawn(obey_signals(shutdown.clone()));
+        tokio::spawn(signals::obey(shutdown.clone(), FAILED.into()));
         command(shutdown).await
     });
     // A look-up of a name may still occupy a thread; nobody waits for it any more.
     runtime.shutdown_background();
     ended
-}
-
-/// The first SIGTERM or SIGINT asks to finish, the second ends the process.
-async fn obey_signals(shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals.unavailable; SIGTERM ends webhookd without draining");
-        return;
-    };
-    let mut asked = false;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if asked {
-            std::process::exit(FAILED.into());
-        }
-        asked = true;
-        shutdown.cancel();
-    }
 }

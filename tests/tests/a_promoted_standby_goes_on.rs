@@ -4,6 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use e2e::{
     PATIENCE,
+    admin::Admin,
     cluster::{Cluster, Database},
     daemon::Daemon,
     link::Link,
@@ -95,6 +96,41 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     assert!(second.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (150, 0)));
+}
+
+/// Every session finds the server that takes writes, those of the admin server too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_standby_that_is_named_first_is_passed_over() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    Admin::roles(&world.database).await;
+    let standby = world.cluster.standby().await;
+    let url = format!(
+        "postgresql://daemon@127.0.0.1:{},127.0.0.1:{}/app?connect_timeout=3",
+        standby.port(),
+        world.cluster.port()
+    );
+    let arguments = ["--allow-net", "127.0.0.0/8", "--admin", "127.0.0.1:0", "--admin-open-as", "alice"];
+    let daemon = Daemon::spawn_with(&url, &arguments);
+    let listens = |line: &str| line.contains("admin.listens");
+    let line = daemon.process().wait_for_line(listens, PATIENCE).await;
+    let (_, page) = line.split_once("url=").expect("the log line has the URL");
+    daemon.ready(&world.database).await;
+    let api = format!("{}/v1/subscriptions", page.trim_end_matches('/'));
+    let body = serde_json::json!({ "url": world.receiver.url("/ok/api"), "name": "by REST" });
+    let answer = reqwest::Client::new()
+        .post(&api)
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 201);
+    let made: serde_json::Value = serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON");
+    world.receiver.expect_secret("/ok/api", made["secret"].as_str().expect("a secret, shown once"));
+    world.insert_orders(1, 5).await;
+    world.receiver.wait_for("/ok", 5, PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
 /// The name in the connection string stays, and leads to another server.

@@ -53,6 +53,7 @@ mod rest_holds_its_contract;
 mod retention_is_flat;
 mod rolled_back_is_never_sent;
 mod secrets_are_sealed_anew;
+mod settings_change_nothing;
 mod snapshot_matches_postgres;
 mod subscriptions_change_in_commit_order;
 mod support_tells_the_truth;

@@ -79,3 +79,21 @@ async fn an_idle_daemon_goes_at_once() {
         Some("f")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_ask_to_reload_are_logged_and_ignored() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let daemon = Daemon::start(&world.database).await;
+    for (signal, name) in [(libc::SIGHUP, "SIGHUP"), (libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2")] {
+        daemon.process().signal(signal);
+        daemon
+            .process()
+            .wait_for_line(|line| line.contains("signal.ignored") && line.contains(name), PATIENCE)
+            .await;
+    }
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    daemon.process().signal(libc::SIGQUIT);
+    assert!(daemon.ended(PATIENCE).await.success(), "SIGQUIT drains");
+}

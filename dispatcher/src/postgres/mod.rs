@@ -7,6 +7,7 @@ mod passfile;
 pub mod preflight;
 pub mod schema;
 mod servers;
+mod settings;
 pub mod target;
 mod tls;
 pub mod value;
@@ -23,9 +24,12 @@ use tokio::{
     sync::Notify,
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, error::SqlState};
+use tokio_postgres::{
+    AsyncMessage, Client, Connection, Error,
+    error::{Severity, SqlState},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 /// What a connection is for; each has a session of its own, so that none waits behind another's statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +50,6 @@ pub enum Purpose {
     Admin,
 }
 
-/// Nothing may time out or reshape these sessions; the daemon bounds itself.
-const SESSION: &str = "\
-    set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; \
-    set idle_session_timeout = 0; \
-    select pg_catalog.set_config(s.name, '0', false) from pg_catalog.pg_settings s where s.name = 'transaction_timeout'; \
-    set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
-    set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off; \
-    set plan_cache_mode = force_generic_plan; set synchronous_commit = off; \
-    set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3; \
-    set tcp_user_timeout = 15000;";
-
 /// Both ends look after the connection: ours, to stop sending when the server is out of reach, and the server, to free the
 /// active lock of a daemon that is (15 s in either direction).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -66,12 +59,6 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 
 /// What the sessions of this process are called: whoever takes over from it can end them all.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
-
-/// A partition that was empty when it was last vacuumed would have a sequential scan planned for it, and a bitmap is built
-/// in full before the first row comes out. A merge join reads the events from the first one on for every page of a
-/// backlog, a hash join all of them: only a nested loop costs what the page is long.
-const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
-    set enable_mergejoin = off; set enable_hashjoin = off;";
 
 /// What `webhook.gate_sleep()` says (extension/src/gate).
 const ASLEEP: &str = "pg_webhook: asleep";
@@ -87,24 +74,43 @@ pub struct Watch {
     pub ended: CancellationToken,
 }
 
-/// Opens a session, with the first of the target's servers that grants one.
+/// Opens a session with the first of the target's servers that takes writes.
+///
+/// If none of them does, the session is with the first standby: what is asked of it then says what
+/// is wrong.
 ///
 /// # Errors
 /// Those of the last server's connection and of the settings.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut last = None;
-    for server in target.servers() {
-        last = match timeout(server.connect_timeout(), open(&server, purpose, watch.clone())).await {
-            Ok(Ok(client)) => return Ok(client),
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(expired::expired().await),
-        };
+    let mut standby = None;
+    let servers = target.servers();
+    // With another target_session_attrs the driver itself passes over servers.
+    let is_choice = servers.len() > 1 && target.takes_any_server();
+    for server in servers {
+        // The watch ends with the session that it came with, so a standby gets one of its own.
+        let watched = if is_choice { Watch::default() } else { watch.clone() };
+        match timeout(server.connect_timeout(), open(&server, purpose, watched)).await {
+            Ok(Ok(client)) if !is_choice => return Ok(client),
+            Ok(Ok(client)) => match is_standby(&client).await {
+                Ok(false) => return open(&server, purpose, watch).await,
+                Ok(true) => standby = standby.or(Some(server)),
+                Err(error) => last = Some(error),
+            },
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(expired::expired().await),
+        }
     }
-    match last {
-        Some(error) => Err(error),
+    match (standby, last) {
+        (Some(server), _) => open(&server, purpose, watch).await,
+        (None, Some(error)) => Err(error),
         // Without a server tokio-postgres has the words for it.
-        None => open(target, purpose, watch).await,
+        (None, None) => open(target, purpose, watch).await,
     }
+}
+
+async fn is_standby(client: &Client) -> Result<bool, Error> {
+    client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)
 }
 
 async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
@@ -114,8 +120,7 @@ async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client,
     config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
     let (client, connection) = config.connect(server.tls.clone()).await?;
     let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch)));
-    let is_reader = matches!(purpose, Purpose::Reader | Purpose::Queue);
-    client.batch_execute(&format!("{SESSION}{}", if is_reader { INDEXES_ONLY } else { "" })).await?;
+    settings::apply(&client, purpose).await?;
     // It is in use from here on, and ends with its client.
     drop(connection.detach());
     Ok(client)
@@ -133,9 +138,11 @@ where
                 watch.rung.notify_one();
             }
             Some(Ok(AsyncMessage::Notice(notice))) if notice.message() == ASLEEP => watch.asleep.notify_one(),
-            Some(Ok(AsyncMessage::Notice(notice))) => {
-                warn!(message = notice.message(), "postgres.notice");
-            }
+            Some(Ok(AsyncMessage::Notice(notice))) => match notice.parsed_severity() {
+                Some(Severity::Warning) => warn!(message = notice.message(), "postgres.notice"),
+                // What `client_min_messages` lets through before our own setting of it.
+                _ => trace!(message = notice.message(), "postgres.notice"),
+            },
             Some(Ok(_)) => {}
             // Whoever uses the client gets the error too; here it is only the end of the connection.
             Some(Err(error)) => {

@@ -6,7 +6,7 @@ use super::Target;
 use std::time::Duration;
 use tokio_postgres::{
     Config,
-    config::{Host, LoadBalanceHosts},
+    config::{Host, LoadBalanceHosts, TargetSessionAttrs},
 };
 
 /// For a server to answer, TLS, password and session settings included.
@@ -22,6 +22,11 @@ impl Target {
             fastrand::shuffle(&mut servers);
         }
         servers
+    }
+
+    /// Reports whether the connection string leaves it to us which servers will do.
+    pub(super) fn takes_any_server(&self) -> bool {
+        self.config.get_target_session_attrs() == TargetSessionAttrs::Any
     }
 
     /// How long one server may take.
@@ -70,7 +75,7 @@ fn only(all: &Config, at: usize) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+    use tokio_postgres::config::{ChannelBinding, SslMode};
 
     fn servers(text: &str) -> Vec<Config> {
         let target: Target = text.parse().unwrap();

@@ -12,8 +12,8 @@ mod tests;
 pub use ports::{InvalidPorts, Ports};
 
 use ipnet::IpNet;
-use reachable::{carried, is_global};
-use std::net::IpAddr;
+use reachable::{carried, is_global, translated};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 /// Why nothing is sent. The addresses themselves stay out of the text: attempts are read by others than operators.
@@ -65,7 +65,7 @@ impl AddressPolicy {
     /// # Errors
     /// [`Refusal`] tells which rule forbids it.
     pub fn check(&self, addresses: &[IpAddr], https: bool) -> Result<(), Refusal> {
-        if addresses.iter().any(|ip| is_in(&self.deny_nets, *ip)) {
+        if addresses.iter().any(|ip| is_in(&self.deny_nets, *ip, carried)) {
             return Err(Refusal::Denied);
         }
         let refused = addresses.iter().filter(|ip| !self.may_call(**ip)).count();
@@ -74,7 +74,7 @@ impl AddressPolicy {
             n if n == addresses.len() => return Err(Refusal::Address),
             _ => return Err(Refusal::MixedAddresses),
         }
-        if https || self.allow_http || addresses.iter().all(|ip| is_in(&self.allow_nets, *ip)) {
+        if https || self.allow_http || addresses.iter().all(|ip| is_in(&self.allow_nets, *ip, translated)) {
             Ok(())
         } else {
             Err(Refusal::PlainHttp)
@@ -82,16 +82,19 @@ impl AddressPolicy {
     }
 
     fn may_call(&self, ip: IpAddr) -> bool {
-        is_in(&self.allow_nets, ip) || is_global(ip)
+        is_in(&self.allow_nets, ip, translated) || is_global(ip)
     }
 }
 
-/// Whether one of the ranges holds the address, or the IPv4 address inside it.
-fn is_in(nets: &[IpNet], ip: IpAddr) -> bool {
+/// Reports whether one of the ranges holds the address, or the IPv4 address that `inner` finds in it.
+///
+/// A range that is allowed counts for translated addresses alone: without a tunnel, a packet to a
+/// 6to4 or ISATAP address goes to the IPv6 host, whose owner chooses the IPv4 address inside.
+fn is_in(nets: &[IpNet], ip: IpAddr, inner: impl Fn(Ipv6Addr) -> Option<Ipv4Addr>) -> bool {
     let named = |ip: &IpAddr| nets.iter().any(|net| net.contains(ip));
     named(&ip)
         || match ip {
             IpAddr::V4(_) => false,
-            IpAddr::V6(v6) => carried(v6).is_some_and(|v4| named(&IpAddr::V4(v4))),
+            IpAddr::V6(v6) => inner(v6).is_some_and(|v4| named(&IpAddr::V4(v4))),
         }
 }

@@ -9,9 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_global_v4(v4),
-        IpAddr::V6(v6) => match carried(v6) {
-            Some(v4) => is_global_v4(v4),
-            None => is_global_v6(v6),
+        IpAddr::V6(v6) => match (translated(v6), carried(v6)) {
+            (Some(v4), _) => is_global_v4(v4),
+            // Where there is no tunnel, the packet goes to the IPv6 address itself.
+            (None, Some(v4)) => is_global_v4(v4) && is_global_v6(v6),
+            (None, None) => is_global_v6(v6),
         },
     }
 }
@@ -44,17 +46,26 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
         && !(a == 0x3fff && b < 0x1000) // documentation
 }
 
-/// The IPv4 address that a packet to this address ends at.
-pub fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
+/// Returns the IPv4 address that a packet to this address always ends at.
+pub fn translated(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low), // IPv4-mapped
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64
-        [0x2002, high, low, ..] => v4(high, low),            // 6to4
-        [a, .., 0 | 0x0200, 0x5efe, high, low] if a & 0xe000 == 0x2000 => v4(high, low), // ISATAP
+        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(v4(high, low)), // IPv4-mapped
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)), // NAT64
         _ => None,
     }
+}
+
+/// Returns the IPv4 address that a packet to this address can end at: the translated one, or the
+/// other end of a tunnel.
+pub fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    translated(ip).or_else(|| match ip.segments() {
+        [0x2002, high, low, ..] => Some(v4(high, low)), // 6to4
+        [a, .., 0 | 0x0200, 0x5efe, high, low] if a & 0xe000 == 0x2000 => Some(v4(high, low)), // ISATAP
+        _ => None,
+    })
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Ipv4Addr::new(a, b, c, d)
 }

@@ -54,6 +54,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("2002:a9fe:a9fe::1", "2002:7f00:1::1"),
     ("2002:c0a8::", "2002:c0a8:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1"),
+    ("2001:db8::5efe:8.8.8.8", "2001:db8::200:5efe:8.8.8.8"),
+    ("3fff::5efe:8.8.8.8", "2001:2::5efe:8.8.8.8"),
     ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ("4000::", "5f00::1"),
     ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
@@ -142,6 +144,9 @@ fn a_named_range_opens_exactly_itself() {
         ("::ffff:10.1.2.3", Ok(())),
         ("64:ff9b::10.1.2.3", Ok(())),
         ("64:ff9b::10.2.2.3", Err(Refusal::Address)),
+        // Who owns the IPv6 prefix chooses the IPv4 address inside.
+        ("2002:a01:203::1", Err(Refusal::Address)),
+        ("2606:4700::5efe:10.1.2.3", Err(Refusal::Address)),
         ("fd00::ffff", Ok(())),
         ("fd00:0:0:1::", Err(Refusal::Address)),
     ] {

@@ -1,0 +1,70 @@
+//! Signals of the operating system.
+//!
+//! SIGTERM, SIGINT and SIGQUIT ask to finish; a second one ends the process. SIGHUP does the same
+//! if the process has a terminal, because the terminal has gone. Without a terminal it is what
+//! `systemctl reload` and logrotate send; webhookd reads its settings at start, so it logs the
+//! signal and goes on. SIGUSR1 and SIGUSR2 are logged and ignored too: their default action would
+//! end the process without draining.
+
+use std::{io::IsTerminal, process};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+struct Signals {
+    finish: [Signal; 3],
+    hangup: Signal,
+    user: [Signal; 2],
+    has_terminal: bool,
+}
+
+/// Cancels `shutdown` at the first signal that asks to finish, and exits with `exit_code` at the
+/// second.
+pub async fn obey(shutdown: CancellationToken, exit_code: i32) {
+    let mut signals = match Signals::open() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!(%error, "signals.unavailable; SIGTERM ends webhookd without draining");
+            return;
+        }
+    };
+    loop {
+        signals.finish().await;
+        if shutdown.is_cancelled() {
+            process::exit(exit_code);
+        }
+        shutdown.cancel();
+    }
+}
+
+impl Signals {
+    fn open() -> std::io::Result<Self> {
+        Ok(Self {
+            finish: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::quit())?,
+            ],
+            hangup: signal(SignalKind::hangup())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+            // Asked now: a terminal that has gone is none.
+            has_terminal: std::io::stdin().is_terminal() || std::io::stderr().is_terminal(),
+        })
+    }
+
+    /// Waits for a signal that asks to finish.
+    async fn finish(&mut self) {
+        let [terminate, interrupt, quit] = &mut self.finish;
+        let [user1, user2] = &mut self.user;
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = quit.recv() => return,
+                _ = self.hangup.recv() => if self.has_terminal { return } else { "SIGHUP" },
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = name, "signal.ignored; restart webhookd to change its settings");
+        }
+    }
+}

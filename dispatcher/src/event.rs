@@ -1,40 +1,41 @@
-//! One row of `webhook.event`, as it travels through the daemon. Pure.
+//! A row of `webhook.event` as the daemon passes it around. Pure.
 
 use bytes::Bytes;
 
-/// Where an event is found, with its id: the partition and the index on transaction and id.
+/// Locates an event, together with its id: the partition, and the index on transaction and id.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Slot of the ring.
     pub slot: i16,
-    /// Full id of the top-level transaction that wrote it.
+    /// Full id of the top-level transaction that wrote the event.
     pub xid: u64,
 }
 
-/// A committed event. Shared by all lanes it belongs to; never changed after it was read.
+/// A committed event. All lanes that it belongs to share it; it never changes after it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// `webhook.event.id`: the sequence number; the events of one row rise.
+    /// `webhook.event.id`, the sequence number. It increases from event to event of one row.
     pub id: i64,
     /// Slot of the ring.
     pub slot: i16,
-    /// Full id of the top-level transaction that wrote it.
+    /// Full id of the top-level transaction that wrote the event.
     pub xid: u64,
-    /// When the change was captured, in microseconds since 1970 (UTC).
+    /// Time of the capture, in microseconds since 1970 (UTC).
     pub created_at_us: i64,
-    /// For this subscription alone (a ping); `None`: for all that match.
+    /// The only subscription that gets the event (a ping). `None` for every subscription that
+    /// matches.
     pub subscription_id: Option<i64>,
-    /// The payload was over the cap and has been cut to the key columns.
+    /// The payload was over the limit and has been cut to the key columns.
     pub truncated: bool,
     /// `noun.verb` or `namespace.noun.verb`.
     pub event_type: Box<str>,
     /// Qualified table name; `None` for `webhook_emit()`.
     pub table_name: Option<Box<str>>,
-    /// Which thing it is about.
+    /// The key of the row or thing that the event is about.
     pub key: Option<Box<str>>,
-    /// Who did it.
+    /// The user or program that made the change.
     pub actor: Option<Box<str>>,
-    /// Which system did it.
+    /// The system that made the change.
     pub origin: Option<Box<str>>,
     /// W3C trace context of the writing session.
     pub traceparent: Option<Box<str>>,
@@ -45,7 +46,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Where it is found.
+    /// Returns the place of the event.
     pub fn place(&self) -> Place {
         Place { slot: self.slot, xid: self.xid }
     }
@@ -53,7 +54,7 @@ impl Event {
 
 #[cfg(test)]
 impl Event {
-    /// An unremarkable event, for tests to vary.
+    /// Returns an ordinary event for tests to vary.
     pub fn sample(id: i64) -> Self {
         Self {
             id,

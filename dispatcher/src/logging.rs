@@ -1,4 +1,4 @@
-//! Log lines on standard error: readable text, or one JSON object each.
+//! Writes log lines to standard error, as readable text or as one JSON object per line.
 
 use crate::{
     cli::LogFormat,
@@ -11,7 +11,7 @@ use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, registry, u
 /// Starts logging for the whole process. Call it once, before anything logs.
 ///
 /// # Errors
-/// [`Error::LogLevel`].
+/// Returns [`Error::LogLevel`] if the level is not valid.
 pub fn start(logging: &Logging) -> Result<(), Error> {
     let filter = filter(&logging.level)?;
     let writer = io::stderr;
@@ -39,7 +39,8 @@ pub fn start(logging: &Logging) -> Result<(), Error> {
     Ok(())
 }
 
-/// A level alone is that of webhookd; the libraries under it then say only what is wrong.
+/// Parses the log level. A single level applies to webhookd; libraries then log only warnings and
+/// errors.
 fn filter(level: &str) -> Result<Targets, Error> {
     if let Ok(level) = level.parse::<LevelFilter>() {
         return Ok(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("webhookd", level));

@@ -1,4 +1,7 @@
-//! An event on its way out: what every subscription of it shares, made once, and counted against the memory bound. Pure.
+//! An event on its way to the receivers. Pure.
+//!
+//! A message holds the parts that all subscriptions of the event share. Each part is made once. The
+//! message counts its memory against the budget.
 
 use crate::{
     delivery::{
@@ -14,7 +17,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Bytes of events in memory; every [`Message`] counts itself in and out.
+/// The number of bytes of events in memory. Each [`Message`] adds and removes its own.
 #[derive(Debug, Default)]
 pub struct Budget(AtomicUsize);
 
@@ -24,25 +27,25 @@ impl Budget {
     }
 }
 
-/// An event with its body and public id, both made when first asked for.
+/// An event with its body and public id, which are made on first use.
 #[derive(Debug)]
 pub struct Message {
     event: Event,
-    /// How many changes it is made of.
+    /// The number of changes that the event is made of.
     changes: u32,
     order_key: OnceLock<i64>,
     id: OnceLock<Arc<str>>,
-    /// In the shape that most subscriptions have.
+    /// The body in the shape that most subscriptions have.
     body: OnceLock<Rendered>,
-    /// In every other, by the shape's place less one.
+    /// The bodies in the other shapes, by the shape's index minus one.
     others: OnceLock<Box<[OnceLock<Rendered>; Shape::COUNT - 1]>>,
     bytes: usize,
-    /// What the other shapes take beside.
+    /// Additional bytes of the other shapes.
     others_bytes: AtomicUsize,
     budget: Arc<Budget>,
 }
 
-/// What a message takes beside its texts: the struct, its lane's entry, allocator overhead.
+/// Memory of a message besides its payload: the struct, the entry in its lane, allocator overhead.
 const OVERHEAD_BYTES: usize = 512;
 
 impl Message {
@@ -50,7 +53,7 @@ impl Message {
         Self::compacted(event, 1, budget)
     }
 
-    /// An event that stands for so many changes of one key.
+    /// Returns the message of an event that merges `changes` changes of one key.
     pub fn compacted(event: Event, changes: u32, budget: &Arc<Budget>) -> Self {
         // The body repeats payload and previous.
         let bytes =
@@ -69,7 +72,8 @@ impl Message {
         }
     }
 
-    /// What it counts for in the budget.
+    /// Returns the bytes that the message counted when it was made. Bodies in other shapes are
+    /// excluded.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -78,13 +82,13 @@ impl Message {
         &self.event
     }
 
-    /// How many changes it is made of: 1, unless several of one key became one event.
+    /// Returns the number of changes: 1, unless several changes of one key were merged.
     pub fn changes(&self) -> u32 {
         self.changes
     }
 
-    /// What `webhook.queue.order_key` holds with ordering `key`: the first 8 bytes of the SHA-256 of the event's key; an
-    /// event without one belongs with those of its table, or of its type.
+    /// Returns the value of `webhook.queue.order_key` for the ordering `key`: the first 8 bytes of
+    /// the SHA-256 of the event's key. An event without a key uses its table, or else its type.
     pub fn order_key(&self) -> i64 {
         *self.order_key.get_or_init(|| {
             let event = &self.event;
@@ -94,12 +98,13 @@ impl Message {
         })
     }
 
-    /// `evt_…`, the `webhook-id`.
+    /// Returns `evt_…`, the `webhook-id`.
     pub fn id(&self) -> Arc<str> {
         Arc::clone(self.id.get_or_init(|| body::public_id(&self.event).into()))
     }
 
-    /// The same bytes for every attempt, and for every subscription of the same shape.
+    /// Returns the body in a shape. It has the same bytes for every attempt and for every
+    /// subscription with that shape.
     pub fn rendered(&self, shape: Shape, source: &Source) -> &Rendered {
         let render = || body::render(&self.event, self.changes, shape, source);
         let Some(place) = shape.index().checked_sub(1) else { return self.body.get_or_init(render) };

@@ -1,5 +1,7 @@
-//! Tells systemd how the daemon stands (`sd_notify`): ready once it is active or stands by, a line of status, and that it
-//! is alive, if the unit has `WatchdogSec=`. Without systemd it does nothing.
+//! Reports the daemon's state to systemd (`sd_notify`). Does nothing without systemd.
+//!
+//! The daemon reports that it is ready once it is the leader or a standby. It also reports a status
+//! line. If the unit has `WatchdogSec=`, it reports at intervals that it is alive.
 
 use crate::app::Phase;
 use sd_notify::{NotifyState, notify, watchdog_enabled};
@@ -11,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// The line that `systemctl status` shows.
+/// Returns the line that `systemctl status` shows.
 fn line(phase: &Phase) -> String {
     match phase {
         Phase::Connecting => "connecting to Postgres".to_owned(),
@@ -26,7 +28,7 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells until `shutdown`.
+/// Reports the state until `shutdown`.
 pub async fn run(mut phase: watch::Receiver<Phase>, shutdown: CancellationToken) {
     let watchdog = watchdog_enabled();
     let mut ticks = watchdog.map(|period| interval((period / 2).max(Duration::from_millis(100))));

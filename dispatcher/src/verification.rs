@@ -1,9 +1,13 @@
-//! Receivers that have to confirm before they get anything: asks each that has not, until it has.
+//! Asks receivers for confirmation until they confirm. A receiver that must confirm gets no events
+//! before.
 //!
-//! Told of the subscriptions by the reader; sends through the sender, and calls `webhook.confirm_subscription()` on a
-//! connection of the moment, since that is rare. The change of the subscription comes back through the outbox and opens
-//! its lane. Touches no lane itself. Writes why a subscription is held into `webhook.receiver`, so that it need not be
-//! looked for in the log.
+//! The reader passes the subscriptions to this module. It sends requests through the sender and
+//! calls `webhook.confirm_subscription()`. Confirmations are rare, so each one opens its own
+//! connection. The resulting change of the subscription comes back through the outbox and opens its
+//! lane; this module touches no lane.
+//!
+//! It also writes to `webhook.receiver` why a subscription is held, so the log is not the only
+//! place to find the reason.
 
 mod handshake;
 mod held;
@@ -28,7 +32,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use url::Url;
 
-/// Most receivers that are asked at once.
+/// Maximum number of receivers that are asked at the same time.
 const ASKED_MAX: usize = 16;
 
 const HELD: &str = "
@@ -41,24 +45,24 @@ const NOT_HELD: &str = "
     update webhook.receiver set held_because = null, updated_at = clock_timestamp()
     where held_because is not null and subscription_id <> all ($1::bigint[])";
 
-/// What the reader tells.
+/// A notification from the reader.
 #[derive(Debug)]
 pub enum Told {
-    /// The subscriptions as they are now.
+    /// The current subscriptions.
     Subscriptions(Arc<Subscriptions>),
-    /// Somebody wants this one to be asked now: webhook_ping() says so.
+    /// The user requested that this subscription is asked now, with webhook_ping().
     Wanted(i64),
 }
 
-/// How a receiver confirms; the CHECK `verification_is_known` holds the same list.
+/// How a receiver confirms. The CHECK `verification_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verification {
-    /// Not at all.
+    /// No confirmation is needed.
     #[default]
     None,
-    /// It answers a signed `webhook.ping` with 2xx.
+    /// The receiver answers a signed `webhook.ping` with 2xx.
     Ping,
-    /// It answers the OPTIONS request of CloudEvents' abuse protection.
+    /// The receiver answers the OPTIONS request of CloudEvents' abuse protection.
     Handshake,
 }
 
@@ -66,7 +70,7 @@ impl Verification {
     /// Every kind, in the order of the CHECK.
     pub const ALL: [Self; 3] = [Self::None, Self::Ping, Self::Handshake];
 
-    /// The word in `webhook.subscription.verification`.
+    /// Returns the word in `webhook.subscription.verification`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -75,13 +79,13 @@ impl Verification {
         }
     }
 
-    /// The kind of a word, `None` for any other.
+    /// Returns the kind with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
-/// What is needed to ask.
+/// The resources that a request for confirmation needs.
 pub struct Desk<S> {
     pub sender: Arc<S>,
     pub identity: Arc<Identity>,
@@ -100,16 +104,17 @@ impl<S> Clone for Desk<S> {
     }
 }
 
-/// What came of asking.
+/// The answer of a receiver.
 type Answer = (Arc<Subscription>, Result<(), Unconfirmed>);
 
-/// Asks until the reader hangs up; what is under way then is dropped.
+/// Asks receivers until the reader closes the channel. Requests in progress are then dropped.
 pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Told>) {
     let epoch = Instant::now();
     let mut schedule = Schedule::default();
     let mut asked: JoinSet<Answer> = JoinSet::new();
     let (mut held, mut writing): (Held, JoinSet<Option<Change>>) = (Held::default(), JoinSet::new());
-    // After a failure the next news is waited for: Postgres is away, and everything will be told anew.
+    // After a failed write, wait for the next table of subscriptions. Postgres is unreachable, and
+    // the reader sends the whole table once Postgres is back.
     let mut may_write = false;
     loop {
         for subscription in schedule.take_due(epoch.elapsed(), ASKED_MAX - asked.len()) {
@@ -122,7 +127,7 @@ pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Tol
             let desk = desk.clone();
             writing.spawn(async move { desk.write_held(change).await });
         }
-        // With all hands full it is an answer that is waited for.
+        // At the maximum, only an answer makes room for the next request.
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
         tokio::select! {
             some = told.recv() => match some {
@@ -174,7 +179,7 @@ fn note(
     }
 }
 
-/// Whether there is somebody to ask, and something to be confirmed.
+/// Reports whether a subscription has a receiver to ask and needs a confirmation.
 fn is_to_be_asked(subscription: &Subscription) -> bool {
     let signs = subscription.can_sign() || subscription.verification == Verification::Handshake;
     subscription.enabled && !subscription.is_confirmed() && subscription.url.is_some() && signs
@@ -202,11 +207,11 @@ impl<S: Sender> Desk<S> {
         }
     }
 
-    /// Writes down why subscriptions are held; gives the change back once it is written.
+    /// Writes why subscriptions are held. Returns the change if it was written.
     async fn write_held(self, change: Change) -> Option<Change> {
         let written = async {
             if self.schema < Schema::V0_2 {
-                // It has no place for that; the log tells.
+                // The older schema has no column for it, so the log is the only place.
                 return Ok(());
             }
             let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
@@ -225,7 +230,7 @@ impl<S: Sender> Desk<S> {
         }
     }
 
-    /// Writes the confirmation down; false: it is another receiver by now.
+    /// Writes the confirmation. Returns false if the subscription now has another receiver.
     async fn write(
         &self,
         id: i64,
@@ -233,7 +238,7 @@ impl<S: Sender> Desk<S> {
         per_minute: Option<i64>,
     ) -> Result<bool, tokio_postgres::Error> {
         let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
-        // The table has the URL as it was written; what was asked is what it means.
+        // The table holds the URL as it was entered; the request used its parsed form.
         let found = client.query_opt("select url from webhook.subscription where id = $1", &[&id]).await?;
         let Some(row) = found else { return Ok(false) };
         let text: &str = row.try_get(0)?;

@@ -1,5 +1,5 @@
-//! The arguments of a SQL call, taken one after the other. An SQL function with many of them has its list in
-//! `sql/functions.sql`, and once more where they are read; nowhere else.
+//! Reads the arguments of an SQL call one after the other. An SQL function with many arguments
+//! lists them in `sql/functions.sql`, a second time where they are read, and nowhere else.
 
 use crate::error::Error;
 use crate::memory;
@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// The rest of a call's arguments.
+/// The arguments of a call that are still to be read.
 #[derive(Debug)]
 pub struct Arguments {
     call: pg_sys::FunctionCallInfo,
@@ -16,15 +16,16 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Of a function that this library knows with so many.
+    /// Starts to read the arguments of a function that this library knows with `count` arguments.
     ///
     /// # Errors
-    /// [`Error::Outdated`] if the catalogue has it with another number: it is older than the library. Raises
-    /// `out_of_memory` if there is no room for what Rust makes of the arguments.
+    /// [`Error::Outdated`] if the system catalog has the function with another number of arguments,
+    /// because the database's version is older than the library. Raises `out_of_memory` if there is
+    /// no room for what Rust makes of the arguments.
     ///
     /// # Safety
-    /// A call under way of a function that is declared, if with this number of arguments, with those in type and order
-    /// that will be taken.
+    /// A call in progress. If the function is declared with this number of arguments, their types
+    /// and order are those in which they will be taken.
     pub unsafe fn of(call: pg_sys::FunctionCallInfo, count: i16) -> Result<Self, Error> {
         // SAFETY: Postgres passes a valid call.
         if unsafe { (*call).nargs } != count {
@@ -35,26 +36,27 @@ impl Arguments {
         Ok(Self { call, next: 0 })
     }
 
-    /// The next argument; `None`: null.
+    /// Takes the next argument. Returns `None` if it is null.
     pub fn take<T: FromDatum>(&mut self) -> Option<T> {
         // SAFETY: the promise of `of`.
         unsafe { pg_getarg(self.call, self.advance()) }
     }
 
-    /// The next argument as it is, of a type that Rust has no name for.
+    /// Takes the next argument as a datum, for types without a Rust type.
     pub fn take_datum(&mut self) -> Option<pg_sys::Datum> {
         // SAFETY: the promise of `of`.
         unsafe { pg_getarg_datum(self.call, self.advance()) }
     }
 
-    /// The next argument, of type jsonb. Not by way of `JsonB`, which panics where serde_json knows less than Postgres: at
-    /// a number beyond f64.
+    /// Takes the next argument, of type jsonb. Does not use `JsonB`, which panics on JSON that
+    /// serde_json rejects and Postgres accepts: a number beyond f64.
     ///
     /// # Errors
-    /// [`Error::BadOption`] in such a case.
+    /// [`Error::BadOption`] for such JSON.
     pub fn take_json(&mut self, option: &'static str) -> Result<Option<serde_json::Value>, Error> {
         let Some(datum) = self.take_datum() else { return Ok(None) };
-        // SAFETY: the argument is declared as jsonb; its output function gives a NUL-terminated text of ours.
+        // SAFETY: the argument is declared as jsonb; its output function returns a NUL-terminated
+        // text of ours.
         let text =
             unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), datum)) };
         // The shortest element, `1,`, becomes a value of 32 bytes in a list that has doubled.
@@ -73,14 +75,14 @@ impl Arguments {
     }
 }
 
-/// The size of all arguments that have a length of their own, detoasted.
+/// Returns the size in bytes of all varlena arguments after detoasting.
 ///
 /// # Safety
-/// A call under way.
+/// A call in progress.
 unsafe fn bytes_of_arguments(call: pg_sys::FunctionCallInfo) -> usize {
     let (mut types, mut count) = (core::ptr::null_mut(), 0);
-    // SAFETY: the caller's promise; `types` gets `count` entries in the current memory context. A type with length -1 is a
-    // varlena.
+    // SAFETY: the caller's promise; `types` gets `count` entries in the current memory context. A
+    // type with length -1 is a varlena.
     unsafe {
         pg_sys::get_func_signature((*(*call).flinfo).fn_oid, &raw mut types, &raw mut count);
         (0..usize::try_from(count).unwrap_or(0))

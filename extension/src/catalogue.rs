@@ -1,10 +1,12 @@
-//! Which version of the extension this database has. A package brings a new library at once, and ALTER EXTENSION … UPDATE comes
-//! later: until then capture and delivery go on as they were. Reads `pg_extension`.
+//! Checks which version of the extension this database has. A package replaces the library at once,
+//! and ALTER EXTENSION … UPDATE follows later. Until then, capture and delivery continue as before.
+//! Reads `pg_extension`.
 
 use crate::error::Error;
 use pgrx::prelude::*;
 
-/// For what writes into columns that the former version had not, or had otherwise.
+/// Checks the version before a write to columns that the former version lacked or had in another
+/// form.
 ///
 /// # Errors
 /// [`Error::Outdated`] if the database has another minor version than this library.
@@ -15,7 +17,7 @@ pub fn demand_present() -> Result<(), Error> {
     if is_present { Ok(()) } else { Err(Error::Outdated) }
 }
 
-/// `major.minor`.
+/// Returns `major.minor`.
 fn minor(version: &str) -> &str {
     version.rsplit_once('.').map_or(version, |(minor, _patch)| minor)
 }

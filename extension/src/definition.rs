@@ -1,39 +1,41 @@
-//! A watch in the form its triggers carry: one JSON argument, written by `watch`, read by `capture`.
+//! The definition of a watch in the form that its triggers carry: one JSON argument, written by
+//! `watch` and read by `capture`.
 //!
-//! The trigger's argument is the only thing capture reads: it lies in the relation cache, changes with the trigger in
-//! one transaction, and is dumped and restored with it. Columns carry name and number: after ALTER TABLE … RENAME the
-//! number still finds the column, after a dump and restore (which renumbers) the name does.
-//! `webhook.watch.numbered_for` holds the OIDs of the tables that the numbers were written for, and
-//! so tells the two apart. No OID stands in the argument itself: equal databases have equal
-//! triggers, and `pg_dump --schema-only` of them is the same.
+//! Capture reads a definition only from the trigger's argument. The argument lies in the relation
+//! cache, changes with the trigger in one transaction, and is dumped and restored with it. Columns
+//! carry their name and number. After ALTER TABLE … RENAME the number still finds the column; after
+//! a dump and restore, which renumbers columns, the name does. `webhook.watch.numbered_for` holds
+//! the OIDs of the tables that the numbers were written for, and so distinguishes the two cases.
+//! The argument itself holds no OID. Equal databases therefore have equal triggers, and `pg_dump
+//! --schema-only` prints the same for them.
 
 use serde::{Deserialize, Serialize};
 
-/// A column of the watched (root) table, as it was when `webhook_watch` was called.
+/// A column of the watched (root) table at the time of the `webhook_watch` call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
-    /// Its name then.
+    /// Its name at that time.
     pub name: String,
-    /// Its `attnum` then.
+    /// Its `attnum` at that time.
     pub number: i16,
 }
 
-/// The table that a definition's numbers were written for, as it was then.
+/// The table that a definition's numbers were written for, as it was at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Its OID, in definitions of former versions. New ones leave it to
+    /// Its OID, in definitions of former versions. New definitions leave it to
     /// `webhook.watch.numbered_for`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oid: Option<u32>,
-    /// Schema and name; empty in definitions of former versions. `webhook_check()` compares it with
-    /// the present name.
+    /// Schema and name; empty in definitions of former versions. `webhook_check()` compares them
+    /// with the present name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub name: Vec<String>,
-    /// The name of each column, in the order of their numbers from 1; `None`: one that had been dropped.
+    /// The name of each column, in the order of their numbers from 1; `None` for a dropped column.
     pub columns: Vec<Option<String>>,
 }
 
-/// The verbs of a noun; `None`: not watched.
+/// The verbs of a noun; `None` for an operation that is not watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verbs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,16 +48,16 @@ pub struct Verbs {
     pub truncate: Option<String>,
 }
 
-/// What a trigger of a watch does.
+/// The options of a watch, as each of its triggers carries them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// `noun` or `namespace.noun`.
     pub noun: String,
     pub verbs: Verbs,
-    /// Only these columns are captured; `None`: all, those added later too.
+    /// Only these columns are captured. `None` captures all columns, including those added later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
-    /// All but these.
+    /// These columns are not captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<Column>>,
     /// An update counts only if one of these changed.
@@ -67,7 +69,8 @@ pub struct Definition {
     /// Quoted, qualified name of the function from the (root) table's row type to json or jsonb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
-    /// `None`: written by a version that did not note it, so that the numbers cannot be trusted.
+    /// `None` if the version that wrote the definition did not record it. The numbers then cannot
+    /// be trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<Layout>,
 }

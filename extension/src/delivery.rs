@@ -1,6 +1,8 @@
-//! `webhook_redeliver` and `webhook_replay`: past events to one subscription once more, under the same ids.
+//! `webhook_redeliver` and `webhook_replay`: send past events to one subscription again, under the
+//! same ids.
 //!
-//! Write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to load them.
+//! Both write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to
+//! load them.
 
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
@@ -35,7 +37,7 @@ fn webhook_replay(
     })
 }
 
-/// The texts of an array, nulls included.
+/// Returns the texts of an array, nulls included.
 ///
 /// # Errors
 /// Raises `out_of_memory`.
@@ -44,7 +46,7 @@ pub fn texts(array: Array<'_, &str>) -> Vec<Option<String>> {
     array.iter().map(|text| text.map(str::to_owned)).collect()
 }
 
-/// Where the event of a public id is.
+/// The place of the event with a public id.
 struct Found {
     xid: i64,
     slot: i16,
@@ -55,7 +57,8 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
         .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     owner::lock(caller, subscription_id)?;
     let event = find(event_id, subscription_id)?;
-    // Its present schedule begins anew: attempts go on counting, retries are counted from here.
+    // The schedule starts from its beginning: attempts continue to count, and retries are counted
+    // from here.
     Spi::run_with_args(
         "insert into webhook.queue as q
              (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, next_at, last_status,
@@ -74,8 +77,8 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
     Ok(())
 }
 
-/// Puts what matches now into the backlog. What is in the queue already stays as it is there, and what the daemon has
-/// yet to come by comes anyway.
+/// Puts the events that match now into the backlog. An event that is already in the queue keeps its
+/// place there. An event that the daemon has not reached yet will be delivered anyway.
 fn replay(
     caller: Caller,
     subscription_id: i64,
@@ -120,13 +123,14 @@ fn replay(
     Ok(count)
 }
 
-/// Where to look for the events of a range, and for the attempts at them.
+/// The ring slots to search for the events of a range, and for the attempts at them.
 struct Slots {
     events: Option<Vec<i16>>,
     attempts: Option<Vec<i16>>,
 }
 
-/// A range that begins before the ring does would be answered with a part of it, and nobody would notice.
+/// Checks a range and returns its slots. Rejects a range that begins before the ring, because the
+/// caller would not notice a partial replay.
 fn check_range(since: TimestampWithTimeZone, until: TimestampWithTimeZone) -> Result<Slots, Error> {
     let (is_empty, too_early, slots) = Spi::connect(|client| {
         let row = client.select(

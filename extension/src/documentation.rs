@@ -1,4 +1,5 @@
-//! What CHECK constraints say about a column, for the functions of `sql/value_schema.sql`. Reads its arguments only.
+//! Derives the JSON Schema keywords that follow from CHECK constraints of a column, for the
+//! functions of `sql/value_schema.sql`. Reads its arguments only.
 
 use check_constraint::{Facts, Kind};
 use pgrx::JsonB;
@@ -6,10 +7,11 @@ use pgrx::prelude::*;
 
 use crate::memory;
 
-/// Texts of an array; a null is passed over.
+/// Texts of an array; a null is skipped.
 type Texts<'a> = Array<'a, &'a str>;
 
-/// `subjects`: for each expression, how it calls the column. A kind that is not known is one of which nothing follows.
+/// Returns the keywords that follow from `expressions`. `subjects` holds, for each expression, its
+/// name for the column. No keyword follows for an unknown kind.
 #[pg_extern(sql = false)]
 fn check_keywords(expressions: Texts<'_>, subjects: Texts<'_>, kind: &str, length: i32) -> JsonB {
     memory::settle();

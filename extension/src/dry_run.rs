@@ -1,6 +1,7 @@
-//! `webhook_dry_run`: which events a subscription would have got. Reads only; delivers nothing.
+//! `webhook_dry_run`: reports which events a subscription would have received. Reads only, and
+//! delivers nothing.
 //!
-//! The answer may be as long as the ring, so it is read through a cursor, page by page.
+//! The answer may be as long as the ring, so a cursor reads it page by page.
 
 use crate::error::{Error, answer, given};
 use crate::memory;
@@ -10,10 +11,10 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use std::vec::IntoIter;
 
-/// Rows that are fetched at once.
+/// Rows per fetch.
 const PAGE: core::ffi::c_long = 1000;
 
-// Sorted within, so that the reason is computed once.
+// The sort is in the subquery, so the reason is computed once per event.
 const EVENTS: &str = "
     select webhook.public_id(c.id, c.created_at), c.id, c.type, c.key, c.created_at, c.reason is null, c.reason
     from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason

@@ -1,7 +1,7 @@
-//! `webhook_emit` and `webhook_ping`: events that no table caused.
+//! `webhook_emit`, `webhook_ping`, and our own events: events that no table caused.
 //!
-//! Puts them into the outbox, which inserts them at the end of the statement; the texts are bytes in the database's
-//! encoding and pass through as they are.
+//! Puts them into the outbox, which inserts them at the end of the statement. The texts are bytes
+//! in the database's encoding, and pass through unchanged.
 
 use core::ffi::CStr;
 
@@ -19,19 +19,20 @@ use pgrx::prelude::*;
 /// Longest key of an application's event, in bytes.
 const KEY_BYTES_MAX: usize = 1024;
 
-/// json is stored as text, and the text is what will be sent: so `payload` is taken as bytes, like the others.
+/// json is stored as text, and that text is sent. `payload` is therefore taken as bytes, like the
+/// others.
 #[pg_extern(sql = false)]
 fn webhook_emit(event_type: Option<&[u8]>, payload: Option<&[u8]>, key: Option<&[u8]>) -> String {
     answer(|| emit(given(event_type, "event_type")?, given(payload, "payload")?, key))
 }
 
-/// `webhook_emit` with a payload that is jsonb, or a key that is not text: each becomes the text
-/// that capture would write for such a column.
+/// Emits an event whose payload is jsonb, or whose key is not text. Each becomes the text that
+/// capture would write for such a column.
 #[pg_extern(sql = false)]
 fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
     answer(|| {
         // SAFETY: sql/functions.sql declares the arguments in this order: a text, json or jsonb,
-        // any type but an array.
+        // any type except an array.
         unsafe {
             let mut arguments = Arguments::of(call, 3)?;
             let event_type = given(arguments.take::<&[u8]>(), "event_type")?;
@@ -52,12 +53,12 @@ fn webhook_emit_typed(call: pg_sys::FunctionCallInfo) -> String {
     })
 }
 
-/// The type that an argument has in the call, domains looked through.
+/// Returns the type that an argument has in the call. Replaces a domain by its base type.
 ///
 /// # Safety
-/// A call under way that has so many arguments.
+/// A call in progress that has this argument.
 unsafe fn type_of(call: pg_sys::FunctionCallInfo, argument: i32) -> Result<pg_sys::Oid, Error> {
-    // SAFETY: the caller's promise; the second is a look-up of a type that exists.
+    // SAFETY: the caller's promise; the second call looks up a type that exists.
     unsafe {
         let found = pg_sys::get_fn_expr_argtype((*call).flinfo, argument);
         if found == pg_sys::Oid::INVALID {
@@ -68,8 +69,10 @@ unsafe fn type_of(call: pg_sys::FunctionCallInfo, argument: i32) -> Result<pg_sy
     }
 }
 
+/// Returns the text of a key.
+///
 /// # Safety
-/// A value of the type.
+/// `key` is a value of `key_type`.
 unsafe fn key_text(key: pg_sys::Datum, key_type: pg_sys::Oid) -> Result<Bytes, Error> {
     let mut text = Bytes::new();
     // SAFETY: the caller's promise; the printer is dropped before the memory context can be.
@@ -118,7 +121,7 @@ fn key_too_long() -> Error {
     }
 }
 
-/// What stands for a payload over the cap: the key, if there is one.
+/// Returns the replacement for a payload over the cap: an object with the key, if there is one.
 fn thin(key: Option<&[u8]>) -> Bytes {
     let mut json = Bytes::new();
     json.push(b'{');
@@ -145,7 +148,7 @@ pub fn backlog_requested(subscription_id: i64) {
     about(b"webhook.delivery.requested", subscription_id, "{\"backlog\":true}");
 }
 
-/// Tells whoever wants to know that a backfill has begun.
+/// Announces that a backfill has begun.
 pub fn backfill_requested(id: i64, payload: &str) {
     outbox::emit(&NewEvent {
         event_type: b"webhook.backfill.requested",

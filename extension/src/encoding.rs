@@ -1,12 +1,15 @@
-//! The database's encoding: from and to UTF-8, for the little text that Rust parses itself (a trigger's argument).
+//! Converts between the database's encoding and UTF-8, for the few texts that Rust parses itself (a
+//! trigger's argument).
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
+/// Converts text of the database to UTF-8.
+///
 /// # Errors
-/// Raises if a character has no equivalent.
+/// Raises an error if a character has no equivalent.
 pub fn to_utf8(text: &[u8]) -> Cow<'_, [u8]> {
     convert(text, |source, len| {
         // SAFETY: reads `len` bytes; returns the source or a new NUL-terminated text.
@@ -14,8 +17,10 @@ pub fn to_utf8(text: &[u8]) -> Cow<'_, [u8]> {
     })
 }
 
+/// Converts UTF-8 to text of the database.
+///
 /// # Errors
-/// Raises if a character has no equivalent.
+/// Raises an error if a character has no equivalent.
 pub fn from_utf8(text: &str) -> Cow<'_, [u8]> {
     convert(text.as_bytes(), |source, len| {
         // SAFETY: as above.
@@ -23,10 +28,10 @@ pub fn from_utf8(text: &str) -> Cow<'_, [u8]> {
     })
 }
 
-/// Whether these bytes are text in the database's encoding.
+/// Reports whether these bytes are text in the database's encoding.
 pub fn is_valid(text: &[u8]) -> bool {
-    // Every encoding that a server can have holds ASCII.
-    // SAFETY: reads as many bytes as it is told, and raises nothing.
+    // Every encoding that a server can have includes ASCII.
+    // SAFETY: reads `text.len()` bytes, and raises nothing.
     text.is_ascii() || unsafe { pg_sys::pg_verifymbstr(text.as_ptr().cast(), text.len() as i32, true) }
 }
 

@@ -1,7 +1,9 @@
-//! Every mistake a user can make, with its SQLSTATE, a short message and a hint that is a sentence.
+//! Every mistake that a user can make, with its SQLSTATE, a short message, and a hint that is a
+//! sentence.
 //!
-//! Functions return these as values; they become Postgres errors at the outermost `#[pg_extern]`, which undoes the
-//! statement. No message ever holds a secret, nor a URL (it may hold one).
+//! Functions return these errors as values. The outermost `#[pg_extern]` turns them into Postgres
+//! errors, which undo the statement. No message ever holds a secret or a URL, because a URL may
+//! hold a secret.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
@@ -9,7 +11,7 @@ use thiserror::Error;
 
 use crate::memory;
 
-/// What is reported to the SQL caller.
+/// An error that is reported to the SQL caller.
 #[derive(Debug, Error)]
 pub enum Error {
     // ── any function ──
@@ -279,7 +281,7 @@ impl Error {
 }
 
 impl Error {
-    /// Raises it as a Postgres error; the statement's work is undone.
+    /// Raises this as a Postgres error, which undoes the statement's work.
     pub fn raise(self) -> ! {
         let report = ErrorReport::new(self.sqlstate(), self.to_string(), "pg_webhook");
         let report = match self.hint() {
@@ -291,20 +293,20 @@ impl Error {
     }
 }
 
-/// The outermost step of every `#[pg_extern]`: gives the answer, or raises the mistake.
+/// Runs the outermost step of every `#[pg_extern]`: returns the answer, or raises the error.
 pub fn answer<T>(work: impl FnOnce() -> Result<T, Error>) -> T {
     memory::settle();
     work().unwrap_or_else(|error| error.raise())
 }
 
-/// Warns of something that the statement does all the same.
+/// Warns of a problem that does not stop the statement.
 pub fn warn(message: String, hint: String) {
     ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_webhook")
         .set_hint(hint)
         .report(PgLogLevel::WARNING);
 }
 
-/// A required argument that has no meaning when it is null.
+/// Returns a required argument that has no meaning when it is null.
 ///
 /// # Errors
 /// [`Error::Null`] with the argument's name.
@@ -312,7 +314,7 @@ pub fn given<T>(value: Option<T>, argument: &'static str) -> Result<T, Error> {
     value.ok_or(Error::Null(argument))
 }
 
-/// An argument with a default that has no meaning when it is null.
+/// Returns an argument with a default that has no meaning when it is null.
 ///
 /// # Errors
 /// [`Error::NullForDefault`] with the argument's name.

@@ -1,10 +1,12 @@
-//! The filter of a subscription: a SQL/JSON path on an event, evaluated by Postgres itself.
+//! The filter of a subscription: an SQL/JSON path on an event, evaluated by Postgres itself.
 //!
-//! `webhook.path_matches` is called for every event that the patterns of a filtered subscription match, so it makes the
-//! event's jsonb in one go, from text to parser, instead of building it member by member. Reads its arguments only.
+//! `webhook.path_matches` is called for every event that the patterns of a filtered subscription
+//! match. It therefore makes the event's jsonb in one step, from text to parser, and does not build
+//! it member by member. Reads its arguments only.
 //!
-//! It never raises for what an event holds: an event that jsonb cannot hold (`\u0000`, a number of 200 000 digits) or
-//! that the path cannot be evaluated on does not match. What is wrong with the server is raised.
+//! It never raises an error for the content of an event. An event does not match if jsonb cannot
+//! hold it (`\u0000`, a number of 200,000 digits), or if the path cannot be evaluated on it.
+//! Problems of the server are raised.
 
 use pgrx::fcinfo::{direct_function_call, direct_function_call_as_datum, pg_getarg_datum};
 use pgrx::pg_sys;
@@ -16,11 +18,12 @@ use crate::json;
 use crate::memory::Bytes;
 use crate::subtransaction::{self, End};
 
-/// The longest path, in bytes of what Postgres prints of it. It bounds what is read, compared and sent for every batch; what a
-/// path costs does not depend on its length: the daemon gives each only so much time.
+/// The longest path, in bytes of the text that Postgres prints of it. It bounds the text that is
+/// read, compared, and sent for every batch. The cost of a path does not depend on its length; the
+/// daemon limits the time of each path.
 const BYTES_MAX: usize = 8192;
 
-/// What a filter sees of an event. Texts are in the database's encoding.
+/// The parts of an event that a filter sees. Texts are in the database's encoding.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Subject<'a> {
     pub event_type: &'a [u8],
@@ -36,7 +39,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// As a JSON object, with a NUL at its end.
+    /// Returns the subject as a JSON object, with a NUL at its end.
     fn to_json(self) -> Bytes {
         const FIXED_BYTES: usize = 100;
         let texts = [self.key, self.table_name, self.actor, self.origin, self.previous];
@@ -65,7 +68,7 @@ impl Subject<'_> {
     }
 }
 
-/// A filter, detoasted.
+/// A detoasted filter.
 #[derive(Debug, Clone, Copy)]
 pub struct Filter {
     path: pg_sys::Datum,
@@ -73,11 +76,14 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Prepares a filter.
+    ///
     /// # Safety
-    /// `path` is a jsonpath; it, and the memory context that is current now, outlive the result.
+    /// `path` is a jsonpath. It and the current memory context outlive the result.
     pub unsafe fn new(path: pg_sys::Datum) -> Self {
-        // SAFETY: the caller's promise. A jsonpath is a varlena of four bytes of length, four of flags, and its root
-        // item: the kind in one byte, padding, and in four bytes where the next item lies, if there is one.
+        // SAFETY: the caller's promise. A jsonpath is a varlena of four bytes of length, four of
+        // flags, and its root item. The item is its kind in one byte, padding, and the place of the
+        // next item in four bytes, which is 0 if there is none.
         unsafe {
             let varlena = pg_sys::pg_detoast_datum(path.cast_mut_ptr());
             let root = varlena.cast::<u8>().add(8);
@@ -86,10 +92,10 @@ impl Filter {
         }
     }
 
-    /// Reads a filter into the memory context that is current, which must outlive it.
+    /// Reads a filter into the current memory context, which must outlive it.
     ///
     /// # Errors
-    /// Raises if the text is no path.
+    /// Raises an error if the text is not a path.
     pub fn parse(text: &str) -> Self {
         let mut text = encoding::from_utf8(text).into_owned();
         text.push(0);
@@ -101,10 +107,10 @@ impl Filter {
         }
     }
 
-    /// Whether an event matches.
+    /// Reports whether an event matches.
     ///
     /// # Errors
-    /// Raises what says nothing about the event: out of memory, a cancelled query.
+    /// Raises errors that do not concern the event: out of memory, a cancelled query.
     pub fn matches(self, subject: &Subject<'_>) -> bool {
         let text = subject.to_json();
         let function =
@@ -113,11 +119,12 @@ impl Filter {
             matches!(&subtransaction::class(sqlstate), b"22" | b"42" | b"0A" | b"54")
         };
         let holds = subtransaction::attempt(End::Keep, is_caught, || {
-            // SAFETY: built-in functions with arguments of their types; the text ends with its only NUL.
+            // SAFETY: built-in functions with arguments of their types; the text ends with its only
+            // NUL.
             unsafe {
                 let text = pg_sys::Datum::from(text.as_ptr());
                 let event = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text)]);
-                // Null where the answer is unknown.
+                // Null if the answer is unknown.
                 direct_function_call::<bool>(function, &[event, Some(self.path)])
             }
         });
@@ -125,13 +132,14 @@ impl Filter {
     }
 }
 
-/// Whether an item of this kind is a condition and not a query. These numbers are stored in every jsonpath, so they
-/// do not change: `and` to `>=`, `exists`, `starts with`, `like_regex` (utils/jsonpath.h).
+/// Reports whether an item of this kind is a condition and not a query. These numbers are stored in
+/// every jsonpath, so they do not change: `and` to `>=`, `exists`, `starts with`, `like_regex`
+/// (utils/jsonpath.h).
 fn is_predicate(kind: u8) -> bool {
     matches!(kind, 4..=13 | 30 | 41 | 42)
 }
 
-/// Checks that a path can be evaluated at all.
+/// Checks that a path can be evaluated.
 ///
 /// # Errors
 /// [`Error::BadOption`] if it is too long, or has a variable, for which there is no value.
@@ -161,7 +169,8 @@ pub unsafe fn check(path: pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
     }
 }
 
-/// The first variable in the text that Postgres prints of a path: `$"name"`, outside of strings.
+/// Returns the first variable in the text that Postgres prints of a path: `$"name"`, outside of
+/// strings.
 fn variable(path: &[u8]) -> Option<&[u8]> {
     let mut before = 0;
     let mut at = 0;
@@ -182,7 +191,7 @@ fn variable(path: &[u8]) -> Option<&[u8]> {
 
 #[pg_extern(sql = false)]
 fn path_matches(info: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: the declaration below: a jsonpath, five texts, a boolean and two json.
+    // SAFETY: the declaration below: a jsonpath, five texts, a boolean, and two json.
     unsafe {
         let bytes = |at| pg_getarg_datum(info, at).map(|datum| json::bytes_of(datum));
         let (Some(path), Some(event_type), Some(data)) = (pg_getarg_datum(info, 0), bytes(1), bytes(7))

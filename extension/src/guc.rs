@@ -1,45 +1,50 @@
 //! Settings of the extension, one documented static each.
 //!
-//! The texts are read through a borrowed pointer: capture reads them for every row and must not copy them first.
+//! The texts are read through a borrowed pointer, because capture reads them for every row and must
+//! not copy them first.
 
 use std::ffi::{CStr, CString};
 
 use crate::encoding;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
-/// What happens to an event whose payload is over the cap.
+/// The treatment of an event whose payload is over the cap.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum OverCap {
-    /// The payload is cut to the key columns and the event is marked `truncated`.
+    /// Cuts the payload to the key columns and marks the event `truncated`.
     #[name = c"thin"]
     Thin,
-    /// The statement fails.
+    /// Fails the statement.
     #[name = c"strict"]
     Strict,
 }
 
-/// `webhook.actor`: who makes the change, as the application knows them. Empty: nobody is named.
+/// `webhook.actor`: the author of the change, as the application knows them. Empty: no author.
 static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-/// `webhook.origin`: the system that makes the change; a subscription that excludes it does not get its own echo.
+/// `webhook.origin`: the system that makes the change. A subscription that excludes it does not get
+/// its own echo.
 static ORIGIN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `webhook.traceparent`: W3C Trace Context of the request that makes the change.
 static TRACEPARENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-/// `webhook.mute`: on: changes are not captured. For superusers, and for roles granted SET on it.
+/// `webhook.mute`: if on, changes are not captured. For superusers, and for roles granted SET on
+/// it.
 static MUTE: GucSetting<bool> = GucSetting::<bool>::new(false);
-/// `webhook.tenant`: the one owner whose subscriptions are seen and changed. Empty: the role decides. A superuser's
-/// setting, for it both narrows and widens what a role may; `webhook.act_for()` sets it on behalf of the daemon.
+/// `webhook.tenant`: the one owner whose subscriptions can be seen and changed. Empty: the role
+/// decides. A superuser's setting, because it both narrows and widens the rights of a role.
+/// `webhook.act_for()` sets it on behalf of the daemon.
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `webhook.payload_bytes_max`: cap on an event's payload and previous together, in bytes.
 static PAYLOAD_BYTES_MAX: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 /// `webhook.payload_over_cap`: `thin` or `strict`.
 static PAYLOAD_OVER_CAP: GucSetting<OverCap> = GucSetting::<OverCap>::new(OverCap::Thin);
 
-/// The text of a setting, or `None` if it is unset, empty, or no text in the database's encoding: nobody has checked
-/// that of what comes with the start of the session, or from a file or another database (ALTER ROLE … SET). Valid until
-/// the next SET, so for the current call.
+/// Returns the text of a setting, or `None` if it is unset, empty, or not text in the database's
+/// encoding. Postgres does not check the encoding of values from the start of the session, from a
+/// file, or from another database (ALTER ROLE … SET). The text is valid until the next SET, so only
+/// for the current call.
 fn text(setting: &'static GucSetting<Option<CString>>) -> Option<&'static [u8]> {
-    // SAFETY: Postgres keeps the pointer null or at a NUL-terminated text. The callers copy it into the outbox buffer
-    // at once, before anything that could run a SET.
+    // SAFETY: Postgres keeps the pointer null or at a NUL-terminated text. The callers copy it at
+    // once, before anything that could run a SET.
     let bytes = unsafe {
         let value = *setting.as_ptr();
         if value.is_null() {
@@ -62,17 +67,18 @@ pub fn traceparent() -> Option<&'static [u8]> {
     text(&TRACEPARENT)
 }
 
-/// A copy, so that no SET can pull it away.
+/// Returns a copy, which a later SET cannot free.
 pub fn tenant() -> Option<String> {
     text(&TENANT).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 pub fn muted() -> bool {
-    // SAFETY: a plain cell of this process, which has one thread; `get` would check that for every row.
+    // SAFETY: a plain cell of this process, which has one thread; `get` would check that for every
+    // row.
     unsafe { *MUTE.as_ptr() }
 }
 
-/// In bytes.
+/// Returns the cap in bytes.
 pub fn payload_bytes_max() -> usize {
     // SAFETY: as for `muted`.
     usize::try_from(unsafe { *PAYLOAD_BYTES_MAX.as_ptr() }).unwrap_or(0)
@@ -82,7 +88,7 @@ pub fn payload_over_cap() -> OverCap {
     PAYLOAD_OVER_CAP.get()
 }
 
-/// Makes the settings known; called once per process, from `_PG_init`.
+/// Registers the settings. Called once per process, from `_PG_init`.
 pub fn define() {
     let text = |name, short, long, setting| {
         GucRegistry::define_string_guc(name, short, long, setting, GucContext::Userset, GucFlags::default());
@@ -139,7 +145,7 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    // A misspelt webhook.* setting is an error from here on, not a setting that does nothing.
+    // From here on, a misspelt webhook.* setting is an error, and not a setting without effect.
     // SAFETY: the name is NUL-terminated and static.
     #[cfg(not(feature = "pg14"))]
     unsafe {

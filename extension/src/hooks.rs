@@ -1,16 +1,21 @@
-//! Where Postgres calls us unasked: around statements, at the ends of transactions, when the catalogue changes.
+//! The places where Postgres calls this library: around statements, at the ends of transactions,
+//! and when the system catalog changes.
 //!
-//! Decides nothing but the moment: the outbox is flushed and the gate is tried from here. Three rules keep it safe.
+//! This module decides only the moment: from here the outbox is flushed and the gate is tried.
+//! Three rules keep it safe.
 //!
-//! * Before a commit, errors are allowed and abort the transaction. In the commit and abort callbacks they are not (an
-//!   error there takes the cluster down): those set a few cells and do nothing else.
-//! * The executor and utility hooks wrap the application's own statements. An error of the application passes through
-//!   their frames as Postgres throws it (longjmp), so that it keeps every field. That is sound because the frames own
-//!   nothing: no destructor is skipped. Our own work is done in [`entry`]s that the hooks call before or after.
-//! * The library is loaded by the first trigger of ours that fires in the session, within a statement. A watched table's
-//!   BEFORE trigger for each statement makes that early enough for the hook at the statement's end. Where it does not
-//!   (COPY, a partition written directly, a watch of an earlier version), what the statement buffers is inserted at the
-//!   next hook or before the commit, into a table that is locked while the statement runs.
+//! * Before a commit, errors are allowed and abort the transaction. In the commit and abort
+//!   callbacks they are not allowed, because an error there takes the cluster down. Those callbacks
+//!   only assign to cells, shorten vectors, and set latches.
+//! * The executor and utility hooks wrap the application's own statements. An error of the
+//!   application passes through their frames as Postgres throws it (longjmp), and therefore keeps
+//!   every field. That is sound because the frames own nothing: no destructor is skipped. Our own
+//!   work runs in [`entry`]s that the hooks call before or after.
+//! * The first of our triggers that fires in the session loads the library, within a statement. The
+//!   BEFORE trigger for each statement of a watched table makes that early enough for the hook at
+//!   the statement's end. Where that is not early enough (COPY, a partition written directly, a
+//!   watch of an earlier version), the events that the statement buffers are inserted at the next
+//!   hook or before the commit, into a table that is locked while the statement runs.
 
 use core::ffi::{c_char, c_int, c_void};
 use std::cell::Cell;
@@ -26,10 +31,11 @@ thread_local! {
     static PREVIOUS_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
 }
 
-/// Registers callbacks and hooks; called once per process, from `_PG_init`.
+/// Registers callbacks and hooks. Called once per process, from `_PG_init`.
 pub fn install() {
-    // SAFETY: every callback has the signature Postgres expects and lives as long as the process (a loaded library is
-    // never unloaded); the backend has one thread, so the globals may be changed.
+    // SAFETY: every callback has the signature that Postgres expects and lives as long as the
+    // process (a loaded library is never unloaded). The backend has one thread, so the globals may
+    // be changed.
     unsafe {
         let nothing = pg_sys::Datum::from(0usize);
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
@@ -49,15 +55,15 @@ pub fn install() {
     order::find_outermost();
 }
 
-/// Whether something waits to be inserted, or a statement has ended without a hook.
+/// Reports whether events are still to be inserted, or a statement has ended without a hook.
 fn is_pending() -> bool {
     outbox::is_pending() || order::has_ended()
 }
 
-// ── Ends of transactions ────────────────────────────────────────────────────────────────────────────────────────────
+// ── Ends of transactions ────────────────────────────────────────────────────────────────────────
 
-// The last arms run after the point of no return: nothing in them can panic, they assign to cells, shorten vectors and set
-// latches.
+// The last arms run after the point of no return. Nothing in them can panic: they assign to cells,
+// shorten vectors, and set latches.
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
@@ -69,7 +75,8 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
                 gate::before_commit();
             });
         },
-        // A prepared transaction wakes nobody; the daemon's safety poll finds the rows after COMMIT PREPARED.
+        // A prepared transaction wakes no daemon. The daemon's safety poll finds the rows after
+        // COMMIT PREPARED.
         // SAFETY: as above.
         XACT_EVENT_PRE_PREPARE => unsafe { entry(insert_all) },
         XACT_EVENT_COMMIT => {
@@ -114,37 +121,40 @@ unsafe extern "C-unwind" fn on_subtransaction(
     }
 }
 
-/// Everything that the ending transaction has captured.
+/// Inserts everything that the ending transaction has captured.
 fn insert_all() {
     capture::statements_ended();
     insert_of_subtransaction();
 }
 
-/// What the ending subtransaction has captured, but for events that a statement around it still holds.
+/// Inserts everything that the ending subtransaction has captured, except events that a statement
+/// around it still holds.
 fn insert_of_subtransaction() {
     capture::settle();
     capture::before_commit();
     outbox::flush();
 }
 
-// ── Changes of the catalogue ────────────────────────────────────────────────────────────────────────────────────────
+// ── Changes of the system catalog ───────────────────────────────────────────────────────────────
 
-// Runs wherever Postgres takes in invalidations: it may neither fail nor look anything up.
+// Runs wherever Postgres processes invalidations, so it must neither fail nor look anything up.
 unsafe extern "C-unwind" fn on_relation_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     outbox::invalidate(relation);
     capture::invalidate(relation);
 }
 
-// As above: the name of a schema, or a cast to json, may be part of any plan.
+// As above. The name of a schema, or a cast to json, may be part of any plan.
 unsafe extern "C-unwind" fn on_catalogue_change(_arg: pg_sys::Datum, _cache: c_int, _hash: u32) {
     capture::invalidate(pg_sys::Oid::INVALID);
 }
 
-// ── Statements ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Statements ──────────────────────────────────────────────────────────────────────────────────
 
-/// Before a statement. One that reads the outbox is to see what earlier statements have emitted.
+/// Runs before a statement. A statement that reads the outbox must see the events of earlier
+/// statements.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: the hook's own arguments, handed on. The frame owns nothing; see the module's second rule.
+    // SAFETY: the hook's own arguments are passed on. The frame owns nothing; see the module's
+    // second rule.
     unsafe {
         if is_pending() {
             entry(|| flush_before(query));
@@ -161,7 +171,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     }
 }
 
-/// After a statement and its triggers.
+/// Runs after a statement and its triggers.
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above; the executor state lives until ExecutorEnd.
     unsafe {
@@ -181,7 +191,7 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Utility statements: savepoints, COPY, DDL, CALL, PREPARE TRANSACTION.
+/// Runs around a utility statement: COPY, DDL, CALL, or a transaction statement.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -195,8 +205,9 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        // The end of a transaction inserts what it must in the callbacks: a ROLLBACK has nothing to insert, and a COMMIT
-        // that cannot fails as a whole.
+        // A transaction statement needs no flush here: the callbacks insert what a COMMIT must
+        // insert, and a ROLLBACK has nothing to insert. A COMMIT whose insert fails aborts as a
+        // whole.
         let node = (*statement).utilityStmt;
         let ends_transaction = (*node).type_ == pg_sys::NodeTag::T_TransactionStmt;
         if !ends_transaction && is_pending() {
@@ -217,9 +228,10 @@ unsafe extern "C-unwind" fn process_utility(
     }
 }
 
-/// Notes a utility statement whose triggers fire for rows or for a table: how many statements are around it.
+/// Records a utility statement whose triggers fire for rows or for a table. Returns the number of
+/// statements around it.
 unsafe fn begin_utility(node: *mut pg_sys::Node) -> Option<usize> {
-    // SAFETY: the tree of a utility statement, by its tag.
+    // SAFETY: the tree of a utility statement, read according to its tag.
     unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_CopyStmt => {
@@ -242,16 +254,17 @@ unsafe fn begin_utility(node: *mut pg_sys::Node) -> Option<usize> {
     }
 }
 
-/// Only a statement that reads a table of schema `webhook` needs the flush. Foreign key checks start a statement per
-/// row: flushed at each of them, a bulk INSERT would write its events one by one. What a function called by the
-/// statement reads comes past here in its turn.
+/// Flushes before a statement that reads a table of schema `webhook`; no other statement needs it.
+/// Foreign key checks start a statement per row, and a flush at each of them would write the events
+/// of a bulk INSERT one by one. Statements in a function that the statement calls pass through here
+/// on their own.
 unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
     capture::settle();
     if !outbox::is_pending() {
         return;
     }
     let Some(schema) = outbox::schema() else { return };
-    // SAFETY: a list of relations hangs on every planned statement.
+    // SAFETY: every planned statement has a list of relations.
     let reads = unsafe {
         let relations = (*(*query).plannedstmt).relationOids;
         (0..pg_sys::list_length(relations)).any(|at| {
@@ -264,7 +277,8 @@ unsafe fn flush_before(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Not after a foreign key's own statements: their triggers fire at the end of the statement that caused them.
+/// Flushes after a statement, but not after a foreign key's own statements: their triggers fire at
+/// the end of the statement that caused them.
 unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor state lives until ExecutorEnd.
     let flags = unsafe { (*(*query).estate).es_top_eflags };
@@ -274,7 +288,8 @@ unsafe fn flush_after(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// A transaction that has failed, or that the utility statement has just ended, has nothing to flush.
+/// Flushes around a utility statement. A transaction that has failed, or that the statement has
+/// just ended, has nothing to flush.
 fn flush_around_utility() {
     // SAFETY: a plain call.
     if unsafe { pg_sys::IsTransactionState() } {

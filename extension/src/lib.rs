@@ -1,4 +1,5 @@
-//! pg_webhook: the half that lives in Postgres. Table of contents.
+//! pg_webhook: the half that runs in Postgres. This file lists its modules and the order of its SQL
+//! files.
 
 use pgrx::prelude::*;
 
@@ -39,8 +40,9 @@ pub extern "C-unwind" fn _PG_init() {
     hooks::install();
 }
 
-// Each requires the one before (filter, capture, gate and priority are at home in their modules): the script of an installation,
-// and with it that of an update, has the same order in every build.
+// Each file requires the one before it (filter, capture, gate, and priority have their SQL in their
+// modules). The script of an installation, and therefore that of an update, has the same order in
+// every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["priority"]);
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription"]);

@@ -1,27 +1,32 @@
-//! `webhook.lower_priority()`: a session of the daemon's admin server stands back behind those that deliver and those that write.
+//! `webhook.lower_priority()`: gives a session of the daemon's admin server a lower priority than
+//! the sessions that deliver and those that write.
 //!
-//! It changes this backend's process and nothing else: no memory, no lock, no row. Who is nicer still gets a tenth of a
-//! processor that everybody wants, so a lock that it happens to hold is held a little longer and never for good.
+//! It changes only this backend's process: no memory, no lock, no row. A process with a higher nice
+//! value still gets a tenth of a contended processor. A lock that it happens to hold is therefore
+//! held a little longer, but not forever.
 
 use pgrx::prelude::*;
 use rustix::process;
 
-/// nice(2).
+/// The nice value (see nice(2)).
 const NICENESS: i32 = 10;
 
-/// Lowers this backend's priority until its session ends (an unprivileged process cannot raise it again): as a process, and as the
-/// only one of its session, for where the kernel shares processors out by session (sched(7), "The autogroup feature") niceness
-/// counts within one only.
+/// Lowers this backend's priority until its session ends; an unprivileged process cannot raise it
+/// again. Lowers the priority of the process, and of its operating system session if the process
+/// leads it: where the kernel divides processors by session (sched(7), "The autogroup feature"),
+/// niceness counts only within a session.
 ///
-/// False: the kernel takes one such wish in a tenth of a second from the whole machine; ask again later.
-/// Where there is no such thing, or it may not be changed, the answer is true: asking again would not help.
+/// Returns false if the caller must ask again later: the kernel accepts one such request in a tenth
+/// of a second from the whole machine. Returns true if the system has no such feature or does not
+/// allow the change, because asking again would not help.
 #[pg_extern(sql = false)]
 fn lower_priority() -> bool {
     let is_nice = process::getpriority_process(None).is_ok_and(|niceness| niceness >= NICENESS);
     if !is_nice && let Err(error) = process::setpriority_process(None, NICENESS) {
         debug1!("pg_webhook: niceness stays as it is: {error}");
     }
-    // A backend leads a session of its own; where it does not, others would be slowed down with it.
+    // A backend leads a session of its own. If it does not, the change would slow other processes
+    // down too.
     let leads = process::getsid(None).is_ok_and(|session| session == process::getpid());
     !leads || lower_session()
 }

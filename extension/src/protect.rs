@@ -1,14 +1,18 @@
-//! Errors that pass through us unchanged.
+//! Lets errors of Postgres pass through Rust code unchanged.
 //!
-//! pgrx's guard turns an ERROR of Postgres into a Rust panic by copying a few of its fields, and raises a new error from
-//! them at the outer edge: a SQLSTATE of the application's own, the constraint's name and the CONTEXT are lost. Where
-//! code of others runs inside ours (a payload function, an output function, a hand-made index), and where that matters
-//! for speed (one setjmp around a batch, instead of one around each call), this pair is used instead:
+//! pgrx's guard turns an ERROR of Postgres into a Rust panic by copying a few of its fields, and
+//! raises a new error from them at the outer edge. A SQLSTATE of the application's own, the
+//! constraint's name, and the CONTEXT are lost. This pair of functions replaces the guard where
+//! code of others runs inside ours (a payload function, an output function, a hand-made index), and
+//! where speed matters (one setjmp around a batch, instead of one around each call):
 //!
-//! * [`protect`] runs C code. An ERROR stays where Postgres has put it; a panic without content unwinds our frames.
-//! * [`entry`] is the outer edge of a function that Postgres calls. It lets Postgres throw the same error again.
+//! * [`protect`] runs C code. An ERROR stays where Postgres has put it, and a panic without content
+//!   unwinds our frames.
+//! * [`entry`] is the outer edge of a function that Postgres calls. It lets Postgres throw the same
+//!   error again.
 //!
-//! It is PG_TRY and PG_RE_THROW with Rust's destructors run in between; those must not call anything that can raise.
+//! Together they are PG_TRY and PG_RE_THROW with Rust's destructors run in between. Those
+//! destructors must not call anything that can raise an error.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -17,21 +21,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 
-/// An ERROR is on its way; Postgres holds it.
+/// The content of a panic while Postgres holds the ERROR.
 struct Thrown;
 
 thread_local! {
-    /// Whether the next edge outwards is an `entry`, and not one of pgrx's.
+    /// True if the next edge outwards is an `entry`, and not an edge of pgrx.
     static WITHIN_ENTRY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Outer edge of a function that Postgres calls: errors and panics of `work` become Postgres's again.
+/// Runs `work` at the outer edge of a function that Postgres calls. Turns its errors and panics
+/// into Postgres errors again.
 ///
 /// # Errors
-/// Raises (by longjmp) what `work` raised.
+/// Raises (by longjmp) the errors of `work`.
 ///
 /// # Safety
-/// Nothing in the frames between this one and Postgres has a destructor that is still to run.
+/// No frame between this one and Postgres has a destructor that is still to run.
 pub unsafe fn entry<T>(work: impl FnOnce() -> T) -> T {
     let before = WITHIN_ENTRY.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
@@ -40,7 +45,8 @@ pub unsafe fn entry<T>(work: impl FnOnce() -> T) -> T {
         Ok(value) => value,
         Err(payload) if payload.is::<Thrown>() => {
             drop(payload);
-            // SAFETY: the error lies on Postgres's stack, and the handler it goes to is the one around our caller.
+            // SAFETY: the error lies on Postgres's stack, and it goes to the handler around our
+            // caller.
             unsafe {
                 unguarded::pg_re_throw();
             }
@@ -54,7 +60,7 @@ pub unsafe fn entry<T>(work: impl FnOnce() -> T) -> T {
 
 mod unguarded {
     unsafe extern "C-unwind" {
-        /// Throws the error on top of Postgres's stack once more (utils/elog.h).
+        /// Throws the error on top of Postgres's stack again (utils/elog.h).
         pub fn pg_re_throw() -> !;
     }
 }
@@ -62,18 +68,19 @@ mod unguarded {
 /// Runs C code that may throw.
 ///
 /// # Errors
-/// Unwinds with the error, to the [`entry`] around it.
+/// Unwinds with the error to the [`entry`] around it.
 ///
 /// # Safety
-/// `work` calls C through unguarded declarations, owns nothing that has a destructor, and does not panic.
+/// `work` calls C through unguarded declarations, owns nothing that has a destructor, and does not
+/// panic.
 pub unsafe fn protect<T>(work: impl FnOnce() -> T) -> T {
     if !WITHIN_ENTRY.get() {
-        // Called from a function of pgrx's making, which would not know what to do with ours.
+        // The caller is a function that pgrx made, which could not handle our panic.
         // SAFETY: the caller's promise.
         return unsafe { pg_sys::ffi::pg_guard_ffi_boundary(work) };
     }
     let mut result = MaybeUninit::uninit();
-    // SAFETY: a backend has one thread. The handler is Postgres's again before anything else runs.
+    // SAFETY: a backend has one thread. Postgres's handler is restored before anything else runs.
     let jumped = unsafe {
         let context = pg_sys::CurrentMemoryContext;
         let handler = pg_sys::PG_exception_stack;
@@ -95,6 +102,6 @@ pub unsafe fn protect<T>(work: impl FnOnce() -> T) -> T {
     if jumped {
         resume_unwind(Box::new(Thrown));
     }
-    // SAFETY: no jump: the closure has run to its end.
+    // SAFETY: there was no jump, so the closure has run to its end.
     unsafe { result.assume_init() }
 }

@@ -1,43 +1,47 @@
-//! On whose behalf: the caller, and the owner of the extension for as long as our own tables are written.
+//! The role in whose name code runs: the caller, or the owner of the extension while our own tables
+//! are written.
 //!
-//! The functions of the SQL API that ask whose a thing is are not SECURITY DEFINER. Inside such a function nobody can
-//! tell who called it: the session's user is not it (a superuser may be running somebody else's definer function), and
-//! the current user is already the definer. And a condition must be read with its author's rights, by CREATE TRIGGER too:
-//! reading a literal can run his code (an array of a domain whose CHECK calls a function). So they run as the caller and
-//! step up here only to look at catalogues and to write our tables, with a search path that nobody else can put objects
-//! into. What the daemon calls, and what only admins may, is SECURITY DEFINER, declared in `sql/`.
+//! Functions of the SQL API that must know their caller are not SECURITY DEFINER. Such a function
+//! could not determine its caller. The session's user may be another role (a superuser may be
+//! running the definer function of another role), and the current user is already the definer. A
+//! condition must also be parsed with its author's rights, by CREATE TRIGGER too: parsing a literal
+//! can run the author's code (an array of a domain whose CHECK calls a function). These functions
+//! therefore run as the caller. They become the owner here only to read the system catalog and to
+//! write our tables, with a search path into which no other role can put objects. Functions that
+//! the daemon calls, and functions for admins only, are SECURITY DEFINER and declared in `sql/`.
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// Who calls: SET ROLE and surrounding SECURITY DEFINER functions count.
+/// The role that calls. SET ROLE and surrounding SECURITY DEFINER functions count.
 #[derive(Clone, Copy)]
 pub struct Caller {
     pub id: pg_sys::Oid,
 }
 
 impl Caller {
-    /// The one who calls now; to be asked before [`as_owner`].
+    /// Returns the present caller. Call this before [`as_owner`].
     pub fn present() -> Self {
         // SAFETY: reads a variable of the backend.
         Self { id: unsafe { pg_sys::GetUserId() } }
     }
 
-    /// Whether the caller may act as this role: is it, is a member of it, or is a superuser.
+    /// Reports whether the caller may act as this role: it is the role, a member of it, or a
+    /// superuser.
     pub fn may_act_as(self, role: pg_sys::Oid) -> bool {
-        // SAFETY: a catalogue look-up by two Oids.
+        // SAFETY: a look-up in the system catalog by two OIDs.
         unsafe { pg_sys::has_privs_of_role(self.id, role) }
     }
 }
 
-/// Does some work as the owner of the extension, names resolved in `pg_catalog` alone. It must not read SQL or values
-/// whose types are not built in.
+/// Runs `work` as the owner of the extension, with names resolved in `pg_catalog` alone. `work`
+/// must not parse a caller's SQL, or values whose types are not built in.
 ///
-/// If the work raises a Postgres error, the abort of the (sub)transaction restores user and path; an `Err` is an
-/// ordinary return.
+/// If `work` raises a Postgres error, the abort of the (sub)transaction restores the user and the
+/// search path. An `Err` is an ordinary return.
 pub fn as_owner<R>(work: impl FnOnce() -> R) -> R {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: what SECURITY DEFINER does; the former values come back below, or with the abort.
+    // SAFETY: as SECURITY DEFINER does; the former values are restored below or by the abort.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let flags = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
@@ -49,13 +53,14 @@ pub fn as_owner<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Does some work as a role, with nothing left of what its code may change: settings go back to what they were, and
-/// what Postgres forbids in a security-restricted operation is forbidden (as for the functions of an index).
+/// Runs `work` as a role, and undoes everything that the role's code may change. Settings return to
+/// their former values. Operations that Postgres forbids in a security-restricted operation are
+/// forbidden, as for the functions of an index.
 ///
-/// Call it in a subtransaction: after an error its abort restores user and settings.
+/// Call this in a subtransaction: after an error its abort restores user and settings.
 pub fn as_role<R>(role: pg_sys::Oid, settings: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: as REINDEX does it for the functions of a table's owner.
+    // SAFETY: as REINDEX does for the functions of a table's owner.
     let level = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
@@ -66,7 +71,8 @@ pub fn as_role<R>(role: pg_sys::Oid, settings: &[(&CStr, &CStr)], work: impl FnO
         set_locally(name, value);
     }
     let result = work();
-    // SAFETY: closes the level opened above; "not a commit" takes back what was set within, by whatever means.
+    // SAFETY: closes the level opened above; "not a commit" reverts every setting made within it,
+    // by any means.
     unsafe {
         pg_sys::AtEOXact_GUC(false, level);
         pg_sys::SetUserIdAndSecContext(user, context);
@@ -91,7 +97,7 @@ pub fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
-/// Does work that waits for table locks no longer than 5 s each, unless the caller has set a
+/// Runs `work`, which waits for each table lock no longer than 5 s, unless the caller has set a
 /// `lock_timeout`. Writers queue behind such a wait.
 pub fn with_bounded_locks<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: reads a variable of the backend.
@@ -103,7 +109,7 @@ fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
 }
 
 fn with_setting<R>(name: &CStr, value: &CStr, work: impl FnOnce() -> R) -> R {
-    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a function.
+    // SAFETY: a nest level that is closed below or by the abort, like the SET clause of a function.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     set_locally(name, value);
     let result = work();
@@ -112,10 +118,10 @@ fn with_setting<R>(name: &CStr, value: &CStr, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The owner of schema `webhook`: the superuser who created the extension.
+/// Returns the owner of schema `webhook`: the superuser who created the extension.
 fn owner() -> pg_sys::Oid {
-    // SAFETY: a syscache look-up; the tuple is released before its copy is used. Raises an error if there is no
-    // such schema, which cannot be while our functions exist.
+    // SAFETY: a syscache look-up; the owner is copied before the tuple is released. Raises an error
+    // if there is no such schema, which is impossible while our functions exist.
     unsafe {
         let namespace = pg_sys::get_namespace_oid(c"webhook".as_ptr(), false);
         let tuple = pg_sys::SearchSysCache1(

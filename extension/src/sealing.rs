@@ -1,7 +1,7 @@
-//! `webhook_seal`: from here on secrets are stored so that the daemon alone can read them.
+//! `webhook_seal`: from then on, secrets are stored so that only the daemon can read them.
 //!
-//! Reads and writes `webhook.sealing_key` and `webhook.secret`. The database has the public half of the daemon's key, and
-//! so can write secrets that it cannot read.
+//! Reads and writes `webhook.sealing_key` and `webhook.secret`. The database has the public half of
+//! the daemon's key, so it can write secrets that it cannot read.
 
 use crate::error::{Error, answer, given};
 use crate::memory;
@@ -14,7 +14,7 @@ fn webhook_seal(public_key: Option<&str>) -> i64 {
     answer(|| seal_all(given(public_key, "public_key")?))
 }
 
-/// The text that a key is stored as: sealed, or in clear as long as there is no sealing key.
+/// Returns the text that a key is stored as: sealed, or in clear while there is no sealing key.
 pub fn for_storage(subscription: i64, key: &Key) -> Result<String, Error> {
     match sealing_key()? {
         Some(sealing) => Ok(seal::seal(&sealing, Purpose::SecretOf(subscription), &key.reveal())?),
@@ -23,7 +23,8 @@ pub fn for_storage(subscription: i64, key: &Key) -> Result<String, Error> {
 }
 
 fn sealing_key() -> Result<Option<PublicKey>, Error> {
-    // A lock in the way of webhook_seal(), which would otherwise miss a secret that is being stored in clear.
+    // This lock makes webhook_seal() wait. It would otherwise miss a secret that is being stored in
+    // clear.
     Spi::run("lock table webhook.sealing_key in row share mode")?;
     let text = Spi::get_one::<String>("select (select public_key from webhook.sealing_key where singleton)")?;
     text.map(|text| PublicKey::parse(&text).map_err(Error::BadSealingKey)).transpose()
@@ -32,7 +33,8 @@ fn sealing_key() -> Result<Option<PublicKey>, Error> {
 fn seal_all(text: &str) -> Result<i64, Error> {
     memory::room_for_input(text.len());
     let key = PublicKey::parse(text.trim()).map_err(Error::BadSealingKey)?;
-    // Whoever is storing a secret has looked for the key already: wait for him, and let the next one wait for us.
+    // A transaction that is storing a secret has already read the key. This lock waits for it, and
+    // makes the next one wait for us.
     Spi::run("lock table webhook.sealing_key in exclusive mode")?;
     Spi::run_with_args(
         "insert into webhook.sealing_key as k (public_key, key_id) values ($1, $2)

@@ -1,4 +1,5 @@
-//! `webhook_sign` and `webhook_verify`: Standard Webhooks v1 in SQL. They read and write nothing but their arguments.
+//! `webhook_sign` and `webhook_verify`: Standard Webhooks v1 in SQL. They read only their
+//! arguments, and write nothing.
 
 use crate::error::{Error, answer, given};
 use crate::memory;
@@ -6,7 +7,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use signature::Secret;
 
-/// Strict in SQL: a null gives null.
+/// Signs a body. Strict in SQL: a null gives null.
 #[pg_extern(sql = false)]
 fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
     answer(|| {
@@ -16,7 +17,8 @@ fn webhook_sign(secret: &str, id: &str, ts: i64, body: &str) -> String {
     })
 }
 
-/// Not strict: a missing part is a signature that does not hold, not an unknown that `if not …` would let pass.
+/// Verifies a signature. Not strict: a missing part makes the signature invalid, and not unknown,
+/// which `if not …` would let pass.
 #[pg_extern(sql = false)]
 fn webhook_verify(
     secret: Option<&str>,
@@ -37,9 +39,9 @@ fn webhook_verify(
     })
 }
 
-/// Whole seconds since 1970; the infinities become the ends of the scale.
+/// Returns whole seconds since 1970. The infinities become values beyond every finite timestamp.
 fn unix_seconds(at: TimestampWithTimeZone) -> i64 {
-    /// 2000-01-01, where Postgres counts from.
+    /// 2000-01-01, the epoch of Postgres, in seconds since 1970.
     const POSTGRES_EPOCH: i64 = 946_684_800;
     pg_sys::TimestampTz::from(at).div_euclid(1_000_000).saturating_add(POSTGRES_EPOCH)
 }

@@ -1,11 +1,13 @@
-//! What a CHECK constraint says about the values of one column, as keywords of JSON Schema.
+//! Translates the CHECK constraints of one column into keywords of JSON Schema.
 //!
-//! Reads the text that `pg_get_expr()` prints with nothing but `pg_catalog` in the search path, so that a name without a
-//! schema is Postgres's own. Understands comparisons with a literal, BETWEEN, IN, `length()`, IS NOT NULL, and several of
-//! them joined by AND; passes over everything else. Pure.
+//! The input is the text that `pg_get_expr()` prints while `search_path` holds only `pg_catalog`,
+//! so a name without a schema is one of Postgres's own. The crate understands comparisons with a
+//! literal, BETWEEN, IN, `length()`, IS NOT NULL, and conjunctions of them with AND. It ignores
+//! everything else. It reads and writes nothing.
 //!
-//! One rule stands above all: whatever the column accepts must satisfy the keywords, as its values are *printed* and read
-//! by a validator that holds numbers in double precision. Where that is not certain, nothing is said.
+//! One rule has priority: every value that the column accepts must satisfy the keywords. That holds
+//! for values as Postgres *prints* them and as a validator with double-precision numbers reads
+//! them. If that is not certain, the crate emits no keyword.
 
 mod number;
 mod term;
@@ -16,28 +18,29 @@ use serde_json::{Map, Value, json};
 use term::{Column, Term, elements};
 use token::Tree;
 
-/// What the column's values are, and how they are printed.
+/// The type of a column's values, as far as it decides how they are compared and printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// smallint, integer, bigint.
+    /// smallint, integer, or bigint.
     Integer,
-    /// numeric; `exact` if its precision is at most 15 digits, which double precision tells apart.
+    /// numeric. `exact` means a precision of at most 15 digits, which double precision can
+    /// distinguish.
     Numeric {
         exact: bool,
     },
     Double,
-    /// Printed with fewer digits than it is compared with.
+    /// real. Its values are printed with fewer digits than they are compared with.
     Real,
-    /// text, varchar.
+    /// text or varchar.
     Text,
-    /// `char(n)`: blanks at the end are printed, but not compared.
+    /// `char(n)`. Trailing blanks are printed but not compared.
     Padded {
         length: usize,
     },
     Enum,
 }
 
-/// What is known of a column's values that are not null.
+/// The facts that the constraints establish about a column's non-null values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     minimum: Option<Bound>,
@@ -49,15 +52,19 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Adds what a constraint says; `subject` is the column's name, or `VALUE` in a domain.
+    /// Adds the facts of one constraint. `subject` is the column's name, or `VALUE` in a domain.
     pub fn learn(&mut self, expression: &str, subject: &str, kind: Kind) {
         if let Some(trees) = token::parse(expression) {
             self.conjunction(&trees, Column { name: subject, kind });
         }
     }
 
-    /// Keywords of JSON Schema, and three words of our own: `notNull`; `lower` and `upper` if there is such a bound (NaN
-    /// and the infinities, which are printed as texts, are beyond one or the other).
+    /// Returns the keywords of JSON Schema and three words of our own: `notNull`, `lower`, and
+    /// `upper`.
+    ///
+    /// `lower` and `upper` report that the column has such a bound. A lower or an upper bound
+    /// excludes the matching infinity, and an upper bound excludes NaN; Postgres prints all three
+    /// as strings.
     pub fn keywords(&self) -> Map<String, Value> {
         let mut words = Map::new();
         let mut say = |word: &str, value: Value| {
@@ -104,7 +111,8 @@ impl Facts {
         if let [value @ .., Tree::Word(is), Tree::Word(not), Tree::Word(null)] = trees
             && [is, not, null] == ["IS", "NOT", "NULL"]
         {
-            // A sub-select without a row puts a null into a column whose domain forbids it.
+            // A domain's constraint proves nothing here: a sub-select without a row puts a null
+            // into a column whose domain forbids nulls.
             self.not_null |= column.name != "VALUE" && column.term(value) == Some(Term::Value);
             return;
         }
@@ -183,7 +191,7 @@ impl Facts {
         }
     }
 
-    /// One that is not understood could be any.
+    /// Restricts the column to a list of values. Does nothing if one of them is unknown (`None`).
     fn one_of_values(&mut self, values: Vec<Option<Value>>) {
         let Some(values) = values.into_iter().collect::<Option<Vec<Value>>>() else { return };
         match &mut self.one_of {
@@ -201,7 +209,7 @@ impl Facts {
     }
 }
 
-/// The operator that says the same with its sides exchanged.
+/// Returns the operator that means the same with its operands exchanged.
 fn mirrored(operator: &str) -> &str {
     match operator {
         "<" => ">",

@@ -1,22 +1,22 @@
-//! Literals that are numbers, and the bounds that follow from them.
+//! Numeric literals, and the bounds that follow from them.
 
 use crate::{Kind, term::without_casts, token::Tree};
 use serde_json::Value;
 
-/// Most digits that double precision keeps.
+/// Number of decimal digits that double precision keeps.
 const DIGITS_MAX: usize = 15;
-/// Up to here every integer is a `real`.
+/// A `real` represents every integer up to this magnitude exactly.
 const REAL_INTEGER_MAX: i64 = 1 << 24;
 
 /// A number of at most 15 digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Literal {
     value: f64,
-    /// If it was written without a fraction.
+    /// Set if the literal has no fraction.
     integer: Option<i64>,
 }
 
-/// A limit, and whether it is excluded.
+/// A bound on a column's values. `exclusive` means that the bound itself is not allowed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     pub value: Value,
@@ -24,7 +24,10 @@ pub struct Bound {
     at: f64,
 }
 
-/// The number that a literal stands for, its casts applied; `None`: it is none, or has too many digits.
+/// Returns the number of a literal after its casts.
+///
+/// Returns `None` if the text is not a number, has too many digits, or has a cast that changes the
+/// value.
 pub fn literal(trees: &[Tree]) -> Option<Literal> {
     let (core, casts) = without_casts(trees)?;
     let ([Tree::Number(text)] | [Tree::Text(text)]) = core else { return None };
@@ -60,12 +63,13 @@ impl Literal {
         self.integer.map_or_else(|| self.value.into(), Value::from)
     }
 
-    /// The column is larger, or (unless `exclusive`) equal.
+    /// Returns the bound if the column is greater than this number, or also equal unless
+    /// `exclusive`.
     pub fn lower(self, exclusive: bool, kind: Kind) -> Option<Bound> {
         self.bound(exclusive, kind, 1, f64::ceil)
     }
 
-    /// The column is smaller, or (unless `exclusive`) equal.
+    /// Returns the bound if the column is less than this number, or also equal unless `exclusive`.
     pub fn upper(self, exclusive: bool, kind: Kind) -> Option<Bound> {
         self.bound(exclusive, kind, -1, f64::floor)
     }
@@ -73,12 +77,12 @@ impl Literal {
     fn bound(self, exclusive: bool, kind: Kind, next: i64, inwards: fn(f64) -> f64) -> Option<Bound> {
         let exclusive = match kind {
             Kind::Integer => {
-                // Of at most 15 digits, so the conversion is exact.
+                // The number has at most 15 digits, so the conversion is exact.
                 let whole = self.integer.unwrap_or_else(|| inwards(self.value) as i64);
                 let whole = if exclusive && self.integer.is_some() { whole + next } else { whole };
                 return Some(Bound { value: whole.into(), exclusive: false, at: whole as f64 });
             }
-            // A value just beyond the bound may be read as the bound.
+            // A validator may read a value just beyond the bound as the bound itself.
             Kind::Numeric { exact } => exclusive && exact,
             Kind::Double => exclusive,
             Kind::Real if self.is_real() => exclusive,
@@ -87,7 +91,7 @@ impl Literal {
         Some(Bound { value: self.json(), exclusive, at: self.value })
     }
 
-    /// As a value that the column can have.
+    /// Returns the number in JSON if a column of this kind can be equal to it.
     pub fn equal(self, kind: Kind) -> Option<Value> {
         let possible = match kind {
             Kind::Integer => self.integer.is_some(),
@@ -98,14 +102,14 @@ impl Literal {
         possible.then(|| self.json())
     }
 
-    /// As a number of characters.
+    /// Returns the number as a count of characters.
     pub fn as_length(self) -> Option<u64> {
         self.integer.and_then(|integer| u64::try_from(integer).ok())
     }
 }
 
 impl Bound {
-    /// Takes the narrower of two bounds; `upper` tells which side they are on.
+    /// Keeps the narrower of two bounds. `upper` selects the side they are on.
     pub fn tighten(known: &mut Option<Self>, new: Option<Self>, upper: bool) {
         let Some(new) = new else { return };
         let narrower = known.as_ref().is_none_or(|old| {

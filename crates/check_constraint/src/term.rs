@@ -1,22 +1,23 @@
-//! The sides of a comparison: the column as it is or its length, and literals, with the casts that Postgres prints.
+//! The operands of a comparison: the column, its length, and literals, with the casts that Postgres
+//! prints.
 //!
-//! A cast is passed over only where it keeps the value.
+//! A cast is skipped only if it keeps the value.
 
 use crate::{Kind, number, token::Tree};
 use serde_json::Value;
 
-/// What is compared with a literal.
+/// The operand that is compared with a literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Term {
     /// The column's value.
     Value,
-    /// Its length in characters.
+    /// The length of the column's value in characters.
     Length,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
-    /// `VALUE` in a domain.
+    /// The column's name, or `VALUE` in a domain.
     pub name: &'a str,
     pub kind: Kind,
 }
@@ -39,7 +40,8 @@ impl Column<'_> {
         }
     }
 
-    /// A literal that the column can be equal to, as the column's value is printed then.
+    /// Returns the value of a literal in the form in which Postgres prints a column that is equal
+    /// to it. Returns `None` if a column of this kind cannot be equal to the literal.
     pub fn literal(self, trees: &[Tree]) -> Option<Value> {
         let (core, casts) = without_casts(trees)?;
         let all = |allowed: &[&str]| casts.iter().all(|cast| allowed.contains(&cast.as_str()));
@@ -62,7 +64,7 @@ impl Column<'_> {
 }
 
 impl Kind {
-    /// Casts of the column that keep its value, or fail.
+    /// Lists the casts of the column that keep its value or raise an error.
     fn casts(self) -> &'static [&'static str] {
         match self {
             Self::Integer => &["smallint", "integer", "bigint", "numeric"],
@@ -76,7 +78,7 @@ impl Kind {
     }
 }
 
-/// The elements of `ARRAY[…]`.
+/// Returns the elements of `ARRAY[…]`.
 pub fn elements(trees: &[Tree]) -> Option<Vec<&[Tree]>> {
     const CASTS: [&str; 3] = ["text[]", "character varying[]", "bpchar[]"];
     let (core, casts) = without_casts(trees)?;
@@ -90,7 +92,8 @@ pub fn elements(trees: &[Tree]) -> Option<Vec<&[Tree]>> {
     }
 }
 
-/// What stands before the casts, and their types; `None` if one of them is not understood (`numeric(5,0)` rounds).
+/// Splits an expression into the part before its casts, and the types of the casts. Returns `None`
+/// if a cast is not understood; `numeric(5,0)`, for example, rounds.
 pub fn without_casts(mut trees: &[Tree]) -> Option<(&[Tree], Vec<String>)> {
     let mut casts = Vec::new();
     loop {

@@ -1,4 +1,5 @@
-//! What CHECK expressions say, as Postgres prints them, and that no text is worse than silence.
+//! Tests that CHECK expressions, as Postgres prints them, yield the right keywords, and that other
+//! texts yield none and cause no panic.
 
 use super::*;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ fn learn(expression: &str, subject: &str, kind: Kind) -> Value {
 const NUMERIC: Kind = Kind::Numeric { exact: false };
 const EXACT: Kind = Kind::Numeric { exact: true };
 
-/// As Postgres 15 prints them.
+/// The expressions have the form that Postgres 15 prints.
 #[test]
 fn what_is_understood() {
     for (expression, kind, want) in [
@@ -76,7 +77,8 @@ fn what_is_understood() {
     );
 }
 
-/// Each of these says something, but not what it seems to.
+/// None of these expressions may yield a keyword: each means something other than it seems to, or
+/// has no exact keyword.
 #[test]
 fn what_is_passed_over() {
     for (expression, kind) in [
@@ -132,7 +134,7 @@ proptest! {
         }
     }
 
-    /// Whatever meets the condition is within the bounds.
+    /// Checks that every value that meets the condition is within the bounds.
     #[test]
     fn integers_that_pass_are_within(literal in -1000i64..1000, quarter in 0u8..4, value in -1200i64..1200, operator in 0usize..5) {
         let operator = [">", ">=", "<", "<=", "="][operator];
@@ -152,7 +154,7 @@ proptest! {
             prop_assert!(words.get("maximum").is_none_or(|m| m.as_i64().unwrap() >= value), "{words}");
             prop_assert!(words.get("enum").is_none_or(|e| e.as_array().unwrap().contains(&json!(value))), "{words}");
         } else if operator != "=" {
-            // And the bounds are no wider than the condition.
+            // The bounds must not be wider than the condition either.
             let within = words.get("minimum").is_none_or(|m| m.as_i64().unwrap() <= value)
                 && words.get("maximum").is_none_or(|m| m.as_i64().unwrap() >= value);
             prop_assert!(!within, "{words}");

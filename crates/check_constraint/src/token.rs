@@ -1,11 +1,12 @@
-//! From the text of an expression to a tree of brackets. Knows how Postgres prints, nothing of what it means.
+//! Parses the text of an expression into a tree of brackets. Depends on how Postgres prints
+//! expressions, not on their meaning.
 
 /// A piece of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tree {
-    /// A keyword or a name without quotes, as printed.
+    /// A keyword or an unquoted name, as printed.
     Word(String),
-    /// A name that was printed with quotes, without them.
+    /// The content of a quoted name.
     Quoted(String),
     Number(String),
     Text(String),
@@ -17,10 +18,10 @@ pub enum Tree {
     Square(Vec<Tree>),
 }
 
-/// Deepest nesting that is followed.
+/// Maximum nesting depth. A deeper expression is not parsed.
 const DEPTH_MAX: usize = 64;
 
-/// The pieces of an expression; `None` if it is not one that Postgres prints.
+/// Returns the pieces of an expression, or `None` if Postgres does not print expressions like it.
 pub fn parse(text: &str) -> Option<Vec<Tree>> {
     let mut rest = text;
     let trees = sequence(&mut rest, None, 0)?;
@@ -59,7 +60,7 @@ fn one(rest: &mut &str, first: char, depth: usize) -> Option<Tree> {
         }
         '\'' => quoted(rest, '\'').map(Tree::Text),
         '"' => quoted(rest, '"').map(Tree::Quoted),
-        // With backslashes in it, a text is printed as E'…'.
+        // Postgres prints a text that contains backslashes as E'…'.
         'E' if rest[1..].starts_with('\'') => {
             *rest = &rest[1..];
             Some(Tree::Text(quoted(rest, '\'')?.replace("\\\\", "\\")))
@@ -85,7 +86,7 @@ fn take(rest: &mut &str, belongs: impl Fn(char) -> bool) -> String {
     taken.to_owned()
 }
 
-/// What stands between quotes; a doubled quote is one of the text.
+/// Returns the text between two quotes. A doubled quote stands for one.
 fn quoted(rest: &mut &str, quote: char) -> Option<String> {
     let mut text = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();

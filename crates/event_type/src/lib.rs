@@ -1,19 +1,21 @@
-//! Event types and patterns: what `noun.verb` is, and which subscriptions a type belongs to.
+//! Event types and the patterns that select them.
 //!
-//! Pure text. The extension refuses bad names with it, the dispatcher routes with it; the CHECK constraint
-//! `type_is_noun_verb` in `sql/tables.sql` holds the same rule for rows that are written by hand.
+//! This crate defines which texts are an event type (`noun.verb`) and which patterns match it. The
+//! extension rejects invalid names with it, and the dispatcher routes events with it. The CHECK
+//! constraint `type_is_noun_verb` in `sql/tables.sql` applies the same rule to rows that are
+//! inserted by hand. The crate reads and writes nothing.
 
 use thiserror::Error;
 
 /// The namespace of the product's own events (`webhook.ping`, `webhook.subscription.updated`, …).
 ///
-/// Nobody else may emit in it, and `*` does not match it: a subscription has to name it.
+/// Other code must not emit events in it. `*` does not match it; a subscription must name it.
 pub const RESERVED: &str = "webhook";
 
-/// Longest event type or pattern, in bytes.
+/// Maximum length of an event type or pattern, in bytes.
 pub const TYPE_BYTES_MAX: usize = 200;
 
-/// Why a text is not an event type or not a pattern.
+/// The reason why a text is not a valid event type or pattern.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Invalid {
     #[error("it is empty")]
@@ -44,7 +46,7 @@ fn segments(s: &str) -> Result<usize, Invalid> {
 /// Checks a whole event type: `noun.verb` or `namespace.noun.verb`.
 ///
 /// # Errors
-/// [`Invalid`] names the rule that is broken.
+/// Returns [`Invalid`], which names the broken rule.
 pub fn check_type(s: &str) -> Result<(), Invalid> {
     match segments(s)? {
         2 | 3 => Ok(()),
@@ -52,10 +54,10 @@ pub fn check_type(s: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks a noun, as `webhook_watch` takes it: `noun` or `namespace.noun`.
+/// Checks a noun as `webhook_watch` accepts it: `noun` or `namespace.noun`.
 ///
 /// # Errors
-/// [`Invalid`] names the rule that is broken.
+/// Returns [`Invalid`], which names the broken rule.
 pub fn check_noun(s: &str) -> Result<(), Invalid> {
     match segments(s)? {
         1 | 2 => Ok(()),
@@ -63,10 +65,10 @@ pub fn check_noun(s: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks a verb: one segment.
+/// Checks a verb, which is one segment.
 ///
 /// # Errors
-/// [`Invalid`] names the rule that is broken.
+/// Returns [`Invalid`], which names the broken rule.
 pub fn check_verb(s: &str) -> Result<(), Invalid> {
     match segments(s)? {
         1 => Ok(()),
@@ -74,27 +76,27 @@ pub fn check_verb(s: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Whether a type or noun lies in the product's own namespace.
+/// Reports whether a type or noun is in the product's own namespace.
 pub fn is_reserved(s: &str) -> bool {
     s.split('.').next() == Some(RESERVED)
 }
 
-/// What a subscription names events by.
+/// A pattern with which a subscription selects event types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Pattern {
     /// `*`: every event outside the reserved namespace.
     All,
-    /// `order.*` is kept as `order.`: every type that starts with it.
+    /// `order.*`, stored as `order.`: every type with this prefix.
     Prefix(String),
     /// A whole type.
     Exact(String),
 }
 
 impl Pattern {
-    /// Reads `*`, `order.*`, `sales.order.*` or a whole type.
+    /// Parses `*`, `order.*`, `sales.order.*`, or a whole type.
     ///
     /// # Errors
-    /// [`Invalid`] names the rule that is broken.
+    /// Returns [`Invalid`], which names the broken rule.
     pub fn parse(s: &str) -> Result<Self, Invalid> {
         if s == "*" {
             return Ok(Self::All);
@@ -113,7 +115,7 @@ impl Pattern {
         Ok(Self::Exact(s.to_owned()))
     }
 
-    /// Whether an event type belongs to this pattern.
+    /// Reports whether an event type matches this pattern.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::All => !is_reserved(event_type),
@@ -123,9 +125,10 @@ impl Pattern {
     }
 }
 
-/// The prefixes under which an event type may be subscribed, longest first: `a.b.c` gives `a.b.` and `a.`.
+/// Returns the prefixes that select an event type, longest first: `a.b.` and `a.` for `a.b.c`.
 ///
-/// A router looks these up in a hash map, so the cost per event is the number of segments, not of subscriptions.
+/// A router looks these up in a hash map. The cost per event therefore depends on the number of
+/// segments, not on the number of subscriptions.
 pub fn prefixes(event_type: &str) -> impl Iterator<Item = &str> {
     event_type.rmatch_indices('.').map(|(dot, _)| &event_type[..=dot])
 }
@@ -174,7 +177,7 @@ mod tests {
     }
 
     proptest! {
-        /// The hash-map look-up by [`prefixes`] and the definition of a prefix pattern agree.
+        /// A hash-map lookup by [`prefixes`] agrees with the definition of a prefix pattern.
         #[test]
         fn prefixes_find_what_patterns_match(t in "[a-z]{1,3}(\\.[a-z]{1,3}){1,2}", p in "[a-z]{1,3}(\\.[a-z]{1,3})?") {
             let pattern = Pattern::parse(&format!("{p}.*")).unwrap();

@@ -1,15 +1,16 @@
-//! Request headers that a subscription adds: which names and values may be sent, and which may not.
+//! Rules for the request headers that a subscription adds: which names and values are allowed.
 //!
-//! Pure text. The extension refuses the others with it; the dispatcher asks again before it sends.
+//! The extension rejects invalid headers with these rules. The dispatcher checks them again before
+//! it sends a request. The crate reads and writes nothing.
 
 use thiserror::Error;
 
-/// Longest name, in bytes.
+/// Maximum length of a name, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
-/// Longest value, in bytes.
+/// Maximum length of a value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
-/// Names that say how the request travels, who sends it, what is in it, or that it is genuine.
+/// Names that describe how the request travels, its sender, its content, or its authenticity.
 const DENIED: [&str; 21] = [
     "accept-encoding",
     "connection",
@@ -34,7 +35,8 @@ const DENIED: [&str; 21] = [
     "x-hub-signature-256",
 ];
 
-/// Families of names: our own, those of the norms in use, and those that proxies and clouds trust.
+/// Prefixes of reserved names: our own, the prefixes of the standards in use, and the prefixes that
+/// proxies and clouds trust.
 const DENIED_PREFIXES: [&str; 14] = [
     "ce-",
     "content-",
@@ -52,7 +54,7 @@ const DENIED_PREFIXES: [&str; 14] = [
     "x-svix-",
 ];
 
-/// Why a header may not be sent.
+/// The reason why a header is rejected.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Invalid {
     #[error("it is no header name (RFC 9110: letters, digits and !#$%&'*+-.^_`|~)")]
@@ -69,16 +71,16 @@ pub enum Invalid {
     Padded,
 }
 
-/// Whether a name, in any case, belongs to the request itself and cannot be added to it.
+/// Reports whether a name, in any case, is reserved for the request itself.
 pub fn is_denied(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     DENIED.contains(&name.as_str()) || DENIED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Checks a name: an RFC 9110 token that is not reserved.
+/// Checks that a name is an RFC 9110 token and is not reserved.
 ///
 /// # Errors
-/// The rule that is broken.
+/// Returns the broken rule.
 pub fn check_name(name: &str) -> Result<(), Invalid> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
@@ -92,10 +94,10 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks a value: nothing that could end the line or begin another.
+/// Checks a value. It must not contain anything that could end its line or start another.
 ///
 /// # Errors
-/// The rule that is broken.
+/// Returns the broken rule.
 pub fn check_value(value: &str) -> Result<(), Invalid> {
     if value.len() > VALUE_BYTES_MAX {
         Err(Invalid::ValueTooLong)
@@ -146,7 +148,7 @@ mod tests {
     }
 
     proptest! {
-        /// The case of a name hides nothing.
+        /// A reserved name is denied in any mix of upper and lower case.
         #[test]
         fn reserved_in_any_case(at in 0..DENIED.len(), upper in proptest::collection::vec(any::<bool>(), 20)) {
             let letter = |(c, upper): (char, &bool)| if *upper { c.to_ascii_uppercase() } else { c };

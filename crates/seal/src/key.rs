@@ -1,7 +1,9 @@
-//! The key pair that texts are sealed with, and how its halves are written.
+//! The key pair for sealed texts, and the text form of its two halves.
 //!
-//! `webhookd_public_<base64>` and `webhookd_private_<base64>`: 32 bytes of X25519 and four of a checksum. A public key
-//! with a letter lost would otherwise seal for nobody, and nobody would notice before the secrets are needed.
+//! A half is written as `webhookd_public_<base64>` or `webhookd_private_<base64>`. The base64 holds
+//! 32 bytes of X25519 and a checksum of four bytes. Without the checksum, a public key that lost a
+//! letter would seal secrets for which no private key exists. The loss would show only when the
+//! secrets are needed.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hpke::{Deserializable, Kem as _, Serializable, kem::X25519HkdfSha256};
@@ -18,7 +20,7 @@ const PRIVATE_PREFIX: &str = "webhookd_private_";
 const KEY_BYTES: usize = 32;
 const CHECK_BYTES: usize = 4;
 
-/// Why a text is no key. The text itself is never part of the message.
+/// The reason why a text is not a valid key. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKey {
     #[error("it does not start with webhookd_public_")]
@@ -29,7 +31,7 @@ pub enum InvalidKey {
     Letters,
 }
 
-/// A fingerprint of a public key: the first 16 hex digits of its SHA-256.
+/// The fingerprint of a public key: the first 16 hex digits of its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 8]);
 
@@ -52,11 +54,11 @@ impl FromStr for KeyId {
     }
 }
 
-/// Seals; may be read by everyone.
+/// The key that seals texts. It is not secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey(HpkePublic);
 
-/// Opens. Its `Debug` shows nothing of it, and its memory is wiped when it goes.
+/// The key that opens texts. `Debug` prints none of it, and its memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey {
     key: HpkePrivate,
@@ -70,10 +72,10 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PublicKey {
-    /// Reads `webhookd_public_…`.
+    /// Parses `webhookd_public_…`.
     ///
     /// # Errors
-    /// [`InvalidKey`] tells which rule is broken.
+    /// Returns [`InvalidKey`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         let bytes = decode(text, PUBLIC_PREFIX, InvalidKey::NotPublic)?;
         HpkePublic::from_bytes(&*bytes).map(Self).map_err(|_| InvalidKey::Letters)
@@ -89,7 +91,7 @@ impl PublicKey {
     }
 }
 
-/// The `webhookd_public_…` text.
+/// Writes the `webhookd_public_…` text.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&encode(PUBLIC_PREFIX, &self.0.to_bytes().into()))
@@ -97,20 +99,20 @@ impl fmt::Display for PublicKey {
 }
 
 impl PrivateKey {
-    /// A new key.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// If the operating system gives no random bytes.
+    /// Returns an error if the operating system provides no random bytes.
     pub fn generate() -> Result<Self, crate::CannotSeal> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(|_| crate::CannotSeal::NoRandomness)?;
         Self::from_bytes(&bytes).map_err(|_| crate::CannotSeal::NoRandomness)
     }
 
-    /// Reads `webhookd_private_…`.
+    /// Parses `webhookd_private_…`.
     ///
     /// # Errors
-    /// [`InvalidKey`] tells which rule is broken.
+    /// Returns [`InvalidKey`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         Self::from_bytes(&*decode(text, PRIVATE_PREFIX, InvalidKey::NotPrivate)?)
     }
@@ -121,7 +123,7 @@ impl PrivateKey {
         Ok(Self { key, public })
     }
 
-    /// The `webhookd_private_…` text: to be kept where nobody but the daemon reads it.
+    /// Returns the `webhookd_private_…` text. Store it where only the daemon can read it.
     pub fn reveal(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::from(self.key.to_bytes()));
         Zeroizing::new(encode(PRIVATE_PREFIX, &bytes))

@@ -1,13 +1,16 @@
-//! Sealed texts: the database holds them and the public key, only the daemon has the private key and can read them.
+//! Seals secrets so that only the daemon can read them.
 //!
-//! HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20-Poly1305. Each text is sealed
-//! under a key of its own that nobody keeps, so neither the sealer nor whoever reads the database later can open it.
+//! The database holds the sealed texts and the public key. Only the daemon holds the private key.
+//! The scheme is HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, and
+//! ChaCha20-Poly1305. Each text is sealed under a key of its own that is not kept. Neither the
+//! process that sealed a text nor a later reader of the database can open it.
 //!
-//! `sealed:v1:<key id>:<base64 of encapsulated key and ciphertext>`. The key id tells which private key opens it, so that
-//! keys can be changed one text at a time. A [`Purpose`] is sealed in as associated data: a text copied to where it does
-//! not belong does not open, though whoever copies it may write the table.
+//! A sealed text is `sealed:v1:<key id>:<base64 of encapsulated key and ciphertext>`. The key id
+//! selects the private key, so keys can be changed one text at a time. The [`Purpose`] is sealed in
+//! as associated data. A sealed text that is copied to another subscription therefore does not
+//! open, even if the attacker may write the table.
 //!
-//! Reads nothing and writes nothing but random bytes of the operating system; shows no private key.
+//! The crate only reads random bytes from the operating system. It prints no private key.
 
 mod key;
 mod ring;
@@ -23,17 +26,18 @@ use hpke::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What every sealed text begins with, of whatever version.
+/// The prefix of a sealed text, in every version of the format.
 pub const PREFIX: &str = "sealed:";
 const VERSION: &str = "v1:";
-/// Sets these texts apart from anything else that the same key may be used for.
+/// Separates these texts from other uses of the same key.
 const INFO: &[u8] = b"pg_webhook sealed:v1";
-/// Of the encapsulated key.
+/// Length of the encapsulated key.
 const ENCAPPED_BYTES: usize = 32;
-/// Longest text that is opened, in bytes; what is sealed here is a hundred.
+/// Maximum length of a sealed text, in bytes. The secrets that are sealed here have about a
+/// hundred.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// What a sealed text is for, which opens nowhere else.
+/// The purpose of a sealed text. The text does not open for any other purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// A signing secret of the subscription with this id.
@@ -48,7 +52,7 @@ impl Purpose {
     }
 }
 
-/// Why nothing was sealed.
+/// The reason why a text cannot be sealed.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum CannotSeal {
     #[error("the operating system gives no random bytes")]
@@ -57,7 +61,7 @@ pub enum CannotSeal {
     WeakKey,
 }
 
-/// Why a text does not open. Neither the text nor what it holds is part of the message.
+/// The reason why a text cannot be opened. The message contains neither the text nor its content.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum CannotOpen {
     #[error("it is no sealed text: sealed:v1:<key id>:<base64>")]
@@ -68,12 +72,13 @@ pub enum CannotOpen {
     Damaged,
 }
 
-/// Seals a text for whoever has the private key.
+/// Seals a text for the holder of the private key.
 ///
 /// # Errors
-/// [`CannotSeal`]: the random source, or a key that is none.
+/// Returns [`CannotSeal`] if the random source fails or the key is weak.
 pub fn seal(key: &PublicKey, purpose: Purpose, text: &str) -> Result<String, CannotSeal> {
-    // HPKE's own source panics when the system's fails; one that has just worked works again.
+    // HPKE's own source panics if the system's random source fails. A source that has just worked
+    // works again.
     getrandom::fill(&mut [0; 32]).map_err(|_| CannotSeal::NoRandomness)?;
     let (encapped, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
@@ -91,7 +96,7 @@ pub fn seal(key: &PublicKey, purpose: Purpose, text: &str) -> Result<String, Can
 /// Opens a text that was sealed for this key and this purpose.
 ///
 /// # Errors
-/// [`CannotOpen`] tells whether form, key or content is what is wrong.
+/// Returns [`CannotOpen`], which names the cause: the form, the key, or the content.
 pub fn open(key: &PrivateKey, purpose: Purpose, sealed: &str) -> Result<Zeroizing<String>, CannotOpen> {
     let sealed = Sealed::parse(sealed)?;
     if sealed.key_id != key.public_key().id() {
@@ -114,7 +119,7 @@ pub fn open(key: &PrivateKey, purpose: Purpose, sealed: &str) -> Result<Zeroizin
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Whether a text says that it is sealed; it may still not open.
+/// Reports whether a text claims to be sealed. Opening it may still fail.
 pub fn is_sealed(text: &str) -> bool {
     text.starts_with(PREFIX)
 }

@@ -1,27 +1,29 @@
-//! The private keys that a daemon has: the one in use, and former ones until nothing is sealed for them any more.
+//! The daemon's private keys: the current key, and former keys that some texts are still sealed
+//! for.
 
 use crate::{CannotOpen, InvalidKey, PrivateKey, Purpose, Sealed, open};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Private keys, the one in use first. May be empty: then nothing opens.
+/// Private keys, the current one first. An empty ring opens nothing.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing(Vec<PrivateKey>);
 
-/// Why a text is no list of private keys. No key is part of the message.
+/// The reason why a text is not a list of private keys. The message contains no key.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 #[error("key {at} cannot be read: {why}")]
 pub struct InvalidRing {
-    /// Counted from 1.
+    /// Position of the key in the list, counted from 1.
     pub at: usize,
     pub why: InvalidKey,
 }
 
 impl KeyRing {
-    /// Reads `webhookd_private_…` keys, parted by white space or commas; the rest of a line after `#` is passed over.
+    /// Parses `webhookd_private_…` keys, separated by white space or commas. Ignores the rest of a
+    /// line after `#`.
     ///
     /// # Errors
-    /// [`InvalidRing`] names the first that is none.
+    /// Returns [`InvalidRing`], which names the first invalid key.
     pub fn parse(text: &str) -> Result<Self, InvalidRing> {
         let words = text
             .lines()
@@ -34,12 +36,12 @@ impl KeyRing {
         keys.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The key in use.
+    /// Returns the current key.
     pub fn current(&self) -> Option<&PrivateKey> {
         self.0.first()
     }
 
-    /// All of them, the one in use first.
+    /// Returns all keys, the current one first.
     pub fn keys(&self) -> &[PrivateKey] {
         &self.0
     }
@@ -47,7 +49,7 @@ impl KeyRing {
     /// Opens a text with the key that it was sealed for.
     ///
     /// # Errors
-    /// [`CannotOpen`] tells whether form, key or content is what is wrong.
+    /// Returns [`CannotOpen`], which names the cause: the form, the key, or the content.
     pub fn open(&self, purpose: Purpose, sealed: &str) -> Result<Zeroizing<String>, CannotOpen> {
         let id = Sealed::parse(sealed)?.key_id;
         let key = self.0.iter().find(|key| key.public_key().id() == id).ok_or(CannotOpen::OtherKey(id))?;

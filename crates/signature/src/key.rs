@@ -1,4 +1,4 @@
-//! Keys of either kind, and keys made ready to sign.
+//! Signing keys of both kinds, and signers that are prepared from them.
 
 use crate::{InvalidKeyPair, InvalidSecret, KeyPair, Secret, key_pair, secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,24 +9,24 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What is signed: one attempt of one delivery.
+/// The message that a signature covers: one attempt of one delivery.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// The same for every attempt; holds no `.`.
+    /// The same for every attempt. It contains no `.`.
     pub id: &'a str,
-    /// Of the attempt, in unix seconds.
+    /// Time of the attempt, in unix seconds.
     pub timestamp: i64,
     pub body: &'a [u8],
 }
 
-/// A subscription's secret: symmetric, or a key pair.
+/// A subscription's secret: a symmetric key or a key pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     Secret(Secret),
     Pair(KeyPair),
 }
 
-/// Why a text is no key. The text itself is never part of the message.
+/// The reason why a text is not a valid key. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKey {
     #[error("it starts with neither whsec_ nor whsk_")]
@@ -38,10 +38,10 @@ pub enum InvalidKey {
 }
 
 impl Key {
-    /// Reads `whsec_…` or `whsk_…`.
+    /// Parses `whsec_…` or `whsk_…`.
     ///
     /// # Errors
-    /// [`InvalidKey`] tells which rule is broken.
+    /// Returns [`InvalidKey`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         if text.starts_with(secret::PREFIX) {
             Ok(Self::Secret(Secret::parse(text)?))
@@ -52,7 +52,7 @@ impl Key {
         }
     }
 
-    /// Its text: to be kept where nobody reads it.
+    /// Returns the key's text. Store it where it cannot be read by others.
     pub fn reveal(&self) -> String {
         match self {
             Self::Secret(secret) => secret.reveal(),
@@ -60,7 +60,7 @@ impl Key {
         }
     }
 
-    /// This key made ready.
+    /// Prepares this key for signing.
     pub fn signer(&self) -> Signer {
         match self {
             Self::Secret(secret) => Signer::of_secret(secret),
@@ -91,7 +91,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// HMAC takes keys of any length (RFC 2104), so this cannot fail.
+/// Returns an HMAC with this key. HMAC accepts keys of any length (RFC 2104), so this cannot fail.
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
 }
@@ -102,8 +102,8 @@ impl Signer {
         Self(Ready::Secret { v1: keyed(secret.bytes()), text: keyed(text.as_bytes()) })
     }
 
-    /// The token of Standard Webhooks for one message: `v1,<base64>`, or `v1a,<base64>` of a key pair. `timestamp` in
-    /// unix seconds.
+    /// Returns the Standard Webhooks token for one message: `v1,<base64>`, or `v1a,<base64>` for a
+    /// key pair. `timestamp` is in unix seconds.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let message = Message { id, timestamp, body };
         match &self.0 {
@@ -112,7 +112,7 @@ impl Signer {
         }
     }
 
-    /// The token `v1,<base64>`, if this is a symmetric key.
+    /// Returns the token `v1,<base64>` if this is a symmetric key.
     pub(crate) fn v1(&self, message: &Message<'_>) -> Option<String> {
         match &self.0 {
             Ready::Secret { v1, .. } => Some(token_v1(v1, message)),
@@ -120,7 +120,7 @@ impl Signer {
         }
     }
 
-    /// The token `v1a,<base64>`, if this is a key pair.
+    /// Returns the token `v1a,<base64>` if this is a key pair.
     pub(crate) fn v1a(&self, message: &Message<'_>) -> Option<String> {
         match &self.0 {
             Ready::Secret { .. } => None,
@@ -128,7 +128,7 @@ impl Signer {
         }
     }
 
-    /// HMAC-SHA256 of the parts, one after the other, under the secret's text.
+    /// Returns the HMAC-SHA256 of the concatenated parts under the secret's text.
     pub(crate) fn by_text(&self, parts: &[&[u8]]) -> Option<[u8; 32]> {
         let Ready::Secret { text, .. } = &self.0 else { return None };
         let mut mac = text.clone();
@@ -141,7 +141,7 @@ impl Signer {
     }
 }
 
-/// HMAC of what Standard Webhooks signs: id "." timestamp "." body.
+/// Returns the HMAC over the text that Standard Webhooks signs: id "." timestamp "." body.
 pub(crate) fn mac_v1(keyed: &Hmac<Sha256>, message: &Message<'_>) -> Hmac<Sha256> {
     let mut mac = keyed.clone();
     mac.update(message.id.as_bytes());
@@ -152,7 +152,7 @@ pub(crate) fn mac_v1(keyed: &Hmac<Sha256>, message: &Message<'_>) -> Hmac<Sha256
     mac
 }
 
-/// The same in one piece: ed25519 goes over it twice.
+/// Returns the same text as one slice, because ed25519 reads it twice.
 pub(crate) fn signed_bytes(message: &Message<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.id.len() + message.body.len() + 24);
     bytes.extend_from_slice(message.id.as_bytes());

@@ -1,4 +1,4 @@
-//! Asymmetric keys (ed25519): `whsk_` signs, `whpk_` verifies and may be read by everyone.
+//! Asymmetric keys (ed25519). `whsk_` signs; `whpk_` verifies and is not secret.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -11,7 +11,7 @@ pub const PAIR_PREFIX: &str = "whsk_";
 /// The prefix of a public key: base64 of its 32 bytes.
 pub const PUBLIC_PREFIX: &str = "whpk_";
 
-/// A private key with its public half. Its `Debug` shows nothing of it.
+/// A private key with its public half. `Debug` prints none of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyPair(pub(crate) SigningKey);
 
@@ -21,11 +21,11 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// What receivers verify with.
+/// The key with which receivers verify signatures.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicKey(pub(crate) VerifyingKey);
 
-/// Why a text is not a key pair. The text itself is never part of the message.
+/// The reason why a text is not a valid key pair. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKeyPair {
     #[error("it does not start with whsk_")]
@@ -38,7 +38,7 @@ pub enum InvalidKeyPair {
     Halves,
 }
 
-/// Why a text is not a public key.
+/// The reason why a text is not a valid public key.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidPublicKey {
     #[error("it does not start with whpk_")]
@@ -52,40 +52,40 @@ pub enum InvalidPublicKey {
 }
 
 impl KeyPair {
-    /// The pair of a seed: 32 bytes of a generator's output.
+    /// Derives the pair from a seed: 32 bytes from a random generator.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// Reads `whsk_` + padded standard base64 of seed and public key.
+    /// Parses `whsk_` + padded standard base64 of seed and public key.
     ///
     /// # Errors
-    /// [`InvalidKeyPair`] tells which rule is broken.
+    /// Returns [`InvalidKeyPair`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidKeyPair> {
         let encoded = text.strip_prefix(PAIR_PREFIX).ok_or(InvalidKeyPair::Prefix)?;
         let bytes = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| InvalidKeyPair::Base64)?);
         let bytes: &[u8; 64] = bytes[..].try_into().map_err(|_| InvalidKeyPair::Length(bytes.len()))?;
-        // Signing with another public half than one's own gives the private one away.
+        // Signing with a public half that does not match reveals the private half.
         SigningKey::from_keypair_bytes(bytes).map(Self).map_err(|_| InvalidKeyPair::Halves)
     }
 
-    /// The `whsk_…` text: to be kept where nobody reads it.
+    /// Returns the `whsk_…` text. Store it where it cannot be read by others.
     pub fn reveal(&self) -> String {
         let bytes = Zeroizing::new(self.0.to_keypair_bytes());
         format!("{PAIR_PREFIX}{}", STANDARD.encode(bytes.as_slice()))
     }
 
-    /// What receivers verify with.
+    /// Returns the key with which receivers verify.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 }
 
 impl PublicKey {
-    /// Reads `whpk_` + padded standard base64 of the key.
+    /// Parses `whpk_` + padded standard base64 of the key.
     ///
     /// # Errors
-    /// [`InvalidPublicKey`] tells which rule is broken.
+    /// Returns [`InvalidPublicKey`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidPublicKey> {
         let encoded = text.strip_prefix(PUBLIC_PREFIX).ok_or(InvalidPublicKey::Prefix)?;
         let bytes = STANDARD.decode(encoded).map_err(|_| InvalidPublicKey::Base64)?;
@@ -98,7 +98,7 @@ impl PublicKey {
     }
 }
 
-/// The `whpk_…` text.
+/// Writes the `whpk_…` text.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PUBLIC_PREFIX}{}", STANDARD.encode(self.0.as_bytes()))
@@ -139,7 +139,7 @@ mod tests {
             ("whpk_*".to_owned(), InvalidPublicKey::Base64),
             (format!("whpk_{}", of(&[7; 64])), InvalidPublicKey::Length(64)),
             (format!("whpk_{}", of(&[0; 32])), InvalidPublicKey::Point), // of small order
-            (format!("whpk_{}", of(&[2; 32])), InvalidPublicKey::Point), // on no curve
+            (format!("whpk_{}", of(&[2; 32])), InvalidPublicKey::Point), // not on the curve
         ] {
             assert_eq!(PublicKey::parse(&text), Err(want), "{text}");
         }

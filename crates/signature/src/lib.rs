@@ -1,14 +1,17 @@
-//! Signatures of webhooks: keys, what is signed, and the headers it goes into. Pure; both halves use it.
+//! Signatures of webhooks: keys, the signed text, and the headers that carry a signature.
 //!
-//! * [`Secret`], [`KeyPair`], [`PublicKey`]: keys and their texts (`whsec_`, `whsk_`, `whpk_`). [`Key`] is either of the
-//!   first two, a subscription's secret as it is stored.
-//! * [`Reference`]: the name of a key that is kept elsewhere.
-//! * [`Signer`]: a key made ready for many messages.
-//! * [`Profile`]: which headers a signature is written into, for the receivers of Standard Webhooks and of three
-//!   services that people already have receivers for.
-//! * [`Verifier`]: the other side, for Standard Webhooks.
+//! Both halves of the product use this crate.
 //!
-//! Norm: Standard Webhooks 1.0.0, "Signature scheme". Reads nothing, writes nothing, shows no key.
+//! * [`Secret`], [`KeyPair`], [`PublicKey`]: keys and their texts (`whsec_`, `whsk_`, `whpk_`).
+//!   [`Key`] is one of the first two, a subscription's secret as it is stored.
+//! * [`Reference`]: the name of a key that is stored elsewhere.
+//! * [`Signer`]: a key that is prepared for many messages.
+//! * [`Profile`]: the headers that a signature is written into. It covers receivers of Standard
+//!   Webhooks and of three services that many receivers are already built for.
+//! * [`Verifier`]: the receiver's side of Standard Webhooks.
+//!
+//! The standard is Standard Webhooks 1.0.0, "Signature scheme". The crate reads and writes nothing,
+//! and prints no key.
 
 mod key;
 mod key_pair;
@@ -24,7 +27,7 @@ pub use reference::{InvalidReference, Reference};
 pub use secret::{InvalidSecret, KEY_BYTES_MAX, KEY_BYTES_MIN, Secret};
 pub use verify::{InvalidVerifier, Rejected, TOLERANCE_SECONDS, Verifier, verify};
 
-/// Signs one message: the token `v1,<base64>`; `timestamp` in unix seconds.
+/// Signs one message. Returns the token `v1,<base64>`; `timestamp` is in unix seconds.
 pub fn sign(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     secret.signer().sign(id, timestamp, body)
 }

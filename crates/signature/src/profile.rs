@@ -1,46 +1,50 @@
-//! Profiles: which headers the signatures of a request are written into.
+//! Profiles: the headers that carry the signatures of a request.
 //!
-//! `webhook-id` and `webhook-timestamp` go with every request, whatever its profiles: receivers tell duplicates by the id.
-//! What is here comes beside them.
+//! Every request carries `webhook-id` and `webhook-timestamp`, with any profile: receivers
+//! recognize duplicates by the id. A profile adds these headers:
 //!
 //! | Profile | Header | Signed | Key |
 //! | --- | --- | --- | --- |
-//! | `standard` | `webhook-signature: v1,<base64>` for each secret | id `.` timestamp `.` body | what `whsec_` encodes |
-//! | `standard-v1a` | `webhook-signature: v1a,<base64>` for each key pair | the same | `whsk_` |
-//! | `svix` | `svix-id`, `svix-timestamp`, `svix-signature` as `standard` | the same | what `whsec_` encodes |
-//! | `github` | `x-hub-signature-256: sha256=<hex>` of the newest secret | body | the secret's text |
-//! | `stripe` | `stripe-signature: t=…,v1=<hex>` for each secret | timestamp `.` body | the secret's text |
+//! | `standard` | `webhook-signature: v1,<base64>` per secret | `id.timestamp.body` | decoded |
+//! | `standard-v1a` | `webhook-signature: v1a,<base64>` per key pair | the same | `whsk_` |
+//! | `svix` | `svix-id`, `svix-timestamp`, `svix-signature` as `standard` | the same | decoded |
+//! | `github` | `x-hub-signature-256: sha256=<hex>`, newest secret | `body` | text |
+//! | `stripe` | `stripe-signature: t=…,v1=<hex>` per secret | `timestamp.body` | text |
 //! | `none` | | | |
 //!
-//! GitHub's header holds a single signature, so an old secret cannot sign beside a new one; and with nothing but the body
-//! signed, whoever has seen a request can send it again. Its older header with SHA-1 is not written: every library that
-//! reads it reads this one, and SHA-1 should not be what a new receiver is built on.
+//! The key is the secret's text, or its decoded form: the bytes that the base64 after `whsec_`
+//! encodes.
+//!
+//! GitHub's header holds one signature, so it cannot carry the old and the new secret during a
+//! rotation. It covers only the body, so an eavesdropper can replay a request. The older header
+//! with SHA-1 is not written: every library that reads it also reads this one, and new receivers
+//! should not depend on SHA-1.
 
 use crate::key::{Message, Signer};
 use thiserror::Error;
 
-/// A way of writing signatures down.
+/// A convention for the signature headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// Standard Webhooks, symmetric.
     Standard,
     /// Standard Webhooks, ed25519.
     StandardV1a,
-    /// Standard Webhooks under Svix's names.
+    /// Standard Webhooks with Svix's header names.
     Svix,
-    /// As GitHub signs.
+    /// GitHub's signatures.
     Github,
-    /// As Stripe signs.
+    /// Stripe's signatures.
     Stripe,
     /// Unsigned.
     None,
 }
 
-/// Several profiles at once, never none of them.
+/// A set of profiles. It is never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Profiles(u8);
 
-/// Why words are no profiles.
+/// The reason why a list of words is not a set of profiles.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum InvalidProfiles {
     #[error("at least one is needed; `none` leaves requests unsigned")]
@@ -51,7 +55,8 @@ pub enum InvalidProfiles {
     Unknown(String),
 }
 
-/// A profile for which no live key is fit: nothing may be sent without the signature that was asked for.
+/// A profile that no live key can sign. The request must not be sent without the signature that the
+/// subscription asks for.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 #[error("no key is left to sign with as `{}`", .0.as_str())]
 pub struct NoKey(pub Profile);
@@ -61,7 +66,7 @@ impl Profile {
     pub const ALL: [Self; 6] =
         [Self::Standard, Self::StandardV1a, Self::Svix, Self::Github, Self::Stripe, Self::None];
 
-    /// The word in `webhook.subscription.signature`.
+    /// Returns the word in `webhook.subscription.signature`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Standard => "standard",
@@ -73,7 +78,7 @@ impl Profile {
         }
     }
 
-    /// The profile of a word, `None` for any other.
+    /// Returns the profile with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|profile| profile.as_str() == word)
     }
@@ -82,7 +87,7 @@ impl Profile {
         1 << self as u8
     }
 
-    /// Whether a key of a pair is what it needs; else a secret.
+    /// Reports whether the profile needs a key pair. Otherwise it needs a secret.
     fn is_by_pair(self) -> bool {
         self == Self::StandardV1a
     }
@@ -94,7 +99,7 @@ impl From<Profile> for Profiles {
     }
 }
 
-/// Standard Webhooks, symmetric.
+/// The default is Standard Webhooks, symmetric.
 impl Default for Profiles {
     fn default() -> Self {
         Profile::Standard.into()
@@ -102,10 +107,10 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// Reads words such as `standard` and `github`; naming one twice changes nothing.
+    /// Parses words such as `standard` and `github`. Naming a profile twice has no effect.
     ///
     /// # Errors
-    /// [`InvalidProfiles`] tells which rule is broken.
+    /// Returns [`InvalidProfiles`], which names the broken rule.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidProfiles> {
         let mut bits = 0;
         for word in words {
@@ -129,26 +134,28 @@ impl Profiles {
         Profile::ALL.into_iter().filter(move |profile| self.contains(*profile))
     }
 
-    /// Whether a profile among them needs a secret (`whsec_`).
+    /// Reports whether one of the profiles needs a secret (`whsec_`).
     pub fn need_secret(self) -> bool {
         self.iter().any(|profile| profile != Profile::None && !profile.is_by_pair())
     }
 
-    /// Whether a profile among them needs a key pair (`whsk_`).
+    /// Reports whether one of the profiles needs a key pair (`whsk_`).
     pub fn need_pair(self) -> bool {
         self.contains(Profile::StandardV1a)
     }
 
-    /// Whether these keys suffice for every profile.
+    /// Reports whether these keys suffice for every profile.
     pub fn can_sign(self, signers: &[Signer]) -> bool {
         (!self.need_secret() || signers.iter().any(|signer| !signer.is_pair()))
             && (!self.need_pair() || signers.iter().any(Signer::is_pair))
     }
 
-    /// Writes the headers of one message, names in lower case; `signers` are the live keys, the newest first.
+    /// Passes the headers of one message to `put`, with names in lower case. `signers` are the live
+    /// keys, newest first.
     ///
     /// # Errors
-    /// [`NoKey`] names a profile that none of the keys is fit for; what was written is not to be sent.
+    /// Returns [`NoKey`] with a profile that none of the keys can sign. The caller must then
+    /// discard the headers that were written before.
     pub fn headers(
         self,
         signers: &[Signer],
@@ -188,7 +195,7 @@ impl Profiles {
     }
 }
 
-/// Tokens with exactly one space between: the Python library trips over anything else.
+/// Joins tokens with exactly one space, because the Python library fails on any other separator.
 fn tokens(tokens: impl IntoIterator<Item = String>) -> String {
     let mut tokens = tokens.into_iter();
     let mut value = tokens.next().unwrap_or_default();

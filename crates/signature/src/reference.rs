@@ -1,25 +1,26 @@
-//! Names of secrets that are kept elsewhere: `env:WEBHOOKD_SECRET_…`, `file:PATH`. Pure: what is there is looked up by the
-//! daemon.
+//! Names of secrets that are stored elsewhere: `env:WEBHOOKD_SECRET_…` and `file:PATH`.
 //!
-//! Such a text is entered by subscribers. Who could name any variable or file would have its contents for a key, whose
-//! HMACs can be guessed at; so only what the operator has put there for this purpose can be named.
+//! This module only parses names; the daemon reads the secrets. Subscribers enter these names. If
+//! they could name any variable or file, its content would become a key, and an attacker could
+//! guess that content from the HMACs. A name is therefore limited to the secrets that the operator
+//! provides for this purpose.
 
 use std::path::{Component, Path};
 use thiserror::Error;
 
-/// What a variable's name must begin with.
+/// The required prefix of a variable's name.
 pub const VARIABLE_PREFIX: &str = "WEBHOOKD_SECRET_";
 
-/// Where a secret is.
+/// The location of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference<'a> {
     /// A variable of the daemon's environment.
     Variable(&'a str),
-    /// A path within the directory that the daemon keeps secrets in.
+    /// A path within the daemon's directory of secrets.
     File(&'a Path),
 }
 
-/// Why a text names no secret.
+/// The reason why a text is not a valid name of a secret.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidReference {
     #[error("a variable that holds a secret is named WEBHOOKD_SECRET_... in capitals")]
@@ -29,10 +30,10 @@ pub enum InvalidReference {
 }
 
 impl<'a> Reference<'a> {
-    /// Reads `env:NAME` and `file:PATH`; `None`: the text is neither.
+    /// Parses `env:NAME` and `file:PATH`. Returns `None` if the text has neither prefix.
     ///
     /// # Errors
-    /// [`InvalidReference`] tells which rule is broken.
+    /// Returns [`InvalidReference`], which names the broken rule.
     pub fn parse(text: &'a str) -> Option<Result<Self, InvalidReference>> {
         if let Some(name) = text.strip_prefix("env:") {
             let allowed = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');

@@ -1,4 +1,4 @@
-//! Symmetric secrets: `whsec_` and base64 of the key.
+//! Symmetric secrets: `whsec_` and the base64 of the key.
 
 use crate::key::Signer;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 
 /// The prefix of a symmetric secret.
 pub const PREFIX: &str = "whsec_";
-/// Shortest and longest key, in bytes after decoding.
+/// Minimum and maximum length of a key, in bytes after decoding.
 pub const KEY_BYTES_MIN: usize = 24;
 pub const KEY_BYTES_MAX: usize = 64;
 
-/// A symmetric key. Its `Debug` shows nothing of it.
+/// A symmetric key. `Debug` prints none of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -22,7 +22,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a text is not a secret. The text itself is never part of the message.
+/// The reason why a text is not a valid secret. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidSecret {
     #[error("it does not start with whsec_")]
@@ -34,20 +34,20 @@ pub enum InvalidSecret {
 }
 
 impl Secret {
-    /// Reads `whsec_` + padded standard base64 of 24 to 64 bytes.
+    /// Parses `whsec_` + padded standard base64 of 24 to 64 bytes.
     ///
     /// # Errors
-    /// [`InvalidSecret`] tells which rule is broken.
+    /// Returns [`InvalidSecret`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let encoded = text.strip_prefix(PREFIX).ok_or(InvalidSecret::Prefix)?;
         let key = STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?;
         Self::of(Zeroizing::new(key))
     }
 
-    /// Wraps raw key bytes (a generator's output).
+    /// Wraps raw key bytes, such as a generator's output.
     ///
     /// # Errors
-    /// [`InvalidSecret::Length`] outside 24 to 64 bytes.
+    /// Returns [`InvalidSecret::Length`] outside 24 to 64 bytes.
     pub fn from_key(key: &[u8]) -> Result<Self, InvalidSecret> {
         Self::of(Zeroizing::new(key.to_vec()))
     }
@@ -59,7 +59,8 @@ impl Secret {
         }
     }
 
-    /// The `whsec_…` text: for the one moment it is shown to its owner, and to be kept where nobody reads it.
+    /// Returns the `whsec_…` text. Show it to its owner once, and store it where it cannot be read
+    /// by others.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&*self.0))
     }
@@ -68,7 +69,7 @@ impl Secret {
         &self.0
     }
 
-    /// This secret made ready: the key schedules are paid once, then cloned for every message.
+    /// Prepares this secret for signing. The key schedule is computed once and cloned per message.
     pub fn signer(&self) -> Signer {
         Signer::of_secret(self)
     }

@@ -1,4 +1,4 @@
-//! The receivers' side of Standard Webhooks: does this signature hold, and if not, why?
+//! The receiver's side of Standard Webhooks: checks a signature and reports why it does not match.
 
 use crate::{
     InvalidKeyPair, InvalidPublicKey, InvalidSecret, KeyPair, Message, PublicKey, Secret,
@@ -12,10 +12,11 @@ use sha2::Sha256;
 use std::fmt;
 use thiserror::Error;
 
-/// How far a timestamp may be from the verifier's clock, in seconds: what the official libraries allow.
+/// Maximum distance of a timestamp from the verifier's clock, in seconds. The official libraries
+/// use the same limit.
 pub const TOLERANCE_SECONDS: i64 = 300;
 
-/// Why a signature does not hold.
+/// The reason why a signature is rejected.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Rejected {
     #[error("the timestamp is not a number of seconds")]
@@ -28,7 +29,8 @@ pub enum Rejected {
     Mismatch,
 }
 
-/// Why a text is nothing to verify with. The text itself is never part of the message.
+/// The reason why a text cannot be used for verification. The message never contains the text
+/// itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidVerifier {
     #[error("it starts with neither whsec_ nor whpk_ (nor whsk_)")]
@@ -41,15 +43,15 @@ pub enum InvalidVerifier {
     Public(#[from] InvalidPublicKey),
 }
 
-/// What a receiver holds: the secret, or the public key of a pair. Its `Debug` shows nothing of it.
+/// A receiver's key: the secret, or the public key of a pair. `Debug` prints none of it.
 #[derive(Clone)]
 pub struct Verifier(With);
 
 #[derive(Clone)]
 enum With {
-    /// Tokens of version v1.
+    /// Verifies tokens of version v1.
     Secret(Hmac<Sha256>),
-    /// Tokens of version v1a.
+    /// Verifies tokens of version v1a.
     Public(PublicKey),
 }
 
@@ -72,10 +74,10 @@ impl From<PublicKey> for Verifier {
 }
 
 impl Verifier {
-    /// Reads `whsec_…`, `whpk_…`, or `whsk_…`, of which only the public half is kept.
+    /// Parses `whsec_…`, `whpk_…`, or `whsk_…`. Of the last, only the public half is kept.
     ///
     /// # Errors
-    /// [`InvalidVerifier`] tells which rule is broken.
+    /// Returns [`InvalidVerifier`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidVerifier> {
         if text.starts_with(secret::PREFIX) {
             Ok((&Secret::parse(text)?).into())
@@ -88,7 +90,7 @@ impl Verifier {
         }
     }
 
-    /// What the tokens begin with that it can judge.
+    /// Returns the prefix of the tokens that this key can verify.
     pub fn version(&self) -> &'static str {
         match &self.0 {
             With::Secret(_) => "v1,",
@@ -96,12 +98,13 @@ impl Verifier {
         }
     }
 
-    /// Checks a `webhook-signature` header (one or more tokens, separated by spaces) in constant time per token.
+    /// Checks a `webhook-signature` header in constant time per token.
     ///
-    /// `now` is in unix seconds; tokens of other versions are passed over.
+    /// The header holds one or more tokens, separated by spaces. Tokens of other versions are
+    /// ignored. `now` is in unix seconds.
     ///
     /// # Errors
-    /// [`Rejected`] tells why.
+    /// Returns [`Rejected`] with the reason.
     pub fn verify(&self, message: &Message<'_>, header: &str, now: i64) -> Result<(), Rejected> {
         match now.saturating_sub(message.timestamp) {
             age if age > TOLERANCE_SECONDS => return Err(Rejected::TooOld),
@@ -131,10 +134,10 @@ fn tokens<'a>(header: &'a str, version: &'a str) -> impl Iterator<Item = Vec<u8>
         .filter_map(|tag| STANDARD.decode(tag).ok())
 }
 
-/// Checks a header against one secret: see [`Verifier::verify`].
+/// Checks a header against one secret; see [`Verifier::verify`].
 ///
 /// # Errors
-/// [`Rejected`] tells why.
+/// Returns [`Rejected`] with the reason.
 pub fn verify(
     secret: &Secret,
     id: &str,

@@ -1,13 +1,14 @@
-//! Several events in one request: its id, and its body. Pure.
+//! The id and the body of a request that carries several events. Pure.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{fmt::Write, sync::Arc};
 
-/// Bytes of the digest that the id shows.
+/// Number of digest bytes in the id.
 const DIGEST_BYTES: usize = 8;
 
-/// `bat_` and 16 hex digits of the SHA-256 of the events' ids, joined with commas: the same events, the same id.
+/// Returns `bat_` and 16 hex digits of the SHA-256 of the events' ids, joined with commas. The same
+/// events have the same id.
 pub fn id(events: &[Arc<str>]) -> Arc<str> {
     let mut digest = Sha256::new();
     for (at, event) in events.iter().enumerate() {
@@ -18,13 +19,13 @@ pub fn id(events: &[Arc<str>]) -> Arc<str> {
     }
     let mut id = String::from("bat_");
     for byte in &digest.finalize()[..DIGEST_BYTES] {
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = write!(id, "{byte:02x}");
     }
     id.into()
 }
 
-/// The JSON array of the events' bodies, each of them JSON.
+/// Returns the JSON array of the events' bodies, each of which is JSON.
 pub fn body(events: &[Bytes]) -> Bytes {
     let mut body = Vec::with_capacity(2 + events.iter().map(|event| event.len() + 1).sum::<usize>());
     body.push(b'[');

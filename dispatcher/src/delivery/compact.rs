@@ -1,12 +1,12 @@
-//! Several changes of one thing become one event. Pure.
+//! Merges several changes of one row into one event. Pure.
 //!
-//! What a receiver sees is as if they had been one change: what it was at the end, and what it was before the first.
+//! The receiver sees one change: the row after the last change, and its values before the first.
 
 use super::members;
 use crate::event::Event;
 use bytes::Bytes;
 
-/// Whether two events are about the same thing, and can become one.
+/// Reports whether two events have the same subject and can be merged.
 pub fn is_same_thing(one: &Event, other: &Event) -> bool {
     one.key.is_some()
         && one.key == other.key
@@ -15,16 +15,17 @@ pub fn is_same_thing(one: &Event, other: &Event) -> bool {
         && other.subscription_id.is_none()
 }
 
-/// One event for changes of one thing, in their order; `None`: there are none.
+/// Merges changes of one subject, in their order. Returns `None` if there are none.
 ///
-/// Id, time, actor and `data` are those of the last. `previous` has for each column the oldest former value. What came
-/// into being and was changed has come into being; what was deleted in the end was deleted.
+/// Id, time, actor, and `data` come from the last change. `previous` holds the oldest former value
+/// of each column. A creation followed by updates remains a creation. A subject that was deleted
+/// last is deleted.
 pub fn merge(changes: &[&Event]) -> Option<Event> {
     let (first, rest) = changes.split_first()?;
     Some(rest.iter().fold((*first).clone(), |sum, next| then(&sum, next)))
 }
 
-/// An update is what names former values; everything else stands for itself.
+/// Adds a change. An event with former values is an update; every other event replaces the sum.
 fn then(sum: &Event, next: &Event) -> Event {
     let mut event = next.clone();
     if let Some(newer) = &next.previous {
@@ -39,9 +40,9 @@ fn then(sum: &Event, next: &Event) -> Event {
     event
 }
 
-/// Both objects' members, the older ones where both have them.
+/// Returns the members of both objects. If both have a member, the older one is kept.
 fn oldest(older: &Bytes, newer: &Bytes) -> Bytes {
-    // A representation of the application's own: its oldest one is what it was before.
+    // The application's own representation may not be an object. The oldest one is then kept.
     members::union(older, newer).map_or_else(|| older.clone(), Bytes::from)
 }
 
@@ -114,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// A row that is changed at random: the sum says what the first and the last state say, whatever lay between.
+        /// A row is changed at random. The sum must lead from its first state to its last.
         #[test]
         fn the_sum_leads_from_the_first_state_to_the_last(
             first in proptest::collection::btree_map("[a-d]|ä\"", 0u8..4, 1..5),

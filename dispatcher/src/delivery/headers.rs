@@ -1,20 +1,22 @@
-//! The further request headers of a subscription, as the sender takes them. Pure.
+//! Parses the additional request headers of a subscription. Pure.
 //!
-//! `webhook_subscribe()` has refused by the same rules what is left out here; it was written past it.
+//! `webhook_subscribe()` rejects invalid headers by the same rules. A header that is left out here
+//! was written to the table directly.
 
 use super::members::members;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use request_header::{check_name, check_value};
 
-/// Why a header is left out.
+/// A header that is not sent, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
     pub name: String,
     pub why: String,
 }
 
-/// The headers of `webhook.subscription.headers`, an object of texts; what may not be sent is told instead. Each value is
-/// parsed by itself: a number that Rust has none for takes no other header along.
+/// Parses `webhook.subscription.headers`, an object of texts. Returns the valid headers, and the
+/// reasons for the others. Each value is parsed separately, so a number that Rust cannot represent
+/// affects no other header.
 pub fn parse(headers: &str) -> (HeaderMap, Vec<LeftOut>) {
     let (mut map, mut left_out) = (HeaderMap::new(), Vec::new());
     for (name, value) in members(headers.as_bytes()).unwrap_or_default() {
@@ -32,7 +34,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> 
     check_name(name).and_then(|()| check_value(text)).map_err(|why| why.to_string())?;
     let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
     let mut value = HeaderValue::from_str(text).map_err(|error| error.to_string())?;
-    // It may be a password: no Debug shows it.
+    // The value may be a password, so Debug must not print it.
     value.set_sensitive(true);
     Ok((name, value))
 }
@@ -92,7 +94,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands in the table, no line of it can pass for another header, and none of ours is replaced.
+        /// For any content of the table, a value cannot add a header, and a header cannot replace
+        /// one of ours.
         #[test]
         fn nothing_gets_past(headers in proptest::collection::hash_map(
             ".{0,20}|(?i)(webhook|ce|host|te)-?[a-z]{0,4}", "\\PC{0,10}|[\\x00-\\x1f]{0,3}", 0..6)

@@ -1,31 +1,31 @@
-//! How the daemon names itself to receivers.
+//! The names under which the daemon appears to receivers.
 
 use super::body::Source;
 use hyper::header::HeaderValue;
 use thiserror::Error;
 
-/// An origin that no header can take.
+/// A text that is not a valid origin.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("an origin is a DNS name such as hooks.example.com")]
 pub struct BadOrigin;
 
-/// The same for every subscription.
+/// The daemon's names, which are the same for every subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
-    /// Where events come from (CloudEvents).
+    /// The source of the events (CloudEvents).
     pub source: Source,
-    /// Who sends them: `WebHook-Request-Origin`, a DNS name.
+    /// The sender of the events: `WebHook-Request-Origin`, a DNS name.
     pub origin: HeaderValue,
 }
 
-/// Longest DNS name.
+/// Maximum length of a DNS name, in bytes.
 const NAME_BYTES_MAX: usize = 253;
 
 impl Identity {
-    /// From a DNS name.
+    /// Parses a DNS name.
     ///
     /// # Errors
-    /// [`BadOrigin`].
+    /// Returns [`BadOrigin`] if the text is not a DNS name.
     pub fn origin(text: &str) -> Result<HeaderValue, BadOrigin> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':');
         if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(is_name) {
@@ -34,7 +34,7 @@ impl Identity {
         HeaderValue::from_str(text).map_err(|_| BadOrigin)
     }
 
-    /// The name this machine gives itself.
+    /// Returns this machine's own name.
     pub fn origin_of_this_machine() -> HeaderValue {
         let system = rustix::system::uname();
         let name = system.nodename().to_str().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! JSON objects member by member: the values stay the bytes they were, and the members keep their order. Pure.
+//! Works on the members of JSON objects. Values keep their bytes, and members keep their order.
+//! Pure.
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,7 +11,7 @@ use std::{
     fmt,
 };
 
-/// An object's members, names decoded, values as they were written.
+/// An object's members, with decoded names and unparsed values.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -35,7 +36,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// An object's members in their order; `None`: it is no object.
+/// Returns an object's members in their order, or `None` if the text is not an object.
 pub fn members(json: &[u8]) -> Option<Vec<(String, &RawValue)>> {
     serde_json::from_slice::<Members<'_>>(json).ok().map(|members| members.0)
 }
@@ -46,7 +47,7 @@ fn object<'a>(members: impl Iterator<Item = &'a (String, &'a RawValue)>) -> Vec<
         if out.len() > 1 {
             out.push(b',');
         }
-        // Neither a string nor a Vec can make serde_json fail.
+        // serde_json cannot fail on a string and a Vec.
         let _ = serde_json::to_writer(&mut out, name);
         out.push(b':');
         out.extend_from_slice(value.get().as_bytes());
@@ -55,22 +56,24 @@ fn object<'a>(members: impl Iterator<Item = &'a (String, &'a RawValue)>) -> Vec<
     out
 }
 
-/// The members of `data` that `previous` names too; `None`: one of them is no object.
+/// Returns the members of `data` that `previous` has too. Returns `None` if one of the texts is not
+/// an object.
 pub fn named(data: &[u8], previous: &[u8]) -> Option<Vec<u8>> {
     let (data, previous) = (members(data)?, members(previous)?);
     let names: HashSet<&str> = previous.iter().map(|(name, _)| name.as_str()).collect();
     Some(object(data.iter().filter(|(name, _)| names.contains(name.as_str()))))
 }
 
-/// All members of `first`, and those of `second` that it does not have; `None`: one of them is no object.
+/// Returns all members of `first`, and the members that only `second` has. Returns `None` if one of
+/// the texts is not an object.
 pub fn union(first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
     let (first, second) = (members(first)?, members(second)?);
     let names: HashSet<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
     Some(object(first.iter().chain(second.iter().filter(|(name, _)| !names.contains(name.as_str())))))
 }
 
-/// The row as it was: all members of `data` with the values that `previous` has for them, then what only `previous` has;
-/// `None`: one of them is no object.
+/// Returns the old row: the members of `data`, with the values of `previous` where it has them, and
+/// then the members that only `previous` has. Returns `None` if one of the texts is not an object.
 pub fn restored(data: &[u8], previous: &[u8]) -> Option<Vec<u8>> {
     let (data, previous) = (members(data)?, members(previous)?);
     let was: HashMap<&str, &(String, &RawValue)> =

@@ -1,11 +1,11 @@
-//! What an attempt came to, in the words of `webhook.attempt.outcome`. Pure.
+//! The result of an attempt, in the words of `webhook.attempt.outcome`. Pure.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-/// Class of an outcome; the CHECK `outcome_is_known` holds the same list.
+/// Class of an outcome. The CHECK `outcome_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A status from 200 to 299.
@@ -16,49 +16,51 @@ pub enum Class {
     Timeout,
     /// The host name could not be resolved.
     Dns,
-    /// No connection.
+    /// No connection could be opened.
     Connect,
     /// The TLS handshake or the certificate failed.
     Tls,
-    /// The answer was not HTTP, or ended early.
+    /// The response was not HTTP, or it ended early.
     Protocol,
-    /// Nothing was sent, for a reason of our own: the address policy forbids the target, there is no secret to sign with,
-    /// or this machine has no file descriptor or port left.
+    /// Nothing was sent, for a reason of our own. Either the address policy forbids the target, or
+    /// there is no secret to sign with, or this machine has no file descriptor or port left.
     Refused,
 }
 
-/// How long each part of an attempt took on the wire; `None`: it was not needed, or not reached.
+/// How long each phase of an attempt took on the wire. `None` means not needed or not reached.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Phases {
-    /// Resolving the host name; none for an address in the URL.
+    /// Resolving the host name. `None` for an address in the URL.
     pub dns: Option<Duration>,
-    /// TCP connect; none on a kept-alive connection.
+    /// TCP connect. `None` on a kept-alive connection.
     pub connect: Option<Duration>,
-    /// TLS handshake; none on a kept-alive connection and for plain http.
+    /// TLS handshake. `None` on a kept-alive connection and for plain http.
     pub tls: Option<Duration>,
-    /// From the last byte of the request being written to the first byte of the answer.
+    /// From the last written byte of the request to the first byte of the response.
     pub first_byte: Option<Duration>,
 }
 
-/// One attempt's result, as the ledger writes it.
+/// The result of one attempt, as the ledger writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub class: Class,
     /// HTTP status, if one was received.
     pub status: Option<u16>,
-    /// When the request was handed to the network, microseconds since 1970.
+    /// Start of the attempt, before any connection is opened, in microseconds since 1970.
     pub started_at_us: i64,
-    /// Until the outcome was known.
+    /// Time from the start until the outcome was known.
     pub duration: Duration,
-    /// Where that time went.
+    /// The phases of that time.
     pub phases: Phases,
-    /// `webhook-id` of a request that carried several events, or one made of several changes.
+    /// `webhook-id` of a request for several events, or for an event that is made of several
+    /// changes.
     pub batch_id: Option<Arc<str>>,
-    /// In words; never a secret, never an internal address.
+    /// The failure in words. It contains no secret and no internal address.
     pub error: Option<String>,
-    /// Start of the response body (at most 4 KiB, valid UTF-8 without NUL); kept of failed attempts only.
+    /// Start of the response body: at most 4 KiB, valid UTF-8 without NUL. Only failed attempts
+    /// have it.
     pub response: Option<String>,
-    /// What the receiver asked for with Retry-After.
+    /// The delay that the receiver requested with Retry-After.
     pub retry_after: Option<Duration>,
 }
 
@@ -75,7 +77,7 @@ impl Class {
         Self::Refused,
     ];
 
-    /// The word in `webhook.attempt.outcome`.
+    /// Returns the word in `webhook.attempt.outcome`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -89,12 +91,12 @@ impl Class {
         }
     }
 
-    /// The class of a word, `None` for any other.
+    /// Returns the class with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
 
-    /// What follows from it for the delivery.
+    /// Returns the consequence for the delivery.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Succeeded => Verdict::Succeeded,
@@ -106,45 +108,49 @@ impl Class {
     }
 }
 
-/// What a receiver answers that is gone for good.
+/// The status of a receiver that is gone for good.
 const GONE: u16 = 410;
 
-/// What an outcome means for the delivery and for its receiver's standing.
+/// The consequence of an outcome for the delivery and for the receiver's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done.
+    /// The delivery is done.
     Succeeded,
-    /// The receiver failed: try again on the schedule, and count it against the receiver.
+    /// The receiver failed. The delivery is retried on the schedule, and the failure is charged to
+    /// the receiver.
     Retry,
-    /// Our own settings stood in the way: try again on the schedule, but do not charge the receiver.
+    /// Our own settings blocked the attempt. The delivery is retried on the schedule, and the
+    /// receiver is not charged.
     Ours,
-    /// The receiver is gone for good: nothing more is to be sent, and what waits is kept.
+    /// The receiver is gone for good. Sending stops, and pending deliveries are kept.
     Gone,
 }
 
 impl Outcome {
-    /// What follows from it.
+    /// Returns the consequence of this outcome.
     pub fn verdict(&self) -> Verdict {
         if self.status == Some(GONE) { Verdict::Gone } else { self.class.verdict() }
     }
 
-    /// How long the receiver wants nothing at all, if it says so: too many requests, or no service.
+    /// Returns how long the receiver asks for a pause of all requests: too many requests, or
+    /// service unavailable.
     pub fn quiet(&self) -> Option<Duration> {
         self.retry_after.filter(|wait| matches!(self.status, Some(429 | 503)) && !wait.is_zero())
     }
 }
 
-/// The class that a status makes.
+/// Returns the class of a status.
 pub fn class_of_status(status: u16) -> Class {
     if (200..300).contains(&status) { Class::Succeeded } else { Class::HttpError }
 }
 
-/// Longest wait a receiver can ask for.
+/// Maximum delay that a receiver can request.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads a `Retry-After` value (RFC 9110, 10.2.3): seconds, a decimal fraction too, or a date.
+/// Parses a `Retry-After` value (RFC 9110, 10.2.3): seconds, with or without a fraction, or a date.
 ///
-/// A date in the past is a wait of zero, more than [`RETRY_AFTER_MAX`] is cut to it, and what is neither is `None`.
+/// A date in the past means no delay. A longer delay is cut to [`RETRY_AFTER_MAX`]. Returns `None`
+/// for any other text.
 pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?.trim();
     let wait = match seconds(value) {
@@ -154,7 +160,7 @@ pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// `120` or `1.5`; not `1e3`, `inf` or `-1`, which Rust would read as numbers.
+/// Parses `120` or `1.5`, but not `1e3`, `inf`, or `-1`, which Rust would accept.
 fn seconds(value: &str) -> Option<Duration> {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));

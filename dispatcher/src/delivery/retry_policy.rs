@@ -1,15 +1,16 @@
-//! When a failed delivery is tried again. Pure: randomness is an argument.
+//! Decides when a failed delivery is retried. Pure: randomness is an argument.
 
 use super::outcome::RETRY_AFTER_MAX;
 use std::time::Duration;
 
-/// Spread of the wait: a crowd that failed together does not come back together.
+/// Jitter of the wait. Deliveries that failed together are not retried together.
 const JITTER: f64 = 0.2;
 
-/// The wait after a failure; `None`: the schedule is exhausted.
+/// Returns the wait after a failure, or `None` if the schedule is exhausted.
 ///
-/// `failures` counts the failed attempts of the present schedule, this one included (1 or more). `unit` is evenly spread
-/// over 0..1 and moves the wait by up to a fifth either way, but never before `retry_after`.
+/// `failures` counts the failed attempts of the current schedule, including this one (1 or more).
+/// `unit` is evenly distributed over 0..1 and shifts the wait by up to a fifth either way. The wait
+/// is never shorter than `retry_after`, up to [`RETRY_AFTER_MAX`].
 pub fn wait(
     schedule: &[Duration],
     failures: usize,

@@ -1,9 +1,10 @@
-//! What a subscription's requests look like: the words of `webhook.subscription.format` and `.payload_mode`. Pure.
+//! The shape of a subscription's requests: the words of `webhook.subscription.format` and
+//! `.payload_mode`. Pure.
 
-/// Shape and content type of a body; the CHECK `format_is_known` holds the same list.
+/// Layout and content type of a body. The CHECK `format_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
-    /// A JSON object with the event's attributes, `data` and `previous`.
+    /// A JSON object with the event's attributes, `data`, and `previous`.
     #[default]
     Standard,
     /// CloudEvents 1.0 in one JSON object.
@@ -14,25 +15,25 @@ pub enum Format {
     Form,
     /// `data` and nothing else.
     Raw,
-    /// As Supabase's Database Webhooks.
+    /// The body of Supabase's Database Webhooks.
     Supabase,
-    /// As Hasura's event triggers.
+    /// The body of Hasura's event triggers.
     Hasura,
 }
 
-/// How much of an event is told; the CHECK `payload_mode_is_known` holds the same list.
+/// How much of an event is sent. The CHECK `payload_mode_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PayloadMode {
     /// `data` and `previous`.
     #[default]
     Full,
-    /// Neither: only which thing it is about.
+    /// Neither: only the table and the key.
     Thin,
-    /// Of `data` only what `previous` names too.
+    /// Only the members of `data` that `previous` has too.
     Changed,
 }
 
-/// Both together. Subscriptions of one shape share an event's body.
+/// Format and payload mode. Subscriptions with the same shape share an event's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Shape {
     pub format: Format,
@@ -51,7 +52,7 @@ impl Format {
         Self::Hasura,
     ];
 
-    /// The word in `webhook.subscription.format`.
+    /// Returns the word in `webhook.subscription.format`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Standard => "standard",
@@ -64,12 +65,13 @@ impl Format {
         }
     }
 
-    /// The format of a word, `None` for any other.
+    /// Returns the format with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.as_str() == word)
     }
 
-    /// Whether several events fit one body; the CHECK `only_formats_with_an_envelope_batch` says the same.
+    /// Reports whether one body can hold several events. The CHECK
+    /// `only_formats_with_an_envelope_batch` has the same rule.
     pub fn batches(self) -> bool {
         matches!(self, Self::Standard | Self::CloudEventsStructured)
     }
@@ -79,7 +81,7 @@ impl PayloadMode {
     /// Every mode, in the order of the CHECK.
     pub const ALL: [Self; 3] = [Self::Full, Self::Thin, Self::Changed];
 
-    /// The word in `webhook.subscription.payload_mode`.
+    /// Returns the word in `webhook.subscription.payload_mode`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -88,17 +90,17 @@ impl PayloadMode {
         }
     }
 
-    /// The mode of a word, `None` for any other.
+    /// Returns the mode with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == word)
     }
 }
 
 impl Shape {
-    /// How many there are.
+    /// The number of shapes.
     pub const COUNT: usize = Format::ALL.len() * PayloadMode::ALL.len();
 
-    /// Its place among all, from 0: the standard format in full.
+    /// Returns the shape's index. Index 0 is the standard format with the full payload.
     pub fn index(self) -> usize {
         self.format as usize * PayloadMode::ALL.len() + self.payload_mode as usize
     }
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The words of a CHECK in the contract.
+    /// Returns the words of a CHECK in the contract.
     fn words(constraint: &str) -> Vec<&'static str> {
         let sql = include_str!("../../../sql/subscription.sql");
         let check = sql.split(constraint).nth(1).unwrap();

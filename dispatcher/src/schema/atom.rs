@@ -1,9 +1,11 @@
-//! A schema as alternatives of one JSON type each: `anyOf` and lists of types taken apart. Pure.
+//! Splits a schema into alternatives of one JSON type each: `anyOf` and lists of types are taken
+//! apart. Pure.
 
 use serde_json::{Map, Number, Value};
 use std::cmp::Ordering;
 
-/// What is compared, or says nothing about values; whatever else a schema has makes it undecidable.
+/// The keywords that are either compared or do not restrict values. Any other keyword makes a
+/// schema undecidable.
 const KNOWN: [&str; 26] = [
     "type",
     "enum",
@@ -33,33 +35,35 @@ const KNOWN: [&str; 26] = [
     "example",
 ];
 
-/// Of these, those that say nothing of values.
+/// The keywords among them that do not restrict values.
 const SILENT: [&str; 9] =
     ["title", "description", "examples", "default", "deprecated", "$schema", "$comment", "$id", "example"];
 
-/// What a schema may be of that names no type. Integers are numbers.
+/// The types of a schema that names no type. Integers are numbers.
 const KINDS: [&str; 6] = ["array", "boolean", "null", "number", "object", "string"];
 
-/// One alternative. `kind`: its JSON type; `None`: any.
+/// One alternative. `kind` is its JSON type; `None` means any.
 #[derive(Debug, Clone)]
 pub struct Atom<'a> {
     pub kind: Option<&'a str>,
     pub schema: &'a Map<String, Value>,
-    /// Those of `enum` and `const` that are of this type; `None`: no such list.
+    /// The values of `enum` and `const` that have this type. `None` if there is no such list.
     pub values: Option<Vec<&'a Value>>,
 }
 
-/// What an empty schema has.
+/// The keywords of an empty schema.
 pub static NOTHING: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
-/// The alternatives of a schema. `false`, and an empty enum, have none.
+/// Returns the alternatives of a schema. `false` and an empty enum have none.
 pub fn atoms(schema: &Value) -> Vec<Atom<'_>> {
     let schema = match schema {
         Value::Object(schema) => schema,
         Value::Bool(false) => return Vec::new(),
         _ => &*NOTHING,
     };
-    // Keywords beside anyOf narrow each alternative; ours have none, and `undecided` sees those of others.
+    // Other keywords next to anyOf would narrow each alternative. They are ignored here. Our own
+    // schemas have none, and `compared` reports a schema with them as undecided, except for an
+    // anyOf that is itself an alternative.
     if let Some(all) = schema.get("anyOf").and_then(Value::as_array) {
         return all.iter().flat_map(atoms).collect();
     }
@@ -92,7 +96,7 @@ pub fn atoms(schema: &Value) -> Vec<Atom<'_>> {
     atoms.filter(|atom| atom.values.as_ref().is_none_or(|values| !values.is_empty())).collect()
 }
 
-/// The type of a value, as schemas name it.
+/// Returns the type of a value, as schemas name it.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -109,7 +113,7 @@ fn is_whole(number: &Number) -> bool {
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
-/// Numbers as they are, where they are whole; else in double precision, as validators read them.
+/// Compares integers exactly, and all other numbers in double precision, as validators read them.
 pub fn compare(a: &Number, b: &Number) -> Ordering {
     let whole = |number: &Number| number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
     match (whole(a), whole(b)) {
@@ -123,7 +127,8 @@ impl<'a> Atom<'a> {
         self.schema.get(keyword)?.as_number()
     }
 
-    /// The lowest value, and whether it is excluded; of two keywords the stricter.
+    /// Returns the lower bound, and whether it is excluded. If both keywords are set, the stricter
+    /// applies.
     pub fn lowest(&self) -> Option<(&'a Number, bool)> {
         match (self.number("minimum"), self.number("exclusiveMinimum")) {
             (Some(at), Some(over)) if compare(at, over).is_gt() => Some((at, false)),
@@ -132,7 +137,8 @@ impl<'a> Atom<'a> {
         }
     }
 
-    /// The highest value, likewise.
+    /// Returns the upper bound, and whether it is excluded. If both keywords are set, the stricter
+    /// applies.
     pub fn highest(&self) -> Option<(&'a Number, bool)> {
         match (self.number("maximum"), self.number("exclusiveMaximum")) {
             (Some(at), Some(under)) if compare(at, under).is_lt() => Some((at, false)),
@@ -158,7 +164,7 @@ impl<'a> Atom<'a> {
         required.is_some_and(|names| names.iter().any(|one| one == name))
     }
 
-    /// Whether members that it does not name are excluded.
+    /// Reports whether members without a schema of their own are excluded.
     pub fn is_closed(&self) -> bool {
         self.schema.get("additionalProperties") == Some(&Value::Bool(false)) || self.is_empty_object()
     }
@@ -167,7 +173,7 @@ impl<'a> Atom<'a> {
         self.schema.get("maxProperties").and_then(Value::as_u64) == Some(0)
     }
 
-    /// Keywords that are beyond us.
+    /// Returns the keywords that cannot be compared.
     pub fn undecided(&self) -> Vec<(&'a String, &'a Value)> {
         let is_beyond_us = |(name, value): &(&String, &Value)| match name.as_str() {
             "additionalProperties" => !value.is_boolean(),

@@ -1,12 +1,13 @@
-//! What a schema lets through that another does not, and why. Pure.
+//! Finds values that one schema accepts and another rejects, and the reasons. Pure.
 //!
-//! Sound, and not complete: no reason means that every value of the one is a value of the other (but for members that are
-//! added); a reason may be one too many where alternatives overlap.
+//! The comparison is sound but not complete. Without a reason, every value of the one schema is a
+//! value of the other, except that members may be added. Where alternatives overlap, there may be a
+//! reason too many.
 
 use super::atom::{Atom, NOTHING, atoms, compare};
 use serde_json::{Number, Value};
 
-/// Which rule a difference falls under.
+/// The rule that a difference falls under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     Field,
@@ -23,7 +24,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Its name; `breaking`: in this direction, else in the other.
+    /// Returns the rule's name in the breaking direction, or in the other one.
     pub fn name(self, breaking: bool) -> &'static str {
         match (self, breaking) {
             (Self::Field, true) => "field-removed",
@@ -77,14 +78,15 @@ impl Rule {
     }
 }
 
-/// One thing that is let through.
+/// One reason why more values are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
     pub path: String,
     pub rule: Rule,
-    /// Which values, in the words of the schema; empty: the rule says it all.
+    /// The values, in the words of the schema. Empty if the rule says everything.
     pub detail: String,
-    /// What was promised in the place of that, in the same words; empty: the detail stands alone.
+    /// The values that were promised instead, in the same words. Empty if `detail` needs no
+    /// comparison.
     pub instead_of: String,
 }
 
@@ -97,20 +99,20 @@ impl Reason {
         Self { path: path.to_owned(), rule, detail: sent, instead_of: promised }
     }
 
-    /// In words; `breaking`: in this direction, else in the other.
+    /// Describes the reason in the breaking direction, or in the other one.
     pub fn message(&self, breaking: bool) -> String {
         let words = self.rule.words(breaking);
         match (self.detail.as_str(), self.instead_of.as_str()) {
             ("", _) => words.to_owned(),
             (detail, "") => format!("{words}: {detail}"),
-            // In the other direction the two have changed places.
+            // In the other direction the two change places.
             (sent, promised) if breaking => format!("{words}: {sent} instead of {promised}"),
             (sent, promised) => format!("{words}: {promised} instead of {sent}"),
         }
     }
 }
 
-/// Why `sent` lets something through that `promised` does not; nothing: it does not.
+/// Returns the reasons why `sent` accepts values that `promised` rejects, if there are any.
 pub fn beyond(promised: &Value, sent: &Value) -> Vec<Reason> {
     compared("", promised, sent)
 }
@@ -119,7 +121,7 @@ fn compared(path: &str, promised: &Value, sent: &Value) -> Vec<Reason> {
     if promised == sent {
         return Vec::new();
     }
-    // Ours never has a keyword beside anyOf.
+    // Our own schemas have no keywords next to anyOf.
     let with_more = |schema: &Value| {
         let members = schema.as_object().filter(|schema| schema.contains_key("anyOf"));
         members.is_some_and(|schema| {
@@ -137,7 +139,8 @@ fn compared(path: &str, promised: &Value, sent: &Value) -> Vec<Reason> {
     reasons
 }
 
-/// Why none of the alternatives covers this one: the reasons of the one that comes closest.
+/// Returns the reasons why the closest alternative does not cover this one. Returns none if an
+/// alternative covers it.
 fn uncovered(path: &str, promised: &[Atom<'_>], sent: &Atom<'_>) -> Vec<Reason> {
     if promised.iter().any(|atom| atom.kind.is_none()) {
         return Vec::new();
@@ -145,7 +148,8 @@ fn uncovered(path: &str, promised: &[Atom<'_>], sent: &Atom<'_>) -> Vec<Reason> 
     let Some(kind) = sent.kind else { return vec![Reason::new(path, Rule::Described, "")] };
     let fits =
         |atom: &&Atom<'_>| atom.kind == Some(kind) || (atom.kind == Some("number") && kind == "integer");
-    // A row is not compared with what is left of one that was too large, whatever it has lost.
+    // A whole row must not be compared with the cut row of a large payload, however many members it
+    // has lost.
     let distance = |reasons: &Vec<Reason>| {
         reasons
             .iter()
@@ -162,7 +166,7 @@ fn uncovered(path: &str, promised: &[Atom<'_>], sent: &Atom<'_>) -> Vec<Reason> 
     })
 }
 
-/// Both are of one type.
+/// Compares two alternatives of one type.
 fn of_atoms(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let (theirs, ours) = (promised.undecided(), sent.undecided());
@@ -207,7 +211,7 @@ fn of_atoms(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
     reasons
 }
 
-/// Whether a value is let through, as far as single values are judged: lists, numbers, lengths.
+/// Reports whether a value is accepted by the rules for single values: lists, numbers, and lengths.
 fn lets(atom: &Atom<'_>, value: &Value) -> bool {
     if atom.values.as_ref().is_some_and(|values| !values.iter().any(|one| same(one, value))) {
         return false;
@@ -230,12 +234,13 @@ fn lets(atom: &Atom<'_>, value: &Value) -> bool {
                 && atom.length("maxLength").is_none_or(|most| count <= most)
         }
         Value::Null | Value::Bool(_) => true,
-        // Members of a listed object are not looked at.
+        // A list has matched the value as a whole. Without a list, its members are not examined, so
+        // it counts as rejected.
         Value::Array(_) | Value::Object(_) => atom.values.is_some(),
     }
 }
 
-/// 1 and 1.0 are one number.
+/// Reports whether two values are equal. 1 and 1.0 are the same number.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
@@ -296,7 +301,7 @@ fn members(path: &str, promised: &Atom<'_>, sent: &Atom<'_>) -> Vec<Reason> {
     for (name, theirs) in theirs {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match ours.get(name) {
-            // An object that is always empty lacks what was optional anyway.
+            // An object that is always empty lacks nothing that was required.
             None if sent.is_empty_object() && !promised.requires(name) => {}
             None => reasons.push(Reason::new(&path, Rule::Field, "")),
             Some(ours) => {

@@ -1,9 +1,10 @@
-//! What changed between two states of the events, and whether a receiver notices: two outputs of `webhook_openapi()` compared.
-//! Pure.
+//! Compares two outputs of `webhook_openapi()`: what changed in the events, and whether a receiver
+//! notices. Pure.
 //!
-//! A change breaks a receiver if something may arrive now that the old document excluded, or if something is missing that it
-//! promised. The other direction, and members that are added, are told and break nothing: receivers ignore what they do not
-//! know. Descriptions and examples are not compared. Where it cannot be decided, it counts as breaking.
+//! A change breaks a receiver in two cases: a value may arrive that the old document excluded, or a
+//! promised value is missing. Changes in the other direction, and added members, are reported but
+//! break nothing, because receivers ignore unknown members. Descriptions and examples are not
+//! compared. An undecidable change counts as breaking.
 
 mod atom;
 mod beyond;
@@ -22,13 +23,13 @@ use thiserror::Error;
 pub struct Change {
     pub breaking: bool,
     pub event_type: String,
-    /// Where in the body, as in `data.total`; empty: the event type itself.
+    /// Path in the body, such as `data.total`. Empty for the event type itself.
     pub field: String,
     pub rule: &'static str,
     pub message: String,
 }
 
-/// A text that is no output of `webhook_openapi()`.
+/// The reason why a text is not an output of `webhook_openapi()`.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NoDocument {
     #[error("it is no JSON: {0}")]
@@ -39,15 +40,15 @@ pub enum NoDocument {
     NoSchema(String),
 }
 
-/// The events of a document: type to schema of the body.
+/// The events of a document: a map from type to schema of the body.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Events(BTreeMap<String, Value>);
 
 impl Events {
-    /// Out of what `webhook_openapi()` returns.
+    /// Parses the output of `webhook_openapi()`.
     ///
     /// # Errors
-    /// [`NoDocument`].
+    /// Returns [`NoDocument`], which names the problem.
     pub fn parse(text: &str) -> Result<Self, NoDocument> {
         let document: Value =
             serde_json::from_str(text).map_err(|error| NoDocument::NoJson(error.to_string()))?;
@@ -70,7 +71,7 @@ impl Events {
         Ok(Self(webhooks.iter().map(schema).collect::<Result<_, _>>()?))
     }
 
-    /// Every difference of the new ones, breaking ones first.
+    /// Returns every difference from `self` to `new`, breaking ones first.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let mut changes = BTreeSet::new();
         for (event_type, old) in &self.0 {
@@ -96,7 +97,7 @@ impl Events {
     }
 }
 
-/// A type that is gone; if one has come that tells the same, it has probably been renamed.
+/// Describes a removed type. If a new type has the same verb and data, it was probably renamed.
 fn removed(event_type: &str, schema: &Value, old: &Events, new: &Events) -> Change {
     let verb = |name: &str| name.rsplit_once('.').map(|(_, verb)| verb.to_owned());
     let tells_the_same = |other: &&String| {
@@ -118,16 +119,16 @@ fn removed(event_type: &str, schema: &Value, old: &Events, new: &Events) -> Chan
     }
 }
 
-/// The differences of one type's bodies.
+/// Returns the differences between the bodies of one type.
 fn of_schemas(event_type: &str, old: &Value, new: &Value) -> Vec<Change> {
     let wider = beyond(old, new).into_iter().map(|reason| (true, reason));
-    // What cannot be decided has been told already.
+    // The first direction has already reported the undecidable reasons.
     let narrower = beyond(new, old)
         .into_iter()
         .filter(|reason| reason.rule != Rule::Undecided)
         .map(|reason| (false, reason));
     let all: BTreeSet<(bool, Reason)> = wider.chain(narrower).collect();
-    // `previous` has the members of `data`: one line is enough.
+    // `previous` has the members of `data`, so one line is enough.
     let is_told_of_data = |breaking: bool, reason: &Reason| {
         let twin = reason.path.strip_prefix("previous.").map(|rest| format!("data.{rest}"));
         twin.is_some_and(|path| all.contains(&(breaking, Reason { path, ..reason.clone() })))

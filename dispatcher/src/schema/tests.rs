@@ -1,11 +1,11 @@
-//! The rules one by one, and whether the comparison is sound: values that the new schema lets through are held against the old
-//! one by a validator that knows nothing of the comparison.
+//! Tests each rule, and whether the comparison is sound: an independent validator checks values
+//! that the new schema accepts against the old one.
 
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// The document of one type whose `data` is this.
+/// Returns a document with one type and this schema of `data`.
 fn document(event_type: &str, data: &Value) -> String {
     let body = json!({ "type": "object", "required": ["id", "data"],
                        "properties": { "id": { "type": "string" }, "type": { "const": event_type }, "data": data } });
@@ -19,7 +19,7 @@ fn events(data: &Value) -> Events {
     Events::parse(&document("order.created", data)).unwrap()
 }
 
-/// `rule field` of each change of `data`, breaking ones with an exclamation mark.
+/// Returns `rule field` for each change of `data`, with an exclamation mark if it breaks.
 fn told(old: &Value, new: &Value) -> Vec<String> {
     let changes = events(old).changes(&events(new));
     changes
@@ -39,7 +39,7 @@ fn members_come_and_go() {
     assert_eq!(told(&b, &a), ["!field-removed data.y"]);
     assert_eq!(told(&a, &row(&json!({ "x": {} }), &[])), ["!required-to-optional data.x"]);
     assert_eq!(told(&row(&json!({ "x": {} }), &[]), &a), ["optional-to-required data.x"]);
-    // A column that has been renamed.
+    // A renamed column.
     assert_eq!(told(&a, &row(&json!({ "y": {} }), &["y"])), ["!field-removed data.x", "field-added data.y"]);
 }
 
@@ -106,7 +106,7 @@ fn what_a_value_may_be() {
         assert_eq!(plain(told(&of(&new), &of(&old))), back, "{new} to {old}");
         assert!(told(&of(&old), &of(&old)).is_empty());
     }
-    // Another type altogether, and the same in another spelling.
+    // A different type, and the same type in another spelling.
     assert_eq!(
         told(&of(&json!({ "type": "string" })), &of(&json!({ "type": "boolean" }))),
         ["!type-added data.x", "type-dropped data.x"]
@@ -143,7 +143,7 @@ fn inside_of_values() {
     );
 }
 
-/// What `webhook_openapi()` makes of a table: the row, or what is left of it.
+/// Returns the schema that `webhook_openapi()` makes of a table: the row, or its key if it was cut.
 fn with_key_only(properties: &Value, required: &[&str], key: &Value) -> Value {
     json!({ "anyOf": [row(properties, required), { "title": "Key only", "type": "object", "properties": key, "additionalProperties": false }] })
 }
@@ -223,9 +223,9 @@ fn what_is_no_document_is_said() {
     assert_eq!(Events::parse(r#"{"openapi":"3.1.0","webhooks":{}}"#).unwrap(), Events(BTreeMap::new()));
 }
 
-// ── Soundness ───────────────────────────────────────────────────────────────────────────────────────────────────
+// Soundness
 
-/// A validator of JSON Schema for what the generator makes; members that a schema does not name are let through.
+/// Validates a value against the schemas of the generator. Members without a schema are accepted.
 fn accepts(schema: &Value, value: &Value) -> bool {
     let Some(schema) = schema.as_object() else { return schema != &json!(false) };
     schema.iter().all(|(keyword, rule)| match keyword.as_str() {
@@ -299,7 +299,7 @@ fn schemas() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Values of the kinds that the schemas speak of, small enough to hit them.
+/// Generates small values of the types that the schemas use, so that some of them match.
 fn values() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
         Just(json!(null)),
@@ -336,7 +336,8 @@ proptest! {
         prop_assert_eq!(beyond(&json!({}), &schema), []);
     }
 
-    /// Each change of a member breaks in one direction, and is told where it is; back it is told too.
+    /// A removed member and a member that becomes optional are reported as breaking, with their
+    /// path. An added member is reported with its path too.
     #[test]
     fn what_has_been_done_is_found(
         schemas in proptest::collection::btree_map("[a-c]", schemas(), 1..3), which: proptest::sample::Index,

@@ -1,8 +1,11 @@
-//! Opens connections: resolves, asks the address policy, connects (through the proxy, if there is one), does the TLS
+//! Opens connections to receivers.
+//!
+//! A connection is opened in four steps. The dialer resolves the host name, checks the addresses
+//! against the address policy, connects directly or through the proxy, and performs the TLS
 //! handshake.
 //!
-//! The one place where addresses come into being, so what was checked is what is dialled: names and IP literals go
-//! the same way, and nothing is resolved a second time.
+//! A receiver's addresses are resolved only here, and only once. The checked addresses are
+//! therefore the dialed ones. Names and IP literals take the same path.
 
 pub use super::tls::{native_roots, tls_config};
 
@@ -34,26 +37,28 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use url::Host;
 
-/// Longest look-up of a name.
+/// Timeout of a DNS lookup.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest connect, over all addresses of a host; and longest TLS handshake after it.
+/// Timeout of a connect, over all addresses of a host, and of the TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most addresses of a host that are tried; all of them are judged.
+/// Maximum number of addresses of a host that are tried. The policy checks all of them.
 const ADDRESSES_MAX: usize = 8;
 
-/// Scheme, host, port and the certificates that are shown: what a connection belongs to.
+/// The key of a connection: scheme, host, port, and the certificates that are presented.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub https: bool,
     pub host: Host<String>,
     pub port: u16,
-    /// Name of a set of certificates; `None`: the usual ones.
+    /// Name of a set of certificates. `None` selects the default certificates.
     pub tls: Option<Arc<str>>,
 }
 
 impl Endpoint {
+    /// Returns the endpoint of a URL.
+    ///
     /// # Errors
-    /// [`Refusal::Url`] for anything but http(s) with a host.
+    /// Returns [`Refusal::Url`] unless the URL is http(s) and has a host.
     pub fn of(url: &url::Url, tls: Option<Arc<str>>) -> Result<Self, Refusal> {
         let https = match url.scheme() {
             "https" => true,
@@ -66,7 +71,7 @@ impl Endpoint {
     }
 }
 
-/// Makes connections under one policy.
+/// Opens connections under one policy.
 pub struct Dialer {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
@@ -79,21 +84,21 @@ impl Dialer {
         Self { policy, resolver, tls: tls.into(), proxy: None }
     }
 
-    /// The same with a forward proxy.
+    /// Returns the same dialer with a forward proxy.
     #[must_use]
     pub fn through(self, proxy: Option<Proxy>) -> Self {
         Self { proxy, ..self }
     }
 
-    /// A connection that is ready for a request.
+    /// Opens a connection that is ready for a request.
     ///
     /// # Errors
-    /// [`Failure`] of class refused, dns, connect or tls.
+    /// Returns [`Failure`] of class refused, dns, connect, or tls.
     pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Stream, Failure> {
         let connector = self.tls.connector(endpoint.tls.as_deref(), &endpoint.host)?;
         self.policy.check_port(endpoint.port)?;
         let tcp = self.reach(endpoint, phases).await?;
-        // Best effort: a failure here costs latency, not correctness.
+        // Ignored: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
             return Ok(Stream::new(Transport::Plain(tcp)));
@@ -106,11 +111,12 @@ impl Dialer {
         Ok(Stream::new(Transport::Tls(Box::new(tls))))
     }
 
-    /// A TCP connection to the endpoint, directly or through the proxy.
+    /// Opens a TCP connection to the endpoint, directly or through the proxy.
     async fn reach(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<TcpStream, Failure> {
         let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
         if let (Some(proxy), Host::Domain(name)) = (proxy.filter(|proxy| proxy.resolves()), &endpoint.host) {
-            // Which addresses the name has is not known here, and so neither whether --allow-net names them.
+            // The proxy resolves the name, so it is unknown whether --allow-net contains the
+            // addresses.
             if !endpoint.https && !self.policy.allow_http {
                 return Err(Refusal::PlainHttp.into());
             }
@@ -124,7 +130,8 @@ impl Dialer {
         timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
     }
 
-    /// The first address that answers, each with its share of [`CONNECT_TIMEOUT`].
+    /// Connects to the first address that answers. Each address gets an equal share of
+    /// [`CONNECT_TIMEOUT`].
     async fn connect(
         &self,
         proxy: Option<&Proxy>,
@@ -149,8 +156,9 @@ impl Dialer {
         Err(last)
     }
 
-    /// The addresses of a host, all of them allowed. The URL parser has already turned `127.1`, `0x7f000001` and the
-    /// like into [`Host::Ipv4`], so a literal never causes a query.
+    /// Returns the addresses of a host if all of them are allowed. The URL parser has already
+    /// turned `127.1`, `0x7f000001`, and the like into [`Host::Ipv4`], so a literal never causes a
+    /// query.
     async fn addresses(
         &self,
         endpoint: &Endpoint,
@@ -168,7 +176,7 @@ impl Dialer {
             return Err(Failure::Dns);
         }
         if let Err(refusal) = self.policy.check(&addresses, endpoint.https) {
-            // For the operator alone; the attempt's row is read by others.
+            // Logged for the operator only; the attempt's row has other readers.
             tracing::debug!(host = %endpoint.host, ?addresses, %refusal, "address.refused");
             return Err(refusal.into());
         }
@@ -176,7 +184,7 @@ impl Dialer {
     }
 }
 
-/// Waits for a phase, and notes how long it took, however it ended.
+/// Awaits a phase and records its duration, also if it fails.
 async fn timed<T>(took: &mut Option<Duration>, phase: impl Future<Output = T>) -> T {
     let begun = Instant::now();
     let ended = phase.await;
@@ -184,7 +192,7 @@ async fn timed<T>(took: &mut Option<Duration>, phase: impl Future<Output = T>) -
     ended
 }
 
-/// The name a certificate must bear; rustls passes over a trailing dot.
+/// Returns the name that the certificate must contain. rustls ignores a trailing dot.
 fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
     match host {
         Host::Ipv4(v4) => Some(ServerName::IpAddress(IpAddr::V4(*v4).into())),
@@ -198,37 +206,39 @@ enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection that watches its bytes: how many came, and when the request was written and the answer began. That tells
-/// a dead kept-alive connection from a bad answer, and the receiver's time from ours.
+/// A connection that meters its bytes: how many were received, when the request was written, and
+/// when the response began. The meter separates a dead kept-alive connection from a bad response,
+/// and the receiver's time from ours.
 pub struct Stream {
     transport: Transport,
     meter: Arc<Meter>,
 }
 
-/// What a [`Stream`] has seen.
+/// The measurements of a [`Stream`].
 #[derive(Debug)]
 pub struct Meter {
     opened: Instant,
     received: AtomicU64,
-    /// When the last byte before an answer was written and the first byte of the answer came, in nanoseconds since it was
-    /// opened; 0: not yet.
+    /// When the last byte before a response was written, and when the response's first byte was
+    /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
     answered_ns: AtomicU64,
 }
 
 impl Meter {
-    /// Bytes of the answers so far.
+    /// Returns the number of bytes received so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// From here on it is about another request.
+    /// Resets the times for the next request.
     pub fn begin(&self) {
         self.written_ns.store(0, Ordering::Relaxed);
         self.answered_ns.store(0, Ordering::Relaxed);
     }
 
-    /// From the request being written to the first byte of the answer; `None`: there has been none.
+    /// Returns the time from the end of the request to the first byte of the response. Returns
+    /// `None` if no response has begun.
     pub fn first_byte(&self) -> Option<Duration> {
         let (written, answered) =
             (self.written_ns.load(Ordering::Relaxed), self.answered_ns.load(Ordering::Relaxed));
@@ -267,7 +277,7 @@ impl Stream {
         Self { transport, meter: Arc::new(meter) }
     }
 
-    /// What it sees, also once it is in other hands.
+    /// Returns the meter, which stays valid after the stream is moved.
     pub fn meter(&self) -> Arc<Meter> {
         self.meter.clone()
     }

@@ -1,7 +1,8 @@
-//! Why an attempt brought no status, as a class and in words. Pure but for looking into other libraries' errors.
+//! Classifies and describes attempts that received no status.
 //!
-//! The words are ours throughout: texts of the resolver, the kernel or the TLS library may hold addresses and names
-//! that readers of `webhook.attempt` should not learn.
+//! All texts are our own. Texts of the resolver, the kernel, or the TLS library may contain
+//! addresses and names that readers of `webhook.attempt` must not learn. The module is pure; it
+//! only inspects the errors of other libraries.
 
 use super::address_policy::Refusal;
 use crate::delivery::outcome::Class;
@@ -11,14 +12,14 @@ use signature::NoKey;
 use std::{error::Error as StdError, io, time::Duration};
 use thiserror::Error;
 
-/// No status was received.
+/// The reason why an attempt received no status.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum Failure {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("{0}; webhook_rotate_secret() makes one")]
     NoKey(#[from] NoKey),
-    /// This machine or this daemon stood in the way; the receiver was not reached and is not to blame.
+    /// A fault of this machine or this daemon. The receiver was not reached and is not charged.
     #[error("{0}")]
     Ours(&'static str),
     #[error("the host name could not be resolved")]
@@ -49,7 +50,8 @@ impl Failure {
         }
     }
 
-    /// An error of socket(2) or of the resolver that is ours; `None`: it is not.
+    /// Classifies an error of socket(2) or of the resolver. Returns `None` if this machine is not
+    /// at fault.
     pub fn of_this_machine(error: &io::Error) -> Option<Self> {
         Some(Self::Ours(match Errno::from_io_error(error)? {
             Errno::MFILE | Errno::NFILE => "webhookd has no file descriptor left",
@@ -60,7 +62,7 @@ impl Failure {
         }))
     }
 
-    /// An error of connect(2).
+    /// Classifies an error of connect(2).
     pub fn of_connect(error: &io::Error) -> Self {
         if let Some(ours) = Self::of_this_machine(error) {
             return ours;
@@ -70,20 +72,21 @@ impl Failure {
             Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset while it was being made",
             Some(Errno::TIMEDOUT) => "the host did not answer",
             Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN) => "there is no route to the host",
-            // What ICMPv6's "administratively prohibited" becomes.
+            // ICMPv6's "administratively prohibited" is reported as this error.
             Some(Errno::ACCESS) => "a firewall on the way prohibits the connection",
             _ => "no connection could be made",
         })
     }
 
-    /// Of two addresses of a host, what one tells of the receiver goes before what the other tells of this machine, where
-    /// one family may have no way out at all. `Dns` stands for none tried yet.
+    /// Chooses between the failures of two addresses of a host. A failure that describes the
+    /// receiver takes precedence over one that describes this machine, which may have no route for
+    /// one of the address families. `Dns` means that no address was tried yet.
     pub fn or_more_telling(self, next: Self) -> Self {
         let is_first = matches!(self, Self::Dns);
         if is_first || next.class() != Class::Refused { next } else { self }
     }
 
-    /// An error of the TLS handshake.
+    /// Classifies an error of the TLS handshake.
     pub fn of_handshake(error: &io::Error) -> Self {
         Self::Tls(match find::<rustls::Error>(error) {
             Some(tls) => describe_tls(tls),
@@ -91,7 +94,7 @@ impl Failure {
         })
     }
 
-    /// An error between the request's first byte and the response's head.
+    /// Classifies an error between the request's first byte and the response's head.
     pub fn of_exchange(error: &hyper::Error) -> Self {
         if let Some(tls) = find::<rustls::Error>(error) {
             return Self::Tls(describe_tls(tls));
@@ -108,7 +111,7 @@ impl Failure {
     }
 }
 
-/// Whether the peer (or the network) ended the connection, as opposed to having said something wrong.
+/// Reports whether the peer or the network ended the connection, as opposed to an invalid response.
 pub fn is_disconnect(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error)
 }
@@ -120,7 +123,8 @@ fn is_reset(error: &hyper::Error) -> bool {
     })
 }
 
-/// The first error of a type in the chain of causes; an `io::Error` is asked for what it wraps too.
+/// Returns the first error of a type in the chain of causes, including errors wrapped in an
+/// `io::Error`.
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

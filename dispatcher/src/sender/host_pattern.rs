@@ -1,31 +1,32 @@
-//! Host names as an operator writes them: one host, or all within a domain. Pure.
+//! Host names as an operator writes them: one host, or all hosts in a domain. Pure.
 
 use thiserror::Error;
 use url::Host;
 
-/// `hooks.example.com`: that host. `.example.com` or `*.example.com`: every host within, not the domain itself.
+/// `hooks.example.com` selects that host. `.example.com` and `*.example.com` select every host in
+/// the domain, but not the domain itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
     One(Host<String>),
-    /// With its leading dot.
+    /// The domain with its leading dot.
     Within(Box<str>),
 }
 
-/// A text that names no hosts.
+/// A text that is not a host pattern.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 #[error("`{0}` names no host; write hooks.example.com, or .example.com for all within it")]
 pub struct InvalidHost(pub String);
 
 impl HostPattern {
-    /// Reads a pattern; names are brought into the form in which URLs have them (lower case, IDNA).
+    /// Parses a pattern. Names are normalized to their form in URLs (lower case, IDNA).
     ///
     /// # Errors
-    /// [`InvalidHost`].
+    /// Returns [`InvalidHost`] if the text is not a pattern.
     pub fn parse(text: &str) -> Result<Self, InvalidHost> {
         let invalid = || InvalidHost(text.to_owned());
         let within = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
         let written = undotted(within.unwrap_or(text));
-        // `127..` is a name, and `127.` an address: with a dot less, another host.
+        // `127..` is a name, but `127.` is an address: without one dot the text means another host.
         if written.ends_with('.') {
             return Err(invalid());
         }
@@ -40,7 +41,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether a URL's host is meant.
+    /// Reports whether the pattern selects a URL's host.
     pub fn matches(&self, host: &Host<String>) -> bool {
         match (self, host) {
             (Self::One(Host::Domain(one)), Host::Domain(name)) => one == undotted(name),
@@ -54,7 +55,8 @@ impl HostPattern {
     }
 }
 
-/// `example.com.` is the same name, written for those who do not search.
+/// Removes a trailing dot. `example.com.` is the same name, excluded from the resolver's search
+/// list.
 fn undotted(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

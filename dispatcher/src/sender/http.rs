@@ -1,8 +1,11 @@
-//! The direct sender: one signed POST, and what came of it.
+//! Sends signed POST requests over HTTP/1.1 and reports their outcomes.
 //!
-//! HTTP/1.1 over hyper's connections with a pool of our own. No redirects, no proxy, no cookies, no decompression; one
-//! deadline over everything, the answer's body included. An attempt is made once, except that a kept-alive connection
-//! which the receiver had closed meanwhile is replaced by a new one before it counts (see [`is_stale`]).
+//! The module uses hyper's connections and a pool of its own. It follows no redirects, keeps no
+//! cookies, and decompresses nothing. One deadline covers the whole attempt, including the
+//! response's body.
+//!
+//! Each attempt is made once, with one exception. If the receiver had already closed a kept-alive
+//! connection, a new connection replaces it before the attempt counts (see [`is_stale`]).
 
 use super::{
     Head, Inquiry, Request, Sender,
@@ -26,16 +29,19 @@ use std::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Most bytes of an answer's body that are read; the connection of a longer one is closed.
+/// Maximum number of bytes of a response's body that are read. The connection of a longer body is
+/// closed.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
-/// Most bytes of it that are stored.
+/// Maximum number of bytes of a response's body that are stored.
 pub const STORED_BYTES_MAX: usize = 4 * 1024;
-/// How long the rest of a successful answer may take before its connection is given up: the status has decided.
+/// Timeout for the rest of a successful response. After it the connection is closed, because the
+/// status has already decided the outcome.
 const REST_OF_SUCCESS: Duration = Duration::from_secs(1);
-/// How long a connection whose answer is complete may take to be ready again: a turn of its task.
+/// Timeout for a connection to become ready after a complete response. Its task needs one turn.
 const READY_WITHIN: Duration = Duration::from_millis(500);
-/// A connection that the receiver had closed while it was idle shows it within a round trip. Later than this, the
-/// receiver may have been at work on the request, and sending it again would be an attempt of its own.
+/// A connection that the receiver closed while it was idle fails within a round trip. After this
+/// time, the receiver may have worked on the request, and a second request would be another
+/// attempt.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("pg_webhook/", env!("CARGO_PKG_VERSION")));
@@ -45,30 +51,32 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A request as hyper takes it.
+/// A request in hyper's form.
 type Message = hyper::Request<Full<Bytes>>;
 
-/// Sends over connections of its own.
+/// Sends requests over its own connections.
 pub struct HttpSender {
     dialer: Dialer,
     pool: Arc<Pool>,
 }
 
 impl HttpSender {
-    /// A sender with the system's resolver and certificate authorities. Call it within a tokio runtime.
+    /// Returns a sender with the system's resolver and certificate authorities. Call it within a
+    /// tokio runtime.
     ///
     /// # Errors
-    /// Only if the cryptography provider lacks TLS 1.2 and 1.3.
+    /// Returns an error only if the cryptography provider lacks TLS 1.2 and 1.3.
     pub fn new(policy: AddressPolicy) -> Result<Self, rustls::Error> {
         Ok(Self::with(policy, Arc::new(SystemResolver::default()), tls_config(native_roots())?))
     }
 
-    /// The same with another resolver and other TLS settings.
+    /// Returns a sender with another resolver and other TLS settings. Call it within a tokio
+    /// runtime.
     pub fn with(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: Arc<rustls::ClientConfig>) -> Self {
         Self::over(Dialer::new(policy, resolver, tls))
     }
 
-    /// A sender over connections of this dialer. Call it within a tokio runtime.
+    /// Returns a sender that uses connections of this dialer. Call it within a tokio runtime.
     pub fn over(dialer: Dialer) -> Self {
         let pool = Arc::<Pool>::default();
         let swept = Arc::downgrade(&pool);
@@ -82,8 +90,8 @@ impl HttpSender {
         Self { dialer, pool }
     }
 
-    /// Sends a request and waits for the head of the answer. `make` is asked for it again when a connection has failed
-    /// with it.
+    /// Sends a request and waits for the head of the response. `make` is called again if a stale
+    /// connection has consumed the request.
     async fn exchange(
         &self,
         target: &Target,
@@ -104,7 +112,7 @@ impl HttpSender {
                     return Ok((connection, response));
                 }
                 Err(mut failed) => {
-                    // Handed back when not a byte of it was written.
+                    // hyper returns the message if it has written none of it.
                     message = failed.take_message();
                     let error = failed.into_error();
                     if message.is_none() && !is_stale(&error, connection.meter.received() - received, sent_at)
@@ -183,15 +191,16 @@ impl Sender for HttpSender {
         let make = || Ok(build_inquiry(&target, &inquiry));
         let answered = timeout(inquiry.timeout, self.exchange(&target, make, &mut Phases::default())).await;
         let answered = answered.unwrap_or(Err(Failure::Deadline(inquiry.timeout)));
-        // The connection goes with the rest of the answer, which nobody reads.
+        // Dropping the connection discards the rest of the response, which is not read.
         let (_connection, response) = answered.map_err(|failure| failure.to_string())?;
         let (head, _body) = response.into_parts();
         Ok(Head { status: head.status, headers: head.headers })
     }
 }
 
-/// Whether a request on a kept-alive connection met one that the receiver had already closed: it ended at once and
-/// without a byte. The receiver cannot have answered it, and the id protects those that took it in all the same.
+/// Reports whether the receiver had already closed the kept-alive connection: it ended at once and
+/// without a byte. The receiver cannot have answered the request. If it accepted the request
+/// nevertheless, it recognizes the duplicate by the id.
 fn is_stale(error: &hyper::Error, received: u64, sent_at: Instant) -> bool {
     received == 0 && is_disconnect(error) && sent_at.elapsed() < STALE_WITHIN
 }
@@ -211,7 +220,7 @@ fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Message, 
     if let Some(origin) = &request.origin {
         headers.insert(WEBHOOK_REQUEST_ORIGIN, origin.clone());
     }
-    // Other software wrote it: what is no header value is left out rather than failing the delivery.
+    // Other software wrote the value. An invalid one is left out; it must not fail the delivery.
     if let Some(Ok(traceparent)) = request.traceparent.as_deref().map(HeaderValue::from_str) {
         headers.insert(TRACEPARENT, traceparent);
     }
@@ -230,7 +239,7 @@ fn build_inquiry(target: &Target, inquiry: &Inquiry) -> Message {
     message(Method::OPTIONS, target, headers, Bytes::new())
 }
 
-/// Adds what is not there yet.
+/// Adds the headers that are not present yet.
 fn add(headers: &mut HeaderMap, more: Option<&HeaderMap>) {
     for (name, value) in more.into_iter().flatten() {
         headers.entry(name).or_insert_with(|| value.clone());
@@ -245,21 +254,21 @@ fn message(method: Method, target: &Target, headers: HeaderMap, body: Bytes) -> 
     message
 }
 
-/// Adds the headers of the profiles.
+/// Adds the headers of the signature profiles.
 fn sign(headers: &mut HeaderMap, request: &Request, timestamp: i64) -> Result<(), Failure> {
     let message = signature::Message { id: &request.id, timestamp, body: &request.body };
     let mut unfit = None;
     request.profiles.headers(&request.signers, &message, |name, value| {
         match HeaderValue::from_maybe_shared(Bytes::from(value)) {
             Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
-            // Never left out: what is to be signed is not sent unsigned.
+            // Fails instead of omitting the header: a signed delivery must not be sent unsigned.
             Err(_) => unfit = Some(Failure::Ours("a signature cannot be put into a header")),
         }
     })?;
     unfit.map_or(Ok(()), Err)
 }
 
-/// Class, status and wishes of an answer, from its head alone.
+/// Sets the class, the status, the error, and the requested delay from the head of a response.
 fn judge(outcome: &mut Outcome, response: &Response<Incoming>) {
     let status = response.status();
     outcome.class = class_of_status(status.as_u16());
@@ -285,7 +294,7 @@ fn judge(outcome: &mut Outcome, response: &Response<Incoming>) {
     outcome.error = Some(error);
 }
 
-/// Reads what is worth reading of the body, and keeps the connection if that was all of it.
+/// Reads the part of the body that is of use, and keeps the connection if the body is complete.
 async fn finish(
     outcome: &mut Outcome,
     target: &Target,
@@ -298,7 +307,8 @@ async fn finish(
     let (start, end) = read_body(response.into_body(), until).await;
     let note = match end {
         End::Complete => {
-            // Ready once its task has seen the end too; not at all if the receiver closes it or never took the request.
+            // The connection is ready when its task has seen the end of the response too. It does
+            // not become ready if the receiver closes it or has not read the whole request.
             if let Ok(Ok(())) = timeout(READY_WITHIN, connection.send.ready()).await {
                 target.origin.keep(connection);
             }
@@ -330,7 +340,7 @@ enum End {
     Broken,
 }
 
-/// The start of a body, in memory that does not depend on its length.
+/// Returns the start of a body. Memory use does not depend on the body's length.
 async fn read_body(mut body: Incoming, until: Instant) -> (Vec<u8>, End) {
     let (mut start, mut read) = (Vec::new(), 0);
     loop {
@@ -352,7 +362,8 @@ async fn read_body(mut body: Incoming, until: Instant) -> (Vec<u8>, End) {
     }
 }
 
-/// Bytes of the receiver as text that Postgres takes: UTF-8 without NUL, at most `bytes_max` long.
+/// Converts bytes of the receiver to text that Postgres accepts: UTF-8 without NUL, at most
+/// `bytes_max` bytes.
 fn text(bytes: &[u8], bytes_max: usize) -> String {
     let mut text = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
     text.truncate(text.floor_char_boundary(bytes_max));

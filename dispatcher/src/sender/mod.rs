@@ -1,4 +1,8 @@
-//! Bytes out, outcome back. One interface; `http` is the direct implementation.
+//! Sends requests to receivers.
+//!
+//! [`Sender`] is the interface: it takes a prepared [`Request`] and returns an [`Outcome`].
+//! [`http`] is the implementation. The sender resolves names, enforces the address policy, opens
+//! and reuses connections, signs, and classifies failures. It knows nothing of the database.
 
 pub mod address_policy;
 pub mod dial;
@@ -19,36 +23,36 @@ use hyper::{
 use signature::{Profiles, Signer};
 use std::{future::Future, sync::Arc, time::Duration};
 
-/// One attempt: everything the wire needs, nothing of the database.
+/// One attempt: everything that the request needs, without access to the database.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Where to; parsed once per subscription.
+    /// The receiver's URL, parsed once per subscription.
     pub url: Arc<url::Url>,
-    /// `webhook-id`.
+    /// The header `webhook-id`.
     pub id: Arc<str>,
-    /// The same bytes for every attempt of a delivery.
+    /// The body. Every attempt of a delivery sends the same bytes.
     pub body: Bytes,
     pub content_type: HeaderValue,
-    /// What the body's format says in headers; `None`: nothing.
+    /// Headers of the body's format, if it has any.
     pub attributes: Option<Arc<HeaderMap>>,
-    /// What the subscription sends along; nothing here replaces a header of ours.
+    /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
-    /// `WebHook-Request-Origin`, as promised in the handshake; `None`: there was none.
+    /// `WebHook-Request-Origin` as agreed in the handshake. `None` if there was no handshake.
     pub origin: Option<HeaderValue>,
-    /// How it is signed.
+    /// The signature profiles.
     pub profiles: Profiles,
-    /// The live keys, the newest first.
+    /// The live keys, newest first.
     pub signers: Arc<[Signer]>,
-    /// Name of the certificates that this receiver is called with; `None`: the usual ones.
+    /// Name of the set of certificates for this receiver. `None` selects the default certificates.
     pub tls: Option<Arc<str>>,
-    /// For the whole attempt, the response body included.
+    /// Timeout of the whole attempt, including the response's body.
     pub timeout: Duration,
-    /// Header `traceparent`, if the event carries one.
+    /// Header `traceparent`, if the event has one.
     pub traceparent: Option<Arc<str>>,
 }
 
 impl Request {
-    /// JSON and nothing beside it.
+    /// Returns a request with a JSON body and default options.
     pub fn json(
         url: Arc<url::Url>,
         id: Arc<str>,
@@ -74,30 +78,31 @@ impl Request {
     }
 }
 
-/// An OPTIONS request: asks a receiver whether it wants to be sent anything.
+/// An OPTIONS request that asks a receiver whether it accepts deliveries.
 #[derive(Debug, Clone)]
 pub struct Inquiry {
     pub url: Arc<url::Url>,
-    /// What is asked.
+    /// The headers that ask for permission.
     pub questions: HeaderMap,
-    /// What the subscription sends along; nothing here replaces a header of ours.
+    /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
-    /// Name of the certificates that this receiver is called with; `None`: the usual ones.
+    /// Name of the set of certificates for this receiver. `None` selects the default certificates.
     pub tls: Option<Arc<str>>,
     pub timeout: Duration,
 }
 
-/// Status and headers of an answer.
+/// Status and headers of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
 }
 
-/// Makes attempts. Never fails: what goes wrong is an [`Outcome`].
+/// Makes attempts. Never fails: every failure is an [`Outcome`].
 pub trait Sender: Send + Sync + 'static {
     fn send(&self, request: Request) -> impl Future<Output = Outcome> + Send;
 
-    /// Asks; why there was no answer is told in words fit for everyone's eyes.
+    /// Sends an inquiry and returns the head of the response. The error is a text that any user may
+    /// read.
     fn inquire(&self, inquiry: Inquiry) -> impl Future<Output = Result<Head, String>> + Send;
 }

@@ -1,7 +1,9 @@
-//! Kept-alive connections and what is known of each URL, so that an attempt parses nothing and connects seldom.
+//! Keeps connections alive and caches the parts of each URL. An attempt therefore parses nothing
+//! and seldom connects.
 //!
-//! HTTP/1.1, one request at a time on each connection: a receiver that stalls one answer stalls no other. Connections
-//! of one endpoint (scheme, host, port) are shared by its URLs, the one used last is taken first, and the rest age out.
+//! Each HTTP/1.1 connection carries one request at a time, so a receiver that stalls one response
+//! stalls no other. URLs with the same endpoint (scheme, host, port) share its connections. The
+//! most recently used connection is taken first, and unused ones expire.
 
 use super::{
     address_policy::Refusal,
@@ -27,18 +29,19 @@ use std::{
 use tokio::{task::AbortHandle, time::Instant};
 use url::{Position, Url};
 
-/// How long a connection is kept unused. Many servers close earlier, which is noticed; few keep longer.
+/// How long an unused connection is kept. Many servers close earlier, which is noticed; few keep
+/// connections longer.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often connections and URLs are looked through for old ones.
+/// Interval at which old connections and URLs are removed.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(15);
-/// Largest head of an answer, in bytes; hyper takes at most 100 header lines.
+/// Maximum size of a response's head, in bytes. hyper accepts at most 100 header lines.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One HTTP/1.1 connection. Dropping it closes it, whatever is under way.
+/// One HTTP/1.1 connection. Dropping it closes it, even during a request.
 pub struct Connection {
     pub send: SendRequest<Full<Bytes>>,
     pub meter: Arc<Meter>,
@@ -47,15 +50,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Speaks HTTP on a stream.
+    /// Starts HTTP on a stream.
     ///
     /// # Errors
-    /// None in HTTP/1.1, where nothing is exchanged yet.
+    /// None in HTTP/1.1, because nothing is exchanged yet.
     pub async fn over(stream: Stream) -> hyper::Result<Self> {
         let meter = stream.meter();
         let (send, connection) =
             http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
-        // Its errors reach the request too; between requests nobody needs them.
+        // The request in progress receives the connection's errors too. Between requests they are
+        // not needed.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         Ok(Self { send, meter, task, idle_since: Instant::now() })
     }
@@ -63,12 +67,13 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // hyper ends it too once it notices that nobody wants the answer; this does not depend on where it waits.
+        // hyper also ends the task when it notices that the response is not awaited. The abort
+        // works at every await point of the task.
         self.task.abort();
     }
 }
 
-/// What every attempt to one URL has in common.
+/// The common part of all attempts to one URL.
 pub struct Target {
     pub origin: Arc<Origin>,
     /// Path and query.
@@ -84,7 +89,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An open connection, the one that was used last.
+    /// Returns the open connection that was used last.
     pub fn take(&self) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         while let Some(connection) = idle.pop() {
@@ -119,12 +124,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The target of a URL, called with the certificates of that name; made at first sight.
+    /// Returns the target of a URL with this set of certificates. Creates it on first use.
     ///
     /// # Errors
-    /// [`Refusal::Url`] for anything but http(s) with a host.
+    /// Returns [`Refusal::Url`] unless the URL is http(s) and has a host.
     pub fn target(&self, url: &Url, tls: Option<&Arc<str>>) -> Result<Arc<Target>, Refusal> {
-        // No URL holds a line break.
+        // A URL contains no line break, so the key is unambiguous.
         let key = tls.map_or(Cow::Borrowed(url.as_str()), |name| format!("{name}\n{url}").into());
         let known = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(&*key).cloned();
         if let Some(target) = known {
@@ -149,7 +154,7 @@ impl Pool {
         Ok(targets.entry(key.into()).or_insert(target).clone())
     }
 
-    /// Closes what has been idle too long and forgets URLs that were not used since the last sweep.
+    /// Closes expired connections and removes URLs that were not used since the last sweep.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.targets
@@ -160,8 +165,8 @@ impl Pool {
     }
 }
 
-/// Path and query as they go into the request line. What the URL standard leaves as it is and RFC 3986 does not know
-/// (a backtick in a query, say) is percent-encoded.
+/// Returns path and query for the request line. Characters that the URL standard keeps but RFC 3986
+/// forbids (a backtick in a query, for example) are percent-encoded.
 fn path_and_query(url: &Url) -> Result<Uri, Refusal> {
     use std::fmt::Write;
     let text = &url[Position::BeforePath..Position::AfterQuery];
@@ -174,7 +179,7 @@ fn path_and_query(url: &Url) -> Result<Uri, Refusal> {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'%' | b'/' | b'?' => encoded.push(byte.into()),
             b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b','
             | b';' | b'=' | b':' | b'@' => encoded.push(byte.into()),
-            // Writing into a String cannot fail.
+            // Writing to a String cannot fail.
             other => drop(write!(encoded, "%{other:02X}")),
         }
     }

@@ -1,8 +1,10 @@
-//! The forward proxy, if the way out leads through one: HTTP with CONNECT, or SOCKS 5.
+//! Connects through a forward proxy: HTTP with CONNECT, or SOCKS 5.
 //!
-//! Names are resolved and judged here, and the proxy is given the address that was judged; with `--proxy-resolves` it is
-//! given the name, and the policy for names is the proxy's. A proxy that is dead, or does not want us, is our fault and not
-//! the receiver's; that it cannot reach the receiver is the receiver's.
+//! By default the daemon resolves and checks names, and the proxy receives the checked address.
+//! With `--proxy-resolves`, the proxy receives the name and applies its own policy to it.
+//!
+//! If the proxy is unreachable or rejects the daemon, the failure is ours. If the proxy cannot
+//! reach the receiver, the failure is the receiver's.
 
 use super::{
     failure::Failure,
@@ -24,7 +26,7 @@ use tokio::{
 };
 use url::{Host, Url};
 
-/// Longest head of an HTTP proxy's answer, in bytes.
+/// Maximum size of the head of an HTTP proxy's response, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 const GONE: Failure = Failure::Ours("webhookd's forward proxy cannot be reached");
@@ -34,14 +36,14 @@ const UNWILLING: Failure = Failure::Ours("webhookd's forward proxy does not let 
 const STRANGER: Failure = Failure::Ours("webhookd's forward proxy wants other credentials");
 const UNREACHABLE: Failure = Failure::Connect("the forward proxy could not reach the host");
 
-/// A proxy and who is called without it.
+/// A proxy, and the hosts that are called without it.
 #[derive(Clone)]
 pub struct Proxy {
     protocol: Protocol,
     host: Host<String>,
     port: u16,
     credentials: Option<Credentials>,
-    /// It is given names rather than addresses.
+    /// The proxy receives names instead of addresses.
     resolves: bool,
     bypass: Vec<Bypass>,
 }
@@ -58,14 +60,15 @@ struct Credentials {
     password: String,
 }
 
-/// Who is called directly.
+/// A rule that selects hosts to call directly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Bypass {
     Net(IpNet),
     Host(HostPattern),
 }
 
-/// Why a text names no proxy. It may hold a password and is not repeated.
+/// The reason why a text is not a valid proxy. The text may contain a password, so the message does
+/// not repeat it.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidProxy {
     #[error("it is no URL; write http://proxy.example:3128 or socks5://proxy.example:1080")]
@@ -78,7 +81,7 @@ pub enum InvalidProxy {
     Credentials,
 }
 
-/// What the proxy is asked for.
+/// The destination of a connection through the proxy.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
     Address(IpAddr),
@@ -92,10 +95,11 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://user:password@host:port` or `socks5://…`; without a port 3128 or 1080.
+    /// Parses `http://user:password@host:port` or `socks5://…`. The default ports are 3128 and
+    /// 1080.
     ///
     /// # Errors
-    /// [`InvalidProxy`] tells which rule is broken.
+    /// Returns [`InvalidProxy`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, InvalidProxy> {
         let url = Url::parse(text).map_err(|_| InvalidProxy::Url)?;
         let (protocol, default_port) = match url.scheme() {
@@ -103,12 +107,12 @@ impl Proxy {
             "socks5" => (Protocol::Socks5, 1080),
             _ => return Err(InvalidProxy::Scheme),
         };
-        // Of schemes that it does not know, the URL standard leaves hosts as they are written.
+        // The URL standard leaves hosts of unknown schemes unparsed.
         let host = Host::parse(url.host_str().unwrap_or_default()).map_err(|_| InvalidProxy::Url)?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(InvalidProxy::Path);
         }
-        // An explicit port 80 is the scheme's default to the parser, and shows in the text alone.
+        // The parser removes an explicit port 80, the default of http. Only the text shows it.
         let is_80 = protocol == Protocol::Http && text.trim_end_matches('/').ends_with(":80");
         let port = url.port().unwrap_or(if is_80 { 80 } else { default_port });
         let proxy = Self {
@@ -127,7 +131,7 @@ impl Proxy {
         }
     }
 
-    /// Whether it is given names rather than addresses.
+    /// Sets whether the proxy receives names instead of addresses.
     #[must_use]
     pub fn resolving(self, resolves: bool) -> Self {
         Self { resolves, ..self }
@@ -137,10 +141,10 @@ impl Proxy {
         self.resolves
     }
 
-    /// Adds who is called directly: ranges (CIDR), hosts, or domains with a dot in front.
+    /// Adds hosts to call directly: ranges (CIDR), hosts, or domains with a leading dot.
     ///
     /// # Errors
-    /// [`InvalidHost`] names the first that is none of these.
+    /// Returns [`InvalidHost`] with the first text that is none of these.
     pub fn bypassed_by<'a>(mut self, texts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidHost> {
         for text in texts {
             let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
@@ -152,12 +156,12 @@ impl Proxy {
         Ok(self)
     }
 
-    /// Whether a host is called directly on account of its name.
+    /// Reports whether a host is called directly because of its name.
     pub fn is_bypassed_for(&self, host: &Host<String>) -> bool {
         self.bypass.iter().any(|bypass| matches!(bypass, Bypass::Host(pattern) if pattern.matches(host)))
     }
 
-    /// Whether a host with these addresses is called directly.
+    /// Reports whether a host with these addresses is called directly.
     pub fn is_bypassed_at(&self, addresses: &[IpAddr]) -> bool {
         let bypassed = |ip: &IpAddr| {
             let ip = ip.to_canonical();
@@ -166,10 +170,11 @@ impl Proxy {
         !addresses.is_empty() && addresses.iter().all(bypassed)
     }
 
-    /// A connection to the destination through the proxy.
+    /// Connects to the destination through the proxy.
     ///
     /// # Errors
-    /// [`Failure::Ours`] for what is wrong with the proxy, [`Failure::Connect`] for what it says of the destination.
+    /// Returns [`Failure::Ours`] if the proxy fails, and [`Failure::Connect`] or
+    /// [`Failure::ConnectTimeout`] if the proxy cannot reach the destination.
     pub async fn connect(
         &self,
         resolver: &dyn Resolve,
@@ -189,12 +194,12 @@ impl Proxy {
         };
         match timeout(within, asked).await {
             Ok(answered) => answered.map(|()| tcp),
-            // It took the question: it is waiting for the receiver.
+            // The proxy accepted the request, so it is waiting for the receiver.
             Err(_) => Err(Failure::ConnectTimeout(within)),
         }
     }
 
-    /// Connects to the proxy itself, which the operator has named: no policy judges its address.
+    /// Connects to the proxy itself. The operator named it, so no policy checks its address.
     async fn reach(&self, resolver: &dyn Resolve) -> Result<TcpStream, Failure> {
         let addresses = match &self.host {
             Host::Ipv4(v4) => vec![IpAddr::V4(*v4)],
@@ -232,14 +237,14 @@ impl Proxy {
         match status(&head(tcp).await?) {
             Some(200..=299) => Ok(()),
             Some(407) => Err(STRANGER),
-            // What it was told by, or about, the other side.
+            // These statuses report a failure of the destination.
             Some(502..=504) => Err(UNREACHABLE),
             Some(_) => Err(UNWILLING),
             None => Err(GARBLED),
         }
     }
 
-    /// RFC 1928, and RFC 1929 for the credentials.
+    /// Performs the exchange of RFC 1928, and of RFC 1929 for credentials.
     async fn ask_socks(
         &self,
         tcp: &mut TcpStream,
@@ -291,7 +296,7 @@ impl Proxy {
             (5, 1 | 3..=6) => return Err(UNREACHABLE),
             _ => return Err(GARBLED),
         }
-        // The address that it connects from, which is of no interest.
+        // The reply ends with the proxy's local address, which is not used.
         match kind {
             1 => drop(read::<6>(tcp).await?),
             4 => drop(read::<18>(tcp).await?),
@@ -323,7 +328,7 @@ impl Credentials {
     fn for_socks(&self) -> Vec<u8> {
         let mut bytes = vec![1];
         for text in [&self.user, &self.password] {
-            // fit_socks() has been asked: no length is cut here.
+            // `parse` has checked fit_socks(), so the cast does not truncate.
             bytes.push(text.len() as u8);
             bytes.extend_from_slice(text.as_bytes());
         }
@@ -337,7 +342,7 @@ async fn read<const N: usize>(tcp: &mut TcpStream) -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
-/// The head of an HTTP answer, and not a byte of what comes after it: that belongs to the receiver.
+/// Reads the head of an HTTP response, and no byte after it: those belong to the receiver.
 async fn head(tcp: &mut TcpStream) -> Result<Vec<u8>, Failure> {
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
@@ -350,7 +355,7 @@ async fn head(tcp: &mut TcpStream) -> Result<Vec<u8>, Failure> {
     Ok(head)
 }
 
-/// The status of an answer of HTTP/1.
+/// Returns the status of an HTTP/1 response.
 fn status(head: &[u8]) -> Option<u16> {
     let rest = head.strip_prefix(b"HTTP/1.")?;
     let (b"0 " | b"1 ", rest) = rest.split_at_checked(2)? else { return None };

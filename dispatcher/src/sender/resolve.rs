@@ -1,4 +1,4 @@
-//! Host names to addresses, by the system's resolver; one query per name at a time.
+//! Resolves host names with the system's resolver. At most one query per name runs at a time.
 
 use std::{
     collections::HashMap,
@@ -10,17 +10,17 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What a look-up gives.
+/// The future result of a lookup.
 pub type Resolved<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
-/// Looks names up. Its errors are not shown to anyone: they tell about the network.
+/// Resolves names. Its errors are not shown to users, because they reveal the network.
 pub trait Resolve: Send + Sync + 'static {
     fn resolve<'a>(&'a self, name: &'a str) -> Resolved<'a>;
 }
 
 type Answer = Option<Result<Vec<IpAddr>, Cause>>;
 
-/// Enough of an error to make it again for each who asked.
+/// The parts of an error from which each caller gets a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cause {
     errno: Option<i32>,
@@ -39,8 +39,10 @@ impl From<Cause> for io::Error {
     }
 }
 
-/// getaddrinfo(3), which occupies a thread until it returns: a name whose servers are silent must not occupy one for
-/// each delivery, so those who ask for a name that is being looked up share the answer. Nothing is kept after it.
+/// Resolves names with getaddrinfo(3), which occupies a thread until it returns.
+///
+/// A name whose servers are silent must not occupy a thread per delivery. Callers that ask for a
+/// name during its lookup therefore share the result. No result is cached afterwards.
 #[derive(Default)]
 pub struct SystemResolver {
     under_way: Arc<Mutex<HashMap<Box<str>, watch::Receiver<Answer>>>>,
@@ -65,8 +67,8 @@ impl Resolve for SystemResolver {
 }
 
 impl SystemResolver {
-    /// The look-up of this name that is under way, or a new one. It runs on its own: nobody's deadline ends it for
-    /// the others.
+    /// Joins the running lookup of this name, or starts one. The lookup runs as its own task, so
+    /// the deadline of one caller does not cancel it for the others.
     fn join<F>(&self, name: &str, look_up: impl FnOnce(Box<str>) -> F) -> watch::Receiver<Answer>
     where
         F: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,

@@ -1,8 +1,10 @@
-//! TLS to receivers: whom they must prove to be, and who we are to them.
+//! Configures TLS to receivers: which authorities are trusted, and which client certificates are
+//! presented.
 //!
-//! A subscription names a set of certificates (`tls`), and the configuration file tells which files those are: the
-//! database holds no private key. A set is for the hosts that it lists, so that whoever may subscribe cannot have our
-//! certificate shown to a host of his own. Files are read once, at the start.
+//! A subscription names a set of certificates (`tls`). The configuration file maps the name to
+//! files, so the database holds no private key. A set applies only to the hosts that it lists. A
+//! subscriber therefore cannot present our certificate to a host of their own. Files are read once,
+//! at startup.
 
 use super::{
     failure::Failure,
@@ -24,21 +26,21 @@ use thiserror::Error;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-/// A set of certificates as the configuration file has it: `[tls.NAME]`.
+/// A set of certificates in the configuration file: `[tls.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateSet {
-    /// The hosts that it is for.
+    /// The hosts that the set applies to.
     pub hosts: Vec<String>,
-    /// Authorities that alone are trusted for those hosts; none: the usual ones (PEM).
+    /// The only trusted authorities for those hosts (PEM). If absent, the default ones are trusted.
     pub ca_file: Option<PathBuf>,
-    /// Our certificate, and the chain up to what they trust (PEM).
+    /// Our certificate and its chain up to an authority that the receivers trust (PEM).
     pub cert_file: Option<PathBuf>,
-    /// Its private key (PEM: PKCS #8, PKCS #1 or SEC 1).
+    /// The certificate's private key (PEM: PKCS #8, PKCS #1, or SEC 1).
     pub key_file: Option<PathBuf>,
 }
 
-/// Why the certificates cannot be used.
+/// The reason why the certificates cannot be used.
 #[derive(Debug, Error, PartialEq)]
 pub enum Unusable {
     #[error("cannot read {}: {cause}", path.display())]
@@ -67,7 +69,7 @@ pub enum Unusable {
     Provider(#[source] rustls::Error),
 }
 
-/// Connectors: the usual one, and those that subscriptions name.
+/// The default connector, and the connectors that subscriptions name.
 pub struct Tls {
     usual: TlsConnector,
     named: HashMap<Box<str>, Named>,
@@ -78,7 +80,7 @@ struct Named {
     connector: TlsConnector,
 }
 
-/// With one trust for all.
+/// Uses one configuration for all receivers.
 impl From<Arc<ClientConfig>> for Tls {
     fn from(config: Arc<ClientConfig>) -> Self {
         Self { usual: config.into(), named: HashMap::new() }
@@ -86,10 +88,10 @@ impl From<Arc<ClientConfig>> for Tls {
 }
 
 impl Tls {
-    /// Reads all files: the authorities beside the machine's own, and the named sets.
+    /// Reads all files: the authorities in addition to the machine's own, and the named sets.
     ///
     /// # Errors
-    /// [`Unusable`] names the file or the set.
+    /// Returns [`Unusable`] with the file or the set.
     pub fn load(ca_file: Option<&Path>, sets: &BTreeMap<String, CertificateSet>) -> Result<Self, Unusable> {
         let mut roots = native_roots();
         if let Some(path) = ca_file {
@@ -101,10 +103,10 @@ impl Tls {
         Ok(Self { usual: tls_config(roots).map_err(Unusable::Provider)?.into(), named })
     }
 
-    /// The connector for a host, of the set that the subscription names.
+    /// Returns the connector for a host from the set that the subscription names.
     ///
     /// # Errors
-    /// [`Failure::Ours`]: there is no such set, or it is not for that host.
+    /// Returns [`Failure::Ours`] if the set does not exist or does not apply to the host.
     pub fn connector(&self, set: Option<&str>, host: &Host<String>) -> Result<&TlsConnector, Failure> {
         let Some(name) = set else { return Ok(&self.usual) };
         let named = self.named.get(name).ok_or(Failure::Ours(
@@ -157,10 +159,10 @@ fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Unusabl
     }
 }
 
-/// Every certificate of a PEM file, at least one.
+/// Reads every certificate of a PEM file, at least one.
 ///
 /// # Errors
-/// [`Unusable`] names the file.
+/// Returns [`Unusable`] with the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let text = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -170,10 +172,10 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusabl
         .ok_or_else(|| Unusable::NoCertificate(path.to_owned()))
 }
 
-/// The first private key of a PEM file.
+/// Reads the first private key of a PEM file.
 ///
 /// # Errors
-/// [`Unusable`] names the file, and shows nothing of it.
+/// Returns [`Unusable`] with the file, and with nothing of its content.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| Unusable::NoKey(path.to_owned()))
 }
@@ -194,15 +196,16 @@ fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// TLS 1.2 and 1.3 with the given roots; HTTP/1.1 is the only protocol offered.
+/// Configures TLS 1.2 and 1.3 with the given roots. Only HTTP/1.1 is offered.
 ///
 /// # Errors
-/// Only if the cryptography provider lacks both versions, which this build's does not.
+/// Returns an error only if the cryptography provider lacks both versions. This build's does not.
 pub fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(finish(builder(roots)?.with_no_client_auth()))
 }
 
-/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` take precedence).
+/// Returns the certificate authorities that this machine trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// take precedence.
 pub fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();

@@ -1,7 +1,8 @@
-//! The way to the collector: OTLP over HTTP/1.1, a connection for each batch.
+//! Sends spans to the collector with OTLP over HTTP/1.1, on one connection per batch.
 //!
-//! The collector is the operator's own, so nothing of what protects receivers' networks holds for it: any address, any port,
-//! plain http. It is not called through `--proxy`. What goes wrong is told once, and once more when it is over.
+//! The operator runs the collector, so the rules that protect receivers' networks do not apply: any
+//! address, any port, and plain http are allowed. `--proxy` is not used. A failure is logged once,
+//! and the recovery is logged once.
 
 use crate::{
     delivery::outcome::Phases,
@@ -35,15 +36,15 @@ use std::{
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{info, warn};
 
-/// For one request; OpenTelemetry's own bound of an export, with what it tries again, is 10 s.
+/// Timeout of one request. OpenTelemetry limits an export, including its retries, to 10 s.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer.
+/// Maximum size of a response, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What the SDK's exporter sends with.
+/// The HTTP client of the SDK's exporter.
 pub struct Collector {
     dialer: Arc<Dialer>,
-    /// The exporter's thread is none of the runtime's, and sockets are.
+    /// The exporter's thread is outside the runtime, but sockets need the runtime.
     runtime: Handle,
     is_failing: AtomicBool,
 }
@@ -55,10 +56,10 @@ impl fmt::Debug for Collector {
 }
 
 impl Collector {
-    /// Call it within a tokio runtime.
+    /// Creates the client. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// A file of authorities that cannot be read.
+    /// Returns an error if the file of authorities cannot be read.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, tls::Unusable> {
         let policy = AddressPolicy {
             allow_nets: vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
@@ -71,7 +72,7 @@ impl Collector {
         Ok(Self { dialer: Arc::new(dialer), runtime: Handle::current(), is_failing: AtomicBool::new(false) })
     }
 
-    /// Tells a change for the better or the worse.
+    /// Logs a change from success to failure or back.
     fn tell(&self, problem: Option<String>) {
         match problem {
             Some(error) if !self.is_failing.swap(true, Ordering::Relaxed) => {
@@ -94,7 +95,7 @@ impl HttpClient for Collector {
     {
         Box::pin(async move {
             let dialer = Arc::clone(&self.dialer);
-            // The clock too is the runtime's.
+            // The timer needs the runtime too.
             let exchange = async move { timeout(TIMEOUT, exchange(dialer, request)).await };
             let answered = match self.runtime.spawn(exchange).await {
                 Ok(Ok(answered)) => answered,
@@ -111,7 +112,7 @@ impl HttpClient for Collector {
     }
 }
 
-/// One request over one connection.
+/// Sends one request over one connection.
 async fn exchange(dialer: Arc<Dialer>, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let (mut parts, body) = request.into_parts();
     let url = url::Url::parse(&parts.uri.to_string())?;

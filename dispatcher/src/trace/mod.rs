@@ -1,9 +1,11 @@
-//! OpenTelemetry: every attempt for an event that belongs to a sampled trace is a span of that trace, and its request carries
-//! the span on to the receiver.
+//! Exports attempts to OpenTelemetry.
 //!
-//! Reads what the writing session left with the event (`traceparent`); writes to the collector alone, from a queue that is
-//! bounded ([`queue`]): a collector that is slow or away costs spans, never deliveries. Nothing of it exists unless a
-//! collector is named.
+//! Each attempt for an event of a sampled trace is a span of that trace. Its request passes the
+//! span on to the receiver.
+//!
+//! The module reads the `traceparent` that the writing session stored with the event. It writes
+//! only to the collector, from a bounded queue ([`queue`]). A slow or unreachable collector costs
+//! spans, never deliveries. Nothing is started unless a collector is configured.
 
 mod collector;
 mod queue;
@@ -29,24 +31,24 @@ use std::{env, path::PathBuf, sync::Arc, time::Duration};
 use thiserror::Error;
 use tracing::{debug, info};
 
-/// Events of one request at most, and so links of one span.
+/// Maximum number of events in a request, and so of links in a span.
 const LINKS_MAX: u32 = 1000;
 
-/// At shutdown, how long what is left may take to reach the collector.
+/// Timeout at shutdown for the remaining spans to reach the collector.
 const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where spans go, and which there are.
+/// The destination of spans, and the share of events that get them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// All of the URL, path included; `None`: what OpenTelemetry's variables of the environment say.
+    /// The whole URL, including the path. `None` means OpenTelemetry's environment variables apply.
     pub endpoint: Option<url::Url>,
-    /// Which share of the events that belong to no trace get one of their own: 0 to 1.
+    /// Share of the events without a trace that get a trace of their own: 0 to 1.
     pub ratio: f64,
-    /// Authorities that vouch for the collector, beside the machine's.
+    /// Authorities that are trusted for the collector, in addition to the machine's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Why there can be no spans.
+/// The reason why tracing cannot start.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("spans cannot be sent to the collector")]
@@ -55,7 +57,7 @@ pub enum Error {
     Tls(#[from] tls::Unusable),
 }
 
-/// Makes spans.
+/// Creates spans.
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
@@ -66,10 +68,10 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Begins to export. Call it within a tokio runtime.
+    /// Starts the export. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// A variable of the environment that makes no sense, certificates that cannot be read.
+    /// Returns an error if an environment variable is invalid or certificates cannot be read.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         let collector = Collector::new(settings.ca_file.as_deref())?;
         let mut builder = opentelemetry_otlp::SpanExporter::builder()
@@ -84,10 +86,10 @@ impl Traces {
         Ok(traces)
     }
 
-    /// The same with another exporter.
+    /// Starts the export with another exporter.
     fn over(exporter: impl SpanExporter + 'static, ratio: f64) -> Self {
         let counts = Arc::<Counts>::default();
-        // Which attempts get a span is decided before one is made: see `span.rs`.
+        // `span.rs` decides which attempts get a span, before it creates one.
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)
             .with_max_links_per_span(LINKS_MAX)
@@ -99,12 +101,12 @@ impl Traces {
         Self { provider, tracer, propagator: TraceContextPropagator::new(), ratio, counts }
     }
 
-    /// What has become of the spans.
+    /// Returns the counters of spans by result.
     pub fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.counts)
     }
 
-    /// Sends what is left, for some seconds at most. No span may be made after it.
+    /// Sends the remaining spans, for a few seconds at most. No span may be created after it.
     pub async fn shutdown(&self) {
         let provider = self.provider.clone();
         let flushed =
@@ -116,10 +118,10 @@ impl Traces {
         }
     }
 
-    /// The trace that a header's text names; `None`: it names none.
+    /// Returns the trace that a header names, or `None` if it names none.
     fn context(&self, traceparent: &str) -> Option<SpanContext> {
         use opentelemetry::propagation::{Extractor, TextMapPropagator};
-        /// Length of version 00; later ones are longer.
+        /// Length of version 00. Later versions are longer.
         const BYTES_MIN: usize = 55;
         struct Header<'a>(&'a str);
         impl Extractor for Header<'_> {
@@ -138,12 +140,12 @@ impl Traces {
     }
 }
 
-/// A URL as it may be logged.
+/// Returns a URL in the form that may be logged.
 fn shown(url: &url::Url) -> String {
     redacted(url).to_string()
 }
 
-/// Without user, password and the query's values.
+/// Removes the user, the password, and the query's values.
 fn redacted(url: &url::Url) -> url::Url {
     let mut url = url.clone();
     let _ = url.set_username("");
@@ -154,7 +156,8 @@ fn redacted(url: &url::Url) -> url::Url {
     url
 }
 
-/// What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say; without them, our name.
+/// Returns the resource of `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`. Without a service
+/// name there, the name is ours.
 fn resource() -> Resource {
     let is_set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
     let names_a_service = env::var("OTEL_RESOURCE_ATTRIBUTES")

@@ -1,7 +1,8 @@
-//! What lies between attempts and the collector: a bounded queue that counts what becomes of each span.
+//! A bounded queue between attempts and the collector. It counts the result of each span.
 //!
-//! Batches, and the thread that sends them, are the SDK's. Its queue drops what does not fit without saying how much, so what
-//! is on its way is counted here, and what is too much never gets there.
+//! The SDK forms the batches and runs the thread that sends them. The SDK's queue drops spans that
+//! exceed its size without a count. This module therefore counts the spans in flight, and drops
+//! spans before they would overflow the SDK's queue.
 
 use opentelemetry_sdk::{
     Resource,
@@ -17,11 +18,11 @@ use std::{
     time::Duration,
 };
 
-/// The variable that bounds the queue, and its default: OpenTelemetry's.
+/// The environment variable that limits the queue, and OpenTelemetry's default for it.
 const QUEUE_MAX_VARIABLE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const QUEUE_MAX: usize = 2048;
 
-/// What has become of spans since the daemon began.
+/// Counters of spans since the daemon started.
 #[derive(Debug, Default)]
 pub struct Counts {
     exported: AtomicU64,
@@ -30,14 +31,15 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// By result: the collector took them; it did not; there was no room for them to wait.
+    /// Returns the counters by result: accepted by the collector, rejected by it, or dropped
+    /// because the queue was full.
     pub fn by_result(&self) -> [(&'static str, u64); 3] {
         [("exported", &self.exported), ("failed", &self.failed), ("dropped", &self.dropped)]
             .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
     }
 }
 
-/// The SDK's processor, with a door that is counted.
+/// The SDK's processor, behind a counter.
 #[derive(Debug)]
 pub struct Queue {
     batches: BatchSpanProcessor,

@@ -1,5 +1,7 @@
-//! One attempt as a span: whether there is one, what it is called, and what it says. Names are those of OpenTelemetry's
-//! semantic conventions for messaging and for HTTP clients; what they have no name for is `webhook.…`.
+//! The span of one attempt: whether it exists, its name, and its attributes.
+//!
+//! Names follow OpenTelemetry's semantic conventions for messaging and for HTTP clients. Attributes
+//! without a name there are called `webhook.…`.
 
 use super::{Traces, redacted};
 use crate::{
@@ -17,37 +19,38 @@ use std::{
 };
 use url::Url;
 
-/// An attempt that is about to be made.
+/// An attempt that is about to start.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempted<'a> {
-    /// What its request carries; never empty.
+    /// The messages of the request, at least one.
     pub messages: &'a [Arc<Message>],
     pub subscription_id: i64,
     pub url: &'a Url,
     /// `webhook-id` of the request.
     pub id: &'a str,
     pub body_bytes: usize,
-    /// 1 for the first.
+    /// The attempt's number, 1 for the first.
     pub number: i16,
 }
 
-/// An attempt under way.
+/// An attempt in progress.
 #[derive(Debug)]
 pub struct Span {
     span: opentelemetry_sdk::trace::Span,
     began: SystemTime,
 }
 
-/// Where a span belongs.
+/// The place of a span in a trace.
 #[derive(Debug, PartialEq)]
 enum Place {
     Child(SpanContext),
-    /// A trace of its own, with what it has to do with.
+    /// A trace of its own, with links to the traces of its events.
     Root(Vec<(SpanContext, Arc<str>)>),
 }
 
 impl Traces {
-    /// Begins the span of an attempt; `None`: it has none, and its request carries what the event does.
+    /// Begins the span of an attempt. Returns `None` if it has none; the request then carries the
+    /// event's `traceparent`.
     pub fn begin(&self, attempted: &Attempted<'_>) -> Option<Box<Span>> {
         let place = self.place(attempted.messages, attempted.id)?;
         let began = SystemTime::now();
@@ -68,8 +71,11 @@ impl Traces {
         Some(Box::new(Span { span: self.tracer.build_with_context(builder, &context), began }))
     }
 
-    /// An event that belongs to a trace is part of it if that is sampled. Of those that belong to none, a share has traces of
-    /// its own: the same events at each attempt. A request for several is linked to all of their traces.
+    /// Decides whether an attempt has a span, and where it belongs.
+    ///
+    /// An event with a trace belongs to it if the trace is sampled. A share of the events without a
+    /// trace gets traces of their own, and every attempt for such an event gets one. A request for
+    /// several events links to all of their traces.
     fn place(&self, messages: &[Arc<Message>], id: &str) -> Option<Place> {
         let of =
             |message: &Message| message.event().traceparent.as_deref().and_then(|text| self.context(text));
@@ -78,7 +84,7 @@ impl Traces {
             return match (of(message), &message.event().traceparent) {
                 (Some(parent), _) => parent.is_sampled().then_some(Place::Child(parent)),
                 (None, None) => is_chosen().then(|| Place::Root(Vec::new())),
-                // Somebody's, and not for us to make sense of.
+                // Another program wrote the value, and it is not valid.
                 (None, Some(_)) => None,
             };
         }
@@ -89,15 +95,15 @@ impl Traces {
     }
 }
 
-/// The same answer for the same id.
+/// Reports whether an id is in the share. The result for an id is always the same.
 fn is_within(id: &str, ratio: f64) -> bool {
     let digest = Sha256::digest(id.as_bytes());
     let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    // Of 53 bits, which a float holds.
+    // Compares 53 bits, which a float represents exactly.
     ((number >> 11) as f64) < ratio * (1_u64 << 53) as f64
 }
 
-/// The type that all events have.
+/// Returns the type of the events if all have the same one.
 fn event_type(messages: &[Arc<Message>]) -> Option<&str> {
     let (first, rest) = messages.split_first()?;
     let of = |message: &Message| message.event().event_type == first.event().event_type;
@@ -150,13 +156,14 @@ fn attributes(attempted: &Attempted<'_>) -> Vec<KeyValue> {
 }
 
 impl Span {
-    /// What the request carries: the receiver's work is a child of this attempt.
+    /// Returns the `traceparent` of the request. The receiver's work becomes a child of this
+    /// attempt.
     pub fn traceparent(&self) -> Arc<str> {
         let context = self.span.span_context();
         format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags()).into()
     }
 
-    /// It has come to this.
+    /// Ends the span with the outcome.
     pub fn end(self, outcome: &Outcome) {
         let Self { mut span, began } = self;
         span.set_attribute(KeyValue::new("webhook.outcome", outcome.class.as_str()));
@@ -173,7 +180,8 @@ impl Span {
         }
         let started = u64::try_from(outcome.started_at_us).map(Duration::from_micros).unwrap_or_default();
         let ended = SystemTime::UNIX_EPOCH + started + outcome.duration;
-        // Its beginning is known to the microsecond alone.
+        // The outcome's start is rounded down to microseconds, so its end may precede the span's
+        // start.
         span.end_with_timestamp(ended.max(began));
     }
 }

@@ -1,5 +1,5 @@
-//! The handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4): an OPTIONS request that asks whether the
-//! receiver wants events from this sender, and how many.
+//! The handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4). An OPTIONS request asks
+//! whether the receiver accepts events from this sender, and at which rate.
 
 use crate::{
     delivery::identity::Identity,
@@ -16,7 +16,7 @@ const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate")
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
-/// Why a receiver counts as unconfirmed.
+/// The reason why a receiver is unconfirmed.
 #[derive(Debug, Error)]
 pub enum Unconfirmed {
     #[error("{0}")]
@@ -37,10 +37,11 @@ pub enum Unconfirmed {
     Unwritten(#[source] tokio_postgres::Error),
 }
 
-/// Asks; requests a minute that the receiver allows, `None`: as many as there are.
+/// Asks the receiver. Returns the number of requests per minute that it allows, or `None` if it
+/// sets no limit.
 ///
 /// # Errors
-/// [`Unconfirmed`].
+/// Returns [`Unconfirmed`] with the reason.
 pub async fn ask(
     sender: &impl Sender,
     identity: &Identity,
@@ -62,12 +63,13 @@ pub async fn ask(
     judge(&head, &identity.origin, rate.is_some())
 }
 
-/// A rate in requests a second as the norm counts it: whole requests a minute, at least one.
+/// Converts a rate from requests per second to the standard's unit: whole requests per minute, at
+/// least one.
 fn per_minute(a_second: f64) -> i64 {
     ((a_second * 60.0).ceil() as i64).max(1)
 }
 
-/// What an answer means.
+/// Interprets an answer.
 fn judge(head: &Head, origin: &HeaderValue, is_rate_asked: bool) -> Result<Option<i64>, Unconfirmed> {
     if !head.status.is_success() {
         return Err(Unconfirmed::Status(head.status.as_u16()));
@@ -82,7 +84,7 @@ fn judge(head: &Head, origin: &HeaderValue, is_rate_asked: bool) -> Result<Optio
     match rate.to_str().map_err(|_| Unconfirmed::BadRate)?.trim() {
         "*" => Ok(None),
         digits if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            // More than fits is more than there will ever be.
+            // A number that does not fit is as good as no limit.
             let rate = digits.parse().unwrap_or(i64::MAX);
             if rate > 0 { Ok(Some(rate)) } else { Err(Unconfirmed::BadRate) }
         }

@@ -1,42 +1,44 @@
-//! Why subscriptions get nothing, for those who look: `webhook.receiver.held_because`. Pure: says what has to be written.
+//! Tracks why subscriptions are held, for `webhook.receiver.held_because`. Pure: it returns the
+//! rows to write.
 //!
-//! Two things hold a subscription besides a pause: something about it that the daemon cannot make sense of (a secret that
-//! does not open, say), and a receiver that has not confirmed.
+//! Besides a pause, two conditions hold a subscription. Either the daemon cannot use part of it,
+//! such as a secret that does not open, or its receiver has not confirmed.
 
 use crate::subscription::Subscriptions;
 use std::{collections::HashMap, sync::Arc};
 
 type Reasons = HashMap<i64, Arc<str>>;
 
-/// What holds subscriptions, and what of it the table knows.
+/// The reasons that hold subscriptions, and the reasons that the table has.
 #[derive(Debug, Default)]
 pub struct Held {
     broken: Reasons,
     unconfirmed: Reasons,
-    /// `None`: whatever an earlier daemon has left there.
+    /// `None` until the first write: the table may still have reasons of an earlier daemon.
     written: Option<Reasons>,
 }
 
-/// What has to be written for the table to know.
+/// The rows to write to the table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The table's other reasons, of an earlier daemon, are to go.
+    /// Whether all other reasons in the table must be removed, because an earlier daemon wrote
+    /// them.
     pub is_whole: bool,
     pub ids: Vec<i64>,
-    /// By id; `None`: nothing holds it any more.
+    /// The reason for each id. `None` if the subscription is not held.
     pub reasons: Vec<Option<String>>,
     after: Reasons,
 }
 
 impl Held {
-    /// Looks at all subscriptions as they are now.
+    /// Updates the reasons from the current subscriptions.
     pub fn look(&mut self, table: &Subscriptions) {
         let broken = table.iter().filter_map(|(id, s)| Some((*id, s.problem.clone()?)));
         self.broken = broken.collect();
         self.unconfirmed.retain(|id, _| table.get(id).is_some_and(|s| s.enabled && !s.is_confirmed()));
     }
 
-    /// Takes down how a question to a receiver ended; `None`: it has confirmed.
+    /// Records the result of asking a receiver. `None` means that it confirmed.
     pub fn asked(&mut self, id: i64, why_not: Option<&str>) {
         match why_not {
             Some(why) => drop(self.unconfirmed.insert(id, format!("not confirmed: {why}").into())),
@@ -44,7 +46,7 @@ impl Held {
         }
     }
 
-    /// What the table does not know yet.
+    /// Returns the difference between the reasons and the table, if there is any.
     pub fn change(&self) -> Option<Change> {
         let mut wanted = self.unconfirmed.clone();
         wanted.extend(self.broken.iter().map(|(id, why)| (*id, why.clone())));
@@ -64,7 +66,7 @@ impl Held {
         Some(Change { is_whole: self.written.is_none(), ids, reasons, after: wanted })
     }
 
-    /// The table knows it.
+    /// Records that the table has the change.
     pub fn written(&mut self, change: Change) {
         self.written = Some(change.after);
     }

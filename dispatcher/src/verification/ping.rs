@@ -1,6 +1,7 @@
-//! Verification by ping: a signed `webhook.ping`, in the subscription's own format, that must be answered with 2xx.
+//! Verification by ping. The daemon sends a signed `webhook.ping` in the subscription's format, and
+//! the receiver must answer it with 2xx.
 //!
-//! It is no event of the outbox, so its sequence number is 0.
+//! The ping is not an event of the outbox, so its sequence number is 0.
 
 use super::handshake::Unconfirmed;
 use crate::{
@@ -16,10 +17,10 @@ use crate::{
 use std::{sync::Arc, time::SystemTime};
 use url::Url;
 
-/// Sends it. No rate is ever told.
+/// Sends the ping. The result never contains a rate.
 ///
 /// # Errors
-/// [`Unconfirmed`].
+/// Returns [`Unconfirmed`] with the reason.
 pub async fn ask(
     sender: &impl Sender,
     identity: &Identity,
@@ -53,7 +54,7 @@ fn request(identity: &Identity, subscription: &Subscription, url: &Arc<Url>, now
     }
 }
 
-/// As `webhook_ping()` would have made it.
+/// Returns an event like the one of `webhook_ping()`.
 fn event(subscription_id: i64, now_us: i64) -> Event {
     Event {
         id: 0,

@@ -1,10 +1,11 @@
-//! Whom to ask, and when. Pure: the clock and randomness are arguments.
+//! Decides which receivers are asked for confirmation, and when. Pure: the clock and randomness are
+//! arguments.
 
 use super::is_to_be_asked;
 use crate::subscription::{Subscription, Subscriptions};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// Waits after the first, second, … refusal; the last one for ever after.
+/// Waits after the first, second, … failure. The last one repeats forever.
 const WAITS: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(1800)];
 
@@ -16,7 +17,7 @@ pub struct Schedule {
 
 #[derive(Debug)]
 struct Entry {
-    /// A changed subscription is another one, and is asked anew.
+    /// A changed subscription is a new object. It replaces the entry and is asked again.
     subscription: Arc<Subscription>,
     failures: usize,
     state: State,
@@ -25,16 +26,16 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Due(Duration),
-    /// `again`: once more at once, whatever comes of this.
+    /// `again`: after a failure, ask again at once.
     UnderWay {
         again: bool,
     },
-    /// It has confirmed; the table will say so.
+    /// The receiver has confirmed; the table does not show it yet.
     Confirmed,
 }
 
 impl Schedule {
-    /// The subscriptions have changed.
+    /// Updates the entries after a change of the subscriptions.
     pub fn update(&mut self, table: &Subscriptions, now: Duration) {
         self.entries.retain(|id, _| table.get(id).is_some_and(|subscription| is_to_be_asked(subscription)));
         for (id, subscription) in table.iter().filter(|(_, subscription)| is_to_be_asked(subscription)) {
@@ -48,7 +49,7 @@ impl Schedule {
         }
     }
 
-    /// This one now, if it is to be asked at all.
+    /// Makes this subscription due now, if it needs a confirmation.
     pub fn want(&mut self, id: i64, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.state = match entry.state {
@@ -58,7 +59,7 @@ impl Schedule {
         }
     }
 
-    /// Those whose time has come, at most so many; they are under way from here on.
+    /// Takes the due subscriptions, at most `count_max`, and marks them as in progress.
     pub fn take_due(&mut self, now: Duration, count_max: usize) -> Vec<Arc<Subscription>> {
         let is_due = |entry: &&mut Entry| matches!(entry.state, State::Due(at) if at <= now);
         let take = |entry: &mut Entry| {
@@ -68,7 +69,7 @@ impl Schedule {
         self.entries.values_mut().filter(is_due).take(count_max).map(take).collect()
     }
 
-    /// When the next is due.
+    /// Returns the time of the next due subscription.
     pub fn next(&self) -> Option<Duration> {
         let due = |entry: &Entry| match entry.state {
             State::Due(at) => Some(at),
@@ -83,7 +84,8 @@ impl Schedule {
         }
     }
 
-    /// It has not confirmed; when it is asked again, if it is. `unit` is evenly spread over 0..1.
+    /// Records a failure. Returns the time of the next request, or `None` if the subscription has
+    /// changed or is gone. `unit` is evenly distributed over 0..1.
     pub fn failed(&mut self, subscription: &Arc<Subscription>, now: Duration, unit: f64) -> Option<Duration> {
         let entry = self.asked(subscription)?;
         let wait = WAITS[entry.failures.min(WAITS.len() - 1)].mul_f64(0.8 + 0.4 * unit);
@@ -93,7 +95,7 @@ impl Schedule {
         Some(at)
     }
 
-    /// The entry that an answer is about; `None`: the subscription has changed since, or is gone.
+    /// Returns the entry for an answer, or `None` if the subscription has changed or is gone.
     fn asked(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Entry> {
         self.entries.get_mut(&subscription.id).filter(|entry| Arc::ptr_eq(&entry.subscription, subscription))
     }

@@ -1,5 +1,6 @@
-//! The primary key of a table that is gone through: SQL over its columns, and keys as text. Locks rows, as the table's
-//! owner, and never waits while it holds one: a backfill must not get into a deadlock with the application.
+//! The primary key of a table under backfill: SQL over its columns, and keys as text. Locks rows as
+//! the table's owner. Never waits while it holds a row lock, because a backfill must not get into a
+//! deadlock with the application.
 
 use super::from_item;
 use crate::error::Error;
@@ -11,12 +12,13 @@ use pgrx::prelude::*;
 /// A key: its columns as text.
 pub type Key = Vec<String>;
 
-/// A column of the primary key. Its operators are those of the index, by schema and name: whatever the search path, no
-/// other operator of that name can take their place, and the order is the one that the index has.
+/// A column of the primary key. Its operators come from the index, by schema and name. No other
+/// operator of that name can take their place under any search path, and they sort as the index
+/// does.
 struct Column {
-    /// Quoted.
+    /// Quoted name.
     name: String,
-    /// As SQL writes it.
+    /// Name of the type in SQL.
     type_name: String,
     /// `operator(schema.>)`
     greater: String,
@@ -31,6 +33,8 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Reads the primary key of a table.
+    ///
     /// # Errors
     /// [`Error::NoPrimaryKey`].
     pub fn of(table: &Table) -> Result<Self, Error> {
@@ -78,12 +82,13 @@ impl Keys {
         each.join(separator)
     }
 
-    /// `new.a, new.b`: what rows are sorted by.
+    /// Returns `new.a, new.b`, the columns by which rows are sorted.
     pub fn columns(&self) -> String {
         self.list(", ", |_, column| format!("new.{}", column.name))
     }
 
-    /// A condition that takes the keys of [`Keys::arguments`]. It stands in a query that has the caller's search path.
+    /// Returns a condition that takes the keys of [`Keys::arguments`]. All names in it are
+    /// qualified, because the query has the caller's search path.
     pub fn among(&self) -> String {
         format!(
             "exists (select from rows from ({}) as k ({}) where {})",
@@ -93,8 +98,8 @@ impl Keys {
         )
     }
 
-    /// A condition that takes the columns of one key: rows after it. As a row comparison where that can be, for it alone
-    /// is a range of the index.
+    /// Returns a condition that takes the columns of one key, for the rows after it. Uses a row
+    /// comparison where possible, because only that is a range of the index.
     fn after(&self) -> String {
         let place = |i: usize, column: &Column| format!("cast(${} as {})", i + 1, column.type_name);
         if self.columns.iter().all(|column| column.greater == self.columns[0].greater) {
@@ -113,14 +118,14 @@ impl Keys {
         format!("({})", rows.join(" or "))
     }
 
-    /// Keys, column by column.
+    /// Returns keys as arguments, column by column.
     pub fn arguments(&self, keys: &[Key]) -> Vec<DatumWithOid<'static>> {
         (0..self.columns.len())
             .map(|column| keys.iter().map(|key| key[column].clone()).collect::<Vec<String>>().into())
             .collect()
     }
 
-    /// The next keys after one, in order, as they are now.
+    /// Reads the next keys after one, in order, as they are now.
     pub fn next(&self, after: Option<&Key>, rows_max: i32) -> Result<Vec<Key>, Error> {
         let condition = after.map_or(String::new(), |_| format!("where {}", self.after()));
         let arguments: Vec<DatumWithOid<'_>> =
@@ -128,14 +133,16 @@ impl Keys {
         self.read(&format!("{condition} order by {} limit {rows_max}", self.columns()), &arguments)
     }
 
-    /// Locks rows against changes until the transaction ends, up to the first that somebody is changing. Returns the
-    /// keys that are there, and how many of `keys` have been dealt with: at least one.
+    /// Locks rows against changes until the transaction ends, up to the first row that another
+    /// transaction is changing. Returns the keys that exist, and how many of `keys` are done: at
+    /// least one, unless `keys` is empty.
     pub fn lock(&self, mut keys: Vec<Key>) -> Result<(Vec<Key>, usize), Error> {
         let lock = |keys: &[Key], how: &str| {
             self.read(&format!("where {} for share of new {how}", self.among()), &self.arguments(keys))
         };
         let Some(head) = keys.first() else { return Ok((keys, 0)) };
-        // For the first we wait, holding nothing yet; where it has gone meanwhile, it is dealt with.
+        // Waits for the first row while it holds no lock yet. If that row has gone meanwhile, it is
+        // done.
         let mut locked = lock(core::slice::from_ref(head), "")?;
         let head_is_gone = locked.is_empty();
         if keys.len() > 1 {
@@ -157,7 +164,7 @@ impl Keys {
             "select array[{texts}], pg_catalog.pg_column_size(array[{texts}]) from {} as new {rest}",
             self.from
         );
-        // Not read-only: it sees what has been committed meanwhile.
+        // Not read-only, so it sees data that was committed meanwhile.
         Spi::connect_mut(|client| {
             let rows = client.update(query.as_str(), None, arguments)?;
             rows.map(|row| {

@@ -1,7 +1,9 @@
-//! `webhook_backfill`: rows that a watched table has already, as `noun.snapshot` events to one subscription.
+//! `webhook_backfill`: sends the rows that a watched table already has, as `noun.snapshot` events,
+//! to one subscription.
 //!
-//! Writes `webhook.backfill`; the daemon then takes it on, step by step (see [`step`]). Runs as its caller, for the same
-//! reasons as `webhook_watch` (`rights.rs`): it must know who asks, and reads the condition with the asker's rights.
+//! Writes `webhook.backfill`. The daemon then runs the backfill step by step (see [`step`]). Runs
+//! as its caller, for the same reasons as `webhook_watch` (`rights.rs`): it must know its caller,
+//! and it parses the condition with the caller's rights.
 
 mod keys;
 mod step;
@@ -35,7 +37,8 @@ fn backfill_step(id: Option<i64>, rows_max: Option<i32>) -> bool {
     answer(|| step::step(given(id, "id")?, given(rows_max, "rows_max")?))
 }
 
-/// A table as it stands in FROM: without its heirs, whose rows have keys of their own, but with its partitions.
+/// Returns a table as it is written in FROM: without child tables, whose rows have keys of their
+/// own, but with partitions.
 fn from_item(table: &Table) -> String {
     let only = if table.is_partitioned() { "" } else { "only " };
     format!("{only}{}", table.qualified())
@@ -62,10 +65,10 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
     rights::as_owner(|| record(subscription_id, &table, condition, caller, search_path.unwrap_or_default()))
 }
 
-/// Whether a table can be backfilled, by this caller.
+/// Checks that a table can be backfilled, and that this caller may do it.
 fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
     let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
-        // Null: there is no such function.
+        // Null if there is no such function.
         let row = client.select(
             "select has_table_privilege($1, $2, 'select'), w.noun, w.payload,
                     case when w.payload is not null then
@@ -99,7 +102,7 @@ fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
     event_type::check_type(&text).map_err(|reason| Error::BadEventType { text, reason })
 }
 
-/// Writes the row and tells: the daemon by a notification, everybody else by an event.
+/// Writes the row. Notifies the daemon, and emits an event for all others.
 fn record(
     subscription_id: i64,
     table: &Table,
@@ -133,19 +136,20 @@ fn record(
          from webhook.backfill b where b.id = $1",
         &[id.into()],
     )?;
-    // A full queue would fail the commit; then the daemon's own clock brings it to the backfill.
+    // A full queue would fail the commit. In that case the daemon finds the backfill by its own
+    // clock.
     Spi::run("select pg_notify('webhook_backfill', '') where pg_notification_queue_usage() < 0.5")?;
     emit::backfill_requested(id, &payload.unwrap_or_default());
     Ok(id)
 }
 
-/// Ends a backfill that is running; what it has sent stays sent.
+/// Ends a running backfill. The events that it has sent remain.
 fn cancel(caller: Caller, id: i64) -> Result<bool, Error> {
     let subscription = Spi::get_one_with_args::<i64>(
         "select (select subscription_id from webhook.backfill where id = $1)",
         &[id.into()],
     )?;
-    // Of another's backfill nothing is told either.
+    // The answer does not reveal the backfills of other owners either.
     match subscription.map(|subscription| owner::lock(caller, subscription)) {
         None | Some(Err(Error::NoSuchSubscription(_))) => return Err(Error::NoSuchBackfill(id)),
         Some(locked) => locked?,

@@ -1,11 +1,14 @@
-//! One step of a backfill: the next rows in the order of the primary key become events, in a transaction of its own.
+//! One step of a backfill: the next rows in the order of the primary key become events, in a
+//! transaction of its own.
 //!
-//! Each row is locked FOR SHARE before it is read and until the step commits. A change that came before has a lower
-//! event number and is in the snapshot; a change that comes after waits, and has a higher number. So whoever applies
-//! the events of a row in the order of their numbers ends with what the table holds: nothing is missed, nothing doubled.
+//! Each row is locked FOR SHARE before it is read and until the step commits. A change that came
+//! before has a lower event number and is in the snapshot. A change that comes after waits, and has
+//! a higher number. A receiver that applies the events of a row in the order of their numbers
+//! therefore ends with the row that the table holds: nothing is missed, and nothing is doubled.
 //!
-//! Rows are locked as the table's owner, and read as the role that asked: the condition, the payload function and row
-//! security act with that role's rights. Writes `webhook.backfill` and the outbox.
+//! Rows are locked as the table's owner, and read as the role that requested the backfill. The
+//! condition, the payload function, and row security act with that role's rights. Writes
+//! `webhook.backfill` and the outbox.
 
 use super::from_item;
 use super::keys::{Key, Keys};
@@ -24,11 +27,11 @@ use std::ffi::CString;
 /// Most rows of one step.
 const ROWS_MAX: i32 = 10_000;
 
-/// Nothing waits for long for a row or a table in use: the daemon tries again.
+/// No step waits long for a row or a table in use; the daemon tries again.
 const LOCK_TIMEOUT: (&CStr, &CStr) = (c"lock_timeout", c"500ms");
 
-/// While keys are written as text, so that they mean the same in every session. Not while rows are: those look as in
-/// any other session.
+/// Settings while keys are written as text, which must mean the same in every session. They do not
+/// apply while rows are read: rows print as in any other session.
 const KEY_SETTINGS: [(&CStr, &CStr); 6] = [
     LOCK_TIMEOUT,
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -38,7 +41,7 @@ const KEY_SETTINGS: [(&CStr, &CStr); 6] = [
     (c"extra_float_digits", c"3"),
 ];
 
-/// A row of `webhook.backfill`, locked.
+/// A locked row of `webhook.backfill`.
 struct Backfill {
     subscription_id: i64,
     relation: Oid,
@@ -48,7 +51,7 @@ struct Backfill {
     after: Option<Key>,
 }
 
-/// What a step has done.
+/// The result of a step.
 struct Progress {
     after: Option<Key>,
     rows: i64,
@@ -56,16 +59,16 @@ struct Progress {
     is_end: bool,
 }
 
-/// The type of the events.
+/// Returns the type of the events.
 pub fn event_type(noun: &str) -> String {
     format!("{noun}.snapshot")
 }
 
-/// Takes the next step; true: the backfill has ended, here or before.
+/// Runs the next step. Returns true if the backfill has ended, here or before.
 ///
 /// # Errors
-/// What is wrong with the server, or a lock that was not to be had in time: try again. What is wrong with the backfill
-/// ends it instead.
+/// Returns or raises problems of the server, and locks that were not available in time: try again.
+/// A problem of the backfill itself ends the backfill instead.
 pub fn step(id: i64, rows_max: i32) -> Result<bool, Error> {
     // SAFETY: reads a variable of the backend.
     if unsafe { pg_sys::XactIsoLevel } != pg_sys::XACT_READ_COMMITTED as i32 {
@@ -150,7 +153,8 @@ impl Backfill {
         found.ok_or_else(|| Error::RequesterGone(self.requested_by.clone()))
     }
 
-    /// Reads the locked rows as the requester and emits them; how many, and the number of the last.
+    /// Reads the locked rows as the requester and emits them. Returns their number, and the id of
+    /// the last event.
     fn send(
         &self,
         table: &Table,
@@ -177,10 +181,10 @@ impl Backfill {
     }
 }
 
-/// What makes the events of a table.
+/// The source of the events of a table.
 struct Source {
     relation: Oid,
-    /// Any trigger of its watch: each carries the whole definition.
+    /// Any trigger of its watch, because each carries the whole definition.
     trigger: Oid,
     event_type: String,
     filter: Option<Filter>,
@@ -188,7 +192,7 @@ struct Source {
 
 impl Source {
     /// # Errors
-    /// [`Error::NotWatched`] if it is not watched any more.
+    /// [`Error::NotWatched`] if the table is no longer watched.
     fn find(table: &Table, subscription_id: i64) -> Result<Self, Error> {
         let filter = filter(subscription_id)?;
         Spi::connect(|client| {
@@ -213,9 +217,9 @@ impl Source {
 
     fn emit(&self, rows: &mut SpiTupleTable<'_>, subscription_id: i64) -> Result<(i64, Option<i64>), Error> {
         let (mut count, mut last) = (0, None);
-        // SAFETY: the relation is locked by the query that read the rows; it is closed again, or the abort does it. Each
-        // row is a composite value of the relation's type. The trigger is looked up for each: what a payload function
-        // does can make the relation cache build its copy anew.
+        // SAFETY: the query that read the rows has locked the relation; it is closed again here or
+        // by the abort. Each row is a composite value of the relation's type. The trigger is looked
+        // up for each row: a payload function can make the relation cache rebuild its copy.
         unsafe {
             let relation = pg_sys::table_open(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
             while rows.next().is_some() {
@@ -243,7 +247,8 @@ impl Source {
     }
 
     unsafe fn trigger_of(&self, relation: pg_sys::Relation) -> Result<*const pg_sys::Trigger, Error> {
-        // SAFETY: the caller's promise: an open relation; its description lists `numtriggers` triggers.
+        // SAFETY: the caller's promise: an open relation; its description lists `numtriggers`
+        // triggers.
         let triggers = unsafe {
             let description = (*relation).trigdesc;
             if description.is_null() {
@@ -257,7 +262,7 @@ impl Source {
     }
 }
 
-/// The event as a filter sees it.
+/// Returns the event as a filter sees it.
 fn subject<'a>(event: &NewEvent<'a>) -> Subject<'a> {
     Subject {
         event_type: event.event_type,
@@ -269,7 +274,7 @@ fn subject<'a>(event: &NewEvent<'a>) -> Subject<'a> {
     }
 }
 
-/// The subscription's filter, in the memory context that is current.
+/// Reads the subscription's filter into the current memory context.
 fn filter(subscription_id: i64) -> Result<Option<Filter>, Error> {
     let path = Spi::get_one_with_args::<String>(
         "select filter::text from webhook.subscription where id = $1",

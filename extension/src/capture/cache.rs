@@ -1,28 +1,29 @@
-//! What is kept by trigger, up to a bound: a table of sets of eight. Pure.
+//! A bounded cache that is keyed by trigger: a hash table of sets of eight entries. Pure.
 //!
-//! A key can lie in the eight places of one set and nowhere else, so a look-up is one multiplication and at most eight
-//! comparisons, however many triggers a session fires. The table doubles while sets overflow, up to [`ENTRIES_MAX`];
-//! after that an entry makes room: one that has not been asked for since the set last made room, begun at random. With
-//! an order of age instead, a session that goes through more triggers than the table holds, time and again, would never
-//! find one of them.
+//! A key can only be stored in the eight places of one set. A lookup is therefore one
+//! multiplication and at most eight comparisons, however many triggers a session fires. The table
+//! doubles while sets overflow, up to [`ENTRIES_MAX`]. After that, `put` evicts an entry that was
+//! not read since the last eviction in its set; the search starts at a random place. Eviction by
+//! age would fail for a session that repeatedly cycles through more triggers than the table holds:
+//! it would never find any of them.
 
 use std::cell::Cell;
 
 use crate::memory;
 
 const WAYS: usize = 8;
-/// The most entries that are kept.
+/// Upper bound on the number of entries.
 pub const ENTRIES_MAX: usize = 4096;
 
 struct Entry<V> {
     key: u32,
     value: V,
-    /// Asked for since the set last made room.
+    /// Set by each read. An eviction that passes over the entry clears it.
     is_used: Cell<bool>,
 }
 
 pub struct Cache<V> {
-    /// Set after set; a power of two of them, or none.
+    /// The sets, one after the other. Their number is zero or a power of two.
     entries: Vec<Option<Entry<V>>>,
     random: u32,
 }
@@ -32,11 +33,11 @@ impl<V> Cache<V> {
         Self { entries: Vec::new(), random: 1 }
     }
 
-    /// The place of the first entry of a key's set.
+    /// Returns the index of the first entry of the key's set.
     #[inline]
     fn first(&self, key: u32) -> usize {
         let sets = self.entries.len() / WAYS;
-        // Numbers that follow each other are spread (by the golden ratio); the upper bits choose the set.
+        // The golden ratio spreads consecutive keys; the upper bits choose the set.
         let spread = u64::from(key.wrapping_mul(0x9e37_79b1));
         ((spread * sets as u64) >> 32) as usize * WAYS
     }
@@ -50,8 +51,9 @@ impl<V> Cache<V> {
         Some(&entry.value)
     }
 
-    /// Keeps a value; returns the one that has made room for it: a former one of the key, a stale one, or another. If
-    /// there is no memory for the first of them, returns the value itself.
+    /// Stores a value. Returns the value that it displaced: a former value of the key, a stale
+    /// value, or an evicted one. Returns the value itself if there is no memory for the table's
+    /// first set.
     pub fn put(&mut self, key: u32, value: V, is_stale: impl Fn(&V) -> bool) -> Option<V> {
         let entry = Some(Entry { key, value, is_used: Cell::new(false) });
         loop {
@@ -71,7 +73,7 @@ impl<V> Cache<V> {
         }
     }
 
-    /// The place within a full set of an entry that can go.
+    /// Returns the index, within a full set, of an entry to evict.
     fn unused(&mut self, first: usize) -> usize {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let begin = (self.random >> 29) as usize;
@@ -82,8 +84,8 @@ impl<V> Cache<V> {
         places.into_iter().find(|place| !was_used(place)).unwrap_or(begin)
     }
 
-    /// Doubles the table: each set becomes two, so everything finds a place. False: it has reached its bound, or there is
-    /// no memory.
+    /// Doubles the table. Each set becomes two, so every entry finds a place. Returns false if the
+    /// table has reached its bound, or if there is no memory.
     fn grow(&mut self) -> bool {
         let count = (self.entries.len() * 2).max(WAYS);
         let mut grown = Vec::new();
@@ -105,7 +107,7 @@ impl<V> Cache<V> {
         self.entries.iter().flatten().map(|entry| &entry.value)
     }
 
-    /// Empties the table, and returns what was in it.
+    /// Empties the table and returns its values.
     pub fn take(&mut self) -> impl Iterator<Item = V> + use<V> {
         core::mem::take(&mut self.entries).into_iter().flatten().map(|entry| entry.value)
     }
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn half_of_the_bound_is_kept_in_full() {
         let mut cache = Cache::new();
-        // Relation numbers are given one after the other, with gaps.
+        // Postgres assigns OIDs one after the other, with gaps.
         let keys: Vec<u32> = (0..ENTRIES_MAX as u32 / 2).map(|i| 16_384 + 5 * i).collect();
         for key in &keys {
             assert_eq!(cache.put(*key, *key, never), None);
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(cache.values().count(), 0);
     }
 
-    /// With an order of age none would be found.
+    /// Eviction by age would find none.
     #[test]
     fn a_round_over_twice_the_bound_still_finds_some() {
         let mut cache = Cache::new();
@@ -175,7 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map: what is found is what was put last, and what is put and not displaced is found.
+        /// Compares the cache with a map. `get` returns the value that was put last, unless that
+        /// value was displaced.
         #[test]
         fn it_is_a_map_that_forgets(steps in prop::collection::vec((0..600u32, 0..3u8), 0..2000)) {
             let mut cache = Cache::new();
@@ -185,7 +188,7 @@ mod tests {
                     prop_assert_eq!(cache.get(key).copied(), model.get(&key).copied());
                     continue;
                 }
-                // One in eight of what is kept is stale.
+                // One in eight stored values is stale.
                 let before = model.insert(key, number);
                 let displaced = cache.put(key, number, |value| value % 8 == 0);
                 match (before, displaced) {

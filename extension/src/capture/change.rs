@@ -1,6 +1,7 @@
-//! What the order of events needs to know of a changed row: its versions, its key, and the commands of both.
+//! Describes a changed row for the order of events: its versions, its key, and the commands that
+//! made and ended the versions.
 //!
-//! Reads tuple headers; decides nothing.
+//! Reads tuple headers. Does not decide the order.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -10,10 +11,10 @@ use super::event::Row;
 use super::plan::Operation;
 use crate::order::{Change, NO_COMMAND, Version};
 
-/// Where a row lies.
+/// Returns the physical place of a row.
 ///
 /// # Safety
-/// The row is that of a trigger call, or a copy of one.
+/// The row belongs to a trigger call, or is a copy of such a row.
 pub unsafe fn version(row: Row<'_>) -> Version {
     // SAFETY: the caller's promise.
     let place = unsafe { (*row.tuple).t_self };
@@ -24,7 +25,7 @@ pub unsafe fn version(row: Row<'_>) -> Version {
     }
 }
 
-/// The change of a row. `former_key` is the key of the former row, if that is another one.
+/// Returns the change of a row. `former_key` is the key of the former row if the two keys differ.
 ///
 /// # Safety
 /// As for [`version`].
@@ -52,7 +53,7 @@ pub unsafe fn of(
     }
 }
 
-/// The change that empties a table.
+/// Returns the change that empties a table.
 pub fn of_truncate(root: pg_sys::Oid) -> Change {
     Change {
         root: root.to_u32(),
@@ -65,7 +66,7 @@ pub fn of_truncate(root: pg_sys::Oid) -> Change {
     }
 }
 
-/// Never 0 for a key.
+/// Hashes a key. Returns 0 if there is no key, and never 0 for a key.
 fn hash(root: u32, key: Option<&[u8]>) -> u64 {
     key.map_or(0, |key| {
         let mut hasher = DefaultHasher::new();
@@ -75,9 +76,10 @@ fn hash(root: u32, key: Option<&[u8]>) -> u64 {
     })
 }
 
-/// The command of this transaction that made a row version.
+/// Returns the command of this transaction that made a row version, or [`NO_COMMAND`].
 unsafe fn made_by(row: Row<'_>) -> u32 {
-    // SAFETY: the caller's promise; the command is only asked of a version that this transaction made.
+    // SAFETY: the caller's promise; the command is read only from a version that this transaction
+    // made.
     unsafe {
         let header = (*row.tuple).t_data;
         let transaction = (*header).t_choice.t_heap.t_xmin;
@@ -89,11 +91,13 @@ unsafe fn made_by(row: Row<'_>) -> u32 {
     }
 }
 
-/// The command of this transaction that updated or deleted a row version.
+/// Returns the command of this transaction that updated or deleted a row version, or
+/// [`NO_COMMAND`].
 unsafe fn ended_by(row: Row<'_>) -> u32 {
-    // The same as HEAP_XMAX_IS_LOCKED_ONLY.
+    // HEAP_LOCK_MASK. With it, `is_locked_only` is the same condition as HEAP_XMAX_IS_LOCKED_ONLY.
     const LOCKS: u32 = pg_sys::HEAP_XMAX_EXCL_LOCK | pg_sys::HEAP_XMAX_KEYSHR_LOCK;
-    // SAFETY: as above.
+    // SAFETY: the caller's promise; the command is read only from a version that this transaction
+    // ended.
     unsafe {
         let header = (*row.tuple).t_data;
         let mask = u32::from((*header).t_infomask);

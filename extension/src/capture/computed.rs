@@ -1,9 +1,9 @@
-//! Virtual generated columns (Postgres 18): a row holds no value of them, so those that an event
-//! needs are computed.
+//! Computes virtual generated columns (Postgres 18). A row does not store their values, so this
+//! module evaluates the columns that an event needs.
 //!
-//! Their expressions are immutable and call built-in functions alone (Postgres demands it), so
-//! nothing of the application's runs here. One that fails, a division by zero say, fails the
-//! statement, as a stored column's does.
+//! Postgres requires their expressions to be immutable and to call only built-in functions, so no
+//! code of the application runs here. An expression that fails (a division by zero, for example)
+//! fails the statement, as in a stored generated column.
 
 use pgrx::pg_sys;
 
@@ -15,7 +15,7 @@ use crate::protect::protect;
 #[derive(Debug)]
 pub struct Computed {
     columns: Box<[Column]>,
-    /// Holds the row that is evaluated.
+    /// Holds the row under evaluation.
     slot: *mut pg_sys::TupleTableSlot,
     context: *mut pg_sys::ExprContext,
 }
@@ -28,17 +28,19 @@ struct Column {
 }
 
 impl Computed {
-    /// Of the virtual columns that are `wanted`; `None`: there are none.
+    /// Prepares the virtual columns that are `wanted`. Returns `None` if there are none.
     ///
     /// # Safety
-    /// The relation is open; `memory` and `descriptor`, its row type, live as long as the result.
+    /// The relation is open. `memory` and `descriptor`, the relation's row type, live as long as
+    /// the result.
     pub unsafe fn new(
         relation: pg_sys::Relation,
         wanted: impl Fn(usize) -> bool,
         descriptor: pg_sys::TupleDesc,
         memory: pg_sys::MemoryContext,
     ) -> Option<Self> {
-        // SAFETY: the caller's promise; what must last is made in `memory`.
+        // SAFETY: the caller's promise; everything that must outlive the call is allocated in
+        // `memory`.
         unsafe {
             let count = (*descriptor).natts as usize;
             let is_virtual = |at: &usize| compat::is_virtual(compat::attribute(descriptor, *at));
@@ -62,17 +64,18 @@ impl Computed {
         }
     }
 
-    /// The row with its computed columns, taken apart and whole, in the current memory context.
+    /// Returns the row with its computed columns, both as values and as a tuple, in the current
+    /// memory context.
     ///
     /// # Errors
-    /// Raises what the expressions raise.
+    /// Raises the errors of the expressions.
     ///
     /// # Safety
-    /// The tuple is of the relation.
+    /// The tuple is a row of the relation.
     pub unsafe fn complete(&self, tuple: pg_sys::HeapTuple) -> (Values, pg_sys::HeapTuple) {
         // SAFETY: the caller's promise; the arrays have a place for each column. No code of others
-        // runs while the slot is in use. What an error leaves in it is the pointer to a row, which
-        // the next one replaces.
+        // runs while the slot is in use. After an error the slot still points to a row; the next
+        // call replaces that pointer.
         unsafe {
             let descriptor = (*self.slot).tts_tupleDescriptor;
             let count = (*descriptor).natts as usize;

@@ -1,6 +1,6 @@
-//! From a row and its plan to an event: type, key, data, former values, within the cap.
+//! Turns a row and its plan into an event: type, key, data, and former values, within the cap.
 //!
-//! Writes to the outbox; reads the settings of the cap. Knows nothing of triggers.
+//! Writes to the outbox and reads the settings of the cap. Knows nothing of triggers.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -17,10 +17,10 @@ use crate::memory::Bytes;
 use crate::order::{self, Version};
 use crate::outbox::{self, NewEvent};
 
-/// Memory of a scratch buffer above this is given back after the row.
+/// Scratch buffers larger than this are freed after the row.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// The columns of a row, as Postgres takes it apart.
+/// The columns of a row, as Postgres deforms it.
 #[derive(Debug, Clone, Copy)]
 pub struct Values {
     pub datums: *const pg_sys::Datum,
@@ -36,22 +36,24 @@ impl Values {
     }
 }
 
-/// A row in both forms: taken apart, and whole for a payload function.
+/// A row in both forms: deformed, and as a tuple for a payload function.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Of the relation that the row lies in.
+    /// The plan of the relation that holds the row.
     pub plan: &'a Plan,
     pub values: Values,
     pub tuple: pg_sys::HeapTuple,
 }
 
 impl<'a> Row<'a> {
+    /// Combines both forms of a row, and computes its virtual columns.
+    ///
     /// # Errors
-    /// Raises what the expressions of virtual columns raise.
+    /// Raises the errors of the virtual columns' expressions.
     ///
     /// # Safety
-    /// Both forms are of one row of the plan's relation, which is taken apart as far as the plan
-    /// needs it.
+    /// Both forms are of one row of the plan's relation. The row is deformed as far as the plan
+    /// needs.
     pub unsafe fn of(plan: &'a Plan, values: Values, tuple: pg_sys::HeapTuple) -> Self {
         let (values, tuple) = match &plan.computed {
             None => (values, tuple),
@@ -75,18 +77,18 @@ thread_local! {
     static SCRATCH: Cell<ManuallyDrop<Option<Box<Scratch>>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-/// Emits the event of a row, if there is one: `former` is the row before an update. An update that
-/// makes another thing of it is two events, as for those who know things by their key: one was
-/// deleted, another was created.
+/// Emits the event of a row if the watch has a verb for the operation. `former` is the row before
+/// an update. An update that changes the row's identity becomes two events, because receivers know
+/// a row by its key: one row was deleted, and another was created.
 ///
-/// `site`: FmgrInfo of the trigger under way, or null.
+/// `site` is the FmgrInfo of the trigger in progress, or null.
 ///
 /// # Errors
-/// Raises what output functions, the payload function and the outbox raise, and `program_limit_exceeded` for an event
-/// over the cap if the setting is `strict`.
+/// Raises the errors of output functions, the payload function, and the outbox. Raises
+/// `program_limit_exceeded` for an event over the cap if the setting is `strict`.
 ///
 /// # Safety
-/// The rows are of the relations of their plans, and the plans of the same watch.
+/// The rows are of the relations of their plans, and the plans belong to the same watch.
 pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, site: *mut pg_sys::FmgrInfo) {
     let Some(event_type) = row.plan.event_type(operation) else { return };
     if let Some(former) = former {
@@ -99,7 +101,8 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
         }
     }
     let change = Changed { operation, row, former };
-    // A payload function may write a watched table: what is in use is not in the cell, and the inner call makes its own.
+    // A payload function may write a watched table. The cell is empty while its buffers are in use,
+    // and the inner call makes its own.
     let mut scratch = ManuallyDrop::into_inner(SCRATCH.take()).unwrap_or_default();
     // SAFETY: the caller's promise.
     unsafe {
@@ -122,8 +125,8 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
     }
 }
 
-/// Reports whether an update has made another thing of the row, and the watch has verbs for that. Where
-/// it has not, the update is told under the new key.
+/// Reports whether an update has changed the row's identity and the watch has verbs for both
+/// events. Without those verbs, the update is sent under the new key.
 unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
     let plan = row.plan;
     // SAFETY: the caller's promise: both plans have the same key, each column at its own place.
@@ -135,8 +138,8 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
             }
             _ => false,
         };
-        // Two partitions may lie below different tables, and the one may be placed by more than the
-        // other.
+        // The partitions may lie below different tables, and more columns may place the row in one
+        // than in the other.
         if !plan.identity.iter().any(differs)
             || !former.plan.identity.iter().any(differs)
             || plan.event_type(Operation::Insert).is_none()
@@ -144,18 +147,19 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
         {
             return false;
         }
-        // Receivers know a thing by the text, and two values can have one, such as two NaNs.
+        // Receivers identify a row by its key's text, and two values can have the same text, such
+        // as two NaNs.
         let (mut now, mut then) = (Bytes::new(), Bytes::new());
         write_key(&mut now, row) && write_key(&mut then, former) && now != then
     }
 }
 
-/// Gives the kept buffers back to the system.
+/// Frees the kept buffers.
 pub fn shed() {
     drop(ManuallyDrop::into_inner(SCRATCH.take()));
 }
 
-/// Emits that a table has been emptied.
+/// Emits the event of a TRUNCATE.
 pub fn emit_truncate(plan: &Plan) {
     if let Some(event_type) = plan.event_type(Operation::Truncate) {
         let event = NewEvent {
@@ -173,14 +177,14 @@ pub fn emit_truncate(plan: &Plan) {
 }
 
 enum Built {
-    /// Nothing that counts has changed, or the row has no representation.
+    /// No relevant column has changed, or the row has no representation.
     Nothing,
-    /// `data` is made, and `previous` if there was a former row.
+    /// `data` is written. `previous` reports whether former values are written too.
     Event {
         previous: bool,
     },
     TooLong,
-    /// Nothing else may be told ([`Plan::key_only`]).
+    /// Only the key may be sent ([`Plan::key_only`]).
     KeyOnly,
 }
 
@@ -231,7 +235,7 @@ unsafe fn build(
     }
 }
 
-/// The payload function's results stand for the rows, and are compared in the rows' stead.
+/// Calls the payload function on both rows. Its results are sent and compared instead of the rows.
 unsafe fn represent(
     scratch: &mut Scratch,
     row: Row<'_>,
@@ -245,7 +249,7 @@ unsafe fn represent(
         let Some(results) = results else { return Built::Nothing };
         results
     };
-    // With on_columns it is those that decide.
+    // With on_columns, those columns alone decide.
     if row.plan.on.is_none() && then == Some(data) {
         return Built::Nothing;
     }
@@ -263,7 +267,7 @@ unsafe fn represent(
     Built::Event { previous: has_previous }
 }
 
-/// Fails the statement if that is what a payload over the cap shall do.
+/// Raises an error if the setting for payloads over the cap is `strict`.
 fn check_over_cap(row: Row<'_>) {
     if guc::payload_over_cap() == OverCap::Strict {
         let table = String::from_utf8_lossy(&row.plan.table_name).into_owned();
@@ -271,7 +275,7 @@ fn check_over_cap(row: Row<'_>) {
     }
 }
 
-/// What is sent instead of a payload over the cap, or of one that may not be told.
+/// Writes the key columns instead of a payload that is over the cap or must not be sent.
 unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
     let bytes_max = guc::payload_bytes_max();
     scratch.data.clear();
@@ -283,7 +287,7 @@ unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
     }
 }
 
-/// A row with what has happened to it.
+/// A changed row and its operation.
 #[derive(Clone, Copy)]
 struct Changed<'a> {
     operation: Operation,
@@ -318,7 +322,7 @@ unsafe fn send(
     }
 }
 
-/// Hands over the event that has been built.
+/// Calls `take` with the event that was built.
 unsafe fn complete(
     event_type: &[u8],
     row: Row<'_>,
@@ -340,13 +344,14 @@ unsafe fn complete(
     });
 }
 
-/// Hands over what an insert of the row would emit, under another type; nothing if the row has no representation.
+/// Calls `take` with the event that an insert of the row would emit, but of another type. Does not
+/// call it if the row has no representation.
 ///
 /// # Errors
-/// As [`emit`].
+/// As for [`emit`].
 ///
 /// # Safety
-/// As [`emit`].
+/// As for [`emit`].
 pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&NewEvent<'_>)) {
     let mut scratch = Scratch::default();
     // SAFETY: the caller's promise.
@@ -368,7 +373,8 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
     }
 }
 
-/// One column: its text. Several: a JSON array. False: there is no key, it is null, or it is over the cap.
+/// Writes the key: the text of a single column, or a JSON array of several columns. Returns false
+/// if there is no key, if a single column is null, or if the key is over the cap.
 unsafe fn write_key(out: &mut Bytes, row: Row<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
@@ -408,7 +414,7 @@ unsafe fn write_value(
     if out.len() > bytes_max { Err(TooLong) } else { Ok(()) }
 }
 
-/// Writes those columns that are wanted, as `row_to_json` would, and stops once the text is too long.
+/// Writes the wanted columns as `row_to_json` would. Stops with an error once the text is too long.
 unsafe fn write_object(
     out: &mut Bytes,
     columns: &[Column],
@@ -441,7 +447,7 @@ unsafe fn compare(columns: &[Column], row: Row<'_>, former: Row<'_>, changed: &m
     }));
 }
 
-/// Whether two values of a column differ, bit by bit.
+/// Reports whether two values of a column differ, bit by bit.
 unsafe fn differ(column: Compared, one: Option<pg_sys::Datum>, other: Option<pg_sys::Datum>) -> bool {
     match (one, other) {
         (None, None) => false,
@@ -460,11 +466,12 @@ unsafe fn differ(column: Compared, one: Option<pg_sys::Datum>, other: Option<pg_
     }
 }
 
-/// Whether two values lie in the same place out of line: an update that leaves a large value alone keeps the pointer,
-/// and need not fetch the value to be compared.
+/// Reports whether two values are stored in the same place out of line. An update that does not
+/// change a large value keeps the pointer, so the comparison need not fetch the value.
 unsafe fn is_same_toast(one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
     let (one, other) = (one.cast_mut_ptr::<pg_sys::varlena>(), other.cast_mut_ptr::<pg_sys::varlena>());
-    // SAFETY: varlena values; a pointer to an out-of-line value is as long as its first bytes tell.
+    // SAFETY: varlena values; the first bytes of a pointer to an out-of-line value determine its
+    // length.
     unsafe {
         if !pgrx::varatt_is_1b_e(one) || !pgrx::varatt_is_1b_e(other) {
             return false;

@@ -1,4 +1,5 @@
-//! Which thing a row is: what of its key must change for it to be another one. Reads the catalogue.
+//! Determines the identity of a row: the key columns whose change makes it another row for
+//! receivers. Reads the system catalog.
 
 use core::ffi::CStr;
 
@@ -7,15 +8,15 @@ use pgrx::pg_sys;
 use super::plan::Column;
 use crate::compat;
 
-/// The columns of a key that say which thing a row is, as places in the key: those of the primary
-/// key. None if the key lacks one of them, for then it names a group of rows. Of a table without a
-/// primary key the key is all that is known.
+/// Returns the key columns that identify a row, as places in the key: the columns of the primary
+/// key. Returns none if the key lacks a column of the primary key, because such a key names a group
+/// of rows. If the table has no primary key, all columns of the key identify the row.
 ///
-/// What a table is partitioned by is in its primary key because it must be: it places a row and
-/// does not identify it. It counts where there is nothing else.
+/// Postgres requires the columns that a table is partitioned by in its primary key. They place a
+/// row and do not identify it, so they count only if no other column is left.
 ///
 /// # Safety
-/// The relation is open and locked; the key is of its columns, under these names.
+/// The relation is open and locked. The key consists of its columns, under these names.
 pub unsafe fn of(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) -> Box<[usize]> {
     // SAFETY: an open and locked relation; the set, null if empty, is in the current memory
     // context.
@@ -29,7 +30,7 @@ pub unsafe fn of(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) ->
     };
     let is_in_primary_key = |index: &usize| {
         let number = key[*index].compared.at as i32 + 1;
-        // SAFETY: a set of attribute numbers, less that of the first system column.
+        // SAFETY: a set of attribute numbers, each less the number of the first system column.
         unsafe { pg_sys::bms_is_member(number - pg_sys::FirstLowInvalidHeapAttributeNumber, primary_key) }
     };
     let mut identity: Vec<usize> =
@@ -52,11 +53,10 @@ pub unsafe fn of(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) ->
     identity.into()
 }
 
-/// The names of the columns that each table above a partition is partitioned by, from the root
-/// down.
+/// Returns the names of the partition columns of each table above a partition, from the root down.
 fn placing(partition: pg_sys::Oid) -> Vec<Vec<Box<[u8]>>> {
-    // SAFETY: look-ups in the catalogue; a list of numbers; names end with a NUL, and null stands
-    // for a column that is gone.
+    // SAFETY: look-ups in the system catalog; a list of OIDs; names end with a NUL, and null stands
+    // for a dropped column.
     unsafe {
         let list = compat::get_partition_ancestors(partition);
         let count = if list.is_null() { 0 } else { usize::try_from((*list).length).unwrap_or(0) };

@@ -1,8 +1,10 @@
-//! The trigger function `webhook.capture()`: a changed row of a watched table becomes an event in the outbox.
+//! The trigger function `webhook.capture()`. It turns each changed row of a watched table into an
+//! event in the outbox.
 //!
-//! It is the hot path of every watched write, so it takes Postgres's trigger call as it is. Everything that can be known
-//! beforehand is in the plan of the trigger; the rest is: which operation, has anything changed, print, emit. It runs
-//! with the rights of the role that writes, and needs none of its own.
+//! It is the hot path of every watched write, so it takes Postgres's trigger call without
+//! conversion. The trigger's plan holds everything that can be computed beforehand. The remaining
+//! steps are: find the operation, compare, print, emit. The function runs with the rights of the
+//! role that writes, and needs no rights of its own.
 
 mod cache;
 mod change;
@@ -30,14 +32,17 @@ pub extern "C" fn pg_finfo_webhook_capture() -> &'static pg_sys::Pg_finfo_record
     &VERSION_1
 }
 
-/// `webhook.capture(definition)`: AFTER INSERT, UPDATE or DELETE for each row, AFTER TRUNCATE for each statement. BEFORE
-/// each statement it only notes that the statement has begun: the call loads the library in time for the hooks.
+/// Runs `webhook.capture(definition)`: AFTER INSERT, UPDATE, or DELETE for each row, and AFTER
+/// TRUNCATE for each statement. BEFORE each statement it only records that the statement has begun.
+/// That call loads the library in time for the hooks.
 ///
 /// # Errors
-/// Raises if it is called otherwise, and what making the event raises; the statement then fails.
+/// Raises an error if it is called in another way, and the errors of making the event. The
+/// statement then fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn webhook_capture(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: Postgres calls, with a valid call structure; `context` is checked before it is taken for a trigger's.
+    // SAFETY: Postgres calls this with a valid call structure; `context` is checked before it is
+    // read as a trigger's.
     unsafe {
         entry(|| {
             let context = (*info).context;
@@ -62,7 +67,7 @@ fn is_before_statement(trigger: &pg_sys::TriggerData) -> bool {
     trigger.tg_event & PARTS == pg_sys::TRIGGER_EVENT_BEFORE
 }
 
-/// Makes sure that the statement is known that a trigger is called for.
+/// Records the statement that a trigger is called for, unless it is the innermost one already.
 unsafe fn enter(trigger: &pg_sys::TriggerData, statement: pg_sys::MemoryContext, is_before: bool) {
     if order::is_innermost(statement) {
         return;
@@ -72,8 +77,8 @@ unsafe fn enter(trigger: &pg_sys::TriggerData, statement: pg_sys::MemoryContext,
     let relation = unsafe { (*trigger.tg_relation).rd_id };
     let must_lock = order::enter(order::Call { context: statement, relation, is_before });
     if must_lock {
-        // No hook will be called at the statement's end, and the events are inserted later: what they need is locked
-        // now, so that it is the statement that waits or fails.
+        // No hook runs at the end of this statement, and its events are inserted later. The
+        // insert's locks are taken now: the statement itself must wait or fail, not a later one.
         outbox::lock();
     }
 }
@@ -99,7 +104,7 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
             if operation == Operation::Insert
                 && let Some(moved) = moved::take_for(statement, &plan)
             {
-                // The row that was put aside has come to its new partition: an update.
+                // The row that was set aside has arrived in its new partition: an update.
                 let now = row(&plan, trigger.tg_trigslot, trigger.tg_trigtuple);
                 return moved.with_row(|former| event::emit(Operation::Update, now, Some(former), site));
             }
@@ -125,9 +130,10 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
     }
 }
 
-/// Takes the row in a slot apart, as far as the plan needs it.
+/// Deforms the row in a slot, as far as the plan needs.
 unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::HeapTuple) -> Row<'_> {
-    // SAFETY: a slot of the trigger under way; it has at least as many columns as the plan of its relation needs.
+    // SAFETY: a slot of the trigger in progress; it has at least as many columns as the plan of its
+    // relation needs.
     unsafe {
         if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < plan.attributes {
             pg_sys::slot_getsomeattrs_int(slot, plan.attributes as i32);
@@ -136,14 +142,16 @@ unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::Hea
     }
 }
 
-/// Hands over the event that a row of a watched table would make if it were inserted, but of another type.
+/// Calls `take` with the event that an insert of a row of a watched table would emit, but of
+/// another type.
 ///
 /// # Errors
-/// Raises what a payload function and output functions raise, and `program_limit_exceeded` for an event over the cap
-/// if the setting is `strict`.
+/// Raises the errors of a payload function and of output functions, and `program_limit_exceeded`
+/// for an event over the cap if the setting is `strict`.
 ///
 /// # Safety
-/// A trigger of `webhook_watch`, of the open relation; the tuple is a row of it.
+/// The trigger is one of `webhook_watch`, of the open relation. The tuple is a row of that
+/// relation.
 pub unsafe fn represent(
     trigger: *const pg_sys::Trigger,
     relation: pg_sys::Relation,
@@ -163,7 +171,7 @@ pub unsafe fn represent(
     }
 }
 
-/// Rows that were put aside come no more: they were deleted.
+/// Emits a deletion for each row that was set aside and whose insert did not follow.
 fn give_up(next: impl Fn() -> Option<moved::Moved>) {
     while let Some(moved) = next() {
         // SAFETY: the row is of the relation of its plan.
@@ -173,51 +181,55 @@ fn give_up(next: impl Fn() -> Option<moved::Moved>) {
     }
 }
 
-/// A statement has ended: a row that waited for it has been deleted.
+/// Ends a statement. The rows that it still has set aside are emitted as deleted.
 pub fn statement_ended(statement: pg_sys::MemoryContext) {
     if moved::is_pending() {
         give_up(|| moved::take_of(statement));
     }
 }
 
-/// Ends the statements whose end no hook has told.
+/// Ends the statements whose end no hook has reported.
 pub fn settle() {
     if order::has_ended() {
         outbox::late(|| outbox::with_snapshot(|| order::settle(statement_ended)));
     }
 }
 
-/// The transaction is about to commit: no statement is in progress any more.
+/// Ends all statements, because the transaction is about to commit.
 pub fn statements_ended() {
     if order::is_any_in_progress() {
         outbox::with_snapshot(|| order::before_commit(statement_ended));
     }
 }
 
-/// The current (sub)transaction is about to commit.
+/// Emits deletions for the rows that the current (sub)transaction has set aside. Call this before
+/// it commits.
 pub fn before_commit() {
     if moved::is_pending() {
         outbox::with_snapshot(|| give_up(moved::take_of_subtransaction));
     }
 }
 
-/// A subtransaction has been rolled back. Neither allocates, frees nor fails.
+/// Discards the rows that an aborted subtransaction has set aside. Does not allocate, free, or
+/// fail.
 pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
     moved::subtransaction_aborted(subtransaction);
 }
 
-/// The transaction has ended. Neither allocates, frees nor fails.
+/// Discards all rows set aside, because the transaction has ended. Does not allocate, free, or
+/// fail.
 pub fn forget() {
     moved::forget();
 }
 
-/// Gives back to the system what is kept for speed: memory is short.
+/// Frees the caches, because memory is short.
 pub fn shed() {
     event::shed();
     plan::shed();
 }
 
-/// A relation, a schema's name or a cast has changed. Neither allocates, fails nor reads the catalogue.
+/// Invalidates plans after a change of a relation, a schema's name, or a cast. Does not allocate,
+/// fail, or read the system catalog.
 pub fn invalidate(relation: pg_sys::Oid) {
     plan::invalidate(relation);
 }

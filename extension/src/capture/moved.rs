@@ -1,10 +1,12 @@
-//! A row that an update moves to another partition is deleted there and inserted here; receivers are to hear of one
-//! update. The deleted row is put aside until the insert comes.
+//! Rows that an update moves to another partition. Postgres deletes such a row in one partition and
+//! inserts it in another, and receivers must get one update. This module sets the deleted row aside
+//! until the insert comes.
 //!
-//! Both triggers fire in the same statement, one right after the other, except for what other triggers on the deleted
-//! row do in between, in statements of their own, which may move rows too. If no insert comes (a BEFORE trigger on the
-//! target has refused the row, or the row as it is afterwards does not meet the condition), the row is emitted as deleted:
-//! at the statement's next row, at its end, or at the end of the transaction.
+//! Both triggers fire in the same statement, one right after the other. In between, other triggers
+//! on the deleted row may run statements of their own, which may move rows too. The insert may also
+//! never come: a BEFORE trigger on the target has rejected the row, or the new row does not meet
+//! the condition. Then the row is emitted as deleted, at the statement's next row, at its end, or
+//! at the end of the (sub)transaction.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -16,29 +18,31 @@ use super::event::{Row, Values};
 use super::plan::Plan;
 use crate::compat;
 
-/// A deleted row that was put aside.
+/// A deleted row that was set aside.
 pub struct Moved {
     pub plan: Rc<Plan>,
     /// A copy in the transaction's memory.
     tuple: pg_sys::HeapTuple,
-    /// The statement, by the memory of its execution.
+    /// Identifies the statement by the memory context of its execution.
     statement: pg_sys::MemoryContext,
     subtransaction: pg_sys::SubTransactionId,
 }
 
 thread_local! {
-    /// One within the other: what a trigger does meanwhile can move rows too, at most one at a time for each statement.
-    /// So a row's subtransaction is the one before it or a deeper one. Never dropped with the thread: at the backend's
-    /// exit Postgres's memory is gone before this.
+    /// A stack: a trigger that runs meanwhile can move rows too, at most one at a time for each
+    /// statement. Each row therefore has the subtransaction of the row below it, or a deeper one.
+    /// Never dropped with the thread: Postgres's memory is freed before that when the backend
+    /// exits.
     static MOVED: RefCell<ManuallyDrop<Vec<Moved>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// How many of them wait; those after went with their (sub)transaction.
+    /// Number of pending rows. The rows after them belong to (sub)transactions that have ended.
     static ALIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Whether the row of a DELETE trigger was moved rather than deleted (HeapTupleHeaderIndicatesMovedPartitions).
+/// Reports whether the row of a DELETE trigger was moved and not deleted
+/// (HeapTupleHeaderIndicatesMovedPartitions).
 ///
 /// # Safety
-/// A row that a trigger was given.
+/// The tuple is a row that Postgres passed to a trigger.
 pub unsafe fn was_moved(tuple: pg_sys::HeapTuple) -> bool {
     // SAFETY: the caller's promise.
     let to = unsafe { (*(*tuple).t_data).t_ctid };
@@ -46,12 +50,13 @@ pub unsafe fn was_moved(tuple: pg_sys::HeapTuple) -> bool {
     block == pg_sys::InvalidBlockNumber && to.ip_posid == pg_sys::MovedPartitionsOffsetNumber as u16
 }
 
-/// Puts a row aside.
+/// Sets a row aside.
 ///
 /// # Safety
-/// The tuple is of the plan's relation, `statement` the memory of the statement under way.
+/// The tuple is of the plan's relation, and `statement` is the memory context of the statement in
+/// progress.
 pub unsafe fn put_aside(plan: Rc<Plan>, tuple: pg_sys::HeapTuple, statement: pg_sys::MemoryContext) {
-    // SAFETY: the copy lives until the transaction ends or it is freed.
+    // SAFETY: the copy lives until the transaction ends or the copy is freed.
     let moved = unsafe {
         let caller = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
         let tuple = pg_sys::heap_copytuple(tuple);
@@ -64,7 +69,7 @@ pub unsafe fn put_aside(plan: Rc<Plan>, tuple: pg_sys::HeapTuple, statement: pg_
         dead
     });
     ALIVE.set(ALIVE.get() + 1);
-    // A plan may be the last of its kind, and dropping that calls into Postgres.
+    // Outside the borrow: this may drop the last reference to a plan, which calls into Postgres.
     drop(dead);
 }
 
@@ -72,7 +77,7 @@ pub fn is_pending() -> bool {
     ALIVE.get() > 0
 }
 
-/// Takes the innermost row for which `wanted` holds.
+/// Removes and returns the innermost row for which `wanted` holds.
 fn take(wanted: impl Fn(&Moved) -> bool) -> Option<Moved> {
     let alive = ALIVE.get();
     let taken = MOVED.with_borrow_mut(|all| {
@@ -88,23 +93,23 @@ fn current_subtransaction() -> pg_sys::SubTransactionId {
     unsafe { compat::unguarded::GetCurrentSubTransactionId() }
 }
 
-/// The row that a statement took from a partition of the table that `plan` watches.
+/// Takes the row that a statement removed from a partition of the table that `plan` watches.
 pub fn take_for(statement: pg_sys::MemoryContext, plan: &Plan) -> Option<Moved> {
     take(|moved| moved.statement == statement && moved.plan.is_of_watch(plan))
 }
 
-/// The row that a statement has put aside.
+/// Takes a row that a statement has set aside.
 pub fn take_of(statement: pg_sys::MemoryContext) -> Option<Moved> {
     take(|moved| moved.statement == statement)
 }
 
-/// A row that the current subtransaction has put aside.
+/// Takes a row that the current subtransaction has set aside.
 pub fn take_of_subtransaction() -> Option<Moved> {
     let current = current_subtransaction();
     take(|moved| moved.subtransaction == current)
 }
 
-/// A subtransaction has been rolled back. Neither allocates, frees nor fails.
+/// Discards the rows of a subtransaction that was rolled back. Does not allocate, free, or fail.
 pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
     MOVED.with(|all| {
         if let Ok(all) = all.try_borrow() {
@@ -114,7 +119,7 @@ pub fn subtransaction_aborted(subtransaction: pg_sys::SubTransactionId) {
     });
 }
 
-/// The transaction has ended. Neither allocates, frees nor fails.
+/// Discards all rows, because the transaction has ended. Does not allocate, free, or fail.
 pub fn forget() {
     ALIVE.set(0);
 }

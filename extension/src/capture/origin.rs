@@ -1,12 +1,12 @@
-//! Who has made a trigger, and for which table: may what it says become events, and do its column
-//! numbers hold?
+//! Checks the origin of a trigger: whether it may emit events, and whether the column numbers in
+//! its definition hold.
 //!
-//! Reads `webhook.watch` and the catalog, once for each plan. Without this check a role that can
-//! execute `webhook.capture()` and create triggers could emit any event type: owners of watched
-//! partitioned tables have that right, because Postgres asks for it when a partition gets its
-//! triggers. A trigger is trusted if a watch of its table or of a parent emits the same types.
-//! Without a watch (a schema-only restore, a trigger made by hand) it is trusted if every role that
-//! can create triggers on the table may emit events anyway.
+//! Reads `webhook.watch` and the system catalog, once for each plan. Without this check, a role
+//! that can execute `webhook.capture()` and create triggers could emit any event type. Owners of
+//! watched partitioned tables have that right, because Postgres requires it when a partition gets
+//! its triggers. A trigger is trusted if a watch of its table or of a parent emits the same types.
+//! A trigger without a watch (a schema-only restore, a trigger made by hand) is trusted if every
+//! role that can create triggers on the table may emit events anyway.
 
 use core::ffi::CStr;
 
@@ -15,23 +15,23 @@ use pgrx::{JsonB, pg_sys};
 
 use crate::definition::{Definition, Verbs};
 
-/// What is known of the maker of a trigger.
+/// The findings about a trigger's origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     pub is_trusted: bool,
-    /// `webhook_watch` has written the definition's column numbers for this very table.
+    /// True if `webhook_watch` wrote the definition's column numbers for this very table.
     pub has_own_numbers: bool,
 }
 
-/// Finds out about the triggers of a table: the watched one, not its partition. Runs no SQL: that
-/// would end the statement whose rows are being captured (`hooks`).
+/// Returns the origin of the triggers of `root`: the watched table, not its partition. Runs no SQL,
+/// because SQL would end the statement whose rows are being captured (see `hooks`).
 ///
 /// # Errors
-/// Raises what reading the catalog raises.
+/// Raises the errors of reading the catalog.
 pub fn of(root: pg_sys::Oid, definition: &Definition) -> Origin {
     let Some(watches) = Watches::find() else {
-        // The schema of 0.1.0: only publishers can have made triggers, and the OID stands in the
-        // definition.
+        // The schema of 0.1.0: only publishers can have made triggers, and the definition holds the
+        // OID.
         return Origin { is_trusted: true, has_own_numbers: false };
     };
     // A child table has triggers of its own, for the watch of a parent.
@@ -53,7 +53,7 @@ pub fn of(root: pg_sys::Oid, definition: &Definition) -> Origin {
     Origin { is_trusted: is_made_by_a_publisher(root), has_own_numbers: false }
 }
 
-/// Reports that a trigger emits nothing; once for each plan.
+/// Warns that a trigger emits no events. Called once for each plan.
 pub fn warn(trigger: &CStr, table: &[u8]) {
     let trigger = trigger.to_string_lossy();
     pgrx::pg_sys::panic::ErrorReport::new(
@@ -68,16 +68,16 @@ pub fn warn(trigger: &CStr, table: &[u8]) {
     .report(pgrx::PgLogLevel::WARNING);
 }
 
-/// Whether every role that can create triggers on a table may execute `webhook_unwatch()`, a right
-/// that publishers alone have: they may emit events by themselves.
+/// Reports whether every role that can create triggers on a table may execute `webhook_unwatch()`.
+/// Only publishers have that right, and publishers may emit events by themselves.
 fn is_made_by_a_publisher(relation: pg_sys::Oid) -> bool {
     let Some(right) = publishers_right() else { return false };
     let index = pg_sys::Oid::from(pg_sys::ClassOidIndexId);
     let key = (1, pg_sys::F_OIDEQ, pg_sys::Datum::from(relation));
     let owner = column(pg_sys::Anum_pg_class_relowner);
     let acl = column(pg_sys::Anum_pg_class_relacl);
-    // SAFETY: the catalog's own columns; functions of Postgres that compare rights, with arguments
-    // of their types. PUBLIC is role 0.
+    // SAFETY: columns of the catalog itself; functions of Postgres that compare rights, with
+    // arguments of their types. PUBLIC is role 0.
     let found = scan(pg_sys::RelationRelationId, index, key, |datums, nulls| unsafe {
         let mut roles = vec![pg_sys::Oid::from_datum(datums[owner], false)?];
         if !nulls[acl] {
@@ -109,12 +109,12 @@ fn is_made_by_a_publisher(relation: pg_sys::Oid) -> bool {
     found.unwrap_or(false)
 }
 
-/// `webhook_unwatch(regclass)` in the schema of the extension.
+/// Returns the OID of `webhook_unwatch(regclass)` in the schema of the extension.
 fn publishers_right() -> Option<pg_sys::Oid> {
     let index = pg_sys::Oid::from(pg_sys::ExtensionNameIndexId);
     let key = (2, pg_sys::F_NAMEEQ, pg_sys::Datum::from(c"pg_webhook".as_ptr()));
     let at = column(pg_sys::Anum_pg_extension_extnamespace);
-    // SAFETY: a column of the catalog; a look-up by name, argument types and schema.
+    // SAFETY: a column of the catalog; a look-up by name, argument types, and schema.
     unsafe {
         let schema = scan(pg_sys::ExtensionRelationId, index, key, |datums, _| {
             pg_sys::Oid::from_datum(datums[at], false)
@@ -132,10 +132,10 @@ fn publishers_right() -> Option<pg_sys::Oid> {
     }
 }
 
-/// The tables that a table inherits from.
+/// Returns the tables that a table inherits from.
 fn parents(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    // pg_inherits and its index on (inhrelid, inhseqno), which pgrx does not name: (inhrelid,
-    // inhparent, ...).
+    // pg_inherits and its index on (inhrelid, inhseqno), which pgrx does not name. Its columns are
+    // (inhrelid, inhparent, ...).
     let (table, index) = (pg_sys::Oid::from(2611), pg_sys::Oid::from(2680));
     let mut parents = Vec::new();
     scan(table, index, (1, pg_sys::F_OIDEQ, pg_sys::Datum::from(relation)), |datums, nulls| {
@@ -146,13 +146,13 @@ fn parents(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     parents
 }
 
-/// Position of a column of the system catalog, whose numbers begin with 1.
+/// Returns the position of a column of the system catalog, whose numbers begin with 1.
 fn column(number: u32) -> usize {
     number as usize - 1
 }
 
-/// Shows the rows of a table that have a value in an indexed column, until `visit` returns
-/// something. As Postgres reads its own catalogs: with a fresh snapshot, past the rights of the
+/// Visits the rows that have a value in an indexed column, until `visit` returns a value. Reads as
+/// Postgres reads its own catalogs: with a fresh snapshot, and without checking the rights of the
 /// role that writes.
 fn scan<T>(
     table: pg_sys::Oid,
@@ -160,8 +160,8 @@ fn scan<T>(
     (column, equal, value): (i16, u32, pg_sys::Datum),
     mut visit: impl FnMut(&[pg_sys::Datum], &[bool]) -> Option<T>,
 ) -> Option<T> {
-    // SAFETY: table and index belong together; each row is taken apart by its table's descriptor
-    // into arrays with a place for each column, and visited before the scan goes on.
+    // SAFETY: table and index belong together. Each row is deformed by its table's descriptor into
+    // arrays with a place for each column, and visited before the scan continues.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         let mut key = pg_sys::ScanKeyData::default();
@@ -186,8 +186,8 @@ fn scan<T>(
     }
 }
 
-/// Table `webhook.watch`, past the rights of the role that writes: its numbers, and those of the
-/// columns that are read.
+/// The table `webhook.watch`: its OIDs and the positions of the columns that are read. Reading it
+/// does not check the rights of the role that writes.
 struct Watches {
     table: pg_sys::Oid,
     index: pg_sys::Oid,
@@ -204,7 +204,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Whether a definition names no event type that the watch does not emit.
+    /// Reports whether the watch emits every event type that a definition names.
     fn emits(&self, definition: &Definition) -> bool {
         let (own, other) = (&self.verbs, &definition.verbs);
         let covers = |own: &Option<String>, other: &Option<String>| other.is_none() || own == other;
@@ -217,7 +217,8 @@ impl Watch {
 }
 
 impl Watches {
-    /// `None`: the schema is an earlier version's, or the extension is being dropped.
+    /// Returns `None` if the schema is that of an earlier version, or if the extension is being
+    /// dropped.
     fn find() -> Option<Self> {
         // SAFETY: look-ups by NUL-terminated names.
         unsafe {
@@ -239,7 +240,7 @@ impl Watches {
         }
     }
 
-    /// The row of a table.
+    /// Reads the row of a table.
     fn read(&self, relation: pg_sys::Oid) -> Option<Watch> {
         let key = (1, pg_sys::F_OIDEQ, pg_sys::Datum::from(relation));
         scan(self.table, self.index, key, |datums, nulls| {

@@ -1,8 +1,9 @@
-//! What a trigger does, worked out once per backend: columns found, types looked up, names quoted.
+//! Plans: the work of a trigger, prepared once per backend. A plan finds columns, looks up types,
+//! and quotes names in advance.
 //!
-//! Reads the trigger's argument ([`Definition`]) and the catalogue. A plan is kept, up to a bound ([`Cache`]), until
-//! Postgres says that a relation it was made from, a schema's name or a cast has changed; a plan in use outlives that
-//! until its row is done.
+//! Reads the trigger's argument ([`Definition`]) and the system catalog. A bounded [`Cache`] keeps
+//! a plan until Postgres reports a change of a relation that it was made from, of a schema's name,
+//! or of a cast. A plan in use outlives that report until its row is done.
 
 use core::ffi::CStr;
 use std::cell::{Cell, RefCell};
@@ -23,7 +24,7 @@ use crate::json::Printer;
 use crate::memory::{self, Bytes};
 use crate::{compat, encoding, json};
 
-/// What has happened to a row or table. The numbers are Postgres's (TRIGGER_EVENT_…).
+/// The operation on a row or table. The numbers are those of Postgres (TRIGGER_EVENT_…).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Insert = 0,
@@ -53,41 +54,43 @@ pub struct Column {
 #[derive(Debug)]
 pub struct Plan {
     valid: Cell<bool>,
-    /// The table that the rows lie in.
+    /// The table that holds the rows.
     pub relation: pg_sys::Oid,
-    /// The watched table: the relation itself, or the partitioned table whose trigger this one is a copy of.
+    /// The watched table: the relation itself, or the partitioned table whose trigger this one
+    /// copies.
     pub root: pg_sys::Oid,
     types: [Option<Box<[u8]>>; 4],
-    /// Quoted and qualified, of the root.
+    /// Quoted and qualified name of the root.
     pub table_name: Box<[u8]>,
-    /// What is captured, in the root's order, so that all partitions print alike.
+    /// The captured columns. They are in the root's order, so all partitions print alike.
     pub columns: Box<[Column]>,
-    /// Only these make an update count.
+    /// If set, an update counts only if one of these columns changed.
     pub on: Option<Box<[Compared]>>,
-    /// Empty: no key, or one that may not be told because a part of it is excluded.
+    /// Empty if there is no key, or if a part of the key is excluded and must not be sent.
     pub key: Box<[Column]>,
-    /// Which of the key's columns make another thing of a row when they change ([`identity::of`]).
+    /// The key columns whose change makes the row another row ([`identity::of`]).
     pub identity: Box<[usize]>,
-    /// An excluded column cannot be found, so that it may be any: nothing but the key is told.
+    /// True if an excluded column cannot be found. Any column may be that one, so only the key is
+    /// sent.
     pub key_only: bool,
-    /// Columns up to the last that is needed.
+    /// The number of columns up to the last one that is needed.
     pub attributes: usize,
-    /// Columns that a row holds no value of.
+    /// The needed columns whose values a row does not store.
     pub computed: Option<Computed>,
     pub representation: Option<Representation>,
     /// Row type of the relation, for rows that outlive their statement's slots.
     pub descriptor: pg_sys::TupleDesc,
-    /// Holds what the pointers above point to. Last, so that it is dropped last.
+    /// Owns the memory behind the pointers above. It is the last field, so it is dropped last.
     _memory: Memory,
 }
 
 impl Plan {
-    /// Whether two plans come from one watch, as far as the triggers tell.
+    /// Reports whether two plans come from one watch, as far as the triggers show.
     pub fn is_of_watch(&self, other: &Self) -> bool {
         self.root == other.root && self.types == other.types && self.columns.len() == other.columns.len()
     }
 
-    /// The type of the event, if the watch has a verb for the operation.
+    /// Returns the type of the event, if the watch has a verb for the operation.
     pub fn event_type(&self, operation: Operation) -> Option<&[u8]> {
         self.types[operation as usize].as_deref()
     }
@@ -114,19 +117,21 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, and the owner of everything that points into it goes too.
+        // SAFETY: `new` made the context, and the owner of every pointer into it is dropped too.
         unsafe { pg_sys::MemoryContextDelete(self.0) };
     }
 }
 
 thread_local! {
-    /// By trigger. Never dropped: at the backend's exit Postgres's memory is gone before this.
+    /// The plans by trigger. Never dropped: Postgres's memory is freed before that when the backend
+    /// exits.
     static PLANS: RefCell<ManuallyDrop<Cache<Rc<Plan>>>> = const { RefCell::new(ManuallyDrop::new(Cache::new())) };
-    /// Counts invalidations, so that a plan made while one arrived is not kept.
+    /// Counts invalidations. A plan is not kept if an invalidation arrived while it was made.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A relation has changed; `INVALID`: any may have. Neither allocates, fails nor reads the catalogue.
+/// Invalidates the plans of a relation that has changed; `INVALID` stands for any relation. Does
+/// not allocate, fail, or read the system catalog.
 pub fn invalidate(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     PLANS.with(|plans| {
@@ -140,13 +145,13 @@ pub fn invalidate(relation: pg_sys::Oid) {
     });
 }
 
-/// The plan of a trigger.
+/// Returns the plan of a trigger.
 ///
 /// # Errors
-/// Raises if the argument is not a definition, or an event type of it is not valid.
+/// Raises an error if the argument is not a definition, or if an event type of it is not valid.
 ///
 /// # Safety
-/// Trigger and relation are those of a trigger call under way.
+/// Trigger and relation are those of a trigger call in progress.
 pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Rc<Plan> {
     // SAFETY: the caller's promise.
     let oid = unsafe { (*trigger).tgoid };
@@ -170,7 +175,7 @@ pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) ->
     plan
 }
 
-/// Forgets all plans; one in use lives on until its row is done.
+/// Drops all plans. A plan in use lives on until its row is done.
 pub fn shed() {
     let all = PLANS.with_borrow_mut(|plans| plans.take());
     // Outside the borrow: dropping calls into Postgres.
@@ -178,7 +183,8 @@ pub fn shed() {
 }
 
 unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> Plan {
-    // SAFETY: trigger and relation are open; the descriptors come from open relations or from the plan's own memory.
+    // SAFETY: trigger and relation are open; the descriptors come from open relations or from the
+    // plan's own memory.
     unsafe {
         make_room(trigger, relation);
         let definition = definition_of(trigger);
@@ -254,16 +260,18 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
     }
 }
 
-/// A plan is made of many small pieces: names, labels, what the definition says of each column.
+/// Checks that there is memory for a plan, which consists of many small pieces: names, labels, and
+/// the definition's data for each column.
 ///
 /// # Errors
 /// Raises `out_of_memory`.
 unsafe fn make_room(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) {
     const FIXED_BYTES: usize = 64 * 1024;
     const BYTES_PER_COLUMN: usize = 1024;
-    /// The shortest member of a list, `null,`, becomes a place of 24 bytes in a list that has doubled.
+    /// The shortest member of a list, `null,`, becomes a place of 24 bytes in a list that has
+    /// doubled.
     const BYTES_PER_BYTE: usize = 16;
-    // SAFETY: as in `definition_of`, and an open relation.
+    // SAFETY: as in `definition_of`; the relation is open.
     unsafe {
         let arguments =
             if (*trigger).tgnargs == 1 { CStr::from_ptr(*(*trigger).tgargs).count_bytes() } else { 0 };
@@ -273,7 +281,7 @@ unsafe fn make_room(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation)
 }
 
 unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
-    // SAFETY: a trigger of the relation cache: `tgnargs` NUL-terminated arguments.
+    // SAFETY: a trigger of the relation cache, which has `tgnargs` NUL-terminated arguments.
     let (name, argument) = unsafe {
         let name = CStr::from_ptr((*trigger).tgname).to_string_lossy();
         if (*trigger).tgnargs != 1 {
@@ -287,7 +295,7 @@ unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
     })
 }
 
-/// The insert checks types no more, so they are checked here.
+/// Returns the event types by operation. Checks them, because the insert does not.
 fn event_types(definition: &Definition) -> [Option<Box<[u8]>>; 4] {
     let verbs = &definition.verbs;
     [&verbs.insert, &verbs.delete, &verbs.update, &verbs.truncate].map(|verb| {
@@ -303,10 +311,11 @@ fn event_types(definition: &Definition) -> [Option<Box<[u8]>>; 4] {
     })
 }
 
-/// The table whose trigger a partition's trigger is a copy of, at the top of the chain.
+/// Returns the table at the top of the chain of triggers that a partition's trigger copies.
 unsafe fn root_of(trigger: pg_sys::Oid, own: pg_sys::Oid) -> pg_sys::Oid {
     let mut at = (trigger, own);
-    // SAFETY: a scan of the catalogue by its index on oid; the tuple is read before the scan ends.
+    // SAFETY: a scan of the system catalog by its index on oid; the tuple is read before the scan
+    // ends.
     unsafe {
         let catalogue = pg_sys::table_open(pg_sys::TriggerRelationId, pg_sys::AccessShareLock as i32);
         loop {
@@ -340,11 +349,11 @@ unsafe fn root_of(trigger: pg_sys::Oid, own: pg_sys::Oid) -> pg_sys::Oid {
     at.1
 }
 
-/// The watched table as it is now.
+/// The watched table in its present form.
 pub struct Root {
     pub oid: pg_sys::Oid,
     pub table_name: Box<[u8]>,
-    /// Its row type (not reference-counted, in the memory context that was current).
+    /// Its row type: not reference-counted, in the memory context that was current.
     pub descriptor: pg_sys::TupleDesc,
     columns: Vec<NamedColumn>,
 }
@@ -355,12 +364,14 @@ struct NamedColumn {
 }
 
 impl Root {
-    /// Reads a table; the caller's own relation if it is that one, or if the other has gone.
+    /// Reads a table. Reads the caller's own relation if that is the table, or if the table no
+    /// longer exists.
     ///
-    /// The root of a partition is not locked (a writer of a partition does not lock it either): it is read in one go,
-    /// without a look-up in between that could take in a change.
+    /// The root of a partition is not locked, because a writer of a partition does not lock it
+    /// either. It is read in one pass, without a look-up in between that could process a change.
     unsafe fn read(oid: pg_sys::Oid, own: pg_sys::Relation) -> Self {
-        // SAFETY: `own` is open; another relation is closed again; a cached descriptor stays while it is.
+        // SAFETY: `own` is open; another relation is closed again; a cached descriptor stays while
+        // its relation is open.
         unsafe {
             let other =
                 if oid == (*own).rd_id { core::ptr::null_mut() } else { pg_sys::RelationIdGetRelation(oid) };
@@ -385,7 +396,7 @@ impl Root {
 }
 
 impl Root {
-    /// The names of columns, without those that are not there.
+    /// Returns the names of columns. Skips columns that do not exist.
     fn names(&self, numbers: &[i16]) -> Vec<&[u8]> {
         let named = |number: &i16| self.columns.iter().find(|column| column.number == *number);
         numbers.iter().filter_map(named).map(|column| &*column.name).collect()
@@ -397,7 +408,7 @@ unsafe fn name_of(name: &pg_sys::NameData) -> Box<[u8]> {
     unsafe { CStr::from_ptr(name.data.as_ptr()).to_bytes().into() }
 }
 
-/// Finds the root's columns in the relation that fires.
+/// Finds the root's columns in the relation whose trigger fires.
 struct Columns<'a> {
     root: &'a Root,
     present: Vec<Present<'a>>,
@@ -438,7 +449,8 @@ impl<'a> Columns<'a> {
             .collect()
     }
 
-    /// The attribute of the relation that corresponds to a column of the root: partitions may number them differently.
+    /// Returns the attribute of the relation that corresponds to a column of the root. Partitions
+    /// may number their columns differently.
     fn attribute(&self, number: i16) -> Option<(&NamedColumn, usize, &pg_sys::FormData_pg_attribute)> {
         let column = self.root.columns.iter().find(|column| column.number == number)?;
         // SAFETY: the plan's own copy of the descriptor.
@@ -464,7 +476,7 @@ impl<'a> Columns<'a> {
         Some(Column {
             compared: self.compared(number)?,
             label: label.into_boxed_slice(),
-            // SAFETY: the plan, which holds the printer, owns the memory.
+            // SAFETY: the plan holds the printer and owns the memory.
             printer: unsafe { Printer::new(attribute.atttypid, self.memory) },
         })
     }

@@ -1,7 +1,8 @@
-//! The API's own form of a row: a function from the row type to json or jsonb, named when the table was watched.
+//! Payload functions: the API's own form of a row. A payload function returns json or jsonb for the
+//! row type; it was named when the table was watched.
 //!
-//! It is called with the rights of the role that writes the row; nothing is elevated. A null result means that the row
-//! has no representation: nothing is emitted for it.
+//! It is called with the rights of the role that writes the row, and nothing elevates them. A null
+//! result means that the row has no representation, and no event is emitted for it.
 
 use core::ffi::{CStr, c_char};
 use std::ffi::CString;
@@ -18,19 +19,22 @@ pub struct Representation {
     function: CString,
     /// Row type of the watched table, the function's argument.
     row_type: pg_sys::Oid,
-    /// Of the watched table, in the plan's memory.
+    /// Descriptor of the watched table, in the plan's memory.
     descriptor: pg_sys::TupleDesc,
-    /// From a partition's columns to the table's; null if they are laid out alike.
+    /// Maps a partition's columns to the table's; null if both have the same layout.
     map: *mut pg_sys::TupleConversionMap,
 }
 
-/// The function, looked up once per statement: its plans (if it is in SQL) and its rights may not be kept longer.
+/// The function, looked up once per statement. Its plans (if it is in SQL) and its rights must not
+/// be kept longer.
 struct Call {
     function: pg_sys::FmgrInfo,
     is_jsonb: bool,
 }
 
 impl Representation {
+    /// Prepares the calls of a payload function.
+    ///
     /// # Safety
     /// `descriptor`, of the relation `own`, and `memory` live as long as the result.
     pub unsafe fn new(
@@ -41,7 +45,7 @@ impl Representation {
         memory: pg_sys::MemoryContext,
     ) -> Self {
         let function = CString::new(function.into_owned()).unwrap_or_default();
-        // SAFETY: the descriptors are valid; what must last is made in `memory`.
+        // SAFETY: the descriptors are valid; everything that must last is made in `memory`.
         unsafe {
             let caller = pg_sys::MemoryContextSwitchTo(memory);
             let target = pg_sys::CreateTupleDescCopyConstr(root.descriptor);
@@ -55,17 +59,21 @@ impl Representation {
         }
     }
 
-    /// JSON of a row, or `None` if the function returns null. The text is in the current memory context.
+    /// Returns the JSON of a row, or `None` if the function returns null. The text is in the
+    /// current memory context.
     ///
-    /// `site`: the trigger's own FmgrInfo, which lives for a statement and keeps the look-up; null: none.
+    /// `site` is the trigger's own FmgrInfo, which lives for a statement and keeps the look-up. If
+    /// it is null, nothing keeps the look-up.
     ///
     /// # Errors
-    /// Raises if the function does not exist, may not be called, returns something else, or raises itself.
+    /// Raises an error if the function does not exist, if the role may not execute it, if it
+    /// returns another type, or if it raises an error itself.
     ///
     /// # Safety
     /// `tuple` is a row of the relation that the representation was made for.
     pub unsafe fn of<'a>(&self, tuple: pg_sys::HeapTuple, site: *mut pg_sys::FmgrInfo) -> Option<&'a [u8]> {
-        // SAFETY: the caller's promise; the call lives in the site's memory or the current context.
+        // SAFETY: the caller's promise; the call lives in the site's memory or in the current
+        // context.
         unsafe {
             let call = self.call(site);
             let tuple =
@@ -82,7 +90,8 @@ impl Representation {
     }
 
     unsafe fn call(&self, site: *mut pg_sys::FmgrInfo) -> *mut Call {
-        // SAFETY: `fn_extra` of our own trigger function is null or what is put there below, for the same statement.
+        // SAFETY: `fn_extra` of our own trigger function is null, or the pointer that is stored
+        // below for the same statement.
         unsafe {
             if !site.is_null() && !(*site).fn_extra.is_null() {
                 return (*site).fn_extra.cast();
@@ -98,7 +107,7 @@ impl Representation {
 
     unsafe fn look_up(&self, memory: pg_sys::MemoryContext) -> *mut Call {
         let name = || self.function.to_string_lossy().into_owned();
-        // SAFETY: look-ups by name and number; the result lives in `memory`.
+        // SAFETY: look-ups by name and OID; the result lives in `memory`.
         unsafe {
             let names = compat::qualified_name(&self.function);
             let function = pg_sys::LookupFuncName(names, 1, &self.row_type, true);

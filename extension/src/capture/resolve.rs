@@ -1,10 +1,11 @@
-//! Which column of a table a watch means, after whatever ALTER TABLE or a restore has done to it. Pure.
+//! Finds the columns that a watch means, after ALTER TABLE or a restore has changed the table.
+//! Pure.
 //!
-//! A watch holds each column's name and number as they were. A rename keeps the number; a dump and restore keeps the
-//! name and gives new numbers. So a number counts in the table that it was written for, and nowhere else: another column
-//! may have it. A restored table is another one by its OID (`webhook.watch.numbered_for`), or if it
-//! has got the same by chance, by its columns, for a restore closes the gaps of dropped columns and
-//! a table itself never does.
+//! A watch holds each column's former name and number. A rename keeps the number. A dump and
+//! restore keeps the name and assigns new numbers. A number therefore counts only in the table that
+//! it was written for; elsewhere another column may have it. A restored table is recognized by its
+//! OID (`webhook.watch.numbered_for`). If it has the same OID by chance, it is recognized by its
+//! columns: a restore closes the gaps of dropped columns, and a table itself never does.
 
 /// A column of the table as it is now; dropped ones are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,19 +14,21 @@ pub struct Present<'a> {
     pub number: i16,
 }
 
-/// Whether a watch's numbers are those of the table.
+/// States whether a watch's numbers apply to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
     Hold,
-    /// It seems to be the table, but its columns have changed as a restore does it, or names were exchanged.
+    /// The OID is right, but the columns have changed as a restore changes them, or names were
+    /// exchanged.
     Doubtful,
-    /// They were written for another table.
+    /// The numbers were written for another table.
     Foreign,
 }
 
 impl Numbers {
-    /// Judges a table with the OID that the numbers were written for: `then` are its columns' names at that time, in
-    /// number order (`None`: dropped), `count` is how many it has now, dropped ones included.
+    /// Judges a table with the OID that the numbers were written for. `then` holds its former
+    /// column names in number order (`None` for a dropped column). `count` is its present number of
+    /// columns, including dropped ones.
     pub fn of_columns<N: AsRef<[u8]>>(then: &[Option<N>], present: &[Present<'_>], count: usize) -> Self {
         let contradicts = |(number, name): (i16, &Option<N>)| match name {
             None => present.iter().any(|column| column.number == number),
@@ -35,18 +38,20 @@ impl Numbers {
     }
 }
 
-/// What a watch's column is found to be.
+/// The result of finding a watch's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Found {
-    /// The column that is meant; `None`: it has been dropped, or bears another name and is not to be found.
+    /// The column that is meant. `None` if it has been dropped, or has another name and cannot be
+    /// found.
     pub meant: Option<i16>,
-    /// Another that could be meant. What is excluded excludes both, so that nothing leaks by a wrong guess.
+    /// Another column that could be meant. An exclusion excludes both, so a wrong guess leaks
+    /// nothing.
     pub other: Option<i16>,
-    /// It may be any column.
+    /// True if any column may be meant.
     pub lost: bool,
 }
 
-/// Finds the column that was called `name` and had `number`.
+/// Finds the column that had this name and number.
 pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[Present<'_>]) -> Found {
     let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
     let by_name = present.iter().find(|column| column.name == name).map(|column| column.number);
@@ -87,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_restored_table_is_followed_by_name_alone() {
-        // a 1, (dropped) 2, b 3, c 4 becomes a 1, b 2, c 3.
+        // Columns a 1, (dropped) 2, b 3, c 4 become a 1, b 2, c 3.
         let restored = present(&[("a", 1), ("b", 2), ("c", 3)]);
         assert_eq!(find(b"b", 3, Foreign, &restored), meant(2));
         assert_eq!(find(b"c", 4, Foreign, &restored), meant(3));
@@ -107,14 +112,15 @@ mod tests {
         let then = [Some("a"), Some("b"), None, Some("d")];
         let judge = |columns: &[(&str, i16)], count| Numbers::of_columns(&then, &present(columns), count);
         assert_eq!(judge(&[("a", 1), ("b", 2), ("d", 4)], 4), Hold);
-        // Renamed, dropped, added, and a name used again.
+        // A column was renamed, dropped, or added, or a name was used again.
         assert_eq!(judge(&[("x", 1), ("d", 4), ("e", 5)], 5), Hold);
         assert_eq!(judge(&[("x", 1), ("b", 2), ("d", 4), ("a", 5)], 5), Hold);
-        // Gaps closed: too few, a name at a lower number, a column where there was none.
+        // Gaps were closed: too few columns, a name at a lower number, a column in place of a
+        // dropped one.
         assert_eq!(judge(&[("a", 1), ("b", 2), ("x", 3)], 3), Doubtful);
         assert_eq!(judge(&[("a", 1), ("d", 2), ("e", 4), ("f", 5)], 5), Doubtful);
         assert_eq!(judge(&[("a", 1), ("b", 2), ("x", 3), ("e", 4)], 4), Doubtful);
-        // Exchanged.
+        // Two names were exchanged.
         assert_eq!(judge(&[("b", 1), ("a", 2), ("d", 4)], 4), Doubtful);
     }
 }

@@ -1,36 +1,44 @@
 //! The gate: a commit wakes the daemon only when the daemon sleeps.
 //!
-//! One heavyweight lock stands for "the daemon is awake". A transaction that emitted asks for it in `ShareLock` just
-//! before it commits, without waiting; the daemon holds it in `RowExclusiveLock` while it sleeps. The two modes conflict
-//! with each other and not with themselves, so commits never wait for one another, and several daemons can sleep.
+//! One heavyweight lock stands for "the daemon is awake". A transaction that emitted events
+//! requests it in `ShareLock` just before it commits, without waiting. The daemon holds it in
+//! `RowExclusiveLock` while it sleeps. The two modes conflict with each other and not with
+//! themselves. Commits therefore never wait for one another, and several daemons can sleep.
 //!
-//! The daemon sleeps in the server: `webhook.gate_sleep()` takes the gate, says so (an INFO message, upon which the
-//! daemon polls once more), and waits on the latch of its backend. A commit that finds the gate shut notes the backends
-//! that hold it, and sets their latches once it is visible ([`sleepers`]). The backend then opens the gate *by itself*,
-//! before the daemon has heard of it. So a daemon that is frozen (SIGSTOP, a suspended machine) costs one wake-up: its
-//! backend has opened the gate, and no later commit finds it shut. NOTIFY, which serialises commits through a lock of
-//! the whole cluster and fails when its queue is full, is not used.
+//! The daemon sleeps in the server: `webhook.gate_sleep()` takes the gate, reports that (an INFO
+//! message, after which the daemon polls again), and waits on the latch of its backend. A commit
+//! that finds the gate shut records the backends that hold it, and sets their latches once it is
+//! visible ([`sleepers`]). The backend then opens the gate *by itself*, before the daemon has heard
+//! of it. A frozen daemon (SIGSTOP, a suspended machine) therefore costs one wake-up: its backend
+//! has opened the gate, and no later commit finds it shut. NOTIFY is not used: it serialises
+//! commits through a lock of the whole cluster, and fails when its queue is full.
 //!
 //! No wake-up is lost:
 //!
-//! * A commit that got the lock holds it until after it has become visible (Postgres leaves the proc array before it
-//!   releases locks). The gate is therefore shut when all of these are visible, and the daemon's last poll comes after.
-//! * A commit that found the gate shut sets the latch after it has become visible. The backend resets its latch before
-//!   it shuts the gate, hence before the last poll: either the latch was set before the reset, and the last poll sees
-//!   the commit, or it is set afterwards, and the wait ends at once. A commit may take long between the two steps (a
-//!   synchronous standby); meanwhile the daemon may wake and fall asleep again, in the same backend, whose latch it is.
-//! * `gate_sleep()` does not wait for the lock. In a queue it would make every later commit find the gate shut. It
-//!   returns `busy` instead, and the daemon goes on polling: a commit is under way.
-//! * A transaction that aborts wakes nobody. PREPARE TRANSACTION neither; the safety poll (1 s) finds the rows after
-//!   COMMIT PREPARED. It also finds what a commit should have told a daemon that ended in the middle of that commit,
-//!   when another daemon has fallen asleep meanwhile: the latch of the former is set.
+//! * A commit that got the lock holds it until after it has become visible (Postgres leaves the
+//!   proc array before it releases locks). When the daemon gets the gate, all of these commits are
+//!   visible, and the daemon's last poll comes after that.
+//! * A commit that found the gate shut sets the latch after it has become visible. The backend
+//!   resets its latch before it shuts the gate, and therefore before the last poll. If the latch
+//!   was set before the reset, the last poll sees the commit. If it is set afterwards, the wait
+//!   ends at once. A commit may take long between the two steps (a synchronous standby). Meanwhile
+//!   the daemon may wake and fall asleep again; it does so in the same backend, which owns the
+//!   latch.
+//! * `gate_sleep()` does not wait for the lock. In the lock's queue it would make every later
+//!   commit find the gate shut. It returns `busy` instead, and the daemon continues to poll,
+//!   because a commit is in progress.
+//! * A transaction that aborts wakes no daemon. PREPARE TRANSACTION wakes none either; the safety
+//!   poll (1 s) finds the rows after COMMIT PREPARED. The safety poll also covers a daemon that
+//!   ends in the middle of a commit while another daemon falls asleep: that commit sets the latch
+//!   of the first.
 //!
-//! A daemon of version 0.1 holds the gate at session level and listens on a channel (`gate_take()`, `gate_release()`).
-//! A commit that finds the gate shut and no sleeper to wake rings for it with NOTIFY, unless the queue of notifications
-//! is filling up: a wake-up is a hint, and must never fail a commit.
+//! A daemon of version 0.1 holds the gate at session level and listens on a channel (`gate_take()`,
+//! `gate_release()`). A commit that finds the gate shut and no sleeper to wake notifies that daemon
+//! with NOTIFY, unless the queue of notifications is filling up: a wake-up is a hint, and must
+//! never fail a commit.
 //!
-//! Writes: one transaction-level lock; a few latches, or one NOTIFY without payload. Never waits in a writing
-//! transaction.
+//! Writes one transaction-level lock, and a few latches or one NOTIFY without payload. Never waits
+//! in a writing transaction.
 
 mod sleepers;
 
@@ -40,22 +48,24 @@ use pgrx::{pg_sys, prelude::*};
 
 use crate::compat;
 
-/// First key of every lock of the product: the bytes `phwh`.
+/// First key of every lock of the product: the bytes `pgWh`.
 const LOCK_NAMESPACE: u32 = 1_885_820_776;
 /// Second key of the gate.
 const LOCK_GATE: u32 = 2;
-/// A class of advisory lock that no SQL function can take (those use 1 and 2), so nobody holds the gate by accident.
+/// A class of advisory lock that no SQL function can take (those use 1 and 2), so no application
+/// holds the gate by accident.
 const LOCK_CLASS: u16 = 7;
 /// The channel that a daemon of version 0.1 listens on.
 const CHANNEL: &std::ffi::CStr = c"pg_webhook";
-/// The share of the queue of notifications above which a commit does not ring. Postgres warns at half of it, and fails
-/// commits when it is full; what is left is for those of the application.
+/// The usage of the notification queue from which on a commit does not notify. Postgres warns at
+/// half of the queue, and fails commits when it is full. The other half is left to the application.
 const QUEUE_USAGE_MAX: f64 = 0.5;
-/// What `gate_sleep()` says when the gate is shut; dispatcher/src/postgres waits for these words.
+/// The message of `gate_sleep()` when the gate is shut. dispatcher/src/postgres waits for these
+/// words.
 const ASLEEP: &std::ffi::CStr = c"pg_webhook: asleep";
 
 thread_local! {
-    /// Whether the current transaction has emitted an event.
+    /// True if the current transaction has emitted an event.
     static EMITTED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -71,54 +81,59 @@ fn tag() -> pg_sys::LOCKTAG {
     }
 }
 
-/// Notes that the current transaction has emitted; its commit will wake the daemon if it sleeps.
+/// Records that the current transaction has emitted an event. Its commit will wake the daemon if it
+/// sleeps.
 pub fn mark_emitted() {
     EMITTED.set(true);
 }
 
-/// The transaction has committed and is visible. Neither allocates nor fails.
+/// Wakes the recorded sleepers, because the transaction has committed and is visible. Does not
+/// allocate or fail.
 pub fn committed() {
     EMITTED.set(false);
     sleepers::wake();
 }
 
-/// The transaction has ended otherwise. Neither allocates nor fails.
+/// Forgets the transaction, which has ended in another way. Does not allocate or fail.
 pub fn forget() {
     EMITTED.set(false);
     sleepers::forget();
 }
 
-/// Tries to take the gate until this transaction ends.
+/// Tries to take the gate until this transaction ends. Reports whether it got the gate.
 fn try_lock(mode: u32) -> bool {
     let tag = tag();
-    // SAFETY: the tag outlives the call; a transaction-level lock is released by the end of this transaction.
+    // SAFETY: the tag outlives the call; the end of this transaction releases a transaction-level
+    // lock.
     let got = unsafe { pg_sys::LockAcquire(&tag, mode as i32, false, true) };
     got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Just before the commit of a transaction that emitted: holds the gate open until the commit is visible, or finds out
-/// who is to be woken.
+/// Prepares the commit of a transaction that emitted events. Holds the gate open until the commit
+/// is visible, or records the sleepers that it must wake.
 ///
 /// # Errors
-/// Raises what the lock manager raises (out of shared memory); the transaction then aborts.
+/// Raises the errors of the lock manager (out of shared memory); the transaction then aborts.
 pub fn before_commit() {
     if !EMITTED.get() {
         return;
     }
-    // Between the two steps the sleeper may have opened the gate: then the second try gets it.
+    // The sleeper may open the gate between the two steps. The second try then gets it.
     for _ in 0..2 {
         if try_lock(pg_sys::ShareLock) || sleepers::note(&tag(), pg_sys::ShareLock as i32) {
             return;
         }
     }
     if may_notify(compat::notification_queue_usage()) {
-        // SAFETY: both are NUL-terminated; PRE_COMMIT callbacks run before the notifications are written out.
+        // SAFETY: both are NUL-terminated; PRE_COMMIT callbacks run before the notifications are
+        // written out.
         unsafe { compat::Async_Notify(CHANNEL.as_ptr(), c"".as_ptr()) };
     }
 }
 
-/// Whether one more notification leaves the queue to the application. Between this look and the commit others may fill
-/// the rest of it; that takes half a queue of notifications in that moment.
+/// Reports whether one more notification leaves enough of the queue to the application. Others may
+/// fill the rest between this check and the commit, but that takes half a queue of notifications in
+/// that moment.
 fn may_notify(queue_usage: f64) -> bool {
     queue_usage < QUEUE_USAGE_MAX
 }
@@ -127,23 +142,26 @@ fn held() -> bool {
     compat::lock_held_by_me(&tag(), pg_sys::RowExclusiveLock as i32)
 }
 
-/// `webhook.gate_ring()`: for SQL functions that insert into webhook.event by themselves.
+/// `webhook.gate_ring()`: for SQL functions that insert into webhook.event themselves.
 #[pg_extern(sql = false)]
 fn gate_ring() {
     mark_emitted();
 }
 
-/// `webhook.gate_sleep(timeout_ms)`: the daemon sleeps. Returns
+/// Runs `webhook.gate_sleep(timeout_ms)`: the daemon sleeps. Returns
 ///
 /// * `busy`, at once, if a commit holds the gate open;
-/// * `rung`, when a commit has woken this backend (or something else has; the caller polls in any case);
-/// * `over`, after `timeout_ms` (0: never), or when the client has sent something or has gone.
+/// * `rung`, when a commit has woken this backend (or something else has; the caller polls in any
+///   case);
+/// * `over`, after `timeout_ms` (0: no timeout), or when the client has sent data or has gone.
 ///
-/// Whatever it returns, the gate is open again. While it waits, the statement's snapshot holds back xmin: hence no
-/// longer than the safety poll's interval, one second unless set otherwise.
+/// The gate is open again in every case. While the function waits, the statement's snapshot holds
+/// back xmin. The caller therefore waits no longer than the interval of the safety poll, one second
+/// unless set otherwise.
 #[pg_extern(sql = false)]
 fn gate_sleep(timeout_ms: i32) -> &'static str {
-    // SAFETY: the latch is this process's own. What was set until now is visible to the poll that is yet to come.
+    // SAFETY: the latch is this process's own. Every commit that has set it is visible to the
+    // coming poll.
     unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
     pgrx::check_for_interrupts!();
     if !try_lock(pg_sys::RowExclusiveLock) {
@@ -152,36 +170,41 @@ fn gate_sleep(timeout_ms: i32) -> &'static str {
     compat::inform(ASLEEP);
     let events = compat::wait_on_latch(u32::try_from(timeout_ms).ok().filter(|timeout| *timeout > 0));
     let tag = tag();
-    // SAFETY: this transaction holds exactly this lock; an error before here releases it too.
+    // SAFETY: this transaction holds exactly this lock; an error before this point releases it too.
     unsafe { pg_sys::LockRelease(&tag, pg_sys::RowExclusiveLock as i32, false) };
     pgrx::check_for_interrupts!();
-    // A sleep is no slow statement: log_min_duration_statement counts from here.
+    // A sleep is not a slow statement: log_min_duration_statement counts from here.
     // SAFETY: sets a variable of the backend.
     unsafe { pg_sys::SetCurrentStatementStartTimestamp() };
     if events & pg_sys::WL_LATCH_SET != 0 { "rung" } else { "over" }
 }
 
-/// `webhook.gate_take()`: a daemon of version 0.1 is about to sleep. Waits for the transactions that are about to commit without
-/// having rung; an interrupt (cancel, statement_timeout, lock_timeout) ends the wait. Taking it twice is taking it once.
+/// Runs `webhook.gate_take()`: a daemon of version 0.1 is about to sleep. Waits for the
+/// transactions that are about to commit without a notification. An interrupt (cancel,
+/// statement_timeout, lock_timeout) ends the wait. A second call has no further effect.
 ///
-/// While it waits, the statement's snapshot holds back xmin: for as long as the slowest commit under way takes (a WAL
-/// flush, or a synchronous standby's answer), since the other side takes the gate in its pre-commit phase only.
+/// While it waits, the statement's snapshot holds back xmin. That lasts as long as the slowest
+/// commit in progress takes (a WAL flush, or a synchronous standby's answer), because commits take
+/// the gate only in their pre-commit phase.
 #[pg_extern(sql = false)]
 fn gate_take() {
     if held() {
         return;
     }
     let tag = tag();
-    // SAFETY: the tag outlives the call; a session-level lock is released by gate_release() or the session's end.
+    // SAFETY: the tag outlives the call; a session-level lock is released by gate_release() or at
+    // the session's end.
     unsafe { pg_sys::LockAcquire(&tag, pg_sys::RowExclusiveLock as i32, true, false) };
 }
 
-/// `webhook.gate_release()`: a daemon of version 0.1 is awake. Nothing happens if this session does not hold the gate.
+/// Runs `webhook.gate_release()`: a daemon of version 0.1 is awake. Does nothing if this session
+/// does not hold the gate.
 #[pg_extern(sql = false)]
 fn gate_release() {
     if held() {
         let tag = tag();
-        // SAFETY: this session holds exactly this lock at session level; nothing takes this mode at another level.
+        // SAFETY: this session holds exactly this lock at session level; no code takes this mode at
+        // another level.
         unsafe { pg_sys::LockRelease(&tag, pg_sys::RowExclusiveLock as i32, true) };
     }
 }

@@ -1,14 +1,14 @@
-//! One text for one value, whatever the session's settings: rows are filtered, compared and
-//! deduplicated by their text.
+//! The canonical text of a value: one text for one value, under any settings of the session. Rows
+//! are filtered, compared, and deduplicated by this text.
 //!
-//! Output functions of Postgres read settings from its globals. [`Style`] changes those while one
-//! value is printed and puts them back whatever happens; the settings themselves are not touched.
-//! That is cheap, but only code that sets no setting may run meanwhile: an abort would restore a
-//! setting to the value that it found in the global. Functions of the application get settings that
-//! are set for the call, as a SET clause sets them ([`with_settings`]).
+//! Output functions of Postgres read settings from its global variables. [`Style`] changes those
+//! variables while one value is printed, and always restores them. It does not touch the settings
+//! themselves. That is cheap, but only code that sets no setting may run meanwhile: an abort would
+//! restore a setting to the value found in the global variable. Functions of the application get
+//! settings that are set for the call, as a SET clause sets them ([`with_settings`]).
 //!
-//! Canonical are UTC, ISO 8601, hexadecimal, shortest floats, and qualified names of objects
-//! outside pg_catalog.
+//! The canonical form uses UTC, ISO 8601, hexadecimal, shortest floats, and qualified names of
+//! objects outside pg_catalog.
 
 use core::ffi::{CStr, c_int};
 use std::cell::Cell;
@@ -18,17 +18,17 @@ use pgrx::pg_sys;
 use super::influence::Influence;
 use crate::rights::set_locally;
 
-// The numbers of BYTEA_OUTPUT_HEX (utils/bytea.h) and INTSTYLE_ISO_8601 (miscadmin.h).
+// The values of BYTEA_OUTPUT_HEX (utils/bytea.h) and INTSTYLE_ISO_8601 (miscadmin.h).
 const HEX: c_int = 1;
 const ISO_8601: c_int = 3;
 const ISO_DATES: c_int = pg_sys::USE_ISO_DATES as c_int;
 /// Every value from 1 on prints floats in their shortest exact form.
 const SHORTEST: c_int = 1;
 
-/// Prints with `work` a value of a type that such settings have an influence on.
+/// Calls `work` to print a value of a type with this influence, in the canonical form.
 ///
 /// # Errors
-/// Raises what `work` raises.
+/// Raises the errors of `work`.
 pub fn printing<R>(influence: Influence, work: impl FnOnce() -> R) -> R {
     match influence {
         Influence::Nothing => work(),
@@ -44,7 +44,7 @@ pub fn printing<R>(influence: Influence, work: impl FnOnce() -> R) -> R {
     }
 }
 
-/// As long as it lives, values print in the canonical form.
+/// Makes values print in the canonical form for as long as it lives.
 struct Style {
     timezone: *mut pg_sys::pg_tz,
     date_style: c_int,
@@ -79,7 +79,7 @@ impl Style {
 
 impl Drop for Style {
     fn drop(&mut self) {
-        // SAFETY: as above. An error in an output function unwinds past here (crate::protect).
+        // SAFETY: as above. An error in an output function unwinds through here (crate::protect).
         unsafe {
             pg_sys::session_timezone = self.timezone;
             pg_sys::DateStyle = self.date_style;
@@ -90,12 +90,12 @@ impl Drop for Style {
     }
 }
 
-/// Calls code of the application, which prints values itself, with the settings that make it print
-/// the canonical form. Settings that `work` makes for the session or the transaction stay, as after
-/// a function with a SET clause.
+/// Calls code of the application, which prints values itself, with settings that make it print the
+/// canonical form. Settings that `work` makes for the session or the transaction remain, as after a
+/// function with a SET clause.
 ///
 /// # Errors
-/// Raises what `work` raises; the abort of the (sub)transaction restores the settings.
+/// Raises the errors of `work`; the abort of the (sub)transaction restores the settings.
 pub fn with_settings<R>(work: impl FnOnce() -> R) -> R {
     let (utc, utc_name) = utc();
     // SAFETY: reads variables of the backend.
@@ -119,8 +119,8 @@ pub fn with_settings<R>(work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Names of tables, functions and types are qualified, unless they are in pg_catalog, and quoted
-/// where they must be.
+/// Calls `work` with settings that qualify the names of tables, functions, and types, unless they
+/// are in pg_catalog. The names are quoted where necessary.
 fn with_names<R>(work: impl FnOnce() -> R) -> R {
     within_level(|| {
         set_locally(c"search_path", c"pg_catalog");
@@ -129,10 +129,9 @@ fn with_names<R>(work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// What `work` sets locally is taken back afterwards.
+/// Calls `work`, then reverts the settings that it made locally.
 fn within_level<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: a nest level that is closed below, or with the abort, like the SET clause of a
-    // function.
+    // SAFETY: a nest level that is closed below or by the abort, like the SET clause of a function.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     let result = work();
     // SAFETY: closes the level opened above.
@@ -145,8 +144,7 @@ thread_local! {
     static UTC: Cell<(*mut pg_sys::pg_tz, &'static CStr)> = const { Cell::new((core::ptr::null_mut(), c"")) };
 }
 
-/// The zone, and the name that it was found by. GMT is the one that Postgres knows without its
-/// files.
+/// Returns the zone UTC and the name that found it. Postgres knows GMT without its time zone files.
 fn utc() -> (*mut pg_sys::pg_tz, &'static CStr) {
     let known = UTC.get();
     if !known.0.is_null() {
@@ -165,7 +163,7 @@ fn utc() -> (*mut pg_sys::pg_tz, &'static CStr) {
 
 mod global {
     unsafe extern "C" {
-        /// Not among pgrx's (utils/bytea.h).
+        /// pgrx does not declare this variable (utils/bytea.h).
         pub static mut bytea_output: core::ffi::c_int;
     }
 }

@@ -1,9 +1,11 @@
-//! JSON strings, escaped exactly as Postgres does (`escape_json`): `\b \f \n \r \t \" \\`, other control characters as
-//! `\u00xx`, everything else as it is. Works on bytes: every server encoding keeps ASCII as it is. Pure.
+//! JSON strings, escaped exactly as Postgres escapes them (`escape_json`): `\b \f \n \r \t \" \\`,
+//! other control characters as `\u00xx`, and everything else unchanged. Works on bytes, because
+//! every server encoding keeps ASCII unchanged. Pure.
 
 use crate::memory::Bytes;
 
-/// 0: as it is; 1: as `\u00xx`; else: the letter after the backslash.
+/// 0 leaves the byte unchanged, 1 writes `\u00xx`, and another value is the letter after the
+/// backslash.
 const ESCAPES: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut control = 0;

@@ -1,29 +1,32 @@
-//! Which settings of a session can change how values of a type are printed. Reads the catalogue.
+//! Determines which settings of a session can change the printed text of a type. Reads the system
+//! catalog.
 
 use pgrx::pg_sys;
 
 use super::value::cast_to_json;
 use crate::compat;
 
-/// Each stands for those before it too.
+/// The settings that can change the text. Each variant includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Influence {
     Nothing,
     /// TimeZone, DateStyle, IntervalStyle, bytea_output, extra_float_digits.
     Style,
-    /// search_path and quote_all_identifiers as well: the type names objects.
+    /// Also search_path and quote_all_identifiers: the type names objects.
     Names,
     /// A function of the application makes the text, and may read any setting. Its search_path is
-    /// left alone: with another one it might not find what it calls.
+    /// not changed: with another one it might not find the objects that it needs.
     Functions,
 }
 
-/// Types nest no deeper than Postgres's own stack allows; this is a bound on ours.
+/// Bounds our recursion. Postgres's own stack already bounds the nesting of types.
 const DEPTH_MAX: u32 = 100;
 
 impl Influence {
+    /// Returns the influence on a type.
+    ///
     /// # Safety
-    /// A type that exists.
+    /// The type exists.
     pub unsafe fn on(oid: pg_sys::Oid) -> Self {
         // SAFETY: the caller's promise.
         unsafe { Self::within(oid, 0) }
@@ -33,7 +36,7 @@ impl Influence {
         if depth > DEPTH_MAX {
             return Self::Functions;
         }
-        // SAFETY: look-ups of types that exist; the descriptor of a row type is given back.
+        // SAFETY: look-ups of types that exist; the descriptor of a row type is released.
         unsafe {
             let oid = pg_sys::getBaseType(oid);
             let element = pg_sys::get_element_type(oid);
@@ -41,15 +44,15 @@ impl Influence {
                 return Self::within(element, depth + 1);
             }
             if pg_sys::type_is_rowtype(oid) {
-                // A row type can be given further columns without our noticing, so it is never
-                // without influence.
+                // A row type can get further columns without our notice, so its influence is never
+                // `Nothing`.
                 return Self::on_row(oid, depth).max(Self::Style);
             }
             if pg_sys::type_is_enum(oid) {
                 return Self::Nothing;
             }
-            // Bounds are printed by the output function of their type: dates too, which stand alone
-            // in ISO 8601.
+            // The output function of their type prints the bounds of a range. That includes dates,
+            // although a date on its own is printed in ISO 8601.
             let range = if pg_sys::type_is_multirange(oid) { pg_sys::get_multirange_range(oid) } else { oid };
             let bound = pg_sys::get_range_subtype(range);
             if bound != pg_sys::Oid::INVALID {
@@ -63,7 +66,7 @@ impl Influence {
         if oid == pg_sys::RECORDOID {
             return Self::Functions;
         }
-        // SAFETY: a named row type; its descriptor is pinned until it is given back.
+        // SAFETY: a named row type; its descriptor is pinned until it is released.
         unsafe {
             let descriptor = pg_sys::lookup_rowtype_tupdesc(oid, -1);
             let columns = (0..(*descriptor).natts as usize).map(|at| *compat::attribute(descriptor, at));
@@ -78,8 +81,8 @@ impl Influence {
         }
     }
 
-    /// What is not known to be free of influence is printed as if it were not. Nothing helps money:
-    /// the number that is stored means another amount under another lc_monetary.
+    /// Returns `Style` for types that are not known to be free of influence. Nothing helps money:
+    /// the stored number means another amount under another lc_monetary.
     fn on_base(oid: pg_sys::Oid) -> Self {
         match oid {
             pg_sys::BOOLOID

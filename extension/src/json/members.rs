@@ -1,14 +1,15 @@
-//! The top-level members of a JSON object that differ from another's. Pure; works on valid JSON in any server encoding.
+//! Finds the top-level members of a JSON object that differ from those in another object. Pure.
+//! Works on valid JSON in any server encoding.
 //!
-//! Values are compared as text: that is how they are sent.
+//! Values are compared as text, because they are sent as text.
 
 use crate::memory::{self, Bytes};
 
 /// One member: its name with quotes and escapes, and its value, both as written.
 type Member<'a> = (&'a [u8], &'a [u8]);
 
-/// Writes an object of those members of `old` that `new` lacks or has with another text. `None` if `old` or `new` is
-/// not an object.
+/// Returns an object of the members of `old` that `new` lacks or has with another text. Returns
+/// `None` if `old` or `new` is not an object.
 ///
 /// # Errors
 /// Raises `out_of_memory`.
@@ -18,7 +19,7 @@ pub fn changed_members(old: &[u8], new: &[u8]) -> Option<Bytes> {
     let mut out = Bytes::new();
     out.push(b'{');
     for (name, value) in old {
-        // Of a repeated name the last counts, as everywhere in Postgres.
+        // The last member of a repeated name counts, as everywhere in Postgres.
         if new.iter().rev().find(|(other, _)| *other == name).is_some_and(|(_, now)| *now == value) {
             continue;
         }
@@ -38,7 +39,7 @@ fn skip_space(text: &[u8]) -> &[u8] {
     &text[at.unwrap_or(text.len())..]
 }
 
-/// Bytes of the string that `text` begins with, quotes included.
+/// Returns the length in bytes of the string that `text` begins with, quotes included.
 pub fn string_len(text: &[u8]) -> Option<usize> {
     if text.first() != Some(&b'"') {
         return None;
@@ -53,7 +54,7 @@ pub fn string_len(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the value that `text` begins with.
+/// Returns the length in bytes of the value that `text` begins with.
 fn value_len(text: &[u8]) -> Option<usize> {
     let mut depth = 0usize;
     let mut at = 0;

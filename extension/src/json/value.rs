@@ -1,7 +1,9 @@
-//! How the values of one type are printed: the category that `row_to_json` would put it in, found once, and its output
-//! function, looked up once. The session's settings make no difference (`canonical`).
+//! Prints the values of one type. A printer holds the category that `row_to_json` would put the
+//! type in, and its output function; both are looked up once. The session's settings make no
+//! difference (`canonical`).
 //!
-//! Reads the catalogue when a printer is made, detoasts and calls output functions when it prints.
+//! Reads the system catalog when a printer is made. Detoasts values and calls output functions when
+//! it prints.
 
 use core::ffi::{CStr, c_char, c_int};
 
@@ -14,20 +16,21 @@ use crate::compat::unguarded;
 use crate::memory::Bytes;
 use crate::protect::protect;
 
-/// Longest date or time (MAXDATELEN and a NUL).
+/// Longest date or time, in bytes (MAXDATELEN and a NUL).
 const DATE_BYTES_MAX: usize = 129;
 
 /// Bytes of the longest `i64`, sign included.
 const INTEGER_BYTES_MAX: usize = 20;
 
-/// As a JSON value, or as the bare text that `->>` gives of it.
+/// The form of a printed value: a JSON value, or the bare text that `->>` returns for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Json,
     Text,
 }
 
-/// Postgres keeps these categories to itself (`json_categorize_type`); the first five are ours, for speed.
+/// The categories of `json_categorize_type`, which Postgres does not export. The first five are
+/// ours, for speed.
 #[derive(Debug, Clone, Copy)]
 enum Category {
     Int2,
@@ -38,7 +41,7 @@ enum Category {
     Text,
     /// float and numeric: as printed, but NaN and the infinities as strings.
     Number,
-    /// date, timestamp, timestamptz, in ISO 8601 whatever DateStyle says, and in UTC.
+    /// date, timestamp, timestamptz: in ISO 8601 and UTC under any DateStyle.
     Date,
     /// json: the bytes are the output.
     Json,
@@ -55,19 +58,22 @@ enum Category {
 #[derive(Debug)]
 pub struct Printer {
     category: Category,
-    /// The type, domains looked through; of `Cast` the function.
+    /// The base type of the column's type. For `Cast`, the function.
     oid: pg_sys::Oid,
-    /// Output function; null for categories that need none. Lives as long as the memory given to `new`.
+    /// Output function; null for categories that need none. Lives as long as the memory context
+    /// given to `new`.
     output: *mut pg_sys::FmgrInfo,
-    /// Which settings the functions that print it would follow.
+    /// The settings that the functions which print the type would follow.
     influence: Influence,
 }
 
 impl Printer {
+    /// Looks up how values of a type are printed.
+    ///
     /// # Safety
     /// The printer is not used after `memory` has been reset or deleted.
     pub unsafe fn new(column_type: pg_sys::Oid, memory: pg_sys::MemoryContext) -> Self {
-        // SAFETY: look-ups of a type that exists (a column has it).
+        // SAFETY: look-ups of a type that exists, because a column has it.
         let oid = unsafe { pg_sys::getBaseType(column_type) };
         let (category, oid) = match oid {
             pg_sys::INT2OID => (Category::Int2, oid),
@@ -85,7 +91,8 @@ impl Printer {
         let mut output = core::ptr::null_mut();
         let mut influence = Influence::Nothing;
         if matches!(category, Category::Number | Category::Jsonb | Category::Other) {
-            // SAFETY: the FmgrInfo and what the function hangs on it live in the same context.
+            // SAFETY: the FmgrInfo and the data that the function attaches to it live in the same
+            // context.
             unsafe {
                 let mut function = pg_sys::Oid::INVALID;
                 let mut is_varlena = false;
@@ -126,7 +133,8 @@ impl Printer {
     /// Appends a value that is not null.
     ///
     /// # Errors
-    /// [`TooLong`] if it is certain, before the text is made or copied, that `out` would exceed `bytes_max`.
+    /// Returns [`TooLong`] if it is certain, before the text is made or copied, that `out` would
+    /// exceed `bytes_max`.
     ///
     /// # Safety
     /// `value` is a value of the printer's type.
@@ -138,7 +146,7 @@ impl Printer {
         bytes_max: usize,
     ) -> Result<(), TooLong> {
         let room = bytes_max.saturating_sub(out.len());
-        // SAFETY: the value is of the type that the category stands for; the caller's promise.
+        // SAFETY: the caller's promise; the value is of the type that the category stands for.
         unsafe {
             match self.category {
                 Category::Int2 => write_integer(out, i64::from(value.value() as i16)),
@@ -164,7 +172,8 @@ impl Printer {
                     fits(text.len(), room)?;
                     match self.category {
                         Category::Jsonb => out.extend_from_slice(text),
-                        // NaN, Infinity and -Infinity are no JSON numbers, and they alone end in a letter.
+                        // NaN, Infinity, and -Infinity are not JSON numbers. They alone end in a
+                        // letter.
                         Category::Number if text.last().is_some_and(u8::is_ascii_digit) => {
                             out.extend_from_slice(text)
                         }
@@ -184,8 +193,9 @@ impl Printer {
         Ok(())
     }
 
-    /// The function that makes JSON of an array, a row, or a type with a cast. Looked up at each call, as Postgres does:
-    /// a cast may be a function in SQL, whose plans must not outlive the statement.
+    /// Returns the function that makes JSON of an array, a row, or a type with a cast. Like
+    /// Postgres, the caller looks it up at each call: a cast may be a function in SQL, whose plans
+    /// must not outlive the statement.
     fn function(&self) -> pg_sys::Oid {
         match self.category {
             Category::Array => pg_sys::Oid::from(pg_sys::F_ARRAY_TO_JSON_ANYARRAY),
@@ -196,9 +206,10 @@ impl Printer {
 
     unsafe fn write_date(&self, out: &mut Bytes, value: pg_sys::Datum, form: Form) {
         let mut text = [0 as c_char; DATE_BYTES_MAX];
-        // Seconds west of UTC, in place of the session's time zone.
+        // Seconds west of UTC, instead of the session's time zone.
         let utc: c_int = 0;
-        // SAFETY: the buffer has the size the function asks for; it ends the text with a NUL.
+        // SAFETY: the buffer has the size that the function requires; the function ends the text
+        // with a NUL.
         let text = unsafe {
             pg_sys::JsonEncodeDateTime(text.as_mut_ptr(), value, self.oid, &raw const utc);
             CStr::from_ptr(text.as_ptr()).to_bytes()
@@ -213,11 +224,11 @@ impl Printer {
     }
 }
 
-/// The function that makes JSON of a value, where an extension has one for its type. Built-in types
-/// have casts to json that are not meant.
+/// Returns the function that makes JSON of a value, if an extension has one for its type. The casts
+/// of built-in types to json are not meant.
 ///
 /// # Safety
-/// A type that exists.
+/// The type exists.
 pub unsafe fn cast_to_json(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     if oid.to_u32() < pg_sys::FirstNormalObjectId {
         return None;
@@ -266,10 +277,11 @@ fn write_integer(out: &mut Bytes, value: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Bytes of a varlena value when it is detoasted and decompressed, without doing that.
+/// Returns the size in bytes of a varlena value after detoasting and decompression, without doing
+/// either.
 unsafe fn raw_len(value: pg_sys::Datum) -> usize {
     let varlena = value.cast_mut_ptr::<pg_sys::varlena>();
-    // SAFETY: a varlena value; the caller's promise.
+    // SAFETY: the caller's promise; a varlena value.
     unsafe {
         if pgrx::varatt_is_1b_e(varlena) || pgrx::varatt_is_4b_c(varlena) {
             pg_sys::toast_raw_datum_size(value).saturating_sub(pg_sys::VARHDRSZ)
@@ -279,10 +291,12 @@ unsafe fn raw_len(value: pg_sys::Datum) -> usize {
     }
 }
 
-/// The bytes of a text or json value, detoasted into the current memory context if need be.
+/// Returns the bytes of a text or json value, detoasted into the current memory context if
+/// necessary.
 ///
 /// # Safety
-/// A varlena value; the slice is not used after the value, or the current memory context, is gone.
+/// The value is a varlena. The slice is not used after the value, or the current memory context, is
+/// gone.
 pub unsafe fn bytes_of<'a>(value: pg_sys::Datum) -> &'a [u8] {
     let varlena = value.cast_mut_ptr::<pg_sys::varlena>();
     // SAFETY: the caller's promise.

@@ -1,4 +1,5 @@
-//! The allocator of the library's Rust code: the system's, with a reserve behind it.
+//! The allocator of the library's Rust code: the system's allocator with a reserve behind it. It
+//! never unwinds. It ends the session (FATAL) if the reserve cannot serve a request either.
 
 use core::hint::black_box;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -7,8 +8,9 @@ use std::sync::atomic::Ordering;
 use super::reserve::Reserve;
 use super::{FATAL, IS_FALLIBLE, IS_SHORT, report};
 
-/// Enough for an error on its way with all its texts, and for what a row needs besides its data: arrays of 1 600 columns.
-/// It lies in the library's own memory, takes address space from the start, and no memory until it is used.
+/// Enough for an error in progress with all its texts, and for the memory that a row needs in
+/// addition to its data: arrays of 1,600 columns. The reserve lies in the library's own memory. It
+/// takes address space from the start, and no memory until it is used.
 pub const RESERVE_BYTES: usize = 256 * 1024;
 
 static RESERVE: Reserve = Reserve::new();
@@ -18,8 +20,8 @@ struct Allocator;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-// SAFETY: memory of the system's allocator, or of the reserve, which keeps to the same rules; each piece goes back to
-// where it came from.
+// SAFETY: memory of the system's allocator, or of the reserve, which follows the same rules; each
+// piece returns to its origin.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -58,7 +60,8 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        // SAFETY: the caller's promise; `bytes` does not overflow when it is rounded up to the alignment.
+        // SAFETY: the caller's promise; `bytes` does not overflow when it is rounded up to the
+        // alignment.
         unsafe {
             if !RESERVE.holds(memory) {
                 let grown = System.realloc(memory, layout, bytes);
@@ -86,18 +89,19 @@ fn fall_back(layout: Layout) -> *mut u8 {
     // SAFETY: a backend has one thread.
     let memory = unsafe { RESERVE.take(layout) };
     if memory.is_null() {
-        // Rust would abort, and the cluster with it: end this session instead.
-        // SAFETY: FATAL does not come back and does not unwind; it exits the process through Postgres's own way, whose
-        // callbacks of ours neither allocate nor depend on what was under way.
+        // Rust would abort, and take the cluster down. This ends only the session.
+        // SAFETY: FATAL does not return and does not unwind. It exits the process in Postgres's own
+        // way; our callbacks in that exit neither allocate nor depend on the interrupted work.
         unsafe { report(FATAL, layout.size()) };
     }
     memory
 }
 
-/// Whether the system has this much at the moment.
+/// Reports whether the system can allocate this many bytes now.
 pub fn has(bytes: usize) -> bool {
     let Ok(layout) = Layout::from_size_align(bytes.max(1), 16) else { return false };
-    // SAFETY: given back at once. The compiler must not see that, or it would leave both out.
+    // SAFETY: the memory is freed at once. The compiler must not see that, or it would remove both
+    // calls.
     unsafe {
         let memory = black_box(System.alloc(layout));
         if memory.is_null() {

@@ -1,8 +1,9 @@
-//! A text that grows with the data: a `Vec<u8>` whose growth raises Postgres's error instead of ending the process.
+//! A byte text that grows with the data: a `Vec<u8>` whose growth raises Postgres's error and does
+//! not end the process.
 
 use core::ops::Deref;
 
-/// Has those methods of `Vec<u8>` that writers of text need.
+/// Offers the methods of `Vec<u8>` that writers of text need.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Bytes(Vec<u8>);
 
@@ -19,7 +20,7 @@ impl Bytes {
         new
     }
 
-    /// Makes room for so many bytes more.
+    /// Makes room for this many additional bytes.
     ///
     /// # Errors
     /// Raises `out_of_memory`.

@@ -1,17 +1,19 @@
-//! Memory that Rust code of the extension takes: what happens when there is none.
+//! Memory of the extension's Rust code, and the response to a shortage.
 //!
-//! Rust ends the process when an allocation fails, and Postgres answers the end of a backend with crash recovery of the
-//! whole cluster. Three lines of defence turn it into Postgres's own error 53200 (`out_of_memory`), which undoes the
-//! statement and nothing else:
+//! Rust ends the process when an allocation fails. Postgres answers the end of a backend with crash
+//! recovery of the whole cluster. Three lines of defence turn the failure into Postgres's own error
+//! 53200 (`out_of_memory`), which undoes only the statement:
 //!
-//! 1. What grows with the data (texts of events, the outbox buffer, lists of JSON members) grows by [`Bytes`] or
-//!    [`reserve`], which raise the error. A step whose memory grows with its input in many small pieces (a plan, the
-//!    arguments of an SQL function) asks beforehand whether there is [`room_for`] it.
-//! 2. What is small, the making of an error included, is taken from a reserve ([`reserve::Reserve`]) when the system has
-//!    no memory left. The next step that begins ([`settle`]) frees what the session keeps for speed, and raises the error
-//!    unless there is memory again.
-//! 3. What neither can serve ends this session alone (FATAL, 53200), as an administrator would end it: locks are released
-//!    and the transaction is undone. No input is known that leads here; `extension/tests/memory_runs_out.sh` looks for one.
+//! 1. Memory that grows with the data (texts of events, the outbox buffer, lists of JSON members)
+//!    grows by [`Bytes`] or [`reserve`], which raise the error. A step whose memory grows with its
+//!    input in many small pieces (a plan, the arguments of an SQL function) first checks that there
+//!    is [`room_for`] it.
+//! 2. Small allocations, including those for an error, come from a reserve ([`reserve::Reserve`])
+//!    when the system has no memory left. The next step that begins ([`settle`]) frees the caches
+//!    of the session, and raises the error unless there is memory again.
+//! 3. A request that neither can serve ends this session alone (FATAL, 53200), as an administrator
+//!    would end it: locks are released and the transaction is undone. No known input leads here;
+//!    `extension/tests/memory_runs_out.sh` searches for one.
 //!
 //! An allocator must not unwind, so it cannot raise the error itself.
 
@@ -34,12 +36,13 @@ pub use bytes::Bytes;
 const ERROR: c_int = 21;
 const FATAL: c_int = 22;
 
-/// The reserve has served a request, and nobody has dealt with it yet. A backend has one thread.
+/// True after the reserve has served a request, until [`settle`] has handled the shortage. A
+/// backend has one thread.
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
-/// The caller can deal with a failed allocation.
+/// True while the caller can handle a failed allocation.
 static IS_FALLIBLE: AtomicBool = AtomicBool::new(false);
 
-/// Runs `attempt`, whose allocations return their failure: they are not served from the reserve.
+/// Runs `attempt`. Its allocations return their failure and are not served from the reserve.
 pub fn fallible<T>(attempt: impl FnOnce() -> Result<T, TryReserveError>) -> Result<T, TryReserveError> {
     IS_FALLIBLE.store(true, Ordering::Relaxed);
     let result = attempt();
@@ -58,7 +61,8 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) {
     }
 }
 
-/// Doubles the room if there is memory for that, so that appending stays cheap; else makes what is needed.
+/// Doubles the capacity if there is memory for that, which keeps appending cheap. Otherwise
+/// allocates only the capacity needed.
 #[cold]
 fn grow<T>(vec: &mut Vec<T>, additional: usize) {
     let grown = fallible(|| vec.try_reserve(additional).or_else(|_| vec.try_reserve_exact(additional)));
@@ -67,7 +71,7 @@ fn grow<T>(vec: &mut Vec<T>, additional: usize) {
     }
 }
 
-/// Makes sure, as far as one can, that this much can be allocated in pieces.
+/// Checks, as far as possible, that this many bytes can be allocated in pieces.
 ///
 /// # Errors
 /// Raises `out_of_memory`.
@@ -77,7 +81,8 @@ pub fn room_for(bytes: usize) {
     }
 }
 
-/// Makes sure that there is room for what Rust makes of this much text: copies, lists of short texts, errors that quote it.
+/// Checks that there is room for what Rust makes of this many bytes of text: copies, lists of short
+/// texts, and errors that quote it.
 ///
 /// # Errors
 /// Raises `out_of_memory`.
@@ -87,10 +92,10 @@ pub fn room_for_input(bytes: usize) {
     room_for(FIXED_BYTES + bytes.saturating_mul(BYTES_PER_BYTE));
 }
 
-/// A step begins that may fail: deals with a shortage that the steps before it have got by with.
+/// Handles a shortage that earlier steps survived. Call this when a step begins that may fail.
 ///
 /// # Errors
-/// Raises `out_of_memory` if it lasts.
+/// Raises `out_of_memory` if the shortage lasts.
 #[inline]
 pub fn settle() {
     if IS_SHORT.load(Ordering::Relaxed) {
@@ -105,15 +110,18 @@ fn shed() {
     IS_SHORT.store(false, Ordering::Relaxed);
 }
 
-/// Raises Postgres's error for a failed allocation. Little is allocated for it, and the reserve has that.
+/// Raises Postgres's error for a failed allocation. The error needs little memory, and the reserve
+/// has that.
 pub fn out_of_memory(bytes: usize) -> ! {
-    // SAFETY: the closure owns nothing; it calls C, which raises.
+    // SAFETY: the closure owns nothing; it calls C, which raises the error.
     unsafe { protect(|| report(ERROR, bytes)) };
     unreachable!("ERROR does not return")
 }
 
+/// Reports a failed allocation at a level.
+///
 /// # Safety
-/// An error of Postgres may pass the caller's frame.
+/// An error of Postgres may pass through the caller's frame.
 unsafe fn report(level: c_int, bytes: usize) {
     // SAFETY: NUL-terminated texts, and an argument of the type that the format names.
     unsafe {

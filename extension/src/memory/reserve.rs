@@ -1,6 +1,7 @@
-//! A small stock of memory, handed out in runs of blocks, for when the system has none. Pure.
+//! A small stock of memory for when the system has none. It hands out runs of blocks. Pure.
 //!
-//! A run is found by looking at every block: the reserve is used in an emergency, and for little.
+//! `take` examines every block to find a run. That is acceptable, because the reserve is used only
+//! in an emergency, and for little.
 
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
@@ -13,14 +14,14 @@ const BLOCKS: usize = RESERVE_BYTES / BLOCK_BYTES;
 #[repr(C, align(4096))]
 struct Memory(UnsafeCell<[u8; RESERVE_BYTES]>);
 
-/// All of it is free at first.
+/// The reserve. All blocks are free at first.
 pub struct Reserve {
     memory: Memory,
-    /// Which blocks are in use.
+    /// True for each block in use.
     used: UnsafeCell<[bool; BLOCKS]>,
 }
 
-// SAFETY: a backend has one thread; `take` and `give_back` demand that.
+// SAFETY: a backend has one thread; `take` and `give_back` require that.
 unsafe impl Sync for Reserve {}
 
 impl Reserve {
@@ -36,13 +37,14 @@ impl Reserve {
         layout.size().div_ceil(BLOCK_BYTES).max(1)
     }
 
-    /// Whether a piece of memory came from here.
+    /// Reports whether a piece of memory came from here.
     #[inline]
     pub fn holds(&self, memory: *const u8) -> bool {
         (memory as usize).wrapping_sub(self.begin() as usize) < RESERVE_BYTES
     }
 
-    /// Hands out memory; null if there is not enough in one piece, or it cannot be aligned like that.
+    /// Hands out memory. Returns null if no piece is large enough, or if the reserve cannot align
+    /// it.
     ///
     /// # Safety
     /// No other thread uses the reserve.
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn all_of_it_can_be_had_and_no_more() {
         let reserve = Box::new(Reserve::new());
-        // SAFETY: one thread; each piece goes back once, as it was taken.
+        // SAFETY: one thread; each piece is returned once, as it was taken.
         unsafe {
             let all = reserve.take(layout(RESERVE_BYTES, 16));
             assert!(reserve.holds(all) && reserve.holds(all.add(RESERVE_BYTES - 1)));
@@ -105,14 +107,15 @@ mod tests {
     }
 
     proptest! {
-        /// Pieces do not overlap, are aligned, and keep what is written into them until they are given back.
+        /// Pieces do not overlap, are aligned, and keep the bytes written into them until they are
+        /// returned.
         #[test]
         fn pieces_are_apart(steps in prop::collection::vec((1..40_000usize, 0..9u32, any::<bool>()), 0..120)) {
             let reserve = Box::new(Reserve::new());
             let mut pieces: Vec<(*mut u8, Layout, u8)> = Vec::new();
             for (number, (bytes, align, gives_back)) in steps.into_iter().enumerate() {
                 let mark = (number % 251) as u8;
-                // SAFETY: one thread; what is read and written lies within a piece.
+                // SAFETY: one thread; all reads and writes lie within a piece.
                 unsafe {
                     if gives_back && !pieces.is_empty() {
                         let (memory, layout, mark) = pieces.swap_remove(number % pieces.len());

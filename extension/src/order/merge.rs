@@ -1,42 +1,46 @@
-//! The events that a statement's triggers have held back until the statement's own events are known. Pure.
+//! Merges the events of nested statements with the events of the statement around them. Pure.
 //!
-//! A [`List`] belongs to a statement in progress, the *outer* one. It holds the events of statements that ran within it,
-//! in the order in which their changes happened. The outer statement's own events arrive one by one, also in the order
-//! of their changes. [`List::before`] merges the two: it says how many held events happened before the arriving one.
+//! A [`List`] belongs to a statement in progress, the *outer* one. It holds the events of
+//! statements that ran within it, in the order of their changes. The outer statement's own events
+//! arrive one by one, also in the order of their changes. [`List::before`] merges the two: it
+//! returns how many held events happened before the arriving one.
 //!
 //! Three facts about Postgres decide that; each is exact for one row:
 //!
-//! * **Command ids.** A held change with a lower command id than the arriving one is older: the arriving change comes from
-//!   a foreign key action that started after it.
-//! * **Phase.** A change made while the outer command was complete is younger than every change of that command.
-//! * **Row versions and keys.** What a BEFORE trigger or a function does *during* the outer command is the remaining
-//!   case. The outer command updates and deletes only versions that it found, and fails (27000) on one that a nested
-//!   statement has changed. So its UPDATE or DELETE is older than every held change of the same key. Its INSERT is older
-//!   than the held change that ends the inserted version, and younger than the held changes of the key before that one.
+//! * **Command ids.** A held change with a lower command id than the arriving one is older. The
+//!   arriving change then comes from a foreign key action that started after it.
+//! * **Phase.** A change made while the outer command was complete is younger than every change of
+//!   that command.
+//! * **Row versions and keys.** The remaining case is a change that a BEFORE trigger or a function
+//!   makes *during* the outer command. The outer command updates and deletes only versions that it
+//!   found, and fails (27000) on a version that a nested statement has changed. Its UPDATE or
+//!   DELETE is therefore older than every held change of the same key. Its INSERT is older than the
+//!   held change that ends the inserted version, and younger than the held changes of the key
+//!   before that one.
 
 use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::memory::fallible;
 
-/// How many of the latest held events [`List::take_next`] looks at. More is not needed: it finds the changes that a row's
-/// own trigger has just made.
+/// The number of latest held events that [`List::take_next`] searches. These suffice: it finds the
+/// changes that a row's own trigger has just made.
 const RECENT: usize = 16;
 
-/// A command id that stands for no command.
+/// Stands for no command.
 pub const NO_COMMAND: u32 = u32::MAX;
-/// Any command of the outer statement may have been running.
+/// Stands for any command of the outer statement.
 pub const ANY_COMMAND: u32 = u32::MAX - 1;
 
-/// No position in a list.
+/// Stands for no position in a list.
 const NOWHERE: u64 = u64::MAX;
 
-/// Where a version of a row lies.
+/// The physical place of a row version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version {
     pub relation: u32,
     pub block: u32,
-    /// From 1; 0: no version.
+    /// Counted from 1; 0 stands for no version.
     pub offset: u16,
 }
 
@@ -48,33 +52,34 @@ impl Version {
     }
 }
 
-/// A change of a row, as far as its order matters.
+/// A change of a row, reduced to the facts that its order depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
     /// The watched table.
     pub root: u32,
-    /// Command id of the change, or [`NO_COMMAND`] if it is not known.
+    /// Command id of the change, or [`NO_COMMAND`] if it is unknown.
     pub command: u32,
     /// The version that the change ends; none for an INSERT.
     pub former: Version,
     /// The version that the change makes; none for a DELETE.
     pub now: Version,
-    /// Hash of the table and the row's key; 0: the row has none.
+    /// Hash of the table and the row's key; 0 if the row has no key.
     pub key: u64,
-    /// The same of the former version, if the change has changed the key; else 0.
+    /// The same hash of the former version if the change has changed the key; else 0.
     pub former_key: u64,
-    /// The command that has ended the new version since, or [`NO_COMMAND`].
+    /// The command that has since ended the new version, or [`NO_COMMAND`].
     pub ended_by: u32,
 }
 
 impl Change {
-    /// Whether the change follows the one that made `version`, and no event that is still to arrive can belong between
-    /// the two: it has the same key, and each key has one row at a time.
+    /// Reports whether this change follows the change that made `version`. If so, no event that
+    /// arrives later can belong between the two: both have the same key, and each key has one row
+    /// at a time.
     pub fn follows(&self, version: Version) -> bool {
         version.is_some() && self.former == version && self.former_key == 0
     }
 
-    /// Whether a row with this key was not there before.
+    /// Reports whether no row had this key before the change.
     fn arrives(&self) -> bool {
         self.now.is_some() && (!self.former.is_some() || self.former_key != 0)
     }
@@ -87,7 +92,7 @@ pub struct Entry {
     /// The outer command that was running at the time, [`ANY_COMMAND`], or [`NO_COMMAND`].
     pub during: u32,
     pub subtransaction: u32,
-    /// Where the event is stored.
+    /// The place of the event in the store.
     pub place: u64,
     /// The latest earlier positions with the same key and with the same former key.
     earlier: [u64; 2],
@@ -108,8 +113,9 @@ impl Entry {
         }
     }
 
-    /// Whether the change can have come before that of an arriving row with the same key: while its command ran, and not
-    /// after the row had gone again.
+    /// Reports whether this change may have happened before the arriving change of a row with the
+    /// same key. It must have happened while that change's command ran, and before the arriving row
+    /// was gone again.
     fn may_precede(&self, arriving: &Change) -> bool {
         let is_within = self.during == arriving.command
             || self.during == ANY_COMMAND
@@ -117,7 +123,7 @@ impl Entry {
         is_within && self.change.command < arriving.ended_by
     }
 
-    /// The keys by which the entry is found.
+    /// Returns the keys that find the entry; 0 stands for none.
     fn keys(&self) -> [u64; 2] {
         if self.is_indexed { [self.change.key, self.change.former_key] } else { [0; 2] }
     }
@@ -127,11 +133,12 @@ impl Entry {
 #[derive(Debug)]
 pub struct List {
     entries: VecDeque<Entry>,
-    /// Position of the first entry; positions never change.
+    /// Position of the first entry. The position of an entry never changes.
     first: u64,
     /// The last position of each key.
     last: HashMap<u64, u64, BuildHasherDefault<DefaultHasher>>,
-    /// Whether events are found by their keys: from the first one on that the phase does not place.
+    /// True from the first event that the phase does not place. Events from then on are found by
+    /// their keys.
     is_indexed: bool,
     /// No entry has a lower command id.
     lowest: u32,
@@ -152,10 +159,10 @@ impl List {
         self.entries.is_empty()
     }
 
-    /// Appends an event; its subtransaction is the innermost one.
+    /// Appends an event. Its subtransaction must be the innermost one.
     ///
     /// # Errors
-    /// Out of memory; the list is then as before.
+    /// Returns an error if there is no memory; the list then holds the same events as before.
     pub fn push(&mut self, mut entry: Entry) -> Result<(), TryReserveError> {
         fallible(|| self.entries.try_reserve(1))?;
         self.is_indexed |= entry.during != NO_COMMAND;
@@ -182,7 +189,8 @@ impl List {
         older.max(placed)
     }
 
-    /// Those that a lower command id or an older one behind them shows to be older.
+    /// Counts the leading events that are older: each has a lower command id, or precedes one that
+    /// has.
     fn older(&mut self, change: &Change) -> usize {
         if change.command >= ANY_COMMAND || change.command <= self.lowest {
             return 0;
@@ -194,12 +202,13 @@ impl List {
         count
     }
 
-    /// Those with the key of the arriving row that happened before it.
+    /// Counts the leading events up to the last one that has the arriving row's key and happened
+    /// before it.
     fn placed(&self, change: &Change) -> usize {
         let (mut at, mut last) = (self.last_of(change.key), None);
         while let Some(entry) = self.at(at) {
             if entry.is_taken {
-                // A gap.
+                // Only a gap is left of this event.
             } else if entry.change.former == change.now {
                 last = None;
             } else if last.is_none() && entry.may_precede(change) {
@@ -210,7 +219,7 @@ impl List {
         last.map_or(0, |at| (at - self.first) as usize + 1)
     }
 
-    /// Removes the first event.
+    /// Removes the first event and returns it.
     pub fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         for key in entry.keys() {
@@ -223,12 +232,13 @@ impl List {
         Some(entry)
     }
 
-    /// Whether an entry is only left as a gap.
+    /// Reports whether only a gap is left of an entry.
     pub fn is_taken(entry: &Entry) -> bool {
         entry.is_taken
     }
 
-    /// Takes the event that follows a version whose own event has been passed on, if it is among the latest ones.
+    /// Takes the event that follows a version whose own event has been passed on, if it is among
+    /// the latest events.
     pub fn take_next(&mut self, version: Version) -> Option<Entry> {
         if self.entries.is_empty() || !version.is_some() {
             return None;
@@ -248,7 +258,7 @@ impl List {
         Some(taken)
     }
 
-    /// Neither allocates nor fails.
+    /// Removes the last event. Does not allocate or fail.
     fn pop_back(&mut self) {
         let Some(entry) = self.entries.pop_back() else { return };
         for (key, earlier) in entry.keys().into_iter().zip(entry.earlier) {
@@ -272,8 +282,8 @@ impl List {
         }
     }
 
-    /// A subtransaction has been rolled back: its events are gone. Returns the place of the first. Neither allocates nor
-    /// fails.
+    /// Removes the events of a subtransaction that was rolled back. Returns the place of the first
+    /// of them. Does not allocate or fail.
     pub fn abort(&mut self, subtransaction: u32) -> Option<u64> {
         let mut place = None;
         while let Some(entry) = self.entries.back().filter(|entry| entry.subtransaction >= subtransaction) {
@@ -283,7 +293,7 @@ impl List {
         place
     }
 
-    /// A subtransaction has been released: its events belong to its parent. Neither allocates nor fails.
+    /// Assigns the events of a released subtransaction to its parent. Does not allocate or fail.
     pub fn release(&mut self, subtransaction: u32, parent: u32) {
         let own = self.entries.iter_mut().rev().take_while(|entry| entry.subtransaction == subtransaction);
         own.for_each(|entry| entry.subtransaction = parent);

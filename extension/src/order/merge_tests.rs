@@ -1,4 +1,4 @@
-//! A model of Postgres: statements within statements, whose BEFORE and AFTER triggers change the same table.
+//! A model of Postgres: nested statements whose BEFORE and AFTER triggers change the same table.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use super::*;
 
 const KEYS: u8 = 4;
 
-/// A program of a transaction, random and finite.
+/// A statement of a random, finite program.
 #[derive(Debug, Clone)]
 struct Statement {
     rows: Vec<Row>,
-    /// In a subtransaction that is rolled back afterwards.
+    /// True if it runs in a subtransaction that is rolled back afterwards.
     is_undone: bool,
 }
 
-/// A row of a statement, with what its triggers do.
+/// A row of a statement, and the actions of its triggers.
 #[derive(Debug, Clone)]
 struct Row {
     action: Action,
     before: Vec<Statement>,
     after_ahead: Vec<Statement>,
     after_behind: Vec<Statement>,
-    /// What a foreign key does to another row; its events join those of the statement.
+    /// The action of a foreign key on another row. Its events join those of this statement.
     cascade: Option<Action>,
 }
 
@@ -70,7 +70,7 @@ fn statement() -> impl Strategy<Value = Statement> {
     })
 }
 
-/// A row version: its number and the command that made it.
+/// The live row version of each key: its number and the command that made it.
 type Live = BTreeMap<u8, (u32, u32)>;
 
 #[derive(Debug, Clone)]
@@ -83,25 +83,25 @@ struct Event {
 struct Level {
     list: List,
     command: u32,
-    /// The command of a foreign key action that is running.
+    /// The command of a foreign key action in progress.
     part: Option<u32>,
     is_firing: bool,
     last: Version,
 }
 
-/// Runs a program, and passes the events on as `super::super` does.
+/// Runs a program and passes the events on as `super::super` does.
 struct Server {
     live: Live,
     command: u32,
     versions: u32,
-    /// The commands that have ended versions.
+    /// The command that ended each version.
     ended: BTreeMap<u32, u32>,
     subtransaction: u32,
     subtransactions: u32,
     /// Events in the order of their changes.
     happened: Vec<Event>,
     levels: Vec<Level>,
-    /// Events in the order in which they are numbered, with their subtransactions.
+    /// Events in the order in which they get their numbers, with their subtransactions.
     sent: Vec<(u64, u32)>,
     next: u64,
 }
@@ -181,7 +181,8 @@ impl Server {
         }
     }
 
-    /// What a command does to one row; nothing where Postgres would not find the row, or would fail.
+    /// Applies a command to one row. Does nothing if Postgres would not find the row, or would
+    /// fail.
     fn act(&mut self, action: Action, command: u32, seen: &Live) -> Option<Event> {
         let found = |live: &Live, key: u8| live.get(&key).copied().filter(|row| seen.get(&key) == Some(row));
         let (former_key, key) = match action {
@@ -260,7 +261,7 @@ impl Server {
     }
 }
 
-/// The events of each key, in an order.
+/// Returns the events of each key, in the order of the iterator.
 fn by_key<'a>(events: impl Iterator<Item = &'a Event>) -> BTreeMap<u8, Vec<u64>> {
     let mut keys = BTreeMap::<u8, Vec<u64>>::new();
     for event in events {
@@ -321,7 +322,7 @@ fn a_change_that_ends_an_inserted_version_comes_after_the_insert() {
     list.push(Entry::new(change(7, 2, 3, 7), 5, 1, 1)).unwrap();
     let insert = Change { ended_by: 7, ..change(5, 0, 2, 7) };
     assert_eq!(list.before(&insert), 1);
-    // Made while no command of the outer statement ran, both would come after it.
+    // If no command of the outer statement was running, both changes come after the insert.
     let mut list = List::new();
     list.push(Entry::new(change(6, 1, 0, 7), NO_COMMAND, 1, 0)).unwrap();
     list.push(Entry::new(change(7, 2, 3, 7), NO_COMMAND, 1, 1)).unwrap();

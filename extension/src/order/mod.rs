@@ -1,21 +1,24 @@
-//! The order of events: those of a row are numbered in the order in which its changes happened.
+//! The order of events: the events of a row are numbered in the order of its changes.
 //!
-//! Postgres fires a statement's AFTER triggers at its end. A trigger or a function that changes the same table in a
-//! statement of its own comes in between: the *nested* statement's triggers fire first, although its changes may be the
-//! younger ones. The last event of a row would then tell an older state than the table holds.
+//! Postgres fires a statement's AFTER triggers at its end. Before that, a trigger or a function may
+//! change the same table in a statement of its own. The triggers of this *nested* statement fire
+//! first, although its changes may be younger. The last event of a row would then show an older
+//! state than the table holds.
 //!
-//! So the events of a nested statement are *held*, without a number, while a statement around it that changes the same
-//! table (or another partition of it) is in progress. Each event of that outer statement is merged with them
-//! ([`merge`]): held events that happened before it are passed on first. The rest is passed on when the outer statement
-//! has ended: to the next statement around it that changes the table, or to the outbox, which numbers it. A change of a
-//! row that directly follows the one just passed on does not wait: what a row's own trigger does to it is held for a
-//! moment only.
+//! The events of a nested statement are therefore *held*, without a number, while an outer
+//! statement that changes the same table (or another partition of it) is in progress. Each event of
+//! the outer statement is merged with the held events ([`merge`]): those that happened before it
+//! are passed on first. The remaining events are passed on when the outer statement has ended: to
+//! the next outer statement that changes the table, or to the outbox, which numbers them. A change
+//! that directly follows the row change just passed on does not wait. The changes that a row's own
+//! trigger makes to it are therefore held only for a moment.
 //!
-//! Nothing of this costs anything when no statement is nested: the hot path asks one cell.
+//! All this costs nothing while no statement is nested: the hot path reads one cell.
 //!
-//! Held events lie in memory up to `work_mem`, then in a temporary file ([`store`]); about 100 bytes of each stay in
-//! memory. Those of a rolled back subtransaction go with it. Held events are not in webhook.event yet, so a trigger that
-//! reads the outbox does not see them.
+//! Held events are kept in memory up to `work_mem`, then in a temporary file ([`store`]). About 100
+//! bytes of each event stay in memory. The held events of a subtransaction are discarded when it is
+//! rolled back. Held events are not in webhook.event yet, so a trigger that reads the outbox does
+//! not see them.
 
 mod merge;
 mod statement;
@@ -38,20 +41,20 @@ pub use statement::{
 use store::Store;
 
 thread_local! {
-    /// Never dropped: a callback may still come when the backend exits.
+    /// Never dropped: a callback may still run when the backend exits.
     static STORE: RefCell<ManuallyDrop<Store>> = const { RefCell::new(ManuallyDrop::new(Store::new())) };
 }
 
-/// An event on its way.
+/// An event that is passed on.
 enum Event<'a> {
     New(&'a NewEvent<'a>),
     Stored(u64),
 }
 
-/// Emits or holds the event of a row, after those held ones that happened before it.
+/// Emits or holds the event of a row. First passes on the held events that happened before it.
 ///
 /// # Errors
-/// Raises what the outbox raises, out of memory, and what a temporary file raises.
+/// Raises the errors of the outbox and of a temporary file, and out of memory.
 pub fn emit(event: &NewEvent<'_>, change: &Change) {
     let count = statement::count();
     let Some(own) = count.checked_sub(1) else {
@@ -76,7 +79,7 @@ pub fn emit(event: &NewEvent<'_>, change: &Change) {
     lists_changed();
 }
 
-/// Passes an event of the statement at `from` on: to the statement around it, or to the outbox.
+/// Passes on an event of the statement at `from`, to the statement around it or to the outbox.
 fn pass_on(from: usize, change: &Change, event: &Event<'_>) {
     let mut below = from;
     while let Some(at) = statement::around(below, change.root.into()) {
@@ -150,7 +153,7 @@ fn with_store<R>(work: impl FnOnce(&mut Store) -> Result<R, usize>) -> R {
     STORE.with_borrow_mut(|store| work(store)).unwrap_or_else(|bytes| memory::out_of_memory(bytes))
 }
 
-/// After a change of the lists: the store is free when nothing is held.
+/// Updates the state after a change of the lists. Clears the store if nothing is held.
 fn lists_changed() {
     statement::lists_changed();
     if statement::nothing_held() {
@@ -158,7 +161,8 @@ fn lists_changed() {
     }
 }
 
-/// Ends the statements from `at` on, the innermost first; `ended` is called for each while it is the innermost one.
+/// Ends the statements from `at` on, innermost first. Calls `ended` for each while it is the
+/// innermost one.
 fn end_from(at: usize, ended: impl Fn(pg_sys::MemoryContext)) {
     while statement::count() > at {
         if let Some(context) = statement::with(|stack| stack.last().map(|top| top.context())) {
@@ -178,36 +182,37 @@ fn end_from(at: usize, ended: impl Fn(pg_sys::MemoryContext)) {
     }
 }
 
-/// A query and its triggers are done.
+/// Ends a query whose triggers have fired.
 pub fn end(context: pg_sys::MemoryContext, ended: impl Fn(pg_sys::MemoryContext)) {
     if let Some(at) = statement::find(context) {
         end_from(at, ended);
     }
 }
 
-/// A utility statement with `around` statements around it is done.
+/// Ends a utility statement that has `around` statements around it.
 pub fn end_utility(around: usize, ended: impl Fn(pg_sys::MemoryContext)) {
     end_from(around, ended);
 }
 
-/// Ends the statements whose end no hook has told.
+/// Ends the statements whose end no hook has reported.
 pub fn settle(ended: impl Fn(pg_sys::MemoryContext)) {
     if let Some(at) = statement::first_ended() {
         end_from(at, ended);
     }
 }
 
-/// Whether a statement that changes rows is in progress, or has ended without a hook.
+/// Reports whether a statement that changes rows is in progress, or has ended without a hook.
 pub fn is_any_in_progress() -> bool {
     statement::count() > 0
 }
 
-/// The transaction is about to commit: no statement is in progress any more.
+/// Ends all statements, because the transaction is about to commit.
 pub fn before_commit(ended: impl Fn(pg_sys::MemoryContext)) {
     end_from(0, ended);
 }
 
-/// A subtransaction has been rolled back. Neither allocates nor fails.
+/// Discards the statements and events of a subtransaction that was rolled back. Does not allocate
+/// or fail.
 pub fn subtransaction_aborted(subtransaction: u32) {
     let place = statement::subtransaction_aborted(subtransaction);
     STORE.with(|store| {
@@ -217,12 +222,14 @@ pub fn subtransaction_aborted(subtransaction: u32) {
     });
 }
 
-/// A subtransaction has been released. Neither allocates nor fails.
+/// Assigns the statements and events of a released subtransaction to its parent. Does not allocate
+/// or fail.
 pub fn subtransaction_released(subtransaction: u32, parent: u32) {
     statement::subtransaction_released(subtransaction, parent);
 }
 
-/// The transaction has ended. Neither allocates nor fails.
+/// Discards all statements and events, because the transaction has ended. Does not allocate or
+/// fail.
 pub fn forget() {
     statement::forget();
     STORE.with(|store| {

@@ -1,10 +1,12 @@
-//! The statements in progress that change rows, one within the other.
+//! The stack of statements in progress that change rows.
 //!
-//! Postgres names them in its executor hooks. What began before the library was loaded is found in two ways: the client's
-//! statement in the active portal, any other when one of our triggers fires in it. If no hook tells its end, the end of
-//! its memory does.
+//! Postgres reports statements to its executor hooks. A statement that began before the library was
+//! loaded is found in two ways: the client's statement in the active portal, and any other
+//! statement when one of our triggers fires in it. If no hook reports its end, the end of its
+//! memory context does.
 //!
-//! A statement is known by the memory context of its execution: the trigger functions called for it have the same one.
+//! A statement is identified by the memory context of its execution. The trigger functions that are
+//! called for it have the same context.
 
 use core::ffi::c_void;
 use std::cell::{Cell, RefCell};
@@ -16,12 +18,12 @@ use super::merge::{ANY_COMMAND, List, NO_COMMAND, Version};
 use crate::compat::unguarded;
 use crate::{compat, memory};
 
-/// What kind of statement it is.
+/// The kind of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Its triggers fire at its end.
+    /// A query whose triggers fire at its end.
     Whole,
-    /// A foreign key's action: its triggers fire at the end of the statement that caused it.
+    /// A foreign key action. Its triggers fire at the end of the statement that caused it.
     Part,
     /// COPY or TRUNCATE.
     Utility,
@@ -30,66 +32,69 @@ pub enum Kind {
 /// A statement in progress.
 pub struct Statement {
     pub kind: Kind,
-    /// The memory of its execution; null: not known yet.
+    /// Memory context of its execution; null while it is unknown.
     context: pg_sys::MemoryContext,
-    /// The memory of its portal, if it is known from there; else null.
+    /// Memory context of its portal, if it was found there; else null.
     portal: pg_sys::MemoryContext,
-    /// Null: it is a utility statement, or it began before the library was loaded.
+    /// Null for a utility statement, and for a statement that began before the library was loaded.
     query: *mut pg_sys::QueryDesc,
-    /// Tables that it is known to change besides those that the query names.
+    /// Tables that it is known to change, in addition to those that the query names.
     relations: Vec<pg_sys::Oid>,
-    /// It may change any table.
+    /// True if it may change any table.
     is_of_all: bool,
-    /// The last table that was asked for, and whether the statement changes that.
+    /// The last table that was looked up, and whether the statement changes that table.
     concerns: (pg_sys::Oid, bool),
     /// The command id of its changes, or [`ANY_COMMAND`].
     command: u32,
-    /// Its command is complete; its triggers fire.
+    /// True once its command is complete and its triggers fire.
     is_firing: bool,
     subtransaction: u32,
-    /// Tells a statement from another with the same memory, if no hook tells its end; else 0.
+    /// Distinguishes a statement from another in the same memory context if no hook reports its
+    /// end; else 0.
     number: u64,
     has_ended: bool,
-    /// Whether what it will write to is locked.
+    /// True if the tables that it will write to are locked.
     is_prepared: bool,
-    /// The last version that its own events told of, while it is not the innermost statement.
+    /// The last version that its own events reported, while it is not the innermost statement.
     pub last: Version,
-    /// What statements within it have emitted and it has not passed on yet.
+    /// Events that statements within it have emitted and that it has not passed on yet.
     pub list: List,
 }
 
 type Stack = ManuallyDrop<Vec<Statement>>;
 
 thread_local! {
-    /// Never dropped: a callback may still come when the backend exits.
+    /// Never dropped: a callback may still run when the backend exits.
     static STACK: RefCell<Stack> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The memory of the innermost statement, if a hook tells its end.
+    /// Memory context of the innermost statement, if a hook reports its end.
     static INNERMOST: Cell<pg_sys::MemoryContext> = const { Cell::new(core::ptr::null_mut()) };
-    /// Whether an event may have to be held, or others be passed on before it.
+    /// True if an event may have to be held, or others may have to be passed on before it.
     static IS_NESTED: Cell<bool> = const { Cell::new(false) };
-    /// Whether a statement whose end no hook tells has ended.
+    /// True if a statement has ended whose end no hook reports.
     static HAS_ENDED: Cell<bool> = const { Cell::new(false) };
-    /// The last version that an event of the innermost statement told of; those of the others are in the stack.
+    /// The last version that an event of the innermost statement reported. The stack holds those of
+    /// the other statements.
     static LAST: Cell<Version> = const { Cell::new(Version::NONE) };
     static NUMBERS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Notes the version that an event of the innermost statement tells of.
+/// Records the version that an event of the innermost statement reports.
 pub fn note_version(version: Version) {
     LAST.set(version);
 }
 
-/// Whether the innermost statement is the one with this memory, and nothing is to be done for it.
+/// Reports whether the innermost statement has this memory context and needs no further
+/// preparation.
 pub fn is_innermost(context: pg_sys::MemoryContext) -> bool {
     INNERMOST.get() == context
 }
 
-/// See [`IS_NESTED`].
+/// Returns [`IS_NESTED`].
 pub fn is_nested() -> bool {
     IS_NESTED.get()
 }
 
-/// See [`HAS_ENDED`].
+/// Returns [`HAS_ENDED`].
 pub fn has_ended() -> bool {
     HAS_ENDED.get()
 }
@@ -99,12 +104,13 @@ pub fn with<R>(work: impl FnOnce(&mut Vec<Statement>) -> R) -> R {
     STACK.with_borrow_mut(|stack| work(stack))
 }
 
-/// How many there are.
+/// Returns the number of statements.
 pub fn count() -> usize {
     STACK.with_borrow(|stack| stack.len())
 }
 
-/// Notes what the hot path asks for; after every change of the stack. Neither allocates nor fails.
+/// Updates the cells that the hot path reads. Call this after every change of the stack. Does not
+/// allocate or fail.
 fn note(stack: &[Statement]) {
     let innermost = stack.last().filter(|top| top.number == 0 && top.kind != Kind::Part);
     INNERMOST.set(innermost.map_or(core::ptr::null_mut(), |top| top.context));
@@ -139,10 +145,11 @@ impl Statement {
         }
     }
 
-    /// Whether it is the statement that is executed in some memory, which is noted then.
+    /// Reports whether the statement runs in a memory context. Records the context if it was
+    /// unknown.
     fn is_in(&mut self, context: pg_sys::MemoryContext) -> bool {
         if self.context.is_null() {
-            // SAFETY: the memory of a statement under way; its parent is still there.
+            // SAFETY: the memory context of a statement in progress; its parent still exists.
             let is_own = self.portal.is_null()
                 || context == self.portal
                 || unsafe { pg_sys::MemoryContextGetParent(context) } == self.portal;
@@ -153,7 +160,7 @@ impl Statement {
         self.context == context
     }
 
-    /// The memory of its execution.
+    /// Returns the memory context of its execution.
     pub fn context(&self) -> pg_sys::MemoryContext {
         self.context
     }
@@ -182,17 +189,17 @@ fn push(statement: Statement) {
     pushed.unwrap_or_else(|_| memory::out_of_memory(size_of::<Statement>()));
 }
 
-/// A query that changes rows has started.
+/// Pushes a query that changes rows and has just started.
 ///
 /// # Safety
-/// The executor has just started it.
+/// The executor has just started the query.
 pub unsafe fn begin(query: *mut pg_sys::QueryDesc, flags: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let state = (*query).estate;
         let is_part = flags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0;
         if is_part {
-            // One table, or partitions of one.
+            // A foreign key action changes one table, or partitions of one.
             let mut relation = pg_sys::Oid::INVALID;
             any_relation((*query).plannedstmt, |first| {
                 relation = first;
@@ -213,7 +220,8 @@ pub unsafe fn begin(query: *mut pg_sys::QueryDesc, flags: u32) {
     }
 }
 
-/// The commands of a query are complete, and its triggers fire. Whether it is one that changes rows.
+/// Marks the commands of a query as complete: its triggers fire now. Reports whether the query
+/// changes rows.
 pub fn begin_firing(context: pg_sys::MemoryContext) -> bool {
     with(|stack| {
         let mut queries = stack.iter_mut().rev().filter(|one| one.kind != Kind::Utility);
@@ -221,7 +229,7 @@ pub fn begin_firing(context: pg_sys::MemoryContext) -> bool {
         let is_known = found.is_some();
         if let Some(statement) = found {
             statement.is_firing = true;
-            // Its end will be told by the hook that has told this.
+            // The hook that has reported this also reports the end.
             statement.number = 0;
             note(stack);
         }
@@ -229,7 +237,8 @@ pub fn begin_firing(context: pg_sys::MemoryContext) -> bool {
     })
 }
 
-/// COPY into a table or TRUNCATE (`INVALID`: of any) begins. Returns how many statements are around it.
+/// Pushes COPY into a table, or TRUNCATE (`INVALID`: of any table). Returns the number of
+/// statements around it.
 pub fn begin_utility(relation: pg_sys::Oid) -> usize {
     let mut statement = Statement::new(Kind::Utility, core::ptr::null_mut());
     statement.is_of_all = relation == pg_sys::Oid::INVALID;
@@ -238,16 +247,17 @@ pub fn begin_utility(relation: pg_sys::Oid) -> usize {
     count() - 1
 }
 
-/// What a trigger call tells of the statement that it is made for.
+/// The facts that a trigger call reveals about its statement.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     pub context: pg_sys::MemoryContext,
     pub relation: pg_sys::Oid,
-    /// It is made before the statement's first row.
+    /// True if the call is made before the statement's first row.
     pub is_before: bool,
 }
 
-/// Notes the statement that a trigger is called for, unless it is known. True: what it writes to must be locked first.
+/// Records the statement that a trigger is called for, unless it is known. Returns true if the
+/// tables that the statement will write to must be locked first.
 pub fn enter(call: Call) -> bool {
     enum Known {
         Yes { is_prepared: bool },
@@ -274,7 +284,7 @@ pub fn enter(call: Call) -> bool {
     }
 }
 
-/// Notes a statement that began before the library was loaded.
+/// Records a statement that began before the library was loaded.
 fn adopt(call: Call) {
     let number = next_number();
     let mut statement = Statement::new(Kind::Whole, call.context);
@@ -283,13 +293,14 @@ fn adopt(call: Call) {
     statement.is_prepared = !call.is_before;
     statement.add(call.relation);
     push(statement);
-    // SAFETY: the memory of a statement under way.
+    // SAFETY: the memory context of a statement in progress.
     unsafe { tell_end(call.context, number) };
 }
 
-/// Notes the client's statement, if it changes rows: the library has just been loaded within it.
+/// Records the client's statement if it changes rows. The library has just been loaded within it.
 pub fn find_outermost() {
-    // SAFETY: the active portal and its list of planned statements, which it keeps until it is dropped.
+    // SAFETY: the active portal and its list of planned statements, which it keeps until it is
+    // dropped.
     unsafe {
         let portal = pg_sys::ActivePortal;
         if portal.is_null() {
@@ -325,9 +336,10 @@ fn next_number() -> u64 {
     number
 }
 
-/// Makes the end of some memory tell the end of a statement.
+/// Makes the end of a memory context mark the end of a statement.
 unsafe fn tell_end(memory: pg_sys::MemoryContext, number: u64) {
-    // SAFETY: the callback lies in the memory whose end it tells, and gets a number, not an address.
+    // SAFETY: the callback lies in the memory context whose end it reports, and gets a number, not
+    // an address.
     unsafe {
         let size = size_of::<pg_sys::MemoryContextCallback>();
         let callback = pg_sys::MemoryContextAlloc(memory, size).cast::<pg_sys::MemoryContextCallback>();
@@ -340,7 +352,8 @@ unsafe fn tell_end(memory: pg_sys::MemoryContext, number: u64) {
     }
 }
 
-/// The memory of a statement's execution goes. Neither allocates nor fails.
+/// Marks a statement as ended, because the memory of its execution is freed. Does not allocate or
+/// fail.
 unsafe extern "C-unwind" fn memory_gone(number: *mut c_void) {
     STACK.with(|stack| {
         if let Ok(mut stack) = stack.try_borrow_mut()
@@ -352,17 +365,17 @@ unsafe extern "C-unwind" fn memory_gone(number: *mut c_void) {
     });
 }
 
-/// The place of the statement with this memory, if it changes rows.
+/// Returns the index of the statement with this memory context, if it changes rows.
 pub fn find(context: pg_sys::MemoryContext) -> Option<usize> {
     with(|stack| stack.iter().rposition(|one| one.context == context))
 }
 
-/// The place and the memory of the outermost statement that has ended without a hook.
+/// Returns the index of the outermost statement that has ended without a hook.
 pub fn first_ended() -> Option<usize> {
     with(|stack| stack.iter().position(|one| one.has_ended))
 }
 
-/// Takes the innermost statement off the stack.
+/// Removes the innermost statement from the stack and returns it.
 pub fn pop() -> Option<Statement> {
     with(|stack| {
         let statement = stack.pop();
@@ -372,12 +385,12 @@ pub fn pop() -> Option<Statement> {
     })
 }
 
-/// After a change of a list.
+/// Updates the cells of the hot path after a change of a list.
 pub fn lists_changed() {
     STACK.with_borrow(|stack| note(stack));
 }
 
-/// The command of the statement at `at` that runs at the moment.
+/// Returns the command that the statement at `at` is running now.
 pub fn running(stack: &[Statement], at: usize) -> u32 {
     let parts = stack[at + 1..].iter().take_while(|one| one.kind == Kind::Part);
     match parts.last() {
@@ -387,7 +400,8 @@ pub fn running(stack: &[Statement], at: usize) -> u32 {
     }
 }
 
-/// The innermost statement below `below` that changes rows of the family of tables that `root` belongs to.
+/// Returns the innermost statement below `below` that changes rows of the family of tables that
+/// `root` belongs to.
 pub fn around(below: usize, root: pg_sys::Oid) -> Option<usize> {
     (0..below).rev().find(|at| concerns(*at, root))
 }
@@ -407,23 +421,24 @@ fn concerns(at: usize, root: pg_sys::Oid) -> bool {
     })
 }
 
-/// Nothing is borrowed here while the catalogue is asked.
+/// Reports whether a statement changes a table of the family of `root`. Holds no borrow while it
+/// reads the system catalog.
 fn changes_family(at: usize, root: pg_sys::Oid) -> bool {
     let family = compat::topmost(root);
     let is_of_family = |relation: pg_sys::Oid| compat::topmost(relation) == family;
     let query = with(|stack| stack[at].query);
     let relation = |i: usize| with(|stack| stack[at].relations.get(i).copied());
-    // SAFETY: the query's description stays as long as it is executed.
+    // SAFETY: the query's description exists as long as the query is executed.
     (0..).map_while(relation).any(is_of_family)
         || !query.is_null() && unsafe { any_relation((*query).plannedstmt, is_of_family) }
 }
 
-/// Whether one of the tables that a planned statement changes is wanted.
+/// Reports whether a planned statement changes a table that is wanted.
 unsafe fn any_relation(
     planned: *const pg_sys::PlannedStmt,
     mut is_wanted: impl FnMut(pg_sys::Oid) -> bool,
 ) -> bool {
-    // SAFETY: a list of places in the range table, both of the planned statement.
+    // SAFETY: a list of places in the range table; both belong to the planned statement.
     unsafe {
         let results = (*planned).resultRelations;
         (0..pg_sys::list_length(results)).any(|at| {
@@ -434,8 +449,8 @@ unsafe fn any_relation(
     }
 }
 
-/// A subtransaction has been rolled back: its statements are gone, and what they emitted. Returns where in the store that
-/// began. Neither allocates nor fails.
+/// Discards the statements of a subtransaction that was rolled back, and the events that they
+/// emitted. Returns the place in the store where those events begin. Does not allocate or fail.
 pub fn subtransaction_aborted(subtransaction: u32) -> Option<u64> {
     STACK.with(|stack| {
         let mut stack = stack.try_borrow_mut().ok()?;
@@ -451,7 +466,7 @@ pub fn subtransaction_aborted(subtransaction: u32) -> Option<u64> {
     })
 }
 
-/// A subtransaction has been released. Neither allocates nor fails.
+/// Assigns the statements of a released subtransaction to its parent. Does not allocate or fail.
 pub fn subtransaction_released(subtransaction: u32, parent: u32) {
     STACK.with(|stack| {
         if let Ok(mut stack) = stack.try_borrow_mut() {
@@ -465,7 +480,7 @@ pub fn subtransaction_released(subtransaction: u32, parent: u32) {
     });
 }
 
-/// The transaction has ended. Neither allocates nor fails.
+/// Discards all statements, because the transaction has ended. Does not allocate or fail.
 pub fn forget() {
     STACK.with(|stack| {
         if let Ok(mut stack) = stack.try_borrow_mut() {
@@ -476,7 +491,7 @@ pub fn forget() {
     });
 }
 
-/// Whether nothing is held.
+/// Reports whether no event is held.
 pub fn nothing_held() -> bool {
     STACK.with_borrow(|stack| stack.iter().all(|one| one.list.is_empty()))
 }

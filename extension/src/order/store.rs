@@ -1,8 +1,9 @@
-//! Where held events lie: in memory up to `work_mem`, the rest in a temporary file.
+//! The store of held events: in memory up to `work_mem`, the rest in a temporary file.
 //!
-//! Events are appended and read again by their place. Nothing is removed in between: the space is free again when no
-//! event is left, or when those at the end have been rolled back. The file belongs to the transaction. Allocation
-//! failures and errors of the file are raised as Postgres's.
+//! Events are appended, and read again by their place. No event is removed in between. The space is
+//! free again when no event is left, or when the events at the end have been rolled back. The file
+//! belongs to the transaction. Allocation failures and errors of the file are raised as Postgres
+//! errors.
 
 use core::ffi::c_void;
 
@@ -13,16 +14,16 @@ use crate::memory;
 /// The texts of an event: type, table_name, key, actor, origin, traceparent, payload, previous.
 pub const TEXTS: usize = 8;
 
-/// The length of a text that is null.
+/// Stands for the length of a null text.
 const NULL: u32 = u32::MAX;
 
-/// Memory above this is given back when the store is empty.
+/// An empty store frees its memory above this size.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 pub struct Store {
     /// The bytes from `spilled` on.
     memory: Vec<u8>,
-    /// How many bytes lie in the file.
+    /// Number of bytes in the file.
     spilled: u64,
     file: *mut pg_sys::BufFile,
 }
@@ -32,10 +33,11 @@ impl Store {
         Self { memory: Vec::new(), spilled: 0, file: core::ptr::null_mut() }
     }
 
-    /// Appends an event; returns its place.
+    /// Appends an event and returns its place.
     ///
     /// # Errors
-    /// Out of memory: the bytes that were wanted. Raises what writing a temporary file raises.
+    /// Returns the number of bytes needed if there is no memory. Raises the errors of writing a
+    /// temporary file.
     pub fn put(&mut self, truncated: bool, texts: &[Option<&[u8]>; TEXTS]) -> Result<u64, usize> {
         if self.memory.len() > bytes_max() {
             self.spill();
@@ -55,8 +57,9 @@ impl Store {
     }
 
     fn spill(&mut self) {
-        // SAFETY: the file is made in the transaction's memory and with its owner, so that it lives until the store
-        // closes it or the transaction ends. It is written where the part that counts ends.
+        // SAFETY: the file is made in the transaction's memory and with its owner, so it lives
+        // until the store closes it or the transaction ends. It is written where its valid part
+        // ends.
         unsafe {
             if self.file.is_null() {
                 let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -85,7 +88,8 @@ impl Store {
     /// Copies the bytes of an event.
     ///
     /// # Errors
-    /// Out of memory: the bytes that were wanted. Raises what reading a temporary file raises.
+    /// Returns the number of bytes needed if there is no memory. Raises the errors of reading a
+    /// temporary file.
     pub fn read(&self, place: u64) -> Result<Vec<u8>, usize> {
         let mut bytes = Vec::new();
         let mut length = [0; 4];
@@ -103,7 +107,8 @@ impl Store {
             target.copy_from_slice(&self.memory[at..at + target.len()]);
             return;
         }
-        // SAFETY: an event lies in the file as a whole; the target has room for what is read.
+        // SAFETY: the file holds the event as a whole; the target has room for the bytes that are
+        // read.
         unsafe {
             self.seek(place);
             let read = pg_sys::BufFileRead(self.file, target.as_mut_ptr().cast::<c_void>(), target.len());
@@ -113,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Forgets the events from a place on. Neither allocates nor fails.
+    /// Discards the events from a place on. Does not allocate or fail.
     pub fn cut(&mut self, place: u64) {
         match place.checked_sub(self.spilled) {
             Some(at) => self.memory.truncate(at as usize),
@@ -124,17 +129,18 @@ impl Store {
         }
     }
 
-    /// Nothing is held any more.
+    /// Empties the store and closes its file, because no event is held.
     pub fn clear(&mut self) {
         let file = core::mem::replace(&mut self.file, core::ptr::null_mut());
         self.forget();
         if !file.is_null() {
-            // SAFETY: an open file of this transaction, that nobody else knows.
+            // SAFETY: an open file of this transaction, known only to this store.
             unsafe { pg_sys::BufFileClose(file) };
         }
     }
 
-    /// The transaction has ended, and its file with it. Neither allocates nor fails.
+    /// Empties the store, because the transaction has ended and its file with it. Does not allocate
+    /// or fail.
     pub fn forget(&mut self) {
         self.file = core::ptr::null_mut();
         self.spilled = 0;
@@ -149,7 +155,7 @@ impl Store {
 const SEEK_SET: core::ffi::c_int = 0;
 
 fn bytes_max() -> usize {
-    // SAFETY: a setting, in KiB; the backend has one thread.
+    // SAFETY: reads a setting, in KiB; the backend has one thread.
     let kib = unsafe { pg_sys::work_mem };
     usize::try_from(kib).unwrap_or(0).saturating_mul(1024)
 }
@@ -164,7 +170,7 @@ fn broken() -> ! {
     unreachable!("ERROR does not return")
 }
 
-/// Takes the bytes of an event apart.
+/// Parses the bytes of an event.
 pub fn parse(bytes: &[u8]) -> (bool, [Option<&[u8]>; TEXTS]) {
     let truncated = bytes[4] != 0;
     let mut from = 5 + 4 * TEXTS;

@@ -1,8 +1,10 @@
-//! CloudEvents 1.0: the attributes, in one JSON object with the data (structured) or as headers beside it (binary).
+//! Formats of CloudEvents 1.0. Structured mode puts the attributes and the data into one JSON
+//! object; binary mode puts the attributes into headers.
 //!
-//! Attributes of our own follow the rules for extensions: lower-case letters and digits, and the types that the norm
-//! knows. `sequence` is a text that sorts as the numbers do, as its documented extension demands. `previous` is JSON in a
-//! text, in structured mode alone: a row does not fit into a header.
+//! Attributes of our own follow the rules for extensions: their names have lower-case letters and
+//! digits only, and their types exist in the standard. `sequence` is a text that sorts numerically,
+//! as its documented extension requires. `previous` is JSON in a text. Only structured mode has it,
+//! because a row does not fit into a header.
 
 use super::{
     Content,
@@ -13,17 +15,18 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::io::Write;
 use thiserror::Error;
 
-/// Room for the names of the attributes, the id, the time and two numbers.
+/// Bytes reserved for the names of the attributes, the id, the time, and two numbers.
 const FIXED_BYTES: usize = 320;
 
-/// Longest [`Source`], in bytes.
+/// Maximum length of a [`Source`], in bytes.
 const SOURCE_BYTES_MAX: usize = 500;
 
-/// Attribute `source`: where events come from, a URI reference. Each table has its own below it.
+/// Attribute `source`: the origin of the events, a URI reference. Each table has its own source
+/// below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source(Box<str>);
 
-/// A text that is no source.
+/// The reason why a text is not a source.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum BadSource {
     #[error("a source is not empty")]
@@ -35,10 +38,10 @@ pub enum BadSource {
 }
 
 impl Source {
-    /// From a URI reference.
+    /// Parses a URI reference.
     ///
     /// # Errors
-    /// [`BadSource`].
+    /// Returns [`BadSource`], which names the broken rule.
     pub fn parse(text: &str) -> Result<Self, BadSource> {
         if text.is_empty() {
             return Err(BadSource::Empty);
@@ -57,12 +60,13 @@ impl Source {
         Ok(Self(text.trim_end_matches('/').into()))
     }
 
-    /// Of a database that has been given no other: `/` and its name.
+    /// Returns the default source of a database: `/` and its name.
     pub fn of_database(name: &str) -> Self {
         Self(format!("/{}", percent_encoded(name, is_segment)).into())
     }
 
-    /// Of the events of a table, or of those that the application emits.
+    /// Returns the source of a table's events, or of the events that the application emits
+    /// (`None`).
     fn of(&self, table: Option<&str>) -> String {
         match table {
             Some(table) => format!("{}/{}", self.0, percent_encoded(table, is_segment)),
@@ -72,12 +76,12 @@ impl Source {
     }
 }
 
-/// `pchar` of RFC 3986, without the percent sign.
+/// Reports whether the byte is a `pchar` of RFC 3986. The percent sign is excluded.
 fn is_segment(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
 }
 
-/// `subject` must not be empty.
+/// Returns the attribute `subject`, which must not be empty.
 fn subject<'a>(content: &Content<'a>) -> Option<&'a str> {
     content.event.key.as_deref().filter(|key| !key.is_empty())
 }
@@ -90,7 +94,7 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     );
     out.extend_from_slice(br#"{"specversion":"1.0""#);
     let mut member = |name: &str, value: &str| {
-        // Names are ours and need no escape; writing into a Vec cannot fail.
+        // The names are constants that need no escaping. Writing to a Vec cannot fail.
         let _ = write!(out, r#","{name}":"#);
         push_text(&mut out, value);
     };
@@ -108,7 +112,7 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     if let Some(actor) = content.actor().filter(|actor| !actor.is_empty()) {
         member("actor", actor);
     }
-    // Not UTF-8, in a database that knows no encoding: there is no text of it.
+    // In a database without an encoding, `previous` may be invalid UTF-8. It is then omitted.
     if let Some(previous) = content.previous.and_then(|previous| std::str::from_utf8(previous).ok()) {
         member("previous", previous);
     }
@@ -129,13 +133,13 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     out.into()
 }
 
-/// The attributes as headers; `Content-Type` stands for `datacontenttype`.
+/// Returns the attributes as headers. `Content-Type` takes the place of `datacontenttype`.
 pub fn attributes(content: &Content<'_>, source: &Source) -> HeaderMap {
     let event = content.event;
     let mut map = HeaderMap::with_capacity(11);
     map.insert(HeaderName::from_static("ce-specversion"), HeaderValue::from_static("1.0"));
     let mut attribute = |name: &'static str, value: &str| {
-        // Percent-encoded, every text is a header value.
+        // Every text is a valid header value once it is percent-encoded.
         if let Some(value) = header_value(value) {
             map.insert(HeaderName::from_static(name), value);
         }

@@ -1,10 +1,16 @@
-//! Formats `supabase` and `hasura`: the bodies of Supabase's Database Webhooks and of Hasura's event triggers, for receivers
-//! that exist already. Norms: <https://supabase.com/docs/guides/database/webhooks>,
-//! <https://hasura.io/docs/latest/event-triggers/payload>. Pure.
+//! Formats `supabase` and `hasura`: the bodies of Supabase's Database Webhooks and of Hasura's
+//! event triggers, for receivers that already exist. Pure.
 //!
-//! Both tell whole rows, before and after: the row before is what `previous` has changed back in `data`. Which operation it was
-//! is told by the verb, so a watch with verbs of its own needs those that are known here. What Hasura counts up with each
-//! attempt cannot be here, since a body is the same for every attempt: `delivery_info` is that of a trigger without retries.
+//! Sources: <https://supabase.com/docs/guides/database/webhooks>,
+//! <https://hasura.io/docs/latest/event-triggers/payload>.
+//!
+//! With the payload mode `full`, both formats carry the whole row before and after the change. The
+//! old row is `data` with the values of `previous` put back. The verb selects the operation, so a
+//! watch with custom verbs needs verbs that this module knows. An event with `previous` is an
+//! update under any other verb.
+//!
+//! A body is the same for every attempt, so it cannot carry Hasura's counter of attempts.
+//! `delivery_info` is that of a trigger without retries.
 
 use super::{
     Content,
@@ -14,7 +20,7 @@ use crate::{delivery::members, event::Event};
 use bytes::Bytes;
 use std::{borrow::Cow, io::Write};
 
-/// Room for the names of the members, the id, the time.
+/// Bytes reserved for the names of the members, the id, and the time.
 const FIXED_BYTES: usize = 320;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +29,9 @@ enum Operation<'a> {
     Update,
     Delete,
     Truncate,
-    /// A row that was there already, of a backfill.
+    /// An existing row, sent by a backfill.
     Snapshot,
-    /// Neither the verb nor the event tells.
+    /// An operation that neither the verb nor the event reveals.
     Other(&'a str),
 }
 
@@ -71,7 +77,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// `{"type":"UPDATE","table":"orders","schema":"public","record":{…},"old_record":{…}}`
+/// Returns `{"type":"UPDATE","table":"orders","schema":"public","record":{…},"old_record":{…}}`.
 pub fn supabase(content: &Content<'_>) -> Bytes {
     let operation = Operation::of(content.event);
     let rows = Rows::of(content, operation);
@@ -87,7 +93,7 @@ pub fn supabase(content: &Content<'_>) -> Bytes {
     out.into()
 }
 
-/// `TG_OP`; a row of a backfill is new to the receiver.
+/// Returns `TG_OP`. A backfilled row is new to the receiver, so it counts as an insert.
 fn supabase_type<'a>(operation: Operation<'a>) -> Cow<'a, str> {
     match operation {
         Operation::Insert | Operation::Snapshot => "INSERT".into(),
@@ -98,7 +104,8 @@ fn supabase_type<'a>(operation: Operation<'a>) -> Cow<'a, str> {
     }
 }
 
-/// `{"created_at":…,"delivery_info":…,"event":{"data":{"new":…,"old":…},"op":…,…},"id":…,"table":…,"trigger":…}`
+/// Returns the body of a Hasura event trigger:
+/// `{"created_at":…,"delivery_info":…,"event":{"data":{"new":…,"old":…},"op":…,…},"id":…,…}`.
 pub fn hasura(content: &Content<'_>) -> Bytes {
     let event = content.event;
     let operation = Operation::of(event);
@@ -117,7 +124,7 @@ pub fn hasura(content: &Content<'_>) -> Bytes {
     push_member(&mut out, "op", |out| push_text(out, hasura_op(operation)));
     push_member(&mut out, "session_variables", |out| push_session_variables(out, content.actor()));
     push_member(&mut out, "trace_context", |out| push_trace_context(out, event.traceparent.as_deref()));
-    // Writing into a Vec cannot fail.
+    // Writing to a Vec cannot fail.
     let _ = write!(out, r#"}},"id":"{}","table":{{"name":"#, uuid(event));
     push_text_or_null(&mut out, table.as_deref());
     push_member(&mut out, "schema", |out| push_text_or_null(out, schema.as_deref()));
@@ -127,7 +134,7 @@ pub fn hasura(content: &Content<'_>) -> Bytes {
     out.into()
 }
 
-/// What is no change of a row is what Hasura calls an invocation by hand.
+/// Returns Hasura's `op`. An event that is not a change of a row counts as a manual invocation.
 fn hasura_op(operation: Operation<'_>) -> &'static str {
     match operation {
         Operation::Insert => "INSERT",
@@ -137,7 +144,8 @@ fn hasura_op(operation: Operation<'_>) -> &'static str {
     }
 }
 
-/// An actor that is a JSON object is taken for Hasura's variables, as `hasura.user` has them; any other text for the user.
+/// Writes `session_variables`. An actor that is a JSON object, as in `hasura.user`, is used as it
+/// is. Any other text becomes the user's id.
 fn push_session_variables(out: &mut Vec<u8>, actor: Option<&str>) {
     let Some(actor) = actor else { return out.extend_from_slice(b"null") };
     if actor.starts_with('{') && serde_json::from_str::<&serde_json::value::RawValue>(actor).is_ok() {
@@ -148,21 +156,22 @@ fn push_session_variables(out: &mut Vec<u8>, actor: Option<&str>) {
     out.push(b'}');
 }
 
-/// Of `00-<trace id>-<span id>-<flags>` the two ids.
+/// Writes the trace id and the span id of `00-<trace id>-<span id>-<flags>`.
 fn push_trace_context(out: &mut Vec<u8>, traceparent: Option<&str>) {
     let is_hex =
         |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let parts: Vec<&str> = traceparent.unwrap_or_default().split('-').collect();
     match parts.as_slice() {
         [_, trace, span, ..] if is_hex(trace, 32) && is_hex(span, 16) => {
-            // Writing into a Vec cannot fail.
+            // Writing to a Vec cannot fail.
             let _ = write!(out, r#"{{"span_id":"{span}","trace_id":"{trace}"}}"#);
         }
         _ => out.extend_from_slice(b"null"),
     }
 }
 
-/// The two numbers that an event's id is made of as a UUID of version 8: as unique, and the same for every attempt.
+/// Returns the two numbers of an event's id as a UUID of version 8. It is as unique as the id, and
+/// the same for every attempt.
 fn uuid(event: &Event) -> String {
     let bits = (u128::from(event.created_at_us.cast_unsigned()) << 64 | u128::from(event.id.cast_unsigned()))
         & (u128::MAX >> 6);
@@ -172,7 +181,7 @@ fn uuid(event: &Event) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Schema and table of a qualified name as SQL quotes it.
+/// Splits a qualified name with SQL's quoting into schema and table.
 fn names(event: &Event) -> (Option<String>, Option<String>) {
     let Some(name) = event.table_name.as_deref() else { return (None, None) };
     let (mut parts, mut is_quoted) = (vec![String::new()], false);

@@ -1,5 +1,5 @@
-//! Format `form`: the members of the standard body as the fields of an HTML form. What is JSON there, `data` and
-//! `previous`, is JSON in the text of one field here.
+//! Format `form`: the members of the standard body as the fields of an HTML form. `data` and
+//! `previous` are JSON in the text of one field each.
 
 use super::{
     Content,
@@ -8,7 +8,7 @@ use super::{
 use bytes::Bytes;
 use url::form_urlencoded::byte_serialize;
 
-/// `application/x-www-form-urlencoded`, as the URL standard writes it.
+/// Returns the body in `application/x-www-form-urlencoded`, as the URL standard writes it.
 pub fn body(content: &Content<'_>) -> Bytes {
     let event = content.event;
     let mut out = String::new();

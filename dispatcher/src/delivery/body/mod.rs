@@ -1,8 +1,8 @@
-//! The body of a delivery and the headers that belong to it, made from the event alone: the same bytes for every
-//! attempt. Pure.
+//! Renders the body of a delivery and the headers that belong to it. Pure.
 //!
-//! `data` and `previous` are embedded as they were stored, not parsed, wherever they are sent whole: number spelling and
-//! key order stay. A body is never empty.
+//! The result depends on the event alone, so every attempt sends the same bytes. `data` and
+//! `previous` are embedded as they were stored. They are not parsed if they are sent whole, so the
+//! spelling of numbers and the order of keys stay. A body is never empty.
 
 mod cloudevents;
 mod foreign;
@@ -27,25 +27,25 @@ pub use text::public_id;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
     pub body: Bytes,
-    /// What the format says in headers; `None`: nothing.
+    /// Headers of the format, if it has any.
     pub headers: Option<Arc<HeaderMap>>,
 }
 
 impl Rendered {
-    /// What it takes in memory.
+    /// Returns the size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().flat_map(|map| map.iter());
         self.body.len() + headers.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
     }
 }
 
-/// What of an event is told in a payload mode.
+/// The parts of an event that a payload mode includes.
 #[derive(Debug)]
 struct Content<'a> {
     event: &'a Event,
-    /// How many changes it is made of.
+    /// The number of changes that the event is made of.
     changes: u32,
-    /// Which thing it is about, where `data` need not say it.
+    /// The event's key, in the modes in which `data` may not contain it.
     key: Option<&'a str>,
     data: Option<Cow<'a, [u8]>>,
     previous: Option<&'a [u8]>,
@@ -65,7 +65,7 @@ impl<'a> Content<'a> {
         Self { event, changes, key, data: Some(data), previous }
     }
 
-    /// What stands for `data` in a body that has nothing else.
+    /// Returns the body of a format without an envelope: `data`, or the table and the key.
     fn bare(&self) -> Cow<'_, [u8]> {
         match &self.data {
             Some(data) => Cow::Borrowed(data),
@@ -73,23 +73,23 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Who did it; a thin body does not tell.
+    /// Returns the actor. A thin body has none.
     fn actor(&self) -> Option<&'a str> {
         self.event.actor.as_deref().filter(|_| self.data.is_some())
     }
 
-    /// Whether `data` has been cut; a thin body has none.
+    /// Reports whether `data` has been cut. A thin body has no `data`.
     fn truncated(&self) -> bool {
         self.event.truncated && self.data.is_some()
     }
 
-    /// Changes that it stands for, if they are more than one.
+    /// Returns the number of changes that the event is made of, if it is more than one.
     fn compacted(&self) -> Option<u32> {
         (self.changes > 1).then_some(self.changes)
     }
 }
 
-/// `{"table":…,"key":…}`: which thing an event is about, as far as is known.
+/// Returns `{"table":…,"key":…}`, as far as the event has them.
 fn thing(event: &Event) -> Vec<u8> {
     let mut out = vec![b'{'];
     for (name, value) in [("table", &event.table_name), ("key", &event.key)] {
@@ -106,7 +106,7 @@ fn thing(event: &Event) -> Vec<u8> {
     out
 }
 
-/// The event in a shape, made of so many changes; `source` is what CloudEvents call the place it comes from.
+/// Renders an event that is made of `changes` changes. `source` is the CloudEvents attribute.
 pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Rendered {
     let content = Content::of(event, changes, shape.payload_mode);
     match shape.format {
@@ -134,12 +134,12 @@ pub fn render(event: &Event, changes: u32, shape: Shape, source: &Source) -> Ren
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-// Case does not matter in a charset, but the SDK for JavaScript compares it all the same.
+// The case of a charset is not significant, but CloudEvents' SDK for JavaScript compares it.
 const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 const CLOUDEVENTS: HeaderValue =
     HeaderValue::from_static("application/cloudevents-batch+json; charset=utf-8");
 
-/// The content type of one event, or of an array of them.
+/// Returns the content type of one event, or of an array of events.
 pub fn content_type(format: Format, is_array: bool) -> HeaderValue {
     match (format, is_array) {
         (Format::CloudEventsStructured, false) => CLOUDEVENT,

@@ -1,10 +1,10 @@
-//! Format `raw`: the body is `data` as it was stored; what else there is to know is in headers. The formats of others have
-//! these headers too.
+//! Format `raw`: the body is `data` as it was stored, and headers carry the other attributes. The
+//! formats of other products have these headers too.
 
 use super::{Content, text::header_value};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Beside `webhook-id`. Texts are percent-encoded as the attributes of CloudEvents are.
+/// Returns the headers in addition to `webhook-id`. Texts are percent-encoded as in CloudEvents.
 pub fn headers(content: &Content<'_>) -> HeaderMap {
     let event = content.event;
     let mut map = HeaderMap::with_capacity(5);

@@ -7,7 +7,7 @@ use super::{
 use bytes::Bytes;
 use std::io::Write;
 
-/// Room for the fixed text, three numbers and the timestamp.
+/// Bytes reserved for the fixed text, three numbers, and the timestamp.
 const FIXED_BYTES: usize = 220;
 
 pub fn body(content: &Content<'_>) -> Bytes {
@@ -22,7 +22,7 @@ pub fn body(content: &Content<'_>) -> Bytes {
             + content.data.as_ref().map_or(0, |data| data.len())
             + content.previous.map_or(0, <[u8]>::len),
     );
-    // Writing into a Vec cannot fail.
+    // Writing to a Vec cannot fail.
     let _ = write!(out, r#"{{"id":"evt_{:014x}{:x}","type":"#, event.created_at_us, event.id);
     push_text(&mut out, &event.event_type);
     out.extend_from_slice(br#","timestamp":""#);

@@ -1,4 +1,4 @@
-//! Every format: known answers, and whether another's parser finds the parts again.
+//! Tests every format against known bodies, and against independent parsers.
 
 use super::*;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn text(rendered: &Rendered) -> &str {
     std::str::from_utf8(&rendered.body).unwrap()
 }
 
-/// The format's headers, in the order in which they are sent.
+/// Returns the format's headers in the order in which they are sent.
 fn lines(rendered: &Rendered) -> Vec<String> {
     let headers = rendered.headers.iter().flat_map(|map| map.iter());
     headers.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
@@ -248,7 +248,7 @@ fn modes() -> impl Strategy<Value = PayloadMode> {
     proptest::sample::select(&PayloadMode::ALL[..])
 }
 
-/// What a receiver is to find, by the names of the standard body.
+/// Returns the parts that a receiver must find, by their names in the standard body.
 fn expected(event: &Event, changes: u32, mode: PayloadMode) -> Map<String, Value> {
     let mut all = Map::new();
     let mut put =
@@ -295,7 +295,7 @@ proptest! {
         prop_assert_eq!(parsed, expected(&event, changes, mode));
     }
 
-    /// Structured and binary say the same, but for `previous`.
+    /// Structured and binary mode carry the same attributes, except `previous`.
     #[test]
     fn cloudevents_parse_back_to_the_same_parts((event, changes) in events(), mode in modes()) {
         let structured: Map<String, Value> =

@@ -1,21 +1,21 @@
-//! Texts that every format is made of: ids, times, JSON strings, percent-encoding.
+//! Texts that all formats use: ids, times, JSON strings, and percent-encoding.
 
 use crate::event::Event;
 use hyper::header::HeaderValue;
 use std::io::Write;
 
-/// The id receivers see: SQL's `webhook.public_id(id, created_at)`.
+/// Returns the event's public id, like `webhook.public_id(id, created_at)` in SQL.
 pub fn public_id(event: &Event) -> String {
     format!("evt_{:014x}{:x}", event.created_at_us, event.id)
 }
 
-/// A JSON string, quotes included.
+/// Writes a JSON string with its quotes.
 pub fn push_text(out: &mut Vec<u8>, text: &str) {
-    // Neither a string nor a Vec can make serde_json fail.
+    // serde_json cannot fail on a string and a Vec.
     let _ = serde_json::to_writer(out, text);
 }
 
-/// RFC 3339 in UTC with six digits of the second: `2026-11-22T03:38:00.123456Z`.
+/// Writes a time in RFC 3339, in UTC with microseconds: `2026-11-22T03:38:00.123456Z`.
 pub fn push_timestamp(out: &mut Vec<u8>, us: i64) {
     let (days, of_day) = (us.div_euclid(86_400_000_000), us.rem_euclid(86_400_000_000));
     let (year, month, day) = civil(days);
@@ -24,15 +24,16 @@ pub fn push_timestamp(out: &mut Vec<u8>, us: i64) {
     let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z");
 }
 
-/// The same as a text.
+/// Returns the same time as a text.
 pub fn timestamp(us: i64) -> String {
     let mut out = Vec::with_capacity(27);
     push_timestamp(&mut out, us);
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar: 400-year cycles of
-/// 146 097 days, and years that begin in March, so that the leap day comes last.
+/// Converts a number of days since 1970-01-01 to year, month, and day of the proleptic Gregorian
+/// calendar. It counts in 400-year cycles of 146 097 days. Its years begin in March, so the leap
+/// day is the last day of a year.
 fn civil(days: i64) -> (i64, i64, i64) {
     let from_march_0000 = days + 719_468;
     let (cycle, day_of_cycle) = (from_march_0000.div_euclid(146_097), from_march_0000.rem_euclid(146_097));
@@ -45,7 +46,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (cycle * 400 + year_of_cycle + i64::from(month <= 2), month, day)
 }
 
-/// Percent-encodes every byte but those that `stays` says may stay.
+/// Percent-encodes every byte for which `stays` returns false.
 pub fn percent_encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(text.len());
@@ -63,8 +64,9 @@ pub fn percent_encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     out
 }
 
-/// A text as the value of a header, as the HTTP binding of CloudEvents 1.0 has it (3.1.3.2): everything outside
-/// U+0021 to U+007E, the quotation mark and the percent sign are percent-encoded in UTF-8.
+/// Encodes a text as a header value, as the HTTP binding of CloudEvents 1.0 requires (3.1.3.2).
+/// Characters outside U+0021 to U+007E, the quotation mark, and the percent sign are
+/// percent-encoded in UTF-8.
 pub fn header_value(text: &str) -> Option<HeaderValue> {
     let encoded = percent_encoded(text, |byte| matches!(byte, 0x21..=0x7e) && byte != b'"' && byte != b'%');
     HeaderValue::try_from(encoded).ok()
@@ -76,7 +78,7 @@ mod tests {
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
-    /// The time of day and the calendar, against another implementation.
+    /// Formats the time with an independent calendar.
     fn expected(us: i64) -> String {
         let http = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_micros(us.unsigned_abs()));
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -97,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The example of the HTTP binding, 3.1.3.2.
+    /// Includes the example of the HTTP binding, 3.1.3.2.
     #[test]
     fn a_header_value_is_printable_and_without_quotation_marks() {
         let value = |text| header_value(text).unwrap().to_str().unwrap().to_owned();
@@ -116,7 +118,7 @@ mod tests {
         fn a_header_value_decodes_to_the_text(text in "\\PC*|[ -~]*|.*") {
             let value = header_value(&text).unwrap();
             prop_assert!(value.as_bytes().iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'"'));
-            // Another's decoder: that of forms, which would also turn a plus into a space.
+            // The independent decoder is for forms, so a plus would become a space.
             let escaped = value.to_str().unwrap().replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
             let decoded: Vec<_> = url::form_urlencoded::parse(escaped.as_bytes()).collect();
             prop_assert_eq!(decoded.first().map_or("", |(name, _)| name), text);

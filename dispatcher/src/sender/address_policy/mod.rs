@@ -1,8 +1,19 @@
-//! Which addresses may be called. Pure: addresses and a port in, allowed or not.
+//! Decides which addresses and ports may be called.
 //!
-//! What IANA does not call globally reachable is refused, so a block that is assigned tomorrow is refused too; the
-//! exceptions are the operator's (`--allow-net`, `--deny-net`, `--allow-port`, `--allow-http`). Addresses that carry an
-//! IPv4 address inside (IPv4-mapped, NAT64, 6to4, ISATAP) are judged by both.
+//! The default policy allows the addresses that IANA's registries call globally reachable, as the
+//! list in `reachable` has them. The operator adds exceptions with `--allow-net`, `--deny-net`,
+//! `--allow-port`, and `--allow-http`.
+//!
+//! The list is a copy of the registries. A block that IANA reserves later passes until the list
+//! contains it, and so do unassigned blocks in 2000::/3. IPv6 addresses outside 2000::/3 are
+//! rejected.
+//!
+//! Some IPv6 addresses carry an IPv4 address. A packet to an IPv4-mapped or NAT64 address always
+//! ends at the IPv4 address, so that address alone decides. A packet to a 6to4 or ISATAP address
+//! ends there only where a tunnel exists, so both addresses must be globally reachable. Denied
+//! ranges are compared with both addresses in all four cases, allowed ranges only in the first two.
+//!
+//! The module is pure. It resolves no names and opens no connections.
 
 mod ports;
 mod reachable;
@@ -16,7 +27,8 @@ use reachable::{carried, is_global, translated};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
-/// Why nothing is sent. The addresses themselves stay out of the text: attempts are read by others than operators.
+/// The reason why a request is blocked. The text never contains the addresses, because attempts
+/// have readers other than the operator.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     #[error(
@@ -42,28 +54,29 @@ pub enum Refusal {
 pub struct AddressPolicy {
     /// Ranges that may be called although they are private, and over plain http.
     pub allow_nets: Vec<IpNet>,
-    /// Ranges that may not be called, whatever else is said of them.
+    /// Ranges that must not be called. They take precedence over every other rule.
     pub deny_nets: Vec<IpNet>,
-    /// Ports that may be called, of private and of public addresses.
+    /// Ports that may be called, on private and on public addresses.
     pub ports: Ports,
-    /// Plain http to public addresses too.
+    /// Allows plain http to public addresses too.
     pub allow_http: bool,
 }
 
 impl AddressPolicy {
-    /// Judges a port.
+    /// Checks a port.
     ///
     /// # Errors
-    /// [`Refusal::Port`].
+    /// Returns [`Refusal::Port`] if the port must not be called.
     pub fn check_port(&self, port: u16) -> Result<(), Refusal> {
         if self.ports.contain(port) { Ok(()) } else { Err(Refusal::Port(port)) }
     }
 
-    /// Judges every address that a host has: one forbidden address refuses the host, because otherwise the order of
-    /// a DNS answer would decide.
+    /// Checks all addresses of a host.
+    ///
+    /// One forbidden address blocks the host. Otherwise the order of a DNS response would decide.
     ///
     /// # Errors
-    /// [`Refusal`] tells which rule forbids it.
+    /// Returns [`Refusal`], which names the broken rule.
     pub fn check(&self, addresses: &[IpAddr], https: bool) -> Result<(), Refusal> {
         if addresses.iter().any(|ip| is_in(&self.deny_nets, *ip, carried)) {
             return Err(Refusal::Denied);

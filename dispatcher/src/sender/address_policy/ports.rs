@@ -1,19 +1,20 @@
-//! Which ports may be called. Pure.
+//! Decides which ports may be called. Pure.
 
 use std::{fmt, ops::RangeInclusive};
 use thiserror::Error;
 
-/// Ports, as ranges.
+/// A set of ports, stored as ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ports(Vec<RangeInclusive<u16>>);
 
-/// A text that names no ports.
+/// A text that is not a port or a range of ports.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 #[error("`{0}` is no port; --allow-port takes one as in 443, or a range as in 8000-8999")]
 pub struct InvalidPorts(pub String);
 
-/// From 1024 on: where something listens that a POST could do harm to, and no receiver of webhooks does. Databases,
-/// queues and what steers clusters, and the "bad ports" of the Fetch standard.
+/// Ports from 1024 up that are never called by default. A POST could harm the services that listen
+/// on them, and no receiver of webhooks uses them. The list holds databases, queues, cluster
+/// control planes, and the "bad ports" of the Fetch standard.
 const NEVER: [RangeInclusive<u16>; 39] = [
     1433..=1434,   // SQL Server
     1521..=1521,   // Oracle
@@ -56,7 +57,7 @@ const NEVER: [RangeInclusive<u16>; 39] = [
     27017..=27019, // MongoDB
 ];
 
-/// 80, 443, and from 1024 on what is not [`NEVER`].
+/// The default ports are 80, 443, and the ports from 1024 up that are not in [`NEVER`].
 impl Default for Ports {
     fn default() -> Self {
         let mut ranges = vec![80..=80, 443..=443];
@@ -71,10 +72,10 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Reads ports (`443`) and ranges (`8000-8999`).
+    /// Parses ports (`443`) and ranges (`8000-8999`).
     ///
     /// # Errors
-    /// [`InvalidPorts`] names the first that is neither.
+    /// Returns [`InvalidPorts`] with the first text that is neither.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidPorts> {
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0 && digits(text));

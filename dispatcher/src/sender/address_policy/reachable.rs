@@ -1,11 +1,15 @@
-//! What is globally reachable, after IANA's special-purpose address registries (RFC 6890). Pure.
+//! Decides which addresses are globally reachable, after IANA's special-purpose address registries
+//! (RFC 6890). Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether the registries call the address globally reachable.
+/// Reports whether an address is globally reachable.
 ///
-/// Narrower than they are in one way: the few anycast addresses within 192.0.0.0/24 and 2001::/23 that count as
-/// reachable (for NAT traversal and the like) belong to no webhook's receiver.
+/// The result differs from the registries in three ways. The few anycast addresses in 192.0.0.0/24
+/// and 2001::/23 that the registries call reachable are rejected: they serve NAT traversal and
+/// similar purposes, and no receiver uses them. 168.63.129.16 is rejected, because every Azure
+/// machine reaches its host agent there. An IPv4-mapped or NAT64 address is judged by the IPv4 address
+/// inside, a 6to4 or ISATAP address by both.
 pub fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_global_v4(v4),
@@ -39,7 +43,8 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
 
 fn is_global_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
-    // All global unicast is in 2000::/3; loopback, unique local, link-local, multicast, discard, SRv6 lie outside.
+    // All global unicast addresses are in 2000::/3. Loopback, unique local, link-local, multicast,
+    // discard, and SRv6 addresses lie outside.
     a & 0xe000 == 0x2000
         && !(a == 0x2001 && b < 0x0200)      // protocol assignments: Teredo, benchmarks, ORCHID
         && !(a == 0x2001 && b == 0x0db8)     // documentation

@@ -1,4 +1,5 @@
-//! Addresses and the verdict on each: first and last of every block, the neighbours that must pass, and the carriers.
+//! Tests the verdict on the first and last address of every block, on the neighbours that must
+//! pass, and on the addresses that carry IPv4.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ fn policy(nets: &[&str], allow_http: bool) -> AddressPolicy {
     AddressPolicy { allow_nets, allow_http, ..AddressPolicy::default() }
 }
 
-/// First and last address of each block that is refused.
+/// First and last address of each rejected block.
 const REFUSED: &[(&str, &str)] = &[
     ("0.0.0.0", "0.255.255.255"),
     ("10.0.0.0", "10.255.255.255"),
@@ -67,7 +68,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("1000::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
 ];
 
-/// The neighbours of those blocks, and public addresses in the carriers.
+/// The neighbours of those blocks, and public addresses in each form that carries IPv4.
 const ALLOWED: &[&str] = &[
     "1.0.0.0",
     "9.255.255.255",
@@ -195,8 +196,8 @@ fn a_denied_range_is_denied_whatever_else_is_said() {
 }
 
 proptest! {
-    /// What Rust's own, unstable and wider, notion calls local is never called; every carrier of an address is judged
-    /// as the address is.
+    /// An address that the standard library calls private, loopback, or the like is never called.
+    /// Every IPv6 address that carries it has the same verdict.
     #[test]
     fn carriers_are_judged_by_what_they_carry(bits in any::<u32>()) {
         let v4 = Ipv4Addr::from(bits);

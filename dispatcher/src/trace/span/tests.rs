@@ -1,4 +1,4 @@
-//! A delivery as its span tells it.
+//! Tests the span that a delivery exports.
 
 use super::*;
 use crate::{delivery::outcome::Phases, event::Event};
@@ -13,7 +13,7 @@ const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-01";
 
-/// Keeps what it is given.
+/// Keeps the exported spans.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
@@ -138,7 +138,7 @@ fn a_batch_of_a_thousand_keeps_its_links() {
     assert_eq!(kept.0.lock().unwrap()[0].links.len(), 1000);
 }
 
-/// Takes nothing until it is let.
+/// Blocks every export until the test releases it.
 #[derive(Debug)]
 struct Stuck(Mutex<mpsc::Receiver<()>>);
 

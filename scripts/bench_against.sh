@@ -17,6 +17,7 @@ turns=${BENCH_TURNS:-5}
 before=${BENCH_BEFORE:-$PWD/target/bench_against}
 temporary=${TMPDIR:-/tmp}
 out=$PWD/bench-out/against
+scripts/setup.sh test
 
 if [ -e "$before" ]; then
     [ "$(git -C "$before" rev-parse HEAD)" = "$revision" ] || git -C "$before" checkout --quiet --detach "$revision"

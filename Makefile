@@ -29,8 +29,8 @@ torture: ## random changes against an audit, sqlsmith, Postgres' own suites with
 	@scripts/setup.sh torture
 	@SECONDS_MAX="$(SECONDS)" SEED="$(SEED)" OPTIONS="$(OPTIONS)" OUT="$(OUT)" scripts/torture.sh $(WHAT)
 
-bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON in bench-out/
-	@scripts/bench.sh
+bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON (AGAINST=REVISION: as ratios to that revision)
+	@$(if $(AGAINST),scripts/bench_against.sh $(AGAINST),scripts/bench.sh)
 
 build: setup ## release build: the extension, and target/release/webhookd
 	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo pgrx package --package pg_webhook --manifest-path extension/Cargo.toml \

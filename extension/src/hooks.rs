@@ -205,12 +205,9 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        // A transaction statement needs no flush here: the callbacks insert what a COMMIT must
-        // insert, and a ROLLBACK has nothing to insert. A COMMIT whose insert fails aborts as a
-        // whole.
         let node = (*statement).utilityStmt;
-        let ends_transaction = (*node).type_ == pg_sys::NodeTag::T_TransactionStmt;
-        if !ends_transaction && is_pending() {
+        let may_flush = may_flush_around(node);
+        if may_flush && is_pending() {
             entry(flush_around_utility);
         }
         let around = entry(|| begin_utility(node));
@@ -222,9 +219,24 @@ unsafe extern "C-unwind" fn process_utility(
         if let Some(around) = around {
             entry(|| order::end_utility(around, capture::statement_ended));
         }
-        if !ends_transaction && is_pending() {
+        if may_flush && is_pending() {
             entry(flush_around_utility);
         }
+    }
+}
+
+/// Reports whether a flush belongs around a utility statement.
+///
+/// Most transaction statements need none: the callbacks insert what a COMMIT or RELEASE must
+/// insert, and a ROLLBACK has nothing to insert. A COMMIT whose insert fails aborts as a whole.
+/// Before a SAVEPOINT, the events of earlier statements are inserted, because a ROLLBACK TO it must
+/// not take them along.
+unsafe fn may_flush_around(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tree of a utility statement, read according to its tag.
+    unsafe {
+        (*node).type_ != pg_sys::NodeTag::T_TransactionStmt
+            || (*node.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_SAVEPOINT
     }
 }
 

@@ -49,6 +49,39 @@ expect() {
 statements=("insert into item values (2);" "insert into former values (2);" "update part_eu set id = 2;"
     "copy item from program 'printf 3,eu' (format csv);" "with i as (insert into item values (4) returning *) select from i;")
 
+# The trigger's own changes are held while COPY is in progress. No hook reports the end of a first COPY, and a savepoint
+# that begins afterwards must not take the held events along when it is rolled back.
+sql >"$work/void" <<'SQL'
+create table nest (id int, n int);
+create function renew() returns trigger language plpgsql as $$
+begin
+    if new.n = 0 then
+        delete from nest where id = new.id;
+        insert into nest values (new.id, 1);
+    end if;
+    return null;
+end
+$$;
+create trigger a_renew after insert on nest for each row execute function renew();
+select webhook_watch('nest');
+SQL
+for load in "" "load 'pg_webhook';"; do
+    sql -c 'truncate nest; delete from webhook.event' >"$work/void"
+    "$bin/psql" -X -q -A -t 2>"$work/void" <<SQL
+$load
+begin;
+copy nest from program 'printf 7,0' (format csv);
+savepoint s;
+insert into item values (null);
+rollback to s;
+commit;
+SQL
+    got=$(sql -c "select string_agg(type || ' ' || payload::text, ', ' order by id) from webhook.event where type like 'nest.%'")
+    want='nest.created {"id":7,"n":0}, nest.deleted {"id":7,"n":0}, nest.created {"id":7,"n":1}'
+    [ "$got" = "$want" ] || fail "COPY and a savepoint, after '$load': expected '$want', got '$got'"
+done
+sql -c 'delete from webhook.event' >"$work/void"
+
 # A session that holds the outbox.
 mkfifo "$work/in" "$work/out"
 "$bin/psql" -X -q -A -t <"$work/in" >"$work/out" 2>&1 &

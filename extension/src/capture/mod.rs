@@ -191,7 +191,7 @@ pub fn statement_ended(statement: pg_sys::MemoryContext) {
 /// Ends the statements whose end no hook has reported.
 pub fn settle() {
     if order::has_ended() {
-        outbox::late(|| outbox::with_snapshot(|| order::settle(statement_ended)));
+        outbox::with_snapshot(|| order::settle(statement_ended));
     }
 }
 

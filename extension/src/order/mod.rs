@@ -196,8 +196,8 @@ pub fn end_utility(around: usize, ended: impl Fn(pg_sys::MemoryContext)) {
 
 /// Ends the statements whose end no hook has reported.
 pub fn settle(ended: impl Fn(pg_sys::MemoryContext)) {
-    if let Some(at) = statement::first_ended() {
-        end_from(at, ended);
+    if let Some((at, subtransaction)) = statement::first_ended() {
+        outbox::late(subtransaction, || end_from(at, ended));
     }
 }
 

@@ -370,9 +370,13 @@ pub fn find(context: pg_sys::MemoryContext) -> Option<usize> {
     with(|stack| stack.iter().rposition(|one| one.context == context))
 }
 
-/// Returns the index of the outermost statement that has ended without a hook.
-pub fn first_ended() -> Option<usize> {
-    with(|stack| stack.iter().position(|one| one.has_ended))
+/// Returns the index and the subtransaction of the outermost statement that has ended without a
+/// hook.
+pub fn first_ended() -> Option<(usize, u32)> {
+    with(|stack| {
+        let at = stack.iter().position(|one| one.has_ended)?;
+        Some((at, stack[at].subtransaction))
+    })
 }
 
 /// Removes the innermost statement from the stack and returns it.

@@ -80,6 +80,11 @@ impl Buffer {
         &self.rows
     }
 
+    /// Returns the subtransaction of the topmost level; 0 if the buffer is empty.
+    pub fn top(&self) -> u32 {
+        self.rows.last().map_or(0, |top| top.subtransaction)
+    }
+
     /// The Postgres value at a place; valid as long as the buffer is neither changed nor dropped.
     pub fn value(&self, place: Place) -> *const u64 {
         &raw const self.words[place.0 as usize]

@@ -32,8 +32,9 @@ const TEXT_BYTES_MAX: usize = 0x3fff_ffff - 4;
 thread_local! {
     /// Never dropped: a callback may still come when the backend exits.
     static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
-    /// Events belong to a statement that has ended before the present one began.
-    static IS_LATE: Cell<bool> = const { Cell::new(false) };
+    /// The subtransaction of a statement that ended before the present one began, and whose events
+    /// are emitted now; 0 if there is none.
+    static LATE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// An event to be emitted. Texts are in the database's encoding and hold no NUL.
@@ -101,10 +102,15 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         (
             id,
             unguarded::GetCurrentTimestamp(),
-            pg_sys::GetCurrentCommandId(true).saturating_sub(u32::from(IS_LATE.get())),
+            pg_sys::GetCurrentCommandId(true).saturating_sub(u32::from(LATE.get() != 0)),
             unguarded::GetCurrentSubTransactionId(),
         )
     };
+    let subtransaction = BUFFER.with_borrow(|buffer| match LATE.get() {
+        0 => subtransaction,
+        // The rows of an inner subtransaction lie above those of an outer one.
+        late => late.max(buffer.top()).min(subtransaction),
+    });
     let head = Head {
         id,
         created_at,
@@ -136,16 +142,18 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     Emitted { id, created_at }
 }
 
-/// What `work` emits belongs to a statement that has ended before the present one began: the present one sees it.
-pub fn late(work: impl FnOnce()) {
+/// Emits events of a statement that ended before the present one began, so the present one sees
+/// them. They share the fate of the statement's own subtransaction: the present statement may run
+/// in one that began later and that can be rolled back alone.
+pub fn late(subtransaction: u32, work: impl FnOnce()) {
     struct Until;
     impl Drop for Until {
         fn drop(&mut self) {
-            IS_LATE.set(false);
+            LATE.set(0);
         }
     }
     let _until = Until;
-    IS_LATE.set(true);
+    LATE.set(subtransaction);
     work();
 }
 

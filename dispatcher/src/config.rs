@@ -1,6 +1,8 @@
-//! Settings out of flags, environment and file, in that order of precedence. Reads the file; connects to nothing.
+//! The settings of the daemon. Flags and environment take precedence over the configuration file.
 //!
-//! No message here repeats a value that may hold a password.
+//! Reads the environment, the configuration file, and the files that the settings name: keys,
+//! certificates, a database URL. It makes no connections and writes nothing except warnings. No
+//! message repeats a value that may contain a password.
 
 mod traces;
 mod trust;
@@ -43,7 +45,7 @@ use std::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What is wrong with the settings, and where.
+/// An invalid setting: which one, and why.
 #[derive(Debug, Error, PartialEq)]
 pub enum Error {
     #[error("cannot read {}: {cause}", path.display())]
@@ -86,7 +88,7 @@ pub enum Error {
     OutOfRange { setting: &'static str, rule: &'static str },
 }
 
-/// The configuration file. A key that is not here is an error.
+/// The configuration file. An unknown key is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -99,7 +101,7 @@ struct File {
     proxy_bypass: Option<Vec<String>>,
     proxy_resolves: Option<bool>,
     ca_file: Option<PathBuf>,
-    /// Certificates that subscriptions name.
+    /// The certificate sets that subscriptions can name.
     #[serde(default)]
     tls: BTreeMap<String, CertificateSet>,
     allow_net: Option<Vec<String>>,
@@ -121,50 +123,51 @@ struct File {
     otlp_ratio: Option<f64>,
 }
 
-/// How to log.
+/// The settings of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
     pub format: LogFormat,
     pub level: String,
 }
 
-/// What `webhookd run` works with.
+/// The settings of `webhookd run`.
 pub struct Dispatch {
     pub database: Target,
     pub way_out: WayOut,
     pub secrets: Arc<SecretStore>,
-    /// `None`: off.
+    /// `None` turns the safety poll off.
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
-    /// `None`: after the database.
+    /// `None` means the default, which is derived from the database.
     pub source: Option<Source>,
-    /// `None`: after the machine.
+    /// `None` means the default, which is derived from the machine.
     pub origin: Option<HeaderValue>,
     pub periods: Periods,
     pub retire_interval: Duration,
-    /// `None`: there is no admin server.
+    /// `None` means that no admin server runs.
     pub admin: Option<admin::Settings>,
-    /// `None`: there are no spans.
+    /// `None` means that no spans are exported.
     pub traces: Option<trace::Settings>,
 }
 
-/// The layers under the flags (clap has put the environment into those).
+/// The settings below the flags. The flags include the environment variables that clap reads.
 #[derive(Default)]
 pub struct Layers {
     file: File,
-    /// `DATABASE_URL` of the environment.
+    /// `DATABASE_URL` from the environment.
     database_url: Option<String>,
-    /// `WEBHOOKD_KEY` of the environment.
+    /// `WEBHOOKD_KEY` from the environment.
     key: Option<Zeroizing<String>>,
 }
 
 impl Layers {
-    /// Reads the configuration file, if one is named, and `DATABASE_URL`.
+    /// Reads the configuration file, if the flags name one, and the environment variables that clap
+    /// does not read.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] and [`Error::File`].
+    /// Returns [`Error::Unreadable`] or [`Error::File`].
     pub fn load(cli: &Cli) -> Result<Self, Error> {
         let file = match &cli.common.config {
             Some(path) => read(path)?,
@@ -174,10 +177,10 @@ impl Layers {
         Ok(Self { file, database_url: variable("DATABASE_URL"), key })
     }
 
-    /// The text of a configuration file alone.
+    /// Parses the text of a configuration file, without the environment.
     ///
     /// # Errors
-    /// The line that is wrong, and why.
+    /// Returns the number of the invalid line, and the reason.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         Ok(Self { file: parse(text)?, ..Self::default() })
     }
@@ -193,10 +196,10 @@ impl Layers {
         }
     }
 
-    /// Where the database is.
+    /// Returns the database to connect to.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], [`Error::Unreadable`] and [`Error::Database`].
+    /// Returns [`Error::NoDatabase`], [`Error::Unreadable`] or [`Error::Database`].
     pub fn database(&self, flags: &Database) -> Result<Target, Error> {
         let layers = [
             (flags.database_url.as_ref(), flags.database_url_file.as_deref()),
@@ -214,13 +217,14 @@ impl Layers {
         Err(Error::NoDatabase)
     }
 
-    /// The same for a command that delivers, with the name that the database is armed for.
+    /// Returns the database for a command that delivers, with the instance name that the database
+    /// must be armed for.
     ///
     /// # Errors
-    /// As [`Layers::database`], and [`Error::Instance`].
+    /// Returns the errors of [`Layers::database`], and [`Error::Instance`].
     pub fn delivers(&self, database: &Database, flags: &Delivers) -> Result<Target, Error> {
         let mut target = self.database(database)?;
-        // An empty variable counts as none.
+        // An empty variable counts as unset.
         let flag = flags.instance.as_ref().filter(|text| !text.is_empty());
         if let Some(text) = flag.or(self.file.instance.as_ref()) {
             target.instance = Instance::named(text).map_err(|error| Error::Instance(text.clone(), error))?;
@@ -228,10 +232,10 @@ impl Layers {
         Ok(target)
     }
 
-    /// All of `webhookd run`.
+    /// Returns all settings of `webhookd run`.
     ///
     /// # Errors
-    /// [`Error`] names the setting.
+    /// Returns an [`Error`] that names the setting.
     pub fn dispatch(&self, flags: &Run) -> Result<Dispatch, Error> {
         let file = &self.file;
         let memory_mb = flags.memory_mb.or(file.memory_mb).unwrap_or(32);
@@ -265,17 +269,17 @@ impl Layers {
             retire_interval: flags.periods.retire_interval_ms.map_or(RETIRE_INTERVAL, Duration::from_millis),
             admin: self.admin(flags.admin, flags.admin_open_as.as_deref(), &flags.admin_trust_proxy)?,
             traces: self.traces(flags)?,
-            // On a 32-bit machine the bound is its address space.
+            // On a 32-bit machine, the limit is the address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })
     }
 }
 
 impl Layers {
-    /// The admin server, if there is to be one, as flags and file say.
+    /// Returns the settings of the admin server, or `None` if no address is set.
     ///
     /// # Errors
-    /// [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`] and [`Error::Range`].
+    /// Returns [`Error::OpenWithoutAdmin`], [`Error::OpenToOthers`] or [`Error::Range`].
     pub fn admin(
         &self,
         address: Option<SocketAddr>,
@@ -307,12 +311,12 @@ fn periods(flags: &cli::Periods) -> Periods {
     }
 }
 
-/// What the flags say, else the file.
+/// Returns the values of the flags, or the values of the file if the flags give none.
 fn list<'a>(flags: &'a [String], file: &'a Option<Vec<String>>) -> &'a [String] {
     if flags.is_empty() { file.as_deref().unwrap_or_default() } else { flags }
 }
 
-/// A variable of the environment; an empty one counts as none.
+/// Returns an environment variable. An empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -330,7 +334,8 @@ fn parse(text: &str) -> Result<File, (usize, String)> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
-        // "invalid type: string "postgres://…", expected u64" repeats the value.
+        // Messages such as `invalid type: string "postgres://…", expected u64` contain the value,
+        // so only the expected type is kept.
         let message = error.message();
         let problem = match message.split_once(", expected ") {
             Some((found, expected)) if !found.starts_with("unknown field") => format!("expected {expected}"),

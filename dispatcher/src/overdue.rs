@@ -1,7 +1,8 @@
-//! Filters that do not come to an end in time, and whose subscriptions are therefore held until they have another.
+//! Filters that exceed their time limit. Their subscriptions are held until they have another
+//! filter.
 //!
-//! Found by whoever asks (the reader, the queue), taken into the table of subscriptions by the reader. Kept in memory: the
-//! next daemon finds out for itself.
+//! The reader and the queue report such filters. The reader marks the subscriptions in its table.
+//! The list is in memory only: the next daemon detects slow filters again.
 
 use crate::subscription::Subscriptions;
 use std::{
@@ -11,12 +12,12 @@ use std::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-/// What `webhook.queue.last_error` says of deliveries that the filter has yet to let through.
+/// The value of `webhook.queue.last_error` while the filter of the delivery has not been evaluated.
 pub const UNDECIDED: &str = "its filter took too long and is yet to be asked";
 
 const PROBLEM: &str = "its filter: it takes too long";
 
-/// See the module.
+/// The known slow filters.
 #[derive(Debug, Default)]
 pub struct Overdue {
     found: Mutex<Found>,
@@ -39,30 +40,30 @@ impl Overdue {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One has been found.
+    /// Adds a slow filter and wakes the reader. A filter that was not known is logged.
     pub fn add(&self, subscription_id: i64, filter: &Arc<str>) {
         let mut found = self.found();
         let former = found.by_subscription.insert(subscription_id, Arc::clone(filter));
         found.is_news = true;
         drop(found);
         self.rung.notify_one();
-        // The reader and the queue may have asked at the same time.
+        // The reader and the queue may have evaluated the same filter at the same time.
         if former.as_ref() != Some(filter) {
             warn!(subscription_id, "subscription.filter_too_slow; it is held until it has another filter");
         }
     }
 
-    /// Those that are known, by subscription.
+    /// Returns the known slow filters by subscription.
     pub fn filters(&self) -> HashMap<i64, Arc<str>> {
         self.found().by_subscription.clone()
     }
 
-    /// Whether there are some that the table of subscriptions does not know of.
+    /// Reports whether filters were added since the last call of [`mark`](Self::mark).
     pub fn has_news(&self) -> bool {
         self.found().is_news
     }
 
-    /// Marks the subscriptions that still have such a filter, and forgets the others.
+    /// Marks the subscriptions that still have their slow filter, and forgets the other filters.
     pub fn mark(&self, table: &mut Subscriptions) {
         let mut found = self.found();
         found.is_news = false;
@@ -99,7 +100,7 @@ mod tests {
         overdue.mark(&mut table);
         assert!(!overdue.has_news() && !table[&1].is_open() && table[&2].is_open());
         assert_eq!(table[&1].problem.as_deref(), Some(PROBLEM));
-        // Another option has been altered.
+        // Another option has been changed.
         table.insert(1, with("$.slow"));
         overdue.mark(&mut table);
         assert!(!table[&1].is_open());

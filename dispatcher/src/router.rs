@@ -1,7 +1,8 @@
-//! From an event to the subscriptions that get it. Pure.
+//! Finds the subscriptions that an event matches. Pure.
 //!
-//! The cost per event depends on the number of segments of its type and on how many subscriptions match, not on how many
-//! there are. SQL's `webhook.mismatch` states the same rule; of filters, the router only knows who has one.
+//! The cost per event depends on the number of segments in its type and on the number of matching
+//! subscriptions, not on the number of all subscriptions. `webhook.mismatch` implements the same
+//! rule in SQL. The router does not evaluate filters; it only returns them.
 
 use crate::{
     event::Event,
@@ -13,8 +14,8 @@ use std::{
     sync::Arc,
 };
 
-/// Subscriptions by what they name events by. Built anew when subscriptions change, shared by windows that are still
-/// being read.
+/// Subscriptions by their patterns. A new router is built when subscriptions change. Windows that
+/// are still being read share the old one.
 #[derive(Debug, Default)]
 pub struct Router {
     subscriptions: Arc<Subscriptions>,
@@ -44,12 +45,13 @@ impl Router {
         router
     }
 
-    /// Whether anybody has a filter.
+    /// Reports whether any subscription has a filter.
     pub fn filters(&self) -> bool {
         self.filters
     }
 
-    /// The filter that an event has to pass on its way to a subscription.
+    /// Returns the filter, if there is one, that the event must pass before it is delivered to the
+    /// subscription.
     pub fn filter<'a>(
         &'a self,
         revisions: &'a Revisions,
@@ -66,7 +68,8 @@ impl Router {
         &self.subscriptions
     }
 
-    /// Appends the ids of the subscriptions that get the event, ascending, each once.
+    /// Appends the ids of the subscriptions that get the event, in ascending order without
+    /// duplicates.
     pub fn route(&self, event: &Event, matched: &mut Vec<i64>) {
         if let Some(id) = event.subscription_id {
             matched.extend(self.subscriptions.contains_key(&id).then_some(id));
@@ -76,7 +79,8 @@ impl Router {
         let mut sources = 0;
         let mut add = |ids: &[i64]| {
             let before = matched.len();
-            // Running transactions are at most a handful above a subscription's own, so this is one comparison.
+            // This is cheap: the list of running transactions in the snapshot is short, and a newer
+            // event needs no search in it.
             matched.extend(ids.iter().filter(|id| {
                 let subscription = &self.subscriptions[*id];
                 !subscription.created_snapshot.sees(event.xid)
@@ -101,7 +105,7 @@ impl Router {
     }
 }
 
-/// Which events a subscription asks for.
+/// The events that a subscription selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     pub patterns: Vec<Pattern>,
@@ -118,7 +122,7 @@ impl Rule {
         }
     }
 
-    /// Without the filter, which is Postgres' business.
+    /// Reports whether pattern and origin match. Postgres evaluates the filter.
     fn names(&self, event: &Event) -> bool {
         let is_excluded = |origin: &str| self.exclude_origin.iter().any(|excluded| **excluded == *origin);
         self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
@@ -126,16 +130,18 @@ impl Rule {
     }
 }
 
-/// What subscriptions asked for at points within a window, where that differs from what they ask for at its end.
+/// The rules of subscriptions at points within a window, where they differ from the rules at its
+/// end.
 ///
-/// A table shows the end only; the events of the changes carry the rest.
+/// The table contains only the rules at the end. The events about the changes contain the others.
 #[derive(Debug, Default)]
 pub struct Revisions {
-    /// By subscription: from which event on, ascending; the first holds from the beginning.
+    /// By subscription: the first event that each rule applies to, ascending. The first rule
+    /// applies from the start.
     by_subscription: BTreeMap<i64, Vec<(i64, Rule)>>,
 }
 
-/// A change of a subscription, as its event tells it.
+/// A change of a subscription, as its event describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub event_id: i64,
@@ -144,12 +150,14 @@ pub struct Change {
 }
 
 impl Revisions {
-    /// From the table before the window, the changes in it, ascending by event, and the table at its end.
+    /// Combines the table before the window, the changes in the window in ascending order of
+    /// events, and the table at its end.
     pub fn new(before: &Subscriptions, changes: Vec<Change>, end: &Subscriptions) -> Self {
         let mut by_subscription: BTreeMap<i64, Vec<(i64, Rule)>> = BTreeMap::new();
         for Change { event_id, subscription_id, rule } in changes {
             let revisions = by_subscription.entry(subscription_id).or_insert_with(|| {
-                // A subscription made in this very window is as it was made; its snapshot keeps out what came before.
+                // A subscription that was created in this window starts with its first rule. Its
+                // snapshot excludes earlier events.
                 let before = before.get(&subscription_id);
                 vec![(i64::MIN, before.map_or_else(|| rule.clone(), |subscription| Rule::of(subscription)))]
             });
@@ -164,12 +172,13 @@ impl Revisions {
         Self { by_subscription }
     }
 
-    /// Whether there is a difference at all.
+    /// Reports whether no subscription had another rule within the window.
     pub fn is_empty(&self) -> bool {
         self.by_subscription.is_empty()
     }
 
-    /// What a subscription asked for when the event came; `None`: the same as at the end.
+    /// Returns the rule of the subscription when the event was captured. Returns `None` if the rule
+    /// is the same as at the end.
     fn then(&self, subscription_id: i64, event_id: i64) -> Option<&Rule> {
         let revisions = self.by_subscription.get(&subscription_id)?;
         revisions.iter().rev().find(|(from, _)| *from <= event_id).map(|(_, rule)| rule)
@@ -177,7 +186,7 @@ impl Revisions {
 }
 
 impl Router {
-    /// [`route`](Self::route), by what the subscriptions asked for when the event came.
+    /// Like [`route`](Self::route), with the rules that applied when the event was captured.
     pub fn route_revised(&self, revisions: &Revisions, event: &Event, matched: &mut Vec<i64>) {
         let start = matched.len();
         self.route(event, matched);
@@ -197,7 +206,8 @@ impl Router {
     }
 }
 
-/// One source is ascending already, but a subscription may name the same pattern twice.
+/// Sorts the new ids and removes duplicates. Ids from one source are already sorted, but a
+/// subscription may contain the same pattern twice.
 fn sort_and_dedup(ids: &mut Vec<i64>, start: usize, sources: usize) {
     if sources > 1 {
         ids[start..].sort_unstable();
@@ -353,7 +363,7 @@ mod tests {
     }
 
     proptest! {
-        /// The maps find what asking every subscription would.
+        /// The maps find the same subscriptions as a linear scan.
         #[test]
         fn agrees_with_a_linear_scan(
             rows in proptest::collection::vec(proptest::collection::vec("\\*|[ab](\\.[ab])?\\.(\\*|[ab])", 1..4), 0..12),

@@ -1,14 +1,15 @@
-//! Signing secrets from wherever they are kept: sealed in the database, in the environment, in files, or (without a key)
-//! in clear.
+//! Resolves signing secrets from their location: sealed in the database, in the environment, in
+//! files, or in clear text.
 //!
-//! A text of `webhook.secret` is one of
+//! A text in `webhook.secret` is one of
 //!
 //! * `whsec_…`, `whsk_…`: the secret itself;
-//! * `sealed:v1:…`: sealed for one of the daemon's keys, and for that subscription;
-//! * `env:WEBHOOKD_SECRET_…`: a variable of the daemon's environment, with that prefix and no other;
-//! * `file:NAME`: a file within `--secrets-dir`, and no other.
+//! * `sealed:v1:…`: the secret, sealed for one of the daemon's keys and for this subscription;
+//! * `env:WEBHOOKD_SECRET_…`: a variable of the daemon's environment; no other prefix is allowed;
+//! * `file:NAME`: a file within `--secrets-dir`; no other file is read.
 //!
-//! The text is somebody else's: [`Reference`] tells what can be named. Nothing of a secret is in an error.
+//! Subscribers write these texts, so [`Reference`] limits the names. No error contains any part of
+//! a secret.
 
 use seal::{CannotOpen, KeyRing, Purpose};
 use signature::{InvalidKey, InvalidReference, Key, Reference};
@@ -21,10 +22,10 @@ use std::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Largest file that is read, in bytes; the longest secret has a hundred.
+/// Maximum size of a file, in bytes. The longest secret has about 100.
 const FILE_BYTES_MAX: u64 = 4096;
 
-/// Why there is no secret. Nothing of it is part of the message.
+/// The reason why a secret cannot be resolved. No message contains any part of it.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Unresolvable {
     #[error("it is no secret: {0}")]
@@ -45,7 +46,7 @@ pub enum Unresolvable {
     NoText,
 }
 
-/// Reads secrets.
+/// Resolves secrets with the daemon's keys, environment and directory.
 pub struct SecretStore {
     keys: KeyRing,
     dir: Option<PathBuf>,
@@ -58,7 +59,7 @@ impl fmt::Debug for SecretStore {
     }
 }
 
-/// Without keys and directory: secrets in clear, and those of the environment.
+/// Without keys and directory: resolves secrets in clear text and in the environment.
 impl Default for SecretStore {
     fn default() -> Self {
         Self::new(KeyRing::default(), None)
@@ -70,10 +71,10 @@ impl SecretStore {
         Self { keys, dir, variable: |name| std::env::var(name).ok() }
     }
 
-    /// The secret of a subscription that a text stands for.
+    /// Returns the secret of a subscription that a text stands for.
     ///
     /// # Errors
-    /// [`Unresolvable`] tells why there is none.
+    /// Returns [`Unresolvable`] with the reason.
     pub fn resolve(&self, subscription_id: i64, text: &str) -> Result<Key, Unresolvable> {
         if seal::is_sealed(text) {
             let opened = self.keys.open(Purpose::SecretOf(subscription_id), text)?;
@@ -91,7 +92,8 @@ impl SecretStore {
         Ok(Zeroizing::new(value))
     }
 
-    /// Links are followed (a secret mounted into a container is one), but not out of the directory.
+    /// Reads a file within the directory. Symbolic links are followed, because secrets that are
+    /// mounted into a container are links, but not out of the directory.
     fn read_file(&self, name: &Path) -> Result<Zeroizing<String>, Unresolvable> {
         let dir = self.dir.as_ref().ok_or(Unresolvable::NoDirectory)?;
         let unreadable = |error: io::Error| Unresolvable::Unreadable(error.kind());
@@ -100,7 +102,7 @@ impl SecretStore {
         if !path.starts_with(&dir) {
             return Err(Unresolvable::Outside);
         }
-        // Asked before it is opened: to open a pipe is to wait for its writer.
+        // Checks the kind of file first: opening a pipe would wait for its writer.
         let metadata = path.metadata().map_err(unreadable)?;
         if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
             return Err(Unresolvable::NoText);

@@ -1,20 +1,22 @@
-//! Where a page ends: an opaque text that names the last row by what it is sorted by, so that pages stay stable while
-//! rows arrive. Pure.
+//! The cursor of a paged list: an opaque text that names the last row by its sort keys. Pages stay
+//! stable while rows arrive. Pure.
 
 use super::problem::Problem;
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// A place in an order by two numbers.
+/// A position in an order by two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(pub i64, pub i64);
 
 impl Cursor {
-    /// Behind every row of a descending order.
+    /// The position before the first row of a descending order.
     pub const NEWEST: Self = Self(i64::MAX, i64::MAX);
 
+    /// Parses the text of a cursor.
+    ///
     /// # Errors
-    /// A text that is none.
+    /// Returns 422 if the text is not a cursor.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = || {
             let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;

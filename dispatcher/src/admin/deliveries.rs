@@ -1,4 +1,8 @@
-//! `/v1/deliveries`: who got what, every attempt, and once more.
+//! `/v1/deliveries`: deliveries, their attempts, and redelivery.
+//!
+//! Reads `webhook.delivery` and `webhook.attempt` with the caller's rights, and calls
+//! `webhook_redeliver`. The page uses the same functions. The search for the next event number runs
+//! with the daemon's rights; no row that a caller sees comes from it.
 
 use super::{
     cursor::Cursor,
@@ -17,11 +21,13 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use utoipa::{IntoParams, ToSchema};
 
-/// How long a request goes on looking: a filter that fits little makes short pages, not slow ones.
+/// Time limit of a search. A filter that matches few rows makes pages short, not slow.
 const LOOK_TIME: Duration = Duration::from_millis(800);
 
-/// Numbers of events that are looked at in one go: as many as rows are wanted at first, four times as many after every look that
-/// found too little and did not take long, half as many after one that did, and never more than a bound.
+/// The number of event numbers that one query reads.
+///
+/// It starts with the number of wanted rows. After each query that found too little, it grows by a
+/// factor of four, up to `MAX`. If the query was slow, it is halved instead.
 #[derive(Debug)]
 pub struct Stretch(i64);
 
@@ -33,24 +39,24 @@ impl Stretch {
         Self(rows.clamp(1, Self::MAX))
     }
 
-    /// Where the next look ends that begins at a number.
+    /// Returns the lowest event number of the query that starts at `high` and goes down.
     pub fn low(&self, high: i64) -> i64 {
         high.saturating_sub(self.0 - 1)
     }
 
-    /// Learns from what a look has taken.
+    /// Adapts the size to the duration of the last query.
     pub fn adapt(&mut self, took: Duration) {
         self.0 = if took > Self::SLOW { (self.0 / 2).max(1) } else { (self.0 * 4).min(Self::MAX) };
     }
 }
 
-/// One event for one subscription.
+/// An event for a subscription.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     pub event_id: String,
     pub subscription_id: i64,
     pub sequence: i64,
-    /// Null: the event is older than the retention.
+    /// Null if the event is older than the retention.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
     pub key: Option<String>,
@@ -64,28 +70,28 @@ pub struct Delivery {
     pub delivered_at: Option<String>,
 }
 
-/// One request.
+/// A request for a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// Starts at 1.
     pub attempt: i16,
     pub started_at: String,
-    /// Until the outcome was known.
+    /// Time until the outcome was known.
     pub duration_ms: f32,
-    /// HTTP status, if there was one.
+    /// HTTP status, if the receiver sent one.
     pub status: Option<i16>,
     #[schema(schema_with = words::outcomes)]
     pub outcome: String,
-    /// When the next is due; null: it was the last.
+    /// Time of the next attempt; null if this was the last one.
     pub next_at: Option<String>,
     pub error: Option<String>,
-    /// The beginning of what the receiver answered, as it came.
+    /// The start of the receiver's response body, unchanged.
     pub response: Option<String>,
     pub dns_ms: Option<f32>,
     pub connect_ms: Option<f32>,
     pub tls_ms: Option<f32>,
     pub first_byte_ms: Option<f32>,
-    /// `webhook-id` of the request if it carried several events.
+    /// `webhook-id` of the request, if it contained several events.
     pub batch_id: Option<String>,
 }
 
@@ -93,27 +99,27 @@ pub struct Attempt {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeliveryFilter {
-    /// `next` of the page before.
+    /// `next` of the previous page.
     pub cursor: Option<String>,
-    /// Rows of a page at most, 1 to 200 [default: 50].
+    /// Maximum number of rows in the page, 1 to 200 [default: 50].
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
     #[param(schema_with = words::states)]
     pub state: Option<String>,
-    /// A subscription's number.
+    /// Id of a subscription.
     #[serde(default, deserialize_with = "number")]
     pub subscription: Option<i64>,
-    /// A type, or a pattern: `order.*`.
+    /// An event type, or a pattern such as `order.*`.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// What the event is about.
+    /// Value of the event's key.
     pub key: Option<String>,
-    /// `evt_…`.
+    /// Id of an event, `evt_…`.
     pub event: Option<String>,
-    /// Captured from this moment on.
+    /// Only events captured at this time or later.
     pub since: Option<String>,
-    /// Captured before this one.
+    /// Only events captured before this time.
     pub until: Option<String>,
 }
 
@@ -121,9 +127,10 @@ const COLUMNS: &str =
     "d.event_id, d.subscription_id, d.sequence, d.type, d.key, d.state, d.attempts, d.next_attempt_at,
     d.last_status, d.last_error, d.created_at, d.delivered_at";
 
-/// Deliveries
+/// List deliveries
 ///
-/// Newest events first. A page may be short, or empty: `next` tells whether it goes on.
+/// The newest events come first. A page may be short or empty; there are more rows if `next` is not
+/// null.
 #[utoipa::path(get, operation_id = "list_deliveries", path = "/v1/deliveries", tag = "deliveries", params(DeliveryFilter),
     responses((status = 200, description = "A page", body = Page<Delivery>), Problems))]
 pub async fn list(
@@ -133,7 +140,8 @@ pub async fn list(
     page(&mut work, &filter).await.map(Json)
 }
 
-/// The conditions of a filter on `webhook.delivery d`, after so many other parameters, and their values.
+/// Returns the conditions of a filter on `webhook.delivery d` as SQL, and their values.
+/// `parameters` is the number of parameters before them.
 pub fn conditions(filter: &DeliveryFilter, parameters: usize) -> (String, Vec<&(dyn ToSql + Sync)>) {
     fn given<T: ToSql + Sync>(value: &Option<T>) -> Option<&(dyn ToSql + Sync)> {
         value.as_ref().map(|value| value as _)
@@ -158,10 +166,11 @@ pub fn conditions(filter: &DeliveryFilter, parameters: usize) -> (String, Vec<&(
     (sql, values)
 }
 
-/// A page of deliveries, by stretches of numbers: what a stretch costs does not depend on how much there is.
+/// Returns a page of deliveries. It reads ranges of event numbers, so the cost of a query does not
+/// depend on the number of deliveries.
 ///
 /// # Errors
-/// A filter that is none, and the statement's.
+/// Returns a problem if the filter is not valid, and the errors of the statements.
 pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Delivery>, Problem> {
     if filter.state.as_deref().is_some_and(|state| !words::STATES.contains(&state)) {
         let detail = "state must be delivered, retrying, queued or exhausted";
@@ -212,9 +221,11 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
     }
 }
 
-/// Between which numbers of events there can be what a filter asks for: by the event, and by the time.
+/// Returns the first and last event number that can match a filter, from its event id and its
+/// times.
 async fn bounds(work: &mut Work, filter: &DeliveryFilter) -> Result<(i64, i64), Problem> {
-    /// Clocks are set; what was captured an hour off is found all the same.
+    /// The range is one hour wider at both ends: clocks can be set, and an event that was captured
+    /// an hour off must still be found. `webhook.number_at` is exact to 1000 numbers.
     const AT: &str = "select webhook.number_at($1::text::timestamptz - interval '1 hour'),
         webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000";
     let (mut first, mut last) = (1, i64::MAX);
@@ -237,10 +248,10 @@ async fn bounds(work: &mut Work, filter: &DeliveryFilter) -> Result<(i64, i64), 
     Ok((first, last))
 }
 
-/// One delivery.
+/// Returns one delivery.
 ///
 /// # Errors
-/// 404 if there is none, or it is another's.
+/// Returns 404 if the delivery does not exist or belongs to another owner.
 pub async fn find(work: &mut Work, event_id: &str, subscription_id: i64) -> Result<Delivery, Problem> {
     let sql = format!(
         "select row_to_json(x)::text from (select {COLUMNS} from webhook.delivery d
@@ -250,10 +261,10 @@ pub async fn find(work: &mut Work, event_id: &str, subscription_id: i64) -> Resu
     found.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
 }
 
-/// Its attempts, the first one first.
+/// Returns the attempts of a delivery, the oldest first.
 ///
 /// # Errors
-/// The statement's.
+/// Returns the errors of the statement.
 pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
     let sql = "select row_to_json(x)::text from (
         select a.attempt, a.started_at, a.duration_ms, a.status, a.outcome, a.next_at, a.error, a.response, a.dns_ms, a.connect_ms,
@@ -263,7 +274,7 @@ pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Att
     work.json(sql, &[&delivery.sequence, &delivery.subscription_id]).await
 }
 
-/// A delivery
+/// Show a delivery
 #[utoipa::path(get, operation_id = "read_delivery", path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "It", body = Delivery), Problems))]
@@ -274,9 +285,9 @@ pub async fn read(
     find(&mut work, &event_id, id).await.map(Json)
 }
 
-/// Attempts
+/// List attempts
 ///
-/// Every request that has been made, and what came of it.
+/// Every request for the delivery, with its outcome.
 #[utoipa::path(get, operation_id = "list_attempts", path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 200, description = "All of them", body = Page<Attempt>), Problems))]
@@ -288,9 +299,10 @@ pub async fn attempts(
     Ok(Json(Page { items: attempts_of(&mut work, &delivery).await?, next: None }))
 }
 
-/// Deliver once more
+/// Redeliver
 ///
-/// Now, and under the same `webhook-id`, whether it was delivered, exhausted, is waiting, or never matched.
+/// Sends the event now, with the same `webhook-id`. The delivery may be delivered, exhausted or
+/// queued; an event that never matched the subscription can be sent too.
 #[utoipa::path(post, operation_id = "redeliver", path = "/v1/deliveries/{event_id}/{subscription_id}/redeliver", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
     responses((status = 202, description = "Queued", body = Delivery), Problems))]

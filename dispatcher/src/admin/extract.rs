@@ -1,4 +1,7 @@
-//! What is taken out of a request, so that every mistake in it is a problem document that names the field.
+//! Extractors for the body, the query and the path of a request. Pure.
+//!
+//! Each mistake in a request becomes a problem document that names the field. Postgres checks the
+//! values.
 
 use super::problem::Problem;
 use axum::{
@@ -10,17 +13,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::fmt::Display;
 
-/// A JSON body of at most this size.
+/// Maximum size of a request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// A JSON object.
+/// The bytes of a JSON body. A request without body and content type counts as `{}`.
 pub struct Body(pub Bytes);
 
 impl Body {
-    /// The object as it came.
+    /// Parses the body as a JSON object.
     ///
     /// # Errors
-    /// 400 for what is not JSON, 422 for what is no object.
+    /// Returns 400 if the body is not JSON, and 422 if it is not an object.
     pub fn members(&self) -> Result<Map<String, Value>, Problem> {
         let value: Value = serde_json::from_slice(&self.0).map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
@@ -31,19 +34,19 @@ impl Body {
         }
     }
 
-    /// The object as a type.
+    /// Deserializes the object.
     ///
     /// # Errors
-    /// As [`Body::members`], and 422 for a member that is unknown or of another type.
+    /// Returns the errors of [`Body::members`], and 422 if a member is unknown or has another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         typed(Value::Object(self.members()?))
     }
 }
 
-/// A value as a type.
+/// Deserializes a JSON value.
 ///
 /// # Errors
-/// 422 with the member's name.
+/// Returns 422 with the name of the member.
 pub fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
@@ -82,7 +85,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-/// Query parameters.
+/// The query parameters.
 pub struct Query<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -93,7 +96,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// Query parameters as a form sends them: what has been left empty is not there.
+/// The query parameters of a form. Empty values count as absent.
 pub struct Filled<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Filled<T> {
@@ -128,7 +131,7 @@ fn query<T: DeserializeOwned>(parts: &Parts, drops_empty: bool) -> Result<T, Pro
     })
 }
 
-/// A subscription's number in the path.
+/// The id of a subscription, from the path.
 pub struct Id(pub i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -140,7 +143,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// An event's public id in the path.
+/// The public id of an event, from the path.
 pub struct EventId(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for EventId {
@@ -152,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for EventId {
     }
 }
 
-/// A delivery in the path: event and subscription.
+/// A delivery from the path: the event's public id and the subscription's id.
 pub struct DeliveryId(pub String, pub i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for DeliveryId {
@@ -164,10 +167,10 @@ impl<S: Send + Sync> FromRequestParts<S> for DeliveryId {
     }
 }
 
-/// A number in a query, which arrives as text.
+/// Deserializes a number from a query, where all values are text.
 ///
 /// # Errors
-/// A text that is none, or out of range.
+/// Returns an error if the text is not a number or is out of range.
 pub fn number<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(from: D) -> Result<Option<T>, D::Error>
 where
     T::Err: Display,

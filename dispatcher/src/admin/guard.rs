@@ -1,4 +1,9 @@
-//! Who may come in: bearer tokens, the open loopback, limits on how often, and what a foreign web page may not do.
+//! Access control of the admin server: who may send a request, how often, and from which page.
+//!
+//! Checks the address, the `Host` and `Origin` headers, the limits on requests, and the bearer
+//! token or the page's cookie. A request without a token acts as `open_as`, which only a loopback
+//! address allows. This module reads `webhook.token` and writes nothing. It decides who the caller
+//! is; Postgres decides what the caller may do.
 
 use super::{
     State,
@@ -28,14 +33,15 @@ use std::{
 use tokio::time::timeout;
 use url::{Host, Url};
 
-/// Requests a second, and at once, from one address; and with one token.
+/// Requests per second and burst: from one address, and with one token.
 const PER_ADDRESS: Quota = quota(400, 800);
 const PER_TOKEN: Quota = quota(300, 600);
 
-/// Requests with one token that wait for the database, or are with it: the rest of it is for others.
+/// Maximum number of requests with one token that wait for or use the database. The limit leaves
+/// capacity for other tokens.
 const AT_ONCE_PER_TOKEN: usize = 16;
 
-/// For a whole request. What streams answers at once and goes on.
+/// Timeout of a whole request. A streamed response starts at once and may last longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -43,7 +49,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The name of the page's cookie.
+/// Name of the cookie that holds the page's token.
 pub const COOKIE: &str = "webhookd_token";
 
 const fn quota(per_second: u32, burst: u32) -> Quota {
@@ -53,16 +59,16 @@ const fn quota(per_second: u32, burst: u32) -> Quota {
     Quota::per_second(per_second).allow_burst(burst)
 }
 
-/// In whose name a request is made.
+/// The role and owner that a request acts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub role: String,
-    /// The one owner that it is confined to.
+    /// The owner that the caller is limited to. `None` means all owners that the role may see.
     pub owner: Option<String>,
 }
 
 impl Caller {
-    /// For people.
+    /// Returns the name that people read: the role, and the owner if there is one.
     pub fn name(&self) -> String {
         match &self.owner {
             Some(owner) => format!("{}/{owner}", self.role),
@@ -70,13 +76,14 @@ impl Caller {
         }
     }
 
-    /// Names it in `webhook.idempotency`: no other caller has the same.
+    /// Returns the caller's key in `webhook.idempotency`. No two callers share a key.
     pub fn key(&self) -> String {
         serde_json::json!([self.role, self.owner]).to_string()
     }
 }
 
-/// Where a request comes from: an address, or of IPv6 the network that one customer has.
+/// The source of a request: an IPv4 address, or the /64 network of an IPv6 address, because one
+/// customer usually has a whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer(IpAddr);
 
@@ -92,8 +99,10 @@ impl From<IpAddr> for Peer {
     }
 }
 
-/// Whose request it is that a proxy passes on: the last of `X-Forwarded-For` that is no trusted proxy itself. What is to the left
-/// of it anybody may have written.
+/// Returns the client's address behind our proxies. Reads `X-Forwarded-For` from the right, up to
+/// the first address that is not a trusted proxy. The client can forge all entries to its left. If
+/// there is no such address, or an entry is not an address, returns the last proxy before it, or
+/// `None`.
 fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
     let lines: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
@@ -108,7 +117,7 @@ fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
     farthest
 }
 
-/// An address, with a port or without.
+/// Parses an address with or without a port.
 fn address_of(text: &str) -> Option<IpAddr> {
     let ip = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     ip.ok().or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
@@ -119,7 +128,7 @@ fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&ip))
 }
 
-/// How many of each there are at once.
+/// Limits how many [`Place`]s of each key exist at the same time.
 #[derive(Debug)]
 pub struct Crowd<K: Eq + Hash> {
     max: usize,
@@ -131,7 +140,8 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
         Arc::new(Self { max, present: Mutex::default() })
     }
 
-    /// A place, until it is dropped; `None`: as many as may are there.
+    /// Takes a place, which is free again when the [`Place`] is dropped. Returns `None` if all
+    /// places of the key are taken.
     pub fn enter(self: &Arc<Self>, key: &K) -> Option<Place<K>> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let count = present.entry(key.clone()).or_default();
@@ -143,7 +153,7 @@ impl<K: Eq + Hash + Clone> Crowd<K> {
     }
 }
 
-/// One of a [`Crowd`].
+/// A place of one key in a [`Crowd`].
 #[derive(Debug)]
 pub struct Place<K: Eq + Hash> {
     crowd: Arc<Crowd<K>>,
@@ -162,9 +172,9 @@ impl<K: Eq + Hash> Drop for Place<K> {
     }
 }
 
-/// The limits, and what goes without a token.
+/// The limits, and the rule for requests without a token.
 pub struct Guard {
-    /// Requests without a token act as this role; only ever on a loopback address.
+    /// Requests without a token act as this role. Set only on a loopback address.
     pub open_as: Option<String>,
     trust_proxy: Vec<IpNet>,
     addresses: DefaultKeyedRateLimiter<Peer>,
@@ -183,25 +193,26 @@ impl Guard {
         }
     }
 
-    /// Whether this is a proxy whose word is taken for whose requests they are.
+    /// Reports whether the address is a proxy whose `X-Forwarded-For` is trusted.
     pub fn is_proxy(&self, ip: IpAddr) -> bool {
         is_within(&self.trust_proxy, ip)
     }
 
-    /// Who asks, of a connection from this address.
+    /// Returns the client of a request that arrived from this address.
     pub fn peer(&self, ip: IpAddr, headers: &HeaderMap) -> Peer {
         let forwarded = if self.is_proxy(ip) { forwarded_for(headers, &self.trust_proxy) } else { None };
         Peer::from(forwarded.unwrap_or(ip))
     }
 
-    /// Forgets those who have not come for a while.
+    /// Drops the limiters of clients and tokens that have sent nothing for a while.
     pub fn tidy(&self) {
         self.addresses.retain_recent();
         self.tokens.retain_recent();
     }
 }
 
-/// The outermost layer: limits, foreign pages, time, and the headers that every answer has.
+/// Applies the outermost layer: rate limits, the check for foreign pages, the timeout, and the
+/// security headers of every response.
 pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
     let mut response = match refuse(&state.guard, &request) {
         Some(problem) => problem.into_response(),
@@ -214,7 +225,7 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Not no-referrer: browsers would hide the origin of our own forms with it, and `is_foreign` asks for that.
+        // With `no-referrer`, browsers hide the origin of our own forms, which `is_foreign` checks.
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -225,7 +236,8 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
     response
 }
 
-/// Answers once the body is there: who sends it slowly must not keep a session of Postgres waiting for it.
+/// Calls the handler after the whole body has arrived. A client that sends slowly must not keep a
+/// Postgres session waiting.
 async fn whole(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match to_bytes(body, BODY_BYTES_MAX).await {
@@ -248,8 +260,8 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
         return Some(too_many());
     }
     let headers = request.headers();
-    // Without a token, the address is all that protects: a page of elsewhere whose name has been made to resolve to
-    // this machine is told by the name that the browser asks for.
+    // Without a token, only the loopback address protects us. DNS rebinding can make another site's
+    // name resolve to this machine. The browser then sends that name in `Host`.
     if guard.open_as.is_some() && !is_loopback(headers) {
         let detail = "without tokens only 127.0.0.1, [::1] and localhost are answered";
         return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
@@ -282,12 +294,13 @@ fn is_loopback(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a browser says that another site's page sent this. Browsers name the origin of every request that changes
-/// something; programs name none.
+/// Reports whether a browser says that another site's page sent the request. Browsers name the
+/// origin of every request that changes something; programs send no origin.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     match site {
-        // The browser has compared them itself; behind a proxy, Host is not what the browser asked for.
+        // The browser has compared the origins. Behind a proxy, `Host` can differ from the host
+        // that the browser used.
         Some("same-origin") => return false,
         Some("none") | None => {}
         Some(_) => return true,
@@ -297,13 +310,13 @@ fn is_foreign(headers: &HeaderMap) -> bool {
     authority.is_none() || authority != text(headers, header::HOST)
 }
 
-/// The token that a program sends.
+/// Returns the bearer token of a program.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The token that the page's cookie holds.
+/// Returns the token in the page's cookie.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies.flat_map(|line| line.split(';')).find_map(|pair| {
@@ -312,16 +325,18 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// Whether two are at the same place; a request with conditions must not see another's change in between.
+/// Reports whether the request has `If-Match`. Such a request runs at REPEATABLE READ, so that the
+/// check and the update see the same row.
 fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_MATCH)
 }
 
 impl State {
-    /// Begins the transaction of a request that shows this token, or none.
+    /// Begins the transaction of a request with this token, or without one.
     ///
     /// # Errors
-    /// 401 for a token that nobody has, 429, 503.
+    /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
+    /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
     pub async fn enter(&self, token: Option<&str>, is_repeatable: bool) -> Result<Work, Problem> {
         const WHO: &str = "select t.role::text, t.owner from webhook.token t
             where t.token_sha256 = $1 and (t.expires_at is null or t.expires_at > now())";
@@ -353,7 +368,7 @@ impl State {
     }
 }
 
-/// The transaction of a request to the REST API.
+/// The transaction of a REST API request.
 pub struct Api(pub Work);
 
 impl FromRequestParts<State> for Api {

@@ -1,8 +1,13 @@
 //! The admin server (`webhookd run --admin ADDR`): REST API, page, metrics and health.
 //!
-//! A room of its own: its own sessions of Postgres, its own connections, and one look at what the ledger has written
-//! ([`tally`]). Everything it does is a call of the SQL API with the caller's rights ([`database`]); it reads no secret and
-//! changes no table by itself but the two in `sql/admin.sql`. Without `--admin` nothing of it runs.
+//! The server has its own thread, its own Postgres sessions and its own connections. It shares only
+//! three things with deliveries: the counters of written results ([`tally`]), the counters of
+//! spans, and the daemon's phase.
+//!
+//! Data of callers is read and changed only through the SQL API and its views, with the caller's
+//! rights ([`database`]). The [`sampler`] reads figures with the daemon's rights. The server reads
+//! no secret. The only tables that it writes by itself are the two in `sql/admin.sql`. Without
+//! `--admin`, nothing of it runs.
 
 #![expect(
     clippy::result_large_err,
@@ -53,17 +58,17 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// What the server is told.
+/// The settings of the admin server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub address: SocketAddr,
-    /// Requests without a token act as this role: on a loopback address only.
+    /// Requests without a token act as this role. Allowed on a loopback address only.
     pub open_as: Option<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trust_proxy: Vec<IpNet>,
 }
 
-/// Why it does not start.
+/// The reason why the admin server cannot start.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("cannot listen on {address}")]
@@ -82,25 +87,25 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What every request can use.
+/// The state that all requests share.
 pub struct Shared {
     pub guard: Guard,
     pub database: Arc<Database>,
     pub tally: Arc<Tally>,
-    /// What has become of spans.
+    /// Counters of spans by result.
     pub spans: Arc<Counts>,
     pub history: History,
     pub phase: watch::Receiver<Phase>,
-    /// What CloudEvents call the place that events come from.
+    /// The `source` attribute of CloudEvents.
     pub source: Source,
-    /// Makes the page's forms ours; another one after a restart.
+    /// Key of the tokens in the page's forms. Each start generates a new one.
     pub form_key: [u8; 32],
-    /// Ends what streams.
+    /// Ends streamed responses.
     pub shutdown: CancellationToken,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
 
-/// [`Shared`], as axum passes it about.
+/// [`Shared`] as axum passes it to handlers.
 #[derive(Clone)]
 pub struct State(Arc<Shared>);
 
@@ -123,7 +128,7 @@ impl Shared {
     }
 }
 
-/// What the rest of the daemon gives it.
+/// The parts of the daemon that the admin server uses.
 #[derive(Clone)]
 pub struct Surroundings {
     pub database: Target,
@@ -133,10 +138,11 @@ pub struct Surroundings {
     pub spans: Arc<Counts>,
 }
 
-/// Starts to answer; ends some seconds after `shutdown`.
+/// Starts the admin server. It ends a few seconds after `shutdown`.
 ///
 /// # Errors
-/// An address in use, a database that is away or has an extension that is to be updated first.
+/// Returns an error if the address is in use, the database is unreachable, or the extension needs
+/// an update first.
 pub async fn start(
     settings: Settings,
     surroundings: Surroundings,
@@ -156,7 +162,8 @@ async fn prepare(
     let address = listener.local_addr().unwrap_or(address);
     let database = Database::open(target.clone(), settings.open_as.as_deref()).await?;
     if settings.open_as.is_none() && !database.has_tokens().await? {
-        // No reason to keep deliveries waiting; a token that is made from now on is good at once.
+        // A missing token is no reason to stop deliveries. A token that is created later works at
+        // once.
         warn!("admin.no_tokens; nobody can use the admin server until webhookd token create makes one");
     }
     let mut form_key = [0; 32];

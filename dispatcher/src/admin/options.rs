@@ -1,6 +1,7 @@
-//! The options of a subscription as the REST API takes them, and how each becomes an argument of the SQL API. Pure.
+//! The subscription options of the REST API, and their conversion to arguments of the SQL API.
+//! Pure.
 //!
-//! Values are handed over as text and cast by Postgres, so that there is one judge of what is valid.
+//! All values are passed as text, and Postgres casts them. Only Postgres decides what is valid.
 
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -9,7 +10,7 @@ use std::fmt::Write;
 #[derive(Debug, Clone, Copy)]
 pub struct SqlOption {
     pub name: &'static str,
-    /// What its text is cast to; an array of texts becomes `text[]` first.
+    /// The type that the text is cast to. An array of texts is cast to `text[]` first.
     pub cast: &'static str,
     pub is_array: bool,
 }
@@ -22,7 +23,7 @@ const fn many(name: &'static str, cast: &'static str) -> SqlOption {
     SqlOption { name, cast, is_array: true }
 }
 
-/// All of them, in the order of `sql/functions.sql`.
+/// All options, in the order of `sql/functions.sql`.
 pub const OPTIONS: [SqlOption; 22] = [
     one("url", "text"),
     many("events", "text[]"),
@@ -48,7 +49,7 @@ pub const OPTIONS: [SqlOption; 22] = [
     one("tls", "text"),
 ];
 
-/// A value on its way to Postgres.
+/// The value of a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
     Text(String),
@@ -64,17 +65,18 @@ impl Argument {
     }
 }
 
-/// Named arguments of a call: their SQL, and the values of its parameters from `$first` on.
+/// The named arguments of a call: the SQL, and the values of its parameters.
 #[derive(Debug, Default, PartialEq)]
 pub struct Arguments {
     pub sql: String,
     pub values: Vec<Argument>,
-    /// Options that are to have no value any more.
+    /// Options that the call clears.
     pub clear: Vec<String>,
 }
 
 impl Arguments {
-    /// Of the members of an object that is already known to hold options of the right JSON types alone.
+    /// Converts the members of an object. The caller has checked the names and JSON types. `first`
+    /// is the number of the first parameter.
     pub fn of(members: &Map<String, Value>, first: usize) -> Self {
         let mut arguments = Self::default();
         for option in OPTIONS {
@@ -101,7 +103,7 @@ impl Arguments {
     }
 }
 
-/// A string without its quotes, anything else as JSON has it.
+/// Returns a string without quotes, and any other value as JSON.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,8 @@
-//! Every route there is. Those of the REST API are declared once, and are routes and documentation at the same time.
+//! The routes of the admin server, and the layers that every request passes.
+//!
+//! Each REST route is declared once, and the declaration is also its documentation: the router and
+//! the OpenAPI document come from the same source. The layers count requests, catch panics, and
+//! call [`guard::admit`].
 
 use super::{State, deliveries, events, guard, health, metrics, page, problem::Problem, subscriptions};
 use axum::{
@@ -20,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Pass it as `cursor` for the rows behind; null: there are none.
+    /// Pass this as `cursor` to get the next rows; null if there are none.
     pub next: Option<String>,
 }
 
@@ -30,7 +34,7 @@ impl<T> Default for Page<T> {
     }
 }
 
-/// What every route may answer instead.
+/// The errors that every REST route can return.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "documentation")]
 pub enum Problems {
@@ -106,7 +110,7 @@ pub enum Problems {
     Unavailable(Problem),
 }
 
-/// What even a route that asks nobody may answer instead.
+/// The errors that a route without a token check can return.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "documentation")]
 pub enum Refusals {
@@ -170,21 +174,21 @@ fn api() -> OpenApiRouter<State> {
         .routes(routes!(metrics::metrics))
 }
 
-/// The document that `/v1/openapi.json` serves.
+/// Returns the OpenAPI document that `/v1/openapi.json` serves.
 pub fn document() -> utoipa::openapi::OpenApi {
     api().into_openapi()
 }
 
-/// Where the document is served: it is about the API, and not part of it.
+/// The path of the OpenAPI document. The document describes the API and is not part of it.
 const DOCUMENT: &str = "/v1/openapi.json";
 
-/// The path of every route.
+/// Returns the path of every route.
 pub fn paths() -> Vec<String> {
     let api = document().paths.paths.into_keys();
     api.chain([DOCUMENT.to_owned()]).chain(page::paths().map(str::to_owned)).collect()
 }
 
-/// Every route, with the layers that all requests pass.
+/// Returns all routes, with the layers that every request passes.
 pub fn router(state: &State) -> Router<State> {
     let (router, document) = api().split_for_parts();
     let document = Json(serde_json::to_value(document).unwrap_or_default());
@@ -200,7 +204,7 @@ pub fn router(state: &State) -> Router<State> {
         .layer(from_fn(no_panic))
 }
 
-/// Counts requests by route and status: what matched no route counts as one route.
+/// Counts requests by route and status. All requests that match no route count as one route.
 async fn count(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
@@ -208,7 +212,7 @@ async fn count(Shared(state): Shared<State>, request: Request, next: Next) -> Re
     response
 }
 
-/// A panic is a defect of one request, not of the daemon: deliveries go on.
+/// Turns a panic into a 500. It is a defect of one request, and deliveries must not stop.
 async fn no_panic(request: Request, next: Next) -> Response {
     use futures_util::FutureExt;
     match std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await {

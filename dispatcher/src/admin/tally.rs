@@ -1,4 +1,8 @@
-//! What the ledger has written, counted: the source of rates and latencies. Costs the ledger one lock for each batch.
+//! Counters of attempts by subscription and outcome: the source of rates and latencies.
+//!
+//! The ledger reports each batch that it has written ([`Observer`]), at the cost of one lock per
+//! batch. The sampler and `/metrics` read the counters. The number of subscriptions with counters
+//! of their own is limited. The sums stay exact when subscriptions appear or are deleted.
 
 use crate::{
     delivery::outcome::Class,
@@ -10,28 +14,29 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Subscriptions that are told apart: the first by number. What the others do is counted under [`OTHERS`].
+/// Maximum number of subscriptions with counters of their own: the ones with the lowest ids. The
+/// others share the counters of [`OTHERS`].
 pub const SUBSCRIPTIONS_MAX: usize = 500;
 
 /// Stands for all further subscriptions.
 pub const OTHERS: i64 = 0;
 
-/// Stands for those that have been deleted: what they did still counts. Not among [`OTHERS`], where it would look like
-/// something that has just happened to one that is there.
+/// Stands for deleted subscriptions, whose attempts still count. They are not part of [`OTHERS`],
+/// where their old attempts would look like new ones of an existing subscription.
 pub const GONE: i64 = -1;
 
 /// Upper bounds of the buckets of an attempt's duration, in seconds.
 pub const BOUNDS_S: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// What has been written for one subscription since the daemon began.
+/// The attempts that the ledger has written for one subscription since the daemon started.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Counts {
     /// Attempts by outcome, in the order of [`Class::ALL`].
     pub outcomes: [u64; Class::ALL.len()],
-    /// Deliveries whose last attempt has failed.
+    /// Deliveries that the daemon gave up after a failed attempt.
     pub exhausted: u64,
-    /// Attempts by duration: those up to each of [`BOUNDS_S`], and the longer ones.
+    /// Attempts by duration: one count for each bound in [`BOUNDS_S`], and one for longer attempts.
     pub durations: [u64; BOUNDS_S.len() + 1],
 }
 
@@ -44,7 +49,7 @@ impl Counts {
         self.outcomes[1..].iter().sum()
     }
 
-    /// What has come since an earlier look.
+    /// Returns the difference from earlier counts.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             outcomes: std::array::from_fn(|at| self.outcomes[at].saturating_sub(earlier.outcomes[at])),
@@ -53,7 +58,7 @@ impl Counts {
         }
     }
 
-    /// Adds another's.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         for (own, more) in self.outcomes.iter_mut().zip(other.outcomes) {
             *own += more;
@@ -64,8 +69,8 @@ impl Counts {
         }
     }
 
-    /// The duration, in milliseconds, that this share of the attempts does not exceed, between the bounds of its bucket;
-    /// `None`: there were none.
+    /// Returns the duration in milliseconds that this share of the attempts does not exceed,
+    /// interpolated within its bucket. Returns `None` if there were no attempts.
     pub fn quantile_ms(&self, share: f64) -> Option<f64> {
         let total: u64 = self.durations.iter().sum();
         if total == 0 {
@@ -86,17 +91,17 @@ impl Counts {
     }
 }
 
-/// Which subscriptions have a place of their own, as a look has found.
+/// The subscriptions with counters of their own, as found by a poll of the sampler.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The first [`SUBSCRIPTIONS_MAX`].
+    /// The first [`SUBSCRIPTIONS_MAX`] by id.
     pub named: BTreeSet<i64>,
-    /// Whether there are more than these.
+    /// Whether there are more subscriptions.
     pub is_full: bool,
 }
 
 impl Places {
-    /// Under what an earlier subscription is counted from now on.
+    /// Returns the key under which the attempts of an earlier subscription count from now on.
     fn place_of(&self, id: i64) -> i64 {
         match id {
             OTHERS | GONE => id,
@@ -106,7 +111,7 @@ impl Places {
         }
     }
 
-    /// Adds up what has no place any more.
+    /// Merges the counts of subscriptions that have lost their own counters.
     fn fold(&self, counts: &mut BTreeMap<i64, Counts>, is_earlier: impl Fn(i64) -> bool) {
         for (id, own) in std::mem::take(counts) {
             let place = if is_earlier(id) { self.place_of(id) } else { id };
@@ -131,17 +136,19 @@ impl Kept {
     }
 }
 
-/// The counters of this daemon.
+/// The counters of this daemon's attempts.
 #[derive(Debug)]
 pub struct Tally {
     kept: Mutex<Kept>,
-    /// Of all attempts, in seconds.
+    /// Durations of all attempts, in seconds.
     pub durations: Histogram,
 }
 
 impl Tally {
+    /// Creates the counters, all zero.
+    ///
     /// # Errors
-    /// The name of the histogram is none; it is.
+    /// Returns an error if the name of the histogram is not valid, which cannot happen.
     pub fn new() -> Result<Self, prometheus::Error> {
         let options = HistogramOpts::new(
             "webhookd_attempt_duration_seconds",
@@ -151,14 +158,17 @@ impl Tally {
         Ok(Self { kept: Mutex::default(), durations })
     }
 
-    /// As it stands, by subscription.
+    /// Returns the present counts by subscription.
     pub fn snapshot(&self) -> BTreeMap<i64, Counts> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
-    /// Gives places to those whom a look has found, and takes them from the others it knows of: those that had counts at the
-    /// look before (`earlier`, which is changed alike), for one that is newer than this look may not be in it. Nothing is
-    /// lost from the sum. As it stands then.
+    /// Assigns counters to the subscriptions of a poll, and returns the present counts.
+    ///
+    /// Other subscriptions lose their counters, but only if they had counts at the previous poll
+    /// (`earlier`, which changes in the same way): a newer subscription may be missing in this
+    /// poll. The counts that they lose are added to [`OTHERS`] or [`GONE`], so the sums stay the
+    /// same.
     pub fn settle(&self, places: Places, earlier: &mut BTreeMap<i64, Counts>) -> BTreeMap<i64, Counts> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         places.fold(&mut kept.counts, |id| earlier.contains_key(&id));
@@ -236,7 +246,7 @@ mod tests {
         attempts(&tally, [501, 501]);
         assert_eq!(tally.snapshot()[&OTHERS].succeeded(), 2, "there is no place for it");
         let mut earlier = tally.settle(places(1..=500, true), &mut BTreeMap::new());
-        // The first hundred end; 501 moves up.
+        // The first hundred are deleted; 501 gets counters of its own.
         let after = tally.settle(places(101..=501, false), &mut earlier);
         assert_eq!((after.len(), after[&GONE].succeeded(), sum(&after)), (402, 100, 502));
         assert_eq!(
@@ -255,7 +265,7 @@ mod tests {
         let mut earlier = BTreeMap::new();
         for id in 1..=2000 {
             attempts(&tally, [id]);
-            // It is deleted before the next look.
+            // The subscription is deleted before the next poll.
             earlier = tally.settle(places([], false), &mut earlier);
         }
         attempts(&tally, [2001]);

@@ -1,4 +1,7 @@
-//! Bearer tokens: what they look like, and what is stored of them. Pure but for randomness.
+//! Bearer tokens of the admin server: their format, and the hash that `webhook.token` stores.
+//!
+//! The module generates and parses tokens. It reads nothing except random numbers, and writes
+//! nothing. `Debug` never prints a token.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -8,26 +11,28 @@ use zeroize::Zeroizing;
 const PREFIX: &str = "whtok_";
 const RANDOM_BYTES: usize = 32;
 
-/// A token; shown once, when it is made.
+/// A token. It is shown once, at its creation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Zeroizing<String>);
 
 impl Token {
+    /// Generates a token with 256 random bits.
+    ///
     /// # Errors
-    /// No random numbers.
+    /// Returns an error if the operating system has no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
         getrandom::fill(&mut *bytes)?;
         Ok(Self(Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)))))
     }
 
-    /// `None`: it cannot be one, and nobody need be asked.
+    /// Parses a token. Returns `None` if the text cannot be a token, so no query is needed.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).map(Zeroizing::new).ok()?;
         (bytes.len() == RANDOM_BYTES).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// What is stored: the token has 256 random bits, so there is nothing to be guessed from it.
+    /// Returns the hash that is stored. A plain hash is enough: 256 random bits cannot be guessed.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()
     }

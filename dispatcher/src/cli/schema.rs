@@ -1,4 +1,6 @@
-//! `webhookd schema`: what the events are made of, taken down and compared.
+//! `webhookd schema`: the arguments of the commands that print and compare event schemas.
+//!
+//! The doc comments of this module are the commands' help.
 
 use super::Database;
 use clap::{Args, Subcommand};

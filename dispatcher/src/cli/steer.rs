@@ -1,5 +1,7 @@
-//! The commands that show and steer what the database holds: everything through the SQL API, with the rights of the role
-//! that connects.
+//! The arguments of the commands that show and change subscriptions, events and deliveries.
+//!
+//! The commands use only the SQL API, with the rights of the role that connects. The doc comments
+//! of this module are the commands' help.
 
 use super::Database;
 use clap::{Args, Subcommand};
@@ -12,7 +14,7 @@ pub struct Output {
     pub json: bool,
 }
 
-/// `OPTION=VALUE`.
+/// Parses `OPTION=VALUE`.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it must be OPTION=VALUE")?;
     Ok((name.trim().to_owned(), value.to_owned()))

@@ -1,4 +1,4 @@
-//! What operators write is read as they mean it, or refused with its name.
+//! Tests of the settings: valid values have the documented meaning, and an error names the setting.
 
 use super::*;
 use crate::cli::{Command, Keys};
@@ -234,7 +234,8 @@ fn spans_are_asked_for() {
     assert_eq!(dispatch("", "").unwrap().traces, None);
     let file = "otlp_endpoint = 'http://file.example:4318'\notlp_ratio = 0.5";
     let traces = dispatch("--otlp-endpoint http://flag.example:4318 --ca-file /ca.pem", file);
-    // The authorities of the receivers are read before; this is about where spans go.
+    // The CA file does not exist. It is also read for receivers, so `dispatch` fails before the
+    // destination of spans matters.
     assert!(traces.is_err());
     let traces = dispatch("--otlp-endpoint http://flag.example:4318", file).unwrap().traces.unwrap();
     assert_eq!(traces.endpoint.unwrap().as_str(), "http://flag.example:4318/v1/traces");

@@ -1,16 +1,24 @@
-//! The settings of spans: our own, and what OpenTelemetry's variables of the environment say. Reads the environment.
+//! The settings of OpenTelemetry spans: our own, and OpenTelemetry's environment variables.
+//!
+//! Reads the environment and the loaded settings. The OpenTelemetry library itself reads the
+//! endpoint in those variables.
 
 use super::{Error, Layers, variable};
 use crate::{cli::Run, trace::Settings};
 use std::path::PathBuf;
 use url::Url;
 
-/// Where OTLP/HTTP takes spans, below the collector's base URL.
+/// Path of OTLP/HTTP traces below the collector's base URL.
 const PATH: &str = "v1/traces";
 
 impl Layers {
-    /// Where spans go; `None`: nowhere. What is said to webhookd wins over what is said to every program by OpenTelemetry's
-    /// variables, but for the one that turns it all off.
+    /// Returns the destination of spans, or `None` if none is configured. Our own endpoint takes
+    /// precedence over OpenTelemetry's variables, except `OTEL_SDK_DISABLED=true`, which always
+    /// turns spans off. For the CA file it is the other way round: OpenTelemetry's certificate
+    /// variables take precedence over `--ca-file`.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] if the share or our own endpoint is not valid.
     pub(super) fn traces(&self, flags: &Run) -> Result<Option<Settings>, Error> {
         let ratio = flags.otlp_ratio.or(self.file.otlp_ratio).unwrap_or(0.0);
         if !(0.0..=1.0).contains(&ratio) {
@@ -35,7 +43,8 @@ impl Layers {
     }
 }
 
-/// The address for spans below a base URL. The text is not shown: it may hold a password.
+/// Returns the URL for traces below a base URL. The error does not contain the text, which may
+/// contain a password.
 fn below(base: &str) -> Result<Url, Error> {
     let mut url = Url::parse(base.trim()).map_err(|_| Error::Collector)?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

@@ -1,4 +1,8 @@
-//! The settings that say whom the daemon calls and how, and where its keys are. Reads key files and certificates.
+//! The settings of outgoing connections, and the locations of keys and secrets.
+//!
+//! Reads key files and certificates, and checks that the directory of secrets can be read. It reads
+//! no secret of a subscription and makes no connections. Errors about a key file never show its
+//! content.
 
 use super::{Error, Layers, list};
 use crate::{
@@ -14,7 +18,7 @@ use ipnet::IpNet;
 use seal::KeyRing;
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-/// How connections to receivers are made.
+/// The rules for connections to receivers.
 pub struct WayOut {
     pub policy: AddressPolicy,
     pub proxy: Option<Proxy>,
@@ -22,10 +26,10 @@ pub struct WayOut {
 }
 
 impl Layers {
-    /// Whom the daemon calls, and how.
+    /// Returns the rules for connections to receivers.
     ///
     /// # Errors
-    /// [`Error`] names the setting or the file.
+    /// Returns an [`Error`] that names the setting or the file.
     pub fn way_out(&self, flags: &Run) -> Result<WayOut, Error> {
         let file = &self.file;
         let policy = AddressPolicy {
@@ -52,17 +56,18 @@ impl Layers {
         Ok(Some(proxy.resolving(resolves)))
     }
 
-    /// The private keys: those of `--key-file`, else of `WEBHOOKD_KEY`, else of the file that the configuration names.
+    /// Returns the private keys: from `--key-file`, else from `WEBHOOKD_KEY`, else from the file
+    /// that the configuration names.
     ///
     /// # Errors
-    /// [`Error`] names the file, and shows nothing of it.
+    /// Returns an [`Error`] that contains no part of a key.
     pub fn keys(&self, flags: &Keys) -> Result<KeyRing, Error> {
         match (&flags.key_file, &self.key, &self.file.key_file) {
             (Some(path), ..) | (None, None, Some(path)) => {
                 warn_if_others_may_read(path);
                 let text = super::read_text(path).map(zeroize::Zeroizing::new)?;
                 let ring = KeyRing::parse(&text)?;
-                // An empty file is one that was not written, not a wish to have no key.
+                // An empty key file is a mistake, not a request to run without a key.
                 if ring.current().is_none() { Err(Error::NoKey(path.clone())) } else { Ok(ring) }
             }
             (None, Some(text), _) => Ok(KeyRing::parse(text)?),
@@ -70,10 +75,10 @@ impl Layers {
         }
     }
 
-    /// Where secrets come from.
+    /// Returns the store that resolves the secrets of subscriptions.
     ///
     /// # Errors
-    /// [`Error`] names the file.
+    /// Returns the errors of [`Layers::keys`], and [`Error::Unreadable`] for the directory.
     pub fn secrets(&self, flags: &Keys) -> Result<Arc<SecretStore>, Error> {
         let dir = flags.secrets_dir.clone().or_else(|| self.file.secrets_dir.clone());
         if let Some(dir) = &dir {
@@ -92,7 +97,7 @@ fn warn_if_others_may_read(path: &Path) {
     }
 }
 
-/// CIDRs, or single addresses.
+/// Parses CIDRs and single addresses.
 pub(super) fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, Error> {
     let parse = |text: &String| {
         let text = text.trim();

@@ -1,6 +1,11 @@
-//! How a receiver stands: failures in a row, the circuit, and when somebody has to be told. Pure.
+//! The circuit of one receiver: its failures in a row, and when to report them. Pure.
 //!
-//! While the circuit is open nothing is sent but one delivery a minute, to find out whether it can be closed again.
+//! The circuit opens after [`FAILURES_MAX`] failures in a row. While it is open, one request per
+//! [`Periods::probe_interval`] is sent, by default one a minute. It shows whether the circuit can
+//! close.
+//!
+//! The module reads outcomes, and two clocks. It returns the effects: to write the state, to
+//! report, to disable the subscription. The scheduler carries them out.
 
 use crate::ledger::entry::Standing;
 use std::time::Duration;
@@ -8,24 +13,25 @@ use std::time::Duration;
 /// Failures in a row that open the circuit.
 pub const FAILURES_MAX: i32 = 10;
 
-/// Fewest attempts in a run of failures that disables.
+/// Minimum number of failures in a row that disables a subscription.
 const DISABLE_ATTEMPTS_MIN: i32 = 10;
 
-/// A run of failures is written down once it has lasted this long, if nothing else made it worth a row before.
+/// A run of failures is written once it has lasted this long, unless it was written before for
+/// another reason.
 const REPORT_AFTER: Duration = Duration::from_secs(60);
 
-/// The wall clock is taken to have been set, or the machine to have slept, if it moved so much further than the other one
-/// between two failures: that time was no time of failures.
+/// If the wall clock moved this much further than the monotonic clock between two failures, it was
+/// set, or the machine slept. This time does not count as a time of failures.
 const CLOCK_STEP_MIN: Duration = Duration::from_secs(60);
 
-/// What the circuit goes by.
+/// Periods of the circuit.
 #[derive(Debug, Clone, Copy)]
 pub struct Periods {
-    /// Between two probes of an open circuit.
+    /// Time between two probes of an open circuit.
     pub probe_interval: Duration,
-    /// Of nothing but failures, after which `webhook.subscription.failing` is told.
+    /// Time of failures only, after which `webhook.subscription.failing` is emitted.
     pub failing_after: Duration,
-    /// Of nothing but failures, after which the subscription is disabled.
+    /// Time of failures only, after which the subscription is disabled.
     pub disable_after: Duration,
 }
 
@@ -39,34 +45,35 @@ impl Default for Periods {
     }
 }
 
-/// What follows from an outcome.
+/// Effects of an outcome on the circuit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     pub opened: bool,
     pub closed: bool,
-    /// The standing is to be written.
+    /// The state of the receiver must be written.
     pub is_news: bool,
-    /// It has failed for long enough to be told.
+    /// The receiver has failed for long enough to be reported.
     pub is_failing: bool,
-    /// It was told as failing since this moment, and is not any more.
+    /// Set if the receiver was reported as failing and has recovered: the start of its failures, in
+    /// microseconds since 1970.
     pub recovered_from_us: Option<i64>,
     pub disables: bool,
 }
 
-/// See the module.
+/// The circuit. See the module.
 #[derive(Debug, Default)]
 pub struct Breaker {
     standing: Standing,
-    /// There is a row that says something else than that all is well.
+    /// The table has a row that does not say that all is well.
     is_written: bool,
     probe_at: Duration,
     is_probing: bool,
-    /// The last failure, by the clock that only runs and by the wall clock.
+    /// The time of the last failure, by the monotonic clock and by the wall clock.
     failed_at: Option<(Duration, i64)>,
 }
 
 impl Breaker {
-    /// Goes on from what is written. The first probe is due at once.
+    /// Continues from the state in the table. The first probe is due at once.
     pub fn restore(&mut self, standing: Standing) {
         *self = Self { standing, is_written: standing != Standing::default(), ..Self::default() };
     }
@@ -79,18 +86,18 @@ impl Breaker {
         self.standing.is_open
     }
 
-    /// When the next attempt may be made; `None`: when the one under way has ended.
+    /// Returns when the next attempt may start. `None` until the probe in flight has ended.
     pub fn next_at(&self) -> Option<Duration> {
         (!self.is_probing).then_some(self.probe_at)
     }
 
-    /// An attempt begins; tells whether it is a probe.
+    /// Counts an attempt in, and returns whether it is a probe.
     pub fn begin(&mut self) -> bool {
         self.is_probing |= self.standing.is_open;
         self.standing.is_open
     }
 
-    /// An attempt has ended without telling anything about the receiver.
+    /// Records the end of an attempt that shows nothing about the receiver.
     pub fn passed(&mut self, was_probe: bool, now: Duration, periods: &Periods) {
         if was_probe {
             self.is_probing = false;
@@ -140,7 +147,8 @@ impl Breaker {
     }
 }
 
-/// How much further the wall clock has moved than time has passed, if that is much.
+/// Returns how much further the wall clock moved than the monotonic clock, in microseconds, if that
+/// is at least [`CLOCK_STEP_MIN`].
 fn step_us(before: (Duration, i64), now: (Duration, i64)) -> Option<i64> {
     let passed_us = i64::try_from(now.0.saturating_sub(before.0).as_micros()).unwrap_or(i64::MAX);
     let step_us = now.1.saturating_sub(before.1).saturating_sub(passed_us);
@@ -171,7 +179,7 @@ mod tests {
         for at in 0..10 {
             fail(&mut breaker, at, at as i64 * 1_000_000);
         }
-        // It slept for six days, or its clock was wrong.
+        // The machine slept for six days, or its clock was wrong.
         let turn = fail(&mut breaker, 70, 6 * 24 * HOUR_US);
         assert!(!turn.disables && !turn.is_failing, "{turn:?}");
         let turn = fail(&mut breaker, 70 + 25 * 3600, (6 * 24 + 25) * HOUR_US);
@@ -232,7 +240,8 @@ mod tests {
     }
 
     proptest! {
-        /// A receiver that flaps within a minute costs no row until its circuit opens, and each opening two.
+        /// A receiver that flaps within a minute costs no row until its circuit opens, and two per
+        /// opening.
         #[test]
         fn written_only_when_it_changes(outcomes in proptest::collection::vec(any::<bool>(), 0..300)) {
             let mut breaker = Breaker::default();

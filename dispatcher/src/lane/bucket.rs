@@ -1,57 +1,64 @@
-//! How many requests a second one receiver gets. Pure.
+//! A token bucket: how many requests per second one receiver gets. Pure.
 //!
-//! The bucket is small: one token, and a little less than a hundredth of a second's. It fills a hundredth slower than the
-//! limit, so that what it held and what it gained together are less than one above the limit in any second, wherever that
-//! begins; there is no burst after idle. It starts empty, because nobody knows what an earlier daemon has sent just before.
+//! The bucket is small: it holds one token, and a little less than the tokens of 10 ms. It fills a
+//! hundredth slower than the limit. So in any second, wherever it begins, the tokens held and
+//! gained are less than the limit plus one. There is no burst after an idle time. The bucket starts
+//! empty, because it does not know what an earlier daemon has just sent.
+//!
+//! The limit is the rate limit of the subscription. A receiver that refuses requests lowers it for
+//! a while ([`Bucket::halve`]).
 
 use std::time::Duration;
 
-/// The share of the limit by which it fills more slowly, and the share of a second's tokens that it holds above one:
-/// what a timer of a millisecond makes late is made up for.
+/// The bucket fills more slowly than the limit by `SLOWER_SHARE`. Above one token, it holds
+/// `EXTRA_SHARE` of the tokens of a second. This makes up for timers that fire up to 1 ms late.
 const SLOWER_SHARE: f64 = 0.01;
 const EXTRA_SHARE: f64 = 0.009;
 
-/// Longest wait for the first token: a limit of one a day would otherwise not survive a daily restart.
+/// Longest wait for the first token. Otherwise a limit of one per day would not survive a daily
+/// restart.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A second's starts are counted to know what a receiver was given when it says that it is too much.
+/// Period in which starts are counted. The count shows the rate that a receiver got before it
+/// refused.
 const COUNT_PERIOD: Duration = Duration::from_secs(1);
 
-/// The rate comes back by this share of what it was, each second, or by this many requests a second if that is more; it is
-/// forgotten at this multiple of what it was.
+/// A lowered rate recovers by `RECOVERY_SHARE` of the former rate per second, or by `RECOVERY_MIN`
+/// requests per second if that is more. It is forgotten at `FORGOTTEN_AT` times the former rate.
 const RECOVERY_SHARE: f64 = 1.0 / 20.0;
 const RECOVERY_MIN: f64 = 4.0;
 const FORGOTTEN_AT: f64 = 2.0;
 
-/// The lowest that a receiver's refusals bring it down to, in requests a second. Who wants less says so with Retry-After.
+/// Lowest rate that refusals lead to, in requests per second. A receiver that wants less sends
+/// Retry-After.
 const RATE_MIN: f64 = 1.0;
 
-/// See the module.
+/// A token bucket. See the module.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// What it was told; `None`: no limit.
+    /// The configured limit in requests per second. `None` for no limit.
     limit: Option<f64>,
     lowered: Option<Lowered>,
     tokens: f64,
     filled_at: Duration,
-    /// Since when it has never been used.
+    /// When the limit was set. `None` after the first start.
     empty_since: Option<Duration>,
-    /// Starts in this period and in the one before.
+    /// Starts in the present period and in the period before.
     counted: (u32, u32),
     counted_since: Duration,
 }
 
-/// Brought down by the receiver.
+/// A rate that the receiver has lowered.
 #[derive(Debug, Clone, Copy)]
 struct Lowered {
     rate: f64,
-    /// What it was when the receiver said so.
+    /// The rate before.
     was: f64,
     at: Duration,
 }
 
 impl Bucket {
-    /// Sets the limit, in requests a second; the tokens begin anew if it is another.
+    /// Sets the limit in requests per second. A new limit empties the bucket.
     pub fn limit(&mut self, limit: Option<f64>, now: Duration) {
         if self.limit != limit {
             self.limit = limit;
@@ -61,7 +68,7 @@ impl Bucket {
         }
     }
 
-    /// What holds now.
+    /// Returns the rate in force.
     fn rate(&mut self, now: Duration) -> Option<f64> {
         let lowered = match self.lowered {
             Some(lowered) => {
@@ -80,17 +87,20 @@ impl Bucket {
         }
     }
 
-    /// Another receiver: what the former one refused says nothing about it.
+    /// Forgets a lowered rate. It says nothing about another receiver.
     pub fn forget_refusals(&mut self) {
         self.lowered = None;
     }
 
-    /// Whether there is no limit at all.
+    /// Reports whether there is no limit.
     pub fn is_free(&self) -> bool {
         self.limit.is_none() && self.lowered.is_none()
     }
 
-    /// How many may start now, or when the next one may.
+    /// Returns how many requests may start now.
+    ///
+    /// # Errors
+    /// The time at which the next one may start.
     pub fn allowance(&mut self, now: Duration) -> Result<usize, Duration> {
         if self.is_free() {
             return Ok(usize::MAX);
@@ -109,12 +119,12 @@ impl Bucket {
             return Ok(self.tokens as usize);
         }
         let missing = Duration::try_from_secs_f64((1.0 - self.tokens) / fill).unwrap_or(Duration::MAX);
-        // A little later than exact, so that rounding does not wake for nothing.
+        // The time is a little late, so that rounding does not cause a wake-up in vain.
         let at = now.saturating_add(missing).saturating_add(Duration::from_micros(1));
         Err(first_at.map_or(at, |first| first.min(at)))
     }
 
-    /// One has started.
+    /// Counts a start.
     pub fn start(&mut self, now: Duration) {
         if !self.is_free() {
             self.tokens -= 1.0;
@@ -129,7 +139,8 @@ impl Bucket {
         self.counted.0 += 1;
     }
 
-    /// The receiver says that it is too much: half of what it was given, from where it recovers.
+    /// Halves the rate that the receiver got, because the receiver answered that it gets too many
+    /// requests. The rate recovers from there.
     pub fn halve(&mut self, now: Duration) {
         let given = f64::from(self.counted.0.max(self.counted.1));
         let was = self.rate(now).map_or(given, |rate| rate.min(given)).max(RATE_MIN);
@@ -144,7 +155,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Starts whatever is allowed, looking at the clock at these moments; tells when.
+    /// Starts what is allowed at each of these times. Returns the times of the starts.
     fn drain(bucket: &mut Bucket, looks: impl Iterator<Item = Duration>) -> Vec<Duration> {
         let mut starts = Vec::new();
         for at in looks {
@@ -213,7 +224,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whenever it is looked at, and however long it was idle: never more than the limit in any second.
+        /// At any times of checks, and after any idle time, no second has more starts than the
+        /// limit.
         #[test]
         fn never_more_than_the_limit_in_any_window(
             limit in prop_oneof![1u32..20, 50u32..3000],

@@ -1,7 +1,10 @@
-//! Makes the attempts: a few tasks, each with many requests under way.
+//! The workers: tasks that make the attempts, each with many requests in flight.
 //!
-//! One task per core rather than one per attempt: an attempt is a few polls of a future, and a task of its own would cost
-//! more than that.
+//! A worker turns a [`Start`] into an HTTP request (body, headers, signers), sends it, and returns
+//! the outcome. It decides nothing about retries and keeps no state between attempts.
+//!
+//! There is one worker per core and not one task per attempt. An attempt is a few polls of a
+//! future, and a task of its own would cost more than that.
 
 use super::board::{Content, Start};
 use crate::{
@@ -21,13 +24,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Attempts taken, and outcomes handed back, at once.
+/// Maximum number of outcomes that a worker returns at once.
 const BATCH: usize = 64;
 
-/// An attempt's key and how it ended.
+/// The key of an attempt, and its outcome.
 pub type Finished = (usize, Outcome);
 
-/// The tasks; dropping it lets them finish what is under way, and end.
+/// The workers. When this value is dropped, they finish the attempts in flight, and then end.
 #[derive(Debug)]
 pub struct Crew {
     members: Vec<mpsc::UnboundedSender<Vec<Start>>>,
@@ -35,7 +38,7 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts `size` tasks. With `abandon`, what is under way is dropped.
+    /// Starts `size` workers, at least one. Cancelling `abandon` drops the attempts in flight.
     pub fn start<S: Sender>(
         size: usize,
         sender: &Arc<S>,
@@ -58,24 +61,24 @@ impl Crew {
         Self { members: members.collect(), next: 0 }
     }
 
-    /// Spreads attempts over the tasks, in shares that are worth a wake-up.
+    /// Distributes attempts over the workers, in shares that are worth a wake-up.
     pub fn make(&mut self, starts: &mut Vec<Start>) {
         let share = starts.len().div_ceil(self.members.len()).max(1);
         while !starts.is_empty() {
             let rest = starts.split_off(share.min(starts.len()));
             let member = &self.members[self.next % self.members.len()];
             self.next += 1;
-            // A task ends only when its sender does, or with the runtime.
+            // A worker ends only after its sender is dropped, or with the runtime.
             let _ = member.send(std::mem::replace(starts, rest));
         }
     }
 }
 
-/// What an attempt is made with.
+/// The context in which a worker makes attempts.
 struct Desk<S> {
     sender: Arc<S>,
     identity: Arc<Identity>,
-    /// `None`: nobody collects spans.
+    /// `None` if spans are not collected.
     traces: Option<Arc<Traces>>,
 }
 

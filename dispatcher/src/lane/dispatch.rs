@@ -1,4 +1,9 @@
-//! The task around the board: channels in, channels out, and the clock.
+//! The task that runs the scheduler: it connects channels and the clock to the pure state machine.
+//!
+//! It passes events, outcomes, confirmations, and rows to the scheduler, and wakes it at its
+//! deadline. It sends attempts to the workers, records to the ledger, and loads to the queue
+//! reader. It decides nothing about deliveries. When it stops, it waits for attempts in flight and
+//! for the ledger.
 
 use super::{
     Now,
@@ -21,7 +26,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-/// Everything the task is connected to.
+/// The channels of the task.
 pub struct Wiring {
     pub feed: mpsc::Receiver<Feed>,
     pub finished: mpsc::UnboundedReceiver<Vec<Finished>>,
@@ -33,12 +38,13 @@ pub struct Wiring {
     pub stop: oneshot::Receiver<Stop>,
 }
 
-/// Start nothing any more, and end.
+/// The order to start nothing more, and to end.
 #[derive(Debug, Clone, Copy)]
 pub struct Stop {
-    /// How long attempts under way may take to finish.
+    /// Maximum time for attempts in flight to finish.
     pub drain_timeout: Duration,
-    /// Put into the queue what is left. Otherwise it is read again from the checkpoint, perhaps by another daemon.
+    /// Whether the remaining deliveries go into the queue. If not, they are read again from the
+    /// checkpoint, perhaps by another daemon.
     pub spills: bool,
 }
 
@@ -50,7 +56,8 @@ struct Dispatch {
     epoch: Instant,
 }
 
-/// Runs the lanes until `stop`, then lets attempts under way finish and everything be written.
+/// Runs the scheduler until `stop`. Then waits for attempts in flight, up to the timeout, and until
+/// everything is written.
 pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
     let Wiring { mut feed, mut finished, mut confirmed, mut loaded, crew, records, loads, mut stop } = wiring;
     let mut dispatch =
@@ -91,7 +98,7 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
         dispatch.board.spill_flights();
     }
     dispatch.carry_out();
-    // The ledger hangs up once everything is written, or cannot be.
+    // The ledger closes the channel once everything is written or cannot be written.
     let Dispatch { mut board, records, epoch, .. } = dispatch;
     while board.unconfirmed() > 0 {
         let Some(some) = confirmed.recv().await else { break };
@@ -102,7 +109,7 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
     debug!(unconfirmed = board.unconfirmed(), "lanes.closed");
 }
 
-/// At the deadline; without one, never.
+/// Sleeps until the deadline, or forever without one.
 async fn wait(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
@@ -127,7 +134,8 @@ impl Dispatch {
         }
     }
 
-    /// Lets the board draw its conclusions, and passes them on. A receiver that is gone ends the session elsewhere.
+    /// Advances the scheduler and passes its effects on. If a channel is closed, the session ends
+    /// elsewhere.
     fn carry_out(&mut self) {
         self.board.advance(self.now());
         let out = &mut self.board.out;

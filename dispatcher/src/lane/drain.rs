@@ -1,26 +1,30 @@
-//! One lane's way back from the queue: which backlog rows are still to be read, and when there are none. Pure.
+//! The backlog reader of one send queue: which backlog rows must still be read, and when there are
+//! none left. Pure.
 //!
-//! Rows are read forward by event id, so that the dead rows behind are not walked over again and again. A row that was not
-//! committed when reading passed its id is found by going back, once everything spilled is committed.
+//! It reads rows forward by event id, so that it does not scan the dead rows behind its position
+//! again and again. A row may be committed after the reader has passed its id. So the reader goes
+//! back once all spilled rows are committed.
+//!
+//! It only keeps the position. The scheduler requests the pages, and the ledger writes the rows.
 
-/// Rows read at once.
+/// Maximum number of rows per page.
 pub const PAGE_ROWS: usize = 500;
 
-/// Where draining stands.
+/// The state of the backlog reader.
 #[derive(Debug, Default)]
 pub struct Drain {
-    /// There may be rows in the table that are not in memory.
+    /// The table may have rows that are not in memory.
     is_active: bool,
-    /// Read up to this event.
+    /// The last event that has been read.
     after: i64,
-    /// Reading goes back to before this event.
+    /// The next page begins with this event again.
     again_from: Option<i64>,
     is_loading: bool,
-    /// Spilled, and not yet known to be committed.
+    /// Number of spilled rows that are not confirmed yet.
     unconfirmed: u64,
-    /// The smallest event spilled since a page was last asked for with everything committed.
+    /// The smallest event spilled since the last request of a page with everything committed.
     first_spilled: Option<i64>,
-    /// The last page was the end; nothing to ask for until what is unconfirmed is committed.
+    /// The last page was the end. There is no next page until the unconfirmed rows are committed.
     is_waiting: bool,
 }
 
@@ -29,33 +33,35 @@ impl Drain {
         self.is_active
     }
 
-    /// Rows may be there from before: at the start, and when a paused lane resumes.
+    /// Reads the backlog from its beginning. There may be earlier rows after a start, and when a
+    /// paused subscription resumes.
     pub fn restart(&mut self) {
         self.is_active = true;
         self.is_waiting = false;
         self.again_from = Some(i64::MIN);
     }
 
-    /// Rows from this event on have been read in vain, and are still there.
+    /// Goes back to this event: rows from there on have been read in vain, and are still in the
+    /// table.
     pub fn again(&mut self, event_id: i64) {
         self.is_active = true;
         self.is_waiting = false;
         self.again_from = Some(self.again_from.map_or(event_id, |from| from.min(event_id)));
     }
 
-    /// Whether rows before the present position are still to be read.
+    /// Reports whether rows before the present position must still be read.
     pub fn goes_back(&self) -> bool {
         self.again_from.is_some()
     }
 
-    /// A row is being written for the event.
+    /// Records that a row is being written for the event.
     pub fn spilled(&mut self, event_id: i64) {
         self.is_active = true;
         self.unconfirmed += 1;
         self.first_spilled = Some(self.first_spilled.map_or(event_id, |first| first.min(event_id)));
     }
 
-    /// So many of them are committed.
+    /// Records that `rows` of the spilled rows are committed.
     pub fn confirmed(&mut self, rows: u64) {
         self.unconfirmed = self.unconfirmed.saturating_sub(rows);
         if self.unconfirmed == 0 {
@@ -63,7 +69,8 @@ impl Drain {
         }
     }
 
-    /// Where to read on from, if a page should be read now; then [`page`](Self::page) must follow.
+    /// Returns the event after which to read, if a page should be read now. [`page`](Self::page)
+    /// must follow.
     pub fn next_page(&mut self) -> Option<i64> {
         if !self.is_active || self.is_loading || self.is_waiting {
             return None;
@@ -81,12 +88,12 @@ impl Drain {
         Some(self.after)
     }
 
-    /// The event behind which the present page begins.
+    /// Returns the event after which the present page begins.
     pub fn position(&self) -> i64 {
         self.after
     }
 
-    /// A page has been read: its last event, and whether there was no more.
+    /// Records that a page has been read: its last event, and whether it was the end.
     pub fn page(&mut self, last: Option<i64>, is_end: bool) {
         self.is_loading = false;
         self.after = last.unwrap_or(self.after).max(self.after);
@@ -127,7 +134,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a table in which rows appear when they are confirmed: every row is read, and then it rests.
+        /// The table gets a row when the row is confirmed. Every row is read, and then the reader
+        /// rests.
         #[test]
         fn every_row_is_read(steps in proptest::collection::vec((0u8..3, 1i64..60), 0..200)) {
             let mut drain = Drain::default();

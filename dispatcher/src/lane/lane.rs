@@ -1,4 +1,12 @@
-//! One subscription's way out: what waits in memory, what is under way, and whether new events may join. Pure.
+//! A send queue: the deliveries of one subscription in memory, and the state of its receiver. Pure.
+//!
+//! A send queue decides two things. [`Lane::room`] decides whether a new event may join, must wait,
+//! or goes into the queue. The other methods decide how many requests may start and how many rows
+//! may be read back, under all limits: the subscription, the rate limit, the circuit, pauses, and
+//! concurrency.
+//!
+//! A send queue also claims the queue rows that it works on ([`Lane::hold`]), so that no row is
+//! taken twice. It must not write or read anything; the scheduler (`board`) does this for it.
 
 use super::{
     breaker::Breaker,
@@ -18,21 +26,23 @@ use std::{
     time::Duration,
 };
 
-/// Most events that wait in one lane.
+/// Maximum number of new deliveries in one send queue.
 pub const FRESH_MAX: usize = 1000;
 
-/// Of them, most that are taken while there is a backlog: they go out beside it.
+/// Maximum number of them while there is a backlog. They take turns with the backlog.
 const FRESH_SHARE: usize = FRESH_MAX / 5;
 
-/// Rows of backlog that are read to find a probe.
+/// Rows of backlog per read that searches for a probe.
 const PROBE_ROWS: usize = 8;
 
-/// Lines that are refilled from the table at once, and rows of each.
+/// Order groups per read that refills groups from the table. [`LINE_ROWS`] is the number of rows of
+/// each.
 const LINES_AT_ONCE: usize = 20;
 pub const LINE_ROWS: usize = 100;
 
-/// A full lane is waited for as long as it makes room for a tenth of itself in this time. One that does takes 1000 a
-/// second; one that does not would hold up the others.
+/// The reader waits for a full send queue that frees a tenth of its capacity in this time. Such a
+/// send queue takes at least 1000 deliveries a second. A slower one spills, because it would delay
+/// the others.
 pub const STALL: Duration = Duration::from_millis(100);
 pub const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
 
@@ -45,16 +55,17 @@ pub struct Item {
     pub row: RowState,
 }
 
-/// What the queue knows of a delivery in memory.
+/// The state of the queue row of a delivery in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
-    /// Nothing; its window is open until it does.
+    /// No row. The window stays open until there is one.
     None {
         window: u64,
-        /// When it came.
+        /// When the delivery joined the send queue.
         since: Duration,
     },
-    /// No row any more, and no window: somebody has asked for the delivery by hand. If it fails, it gets a row again.
+    /// A redelivery that was requested by hand. It has no window, and its row may be gone. If it
+    /// fails, it gets a row again.
     Asked,
     Waiting,
     Backlog,
@@ -62,7 +73,7 @@ pub enum RowState {
 }
 
 impl RowState {
-    /// The window that is open until there is a row.
+    /// Returns the window that is open until there is a row.
     pub fn window(self) -> Option<u64> {
         match self {
             Self::None { window, .. } => Some(window),
@@ -70,7 +81,7 @@ impl RowState {
         }
     }
 
-    /// Whether an entry about it makes the row.
+    /// Reports whether the next entry for the delivery creates the row.
     pub fn is_missing(self) -> bool {
         match self {
             Self::None { .. } | Self::Asked => true,
@@ -79,71 +90,75 @@ impl RowState {
     }
 }
 
-/// A retry that is due and not yet read from the tables.
+/// A retry that is due and has not been read from the table yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Due {
     pub event_id: i64,
     pub retry: Retry,
 }
 
-/// Whether a new event may join.
+/// Whether a send queue takes one more delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room {
     Yes,
-    /// Soon: it is full, and moving.
+    /// The send queue is full, but it moves. The caller waits.
     Soon,
-    /// It goes into the queue.
+    /// The delivery goes into the queue.
     No,
 }
 
-/// See the module.
+/// A send queue. See the module.
 #[derive(Debug)]
 pub struct Lane {
     pub subscription: Arc<Subscription>,
-    /// What has no row yet. With an order, those that have not entered their lines.
+    /// Deliveries without a row. With an order, only those that have not entered their order
+    /// groups.
     pub fresh: VecDeque<Item>,
-    /// What has one; with an order, what does not obey it.
+    /// Deliveries with a row. With an order, only those that do not obey it.
     pub queued: VecDeque<Item>,
-    /// `None`: nothing waits for anything.
+    /// Order groups. `None` if no delivery waits for another.
     pub lines: Option<Box<Lines>>,
     pub breaker: Breaker,
     pub bucket: Bucket,
-    /// The receiver said "not before".
+    /// The receiver asked for a pause until then (`Retry-After`).
     pub paused_until: Duration,
-    /// The receiver said that it is gone, or has failed for too long: closed, until the table says the same.
+    /// The receiver answered that it is gone, or it has failed for too long. The send queue is
+    /// closed until the table agrees.
     pub is_disabled: bool,
-    /// That is written.
+    /// The ledger has committed that.
     pub is_disabled_for_sure: bool,
-    /// So found the queue, which the table does not say yet.
+    /// The queue reader found the filter too slow, and the table does not say so yet.
     pub has_overdue_filter: bool,
-    /// The table has changed since it was disabled.
+    /// The subscription has changed since `is_disabled` was set.
     pub is_altered: bool,
-    /// When the board is to look at it again.
+    /// When the scheduler checks this send queue again.
     pub wake_at: Option<Duration>,
-    /// Backlog is not read before this entry of the ledger is committed: an older row is on its way.
+    /// The backlog is not read before this ledger entry is committed, because an older row is on
+    /// its way.
     pub page_after: u64,
-    /// Entries that were committed when the present page was asked for.
+    /// Number of committed entries when the present page was requested.
     pub page_confirmed: u64,
-    /// The next one is taken from what is new.
+    /// The next delivery comes from `fresh`.
     pub is_turn_of_fresh: bool,
     pub due: VecDeque<Due>,
-    /// Events whose queue row is in our hands (due, being read, queued, under way, or changed by an entry that is not
-    /// confirmed), and how often. A page of the queue passes over them.
+    /// Events whose queue row is claimed, and how often. A claimed row is due, being read, queued,
+    /// in flight, or changed by an unconfirmed entry. A page of the queue skips it.
     held: HashMap<i64, u32>,
     pub in_flight: usize,
     pub in_flight_bytes: usize,
     pub pacing: Pacing,
     pub drain: Drain,
-    /// New events go into the queue until what is there has been taken back.
+    /// New events go into the queue until the rows there have been taken back.
     pub is_spilling: bool,
-    /// It is on the board's list of lanes with something to start.
+    /// The send queue is on the scheduler's list `ready`.
     pub is_listed: bool,
-    /// It is on the board's list of lanes that may want a page of their backlog.
+    /// The send queue is on the scheduler's list `asking`.
     pub is_asking: bool,
-    /// Its last attempt failed; told once.
+    /// The last attempt failed. A change is logged once.
     pub is_failing: bool,
     started: u64,
-    /// When it was first full, and how many attempts had been started then.
+    /// Start of the present check of a full send queue, and `started` at that time. Cleared once
+    /// the send queue is less than half full.
     full_since: Option<(Duration, u64)>,
 }
 
@@ -182,29 +197,30 @@ impl Lane {
         }
     }
 
-    /// Whether attempts may be made at all.
+    /// Reports whether attempts may be made.
     pub fn is_open(&self) -> bool {
         self.subscription.is_open() && !self.is_disabled && !self.has_overdue_filter
     }
 
-    /// Deliveries without a row.
+    /// Returns the number of deliveries without a row.
     pub fn fresh_len(&self) -> usize {
         self.fresh.len() + self.lines.as_ref().map_or(0, |lines| lines.fresh())
     }
 
-    /// Deliveries with a row.
+    /// Returns the number of deliveries with a row.
     pub fn queued_len(&self) -> usize {
         self.queued.len() + self.lines.as_ref().map_or(0, |lines| lines.queued())
     }
 
-    /// Whether an event may join now.
+    /// Returns whether an event may join now.
     pub fn room(&mut self, now: Duration) -> Room {
         if !self.is_open() || self.breaker.is_open() {
             return Room::No;
         }
         let fresh = self.fresh_len();
         if self.is_spilling {
-            // Without an order the new need not wait for the old: a share of them goes out beside the backlog.
+            // Without an order, new events need not wait for the backlog. Some of them are sent
+            // along with it.
             let is_beside = self.lines.is_none() && fresh < FRESH_SHARE && self.drain.is_active();
             return if is_beside { Room::Yes } else { Room::No };
         }
@@ -228,12 +244,12 @@ impl Lane {
         Room::Soon
     }
 
-    /// Takes an event's queue row into our hands, once more.
+    /// Claims an event's queue row. A row can be claimed more than once.
     pub fn hold(&mut self, event_id: i64) {
         *self.held.entry(event_id).or_default() += 1;
     }
 
-    /// Lets go of it, once.
+    /// Releases one claim.
     pub fn release(&mut self, event_id: i64) {
         if let Entry::Occupied(mut held) = self.held.entry(event_id) {
             *held.get_mut() -= 1;
@@ -252,7 +268,7 @@ impl Lane {
         self.held.is_empty()
     }
 
-    /// How many more attempts its own limits allow.
+    /// Returns how many more requests the limits of this send queue allow.
     pub fn allowance(&self, bytes_max: usize) -> usize {
         if !self.is_open() || (self.in_flight > 0 && self.in_flight_bytes >= bytes_max) {
             return 0;
@@ -260,8 +276,10 @@ impl Lane {
         self.pacing.limit().min(self.subscription.in_flight_max).saturating_sub(self.in_flight)
     }
 
-    /// How many requests may start now for all that the receiver has asked for, or when that is to be looked at again
-    /// (`None`: when an attempt has ended).
+    /// Returns how many requests may start now under the receiver's pause, circuit, and rate limit.
+    ///
+    /// # Errors
+    /// The time at which to check again, or `None` if the end of an attempt decides.
     pub fn pace(&mut self, now: Duration) -> Result<usize, Option<Duration>> {
         if self.paused_until > now {
             return Err(Some(self.paused_until));
@@ -279,14 +297,14 @@ impl Lane {
         }
     }
 
-    /// When a lane that waits for its receiver goes on by itself.
+    /// Returns when a send queue that waits for its receiver continues without an event.
     pub fn resumes_at(&self, now: Duration) -> Option<Duration> {
         let probe_at = if self.breaker.is_open() { self.breaker.next_at() } else { None };
         Some(self.paused_until).into_iter().chain(probe_at).filter(|at| *at > now).max()
     }
 
-    /// Whether it could take a page of its backlog, and of how many rows. With an order, what waits in memory while it
-    /// spills is older and goes first.
+    /// Returns the number of rows if the send queue can take a page of its backlog. With an order,
+    /// deliveries that wait in memory during a spill are older and go first.
     pub fn wants_page(&self, now: Duration, entries_confirmed: u64) -> Option<usize> {
         if !self.drain.is_active() || !self.is_open() || self.paused_until > now {
             return None;
@@ -306,7 +324,7 @@ impl Lane {
         (queued < PAGE_ROWS / 2).then_some(PAGE_ROWS)
     }
 
-    /// Whether lines may be refilled from the table, and how many.
+    /// Returns how many order groups may be refilled from the table, or `None` for none.
     pub fn wants_lines(&self, now: Duration) -> Option<usize> {
         let lines = self.lines.as_ref().filter(|lines| lines.is_wanting())?;
         if !self.is_open() || self.paused_until > now || (lines.queued() >= PAGE_ROWS && lines.has_ready()) {
@@ -319,17 +337,18 @@ impl Lane {
         Some(LINES_AT_ONCE)
     }
 
-    /// Whether there may be something to start.
+    /// Reports whether there may be a delivery to start.
     pub fn has_work(&self) -> bool {
         !self.fresh.is_empty() || self.has_ready()
     }
 
-    /// Whether there is something to start that has a row, or stands at the head of a line.
+    /// Reports whether there is a delivery to start that has a row or is the head of an order
+    /// group.
     pub fn has_ready(&self) -> bool {
         !self.queued.is_empty() || self.lines.as_ref().is_some_and(|lines| lines.has_ready())
     }
 
-    /// Counts a request in; its number goes back to the pacing. Tells whether it is a probe, too.
+    /// Counts a request in. Returns its number for the pacing, and whether it is a probe.
     pub fn begin(&mut self, bytes: usize, deliveries: u64, now: Duration) -> (u64, bool) {
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
@@ -338,7 +357,7 @@ impl Lane {
         (self.pacing.begin(), self.breaker.begin())
     }
 
-    /// Counts an attempt out; tells whether the lane could have used more than its limit.
+    /// Counts a request out. Returns whether the send queue could have used more than its limit.
     pub fn end(&mut self, bytes: usize) -> bool {
         let is_full = self.in_flight >= self.pacing.limit();
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -347,14 +366,15 @@ impl Lane {
     }
 }
 
-/// The lines that a subscription's order asks for. Compaction keeps the changes of a key together in one.
+/// Returns the order groups that a subscription needs. Compaction needs them too: a group keeps the
+/// changes of one key together.
 pub fn lines(subscription: &Subscription, max: usize) -> Option<Box<Lines>> {
     let is_strict = subscription.ordering == Ordering::Strict;
     let gathers = subscription.batch_size > 1 || subscription.compact;
     has_lines(subscription).then(|| Box::new(Lines::new(is_strict, gathers, max)))
 }
 
-/// Whether anything waits for anything.
+/// Reports whether deliveries of the subscription wait for one another.
 pub fn has_lines(subscription: &Subscription) -> bool {
     subscription.ordering != Ordering::None || subscription.compact
 }
@@ -384,7 +404,7 @@ mod tests {
             lane.begin(1, 1, Duration::ZERO);
         }
         assert_eq!(lane.room(at(100)), Room::Soon);
-        // Slow: there is room now and then, but not for a tenth of the lane in 100 ms.
+        // A slow send queue has capacity now and then, but not for a tenth of itself in 100 ms.
         for _ in 0..10 {
             lane.begin(1, 1, Duration::ZERO);
         }

@@ -1,7 +1,16 @@
-//! Every subscription's way out: bounded, paced, and spilling into the queue rather than holding up the others.
+//! Delivers to receivers: decides what is sent next, and makes the attempts.
 //!
-//! `board` is the state of all lanes, a pure machine: events, outcomes, confirmations, queue rows and the clock go in;
-//! attempts to start, rows to write and rows to read come out. `dispatch` is the task around it, `crew` makes the attempts.
+//! Each subscription has a send queue ([`lane::Lane`]). A send queue is bounded and paced. If its
+//! receiver is slow, the send queue spills into `webhook.queue`, so it does not delay the others.
+//!
+//! The scheduler ([`board::Board`]) holds all send queues. It is a pure state machine with neither
+//! I/O nor a clock of its own:
+//!
+//! * It reads events, outcomes, confirmations of the ledger, rows of the queue, and the time.
+//! * It returns attempts to start, records for the ledger to write, and rows to read.
+//!
+//! [`dispatch`] is the task that connects the scheduler to its channels. [`crew`] makes the
+//! attempts. All other modules are pure, apart from log lines.
 
 pub mod board;
 pub mod breaker;
@@ -18,10 +27,10 @@ pub mod timers;
 
 use std::time::Duration;
 
-/// The clock as the pure part sees it.
+/// The time, as an argument of the pure modules.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// Since the daemon started; never goes back.
+    /// Time since the daemon started. It never goes back.
     pub at: Duration,
     /// Microseconds since 1970.
     pub wall_us: i64,

@@ -1,21 +1,28 @@
-//! Who waits for whom in a lane with an order: one line per order key, and only its head goes. Pure.
+//! Order groups of one send queue: which delivery waits for which. Pure.
 //!
-//! A line knows its deliveries in memory, under way, or waiting for their time; those further back may be rows of the
-//! queue in state `blocked`. What fails sends everything behind it there, so that a key whose receiver fails costs a few
-//! bytes and holds up nobody else.
+//! There is one group (`Line`) per order key, and only its head is sent. A group knows its
+//! deliveries in memory, in flight, or waiting for a retry. Each of them has a *place*. Deliveries
+//! further back may be rows of the queue in state `blocked`.
+//!
+//! If a delivery fails, the deliveries behind it leave memory and become such rows. So a key whose
+//! events fail costs a few bytes, and delays no other key.
+//!
+//! The module counts and orders places. It does not write rows: the scheduler writes them and
+//! reports the ledger entry here, so that a read of the table never misses an uncommitted row.
 
 mod rows;
 
 use super::lane::{Item, RowState};
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// Most lines of one lane; beyond that no new key is taken up until one is free.
+/// Maximum number of groups per send queue. Beyond it, no new key is admitted until a group is
+/// free.
 pub const LINES_MAX: usize = 50_000;
 
-/// A delivery's place in its line.
+/// A delivery's place in its group.
 #[derive(Debug)]
 enum Place {
-    /// Under way.
+    /// In flight.
     Flying,
     /// Waiting for its time, or being read.
     Timed,
@@ -28,46 +35,46 @@ enum Place {
 struct Line {
     /// Ascending by event.
     places: VecDeque<(i64, Place)>,
-    /// How many of them wait for their time.
+    /// Number of places that wait for their time.
     timed: usize,
-    /// There may be rows behind them in the table.
+    /// The table may have rows behind these places.
     has_rows: bool,
-    /// What is in the table is known to be there once this entry of the ledger is committed.
+    /// All rows of the group are in the table once this ledger entry is committed.
     rows_after: u64,
     is_ready: bool,
     is_wanting: bool,
-    /// The rows behind a head that is to be sent together with them have been read.
+    /// The rows that are sent together with the head, or that come before it, have been read.
     is_fetched: bool,
 }
 
-/// The lines of one lane.
+/// The order groups of one send queue.
 #[derive(Debug)]
 pub struct Lines {
     lines: HashMap<i64, Line>,
-    /// Lines whose head is here, in turn.
+    /// Groups whose head is in memory, in turn.
     ready: VecDeque<i64>,
-    /// Lines that want rows from the table.
+    /// Groups that want rows from the table.
     wanting: VecDeque<i64>,
-    /// Lines that are being read.
+    /// Groups that are being read.
     loading: Vec<i64>,
-    /// All deliveries are in one line, and none becomes `blocked`: the backlog itself waits.
+    /// All deliveries are in one group, and none becomes `blocked`: the backlog itself waits.
     pub is_strict: bool,
-    /// A head goes with those behind it: batches, compaction.
+    /// A head is sent together with deliveries behind it (batches, compaction).
     gathers: bool,
     max: usize,
-    /// Deliveries here, without and with a row.
+    /// Deliveries in memory, without a row and with one.
     fresh: usize,
     queued: usize,
     asides: usize,
 }
 
-/// What becomes of a new delivery.
+/// Whether a delivery may enter its group.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entrance {
     Open,
-    /// It goes to the rows behind its line.
+    /// It becomes a row behind its group.
     Blocked,
-    /// Nothing goes on now: too many lines, or the only one stands still.
+    /// It must wait: there are too many groups, or the only group waits for a retry.
     Shut,
 }
 
@@ -87,12 +94,12 @@ impl Lines {
         }
     }
 
-    /// Deliveries here that have no row.
+    /// Returns the number of deliveries in memory without a row.
     pub fn fresh(&self) -> usize {
         self.fresh
     }
 
-    /// Deliveries here that have one.
+    /// Returns the number of deliveries in memory with a row.
     pub fn queued(&self) -> usize {
         self.queued
     }
@@ -105,7 +112,7 @@ impl Lines {
         !self.wanting.is_empty() && self.loading.is_empty()
     }
 
-    /// The first item of the line whose turn is next.
+    /// Returns the head of the group whose turn is next.
     pub fn front(&self) -> Option<&Item> {
         match self.lines.get(self.ready.front()?)?.places.front() {
             Some((_, Place::Here(item))) => Some(item),
@@ -113,7 +120,7 @@ impl Lines {
         }
     }
 
-    /// Whether a later delivery of the key may come in.
+    /// Returns whether a later delivery of the key may enter.
     pub fn entrance(&self, key: i64) -> Entrance {
         match self.lines.get(&key) {
             None if self.lines.len() >= self.max && !self.is_strict => Entrance::Shut,
@@ -130,8 +137,9 @@ impl Lines {
         }
     }
 
-    /// Whether a row of the backlog may come in. One that has a place may, and one that is older than another that has one:
-    /// the rows behind its line are younger than all of those.
+    /// Returns whether a row of the backlog may enter. A row that has a place may enter, and so may
+    /// a row that is older than another place: the rows behind the group are younger than all
+    /// places.
     pub fn entrance_again(&self, key: i64, event_id: i64) -> Entrance {
         match self.lines.get(&key).and_then(|line| line.places.back()) {
             Some((last, _)) if event_id <= *last => Entrance::Open,
@@ -139,7 +147,7 @@ impl Lines {
         }
     }
 
-    /// Whether backlog can be taken up.
+    /// Reports whether pages of the backlog can be taken.
     pub fn takes_pages(&self) -> bool {
         if self.is_strict { !self.lines.values().any(Line::is_standing) } else { self.lines.len() < self.max }
     }
@@ -148,24 +156,25 @@ impl Lines {
         self.lines.get(&key).is_some_and(|line| line.find(event_id).is_ok())
     }
 
-    /// Puts a delivery into its line, at its place.
+    /// Puts a delivery into its group, in order of events.
     pub fn insert(&mut self, key: i64, item: Item) {
         let event_id = item.message.event().id;
         self.count(&item, true);
         self.place(key, event_id, Place::Here(item));
     }
 
-    /// A delivery that waits for its time, from the table.
+    /// Restores a delivery that waits for its time, as read from the table.
     pub fn restore_timed(&mut self, key: i64, event_id: i64) {
         self.place(key, event_id, Place::Timed);
     }
 
-    /// A row of the backlog that is older than one that waits for its time, from the table.
+    /// Restores a row of the backlog that is older than a delivery that waits for its time, as read
+    /// from the table.
     pub fn restore_backlog(&mut self, key: i64, event_id: i64) {
         self.place(key, event_id, Place::Aside);
     }
 
-    /// Rows of the key from the table are blocked.
+    /// Records that the table has blocked rows of the key.
     pub fn restore_rows(&mut self, key: i64) {
         self.lines.entry(key).or_default().has_rows = true;
         self.update(key);
@@ -187,7 +196,7 @@ impl Lines {
         self.update(key);
     }
 
-    /// A row has been made `blocked` by this entry of the ledger, or is on its way to it.
+    /// Records that a row is `blocked`, or will be once this ledger entry is committed.
     pub fn blocked(&mut self, key: i64, entry: u64) {
         let line = self.lines.entry(key).or_default();
         line.has_rows = true;
@@ -195,7 +204,8 @@ impl Lines {
         self.update(key);
     }
 
-    /// The head of the next line, and what may go with it, at most `max` deliveries: they are under way now.
+    /// Takes the head of the next group and the deliveries that may go with it, at most `max` in
+    /// total. They are in flight from then on.
     pub fn take(
         &mut self,
         max: usize,
@@ -219,7 +229,7 @@ impl Lines {
         Some((key, taken))
     }
 
-    /// A delivery is final; `entry` says so in the ledger.
+    /// Removes a delivery that is final or gone. `entry` is the ledger entry that says so.
     pub fn finish(&mut self, key: i64, event_id: i64, entry: u64) {
         let Some(line) = self.lines.get_mut(&key) else { return };
         if let Ok(at) = line.find(event_id)
@@ -238,8 +248,12 @@ impl Lines {
         self.update(key);
     }
 
-    /// A delivery has failed and waits for its time. What is here behind it leaves the line, and will be younger than
-    /// whatever keeps a place: those that went with it in one request, and what is here between them, stay.
+    /// Records that a delivery has failed and waits for its time. Returns the deliveries that leave
+    /// the group.
+    ///
+    /// These are the deliveries in memory behind the last place that is in flight or waits for its
+    /// time. The other deliveries of the same request stay, and so do deliveries in memory between
+    /// them. So each delivery that leaves is younger than all of these.
     #[must_use]
     pub fn fail(&mut self, key: i64, event_id: i64) -> Vec<Item> {
         if !self.contains(key, event_id) {
@@ -258,7 +272,8 @@ impl Lines {
         items
     }
 
-    /// What has a place behind this one and lies in the backlog counts among the rows behind the line from here on.
+    /// Drops the backlog places behind an event. From then on, their rows count as rows behind the
+    /// group.
     pub fn forget_asides_behind(&mut self, key: i64, event_id: i64) {
         if let Some(line) = self.lines.get_mut(&key) {
             let before = line.places.len();
@@ -269,7 +284,7 @@ impl Lines {
         self.update(key);
     }
 
-    /// Takes everything that is here behind an event out of its line.
+    /// Removes and returns all deliveries in memory behind an event.
     fn leave(&mut self, key: i64, behind: i64) -> Vec<Item> {
         let Some(line) = self.lines.get_mut(&key) else { return Vec::new() };
         let mut items = Vec::new();
@@ -283,20 +298,21 @@ impl Lines {
         items
     }
 
-    /// A delivery becomes a row of the backlog with this entry of the ledger, and keeps its place until that is read.
+    /// Records that a delivery becomes a row of the backlog with this ledger entry. It keeps its
+    /// place until the row is read.
     pub fn put_aside(&mut self, key: i64, event_id: i64, entry: u64) {
         if self.contains(key, event_id) {
             self.restore_aside(key, event_id, entry);
         }
     }
 
-    /// Whether any delivery that is here is such a one.
+    /// Reports whether a delivery in memory meets the condition.
     pub fn any_here(&self, which: impl Fn(&Item) -> bool) -> bool {
         let places = self.lines.values().flat_map(|line| &line.places);
         places.into_iter().any(|(_, place)| matches!(place, Place::Here(item) if which(item)))
     }
 
-    /// A delivery that is here begins its schedule anew; `false`: it is not here.
+    /// Restarts the retry schedule of a delivery in memory. Returns `false` if it is not in memory.
     pub fn begin_anew(&mut self, key: i64, event_id: i64) -> bool {
         let Some(line) = self.lines.get_mut(&key) else { return false };
         let at = line.find(event_id).ok();
@@ -309,8 +325,9 @@ impl Lines {
         true
     }
 
-    /// A delivery that has left keeps a place: its row in the backlog will be read. Not in a line that has rows behind it,
-    /// or will have: there it would be younger than some of them.
+    /// Gives a delivery that has left memory a place, because its row in the backlog will be read.
+    /// A group that has rows behind it, or will have, gets no new place: the delivery would be
+    /// younger than some of those rows.
     pub fn restore_aside(&mut self, key: i64, event_id: i64, entry: u64) {
         let may = |line: &Line| line.find(event_id).is_ok() || !(line.has_rows || line.is_standing());
         if self.is_strict || self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
@@ -320,7 +337,7 @@ impl Lines {
         }
     }
 
-    /// All deliveries that wait for their time have become rows of the backlog.
+    /// Records that all deliveries that wait for their time have become rows of the backlog.
     pub fn park(&mut self) {
         for line in self.lines.values_mut() {
             for (_, place) in &mut line.places {
@@ -336,12 +353,13 @@ impl Lines {
         }
     }
 
-    /// Takes out what is here and has no row, ascending by event; it keeps its place.
+    /// Takes out the deliveries in memory without a row, ascending by event. They keep their
+    /// places.
     pub fn take_fresh(&mut self) -> Vec<Item> {
         self.take_here(|item| matches!(item.row, RowState::None { .. }))
     }
 
-    /// Takes out what is here and has a row, ascending by event; it keeps its place.
+    /// Takes out the deliveries in memory with a row, ascending by event. They keep their places.
     pub fn take_queued(&mut self) -> Vec<Item> {
         self.take_here(|item| !matches!(item.row, RowState::None { .. }))
     }
@@ -366,7 +384,8 @@ impl Lines {
         items
     }
 
-    /// The backlog has been read to its end: rows of it that did not come are gone.
+    /// Drops all backlog places after the backlog has been read to its end. Rows that were not
+    /// found are gone.
     pub fn forget_asides(&mut self) {
         if self.asides == 0 {
             return;
@@ -380,8 +399,10 @@ impl Lines {
         }
     }
 
-    /// A page of the backlog has been read, behind one event up to another, with these rows in it. What keeps a place for its
-    /// row between the two and is not among them has been deleted by somebody, if all that was said of its line was
+    /// Drops the backlog places whose rows were missing from a page. The page held the rows
+    /// `found`, after the event `behind` and up to the event `upto`.
+    ///
+    /// A row that is missing there has been deleted, if all ledger entries about its group were
     /// committed before the page was read (`confirmed`).
     pub fn forget_missing(&mut self, (behind, upto): (i64, i64), found: &HashSet<i64>, confirmed: u64) {
         if self.asides == 0 {
@@ -406,7 +427,7 @@ impl Lines {
         }
     }
 
-    /// Draws the conclusions for one line: whether it is ready, wants rows, or is empty.
+    /// Updates the state of one group: whether it is ready, wants rows, or is empty.
     fn update(&mut self, key: i64) {
         let Some(line) = self.lines.get_mut(&key) else { return };
         if line.places.is_empty() && !line.has_rows {
@@ -457,7 +478,7 @@ trait RetainKey {
 }
 
 impl RetainKey for VecDeque<i64> {
-    /// Takes a key out; it is nearly always in front.
+    /// Removes a key, which is nearly always at the front.
     fn retain_key(&mut self, key: i64) {
         if self.front() == Some(&key) {
             self.pop_front();
@@ -472,7 +493,7 @@ impl Line {
         self.places.binary_search_by_key(&event_id, |(event_id, _)| *event_id)
     }
 
-    /// Something of it waits for its time.
+    /// Reports whether a delivery of the group waits for its time.
     fn is_standing(&self) -> bool {
         self.timed > 0
     }
@@ -481,7 +502,7 @@ impl Line {
         match self.places.front() {
             None => self.has_rows,
             Some((_, Place::Here(_))) => self.has_rows && gathers && !self.is_fetched,
-            // It may lie far back in the backlog, and what is before it may have to wait for it.
+            // The row may lie far back in the backlog, and rows before it may have to wait for it.
             Some((_, Place::Aside)) => !self.is_fetched,
             Some((_, Place::Flying | Place::Timed)) => false,
         }

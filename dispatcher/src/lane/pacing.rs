@@ -1,50 +1,60 @@
-//! How many requests one receiver gets at once. Pure.
+//! Concurrency of one send queue: how many requests the receiver gets at once. Pure.
 //!
-//! Additive increase, multiplicative decrease, as in TCP: the limit grows while it is what holds the lane back, and
-//! halves when the receiver pushes back. What is known at the start is nothing, so the first growth is fast: it doubles
-//! with every sample until something speaks against it.
+//! The rule is additive increase and multiplicative decrease, as in TCP. The limit grows while it
+//! holds the send queue back, and halves when the receiver pushes back. At the start nothing is
+//! known, so the first growth is fast. It doubles with every sample until there is a sign against
+//! it.
 //!
-//! A receiver that works at its capacity does not push back, it only answers later: with twice the requests, each takes
-//! twice as long. So means are compared, never single answers, which may differ by any factor: where answers take twice
-//! as long as they did, half as many are tried. If that makes them faster, it was us, and the limit grows from there by
-//! one request a round; if not, the receiver has become slower for reasons of its own, and the limit is taken back up.
+//! A receiver at its capacity does not push back; it only answers later. With twice the requests,
+//! each takes twice as long. Single answers may differ by any factor, so the module compares means
+//! only. If answers take twice as long as before, it tries half of the limit. If that makes answers
+//! faster, the limit was the cause, and it grows from there by one request per round. If not, the
+//! receiver has become slower for other reasons, and the limit goes back up.
+//!
+//! It reads the durations of successful attempts, and pushbacks. It knows no clock and no rate;
+//! `bucket` limits requests per second.
 
 use std::time::Duration;
 
-/// Where every lane starts. Up to here it grows whatever the recent answers say: few of them say little.
+/// Initial limit. Below it, the limit grows regardless of the recent average, because a few answers
+/// show little.
 const LIMIT_START: f64 = 32.0;
 
-/// Answers this much slower than they were: the receiver may be at its capacity.
+/// If answers take this many times as long, plus [`INFLATION_SLACK_US`], the receiver may be at its
+/// capacity.
 const INFLATION: f64 = 2.0;
 const INFLATION_SLACK_US: f64 = 2000.0;
 
-/// Answers this much faster with half of the requests: it was.
+/// If answers are this many times as fast with half of the requests, the receiver was at its
+/// capacity.
 const RELIEF: f64 = 1.5;
 
-/// Fewest answers that make a mean.
+/// Minimum number of answers for a mean.
 const SAMPLE_MIN: u32 = 64;
 
-/// One lane's limit.
+/// The limit of one send queue.
 #[derive(Debug)]
 pub struct Pacing {
     limit: f64,
     is_fast: bool,
-    /// How long answers take when the receiver is at ease, and the recent average; in microseconds.
+    /// Mean duration of answers when the receiver is at ease, and the recent average, in
+    /// microseconds.
     base_us: f64,
     recent_us: f64,
     sample: Sample,
-    /// The limit that is taken up again, and the mean in microseconds, if half as many do not make answers faster.
+    /// Set while half of the limit is tried: the limit to restore, and the mean in microseconds
+    /// before. The limit is restored if answers do not become faster.
     trial: Option<(f64, f64)>,
-    /// Attempts begun, and how many had begun at the last decrease.
+    /// Number of attempts begun, and its value at the last decrease.
     begun: u64,
     cut_at: u64,
 }
 
-/// Answers to requests that began at one limit, or while it grew to twice that.
+/// Answers to requests that began at one limit, or while it grew to twice that limit.
 #[derive(Debug)]
 struct Sample {
     limit: f64,
-    /// Attempts that had begun before it.
+    /// Number of attempts that had begun before the sample.
     since: u64,
     size: u32,
     count: u32,
@@ -56,7 +66,8 @@ impl Sample {
         Self { limit, since, size: SAMPLE_MIN.max(limit as u32), count: 0, sum_us: 0.0 }
     }
 
-    /// After a start all requests are young, and the first answers are those of the quickest: it takes several rounds.
+    /// Creates the sample after a start. At first all requests are young, and the first answers are
+    /// the quickest ones. So the sample takes several rounds.
     fn first(limit: f64, since: u64) -> Self {
         Self { size: SAMPLE_MIN.max(3 * limit as u32), ..Self::new(limit, since) }
     }
@@ -78,19 +89,20 @@ impl Default for Pacing {
 }
 
 impl Pacing {
-    /// Most requests at once; at least 1.
+    /// Returns the maximum number of requests at once, at least 1.
     pub fn limit(&self) -> usize {
         self.limit as usize
     }
 
-    /// Counts an attempt in; its number goes back into [`succeeded`](Self::succeeded) or
+    /// Counts an attempt in. Its number goes to [`succeeded`](Self::succeeded) or
     /// [`pushed_back`](Self::pushed_back).
     pub fn begin(&mut self) -> u64 {
         self.begun += 1;
         self.begun
     }
 
-    /// The receiver did its work, in its own time; `is_full`: the lane could have used more than the limit.
+    /// Records a success and its duration. `is_full` means that the send queue could have used more
+    /// than the limit. `max` is the maximum of the limit.
     pub fn succeeded(&mut self, number: u64, duration: Duration, is_full: bool, max: usize) {
         let us = duration.as_secs_f64() * 1e6;
         self.recent_us =
@@ -107,7 +119,7 @@ impl Pacing {
             return;
         }
         let step = if self.is_fast { 1.0 } else { 1.0 / self.limit };
-        // Beyond twice what has been measured, nothing is known.
+        // Beyond twice the measured limit, nothing is known.
         let most = (self.sample.limit * 2.0).max(LIMIT_START).min(max.max(1) as f64);
         self.limit = (self.limit + step).min(most);
     }
@@ -116,7 +128,7 @@ impl Pacing {
         us > self.base_us * INFLATION + INFLATION_SLACK_US
     }
 
-    /// Draws the conclusion of a sample, and begins the next.
+    /// Evaluates a sample, and begins the next.
     fn judge(&mut self, is_full: bool) {
         let mean_us = self.sample.sum_us / f64::from(self.sample.count);
         let trial = self.trial.take();
@@ -137,14 +149,14 @@ impl Pacing {
         self.sample = Sample::new(self.limit, self.begun);
     }
 
-    /// The receiver has come back: what it takes now is found out as at the start.
+    /// Restarts the fast growth from the present limit, because the receiver has come back.
     pub fn restart(&mut self) {
         let (limit, begun, cut_at) = (self.limit, self.begun, self.cut_at);
         *self = Self { limit, sample: Sample::first(limit, begun), begun, cut_at, ..Self::default() };
     }
 
-    /// The receiver is overwhelmed or away. Of the attempts that were under way together, only the first counts; tells
-    /// whether this is it.
+    /// Halves the limit, because the receiver is overloaded or away. Of the attempts that were in
+    /// flight together, only the first counts. Returns whether this is the first.
     pub fn pushed_back(&mut self, number: u64) -> bool {
         if number <= self.cut_at {
             return false;

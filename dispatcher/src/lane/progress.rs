@@ -1,31 +1,36 @@
-//! Which windows are resolved: every delivery in them attempted and recorded, or in the queue. Pure.
+//! The windows that are not resolved yet. Pure.
 //!
-//! The checkpoint is the newest snapshot up to which nothing is open; a later window that is done waits for earlier ones.
+//! A window is resolved once it has been read to its end, and each of its deliveries has a recorded
+//! attempt or a queue row. The checkpoint is the newest snapshot up to which no window is open. So
+//! a later window that is done waits for the earlier ones.
+//!
+//! This module counts deliveries per window. It must never return a snapshot that covers an open
+//! delivery.
 
 use crate::outbox::snapshot::Snapshot;
 use std::{collections::VecDeque, time::Duration};
 
-/// Windows that are not yet behind the checkpoint, oldest first.
+/// Windows after the checkpoint, oldest first.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Number of the first one in `windows`; they are numbered without gaps.
+    /// Number of the first window in `windows`. Windows are numbered without gaps.
     first: u64,
     windows: VecDeque<OpenWindow>,
-    /// The end of the last window that left, until it is taken.
+    /// The end of the last window that has been resolved, until it is taken.
     resolved: Option<Snapshot>,
 }
 
 #[derive(Debug)]
 struct OpenWindow {
-    /// Deliveries that are not recorded yet.
+    /// Number of deliveries that are not recorded yet.
     open: u64,
-    /// `None`: it is still being read.
+    /// `None` while the window is being read.
     end: Option<Snapshot>,
     since: Duration,
 }
 
 impl Progress {
-    /// Makes sure that a window is known, and those before it.
+    /// Adds the windows up to this one, unless they are known.
     pub fn open(&mut self, window: u64, now: Duration) {
         while self.first + self.windows.len() as u64 <= window {
             self.windows.push_back(OpenWindow { open: 0, end: None, since: now });
@@ -36,14 +41,14 @@ impl Progress {
         self.windows.get_mut(usize::try_from(window.checked_sub(self.first)?).ok()?)
     }
 
-    /// Counts deliveries in.
+    /// Adds deliveries to a window.
     pub fn add(&mut self, window: u64, deliveries: u64) {
         if let Some(window) = self.at(window) {
             window.open += deliveries;
         }
     }
 
-    /// Counts deliveries out.
+    /// Resolves deliveries of a window.
     pub fn resolve(&mut self, window: u64, deliveries: u64) {
         if let Some(window) = self.at(window) {
             window.open = window.open.saturating_sub(deliveries);
@@ -51,7 +56,7 @@ impl Progress {
         self.leave();
     }
 
-    /// A window has been read to its end.
+    /// Records that a window has been read to its end.
     pub fn close(&mut self, window: u64, end: Snapshot) {
         if let Some(window) = self.at(window) {
             window.end = Some(end);
@@ -66,17 +71,17 @@ impl Progress {
         }
     }
 
-    /// Whether the checkpoint can move.
+    /// Reports whether the checkpoint can move.
     pub fn has_moved(&self) -> bool {
         self.resolved.is_some()
     }
 
-    /// Where the checkpoint can move to, told once.
+    /// Returns the snapshot that the checkpoint can move to, once.
     pub fn take_resolved(&mut self) -> Option<Snapshot> {
         self.resolved.take()
     }
 
-    /// Since when the oldest window has been open.
+    /// Returns the time at which the oldest window was opened.
     pub fn oldest_since(&self) -> Option<Duration> {
         self.windows.front().map(|window| window.since)
     }
@@ -120,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order, the checkpoint never passes an open delivery.
+        /// In any order of events, the checkpoint never passes an open delivery.
         #[test]
         fn never_passes_what_is_open(counts in proptest::collection::vec(0u64..4, 1..8), order in any::<u64>()) {
             let mut progress = Progress::default();

@@ -1,15 +1,19 @@
-//! Retries by the moment they are due. Pure.
+//! Retries in memory, by the time at which they are due. Pure.
 //!
-//! What is in the table and not here lies at the horizon or beyond. With everything in memory there is no horizon, and
-//! nothing is ever asked of the table; over the bound, the latest leave and the horizon is where they were.
+//! Memory holds the earliest retries; the table holds all. A retry that is only in the table lies
+//! at the *horizon* or later. If all retries are in memory, there is no horizon and nothing to
+//! read. If there are too many, the latest leaves memory, and its time becomes the horizon.
+//!
+//! The module returns which range of the table to read, and takes the answer. It must not read
+//! before the rows that left memory are committed.
 
 use crate::event::Place;
 use std::collections::{BTreeMap, HashMap};
 
-/// Most retries in memory; about 150 bytes each.
+/// Maximum number of retries in memory. Each takes about 150 bytes.
 pub const TIMERS_MAX: usize = 50_000;
 
-/// Orders retries: microseconds since 1970, subscription, event.
+/// Order of retries: microseconds since 1970, subscription, event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub next_at_us: i64,
@@ -17,35 +21,37 @@ pub struct Key {
     pub event_id: i64,
 }
 
-/// What is known of a retry without asking the table.
+/// Data of a retry that is known without a read of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     pub place: Place,
     pub attempts: i16,
     pub retry_from: i16,
-    /// Its row is written by this entry of the ledger, and is not there before; 0: it was read from the table.
+    /// The ledger entry that writes the row; the table does not have the row before. 0 if it was
+    /// read from the table.
     pub after_entry: u64,
-    /// The line that it is in; `None`: it obeys no order.
+    /// The order group of the delivery. `None` if it obeys no order.
     pub order_key: Option<i64>,
 }
 
-/// See the module.
+/// Retries. See the module.
 #[derive(Debug)]
 pub struct Timers {
     by_time: BTreeMap<Key, Retry>,
     by_delivery: HashMap<(i64, i64), i64>,
-    /// The first one that need not be here; `None`: all are.
+    /// The first key that may be missing here. `None` if all retries are here.
     horizon: Option<Key>,
     is_loading: bool,
-    /// The first one that was left to the table since it was last asked.
+    /// The first key that was left to the table since the last read was requested.
     left_since: Option<Key>,
-    /// What left memory may not be committed yet: no load before the ledger has confirmed this many entries.
+    /// Rows that left memory may not be committed yet. No read before the ledger has confirmed this
+    /// many entries.
     load_after_entry: u64,
     max: usize,
 }
 
 impl Timers {
-    /// Empty, with everything still in the table.
+    /// Creates an empty value. All retries are still in the table.
     pub fn new(max: usize) -> Self {
         let nothing = Key { next_at_us: i64::MIN, subscription_id: i64::MIN, event_id: i64::MIN };
         Self {
@@ -59,12 +65,12 @@ impl Timers {
         }
     }
 
-    /// When the next one is due.
+    /// Returns when the next retry is due, in microseconds since 1970.
     pub fn first_us(&self) -> Option<i64> {
         self.by_time.first_key_value().map(|(key, _)| key.next_at_us)
     }
 
-    /// Adds one; replaces another time of the same delivery.
+    /// Adds a retry. It replaces another time of the same delivery.
     pub fn insert(&mut self, key: Key, retry: Retry) {
         self.remove(key.subscription_id, key.event_id);
         if self.horizon.is_some_and(|horizon| key >= horizon) {
@@ -81,7 +87,7 @@ impl Timers {
         }
     }
 
-    /// Leaves one to the table, where it is once its entry is committed.
+    /// Leaves a retry to the table, which has it once its entry is committed.
     fn leave(&mut self, key: Key, retry: Retry) {
         self.load_after_entry = self.load_after_entry.max(retry.after_entry);
         self.left_since = Some(self.left_since.map_or(key, |first| first.min(key)));
@@ -92,24 +98,25 @@ impl Timers {
         self.by_delivery.insert((key.subscription_id, key.event_id), key.next_at_us);
     }
 
-    /// Takes out everything of one subscription; what the table holds beyond the horizon stays there.
+    /// Removes all retries of one subscription. Rows of the table beyond the horizon stay there.
     pub fn forget(&mut self, subscription_id: i64) {
         self.by_time.retain(|key, _| key.subscription_id != subscription_id);
         self.by_delivery.retain(|(id, _), _| *id != subscription_id);
     }
 
-    /// Whether a delivery is here.
+    /// Reports whether a delivery is here.
     pub fn contains(&self, subscription_id: i64, event_id: i64) -> bool {
         self.by_delivery.contains_key(&(subscription_id, event_id))
     }
 
-    /// Takes one out, due or not.
+    /// Removes a retry, whether it is due or not.
     pub fn remove(&mut self, subscription_id: i64, event_id: i64) -> Option<Retry> {
         let next_at_us = self.by_delivery.remove(&(subscription_id, event_id))?;
         self.by_time.remove(&Key { next_at_us, subscription_id, event_id })
     }
 
-    /// Takes out the next one that is due. One whose row is not committed yet holds up those after it: for a flush.
+    /// Removes and returns the next retry that is due. A retry whose row is not committed yet
+    /// delays those after it, for one flush of the ledger.
     pub fn pop_due(&mut self, now_us: i64, entries_confirmed: u64) -> Option<(Key, Retry)> {
         let first = self.by_time.first_entry()?;
         if first.key().next_at_us > now_us || first.get().after_entry > entries_confirmed {
@@ -120,7 +127,8 @@ impl Timers {
         Some((key, retry))
     }
 
-    /// Where to read from, inclusive, and how many, if the table should be read now; then [`loaded`](Self::loaded) must follow.
+    /// Returns the first key to read (inclusive) and the number of rows, if the table should be
+    /// read now. [`loaded`](Self::loaded) must follow.
     pub fn next_load(&mut self, entries_confirmed: u64) -> Option<(Key, usize)> {
         let horizon = self.horizon?;
         if self.is_loading || self.by_time.len() > self.max / 2 || entries_confirmed < self.load_after_entry {
@@ -131,16 +139,17 @@ impl Timers {
         Some((horizon, self.max - self.by_time.len()))
     }
 
-    /// What the table held from the horizon on, in order; fewer than asked for: there is no more. `is_known` tells which
-    /// deliveries are in other hands already.
+    /// Takes the rows that the table had from the horizon on, in order. Fewer than `asked` means
+    /// that the table has no others. `is_known` reports whether a delivery is claimed already.
     pub fn loaded(&mut self, rows: Vec<(Key, Retry)>, asked: usize, is_known: impl Fn(&Key) -> bool) {
         self.is_loading = false;
         let read_to = rows.last().filter(|_| rows.len() >= asked).map(|(last, _)| last.next());
-        // What was left to the table meanwhile is not in the answer, or not as it is now.
+        // The answer lacks retries that were left to the table meanwhile, or has an old state of
+        // them.
         self.horizon = [read_to, self.left_since].into_iter().flatten().min();
         for (key, retry) in rows {
             let is_within = self.horizon.is_none_or(|horizon| key < horizon);
-            // The row may be older than what we hold.
+            // The row may be older than the retry in memory.
             if is_within && !self.contains(key.subscription_id, key.event_id) && !is_known(&key) {
                 self.put(key, retry);
             }
@@ -149,7 +158,7 @@ impl Timers {
 }
 
 impl Key {
-    /// The smallest that is greater.
+    /// Returns the smallest key that is greater.
     fn next(self) -> Self {
         Self { event_id: self.event_id.saturating_add(1), ..self }
     }
@@ -201,7 +210,7 @@ mod tests {
     }
 
     proptest! {
-        /// With a table behind it, every retry comes out once and in order, whatever the bound.
+        /// With a table behind it and under any limit, every retry comes out once.
         #[test]
         fn none_is_lost(times in proptest::collection::vec(0i64..50, 0..80), max in 1usize..20, ahead in 0usize..80) {
             let mut table: BTreeSet<Key> = BTreeSet::new();

@@ -1,10 +1,12 @@
-//! Entries as the columns of one statement. Pure.
+//! Converts entries to the columns of one statement. Pure.
+//!
+//! Each attempt becomes a row. Several changes of one queue row become one change.
 
 use super::entry::{Confirmed, Entry, QueueChange, State};
 use crate::{delivery::outcome::Class, outbox::ring::Present, overdue::UNDECIDED, postgres::value::Micros};
 use std::{collections::HashMap, time::Duration};
 
-/// Columns of `webhook.attempt`.
+/// The columns of `webhook.attempt`.
 #[derive(Debug, Default)]
 pub struct Attempts<'a> {
     pub event_id: Vec<i64>,
@@ -26,7 +28,7 @@ pub struct Attempts<'a> {
     pub batch_id: Vec<Option<&'a str>>,
 }
 
-/// Columns of `webhook.queue`.
+/// The columns of `webhook.queue`.
 #[derive(Debug, Default)]
 pub struct Puts<'a> {
     pub subscription_id: Vec<i64>,
@@ -43,7 +45,8 @@ pub struct Puts<'a> {
     pub is_new: Vec<bool>,
 }
 
-/// What is told of deliveries that are exhausted with this.
+/// The columns of the `webhook.delivery.exhausted` events for the deliveries that the batch gives
+/// up.
 #[derive(Debug, Default)]
 pub struct ExhaustedRows<'a> {
     pub subscription_id: Vec<i64>,
@@ -56,7 +59,7 @@ pub struct ExhaustedRows<'a> {
     pub error: Vec<Option<&'a str>>,
 }
 
-/// What one statement writes. Of several entries about one row of the queue, the last says what becomes of it.
+/// The content of one statement. If several entries change one queue row, the last one counts.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     pub attempts: Attempts<'a>,
@@ -64,9 +67,10 @@ pub struct Batch<'a> {
     pub deleted_subscription_id: Vec<i64>,
     pub deleted_event_id: Vec<i64>,
     pub exhausted: ExhaustedRows<'a>,
-    /// Nothing but successes in one slot, and no change of the queue.
+    /// The slot, if the batch consists of successes in that slot and changes no queue row.
     pub only_successes_in: Option<i16>,
-    /// All of them alone in their requests and on connections that were there before.
+    /// Whether each attempt was alone in its request and used an open connection. Then no row has a
+    /// batch id, or times for DNS, connect and TLS.
     pub is_plain: bool,
 }
 
@@ -93,7 +97,7 @@ impl<'a> Batch<'a> {
             && is_empty(&attempts.connect_ms)
             && is_empty(&attempts.tls_ms)
             && attempts.batch_id.iter().all(Option::is_none);
-        // The same order in every statement, so that two sessions cannot wait for each other crosswise.
+        // All statements use the same order, so two sessions cannot deadlock.
         let mut changes: Vec<_> = changes.into_iter().collect();
         changes.sort_unstable_by_key(|(pair, _)| *pair);
         for (_, change) in changes {
@@ -168,7 +172,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What becomes of one row of the queue: the last entry about it, and whether one of them makes the row.
+/// The change of one queue row: the last entry about it, and whether an entry creates the row.
 struct Change<'a> {
     entry: &'a Entry,
     is_new: bool,
@@ -180,7 +184,7 @@ impl<'a> Change<'a> {
         Self { entry, is_new }
     }
 
-    /// Takes a later entry. After a deletion only an entry that makes the row anew can bring it back.
+    /// Adds a later entry. After a deletion, only an entry that creates the row can bring it back.
     fn follow(&mut self, entry: &'a Entry) {
         let was_new = self.is_new && self.entry.queue != QueueChange::Delete;
         *self = Self::first(entry);
@@ -192,7 +196,7 @@ fn ms(duration: Duration) -> f32 {
     duration.as_secs_f32() * 1000.0
 }
 
-/// What the lanes are told once the entries are committed.
+/// Returns the confirmation that the scheduler gets after the entries are committed.
 pub fn summary(entries: &[&Entry]) -> Confirmed {
     let (mut windows, mut spilled): (HashMap<u64, u64>, HashMap<i64, u64>) = Default::default();
     let mut settled = Vec::new();

@@ -1,5 +1,8 @@
-//! Successes by COPY: Postgres then writes a page of rows with one record of the log, a quarter
-//! less of it than row by row.
+//! Writes successes with COPY.
+//!
+//! Postgres then logs a page of rows with one record, which saves a fifth to a quarter of the WAL
+//! of an attempt (docs/BENCHMARKS.md). The module encodes rows and writes them to one partition of
+//! `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
 
 use super::batch::Attempts;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,22 +13,22 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type},
 };
 
-/// Fewer rows are written by INSERT, which takes one round trip; COPY takes two.
+/// Minimum number of rows for COPY, which takes two round trips. INSERT takes one.
 pub const ROWS_MIN: usize = 32;
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
-/// Columns of every row; four more where they are not plain.
+/// The columns of every row. [`REST`] follows if the rows are not plain.
 const PLAIN: &str = "event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, first_byte_ms";
 const REST: &str = ", dns_ms, connect_ms, tls_ms, batch_id";
 
-/// Straight into the partition.
+/// Returns the COPY statement. It names the partition, so Postgres does no routing.
 pub fn statement(slot: i16, is_plain: bool) -> String {
     let rest = if is_plain { "" } else { REST };
     format!("copy webhook.attempt_{slot} ({PLAIN}{rest}) from stdin (format binary)")
 }
 
-/// One value, with its length.
+/// Appends one value with its length.
 fn put(out: &mut BytesMut, ty: &Type, value: &dyn ToSql) -> Option<()> {
     let at = out.len();
     out.put_i32(-1);
@@ -36,7 +39,8 @@ fn put(out: &mut BytesMut, ty: &Type, value: &dyn ToSql) -> Option<()> {
     Some(())
 }
 
-/// The rows in COPY's binary form; `None`: a value that has none (it is longer than 2 GiB).
+/// Encodes the rows in COPY's binary format. Returns `None` if a value cannot be encoded, for
+/// example because it is longer than 2 GiB.
 pub fn rows(a: &Attempts<'_>, is_plain: bool) -> Option<Bytes> {
     let mut out = BytesMut::with_capacity(32 + a.event_id.len() * 120);
     out.put_slice(SIGNATURE);
@@ -67,7 +71,7 @@ pub fn rows(a: &Attempts<'_>, is_plain: bool) -> Option<Bytes> {
 /// Writes rows in a transaction of its own.
 ///
 /// # Errors
-/// Those of the connection, and of a row that Postgres refuses.
+/// Returns the errors of the connection, and an error if Postgres rejects a row.
 pub async fn write(client: &Client, statement: &Statement, rows: Bytes) -> Result<(), Error> {
     let mut sink = pin!(client.copy_in::<_, Bytes>(statement).await?);
     sink.send(rows).await?;

@@ -1,4 +1,7 @@
-//! What the ledger writes: one entry per result of a delivery. Pure.
+//! The records that the ledger writes, and the confirmations that it returns. Pure.
+//!
+//! Most records are entries: one per result of a delivery. The others change the state of a
+//! receiver, a subscription or the checkpoint.
 
 use crate::{
     delivery::outcome::{Class, Outcome},
@@ -7,21 +10,21 @@ use crate::{
 };
 use std::{collections::HashSet, sync::Arc};
 
-/// One result: an attempt, a change of the queue, or both, that become true together.
+/// One result: an attempt, a change of the queue, or both. They are committed together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub subscription_id: i64,
     pub event_id: i64,
     pub place: Place,
-    /// The window in which this resolves a delivery.
+    /// The window that waits for this delivery; the entry resolves it.
     pub window: Option<u64>,
     pub attempt: Option<Attempt>,
     pub queue: QueueChange,
-    /// The last attempt has failed, and subscribers to such things are to know.
+    /// Set if the daemon gives up the delivery and emits `webhook.delivery.exhausted`.
     pub exhausted: Option<Box<Exhausted>>,
 }
 
-/// What `webhook.delivery.exhausted` says beside the attempt.
+/// The members of `webhook.delivery.exhausted` that the attempt does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exhausted {
     /// `evt_…`.
@@ -32,26 +35,28 @@ pub struct Exhausted {
 /// A row of `webhook.attempt`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// Starts at 1.
     pub number: i16,
     pub outcome: Outcome,
-    /// When the next one is due, in microseconds since 1970; `None`: this was the last.
+    /// The time of the next attempt, in microseconds since 1970. `None` means that this was the
+    /// last one.
     pub next_at_us: Option<i64>,
 }
 
-/// What becomes of the row in `webhook.queue`.
+/// The change of the delivery's row in `webhook.queue`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueChange {
-    /// There is none and none is needed.
+    /// Leaves the queue as it is. Usually the delivery has no row and needs none.
     Keep,
     Put {
         state: State,
         attempts: i16,
         retry_from: i16,
-        /// `None`: it obeys no order.
+        /// `None` means that the delivery is in no order group.
         order_key: Option<i64>,
-        /// There is no row yet. Otherwise the row is changed if it is still there: deleting a row calls the delivery off, and
-        /// nothing that was known before brings it back.
+        /// Whether the row must be created. Otherwise the statement changes the row only if it
+        /// still exists: deleting a row cancels the delivery, and older results must not bring it
+        /// back.
         is_new: bool,
     },
     Delete,
@@ -60,17 +65,17 @@ pub enum QueueChange {
 /// `webhook.queue.state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Due at this moment, in microseconds since 1970.
+    /// Due at this time, in microseconds since 1970.
     Waiting { next_at_us: i64 },
-    /// As soon as the lane can, in order of events.
+    /// Due as soon as the send queue has capacity, in the order of events.
     Backlog,
-    /// The same, if the filter lets it through: that has yet to be asked.
+    /// Like `Backlog`, but the filter timed out and has not been evaluated yet.
     Undecided,
-    /// Once the former deliveries of its order key are final.
+    /// Due when the earlier deliveries of its order group are final.
     Blocked,
 }
 
-/// A row of `webhook.receiver`, but for what the receiver itself has granted.
+/// A row of `webhook.receiver`, without the rate that the receiver has allowed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     pub is_open: bool,
@@ -80,60 +85,62 @@ pub struct Standing {
     pub warned_at_us: Option<i64>,
 }
 
-/// What subscribers to such things are told of a receiver.
+/// An event about a receiver that the ledger emits for subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     Failing { failing_since_us: i64, failures: i32, status: Option<i16>, error: Option<String> },
     Recovered { failing_since_us: i64 },
 }
 
-/// What the ledger is given, in order. Nearly all of it is entries, so that boxes would save nothing.
+/// The input of the ledger, in order. Nearly all records are entries, so boxes would save nothing.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)]
 pub enum Record {
     Entry(Entry),
-    /// The subscription is gone, as far as the lanes know: if it is, so are its queue rows, those of earlier entries too.
+    /// The scheduler no longer knows the subscription. If it is deleted, the ledger deletes its
+    /// queue rows, including those of earlier entries.
     Forget {
         subscription_id: i64,
     },
-    /// A receiver's standing has changed.
+    /// The health of a receiver has changed.
     Standing {
         subscription_id: i64,
         standing: Standing,
         news: Option<News>,
     },
-    /// The subscription is to be disabled, and what waits for its time becomes backlog.
+    /// Disables the subscription. Its waiting queue rows become backlog.
     Disable {
         subscription_id: i64,
         reason: &'static str,
     },
-    /// The subscription's order is another now: what was blocked under the old one becomes backlog.
+    /// The ordering of the subscription has changed. Rows blocked by the old ordering become
+    /// backlog.
     Unblock {
         subscription_id: i64,
     },
-    /// Everything visible in it is resolved.
+    /// All deliveries visible in the snapshot are resolved.
     Checkpoint(Snapshot),
 }
 
-/// Entries that are committed.
+/// The confirmation of committed records.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// How many.
+    /// Number of entries.
     pub entries: u64,
-    /// Deliveries resolved, by window.
+    /// Number of resolved deliveries by window.
     pub windows: Vec<(u64, u64)>,
-    /// Rows put into the backlog, by subscription.
+    /// Number of rows put into the backlog, by subscription.
     pub spilled: Vec<(i64, u64)>,
-    /// Deliveries whose queue row has become what the entry says: subscription and event.
+    /// The deliveries whose queue row now matches the entry: subscription and event.
     pub settled: Vec<(i64, i64)>,
-    /// A subscription that has been disabled.
+    /// A subscription that is now disabled.
     pub disabled: Option<i64>,
-    /// A subscription of which nothing is blocked any more.
+    /// A subscription that has no blocked rows now.
     pub unblocked: Option<i64>,
 }
 
 impl State {
-    /// The word in the table.
+    /// Returns the word in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting { .. } => "waiting",
@@ -144,25 +151,27 @@ impl State {
 }
 
 impl Attempt {
-    /// No further attempt follows from it.
+    /// Reports whether no further attempt follows.
     pub fn is_final(&self) -> bool {
         self.outcome.class == Class::Succeeded || self.next_at_us.is_none()
     }
 }
 
 impl Entry {
-    /// It ends our hold on the queue row.
+    /// Reports whether the entry ends the scheduler's claim on the queue row.
     pub fn settles(&self) -> bool {
         match self.queue {
             QueueChange::Keep => false,
             QueueChange::Delete => true,
-            // One that was never in our hands has a window.
+            // The scheduler has no claim on a new delivery that is blocked at once. Its entry has a
+            // window and no attempt.
             QueueChange::Put { state: State::Blocked, .. } => self.window.is_none() || self.attempt.is_some(),
             QueueChange::Put { .. } => self.attempt.is_some(),
         }
     }
 
-    /// The same result without what a receiver had a hand in.
+    /// Returns the result without texts that the receiver influenced, and without the event about a
+    /// delivery that the daemon gave up.
     pub fn without_texts(&self) -> Self {
         let mut bare = self.clone();
         if let Some(attempt) = &mut bare.attempt {
@@ -173,14 +182,14 @@ impl Entry {
         bare
     }
 
-    /// A row in the backlog.
+    /// Reports whether the entry puts a row into the backlog.
     pub fn is_spill(&self) -> bool {
         matches!(self.queue, QueueChange::Put { state: State::Backlog | State::Undecided, .. })
     }
 }
 
 impl Record {
-    /// The entry, if it is one.
+    /// Returns the entry, if the record is one.
     pub fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Entry(entry) => Some(entry),
@@ -188,16 +197,19 @@ impl Record {
         }
     }
 
-    /// Whether its attempt may be written although the queue is left alone: no further one is to come of it, or the delivery
-    /// is among those that are `known` to have an attempt or a queue row. An attempt that stood alone would say that the event
-    /// has been dealt with, and nobody would try again.
+    /// Reports whether the attempt may be written although the queue stays unchanged.
+    ///
+    /// It may if the attempt is final, or if the delivery is among the `known` ones, which have an
+    /// attempt or a queue row. In any other case, the attempt alone would make the event look
+    /// handled, and no daemon would try it again.
     pub fn is_final_or(&self, known: &HashSet<(i64, i64)>) -> bool {
         let Self::Entry(entry) = self else { return false };
         entry.attempt.as_ref().is_some_and(|attempt| attempt.is_final())
             || known.contains(&(entry.subscription_id, entry.event_id))
     }
 
-    /// Leaves the queue alone; tells whether anything is left to be written.
+    /// Makes the record leave the queue unchanged. Reports whether there is still something to
+    /// write.
     pub fn keep_queue(&mut self) -> bool {
         match self {
             Self::Entry(entry) => {

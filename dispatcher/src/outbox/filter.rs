@@ -1,9 +1,12 @@
-//! After the patterns: subscriptions with a filter get only what it lets through. Postgres decides, for a whole batch at once.
+//! Removes the deliveries that their subscription's filter rejects. Runs after the router.
 //!
-//! The filter is the one that held when the event came, as the routing table knows it, not the one that stands in the
-//! table by the time of asking. After a start, deliveries that have neither attempt nor queue row are asked about by
-//! the filters of that moment: an event of the last second before a crash may meet one that is younger than it. So may
-//! one whose filter is overdue: it goes into the queue, and the filter that the subscription has when it is open decides.
+//! Postgres evaluates the filters, in one statement for a whole batch. The router supplies the
+//! filter that applied when the event was captured. The table may contain a newer filter by now.
+//!
+//! There are two exceptions. After a start, deliveries without an attempt and without a queue row
+//! are evaluated with the present filters. An event of the last second before a crash may therefore
+//! meet a newer filter. And if a filter is too slow, its deliveries go to the queue: the filter
+//! that the subscription has when it opens again decides.
 
 use super::{Batch, Error};
 use crate::{
@@ -15,17 +18,17 @@ use crate::{
 use std::sync::Arc;
 use tokio_postgres::Client;
 
-/// Asks through the reader's connection.
+/// Evaluates filters on the reader's connection.
 #[derive(Debug)]
 pub struct Filter {
     matching: Matching,
     pub overdue: Arc<Overdue>,
 }
 
-/// The deliveries to ask about.
+/// Returns the deliveries whose filter must be evaluated.
 fn pairs(batch: &Batch, router: &Router, revisions: &Revisions) -> Vec<Pair> {
     let pair = |(event, subscription_id): (&Event, i64)| {
-        // What is for one subscription alone has been asked for.
+        // An event for one subscription alone was requested, so no filter applies.
         let filter = router.filter(revisions, event, subscription_id);
         let filter = Arc::clone(filter.filter(|_| event.subscription_id.is_none())?);
         Some(Pair { event_id: event.id, place: event.place(), subscription_id, filter })
@@ -38,10 +41,12 @@ impl Filter {
         Self { matching: Matching::default(), overdue }
     }
 
-    /// Takes out of a batch the deliveries that a filter does not let through. Asks nothing when there is none.
+    /// Removes from a batch the deliveries that a filter rejects. Sends no query if no filter
+    /// applies.
     ///
     /// # Errors
-    /// Those of the connection. What a filter cannot evaluate does not match, and is no error.
+    /// Returns the errors of the connection. A filter that cannot be evaluated does not match; this
+    /// is not an error.
     pub async fn strike(
         &mut self,
         client: &Client,

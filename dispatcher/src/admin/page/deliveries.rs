@@ -1,4 +1,9 @@
-//! The delivery log: who got what, each attempt with its answer, and once more.
+//! The delivery log on the page: deliveries, their attempts and responses, the request, and
+//! redelivery.
+//!
+//! Reads and changes with the visitor's rights, through the functions of the REST API. Texts of
+//! receivers and events are shown with [`inert`] or [`pretty`]. Values of custom headers are not
+//! shown.
 
 use super::{
     PageError, badge, complaint,
@@ -29,12 +34,12 @@ use axum::{
 };
 use maud::{Markup, html};
 
-/// Where a delivery is shown.
+/// Returns the path of the delivery's page.
 fn path_of(delivery: &Delivery) -> String {
     format!("/deliveries/{}/{}", delivery.event_id, delivery.subscription_id)
 }
 
-/// Deliveries as a table.
+/// Renders a table of deliveries.
 pub fn table(items: &[Delivery]) -> Markup {
     html! {
         @if items.is_empty() { p { "Nothing here." } } @else {
@@ -118,7 +123,7 @@ pub async fn show(
 ) -> Result<Markup, PageError> {
     let delivery = deliveries::find(&mut visitor.work, &event_id, id).await?;
     let attempts = deliveries::attempts_of(&mut visitor.work, &delivery).await?;
-    // Its attempts outlive a subscription.
+    // The attempts of a deleted subscription can still be shown.
     let subscription = match subscriptions::find(&mut visitor.work, id).await {
         Ok(subscription) => Some(subscription),
         Err(problem) if problem.status == 404 => None,
@@ -199,7 +204,8 @@ fn one(attempt: &Attempt) -> Markup {
     }
 }
 
-/// What is sent: headers and body, as far as they do not depend on the attempt.
+/// Returns the headers and the body that are the same for every attempt. Returns `None` if the
+/// event is gone.
 async fn request(
     state: &State,
     visitor: &mut Visitor,
@@ -223,7 +229,7 @@ async fn request(
     for (name, value) in rendered.headers.iter().flat_map(|headers| headers.iter()) {
         lines.push(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     }
-    // Values may be credentials.
+    // The values can be credentials.
     lines.extend(subscription.headers.keys().map(|name| format!("{name}: •••")));
     if let Some(traceparent) = &event.traceparent {
         lines.push(format!("traceparent: {traceparent}"));
@@ -232,7 +238,7 @@ async fn request(
     Ok(Some((inert(&lines.join("\n")), pretty(&rendered.body))))
 }
 
-/// Delivers it once more, and shows it.
+/// Redelivers the event, and redirects to the delivery's page.
 pub async fn redeliver(
     mut visitor: Visitor,
     DeliveryId(event_id, id): DeliveryId,
@@ -240,6 +246,6 @@ pub async fn redeliver(
 ) -> Result<Response, PageError> {
     subscriptions::call(&mut visitor.work, "webhook_redeliver($1, $2)", &[&event_id, &id]).await?;
     visitor.work.commit().await?;
-    // Only an id is let through by the database, so there is nothing in it to be escaped.
+    // The database accepts only an event id here, so the text needs no escaping.
     Ok(Redirect::to(&format!("/deliveries/{event_id}/{id}")).into_response())
 }

@@ -1,4 +1,7 @@
-//! The event browser.
+//! The event browser on the page: a filtered list of the outbox, and one event with its deliveries.
+//!
+//! Reads with the visitor's rights. A visitor who may not read the outbox gets a link to the
+//! deliveries.
 
 use super::{
     PageError, layout, next_link,
@@ -15,7 +18,7 @@ use crate::admin::{
 use axum::extract::Path;
 use maud::{Markup, html};
 
-/// A field of a filter's form.
+/// Renders a text field of a filter form.
 pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
     html! { div { label for=(name) { (label) } input id=(name) name=(name) value=[value]; } }
 }

@@ -1,7 +1,9 @@
-//! The page: HTML made on the server, readable without JavaScript, from the same functions as the REST API.
+//! The admin page: HTML that the server renders, from the same functions as the REST API. It is
+//! readable without JavaScript.
 //!
-//! Everything on it may be foreign (what receivers answer, what the application writes), so it is escaped by the templates
-//! and shown by [`text::inert`]; the content security policy (`guard.rs`) allows no inline script or style and no other host.
+//! All content can be foreign: the responses of receivers, the data of the application. The
+//! templates escape it, and [`text::inert`] shows hidden characters. The content security policy in
+//! `guard.rs` allows no inline script, no inline style and no other host.
 
 mod deliveries;
 mod docs;
@@ -30,7 +32,7 @@ use serde::Deserialize;
 use session::Visitor;
 use std::convert::Infallible;
 
-/// Every page: the one list, which the tests of who may see what go by.
+/// Returns every page with its handlers. The tests of access rights rely on this one list.
 fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
     let mut pages = vec![
         ("/", get(overview::show)),
@@ -53,7 +55,7 @@ fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
     pages
 }
 
-/// The paths of all pages.
+/// Returns the paths of all pages.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     pages().into_iter().map(|(path, _)| path)
 }
@@ -66,7 +68,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=300")], text).into_response()
 }
 
-/// A problem, as a person reads it.
+/// A problem that is rendered as a page.
 pub struct PageError(pub Problem);
 
 impl From<Problem> for PageError {
@@ -92,14 +94,14 @@ impl IntoResponse for PageError {
     }
 }
 
-/// What is not there: a page for people, a document for programs.
+/// Returns a 404: a page for browsers, a problem document for programs.
 pub async fn nowhere(headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let problem = Problem::not_found("page");
     if accept.contains("text/html") { PageError(problem).into_response() } else { problem.into_response() }
 }
 
-/// The database's message and hint.
+/// Renders a problem's message and hint, and its SQLSTATE if it has one.
 pub fn complaint(problem: &Problem) -> Markup {
     html! {
         div.note.bad role="alert" {
@@ -110,7 +112,7 @@ pub fn complaint(problem: &Problem) -> Markup {
     }
 }
 
-/// What every page has around it.
+/// Renders the frame of every page around its content.
 pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -144,7 +146,8 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                     }
                 }
                 main #main {
-                    // Filled by live.js, which is told by those who listen only if it is there from the start.
+                    // Filled by live.js. Screen readers announce changes only if the element exists
+                    // from the start.
                     div #renewal role="status" {}
                     (content)
                 }
@@ -153,17 +156,17 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
     }
 }
 
-/// What makes a form ours.
+/// Renders the hidden field that proves that a form comes from one of our pages.
 pub fn form_token(visitor: &Visitor) -> Markup {
     html! { input type="hidden" name="form_token" value=(visitor.form_token); }
 }
 
-/// A time, with its full form for those who hover.
+/// Renders a time. live.js adds the time in the reader's zone as a tooltip.
 pub fn time(text: &str) -> Markup {
     html! { time datetime=(text) { (text::moment(text)) } }
 }
 
-/// A state in a colour, and in words.
+/// Renders a state as a word on a colour.
 pub fn badge(state: &str) -> Markup {
     let class = match state {
         "delivered" | "succeeded" | "on" | "closed" => "good",
@@ -175,7 +178,7 @@ pub fn badge(state: &str) -> Markup {
     html! { span class=(format!("badge {class}")) { (state) } }
 }
 
-/// The way to the next page, if there is one.
+/// Renders the link to the next page, if there is one.
 pub fn next_link(path: &str, pairs: &[(&str, Option<&str>)], next: Option<&str>) -> Markup {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in pairs.iter().chain([&("cursor", next)]) {
@@ -192,15 +195,15 @@ struct Search {
     q: String,
 }
 
-/// An event's id, or a key. Who may see events is shown the event, which perhaps nobody was subscribed to; others find it
-/// among their deliveries, as all find keys.
+/// Searches for an event id or a key. Callers who may read the outbox see the event itself, even if
+/// it matched no subscription. For all others, and for keys, the search lists deliveries.
 async fn search(mut visitor: Visitor, Query(search): Query<Search>) -> Result<Redirect, PageError> {
     let text = search.q.trim();
     let name = if text.starts_with("evt_") { "event" } else { "key" };
     if name == "event" {
         match super::events::find(&mut visitor.work, text).await {
             Ok(whole) => return Ok(Redirect::to(&format!("/events/{}", whole.event.id))),
-            // Not there any more, or not theirs to see.
+            // The event is gone, or the visitor may not see it.
             Err(problem) if problem.status().is_client_error() => {}
             Err(problem) => return Err(problem.into()),
         }
@@ -212,7 +215,8 @@ async fn search(mut visitor: Visitor, Query(search): Query<Search>) -> Result<Re
     Ok(Redirect::to(&format!("/deliveries?{}", query.finish())))
 }
 
-/// Tells each look at the database (`sampler.rs`), so that pages renew themselves; says nothing else.
+/// Streams the number of each poll of the database (`sampler.rs`), so that pages refresh
+/// themselves. The stream contains nothing else.
 async fn live(Shared(state): Shared<State>, visitor: Visitor) -> Response {
     drop(visitor);
     let (looks, shutdown) = (state.history.looks.subscribe(), state.shutdown.clone());

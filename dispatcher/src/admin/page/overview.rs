@@ -1,4 +1,8 @@
-//! The overview: how delivery stands, and how it has been for half an hour.
+//! The overview on the page: whether this daemon delivers, the figures and plots of the last half
+//! hour, and the first subscriptions.
+//!
+//! Reads the visitor's subscriptions from Postgres, and all figures from the sampler's history. A
+//! visitor who may not see everything gets the figures of their own subscriptions only.
 
 use super::{
     PageError, badge, layout,
@@ -17,10 +21,10 @@ use axum::extract::State as Shared;
 use maud::{Markup, html};
 use std::collections::HashSet;
 
-/// Subscriptions that the table lists.
+/// Maximum number of subscriptions in the table.
 const LISTED: i64 = 50;
 
-/// Successes among attempts, in percent.
+/// Returns the share of successful attempts in percent.
 fn share(counts: &Counts) -> Option<f64> {
     let all = counts.succeeded() + counts.failed();
     (all > 0).then(|| 100.0 * counts.succeeded() as f64 / all as f64)
@@ -115,7 +119,7 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
     }
 }
 
-/// In one word.
+/// Returns the state of a subscription in one word.
 pub fn state_of(subscription: &Subscription) -> &'static str {
     match subscription {
         one if !one.enabled => "paused",

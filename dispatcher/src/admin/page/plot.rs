@@ -1,4 +1,5 @@
-//! Plots as inline SVG: one line for each series, the same for eyes and for screen readers. Pure.
+//! Plots as inline SVG: one line per series, with the same figures as a label for screen readers.
+//! Pure.
 
 use super::text::figure;
 use maud::{Markup, html};
@@ -7,13 +8,13 @@ use std::fmt::Write;
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 96.0;
 
-/// Values over time, oldest first; `None`: there is nothing to say of that moment.
+/// Values over time, oldest first. `None` means that there is no value for that time.
 pub struct Series<'a> {
     pub name: &'a str,
     pub values: Vec<Option<f64>>,
 }
 
-/// The next number of the form 1, 2 or 5 times a power of ten that is no less.
+/// Rounds up to a number of the form 1, 2 or 5 times a power of ten.
 fn round_up(value: f64) -> f64 {
     if value.is_nan() || value <= 0.0 {
         return 1.0;
@@ -26,7 +27,8 @@ fn round_up(value: f64) -> f64 {
         .unwrap_or(value)
 }
 
-/// The path of a line, in pieces where there are no values. `kept` values fill the width; fewer lie at its end.
+/// Returns the SVG path of a line, with gaps where there are no values. `kept` values fill the
+/// width; fewer values are aligned to the right.
 fn path(values: &[Option<f64>], kept: usize, top: f64, width: f64, height: f64) -> String {
     let (step, from) = (width / (kept.max(2) - 1) as f64, kept.saturating_sub(values.len()));
     let (mut path, mut is_drawing) = (String::new(), false);
@@ -45,7 +47,7 @@ fn path(values: &[Option<f64>], kept: usize, top: f64, width: f64, height: f64) 
     path
 }
 
-/// What a screen reader says: now, and the most there has been.
+/// Returns the label for screen readers: the present and the highest value of each series.
 fn words(series: &[Series<'_>], format: impl Fn(f64) -> String) -> String {
     let one = |series: &Series<'_>| {
         let now = series.values.last().copied().flatten().map_or("nothing".to_owned(), &format);
@@ -56,7 +58,7 @@ fn words(series: &[Series<'_>], format: impl Fn(f64) -> String) -> String {
     series.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// A plot of the last `minutes`, with `top` as its upper edge (by default, what the values need).
+/// Renders a plot of the last `minutes`. `top` is its upper edge; the default fits the values.
 pub fn chart(
     title: &str,
     series: &[Series<'_>],
@@ -97,7 +99,7 @@ pub fn chart(
     }
 }
 
-/// A line without axes, for a row of a table.
+/// Renders a line without axes, for a table row.
 pub fn spark(name: &str, values: Vec<Option<f64>>, kept: usize) -> Markup {
     let top = round_up(values.iter().flatten().copied().fold(0.0, f64::max));
     let label = words(&[Series { name, values: values.clone() }], figure);
@@ -108,11 +110,11 @@ pub fn spark(name: &str, values: Vec<Option<f64>>, kept: usize) -> Markup {
     }
 }
 
-/// Phases of a request, one behind the other.
+/// Renders the phases of a request, one after the other.
 pub fn phases(parts: &[(&str, f64)], total: f64) -> Markup {
     let total = total.max(0.001);
     let spoken = parts.iter().map(|(name, ms)| format!("{name} {ms:.1} ms")).collect::<Vec<_>>().join(", ");
-    // Where each begins and how wide it is, of 200.
+    // The start and width of each phase; the whole width is 200.
     let mut end = 0.0;
     let bars = parts.iter().map(|(name, ms)| {
         let (from, width) = (end, (200.0 * ms / total).min(200.0 - end).max(0.0));

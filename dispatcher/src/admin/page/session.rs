@@ -1,4 +1,9 @@
-//! Who looks at the page: a cookie that holds the token, and forms that only our own pages can send.
+//! The visitor of the page: a cookie that holds the token, and forms that only our own pages can
+//! send.
+//!
+//! The cookie is `HttpOnly` and `SameSite=Strict`. Each form carries a token that depends on the
+//! cookie and on a key of this process. Sessions are not stored anywhere; a token that expires or
+//! is deleted ends them.
 
 use super::{PageError, layout};
 use crate::admin::{
@@ -20,29 +25,30 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::collections::BTreeMap;
 
-/// Someone who may look: the transaction of the request, and what forms must bring along.
+/// An authenticated visitor: the transaction of the request, and the token for forms.
 pub struct Visitor {
     pub work: Work,
     pub form_token: String,
-    /// Whether there is a token to be forgotten.
+    /// Whether the browser sent a token, so that the page can offer to sign out.
     pub has_cookie: bool,
 }
 
 impl Visitor {
-    /// Whose name is shown.
+    /// Returns the name that the page shows.
     pub fn name(&self) -> String {
         self.work.caller().map(guard::Caller::name).unwrap_or_default()
     }
 }
 
-/// Bound to the visitor's token and to this process: no other site's page can know it.
+/// Returns the token of the visitor's forms. It depends on the cookie and on a key of this process,
+/// so no other site's page can know it.
 fn form_token(key: &[u8; 32], cookie: Option<&str>) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
     mac.update(cookie.unwrap_or("open").as_bytes());
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a form is ours, told in constant time.
+/// Reports whether a form comes from one of our pages. The comparison takes constant time.
 fn is_ours(key: &[u8; 32], cookie: Option<&str>, sent: &str) -> bool {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return false };
     mac.update(cookie.unwrap_or("open").as_bytes());
@@ -71,11 +77,11 @@ impl FromRequestParts<State> for Visitor {
     }
 }
 
-/// The fields of a form that is ours.
+/// The fields of a form that came from one of our pages.
 pub struct Fields(pub BTreeMap<String, String>);
 
 impl Fields {
-    /// A field that is not empty.
+    /// Returns the trimmed value of a field, or `None` if it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -115,7 +121,7 @@ fn form(wrong: Option<&str>) -> maud::Markup {
             h1 { "Sign in" }
             @if let Some(wrong) = wrong { div.note.bad role="alert" { p { (wrong) } } }
             form.panel method="post" action="/login" {
-                // What password managers file the token under; it is not sent.
+                // The name under which password managers store the token. It is not sent.
                 input type="text" autocomplete="username" value="webhookd" hidden;
                 label for="token" { "Token" }
                 input #token name="token" type="password" autocomplete="current-password" required autofocus aria-describedby="token-hint";
@@ -130,7 +136,7 @@ pub async fn show_login() -> maud::Markup {
     form(None)
 }
 
-/// Takes a token, and keeps it where scripts cannot read it.
+/// Checks a token and stores it in a cookie that scripts cannot read.
 pub async fn login(
     Shared(state): Shared<State>,
     headers: HeaderMap,
@@ -151,7 +157,7 @@ pub async fn login(
         };
         return (problem.status(), form(Some(&detail))).into_response();
     }
-    // Behind a proxy that speaks TLS the cookie must not leave it.
+    // Behind a proxy that speaks TLS, the browser must not send the cookie without TLS.
     let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let secure = if is_tls { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={text}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}");

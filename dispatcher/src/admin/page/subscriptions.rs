@@ -1,4 +1,8 @@
-//! Subscriptions on the page: list, create, edit, pause, rotate, ping, replay, end.
+//! Subscriptions on the page: list, create, edit, pause, resume, rotate, ping, replay, delete.
+//!
+//! Each change is a call of the SQL API with the visitor's rights, like the REST API. A save
+//! carries the etag of the state that the form was filled from. If the subscription has changed
+//! since, the save fails, and the page shows the differences. A new secret is shown once.
 
 mod form;
 
@@ -102,7 +106,7 @@ async fn form_for_new(
     ))
 }
 
-/// Makes one and shows its secret.
+/// Creates a subscription and shows its secret.
 pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, PageError> {
     let made = match options_of(&fields, None) {
         Ok(members) => api::subscribe(&mut visitor.work, &body_of(members)).await,
@@ -153,7 +157,7 @@ pub async fn show(
     detail(&state, &mut visitor, &subscription, &values, None).await
 }
 
-/// The field that holds the tag of the state that the others were filled from.
+/// The hidden field with the etag of the state that the form was filled from.
 const ETAG: &str = "etag";
 
 fn stored(subscription: &Subscription) -> Values {
@@ -231,7 +235,8 @@ fn plots(past: &Past, is_told: bool) -> Markup {
     }
 }
 
-/// What somebody else has stored since the form was filled, where it is not what the form says.
+/// Renders the fields that another person has changed since the form was filled, where the stored
+/// value differs from the form.
 fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
     let differing = differing(values, &values_of(subscription));
     html! {
@@ -278,14 +283,15 @@ fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
     }
 }
 
-/// Does what a button says.
+/// Performs the action of a button.
 pub async fn act(
     Shared(state): Shared<State>,
     mut visitor: Visitor,
     Id(id): Id,
     fields: Fields,
 ) -> Result<Response, PageError> {
-    // Of what is not the visitor's, nothing can be done or learnt.
+    // Returns 404 if the visitor may not see the subscription. An action must not change it or
+    // reveal that it exists.
     api::find(&mut visitor.work, id).await?;
     match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
@@ -301,7 +307,7 @@ pub async fn act(
                 values.extend(entered(&fields));
             }
             if problem.status() == StatusCode::PRECONDITION_FAILED {
-                // Whoever saves now has seen what is stored.
+                // The page now shows the stored values, so the next save may replace them.
                 values.insert(ETAG.to_owned(), api::etag(&subscription));
             }
             let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
@@ -310,7 +316,7 @@ pub async fn act(
     }
 }
 
-/// Changes what the form says otherwise than the state that it was filled from.
+/// Changes the options whose value in the form differs from the state that it was filled from.
 async fn alter(work: &mut Work, id: i64, fields: &Fields) -> Result<(), Problem> {
     work.restart_repeatable().await?;
     let present = api::expect_tag(work, id, fields.get(ETAG)).await?;
@@ -318,7 +324,7 @@ async fn alter(work: &mut Work, id: i64, fields: &Fields) -> Result<(), Problem>
     api::alter(work, id, &body_of(members)).await
 }
 
-/// What programs are told of a precondition, in words for people.
+/// Replaces the message about a failed precondition, which is for programs, with one for people.
 fn told(problem: Problem) -> Problem {
     if problem.status() != StatusCode::PRECONDITION_FAILED {
         return problem;

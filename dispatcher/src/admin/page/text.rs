@@ -1,9 +1,12 @@
-//! Foreign text on the page. Escaping is `maud`'s business; what escaping leaves is made visible here: characters that
-//! turn the direction of what follows, that nobody sees, or that a terminal would obey. Pure.
+//! Safe display of foreign text on the page. Pure.
+//!
+//! `maud` escapes HTML. This module makes other dangerous characters visible: characters that
+//! change the direction of text, invisible characters, and control characters that a terminal would
+//! execute.
 
 use std::fmt::Write;
 
-/// Text that shows what is in it.
+/// Returns the text with each hidden character replaced by its code point.
 pub fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -16,7 +19,8 @@ pub fn inert(text: &str) -> String {
     out
 }
 
-/// The same of JSON, indented if it can be read. Numbers stay as they are spelt.
+/// Returns JSON indented and with hidden characters visible. Numbers keep their spelling. Other
+/// text is not indented.
 pub fn pretty(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     inert(&indented(&text).unwrap_or_else(|| text.into_owned()))
@@ -29,7 +33,7 @@ fn is_hidden(character: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// JSON with line breaks and two spaces for each level; `None`: it is none.
+/// Adds line breaks, and two spaces per level, to JSON. Returns `None` if the text is not JSON.
 fn indented(text: &str) -> Option<String> {
     serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
     let mut out = String::with_capacity(text.len() * 2);
@@ -79,7 +83,7 @@ fn indented(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// A time of Postgres's (`2026-11-22T03:38:00.123456+00:00`) to the millisecond.
+/// Shortens a time of Postgres (`2026-11-22T03:38:00.123456+00:00`) to milliseconds.
 pub fn moment(text: &str) -> String {
     let (day, rest) = text.split_once('T').unwrap_or((text, ""));
     let clock: String =
@@ -87,7 +91,7 @@ pub fn moment(text: &str) -> String {
     format!("{day} {clock}")
 }
 
-/// A number of milliseconds as people say it.
+/// Formats a number of milliseconds for people.
 pub fn milliseconds(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.1} ms"),
@@ -96,7 +100,7 @@ pub fn milliseconds(value: f64) -> String {
     }
 }
 
-/// A number with as many digits as matter.
+/// Formats a number with the digits that matter.
 pub fn figure(value: f64) -> String {
     match value {
         value if value >= 1_000_000.0 => format!("{:.1} M", value / 1_000_000.0),

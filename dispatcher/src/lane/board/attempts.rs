@@ -1,4 +1,11 @@
-//! Attempts: which are started, and what follows from how they end.
+//! Attempts: which are started, and the effects of their outcomes.
+//!
+//! [`Board::start`] takes deliveries from the send queues in turn, and makes requests of them (one
+//! event, a batch, or a compacted event). [`Board::finished`] turns an outcome into ledger entries:
+//! the attempt, the change of the queue row, and the next retry.
+//!
+//! An attempt must not start if the send queue, the receiver, or the sum of all send queues is at a
+//! limit.
 
 use super::{Board, Content, Delivery, Flight, Message, Start, Subscription, lines::Moved};
 use crate::{
@@ -19,23 +26,24 @@ use event_type::is_reserved;
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
 
-/// Requests that a lane starts in its turn.
+/// Maximum number of requests that a send queue starts in its turn.
 const TURN: usize = 32;
 
-/// What one lane may have under way when half of all sockets are in use: slow receivers then share the rest.
+/// Maximum number of requests in flight per send queue while at least half of all permitted
+/// requests are in flight. Slow receivers then share the rest.
 const CROWDED_MAX: usize = 4;
 
-/// One lane's share of the memory for what is under way.
+/// The requests in flight of one send queue may use the memory limit divided by this.
 const LANE_SHARE: usize = 8;
 
-/// No more events join a request that weighs as much.
+/// A request of this size takes no further events.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
-/// Most changes of a key that become one event.
+/// Maximum number of changes of a key that become one event.
 const CHANGES_MAX: usize = 1000;
 
 impl Board {
-    /// Starts as much as the lanes and the sum of them allow, in turn.
+    /// Starts as many attempts as the send queues and the total limits allow, in turn.
     pub(super) fn start(&mut self, now: Now) {
         if self.unconfirmed() >= super::UNCONFIRMED_MAX {
             return;
@@ -49,7 +57,8 @@ impl Board {
             }
             self.admit(id);
             let started = self.take_turn(id, now);
-            // What may start no more this time says itself when it is to be looked at again: a pace, or an answer.
+            // A send queue that cannot start more is listed again later, by its wake-up time or by
+            // an outcome.
             if started > 0
                 && let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.has_work() && !lane.is_listed)
             {
@@ -60,7 +69,7 @@ impl Board {
         }
     }
 
-    /// Starts what one lane may, and tells how many requests that were.
+    /// Starts the attempts that one send queue may start. Returns the number of requests.
     fn take_turn(&mut self, id: i64, now: Now) -> usize {
         let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
         let free = self.limits.in_flight_max - self.flights.len();
@@ -106,7 +115,7 @@ impl Board {
         started
     }
 
-    /// An attempt has ended. `unit` is evenly spread over 0..1.
+    /// Applies the outcome of an attempt. `unit` is evenly distributed over 0..1.
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
@@ -116,8 +125,9 @@ impl Board {
             let moved = self.conclude(id, first, outcome, now, unit);
             moved.into_iter().for_each(|moved| self.move_line(id, moved));
         } else {
-            // In order, because the ledger writes in order; and all of them before what stands back behind them. One
-            // request had one answer: it is kept with the first event.
+            // The entries are in order of events, because the ledger writes in order. All of them
+            // come before the entries of deliveries that go back behind them. The one response is
+            // stored with the first event.
             let rest = Outcome { response: None, ..outcome.clone() };
             let mut moved = Vec::from_iter(self.conclude(id, first, outcome, now, unit));
             for delivery in more {
@@ -132,7 +142,7 @@ impl Board {
         self.ask(id);
     }
 
-    /// What an attempt means for one of its events, and for the line that it is in.
+    /// Applies the outcome to one event of the request. Returns the effect on its order group.
     fn conclude(
         &mut self,
         id: i64,
@@ -161,7 +171,7 @@ impl Board {
             if delivery.again { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
         let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
         tell(id, event_id, attempts, &outcome, is_exhausted);
-        // What is asked for by hand obeys no order.
+        // A delivery that was requested by hand obeys no order.
         let order_key = delivery.order_key.filter(|key| {
             !delivery.again
                 && lane
@@ -177,7 +187,8 @@ impl Board {
             _ if delivery.is_queued => QueueChange::Delete,
             _ => QueueChange::Keep,
         };
-        // The hold on the row ends when the entry is confirmed; a delivery without a row is held from here on.
+        // The claim on the row ends when the entry is confirmed. A delivery without a row is
+        // claimed from here on.
         if let Some(lane) = lane {
             if queue != QueueChange::Keep && !delivery.is_queued {
                 lane.hold(event_id);
@@ -211,7 +222,10 @@ fn tell(subscription_id: i64, sequence: i64, attempt: i16, outcome: &Outcome, is
     }
 }
 
-/// Takes the lane's next request. An error is the moment until which other events may join it.
+/// Takes the next request of a send queue.
+///
+/// # Errors
+/// The time until which other events may join the request.
 fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flight, Start)>, Duration> {
     let Some(url) = lane.subscription.url.clone() else { return Ok(None) };
     let (content, first, more) = if lane.lines.is_none() && lane.subscription.batch_size <= 1 {
@@ -234,14 +248,14 @@ fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flig
     Ok(Some((Flight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
 }
 
-/// What has waited in the queue and what is new take turns.
+/// Returns the next delivery. Rows of the queue and new events take turns.
 fn next_of_both(lane: &mut Lane) -> Option<Item> {
     let from_fresh = lane.queued.is_empty() || (lane.is_turn_of_fresh && !lane.fresh.is_empty());
     lane.is_turn_of_fresh = !from_fresh;
     if from_fresh { lane.fresh.pop_front() } else { lane.queued.pop_front() }
 }
 
-/// Until when the lane's next request waits for more events; `None`: it need not.
+/// Returns the time until which the next request waits for more events. `None` if it need not wait.
 fn fills_until(lane: &Lane) -> Option<Duration> {
     let Subscription { batch_size, batch_window, compact, .. } = &*lane.subscription;
     let here = lane.fresh_len() + lane.queued_len();
@@ -258,10 +272,10 @@ fn fills_until(lane: &Lane) -> Option<Duration> {
     }
 }
 
-/// One element of a request: a delivery, or several changes that became one.
+/// One element of a request: a delivery, or several changes merged into one event.
 type Element = (Arc<Message>, Vec<Delivery>);
 
-/// Fills a request: with one element, or up to a batch of them.
+/// Fills a request with one element, or with up to a batch of them.
 fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(Content, Delivery, Vec<Delivery>)> {
     let Subscription { batch_size, compact, .. } = *lane.subscription;
     let (mut elements, mut bytes) = (Vec::<Element>::new(), 0);
@@ -289,7 +303,8 @@ fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(Content, Delivery, V
     Some((content, first, deliveries.collect()))
 }
 
-/// The next that can go: the head of a line with those that may go with it, or one that obeys no order.
+/// Returns the next deliveries that may start: the head of an order group with those that may go
+/// with it, or one delivery that obeys no order.
 fn next_items(
     lane: &mut Lane,
     max: usize,

@@ -1,4 +1,10 @@
-//! Lanes with an order: who enters a line, what goes to the rows behind it, and what comes back from there.
+//! Send queues with an order: which delivery enters its order group, which becomes a row behind the
+//! group, and which comes back from there.
+//!
+//! The places of a group are in [`Lines`](crate::lane::order::Lines). This module connects them to
+//! the rest: it writes ledger entries for deliveries that leave memory, and it takes the rows that
+//! are read back. A delivery must never overtake an earlier one of its group, in memory or in the
+//! table.
 
 use super::{Board, Item, Load, order_key};
 use crate::{
@@ -9,20 +15,21 @@ use crate::{
 use std::sync::Arc;
 use tracing::warn;
 
-/// An attempt in a line has ended.
+/// The effect of an ended attempt on its order group.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub order_key: i64,
     pub event_id: i64,
     pub queue: QueueChange,
-    /// It still belongs to the line.
+    /// The delivery still belongs to the group.
     pub stays: bool,
-    /// Which of the ledger's entries says so.
+    /// The ledger entry that records it.
     pub entry: u64,
 }
 
 impl Board {
-    /// What was left of an earlier run: who keeps others waiting, and which lines go on in the table.
+    /// Restores the order groups of an earlier run: deliveries that others wait for, and groups
+    /// that continue in the table.
     pub(super) fn restore_lines(&mut self, rows: Vec<Ordered>) {
         for Ordered { subscription_id, order_key, place } in rows {
             let Some(lines) = self.lane(subscription_id).and_then(|lane| lane.lines.as_mut()) else {
@@ -38,7 +45,7 @@ impl Board {
         self.list_ordered();
     }
 
-    /// All events that may have been under way before the start have been handed out.
+    /// Records that all events that may have been in flight before the start have been routed.
     pub(super) fn recovered(&mut self) {
         self.is_recovered = true;
         self.list_ordered();
@@ -52,14 +59,15 @@ impl Board {
         }
     }
 
-    /// Lets new events enter their lines, in order of arrival.
+    /// Lets new events enter their groups, in order of arrival.
     pub(super) fn admit(&mut self, id: i64) {
         if !(self.is_known && self.is_recovered) {
             return;
         }
         while let Some(lane) = self.lanes.get_mut(&id)
             && lane.is_open()
-            // While it spills, what is new here is older than the backlog; otherwise it is newer.
+            // During a spill, new deliveries in memory are older than the backlog. Otherwise they
+            // are newer.
             && (lane.is_spilling || !lane.drain.is_active())
             && let Some(lines) = &mut lane.lines
             && let Some(item) = lane.fresh.front()
@@ -79,7 +87,7 @@ impl Board {
         }
     }
 
-    /// A delivery goes to the rows behind its line.
+    /// Makes a delivery a row behind its group.
     fn block(&mut self, id: i64, key: i64, item: &Item) {
         let event = item.message.event();
         let queue = QueueChange::Put {
@@ -104,7 +112,7 @@ impl Board {
         }
     }
 
-    /// A line goes on, or stands.
+    /// Continues a group, or makes it wait, after an attempt.
     pub(super) fn move_line(&mut self, id: i64, moved: Moved) {
         let Moved { order_key: key, event_id, queue, stays, entry } = moved;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -116,7 +124,7 @@ impl Board {
                     self.stand_back(id, key, item);
                 }
                 if is_strict {
-                    // What is new waits behind those.
+                    // New events wait behind those.
                     self.spill_fresh(id);
                 }
             }
@@ -128,7 +136,7 @@ impl Board {
         }
     }
 
-    /// What was here behind a delivery that has failed waits in the table.
+    /// Gives a delivery back to the table, because one before it in its group has failed.
     fn stand_back(&mut self, id: i64, key: i64, item: Item) {
         let event_id = item.message.event().id;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -153,7 +161,7 @@ impl Board {
                 lines.restore_aside(key, event_id, 0);
                 self.put_aside(id, &item, Some(key));
             }
-            // The hold ends when the entry is committed.
+            // The claim ends when the entry is committed.
             RowState::Asked | RowState::Waiting | RowState::Backlog => self.block(id, key, &item),
             RowState::Blocked => {
                 lines.blocked(key, 0);
@@ -162,7 +170,8 @@ impl Board {
         }
     }
 
-    /// A row of the backlog comes to its line; `false`: this one and those after it must wait.
+    /// Lets a row of the backlog enter its group. Returns `false` if this row and those after it
+    /// must wait.
     pub(super) fn enter_line(&mut self, id: i64, row: QueuedRow) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let (Some(lines), Some(message)) = (&mut lane.lines, &row.message) else { return true };
@@ -173,7 +182,8 @@ impl Board {
             message: Arc::clone(message),
             attempts: row.retry.attempts,
             retry_from: row.retry.retry_from,
-            // A row that names another line, or none, is not one that can be left as it is.
+            // A row with another order key, or with none, must be written again before it is given
+            // back.
             row: if row.retry.order_key == Some(key) { row.row } else { RowState::Waiting },
         };
         match entrance {
@@ -193,7 +203,7 @@ impl Board {
         true
     }
 
-    /// Asks for what comes next in lines of this lane.
+    /// Requests the next rows of order groups of a send queue.
     pub(super) fn ask_lines(&mut self, id: i64, max: usize, limit: usize) {
         let confirmed = self.entries_confirmed;
         let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
@@ -214,7 +224,8 @@ impl Board {
             return;
         }
         for (key, rows, is_end) in loaded {
-            // One that is in other hands, perhaps on its way behind the line, must not be overtaken.
+            // A row that is claimed elsewhere may be on its way behind the group. No other row may
+            // overtake it.
             let mut rows = rows.into_iter();
             let is_taken = rows.all(|row| self.enter_from_line(id, key, row));
             let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut()) else { return };
@@ -227,7 +238,8 @@ impl Board {
         self.ask(id);
     }
 
-    /// A row from behind a line takes its place in it; `false`: it cannot, and those after it must not.
+    /// Puts a row from behind a group into its place. Returns `false` if it cannot enter; then the
+    /// rows after it must not enter either.
     fn enter_from_line(&mut self, id: i64, key: i64, row: QueuedRow) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let Some(lines) = lane.lines.as_ref().filter(|_| lane.is_open()) else { return false };

@@ -1,7 +1,16 @@
-//! All lanes: who gets what next, what has to be written down, and what has to be read back. Pure.
+//! The scheduler: decides which delivery is sent, written, or read back next. Pure.
 //!
-//! The shell calls one method per thing that happened, then [`Board::advance`], and carries out what it finds in
-//! [`Board::out`]. Time and randomness are arguments.
+//! The scheduler holds a [`Lane`] (a send queue) for each subscription, the retries that wait for
+//! their time, and the windows that are not resolved yet. A delivery goes one of these ways:
+//!
+//! * `route` takes it from the reader into its send queue, or past it into the queue table.
+//! * `attempts` starts it, and applies its outcome. `standing` applies the outcome to the receiver.
+//! * `lines` moves it through its order group, if the subscription has an order.
+//! * `recall` reads it back from the queue table, as a due retry or as backlog.
+//!
+//! The caller calls one method for each thing that happened, and then [`Board::advance`]. It then
+//! carries out the contents of [`Board::out`]. Time and random numbers are arguments. The module
+//! must not do I/O, and it must not read a clock.
 
 mod attempts;
 mod lines;
@@ -31,57 +40,60 @@ use std::{
     time::Duration,
 };
 
-/// Results that may wait for the ledger; beyond that nothing is started or spilled until Postgres has caught up.
+/// Maximum number of entries that wait for the ledger. Beyond it, the scheduler starts and spills
+/// nothing until Postgres has caught up.
 const UNCONFIRMED_MAX: u64 = 20_000;
 
-/// What is not recorded this long after it was read is put into the queue, so that the checkpoint can move on.
+/// A delivery that waits this long without a row, or is in flight this long, gets a queue row. So
+/// the checkpoint can move.
 const UNRESOLVED_MAX: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two checkpoints.
+/// Minimum time between two checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most deliveries that wait in all lanes together without a row: a second's work or a few, so that they are not put into
-/// the queue for having waited too long.
+/// Maximum number of new deliveries in memory, over all send queues. This is work for a few seconds
+/// at most, so deliveries do not go into the queue only because of their age.
 const FRESH_SUM_MAX: usize = 20_000;
 
-/// How often a busy board looks at the clock by itself.
+/// Interval of `advance` while work is open and nothing happens.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How much may be held and under way.
+/// Limits of memory and of attempts in flight.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub memory_bytes_max: usize,
     pub in_flight_max: usize,
-    /// Retries in memory; more stay in the table until it is nearly their time.
+    /// Maximum number of retries in memory. Later ones stay in the table until shortly before they
+    /// are due.
     pub timers_max: usize,
-    /// Lines in memory, of one lane with an order.
+    /// Maximum number of order groups in memory, per send queue.
     pub lines_max: usize,
     pub periods: Periods,
 }
 
-/// What one request carries.
+/// The content of one request.
 #[derive(Debug)]
 pub enum Content {
     One(Arc<Message>),
-    /// For a subscription with a batch size above 1: an array, even of one. In order of events.
+    /// An array, even of one event, in order of event ids. Used if the batch size is above 1.
     Batch(Box<[Arc<Message>]>),
 }
 
 /// An attempt to make.
 #[derive(Debug)]
 pub struct Start {
-    /// Comes back with the outcome.
+    /// The worker returns it with the outcome.
     pub key: usize,
     pub url: Arc<url::Url>,
     pub content: Content,
     pub subscription: Arc<Subscription>,
     pub signers: Arc<[signature::Signer]>,
-    /// 1 for the first attempt of the first event.
+    /// Number of the attempt for the first event; 1 is the first attempt.
     pub number: i16,
 }
 
-/// What the shell is to do, in order.
+/// The effects for the caller to carry out. Each list is in order.
 #[derive(Debug, Default)]
 pub struct Out {
     pub starts: Vec<Start>,
@@ -89,36 +101,39 @@ pub struct Out {
     pub loads: Vec<Load>,
 }
 
-/// An attempt under way.
+/// A request that has been started and has no outcome yet.
 #[derive(Debug)]
 struct Flight {
     subscription_id: i64,
     bytes: usize,
-    /// Its number with the lane's pacing.
+    /// Number of the request in the pacing of its send queue.
     number: u64,
-    /// It is to show whether the circuit can be closed.
+    /// The request shows whether the circuit can close.
     is_probe: bool,
     since: Duration,
     first: Delivery,
-    /// The others in the same request.
+    /// The other deliveries in the same request.
     more: Vec<Delivery>,
 }
 
-/// One event's part in an attempt.
+/// One event's part in a request.
 #[derive(Debug)]
 struct Delivery {
     message: Arc<Message>,
     attempts: i16,
     retry_from: i16,
-    /// `Some`: no row tells of it yet.
+    /// The window that the next entry for this delivery resolves. `None` if no window waits for it.
     window: Option<u64>,
-    /// There is a row in the queue.
+    /// The delivery has a queue row, a row is on its way, or it was requested by hand and its row
+    /// may be gone ([`RowState::Asked`](super::lane::RowState::Asked)).
     is_queued: bool,
-    /// What becomes of it makes its row; see [`RowState::is_missing`](super::lane::RowState::is_missing).
+    /// The next entry creates the row; see
+    /// [`RowState::is_missing`](super::lane::RowState::is_missing).
     makes_row: bool,
-    /// Redelivery was asked for meanwhile: once more, whatever comes of this one.
+    /// A redelivery was requested during the attempt. Another attempt follows, whether or not this
+    /// one succeeds.
     again: bool,
-    /// The line it is the head of, or near it.
+    /// The order group that it was taken from, as the head or directly behind the head.
     order_key: Option<i64>,
 }
 
@@ -132,7 +147,7 @@ impl Flight {
     }
 }
 
-/// See the module.
+/// The scheduler. See the module.
 #[derive(Debug)]
 pub struct Board {
     limits: Limits,
@@ -140,50 +155,54 @@ pub struct Board {
     subscriptions: Arc<Subscriptions>,
     lanes: HashMap<i64, Lane>,
     flights: Slab<Flight>,
-    /// Lanes with something to start, in turn.
+    /// Send queues with deliveries to start, in round-robin order.
     ready: VecDeque<i64>,
-    /// Lanes that may want a page of their backlog.
+    /// Send queues that may want rows: a page of their backlog, or rows of order groups.
     asking: Vec<i64>,
-    /// Lanes with retries to be read.
+    /// Send queues with due retries to read.
     due: VecDeque<i64>,
-    /// Lanes that will be able to go on at some moment.
+    /// Send queues that can continue at a known time.
     wakes: BTreeSet<(Duration, i64)>,
     timers: Timers,
     progress: Progress,
-    /// The batch that is being handed out, and how far that has come.
+    /// The batch that is being routed, and the position in it.
     pending: Option<route::Pending>,
-    /// Deliveries that wait in all lanes without a row.
+    /// Deliveries in memory that have no row, over all send queues.
     fresh: usize,
-    /// Attempts started, ever.
+    /// Deliveries started since this scheduler was created.
     started: u64,
-    /// When memory was first over its bound, and how many attempts had been started then.
+    /// Set while memory is over its limit: the start of the current check, and `started` at that
+    /// time.
     over_since: Option<(Duration, u64)>,
     entries_out: u64,
     entries_confirmed: u64,
     loads_out: u64,
     loads_in: u64,
-    /// Retries that are being read: subscription and event.
+    /// Retries that are being read, as subscription and event.
     due_asked: HashSet<(i64, i64)>,
-    /// Holds to be let go when the load with that number is in: its answer may be older than the confirmation.
+    /// Claims to release when the load with that number has been answered (load, subscription,
+    /// event). Its answer may be older than the confirmation.
     leaving: VecDeque<(u64, i64, i64)>,
     swept_at: Duration,
     checkpoint_at: Option<Duration>,
-    /// The subscriptions are known; before that, nobody's queue rows can be judged.
+    /// Set once the subscriptions are known. Before that, the scheduler cannot judge any queue row.
     is_open: bool,
-    /// What was left of an earlier run is known: lanes with an order may begin.
+    /// Set once the order groups that an earlier run left are known. Send queues with an order wait
+    /// for this.
     is_known: bool,
     is_recovered: bool,
     is_closing: bool,
-    /// The clock as it was last told, and the wall's.
+    /// The time of the last `advance`, monotonic and wall clock.
     at: Duration,
     wall_us: i64,
-    /// Retries of subscriptions that were not in the table when they fell due: newer than it, or gone.
+    /// Due retries of subscriptions that are not in `subscriptions`. Each of these subscriptions is
+    /// newer than that table, or gone.
     strays: Vec<(Key, Retry)>,
     pub out: Out,
 }
 
 impl Board {
-    /// A board without lanes. The first thing it is fed must be the subscriptions.
+    /// Creates a scheduler without send queues. The first feed must be the subscriptions.
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Self {
         Self {
             limits,
@@ -220,7 +239,7 @@ impl Board {
         }
     }
 
-    /// Everything that follows from what has happened and from the time.
+    /// Applies the consequences of everything that has happened, and of the time.
     pub fn advance(&mut self, now: Now) {
         (self.at, self.wall_us) = (now.at, now.wall_us);
         if self.is_open && !self.is_closing {
@@ -234,7 +253,8 @@ impl Board {
         self.checkpoint(now);
     }
 
-    /// When [`advance`](Self::advance) has something to do without anything happening; `None`: never.
+    /// Returns when [`advance`](Self::advance) has work even if nothing happens, or `None` for
+    /// never.
     pub fn deadline(&self, now: Now) -> Option<Duration> {
         if self.pending.is_some()
             || !self.flights.is_empty()
@@ -250,7 +270,8 @@ impl Board {
         let wait = |us: i64| Duration::from_micros(us.saturating_sub(now.wall_us).max(1000).unsigned_abs());
         let retry = self.timers.first_us().map(|us| now.at + wait(us));
         let wake = self.wakes.first().map(|(at, _)| *at);
-        // What waits for its receiver is put into the queue, where it is seen and outlives us.
+        // Deliveries that wait for their receiver go into the queue, where users see them and where
+        // they survive a restart.
         let sweep = self
             .progress
             .oldest_since()
@@ -258,7 +279,7 @@ impl Board {
         retry.into_iter().chain(wake).chain(sweep).min()
     }
 
-    /// Looks at a lane again at a moment, unless it will be looked at before.
+    /// Schedules a check of a send queue at this time, unless an earlier check is scheduled.
     fn wake_at(&mut self, id: i64, at: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.wake_at.is_none_or(|before| at < before)
@@ -282,28 +303,28 @@ impl Board {
         }
     }
 
-    /// Whether another batch can be taken.
+    /// Reports whether the scheduler can take another batch.
     pub fn is_hungry(&self) -> bool {
         self.pending.is_none() && !self.is_closing
     }
 
-    /// Attempts under way.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
-    /// Entries given to the ledger and not yet committed.
+    /// Returns the number of entries that were given to the ledger and are not committed yet.
     pub fn unconfirmed(&self) -> u64 {
         self.entries_out - self.entries_confirmed
     }
 
-    /// Starts nothing any more.
+    /// Stops starting attempts and taking batches.
     pub fn close(&mut self) {
         self.is_closing = true;
         self.pending = None;
     }
 
-    /// What waits without a row goes into the queue.
+    /// Puts all deliveries that wait without a row into the queue.
     pub fn spill(&mut self) {
         let ids: Vec<i64> = self.lanes.keys().copied().collect();
         for id in ids {
@@ -311,14 +332,14 @@ impl Board {
         }
     }
 
-    /// Attempts still under way go into the queue too; their outcomes will not be known.
+    /// Puts the requests in flight into the queue too, because their outcomes will not be known.
     pub fn spill_flights(&mut self) {
         for key in self.flights.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             self.spill_flight(key);
         }
     }
 
-    /// The ledger has committed.
+    /// Applies a commit of the ledger.
     pub fn confirmed(&mut self, confirmed: &Confirmed) {
         self.entries_confirmed += confirmed.entries;
         for (window, deliveries) in &confirmed.windows {
@@ -345,7 +366,8 @@ impl Board {
         }
     }
 
-    /// The checkpoint moves at most once a second, at once when closing, and only if something was resolved.
+    /// Moves the checkpoint if a window was resolved: at most once a second, or at once when
+    /// closing.
     fn checkpoint(&mut self, now: Now) {
         let is_time = self.checkpoint_at.is_none_or(|at| now.at.saturating_sub(at) >= CHECKPOINT_INTERVAL);
         if (is_time || self.is_closing)
@@ -361,7 +383,7 @@ impl Board {
         self.out.loads.push(load);
     }
 
-    /// Gives the ledger an entry; returns its number.
+    /// Adds an entry for the ledger, and returns its number.
     fn entry(&mut self, entry: Entry) -> u64 {
         self.entries_out += 1;
         self.out.records.push(Record::Entry(entry));
@@ -374,7 +396,8 @@ impl Board {
         }
     }
 
-    /// The lane of a subscription, made when first needed; `None`: there is no such subscription.
+    /// Returns the send queue of a subscription, and creates it at first use. Returns `None` if
+    /// there is no such subscription.
     fn lane(&mut self, subscription_id: i64) -> Option<&mut Lane> {
         let subscription = self.subscriptions.get(&subscription_id)?;
         let (lines_max, at) = (self.limits.lines_max, self.at);
@@ -382,7 +405,7 @@ impl Board {
         Some(self.lanes.entry(subscription_id).or_insert_with(new))
     }
 
-    /// Puts a lane on the list of those that may want a page of their backlog.
+    /// Puts a send queue on the list of those that may want rows.
     fn ask(&mut self, subscription_id: i64) {
         if let Some(lane) = self.lanes.get_mut(&subscription_id)
             && !lane.is_asking
@@ -393,7 +416,7 @@ impl Board {
         }
     }
 
-    /// Puts a lane on the list of those with something to start.
+    /// Puts a send queue on the list of those with deliveries to start.
     fn list(&mut self, subscription_id: i64) {
         if let Some(lane) = self.lanes.get_mut(&subscription_id)
             && !lane.is_listed
@@ -405,7 +428,8 @@ impl Board {
     }
 }
 
-/// The line that a delivery belongs to; `None`: the subscription has no order.
+/// Returns the order group of a delivery, or `None` if the subscription has neither an order nor
+/// compaction.
 fn order_key(subscription: &Subscription, message: &Message) -> Option<i64> {
     match subscription.ordering {
         Ordering::Strict => Some(0),

@@ -1,4 +1,8 @@
-//! Back from the queue: due retries, backlog, and what is asked for again.
+//! Reads back from the queue table: due retries, backlog, and requested redeliveries.
+//!
+//! It asks for rows when a send queue has capacity, and claims each row that it takes. A row that
+//! is claimed or a retry in memory is skipped, so that no delivery is sent twice. It must not read
+//! past an uncommitted row; the timers, the backlog reader, and the order groups check this.
 
 use super::{Board, Delivery, Flight, Item, Load, order_key};
 use crate::{
@@ -17,15 +21,16 @@ use crate::{
 use std::collections::HashSet;
 use tracing::warn;
 
-/// Retries read at once.
+/// Maximum number of due retries per read.
 const DUE_ROWS_MAX: usize = 500;
 
-/// A page for a lane with nothing in memory, when memory is over its bound.
+/// Rows per page for a send queue with nothing in memory, if memory is over its limit.
 const SMALL_PAGE_ROWS: usize = 10;
 
 impl Board {
-    /// Moves retries that are due to their lanes. A lane that is closed or has enough of them takes the rest in order of
-    /// events, later: one dead receiver must not fill the timers of all.
+    /// Moves due retries to their send queues. If a send queue is closed or full, its retries
+    /// become backlog and come later, in order of events. So a dead receiver does not fill the
+    /// timers of all.
     pub(super) fn take_due(&mut self, now: Now) {
         while let Some((key, retry)) = self.timers.pop_due(now.wall_us, self.entries_confirmed) {
             if self.subscriptions.contains_key(&key.subscription_id) {
@@ -53,7 +58,7 @@ impl Board {
         }
     }
 
-    /// Asks the queue for what lanes have room for.
+    /// Requests rows for send queues that have capacity.
     pub(super) fn recall(&mut self, now: Now) {
         if let Some((from, limit)) = self.timers.next_load(self.entries_confirmed) {
             self.load(Load::Timers { from, limit });
@@ -87,7 +92,7 @@ impl Board {
             if let Some(at) = resumes_at {
                 self.wake_at(id, at);
             }
-            // Lines that wait for the ledger.
+            // Some groups still wait for the ledger.
             if let Some(lane) = self.lanes.get_mut(&id)
                 && lane.wants_lines(now.at).is_some()
             {
@@ -97,7 +102,7 @@ impl Board {
         }
     }
 
-    /// One page of due retries at a time, from the lanes in turn.
+    /// Requests one page of due retries at a time, from the send queues in turn.
     fn ask_due(&mut self) {
         if !self.due_asked.is_empty() || self.due.is_empty() {
             return;
@@ -119,7 +124,7 @@ impl Board {
         }
     }
 
-    /// The queue has answered.
+    /// Applies an answer of the queue reader.
     pub fn loaded(&mut self, loaded: Loaded) {
         match loaded {
             Loaded::Standings(standings) => self.restore_standings(standings),
@@ -149,7 +154,7 @@ impl Board {
                 self.due_asked.clear();
                 rows.into_iter().for_each(|row| self.enqueue_due(row));
                 for (id, due) in missing {
-                    // Somebody deleted the row; that is how a delivery is called off.
+                    // The row was deleted. This is how a delivery is called off.
                     self.release(id, due.event_id);
                     self.leave_line(id, due.retry.order_key, due.event_id);
                 }
@@ -175,8 +180,8 @@ impl Board {
         }
     }
 
-    /// The queue has met a filter that takes too long: the lane is closed until the table says the same, or the filter is
-    /// another.
+    /// Closes a send queue whose filter the queue reader found too slow. It stays closed until the
+    /// subscription changes; then the table decides.
     fn hold_overdue(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let was_open = lane.is_open();
@@ -186,7 +191,7 @@ impl Board {
         }
     }
 
-    /// Hands a row that we hold to its lane.
+    /// Passes a claimed row to its send queue.
     fn enqueue(&mut self, row: QueuedRow) {
         let QueuedRow { subscription_id: id, event_id, retry, row, message, filtered, next_at_us: _ } = row;
         let Retry { attempts, retry_from, order_key, .. } = retry;
@@ -213,12 +218,12 @@ impl Board {
         self.ask(id);
     }
 
-    /// A retry that was read because it is due; unless it is something else by now.
+    /// Handles a retry that was read because it is due, unless its row has changed.
     fn enqueue_due(&mut self, row: QueuedRow) {
         let (id, event_id) = (row.subscription_id, row.event_id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if let Some(next_at_us) = row.next_at_us.filter(|at| *at > self.wall_us) {
-            // Somebody has put it off.
+            // The retry was postponed in the table.
             lane.release(event_id);
             self.timers.insert(Key { next_at_us, subscription_id: id, event_id }, row.retry);
             return;
@@ -239,7 +244,8 @@ impl Board {
         self.ask(id);
     }
 
-    /// A delivery that kept others of its line waiting is not there any more.
+    /// Removes a delivery from its order group, because its row is gone. Others in the group may
+    /// wait for it.
     fn leave_line(&mut self, id: i64, order_key: Option<i64>, event_id: i64) {
         let entry = self.entries_out;
         if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut())
@@ -256,7 +262,8 @@ impl Board {
         let (behind, last) = (lane.drain.position(), rows.last().map(|row| row.event_id));
         lane.drain.page(last, is_end);
         if !lane.is_open() {
-            // Paused since: the rows stay where they are until it resumes and starts over.
+            // The subscription was paused after the request. The rows stay in the table until it
+            // resumes, and it then starts from the beginning.
             return;
         }
         let has_order = lane.lines.is_some();
@@ -285,7 +292,7 @@ impl Board {
             lines.forget_missing((behind, upto), &found, lane.page_confirmed);
         }
         if is_end && !lane.drain.goes_back() {
-            // What is left is little and no longer grows: new events wait behind it in memory.
+            // Few rows are left, and none is added. New events wait behind them in memory.
             lane.is_spilling = false;
         }
         if !lane.drain.is_active()
@@ -297,7 +304,8 @@ impl Board {
         self.ask(id);
     }
 
-    /// A redelivery was asked for. The row in the table is from the request itself, or from a failure since.
+    /// Handles a requested redelivery. The row in the table comes from the request or from a later
+    /// failure.
     fn requested(&mut self, request: Request, row: Option<QueuedRow>) {
         let Request { subscription_id: id, event_id } = request;
         let Some(row) = row else { return };
@@ -310,7 +318,7 @@ impl Board {
             }
         }
         if self.due_asked.contains(&(id, event_id)) {
-            // It is being read, and goes out as soon as that is done.
+            // The retry is being read, and is sent after that.
             return;
         }
         let timed = self.timers.remove(id, event_id);
@@ -333,7 +341,8 @@ impl Board {
             return;
         }
         let attempts = row.retry.attempts.max(timed.map_or(0, |retry| retry.attempts));
-        // What is still held has an entry on its way that may delete the row after it was read.
+        // If the row is still claimed, an entry is on its way that may delete the row after this
+        // read.
         let is_there = row.row != RowState::Asked && !lane.holds(event_id);
         let state = if is_there { RowState::Waiting } else { RowState::Asked };
         lane.hold(event_id);

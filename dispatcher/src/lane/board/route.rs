@@ -1,4 +1,11 @@
-//! From the feed into the lanes, or past them into the queue.
+//! Routes events from the reader into the send queues, or past them into the queue table.
+//!
+//! An event waits in the reader while a send queue is full but moves. If a send queue does not
+//! move, its deliveries spill: they become rows of the backlog. The same happens to deliveries that
+//! stay unresolved for long, so that the checkpoint can move.
+//!
+//! The module also applies changes of subscriptions: it closes, reopens, reorders, and removes send
+//! queues. With an order, no event may go past older deliveries of its send queue.
 
 use super::{Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, order_key};
 use crate::{
@@ -16,7 +23,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
 
-/// A batch and how far it has been handed out.
+/// A batch, and the position up to which it has been routed.
 #[derive(Debug)]
 pub struct Pending {
     batch: Batch,
@@ -25,7 +32,7 @@ pub struct Pending {
 }
 
 impl Board {
-    /// Takes what the reader hands on; only when [`is_hungry`](Self::is_hungry).
+    /// Takes the next feed of the reader. Call this only if [`is_hungry`](Self::is_hungry).
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
             Feed::Subscriptions(subscriptions) => self.replace_subscriptions(subscriptions, now),
@@ -47,7 +54,7 @@ impl Board {
         }
     }
 
-    /// Hands out the pending batch as far as there is room.
+    /// Routes the pending batch as far as there is capacity.
     pub(super) fn route(&mut self, now: Now) {
         let Some(mut pending) = self.pending.take() else { return };
         while let Some((message, end)) = pending.batch.events.get(pending.event) {
@@ -73,7 +80,8 @@ impl Board {
         }
     }
 
-    /// Gives one delivery to its lane or to the queue, in this state, and only there if it is undecided; `false`: not now.
+    /// Gives one delivery to its send queue, or to the queue in this state. An undecided delivery
+    /// always goes to the queue. Returns `false` if it must wait.
     fn hand_out(
         &mut self,
         subscription_id: i64,
@@ -87,7 +95,8 @@ impl Board {
         let is_over = self.is_over(now);
         let is_undecided = state == State::Undecided;
         let is_known = self.is_known;
-        // Gone since the event was routed: nothing to deliver, nothing to record.
+        // The subscription was removed after the event was routed. There is nothing to deliver or
+        // to record.
         let Some(lane) = self.lane(subscription_id) else { return true };
         if lane.lines.is_some() && !is_known {
             return false;
@@ -95,7 +104,8 @@ impl Board {
         let was_spilling = lane.is_spilling;
         let room = lane.room(now.at);
         if lane.is_spilling && !was_spilling && lane.lines.is_some() && lane.drain.is_active() {
-            // What waits here is younger than some of the backlog, and older than what will be added to it.
+            // The deliveries in memory are younger than some of the backlog, and older than the
+            // rows that are added to it from now on.
             self.spill_fresh(subscription_id);
         }
         let Some(lane) = self.lanes.get_mut(&subscription_id) else { return true };
@@ -126,8 +136,9 @@ impl Board {
         }
     }
 
-    /// Whether there is too much in memory. As long as the lanes together make room, they are waited for; if not, the
-    /// one in which most waits gives that up, and only if there is none, new events are not held either.
+    /// Returns whether there is too much in memory. While the send queues together make progress,
+    /// the reader waits for them. If not, the fullest send queue spills. If none has a new
+    /// delivery, new events are not kept in memory either.
     fn is_over(&mut self, now: Now) -> Over {
         if self.budget.bytes_held() <= self.limits.memory_bytes_max && self.fresh < FRESH_SUM_MAX {
             self.over_since = None;
@@ -151,7 +162,7 @@ impl Board {
         }
     }
 
-    /// A delivery without a row gets one in the backlog.
+    /// Writes a row in the backlog for a delivery without a row.
     fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64, state: State) {
         let event = message.event();
         let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
@@ -168,7 +179,8 @@ impl Board {
             queue: QueueChange::Put { state, attempts: 0, retry_from: 0, order_key, is_new: true },
             exhausted: None,
         });
-        // Until everything from before the start is there, a later row of its line may be in the table before it.
+        // Before the recovery is complete, the table may get a later row of the group before this
+        // one.
         if !self.is_recovered
             && let Some(lane) = self.lanes.get_mut(&subscription_id)
         {
@@ -176,7 +188,7 @@ impl Board {
         }
     }
 
-    /// A delivery that waited in memory without a row goes into the backlog, and keeps its place in its line.
+    /// Moves a delivery without a row from memory to the backlog. It keeps its place in its group.
     pub(super) fn spill_item(&mut self, id: i64, item: Item) {
         let RowState::None { window, .. } = item.row else { return };
         self.spill_one(id, &item.message, window, State::Backlog);
@@ -189,7 +201,8 @@ impl Board {
         }
     }
 
-    /// Everything that waits in a lane without a row goes into the queue, and the lane takes it back from there.
+    /// Moves all deliveries without a row to the backlog. The send queue takes them back from
+    /// there.
     pub(super) fn spill_fresh(&mut self, subscription_id: i64) {
         let Some(lane) = self.lanes.get_mut(&subscription_id) else { return };
         if lane.fresh_len() == 0 {
@@ -205,7 +218,8 @@ impl Board {
         }
     }
 
-    /// An attempt under way gets its rows, so that its window does not wait for it.
+    /// Writes rows for the deliveries of a request in flight, so that their windows do not wait for
+    /// it.
     pub(super) fn spill_flight(&mut self, key: usize) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         let id = flight.subscription_id;
@@ -226,7 +240,7 @@ impl Board {
         }
     }
 
-    /// Puts what has been unresolved for long into the queue.
+    /// Puts deliveries that have been unresolved for long into the queue.
     pub(super) fn sweep(&mut self, now: Now) {
         let is_old = |since: Duration| now.at.saturating_sub(since) >= UNRESOLVED_MAX;
         if now.at.saturating_sub(self.swept_at) < SWEEP_INTERVAL
@@ -250,7 +264,7 @@ impl Board {
         }
     }
 
-    /// The table as it is from here on: lanes close, open again, or go.
+    /// Applies a new version of the subscription table: closes, reopens, and removes send queues.
     fn replace_subscriptions(&mut self, new: Arc<Subscriptions>, now: Now) {
         let old = std::mem::replace(&mut self.subscriptions, Arc::clone(&new));
         if !self.is_open {
@@ -259,7 +273,8 @@ impl Board {
             self.load(Load::Backlogged);
             self.load(Load::Ordered);
         }
-        // This table is newer than the one they were not in: who is still not there is gone, and so are the rows.
+        // This table is newer than the one without them. A subscription that is still missing is
+        // gone, and so are its rows.
         for (key, retry) in std::mem::take(&mut self.strays) {
             if new.contains_key(&key.subscription_id) {
                 self.timers.insert(key, retry);
@@ -310,13 +325,13 @@ impl Board {
         }
     }
 
-    /// Paused: what waits here waits in the queue instead.
+    /// Closes a send queue. Its waiting deliveries go to the queue.
     pub(super) fn close_lane(&mut self, id: i64) {
         info!(subscription_id = id, "lane.closed");
         self.retreat(id);
     }
 
-    /// Resumed: what waits in the queue is taken back.
+    /// Reopens a send queue. It takes back its rows from the queue.
     fn reopen_lane(&mut self, id: i64) {
         info!(subscription_id = id, "lane.reopened");
         self.restart_drain(id);
@@ -326,7 +341,7 @@ impl Board {
     /// Reads the backlog from its beginning.
     pub(super) fn restart_drain(&mut self, id: i64) {
         if self.lane(id).is_some_and(|lane| !lane.is_spilling && lane.lines.is_some()) {
-            // What is new is younger than what is there.
+            // New deliveries in memory are younger than the backlog.
             self.spill_fresh(id);
         }
         if let Some(lane) = self.lane(id) {
@@ -336,7 +351,8 @@ impl Board {
         self.ask(id);
     }
 
-    /// The subscription's order is another from here on. What waits is taken up anew, as it comes.
+    /// Applies a new order to a send queue. All waiting deliveries are read again under the new
+    /// order.
     fn reorder(&mut self, id: i64) {
         self.retreat(id);
         let lines_max = self.limits.lines_max;
@@ -347,7 +363,8 @@ impl Board {
         self.out.records.push(Record::Unblock { subscription_id: id });
     }
 
-    /// Somebody has enabled it again, or it is another receiver: its failures are counted anew.
+    /// Resets the failures, because the subscription has been enabled again or has another
+    /// receiver.
     fn forgive(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.paused_until = Duration::ZERO;
@@ -359,7 +376,7 @@ impl Board {
         }
     }
 
-    /// A row that was in our hands becomes backlog.
+    /// Makes a claimed row backlog.
     pub(super) fn put_aside(&mut self, id: i64, item: &Item, order_key: Option<i64>) {
         let event = item.message.event();
         let (attempts, retry_from) = (item.attempts, item.retry_from);
@@ -368,7 +385,7 @@ impl Board {
         self.put_row_aside(id, (event.id, event.place()), queue, order_key);
     }
 
-    /// The same for a retry that has not been read.
+    /// Makes a retry backlog that has not been read.
     pub(super) fn put_due_aside(&mut self, id: i64, due: Due) {
         let Retry { place, attempts, retry_from, order_key, .. } = due.retry;
         let queue =
@@ -415,7 +432,8 @@ impl Board {
     }
 }
 
-/// Whether what waits for what is another matter now; batches and compaction alone change what goes together.
+/// Reports whether order groups must be built again. With order groups, this includes a switch of
+/// batches or compaction, which changes the deliveries that go together.
 fn has_other_order(before: &Subscription, after: &Subscription) -> bool {
     let order =
         |s: &Subscription| (has_lines(s), s.ordering == Ordering::Strict, s.batch_size > 1 || s.compact);

@@ -1,4 +1,11 @@
-//! How receivers stand: circuits, pauses that were asked for, and subscriptions that end.
+//! Health of receivers: the effects of outcomes on the circuit, on pauses, and on subscriptions
+//! that end.
+//!
+//! [`Board::judge`] applies an outcome to the pacing and the circuit of a send queue, before the
+//! attempt is recorded. [`Board::follow`] carries out the result after it is recorded: it writes
+//! the state of the receiver, gives deliveries back to the table, or disables the subscription.
+//!
+//! Failures that are not the receiver's fault ([`Verdict::Ours`]) must not be charged to it.
 
 use super::{Board, Flight, Item, Lane, Now, Record, order_key};
 use crate::{
@@ -9,14 +16,14 @@ use crate::{
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// Longest pause of a whole lane. The delivery that was answered with Retry-After waits for all of it, but one answer must
-/// not stop a subscription for a day.
+/// Longest pause of a whole send queue. The delivery that was answered with Retry-After waits for
+/// the full time, but one answer must not stop a subscription for a day.
 pub const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 pub const GONE: &str = "the receiver answered 410 Gone";
 pub const NEVER_WELL: &str = "nothing but failures for too long";
 
-/// What an attempt has changed for its receiver.
+/// The effects of an attempt on its receiver.
 #[derive(Debug)]
 pub(super) struct Judgement {
     turn: Turn,
@@ -26,11 +33,11 @@ pub(super) struct Judgement {
 }
 
 impl Board {
-    /// What was written about the receivers.
+    /// Restores the state of receivers from the table.
     pub(super) fn restore_standings(&mut self, standings: Vec<(i64, Standing)>) {
         for (id, standing) in standings {
             let Some(lane) = self.lane(id) else { continue };
-            // An outcome since the start counts for more than an old row.
+            // An outcome since the start takes precedence over an old row.
             if *lane.breaker.standing() == Standing::default() {
                 lane.breaker.restore(standing);
             }
@@ -40,7 +47,7 @@ impl Board {
         }
     }
 
-    /// Counts an attempt out, and draws conclusions about the receiver.
+    /// Counts an attempt out. Returns its effects on the receiver, if there are any.
     pub(super) fn judge(&mut self, flight: &Flight, outcome: &Outcome, now: Now) -> Option<Judgement> {
         let periods = self.limits.periods;
         let id = flight.subscription_id;
@@ -79,7 +86,7 @@ impl Board {
         Some(Judgement { turn, standing, news, is_gone })
     }
 
-    /// Acts on it, after the attempt itself has been recorded.
+    /// Carries out the effects, after the attempt itself has been recorded.
     pub(super) fn follow(&mut self, id: i64, judgement: Judgement) {
         let Judgement { turn, standing, news, is_gone } = judgement;
         if turn.opened {
@@ -100,7 +107,7 @@ impl Board {
         }
     }
 
-    /// Nothing more is sent, from this moment on; the table will say the same.
+    /// Stops sending at once. The table is updated afterwards.
     fn disable(&mut self, id: i64, reason: &'static str) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.is_disabled || !lane.subscription.enabled {
@@ -113,7 +120,7 @@ impl Board {
         self.close_lane(id);
         self.timers.forget(id);
         if let Some(lane) = self.lanes.get_mut(&id) {
-            // Its rows that wait for their time become backlog, all at once, by the record below.
+            // The record below makes backlog of all its rows that wait for their time.
             if let Some(lines) = &mut lane.lines {
                 lines.park();
             }
@@ -121,21 +128,24 @@ impl Board {
         self.out.records.push(Record::Disable { subscription_id: id, reason });
     }
 
-    /// The table says the same now, unless somebody has enabled the subscription again since.
+    /// Records that the table has the subscription disabled, unless it has been enabled again
+    /// since.
     pub(super) fn disabled_for_sure(&mut self, id: i64) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.is_disabled_for_sure = true;
             if lane.is_altered && lane.is_disabled {
-                // If that was another change before ours, ours follows, and the receiver is asked once more in between.
+                // The subscription may have changed before our update. Then our update follows, and
+                // the receiver gets requests in between.
                 (lane.is_disabled, lane.is_disabled_for_sure) = (false, false);
             }
         }
-        // What waited for its time is backlog now.
+        // The rows that waited for their time are backlog now.
         self.restart_drain(id);
         self.list(id);
     }
 
-    /// What waits in memory waits in the table instead; new events too, until that has been taken back.
+    /// Moves all waiting deliveries from memory to the table. New events go there too until the
+    /// rows have been taken back.
     pub(super) fn retreat(&mut self, id: i64) {
         self.spill_fresh(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -156,7 +166,7 @@ impl Board {
         self.ask(id);
     }
 
-    /// Gives a row back to the table, where it mostly is already as it should be.
+    /// Gives a row back to the table. The row there is usually up to date.
     fn lay_back(&mut self, id: i64, item: Item, order_key: Option<i64>) {
         let event_id = item.message.event().id;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -176,7 +186,7 @@ impl Board {
     }
 }
 
-/// What the outcome says about how much the receiver can take.
+/// Counts the request out, and adjusts the concurrency and the rate to the outcome.
 fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, now: Duration) {
     let is_full = lane.end(flight.bytes);
     let is_failing = verdict != Verdict::Succeeded;
@@ -196,10 +206,10 @@ fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, n
         Verdict::Succeeded => {
             lane.pacing.succeeded(flight.number, outcome.duration, is_full, lane.subscription.in_flight_max);
         }
-        // How fast it refuses tells nothing of how fast it works.
+        // The time of a refusal does not show how fast the receiver works.
         _ if verdict == Verdict::Ours || !overwhelmed => {}
         _ => {
-            // Of the requests that were under way together, only the first counts.
+            // Of the requests that were in flight together, only the first counts.
             if lane.pacing.pushed_back(flight.number) && outcome.status == Some(429) {
                 lane.bucket.halve(now);
             }

@@ -1,9 +1,11 @@
-//! Rows of lines that are in the table: which are to be read next, and what it means that they have been.
+//! Rows of order groups in the table: which to read next, and the effect of each read.
 
 use super::*;
 
 impl Lines {
-    /// Lines that want rows and can have them, at most `max`; then [`loaded`](Self::loaded) must follow.
+    /// Returns up to `max` groups that want rows and can be read now. The caller reads them and
+    /// passes the answer to [`take_answer`](Self::take_answer), and then each group to
+    /// [`loaded`](Self::loaded) or [`not_loaded`](Self::not_loaded).
     pub fn next_load(&mut self, entries_confirmed: u64, max: usize) -> Vec<i64> {
         let mut keys = Vec::new();
         while self.loading.is_empty()
@@ -29,7 +31,7 @@ impl Lines {
         keys
     }
 
-    /// Takes an answer for these lines; `false`: it was asked for under another order.
+    /// Accepts an answer for these groups. Returns `false` if it was requested under another order.
     pub fn take_answer(&mut self, mut order_keys: impl Iterator<Item = i64>) -> bool {
         let is_ours =
             !self.loading.is_empty() && self.loading.iter().all(|key| order_keys.next() == Some(*key));
@@ -39,15 +41,16 @@ impl Lines {
         is_ours
     }
 
-    /// The table was asked for a line's rows when everything up to `entries_confirmed` was committed; `is_end`: there were
-    /// no more than those that have been inserted since.
+    /// Records that a group's rows have been read, after all entries up to `entries_confirmed` were
+    /// committed. `is_end` means that the table had no rows beyond those that have been inserted
+    /// since.
     pub fn loaded(&mut self, key: i64, is_end: bool, entries_confirmed: u64) {
         if let Some(line) = self.lines.get_mut(&key) {
             line.is_wanting = false;
             line.is_fetched = true;
             if is_end && line.rows_after <= entries_confirmed {
                 line.has_rows = false;
-                // What did not come is not there any more, or not under this key.
+                // Each backlog place that remains has lost its row, or its row has another key.
                 let before = line.places.len();
                 line.places.retain(|(_, place)| !matches!(place, Place::Aside));
                 self.asides -= before - line.places.len();
@@ -56,7 +59,8 @@ impl Lines {
         self.update(key);
     }
 
-    /// The load could not answer for this line: once more.
+    /// Records that the load had no answer for this group, or that not all of its rows could enter.
+    /// The group is read again if it still wants rows.
     pub fn not_loaded(&mut self, key: i64) {
         if let Some(line) = self.lines.get_mut(&key) {
             line.is_wanting = false;

@@ -1,18 +1,19 @@
-//! Receivers of many kinds, and a lane that always has more to send, on a virtual clock with seeded chance.
+//! Simulates [`Pacing`] with receivers of many kinds and a send queue that always has more events.
+//! The clock is virtual, and random numbers have a seed.
 
 use super::Pacing;
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 const MAX: usize = 512;
 
-/// How long a request takes a receiver that has no other; milliseconds.
+/// Time that a request takes if the receiver has no other request, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Service {
     Constant(f64),
     Uniform(f64, f64),
-    /// One in ten takes the first, the others the second.
+    /// One in ten requests takes the first time, the others take the second.
     Two(f64, f64),
-    /// The median is 100.
+    /// The median is 100 ms; the value is sigma.
     LogNormal(f64),
     Exponential(f64),
 }
@@ -55,17 +56,18 @@ const SERVICES: [Service; 6] = [
 #[derive(Debug, Clone, Copy)]
 enum Receiver {
     Unlimited,
-    /// So many workers, shared by all requests that it has.
+    /// This many workers, shared by all requests in flight.
     Shared(usize),
-    /// So many workers, each with one request; the others wait in a line.
+    /// This many workers, each with one request. The other requests wait in a line.
     Line(usize),
-    /// Unlimited, and ten times slower after 30 s, for reasons of its own.
+    /// Unlimited, and ten times slower after 30 s for reasons of its own.
     Slower,
-    /// Answers 503 beyond so many.
+    /// Answers 503 to requests beyond this many.
     Refusing(usize),
 }
 
-/// An answer to come, in microseconds: when, the attempt's number, when it began, whether it is 503.
+/// A pending answer: its time in microseconds, the attempt's number, the start of the attempt in
+/// microseconds, and whether it is a 503.
 type Answer = Reverse<(u64, u64, u64, bool)>;
 
 struct World {
@@ -75,7 +77,7 @@ struct World {
     rng: fastrand::Rng,
     now_us: u64,
     under_way: BinaryHeap<Answer>,
-    /// When each worker of a line is free.
+    /// When each worker of a line is free, in microseconds.
     workers: BinaryHeap<Reverse<u64>>,
     succeeded: usize,
     refused: usize,
@@ -97,7 +99,7 @@ impl World {
         }
     }
 
-    /// The receiver has been away, and its circuit closes.
+    /// Simulates an outage, after which the circuit closes.
     fn after_an_outage(mut self) -> Self {
         for _ in 0..10 {
             let number = self.pacing.begin();
@@ -132,7 +134,8 @@ impl World {
         self.under_way.push(Reverse((done_us, number, self.now_us, is_refused)));
     }
 
-    /// Goes on until the clock says so, or the limit is as large. Tells the mean of the limit and its greatest.
+    /// Runs until this time or until the limit reaches `enough`. Returns the mean and the maximum
+    /// of the limit.
     fn run(&mut self, until: Duration, enough: usize) -> (f64, usize) {
         let (mut sum, mut answers, mut most) = (0, 0, 0);
         while self.now_us < until.as_micros() as u64 && self.pacing.limit() < enough {
@@ -189,7 +192,8 @@ fn one_that_takes_any_number_gets_the_most_within_twenty_round_trips() {
 #[test]
 fn one_of_fixed_capacity_is_used_and_not_flooded() {
     for workers in [10, 40, 150] {
-        // Not the exponential: with few workers it is now and then given ten times what it can do at once.
+        // Without the exponential service: with few workers, it sometimes gets ten times the
+        // requests that it can handle at once.
         for service in &SERVICES[..5] {
             for receiver in [Receiver::Shared(workers), Receiver::Line(workers)] {
                 for seed in 0..2 {
@@ -205,7 +209,7 @@ fn one_of_fixed_capacity_is_used_and_not_flooded() {
                             used * 100.0
                         );
                     }
-                    // Twice its capacity, and what the first growth may have gone too far.
+                    // Twice the capacity, plus the most by which the first growth may exceed it.
                     let bound = workers * 2 + 128;
                     assert!(most <= bound, "{receiver:?} {service:?}, seed {seed}: {most} at once");
                     assert!(used > 0.8, "{receiver:?} {service:?}, seed {seed}: {used:.2} of its capacity");

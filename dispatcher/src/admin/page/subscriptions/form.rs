@@ -1,4 +1,7 @@
-//! The form of a subscription: what its fields show, and what options they stand for. Pure.
+//! The form of a subscription: the fields that it shows, and the options that they stand for. Pure.
+//!
+//! It converts a stored subscription to form values, and form values to the body of a REST request.
+//! It checks only whether numbers and header lines can be parsed; Postgres checks the values.
 
 use crate::{
     admin::{
@@ -15,16 +18,16 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Fields of the form that hold several values, one in a line.
+/// Fields of the form that hold several values, one per line.
 const LINES: [&str; 2] = ["events", "exclude_origin"];
 
-/// Fields that are ticked: a form is silent of those that are not.
+/// Checkboxes. A browser sends no field for an unchecked box.
 const TICKED: [&str; 1] = ["compact"];
 
-/// What a form holds, by the names of its fields.
+/// The values of a form, by field name.
 pub type Values = BTreeMap<String, String>;
 
-/// A subscription as its form shows it.
+/// Returns the form values of a stored subscription.
 pub fn values_of(subscription: &Subscription) -> Values {
     let mut values = Values::new();
     let Ok(Value::Object(members)) = serde_json::to_value(subscription) else { return values };
@@ -48,7 +51,7 @@ pub fn values_of(subscription: &Subscription) -> Values {
     values
 }
 
-/// What somebody has entered, for the form that is shown once more.
+/// Returns the submitted values, for a form that is shown again.
 pub fn entered(fields: &Fields) -> Values {
     let mut values = fields.0.clone();
     for name in TICKED {
@@ -57,12 +60,12 @@ pub fn entered(fields: &Fields) -> Values {
     values
 }
 
-/// Browsers send line ends as CR LF.
+/// Trims a value, and normalizes line ends: browsers send CR LF.
 fn plain(text: Option<&str>) -> String {
     text.unwrap_or_default().trim().replace("\r\n", "\n")
 }
 
-/// The fields in which what has been entered is not what is stored, with that.
+/// Returns the fields whose submitted value differs from the stored one, with the stored value.
 pub fn differing(entered: &Values, stored: &Values) -> Vec<(&'static str, String)> {
     let text = |values: &Values, name: &str| match values.get(name).map(String::as_str) {
         Some("on") if TICKED.contains(&name) => "true".to_owned(),
@@ -76,8 +79,9 @@ pub fn differing(entered: &Values, stored: &Values) -> Vec<(&'static str, String
         .collect()
 }
 
-/// The options that a form's fields stand for. An empty field has no value: for a new subscription it is left out, for one
-/// that exists null ends what it had.
+/// Converts form fields to options. An empty field has no value: it is left out for a new
+/// subscription. For an existing one (`present`) it becomes null or an empty array, which clears
+/// the old value.
 pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<String, Value>, Problem> {
     let mut members = Map::new();
     for option in
@@ -110,7 +114,7 @@ pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<Strin
     Ok(members)
 }
 
-/// `Name: value`, one in a line.
+/// Parses header lines, one `Name: value` per line.
 fn headers(text: &str) -> Result<Value, Problem> {
     let mut pairs = Map::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -123,12 +127,12 @@ fn headers(text: &str) -> Result<Value, Problem> {
     Ok(Value::Object(pairs))
 }
 
-/// Options as the REST API takes them.
+/// Returns options as the body of a REST request.
 pub fn body_of(members: Map<String, Value>) -> Body {
     Body(Bytes::from(Value::Object(members).to_string()))
 }
 
-/// The fields of a subscription. `wrong`: the one that was refused.
+/// Renders the fields of a subscription. `wrong` is the name of the field that was rejected.
 pub fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) -> Markup {
     let text = |name: &'static str, label: &str, hint: &str| {
         html! {

@@ -1,5 +1,8 @@
-//! The board against a world that is made up: tables that change when the ledger commits, answers that are late, receivers
-//! that fail, subscriptions that pause. What must hold in every order of things is checked as it goes and at the end.
+//! Tests of the scheduler against a simulated world.
+//!
+//! In this world, tables change when the ledger commits, answers come late, receivers fail, and
+//! subscriptions pause. The tests check at each step and at the end what must hold in every order
+//! of events.
 
 mod world;
 
@@ -52,8 +55,9 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Without a crash every delivery succeeds exactly once or is exhausted, no checkpoint passes one without a row, and in
-    /// the end nothing is left behind: whatever fails, pauses, or comes late.
+    /// Without a crash, every delivery succeeds exactly once or is exhausted. No checkpoint passes
+    /// a delivery without a row. In the end nothing is left, in spite of failures, pauses, and late
+    /// answers.
     #[test]
     fn every_delivery_ends_once(plan in plans()) {
         let mut world = World::new(Plan { subscriptions: vec![PLAIN; 3], ..plan });
@@ -64,8 +68,8 @@ proptest! {
         world.check_end();
     }
 
-    /// The same for every combination of order, batches, compaction and pace; and never is a later event of a line started
-    /// before an earlier one is final.
+    /// The same holds for every combination of order, batches, compaction, and rate limits. Also,
+    /// no later event of a group starts before an earlier one is final.
     #[test]
     fn order_is_kept_and_no_line_gets_stuck(plan in plans()) {
         let mut world = World::new(plan);
@@ -76,7 +80,7 @@ proptest! {
         world.check_end();
     }
 
-    /// Through crashes, too.
+    /// The same holds through crashes.
     #[test]
     fn order_outlives_a_crash(plan in plans(), crashes in proptest::collection::vec(0usize..600, 1..4)) {
         let mut world = World::new(plan);
@@ -93,8 +97,8 @@ proptest! {
         world.check_end();
     }
 
-    /// An operator deletes rows of the queue, some or all of them: no row comes back, no checkpoint waits for one, and
-    /// nothing else is held up.
+    /// An operator deletes some or all rows of the queue. No row comes back, no checkpoint waits
+    /// for one, and no other delivery is delayed.
     #[test]
     fn a_deleted_row_stays_deleted(plan in plans()) {
         let mut world = World::new(Plan { timers_max: 1000, lines_max: 1000, ..plan });
@@ -108,7 +112,7 @@ proptest! {
         world.check_end();
     }
 
-    /// Whoever changes his mind about the order loses nothing.
+    /// A change of order loses no delivery.
     #[test]
     fn nothing_is_lost_when_the_order_changes(plan in plans()) {
         let mut world = World::new(plan);
@@ -123,7 +127,7 @@ proptest! {
     }
 }
 
-/// A world with one delivery under way.
+/// Creates a world with one delivery in flight.
 fn one_under_way() -> (World, Pair) {
     let mut world = World::new(Plan::plain(1));
     world.hand_on(vec![(1, vec![1])]);
@@ -142,7 +146,7 @@ fn ask_again(world: &mut World, (subscription_id, event_id): Pair) {
 #[test]
 fn a_redelivery_asked_for_during_an_attempt_is_a_second_attempt() {
     let (mut world, pair) = one_under_way();
-    // What webhook_redeliver() has written.
+    // The row that webhook_redeliver() has written.
     world.queue.insert(
         pair,
         Row { state: State::Waiting { next_at_us: WALL_US }, attempts: 0, retry_from: 0, order_key: None },
@@ -235,7 +239,7 @@ fn a_retry_that_is_put_off_by_hand_waits() {
     world.check_end();
 }
 
-/// A world with one subscription and so many events for it.
+/// Creates a world with one subscription, and with this many events for it.
 fn with_events(options: Options, events: i64) -> World {
     let mut world = World::new(Plan { subscriptions: vec![options], ..Plan::plain(3) });
     world.hand_on((1..=events).map(|id| (id, vec![1])).collect());
@@ -248,7 +252,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Ends everything that is under way.
+/// Ends all requests in flight with this outcome.
 fn end_all(world: &mut World, ended: &Outcome) {
     for (key, _) in std::mem::take(&mut world.under_way) {
         world.end(key, ended.clone());
@@ -283,7 +287,7 @@ fn a_receiver_that_is_gone_gets_nothing_more_and_what_waits_is_kept() {
     world.check_end();
 }
 
-/// While its receiver takes its time, and nothing else happens.
+/// The receiver does not answer, and nothing else happens.
 #[test]
 fn a_pace_needs_no_answer_to_go_on() {
     let mut world = with_events(Options { rate_limit: Some(10.0), ..PLAIN }, 20);
@@ -301,7 +305,8 @@ fn another_url_is_another_receiver() {
     world.pass(seconds(1), STEP);
     let started = world.under_way.len();
     assert!(started > 0, "the other one has said nothing");
-    // An open circuit, too, and how long the former one has failed.
+    // The same holds for an open circuit, and for the time since which the former receiver has
+    // failed.
     let mut world = with_events(PLAIN, 50);
     while !world.board.lanes[&1].breaker.is_open() {
         end_all(&mut world, &outcome(Class::Timeout));
@@ -311,7 +316,7 @@ fn another_url_is_another_receiver() {
     assert_eq!(*world.board.lanes[&1].breaker.standing(), Standing::default());
 }
 
-/// A pause of an hour is no reason to keep in memory alone what nobody sees there.
+/// During a pause of an hour, deliveries must not wait only in memory, where users cannot see them.
 #[test]
 fn what_waits_for_its_receiver_is_soon_in_the_queue() {
     let mut world = with_events(PLAIN, 1);
@@ -341,7 +346,7 @@ fn not_before_is_said_to_the_whole_lane() {
     assert!(world.under_way.is_empty());
     world.pass(seconds(2), STEP);
     assert!(!world.under_way.is_empty());
-    // Longer than the lane waits: only the delivery itself does.
+    // This is longer than the send queue waits. Only the delivery itself waits for the full time.
     end_all(&mut world, &answer(429, Some(seconds(20 * 3600))));
     world.pass(seconds(3590), seconds(1));
     assert!(world.under_way.is_empty());
@@ -461,7 +466,8 @@ fn new_events_go_out_beside_a_backlog() {
     assert!(old.len() >= 20 && old.is_sorted() && old[old.len() - 1] as usize <= old.len() + 1, "{old:?}");
 }
 
-/// 200 events a second to a receiver that answers as told: 300 requests under way are needed, and found within seconds.
+/// Sends 200 events a second to a receiver that answers as `answer` says. With answers of 1.5 s,
+/// 300 requests in flight are needed. The scheduler must reach this within seconds.
 fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
     let plan = Plan {
         subscriptions: vec![Options { in_flight_max: 512, ..PLAIN }],

@@ -1,5 +1,5 @@
-//! A world that is made up: tables that change when the ledger commits, answers that are late, receivers that fail,
-//! subscriptions that pause, daemons that crash. It checks what must hold at every step.
+//! A simulated world: tables that change when the ledger commits, late answers, receivers that
+//! fail, subscriptions that pause, daemons that crash. At each step it checks what must hold.
 
 mod end;
 mod ledger;
@@ -13,7 +13,7 @@ use crate::event::Place;
 
 pub type Pair = (i64, i64);
 
-/// Where every event is found, by [`Event::sample`].
+/// The place of every event, as in [`Event::sample`].
 const PLACE: Place = Place { slot: 0, xid: 1000 };
 
 #[derive(Debug, Clone, Copy)]
@@ -29,22 +29,23 @@ pub struct World {
     pub budget: Arc<Budget>,
     pub plan: Plan,
     pub subscriptions: Subscriptions,
-    /// `webhook.queue`.
+    /// The rows of `webhook.queue`.
     pub queue: BTreeMap<Pair, Row>,
-    /// `webhook.attempt`: class by number, per delivery.
+    /// The rows of `webhook.attempt`: the class of each attempt, by delivery.
     pub attempts: BTreeMap<Pair, Vec<Class>>,
-    /// `webhook.receiver`.
+    /// The rows of `webhook.receiver`.
     pub standings: BTreeMap<i64, Standing>,
-    /// By window of this board, the deliveries that were routed in it.
+    /// The deliveries of each window of this scheduler.
     pub routed: Vec<Vec<Pair>>,
-    /// What earlier boards' checkpoints have passed.
+    /// The deliveries that checkpoints of earlier schedulers have passed.
     pub passed: Vec<Pair>,
-    /// Windows of this board that its last checkpoint has passed.
+    /// Number of windows of this scheduler that its last checkpoint has passed.
     checkpoint: usize,
-    /// Recovered deliveries that are still to be handed on.
+    /// Recovered deliveries that must still be routed.
     recovering: VecDeque<Pair>,
     pub under_way: Vec<(usize, Vec<Pair>)>,
-    /// Delivered or exhausted, as far as the tables or the present board know.
+    /// Deliveries that are delivered or exhausted, as far as the tables or the present scheduler
+    /// know.
     pub last_word: HashSet<Pair>,
     pub records: VecDeque<Record>,
     pub confirmations: VecDeque<Confirmed>,
@@ -54,15 +55,16 @@ pub struct World {
     pub now_us: i64,
     epoch_us: i64,
     rng: fastrand::Rng,
-    /// Redeliveries asked for, by delivery.
+    /// Number of requested redeliveries, by delivery.
     pub asked_again: BTreeMap<Pair, usize>,
-    /// When requests were started, by subscription, by this board.
+    /// Start times of requests of this scheduler, by subscription.
     pub started_at: BTreeMap<i64, Vec<i64>>,
-    /// `false`: the order of a subscription was changed, and holds no more for what came before.
+    /// `false` once the order of a subscription has changed. The order does not hold for earlier
+    /// events then.
     pub checks_order: bool,
-    /// Deliveries whose rows somebody has deleted.
+    /// Deliveries whose rows were deleted.
     pub called_off: HashSet<Pair>,
-    /// Exhausted deliveries that were told, and other news.
+    /// Exhausted deliveries that were reported, and other reports.
     pub told: Vec<Pair>,
     pub news: Vec<News>,
 }
@@ -170,7 +172,7 @@ impl World {
         self.advance();
     }
 
-    /// Its key is a matter of its number.
+    /// The key follows from the event's number.
     pub fn message(&self, id: i64) -> Arc<Message> {
         let key = (id.unsigned_abs() * 7 + id.unsigned_abs() / 5) % self.plan.keys;
         Arc::new(Message::new(Event { key: Some(key.to_string().into()), ..Event::sample(id) }, &self.budget))
@@ -184,7 +186,7 @@ impl World {
         self.passed.iter().chain(self.routed.iter().flatten())
     }
 
-    /// Lets the board conclude, and takes what it gives.
+    /// Advances the scheduler, and takes its effects.
     pub fn advance(&mut self) {
         let now = self.now();
         self.board.advance(now);
@@ -232,7 +234,7 @@ impl World {
         self.under_way.push((start.key, pairs));
     }
 
-    /// Everything before it in its line is final, or goes with it.
+    /// Checks that every earlier event of the group is final or in the same request.
     fn check_order(&self, pair: Pair, together: &[Pair]) {
         let Some(key) = self.key(pair) else { return };
         for earlier in self.everything().filter(|other| other.0 == pair.0 && other.1 < pair.1) {
@@ -268,7 +270,7 @@ impl World {
         self.hand_on(targets);
     }
 
-    /// A window with these events.
+    /// Feeds a window with these events.
     pub fn hand_on(&mut self, events: Vec<(i64, Vec<i64>)>) {
         let window = self.routed.len() as u64;
         let mut batch = Batch { window, end: Some(end(window)), ..Batch::default() };
@@ -341,7 +343,7 @@ impl World {
         }
     }
 
-    /// Somebody deletes rows of the queue: all of them, or some.
+    /// Deletes rows of the queue: all of them, or some.
     pub fn call_off(&mut self) {
         let is_all = self.rng.u8(0..4) == 0;
         let pairs: Vec<Pair> =
@@ -352,7 +354,7 @@ impl World {
         }
     }
 
-    /// Another order, or another batch size, for one of them.
+    /// Changes the order, the batch size, and compaction of one subscription.
     pub fn alter(&mut self) {
         if self.board.is_hungry() {
             let at = self.rng.usize(0..self.plan.subscriptions.len());
@@ -367,7 +369,7 @@ impl World {
         }
     }
 
-    /// Another URL.
+    /// Changes the URL of a subscription.
     pub fn move_receiver(&mut self, id: i64, url: &str) {
         let mut moved = subscription(id, self.plan.subscriptions[id as usize - 1], true);
         Arc::get_mut(&mut moved).expect("nobody else has it").url =
@@ -382,7 +384,7 @@ impl World {
         self.subscriptions.insert(id, subscription(id, options, enabled));
     }
 
-    /// The daemon is gone, and what it had not committed; another one starts from the tables.
+    /// Crashes the daemon, which loses its uncommitted work. Another one starts from the tables.
     pub fn crash(&mut self) {
         let unresolved: Vec<Pair> = self.routed.split_off(self.checkpoint).into_iter().flatten().collect();
         self.passed.extend(std::mem::take(&mut self.routed).into_iter().flatten());
@@ -401,7 +403,7 @@ impl World {
         let is_open = |pair: &Pair| !attempts_or_row(&self.attempts, &self.queue, pair);
         self.passed.extend(unresolved.iter().filter(|pair| !is_open(pair)));
         let mut open: Vec<Pair> = unresolved.into_iter().filter(is_open).collect();
-        // The former daemon has left no trace of it: it is read as new.
+        // The former daemon has left no trace of this delivery, so it is read as new.
         for pair in &open {
             self.called_off.remove(pair);
         }
@@ -413,7 +415,7 @@ impl World {
         }
     }
 
-    /// The next page of what may have been under way before the start.
+    /// Feeds the next page of deliveries that may have been in flight before the start.
     fn recover_some(&mut self) {
         let mut batch = Batch { is_recovered: true, ..Batch::default() };
         for _ in 0..self.rng.usize(1..6) {
@@ -442,7 +444,8 @@ impl World {
         }
     }
 
-    /// Nothing new, all receivers well, all subscriptions open: until nothing moves any more.
+    /// Runs without new events, with healthy receivers and enabled subscriptions, until all work is
+    /// done.
     pub fn settle(&mut self) {
         for round in 0..6000 {
             if self.board.is_hungry() && !self.recovering.is_empty() {
@@ -464,7 +467,7 @@ impl World {
         }
     }
 
-    /// The ledger and the queue do all that they were given.
+    /// Lets the ledger and the queue do all their work.
     pub fn catch_up(&mut self) {
         while !(self.records.is_empty() && self.confirmations.is_empty() && self.loads.is_empty()) {
             self.commit();
@@ -474,7 +477,7 @@ impl World {
         }
     }
 
-    /// Time passes in steps, and everything but the attempts keeps up.
+    /// Lets time pass in steps. Everything but the attempts keeps up.
     pub fn pass(&mut self, duration: Duration, step: Duration) {
         let until = self.now_us + duration.as_micros() as i64;
         while self.now_us < until {

@@ -1,9 +1,9 @@
-//! What must be true of it in the end.
+//! What must hold at the end.
 
 use super::*;
 
 impl World {
-    /// The first of what is left, and its lane.
+    /// Describes the first row that is left, and its send queue.
     pub(super) fn left(&self) -> String {
         let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
         let Some(lane) = self.board.lanes.get(&pair.0) else { return format!("{pair:?} {row:?}, no lane") };

@@ -1,9 +1,10 @@
-//! Its ledger: what it commits, and what must be true of the tables whenever a checkpoint is.
+//! The ledger of the simulated world: what it commits, and what must hold for the tables at each
+//! checkpoint.
 
 use super::*;
 
 impl World {
-    /// The ledger commits some of what it was given; the confirmation is on its way.
+    /// Commits some of the records. The confirmation is on its way.
     pub fn commit(&mut self) {
         let mut entries = Vec::new();
         for _ in 0..self.rng.usize(1..10) {
@@ -13,7 +14,7 @@ impl World {
                 entries.push(entry);
                 continue;
             }
-            // In order: what comes after is confirmed after.
+            // Confirmations are in order: a later record is confirmed later.
             self.confirm_entries(&mut entries);
             let confirmed = self.apply_alone(record);
             self.confirmations.push_back(confirmed);
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    /// Everything up to the checkpoint has a row, in the tables as they are committed now.
+    /// Checks that everything up to the checkpoint has a row in the tables, as committed now.
     pub(super) fn check_checkpoint(&mut self, snapshot: &Snapshot) {
         let windows = (0..self.routed.len()).find(|window| *snapshot == end(*window as u64)).unwrap() + 1;
         for pair in self.routed[..windows].iter().flatten() {

@@ -1,8 +1,8 @@
-//! What it is made of.
+//! The parameters of a simulated world.
 
 use super::*;
 
-/// What a world is made of.
+/// The parameters of a world.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
@@ -11,16 +11,17 @@ pub struct Plan {
     pub timers_max: usize,
     pub lines_max: usize,
     pub keys: u64,
-    /// By subscription, from 1.
+    /// The first subscription has id 1.
     pub subscriptions: Vec<Options>,
-    /// Of a hundred attempts, so many succeed.
+    /// Share of attempts that succeed.
     pub success_percent: u8,
-    /// Of the others, so many in a hundred are answered 410, and so many with Retry-After.
+    /// Share of the other attempts that are answered with 410. `quiet_percent` is the share of the
+    /// rest that is answered with 429 and Retry-After.
     pub gone_percent: u8,
     pub quiet_percent: u8,
 }
 
-/// What a subscription asks for.
+/// The options of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub ordering: Ordering,
@@ -41,7 +42,7 @@ pub const PLAIN: Options = Options {
 };
 
 impl Plan {
-    /// Three subscriptions that ask for nothing.
+    /// Returns a plan with three subscriptions without options.
     pub fn plain(seed: u64) -> Self {
         Self {
             seed,

@@ -1,10 +1,10 @@
-//! What is read from its queue.
+//! The queue reader of the simulated world.
 
 use super::*;
 use crate::queue::Filtered;
 
 impl World {
-    /// The queue is read now; the answer arrives later.
+    /// Reads the queue now. The answer arrives later.
     pub fn read(&mut self) {
         let Some(load) = self.loads.pop_front() else { return };
         let answer = match load {

@@ -1,5 +1,5 @@
-//! A real browser (Chromium, through ChromeDriver) that looks at the page: what tests of it need. Reads nothing but what
-//! the browser shows; whoever uses it says where to go.
+//! A real browser (Chromium, through ChromeDriver) for the tests of the page. It reads only what
+//! the browser shows; the tests decide which pages it opens.
 
 use crate::{PATIENCE, foreign, process::Process};
 use fantoccini::{
@@ -17,10 +17,10 @@ use tokio::{
     time::{Instant, interval},
 };
 
-/// Pages are started without a network of their own, so that nothing but loopback is asked.
+/// Flags that turn off Chromium's own network traffic, so that it connects only to loopback.
 const ARGUMENTS: [&str; 12] = [
     "--headless=new",
-    // Root has no sandbox, as in containers; it sees our own pages alone.
+    // Root has no sandbox, as in containers. The browser opens only our own pages.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -30,12 +30,12 @@ const ARGUMENTS: [&str; 12] = [
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    // Its end is ChromeDriver's.
+    // Chromium ends with ChromeDriver.
     "--remote-debugging-pipe",
     "--window-size=1280,900",
 ];
 
-/// A command of ChromeDriver's beside the standard.
+/// A command of ChromeDriver in addition to the standard.
 #[derive(Debug)]
 struct Extra {
     path: &'static str,
@@ -52,10 +52,10 @@ impl WebDriverCompatibleCommand for Extra {
     }
 }
 
-/// A window on an admin server.
+/// A browser window on an admin server.
 pub struct Browser {
     client: Client,
-    /// Where paths begin.
+    /// The base of all paths.
     url: String,
     axe: OnceCell<String>,
     _driver: Process,
@@ -63,10 +63,10 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one that knows nothing yet; `url`: the server whose paths are gone to.
+    /// Starts a browser with a fresh profile for the server at `url`.
     ///
     /// # Panics
-    /// If ChromeDriver or Chromium is not there.
+    /// If ChromeDriver or Chromium is not installed.
     pub async fn start(url: &str) -> Self {
         let mut command = Command::new("chromedriver");
         command.args(["--port=0", "--log-level=WARNING"]);
@@ -91,7 +91,7 @@ impl Browser {
         Self { client, url: url.to_owned(), axe: OnceCell::new(), _driver: driver, _profile: profile }
     }
 
-    /// Goes to a path of the server and waits until it is there.
+    /// Opens a path of the server and waits until it is loaded.
     ///
     /// # Panics
     /// If it cannot be reached.
@@ -99,7 +99,7 @@ impl Browser {
         self.client.goto(&format!("{}{path}", self.url)).await.expect("a page");
     }
 
-    /// Where it is.
+    /// Returns the path of the current page.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -108,7 +108,7 @@ impl Browser {
         url.as_str().strip_prefix(&self.url).unwrap_or(url.as_str()).to_owned()
     }
 
-    /// What can be read of the page.
+    /// Returns the visible text of the page.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -116,10 +116,10 @@ impl Browser {
         self.element("body").await.text().await.expect("a body")
     }
 
-    /// An element, waited for.
+    /// Waits for an element and returns it.
     ///
     /// # Panics
-    /// If there is none, with what there is.
+    /// If there is none, with the content of the page.
     pub async fn element(&self, css: &str) -> Element {
         let found = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
         match found {
@@ -128,7 +128,7 @@ impl Browser {
         }
     }
 
-    /// How many there are now.
+    /// Returns the current number of matching elements.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -136,10 +136,10 @@ impl Browser {
         self.client.find_all(Locator::Css(css)).await.expect("a page").len()
     }
 
-    /// Waits until the page can be read to say this, without being loaded anew by us.
+    /// Waits until the page shows this text, without a reload by us.
     ///
     /// # Panics
-    /// If it does not come, with what the page says.
+    /// If the text does not appear, with the page's text.
     pub async fn until_it_says(&self, text: &str) {
         let xpath = format!("//body//*[contains(normalize-space(.), \"{text}\")]");
         let found = self.client.wait().at_most(PATIENCE).for_element(Locator::XPath(&xpath)).await;
@@ -148,10 +148,10 @@ impl Browser {
         }
     }
 
-    /// Waits until nothing on the page is like this, without being loaded anew by us.
+    /// Waits until no element matches, without a reload by us.
     ///
     /// # Panics
-    /// If something is for [`PATIENCE`], with what the page says.
+    /// If one still matches after [`PATIENCE`], with the page's text.
     pub async fn until_gone(&self, css: &str) {
         let deadline = Instant::now() + PATIENCE;
         let mut pace = interval(Duration::from_millis(100));
@@ -161,10 +161,10 @@ impl Browser {
         }
     }
 
-    /// Types into a field that is found by its label, in place of what it has.
+    /// Replaces the content of the field with this label.
     ///
     /// # Panics
-    /// If no label says so.
+    /// If no label has this text.
     pub async fn fill(&self, label: &str, value: &str) {
         let xpath = format!("//label[contains(normalize-space(.), \"{label}\")]");
         let found = self.client.find(Locator::XPath(&xpath)).await;
@@ -178,7 +178,7 @@ impl Browser {
         field.send_keys(value).await.expect("it can be typed into");
     }
 
-    /// Presses the first button or link with this name, and waits until the next page is there.
+    /// Presses the first button or link with this name, and waits for the next page.
     ///
     /// # Panics
     /// If there is none.
@@ -187,7 +187,8 @@ impl Browser {
         self.follow(Locator::XPath(&xpath)).await;
     }
 
-    /// Fills in a form by the names of its fields, as a person does, and presses a button of it.
+    /// Fills in a form by the names of its fields, as a person does, and presses one of its
+    /// buttons.
     ///
     /// # Panics
     /// If there is no such field or button.
@@ -205,7 +206,7 @@ impl Browser {
         self.follow(Locator::Css(&format!("{form} {button}"))).await;
     }
 
-    /// Opens what is folded, so that all fields can be seen.
+    /// Opens all `<details>`, so that all fields are visible.
     async fn unfold(&self) {
         self.run("document.querySelectorAll('details').forEach(details => details.open = true)").await;
     }
@@ -219,7 +220,7 @@ impl Browser {
     }
 
     /// Clicks an element. A page that refreshes itself may replace the element between the look-up
-    /// and the click; the replacement is looked up then.
+    /// and the click; then the replacement is looked up.
     async fn click_on(&self, locator: Locator<'_>) {
         let click = async {
             loop {
@@ -249,7 +250,7 @@ impl Browser {
         self.element("main").await;
     }
 
-    /// The page as markup.
+    /// Returns the page's markup.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -257,7 +258,7 @@ impl Browser {
         self.client.source().await.expect("a page")
     }
 
-    /// Types keys as a keyboard does, wherever the focus is.
+    /// Types keys as a keyboard does, into the focused element.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -266,7 +267,7 @@ impl Browser {
         focused.send_keys(keys).await.expect("keys");
     }
 
-    /// What has the focus, as it can be read.
+    /// Returns the visible text of the focused element.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -282,10 +283,10 @@ impl Browser {
         self.client.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// A command of the DevTools protocol.
+    /// Runs a command of the DevTools protocol.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If it is rejected.
     pub async fn devtools(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         self.client
@@ -294,7 +295,7 @@ impl Browser {
             .unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
-    /// A window of this size, light or dark.
+    /// Sets the size of the window, and light or dark mode.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -305,7 +306,8 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", media).await;
     }
 
-    /// What the console has said since the last time: violations of the content security policy, scripts' errors, answers that failed.
+    /// Returns the console's messages since the last call: violations of the content security
+    /// policy, errors of scripts, failed answers.
     ///
     /// # Panics
     /// If the browser has gone.
@@ -316,10 +318,11 @@ impl Browser {
         texts.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// What axe-core finds wrong with the page, by the rules of WCAG 2.1 A and AA: rule, what it says, and where.
+    /// Returns the violations of WCAG 2.1 A and AA that axe-core finds on the page: rule, message,
+    /// and place.
     ///
     /// # Panics
-    /// If it cannot be asked.
+    /// If axe-core cannot run.
     pub async fn barriers(&self) -> Vec<String> {
         let load = async || {
             let file = foreign::node_modules().join("axe-core/axe.min.js");
@@ -339,7 +342,7 @@ impl Browser {
             .collect()
     }
 
-    /// The window as a picture, in the directory that `PGW_SCREENSHOTS` names, for people to look at.
+    /// Saves a screenshot in the directory that `PGW_SCREENSHOTS` names, for people to view.
     ///
     /// # Panics
     /// If it cannot be written.
@@ -351,7 +354,7 @@ impl Browser {
         std::fs::write(directory.join(format!("{name}.png")), picture).expect("a file");
     }
 
-    /// Ends it; dropped, it is killed.
+    /// Closes the browser. A dropped one is killed.
     ///
     /// # Panics
     /// If it has gone already.

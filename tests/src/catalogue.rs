@@ -1,10 +1,12 @@
-//! Everything that the catalogue says of the extension, one line each, so that two databases can be compared.
+//! Reads all facts about the extension from the system catalog, one line each, so that two
+//! databases can be compared.
 
 use crate::cluster::Database;
 use std::{collections::BTreeSet, fmt::Write as _};
 
-/// The relations that belong to the extension, and what of the catalogue hangs on them. Columns by their place among those
-/// that are there; rights in full, since an upgraded table spells out what a fresh one leaves to the default.
+/// The extension's relations and everything in the system catalog that depends on them. Columns are
+/// given by their place among the existing ones. Rights are given in full, since an upgraded table
+/// spells out the rights that a fresh one leaves to the default.
 const FACTS: &str = r#"
 with member as (
     select d.classid, d.objid from pg_depend d join pg_extension x on x.oid = d.refobjid and x.extname = 'pg_webhook'
@@ -80,19 +82,20 @@ union all
 select format('version %s, schema %s, relocatable %s', x.extversion, x.extnamespace::regnamespace, x.extrelocatable) from pg_extension x where x.extname = 'pg_webhook'
 "#;
 
-/// One line for everything that belongs to the extension.
+/// Returns one line for every object that belongs to the extension.
 ///
 /// # Panics
-/// If the catalogue cannot be read.
+/// If the system catalog cannot be read.
 pub async fn facts(database: &Database) -> BTreeSet<String> {
     let client = database.client().await;
-    // Names in full, wherever the one who asks has put the extension.
+    // Postgres then prints names in full, independent of the extension's schema.
     client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
     let rows = client.query(FACTS, &[]).await.expect("the catalogue can be read");
     rows.iter().map(|row| row.get::<_, String>(0)).collect()
 }
 
-/// What only one of two has, as lines with `-` and `+`; empty: they are the same.
+/// Returns the facts that only one of the two has, as lines with `-` and `+`; empty if both are
+/// equal.
 pub fn difference(expected: &BTreeSet<String>, found: &BTreeSet<String>) -> String {
     let mut lines = String::new();
     for (sign, only) in [('-', expected.difference(found)), ('+', found.difference(expected))] {

@@ -1,19 +1,19 @@
-//! A clock of a process's own, which can be set while it runs (libfaketime). Time that is measured, rather than told, goes on
-//! as it does: only the hands are moved.
+//! A clock of a process's own, which can be set while the process runs (libfaketime). The monotonic
+//! clock continues unchanged; only the time of day moves.
 
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
-/// How far the clock of whoever is started with it is from ours.
+/// The offset from our clock for the processes that are started with it.
 #[derive(Debug)]
 pub struct Clock {
     file: PathBuf,
 }
 
 impl Clock {
-    /// `offset` as in `-100d`, `+2h`, `+1.5`; a file in `folder` holds it.
+    /// Creates a clock. `offset` is as in `-100d`, `+2h`, `+1.5`; a file in `folder` holds it.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -23,20 +23,22 @@ impl Clock {
         clock
     }
 
+    /// Sets the offset for the running processes.
+    ///
     /// # Panics
     /// If the file cannot be written.
     pub fn set(&self, offset: &str) {
-        // At once: whoever reads it half written would take the time to be ours.
+        // The rename is atomic: a process that read a half-written file would use our time.
         let new = self.file.with_extension("new");
         std::fs::write(&new, offset)
             .and_then(|()| std::fs::rename(&new, &self.file))
             .expect("it can be written");
     }
 
-    /// What the process is started with.
+    /// Returns the environment for the process.
     ///
     /// # Panics
-    /// Without libfaketime (`make test` installs it).
+    /// If libfaketime is not installed (`make test` installs it).
     pub fn environment(&self) -> [(&'static str, OsString); 4] {
         [
             ("LD_PRELOAD", libfaketime().into()),

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector: takes spans over OTLP/HTTP as protobuf, and keeps them.
+//! An OpenTelemetry collector: accepts spans over OTLP/HTTP as protobuf, and keeps them.
 
 use crate::PATIENCE;
 use http_body_util::{BodyExt, Full};
@@ -13,7 +13,7 @@ use prost::Message;
 use std::{collections::BTreeMap, convert::Infallible, fmt::Write};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
-/// A span, and what is said of the program that made it.
+/// A span, and the attributes of the program that made it.
 #[derive(Debug, Clone)]
 pub struct Collected {
     pub resource: BTreeMap<String, String>,
@@ -22,28 +22,28 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// In hex.
+    /// Returns the trace id in hex.
     pub fn trace_id(&self) -> String {
         hex(&self.span.trace_id)
     }
 
-    /// In hex.
+    /// Returns the span id in hex.
     pub fn span_id(&self) -> String {
         hex(&self.span.span_id)
     }
 
-    /// In hex; empty: it is a root.
+    /// Returns the parent's id in hex; empty for a root.
     pub fn parent(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 
-    /// An attribute as text; empty: there is none.
+    /// Returns an attribute as text; empty if there is none.
     pub fn attribute(&self, key: &str) -> &str {
         self.attributes.get(key).map_or("", String::as_str)
     }
 }
 
-/// Bytes in hex.
+/// Formats bytes in hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -51,7 +51,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// At work until it is dropped.
+/// A running collector, which stops when it is dropped.
 #[derive(Debug)]
 pub struct Collector {
     pub url: String,
@@ -60,7 +60,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// On a port of its own.
+    /// Starts a collector on a port of its own.
     ///
     /// # Panics
     /// If there is none.
@@ -68,6 +68,8 @@ impl Collector {
         Self::start_at(0).await
     }
 
+    /// Starts a collector on this port.
+    ///
     /// # Panics
     /// If the port is in use.
     pub async fn start_at(port: u16) -> Self {
@@ -87,15 +89,15 @@ impl Collector {
         Self { url, collected, task }
     }
 
-    /// All there is so far.
+    /// Returns all spans so far.
     pub fn collected(&self) -> Vec<Collected> {
         self.collected.borrow().clone()
     }
 
-    /// Waits for so many spans, and gives all there are.
+    /// Waits for `count` spans, and returns all there are.
     ///
     /// # Panics
-    /// If they are not there within [`PATIENCE`].
+    /// If they have not arrived within [`PATIENCE`].
     pub async fn wait_for(&self, count: usize) -> Vec<Collected> {
         let mut collected = self.collected.clone();
         match timeout(PATIENCE, collected.wait_for(|spans| spans.len() >= count)).await {

@@ -1,6 +1,7 @@
 //! The `webhookd` binary as a child process.
 //!
-//! `PGW_WEBHOOKD` names it; otherwise the newest of `target/release`, `target/quick` and `target/debug`.
+//! `PGW_WEBHOOKD` names the binary. Without it, the newest of `target/release`, `target/quick` and
+//! `target/debug` runs.
 
 use crate::{PATIENCE, cluster::Database, process::Process};
 use std::{
@@ -10,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-/// Whether a daemon of the session's database sleeps: the same as `gate = 'asleep'` in webhook.health, at a fraction of
-/// the cost.
+/// Whether a daemon of the session's database sleeps: the same as `gate = 'asleep'` in
+/// webhook.health, at a fraction of the cost.
 pub const ASLEEP: &str = "select exists (select from pg_locks l join pg_database d on d.oid = l.database
     where d.datname = current_database() and l.locktype = 'advisory' and l.granted
       and l.mode = 'RowExclusiveLock' and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)";
 
-/// The binary under test.
+/// Returns the binary under test.
 ///
 /// # Panics
 /// If there is none.
@@ -35,14 +36,14 @@ pub fn binary() -> PathBuf {
     newest.unwrap_or_else(|| panic!("no webhookd in {}: run `make build`", target.display()))
 }
 
-/// A daemon at work on one database.
+/// A running daemon of one database.
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
 }
 
 impl Daemon {
-    /// `webhookd run` on this database, allowed to call loopback.
+    /// Starts `webhookd run` on this database, allowed to call loopback.
     ///
     /// # Panics
     /// If the binary cannot be started.
@@ -50,7 +51,7 @@ impl Daemon {
         Self::spawn_with(&database.url(), &["--allow-net", "127.0.0.0/8"])
     }
 
-    /// `webhookd run --database-url … <arguments>`.
+    /// Starts `webhookd run --database-url … <arguments>`.
     ///
     /// # Panics
     /// If the binary cannot be started.
@@ -58,7 +59,7 @@ impl Daemon {
         Self::spawn_in(url, arguments, &[])
     }
 
-    /// The same with variables in its environment.
+    /// Starts it with more variables in its environment.
     ///
     /// # Panics
     /// If the binary cannot be started.
@@ -79,7 +80,7 @@ impl Daemon {
         Self { process: Process::spawn("webhookd", command, libc::SIGKILL) }
     }
 
-    /// Starts it and waits until it is the active daemon of its database.
+    /// Starts it and waits until it is the leader of its database.
     ///
     /// # Panics
     /// If it is not within [`PATIENCE`].
@@ -89,10 +90,10 @@ impl Daemon {
         daemon
     }
 
-    /// The same with further flags, such as `--probe-interval-ms 1000`.
+    /// Starts it with further flags, such as `--probe-interval-ms 1000`.
     ///
     /// # Panics
-    /// If it is not the active one within [`PATIENCE`].
+    /// If it is not the leader within [`PATIENCE`].
     pub async fn start_with(database: &Database, arguments: &[&str]) -> Self {
         let arguments = [&["--allow-net", "127.0.0.0/8"], arguments].concat();
         let daemon = Self::spawn_with(&database.url(), &arguments);
@@ -100,7 +101,7 @@ impl Daemon {
         daemon
     }
 
-    /// Waits until a daemon holds the active lock of the database.
+    /// Waits until a daemon holds the leader's lock of the database.
     ///
     /// # Panics
     /// If none does within [`PATIENCE`].
@@ -112,7 +113,7 @@ impl Daemon {
         assert!(!self.process.has_ended(), "webhookd has ended");
     }
 
-    /// Waits until it sleeps: the gate is held, and the next commit has to ring.
+    /// Waits until the daemon sleeps: it holds the gate, and the next commit must wake it.
     ///
     /// # Panics
     /// If it does not within [`PATIENCE`].
@@ -120,13 +121,13 @@ impl Daemon {
         database.until(ASLEEP, PATIENCE).await;
     }
 
-    /// `kill -9`; returns when it is gone.
+    /// Sends `kill -9`; returns when the process has ended.
     pub async fn kill9(self) {
         self.process.signal(libc::SIGKILL);
         self.process.wait(Duration::from_secs(10)).await;
     }
 
-    /// SIGTERM; returns how it ended.
+    /// Sends SIGTERM; returns the exit status.
     ///
     /// # Panics
     /// If it has not ended within `deadline`.
@@ -135,7 +136,7 @@ impl Daemon {
         self.process.wait(deadline).await
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it ends by itself; returns the exit status.
     ///
     /// # Panics
     /// If it has not ended within `deadline`.
@@ -147,7 +148,7 @@ impl Daemon {
         &self.process
     }
 
-    /// Most memory it ever had, in MiB.
+    /// Returns its peak memory, in MiB.
     ///
     /// # Panics
     /// If it has ended.
@@ -157,7 +158,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// No test is about it, and so all are: whatever the daemon has said, no secret is in it.
+    /// Checks after every test that the daemon's log contains no secret.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let leak = self.process.log().into_iter().find(|line| line.contains("whsec_"));

@@ -1,4 +1,5 @@
-//! Programs of other languages that judge recorded requests; `tests/foreign/setup.sh` installs their libraries.
+//! Programs in other languages that judge recorded requests; `tests/foreign/setup.sh` installs
+//! their libraries.
 
 use serde_json::Value;
 use std::{
@@ -8,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The language of a judge, named as its scripts end.
+/// The language of a judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     Python,
@@ -18,15 +19,16 @@ pub enum Language {
 impl Language {
     pub const ALL: [Self; 2] = [Self::Python, Self::JavaScript];
 
-    /// Has the script of this name in `tests/foreign` judge requests: a line in, a line out.
+    /// Runs the script of this name in `tests/foreign` on the requests, one line in and one line
+    /// out each. Returns its answers.
     ///
     /// # Panics
-    /// If the libraries are not there, or the script does not answer every request.
+    /// If the libraries are not installed, or the script does not answer every request.
     pub fn judge(self, script: &str, requests: &[Value]) -> Vec<String> {
         self.judge_raw(script, requests)
     }
 
-    /// The same with requests that are JSON text already: numbers keep their spelling.
+    /// Does the same with requests that are JSON text already: numbers keep their spelling.
     ///
     /// # Panics
     /// As [`Self::judge`].
@@ -40,7 +42,8 @@ impl Language {
                 python
             }
             Self::JavaScript => {
-                // As text, because what an ES module imports is looked for where it lies, and this one has no place there.
+                // The script is passed as text: Node looks for a module's imports next to its file,
+                // and the libraries are not there.
                 let source = std::fs::read_to_string(script.with_extension("mjs")).expect("the script");
                 let mut node = Command::new("node");
                 node.args(["--input-type=module", "--eval", &source]).current_dir(installed.join("node"));
@@ -53,7 +56,7 @@ impl Language {
     }
 }
 
-/// Where npm has put what `tests/foreign/setup.sh` asks for.
+/// Returns the directory where `tests/foreign/setup.sh` has npm install its packages.
 ///
 /// # Panics
 /// If it has not been run.
@@ -84,7 +87,8 @@ fn run(mut program: Command, requests: &[impl Display]) -> Vec<String> {
     String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
 }
 
-/// A client of the REST API in another language, generated from the document, and at work in a process of its own.
+/// A client of the REST API in another language, generated from the document, in a process of its
+/// own.
 #[derive(Debug)]
 pub struct Client {
     _folder: tempfile::TempDir,
@@ -94,10 +98,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Generates it (openapi-python-client), and starts `rest_client.py` with it.
+    /// Generates the client (openapi-python-client), and starts `rest_client.py` with it.
     ///
     /// # Panics
-    /// If the generator has something to say against the document.
+    /// If the generator reports a problem in the document.
     pub async fn generate(document: &str, url: &str, token: &str) -> Self {
         let generator = target().join("generator/bin");
         assert!(generator.exists(), "run tests/foreign/setup.sh first");
@@ -140,10 +144,10 @@ impl Client {
         self.input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
     }
 
-    /// Has it do something, and gives what came of it.
+    /// Sends it a request, and returns the result.
     ///
     /// # Panics
-    /// If it fails; standard error says why.
+    /// If it fails; standard error has the reason.
     pub async fn ask(&mut self, request: &Value) -> Value {
         self.say(request).await;
         let line =

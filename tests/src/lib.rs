@@ -1,8 +1,11 @@
-//! End-to-end tests: what they all need.
+//! The parts that all end-to-end tests need.
 //!
-//! Real parts only: a throw-away Postgres ([`cluster`]) with the extension installed, the `webhookd` binary
-//! ([`daemon`]), a receiver on a real socket that judges every request ([`receiver`]), and writers that know what they
-//! committed ([`traffic`]), a network that fails on request ([`link`]), judges of what came ([`verdict`]), and the extension in the catalogue ([`catalogue`]). The promises are in `tests/`, one file each; the benchmarks in `src/bin/bench`.
+//! All parts are real: a throw-away Postgres ([`cluster`]) with the extension installed, the
+//! `webhookd` binary ([`daemon`]), a receiver on a real socket that judges every request
+//! ([`receiver`]), and writers that know what they committed ([`traffic`]). Further modules provide
+//! a network that fails on request ([`link`]), judges of the received requests ([`verdict`]), and
+//! the extension's entries in the system catalog ([`catalogue`]). The promises are in `tests/`, one
+//! file each; the benchmarks are in `src/bin/bench`.
 
 pub mod admin;
 pub mod browser;
@@ -22,11 +25,11 @@ pub mod world;
 
 use std::time::Duration;
 
-/// How long a test waits for something that should take milliseconds: long enough for a machine that is busy with
-/// three other things, short enough to fail within a coffee.
+/// How long a test waits for something that should take milliseconds: long enough for a machine
+/// that is busy with three other things, short enough to fail within a coffee.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `light`, or `heavy` when `PGW_HEAVY=1`; the variable `name` overrides both.
+/// Returns `light`, or `heavy` if `PGW_HEAVY=1`; the variable `name` overrides both.
 pub fn scale<T: std::str::FromStr>(name: &str, light: T, heavy: T) -> T {
     match std::env::var(name).ok().and_then(|value| value.parse().ok()) {
         Some(value) => value,

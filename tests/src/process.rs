@@ -1,7 +1,9 @@
-//! A child process that cannot outlive the test: its log kept, its end awaited with a deadline.
+//! A child process that cannot outlive the test. Its log is kept, and waiting for its end has a
+//! deadline.
 //!
-//! Children die with the test process (`PR_SET_PDEATHSIG`), even when that one is killed. The kernel takes the death
-//! of the *thread* that forked as the parent's death, so all children are born in one thread that lives for ever.
+//! Children die with the test process (`PR_SET_PDEATHSIG`), even if that is killed. The kernel
+//! takes the death of the *thread* that forked as the parent's death, so one thread that lives for
+//! ever starts all children.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -13,7 +15,8 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Locks a mutex; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
+/// Locks a mutex. It ignores poisoning: a test that panicked elsewhere must not hide its own
+/// message behind a poisoned lock.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -30,7 +33,7 @@ pub struct Process {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Runs a closure in the thread in which children are born.
+/// Runs a closure in the thread that starts children.
 fn in_nursery<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
     static NURSERY: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
     let nursery = NURSERY.get_or_init(|| {
@@ -43,9 +46,10 @@ fn in_nursery<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T 
     result.recv().expect("the nursery answers")
 }
 
-/// Has the kernel send `signal` to the child when we die.
+/// Makes the kernel send `signal` to the child when we die.
 pub fn die_with_parent(command: &mut Command, signal: i32) {
-    // SAFETY: prctl and getppid are async-signal-safe and touch no memory of ours; the closure allocates nothing.
+    // SAFETY: prctl and getppid are async-signal-safe and touch no memory of ours; the closure
+    // allocates nothing.
     unsafe {
         command.pre_exec(move || match libc::prctl(libc::PR_SET_PDEATHSIG, signal) {
             0 => Ok(()),
@@ -55,7 +59,7 @@ pub fn die_with_parent(command: &mut Command, signal: i32) {
 }
 
 impl Process {
-    /// Starts `command` with its output captured; `death_signal` is what it gets should we die first.
+    /// Starts `command` and captures its output. The child gets `death_signal` if we die first.
     ///
     /// # Panics
     /// If the program cannot be started.
@@ -87,7 +91,8 @@ impl Process {
         let (exited, exit) = watch::channel(None);
         thread::spawn(move || {
             let status = child.wait().expect("a child can be waited for");
-            // A postmaster's orphans may hold the pipes for a moment longer than it lives; do not wait for them.
+            // A postmaster's orphans may hold the pipes for a moment longer than it lives; do not
+            // wait for them.
             if status.code().is_some() {
                 readers.into_iter().for_each(|reader| drop(reader.join()));
             }
@@ -108,7 +113,7 @@ impl Process {
         }
     }
 
-    /// Waits for the end.
+    /// Waits for the end and returns the exit status.
     ///
     /// # Panics
     /// If it has not ended within `deadline`.
@@ -121,7 +126,7 @@ impl Process {
         }
     }
 
-    /// The end without a runtime, for `Drop`: true if it came within `deadline`.
+    /// Waits for the end without a runtime, for `Drop`. Returns true if it came within `deadline`.
     pub fn wait_blocking(&self, deadline: Duration) -> bool {
         let until = std::time::Instant::now() + deadline;
         while self.exit.borrow().is_none() {
@@ -137,12 +142,12 @@ impl Process {
         self.exit.borrow().is_some()
     }
 
-    /// Everything it has written to stdout and stderr so far.
+    /// Returns all lines that it has written to stdout and stderr so far.
     pub fn log(&self) -> Vec<String> {
         lock(&self.lines).clone()
     }
 
-    /// Waits for a line of output that fits.
+    /// Waits for a matching line of output and returns it.
     ///
     /// # Panics
     /// If none has come within `deadline`, with the log.
@@ -169,7 +174,7 @@ impl Process {
         }
     }
 
-    /// A field of `/proc/<pid>/status` in KiB (`VmHWM`, `VmRSS`).
+    /// Returns a field of `/proc/<pid>/status` in KiB (`VmHWM`, `VmRSS`).
     ///
     /// # Panics
     /// If the process has ended.
@@ -183,7 +188,7 @@ impl Process {
             .unwrap_or_else(|| panic!("/proc/{}/status has no {field}", self.pid))
     }
 
-    /// Processor time used so far, user and system.
+    /// Returns the processor time used so far, user and system.
     ///
     /// # Panics
     /// If the process has ended.
@@ -192,7 +197,7 @@ impl Process {
     }
 }
 
-/// Processor time that a process of this machine has used so far, user and system.
+/// Returns the processor time that a process of this machine has used so far, user and system.
 ///
 /// # Panics
 /// If it has ended.
@@ -206,7 +211,8 @@ pub fn cpu_of(pid: i32) -> Duration {
     Duration::from_secs_f64(ticks as f64 / per_second as f64)
 }
 
-/// How nice a process of this machine is (nice(2)), and its session where the kernel shares processors out by session.
+/// Returns a process's niceness (nice(2)), and that of its session if the kernel groups processes
+/// by session (autogroup).
 ///
 /// # Panics
 /// If it has ended.

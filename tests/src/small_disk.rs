@@ -1,9 +1,11 @@
-//! A disk that is soon full, for one folder of a server: whatever would make its files too large in sum fails with ENOSPC.
+//! A disk that is soon full, for one folder of a server: a write that would make its files too
+//! large in sum fails with ENOSPC.
 //!
-//! Containers and chroots refuse mounts, quotas and mount namespaces, also to root. So the calls with which Postgres makes
-//! files larger are wrapped (`small_disk.c`, preloaded into the server): they fail as the kernel's would, and everything above
-//! them is Postgres as it is. No privilege is needed, and nothing is left of it. RLIMIT_FSIZE would not do: it bounds each
-//! file, and its error is another (EFBIG).
+//! Containers and chroots refuse mounts, quotas and mount namespaces, also to root. So a preloaded
+//! library (`small_disk.c`) wraps the calls with which Postgres makes files larger. They fail as
+//! the kernel's would, and Postgres itself is unchanged. This needs no privilege and leaves nothing
+//! behind. RLIMIT_FSIZE would not do: it bounds each file, and its error is a different one
+//! (EFBIG).
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -13,7 +15,7 @@ use std::{
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/small_disk.c");
 
-/// A folder of so many MiB.
+/// A folder with room for this many MiB.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: PathBuf,
@@ -23,7 +25,8 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// For a folder that is there. What else it needs is put into another, which the server can read.
+    /// Limits an existing folder. The library and its counters go into `beside`, which the server
+    /// can read.
     ///
     /// # Panics
     /// If there is no C compiler, which building needs too.
@@ -39,12 +42,12 @@ impl SmallDisk {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::write(&counts, [0; 16]).expect("it can be written");
         std::fs::set_permissions(&counts, PermissionsExt::from_mode(0o666)).expect("it is ours");
-        // As the server's processes see it.
+        // The path as the server's processes see it.
         let folder = folder.canonicalize().expect("the folder is there");
         Self { folder, mib, library, counts }
     }
 
-    /// What a program needs in its environment to see it.
+    /// Adds the variables that the limited program needs to its environment.
     pub fn apply(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", &self.library)

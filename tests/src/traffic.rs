@@ -1,6 +1,8 @@
-//! Writers that know what they committed: random transactions with rollbacks, savepoints and savepoint rollbacks.
+//! Writers that know what they committed: random transactions with rollbacks, savepoints and
+//! savepoint rollbacks.
 //!
-//! Each writer owns its range of keys, so its model needs no lock; the models add up to what the outbox must hold.
+//! Each writer owns its range of keys, so its model needs no lock. The models add up to the
+//! expected content of the outbox.
 
 use crate::cluster::{Database, describe};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -11,18 +13,18 @@ use std::{
 };
 use tokio_postgres::Client;
 
-/// What a committed change shows in the outbox: event type and key, with their number.
+/// The committed changes as the outbox shows them: event type and key, with their number.
 pub type Changes = BTreeMap<(String, String), u32>;
 
 /// How a writer writes.
 #[derive(Debug, Clone)]
 pub struct Style {
     pub transactions: u32,
-    /// Of 100 transactions, how many are rolled back as a whole.
+    /// How many of 100 transactions are rolled back as a whole.
     pub rollback_percent: u32,
-    /// Of 100 operations, how many are done in a savepoint, half of which are rolled back.
+    /// How many of 100 operations are done in a savepoint; half of these are rolled back.
     pub savepoint_percent: u32,
-    /// Pause after each transaction.
+    /// The pause after each transaction.
     pub pause: Duration,
 }
 
@@ -32,7 +34,8 @@ impl Default for Style {
     }
 }
 
-/// The rows of one writer and what it has done; cloned at a savepoint, put back at its rollback.
+/// The rows of one writer and its changes. It is cloned at a savepoint and restored at its
+/// rollback.
 #[derive(Debug, Clone, Default)]
 struct Model {
     alive: Vec<i64>,
@@ -41,7 +44,7 @@ struct Model {
 }
 
 impl Model {
-    /// Makes a random change: the statement, with the model changed as if it had been run.
+    /// Returns the statement of a random change, and changes the model as if it had run.
     fn change(&mut self, random: &mut StdRng) -> String {
         let verb = if self.alive.is_empty() { 0 } else { random.random_range(0..10) };
         let (verb, id, statement) = match verb {
@@ -54,7 +57,8 @@ impl Model {
             }
             5..8 => {
                 let id = self.alive[random.random_range(0..self.alive.len())];
-                // A new note every time: an update that changes nothing emits nothing.
+                // Each update writes a new note, because an update that changes nothing emits
+                // nothing.
                 let note = random.next_u64();
                 ("updated", id, format!("update orders set note = '{note:x}' where id = {id}"))
             }
@@ -68,7 +72,7 @@ impl Model {
     }
 }
 
-/// One transaction: its statements without `begin` and its end, and whether it is to be committed.
+/// Returns the statements of a transaction, without its begin and end, and whether to commit it.
 fn transaction(tried: &mut Model, random: &mut StdRng, style: &Style) -> (Vec<String>, bool) {
     let mut statements = Vec::new();
     for _ in 0..random.random_range(1..=4) {
@@ -94,7 +98,8 @@ fn begin(number: u32, seed: u64) -> (StdRng, Model) {
     (random, Model { next: i64::from(number) * 1_000_000_000 + 1, ..Model::default() })
 }
 
-/// Runs one writer to its end; returns what it committed. `number` gives it its keys and, with `seed`, its course.
+/// Runs one writer to its end; returns its committed changes. `number` determines its keys and,
+/// with `seed`, its random choices.
 ///
 /// # Panics
 /// If a statement fails.
@@ -117,12 +122,13 @@ pub async fn write(database: &Database, number: u32, seed: u64, style: &Style) -
     model.changes
 }
 
-/// What [`write_through_faults`] needs beside the tables it writes to: where it finds out whether a commit was one.
+/// The table that [`write_through_faults`] needs in addition to its own: it shows whether a commit
+/// succeeded.
 pub const COMMITTED: &str =
     "create table committed (writer bigint, transaction bigint, primary key (writer, transaction))";
 
-/// As [`write`], until it is told to stop, and whatever happens to its connections: a commit that was not answered is looked up
-/// once the backend that it was given to has gone.
+/// Writes as [`write`] does until `stop` is set, and survives lost connections. It looks up a
+/// commit without an answer once the commit's backend has gone.
 ///
 /// # Panics
 /// If a statement fails for another reason than a connection that ends.
@@ -161,7 +167,8 @@ pub async fn write_through_faults(
         let mut is_there = is_whole && is_committed;
         if !is_whole {
             let former = std::mem::replace(&mut session, Session::open(database).await);
-            // Only what was asked to commit can be: everything else was undone with its backend.
+            // Only a transaction whose commit was sent can be committed. Any other was undone with
+            // its backend.
             if has_ended && is_committed {
                 is_there = former.committed(database, number, transaction_number).await;
             }
@@ -172,14 +179,14 @@ pub async fn write_through_faults(
     model.changes
 }
 
-/// A connection, and which backend it led to.
+/// A connection, and its backend.
 struct Session {
     client: Client,
     backend: String,
 }
 
 impl Session {
-    /// Tries until it is granted.
+    /// Connects, and retries until it succeeds.
     async fn open(database: &Database) -> Self {
         loop {
             if let Ok(client) = database.try_client("postgres").await {
@@ -193,7 +200,7 @@ impl Session {
         }
     }
 
-    /// Whether a commit that this session was asked for has become true.
+    /// Reports whether a commit that was sent in this session succeeded.
     async fn committed(self, database: &Database, number: u32, transaction: i64) -> bool {
         let (gone, found) = (
             "select not exists (select from pg_stat_activity where pid || ' ' || backend_start = $1)",

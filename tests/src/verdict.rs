@@ -1,4 +1,4 @@
-//! Judgements on what a receiver has recorded, for promises that hold for every moment of a run. Pure.
+//! Judgements on a receiver's record, for promises that hold at every moment of a run. Pure.
 
 use crate::receiver::Received;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most arrivals that lie within any window of this length.
+/// Returns the most arrivals within any window of this length.
 pub fn most_within(arrivals: &[Instant], window: Duration) -> usize {
     let mut sorted = arrivals.to_vec();
     sorted.sort();
@@ -21,28 +21,30 @@ pub fn most_within(arrivals: &[Instant], window: Duration) -> usize {
     most
 }
 
-/// What is known of one event.
+/// The known answers of one event.
 #[derive(Debug, Default)]
 struct Known {
     /// When it was first answered with a 2xx.
     succeeded: Option<Instant>,
-    /// When each failed attempt was answered, as they came.
+    /// When each failed attempt was answered, in order of arrival.
     failed: Vec<Instant>,
 }
 
 impl Known {
-    /// Whether its delivery was over at `at`: answered with a 2xx, or as often without as there are attempts.
+    /// Reports whether its delivery was final at `at`: answered with a 2xx, or with as many
+    /// failures as there are attempts.
     fn is_final(&self, at: Instant, attempts_max: usize) -> bool {
         self.succeeded.is_some_and(|when| when <= at)
             || self.failed.iter().filter(|when| **when <= at).count() >= attempts_max
     }
 }
 
-/// Every place where an event came before an earlier one of its key was final, in words.
+/// Describes every case in which an event arrived before an earlier one of its key was final.
 ///
-/// `requests` are those of one subscription, in order of arrival, one event each; `attempts_max` is how often an event
-/// is tried. What was answered counts, and of a request that was never answered the end is not known: it counts as
-/// failed when it came, which is the earliest it can have been over.
+/// `requests` are those of one subscription, in order of arrival, one event each; `attempts_max` is
+/// how often an event is tried. Answered requests count with their answer. The end of an unanswered
+/// request is not known: it counts as failed at its arrival, the earliest time at which it can have
+/// been over.
 pub fn out_of_order(
     requests: &[Received],
     key_of: impl Fn(&serde_json::Value) -> String,
@@ -89,7 +91,7 @@ mod tests {
         assert_eq!(most_within(&at(&[0, 900, 1000, 1100, 1899, 1900]), second), 4);
     }
 
-    /// Key, sequence, when it came, when it was answered and how; in milliseconds.
+    /// Key, sequence, time of arrival, and time and status of the answer; in milliseconds.
     type Case = (&'static str, i64, u64, Option<(u64, u16)>);
 
     fn record(of: &[Case]) -> Vec<Received> {

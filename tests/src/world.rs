@@ -1,4 +1,5 @@
-//! What nearly every test starts from: a cluster, a database with one watched table, a receiver.
+//! The starting point of nearly every test: a cluster, a database with one watched table, a
+//! receiver.
 
 use crate::{
     cluster::{Cluster, Database},
@@ -21,12 +22,16 @@ pub struct World {
 pub const ORDERS: &str = "create table orders (id bigint primary key, customer text not null, total numeric not null default 0, note text)";
 
 impl World {
+    /// Creates a world whose receiver keeps whole requests.
+    ///
     /// # Panics
     /// If any part does not start.
     pub async fn new() -> Self {
         Self::with(Keep::Requests, &[]).await
     }
 
+    /// Creates a world with these settings of the server.
+    ///
     /// # Panics
     /// If any part does not start.
     pub async fn with(keep: Keep, settings: &[&str]) -> Self {
@@ -39,26 +44,26 @@ impl World {
         Self { receiver: Receiver::start_with(keep).await, database, cluster, app }
     }
 
-    /// Subscribes a path of the receiver to everything; returns the subscription's id.
+    /// Subscribes a path of the receiver to every event; returns the subscription's id.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If Postgres rejects it.
     pub async fn subscribe(&self, path: &str) -> i64 {
         self.subscribe_with(path, "").await
     }
 
-    /// The same with more arguments, such as `retry => '{1s}'`.
+    /// Subscribes with more arguments, such as `retry => '{1s}'`.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If Postgres rejects it.
     pub async fn subscribe_with(&self, path: &str, arguments: &str) -> i64 {
         self.subscribe_url(&self.receiver.url(path), arguments).await
     }
 
-    /// The same for any URL.
+    /// Subscribes any URL.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If Postgres rejects it.
     pub async fn subscribe_url(&self, url: &str, arguments: &str) -> i64 {
         let comma = if arguments.is_empty() { "" } else { ", " };
         self.database
@@ -80,7 +85,7 @@ impl World {
         }
     }
 
-    /// The public ids of all events of an event type pattern (`like`) in the outbox.
+    /// Returns the public ids of all events in the outbox whose type matches a `like` pattern.
     ///
     /// # Panics
     /// If the query fails.
@@ -93,7 +98,7 @@ impl World {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Waits until the ledger has written everything: nothing pending, nothing queued.
+    /// Waits until everything is delivered and written: nothing pending, nothing queued.
     ///
     /// # Panics
     /// If that is not so within `deadline`.

@@ -1,5 +1,5 @@
-//! Promise: existing rows come as `noun.snapshot` events, one each, between the changes that happen meanwhile: who applies
-//! events by their sequence ends with exactly the table.
+//! Promise: a backfill sends each existing row as one `noun.snapshot` event, between the concurrent
+//! changes. A consumer that applies the events by sequence ends with exactly the table.
 
 use e2e::{PATIENCE, daemon::Daemon, scale, world::World};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Changes orders at random until told to stop: updates, deletes, and inserts of new ones.
+/// Changes random orders until `stop` is set: updates, deletes and inserts.
 async fn write(world: Arc<World>, rows: i64, stop: Arc<AtomicBool>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let client = world.database.client().await;
@@ -32,7 +32,7 @@ async fn write(world: Arc<World>, rows: i64, stop: Arc<AtomicBool>, seed: u64) {
     }
 }
 
-/// What somebody knows who applied every event by its sequence: order to total.
+/// Returns the totals by order that result from applying every event by its sequence.
 fn applied(world: &World, path: &str) -> (BTreeMap<i64, i64>, HashMap<i64, u32>) {
     let mut events = BTreeMap::new();
     for request in world.receiver.at(path) {
@@ -126,7 +126,7 @@ async fn of_some_rows_and_stopped_by_hand() {
     let (known, _) = applied(&world, "/ok/some");
     assert_eq!(known.into_keys().collect::<Vec<_>>(), (251..=300).collect::<Vec<_>>());
 
-    // Paused, it waits; cancelled, it is over.
+    // A paused backfill waits; a cancelled one has ended.
     let many = "insert into orders select i, 'old', i from generate_series(1001, 20000) i";
     world
         .database
@@ -135,7 +135,7 @@ async fn of_some_rows_and_stopped_by_hand() {
         ))
         .await;
     let second = world.database.number(&format!("select webhook_backfill({id}, 'orders')")).await;
-    // Another one goes the whole way meanwhile.
+    // A second backfill runs to its end meanwhile.
     let other = world.subscribe("/ok/other").await;
     let third = world.database.number(&format!("select webhook_backfill({other}, 'orders')")).await;
     let done = format!("select state = 'done' from webhook.backfill where id = {third}");

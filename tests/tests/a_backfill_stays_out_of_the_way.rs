@@ -1,8 +1,9 @@
-//! Promise: a backfill never makes a transaction of the application fail or wait for another's, in whatever order those lock
-//! their rows; and what it sends fits between their changes all the same.
+//! Promise: a backfill never makes an application transaction fail or wait for another one, for any
+//! order in which the transactions lock their rows. Its snapshot events still fit between the
+//! application's changes.
 //!
-//! The steps are called here, without a daemon, and the outbox is read instead of a receiver: so the steps are as dense
-//! as they can be.
+//! The tests call the steps themselves, without a daemon, and read the outbox instead of a
+//! receiver. The steps therefore follow each other as closely as possible.
 
 use e2e::{cluster::describe, world::World};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -15,7 +16,8 @@ use std::{
 };
 use tokio_postgres::{Client, error::SqlState};
 
-/// Takes one step: whether it was the last, or `None` if a row or the table was in use for too long.
+/// Takes one step. Returns whether it was the last, or `None` if a row or the table was in use for
+/// too long.
 async fn step(client: &Client, backfill: i64, rows_max: i32) -> Option<bool> {
     match client.query_one("select webhook.backfill_step($1, $2)", &[&backfill, &rows_max]).await {
         Ok(row) => Some(row.get(0)),
@@ -24,7 +26,8 @@ async fn step(client: &Client, backfill: i64, rows_max: i32) -> Option<bool> {
     }
 }
 
-/// Orders and totals, as whoever applies the outbox by sequence knows them, and how many snapshots there are.
+/// Returns the totals by order that result from applying the outbox by sequence, and the number of
+/// snapshots.
 async fn applied(world: &World) -> (BTreeMap<i64, i64>, i64) {
     let events = "select type, (payload->>'id')::bigint, (payload->>'total')::bigint from webhook.event
                   where type like 'order.%' order by id";
@@ -46,7 +49,7 @@ async fn table(world: &World) -> BTreeMap<i64, i64> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// A world with so many orders whose events are gone, and a backfill of them that has not begun.
+/// Creates a world with `rows` orders, without their events, and a backfill that has not begun.
 async fn backfilled(rows: i64) -> (World, i64) {
     let world = World::with(e2e::receiver::Keep::Ids, &["fsync=off"]).await;
     let insert = format!(
@@ -70,9 +73,10 @@ async fn of_transactions_that_lock_from_the_end_to_the_beginning() {
             tokio::spawn(async move {
                 let client = database.client().await;
                 let mut random = StdRng::seed_from_u64(number);
-                // For as long as the backfill takes.
+                // The writers run for as long as the backfill does.
                 while !is_done.load(Ordering::Relaxed) {
-                    // All in one order, so that none of them gets into a deadlock with another: the contrary one.
+                    // All writers lock in the same order, so they cannot deadlock with each other.
+                    // The order is the reverse of the backfill's.
                     let mut ids: Vec<i64> = (0..5).map(|_| random.random_range(1..=ROWS)).collect();
                     ids.sort_unstable_by_key(|id| -id);
                     client.batch_execute("begin").await.expect("it begins");
@@ -122,7 +126,7 @@ async fn a_row_in_use_is_waited_for_without_holding_another() {
     assert_eq!(step(&stepper, backfill, 10).await, Some(false));
     let after = "select after_key[1]::bigint from webhook.backfill";
     assert_eq!(world.database.number(after).await, 3, "up to the row in use");
-    // Now it is the first one; nobody else has to wait meanwhile.
+    // The row in use is now the first of the step. No other transaction may wait meanwhile.
     let (waited, other) = tokio::join!(
         step(&stepper, backfill, 10),
         world.app.batch_execute("set statement_timeout = '5s'; update orders set total = 8 where id = 5")

@@ -1,13 +1,14 @@
-//! Promise: who knows things by their key alone hears of both keys when one becomes another: the
-//! old one is deleted, the new one is created, each in the order of its own line, whatever fails,
-//! waits, is merged or is killed.
+//! Promise: when a row's key changes, a consumer that knows rows only by key hears of both keys:
+//! the old one is deleted and the new one is created. Each key keeps its own order through
+//! failures, waits, merges and kills.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
 use serde_json::Value;
 
 const FLAGS: [&str; 2] = ["--probe-interval-ms", "20"];
 
-/// What a path has accepted about a key, as it came, without repetitions: the verbs.
+/// Returns the verbs of the events about a key that a path accepted, in order of arrival and
+/// without duplicates.
 fn told(world: &World, path: &str, key: &str) -> Vec<String> {
     let mut ids = std::collections::HashSet::new();
     let accepted = world.receiver.at(path).into_iter().filter(|request| request.status() == Some(200));
@@ -19,7 +20,7 @@ fn told(world: &World, path: &str, key: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn thin_events_name_both_keys_in_the_order_of_each() {
     let world = World::new().await;
-    // The end of key 1 fails at first; key 2 need not wait for it.
+    // The deletion of key 1 fails at first; key 2 does not wait for it.
     world.receiver.behave_by("/keyed", |request, attempt| {
         let body: Value = request.json();
         let is_end = body["type"] == "order.deleted" && body["key"] == "1";
@@ -32,7 +33,7 @@ async fn thin_events_name_both_keys_in_the_order_of_each() {
     world.database.run("update orders set total = 2 where id = 1").await;
     world.database.run("update orders set id = 2, total = 3 where id = 1").await;
     world.database.run("update orders set total = 4 where id = 2").await;
-    // The former key is given to another row, while its end is still to be delivered.
+    // Another row takes the old key while the deletion of the old row is still undelivered.
     world.database.run("insert into orders values (1, 'another', 1)").await;
     daemon.kill9().await;
     let daemon = Daemon::start_with(&world.database, &FLAGS).await;

@@ -1,10 +1,10 @@
-//! Promise: after ten failures in a row a receiver is left alone but for one probe at a time; one success and
-//! everything that waited comes. Faults of ours are not held against it.
+//! Promise: after ten failures in a row a receiver gets nothing but one probe at a time. After one
+//! success it gets everything that waited. Faults on our side do not count against it.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, verdict::most_within, world::World};
 use std::time::{Duration, Instant};
 
-/// Between two probes; the flag's value in milliseconds and the same as a duration.
+/// The interval between two probes: the flag's value in milliseconds, and the same as a duration.
 const PROBE: (&str, Duration) = ("1000", Duration::from_secs(1));
 
 fn circuit(id: i64) -> String {
@@ -35,7 +35,7 @@ async fn opens_probes_and_closes() {
     let seen = format!("select circuit from webhook.subscription_stats where id = {dead}");
     assert_eq!(world.database.text(&seen).await.as_deref(), Some("open"), "operators see it");
 
-    // Probes, one at a time; a restart in between does not count as a new start for the receiver.
+    // Probes come one at a time. A restart in between does not give the receiver a fresh start.
     let probes =
         |count| world.receiver.wait("probes", PATIENCE, move |r| r.at("/status/500").count() >= count);
     probes(before + 2).await;
@@ -44,7 +44,8 @@ async fn opens_probes_and_closes() {
     probes(before + 4).await;
     let arrivals: Vec<_> =
         world.receiver.at("/status/500").iter().map(|r| r.arrived).filter(|at| *at > opened).collect();
-    // The restarted daemon may probe at once: one more than the interval allows, once.
+    // The restarted daemon may probe at once. This allows one request more than the interval does,
+    // once.
     let most = most_within(&arrivals, PROBE.1.mul_f64(0.7));
     assert!(most <= 2, "{most} requests within one interval of a receiver that is down: {arrivals:?}");
     world.receiver.wait_for("/ok/other", 300, PATIENCE).await;
@@ -81,7 +82,7 @@ async fn nobody_listens_and_hundreds_wait() {
         "select count(*) from webhook.attempt where subscription_id = {dead} and outcome = 'connect'"
     );
     let attempts = world.database.number(&attempts).await;
-    // What was under way when it opened (32 at the start), and some probes.
+    // The attempts that were in flight when the circuit opened (32 at the start), and some probes.
     assert!((10..100).contains(&attempts), "{attempts} attempts at a port where nobody listens");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }

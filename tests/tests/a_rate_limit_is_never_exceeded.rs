@@ -1,13 +1,13 @@
-//! Promise: `rate_limit` holds in every window, after idle too, and what waits behind it costs neither memory nor
-//! processor time.
+//! Promise: `rate_limit` holds in every window, also after an idle period. Deliveries that wait
+//! behind it cost neither memory nor processor time.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, scale, verdict::most_within, world::World};
 use std::time::{Duration, Instant};
 
-/// Requests a second.
+/// The limit, in requests per second.
 const RATE: usize = 5;
 
-/// When the attempts of a subscription were handed to the network, by the daemon's clock.
+/// Returns when each attempt of a subscription was handed to the network, by the daemon's clock.
 async fn started(world: &World, subscription: i64) -> Vec<Instant> {
     let query = "select extract(epoch from started_at - min(started_at) over ())::float8 from webhook.attempt where subscription_id = $1";
     let rows = world.app.query(query, &[&subscription]).await.expect("attempts can be read");
@@ -15,11 +15,12 @@ async fn started(world: &World, subscription: i64) -> Vec<Instant> {
     rows.iter().map(|row| zero + Duration::from_secs_f64(row.get(0))).collect()
 }
 
-/// By the daemon's stamps no window of a second has more than the rate; at the receiver, which sees the same through a
-/// network and two schedulers, none of 10 seconds has more than one above it, and none of 0.8 seconds more than one too many.
+/// Checks the rate. By the daemon's timestamps, no window of one second holds more than the rate.
+/// The receiver sees the requests through a network and two schedulers: it may see one request more
+/// in 10 seconds, and one more in 0.8 seconds.
 async fn judge(world: &World, subscription: i64, path: &str) {
     let sent = started(world, subscription).await;
-    // Two milliseconds for the rounding of stamps.
+    // Two milliseconds allow for the rounding of timestamps.
     let most = most_within(&sent, Duration::from_millis(998));
     assert!(most <= RATE, "{path}: {most} requests were sent within a second");
     let came: Vec<_> = world.receiver.at(path).iter().map(|request| request.arrived).collect();
@@ -40,7 +41,7 @@ async fn with_a_large_backlog_behind_it() {
     world.app.batch_execute(&rows).await.expect("rows");
     world.database.until("select pending = 0 from webhook.health", PATIENCE * 10).await;
 
-    // Steady now: ten seconds of nothing but the limit.
+    // The rate is steady now: for ten seconds only the limit is at work.
     let (begun, before, cpu) =
         (Instant::now(), world.receiver.at("/ok/limited").len(), daemon.process().cpu());
     world.receiver.wait_for("/ok/limited", before + 10 * RATE, PATIENCE).await;
@@ -54,7 +55,7 @@ async fn with_a_large_backlog_behind_it() {
     assert!(cpu < took.mul_f64(0.1), "{cpu:?} of processor time in {took:?}");
     assert!(peak < 100.0, "{peak:.0} MiB");
     judge(&world, id, "/ok/limited").await;
-    // It waits in order.
+    // The waiting events arrive in order.
     let came: Vec<_> =
         world.receiver.at("/ok/limited").iter().map(|r| r.json()["sequence"].as_i64()).collect();
     let displaced = came.windows(2).filter(|pair| pair[1] < pair[0]).count();
@@ -69,7 +70,7 @@ async fn after_idle_and_with_retries() {
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 3).await;
     world.settled(PATIENCE).await;
-    // Idle for longer than it would take to save up a burst.
+    // The subscription stays idle for longer than it would take to save up a burst.
     let idle = "select max(started_at) < now() - interval '3 s' from webhook.attempt";
     world.database.until(idle, PATIENCE).await;
     world
@@ -83,7 +84,7 @@ async fn after_idle_and_with_retries() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// Changing it takes effect without a restart, and a fraction is a rate too.
+/// A change takes effect without a restart, and a fraction is a valid rate.
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_while_it_holds() {
     let world = World::new().await;

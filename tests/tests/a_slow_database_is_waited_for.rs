@@ -1,10 +1,11 @@
-//! Promise: where Postgres takes results more slowly than receivers give them, deliveries slow down to its pace. What has been
-//! answered and is not written yet is bounded, so is the memory, and the application notices nothing.
+//! Promise: if Postgres takes results more slowly than receivers return them, deliveries slow down
+//! to its pace. Unwritten results and memory are bounded, and the application notices nothing.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, world::World};
 use std::time::Duration;
 
-/// Results that may wait for the ledger (`UNCONFIRMED_MAX` of the lanes), and what may be under way beside them.
+/// The most results that may wait for the ledger (`UNCONFIRMED_MAX` of the lanes), plus the
+/// attempts in flight.
 const UNWRITTEN_MAX: i64 = 20_000 + 2_048;
 const EVENTS: i64 = 60_000;
 
@@ -27,8 +28,8 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
         "insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i"
     );
     world.app.batch_execute(&rows).await.expect("nobody holds up the application");
-    // It goes on until as much is unwritten as may be, and stops there. Spilled events count among that, so it is not known
-    // beforehand how many deliveries that are.
+    // Deliveries continue until the limit of unwritten results is reached, and stop there. Spilled
+    // events count towards the limit, so the test cannot know the number of deliveries beforehand.
     let unwritten = || world.receiver.look(|record| record.distinct("/ok")) as i64 - 100;
     let stopped = async {
         let mut seen = 0;

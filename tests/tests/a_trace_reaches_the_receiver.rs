@@ -1,5 +1,5 @@
-//! Promise: a trace that the writing session names goes on through every attempt to the receiver; and a collector that is
-//! away, or hangs, costs spans and nothing else.
+//! Promise: the trace that a writing session names continues through every attempt to the receiver.
+//! A collector that is down or hangs costs spans and nothing else.
 
 use e2e::{
     PATIENCE,
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Spans go out soon, and under a name.
+/// Makes the exporter send spans soon, and under a name.
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ("OTEL_SERVICE_NAME", "shop-hooks"),
@@ -72,7 +72,8 @@ async fn from_the_insert_through_a_failure_and_a_retry() {
     assert_eq!(codes, [2, 0], "the first is an error");
     assert_eq!((spans[0].attribute("error.type"), spans[1].attribute("error.type")), ("500", ""));
 
-    // Not sampled by whoever began it, or in no trace at all: no span, and what was there goes on.
+    // A trace that its caller did not sample, and an event without a trace: no span is sent, and
+    // the trace context passes through unchanged.
     let unsampled = format!("00-{TRACE}-{PARENT}-00");
     trace(&world, &unsampled).await;
     world.insert_orders(2, 1).await;
@@ -93,7 +94,8 @@ async fn a_batch_is_linked_and_the_rest_by_share() {
     let world = World::new().await;
     let collector = Collector::start().await;
     world.subscribe_with("/ok/batch", "batch_size => 3, batch_window => '20 s', events => '{order.*}'").await;
-    // As the environment of every program says it, and with a share of those that are in no trace.
+    // The endpoint comes from the standard environment variable; a ratio of the events without a
+    // trace is sampled.
     let environment = [&ENVIRONMENT[..], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.url)]].concat();
     let daemon = start(&world, &["--otlp-ratio", "1"], &environment).await;
     let one = format!("00-{TRACE}-{PARENT}-01");
@@ -129,7 +131,7 @@ async fn without_a_collector_deliveries_go_on() {
     Admin::roles(&world.database).await;
     let ops = token(&world.database, &["--role", "ops"]);
     world.subscribe("/ok").await;
-    // Nobody listens there, for now.
+    // No process listens on this port yet.
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         listener.local_addr().expect("an address").port()
@@ -145,7 +147,7 @@ async fn without_a_collector_deliveries_go_on() {
     world.insert_orders(1, 500).await;
     world.receiver.wait_for("/ok", 500, PATIENCE).await;
     world.settled(PATIENCE).await;
-    // Every tenth of a second: the admin server limits how often one may ask.
+    // One request per tenth of a second: the admin server limits the rate of requests.
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     let mut count = async |result: &str| -> f64 {
         pace.tick().await;
@@ -163,7 +165,7 @@ async fn without_a_collector_deliveries_go_on() {
     let warnings = process.log().iter().filter(|line| line.contains("traces.collector_fails")).count();
     assert_eq!(warnings, 1);
 
-    // It comes up: spans arrive again.
+    // The collector comes up, and spans arrive again.
     let collector = Collector::start_at(port).await;
     world.insert_orders(501, 1).await;
     collector.wait_for(1).await;
@@ -184,7 +186,7 @@ async fn a_collector_that_hangs_does_not_hold_up_the_end() {
     world.insert_orders(1, 10).await;
     world.receiver.wait_for("/ok", 10, PATIENCE).await;
     world.settled(PATIENCE).await;
-    // It has the spans on its way, and never answers.
+    // The collector accepts the connection and never answers.
     let (_stream, _) = listener.accept().await.expect("it is called");
     let began = Instant::now();
     assert!(daemon.sigterm(PATIENCE).await.success());

@@ -1,11 +1,12 @@
-//! Promise: any number of daemons may run; one delivers, and when it goes another takes over within seconds.
+//! Promise: any number of daemons may run. One of them delivers, and when it stops another takes
+//! over within seconds.
 
 use e2e::{PATIENCE, daemon::Daemon, link::Link, scale, world::World};
 use std::time::{Duration, Instant};
 
-/// From the end of the active daemon to the next one's first delivery.
+/// The limit from the end of the leader to the next one's first delivery.
 const TAKEOVER: Duration = Duration::from_secs(3);
-/// The same if nothing ends, for the active one is stopped or out of reach.
+/// The same limit if the leader does not end, but is stopped or unreachable.
 const FROZEN_TAKEOVER: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -15,7 +16,7 @@ async fn when_the_active_one_is_killed_or_stopped() {
     let first = Daemon::start(&world.database).await;
     let second = Daemon::spawn(&world.database);
     let third = Daemon::spawn(&world.database);
-    // All three are connected: the active one and two that stand by.
+    // All three are connected: the leader and two standbys.
     let sessions = "select count(distinct client_port) >= 3 from pg_stat_activity where datname = 'app' and application_name like 'webhookd%'";
     world.database.until(sessions, PATIENCE).await;
     world.insert_orders(1, 300).await;
@@ -44,17 +45,18 @@ async fn when_the_active_one_is_killed_or_stopped() {
     });
 }
 
-/// Waits for a word in its log.
+/// Waits until the daemon's log contains a word.
 async fn said(daemon: &Daemon, word: &str, deadline: Duration) {
     daemon.process().wait_for_line(|line| line.contains(word), deadline).await;
 }
 
-/// One event after another, as long as the work lasts.
+/// Inserts one event after another until `work` ends.
 async fn under_traffic<T>(world: &World, first: i64, work: impl Future<Output = T>) -> (T, i64) {
     let mut next = first;
     let mut work = std::pin::pin!(work);
     loop {
-        // An insert is never given up half-way: it would be there, and not be counted.
+        // The insert always runs to its end. A cancelled one could be committed without being
+        // counted.
         world.insert_orders(next, 1).await;
         next += 1;
         tokio::select! {
@@ -99,7 +101,7 @@ async fn when_the_active_one_is_frozen_and_comes_back() {
         2,
         "it did not take over back"
     );
-    // The one that was a zombie is as good as another.
+    // The former zombie works as well as any other daemon.
     second.kill9().await;
     world.insert_orders(orders as i64 + 1, 10).await;
     world.receiver.wait_for("/ok", orders + 10, TAKEOVER).await;
@@ -119,7 +121,7 @@ async fn when_the_active_one_is_cut_off() {
     world.subscribe("/ok").await;
     let link = Link::to(world.cluster.port()).await;
     let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
-    // Each reaches the server at another port, so both are given the name.
+    // Each daemon reaches the server at a different port, so both get the same instance name.
     let arguments = ["--allow-net", "127.0.0.0/8", "--instance", "shop"];
     let first = Daemon::spawn_with(&url, &arguments);
     said(&first, "daemon.active", PATIENCE).await;
@@ -127,7 +129,7 @@ async fn when_the_active_one_is_cut_off() {
     said(&second, "daemon.stands_by", PATIENCE).await;
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
-    // Its connections stand, and nothing comes through them.
+    // The leader's connections stay open, and no data passes through them.
     link.hold();
     let cut_off = Instant::now();
     world.insert_orders(51, 50).await;
@@ -144,7 +146,8 @@ async fn when_the_active_one_is_cut_off() {
     world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 110));
 }
 
-/// The backend that holds one of the daemon's locks: 1 says who delivers, 3 who writes.
+/// Returns a query for the backend that holds one of the daemon's locks: 1 is the delivering
+/// session, 3 the writing one.
 fn holder(lock: u32) -> String {
     format!(
         "select l.pid from pg_locks l join pg_database d on d.oid = l.database where d.datname = 'app'
@@ -152,7 +155,7 @@ fn holder(lock: u32) -> String {
     )
 }
 
-/// Its lock is free, and yet there is a session left through which it could write what it believes.
+/// The leader's lock is free, but the leader still has a session that could write stale results.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
     let world = World::new().await;
@@ -165,7 +168,7 @@ async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
     world.receiver.wait_for("/hold", 10, PATIENCE).await;
     let writer = world.database.number(&holder(3)).await;
     zombie.process().signal(libc::SIGSTOP);
-    // What it is owed comes while it sleeps: it would write that first.
+    // The answers that it waits for arrive while it is stopped. It would write them first.
     world.receiver.release();
     let frozen = Instant::now();
     world.database.run(&format!("select pg_terminate_backend(pid) from ({}) l", holder(1))).await;
@@ -182,21 +185,23 @@ async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
         "select count(*) = 20 from webhook.delivery d join webhook.subscription s on s.id = d.subscription_id
                where s.url like '%/hold' and d.state = 'delivered'";
     world.database.until(all, PATIENCE).await;
-    // It takes over again, with results that another has made true meanwhile: none of them costs a delivery.
+    // It takes over again, with results that another daemon has recorded meanwhile. None of them
+    // costs a delivery.
     world.receiver.behave("/status/500", e2e::receiver::Behaviour::Ok);
     second.kill9().await;
     said(&zombie, "daemon.active", PATIENCE).await;
     world.database.until("select epoch = 3 from webhook.cursor", PATIENCE).await;
     world.insert_orders(21, 1).await;
     world.receiver.wait_for("/hold", 21, PATIENCE).await;
-    // Some have been delivered, the others wait for their hour or behind the circuit.
+    // Some are delivered; the others wait for their retry or behind the circuit.
     let kept = "select count(*) filter (where state <> 'exhausted') from webhook.delivery d
                 join webhook.subscription s on s.id = d.subscription_id where s.url like '%/500'";
     world.database.until(&format!("select ({kept}) = 21"), PATIENCE).await;
     assert!(zombie.sigterm(PATIENCE).await.success());
 }
 
-/// Who may not see or end the other's sessions says so, waits, and writes nothing beside it.
+/// A standby that may not see or terminate the leader's sessions reports this, waits, and writes
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn not_when_it_may_not_end_the_frozen_one() {
     let world = World::new().await;
@@ -216,7 +221,7 @@ async fn not_when_it_may_not_end_the_frozen_one() {
     frozen.process().signal(libc::SIGSTOP);
     world.insert_orders(1, 20).await;
     said(&other, "daemon.cannot_watch_another", PATIENCE).await;
-    // Longer than it takes where it is possible.
+    // The standby gets longer than a takeover needs where it is possible.
     tokio::time::sleep(FROZEN_TAKEOVER).await;
     assert_eq!(world.database.number("select epoch from webhook.cursor").await, 1);
     frozen.process().signal(libc::SIGCONT);

@@ -1,5 +1,5 @@
-//! Promise: a batch is one request with an array of events; each event keeps its own attempt rows, and what fails
-//! together is tried again until each has come.
+//! Promise: a batch is one request with an array of events, and each event keeps its own attempt
+//! rows. Events that fail together are retried until each one has arrived.
 
 use e2e::{
     PATIENCE,
@@ -10,7 +10,7 @@ use e2e::{
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, HashSet};
 
-/// The events of a batch, as bodies.
+/// Returns the events of a batch, as bodies.
 fn events(request: &Received) -> Vec<serde_json::Value> {
     request.json().as_array().cloned().unwrap_or_else(|| panic!("an array, not {:?}", request.body))
 }
@@ -19,7 +19,7 @@ fn ids(request: &Received) -> Vec<String> {
     events(request).iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// `bat_` and the first 16 hex digits of SHA-256 over the ids.
+/// Returns `bat_` and the first 16 hex digits of SHA-256 over the ids.
 fn batch_id(ids: &[String]) -> String {
     let hash = Sha256::digest(ids.join(","));
     hash[..8].iter().fold("bat_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
@@ -61,7 +61,7 @@ async fn filled_by_size_or_by_time() {
     assert_eq!(rows, want, "one attempt row per event, and they share the batch's id");
     world.settled(PATIENCE).await;
 
-    // One alone is not held for longer than the window.
+    // A single event is not held for longer than the window.
     let asked = std::time::Instant::now();
     world.insert_orders(1001, 1).await;
     world
@@ -132,7 +132,8 @@ async fn cloudevents_have_a_batch_of_their_own() {
     }
 }
 
-/// With an order, a batch holds at most one run of each key, and the next waits for its end.
+/// With an ordering, a batch holds at most one run of each key, and the next batch waits for its
+/// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn order_holds_from_batch_to_batch() {
     let world = World::new().await;
@@ -157,7 +158,8 @@ async fn order_holds_from_batch_to_batch() {
             PATIENCE,
         )
         .await;
-    // By key: sequences rise within a batch, and a batch with later ones comes after the answer to the earlier.
+    // For each key, sequences rise within a batch. A batch with later sequences comes after the
+    // answer to the earlier one.
     let requests = world.receiver.at("/ok/batch");
     let mut final_at: HashMap<i64, Vec<(i64, std::time::Instant)>> = HashMap::new();
     for request in &requests {

@@ -1,18 +1,18 @@
-//! Promise: every way in which a row can change is captured, and the body tells it as it was: looked at where it counts,
-//! in what a receiver got.
+//! Promise: every way in which a row can change is captured, and the body describes the change as
+//! it was. The tests judge the requests that a receiver got.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use serde_json::{Value, json};
 
-/// Bodies that came to `/ok`, in the order of their sequence.
+/// Returns the bodies that arrived at `/ok`, ordered by sequence.
 fn bodies(world: &World) -> Vec<Value> {
     let mut bodies: Vec<_> = world.receiver.at("/ok").iter().map(e2e::receiver::Received::json).collect();
     bodies.sort_by_key(|body| body["sequence"].as_i64());
     bodies
 }
 
-/// Runs statements in a world of one subscription and one daemon; the bodies of the `count` events they cause, and of
-/// nothing else: a fence comes last.
+/// Runs statements in a world with one subscription and one daemon. Returns the bodies of the
+/// `count` events that they cause; a fence at the end proves that there are no others.
 async fn caused(setup: &str, statements: &[&str], count: usize) -> Vec<Value> {
     let world = World::with(e2e::receiver::Keep::Requests, &["fsync=off"]).await;
     world.subscribe("/ok").await;
@@ -37,7 +37,7 @@ async fn caused(setup: &str, statements: &[&str], count: usize) -> Vec<Value> {
     bodies
 }
 
-/// Type, data and previous of each.
+/// Returns the type, data and previous of each body.
 fn told(bodies: &[Value]) -> Vec<Value> {
     bodies.iter().map(|body| json!([body["type"], body["data"], body["previous"]])).collect()
 }
@@ -90,7 +90,8 @@ async fn copy_merge_upsert_and_select_into() {
             "insert into orders values (5, 'again') on conflict do nothing",
             "insert into orders select i, 'many' from generate_series(6, 305) i",
         ],
-        // The row of the setup was written before the daemon's first start, after the subscription.
+        // The row of the setup counts too: it was written after the subscription and before the
+        // daemon's first start.
         1 + 2 + 2 + 2 + 300,
     )
     .await;

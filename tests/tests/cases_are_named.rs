@@ -1,10 +1,10 @@
-//! Promise: every test that `CASES.md` names is there.
+//! Promise: every test that `CASES.md` names exists.
 
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = include_str!("../CASES.md");
 
-/// The file that holds a test's module, as the page spells it.
+/// Returns the file that holds a test's module, as the page spells it.
 fn file(modules: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match modules {
@@ -14,13 +14,13 @@ fn file(modules: &[&str]) -> PathBuf {
     }
 }
 
-/// What is wrong with a reference; `last` is the file that the line named before.
+/// Returns what is wrong with a reference. `last` is the file that the line named before.
 fn wrong(reference: &str, last: &mut PathBuf) -> Option<String> {
     let function = if let Some(function) = reference.strip_prefix('…') {
         function
     } else {
         let parts: Vec<&str> = reference.split("::").collect();
-        // `sender::tls` is a file, `a::b` a test in one.
+        // `sender::tls` is a file; `a::b` is a test in one.
         let (modules, function) = match parts[..] {
             ["sender", _] => (&parts[..], ""),
             _ => (&parts[..parts.len() - 1], parts[parts.len() - 1]),

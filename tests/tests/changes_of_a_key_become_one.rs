@@ -1,10 +1,10 @@
-//! Promise: with `compact`, what happened to one key while it could not be delivered comes as one event: the last state,
-//! the first former values, and how many changes it stands for; nothing of it is unaccounted for.
+//! Promise: with `compact`, the undelivered changes of one key arrive as one event with the last
+//! state, the first previous values and the number of changes. Every change is accounted for.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use serde_json::{Value, json};
 
-/// The compacted body about a key.
+/// Returns the compacted bodies about a key.
 fn about(world: &World, path: &str, key: i64) -> Vec<Value> {
     world.receiver.at(path).iter().map(|r| r.json()).filter(|body| body["data"]["id"] == key).collect()
 }
@@ -59,7 +59,8 @@ async fn while_paused() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// A receiver that is slower than the changes gets fewer, and ends with the last state of each key.
+/// A receiver that is slower than the changes gets fewer events, and ends with the last state of
+/// each key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_receiver_ends_with_the_last_state() {
     let world = World::new().await;
@@ -80,7 +81,7 @@ async fn a_slow_receiver_ends_with_the_last_state() {
         assert_eq!(changes, 60, "order {key}: none unaccounted for");
         let totals: Vec<_> = came.iter().map(|body| body["data"]["total"].as_i64()).collect();
         assert!(totals.is_sorted(), "order {key}: {totals:?}");
-        // Each takes over where the one before it ended.
+        // Each event starts from the state in which the one before it ended.
         let before: Vec<_> = came[1..].iter().map(|body| body["previous"]["total"].as_i64()).collect();
         assert_eq!(before, totals[..totals.len() - 1], "order {key}");
     }

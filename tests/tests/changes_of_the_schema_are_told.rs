@@ -1,4 +1,5 @@
-//! Promise: `webhookd schema diff` tells what a migration changes for receivers, what of it breaks them, and by its exit code.
+//! Promise: `webhookd schema diff` reports the changes that a migration makes for receivers and
+//! which of them break receivers. Its exit code says the same.
 
 use e2e::{
     cluster::{Cluster, Database},
@@ -10,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Exit code, standard output, standard error.
+/// Runs the command. Returns the exit code, standard output and standard error.
 fn webhookd(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(binary());
     command.arg("schema").args(arguments).env_remove("DATABASE_URL");
@@ -20,7 +21,7 @@ fn webhookd(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    // One that ends with an error need not read it.
+    // A command that ends with an error need not read its input.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("it ends");
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -65,7 +66,7 @@ async fn of_two_databases_and_of_a_file() {
     assert_eq!(document, format!("{of_sql}\n"), "what SQL says, to the byte");
     std::fs::write(&file, &document).expect("it can be written");
 
-    // The same watches and tables in another database: nothing has changed.
+    // Another database with the same watches and tables shows no difference.
     for (a, b, input) in
         [(&old.url(), &new.url(), ""), (&path, &new.url(), ""), (&"-".to_owned(), &path, document.as_str())]
     {
@@ -117,7 +118,7 @@ async fn of_two_databases_and_of_a_file() {
     );
     assert!(table.contains("task.created has come with the same data: renamed?"), "{table}");
 
-    // Back again, what was compatible breaks, and the other way round.
+    // In the opposite direction, compatible changes become breaking ones, and the reverse.
     let (code, back, _) = webhookd(&["diff", &new.url(), &path], "");
     assert_eq!(code, Some(1));
     assert!(

@@ -1,6 +1,6 @@
-//! Promise: a clock may choose the slot that an event goes to, never whether it is read. Clocks of
-//! the server and the daemon are set on and back, transactions stay open or prepared meanwhile, the
-//! ring turns, daemons die: every committed event is delivered.
+//! Promise: a clock may choose the slot that an event goes to, but never whether the event is read.
+//! The tests set the clocks of server and daemon forward and back, with transactions open or
+//! prepared, ring turns and daemon crashes: every committed event is delivered.
 
 use e2e::{
     PATIENCE,
@@ -22,7 +22,7 @@ use std::{
 };
 use tokio_postgres::Client;
 
-/// A slot's turn where the clock chooses it.
+/// The length of a slot's turn where the clock chooses the slot.
 const TURN_SECONDS: u64 = 216_000;
 
 async fn database(cluster: &Arc<Cluster>, receiver: &Receiver) -> Database {
@@ -37,7 +37,7 @@ async fn database(cluster: &Arc<Cluster>, receiver: &Receiver) -> Database {
     database
 }
 
-/// Waits until the server's clock is about so far from ours.
+/// Waits until the server's clock is about `offset` seconds from ours.
 async fn is_set(database: &Database, offset: i64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let moved = format!("select abs(extract(epoch from clock_timestamp()) - {now} - ({offset})) < 60");
@@ -54,7 +54,7 @@ async fn insert(client: &Client, first: i64, count: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn transactions_that_are_open_while_the_clock_is_set_back_are_delivered() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    // An hour ahead of half an hour before the end of a turn.
+    // The server's clock starts half an hour into a turn: an hour back is still in the turn before.
     let offset = (TURN_SECONDS - now % TURN_SECONDS + 1_800) as i64;
     let cluster = Cluster::start_with_clock(&format!("+{offset}")).await;
     let receiver = Receiver::start_with(Keep::Ids).await;
@@ -81,7 +81,7 @@ async fn transactions_that_are_open_while_the_clock_is_set_back_are_delivered() 
     receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (246, 0)));
 }
 
-/// What has been inserted, and by whom it is to be committed.
+/// The inserted orders, and the session or prepared transaction that will commit each of them.
 struct Writers {
     clients: Vec<(Client, Vec<i64>)>,
     prepared: Vec<(String, Vec<i64>)>,
@@ -90,7 +90,7 @@ struct Writers {
 }
 
 impl Writers {
-    /// One step of one writer: most transactions are short, some stay open over many steps.
+    /// Takes one step with one writer. Most transactions are short; some stay open over many steps.
     async fn step(&mut self, random: &mut StdRng, number: usize) {
         let next = self.next;
         let (client, open) = &mut self.clients[number];
@@ -150,7 +150,7 @@ async fn whatever_the_clocks_do() {
     let receiver = Receiver::start_with(Keep::Ids).await;
     let database = database(&cluster, &receiver).await;
     database.run("update webhook.setting set retention_period = '10 days'").await;
-    // Signatures bear the time of the daemon's clock.
+    // Signatures carry the time of the daemon's clock, so the receiver does not check it.
     receiver.trust();
     let daemon_clock = Clock::new(cluster.dir(), "daemon-clock", "+0");
     let start = || {
@@ -190,7 +190,8 @@ async fn whatever_the_clocks_do() {
                 is_stopped = false;
             }
             _ => {
-                // The last one has nothing open, for what must not be within a transaction.
+                // The last session never has an open transaction: COMMIT PREPARED cannot run in
+                // one.
                 let number = random.random_range(0..writers.clients.len() - 1);
                 writers.step(random, number).await;
             }
@@ -207,8 +208,8 @@ async fn whatever_the_clocks_do() {
     receiver.look(|record| assert_eq!(record.distinct("/ok"), wanted, "and no other"));
 }
 
-/// Commits of one, two or many rows, with savepoints that are rolled back, until it is told to
-/// stop.
+/// Commits transactions of one, two or many rows, with savepoints that are rolled back, until
+/// `stop` is set.
 async fn write(client: Client, number: i64, last: Arc<AtomicI64>, stop: Arc<AtomicBool>) -> usize {
     let (mut committed, mut round) = (0, number);
     while !stop.load(Ordering::Relaxed) {
@@ -244,13 +245,14 @@ async fn a_ring_that_turns_all_the_time_under_writers_loses_nothing() {
     while began.elapsed() < length {
         let turned = app.query_one("select webhook.turn_ring(true)", &[]).await.expect("it turns");
         turns += usize::from(turned.get::<_, Option<i16>>(0).is_some());
-        // Into a slot whose turn is over, or is not: whichever it is by then.
+        // The slot's turn may or may not be over when the insert runs.
         let slot = turns % 16;
         let insert =
             format!("insert into webhook.event (type, payload, slot) values ('order.noted', '{{}}', {slot})");
         app.batch_execute(&insert).await.expect("an insert by hand");
         by_hand += 1;
-        // What the daemon has not come to keeps its slot, and so the ring from turning.
+        // A slot with events that the daemon has not read stays in use, which stops the ring from
+        // turning.
         receiver.wait_for("/ok", by_hand, PATIENCE).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -261,7 +263,7 @@ async fn a_ring_that_turns_all_the_time_under_writers_loses_nothing() {
     println!("{wanted} events, {turns} turns");
     receiver.wait_for("/ok", wanted, 4 * PATIENCE).await;
     assert!(turns > 10, "{turns} turns");
-    // Slots that are closed are emptied, and so the ring goes round.
+    // Closed slots are emptied, so the ring goes round.
     database.run("select webhook.turn_ring(true)").await;
     let closed = "select count(*) <= 2 from webhook.ring where state <> 'empty'";
     database.until(closed, PATIENCE).await;

@@ -1,5 +1,5 @@
-//! Promise: a copy of the database delivers nothing until `webhook_arm()`; then nothing is lost of what was undelivered, and
-//! nothing is sent twice. Whichever cluster it is, whatever its transaction ids.
+//! Promise: a copy of the database delivers nothing until `webhook_arm()`. After that no
+//! undelivered event is lost and none is sent twice, in any cluster and with any transaction ids.
 
 use e2e::{
     PATIENCE,
@@ -11,7 +11,7 @@ use e2e::{
 };
 use std::{path::PathBuf, process::Command, sync::Arc};
 
-/// Makes transaction ids pass.
+/// Consumes transaction ids.
 async fn burn_xids(database: &Database, count: u32) {
     database
         .run(&format!(
@@ -25,7 +25,7 @@ fn succeed(mut command: Command) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Dumps one database and restores it into a new one; returns that.
+/// Dumps a database, restores the dump into a new one, and returns the new one.
 async fn restored(from: &Database, cluster: &Arc<Cluster>, name: &str) -> Database {
     let file = from.cluster.dir().join(format!("{name}.dump"));
     let mut dump = from.cluster.program("pg_dump");
@@ -42,7 +42,8 @@ async fn restored(from: &Database, cluster: &Arc<Cluster>, name: &str) -> Databa
     copy
 }
 
-/// The source: 100 orders delivered to `/ok`, 30 that no daemon has read; a paused and a failing subscription beside it.
+/// The source: 100 orders delivered to `/ok`, 30 that no daemon has read, a paused subscription and
+/// a failing one.
 struct Source {
     database: Database,
     receiver: Receiver,
@@ -101,13 +102,14 @@ impl Source {
         Daemon::start_with(database, &["--key-file", key_file, "--probe-interval-ms", "200"]).await
     }
 
-    /// The copy is silent, then armed, then complete.
+    /// Checks that the copy is silent, then armed, then complete.
     async fn judge(&self, copy: &Database) {
         let delivered = self.receiver.look(|record| record.distinct("/ok"));
         let refused = Daemon::spawn(copy);
         assert!(!refused.ended(PATIENCE).await.success(), "it is to be armed first");
         assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("f"));
-        // Its application goes on meanwhile; what is no order is nobody's.
+        // The copy's application writes on meanwhile. No subscription matches the event that is not
+        // about an order.
         copy.run("insert into orders select i, 'c', i from generate_series(1001, 1020) i; insert into \"Über\".\"Ding\" values (1)").await;
         copy.run("select webhook_arm()").await;
         let undone = "select count(*) from webhook.event where xid < 0";
@@ -122,7 +124,8 @@ impl Source {
         self.receiver.wait_for("/ok/failing", 160, PATIENCE).await;
         copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE)
             .await;
-        // What comes later than the transaction ids of the dump is no repetition of it.
+        // Events with later transaction ids than the dump's are not repetitions of events in the
+        // dump.
         burn_xids(copy, 3_000).await;
         copy.run("insert into orders select i, 'c', i from generate_series(1031, 1040) i").await;
         self.receiver.wait_for("/ok", delivered + 70, PATIENCE).await;
@@ -139,7 +142,7 @@ impl Source {
                 .filter(|request| !request.json()["type"].as_str().unwrap().starts_with("order."));
             assert_eq!(kinds.count(), 0);
         });
-        // Rights and owners came along.
+        // The dump carried the rights and owners.
         let owner = copy.try_client("clone_owner").await.expect("the role is there");
         assert_eq!(value(&owner, "select count(*) from webhook.subscription").await.as_deref(), Some("1"));
         assert_eq!(copy.number("select count(*) from webhook.watch w where exists (select from pg_trigger t where t.tgrelid = w.relation)").await, 2);
@@ -229,7 +232,7 @@ async fn a_physical_copy_goes_on_from_the_checkpoint() {
     receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (26, 0)));
 }
 
-/// What a command prints, and how it ends.
+/// Runs a command. Returns its exit code and output.
 async fn webhookd(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(arguments).env_remove("DATABASE_URL");
@@ -238,7 +241,7 @@ async fn webhookd(arguments: &[&str]) -> (Option<i32>, String) {
     (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
-/// The daemon ends by itself, for want of the right instance, and says what to do.
+/// Checks that the daemon exits, because the instance is the wrong one, and logs what to do.
 async fn is_refused(url: &str, arguments: &[&str], armed: &str) {
     let daemon = Daemon::spawn_with(url, &[&["--allow-net", "127.0.0.0/8"], arguments].concat());
     let code = daemon.ended(PATIENCE).await.code();
@@ -251,7 +254,8 @@ async fn is_refused(url: &str, arguments: &[&str], armed: &str) {
 
 const ARMED_FOR: &str = "select instance from webhook.cursor";
 
-/// Snapshots, base backups and clones keep the system identifier and all OIDs, as a promoted standby does.
+/// Snapshots, base backups and clones keep the system identifier and all OIDs, like a promoted
+/// standby.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     let world = World::new().await;
@@ -293,7 +297,7 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     }
     let (_, said) = webhookd(&["status", "--database-url", &copy.url()]).await;
     assert!(said.contains("delivering   no: ") && said.contains("--instance"), "{said}");
-    // The refusal holds, whatever the other one is called.
+    // The refusal does not depend on the name of the other instance.
     is_refused(&copy.url(), &["--instance", "staging"], &armed).await;
     world.receiver.look(|record| assert_eq!(record.distinct("/ok"), 20, "nothing is sent"));
 
@@ -308,7 +312,8 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     let adopted = copy.text(ARMED_FOR).await.expect("it is this daemon's");
     let port = |cluster: &Cluster| format!(":{}/", cluster.port());
     assert_eq!(adopted, armed.replace(&port(&world.cluster), &port(&clone)));
-    // While it delivers, the call takes nothing from it, and a daemon of another instance leaves no mark.
+    // During delivery, the call takes nothing from the daemon, and a daemon of another instance
+    // leaves no mark.
     copy.run("select webhook_arm()").await;
     is_refused(&copy.url(), &["--instance", &armed], &adopted).await;
     let unchanged = "select instance || coalesce(refused_instance, '') from webhook.cursor";
@@ -316,7 +321,8 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (71, 0)));
 
-    // The original goes on by itself, and so does one whose address is another now, under the name it was armed for.
+    // The original continues without a call. So does a daemon at a new address, under the name that
+    // the database was armed for.
     let daemon = Daemon::start(&world.database).await;
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
@@ -328,8 +334,9 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     assert!(moved.sigterm(PATIENCE).await.success());
 }
 
-/// A daemon of production that is pointed at the copy by mistake, and the one of the copy: whichever comes first after
-/// `webhook_arm()`, the other one never delivers, not even when it has stood by.
+/// Production's daemon is pointed at the copy by mistake, and meets the copy's own daemon. The
+/// first one after `webhook_arm()` adopts the database. The other one never delivers, not even
+/// after a time as a standby.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_two_instances_that_meet_exactly_one_adopts_the_database() {
     let world = World::new().await;
@@ -357,7 +364,8 @@ async fn of_two_instances_that_meet_exactly_one_adopts_the_database() {
     assert_eq!(world.database.text(clean).await.as_deref(), Some("t"), "the right one is back");
 }
 
-/// A restore gives columns new numbers: no other column may be told for one that has gone or has another name.
+/// A restore renumbers columns. A watch must not send another column in place of one that was
+/// dropped or renamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_restored_watch_tells_no_column_that_was_not_told() {
     let cluster = Cluster::start().await;
@@ -373,7 +381,7 @@ async fn a_restored_watch_tells_no_column_that_was_not_told() {
              alter table barred rename column ssn to social",
         )
         .await;
-    // In a cluster of its own, the tables may get the numbers that they had.
+    // In a cluster of its own, the tables may get the same OIDs as before.
     let copy = restored(&source, &Cluster::start().await, "copy").await;
     let told = "select string_agg(payload::text, ' ' order by id) from webhook.event where type ~ '^(listed|barred)'";
     copy.run("insert into listed values (1, 'secret'); insert into barred values (2, 'secret', 'e@x')").await;

@@ -1,4 +1,4 @@
-//! Promise: two systems that sync both ways do not send each other their own changes back.
+//! Promise: two systems that sync in both directions do not send each other their own changes back.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Receiver, world::World};
 use serde_json::Value;
@@ -22,12 +22,12 @@ async fn by_origin() {
         world.receiver.at("/ok/crm").iter().filter_map(|r| r.json()["data"]["id"].as_i64()).collect();
     came.sort_unstable();
     assert_eq!(came, [2, 3, 5], "what came from others, and what nobody signed");
-    // The views tell the same story: no delivery, none pending.
+    // The views agree: no delivery, none pending.
     let matched = world.database.number("select count(*) from webhook.delivery").await;
     assert_eq!(matched, 8);
 }
 
-/// One side of the sync: its requests applied to the other side, marked with where they come from.
+/// Applies the requests of one side of the sync to the other, marked with their origin.
 async fn apply(from: &Receiver, path: &str, to: &World, origin: &str, applied: &mut usize) {
     let requests = from.at(path);
     for request in &requests[*applied..] {
@@ -65,7 +65,7 @@ async fn two_systems_in_sync_come_to_rest() {
         apply(&crm.receiver, "/ok/to-shop", &shop, "crm", &mut to_shop).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Whatever the applied changes caused has been routed, and nothing of it was sent back.
+    // All events that the applied changes caused are routed, and none of them was sent back.
     for world in [&shop, &crm] {
         let routed = "select pending = 0 and queued = 0 from webhook.health";
         world.database.until(routed, PATIENCE).await;

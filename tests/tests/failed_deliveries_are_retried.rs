@@ -1,5 +1,5 @@
-//! Promise: what fails is tried again by the subscription's schedule, as the same event; what is given up is visible
-//! and can be sent again.
+//! Promise: a failed delivery is retried by the subscription's schedule, as the same event. A
+//! delivery that was given up is visible and can be sent again.
 
 use e2e::{
     PATIENCE,

@@ -1,5 +1,6 @@
-//! Promise: a receiver that has done nothing but fail for long is told of, then disabled, and nothing is lost by it; one
-//! that fails now and then is left alone. (The periods are 24 hours and 5 days; here, flags make them seconds.)
+//! Promise: a receiver that only fails for a long time is reported, then disabled, and no event is
+//! lost. A receiver that fails now and then is left alone. (The periods are 24 hours and 5 days;
+//! here, flags make them seconds.)
 
 use e2e::{
     PATIENCE,
@@ -15,12 +16,13 @@ const FAILING: &str = "webhook.subscription.failing";
 const DISABLED: &str = "webhook.subscription.disabled";
 const RECOVERED: &str = "webhook.subscription.recovered";
 
-/// A schedule that does not run out within a test.
+/// Returns a retry schedule that does not run out within a test.
 fn patient() -> String {
     format!("retry => '{{{}}}'", vec!["200ms"; 50].join(","))
 }
 
-/// Types of the operational events about a subscription that have come to `/ok/operator`, in order of their sequence.
+/// Returns the types of the operational events about a subscription that arrived at `/ok/operator`,
+/// ordered by sequence.
 fn told(world: &World, subscription: i64) -> Vec<String> {
     let of_subscription = |request: &Received| {
         let body = request.json();
@@ -74,7 +76,7 @@ async fn warned_then_disabled_then_resumed_by_hand() {
     let reason = world.database.text(&reason).await.expect("it is disabled, and says why");
     assert!(reason.contains("fail"), "{reason}");
 
-    // From now on it gets nothing, and what matches is kept.
+    // From now on the receiver gets nothing, and matching events are kept.
     let before = world.receiver.at("/status/500").len();
     world.insert_orders(21, 10).await;
     world.receiver.wait_for("/ok/other", 30, PATIENCE).await;
@@ -111,7 +113,7 @@ async fn one_that_recovers_in_time_is_told_of_and_kept() {
         "select not exists (select from webhook.receiver where subscription_id = {failing} and (failing_since is not null or circuit = 'open'))"
     );
     world.database.until(&clean, PATIENCE).await;
-    // A second time is told of again.
+    // A second failing period is reported again.
     world.receiver.behave("/status/503", Behaviour::Status(503));
     world.insert_orders(101, 20).await;
     wait_told(&world, failing, &[FAILING, RECOVERED, FAILING]).await;
@@ -122,7 +124,7 @@ async fn sporadic_failures_never_disable() {
     let world = with_operator().await;
     let flaky = world.subscribe_with("/flaky/2", &patient()).await;
     let _daemon = Daemon::start_with(&world.database, &FLAGS).await;
-    // Longer than both periods, with a success now and then.
+    // The test runs longer than both periods, with a success now and then.
     let begun = std::time::Instant::now();
     let mut order = 0;
     while begun.elapsed() < Duration::from_secs(8) {
@@ -149,7 +151,7 @@ async fn a_handful_of_attempts_is_not_enough() {
         Daemon::start_with(&world.database, &["--failing-after-ms", "1000", "--disable-after-ms", "3000"])
             .await;
     world.insert_orders(1, 1).await;
-    // Three attempts over four seconds of nothing but failures.
+    // Three attempts over four seconds, all of them failures.
     world
         .database
         .until(

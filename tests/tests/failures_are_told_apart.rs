@@ -1,5 +1,5 @@
-//! Promise: whatever a receiver does wrong ends in an attempt row of the right class, within the deadline, and with
-//! memory flat.
+//! Promise: every mistake of a receiver ends in an attempt row of the right class, within the
+//! deadline and with flat memory.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Received, world::World};
 use std::time::Duration;
@@ -33,7 +33,7 @@ const CASES: [(&str, &str, Option<i16>); 46] = [
     ("/gone", "http_error", Some(410)),
     ("/slow/3000", "timeout", None),
     ("/hang", "timeout", None),
-    // The status has decided; what drips on after it is not waited for.
+    // The status decides; the daemon does not wait for the rest of the slow body.
     ("/drip", "succeeded", Some(200)),
     ("/reset", "protocol", None),
     ("/close", "protocol", None),
@@ -70,7 +70,8 @@ async fn each_by_its_class() {
     let world = World::new().await;
     let mut subscriptions = Vec::new();
     for case in CASES {
-        // Those that are to be waited for in vain, for a second; the others have time, on a busy machine too.
+        // The receivers that should time out get one second. The others get enough time for a busy
+        // machine.
         let timeout_s = if case.1 == "timeout" { 1 } else { 10 };
         let options = format!("timeout => '{timeout_s} s', retry => '{{1h}}'");
         subscriptions.push((case, world.subscribe_with(case.0, &options).await));
@@ -92,14 +93,15 @@ async fn each_by_its_class() {
         assert_eq!(record.total, CASES.len() as u64, "each got one request");
         assert_eq!(record.distinct("/ok/elsewhere"), 0, "no redirect is followed");
     });
-    // What is stored is text that Postgres takes, and little of it.
+    // The stored response is text that Postgres accepts, and short.
     let stored = "select count(*) from webhook.attempt where octet_length(response) > 4096";
     assert_eq!(world.database.number(stored).await, 0);
     let nul = "select response from webhook.attempt a join webhook.subscription s on s.id = a.subscription_id where s.url like '%/nul'";
     assert_eq!(world.database.text(nul).await.as_deref(), Some("a\u{fffd}b\u{fffd}\u{fffd}"));
 }
 
-/// A receiver that promises to stay and then closes: found out at the next delivery, and nobody's failure.
+/// A receiver promises keep-alive and then closes. The daemon finds out at the next delivery and
+/// counts no failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_closed_between_two_deliveries_is_replaced() {
     let world = World::new().await;

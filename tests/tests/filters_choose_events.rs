@@ -1,21 +1,21 @@
-//! Promise: a filter is a SQL/JSON path that Postgres itself evaluates on the event; what it does not match is not
-//! delivered, not queued and not counted, and what cannot be evaluated does not match.
+//! Promise: a filter is a SQL/JSON path that Postgres itself evaluates on the event. Events that do
+//! not match, or whose filter cannot be evaluated, are not delivered, queued or counted.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 
-/// Path at the receiver, filter, and the orders (by id) whose `created` it lets through.
+/// Path at the receiver, filter, and the orders (by id) whose `created` events match.
 const FILTERS: [(&str, &str, &[i64]); 12] = [
     ("/ok/0", "$.data.total > 50", &[3, 4]),
     ("/ok/1", "$.data.total ? (@ > 50)", &[3, 4]),
     ("/ok/2", "$.data ? (@.customer == \"acme\" && @.total < 50)", &[1]),
-    ("/ok/3", "$.data.note", &[1, 2, 3, 4, 5]), // present, be it null: @? asks for an item
+    ("/ok/3", "$.data.note", &[1, 2, 3, 4, 5]), // a null member is present too: @? asks for an item
     ("/ok/4", "$.data.note == null", &[1, 2, 3, 4]),
     ("/ok/5", "$.actor == \"user:7\"", &[3]),
     ("/ok/6", "$.origin", &[4]), // absent members are absent
     ("/ok/7", "$.type == \"order.created\" && $.table == \"public.orders\"", &[1, 2, 3, 4, 5]),
     ("/ok/8", "$.key == \"2\"", &[2]),
     ("/ok/9", "$.nothing == 1", &[]),
-    ("/ok/10", "strict $.data.nothing.at.all == 1", &[]), // an error in the path's own terms
+    ("/ok/10", "strict $.data.nothing.at.all == 1", &[]), // an error in strict mode does not match
     ("/ok/11", "$.data.customer like_regex \"^AC\" flag \"i\"", &[1, 3]),
 ];
 
@@ -67,7 +67,7 @@ async fn on_former_values_and_on_what_jsonb_cannot_hold() {
     world.database.run("insert into orders values (1, 'a', 10), (2, 'b', 10)").await;
     world.database.run("update orders set total = 20 where id = 1").await;
     world.database.run("update orders set total = 5 where id = 2").await;
-    // json holds what jsonb refuses.
+    // json accepts `\u0000`; jsonb rejects it.
     world.database.run(r#"select webhook_emit('order.noted', '{"id": 1, "note": "\u0000"}')"#).await;
     world.database.run("insert into orders values (3, 'c', 30)").await;
     world.receiver.wait_for("/ok/all", 6, PATIENCE).await;
@@ -81,7 +81,8 @@ async fn on_former_values_and_on_what_jsonb_cannot_hold() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// Also for what is read in pages, and for what is kept for a subscription that is paused; changed in commit order.
+/// Checks that a filter also applies to events read in pages and to the backlog of a paused
+/// subscription, and that a change of the filter takes effect in commit order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_large_windows_in_backlogs_and_after_a_change() {
     let world = World::new().await;
@@ -108,12 +109,12 @@ async fn in_large_windows_in_backlogs_and_after_a_change() {
         .filter(|id| *id > 20_000)
         .collect();
     came.sort_unstable();
-    // One transaction: the table shows its end only.
+    // All three statements are one transaction, so the table shows only its end state.
     assert!(came.contains(&20_003) && !came.contains(&20_002), "{came:?}");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// Asks for every column within every column and so on: 4^20 comparisons on an order.
+/// Returns a filter that nests every column within every column: 4^20 comparisons on an order.
 fn endless() -> String {
     (0..20).fold("@ == \"none\"".to_owned(), |inner, _| format!("exists($.data.* ? ({inner}))"))
 }

@@ -1,11 +1,12 @@
-//! Promise: the CloudEvents SDKs of other languages parse all three formats, and find in them what the standard format
-//! says. `tests/foreign/setup.sh` installs them; requests are recorded from a real daemon.
+//! Promise: the CloudEvents SDKs of other languages parse all three formats and find the same
+//! content as the standard format has. `tests/foreign/setup.sh` installs them; the requests are
+//! recorded from a real daemon.
 
 use e2e::{PATIENCE, daemon::Daemon, foreign::Language, receiver::Received, world::World};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// What happens: every kind of event, awkward texts, numbers beyond 2⁵³.
+/// The changes: every kind of event, awkward texts, numbers beyond 2⁵³.
 const EVENTS: &str = "
     insert into orders values (6, 'Zoë 🚀 \"quoted\" \\ back 100%', 12345678901234567890.123, E'tab\\tline\\nend');
     update orders set note = 'ünïcödé \u{2028}' where id = 6;
@@ -23,7 +24,7 @@ fn request(received: &Received) -> Value {
     json!({ "headers": headers, "body": String::from_utf8_lossy(&received.body) })
 }
 
-/// What an SDK is to find in an event, by what its standard body says.
+/// Returns the event that an SDK should find, according to its standard body.
 fn expected(standard: &Value, is_binary: bool) -> Map<String, Value> {
     let mut event = Map::new();
     let text = |name: &str| standard[name].as_str();
@@ -59,7 +60,7 @@ fn expected(standard: &Value, is_binary: bool) -> Map<String, Value> {
     event
 }
 
-/// Numbers as those languages hold them.
+/// Converts numbers to the type that these languages use.
 fn as_float(value: &mut Value) {
     match value {
         Value::Number(number) => *value = json!(number.as_f64()),
@@ -69,7 +70,8 @@ fn as_float(value: &mut Value) {
     }
 }
 
-/// Takes out what SDKs treat each in their own way: the time loses digits, `previous` is JSON in a text.
+/// Normalizes the members that SDKs treat differently: the time loses digits, and `previous` is
+/// JSON within a text.
 fn comparable(mut event: Map<String, Value>, standard: &Value) -> Map<String, Value> {
     let time = event.remove("time").expect("a time");
     let (time, whole) = (time.as_str().expect("a text"), standard["timestamp"].as_str().expect("a text"));
@@ -122,7 +124,7 @@ async fn python_and_javascript() {
     }
 }
 
-/// The judges are none if they take anything.
+/// An SDK that accepts everything would prove nothing.
 #[test]
 fn what_is_no_cloudevent_is_rejected() {
     let structured = |body: Value| json!({ "headers": { "content-type": "application/cloudevents+json" }, "body": body.to_string() });

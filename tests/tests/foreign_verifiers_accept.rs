@@ -1,5 +1,6 @@
-//! Promise: the Standard Webhooks libraries of other languages accept what is sent, and reject it when it is tampered
-//! with. `tests/foreign/setup.sh` installs them; requests are recorded from a real daemon.
+//! Promise: the Standard Webhooks libraries of other languages accept our requests, and reject
+//! tampered ones. `tests/foreign/setup.sh` installs them; the requests are recorded from a real
+//! daemon.
 
 use e2e::{
     PATIENCE,
@@ -14,7 +15,8 @@ const PAIR: &str =
     "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==";
 const PUBLIC: &str = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
 
-/// A profile, and where its headers have id, timestamp and signature; none: it has none of its own.
+/// A signature profile and its headers for id, timestamp and signature. `None` means that the
+/// profile has no such header.
 struct Profile {
     name: &'static str,
     id: Option<&'static str>,
@@ -52,7 +54,7 @@ fn request(profile: &Profile, received: &Received, secret: &str) -> Value {
     json!({ "profile": profile.name, "secret": secret, "headers": headers, "body": body })
 }
 
-/// Every way in which a request may be forged: each must be noticed.
+/// Returns every forgery of a request. The judges must notice each of them.
 fn tampered(profile: &Profile, original: &Value) -> Vec<(&'static str, Value)> {
     let with = |what: &dyn Fn(&mut Value)| {
         let mut copy = original.clone();
@@ -65,7 +67,7 @@ fn tampered(profile: &Profile, original: &Value) -> Vec<(&'static str, Value)> {
         "standard-v1a" => "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
         _ => "whsec_AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
     };
-    // The last token alone: of several, one that fits is enough.
+    // Only the last token is forged: among several tokens, one valid token is enough.
     let last = signature.rsplit(' ').next().expect("a token");
     let mut forged = vec![
         ("a byte more", with(&|r| r["body"] = format!("{body} ").into())),
@@ -95,7 +97,7 @@ fn tampered(profile: &Profile, original: &Value) -> Vec<(&'static str, Value)> {
     forged
 }
 
-/// Has both languages judge; each verdict must be the one that is expected.
+/// Checks that both languages return the expected verdict for each request.
 fn judge(requests: &[Value], expected: &[(String, bool)]) {
     for language in Language::ALL {
         let verdicts = language.judge("verify", requests);
@@ -106,7 +108,7 @@ fn judge(requests: &[Value], expected: &[(String, bool)]) {
     }
 }
 
-/// One subscription with every profile at once, and each kind of key given.
+/// Creates a subscription with every profile at once, and with each kind of key.
 async fn subscribe(world: &World) -> i64 {
     let id = world.subscribe("/ok").await;
     let profiles: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
@@ -150,7 +152,8 @@ async fn python_and_javascript() {
     judge(&requests, &expected);
 }
 
-/// While a secret is replaced, the old one and the new one are each enough; GitHub's header has room for the new one alone.
+/// During a rotation the old secret and the new one each verify. GitHub's header only has room for
+/// the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn either_secret_during_a_rotation() {
     let world = World::new().await;

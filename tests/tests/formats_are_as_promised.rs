@@ -1,15 +1,17 @@
-//! Promise: each format is what its norm says, signed over the very bytes that are sent, and the same on every retry.
+//! Promise: each format follows its standard, is signed over the exact bytes that are sent, and is
+//! the same on every retry.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Received, world::World};
 use serde_json::Value;
 
-/// Content types may have parameters.
+/// Returns the content type without its parameters.
 fn content_type(request: &Received) -> &str {
     let value = request.header("content-type").unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// The created and the updated event of one order, as they came to a path whose first attempts failed.
+/// Returns the created and the updated event of one order, received on a path whose first attempts
+/// failed.
 async fn pair(world: &World, path: &str) -> [Received; 2] {
     world.receiver.wait("all attempts", PATIENCE, |record| record.at(path).count() == 4).await;
     let requests = world.receiver.at(path);
@@ -112,7 +114,7 @@ async fn thin_changed_and_headers_of_ones_own() {
     let _: Value = named.json();
 }
 
-/// What Supabase and Hasura document of their bodies, member by member.
+/// Checks the bodies against the documentation of Supabase and Hasura, member by member.
 #[tokio::test(flavor = "multi_thread")]
 async fn those_of_others() {
     let world = World::new().await;

@@ -1,5 +1,5 @@
-//! Promise: the whole life of a subscription goes through SQL, the command line, REST (with a client that is generated from the
-//! served document) and the page, and what is in the tables afterwards is the same.
+//! Promise: SQL, the command line, REST (with a client generated from the served document) and the
+//! page can each run the whole life of a subscription. Afterwards the tables hold the same.
 
 use e2e::{
     PATIENCE,
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// How far an action has led: number and secret of what was made.
+/// The result of a creation: the subscription's number and secret.
 type Made = (i64, String);
 
-/// One way to do everything, always as alice.
+/// One of the four ways, always used as alice.
 enum Way<'a> {
     Sql(&'a World),
     CommandLine(String),
@@ -36,7 +36,7 @@ impl Page {
         self.browser.source().await
     }
 
-    /// Fills in the form whose button says this.
+    /// Fills in and submits the form with this button.
     async fn send(&self, page: &str, button: &str, fields: &[(&str, &str)]) -> String {
         self.browser.go(page).await;
         self.browser.submit(&format!("main form:has({button})"), fields, button).await;
@@ -47,7 +47,7 @@ impl Page {
         self.send(&format!("/subscriptions/{id}"), &format!("button[value='{action}']"), fields).await
     }
 
-    /// What follows each of these marks on a page, up to another.
+    /// Returns the text after each `mark` on a page, up to `end`.
     async fn all(&self, path: &str, mark: &str, end: char) -> Vec<String> {
         let text = self.show(path).await;
         text.split(mark).skip(1).filter_map(|rest| rest.split(end).next()).map(str::to_owned).collect()
@@ -76,7 +76,7 @@ impl Way<'_> {
         }
     }
 
-    /// Rows of the command line.
+    /// Runs the command line and returns its output.
     async fn run(url: &str, arguments: &[&str]) -> String {
         let output = Command::new(binary())
             .args(arguments)
@@ -265,7 +265,7 @@ impl Way<'_> {
         }
     }
 
-    /// Events and states, the newest first.
+    /// Returns events and states, newest first.
     async fn deliveries(&mut self, id: i64) -> Vec<(String, String)> {
         match self {
             Self::Sql(world) => {
@@ -298,7 +298,7 @@ impl Way<'_> {
         }
     }
 
-    /// Outcomes and statuses, the first one first.
+    /// Returns outcomes and statuses, oldest first.
     async fn attempts(&mut self, event: &str, id: i64) -> Vec<(String, String)> {
         match self {
             Self::Sql(world) => {
@@ -365,7 +365,8 @@ impl Way<'_> {
     }
 }
 
-/// What is left in the tables, but for what tells one life from another.
+/// Returns the rows that a life leaves in the tables, without the columns that differ between two
+/// lives.
 async fn traces(world: &World, id: i64) -> Value {
     let options = format!(
         "select (to_jsonb(s) - '{{id,name,url,created_at,updated_at,created_snapshot}}'::text[])::text from webhook.subscription s where id = {id}"
@@ -389,11 +390,11 @@ async fn traces(world: &World, id: i64) -> Value {
     Value::Array(all)
 }
 
-/// From its beginning to its end; what it has left behind just before that.
+/// Runs the whole life of a subscription. Returns the rows that it left just before its end.
 async fn live(world: &World, way: &mut Way<'_>, order: i64) -> Value {
     let name = way.name();
     let path = format!("/flaky/1/{name}");
-    // Before it is known: requests are judged when they come.
+    // The secret is set in advance, because the receiver judges requests on arrival.
     world.receiver.expect_secret(&path, SECRET);
     let (id, secret) = way.create(&world.receiver.url(&path)).await;
     world.receiver.expect_secret(&path, &secret);
@@ -405,7 +406,7 @@ async fn live(world: &World, way: &mut Way<'_>, order: i64) -> Value {
         )
     };
 
-    // Tried, failed, tried again.
+    // The delivery is tried, fails, and is retried.
     world.insert_orders(order, 1).await;
     world.database.until(&delivered(1), PATIENCE).await;
     let told = way.deliveries(id).await;
@@ -415,7 +416,7 @@ async fn live(world: &World, way: &mut Way<'_>, order: i64) -> Value {
     let tried = [pair("http_error", "500"), pair("succeeded", "200")];
     assert_eq!(way.attempts(event, id).await, tried, "{name}");
 
-    // Kept while it is paused.
+    // Events are kept while the subscription is paused.
     way.pause(id).await;
     let reason = format!("select paused_reason from webhook.subscription where id = {id}");
     assert_eq!(world.database.text(&reason).await.as_deref(), Some("lunch"), "{name}");

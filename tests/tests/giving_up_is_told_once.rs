@@ -1,5 +1,5 @@
-//! Promise: a delivery that is given up is told of once, as an event that anybody can subscribe to, and the telling can
-//! never feed itself.
+//! Promise: a delivery that is given up is reported once, as an event that any subscription may
+//! select. The report can never cause another one.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 
@@ -48,7 +48,8 @@ async fn the_operators_own_receiver_fails() {
         "select count(*) = 3 from webhook.delivery d where subscription_id = {operator} and type = '{EXHAUSTED}' and state = 'exhausted'"
     );
     world.database.until(&given_up, PATIENCE).await;
-    // A later order goes the whole way: whatever the former ones' end may have caused has been caused.
+    // A later order is delivered completely, so everything that the end of the former ones could
+    // cause has happened.
     world.insert_orders(4, 1).await;
     world.database.until(&given_up.replace("= 3", "= 4"), PATIENCE).await;
     world.database.until("select pending = 0 and queued = 0 from webhook.health", PATIENCE).await;

@@ -1,5 +1,5 @@
-//! Promise: SIGTERM drains what is under way, saves the checkpoint and exits 0 within the stated bound; a restart after
-//! it neither loses nor repeats anything.
+//! Promise: after SIGTERM the daemon drains the attempts in flight, saves the checkpoint and exits
+//! 0 within the stated bound. A restart neither loses nor repeats an event.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Ten seconds for the attempts under way and five for the last writes.
+/// Ten seconds for the attempts in flight and five for the last writes.
 const BOUND: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,5 +1,5 @@
-//! Promise: `/readyz` says whether this daemon delivers, and why not; `/metrics` is what Prometheus reads, with labels that
-//! cannot grow without bound; nobody is let in by accident.
+//! Promise: `/readyz` says whether this daemon delivers, and if not, why. `/metrics` has
+//! Prometheus' format, with a bounded number of labels, and lets no caller in by accident.
 
 use e2e::{
     PATIENCE,
@@ -22,18 +22,18 @@ async fn active_standby_and_copy() {
     other.until("/readyz", 503, "standby").await;
     assert_eq!(other.ask("GET", "/healthz", None, &[], None).await.status, 200, "standing by is no illness");
     one.daemon.kill9().await;
-    // It has taken over.
+    // The standby has taken over.
     other.until("/readyz", 200, r#""phase":"active""#).await;
 
     let ours = world.database.text("select instance from webhook.cursor").await.expect("it has adopted it");
-    // Another cluster's checkpoint, and one that a dump has brought.
+    // A checkpoint of another cluster, and one that a dump restored.
     for copied in ["system_identifier = 1", "restored_at = now()"] {
         world.database.run(&format!("update webhook.cursor set {copied}")).await;
         other.until("/readyz", 503, "webhook_arm").await;
         world.database.run("select webhook_arm()").await;
         other.until("/readyz", 200, "active").await;
     }
-    // Armed for another instance under its hands.
+    // The database is armed for another instance while the daemon runs.
     let arm_for = |instance: &str| format!("update webhook.cursor set instance = '{instance}'");
     world.database.run(&arm_for("elsewhere")).await;
     other.until("/readyz", 503, "--instance 'elsewhere'").await;
@@ -48,7 +48,7 @@ async fn a_stalled_daemon_is_told() {
     world.subscribe("/ok").await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     admin.until("/readyz", 200, "active").await;
-    // The ledger can write nothing, so the checkpoint cannot move.
+    // The ledger cannot write, so the checkpoint cannot move.
     let mut blocker = world.database.client().await;
     let lock = blocker.transaction().await.expect("a transaction");
     lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
@@ -68,14 +68,14 @@ async fn metrics_are_what_prometheus_reads() {
     world.subscribe_with("/status/500", "retry => '{}'").await;
     let many = "select webhook_subscribe('http://127.0.0.1:9/' || n, events => '{x.y}') from generate_series(1, 600) n";
     world.database.run(many).await;
-    // The newest has no label of its own.
+    // The newest subscription has no label of its own.
     let newest = world.subscribe_with("/paused", "enabled => false").await;
     world
         .database
         .run(&format!("insert into webhook.receiver (subscription_id, circuit, failing_since) values ({newest}, 'open', now())"))
         .await;
     let admin = Admin::start(&world.database, &[]).await;
-    // Fewer failures than open the circuit.
+    // Fewer failures than it takes to open the circuit.
     world.insert_orders(1, 8).await;
     world.receiver.wait_for("/ok", 8, PATIENCE).await;
     world
@@ -106,7 +106,7 @@ async fn metrics_are_what_prometheus_reads() {
     let manual =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring/METRICS.md"))
             .expect("the manual");
-    // What is served is in the manual, and what is in the manual is served.
+    // The manual lists exactly the metrics that are served.
     let served: BTreeSet<String> = families
         .as_object()
         .expect("an object")
@@ -126,7 +126,7 @@ async fn metrics_are_what_prometheus_reads() {
         assert_eq!(family["help"], true, "{name}");
         assert!(family["samples"].as_i64().is_some_and(|count| count <= 1000), "{name}: {family}");
     }
-    // What the dashboard and the alerts ask for is there.
+    // The metrics in the dashboard and the alerts exist.
     for file in ["dashboard.json", "alerts.yml"] {
         let path = format!("{}/../docs/monitoring/{file}", env!("CARGO_MANIFEST_DIR"));
         let file = std::fs::read_to_string(path).expect("it is there");
@@ -136,7 +136,7 @@ async fn metrics_are_what_prometheus_reads() {
             assert!(text.contains(&format!("\n# TYPE {}", full.trim_end_matches("_bucket"))), "{full}");
         }
     }
-    // Places get free, and what has been counted still counts.
+    // Unsubscribing frees a label. The counts of the deleted subscription stay in the totals.
     world.database.run("select webhook_unsubscribe(2)").await;
     let gone = r#"webhookd_attempts_total{outcome="http_error",subscription="gone"} 8"#;
     let text = scrape(&admin, &ops, gone).await;
@@ -146,7 +146,7 @@ async fn metrics_are_what_prometheus_reads() {
     );
 }
 
-/// What Prometheus reads, once a look has brought this line.
+/// Polls `/metrics` until it contains this line, and returns the text.
 async fn scrape(admin: &Admin, token: &str, line: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     let mut pace = interval(Duration::from_millis(100));
@@ -160,7 +160,7 @@ async fn scrape(admin: &Admin, token: &str, line: &str) -> String {
     }
 }
 
-/// Whole and in order while everything is counted: no scrape is cut or goes back.
+/// Checks that no scrape is truncated or goes backwards while the counters change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_under_load_is_whole() {
     let world = World::new().await;
@@ -231,7 +231,7 @@ async fn nobody_is_let_in_by_accident() {
     daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
 }
 
-/// Whoever revokes the last token must not find, at the next restart, that nothing is delivered any more.
+/// After the last token is revoked, the next start of the daemon must still deliver.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_it_delivers_and_lets_nobody_in() {
     let world = World::new().await;
@@ -247,7 +247,7 @@ async fn without_a_token_it_delivers_and_lets_nobody_in() {
     };
     let hint = check();
     assert!(hint.starts_with('✓') && hint.contains("webhookd token create"), "{hint}");
-    // One that is over is none.
+    // An expired token does not count.
     world.database.run("insert into webhook.token (role, name, token_sha256, expires_at) values ('ops', 'old', sha256('x'), now())").await;
     let admin = Admin::start(&world.database, &[]).await;
     let process = admin.daemon.process();

@@ -1,10 +1,11 @@
-//! Promise: no text, through whichever argument of the SQL API it comes, does anything but be stored or refused.
+//! Promise: a text in any argument of the SQL API is either stored or rejected, and has no other
+//! effect.
 
 use e2e::{cluster::describe, receiver::Keep, world::World};
 use std::{collections::BTreeMap, ffi::OsStr, os::unix::ffi::OsStrExt};
 use tokio_postgres::Client;
 
-/// What breaks out of quotes, formats, paths, identifiers and encodings.
+/// Returns texts that try to break out of quotes, formats, paths, identifiers and encodings.
 fn hostile() -> Vec<String> {
     let mut texts: Vec<String> = [
         "",
@@ -60,7 +61,8 @@ fn hostile() -> Vec<String> {
     texts
 }
 
-/// A call that goes well, for each function with an argument that text goes into: name → arguments in named notation.
+/// Returns a valid call for each function with a text argument, as name → arguments in named
+/// notation.
 fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
     let id = id.to_string();
     let text = |text: &str| format!("'{text}'");
@@ -164,20 +166,21 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
     ])
 }
 
-/// A literal. NUL is in no text of Postgres: the driver cannot even send it.
+/// Returns a literal. Postgres texts cannot contain NUL, and the driver cannot send it.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\0', "\\0").replace('\'', "''"))
 }
 
-/// Runs it and takes it back; the SQLSTATE, if it is refused.
+/// Runs a statement and rolls it back. Returns the SQLSTATE if Postgres rejects it.
 async fn outcome(client: &Client, statement: &str) -> Option<String> {
     let outcome = client.batch_execute(&format!("begin; {statement}")).await;
     let refused = outcome.err().map(|e| {
         let shown: String = statement.chars().take(300).collect();
         let code = e.code().unwrap_or_else(|| panic!("{shown}\n{}", describe(&e))).code().to_owned();
         let says = describe(&e);
-        // Ours to explain: a mistake in pg_webhook, a crash, a query that had to be cancelled. A syntax error is one unless
-        // it is about the text itself, read as what it was given for.
+        // These errors would be our fault: a bug in pg_webhook, a crash, a query that had to be
+        // cancelled. So would a syntax error, unless it is about the text itself in its intended
+        // meaning.
         let is_about_text = ["condition", "jsonpath", "relation name", "qualified name", "name syntax"]
             .iter()
             .any(|of| says.contains(of));
@@ -192,7 +195,7 @@ async fn outcome(client: &Client, statement: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_every_argument() {
-    // The server's log would be all there is to read.
+    // Otherwise these statements would fill the server's log.
     let world = World::with(Keep::Requests, &["log_min_error_statement=panic"]).await;
     world.database.run("create table canary (id int); insert into canary values (1)").await;
     let id = world.subscribe("/ok").await;
@@ -246,10 +249,10 @@ async fn through_every_argument() {
     assert_eq!(world.database.number("select count(*) from canary").await, 1);
 }
 
-/// Names of tables and columns, and values of rows, are texts of strangers too.
+/// Names of tables and columns and values of rows are untrusted texts too.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_names_and_values() {
-    // The server's log would be all there is to read.
+    // Otherwise these statements would fill the server's log.
     let world = World::with(Keep::Requests, &["log_min_error_statement=panic"]).await;
     world.database.run("create table canary (id int); insert into canary values (1)").await;
     let client = world.database.client().await;
@@ -289,7 +292,7 @@ async fn through_names_and_values() {
     assert_eq!(world.database.number("select count(*) from canary").await, 1);
 }
 
-/// Postgres does not check the encoding of what a session brings along as it starts.
+/// Postgres does not check the encoding of settings that a session passes at its start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_setting_that_is_no_text_is_left_out() {
     let world = World::new().await;

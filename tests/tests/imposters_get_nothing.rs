@@ -1,4 +1,4 @@
-//! Promise: over https a receiver gets an event only after it has proved who it is.
+//! Promise: over https a receiver gets an event only after it has proved its identity.
 
 use e2e::{
     PATIENCE,
@@ -10,7 +10,7 @@ use e2e::{
     world::World,
 };
 
-/// A daemon that trusts the authority and no other, and may call this machine.
+/// Starts a daemon that trusts only this authority and may call this machine.
 async fn daemon(world: &World, authority: &Authority) -> Daemon {
     let arguments = ["--allow-net", "127.0.0.0/8,::1/128"];
     let environment = [("SSL_CERT_FILE", authority.file().as_os_str())];
@@ -28,7 +28,7 @@ async fn expired_self_signed_and_of_another_name() {
         let id = world.subscribe_url(&receiver.url("/ok"), "retry => '{1h}'").await;
         imposters.push((identity, receiver, id));
     }
-    // The right certificate, but for `localhost`, not for the address it has.
+    // The certificate is valid for `localhost`, but not for the address in the URL.
     let by_address = Receiver::start_tls(authority.acceptor(Identity::Good)).await;
     let url = by_address.url("/ok").replace("localhost", "127.0.0.1");
     imposters.push((Identity::Good, by_address, world.subscribe_url(&url, "retry => '{1h}'").await));
@@ -60,7 +60,8 @@ async fn an_authority_that_nobody_trusts() {
     stranger.look(|record| assert_eq!(record.total, 0));
 }
 
-/// Certificates of the daemon's configuration, for those subscriptions that name them and for the hosts they are for.
+/// Certificates from the daemon's configuration apply only to the subscriptions that name them and
+/// to their own hosts.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_for_the_subscription_that_names_it() {
     let (world, authority) = (World::new().await, Authority::new());

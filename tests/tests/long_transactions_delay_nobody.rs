@@ -1,9 +1,9 @@
-//! Promise: a transaction that stays open delays its own events and nobody else's.
+//! Promise: a transaction that stays open delays its own events and no others.
 
 use e2e::{PATIENCE, cluster::value, daemon::Daemon, world::World};
 use std::time::Duration;
 
-/// Others' events have to be there within this while the transaction is open.
+/// The limit for the other events to arrive while the transaction is open.
 const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,7 @@ async fn transactions_with_events_of_their_own() {
     world.insert_orders(1, 200).await;
     world.receiver.wait_for("/ok", 200, SOON).await;
 
-    // The checkpoint knows the open transactions: a restart neither forgets nor repeats.
+    // The checkpoint records the open transactions, so a restart neither forgets nor repeats them.
     assert!(daemon.sigterm(PATIENCE).await.success());
     daemon = Daemon::start(&world.database).await;
     world.insert_orders(201, 200).await;
@@ -63,7 +63,7 @@ async fn a_prepared_transaction() {
     world.receiver.wait_for("/ok", 201, SOON).await;
 }
 
-/// What is beyond the checkpoint, as it is defined.
+/// The events beyond the checkpoint, by their definition.
 const BEYOND: &str = "select e.id from webhook.cursor c join webhook.event e
     on e.xid >= pg_snapshot_xmin(c.snapshot)::text::bigint and not pg_visible_in_snapshot(e.xid::text::xid8, c.snapshot)";
 
@@ -111,7 +111,7 @@ async fn what_others_have_written_since_is_not_read_again() {
         assert!(pages < 300, "{look}: {pages} pages of more than 1000");
     }
 
-    // Whatever snapshot it is: the two say the same.
+    // Both queries agree for every snapshot.
     let compare = format!(
         "do $$
         begin

@@ -1,4 +1,5 @@
-//! Promise: without `--allow-net`, loopback and private addresses are refused, however they are spelled; nothing is sent.
+//! Promise: without `--allow-net`, loopback and private addresses are blocked in every spelling,
+//! and no request is sent.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 

@@ -1,4 +1,5 @@
-//! Promise: an UPDATE of a million rows leaves the daemon's memory flat, and the other tables' events go on.
+//! Promise: an UPDATE of a million rows leaves the daemon's memory flat, and the events of other
+//! tables continue.
 
 use e2e::{daemon::Daemon, receiver::Keep, scale, world::World};
 use std::{
@@ -11,10 +12,12 @@ use std::{
 
 /// The daemon's memory stays below this, in MiB.
 const MEMORY_MIB_MAX: f64 = 100.0;
-/// The longest an order may be late: what lies before it in commit order has to be read, but not to be delivered.
+/// The longest delay of an order. The daemon must read, but not deliver, the events that come
+/// before it in commit order.
 const DELAY_MAX: Duration = Duration::from_secs(15);
 
-/// Inserts an order every 20 ms until told to stop, and waits for each to arrive; returns the delays.
+/// Inserts an order every 20 ms until `stop` is set, waiting for each to arrive. Returns the delays
+/// before and after the large commit.
 async fn trickle(
     world: Arc<World>,
     stop: Arc<AtomicBool>,

@@ -1,5 +1,5 @@
-//! Promise: a signing secret is shown once, to its owner. It is in no view, no table, no log, no error, no statistics and
-//! no dump, whatever goes wrong.
+//! Promise: a signing secret is shown once, to its owner. No view, table, log, error, statistic or
+//! dump contains it, even after errors.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use e2e::{
@@ -10,20 +10,21 @@ use e2e::{
 use std::{path::Path, process::Stdio};
 use tokio::process::Command;
 
-/// What was written, and where.
+/// A text that was written, and its place.
 struct Written {
     place: String,
     text: String,
 }
 
-/// Every form in which a secret may have got out: its text, its base64 without the prefix, its bytes in hex.
+/// Returns every form in which a secret could leak: its text, its base64 without the prefix, its
+/// bytes in hex.
 fn forms(secret: &str) -> Vec<String> {
     let encoded = secret.rsplit('_').next().unwrap();
     let hex = STANDARD.decode(encoded).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     vec![encoded.trim_end_matches('=').to_owned(), hex]
 }
 
-/// Everything that lies in tables and views of the extension and of Postgres's statistics.
+/// Returns the content of the tables and views of the extension and of Postgres's statistics.
 async fn relations(world: &World) -> Vec<Written> {
     let client = world.database.client().await;
     let found = client
@@ -45,7 +46,8 @@ async fn relations(world: &World) -> Vec<Written> {
     written
 }
 
-/// Every answer of the admin server: of each route, about each subscription and some deliveries, and to what is refused.
+/// Returns every answer of the admin server: of each route, about each subscription and some
+/// deliveries, and to rejected requests.
 async fn answers(world: &World, daemon: &Daemon, wrong: &str) -> Vec<Written> {
     let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
     let (_, url) = line.split_once("url=").expect("it says where");
@@ -56,7 +58,7 @@ async fn answers(world: &World, daemon: &Daemon, wrong: &str) -> Vec<Written> {
         (select distinct on (subscription_id) event_id, subscription_id from webhook.delivery) d";
     let some = world.database.text(some).await.expect("deliveries");
     let mut paths = Vec::new();
-    // One that streams says nothing but numbers, and has no end.
+    // The stream contains only numbers, and has no end.
     for path in webhookd::admin::routes::paths().into_iter().filter(|path| path != "/live") {
         if path.contains("{event_id}") {
             paths.extend(
@@ -133,7 +135,8 @@ async fn grep_of_everything() {
     std::fs::write(dir.path().join("secrets/good"), in_file).unwrap();
     std::fs::write(dir.path().join("secrets/bad"), "whsec_aHVudGVyMiBpcyBubyBnb29k").unwrap();
 
-    // Made, brought, kept elsewhere; good and bad; rotated, altered, refused.
+    // Secrets that were generated, supplied or kept elsewhere; good and bad; rotated, altered,
+    // rejected.
     let client = database.client().await;
     let mut secrets = vec![
         private,
@@ -172,7 +175,7 @@ async fn grep_of_everything() {
     ] {
         client.query_one(subscribe, &[&url(path), &reference]).await.unwrap();
     }
-    // A wrong one, in a statement that fails, with its parameters.
+    // A wrong secret, in a failing statement with its parameters.
     let wrong = format!("{}*", SECRETS[3]);
     secrets.push(SECRETS[3].to_owned());
     for statement in
@@ -222,7 +225,7 @@ async fn grep_of_everything() {
     written.push(Written { place: "webhookd's log".into(), text: daemon.process().log().join("\n") });
     written.push(Written { place: "Postgres' log".into(), text: world.cluster.log().join("\n") });
 
-    // The net is not torn: what may be seen is found where it is to be found.
+    // The search itself works: it finds public texts in the places where they should be.
     let found = |place: &str, text: &str| {
         assert!(
             written.iter().any(|w| w.place == place && w.text.contains(text)),

@@ -1,5 +1,5 @@
-//! Promise: a commit wakes the sleeping daemon, whatever the moment; nothing depends on the safety poll. A daemon that
-//! is frozen does not slow commits down, and is seen.
+//! Promise: a commit wakes the sleeping daemon at any moment, without help from the safety poll. A
+//! frozen daemon does not slow commits down, and is reported.
 
 use e2e::{
     PATIENCE,
@@ -14,10 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How soon after its commit each has to be there. On a machine that has other things to do, one in ten may be later;
-/// `PGW_HEAVY=1`, which is for a quiet one, allows one in ten thousand.
+/// The limit for an event to arrive after its commit. On a busy machine one event in ten may be
+/// later. `PGW_HEAVY=1` is for an idle machine and allows one in ten thousand.
 const PROMPT: Duration = Duration::from_millis(20);
-/// A wake-up that has not come by then is lost: with the safety poll off nothing else would bring it.
+/// A wake-up that takes longer than this is lost: with the safety poll off nothing else would bring
+/// it.
 const LOST: Duration = Duration::from_secs(2);
 
 /// Waits precisely: tokio's timer counts whole milliseconds.
@@ -49,12 +50,13 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
     let mut sent = HashMap::new();
     let (mut order, mut found_asleep) = (0_i64, 0);
     for round in 0..rounds {
-        // Three of four rounds begin when the daemon sleeps; the others at once, while it is awake or lying down.
+        // Three of four rounds begin when the daemon sleeps. The others begin at once, while it is
+        // awake or about to sleep.
         let wait_for_sleep = round % 4 != 3;
         let patience = Instant::now() + LOST;
         while wait_for_sleep && !gate.query_one(&asleep, &[]).await.expect("health").get::<_, bool>(0) {
             assert!(Instant::now() < patience, "the daemon does not go to sleep");
-            // Asking without a pause would take a core from those who are to be quick.
+            // Polling without a pause would take a core from the processes whose speed is measured.
             tokio::task::block_in_place(|| wait_precisely(Duration::from_micros(300)));
         }
         found_asleep += u32::from(wait_for_sleep);
@@ -110,7 +112,7 @@ async fn a_frozen_daemon_costs_one_wake_up() {
     assert_eq!(world.database.text(silent).await.as_deref(), Some("t"));
     daemon.process().signal(libc::SIGSTOP);
     world.insert_orders(1, 1).await;
-    // Its backend opens the gate without it, and no commit finds it shut any more.
+    // The daemon's backend opens the gate without it, so no later commit finds the gate shut.
     world.database.until(&format!("select not ({ASLEEP})"), PATIENCE).await;
     for order in 2..=50 {
         world.insert_orders(order, 1).await;

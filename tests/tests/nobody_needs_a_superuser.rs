@@ -1,4 +1,5 @@
-//! Promise: once the extension is there, everything goes on without a superuser. Each role has its part and nothing else.
+//! Promise: after the extension is installed, no operation needs a superuser. Each role has its own
+//! rights and nothing else.
 
 use e2e::{
     PATIENCE,
@@ -11,7 +12,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-/// What an administrator does, once.
+/// The administrator's one-time setup.
 const SET_UP: &str = "
     create role shop_owner login; create role shop_app login; create role partner login; create role other_partner login;
     create role webhookd login; create role support login; create role boss login;
@@ -24,7 +25,7 @@ async fn session(database: &Database, role: &str) -> Client {
     database.try_client(role).await.unwrap_or_else(|e| panic!("{role}: {}", describe(&e)))
 }
 
-/// Runs a statement as a role: `allowed`, or the SQLSTATE that refuses it.
+/// Runs a statement as a role. Returns `allowed`, or the SQLSTATE of the error.
 async fn tried(client: &Client, statement: &str) -> String {
     match client.batch_execute(&format!("begin; {statement}; rollback")).await {
         Ok(()) => "allowed".to_owned(),
@@ -72,7 +73,7 @@ async fn from_the_first_table_to_the_last_delivery() {
         number(client, &subscribe).await;
     }
 
-    // The daemon's role is no superuser, owns nothing, and is told so by nobody.
+    // The daemon's role is no superuser and owns nothing, and `check` does not complain about that.
     let url = database.url_as("webhookd");
     let (ok, told) = webhookd(&["check", "--database-url", &url]).await;
     assert!(ok, "{told}");
@@ -99,7 +100,7 @@ async fn from_the_first_table_to_the_last_delivery() {
     world.receiver.wait_for("/ok/partner", 40, PATIENCE).await;
     world.receiver.wait_for("/status/500/other", 10, PATIENCE).await;
 
-    // It sleeps and is woken, and hears of changes of subscriptions, as under a superuser.
+    // The daemon sleeps, wakes, and hears of subscription changes as it does under a superuser.
     Daemon::asleep(database).await;
     app.batch_execute("insert into shop.sale values (100, 1)").await.unwrap();
     world.receiver.wait_for("/ok/partner", 41, PATIENCE).await;
@@ -111,7 +112,7 @@ async fn from_the_first_table_to_the_last_delivery() {
     partner.batch_execute(&format!("select webhook_resume({mine}), webhook_ping({mine})")).await.unwrap();
     world.receiver.wait_for("/ok/partner", 43, PATIENCE).await;
 
-    // "Did they get it?": a partner is answered about his own, support about all.
+    // "Did they get it?": a partner sees its own deliveries, support sees all.
     let delivered = format!(
         "select count(*) = 43 from webhook.delivery where subscription_id = {mine} and state = 'delivered'"
     );
@@ -137,7 +138,7 @@ async fn each_role_has_its_part_and_nothing_else() {
     let subscribe = "select webhook_subscribe('https://example.com')".to_owned();
     let pause = format!("select webhook_pause({id})");
     let roles = ["shop_owner", "shop_app", "partner", "webhookd", "support", "boss"];
-    // 42501: insufficient_privilege; 42704: it is not there for this role.
+    // 42501: insufficient_privilege; 42704: the object does not exist for this role.
     let no = "42501";
     let table = [
         ("select webhook_watch('shop.sale')", ["allowed", no, no, no, no, no]),
@@ -164,7 +165,8 @@ async fn each_role_has_its_part_and_nothing_else() {
         ("select webhook_grant('shop_app', 'admin')", [no, no, no, no, no, no]),
         ("select webhook.gate_release()", [no, no, no, "allowed", no, no]),
         ("select webhook.tell('webhook.delivery.exhausted', 1, '{}')", [no, no, no, "allowed", no, no]),
-        // Where nothing of ours has been called yet, the name means nothing yet: see the next test.
+        // The setting has no meaning in a session that has not yet called one of our functions: see
+        // the next test.
         ("set local webhook.mute = on", [no, "allowed", no, no, no, no]),
         ("set local webhook.actor = 'me'", ["allowed"; 6]),
         ("set local webhook.payload_bytes_max = 1024", [no, "allowed", no, no, no, no]),
@@ -182,7 +184,7 @@ async fn each_role_has_its_part_and_nothing_else() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A setting that is made before the extension is loaded into a session is judged when it is.
+/// A setting that is made before the extension is loaded is checked when it loads.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_mute_may_not_do_so_early() {
     let world = World::new().await;
@@ -203,20 +205,21 @@ async fn who_may_not_mute_may_not_do_so_early() {
         app.batch_execute(&insert).await.unwrap_or_else(|e| panic!("{set}: {}", describe(&e)));
         assert_eq!(database.number(count).await, at as i64 + 1, "{set}");
     }
-    // Nor in the options of a connection, or of a role by himself.
+    // The options of a connection or of the role itself do not work either.
     let app = session(database, "shop_app").await;
     app.batch_execute("alter role shop_app set webhook.mute = on").await.ok();
     let app = session(database, "shop_app").await;
     app.batch_execute("insert into orders values (10, 'c', 1, null)").await.unwrap();
     assert_eq!(database.number(count).await, 4);
-    // To whom it is granted, he may.
+    // A role with the grant may set it.
     database.run("load 'pg_webhook'; grant set on parameter webhook.mute to shop_app").await;
     let app = session(database, "shop_app").await;
     app.batch_execute("set webhook.mute = on; insert into orders values (11, 'c', 1, null)").await.unwrap();
     assert_eq!(database.number(count).await, 4);
 }
 
-/// Objects that a writer puts in the way of a trigger, in schemas that come first for him, are not even looked at.
+/// A writer's own objects, in schemas that come first in its search path, must not affect a
+/// trigger.
 #[tokio::test(flavor = "multi_thread")]
 async fn search_paths_lead_nobody_astray() {
     let world = World::new().await;
@@ -243,7 +246,7 @@ async fn search_paths_lead_nobody_astray() {
     .await
     .unwrap_or_else(|e| panic!("{}", describe(&e)));
     assert_eq!(database.number("select count(*) from webhook.event where type like 'order.%'").await, 4);
-    // Nor those who ask for something in the SQL API.
+    // They do not affect callers of the SQL API either.
     let partner = session(database, "partner").await;
     database
         .run(

@@ -1,5 +1,6 @@
-//! Promise: what is old and done is removed by itself, what is not done stays until `max_age` and is then told; whoever
-//! reads makes the removal wait, and the application waits for neither. An outbox that nobody empties takes inserts for ever.
+//! Promise: old, finished events are removed automatically. Unfinished ones stay until `max_age`,
+//! and their end is reported. Readers delay the removal, the application waits for neither, and an
+//! outbox that no daemon empties accepts inserts for ever.
 
 use e2e::{
     PATIENCE,
@@ -12,9 +13,9 @@ use std::time::Duration;
 
 const EAGER: [&str; 2] = ["--retire-interval-ms", "50"];
 
-/// Events as if captured so many times 2.5 days ago, in a slot of their own.
+/// Inserts events as if they had been captured `turns` × 2.5 days ago, in a slot of their own.
 async fn insert_old(database: &Database, turns: i64, count: i64) {
-    // Away from what is young.
+    // This keeps them away from young events.
     database.run("select webhook.turn_ring(true)").await;
     database
         .run(&format!(
@@ -40,7 +41,7 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
     world.database.run("update webhook.setting set retention_period = '1 day', max_age = '20 days'").await;
     let reader = world.database.client().await;
     reader.batch_execute("begin").await.expect("a transaction");
-    // As pg_dump does: it has a lock on every slot until it ends.
+    // Like pg_dump, the reader holds a lock on every slot until it ends.
     value(&reader, "select count(*) from webhook.event, webhook.attempt").await;
     let writer = world.database.client().await;
     insert_old(&world.database, 5, 100).await;
@@ -52,7 +53,8 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
     let daemon = Daemon::start_with(&world.database, &EAGER).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
     world.settled(PATIENCE).await;
-    // The retirer goes round meanwhile, twenty times a second. An insert that waited for its locks would fail.
+    // The retirer runs twenty times a second meanwhile. An insert that waited for its locks would
+    // fail.
     world.app.batch_execute("set lock_timeout = '1s'").await.expect("a setting");
     world.insert_orders(1, 2_000).await;
     world.receiver.wait_for("/ok", 2_100, PATIENCE).await;
@@ -84,7 +86,8 @@ async fn what_is_not_delivered_stays_until_max_age_and_is_then_told() {
     let daemon = Daemon::start_with(&world.database, &EAGER).await;
     world.receiver.wait_for("/ok", 2_000, PATIENCE).await;
 
-    // 12 turns are 30 days: over max_age. 5 are 12.5 days: they stay, for the one who may resume.
+    // 12 turns are 30 days: over max_age. 5 turns are 12.5 days: those events stay, because the
+    // subscription may be resumed.
     world.receiver.wait_for("/ok/told", 500, PATIENCE).await;
     world.database.until(&format!("select {} = 0", old(12)), PATIENCE).await;
     let given_up = format!(
@@ -108,7 +111,7 @@ async fn what_is_not_delivered_stays_until_max_age_and_is_then_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_failed() {
-    // 100 days, 2.5 at a step.
+    // 100 days, 2.5 per step.
     const STEPS: i64 = 40;
     let cluster = Cluster::start_with_clock("-100d").await;
     let database = cluster.database("app").await;
@@ -139,7 +142,7 @@ async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_fa
 
     let daemon = Daemon::start_with(&database, &EAGER).await;
     receiver.wait_for("/ok", 400, PATIENCE).await;
-    // It turns now, and what came last is 2.5 days old.
+    // The ring turns now, and the last events are 2.5 days old.
     database.until("select count(*) > 1 from webhook.ring where began_at is not null", PATIENCE).await;
     assert_eq!(database.number("select count(*) from webhook.event where type = 'order.created'").await, 400);
     database.run("update webhook.setting set retention_period = '1 day'").await;
@@ -153,7 +156,7 @@ async fn a_daemon_that_was_away_for_months_finds_everything_and_no_insert_has_fa
     });
 }
 
-/// Seconds since 1970, by the clock of this machine.
+/// Returns the seconds since 1970, by this machine's clock.
 fn now_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

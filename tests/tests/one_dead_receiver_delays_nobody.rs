@@ -1,4 +1,4 @@
-//! Promise: a receiver that hangs, is gone or is slow delays its own deliveries and nobody else's.
+//! Promise: a receiver that hangs, is down or is slow delays only its own deliveries.
 
 use e2e::{PATIENCE, daemon::Daemon, scale, world::World};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A port of this machine on which nobody listens.
+/// Returns the URL of a port of this machine on which no process listens.
 fn refused_url() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("it is bound"))
@@ -43,10 +43,11 @@ async fn hanging_refusing_and_slow_beside_a_fast_one() {
     println!("fast receiver beside three bad ones: p50 {p50:?}, p99 {p99:?}, max {max:?}");
     assert!(p99 < Duration::from_millis(500) && max < Duration::from_secs(3), "p99 {p99:?}, max {max:?}");
 
-    // The slow one gets everything too, since it may have many requests under way.
+    // The slow receiver gets everything too, since it may have many requests in flight.
     world.receiver.wait_for("/slow/1500", count as usize, PATIENCE * 2).await;
 
-    // The cursor moves past what hangs: nothing is pending, and the bad ones' share lies in the queue.
+    // The cursor moves past hanging deliveries: nothing is pending, and the bad receivers' share is
+    // in the queue.
     world.database.until("select pending = 0 from webhook.health", PATIENCE).await;
     let app = &world.app;
     let queued = async |id: i64| -> i64 {
@@ -84,7 +85,7 @@ async fn ten_receivers_ten_events_and_one_that_is_slow() {
     for n in 0..9 {
         world.receiver.wait_for(&format!("/ok/{n}"), 10, PATIENCE).await;
     }
-    // The slow one's ten, and no others, are still to come.
+    // Only the slow receiver's ten deliveries are still to come.
     let rest = format!(
         "select count(*) = 10 and bool_and(subscription_id = {slow}) from webhook.delivery where state <> 'delivered'"
     );

@@ -1,4 +1,5 @@
-//! Promise: a daemon that cannot work says in one line what to do, and exits with another code than 0.
+//! Promise: a daemon that cannot work logs one line that says what to do, and exits with a non-zero
+//! code.
 
 use e2e::{
     cluster::{Cluster, Database},
@@ -6,7 +7,7 @@ use e2e::{
 };
 use std::{path::Path, process::Command, time::Duration};
 
-/// Runs the daemon, which must end by itself; the one line it says.
+/// Runs the daemon until it exits by itself. Returns the one line that it logs.
 async fn refusal(url: &str, arguments: &[&str]) -> String {
     let daemon = Daemon::spawn_with(url, arguments);
     let status = daemon.ended(Duration::from_secs(30)).await;
@@ -17,7 +18,7 @@ async fn refusal(url: &str, arguments: &[&str]) -> String {
     said[0].clone()
 }
 
-/// Checks that what is said has all of the words in it.
+/// Checks that the daemon's line contains all of the words.
 async fn refuses(url: &str, words: &[&str]) {
     refuses_with(url, &[], words).await;
 }
@@ -60,7 +61,7 @@ async fn database_role_extension_version_and_copy() {
         .await;
     refuses(&other.url(), &["99.0", env!("CARGO_PKG_VERSION"), "update"]).await;
 
-    // The checkpoint of a daemon that ran, in a database that says it is another one.
+    // The checkpoint is from a daemon that ran in another database, by its system identifier.
     let copy = cluster.database("copy").await;
     let daemon = Daemon::start(&copy).await;
     copy.until("select exists (select from webhook.cursor)", Duration::from_secs(15)).await;
@@ -77,7 +78,7 @@ async fn a_granted_role_is_enough() {
     let daemon = Daemon::spawn_with(&app.url_as("courier"), &[]);
     daemon.ready(&app).await;
     assert!(daemon.sigterm(Duration::from_secs(15)).await.success());
-    // A grant from before a function was there.
+    // A grant from before the function existed.
     app.run("revoke execute on function webhook.backfill_step(bigint, integer) from courier").await;
     refuses(&app.url_as("courier"), &["courier", "backfill_step", "webhook_grant"]).await;
 }
@@ -98,7 +99,7 @@ async fn what_the_admin_server_lacks_is_named() {
         let output = Command::new(e2e::daemon::binary()).args(arguments).output().expect("it runs");
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    // Callers act as a role that the daemon is no member of.
+    // Callers act as a role of which the daemon is not a member.
     let (code, said) = check(&admin);
     assert!(
         code == Some(3) && said.contains("✗ admin") && said.contains("grant support to courier"),
@@ -109,12 +110,12 @@ async fn what_the_admin_server_lacks_is_named() {
     assert!(code == Some(0) && said.contains("✓ admin"), "{said}");
     let (code, said) = check(&[]);
     assert!(code == Some(0) && said.contains("- admin      not checked"), "{said}");
-    // A grant from before there was an admin server.
+    // A grant from before the admin server existed.
     for (revoked, named) in [
         ("revoke select on webhook.token from courier", "webhook.token"),
         ("revoke delete on webhook.idempotency from courier", "delete on webhook.idempotency"),
         ("revoke execute on function webhook.act_for(text) from courier", "webhook.act_for"),
-        // Support has the other two, and with it its member.
+        // `support` has the other two functions, so the daemon has them as its member.
         (
             "revoke execute on function webhook.delivery_number(bigint, text, bigint) from courier",
             "webhook.delivery_number",
@@ -140,7 +141,8 @@ async fn a_standby() {
     refuses(&copy.url(), &["standby", "primary"]).await;
 }
 
-/// A pgbouncer in transaction mode before the database; the URL through it.
+/// Starts a pgbouncer in transaction mode in front of the database. Returns it and the URL through
+/// it.
 async fn pooled(database: &Database, program: &Path) -> (e2e::process::Process, String) {
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,5 +1,5 @@
-//! Promise: what an operator does to a running system by hand (terminating sessions, emptying the queue, dropping the
-//! extension, changing a schedule) is survived or said, and never ends in a daemon that stands still.
+//! Promise: the daemon survives or reports an operator's interventions in a running system:
+//! terminated sessions, an emptied queue, a dropped extension, a changed schedule. It never stalls.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, scale, world::World};
 use std::{
@@ -37,7 +37,7 @@ async fn its_sessions_are_terminated_every_second() {
         pace.tick().await;
         world.insert_orders(id, 1).await;
     }
-    // Still under fire: a daemon that only recovers in peace has stalled.
+    // The interventions continue: a daemon that only recovers in peace has stalled.
     world.receiver.wait_for("/ok", count as usize * 9 / 10, PATIENCE).await;
     stop.store(true, Ordering::Relaxed);
     let terminated = terminator.await.expect("the terminator ends well");
@@ -69,16 +69,16 @@ async fn the_queue_is_emptied_under_its_hands() {
     world.insert_orders(1001, 1).await;
     let all = "select count(*) = 2 from webhook.delivery where key = '1001' and state = 'delivered'";
     world.database.until(all, PATIENCE).await;
-    // What was deleted is not waited for, and does not come back for ever.
+    // The daemon does not wait for the deleted deliveries, and they do not come back.
     world.database.until("select pending = 0 and queued = 0 from webhook.health", PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// Deleting a row calls its delivery off, also while a retry is under way.
+/// Checks that deleting a row cancels its delivery, even while a retry is in flight.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_is_called_off_while_it_is_under_way() {
     let world = World::new().await;
-    // The second attempt of each is under way until it times out.
+    // The second attempt of each delivery is in flight until it times out.
     world.receiver.behave_by("/two", |_, attempt| match attempt {
         2 => Behaviour::Hang,
         _ => Behaviour::Status(503),
@@ -90,14 +90,14 @@ async fn a_delivery_is_called_off_while_it_is_under_way() {
     let by_hand = "delete from webhook.queue where event_id = (select min(event_id) from webhook.queue)";
     world.database.run(by_hand).await;
     world.database.run("truncate webhook.queue").await;
-    // Attempt and queue are written in one statement.
+    // One statement writes both attempt and queue.
     world.database.until("select count(*) = 6 from webhook.attempt", PATIENCE).await;
     let left = "select count(*) from webhook.queue";
     assert_eq!(world.database.number(left).await, 0, "they do not come back");
     let states = "select string_agg(distinct state, ' ') from webhook.delivery";
     assert_eq!(world.database.text(states).await.as_deref(), Some("exhausted"));
 
-    // Asked for again by hand, one does.
+    // A redelivery by hand brings one back.
     let event = world.database.text("select min(event_id) from webhook.delivery").await.expect("an event");
     world
         .database
@@ -116,7 +116,8 @@ async fn the_extension_is_dropped_and_made_anew() {
     world.insert_orders(1, 200).await;
     world.receiver.wait_for("/slow/50", 20, PATIENCE).await;
     world.database.run("drop extension pg_webhook cascade").await;
-    // It says so and ends, for it cannot tell when, or whether, there will be something to do again.
+    // The daemon logs this and exits, because it cannot know when, or whether, there will be work
+    // again.
     let status = daemon.ended(PATIENCE).await;
     assert_eq!(status.code(), Some(3), "{:#?}", daemon.process().log());
     let said = daemon.process().log();
@@ -170,7 +171,7 @@ async fn a_retry_is_made_by_hand_before_its_time() {
     let event = world.database.text("select event_id from webhook.delivery").await.expect("it is there");
     world.database.run(&format!("select webhook_redeliver('{event}', {id})")).await;
     world.settled(PATIENCE).await;
-    // A later event tells that the former one's own time has passed.
+    // The retry's own time by the schedule passes.
     let past = "select bool_and(a.next_at + interval '1 s' < now()) from webhook.attempt a where attempt = 1";
     world.database.until(past, PATIENCE).await;
     world.receiver.look(|record| assert_eq!(record.total, 2, "by hand, and not once more by the schedule"));
@@ -199,7 +200,7 @@ async fn nobody_is_subscribed() {
     let world = World::new().await;
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 500).await;
-    // The cursor passes them; they stay to be looked at, and belong to nobody.
+    // The cursor passes these events. They stay readable, and no subscription gets them.
     world.database.until("select pending = 0 and queued = 0 and checkpoint_at > now() - interval '5 s' from webhook.health", PATIENCE).await;
     assert_eq!(world.event_ids("order.%").await.len(), 500);
     assert_eq!(world.database.number("select count(*) from webhook.attempt").await, 0);
@@ -219,7 +220,8 @@ async fn events_are_inserted_by_hand() {
     world.subscribe("/ok").await;
     let _daemon = Daemon::start(&world.database).await;
     Daemon::asleep(&world.database).await;
-    // Into the table, and straight into the slot's own: neither rings, the safety poll finds both.
+    // One insert goes into the table and one directly into its slot's child table. Neither wakes
+    // the daemon; the safety poll finds both.
     world
         .database
         .run("insert into webhook.event (type, payload) values ('order.noted', '{\"id\": 1}')")

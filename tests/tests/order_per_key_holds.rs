@@ -1,7 +1,9 @@
-//! Promise: with `ordering => 'key'` no event comes before an earlier one of its key is final, whatever fails, whoever is
-//! killed and however much has to be caught up with; other keys are not held. `strict` is that for all events.
+//! Promise: with `ordering => 'key'` no event arrives before an earlier one of its key is final,
+//! through failures, kills and backlogs, and other keys are not held. `strict` does the same for
+//! all events.
 //!
-//! Judged from the receiver's record alone. Failures are drawn from a seed, which is printed: `PGW_SEED` repeats a run.
+//! The receiver's record alone is the evidence. Failures are drawn from a seed, which the test
+//! prints: `PGW_SEED` repeats a run.
 
 use e2e::{
     PATIENCE,
@@ -33,14 +35,15 @@ fn seed() -> u64 {
     seed
 }
 
-/// What becomes of the `attempt`th request of an event: drawn from the seed, so that a run can be repeated.
+/// Returns the behaviour for the `attempt`th request of an event. It is drawn from the seed, so a
+/// run can be repeated.
 fn fate(seed: u64, request: &Received, attempt: u32) -> Behaviour {
     let mut hasher = DefaultHasher::new();
     (seed, request.id(), attempt).hash(&mut hasher);
     let body = request.json();
     let key = body["data"]["id"].as_i64().unwrap_or_default();
     match (hasher.finish() % 100, key % 8) {
-        // Every eighth key fails most of the time, so that some of its events are given up.
+        // Every eighth key fails most of the time, so some of its events are given up.
         (0..65, 0) => Behaviour::Status(500),
         (0..10, _) => Behaviour::Status(500),
         (10..14, _) => Behaviour::Status(404),
@@ -72,7 +75,7 @@ async fn write(world: &World, seed: u64, transactions: u32, pause: Duration) {
     }
 }
 
-/// Nothing waits any more: all is delivered or given up.
+/// Waits until every delivery is delivered or given up.
 async fn all_final(world: &World) {
     let all =
         "select not exists (select from webhook.delivery where state not in ('delivered', 'exhausted'))";
@@ -82,7 +85,7 @@ async fn all_final(world: &World) {
     }
 }
 
-/// The judgement on a path, and that everything came.
+/// Checks the order on a path, and that every event arrived.
 async fn judge(world: &World, path: &str, key_of: fn(&serde_json::Value) -> String) {
     let requests = world.receiver.at(path);
     let wrong = out_of_order(&requests, key_of, ATTEMPTS_MAX);
@@ -140,7 +143,8 @@ async fn while_catching_up() {
     world.receiver.behave_by("/ok/ordered", move |request, attempt| fate(seed, request, attempt));
     let id = world.subscribe_with("/ok/ordered", &format!("ordering => 'key', {RETRY}")).await;
     world.insert_orders(1, KEYS).await;
-    // Three backlogs: of a daemon that was not there, of a subscription that was paused, of one restarted half-way.
+    // Three backlogs: before the daemon's first start, during a pause, and across a restart
+    // half-way.
     write(&world, seed, 150, Duration::ZERO).await;
     let daemon = Daemon::start_with(&world.database, &FLAGS).await;
     all_final(&world).await;
@@ -156,7 +160,7 @@ async fn while_catching_up() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// One key whose event cannot be delivered, and all the others.
+/// One key's event cannot be delivered; all other keys continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_keys_are_not_held() {
     let world = World::new().await;
@@ -179,7 +183,7 @@ async fn other_keys_are_not_held() {
     let blocked = format!("select ({held}) = 'blocked 5, waiting 1'");
     assert!(world.database.becomes(&blocked, PATIENCE).await, "{:?}", world.database.text(&held).await);
     world.database.until("select pending = 0 from webhook.health", PATIENCE).await;
-    // Sent again by hand, with success: the rest of its key follows, in order.
+    // After a successful redelivery by hand, the rest of the key follows in order.
     world.receiver.behave("/ok/ordered", Behaviour::Ok);
     let event = world.database.text("select webhook.public_id(e.id, e.created_at) from webhook.event e join webhook.queue q on q.event_id = e.id where q.state = 'waiting'").await.expect("the event that failed");
     world.database.run(&format!("select webhook_redeliver('{event}', {id})")).await;
@@ -192,7 +196,7 @@ async fn other_keys_are_not_held() {
 async fn strict_is_one_after_the_other() {
     let seed = seed();
     let world = World::new().await;
-    // Fewer failures: everything stands behind each of them.
+    // Fewer failures, because every event waits behind each of them.
     world.receiver.behave_by("/ok/strict", move |request, attempt| match fate(seed, request, attempt) {
         Behaviour::Status(_) | Behaviour::Reset
             if !seed.wrapping_add(request.json()["sequence"].as_u64().unwrap_or(0)).is_multiple_of(9) =>

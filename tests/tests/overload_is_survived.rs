@@ -1,5 +1,6 @@
-//! Promise: what a database runs out of (disk, connections, patience) makes deliveries late and loses none of them. The daemon
-//! waits for it to pass. The application's transactions fail where they would have failed without us, and nowhere else.
+//! Promise: if a database runs out of disk, connections or patience, deliveries are late and none
+//! is lost: the daemon waits for it to pass. The application's transactions fail only where they
+//! would have failed without us.
 
 use e2e::{
     PATIENCE,
@@ -18,7 +19,7 @@ use std::{
 };
 use tokio_postgres::Client;
 
-/// Events that are under way, unanswered, when the trouble begins.
+/// The number of events in flight, unanswered, when the trouble begins.
 const HELD: i64 = 300;
 
 async fn subscribe(database: &Database, receiver: &Receiver, path: &str, more: &str) {
@@ -28,12 +29,13 @@ async fn subscribe(database: &Database, receiver: &Receiver, path: &str, more: &
         .await;
 }
 
-/// Waits for a word in its log.
+/// Waits until the daemon's log contains a word.
 async fn said(daemon: &Daemon, word: &str) {
     daemon.process().wait_for_line(|line| line.contains(word), PATIENCE).await;
 }
 
-/// Inserts orders one by one until `stop`; tells how many were committed, and panics at any other error than `allowed`.
+/// Inserts orders one by one until `stop` is set. Returns how many were committed and rejected.
+/// Panics on any error that is not in `allowed`.
 async fn insert_until(client: &Client, first: i64, allowed: &[&str], stop: &AtomicBool) -> (i64, i64) {
     let (mut committed, mut refused) = (0, 0);
     for id in first.. {
@@ -50,7 +52,7 @@ async fn insert_until(client: &Client, first: i64, allowed: &[&str], stop: &Atom
     (committed, refused)
 }
 
-/// Writes into the disk of the database until there is no room for a page.
+/// Fills the database's disk until no page fits.
 async fn fill_the_disk(client: &Client) {
     client.batch_execute("create table filler (bytes text)").await.expect("there is room for a table");
     let more = "alter table filler alter bytes set storage plain;
@@ -89,18 +91,19 @@ async fn the_disk_is_full() {
     receiver.wait("a request is under way", PATIENCE, |record| record.at("/hold").count() > 0).await;
 
     fill_the_disk(&app).await;
-    // What has been answered now cannot be written down.
+    // The ledger cannot write the results of these answers.
     receiver.release();
     said(&daemon, "session.lost").await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (database, stop) = (database.clone(), stop.clone());
         tokio::spawn(async move {
-            // The application's own table has no room either; that is its error, as without us.
+            // The application's own table has no room either. That error is its own, as it would be
+            // without us.
             insert_until(&database.client().await, HELD + 1, &["53100"], &stop).await
         })
     };
-    // Several sessions of the daemon come and go meanwhile.
+    // Several sessions of the daemon begin and end meanwhile.
     let epoch = database.number("select epoch from webhook.cursor").await;
     database.until(&format!("select epoch >= {} from webhook.cursor", epoch + 3), PATIENCE).await;
     assert!(!daemon.process().has_ended());
@@ -135,7 +138,7 @@ async fn the_disk_is_full() {
     });
 }
 
-/// Sessions of the application until the server has none left for it.
+/// Opens application sessions until the server rejects the next one.
 async fn take_all_connections(database: &Database) -> Vec<Client> {
     let mut clients = Vec::new();
     loop {
@@ -171,7 +174,8 @@ async fn too_many_connections() {
     said(&daemon, "session.lost").await;
     world.insert_orders(51, 50).await;
     let all = take_all_connections(&world.database).await;
-    // The limit is the server's from here on: the daemon is no superuser, so what is reserved is not for it.
+    // From here on the server's limit applies. The daemon is no superuser, so it may not use the
+    // reserved connections.
     world.app.batch_execute("alter role webhookd connection limit -1").await.expect("it may");
     let refused =
         |log: &[String]| log.iter().filter(|line| line.contains("remaining connection slots")).count();
@@ -211,11 +215,12 @@ async fn the_database_has_no_patience() {
         .await;
     let daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "300"]).await;
     let sessions = "select string_agg(pid::text, ',' order by objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885820776 and objid in (1, 3) and objsubid = 2";
-    // The world's own session is older than the settings; others would not live long enough to be of use.
+    // The world's own session is older than the settings. A new session would end too early.
     let before = value(&world.app, sessions).await;
     world.insert_orders(1, 100).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
-    // Its ledger waits for a lock, for longer than any of the limits, and its other sessions have nothing to do.
+    // The daemon's ledger waits for a lock longer than any of the limits, and its other sessions
+    // are idle.
     let lock = "begin; lock table webhook.attempt, webhook.queue in share mode";
     world.app.batch_execute(lock).await.expect("the ledger is held up");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -249,7 +254,8 @@ async fn everybodys_sessions_are_terminated_and_statements_cancelled_every_secon
         .collect();
     let (mut ended, mut cancelled) = (0, 0);
     let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = 'app' and pid <> pg_backend_pid()";
-    // Of the daemon alone: a statement of the application that is cancelled fails, as it should.
+    // Only the daemon's statements are cancelled: a cancelled statement of the application fails,
+    // as it should.
     let cancel = "select count(*) from pg_stat_activity where application_name like 'webhookd%' and state = 'active' and pg_cancel_backend(pid)";
     let executioner = world.cluster.existing("postgres").client().await;
     for round in 0..SECONDS * 20 {

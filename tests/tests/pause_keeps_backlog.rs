@@ -1,8 +1,9 @@
-//! Promise: a paused subscription gets nothing and loses nothing; on resume the backlog comes, or is skipped by choice.
+//! Promise: a paused subscription gets nothing and loses nothing. On resume the backlog is
+//! delivered, or skipped by choice.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, scale, world::World};
 
-/// Orders in the bodies that came to a path, in order of arrival.
+/// Returns the orders in the bodies that arrived on a path, in order of arrival.
 fn orders(world: &World, path: &str) -> Vec<i64> {
     world.receiver.at(path).iter().filter_map(|request| request.json()["data"]["id"].as_i64()).collect()
 }
@@ -25,7 +26,7 @@ async fn nothing_while_paused_everything_after() {
     world.database.until(&kept, PATIENCE).await;
     assert_eq!(orders(&world, "/ok/paused").len(), 10, "nothing came while paused");
 
-    // The backlog outlives the daemon.
+    // The backlog survives a restart of the daemon.
     assert!(daemon.sigterm(PATIENCE).await.success());
     daemon = Daemon::start(&world.database).await;
     world.insert_orders(111, 10).await;
@@ -57,7 +58,8 @@ async fn the_backlog_is_skipped_by_choice() {
     assert_eq!(came, [51, 52, 53, 54, 55]);
 }
 
-/// A page of the backlog must cost the same wherever it lies, also once the planner knows how large the tables are.
+/// Checks that each page of a backlog costs the same wherever it is, also after the planner knows
+/// the size of the tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_page_of_a_large_backlog_costs_the_same() {
     let count: usize = scale("PGW_BACKLOG", 200_000, 1_000_000);
@@ -70,7 +72,7 @@ async fn each_page_of_a_large_backlog_costs_the_same() {
     world.database.until(&format!("select count(*) = {count} from webhook.queue"), PATIENCE * 2).await;
     world.database.run("vacuum analyze webhook.event, webhook.queue").await;
 
-    // Sessions report what they have read at their end, at the latest.
+    // Sessions report their read statistics at their end at the latest.
     let reads =
         "select (select sum(idx_tup_read) from pg_stat_user_indexes where schemaname = 'webhook')::bigint
         + (select sum(seq_tup_read) from pg_stat_user_tables where schemaname = 'webhook')::bigint";

@@ -1,7 +1,8 @@
-//! Promise: after `pg_upgrade` the daemon continues once it has been told to (`webhook_arm()`): nothing is lost of what was
-//! undelivered, nothing is sent twice, and watched tables go on being watched.
+//! Promise: after `pg_upgrade` and `webhook_arm()` the daemon continues. No undelivered event is
+//! lost, none is sent twice, and watched tables stay watched.
 //!
-//! It needs a second Postgres that is older, `PGW_BIN_FROM`: `make test PG=17` runs it, where the system's own is older.
+//! The test needs a second, older Postgres in `PGW_BIN_FROM`: `make test PG=17` runs it, where the
+//! system's own is older.
 
 use e2e::{
     PATIENCE,
@@ -46,7 +47,7 @@ async fn of_a_cluster_with_undelivered_events() {
     receiver.wait_for("/ok/keyed", 100, PATIENCE).await;
     database.until("select count(*) = 200 from webhook.queue", PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
-    // No daemon has seen these; some of their transactions were aborted.
+    // No daemon has read these; some of their transactions were rolled back.
     database.run("insert into orders select i, 'c', i from generate_series(101, 130) i; insert into invoice values (1)").await;
     database.run("begin; insert into orders values (900, 'c', 1); rollback").await;
     let version = database.number("show server_version_num").await;
@@ -54,7 +55,8 @@ async fn of_a_cluster_with_undelivered_events() {
     let new = old.upgraded().await;
     let database = new.existing("app");
     assert!(database.number("show server_version_num").await > version);
-    // It is another cluster by its identity, and stays silent until somebody says that this one is to deliver.
+    // The upgraded cluster has a new identity. It stays silent until an operator calls
+    // `webhook_arm()`.
     let refused = Daemon::spawn(&database);
     assert!(!refused.ended(PATIENCE).await.success());
     assert_eq!(database.text("select armed from webhook.health").await.as_deref(), Some("f"));

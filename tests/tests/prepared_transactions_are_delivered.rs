@@ -1,5 +1,5 @@
-//! Promise: PREPARE TRANSACTION works with events in it (a NOTIFY would make it fail); they are delivered after COMMIT
-//! PREPARED, and never after ROLLBACK PREPARED.
+//! Promise: PREPARE TRANSACTION works with events in the transaction (a NOTIFY would make it fail).
+//! The events are delivered after COMMIT PREPARED, and never after ROLLBACK PREPARED.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 
@@ -14,7 +14,8 @@ async fn prepared_asleep_and_awake_committed_and_rolled_back() {
             format!("begin; insert into orders values ({order}, 'c'); prepare transaction '{name}'");
         world.app.batch_execute(&prepare).await.expect("a transaction with an event can be prepared");
     }
-    // A fence: what was committed after them is there, so what is not there has not been sent.
+    // This order is a fence: it was committed last, so an event that has not arrived by now was not
+    // sent.
     world.insert_orders(10, 1).await;
     world.receiver.wait_for("/ok", 1, PATIENCE).await;
 
@@ -23,7 +24,7 @@ async fn prepared_asleep_and_awake_committed_and_rolled_back() {
     world.receiver.wait_for("/ok", 2, PATIENCE).await;
     world.app.batch_execute("rollback prepared 'undone'").await.expect("it was prepared");
 
-    // From another session, through another daemon.
+    // Another session commits, and another daemon delivers.
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.database.run("commit prepared 'after_restart'").await;
     daemon = Daemon::start(&world.database).await;

@@ -1,5 +1,5 @@
-//! Promise: the programs of `docs/receivers`, which the documentation and the page show, accept what a real daemon sends and
-//! reject what is forged. `scripts/setup.sh test` installs their languages.
+//! Promise: the programs of `docs/receivers`, which the documentation and the page show, accept a
+//! real daemon's requests and reject forged ones. `scripts/setup.sh test` installs their languages.
 
 use e2e::{
     PATIENCE,
@@ -25,7 +25,7 @@ const OTHER_PUBLIC: &str = "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 struct Program {
     language: &'static str,
     command: Vec<String>,
-    /// Whether it knows v1a too.
+    /// Whether it supports v1a too.
     has_v1a: bool,
 }
 
@@ -33,7 +33,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/receivers")
 }
 
-/// Runs to its end, and must succeed.
+/// Runs a command to its end and panics if it fails.
 fn build(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| {
         panic!("{command:?}: {error}; scripts/setup.sh test installs what is missing")
@@ -41,7 +41,7 @@ fn build(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// All six; Go and Java are compiled once.
+/// Returns all six programs; Go and Java are compiled once.
 fn programs(out: &Path) -> Vec<Program> {
     let source = |file: &str| folder().join(file).to_str().expect("a path of text").to_owned();
     let target = std::env::var_os("CARGO_TARGET_DIR")
@@ -80,14 +80,15 @@ fn programs(out: &Path) -> Vec<Program> {
     ]
 }
 
-/// A request, and what is to become of it.
+/// A request and its expected verdict.
 #[derive(Clone)]
 struct Case {
     what: String,
     secret: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// Signed anew when it is sent, for a moment so many seconds from then; `None`: as it is.
+    /// The age of a signature that is made at the time of sending, in seconds from then. `None`
+    /// sends the request unchanged.
     age: Option<i64>,
     is_genuine: bool,
 }
@@ -109,7 +110,7 @@ impl Case {
         found.map_or("", |(_, value)| value)
     }
 
-    /// The same with this header; `None`: without it.
+    /// Returns the same case with this header, or without it if `value` is `None`.
     fn with(&self, what: &str, is_genuine: bool, name: &str, value: Option<&str>) -> Self {
         let mut case = Self { what: what.to_owned(), is_genuine, ..self.clone() };
         case.headers.retain(|(one, _)| !one.eq_ignore_ascii_case(name));
@@ -121,7 +122,7 @@ impl Case {
         Self { what: what.to_owned(), is_genuine, age: Some(seconds), ..self.clone() }
     }
 
-    /// As it is sent now.
+    /// Returns the case as it is sent now.
     fn sent(&self) -> Self {
         let Some(age) = self.age else { return self.clone() };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
@@ -138,7 +139,7 @@ impl Case {
     }
 }
 
-/// Runs a program as a web server does (RFC 3875); its answer.
+/// Runs a program as a web server does (RFC 3875) and returns its answer.
 fn answer(program: &Program, case: &Case) -> String {
     let case = &case.sent();
     let mut command = Command::new(&program.command[0]);
@@ -167,7 +168,7 @@ fn answer(program: &Program, case: &Case) -> String {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
             |error| panic!("{}: {error}; scripts/setup.sh test installs it", program.language),
         );
-    // One that rejects by the headers need not read the body.
+    // A program that rejects the headers need not read the body.
     let _ = child.stdin.take().expect("it is piped").write_all(&case.body);
     let output = child.wait_with_output().expect("it ends");
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -175,7 +176,7 @@ fn answer(program: &Program, case: &Case) -> String {
     out.into_owned()
 }
 
-/// Every request that is not what it seems, and those that are unusual and genuine.
+/// Returns every kind of forged request, and genuine but unusual ones.
 fn cases(received: &Received) -> Vec<Case> {
     let genuine = Case::of("as it came", received, SECRET);
     let token = genuine.header("webhook-signature").to_owned();
@@ -256,7 +257,7 @@ async fn what_is_genuine_is_accepted_and_nothing_else() {
     );
     let new_public = world.database.text(&keys).await.expect("a public key");
     let mut wrong = Vec::new();
-    // For each a webhook of its own, so that none gets old while the others are asked.
+    // Each program gets an event of its own, so no signature expires while the others run.
     for (at, program) in programs.into_iter().enumerate() {
         let values = "'Zoë 🚀 \"quoted\" \\ back', 12345678901234567890.10, E'tab\\tline\\nend \u{2028}'";
         world.database.run(&format!("insert into orders values ({at}, {values})")).await;
@@ -286,7 +287,7 @@ async fn what_is_genuine_is_accepted_and_nothing_else() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// While a secret is being replaced, with keys of both kinds.
+/// Returns cases from a rotation, with keys of both kinds.
 fn rotating(received: &Received, rotated: &str) -> Vec<Case> {
     let signatures = received.header("webhook-signature").expect("signatures");
     assert_eq!(signatures.split(' ').count(), 4, "two of each kind");
@@ -301,7 +302,7 @@ fn rotating(received: &Received, rotated: &str) -> Vec<Case> {
     ]
 }
 
-/// For those who hold a public key.
+/// Returns cases for receivers that hold a public key.
 fn with_keys(plain: &Received, rotating: &Received, new_public: &str) -> Vec<Case> {
     let keyed = Case::of("v1a: the old key", rotating, PUBLIC);
     let mut all = vec![
@@ -317,7 +318,7 @@ fn with_keys(plain: &Received, rotating: &Received, new_public: &str) -> Vec<Cas
     all
 }
 
-/// What the page and the documentation show is all there is, and is short.
+/// Checks that the documentation names every program, and that each is short.
 #[test]
 fn every_program_is_told_of() {
     let page = include_str!("../../docs/RECEIVING.md");

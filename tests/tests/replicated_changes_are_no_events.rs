@@ -1,4 +1,5 @@
-//! Promise: what logical replication applies is an event at its origin, and here only if that was asked for.
+//! Promise: a change that logical replication applies is an event at its origin. It is an event
+//! here only on request (`enable always trigger`).
 
 use e2e::{
     PATIENCE,
@@ -24,7 +25,7 @@ async fn unless_the_trigger_is_enabled_always() {
     origin.run("insert into orders values (3, 'c'); update orders set note = 'n' where id = 3").await;
     world.receiver.wait_for("/ok", 1, PATIENCE).await;
     world.database.until("select exists (select from orders where note = 'n')", PATIENCE).await;
-    // What is written here is an event as ever.
+    // A local write is an event as before.
     world.insert_orders(100, 1).await;
     world.receiver.wait_for("/ok", 2, PATIENCE).await;
     world.settled(PATIENCE).await;

@@ -1,4 +1,5 @@
-//! Promise: a receiver has at most `max_in_flight` requests to deal with at once, whatever waits behind them.
+//! Promise: a receiver has at most `max_in_flight` requests at a time, however many deliveries
+//! wait.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 
@@ -13,7 +14,7 @@ async fn a_flood_at_one_that_does_not_answer() {
         .await
         .expect("rows");
     world.receiver.wait_for("/hold", 20, PATIENCE).await;
-    // The rest is put aside, without a lock that anybody could wait for.
+    // The other deliveries go to the queue, without a lock that another session could wait for.
     let aside = format!("select count(*) = 1000 from webhook.queue where subscription_id = {id}");
     world.database.until(&aside, PATIENCE).await;
     world.database.run("begin; lock table webhook.queue in share row exclusive mode nowait; commit").await;

@@ -1,5 +1,5 @@
-//! Promise: the REST API does what its own document says, by a stranger's judgement, and a subscription's whole life goes
-//! through it.
+//! Promise: the REST API does what its own document says, as judged by a foreign tool. A
+//! subscription's whole life can run through it.
 
 use e2e::{
     PATIENCE,
@@ -18,7 +18,7 @@ async fn a_subscription_lives_through_it() {
     let admin = Admin::start(&world.database, &[]).await;
     let (good, bad) = (world.receiver.url("/ok/rest"), world.receiver.url("/status/503"));
 
-    // Made once, however often it is asked for.
+    // Repeated requests create one subscription.
     let body = json!({"url": bad, "events": ["order.*"], "name": "rest", "retry": ["PT1H"], "headers": {"X-Team": "a"}, "secret": SECRET}).to_string();
     let key = [("idempotency-key", "key-1")];
     let made = admin.ask("POST", "/v1/subscriptions", Some(&alice), &key, Some(&body)).await;
@@ -37,7 +37,8 @@ async fn a_subscription_lives_through_it() {
         .await;
     assert_eq!((other.status.as_u16(), other.json()["field"].as_str()), (422, Some("Idempotency-Key")));
 
-    // Fails, is seen to fail, is repaired by one who knows its state, and delivered once more.
+    // The delivery fails and is listed as failing. A client that knows the current state repairs
+    // the subscription and redelivers.
     world.insert_orders(1, 1).await;
     let retrying = format!(
         "select exists (select from webhook.delivery where subscription_id = {id} and state = 'retrying')"
@@ -70,7 +71,7 @@ async fn a_subscription_lives_through_it() {
     assert_eq!(admin.post(&format!("/v1/deliveries/{event}/{id}/redeliver"), &alice, "{}").await.status, 202);
     world.receiver.wait_for("/ok/rest", 1, PATIENCE).await;
 
-    // Pause keeps, resume sends; a receiver finds out what it has missed.
+    // A pause keeps events and a resume sends them. A receiver can fetch the events that it missed.
     assert_eq!(
         admin.post(&format!("{path}/pause"), &alice, r#"{"reason":"night"}"#).await.json()["paused_reason"],
         "night"
@@ -129,7 +130,7 @@ async fn bad_input_names_the_field_and_changes_nothing() {
         assert_eq!(answer.header("content-type"), "application/problem+json");
         assert_eq!(answer.json()["field"].as_str(), field, "{body}: {answer:?}");
     }
-    // What cannot be an id is none.
+    // A malformed id is not found.
     for path in ["/v1/events/%FF", "/v1/events/x", "/v1/deliveries/%FF/1", "/v1/subscriptions/%FF"] {
         let answer = admin.get(path, &ops).await;
         assert_eq!(
@@ -178,7 +179,7 @@ async fn pages_are_stable_while_rows_arrive() {
                     item["key"].to_string(),
                 ));
             }
-            // What arrives between two pages belongs in front of them.
+            // Events that arrive between two pages belong before the first one.
             world.insert_orders(first, 3).await;
             first += 3;
             let Some(next) = page["next"].as_str() else { break };
@@ -192,7 +193,7 @@ async fn pages_are_stable_while_rows_arrive() {
     }
 }
 
-/// What a filter of deliveries lets through, on all pages: the keys, the oldest first.
+/// Returns the keys that a filter of deliveries matches, on all pages, oldest first.
 async fn keys(admin: &Admin, token: &str, filter: &str) -> Vec<i64> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -213,7 +214,7 @@ async fn what_waits_is_found_by_its_time() {
     let ops = token(&world.database, &["--role", "ops"]);
     let id = world.subscribe("/ok").await;
     world.database.run(&format!("select webhook_pause({id}, 'night')")).await;
-    // One a minute. The daemon reads the slot of the present.
+    // One event per minute. All go into the present slot, which the daemon reads.
     let past = "insert into webhook.event (type, key, payload, slot, created_at)
         select 'order.created', n, '{}', webhook.ring_slot(now()), now() - (5000 - n) * interval '1 minute'
         from generate_series(1, 5000) n";
@@ -236,7 +237,7 @@ async fn what_waits_is_found_by_its_time() {
     let admin = Admin::start(&world.database, &[]).await;
     world.database.until("select count(*) = 5000 from webhook.queue", PATIENCE).await;
     found(&admin).await;
-    // And while the checkpoint is still before them.
+    // The same holds while the checkpoint is before them.
     world.database.run("delete from webhook.queue").await;
     let before = "update webhook.cursor set snapshot = (select format('%1$s:%1$s:', min(xid)) from webhook.event where type = 'order.created')::pg_snapshot";
     let pending = "select count(*) = 5000 from webhook.pending";

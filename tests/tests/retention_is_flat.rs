@@ -1,5 +1,6 @@
-//! Promise: an outbox that keeps an hour holds less than two hours' worth of events, takes the same disk after twenty minutes as
-//! after one, and the application's inserts notice neither the emptying nor whoever reads meanwhile.
+//! Promise: an outbox that keeps one hour holds less than two hours of events, and takes the same
+//! disk space after twenty minutes as after one. The application's inserts notice neither the
+//! emptying nor a concurrent reader.
 
 use e2e::{
     PATIENCE,
@@ -24,24 +25,25 @@ const WRITERS: u64 = 4;
 const EVENTS_PER_SECOND: u64 = 2_000;
 const EVENTS_PER_INSERT: u64 = 2;
 
-/// How long a slot's turn takes here: clocks are set on by the five minutes that it takes elsewhere, at once for all.
+/// The length of a slot's turn in this test. Each turn sets the clocks forward by `TURN_MINUTES`,
+/// its usual length.
 const TURN: Duration = Duration::from_secs(1);
 const TURN_MINUTES: u64 = 5;
 
-/// A slot is emptied so many turns after its own: an hour later.
+/// A slot is emptied this many turns after its own: an hour later.
 const KEPT_TURNS: u64 = 13;
 
-/// As many turns as two hours have.
+/// The number of turns in two hours.
 const TWO_HOURS: u64 = 24;
 
-/// Insert latencies, in milliseconds, beside a reader and without one.
+/// Insert latencies in milliseconds, beside a reader and without one.
 #[derive(Debug, Default)]
 struct Latencies {
     beside: Vec<f64>,
     alone: Vec<f64>,
 }
 
-/// Inserts its share until it is told to stop.
+/// Inserts one writer's share until `stop` is set.
 async fn write(
     client: Client,
     number: u64,
@@ -80,7 +82,8 @@ fn share(values: &mut [f64], of: f64) -> f64 {
     values[((values.len() as f64 * of) as usize).min(values.len() - 1)]
 }
 
-/// Bytes of all files below, but for the log ahead, whose files Postgres keeps to use again.
+/// Returns the bytes of all files in a folder, without the write-ahead log, whose files Postgres
+/// keeps for reuse.
 fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -93,7 +96,7 @@ fn bytes_below(folder: &Path) -> u64 {
         .sum()
 }
 
-/// A database that keeps little, with clocks that are moved on; and what is measured of it.
+/// A database with a short retention and movable clocks, and its measurements.
 struct Scene {
     cluster: Arc<Cluster>,
     database: Database,
@@ -132,12 +135,13 @@ impl Scene {
         Daemon::spawn_in(&self.database.url(), &arguments, &environment)
     }
 
-    /// Events in the ring.
+    /// Returns the number of events in the ring.
     async fn events(&self) -> i64 {
         self.database.number("select count(*) from webhook.event").await
     }
 
-    /// Of the ring, and of the cluster but for `orders`, which is the application's to empty.
+    /// Returns the bytes of the ring, and the bytes of the cluster without `orders`, which the
+    /// application would empty.
     async fn bytes(&self) -> (u64, u64) {
         let ring =
             self.database.number("select sum(event_bytes + attempt_bytes)::bigint from webhook.ring").await;
@@ -168,7 +172,8 @@ async fn under_two_thousand_events_a_second_with_and_without_a_reader() {
     let began = Instant::now();
     while began.elapsed() < length {
         tokio::time::sleep(TURN).await;
-        // Two turns with a reader that has all of it, as pg_dump does, and so holds up the emptying; four without.
+        // Two turns with a reader of everything, which delays the emptying as pg_dump would; four
+        // turns without.
         match scene.turn % 6 {
             4 => {
                 is_read.store(true, Ordering::Relaxed);
@@ -234,7 +239,8 @@ fn judge(mut latencies: Latencies, sizes: &[(u64, u64)], written: usize, length:
     );
     let kept = written as f64 / length.as_secs_f64() * TURN.as_secs_f64() * TWO_HOURS as f64;
     let (first, last) = (sizes[0], sizes[sizes.len() - 1]);
-    // An event and its attempt take less than 1 KiB; what is there is what may be there.
+    // An event and its attempt take less than 1 KiB, so this bounds the ring by the number of
+    // events that may be in it.
     for (ring, _) in sizes {
         assert!(
             *ring < (kept * 1024.0) as u64 + (4 << 20),
@@ -243,7 +249,7 @@ fn judge(mut latencies: Latencies, sizes: &[(u64, u64)], written: usize, length:
     }
     let flat = |first: u64, last: u64| last < first + first / 4 + (8 << 20);
     assert!(flat(first.0, last.0) && flat(first.1, last.1), "it grows: {sizes:?}");
-    // Not held up: whoever waits for a lock waits as long as the reader reads, and that is seconds.
+    // An insert that waited for a lock would wait as long as the reader reads: for seconds.
     assert!(
         beside.3 < alone.3.max(200.0) * 2.0,
         "slowest insert {} ms beside a reader, {} ms without",

@@ -1,9 +1,10 @@
-//! Promise: an event exists, and is sent, if and only if its transaction committed; savepoints too.
+//! Promise: an event exists and is sent if and only if its transaction committed. The same holds
+//! for savepoints.
 
 use e2e::{PATIENCE, daemon::Daemon, scale, traffic, world::World};
 use std::collections::BTreeMap;
 
-/// What the outbox holds of orders: event type and key, with their number.
+/// Returns the outbox's events about orders: event type and key, with their number.
 async fn in_outbox(world: &World) -> traffic::Changes {
     let rows = world
         .app
@@ -31,7 +32,7 @@ async fn concurrent_traffic_with_rollbacks_and_savepoint_rollbacks() {
     let events = world.event_ids("order.%").await;
     world.receiver.wait_for("/ok", events.len(), PATIENCE * 4).await;
     world.settled(PATIENCE).await;
-    // Nothing may come after the settled state either: the daemon's clean end is the last word.
+    // No event may arrive after the settled state: the daemon's clean end proves that none is left.
     assert!(daemon.sigterm(PATIENCE).await.success());
 
     world.receiver.look(|record| {

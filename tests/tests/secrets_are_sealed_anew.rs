@@ -1,5 +1,5 @@
-//! Promise: secrets can be sealed for a key, and for another key later, while deliveries go on; what is sealed no longer
-//! stands in the database.
+//! Promise: secrets can be sealed with a key, and later with another key, while deliveries
+//! continue. A sealed secret is no longer in the database in clear.
 
 use e2e::{
     PATIENCE,
@@ -26,7 +26,7 @@ async fn keygen(path: &Path) -> String {
     public.trim().to_owned()
 }
 
-/// What the receiver got since the last look is signed with the secret.
+/// Checks that the requests since the last call are signed with the secret.
 fn verified(world: &World, path: &str, seen: &mut usize) {
     let webhook = Webhook::new(SECRET).unwrap();
     let received = world.receiver.at(path);
@@ -53,7 +53,7 @@ async fn for_a_first_key_and_then_for_another() {
     let health = database.text("select secrets from webhook.health").await.unwrap();
     assert!(health.starts_with("1 in clear"), "{health}");
 
-    // In clear, and then sealed while a daemon runs that has the key.
+    // The secret is in clear first, and is then sealed while a daemon with the key runs.
     let old_flag = ["--key-file", old.to_str().unwrap()];
     let arguments = ["--allow-net", "127.0.0.0/8"];
     let daemon = Daemon::spawn_with(&url, &[&arguments[..], &old_flag].concat());
@@ -79,7 +79,7 @@ async fn for_a_first_key_and_then_for_another() {
     assert_eq!(code, Some(0), "{told}");
     assert!(daemon.sigterm(PATIENCE).await.success());
 
-    // A daemon that has both seals for the new one and goes on delivering; the old key is not needed any more.
+    // A daemon with both keys continues through the rekeying. After it the old key is not needed.
     keygen(&new).await;
     let keys = [&new, &old].map(|path| std::fs::read_to_string(path).unwrap()).concat();
     std::fs::write(&both, keys).unwrap();
@@ -100,13 +100,14 @@ async fn for_a_first_key_and_then_for_another() {
         "{told}"
     );
 
-    // Whatever is stored from here on is sealed as it comes, and the health view says so.
+    // From here on every secret is sealed when it is stored, and the health view says so.
     let other = world.subscribe("/ok/other").await;
     let stored = database.text(&format!("{text}{other}")).await.unwrap();
     assert!(stored.starts_with("sealed:v1:"), "{stored}");
     assert_eq!(database.text("select secrets from webhook.health").await.as_deref(), Some("sealed"));
 
-    // Copied to another subscription, a sealed secret signs nothing there, and stops nothing else.
+    // A sealed secret that is copied to another subscription signs nothing there, and stops nothing
+    // else.
     database
         .run(&format!("update webhook.secret set secret = ({text}{id}) where subscription_id = {other}"))
         .await;
@@ -129,7 +130,7 @@ async fn or_kept_out_of_the_database_altogether() {
     let database = &world.database;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("orders"), format!("{SECRET}\n")).unwrap();
-    // What is named is kept as it is, sealed or not.
+    // A reference is stored as it is, whether or not secrets are sealed.
     for (path, text) in [("/ok/file", "file:orders"), ("/ok/variable", "env:WEBHOOKD_SECRET_ORDERS")] {
         let id = world.subscribe(path).await;
         let alter = format!("select webhook_alter({id}, secret => '{text}')");
@@ -139,7 +140,7 @@ async fn or_kept_out_of_the_database_altogether() {
     }
     let (unset, outside) = (world.subscribe("/ok/no").await, world.subscribe("/ok/no").await);
     database.run(&format!("select webhook_alter({unset}, secret => 'env:WEBHOOKD_SECRET_UNSET')")).await;
-    // SQL refuses it; the daemon does not rely on that.
+    // SQL rejects this reference. The daemon does not rely on that.
     database
         .run(&format!(
             "update webhook.secret set secret = 'file:../../etc/hostname' where subscription_id = {outside}"
@@ -162,7 +163,7 @@ async fn or_kept_out_of_the_database_altogether() {
     {
         let told = |line: &str| line.contains(&format!("subscription_id={id}")) && line.contains(why);
         daemon.process().wait_for_line(told, PATIENCE).await;
-        // It need not be looked for in a log.
+        // The reason is in a view too, so the operator need not search a log.
         let like = why.replace('\'', "''");
         let held =
             format!("select held_because like '%{like}%' from webhook.subscription_stats where id = {id}");

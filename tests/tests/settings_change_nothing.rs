@@ -1,11 +1,12 @@
-//! Promise: parameters that a DBA sets for a database or for the daemon's role do not change what is delivered.
+//! Promise: parameters that a DBA sets for a database or for the daemon's role do not change the
+//! deliveries.
 
 use e2e::{PATIENCE, cluster::describe, daemon::Daemon, world::World};
 use serde_json::json;
 
 /// Parameters that stop or slow down any client, or that only take effect at a restart.
 const NOT_SWEPT: [&str; 13] = [
-    "allow_in_place_tablespaces", // superusers' tests of Postgres
+    "allow_in_place_tablespaces", // for superusers' tests of Postgres
     "allow_system_table_mods",
     "client_encoding", // every driver sets it
     "debug_discard_caches",
@@ -33,7 +34,7 @@ const STRINGS: [(&str, &str); 9] = [
     ("default_tablespace", "pg_default"),
 ];
 
-/// Set for the daemon's role alone: the applications of these tests would not get far with them.
+/// Set for the daemon's role alone: with them, these tests' own application would not get far.
 const LIMITS: [&str; 12] = [
     "default_tablespace",
     "session_replication_role",
@@ -49,7 +50,8 @@ const LIMITS: [&str; 12] = [
     "exit_on_error",
 ];
 
-/// An extreme of each parameter: the other boolean, the first or last other value of an enumeration, the least or greatest number.
+/// Returns an extreme of each parameter: the other boolean, the first or last other value of an
+/// enumeration, the lowest or highest number.
 async fn extremes(world: &World, is_least: bool) -> Vec<(String, String)> {
     let rows = world
         .app
@@ -76,7 +78,8 @@ async fn extremes(world: &World, is_least: bool) -> Vec<(String, String)> {
     rows.iter().filter_map(extreme).collect()
 }
 
-/// Sets them for the role, and those that an application can bear for the database too; returns how many were accepted.
+/// Sets them for the role, and for the database too if an application can bear that. Returns how
+/// many were accepted.
 async fn set(world: &World, settings: &[(String, String)]) -> usize {
     let mut accepted = 0;
     for (name, value) in settings {
@@ -85,7 +88,7 @@ async fn set(world: &World, settings: &[(String, String)]) -> usize {
         let of_role = format!("alter role webhookd set {name} = {literal}");
         match world.app.batch_execute(&of_role).await {
             Ok(()) => accepted += 1,
-            // Two that exclude each other, an unsupported value of this build.
+            // The value excludes another one, or this build does not support it.
             Err(error) => {
                 println!("{of_role}: {}", describe(&error));
                 continue;
@@ -116,7 +119,7 @@ async fn deliveries_go_on(is_least: bool) {
         .await;
     let settings = extremes(&world, is_least).await;
     assert!(set(&world, &settings).await > 120, "{} settings", settings.len());
-    // Sessions that begin now have them.
+    // New sessions get the settings.
     world.app = world.database.client().await;
     world
         .app

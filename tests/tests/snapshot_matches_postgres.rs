@@ -1,11 +1,12 @@
-//! The daemon's snapshot algebra against the server's own `pg_visible_in_snapshot`.
+//! Compares the daemon's snapshot algebra with the server's own `pg_visible_in_snapshot`, over
+//! random pairs of snapshots.
 
 use e2e::cluster::Cluster;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::index::sample};
 use tokio_postgres::Client;
 use webhookd::outbox::snapshot::{Snapshot, Window};
 
-/// Which of the ids 1 to 60 the server calls visible.
+/// Returns which of the ids 1 to 60 the server calls visible.
 async fn visible(client: &Client, snapshot: &str) -> Vec<bool> {
     let query = "select pg_visible_in_snapshot(x::text::xid8, $1::text::pg_snapshot) from generate_series(1, 60) x order by x";
     client.query(query, &[&snapshot]).await.expect("a snapshot").iter().map(|row| row.get(0)).collect()

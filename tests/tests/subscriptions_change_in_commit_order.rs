@@ -1,5 +1,5 @@
-//! Promise: a change of subscriptions takes effect between the events before whose commit and after whose commit it was
-//! committed: no event of before, all of after.
+//! Promise: a change of a subscription takes effect in commit order. It applies to all events that
+//! commit after it and to none that commit before it.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -45,7 +45,8 @@ async fn from_subscribe_to_unsubscribe() {
     world.subscribe("/ok/fence").await;
     let daemon = Daemon::start(&world.database).await;
     let open = world.database.client().await;
-    // Written before the subscription, committed after it: it belongs to it.
+    // An event that is written before the subscription and commits after it belongs to the
+    // subscription.
     open.batch_execute("begin; insert into orders values (1000, 'open')").await.expect("it is open");
     world.insert_orders(1, 5).await;
     let id = world.subscribe("/ok/late").await;

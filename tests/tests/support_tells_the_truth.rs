@@ -1,5 +1,5 @@
-//! The support itself: a judge that accepts everything, or a model that counts what was rolled back, would make every
-//! other test worthless.
+//! Tests the test support itself. A judge that accepts everything, or a model that counts
+//! rolled-back changes, would make every other test worthless.
 
 use bytes::Bytes;
 use e2e::{
@@ -133,7 +133,8 @@ async fn the_receiver_shakes_hands_as_it_is_told() {
     });
 }
 
-/// Who trusts the authority and asks for the right name gets through, and nobody else.
+/// A client that trusts the authority and asks for the right name connects, and no other client
+/// does.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_good_certificate_is_good() {
     let authority = Authority::new();
@@ -163,7 +164,8 @@ async fn only_the_good_certificate_is_good() {
     }
 }
 
-/// The writers' model against a trigger that is certainly right: a plain table, written in the same transaction.
+/// Compares the writers' model with a trigger that is certainly right: it fills a plain table in
+/// the same transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_writers_know_what_they_committed() {
     let cluster = Cluster::start_with(&["fsync=off"]).await;

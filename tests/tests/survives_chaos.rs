@@ -1,5 +1,6 @@
-//! Promise: whatever happens to daemons, server, connections, receivers and clocks, in whatever order, nothing is lost, nothing is
-//! invented, order is kept, and what comes twice is what was in flight (`src/bin/chaos`; `make chaos` runs it for longer).
+//! Promise: under faults of daemons, server, connections, receivers and clocks, in any order,
+//! nothing is lost or invented, and order is kept. Only events that were in flight arrive twice
+//! (`src/bin/chaos`; `make chaos` runs it for longer).
 
 use e2e::scale;
 use std::process::Command;
@@ -9,7 +10,7 @@ fn as_many_faults_as_half_a_minute_holds() {
     let (faults, seconds) = (scale("PGW_FAULTS", 40, 100), scale("PGW_CHAOS_SECONDS", 30, 300));
     let mut chaos = Command::new(env!("CARGO_BIN_EXE_chaos"));
     chaos.args([faults.to_string(), seconds.to_string()]);
-    // Another one each time, which it prints; PGW_SEED for the same again.
+    // Each run prints a new seed; PGW_SEED repeats a run.
     if let Ok(seed) = std::env::var("PGW_SEED") {
         chaos.arg(seed);
     }

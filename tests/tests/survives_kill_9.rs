@@ -1,4 +1,5 @@
-//! Promise: kill -9 of the daemon loses nothing; what comes twice is bounded, and is the same event, byte for byte.
+//! Promise: kill -9 of the daemon loses nothing. Duplicates are bounded, and are the same event,
+//! byte for byte.
 
 use e2e::{PATIENCE, daemon::Daemon, scale, world::World};
 use std::{
@@ -11,16 +12,17 @@ use std::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-/// What the subscription may have under way at once.
+/// The most requests that the subscription may have in flight.
 const IN_FLIGHT_MAX: u64 = 64;
-/// Results that the ledger writes in one flush, at most.
+/// The most results that the ledger writes in one flush.
 const FLUSH_ROWS_MAX: u64 = 1000;
 const EVENTS_PER_SECOND: u64 = 2_000;
 const WRITERS: u64 = 4;
 /// Orders per transaction.
 const BATCH: u64 = 4;
 
-/// Inserts [`BATCH`] orders per transaction, [`EVENTS_PER_SECOND`] with the other writers, until told to stop.
+/// Inserts [`BATCH`] orders per transaction until `stop` is set, [`EVENTS_PER_SECOND`] together
+/// with the other writers.
 async fn write(world: Arc<World>, stop: Arc<AtomicBool>, next: Arc<AtomicI64>) {
     let client = world.database.client().await;
     let insert = "insert into orders select i, 'c', 1, null from generate_series($1::bigint, $1::bigint + $2::bigint - 1) i";
@@ -66,7 +68,7 @@ async fn killed_every_700_ms_under_load() {
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
 
-    // The figures that operators see are derived from rows, so that no crash falsifies them.
+    // The views derive the operators' figures from rows, so no crash falsifies them.
     let figures =
         "select s.delivered_1h = (select count(*) from webhook.attempt) from webhook.subscription_stats s";
     assert_eq!(world.database.text(figures).await.as_deref(), Some("t"));

@@ -1,5 +1,5 @@
-//! Promise: kill -9 of the postmaster loses no committed event, sends none that recovery has undone, and the daemon
-//! comes back by itself.
+//! Promise: kill -9 of the postmaster loses no committed event and sends none that recovery has
+//! undone. The daemon comes back by itself.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Inserts orders one by one through crashes: after an error it connects again.
+/// Inserts orders one by one through crashes, and reconnects after an error.
 async fn write(world: Arc<World>, stop: Arc<AtomicBool>, next: Arc<AtomicI64>) {
     while !stop.load(Ordering::Relaxed) {
         let Ok(client) = world.database.try_client("postgres").await else {
@@ -19,7 +19,7 @@ async fn write(world: Arc<World>, stop: Arc<AtomicBool>, next: Arc<AtomicI64>) {
         };
         while !stop.load(Ordering::Relaxed) {
             let order = next.fetch_add(1, Ordering::Relaxed);
-            // Lost connections leave it open whether this one was committed; the table tells in the end.
+            // A lost connection leaves the commit's outcome unknown. The table shows it in the end.
             if client.execute("insert into orders values ($1, 'c', 1, null)", &[&order]).await.is_err() {
                 break;
             }
@@ -42,7 +42,7 @@ async fn killed_twice_under_load() {
         world.receiver.wait_for("/ok", expected, PATIENCE).await;
         world.cluster.kill9().await;
         world.cluster.boot().await;
-        // Whatever comes after the crash comes through a daemon that has reconnected.
+        // Every event after the crash comes through a daemon that has reconnected.
         expected = world.receiver.look(|record| record.distinct("/ok"));
     }
     world.receiver.wait_for("/ok", expected + 500, PATIENCE * 2).await;

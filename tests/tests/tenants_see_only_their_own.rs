@@ -1,4 +1,4 @@
-//! Promise: through the admin server nobody sees or changes what belongs to another, by any route.
+//! Promise: through the admin server no owner sees or changes another's data, by any route.
 
 use e2e::{
     PATIENCE,
@@ -9,7 +9,7 @@ use e2e::{
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Who asks, and how the routes about alice's subscription answer: to her, to those who see all, to others.
+/// How a caller relates to alice's subscription. It decides the answers of the routes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stands {
     Owner,
@@ -21,8 +21,9 @@ enum Stands {
 /// A method, a route, a body, and the status for the owner, an admin, a reader and others.
 type Route = (&'static str, &'static str, Option<&'static str>, [u16; 4]);
 
-/// Every route there is, in an order that leaves something to ask about. The subscription and the event in the path are alice's.
-/// What lists answers everybody, with what they see. A body of the page is a form, and lacks its token.
+/// Every route, in an order that keeps the subscription alive until the end. The subscription and
+/// the event in the path are alice's. Lists answer every caller, with the rows that the caller may
+/// see. A page's body is a form without its token.
 const ROUTES: [Route; 43] = [
     ("GET", "/v1/subscriptions/{id}", None, [200, 200, 200, 404]),
     ("PATCH", "/v1/subscriptions/{id}", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
@@ -60,7 +61,7 @@ const ROUTES: [Route; 43] = [
     ("GET", "/live", None, [200, 200, 200, 200]),
     ("POST", "/logout", Some(""), [303, 303, 303, 303]),
     ("DELETE", "/v1/subscriptions/{id}", None, [204, 204, 403, 404]),
-    // What anybody may have.
+    // Any caller may have these.
     ("GET", "/v1/openapi.json", None, [200, 200, 200, 200]),
     ("GET", "/search", None, [303, 303, 303, 303]),
     ("GET", "/login", None, [200, 200, 200, 200]),
@@ -71,7 +72,8 @@ const ROUTES: [Route; 43] = [
 ];
 const OWN: &str = r#"{"url":"https://a.example/","events":["x.y"]}"#;
 
-/// Those at the end of [`ROUTES`] that ask nobody for a token; and what says how the daemon stands.
+/// The number of routes at the end of [`ROUTES`] that need no token; and the routes that report the
+/// daemon's health.
 const PUBLIC: usize = 7;
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -79,7 +81,7 @@ fn is_api(path: &str) -> bool {
     path.starts_with("/v1/") || path == "/metrics"
 }
 
-/// The page is shown to a cookie, the API to a header.
+/// Sends a request. The page takes the token from a cookie, the API from a header.
 async fn ask(admin: &Admin, method: &str, path: &str, body: Option<&str>, token: &str) -> Answer {
     if is_api(path) {
         return admin.ask(method, path, Some(token), &[], body).await;
@@ -114,7 +116,7 @@ async fn no_route_is_left_out() {
                 );
             }
         }
-        // Whatever is got can be asked for its head.
+        // Every route with GET accepts HEAD too.
         let methods = allowed.into_iter().filter(|method| method != "HEAD");
         routes.extend(methods.map(|method| (method, path.clone())));
     }
@@ -146,11 +148,12 @@ async fn by_every_route_and_role() {
     let clerk = token(&["--role", "clerk"]);
     let (one, two) =
         (token(&["--role", "tenants", "--owner", "t1"]), token(&["--role", "tenants", "--owner", "t2"]));
-    // Confined to an owner that is a role, it sees that role's.
+    // A token that is confined to an owner with a role's name sees that role's data.
     let for_alice = token(&["--role", "tenants", "--owner", "alice"]);
     let admin = Admin::start(database, &[]).await;
 
-    // Nobody's, and those who do everything, in turn, each with a subscription of their own.
+    // First a role's own data, then a tenant's. Each of the allowed callers tries every route, on a
+    // subscription of its own.
     for (owner, owners) in [(&alice, [&alice, &for_alice]), (&one, [&one, &one])] {
         for asked_by in 0..2 {
             let url = world.receiver.url(&format!("/ok/{asked_by}"));
@@ -209,7 +212,7 @@ async fn by_every_route_and_role() {
     }
 }
 
-/// A route with something in its places.
+/// Returns a route with values in place of its parameters.
 fn concrete(path: &str, id: i64, event: &str) -> String {
     let id = id.to_string();
     let path = path.replace("{id}", &id).replace("{subscription_id}", &id).replace("{event_id}", event);
@@ -254,7 +257,8 @@ async fn without_a_token_nobody() {
     let (alice, expired, revoked) =
         (token(database, &arguments), token(database, &arguments), token(database, &arguments));
     let stranger = token(database, &["--role", "stranger"]);
-    // Made for one owner with a role that was a subscriber then, and sees everything by now.
+    // The token was made for one owner, with a role that was a subscriber then and sees everything
+    // now.
     let grown = token(database, &["--role", "bob", "--owner", "t1"]);
     database.run("select webhook_grant('bob', 'reader')").await;
     database.run("update webhook.token set expires_at = now() where id = 2; delete from webhook.token where id = 3").await;
@@ -269,7 +273,7 @@ async fn without_a_token_nobody() {
             let answer = ask(&admin, method, &path, *body, wrong).await;
             let want = match &*path {
                 path if is_api(path) => 401,
-                // It forgets a cookie, if its own page says so.
+                // Logging out needs the token of the page's own form.
                 "/logout" => 403,
                 _ => 303,
             };
@@ -290,7 +294,7 @@ async fn without_a_token_nobody() {
         assert!(!answer.text.contains("alice"), "{method} {path} tells something: {answer:?}");
     }
     assert_eq!(admin.get("/v1/subscriptions", &alice).await.status, 200);
-    // A cookie is for the page alone: no form of elsewhere may use it on the API.
+    // A cookie works only for the page, so that another site's form cannot use the API.
     let cookie = format!("webhookd_token={alice}");
     assert_eq!(admin.ask("GET", "/v1/subscriptions", None, &[("cookie", &cookie)], None).await.status, 401);
 }
@@ -305,7 +309,8 @@ async fn a_tenant_is_named_by_the_daemon_alone() {
         .await;
     let refused =
         |error: tokio_postgres::Error| error.as_db_error().map(|error| error.code().code().to_owned());
-    // Before the library is loaded anybody may give a setting of that name a value; it must not be believed.
+    // Before the library is loaded, any role may set a parameter of that name. The extension must
+    // not believe it.
     for forged in [
         "set webhook.tenant = 't1'",
         "select set_config('webhook.tenant', 't1', false)",

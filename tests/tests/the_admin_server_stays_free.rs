@@ -1,5 +1,5 @@
-//! Promise: no caller of the admin server keeps it from others, by being slow, many, or at it twice; and what is asked for twice
-//! is done once.
+//! Promise: no caller of the admin server blocks it for others by being slow, numerous or
+//! repetitive. A repeated request is executed once.
 
 use e2e::{
     PATIENCE,
@@ -17,10 +17,10 @@ use tokio::{
     time::{interval, timeout},
 };
 
-/// How long a request waits for its turn at most.
+/// The longest that a request waits for its turn.
 const TURN: Duration = Duration::from_millis(25);
 
-/// Where the server listens.
+/// Returns the address on which the server listens.
 fn address(admin: &Admin) -> String {
     admin.url.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
@@ -36,7 +36,7 @@ async fn a_slow_body_holds_no_session() {
     let (alice, bob) =
         (token(&world.database, &["--role", "alice"]), token(&world.database, &["--role", "bob"]));
     let admin = Admin::start(&world.database, &[]).await;
-    // More than there are sessions, each with a body that does not come.
+    // More requests than there are sessions, each with a body that does not arrive.
     let mut slow = Vec::new();
     for path in ["/v1/subscriptions", "/subscriptions"].into_iter().cycle().take(10) {
         let mut stream = connect(&admin).await;
@@ -48,7 +48,7 @@ async fn a_slow_body_holds_no_session() {
         stream.write_all(head.as_bytes()).await.expect("it reads");
         slow.push(stream);
     }
-    // Sessions that wait in a transaction would be these.
+    // If they held sessions in open transactions, other requests would get none.
     let answers = async {
         for _ in 0..20 {
             assert_eq!(admin.get("/v1/subscriptions", &bob).await.status, 200);
@@ -58,7 +58,7 @@ async fn a_slow_body_holds_no_session() {
     drop(slow);
 }
 
-/// Requests go to the database one after the other, but nobody waits for one that waits there.
+/// Requests go to the database one after the other, but a request that waits there delays no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_statement_holds_up_nobody_else() {
     let world = World::new().await;
@@ -89,7 +89,7 @@ async fn a_slow_statement_holds_up_nobody_else() {
     assert!(paused.status.is_success(), "{paused:?}");
 }
 
-/// Those of its sessions that requests and looks are made in are nice, and none that delivers.
+/// Checks that the sessions for requests and polls are nice, and the delivering ones are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_sessions_stand_back() {
     const SESSIONS: &str = "select pid from pg_stat_activity where usename = 'daemon' order by pid";
@@ -97,12 +97,12 @@ async fn its_sessions_stand_back() {
     Admin::roles(&world.database).await;
     let ops = token(&world.database, &["--role", "ops"]);
     let admin = Admin::start(&world.database, &[]).await;
-    // What watches does not count among them.
+    // The test's own session is not counted.
     let watcher = world.database.client().await;
-    // What everything here has been started with: `nice make test`.
+    // The niceness that the whole run started with, as in `nice make test`.
     let (started_with, _) = niceness_of(std::process::id().cast_signed());
     let lowered = started_with.max(10);
-    // The kernel may put the wish off; every request and every look asks again.
+    // The kernel may postpone the change; every request and every poll asks again.
     let mut asks = interval(Duration::from_millis(100));
     let all = async {
         loop {
@@ -113,7 +113,8 @@ async fn its_sessions_stand_back() {
             let is_lowered =
                 |(own, session): &&(i32, Option<i32>)| *own == lowered && session.is_none_or(|of| of == 10);
             let nice = sessions.iter().filter(is_lowered).count();
-            // One for requests, one for looks. Where everything is as nice and the kernel knows no sessions, all are.
+            // One session for requests, one for polls. If the run itself is as nice and the kernel
+            // has no autogroups, all of them are.
             if nice == 2 || (nice == sessions.len() && nice > 2 && lowered == started_with) {
                 return sessions;
             }
@@ -140,7 +141,7 @@ async fn forms_at_once_do_not_wait_for_each_other() {
     let body = format!("form_token={}&url=https://a.example/&events=x.y", page.form_token());
     let headers = [("cookie", &*cookie), ("content-type", "application/x-www-form-urlencoded")];
     let began = Instant::now();
-    // Good and bad, more than there are sessions.
+    // Valid and invalid forms, more than there are sessions.
     let bad = format!("{body}&timeout=never");
     let sent = (0..12).map(|at| {
         let body = if at % 2 == 0 { &body } else { &bad };
@@ -163,13 +164,13 @@ async fn connections_of_one_address_are_bounded_and_do_not_hold_up_the_end() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "clerk"]).await;
-    // One is the client's, kept alive.
+    // The client itself keeps one connection alive.
     assert_eq!(admin.ask("GET", "/healthz", None, &[], None).await.status, 200);
     let mut held = Vec::new();
     for _ in 0..127 {
         held.push(connect(&admin).await);
     }
-    // The server knows of all of them: the last one is answered.
+    // An answer on the last connection proves that the server has accepted all of them.
     let last = held.last_mut().expect("one");
     let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", address(&admin));
     last.write_all(ask.as_bytes()).await.expect("it reads");
@@ -186,8 +187,8 @@ async fn connections_of_one_address_are_bounded_and_do_not_hold_up_the_end() {
     drop(held);
 }
 
-/// Asks so often, without waiting for answers, from this address of the machine and in the name of these; how many were
-/// answered, and how many refused.
+/// Sends many requests without waiting for answers, from this address of the machine and with these
+/// forwarded names. Returns how many were answered and how many were refused.
 async fn flood(admin: &Admin, from: &str, name: impl Fn(usize) -> String) -> (usize, usize) {
     const REQUESTS: usize = 3000;
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -223,7 +224,7 @@ async fn limits_are_those_of_whom_a_trusted_proxy_names() {
     assert_eq!(flood(&admin, "127.0.0.1", each).await, (3000, 0), "they are many");
     let one = flood(&admin, "127.0.0.1", |at| format!("198.51.100.{}, 203.0.113.1", at % 250)).await;
     assert!(one.1 > 0 && one.0 + one.1 == 3000, "what it has been told itself is not believed: {one:?}");
-    // Its connections are everybody's.
+    // A trusted proxy's connections serve many clients, so they are not limited.
     let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", address(&admin));
     let mut held = Vec::new();
     for _ in 0..200 {
@@ -250,12 +251,12 @@ async fn what_is_asked_for_at_once_or_again_is_done_once() {
     statuses.sort_unstable();
     assert_eq!(statuses, [&[200; 9][..], &[201]].concat());
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 1);
-    // A day later the key is as good as new, also as the first that comes.
+    // After a day the key is free again, also for a first request.
     world.database.run("update webhook.idempotency set created_at = now() - interval '25 hours'").await;
     assert_eq!(create().await.status, 201);
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 2);
 
-    // Of ten who have seen the same state, one changes it.
+    // Of ten requests that have seen the same state, one changes it.
     let etag = admin.get("/v1/subscriptions/1", &alice).await.header("etag").to_owned();
     let seen = [("if-match", &*etag)];
     let changes = (1..=10).map(|seconds| {
@@ -268,7 +269,7 @@ async fn what_is_asked_for_at_once_or_again_is_done_once() {
     let mut statuses = join_all(changes).await;
     statuses.sort_unstable();
     assert_eq!(statuses, [&[200][..], &[412; 9]].concat());
-    // Whatever changes it holds to the state that was meant; several lines are one list.
+    // Each kind of change checks If-Match; several header lines are one list.
     for (action, body) in [("pause", r#"{"reason":"late"}"#), ("resume", "{}"), ("rotate", "{}")] {
         let path = format!("/v1/subscriptions/1/{action}");
         assert_eq!(admin.ask("POST", &path, Some(&alice), &seen, Some(body)).await.status, 412, "{action}");
@@ -279,7 +280,7 @@ async fn what_is_asked_for_at_once_or_again_is_done_once() {
     let paused = admin.ask("POST", "/v1/subscriptions/1/pause", Some(&alice), &both, Some("{}")).await;
     assert_eq!(paused.status, 200, "{paused:?}");
 
-    // Asked for once more because the answer was lost, no second secret is made.
+    // A client repeats the request because the answer was lost. That makes no second secret.
     let now = paused.header("etag").to_owned();
     let seen = [("if-match", &*now)];
     let rotate = || admin.ask("POST", "/v1/subscriptions/1/rotate", Some(&alice), &seen, Some("{}"));
@@ -299,7 +300,7 @@ async fn no_token_gives_the_daemon_s_own_rights() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let alice = token(&world.database, &["--role", "alice"]);
-    // For SET ROLE this is no role, but the word that takes one off.
+    // For SET ROLE, `none` is not a role but the keyword that resets the role.
     world.database.run("update webhook.token set role = 'none'").await;
     let admin = Admin::start(&world.database, &[]).await;
     let answer = admin.get("/v1/subscriptions", &alice).await;

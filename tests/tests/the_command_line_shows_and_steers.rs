@@ -1,5 +1,5 @@
-//! Promise: what SQL can show and steer, the command line can, with the rights of the role that connects and no others;
-//! and what others have written does nothing to the terminal.
+//! Promise: the command line can show and change everything that SQL can, with exactly the rights
+//! of the connecting role. Foreign texts cannot affect the terminal.
 
 use e2e::{
     PATIENCE,
@@ -22,7 +22,7 @@ fn webhookd(url: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code, standard output, standard error.
+/// Runs a command. Returns its exit code, standard output and standard error.
 async fn run(url: &str, arguments: &str) -> (Option<i32>, String, String) {
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let output =
@@ -31,7 +31,7 @@ async fn run(url: &str, arguments: &str) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Standard output of what must succeed.
+/// Runs a command that must succeed. Returns its standard output.
 async fn ok(url: &str, arguments: &str) -> String {
     let (code, out, err) = run(url, arguments).await;
     assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments}: {out}");
@@ -43,7 +43,8 @@ async fn json(url: &str, arguments: &str) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-/// One line on standard error, nothing on standard output.
+/// Runs a command that must fail. Returns its one line on standard error; standard output must be
+/// empty.
 async fn refused(url: &str, arguments: &str, code: i32) -> String {
     let (found, out, err) = run(url, arguments).await;
     assert_eq!((found, out.as_str()), (Some(code), ""), "{arguments}: {err}");
@@ -68,7 +69,7 @@ impl Follower {
     }
 }
 
-/// A session of the command is there and idle, so that what is committed from now on is new to it.
+/// Whether the command has an idle session, so that later commits are new to it.
 const LOOKING: &str =
     "select exists (select from pg_stat_activity where application_name like 'webhookd%' and usename = 'clerk'
     and state = 'idle' and query like '%pg_current_snapshot%')";
@@ -78,7 +79,7 @@ async fn subscriptions_events_and_deliveries() {
     let world = World::new().await;
     let url = world.database.url();
     let id = world.subscribe("/ok").await;
-    // The functions refuse such a name; a restored table need not.
+    // The functions reject such a name; a restored table may hold one.
     world.database.run("update webhook.subscription set name = E'evil \\x1b[2J\\u202e\\u2066 name'").await;
     let _daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 1).await;
@@ -173,7 +174,7 @@ async fn subscriptions_events_and_deliveries() {
     assert!(refused(&url, "replay 1 --since nonsense", 1).await.contains("nonsense"));
 }
 
-/// The whole log, in stretches, by one who may pass over gaps and by one who may not.
+/// Lists the whole log in stretches, for a role that may skip gaps and for one that may not.
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_are_listed_by_stretches() {
     let world = World::new().await;
@@ -182,7 +183,7 @@ async fn deliveries_are_listed_by_stretches() {
     world.database.run(&format!("select webhook_pause({id}, 'night')")).await;
     let insert = "insert into orders select n, 'c', 1, null from generate_series({}) n";
     world.database.run(&insert.replace("{}", "1, 300")).await;
-    // Numbers that no event has: of transactions that were rolled back.
+    // Rolled-back transactions leave numbers that no event has.
     world.database.run("select setval('webhook.event_id_seq', 500000)").await;
     world.database.run(&insert.replace("{}", "301, 600")).await;
     for url in [world.database.url(), world.database.url_as("clerk")] {
@@ -193,7 +194,7 @@ async fn deliveries_are_listed_by_stretches() {
     }
 }
 
-/// As `webhookd tail | head -1`: nobody waits for one that has nobody to write to.
+/// Checks that a command ends when its reader has gone, as in `webhookd tail | head -1`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_goes_away_ends_what_follows() {
     let world = World::with(Keep::Requests, &[]).await;

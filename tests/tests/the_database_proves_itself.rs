@@ -1,4 +1,5 @@
-//! Promise: over TLS the daemon talks to the Postgres it means, and gives its password to no other.
+//! Promise: over TLS the daemon connects to the intended Postgres, and gives its password to no
+//! other server.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use e2e::{PATIENCE, cluster::Cluster, cluster::Database, daemon::binary};
@@ -34,7 +35,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// A certificate for these names, and its key.
+    /// Issues a certificate for these names, and its key.
     fn issue(&self, names: &[&str], common_name: &str) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params =
@@ -49,7 +50,8 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A cluster that lets role `webhookd` in over TLS alone, by password or by a certificate of the authority.
+/// A cluster that accepts role `webhookd` over TLS alone, by password or by a certificate of the
+/// authority.
 struct Server {
     database: Database,
     authority: Authority,
@@ -62,7 +64,7 @@ impl Server {
         let database = cluster.database("shop").await;
         let authority = Authority::new("ours");
         let files = tempfile::tempdir().unwrap();
-        // By address: what the tests connect to.
+        // The tests connect by address.
         let (certificate, key) = authority.issue(&["127.0.0.1"], "postgres");
         let own = |name: &str, text: &str| {
             let path = cluster.dir().join(name);
@@ -107,7 +109,7 @@ impl Server {
         self.files.path().join(name)
     }
 
-    /// A file that only its owner may read.
+    /// Writes a file that only its owner may read.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -115,12 +117,13 @@ impl Server {
         path
     }
 
-    /// A connection string without a password.
+    /// Returns a connection string without a password.
     fn string(&self, role: &str, host: &str, port: u16, more: &str) -> String {
         format!("host={host} port={port} user={role} dbname={} {more}", self.database.name)
     }
 
-    /// Whether `webhookd check` gets in with this connection string and environment; else why not.
+    /// Runs `webhookd check` with this connection string and environment. Returns why it cannot
+    /// connect, if it cannot.
     async fn check(&self, string: &str, environment: &[(&str, &str)]) -> Result<(), String> {
         let mut command = Command::new(binary());
         command.args(["check", "--database-url", string]).stdin(Stdio::null()).kill_on_drop(true);
@@ -202,7 +205,7 @@ async fn a_password_or_a_certificate_of_ones_own() {
     fails(server.check(&format!("{string} sslcert='{}'", certificate.display()), &[]).await, "together");
 }
 
-/// Speaks TLS to both sides, with a certificate of its own to the client, and passes everything on.
+/// Speaks TLS to both sides, shows the client a certificate of its own, and forwards everything.
 async fn man_in_the_middle(
     certificate: CertificateDer<'static>,
     key: KeyPair,
@@ -217,7 +220,7 @@ async fn man_in_the_middle(
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    // He has the server's certificate verified, like the honest man he is.
+    // It verifies the server's certificate, as an honest client would.
     let mut roots = RootCertStore::empty();
     roots.add(AUTHORITY.get().unwrap().clone()).unwrap();
     let config = ClientConfig::builder_with_provider(provider)
@@ -248,7 +251,7 @@ async fn man_in_the_middle(
     address
 }
 
-/// The one that the man in the middle trusts.
+/// The authority that the man in the middle trusts.
 static AUTHORITY: std::sync::OnceLock<CertificateDer<'static>> = std::sync::OnceLock::new();
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,10 +263,11 @@ async fn nobody_in_between_gets_a_password_that_works() {
     let middle = man_in_the_middle(certificate, key, real).await;
     let string = |more: &str| server.string("by_password", "127.0.0.1", middle.port(), more);
     let password = [("PGPASSWORD", PASSWORD)];
-    // He is there, and passes on what he is given.
+    // Without channel binding the man in the middle gets through, so it is there and forwards.
     let unbound = string("sslmode=require channel_binding=disable");
     assert_eq!(server.check(&unbound, &password).await, Ok(()));
-    // Bound to the certificate that he shows, the proof of the password is worth nothing at the server.
+    // With channel binding, the proof of the password is bound to the middle's certificate, and the
+    // server rejects it.
     fails(server.check(&string("sslmode=require"), &password).await, "SCRAM channel binding check failed");
     fails(
         server.check(&string("sslmode=require channel_binding=require"), &password).await,

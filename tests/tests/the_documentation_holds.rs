@@ -1,5 +1,6 @@
-//! Promise: what the documentation says of an event is so. Whatever a watched table accepts has a payload that its schema
-//! accepts, and the documents are what OpenAPI and AsyncAPI call valid. `tests/foreign/setup.sh` installs the judges.
+//! Promise: the documentation of an event is true. Every row that a watched table accepts has a
+//! payload that matches its schema, and the documents are valid OpenAPI and AsyncAPI.
+//! `tests/foreign/setup.sh` installs the judges.
 
 use e2e::{
     cluster::{Cluster, Database},
@@ -10,7 +11,8 @@ use serde_json::{Value, json, value::RawValue};
 use std::sync::Arc;
 use tokio_postgres::Client;
 
-/// Types that tables are made of: what the columns may hold, some values of each, and constraints (`%` is the column).
+/// Types for the random tables: definitions, some values of each, and constraints (`%` is the
+/// column).
 const TYPES: &str = r#"
     create type mood as enum ('sad', 'it''s "ok"', 'ünïcode');
     create type address as (street text, number int, since date, spread numeric[], mood mood);
@@ -200,7 +202,7 @@ const KINDS: &[Kind] = &[
     kind("words", &["'{a,b}'", "'{a,b,c,d}'"], &[]),
 ];
 
-/// A table that nobody has thought of, and statements that may or may not be accepted by it.
+/// A random table, and inserts that it may accept or reject.
 struct Table {
     name: String,
     create: String,
@@ -250,7 +252,7 @@ async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
 }
 
-/// Each payload beside its schema, as a line for the judge: numbers keep their spelling.
+/// Returns each payload with its schema, as a line for the judge. Numbers keep their spelling.
 async fn cases(client: &Client, like: &str) -> Vec<(String, Box<RawValue>)> {
     let query = "with schema as materialized (
                      select t.type, webhook_event_schema(t.type)::text as data, webhook.previous_schema(t.type)::text as previous
@@ -289,7 +291,8 @@ async fn whatever_a_table_accepts_is_valid() {
     for number in 0..40 {
         let table = Table::random(number, &mut random);
         client.batch_execute(&table.create).await.unwrap_or_else(|e| panic!("{}: {e:?}", table.create));
-        // With a key, a change of the id is a row deleted and another created; without one it is an update.
+        // With a key, a change of the id deletes one row and creates another; without one it is an
+        // update.
         let key = if number % 2 == 0 { ", key_columns => '{}'" } else { "" };
         client.execute(&format!("select webhook_watch('{}'{key})", table.name), &[]).await.unwrap();
         for insert in &table.inserts {
@@ -297,7 +300,8 @@ async fn whatever_a_table_accepts_is_valid() {
                 Ok(()) => accepted += 1,
                 Err(error) => {
                     let code = error.code().unwrap_or_else(|| panic!("{insert}: {error:?}")).code();
-                    // Not null, check, and what a cast in a check does not take: all of class 22 is about a value.
+                    // Not null, check, and a failed cast within a check: every code of class 22 is
+                    // about a value.
                     assert!(
                         ["23502", "23514", "0A000"].contains(&code) || code.starts_with("22"),
                         "{}\n{insert}: {error:?}",
@@ -321,7 +325,7 @@ async fn whatever_a_table_accepts_is_valid() {
     for ((answer, request), event_type) in judge(&requests).iter().zip(&requests).zip(&types) {
         assert_eq!(answer, "valid", "{event_type}, PGW_SEED={seed}: {request}");
     }
-    // What is documented is an example of itself.
+    // Each documented example is valid itself.
     let examples = client
         .query("select t.type, format('{\"schema\":%s,\"instance\":%s}', webhook_event_schema(t.type), webhook_event_example(t.type)) from webhook.event_type t", &[])
         .await
@@ -332,7 +336,7 @@ async fn whatever_a_table_accepts_is_valid() {
     }
 }
 
-/// The schemas would be worth little if they took anything.
+/// A schema that accepts everything would be worth little.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_table_refuses_is_not() {
     let cluster = Cluster::start().await;
@@ -462,9 +466,9 @@ async fn the_documents_are_valid() {
     );
     let data = &openapi["components"]["schemas"]["invoice.due"]["properties"]["data"];
     assert_eq!(data["required"], json!(["no"]));
-    // Nothing is guessed of what a function returns.
+    // The document makes no guess about a function's result.
     assert_eq!(openapi["components"]["schemas"]["shown.created"]["properties"]["data"], json!({}));
-    // The version follows what is described, and nothing else.
+    // The version follows the described objects, and nothing else.
     client.batch_execute("reset role; create table other (id int)").await.unwrap();
     let version = || async { database.text("select webhook_openapi() #>> '{info,version}'").await };
     assert_eq!(version().await, openapi["info"]["version"].as_str().map(str::to_owned));
@@ -472,7 +476,7 @@ async fn the_documents_are_valid() {
     assert_ne!(version().await, openapi["info"]["version"].as_str().map(str::to_owned));
 }
 
-/// The bodies that a daemon sends are those that are documented.
+/// Checks that the bodies of a real daemon match the documents.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_as_documented() {
     use e2e::{PATIENCE, daemon::Daemon, world::World};

@@ -1,5 +1,5 @@
-//! Promise: the page explains the events to those who receive them: what the documents say, no more and no less, to those who may
-//! read the documents, without JavaScript, and with comments that are hostile.
+//! Promise: the page explains the events to receivers exactly as the documents do, to callers who
+//! may read the documents. It needs no JavaScript, and hostile comments do no harm.
 
 use e2e::{
     admin::{Admin, Answer, token},
@@ -29,18 +29,18 @@ async fn show(admin: &Admin, path: &str, token: &str) -> Answer {
     admin.ask("GET", path, None, &[("cookie", &format!("webhookd_token={token}"))], None).await
 }
 
-/// Text out of markup.
+/// Returns the text of some markup.
 fn plain(markup: &str) -> String {
     markup.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
-/// What stands between two marks.
+/// Returns the text between two marks.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     let rest = text.split_once(from).unwrap_or_else(|| panic!("no {from}")).1;
     rest.split_once(to).unwrap_or_else(|| panic!("no {to}")).0
 }
 
-/// Cells of the table of fields, row by row.
+/// Returns the cells of the table of fields, row by row.
 fn rows(page: &str) -> Vec<Vec<String>> {
     let table = between(page, "<table class=\"fields\">", "</table>");
     let strip = |cell: &str| {
@@ -116,7 +116,7 @@ async fn what_the_documents_say() {
     assert!(row("at")[3].contains("format date-time"));
     assert!(!page.text.contains("secret_note"), "what is not captured is not shown");
 
-    // Page and document cannot disagree.
+    // The page and the document agree.
     let document: Value = database
         .text("select webhook_openapi()::text")
         .await
@@ -152,7 +152,7 @@ async fn what_the_documents_say() {
     }
 }
 
-/// The requests of the page verify, and so do the programs that it shows.
+/// The page's requests verify, and so do its programs.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_verifies() {
     let (database, admin) = started().await;
@@ -252,7 +252,8 @@ async fn to_everybody_s_eyes_and_ears() {
         let policy = answer.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert!(!text.contains("src=\"http") && !text.contains("href=\"http"), "{path}: no other host");
-        // One heading of the first rank, captions, heads of rows and columns, labels; the way on is marked.
+        // One main heading, captions, row and column headers, labels; the current page is marked in
+        // the navigation.
         assert_eq!(text.matches("<h1").count(), 1, "{path}");
         assert_eq!(text.matches("<table").count(), text.matches("<caption").count(), "{path}");
         assert!(
@@ -270,7 +271,7 @@ async fn to_everybody_s_eyes_and_ears() {
         }
         assert!(text.contains("<a href=\"/docs\" aria-current=\"page\">Docs</a>"), "{path}");
         assert!(text.contains("<html lang=\"en\">") && text.contains("id=\"main\""), "{path}");
-        // What scrolls can be scrolled with the keyboard.
+        // The keyboard can scroll everything that scrolls.
         assert_eq!(text.matches("<pre").count(), text.matches("<pre tabindex=\"0\"").count(), "{path}");
     }
     let page = show(&admin, "/docs/order.created", &alice).await.text;

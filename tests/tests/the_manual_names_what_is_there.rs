@@ -1,5 +1,5 @@
-//! Promise: every command, flag, function, relation, column, argument and setting that the documentation names is there, and
-//! every relation and column that is there for users is in the SQL reference.
+//! Promise: every command, flag, function, relation, column, argument and setting in the
+//! documentation exists. Every relation and column for users is in the SQL reference.
 
 use e2e::{
     cluster::{Cluster, Database},
@@ -7,7 +7,7 @@ use e2e::{
 };
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-/// Flags of programs that are not ours.
+/// Flags of other programs.
 const FOREIGN_FLAGS: [&str; 19] = [
     "--fail",
     "--silent",
@@ -24,17 +24,17 @@ const FOREIGN_FLAGS: [&str; 19] = [
     "--rm",
     "--features",
     "--exclude-table",
-    // Of the torture program.
+    // Flags of the torture program.
     "--nested",
     "--keys",
     "--ddl",
     "--settings",
 ];
 
-/// Of receivers, and the schema.
+/// Names of receivers, and the schema.
 const OTHERS: [&str; 2] = ["webhook_id", "webhook"];
 
-/// Every page, with its name.
+/// Returns every page, with its name.
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut paths: Vec<_> = fs::read_dir(root.join("docs"))
@@ -47,7 +47,7 @@ fn pages() -> Vec<(String, String)> {
     paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("a text"))).collect()
 }
 
-/// What stands between backticks, and the lines of blocks.
+/// Returns the text between backticks, and the lines of code blocks.
 fn code(page: &str) -> Vec<String> {
     let (mut code, mut is_block) = (Vec::new(), false);
     for line in page.lines() {
@@ -62,7 +62,8 @@ fn code(page: &str) -> Vec<String> {
     code
 }
 
-/// Every word of these characters that begins with this, where no other character of a word stands before it.
+/// Returns every word that begins with `start` and consists of characters that `belongs` accepts.
+/// The match must not be preceded by another character of a word.
 fn words<'a>(text: &'a str, start: &'static str, belongs: fn(char) -> bool) -> Vec<&'a str> {
     let begins =
         |at: usize| !text[..at].ends_with(|before: char| belongs(before) || before == '/' || before == '-');
@@ -94,7 +95,7 @@ fn help(command: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Commands as a user types them, and every flag of any.
+/// Returns the commands as a user types them, and the flags of all of them.
 fn commands() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut names, mut flags) = (BTreeSet::new(), BTreeSet::new());
     let mut open: Vec<Vec<String>> = vec![Vec::new()];
@@ -121,10 +122,10 @@ fn commands_and_flags() {
     let (names, flags) = commands();
     let mut wrong = Vec::new();
     for (page, text) in pages() {
-        // Not what commands print.
+        // Skips the output of commands.
         for code in code(&text).into_iter().filter(|code| !code.starts_with(['✓', '✗'])) {
             for command in code.split("webhookd ").skip(1) {
-                // Up to what is no name: an argument, a placeholder, a flag.
+                // Takes words up to the first argument, placeholder or flag.
                 let said: Vec<&str> = command
                     .split(' ')
                     .take_while(|word| {
@@ -154,7 +155,7 @@ async fn names(database: &Database, query: &str) -> BTreeSet<String> {
     client.query(query, &[]).await.expect("the catalogue").iter().map(|row| row.get(0)).collect()
 }
 
-/// Whatever the extension's sources spell: types of events, settings that are looked up.
+/// Returns all sources, which spell the event types and the settings.
 fn sources() -> String {
     fn gather(folder: &Path, into: &mut String) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -189,7 +190,7 @@ async fn what_is_in_the_database() {
     let database = cluster.database("app").await;
     let (functions, arguments) = (names(&database, FUNCTIONS).await, names(&database, ARGUMENTS).await);
     let (relations, columns) = (names(&database, RELATIONS).await, names(&database, COLUMNS).await);
-    // The library is loaded when a function of it is called.
+    // A call of a function loads the library, which defines the settings.
     let client = database.client().await;
     client
         .query("select webhook_sign('whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=', 'a', 1, '')", &[])
@@ -245,7 +246,7 @@ async fn what_is_in_the_database() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The other way round: what there is, is in the reference.
+/// The other direction: the reference lists every object.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_is_complete() {
     let cluster = Cluster::start().await;
@@ -284,7 +285,7 @@ async fn the_reference_is_complete() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Links within the documentation lead somewhere.
+/// Checks that links within the documentation lead somewhere.
 #[test]
 fn links_lead_somewhere() {
     let anchor = |heading: &str| -> String {

@@ -1,6 +1,7 @@
-//! Promise: every block of `docs/MIGRATING.md` runs as it is printed, and while a writer does not pause, the change over loses
-//! nothing and tells nothing twice. The senders of old are small stand-ins of the same shape; the receivers are written after
-//! the documentation of Supabase and Hasura, and take both.
+//! Promise: every block of `docs/MIGRATING.md` runs as printed. The changeover, under a writer
+//! that does not pause, loses no change and sends none twice. The old senders are small stand-ins
+//! of the same shape; the receivers follow the documentation of Supabase and Hasura, and accept
+//! both senders.
 
 mod application;
 mod guide;
@@ -54,7 +55,7 @@ async fn from_supabase() {
     receiver.wait("both are at work", |all| all.iter().filter(|one| one.is_ours()).count() > 30).await;
     guide.until("5. Look", |said| said.contains("delivered|")).await;
 
-    // And back, with the same promise.
+    // The way back keeps the same promise.
     guide.change_over("Going back");
     writers.more(20).await;
     writers.stop().await;
@@ -162,7 +163,7 @@ async fn from_notify() {
     guide.end();
 }
 
-/// What the page says of the daemon's command.
+/// Checks the page's statements about the daemon's command.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_finds_nothing_wrong() {
     let (database, _receiver, _daemon) = started().await;

@@ -1,4 +1,4 @@
-//! Promise: the page shows what is foreign as text and nothing else, and does only what its own forms ask for.
+//! Promise: the page shows foreign data only as text, and acts only on requests from its own forms.
 
 use e2e::{
     PATIENCE,
@@ -26,7 +26,7 @@ async fn show(admin: &Admin, path: &str, cookie: &str) -> Answer {
     answer
 }
 
-/// Nothing of it has become markup, and nothing hidden is left.
+/// Checks that no foreign text became markup and that no hidden characters are left.
 fn is_inert(path: &str, answer: &Answer) {
     for markup in ["<script>alert", "<img", "</pre></main><img", " style=", "javascript:"] {
         assert!(!answer.text.contains(markup), "{path} has {markup}");
@@ -118,7 +118,7 @@ async fn a_subscription_lives_through_it() {
     let alice = token(&world.database, &["--role", "alice"]);
     let admin = Admin::start(&world.database, &[]).await;
 
-    // In with a token, kept where scripts cannot read it.
+    // The visitor signs in with a token, which scripts cannot read.
     assert_eq!(admin.ask("GET", "/", None, &[], None).await.header("location"), "/login");
     assert_eq!(send(&admin, "/login", "", &[("token", "whtok_nonsense")]).await.status, 401);
     let entered = send(&admin, "/login", "", &[("token", &alice)]).await;
@@ -128,7 +128,7 @@ async fn a_subscription_lives_through_it() {
     let cookie = set.split(';').next().expect("a cookie").to_owned();
     let ours = show(&admin, "/subscriptions/new", &cookie).await.form_token();
 
-    // A mistake is shown with the database's message, and nothing typed is lost.
+    // The page shows a mistake with the database's message, and keeps the typed text.
     let url = world.receiver.url("/ok/page");
     let fields = [
         ("form_token", ours.as_str()),
@@ -222,13 +222,14 @@ async fn other_sites_can_do_nothing() {
     let body = form(&[("form_token", &ours), ("action", "pause")]);
     let kind = ("content-type", "application/x-www-form-urlencoded");
     for (headers, body, status) in [
-        // Not from our page: no token, another visitor's, another site's page with the right one.
+        // Requests from elsewhere: without the token, with another visitor's, and from another
+        // site's page with the right one.
         (vec![kind], form(&[("action", "pause")]), 403),
         (vec![kind], form(&[("form_token", &"0".repeat(64)), ("action", "pause")]), 403),
         (vec![kind, ("cookie", &*format!("webhookd_token={alice}"))], body.clone(), 403),
         (vec![kind, ("origin", "http://evil.example")], body.clone(), 403),
         (vec![kind, ("sec-fetch-site", "cross-site")], body.clone(), 403),
-        // A name of elsewhere that has been made to resolve to this machine.
+        // A foreign name that was made to resolve to this machine.
         (vec![kind, ("host", "evil.example")], body.clone(), 421),
     ] {
         let answer = admin.ask("POST", &path, None, &headers, Some(&body)).await;
@@ -256,7 +257,7 @@ async fn other_sites_can_do_nothing() {
         303,
         "our own form is obeyed"
     );
-    // A proxy asks for us by its own name; the browser says that the page is ours, or that it is not.
+    // Behind a proxy the origin has the proxy's name. The browser says whether the page is ours.
     let proxied = |site| [kind, ("origin", "https://hooks.example.com"), ("sec-fetch-site", site)];
     for (site, status) in [("same-origin", 303), ("same-site", 403), ("cross-site", 403), ("none", 403)] {
         let sign_in = form(&[("token", &alice)]);
@@ -284,14 +285,14 @@ async fn a_change_by_another_is_not_undone() {
         world.database.text(row).await.expect("it is there")
     };
 
-    // A mistake: what was not ticked comes back so, and the tag is still good.
+    // After a mistake, an unticked box stays unticked and the tag stays valid.
     let wrong = save(&opened.hidden("etag"), "second", &[("timeout", "never")]).await;
     assert_eq!(wrong.status, 422, "{wrong:?}");
     assert!(wrong.text.contains("value=\"never\" aria-invalid=\"true\""), "{}", wrong.text);
     assert!(!wrong.text.contains(" checked"), "{}", wrong.text);
     assert_eq!(wrong.hidden("etag"), opened.hidden("etag"));
 
-    // Another gets in between.
+    // Another user changes the subscription in between.
     world.database.run(&format!("select webhook_alter({id}, url => '{moved}')")).await;
     let before = stored().await;
     let late = save(&opened.hidden("etag"), "second", &[("compact", "on")]).await;
@@ -306,7 +307,7 @@ async fn a_change_by_another_is_not_undone() {
     }
     assert_eq!(stored().await, before);
 
-    // Who has been told, and means it, saves it.
+    // A user who has seen the conflict may save again.
     assert_eq!(save(&late.hidden("etag"), "second", &[]).await.status, 303);
     assert_eq!(stored().await, format!("(second,{url},f,00:00:15)"));
 }
@@ -327,7 +328,7 @@ async fn an_event_that_nobody_gets_is_found() {
     let path = found(&format!("%20{event}"), "").await;
     assert_eq!(path, format!("/events/{event}"));
     assert!(show(&admin, &path, "").await.text.contains("order.created"));
-    // Events are not hers to see: what she got of it she finds among her deliveries.
+    // alice may not read events, so the search leads her to her deliveries of this one.
     let cookie = format!("webhookd_token={alice}");
     assert_eq!(found(&event, &cookie).await, format!("/deliveries?event={event}"));
     assert_eq!(found("evt_nonsense", "").await, "/deliveries?event=evt_nonsense");
@@ -347,7 +348,7 @@ async fn a_subscription_s_plots_are_its_own() {
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     world.insert_orders(1, 7).await;
     world.receiver.wait_for("/ok", 7, PATIENCE).await;
-    // The figures are those of the last look.
+    // The figures are from the last poll.
     let path = |id: i64| format!("/subscriptions/{id}");
     admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
     let cookie = |token: &str| format!("webhookd_token={token}");
@@ -364,7 +365,7 @@ async fn a_subscription_s_plots_are_its_own() {
     let other = show(&admin, &path(fine), &cookie(&two)).await.text;
     assert!(other.contains("deliveries: now 0, at most 0"), "{other}");
     assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
-    // Nor does the overview tell one of the other's.
+    // The overview does not show another owner's figures either.
     let overview = show(&admin, "/", &cookie(&two)).await.text;
     assert!(overview.contains("in the queue: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
     assert!(show(&admin, "/", "").await.text.contains("in the queue: now 7, at most 7"));

@@ -1,5 +1,6 @@
-//! Promise: people can do all of it in a browser, with a keyboard, on a narrow screen, in the dark, with a screen reader,
-//! and read it without JavaScript; and nothing on it breaks its own policy.
+//! Promise: people can use the whole page in a browser with a keyboard, on a narrow screen, in dark
+//! mode and with a screen reader, and can read it without JavaScript. It never violates its own
+//! content security policy.
 
 use e2e::{
     PATIENCE,
@@ -32,7 +33,7 @@ async fn a_subscription_lives_through_it() {
     enter(&browser, &alice).await;
     assert_eq!(browser.path().await, "/");
 
-    // Made, with a mistake at first.
+    // A subscription is created, after a mistake at first.
     browser.go("/subscriptions/new").await;
     let url = world.receiver.url("/ok/page");
     browser.fill("URL", &url).await;
@@ -50,7 +51,7 @@ async fn a_subscription_lives_through_it() {
     browser.press("To the subscription").await;
     assert!(!browser.text().await.contains("whsec_"), "once");
 
-    // What happens is seen as it happens: nobody loads the page anew.
+    // Changes appear as they happen, without a reload.
     browser.go("/deliveries").await;
     world.insert_orders(1, 3).await;
     world.receiver.wait_for("/ok/page", 3, PATIENCE).await;
@@ -75,7 +76,7 @@ async fn a_subscription_lives_through_it() {
     browser.press("Save").await;
     browser.until_it_says("renamed").await;
 
-    // A delivery: searched, looked at, sent once more.
+    // A delivery is searched, viewed and sent again.
     let event =
         world.database.text("select event_id from webhook.delivery where key = '2'").await.expect("an event");
     browser.fill("Event id or key", &event).await;
@@ -103,7 +104,8 @@ async fn a_subscription_lives_through_it() {
     browser.close().await;
 }
 
-/// Something on every page: deliveries that went and that failed, with hostile answers.
+/// Creates a world with content for every page: successful and failed deliveries, with hostile
+/// answers.
 async fn furnished() -> (World, Admin, Vec<String>) {
     let world = World::new().await;
     Admin::roles(&world.database).await;
@@ -188,19 +190,19 @@ async fn an_open_page_tells_when_it_is_out_of_date() {
     };
     renewed().await;
 
-    // The database is away, and comes back: the daemon tells of both.
+    // The database stops and returns, and the page says so.
     world.cluster.stop().await;
     stale("the database is away").await;
     assert_eq!(browser.barriers().await, [] as [String; 0]);
     browser.picture("stale-1280-light").await;
     browser.look(360, 740, "dark").await;
     browser.picture("stale-360-dark").await;
-    // The stream fails as well, and is answered with an error until there is a database.
+    // The stream fails too, and a reconnect gets an error until the database is back.
     browser.run("stream.dispatchEvent(new Event('error'))").await;
     world.cluster.boot().await;
     renewed().await;
 
-    // So is the daemon.
+    // The daemon stops and returns too.
     admin.daemon.kill9().await;
     stale("webhookd does not answer").await;
     let arguments = ["--allow-net", "127.0.0.0/8", "--admin", &address];
@@ -208,7 +210,7 @@ async fn an_open_page_tells_when_it_is_out_of_date() {
     daemon.ready(&world.database).await;
     renewed().await;
 
-    // The visitor may look no longer.
+    // The visitor's token expires.
     world.database.run("update webhook.token set expires_at = now()").await;
     stale("your sign-in has ended").await;
     browser.picture("signed-out-360-dark").await;
@@ -226,7 +228,7 @@ async fn a_keyboard_is_enough() {
     assert_eq!(browser.focused().await, "Skip to content", "first of all");
     browser.keys("\u{e007}").await;
     assert!(browser.path().await.ends_with("#main"));
-    // From there on to what the page is for.
+    // Tab leads from there to the page's main action.
     for _ in 0..20 {
         browser.keys("\u{e004}").await;
         if browser.focused().await == "Subscribe a receiver" {

@@ -1,5 +1,5 @@
-//! Promise: a range of the past can be sent again, under the same ids, in order, to whom it is asked for and nobody else,
-//! and what happens meanwhile is not held up by it.
+//! Promise: a range of the past can be sent again, under the same ids and in order, to the
+//! requested subscription only. New events do not wait for it.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, scale, world::World};
 use std::{
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The database's clock, as text.
+/// Returns the database's time, as text.
 async fn now(world: &World) -> String {
     world.database.text("select clock_timestamp()").await.expect("a time")
 }
 
-/// How often each order has come to a path.
+/// Returns how often each order arrived on a path.
 fn times(world: &World, path: &str) -> HashMap<i64, u32> {
     let mut times = HashMap::new();
     for request in world.receiver.at(path) {
@@ -79,7 +79,7 @@ async fn to_one_that_was_not_there_and_one_that_is_paused() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// A large replay, killed half-way, and the fresh events beside it.
+/// A large replay, killed half-way, does not delay new events.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fresh_events_do_not_wait_behind_it() {
     let count: i64 = scale("PGW_REPLAY", 20_000, 200_000);

@@ -1,5 +1,5 @@
-//! Promise: what a receiver asks for is done: it is not called again before it said, it is called less often when it
-//! says "too many", never where it redirects to, and not at all once it is gone.
+//! Promise: the daemon follows a receiver's answers. It waits until Retry-After, slows down after
+//! 429, never follows a redirect, and stops after 410.
 
 use e2e::{
     PATIENCE,
@@ -14,9 +14,10 @@ use std::{
 
 const DAY: f64 = 86_400.0;
 
-/// Path, and the least and most seconds until the next attempt, with a schedule of 100 s (80 to 120 with the jitter).
+/// Path, and the fewest and most seconds until the next attempt, with a schedule of 100 s (80 to
+/// 120 with the jitter).
 const WISHES: [(&str, f64, f64); 17] = [
-    // Longer than the schedule: the wish, and never before it.
+    // Longer than the schedule: Retry-After applies, and the attempt is never earlier.
     ("/retry-after?v=300", 300.0, 400.0),
     ("/retry-after/502?v=300", 300.0, 400.0),
     ("/retry-after/503?v=300", 300.0, 400.0),
@@ -24,18 +25,18 @@ const WISHES: [(&str, f64, f64); 17] = [
     ("/retry-after/503?v=300.5", 300.5, 400.0),
     // A date has whole seconds, and the receiver's clock is ours.
     ("/retry-after/503?v=in:300", 298.0, 400.0),
-    // Shorter: the schedule.
+    // Shorter: the schedule applies.
     ("/retry-after/503?v=1", 80.0, 125.0),
     ("/retry-after/503?v=0", 80.0, 125.0),
     ("/retry-after/503?v=in:-300", 80.0, 125.0),
-    // Not to be understood: the schedule.
+    // Invalid: the schedule applies.
     ("/retry-after/503?v=-5", 80.0, 125.0),
     ("/retry-after/503?v=soon", 80.0, 125.0),
     ("/retry-after/503?v=", 80.0, 125.0),
-    // More than anybody may ask for.
+    // More than the maximum.
     ("/retry-after/503?v=9999999", DAY, 1.25 * DAY),
     ("/retry-after/429?v=99999999999999999999", DAY, 1.25 * DAY),
-    // Whatever else is wrong: who names a time means it.
+    // Retry-After applies with other failure statuses too.
     ("/retry-after/500?v=300", 300.0, 400.0),
     ("/retry-after/404?v=300", 300.0, 400.0),
     ("/retry-after/302?v=300", 300.0, 400.0),
@@ -119,7 +120,7 @@ async fn gone_ends_it_at_once() {
     world.database.until(&disabled, PATIENCE).await;
     let reason = format!("select paused_reason from webhook.subscription where id = {gone}");
     assert_eq!(world.database.text(&reason).await.as_deref(), Some("the receiver answered 410 Gone"));
-    // What waited is parked, and what comes is kept, without a further request.
+    // Waiting deliveries are parked and new events are kept, without another request.
     world.insert_orders(21, 5).await;
     world.receiver.wait_for("/ok/other", 25, PATIENCE).await;
     let parked = format!(
@@ -138,7 +139,7 @@ async fn gone_ends_it_at_once() {
         .wait("the operator is told", PATIENCE, |record| record.at("/ok/operator").any(|r| told(&r)))
         .await;
 
-    // It is back, by hand.
+    // An operator resumes the subscription.
     world.receiver.behave("/gone", Behaviour::Ok);
     world.database.run(&format!("select webhook_resume({gone})")).await;
     world.receiver.wait_for("/gone", 25, PATIENCE).await;
@@ -153,7 +154,7 @@ async fn gone_ends_it_at_once() {
     assert_eq!(times, 1, "told once");
 }
 
-/// A receiver with a limit of its own, which says so with 429 and does not name a time.
+/// A receiver with a rate limit of its own answers 429 without Retry-After.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn too_many_slows_the_lane_down_and_it_recovers() {
     const PER_SECOND: usize = 40;
@@ -181,10 +182,12 @@ async fn too_many_slows_the_lane_down_and_it_recovers() {
     let requests = world.receiver.at("/ok");
     let refused = requests.iter().filter(|request| request.status() == Some(429)).count();
     println!("300 events in {} requests, {refused} of them refused", requests.len());
-    // By the schedule alone, all that waits would come once a second: seven rounds, a thousand refusals.
+    // By the schedule alone, all waiting deliveries would come once a second: seven rounds, a
+    // thousand refusals.
     assert!(refused < 300, "{refused} refusals: it keeps pushing");
 
-    // Free again: it does not stay slow for ever. The rate comes back by a sixtieth a second.
+    // Without the limit, the subscription becomes fast again. The rate rises by a sixtieth per
+    // second.
     world.receiver.behave("/ok", Behaviour::Ok);
     let seconds = |from: Instant, to: u64| from + Duration::from_secs(to);
     let freed = Instant::now();

@@ -1,10 +1,11 @@
-//! Promise: every statement of the runbook (docs/OPERATIONS.md) runs as it is printed, against the real views and functions.
+//! Promise: every statement of the runbook (docs/OPERATIONS.md) runs as printed, against the real
+//! views and functions.
 
 use e2e::{PATIENCE, cluster::describe, daemon::Daemon, world::World};
 
 const PAGE: &str = include_str!("../../docs/OPERATIONS.md");
 
-/// The SQL of the runbook, by heading.
+/// Returns the SQL of the runbook, by heading.
 fn blocks() -> Vec<(String, String)> {
     let runbook = PAGE.split("\n## Runbook\n").nth(1).expect("there is a runbook");
     let mut heading = "Runbook".to_owned();

@@ -1,9 +1,11 @@
-//! Promise: 200 events a second to a receiver that takes 1.5 s, one that hangs, one that answers 500 and a fast one, at
-//! once. The fast one notices nothing, the slow one keeps up without loss, the cursor moves on, memory is flat; and when
-//! the broken ones recover, everything that waited for them comes, oldest first.
+//! Promise: 200 events a second go at once to a receiver that takes 1.5 s, one that hangs, one that
+//! answers 500 and a fast one. The fast one notices nothing, the slow one keeps up, the cursor
+//! moves on and memory is flat; after the broken ones recover, they get all waiting events, oldest
+//! first.
 //!
-//! Five minutes with `PGW_HEAVY=1`. The fast one's p99 is held against its own when it was alone, earlier in the same run:
-//! at most twice that; in the ordinary run, which is short and shares its machine, three times and 20 ms.
+//! The run takes five minutes with `PGW_HEAVY=1`. The fast receiver's p99 is compared with its own
+//! p99 alone, earlier in the same run. It may be at most twice that; in the ordinary run, which is
+//! short and shares its machine, three times and 20 ms.
 
 use e2e::{PATIENCE, daemon::Daemon, process::lock, receiver::Behaviour, scale, world::World};
 use std::{
@@ -17,19 +19,20 @@ use std::{
 use tokio::time::MissedTickBehavior;
 
 const EVENTS_PER_SECOND: u64 = 200;
-/// What is unresolved for this long is put into the queue.
+/// A delivery that is unresolved for this long goes to the queue.
 const SPILL: Duration = Duration::from_secs(5);
-/// Requests at once for the broken ones: little, so that "in order" means something with a short backlog.
+/// `max_in_flight` of the broken receivers. It is low, so that "in order" means something with a
+/// short backlog.
 const FEW: i64 = 50;
 const SLOW: &str = "/slow/1500";
 const HANGING: &str = "/hang/b";
 const FAILING: &str = "/status/500/c";
 const FAST: &str = "/ok/d";
 
-/// When each order was committed; shared with those who measure.
+/// The commit time of each order, shared with the measuring tasks.
 type Stamps = Arc<Mutex<HashMap<i64, Instant>>>;
 
-/// Inserts orders from `first` on at the stated rate for `seconds`; returns the last one.
+/// Inserts orders from `first` on at the stated rate for `seconds`, and returns the last one.
 async fn write(world: &World, first: i64, seconds: u64, stamps: &Stamps) -> i64 {
     let insert =
         world.app.prepare("insert into orders values ($1, 'customer', 1, null)").await.expect("it parses");
@@ -44,7 +47,7 @@ async fn write(world: &World, first: i64, seconds: u64, stamps: &Stamps) -> i64 
     last
 }
 
-/// 50th and 99th percentile of the delays of the orders `first..=last` at a path.
+/// Returns the 50th and 99th percentile of the delays of the orders `first..=last` on a path.
 fn delays(world: &World, path: &str, first: i64, last: i64, stamps: &Stamps) -> (Duration, Duration) {
     let stamps = lock(stamps);
     let mut delays: Vec<Duration> = world.receiver.look(|record| {
@@ -56,17 +59,17 @@ fn delays(world: &World, path: &str, first: i64, last: i64, stamps: &Stamps) -> 
     (delays[delays.len() / 2], delays[delays.len() * 99 / 100])
 }
 
-/// What was seen of the daemon, once a second.
+/// A sample of the daemon, taken once a second.
 #[derive(Debug, Default, Clone)]
 struct Sight {
     lag: Duration,
     rss_kib: u64,
 }
 
-/// Looks at lag and memory once a second until told to stop.
+/// Samples lag and memory once a second until `stop` is set.
 async fn watch(world: Arc<World>, daemon: Arc<Daemon>, stop: Arc<AtomicBool>) -> Vec<Sight> {
     let client = world.database.client().await;
-    // The view's own words, without what it counts besides.
+    // The view's definition of the lag, without the view's other counts.
     let lag = client
         .prepare("select extract(epoch from coalesce(clock_timestamp() - min(created_at), '0'))::float8 from webhook.pending")
         .await
@@ -82,8 +85,8 @@ async fn watch(world: Arc<World>, daemon: Arc<Daemon>, stop: Arc<AtomicBool>) ->
     sights
 }
 
-/// How far the first arrivals of what had waited untouched are from the order of events: for each, how much older it is
-/// than the youngest before it, in places.
+/// Returns how far the first arrivals of the untried deliveries are from the order of events: the
+/// largest distance, in places, by which one is older than the youngest before it.
 fn displacement(world: &World, path: &str, waited: &HashSet<i64>) -> usize {
     let mut places: Vec<i64> = waited.iter().copied().collect();
     places.sort_unstable();
@@ -104,7 +107,7 @@ fn displacement(world: &World, path: &str, waited: &HashSet<i64>) -> usize {
     most
 }
 
-/// What waits in the queue for a subscription and was never tried, by sequence.
+/// Returns the sequences of the queued deliveries of a subscription that were never tried.
 async fn untried(world: &World, subscription: i64) -> HashSet<i64> {
     let query = "select event_id from webhook.queue where subscription_id = $1 and attempts = 0";
     let rows = world.app.query(query, &[&subscription]).await.expect("the queue can be read");
@@ -138,7 +141,7 @@ async fn slow_hanging_failing_and_fast_at_once() {
     world.receiver.wait_for(FAST, last as usize, PATIENCE).await;
     let (p50, p99) = delays(&world, FAST, first, last, &stamps);
 
-    // (a) keeps up: what is left of its start-up is made good within seconds, and nothing is missing.
+    // (a) keeps up: it makes up the rest of its start-up delay within seconds, and misses nothing.
     let count = usize::try_from(last - first + 1).expect("it fits");
     world.receiver.wait_for(SLOW, count, PATIENCE).await;
     let kept_up = written.elapsed();
@@ -163,7 +166,7 @@ async fn slow_hanging_failing_and_fast_at_once() {
     let bound = if heavy { p99_alone * 2 } else { p99_alone * 3 + Duration::from_millis(20) };
     assert!(p99 <= bound, "p99 {p99:?}, alone {p99_alone:?}");
     assert!(kept_up < Duration::from_secs(10), "{kept_up:?}");
-    // A checkpoint a second, a look a second.
+    // One checkpoint per second, one sample per second.
     let lag_max = SPILL + timeout + Duration::from_secs(3);
     assert!(lag < lag_max, "the cursor was {lag:?} behind, at most {lag_max:?} is allowed");
     assert!(late < early + 20 && late < 100, "memory grew from {early} to {late} MiB");
@@ -175,8 +178,8 @@ async fn slow_hanging_failing_and_fast_at_once() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// The broken receivers answer again: everything that waited comes, what was never tried in the order of events, and what
-/// is committed meanwhile is not behind all of it.
+/// Lets the broken receivers answer again. All waiting events arrive, the untried ones in the order
+/// of events, and so does a new one.
 async fn recovers(world: &World, broken: [(i64, &str); 2], count: usize, last: i64) {
     let mut waited = Vec::new();
     for (id, path) in broken {
@@ -204,7 +207,7 @@ async fn recovers(world: &World, broken: [(i64, &str); 2], count: usize, last: i
         assert!(waited.len() > count / 4, "{path}: only {} had waited untouched", waited.len());
         let most = displacement(world, path, waited);
         println!("{path}: {} had waited untouched; the largest step back is {most} places", waited.len());
-        // Two rounds of what may be under way at once, and what a page that was read ahead may add.
+        // Two rounds of the requests in flight, and the deliveries of a page that was read ahead.
         assert!(most <= 4 * FEW as usize, "{path}: {most} places out of order");
         let came = world.receiver.look(|r| r.at(path).any(|q| q.json()["data"]["id"] == fresh));
         assert!(came, "{path}: the fresh one");

@@ -1,5 +1,5 @@
-//! Promise: an attempt's times are what the network and the receiver took, not how long it waited its turn, and each
-//! phase is told apart.
+//! Promise: an attempt's times measure the network and the receiver, not the wait for its turn.
+//! Each phase is measured separately.
 
 use e2e::{
     PATIENCE,
@@ -11,7 +11,8 @@ use e2e::{
     world::World,
 };
 
-/// `true` where a phase was measured, in the order dns, connect, tls, first byte; by order of attempts.
+/// Returns, in order of attempts, which phases were measured: dns, connect, tls, first byte (`t`
+/// for each that was).
 async fn phases(world: &World, subscription: i64) -> Vec<String> {
     let query = "select concat_ws(' ', dns_ms is not null, connect_ms is not null, tls_ms is not null, first_byte_ms is not null)
                  from webhook.attempt where subscription_id = $1 order by started_at";
@@ -31,7 +32,8 @@ async fn waiting_for_ones_turn_is_not_measured() {
         .expect("rows");
     world.receiver.wait_for("/slow/400", 6, PATIENCE).await;
     world.settled(PATIENCE).await;
-    // The last has waited for two seconds; were that measured, its time would overlap that of those before it.
+    // The last attempt waited for two seconds. If that counted, its time would overlap with the
+    // earlier attempts' times.
     let odd = format!(
         "select count(*) from (
              select *, lead(started_at, 1, clock_timestamp()) over (order by started_at) as next from webhook.attempt where subscription_id = {id}

@@ -1,4 +1,5 @@
-//! Promise: transaction ids are counted on beyond 2^32, while those on disk begin anew; no event is lost or repeated there.
+//! Promise: transaction ids continue beyond 2^32, while the ids on disk start over. No event is
+//! lost or repeated there.
 
 use e2e::{
     PATIENCE,
@@ -29,7 +30,7 @@ async fn crossed_under_traffic_with_a_transaction_open_across() {
     assert!((u32::MAX as i64 - 1_001..u32::MAX as i64).contains(&before), "{before}");
 
     let daemon = Daemon::start(&database).await;
-    // One that begins before and ends after: its events are those of a straggler.
+    // A transaction that begins before the wrap and ends after it: its events come late.
     let long = database.client().await;
     long.batch_execute("begin; insert into orders values (-1, 'long')").await.expect("an open transaction");
     let style = Style {
@@ -41,7 +42,7 @@ async fn crossed_under_traffic_with_a_transaction_open_across() {
     let first = write_concurrently(&database, 4, 1, &style).await;
     let wrapped = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint > 4294967296";
     assert_eq!(database.text(wrapped).await.as_deref(), Some("t"), "the traffic has crossed");
-    // The next daemon's checkpoint has one running from before.
+    // The next daemon's checkpoint contains a transaction that runs since before the wrap.
     assert!(daemon.sigterm(PATIENCE).await.success());
     let second = database.client().await;
     second.batch_execute("insert into orders values (-2, 'beyond')").await.expect("it can be inserted");

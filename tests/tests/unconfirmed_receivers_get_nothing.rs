@@ -1,5 +1,5 @@
-//! Promise: a subscription that is to be verified gets no event before its receiver has confirmed, loses none of them,
-//! and is not pestered meanwhile.
+//! Promise: a subscription with verification gets no event before its receiver has confirmed. It
+//! loses none of them, and the daemon does not pester the receiver meanwhile.
 
 use e2e::{
     PATIENCE,
@@ -58,18 +58,18 @@ async fn by_handshake() {
             assert_eq!(request.method, "OPTIONS");
             let origin = request.header("webhook-request-origin").unwrap_or_default();
             assert!(!origin.is_empty(), "{:?}", request.headers);
-            // Every later POST says the same.
+            // Every later POST has the same header.
             for post in record.at(&request.path) {
                 assert_eq!(post.header("webhook-request-origin"), Some(origin));
             }
         }
     });
-    // 120 a minute is what it allows.
+    // The receiver allows 120 requests per minute.
     let any = subscriptions[1].1;
     let rate = format!("select allowed_rate = 2 from webhook.receiver where subscription_id = {any}");
     assert_eq!(world.database.text(&rate).await.as_deref(), Some("t"));
 
-    // It thinks better of it; a change of the subscription asks again.
+    // The receiver now confirms. A change of the subscription makes the daemon ask again.
     let (_, wrong) = subscriptions[2];
     world.receiver.behave("/handshake/wrong", Behaviour::Handshake(Handshake::Echo));
     world.database.run(&format!("select webhook_alter({wrong}, verification => 'handshake')")).await;
@@ -112,7 +112,7 @@ async fn by_ping() {
     world.settled(PATIENCE).await;
 }
 
-/// Confirmed is an address, not a subscription.
+/// A confirmation is for an address, not for a subscription.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_address_is_asked_anew() {
     let world = World::new().await;

@@ -1,9 +1,10 @@
-//! Promise: with `--durable-reads` no receiver hears of an asynchronous commit that a crash of the server undoes.
+//! Promise: with `--durable-reads` no receiver gets an asynchronous commit that a crash of the
+//! server undoes.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, world::World};
 use std::{collections::HashSet, time::Duration};
 
-/// The WAL writer flushes this seldom, so that a crash in between undoes what was not committed synchronously.
+/// The WAL writer flushes so seldom that a crash undoes recent asynchronous commits.
 const LAZY: [&str; 1] = ["wal_writer_delay=10s"];
 
 async fn commit_asynchronously(world: &World, first: i64) {
@@ -13,7 +14,8 @@ async fn commit_asynchronously(world: &World, first: i64) {
     world.database.run(&insert).await;
 }
 
-/// Crash and recovery; how many of the orders are left, as 20 are in each transaction.
+/// Crashes the server and recovers it. Returns how many of the orders are left; each transaction
+/// has 20.
 async fn crash(world: &World) -> i64 {
     world.cluster.kill9().await;
     world.cluster.boot().await;
@@ -25,7 +27,7 @@ async fn with_durable_reads() {
     let world = World::with(Keep::Requests, &LAZY).await;
     world.subscribe("/ok").await;
     let daemon = Daemon::start_with(&world.database, &["--durable-reads"]).await;
-    // Synchronous commits are not held up, one by one or in a window of many pages.
+    // Synchronous commits are not delayed, one by one or in a window of many pages.
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, Duration::from_secs(5)).await;
     world.database.run("insert into orders select i, 'c' from generate_series(51, 1000) i; insert into orders select -i, 'c' from generate_series(1, 3000) i").await;
@@ -41,14 +43,15 @@ async fn with_durable_reads() {
     world.receiver.wait_for("/ok", 4_020, PATIENCE).await;
     let left = crash(&world).await;
     assert_eq!(left, 20, "what has come is there");
-    // Committed and perhaps not looked at when the server dies: what is left of it comes, and nothing else.
+    // The server dies soon after the commit, perhaps before the daemon reads it. Only the rows that
+    // survive are delivered.
     commit_asynchronously(&world, 2001).await;
     let left = crash(&world).await;
     world.database.run("insert into orders values (3001, 'c')").await;
     world.receiver.wait_for("/ok", 4_000 + left as usize + 1, PATIENCE).await;
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
-    // The session that the world keeps has not survived the crashes.
+    // The world's own session did not survive the crashes.
     let app = world.database.client().await;
     let query = "select webhook.public_id(id, created_at) from webhook.event where type like 'order.%'";
     let rows = app.query(query, &[]).await.expect("the outbox can be read");
@@ -56,14 +59,14 @@ async fn with_durable_reads() {
     world.receiver.look(|record| assert_eq!(record.ids("/ok"), events));
 }
 
-/// That the test above would notice.
+/// Proves that the test above would notice a violation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn without_them_a_receiver_may_know_more_than_the_server() {
     let world = World::with(Keep::Requests, &LAZY).await;
     world.subscribe("/ok").await;
     let daemon = Daemon::start(&world.database).await;
     let mut first = 1001;
-    // The WAL writer may just have been about to flush.
+    // The WAL writer may flush just before the crash, so the test tries several times.
     for _ in 0..5 {
         let before = world.receiver.look(|record| record.distinct("/ok"));
         commit_asynchronously(&world, first).await;

@@ -1,5 +1,6 @@
-//! Promise: between two looks at the outbox the daemon reads exactly what was committed in between, whatever overlaps:
-//! long transactions, rolled back ones and savepoints, bulk loads, rows that are heavy, turns of the ring.
+//! Promise: between two polls of the outbox the daemon reads exactly the events that were committed
+//! in between. That holds with long and rolled-back transactions, savepoints, bulk loads, heavy
+//! rows and turns of the ring.
 
 use e2e::cluster::{Cluster, Database};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -30,7 +31,7 @@ impl Writers {
         Self { sessions, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// One session does one thing; `bulk`: sometimes very much of it.
+    /// Takes one step with one session. With `bulk`, the step sometimes writes very many rows.
     async fn step(&mut self, bulk: bool) {
         let at = self.random.random_range(0..self.sessions.len());
         let (rows, payload_bytes) = match self.random.random_range(0..40) {
@@ -65,7 +66,7 @@ impl Writers {
     }
 }
 
-/// What the server says lies between two snapshots.
+/// Returns the events that lie between two snapshots according to the server.
 async fn between(client: &Client, after: &Snapshot, upto: &Snapshot) -> Vec<i64> {
     let query =
         "select id from webhook.event where pg_visible_in_snapshot(xid::text::xid8, $2::text::pg_snapshot)
@@ -96,7 +97,7 @@ async fn in_pages() {
             transaction.commit().await.expect("it was open");
             (pages, snapshot)
         };
-        // What commits while the window is read is not part of it.
+        // Commits during the reading of a window are not part of it.
         writers.step(false).await;
         let (mut read, mut count) = (Vec::new(), 0);
         loop {
@@ -140,7 +141,8 @@ async fn in_one_look() {
         for _ in 0..writers.random.random_range(0..6) {
             writers.step(false).await;
         }
-        // The ring turns meanwhile, and slots are closed as soon as nobody can write to them. Without a checkpoint none is emptied.
+        // The ring turns meanwhile. A slot is closed when no session can write to it; without a
+        // checkpoint none is emptied.
         if writers.random.random_range(0..3) == 0 {
             let turned = witness.query_one("select webhook.turn_ring(true)", &[]).await.expect("it turns");
             turns += usize::from(turned.get::<_, Option<i16>>(0).is_some());

@@ -1,4 +1,4 @@
-//! Promise: a daemon that cannot be rung for says so once and goes by its safety poll.
+//! Promise: a daemon that commits cannot wake logs this once and uses its safety poll.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 
@@ -24,7 +24,8 @@ async fn delivered_by_the_safety_poll() {
     assert_eq!(told, 1, "{:#?}", daemon.process().log());
 }
 
-/// The schema of version 0.1 has no gate_sleep(): the daemon takes the gate in its session, and commits ring with NOTIFY.
+/// The schema of version 0.1 has no gate_sleep(). The daemon takes the gate in its session, and
+/// commits wake it with NOTIFY.
 #[tokio::test(flavor = "multi_thread")]
 async fn delivered_by_notifications_where_the_schema_is_of_the_version_before() {
     let world = World::new().await;

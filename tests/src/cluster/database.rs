@@ -1,4 +1,4 @@
-//! One database of a cluster: sessions, statements, questions.
+//! One database of a cluster: sessions, statements, queries.
 
 use super::Cluster;
 use std::{sync::Arc, time::Duration};
@@ -13,7 +13,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// For the daemon: `postgresql://postgres@127.0.0.1:port/name`.
+    /// Returns the URL for the daemon: `postgresql://postgres@127.0.0.1:port/name`.
     pub fn url(&self) -> String {
         self.url_as("postgres")
     }
@@ -22,7 +22,7 @@ impl Database {
         format!("postgresql://{role}@127.0.0.1:{}/{}", self.cluster.port, self.name)
     }
 
-    /// A session.
+    /// Opens a session.
     ///
     /// # Panics
     /// If it cannot connect.
@@ -30,10 +30,10 @@ impl Database {
         self.try_client("postgres").await.unwrap_or_else(|e| panic!("cannot connect to {}: {e}", self.url()))
     }
 
-    /// A session of another role.
+    /// Opens a session of another role.
     ///
     /// # Errors
-    /// Why it cannot connect.
+    /// If it cannot connect.
     pub async fn try_client(&self, role: &str) -> Result<Client, tokio_postgres::Error> {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.cluster.port).user(role).dbname(&self.name);
@@ -53,7 +53,7 @@ impl Database {
         }
     }
 
-    /// The single value of a query, as text; `None`: null or no row.
+    /// Returns the single value of a query as text, or `None` for null or no row.
     ///
     /// # Panics
     /// If the query fails.
@@ -61,24 +61,24 @@ impl Database {
         value(&self.client().await, query).await
     }
 
-    /// The single number of a query.
+    /// Returns the single number of a query.
     ///
     /// # Panics
-    /// If the query fails or gives none.
+    /// If the query fails or returns none.
     pub async fn number(&self, query: &str) -> i64 {
         let text = self.text(query).await.unwrap_or_else(|| panic!("no value: {query}"));
         text.parse().unwrap_or_else(|_| panic!("not a number: {text} from {query}"))
     }
 
-    /// Waits until a query gives true: for states of the database that nothing announces.
+    /// Waits until a query returns true, for states of the database that nothing announces.
     ///
     /// # Panics
-    /// If it has not within `deadline`.
+    /// If it does not within `deadline`.
     pub async fn until(&self, query: &str, deadline: Duration) {
         assert!(self.becomes(query, deadline).await, "not true within {deadline:?}: {query}");
     }
 
-    /// Whether a query gives true within `deadline`.
+    /// Reports whether a query returns true within `deadline`.
     ///
     /// # Panics
     /// If the query fails.
@@ -93,13 +93,14 @@ impl Database {
             if Instant::now() > end {
                 return false;
             }
-            // At most half of the time is spent on asking: the answer is to come from others.
+            // Polling takes at most half of the time, so that it does not slow down the awaited
+            // work.
             tokio::time::sleep(asked.elapsed().max(Duration::from_millis(5))).await;
         }
     }
 }
 
-/// The single value of a query, as text.
+/// Returns the single value of a query, as text.
 ///
 /// # Panics
 /// If the query fails.
@@ -112,7 +113,7 @@ pub async fn value(client: &Client, query: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// An error with the server's words in it, which `Display` leaves out.
+/// Formats an error with the server's message, which `Display` leaves out.
 pub fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!(

@@ -1,4 +1,4 @@
-//! What a cluster needs of the system: the user its server runs as, its port, its processes.
+//! The system resources of a cluster: the user its server runs as, its port, its processes.
 
 use std::{
     ffi::CString,
@@ -13,15 +13,15 @@ use std::{
 pub(super) struct Account(pub u32, pub u32);
 
 impl Account {
-    /// `postgres` if we are root; `None`: stay who we are.
+    /// Returns `postgres` if we are root, and `None` to stay the current user.
     pub(super) fn for_server() -> Option<Self> {
         // SAFETY: getuid has no preconditions.
         if unsafe { libc::getuid() } != 0 {
             return None;
         }
         let name = CString::new("postgres").expect("no NUL in it");
-        // SAFETY: the name is a C string; the result is read before any other call of the family. Tests of one
-        // binary start clusters one at a time (STARTING is held).
+        // SAFETY: the name is a C string; the result is read before any other call of the family.
+        // Tests of one binary start clusters one at a time (STARTING is held).
         let entry = unsafe { libc::getpwnam(name.as_ptr()) };
         assert!(!entry.is_null(), "running as root, but there is no user postgres to run the server as");
         // SAFETY: checked for null just above.
@@ -36,7 +36,7 @@ impl Account {
     }
 }
 
-/// The Postgres that the tests are about.
+/// Returns the directory of the Postgres under test.
 pub(super) fn own_bin() -> PathBuf {
     std::env::var_os("PGW_BIN").map(PathBuf::from).unwrap_or_else(|| {
         panic!("PGW_BIN is not set: run `make test`, or export PGW_BIN=$(scripts/sandbox.sh)")
@@ -57,8 +57,8 @@ pub(super) fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
-/// A port that nobody listens on, below those that the kernel gives to outgoing connections: it has to stay free while the
-/// server is down.
+/// Returns a port on which no process listens, below the range that the kernel uses for outgoing
+/// connections: it must stay free while the server is down.
 pub(super) fn free_port() -> u16 {
     static LAST: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() as u16;

@@ -1,4 +1,4 @@
-//! What a receiver remembers of the requests it got, and the judgement on each.
+//! A receiver's record of its requests, with a verdict on each.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,7 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// One request, as it came.
+/// One request, as it arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub method: String,
@@ -18,19 +18,20 @@ pub struct Received {
     /// Names as they were spelled on the wire.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
-    /// What the standardwebhooks crate says.
+    /// The verdict of the standardwebhooks crate.
     pub verified: Result<(), String>,
-    /// When it was answered, just before the first byte, and with which status; `None`: not yet, or not as HTTP asks.
+    /// The time of the answer, just before the first byte, and its status. `None` if there is no
+    /// answer yet, or it is not valid HTTP.
     pub answered: Option<(Instant, u16)>,
 }
 
 impl Received {
-    /// A header's value; names are compared without case.
+    /// Returns a header's value; names are compared without case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// `webhook-id`.
+    /// Returns `webhook-id`.
     ///
     /// # Panics
     /// If there is none.
@@ -38,7 +39,7 @@ impl Received {
         self.header("webhook-id").expect("a request has a webhook-id")
     }
 
-    /// `webhook-timestamp`, in unix seconds.
+    /// Returns `webhook-timestamp`, in unix seconds.
     ///
     /// # Panics
     /// If it is missing or no number.
@@ -47,12 +48,12 @@ impl Received {
         text.parse().expect("it is a number")
     }
 
-    /// The status it was answered with, if it was.
+    /// Returns the status of the answer, if there was one.
     pub fn status(&self) -> Option<u16> {
         self.answered.map(|(_, status)| status)
     }
 
-    /// The body.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     /// If it is not JSON.
@@ -61,7 +62,7 @@ impl Received {
     }
 }
 
-/// Asks the judge: the official library of another author.
+/// Verifies a request with the judge: the official library of another author.
 pub fn verify(secret: &str, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -74,26 +75,26 @@ pub fn verify(secret: &str, headers: &[(String, String)], body: &[u8]) -> Result
     judge.verify(body, &map).map_err(|e| e.to_string())
 }
 
-/// How much is remembered.
+/// How much the receiver records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// Whole requests.
     Requests,
-    /// Ids and counts: for crowds.
+    /// Ids and counts, for large numbers of requests.
     Ids,
 }
 
-/// Everything remembered so far.
+/// Everything recorded so far.
 #[derive(Debug)]
 pub struct Record {
     pub keep: Keep,
     pub requests: Vec<Received>,
     /// Requests that were not POSTs, such as the OPTIONS of a handshake.
     pub others: Vec<Received>,
-    /// Requests per path and `webhook-id`.
+    /// The number of requests per path and `webhook-id`.
     ids: HashMap<String, HashMap<String, u32>>,
     pub total: u64,
-    /// Requests that the judge rejected, with its words.
+    /// The judge's message for each rejected request.
     pub rejected: Vec<String>,
 }
 
@@ -109,8 +110,8 @@ impl Record {
         }
     }
 
-    /// Adds one; returns where it is kept, and how many requests with this id there have been at this path, this one
-    /// included.
+    /// Adds a request. Returns its index, if it is kept, and the number of requests with this id on
+    /// this path so far, including this one.
     pub fn add(&mut self, request: Received) -> (Option<usize>, u32) {
         self.total += 1;
         if let Err(why) = &request.verified {
@@ -131,29 +132,29 @@ impl Record {
         (Some(self.requests.len() - 1), count)
     }
 
-    /// The request kept at `at` is being answered.
+    /// Records the answer to the request at index `at`.
     pub fn answered(&mut self, at: Option<usize>, status: Option<u16>) {
         if let Some(request) = at.and_then(|at| self.requests.get_mut(at)) {
             request.answered = status.map(|status| (Instant::now(), status));
         }
     }
 
-    /// How many different events have come to this path.
+    /// Returns the number of different events that arrived on this path.
     pub fn distinct(&self, path: &str) -> usize {
         self.ids.get(path).map_or(0, HashMap::len)
     }
 
-    /// The different events that have come to this path.
+    /// Returns the ids of the different events that arrived on this path.
     pub fn ids(&self, path: &str) -> HashSet<String> {
         self.ids.get(path).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Requests to this path beyond the first of each event.
+    /// Returns the number of requests on this path beyond the first of each event.
     pub fn duplicates(&self, path: &str) -> u64 {
         self.ids.get(path).map_or(0, |ids| ids.values().map(|&n| u64::from(n) - 1).sum())
     }
 
-    /// The requests to this path, in order of arrival.
+    /// Returns the requests on this path, in order of arrival.
     pub fn at<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Received> {
         self.requests.iter().filter(move |request| request.path == path)
     }

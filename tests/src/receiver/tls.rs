@@ -1,4 +1,4 @@
-//! Certificates for a receiver that speaks TLS: one that is to be trusted, and those that are not.
+//! Certificates for a receiver that speaks TLS: a trustworthy one, and others that are not.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
@@ -9,20 +9,21 @@ use rustls::{
 use std::{path::Path, sync::Arc};
 use tokio_rustls::TlsAcceptor;
 
-/// Who a receiver says it is. All but [`Identity::WrongHost`] claim to be `localhost`.
+/// The identity that a receiver presents. All but [`Identity::WrongHost`] claim to be `localhost`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     /// Signed by the authority.
     Good,
     /// Signed by itself.
     SelfSigned,
-    /// Signed by the authority, for a time that is over.
+    /// Signed by the authority, and expired.
     Expired,
     /// Signed by the authority, for another host.
     WrongHost,
 }
 
-/// A certificate authority of our own, and its certificate in a file: `SSL_CERT_FILE` for those who are to trust it.
+/// A certificate authority of our own, with its certificate in a file: `SSL_CERT_FILE` for the
+/// programs that should trust it.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -30,6 +31,8 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Creates an authority.
+    ///
     /// # Panics
     /// If it cannot be made.
     pub fn new() -> Self {
@@ -51,7 +54,7 @@ impl Authority {
         self.file.path()
     }
 
-    /// The server's half of TLS for a receiver of this identity.
+    /// Returns the server's side of TLS for a receiver with this identity.
     ///
     /// # Panics
     /// If the certificate cannot be made.

@@ -1,5 +1,5 @@
-//! HTTP/1.1, the server's half, as little of it as requests of a webhook sender need: a head, and a body with
-//! `content-length`. Lean enough to be the receiver of the benchmarks too.
+//! The server's side of HTTP/1.1, reduced to the requests of a webhook sender: a head, and a body
+//! with `content-length`. It is lean enough for the benchmarks' receiver too.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::{
@@ -12,9 +12,9 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// What a connection is made of.
+/// The stream under a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Closing it will send RST.
+    /// Makes closing the stream send RST.
     ///
     /// # Errors
     /// The socket's.
@@ -43,21 +43,21 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// A connection that requests come in on.
+/// A connection on which requests arrive.
 #[derive(Debug)]
 pub struct Connection<S = TcpStream> {
     pub stream: S,
     buffer: BytesMut,
 }
 
-/// The answer to a request that is welcome.
+/// The answer to an accepted request.
 pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 fn invalid(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidData, what.into())
 }
 
-/// Length of a request's head and of its body, once the head is complete.
+/// Returns the length of a request's head and of its body, once the head is complete.
 fn measure(bytes: &[u8]) -> std::io::Result<Option<(usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
@@ -81,10 +81,11 @@ impl<S: Stream> Connection<S> {
         Self { stream, buffer: BytesMut::with_capacity(4096) }
     }
 
-    /// The bytes of the next request, head and body, and where the body begins; `None`: closed by the peer.
+    /// Reads the next request. Returns its bytes, head and body, and where the body begins, or
+    /// `None` if the peer has closed the connection.
     ///
     /// # Errors
-    /// The socket's, or what is not HTTP.
+    /// The socket's, or invalid HTTP.
     pub async fn read_raw(&mut self) -> std::io::Result<Option<(Bytes, usize)>> {
         loop {
             if let Some((head, body)) = measure(&self.buffer)?
@@ -98,7 +99,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The next request; `None`: closed by the peer.
+    /// Reads the next request. Returns `None` if the peer has closed the connection.
     ///
     /// # Errors
     /// As [`Connection::read_raw`].
@@ -123,10 +124,10 @@ impl<S: Stream> Connection<S> {
         self.respond_with(status, &[], body).await
     }
 
-    /// The same with further headers.
+    /// Answers with further headers.
     ///
     /// # Errors
-    /// The socket's; the peer may have had enough.
+    /// The socket's; the peer may have closed the connection.
     pub async fn respond_with(
         &mut self,
         status: u16,
@@ -148,10 +149,10 @@ impl<S: Stream> Connection<S> {
         self.stream.flush().await
     }
 
-    /// Answers with so many bytes of `0`.
+    /// Answers with `bytes` bytes of `0`.
     ///
     /// # Errors
-    /// The socket's; the peer may have had enough.
+    /// The socket's; the peer may have closed the connection.
     pub async fn respond_with_zeros(&mut self, status: u16, bytes: u64) -> std::io::Result<()> {
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {bytes}\r\n\r\n");
         self.stream.write_all(head.as_bytes()).await?;
@@ -165,7 +166,7 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// Waits until the peer goes away.
+    /// Waits until the peer closes the connection.
     pub async fn until_closed(&mut self) {
         while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|n| n > 0) {}
     }

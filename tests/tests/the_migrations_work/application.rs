@@ -1,4 +1,5 @@
-//! The application, which writes on while the sender changes, and the judge's book of what it wrote.
+//! The application, which keeps writing while the sender changes, and an independent record of its
+//! writes.
 
 use super::receiver::{Collector, Request};
 use e2e::{
@@ -20,7 +21,7 @@ pub const ORDERS: &str = "
     create table orders (id bigint primary key, customer text not null, total numeric not null default 0, note text);
     create role shop_app login; grant insert, update, delete, select on orders to shop_app";
 
-/// Writes without a pause, each change a transaction, until it is told to stop; several at once.
+/// Several writers that write without a pause, one transaction per change, until they are stopped.
 pub struct Writers {
     rounds: watch::Receiver<i64>,
     stop: Arc<AtomicBool>,
@@ -28,7 +29,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// `statements` of an order: `$1` is its number.
+    /// Starts writers that run `statements` for each order; `$1` is its number.
     pub async fn start(database: &Database, statements: &'static [&'static str]) -> Self {
         let (counter, rounds) = watch::channel(0);
         let (counter, stop) = (Arc::new(counter), Arc::new(AtomicBool::new(false)));
@@ -52,7 +53,7 @@ impl Writers {
         Self { rounds, stop, tasks }
     }
 
-    /// Waits until so many more orders have been written.
+    /// Waits until `orders` more orders have been written.
     pub async fn more(&mut self, orders: i64) {
         let from = *self.rounds.borrow();
         let waited =
@@ -68,7 +69,7 @@ impl Writers {
     }
 }
 
-/// Both senders have been at work, and together they have told each change exactly once.
+/// Checks that both senders were at work, and together sent each change exactly once.
 pub fn each_once(
     requests: &[Request],
     told: impl Fn(&Request) -> (String, i64),
@@ -91,7 +92,7 @@ pub fn each_once(
     assert!(ours >= 20 && requests.len() - ours >= 20, "{ours} of {} are webhookd's", requests.len());
 }
 
-/// What has been written, by a table of its own that a trigger fills: the judge's own book.
+/// A table that a trigger fills with every change: the judge's own record of the writes.
 pub const BOOK: &str = "
     create table book (op text not null, id bigint not null);
     grant insert on book to shop_app;
@@ -108,14 +109,14 @@ pub async fn written(database: &Database, operations: &str) -> BTreeSet<(String,
     client.query(&query, &[]).await.expect("the book").iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The names of an object's members.
+/// Returns the names of an object's members.
 pub fn names(value: &Value) -> Vec<&str> {
     value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
 pub const COLUMNS: [&str; 4] = ["customer", "id", "note", "total"];
 
-/// A POST, as the senders of old make it.
+/// Sends a POST, as the old senders do.
 pub async fn post(url: &str, headers: &[(&str, &str)], body: String) {
     let client = reqwest::Client::new();
     let mut request = client.post(url).body(body);

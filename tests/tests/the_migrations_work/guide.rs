@@ -1,4 +1,4 @@
-//! The page: its blocks, and a guide that is being followed.
+//! Reads the blocks of `docs/MIGRATING.md` and runs them as a user would who follows a guide.
 
 use super::receiver::Collector;
 use e2e::{PATIENCE, cluster::Database};
@@ -10,7 +10,7 @@ use std::{
 
 pub const PAGE: &str = include_str!("../../../docs/MIGRATING.md");
 
-// ── The page ────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── The page ────────────────────────────────────────────────────────────────────────────────
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -51,7 +51,7 @@ pub fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// A guide that is being followed: its blocks, in any order, each at least once.
+/// A guide that a test follows: its blocks, in any order, each at least once.
 pub struct Guide {
     blocks: Vec<Block>,
     database: Database,
@@ -66,7 +66,7 @@ impl Guide {
         Self { blocks, database: database.clone(), receiver: receiver.url.clone(), followed: BTreeSet::new() }
     }
 
-    /// Runs a step as it is printed, but for the receiver's address; what it has to say.
+    /// Runs a step as printed, except for the receiver's address. Returns its output.
     pub fn follow(&mut self, step: &str) -> String {
         self.attempt(step).unwrap_or_else(|error| panic!("{step}: {error}"))
     }
@@ -110,7 +110,8 @@ impl Guide {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// A step that takes a lock: if it is kept waiting, nothing has happened, and it is run again.
+    /// Runs a step that takes a lock. If the lock times out, nothing has happened, and the step
+    /// runs again.
     pub fn change_over(&mut self, step: &str) {
         for _ in 0..10 {
             match self.attempt(step) {
@@ -122,7 +123,7 @@ impl Guide {
         panic!("{step}: never got the lock");
     }
 
-    /// Runs a step until it says what it should.
+    /// Runs a step until its output is sufficient.
     pub async fn until(&mut self, step: &str, is_enough: impl Fn(&str) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut pace = tokio::time::interval(Duration::from_millis(50));
@@ -136,7 +137,7 @@ impl Guide {
         }
     }
 
-    /// No block has been passed over.
+    /// Checks that no block was skipped.
     pub fn end(self) {
         let missed: Vec<&Block> =
             self.blocks.iter().filter(|block| !self.followed.contains(&block.step)).collect();

@@ -1,4 +1,4 @@
-//! What Hasura has, and a receiver written after its documentation.
+//! A stand-in for Hasura, and a receiver that follows its documentation.
 
 use super::{
     application::{COLUMNS, names, post},
@@ -36,7 +36,7 @@ pub const HASURA: &str = r#"
         end loop;
     end $do$;"#;
 
-/// The engine's thread: fetches events, locks them, sends them, and marks them.
+/// Runs the engine's loop: fetches events, locks them, sends them, and marks them.
 pub async fn hasura(client: Client, url: String) {
     let mut pace = tokio::time::interval(Duration::from_millis(5));
     loop {
@@ -59,7 +59,7 @@ pub async fn hasura(client: Client, url: String) {
     }
 }
 
-/// The payload of Hasura's documentation.
+/// Reads the payload of Hasura's documentation.
 pub fn hasura_receiver(request: &Request) -> (String, i64) {
     assert_eq!(request.headers["x-action-secret"], "let-me-in");
     assert_eq!(request.headers["content-type"], "application/json");

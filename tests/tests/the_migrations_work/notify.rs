@@ -1,4 +1,4 @@
-//! A trigger with NOTIFY and the process that listens, and their receiver.
+//! A trigger with NOTIFY, the process that listens, and their receiver.
 
 use super::{application::post, receiver::Request};
 use e2e::cluster::Database;
@@ -13,7 +13,7 @@ pub const NOTIFY: &str = "
     end $$;
     create trigger tell_order after insert or update on orders for each row execute function tell_order()";
 
-/// The process that makes a POST of each notification.
+/// Starts the process that turns each notification into a POST.
 pub async fn listener(database: &Database, url: String) -> JoinHandle<()> {
     let (client, mut connection) =
         tokio_postgres::connect(&database.url(), NoTls).await.expect("it connects");

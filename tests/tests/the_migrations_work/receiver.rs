@@ -1,4 +1,4 @@
-//! A receiver that checks nothing but what its sender promised.
+//! A receiver that checks only the promises of the sender.
 
 use e2e::{PATIENCE, process::lock};
 use serde_json::Value;
@@ -24,13 +24,13 @@ impl Request {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// Whether it comes from webhookd.
+    /// Reports whether the request comes from webhookd.
     pub fn is_ours(&self) -> bool {
         self.headers.contains_key("webhook-id")
     }
 }
 
-/// Takes every POST, and remembers it.
+/// Accepts every POST and records it.
 pub struct Collector {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -92,7 +92,7 @@ pub async fn serve(
     }
 }
 
-/// A request, and how many bytes it took.
+/// Reads a request. Returns it and its length in bytes.
 pub async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(Request, usize)> {
     loop {
         let mut fields = [httparse::EMPTY_HEADER; 40];

@@ -1,4 +1,4 @@
-//! What pg_net and Supabase have, and a receiver written after their documentation.
+//! Stand-ins for pg_net and Supabase, and a receiver that follows their documentation.
 
 use super::{
     application::{COLUMNS, names, post},
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio_postgres::Client;
 
-/// What pg_net and Supabase have, as far as the trigger sees of it: a queue, and a function that fills it.
+/// The parts of pg_net and Supabase that the trigger uses: a queue, and a function that fills it.
 pub const SUPABASE: &str = r#"
     create schema net;
     create table net.http_request_queue (id bigint generated always as identity, url text, headers jsonb, body text);
@@ -23,7 +23,7 @@ pub const SUPABASE: &str = r#"
         return null;
     end $$;"#;
 
-/// pg_net's worker: sends what is queued.
+/// Runs pg_net's worker, which sends the queued requests.
 pub async fn pg_net(client: Client) {
     let mut pace = tokio::time::interval(Duration::from_millis(5));
     loop {
@@ -41,7 +41,7 @@ pub async fn pg_net(client: Client) {
     }
 }
 
-/// The types of Supabase's documentation: InsertPayload, UpdatePayload, DeletePayload.
+/// Reads the types of Supabase's documentation: InsertPayload, UpdatePayload, DeletePayload.
 pub fn supabase_receiver(request: &Request) -> (String, i64) {
     assert_eq!(request.headers["authorization"], "Bearer let-me-in");
     assert_eq!(request.headers["content-type"], "application/json");

@@ -1,8 +1,9 @@
-//! What the admin server costs deliveries: the time from commit to receiver at 200 events/s, with and without 200 requests
-//! a second to the REST API, the page and the metrics, in turns on one daemon whose tables hold a past.
+//! Measures the admin server's effect on deliveries: the time from commit to receiver at 200
+//! events/s, with and without 200 requests a second to the REST API, the page and the metrics. The
+//! variants take turns on one daemon whose tables hold a past.
 //!
-//! Those who ask run in tasks of their own, so that the clock of the one who writes is not read late because of them; and
-//! that they were answered is a goal too: a server that answers less would cost less.
+//! The callers run in tasks of their own, so they do not delay the writer's reading of the clock.
+//! The rate of answers is a goal too: a server that answers less would cost less.
 
 use crate::{
     median, percentile,
@@ -29,10 +30,10 @@ use tokio::{
 
 const PER_SECOND: f64 = 200.0;
 
-/// Who asks at the same time.
+/// The number of concurrent callers.
 const CALLERS: usize = 4;
 
-/// What is asked for, in turn; `PGW_BENCH_ADMIN_PATHS` names others, separated by blanks.
+/// The requested paths, in turn; `PGW_BENCH_ADMIN_PATHS` names others, separated by blanks.
 const PATHS: [&str; 9] = [
     "/v1/subscriptions",
     "/v1/deliveries?limit=20",
@@ -45,7 +46,8 @@ const PATHS: [&str; 9] = [
     "/subscriptions/1",
 ];
 
-/// Events that have been delivered before, one in a hundred of them not: what looks have to find their way through.
+/// Events from the past, of which one in a hundred failed. The polls and requests have to search
+/// through them.
 const PAST: &str = "with e as (
         insert into webhook.event (type, key, payload) select 'order.created', n::text, json_build_object('id', -n)
         from generate_series(1, $1::int) n returning id, xid, created_at)
@@ -53,7 +55,8 @@ const PAST: &str = "with e as (
     select id, xid, 1, created_at, 5, webhook.ring_slot(created_at), 1, case when id % 100 = 0 then 500 else 200 end,
            case when id % 100 = 0 then 'http_error' else 'succeeded' end from e";
 
-/// The time from COMMIT acknowledged to receiver of some seconds' events, in milliseconds.
+/// Returns the times from the acknowledged COMMIT to the receiver for `count` events, in
+/// milliseconds.
 async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -> Vec<f64> {
     let insert =
         world.app.prepare("insert into orders values ($1, 'customer', 1, null)").await.expect("it parses");
@@ -77,7 +80,7 @@ async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -
     .collect()
 }
 
-/// Asks so often a second, several at a time, until it is dropped.
+/// Sends requests at a fixed rate, several at a time, until the result is dropped.
 fn ask(admin: &Arc<Admin>, token: &str, answered: &Arc<AtomicU64>) -> JoinSet<()> {
     let given = std::env::var("PGW_BENCH_ADMIN_PATHS").unwrap_or_else(|_| PATHS.join(" "));
     let paths: Arc<[String]> = given.split_whitespace().map(str::to_owned).collect();

@@ -1,7 +1,7 @@
-//! The yardsticks: the same bodies and signatures to the same receiver, and no database.
+//! The yardsticks: the same bodies and signatures to the same receiver, without a database.
 //!
-//! One is a plain loop over reqwest, as anyone would write it; the other uses the daemon's own sender, so that its share
-//! of the daemon's speed can be told from the rest.
+//! One is a plain loop over reqwest, as a user would write it. The other uses the daemon's own
+//! sender, which separates the sender's share of the daemon's speed from the rest.
 
 use bytes::Bytes;
 use signature::Secret;
@@ -17,10 +17,10 @@ use webhookd::sender::{Request, Sender as _, address_policy::AddressPolicy, http
 /// A request's id and body.
 pub type Message = (String, Bytes);
 
-/// Sends all messages over `connections` keep-alive connections, signing each as it goes.
+/// Sends all messages over `connections` keep-alive connections, and signs each before it is sent.
 ///
 /// # Panics
-/// If a request fails: the yardstick must not count what it did not deliver.
+/// If a request fails: the yardstick must not count undelivered messages.
 pub async fn send_all(messages: Arc<Vec<Message>>, url: &str, secret: &str, connections: usize) {
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -62,7 +62,7 @@ pub async fn send_all(messages: Arc<Vec<Message>>, url: &str, secret: &str, conn
     }
 }
 
-/// The same with the daemon's sender.
+/// Sends all messages with the daemon's sender.
 ///
 /// # Panics
 /// If a request fails.

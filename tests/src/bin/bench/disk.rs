@@ -1,5 +1,5 @@
-//! What an event and its delivery take on disk and in the log: bytes of tables with their indexes,
-//! and WAL without the images of full pages, which depend on how often there is a checkpoint.
+//! Measures the space of an event and its delivery: bytes of tables with their indexes, and of WAL.
+//! The WAL is counted without full-page images, which depend on how often there is a checkpoint.
 
 use crate::{
     drain::{drain, prepare},
@@ -12,7 +12,7 @@ use e2e::{
     world::ORDERS,
 };
 
-/// Where the log ends, in bytes.
+/// Returns the end of the WAL, in bytes.
 async fn wal(database: &Database) -> i64 {
     database.number("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").await
 }

@@ -1,8 +1,9 @@
-//! How fast a backlog goes out, against a bare HTTP loop, and with a transaction held open.
+//! Measures how fast a backlog is delivered, compared with a bare HTTP loop, and with a transaction
+//! held open.
 //!
-//! The rate is the receiver's: events over the time from the first arrival to the last. The three variants (daemon,
-//! bare loops, daemon beside an open REPEATABLE READ transaction) take turns; each drain has a backlog of its own,
-//! written before its daemon starts.
+//! The rate is the receiver's: events over the time from the first arrival to the last. The three
+//! variants (daemon, bare loops, daemon during an open REPEATABLE READ transaction) take turns.
+//! Each drain has a backlog of its own, written before its daemon starts.
 
 use crate::{
     bare::{self, Message},
@@ -14,7 +15,8 @@ use bytes::Bytes;
 use e2e::{cluster::Cluster, cluster::Database, daemon::Daemon, receiver::SECRET, scale, world::ORDERS};
 use std::{sync::Arc, time::Duration};
 
-/// The body that the daemon makes of an event, made in SQL: compared with what the daemon really sent.
+/// Builds in SQL the body that the daemon makes of an event. The bench compares it with a body that
+/// the daemon sent.
 const BODIES: &str = r#"
     select webhook.public_id(id, created_at),
            '{"id":"' || webhook.public_id(id, created_at) || '","type":"' || type || '","timestamp":"'
@@ -22,7 +24,7 @@ const BODIES: &str = r#"
            || ',"table":"' || table_name || '","data":' || payload::text || '}'
     from webhook.event where type = 'order.created' and id > $1 order by id"#;
 
-/// A database with a watched table and one subscription to the sink.
+/// Creates a database with a watched table and one subscription to the sink.
 pub async fn prepare(cluster: &Arc<Cluster>, sink: &Sink) -> Database {
     let database = cluster.database("bench").await;
     let subscribe =
@@ -47,7 +49,8 @@ pub async fn write_backlog(database: &Database, count: u64) -> i64 {
     before
 }
 
-/// Drains the backlog with a fresh daemon; checks that each event went out once and has its attempt row.
+/// Drains the backlog with a fresh daemon; checks that each event was sent once and has its attempt
+/// row.
 pub async fn drain(database: &Database, sink: &Sink, count: u64) -> (Drained, f64) {
     let attempts = "select count(*) from webhook.attempt where outcome = 'succeeded'";
     let before = database.number(attempts).await;
@@ -61,7 +64,7 @@ pub async fn drain(database: &Database, sink: &Sink, count: u64) -> (Drained, f6
     (drained, peak_mib)
 }
 
-/// The same backlog as the daemon had, as messages for the bare loops.
+/// Returns the daemon's backlog as messages for the bare loops.
 async fn messages(database: &Database, after: i64, count: u64, sample: &Bytes) -> Arc<Vec<Message>> {
     let rows = database.client().await.query(BODIES, &[&after]).await.expect("the outbox can be read");
     let messages: Vec<Message> =
@@ -76,14 +79,14 @@ fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Dead tuples in the ring, counted by reading it.
+/// Returns the number of dead tuples in the ring, counted by reading it.
 async fn dead_tuples(database: &Database) -> i64 {
     let query = "select sum((pgstattuple(c.oid)).dead_tuple_count)::bigint from pg_class c
         where c.relkind = 'r' and c.relnamespace = 'webhook'::regnamespace and c.relname ~ '^(event|attempt)_[0-9]+$'";
     database.number(query).await
 }
 
-/// Connections at which the bare loops are about fastest on two cores.
+/// The number of connections at which the bare loops are about fastest on two cores.
 const FEW: usize = 64;
 
 /// The rates of all rounds, by variant.
@@ -97,7 +100,8 @@ struct Rates {
     own_few: Vec<f64>,
 }
 
-/// One drain of a backlog of its own, beside an open transaction if `held`; the last event before its backlog.
+/// Drains a backlog of its own, during an open transaction if `held`. Returns the result and the
+/// last event before the backlog.
 async fn drain_fresh(database: &Database, sink: &Sink, count: u64, held: bool) -> (Drained, i64) {
     let holder = database.client().await;
     if held {
@@ -113,7 +117,7 @@ async fn drain_fresh(database: &Database, sink: &Sink, count: u64, held: bool) -
 }
 
 async fn round(database: &Database, sink: &Sink, count: u64, turn: usize, rates: &mut Rates) -> (u64, usize) {
-    // The order changes from round to round, so that a machine that grows slower favours neither.
+    // The order changes from round to round, so a machine that becomes slower favours neither.
     let held_first = turn % 2 == 1;
     if held_first {
         rates.held.push(drain_fresh(database, sink, count, true).await.0.per_second());

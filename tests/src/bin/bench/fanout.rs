@@ -1,6 +1,8 @@
-//! What subscriptions cost: one event to a thousand of them, and ten thousand of them of which one wants it.
+//! Measures the cost of subscriptions: one event to a thousand of them, and an event that one of
+//! ten thousand matches.
 //!
-//! Everything is a ratio against the drain of the same database with a single subscription, in turns, in one run.
+//! Every figure is a ratio against the drain of the same database with a single subscription. The
+//! two take turns in one run.
 
 use crate::{
     drain::{drain, write_backlog},
@@ -19,10 +21,10 @@ use std::{sync::Arc, time::Duration};
 
 /// Subscriptions that all get every event.
 const ALL: u64 = 1_000;
-/// Subscriptions beside the one that matches.
+/// Subscriptions in addition to the matching one.
 const MANY: [u64; 3] = [0, 99, 9_999];
 
-/// A database with a watched table and nobody subscribed.
+/// Creates a database with a watched table and no subscription.
 async fn watched(cluster: &Arc<Cluster>, name: &str) -> Database {
     let database = cluster.database(name).await;
     database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order')")).await;
@@ -41,13 +43,13 @@ async fn subscribe(database: &Database, sink: &Sink, events: &str, count: u64) {
     assert_eq!(made as u64, count);
 }
 
-/// Rates of a drain of `events` events that each go to `receivers` subscriptions.
+/// Returns the rate of a drain of `events` events that each go to `receivers` subscriptions.
 async fn deliveries_per_second(database: &Database, sink: &Sink, events: u64, receivers: u64) -> f64 {
     write_backlog(database, events).await;
     drain(database, sink, events * receivers).await.0.per_second()
 }
 
-/// One event to a thousand, against a thousand events to one.
+/// Compares one event to a thousand subscriptions with a thousand events to one.
 async fn one_to_a_thousand(report: &mut Report, cluster: &Arc<Cluster>, sink: &Sink, rounds: usize) {
     let events = scale("PGW_BENCH_FANOUT_EVENTS", 200, 200);
     let (one, all) = (watched(cluster, "one").await, watched(cluster, "thousand").await);
@@ -72,7 +74,7 @@ async fn one_to_a_thousand(report: &mut Report, cluster: &Arc<Cluster>, sink: &S
     latency(report, &all, sink).await;
 }
 
-/// From the commit of one event to the last of its thousand requests.
+/// Measures the time from the commit of one event to the last of its thousand requests.
 async fn latency(report: &mut Report, database: &Database, sink: &Sink) {
     let daemon = Daemon::start(database).await;
     let app = database.client().await;
@@ -96,14 +98,14 @@ async fn latency(report: &mut Report, database: &Database, sink: &Sink) {
     assert!(daemon.sigterm(Duration::from_secs(60)).await.success(), "the daemon ends well");
 }
 
-/// The same drain with more and more subscriptions that want something else.
+/// Repeats the same drain with an increasing number of subscriptions that do not match.
 async fn one_of_many(report: &mut Report, cluster: &Arc<Cluster>, sink: &Sink, rounds: usize) {
     let events = scale("PGW_BENCH_EVENTS", 200_000, 200_000);
     let mut databases = Vec::new();
     for others in MANY {
         let database = watched(cluster, &format!("of_{others}")).await;
         subscribe(&database, sink, "order.created", 1).await;
-        // Exact names, and prefixes: both kinds are looked up.
+        // Exact names and prefixes: the router looks up both kinds.
         subscribe(&database, sink, "other_{}.created", others / 2).await;
         subscribe(&database, sink, "thing_{}.*", others - others / 2).await;
         databases.push(database);
@@ -111,7 +113,7 @@ async fn one_of_many(report: &mut Report, cluster: &Arc<Cluster>, sink: &Sink, r
     let mut rates: [Vec<f64>; MANY.len()] = Default::default();
     for turn in 0..rounds {
         for at in 0..MANY.len() {
-            // Another one first in every round.
+            // Each round starts with another one.
             let at = (at + turn) % MANY.len();
             rates[at].push(deliveries_per_second(&databases[at], sink, events, 1).await);
         }

@@ -1,10 +1,11 @@
-//! What the daemon costs while nothing happens: statements, by the server's log, and processor time.
+//! Measures the daemon's cost while nothing happens: statements, by the server's log, and processor
+//! time.
 
 use crate::report::{Goal, Report};
 use e2e::{cluster::Cluster, daemon::Daemon, scale, world::ORDERS};
 use std::{collections::BTreeMap, time::Duration};
 
-/// The statement of a log line, if it is one of the daemon's.
+/// Returns the statement of a log line, if it is one of the daemon's.
 fn statement(line: &str) -> Option<&str> {
     let at = line.find(" LOG:  ")? + 7;
     let rest = &line[at..];
@@ -22,7 +23,7 @@ pub async fn run(report: &mut Report) {
     database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order'); {subscribe}")).await;
     let daemon = Daemon::start(&database).await;
     Daemon::asleep(&database).await;
-    // Everything that follows the start (the first checkpoint, for one) is over after two seconds of nothing.
+    // After two idle seconds the follow-up of the start, such as the first checkpoint, is over.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (lines, cpu) = (cluster.log().len(), daemon.process().cpu());
     tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -1,10 +1,13 @@
-//! From commit to receiver at 200 events/s.
+//! Measures the time from commit to receiver at 200 events/s.
 //!
-//! One clock: writer and receiver are in this process, beside the daemon's. Each event is an explicit transaction;
-//! `COMMIT` is stamped before it is sent and when its acknowledgement is back, and the request when it has been read.
-//! The goal is held against the time from the acknowledgement: before it the commit waits for its WAL flush, which is
-//! the disk's matter, and nobody may see it. The time from the sending, flush included, is given beside it. Gaps
-//! between events are exponential, so that no timer of the daemon falls into step with the writer.
+//! Writer and receiver run in this process, apart from the daemon's, and share one clock. Each
+//! event is an explicit transaction. The writer stamps `COMMIT` before it is sent and when its
+//! acknowledgement arrives; the receiver stamps the request when it has been read.
+//!
+//! The goal applies to the time from the acknowledgement. Before it, the commit waits for its WAL
+//! flush, which depends on the disk, and no session can see the event. The report also gives the
+//! time from the sending, flush included. Gaps between events are exponential, so that no timer of
+//! the daemon synchronizes with the writer.
 
 use crate::{
     percentile,

@@ -1,8 +1,10 @@
-//! `make bench`: the figures of docs/BENCHMARKS.md, measured. Prints a Markdown table, writes `bench-out/bench.json`.
+//! `make bench` measures the figures of docs/BENCHMARKS.md. It prints a Markdown table and writes
+//! `bench-out/bench.json`.
 //!
-//! Each figure that depends on the machine is a ratio of two variants that run in turns in one run; the value is the
-//! median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000) size it; arguments name the parts to
-//! run: `drain fanout latency admin memory idle disk pinned scripts`, default all; a number after `pinned` is its minutes.
+//! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
+//! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
+//! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
+//! pinned scripts`, default all. A number after `pinned` is its minutes.
 
 mod admin;
 mod bare;
@@ -67,7 +69,7 @@ fn main() -> std::process::ExitCode {
     report.finish()
 }
 
-/// The median; of an even number the middle between the two middle ones.
+/// Returns the median; for an even count, the mean of the two middle values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -75,7 +77,7 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
-/// The smallest value that at least this share of all do not exceed.
+/// Returns the smallest value that at least this share of the values do not exceed.
 pub fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

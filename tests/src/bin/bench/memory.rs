@@ -1,4 +1,4 @@
-//! The daemon's peak memory (VmHWM) while it drains a backlog of a million.
+//! Measures the daemon's peak memory (VmHWM) while it drains a backlog of a million.
 
 use crate::{
     drain::{drain, prepare, write_backlog},

@@ -1,9 +1,11 @@
-//! `bench pinned 60`: so many minutes with a transaction that holds xmin, so that nothing that dies can be vacuumed: 2 000
-//! events a second to ten receivers, two of which fail three attempts of ten.
+//! `bench pinned 60` runs for an hour (the number is in minutes) with a transaction that holds
+//! xmin, so dead rows cannot be vacuumed. It sends 2 000 events a second to ten receivers, two of
+//! which fail three attempts of ten.
 //!
-//! What must not move from the first part of the run to the last: throughput, latency, what the daemon and its sessions spend
-//! on an event, and the space that an event takes in the ring. What does grow is stated by its cause: a delivery that fails has
-//! a row in the queue for a while, and what is left of that row stays as long as the transaction does.
+//! Some figures must not change from the first part of the run to the last: throughput, latency,
+//! the processor time of the daemon and its sessions per event, and the space of an event in the
+//! ring. The report states the cause of each growth: a failed delivery has a row in the queue for a
+//! while, and the dead row stays as long as the transaction does.
 
 use crate::{
     percentile,
@@ -27,22 +29,22 @@ use std::{
 use tokio::net::{TcpListener, TcpStream};
 
 const RECEIVERS: i64 = 10;
-/// The last two of them fail.
+/// The number of good receivers; the others fail.
 const WELL: i64 = 8;
 const WRITERS: i64 = 4;
 const EVENTS_PER_SECOND: i64 = 2_000;
-/// Of ten attempts at a receiver that fails.
+/// How many of ten attempts fail at a failing receiver.
 const FAILING: u64 = 3;
 
-/// How many parts the run is told in.
+/// The number of parts in which the report shows the run.
 const PARTS: u32 = 6;
 
-/// What the receivers have seen since they were last asked.
+/// The receivers' counts since the last query.
 #[derive(Debug, Default)]
 struct Seen {
     taken: u64,
     failed: u64,
-    /// From capture to arrival at those that are well, in milliseconds.
+    /// From capture to arrival at the good receivers, in milliseconds.
     latencies: Vec<f64>,
 }
 
@@ -51,7 +53,7 @@ fn now_us() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// All ten receivers, by path; returns where they listen.
+/// Starts all ten receivers, one path each; returns their address.
 async fn receivers(seen: Arc<Mutex<Seen>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
@@ -72,7 +74,7 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>) -> std::io::Result<()>
             |name: &str| request.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v);
         let is_well = request.path.trim_start_matches('/').parse().is_ok_and(|number: i64| number < WELL);
         let mut hasher = DefaultHasher::new();
-        // By the time too: each attempt has a fate of its own.
+        // The hash includes the time, so each attempt has an outcome of its own.
         (header("webhook-id"), arrived).hash(&mut hasher);
         let fails = !is_well && hasher.finish() % 10 < FAILING;
         {
@@ -91,13 +93,13 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>) -> std::io::Result<()>
     Ok(())
 }
 
-/// When the writer made the event, in microseconds since 1970.
+/// Returns when the writer made the event, in microseconds since 1970.
 fn made_at(body: &[u8]) -> Option<i64> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
     body["data"]["at"].as_i64()
 }
 
-/// Writes its share, one event in a transaction, until it is told to stop.
+/// Writes its share, one event per transaction, until `stop` is set.
 async fn write(database: Database, number: i64, written: Arc<AtomicI64>, stop: Arc<AtomicBool>) {
     let client = database.client().await;
     let emit = client
@@ -118,7 +120,7 @@ async fn write(database: Database, number: i64, written: Arc<AtomicI64>, stop: A
     }
 }
 
-/// What is there at one moment.
+/// The counters and sizes at one moment.
 #[derive(Debug, Clone, Copy)]
 struct State {
     at: Instant,
@@ -216,7 +218,7 @@ pub async fn run(report: &mut Report, minutes: Option<f64>) {
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| tokio::spawn(write(database.clone(), number, written.clone(), stop.clone())))
         .collect();
-    // Connections are opened, plans made, the first slot extended.
+    // The warm-up opens connections, makes plans and extends the first slot.
     tokio::time::sleep(part.min(Duration::from_secs(5))).await;
     let mut state = State::now(&database, &daemon, &written).await;
     *lock(&seen) = Seen::default();

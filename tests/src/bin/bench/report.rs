@@ -1,9 +1,9 @@
-//! The table and the JSON file.
+//! The table of figures and the JSON file.
 
 use serde_json::{Value, json};
 use std::{path::Path, process::ExitCode};
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Goal {
     AtLeast(f64),
@@ -39,7 +39,7 @@ struct Figure {
     note: String,
 }
 
-/// The figures so far; each is printed as it comes.
+/// The figures so far. Each is printed when it is added.
 #[derive(Debug)]
 pub struct Report {
     machine: Value,
@@ -75,7 +75,7 @@ impl Report {
         self.figures.push(Figure { name: name.to_owned(), value, unit: unit.to_owned(), goal, note });
     }
 
-    /// Prints the table, writes the file; fails if a goal was missed.
+    /// Prints the table and writes the file; returns a failure if a goal was missed.
     pub fn finish(self) -> ExitCode {
         println!("| what | value | unit | goal | met | note |\n| --- | ---: | --- | --- | --- | --- |");
         let mut rows = Vec::new();

@@ -1,5 +1,6 @@
-//! The figures of the capturing half: scripts `tests/benches/bench_*.sh` that print JSON lines
-//! `{"name", "value", "unit"}`. They get the Postgres of `PGW_BIN` as `PG_BIN`; the goals are here.
+//! The figures of the capturing half, from the scripts `tests/benches/bench_*.sh`. The scripts
+//! print JSON lines `{"name", "value", "unit"}` and get the Postgres of `PGW_BIN` as `PG_BIN`. This
+//! module holds the goals.
 
 use crate::report::{Goal, Report};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use std::{
     process::Command,
 };
 
-/// What a figure of that name should be.
+/// Returns the goal of the figure with this name.
 fn goal(name: &str) -> Goal {
     match name {
         "tps_ratio_watched_to_unwatched_16_clients" | "tps_ratio_watched_to_unwatched_64_clients" => {

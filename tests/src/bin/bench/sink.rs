@@ -1,7 +1,8 @@
-//! The receiver of the drains: a process of its own, the same for the daemon and the bare loop, as lean as may be.
+//! The receiver of the drains: a separate process, the same for the daemon and the bare loops, and
+//! as lean as possible.
 //!
-//! POSTs are counted and answered 200. GETs are for the bench: `/reset`, `/wait/<n>` (answers when so many have
-//! come), `/last` (the last request, whole).
+//! It counts POSTs and answers 200. GETs are for the bench: `/reset/<goal>`, `/wait` (answers when
+//! the goal is reached), `/last` (the last request, whole), any other path (the counters).
 
 use bytes::Bytes;
 use e2e::{
@@ -126,13 +127,13 @@ async fn control(request: &[u8], counters: &Counters) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What a drain came to.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy)]
 pub struct Drained {
     pub count: u64,
     /// From the first arrival to the last.
     pub seconds: f64,
-    /// Most connections that were open at once.
+    /// The most connections that were open at once.
     pub connections: u64,
 }
 
@@ -142,7 +143,7 @@ impl Drained {
     }
 }
 
-/// The sink as the bench sees it.
+/// The bench's handle of the sink.
 #[derive(Debug)]
 pub struct Sink {
     _process: Process,
@@ -157,7 +158,7 @@ impl Sink {
         let process = Process::spawn("sink", command, libc::SIGKILL);
         let line = process.wait_for_line(|line| line.starts_with("listening "), e2e::PATIENCE).await;
         let address = line.trim_start_matches("listening ").to_owned();
-        // A connection of its own for each question: an idle one must not count in anybody's drain.
+        // Each query uses a new connection: an idle one must not count in a drain.
         let client =
             reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
         Self { _process: process, address, client }
@@ -172,7 +173,7 @@ impl Sink {
         answer.bytes().await.expect("with a body")
     }
 
-    /// Starts counting from nothing towards `goal`.
+    /// Resets the counters and sets the goal.
     pub async fn reset(&self, goal: u64) {
         self.ask(&format!("/reset/{goal}")).await;
     }
@@ -186,7 +187,7 @@ impl Sink {
         self.now().await
     }
 
-    /// The counters as they are.
+    /// Returns the current counters.
     pub async fn now(&self) -> Drained {
         let stats: Value = serde_json::from_slice(&self.ask("/").await).expect("it is JSON");
         let number = |name: &str| stats[name].as_f64().expect("a number");
@@ -197,7 +198,7 @@ impl Sink {
         }
     }
 
-    /// The last request of the drain, as it came.
+    /// Returns the last request of the drain, unchanged.
     pub async fn last(&self) -> Bytes {
         self.ask("/last").await
     }

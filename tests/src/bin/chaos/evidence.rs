@@ -1,4 +1,4 @@
-//! What is known after a run: read from the outbox, the ledger and the receiver.
+//! Collects the evidence after a run, from the outbox, the ledger and the receiver.
 
 use crate::{
     RETRIES, SUBSCRIPTIONS,

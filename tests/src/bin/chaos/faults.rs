@@ -1,15 +1,15 @@
-//! What can go wrong, and when: a schedule that the seed alone decides on.
+//! The faults and their schedule, which depends on the seed alone.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{fmt, time::Duration};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// kill -9 of one of the two.
+    /// kill -9 of one of the two daemons.
     KillDaemon(usize),
-    /// SIGSTOP of one of the two, and SIGCONT after so long; the other stands by.
+    /// SIGSTOP of one of the two, and SIGCONT after this time; the other is the standby.
     FreezeDaemon(usize, Duration),
-    /// pg_terminate_backend of a session of a daemon, the n-th of those there are.
+    /// pg_terminate_backend of the n-th session of the daemons.
     EndDaemonSession(u32),
     EndDaemonSessions,
     /// The same for one of the writers.
@@ -18,9 +18,9 @@ pub enum Fault {
     KillServer,
     /// Every connection between daemons and server is closed.
     CutLink,
-    /// Nothing passes for so long.
+    /// No data passes between daemons and server for this time.
     HoldLink(Duration),
-    /// So many requests get a reset instead of an answer.
+    /// This many requests get a reset instead of an answer.
     ResetRequests(u64),
     /// The server's clock is set this far from ours, in milliseconds.
     SetServerClock(i64),
@@ -41,11 +41,13 @@ impl Fault {
             58..64 => Self::KillServer,
             64..74 => Self::CutLink,
             74..80 => Self::HoldLink(Duration::from_millis(random.random_range(100..2_000))),
-            // Half an hour to either side, for what is written with either clock is told apart by the hour.
+            // Up to half an hour to either side.
             80..85 => Self::SetServerClock(random.random_range(-1_800_000..1_800_000)),
-            // Retries are due by this one: those of half a second are to come within the run.
+            // The daemon's clock decides when retries are due: those of half a second should come
+            // within the run.
             85..90 => Self::SetDaemonClock(one, random.random_range(-2_000..2_000)),
-            // More would leave the circuits open, and what comes after would find nothing under way.
+            // More resets would leave the circuits open, and later faults would find nothing in
+            // flight.
             _ => Self::ResetRequests(random.random_range(1..30)),
         }
     }
@@ -73,11 +75,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Between two faults. A daemon needs a second to be back, on a busy machine: faults that come sooner find it there, and those that
-/// come later find it at work.
+/// The time between two faults. On a busy machine a daemon needs a second to come back: earlier
+/// faults hit it while it starts, later ones while it works.
 const GAP_MS: std::ops::Range<u64> = 50..1_500;
 
-/// So many faults, each with the time to wait before it.
+/// Returns `count` faults, each with the time to wait before it.
 pub fn schedule(seed: u64, count: usize) -> Vec<(Duration, Fault)> {
     let mut random = StdRng::seed_from_u64(seed);
     (0..count)

@@ -1,23 +1,31 @@
-//! Did every promise hold? Pure: by what was committed, what the outbox and the ledger say, and what the receiver has seen.
+//! Judges whether every promise held. Pure: it compares the commits, the outbox, the ledger and the
+//! receiver's record.
 //!
-//! **Lost, phantom, order, bodies** know no tolerance: every event of the outbox has come to every subscription, nothing else
-//! has, each time with the same body, and none before an earlier one of its key was final.
+//! **Lost, phantom, order, bodies** have no tolerance. Every event of the outbox arrived at every
+//! subscription and nothing else did. Each event arrived with the same body every time, and none
+//! before an earlier one of its key was final.
 //!
-//! **Duplicates** are what G2 allows: "what was in flight plus one flush", once for each fault that can take results away
-//! ([`Harm`]). Both are counted from what the receiver has seen, fault by fault:
-//! * in flight: requests that had come when the fault began, or came within [`NOTICE`] of it (a daemon that has been cut off
-//!   sends on until it notices), and were not answered before it;
-//! * one flush: requests that were answered within [`FLUSH`] before it. The ledger waits 5 ms for more results and needs a statement
-//!   for them. Where nothing had passed to the server before (a link that was held), what was answered meanwhile waits too, and counts.
-//! * A crash of the server undoes the ledger's asynchronous commits of up to three times `wal_writer_delay`: [`UNFLUSHED`] more.
+//! **Duplicates** are limited by G2: "what was in flight plus one flush", once for each fault that
+//! can destroy results ([`Harm`]). Both parts are counted from the receiver's record, fault by
+//! fault:
 //!
-//! A request is counted once, even if two faults lie close together, for it can be lost only once. So the bound is the
-//! number of requests whose results were nowhere but in the memory of what was killed. A fault that hits a daemon that stands by, or the
-//! application, or a clock, allows none.
+//! * In flight: requests that arrived before the fault began or within [`NOTICE`] of it, and were
+//!   not answered before it. A daemon that was cut off keeps sending until it notices.
+//! * One flush: requests that were answered within [`FLUSH`] before it. The ledger waits 5 ms for
+//!   more results and needs a statement for them. If nothing could pass to the server before the
+//!   fault (a link that was held), the answers of that time wait too, and count.
+//! * A crash of the server undoes the ledger's asynchronous commits of up to three times
+//!   `wal_writer_delay`: [`UNFLUSHED`] more.
 //!
-//! **Attempts** are what the receiver saw: no answered attempt without a request, each delivered event with a successful one, and of
-//! requests that were answered no more without an attempt than could be lost, as above. A request that was torn down may be one of two
-//! of one attempt (a kept-alive connection that fails at once is replaced), so those are not counted.
+//! A request is counted once, even if two faults are close together, because it can be lost only
+//! once. So the bound is the number of requests whose results were only in the memory of the killed
+//! process. A fault that hits a standby, the application or a clock allows none.
+//!
+//! **Attempts** match the receiver's record. There is no answered attempt without a request, and
+//! each delivered event has a successful attempt. The answered requests without an attempt are at
+//! most those that could be lost, as above. A request that was torn down may be one of two of one
+//! attempt (the daemon replaces a kept-alive connection that fails at once), so those are not
+//! counted.
 
 use e2e::{receiver::Received, traffic::Changes, verdict};
 use std::{
@@ -26,31 +34,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From an answer to its commit.
+/// The longest time from an answer to its commit.
 pub const FLUSH: Duration = Duration::from_millis(100);
 
-/// From the end of a connection to the last request that is still sent.
+/// The longest time from the end of a connection to the last request that is still sent.
 pub const NOTICE: Duration = Duration::from_millis(50);
 
 /// How long Postgres may leave an asynchronous commit unflushed.
 pub const UNFLUSHED: Duration = Duration::from_millis(600);
 
-/// Of so many harmful faults, a quarter must have met something.
+/// From this number of harmful faults on, a quarter of them must have met requests.
 const TELLING_MIN: usize = 10;
 
-/// What a fault can take away.
+/// What a fault can destroy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
     None,
-    /// Nothing by itself; but what is answered meanwhile is written later.
+    /// Nothing by itself, but the results of answers in this time are written later.
     Delay,
-    /// What the active daemon has in flight and what it has not written.
+    /// The leader's requests in flight and its unwritten results.
     Results,
-    /// That, and what it has written last.
+    /// The same, and the last results that were written.
     ResultsAndUnflushedCommits,
 }
 
-/// A fault that was done.
+/// A fault that was performed.
 #[derive(Debug, Clone, Copy)]
 pub struct Happened {
     pub harm: Harm,
@@ -58,7 +66,8 @@ pub struct Happened {
     pub ended: Instant,
 }
 
-/// Of one event and one subscription, the rows of `webhook.attempt`: those that were answered, the successful ones.
+/// The rows of `webhook.attempt` of one event and one subscription: how many were answered, and how
+/// many succeeded.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Attempts {
     pub answered: i64,
@@ -72,11 +81,11 @@ pub struct Delivered {
     pub requests: Vec<Received>,
     /// By public id of the event.
     pub attempts: HashMap<String, Attempts>,
-    /// With an order: how often an event is tried at most.
+    /// The most attempts of an event, if the subscription is ordered.
     pub ordered_attempts_max: Option<usize>,
 }
 
-/// What is known after a run.
+/// Everything that is known after a run.
 #[derive(Debug, Default)]
 pub struct Evidence {
     pub committed: Changes,
@@ -91,24 +100,26 @@ pub struct Evidence {
 pub struct Report {
     events: usize,
     faults: usize,
-    /// Faults that could take something away, and those that found something under way or not written.
+    /// Faults that could destroy something, and those of them that found requests in flight or
+    /// unwritten results.
     harmful: usize,
     struck: usize,
     /// Committed changes without an event, and events without a committed change.
     not_captured: usize,
     not_committed: usize,
-    /// Over all subscriptions: events that did not come, and requests that tell of no event.
+    /// Over all subscriptions: events that did not arrive, and requests about no event of the
+    /// outbox.
     lost: usize,
     phantom: usize,
     rejected: usize,
     changed_bodies: usize,
-    /// Answered with 2xx more than once, and how often that may be.
+    /// Answers with 2xx beyond the first of an event, and their bound.
     duplicates: usize,
     duplicates_max: usize,
     out_of_order: Vec<String>,
-    /// Attempts that the receiver knows nothing of, and deliveries without a successful one.
+    /// Attempts without a request at the receiver, and deliveries without a successful attempt.
     unknown_attempts: usize,
-    /// Requests that the ledger knows nothing of, and how many that may be.
+    /// Requests without an attempt in the ledger, and their bound.
     unknown_requests: usize,
     unknown_requests_max: usize,
 }
@@ -123,7 +134,7 @@ impl Report {
             + self.changed_bodies
             + self.unknown_attempts
             + self.out_of_order.len();
-        // A run in which faults hardly ever found anything shows nothing.
+        // A run in which faults hardly ever met requests proves nothing.
         let is_telling = self.harmful < TELLING_MIN || self.struck * 4 >= self.harmful;
         broken == 0
             && is_telling
@@ -236,7 +247,8 @@ fn compare(report: &mut Report, delivered: &Delivered, events: &HashSet<&str>) {
     }
 }
 
-/// Which requests' results a fault could take away: what was under way when it began, and what was answered since `flushed`.
+/// The requests whose results a fault could destroy: those in flight when it began, and those
+/// answered since `flushed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
     flushed: Instant,
@@ -244,7 +256,8 @@ struct Window {
 }
 
 impl Window {
-    /// One that was answered. What was not has told nobody anything that could be forgotten.
+    /// Reports whether the request is one of them. An unanswered request has no result that could
+    /// be lost.
     fn holds(&self, request: &Received) -> bool {
         request.arrived <= self.at + NOTICE && request.answered.is_some_and(|(at, _)| at >= self.flushed)
     }
@@ -259,7 +272,8 @@ fn windows(faults: &[Happened]) -> Vec<Window> {
             Harm::ResultsAndUnflushedCommits => UNFLUSHED,
         };
         let mut flushed = before(fault.began, FLUSH + unflushed);
-        // What was held back until shortly before has just been written, or not.
+        // Results that were held back until shortly before the fault may or may not have been
+        // written.
         for earlier in faults[..number].iter().rev().filter(|earlier| earlier.harm == Harm::Delay) {
             if earlier.ended >= flushed {
                 flushed = flushed.min(before(earlier.began, FLUSH));

@@ -1,8 +1,10 @@
-//! `make chaos FAULTS=100 SEED=7`: random faults under random traffic, and the question afterwards whether every promise held.
+//! `make chaos FAULTS=100 SEED=7`: random faults under random traffic, then a check that every
+//! promise held.
 //!
-//! The seed decides on the schedule of faults, on traffic and on answers; what comes of them the machine. Prints the seed
-//! first, a line per fault, and in the end what was delivered, lost, invented, doubled and out of order; ends with 1 if a promise was
-//! broken. A run ends with its schedule, or after so many seconds if that comes first, and takes at most two minutes more.
+//! The seed determines the schedule of faults, the traffic and the answers; their effects depend on
+//! the machine. The program prints the seed, a line per fault, and the counts of delivered, lost,
+//! invented, doubled and unordered events. It exits with 1 if a promise was broken. A run ends with
+//! its schedule or at the time limit, and then takes at most two minutes more.
 
 mod evidence;
 mod faults;
@@ -29,14 +31,16 @@ use std::{
 
 const WRITERS: u32 = 4;
 
-/// Each subscription's path, what it asks for beside the retries of all, and whether its events have an order.
+/// Each subscription's path, its options in addition to the common retries, and whether it is
+/// ordered.
 pub const SUBSCRIPTIONS: [(&str, &str, bool); 3] =
     [("/ok/plain", "", false), ("/ok/key", ", ordering => 'key'", true), ("/ok/flaky", "", false)];
 
-/// How often an event is sent again.
+/// How often an event is retried.
 pub const RETRIES: usize = 50;
 
-/// For everything to be delivered after the last fault, and for all of the rest.
+/// The limits for the deliveries after the last fault, and for everything else outside the
+/// schedule.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REST_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -127,8 +131,8 @@ async fn run(count: usize, limit: Duration, seed: u64) -> bool {
     is_settled && report.is_kept()
 }
 
-/// One that takes everything, but for its third path: of ten attempts three get 500 and one a reset, by the seed; and while
-/// `resets` are to be given, every path gives them.
+/// Starts the receiver. It accepts everything, except on `/ok/flaky`: there, of ten attempts three
+/// get 500 and one a reset, by the seed. While `resets` is positive, every path resets.
 async fn receiver(seed: u64, resets: &Arc<AtomicU64>) -> Receiver {
     let receiver = Receiver::start().await;
     for (path, ..) in SUBSCRIPTIONS {

@@ -1,4 +1,4 @@
-//! What faults are done to: two daemons, the link that leads them to the server, the server, the receiver.
+//! The targets of the faults: two daemons, their link to the server, the server, and the receiver.
 
 use crate::{
     faults::Fault,
@@ -19,10 +19,11 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// A standby that sees the clock jump by as much takes the active daemon for silent (8 s; 7, since time passes as well).
+/// A standby that sees the clock jump this far considers the leader silent. The limit is 8 s; 7
+/// here, since time passes as well.
 const TAKEN_FOR_FROZEN_MS: i64 = 7_000;
 
-/// The session of the active daemon's process, by its name.
+/// Returns the application name of the leader's session.
 const ACTIVE: &str = "
     select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2";
@@ -43,7 +44,7 @@ impl Scene {
         Self { database, link, resets, daemons: [None, None], clocks, server_clock_ms: 0 }
     }
 
-    /// As a supervisor does: who has ended is started again.
+    /// Restarts each daemon that has ended, as a supervisor would.
     pub fn keep_daemons(&mut self) {
         for (place, clock) in self.daemons.iter_mut().zip(&self.clocks) {
             if place.as_ref().is_none_or(|daemon| daemon.process().has_ended()) {
@@ -95,7 +96,7 @@ impl Scene {
         Happened { harm, began, ended: Instant::now() }
     }
 
-    /// What it may cost, judged before it is done.
+    /// Returns what the fault can destroy, judged before it is performed.
     async fn harm(&self, fault: Fault) -> Harm {
         match fault {
             Fault::KillDaemon(which) | Fault::FreezeDaemon(which, _) => match &self.daemons[which] {
@@ -128,13 +129,13 @@ impl Scene {
         value(&self.database.client().await, &end).await;
     }
 
-    /// No more faults: whether everything gets delivered within `deadline`.
+    /// Ends the faults, and reports whether everything is delivered within `deadline`.
     pub async fn settle(&mut self, deadline: Duration) -> bool {
         self.resets.store(0, Ordering::Relaxed);
         let all = "select not exists (select from webhook.delivery where state <> 'delivered')";
         let end = Instant::now() + deadline;
         while Instant::now() < end {
-            // One that had found no server at its start has ended.
+            // A daemon that found no server at its start has ended.
             self.keep_daemons();
             if self.database.becomes(all, Duration::from_secs(2)).await {
                 return true;
@@ -150,7 +151,7 @@ impl Scene {
     }
 }
 
-/// The sessions of that name, numbered, with their count.
+/// Returns a query for the sessions with this name, numbered, with their count.
 fn sessions(name: &str) -> String {
     format!(
         "select pid, application_name, row_number() over (order by pid) as n, count(*) over () as all
@@ -158,7 +159,7 @@ fn sessions(name: &str) -> String {
     )
 }
 
-/// Whether the last that it said of its part is that it has none.
+/// Reports whether the daemon's log shows it as a standby that never was the leader.
 fn stands_by(daemon: &Daemon) -> bool {
     let parts = ["daemon.stands_by", "daemon.active", "session.lost"];
     let log = daemon.process().log();
@@ -170,7 +171,7 @@ fn offset(ms: i64) -> String {
     format!("{:+.3}", ms as f64 / 1000.0)
 }
 
-/// A daemon that reaches the server through the link, with a clock of its own.
+/// Starts a daemon that reaches the server through the link, with a clock of its own.
 fn daemon(link: &Link, clock: &Clock) -> Daemon {
     let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
     let environment = clock.environment();

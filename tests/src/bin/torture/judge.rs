@@ -6,12 +6,12 @@
 //! is the history of one key, or of one row where the key is not unique. The events of a line must
 //! be in the order of its changes.
 //!
-//! **True order.** Within a transaction, the audit's clock at the moment of each change gives the order. A transaction that has changed
-//! a row keeps it locked until it ends, so each transaction's changes of a line are contiguous, and
-//! the times of their records give the order of transactions.
+//! **True order.** Within a transaction, the audit's clock at the moment of each change gives the
+//! order. A transaction that has changed a row keeps it locked until it ends, so each transaction's
+//! changes of a line are contiguous, and the times of their records give the order of transactions.
 //!
-//! **Changes of a key** become one update, or a deletion and a creation. Both are accepted, but each table must use one form. The
-//! change is in the lines of both keys.
+//! **Changes of a key** become one update, or a deletion and a creation. Both are accepted, but
+//! each table must use one form. The change is in the lines of both keys.
 
 mod audit;
 mod object;

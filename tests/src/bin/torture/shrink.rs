@@ -107,7 +107,7 @@ pub async fn shrink(
             ddl = fewer;
         }
     }
-    // One more run gives the text for what is left.
+    // One more run gives the text for the remaining history.
     shrinker.end = Instant::now() + TIME_MAX;
     let shows = shrinker.shows(&ddl, &kept).await;
     println!(

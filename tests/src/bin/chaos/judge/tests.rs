@@ -1,15 +1,15 @@
-//! That the judge finds what it is there for, and nothing where there is nothing.
+//! Proves that the judge finds every kind of fault, and nothing in clean evidence.
 
 use super::*;
 use std::time::SystemTime;
 
-/// Moments in milliseconds of the run.
+/// Returns a moment, in milliseconds of the run.
 fn at(ms: u64) -> Instant {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *START.get_or_init(Instant::now) + Duration::from_secs(60) + Duration::from_millis(ms)
 }
 
-/// A request about event `number`, which came and was answered then.
+/// Returns a request about event `number` that arrived and was answered at these times.
 fn request(number: u32, came: u64, answered: Option<(u64, u16)>) -> Received {
     Received {
         method: "POST".to_owned(),
@@ -27,7 +27,8 @@ fn fault(harm: Harm, began: u64, ended: u64) -> Happened {
     Happened { harm, began: at(began), ended: at(ended) }
 }
 
-/// Six events, each delivered and written once, a second apart; a fault that harms at 2 505 ms.
+/// Returns evidence of six events, each delivered and written once, a second apart, and of a
+/// harmful fault at 2 505 ms.
 fn evidence() -> Evidence {
     let mut evidence = Evidence { faults: vec![fault(Harm::Results, 2_505, 2_510)], ..Evidence::default() };
     let mut delivered = Delivered { ordered_attempts_max: Some(3), ..Delivered::default() };
@@ -42,7 +43,7 @@ fn evidence() -> Evidence {
     evidence
 }
 
-/// What a change of the evidence makes of the report, beside what it is without.
+/// Returns the report on changed evidence, after checking that the judge accepts the unchanged one.
 fn judged(change: impl FnOnce(&mut Evidence)) -> Report {
     let mut evidence = evidence();
     assert!(judge(&evidence).is_kept());
@@ -85,7 +86,7 @@ fn a_change_without_event_and_an_event_without_change() {
 
 #[test]
 fn a_broken_order() {
-    // 2 and 4 are about one thing.
+    // Events 2 and 4 have the same key.
     let report = judged(|evidence| evidence.delivered[0].requests[1].answered = Some((at(4_001), 200)));
     assert_eq!((report.out_of_order.len(), report.is_kept()), (1, false));
 }
@@ -100,7 +101,7 @@ fn another_body() {
     assert_eq!((report.changed_bodies, report.is_kept()), (1, false));
 }
 
-/// Event 2 is taken twice; the first answer came so long before the fault, or after it.
+/// Returns the report if event 2 is accepted twice and its first answer comes at `answered`.
 fn taken_twice(answered: u64, faults: Vec<Happened>) -> Report {
     judged(|evidence| {
         evidence.faults = faults;
@@ -168,7 +169,7 @@ fn a_request_without_an_attempt() {
 #[test]
 fn a_run_that_shows_nothing() {
     let met = |count: u64| {
-        // Each while a request was under way, or long after the last.
+        // Each fault begins while a request is in flight, or long after the last one.
         let faults = (0..20).map(|number| if number < count { 2_001 + number } else { 20_000 + number });
         let faults = faults.map(|began| fault(Harm::Results, began, began)).collect();
         let report = judged(|evidence| evidence.faults = faults);

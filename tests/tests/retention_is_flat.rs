@@ -22,7 +22,6 @@ use std::{
 use tokio_postgres::Client;
 
 const WRITERS: u64 = 4;
-const EVENTS_PER_SECOND: u64 = 2_000;
 const EVENTS_PER_INSERT: u64 = 2;
 
 /// The length of a slot's turn in this test. Each turn sets the clocks forward by `TURN_MINUTES`,
@@ -52,11 +51,12 @@ async fn write(
     stop: Arc<AtomicBool>,
 ) -> Latencies {
     let insert = client
-        .prepare("insert into orders values ($1 * 2, 'customer', 1, null), ($1 * 2 + 1, 'customer', 1, null)")
+        .prepare("insert into orders values ($1::bigint * 2, 'customer', 1, null), ($1::bigint * 2 + 1, 'customer', 1, null)")
         .await
         .expect("it parses");
     let mut latencies = Latencies::default();
-    let gap = Duration::from_micros(1_000_000 * WRITERS * EVENTS_PER_INSERT / EVENTS_PER_SECOND);
+    let rate: u64 = scale("PGW_RETENTION_RATE", 2_000, 2_000);
+    let gap = Duration::from_micros(1_000_000 * WRITERS * EVENTS_PER_INSERT / rate);
     let mut due = tokio::time::Instant::now();
     for id in (number..).step_by(WRITERS as usize) {
         if stop.load(Ordering::Relaxed) {
@@ -154,7 +154,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn under_two_thousand_events_a_second_with_and_without_a_reader() {
+async fn under_steady_traffic_with_and_without_a_reader() {
     let length = Duration::from_secs(scale("PGW_RETENTION_SECONDS", 45, 1_200));
     let receiver = Receiver::start_with(Keep::Ids).await;
     receiver.trust();

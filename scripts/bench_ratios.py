@@ -22,7 +22,7 @@ def read(directory, side):
 
 
 def more_is_better(unit, goal):
-    return goal.startswith("≥") or (not goal and unit.endswith("/s"))
+    return goal.startswith("≥") or (not goal and (unit == "tps" or unit.endswith("/s")))
 
 
 def shown(value):

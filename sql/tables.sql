@@ -151,6 +151,26 @@ comment on function webhook.pattern_matches(text[], text) is 'Whether an event t
 -- Cache 1: ids are handed out in the order in which rows were locked, so the events of one row sort by id.
 create sequence webhook.event_id_seq;
 
+-- A recovery takes the sequence above back to an earlier value. Each recovery and each promotion starts a new timeline.
+-- This sequence holds the timeline of the last number; the first event of another timeline skips numbers
+-- (extension/src/outbox/number.rs). Not a row: both must be visible at once and stay if the transaction is rolled back.
+create sequence webhook.timeline_seq;
+
+create function webhook.next_number() returns bigint
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'next_number_wrapper';
+comment on function webhook.next_number() is
+    'The number for an event that is inserted now; after a recovery, beyond all numbers that can have been delivered';
+
+create function webhook.skip_numbers(beyond bigint default 0) returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'skip_numbers_wrapper';
+comment on function webhook.skip_numbers(bigint) is
+    'Daemon: skips all numbers up to this one, and so many more that no number that can have been delivered is used again';
+
+create function webhook.note_timeline() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'note_timeline_wrapper';
+comment on function webhook.note_timeline() is 'Installation: the numbers so far belong to the present timeline';
+select webhook.note_timeline();
+
 create table webhook.event (
     -- Not an identity: a row inserted straight into a partition would get no value before PG 17.
     id              bigint      not null default nextval('webhook.event_id_seq'),
@@ -274,7 +294,9 @@ $$;
 
 -- Of the parent alone: an update of the extension that changed the children would wait for every transaction that has
 -- written to them. A row that is inserted straight into a child opens its slot (open_slot).
-alter table only webhook.event alter column slot set default webhook.present_slot();
+alter table only webhook.event
+    alter column id set default webhook.next_number(),
+    alter column slot set default webhook.present_slot();
 
 -- A publication for all tables has these too, and Postgres changes no row that it could not name to a subscriber:
 -- webhook_arm() and webhook_erase() could not either. An insert writes no more for it.

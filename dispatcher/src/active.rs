@@ -5,7 +5,10 @@
 //! Ending it means all of its sessions at once: when it is continued, it has no connection left that it could write
 //! through with what it believed. Reads `pg_locks` and `pg_stat_activity`, as does `webhook.health`; there is no table to be kept up.
 
-use crate::{app::Error, postgres::chain};
+use crate::{
+    app::Error,
+    postgres::{Client, chain, names_of_all_lives},
+};
 use std::{
     sync::{
         Arc,
@@ -14,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::error::SqlState;
 use tracing::warn;
 
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,6 +48,12 @@ const END: &str = "
     select pg_terminate_backend(a.pid, 2000) from pg_stat_activity a
     where a.pid = $1 or (a.datname = current_database() and a.application_name = $2 and a.application_name like 'webhookd %')
     order by a.pid = $1";
+
+/// The application name of this session names the present life.
+const END_FORMER_LIVES: &str = "
+    select count(*) filter (where pg_terminate_backend(a.pid, 2000)) from pg_stat_activity a
+    where a.datname = current_database() and a.application_name like $1
+      and a.application_name <> current_setting('application_name')";
 
 /// When the reader was last heard of by the server.
 #[derive(Debug)]
@@ -115,6 +124,20 @@ pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
         warn!("daemon.cannot_watch_another; should it freeze, nobody takes over: let both run as one role");
     }
     Ok(())
+}
+
+/// Ends the sessions that this process has given up and that the server still has. Reports whether
+/// there were any.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
+    let row = control.query_one(END_FORMER_LIVES, &[&names_of_all_lives()]).await;
+    let ended: i64 = row.and_then(|row| row.try_get(0)).map_err(Error::of_statement)?;
+    if ended > 0 {
+        warn!(sessions = ended, "daemon.ends_own_former_sessions; the server still has them");
+    }
+    Ok(ended > 0)
 }
 
 /// Ends the sessions of an active daemon that does nothing any more.

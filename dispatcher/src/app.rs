@@ -7,7 +7,7 @@ use crate::{
     lane::breaker::Periods,
     ledger::Observer,
     maintenance,
-    outbox::snapshot,
+    outbox::{highest::HighestNumber, snapshot},
     postgres::{self, Target, Watch, preflight, schema::Schema},
     secret_store::SecretStore,
     sender::Sender,
@@ -44,6 +44,8 @@ pub struct Settings {
     pub periods: Periods,
     /// Between two looks for slots of the ring whose time is over.
     pub retire_interval: Duration,
+    /// The highest event number that has been read.
+    pub highest: Arc<HighestNumber>,
     /// Told what it is about.
     pub phase: watch::Sender<Phase>,
     /// Told what has been written.
@@ -91,6 +93,7 @@ impl Settings {
             in_flight_max: 2048,
             periods: Periods::default(),
             retire_interval: maintenance::RETIRE_INTERVAL,
+            highest: Arc::default(),
             phase: watch::Sender::default(),
             observer: None,
             traces: None,
@@ -180,10 +183,9 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
     let sender = Arc::new(sender);
     let mut carried = Carried::default();
     let mut patience = Patience::default();
-    let mut newest = None;
     loop {
         let opened = tokio::select! {
-            opened = Session::open(&settings, &mut newest) => opened,
+            opened = Session::open(&settings) => opened,
             () = shutdown.cancelled() => return Ok(()),
         };
         let error = match opened {
@@ -289,10 +291,10 @@ fn passes(error: &Error) -> bool {
 /// # Errors
 /// The first demand that is not met.
 pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
-    let client = postgres::connect(database, postgres::Purpose::Control, Watch::default())
+    let client = postgres::connect(database, postgres::Purpose::Command, Watch::default())
         .await
         .map_err(Error::Connect)?;
-    let other = postgres::connect(database, postgres::Purpose::Queue, Watch::default())
+    let other = postgres::connect(database, postgres::Purpose::Command, Watch::default())
         .await
         .map_err(Error::Connect)?;
     let report = preflight::preflight(&client, &database.instance).await?;

@@ -5,13 +5,13 @@
 //! of a receiver that is slow or down, and nothing in front of one that is paused. Reads `webhook.backfill`; never sees a
 //! row.
 
-use crate::postgres::{Purpose, Target, Watch, chain, connect, passes};
+use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, passes};
 use std::time::Duration;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
-use tokio_postgres::{Client, Error, Statement, error::SqlState};
+use tokio_postgres::{Error, Statement, error::SqlState};
 use tracing::{debug, info, warn};
 
 /// Rows of one step: they are locked against changes for as long as it takes, about 20 ms.

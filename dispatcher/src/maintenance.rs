@@ -4,10 +4,10 @@
 //! Waits for nobody and keeps nobody waiting: what is in use is tried again. Never sees a row; no
 //! delivery depends on it.
 
-use crate::postgres::{Purpose, Target, Watch, chain, connect, schema::Schema};
+use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, schema::Schema};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Error, Row, Statement};
 use tracing::{debug, info, warn};
 
 /// Most between two rounds.

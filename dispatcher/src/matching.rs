@@ -4,14 +4,14 @@
 //! What takes too long together is asked filter by filter. One that is too slow alone is called overdue, and its
 //! deliveries stay undecided: they are neither let through nor dropped.
 
-use crate::{event::Place, overdue::Overdue};
+use crate::{event::Place, overdue::Overdue, postgres::Client};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 use tokio::time::Instant;
-use tokio_postgres::{Client, Error, Statement, error::SqlState};
+use tokio_postgres::{Error, Statement, error::SqlState};
 
 /// By the index, and the slot lets each look-up open one partition instead of sixteen.
 const MATCHING: &str = "

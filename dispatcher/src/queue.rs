@@ -15,12 +15,11 @@ use crate::{
     message::{Budget, Message},
     outbox::{BATCH_BYTES_MAX, Request, row},
     overdue::{Overdue, UNDECIDED},
-    postgres::value::Micros,
+    postgres::{Client, value::Micros},
 };
-use futures_util::TryStreamExt;
-use std::{collections::HashSet, pin::pin, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 use tokio::sync::mpsc;
-use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
+use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
 /// What the lanes want to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -312,9 +311,9 @@ impl Reader {
         statement: &Statement,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<(Vec<QueuedRow>, bool), Error> {
-        let mut stream = pin!(self.client.query_raw(statement, params.iter().copied()).await?);
+        let mut answer = self.client.query_rows(statement, params).await?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = stream.try_next().await? {
+        while let Some(row) = answer.next().await? {
             let is_there = row.try_get::<_, Option<i64>>(QUEUE_COLUMN_COUNT)?.is_some();
             let event = if is_there { Some(row::event(&row, QUEUE_COLUMN_COUNT)?) } else { None };
             bytes += event.as_ref().map_or(0, row::payload_bytes);

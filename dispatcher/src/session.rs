@@ -37,23 +37,34 @@ use crate::{
     },
     overdue::Overdue,
     postgres::{
-        Purpose, Target, Watch, chain, connect,
+        Client, Purpose, Seen, Server, Target, Watch, chain, connect,
         instance::Instance,
-        preflight::{Identity, Report, backend_pid, check_instance, preflight, refuse_transaction_pooler},
+        is_former,
+        preflight::{Identity, Report, check_instance, preflight, refuse_transaction_pooler},
         schema::Schema,
+        survey,
     },
     queue,
     sender::Sender,
     verification::{self, Desk},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::error::SqlState;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
+
+/// Numbers the lives of this process's connections.
+static LIVES: AtomicU64 = AtomicU64::new(1);
 
 /// For a server to let us in and to answer what is asked of it first.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -66,6 +77,9 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// At shutdown, how long the last writes may take.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The interval at which a daemon with several servers compares their timelines.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Between two looks whether an outdated schema has been updated.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
@@ -123,7 +137,6 @@ pub enum Ended {
 /// Connected and checked; not yet active.
 pub struct Session {
     control: Client,
-    control_pid: i32,
     reader: Client,
     ledger: Client,
     queue: Client,
@@ -135,34 +148,38 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and checks what the daemon demands. Of several servers the first that takes writes and is not behind `newest`.
+    /// Connects and checks what the daemon demands. Of several servers, it takes the first that
+    /// takes writes and is on the highest timeline of its cluster.
     ///
     /// # Errors
     /// The first demand that is not met; of several servers, the last one's.
-    pub async fn open(settings: &Settings, newest: &mut Option<History>) -> Result<Self, Error> {
-        let mut servers = settings.database.servers().into_iter().peekable();
-        while let Some(server) = servers.next() {
-            let opened = timeout(OPEN_TIMEOUT, Self::open_at(server, newest.as_ref())).await;
-            let error = match opened.unwrap_or(Err(Error::ConnectionLost)) {
-                Ok(session) => {
-                    *newest = Some(session.history.clone());
-                    return Ok(session);
-                }
-                Err(error) => error,
-            };
-            let is_this_servers = matches!(
-                error,
-                Error::Connect(_) | Error::ConnectionLost | Error::ReadOnly | Error::FormerPrimary { .. }
-            );
-            if !is_this_servers || servers.peek().is_none() {
-                return Err(error);
-            }
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let database = &settings.database;
+        let open_at = async |server| {
+            let opened = timeout(OPEN_TIMEOUT, Self::open_at(server)).await;
+            opened.unwrap_or(Err(Error::ConnectionLost))
+        };
+        if database.servers().len() < 2 {
+            return open_at(database.clone()).await;
         }
-        Err(Error::ConnectionLost)
+        let mut last = Error::ConnectionLost;
+        for Seen { server, answer } in survey(database).await {
+            last = match answer {
+                Err(error) => Error::Connect(error),
+                Ok(state) if state.is_standby => Error::ReadOnly,
+                Ok(state) if is_former(database, &state) => former(database, &state),
+                Ok(_) => match open_at(server).await {
+                    Err(error @ (Error::Connect(_) | Error::ConnectionLost | Error::ReadOnly)) => error,
+                    opened => return opened,
+                },
+            };
+        }
+        Err(last)
     }
 
-    /// All sessions with one server, whatever becomes of the others meanwhile.
-    async fn open_at(server: Target, newest: Option<&History>) -> Result<Self, Error> {
+    /// Opens all sessions with one server.
+    async fn open_at(server: Target) -> Result<Self, Error> {
+        let server = server.for_life(LIVES.fetch_add(1, Ordering::Relaxed));
         let watch = Watch::default();
         let open = |purpose| connect(&server, purpose, watch.clone());
         let control = open(Purpose::Control).await.map_err(Error::Connect)?;
@@ -172,16 +189,15 @@ impl Session {
             checked => checked?,
         };
         let history = History { identity, timeline };
-        history.follows(newest)?;
+        check_timeline(&server, &history)?;
         let (reader, ledger, queue) =
             futures_util::try_join!(open(Purpose::Reader), open(Purpose::Ledger), open(Purpose::Queue))
                 .map_err(Error::Connect)?;
         refuse_transaction_pooler(&control, &reader).await?;
-        let control_pid = backend_pid(&control).await?;
         if schema.is_outdated() {
             warn!(installed = extension_version, "extension.outdated; alter extension pg_webhook update");
         }
-        Ok(Self { control, control_pid, reader, ledger, queue, watch, history, schema, server })
+        Ok(Self { control, reader, ledger, queue, watch, history, schema, server })
     }
 
     /// Waits for its turn, then delivers until `shutdown` or until a connection is lost.
@@ -208,7 +224,7 @@ impl Session {
 
     /// Takes the lock of the active daemon, waiting for another to let go of it, and then the cursor.
     async fn become_active(&self, settings: &Settings) -> Result<Takeover, Error> {
-        let mut is_told = false;
+        let (mut is_told, mut is_first) = (false, true);
         while !self
             .control
             .query_one(TRY_LOCK, &[])
@@ -216,6 +232,10 @@ impl Session {
             .and_then(|row| row.try_get(0))
             .map_err(Error::of_statement)?
         {
+            // Over a dead link, the server does not learn that we have given up a session.
+            if std::mem::take(&mut is_first) && active::end_former_lives(&self.control).await? {
+                continue;
+            }
             if !is_told {
                 info!("daemon.stands_by; another one is active");
                 settings.phase.send_replace(Phase::StandsBy);
@@ -307,9 +327,10 @@ impl Session {
         shutdown: &CancellationToken,
         carried: &mut Carried,
     ) -> Result<(), Error> {
-        let Self { control, control_pid, reader, ledger, queue, watch, history, schema, server } = self;
+        let Self { control, reader, ledger, queue, watch, history, schema, server } = self;
+        let control_pid = control.backend_pid();
         let control = Arc::new(control);
-        let origin = Origin { history, epoch: takeover.epoch };
+        let origin = Origin { history: history.clone(), epoch: takeover.epoch };
         let pulse = Arc::new(active::Pulse::default());
         carried.take_over(&origin);
         // Ends with this function, however that ends: the control session would live on with it, and the lock.
@@ -318,6 +339,9 @@ impl Session {
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
         let present = present_slot(&control, schema).await.map_err(Error::of_statement)?;
+        if schema >= Schema::V0_2 {
+            settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
+        }
         let ledger =
             Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
@@ -375,6 +399,7 @@ impl Session {
             present,
             safety_poll: settings.safety_poll,
             durable_reads: settings.durable_reads,
+            highest: Arc::clone(&settings.highest),
             pulse,
             budget,
             secrets: Arc::clone(&settings.secrets),
@@ -390,6 +415,7 @@ impl Session {
             ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::of_statement))),
             () = watch.ended.cancelled() => Some(Error::ConnectionLost),
             () = updated(&control, schema) => Some(Error::Updated),
+            error = left_behind(&settings.database, &history) => Some(error),
         };
         stop_reading.cancel();
         verifies.abort();
@@ -428,6 +454,37 @@ async fn refused(control: &Client, error: Error) -> Error {
         debug!(error = chain(&error), "session.refusal_unwritten");
     }
     error
+}
+
+/// Rejects a server that this process knows to be behind the timeline of its cluster.
+fn check_timeline(server: &Target, history: &History) -> Result<(), Error> {
+    let state = Server {
+        system_identifier: history.identity.system_identifier,
+        is_standby: false,
+        timeline: history.timeline.clone(),
+    };
+    server.note(&state);
+    if is_former(server, &state) { Err(former(server, &state)) } else { Ok(()) }
+}
+
+fn former(database: &Target, state: &Server) -> Error {
+    let newest = database.newest_timeline(state.system_identifier).unwrap_or_default();
+    Error::FormerPrimary { timeline: state.timeline.clone(), newest }
+}
+
+/// Waits until another server of the list is on a higher timeline: this one has become a former
+/// primary.
+async fn left_behind(database: &Target, history: &History) -> Error {
+    if database.servers().len() < 2 {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(SURVEY_INTERVAL).await;
+        survey(database).await;
+        if let Err(error) = check_timeline(database, history) {
+            return error;
+        }
+    }
 }
 
 /// Waits until a schema that is to be updated has been.

@@ -8,7 +8,7 @@ use crate::{
         shape::{Format, PayloadMode, Shape},
     },
     outbox::snapshot::Snapshot,
-    postgres::value::Micros,
+    postgres::{Transaction, value::Micros},
     secret_store::SecretStore,
     verification::Verification,
 };
@@ -16,7 +16,7 @@ use event_type::Pattern;
 use hyper::HeaderMap;
 use signature::{Profiles, Signer};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 use tracing::warn;
 use url::Url;
 
@@ -155,12 +155,12 @@ const SECRETS: &str = "
     where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
     order by id desc";
 
-/// Reads subscriptions and their secrets, which the store makes sense of, all (`None`) or some, in the transaction of `client`.
+/// Reads subscriptions and their secrets, which the store makes sense of, all (`None`) or some, in this transaction.
 ///
 /// # Errors
 /// Those of the connection. A row that makes no sense is held, with a warning, rather than an error for all.
 pub async fn load(
-    client: &impl GenericClient,
+    client: &Transaction<'_>,
     secrets: &SecretStore,
     ids: Option<&[i64]>,
 ) -> Result<Subscriptions, tokio_postgres::Error> {

@@ -214,7 +214,7 @@ impl<S: Sender> Desk<S> {
                 // The older schema has no column for it, so the log is the only place.
                 return Ok(());
             }
-            let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
+            let client = postgres::connect(&self.database, Purpose::Command, Watch::default()).await?;
             client.execute(HELD, &[&change.ids, &change.reasons]).await?;
             if change.is_whole {
                 client.execute(NOT_HELD, &[&change.ids]).await?;
@@ -237,7 +237,7 @@ impl<S: Sender> Desk<S> {
         url: &Url,
         per_minute: Option<i64>,
     ) -> Result<bool, tokio_postgres::Error> {
-        let client = postgres::connect(&self.database, Purpose::Control, Watch::default()).await?;
+        let client = postgres::connect(&self.database, Purpose::Command, Watch::default()).await?;
         // The table holds the URL as it was entered; the request used its parsed form.
         let found = client.query_opt("select url from webhook.subscription where id = $1", &[&id]).await?;
         let Some(row) = found else { return Ok(false) };

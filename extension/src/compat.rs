@@ -69,7 +69,11 @@ pub mod unguarded {
             line: core::ffi::c_int,
             function: *const core::ffi::c_char,
         );
-        // These three neither raise nor allocate.
+        // These four neither raise nor allocate.
+        #[cfg(not(feature = "pg14"))]
+        fn GetWALInsertionTimeLine() -> pg_sys::TimeLineID;
+        #[cfg(feature = "pg14")]
+        static ThisTimeLineID: pg_sys::TimeLineID;
         pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
         pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
         pub fn IsInParallelMode() -> bool;
@@ -154,6 +158,24 @@ pub mod unguarded {
             dest: *mut pg_sys::DestReceiver,
             completion: *mut pg_sys::QueryCompletion,
         );
+    }
+
+    /// Returns the timeline that the server writes to.
+    ///
+    /// # Safety
+    /// The server takes writes, and this session has a transaction (which makes Postgres 14 set the
+    /// variable).
+    pub unsafe fn timeline() -> pg_sys::TimeLineID {
+        // SAFETY: the caller's promise.
+        #[cfg(not(feature = "pg14"))]
+        unsafe {
+            GetWALInsertionTimeLine()
+        }
+        // SAFETY: the caller's promise. A backend sets it when it first finds that no recovery runs.
+        #[cfg(feature = "pg14")]
+        unsafe {
+            ThisTimeLineID
+        }
     }
 }
 

@@ -136,6 +136,8 @@ create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
 create domain webhook.event_type_name as text;
 
+create sequence webhook.timeline_seq;
+
 -- -- What a fresh installation says ------------------------------------------------------------------------------
 
 -- @code@

@@ -89,8 +89,21 @@ impl Admin {
     /// # Panics
     /// If it does not listen and deliver within [`PATIENCE`].
     pub async fn start_in(database: &Database, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
+        Self::start_at(database, &database.url_as("daemon"), arguments, environment).await
+    }
+
+    /// The same with a URL that leads to the database by another way.
+    ///
+    /// # Panics
+    /// If it does not listen and deliver within [`PATIENCE`].
+    pub async fn start_at(
+        database: &Database,
+        url: &str,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Self {
         let arguments = [&["--allow-net", "127.0.0.0/8", "--admin", "127.0.0.1:0"], arguments].concat();
-        let daemon = Daemon::spawn_in(&database.url_as("daemon"), &arguments, environment);
+        let daemon = Daemon::spawn_in(url, &arguments, environment);
         let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
         let (_, url) = line.split_once("url=").expect("it says where");
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");

@@ -1,11 +1,11 @@
-//! The network between the daemon and the server: a TCP proxy that can hold everything back, as a router that has lost its
-//! mind, or cut every connection, as one that has lost its state.
+//! The network between the daemon and the server: a TCP proxy that can hold all data back, as a
+//! frozen proxy does, or cut every connection, as a router does that has lost its state.
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
 };
 use tokio::{
@@ -18,8 +18,10 @@ use tokio::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     is_held: bool,
-    /// Connections of an earlier generation are closed.
-    generation: u64,
+    /// Connections with a lower number are held for ever.
+    held_below: u64,
+    /// Connections with a lower number are closed.
+    cut_below: u64,
 }
 
 /// A port of its own that leads to another one of this machine.
@@ -29,6 +31,8 @@ pub struct Link {
     /// The port that new connections lead to.
     target: Arc<AtomicU16>,
     state: watch::Sender<State>,
+    /// The number of the next connection.
+    next: Arc<AtomicU64>,
     accepts: JoinHandle<()>,
 }
 
@@ -38,25 +42,27 @@ impl Link {
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (state, seen) = watch::channel(State { is_held: false, generation: 0 });
+        let (state, seen) = watch::channel(State { is_held: false, held_below: 0, cut_below: 0 });
         let target = Arc::new(AtomicU16::new(port));
-        let leads_to = Arc::clone(&target);
+        let (leads_to, next) = (Arc::clone(&target), Arc::new(AtomicU64::new(0)));
+        let numbers = Arc::clone(&next);
         let accepts = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let (seen, port) = (seen.clone(), leads_to.load(Ordering::Relaxed));
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
                     // A server that is away refuses; so do we.
                     let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
                     tokio::select! {
-                        () = carry(near_in, far_out, seen.clone()) => {}
-                        () = carry(far_in, near_out, seen) => {}
+                        () = carry(near_in, far_out, number, seen.clone()) => {}
+                        () = carry(far_in, near_out, number, seen) => {}
                     }
                 });
             }
         });
-        Self { address, target, state, accepts }
+        Self { address, target, state, next, accepts }
     }
 
     /// Leads new connections to another port, as a name does that gets another address.
@@ -68,19 +74,26 @@ impl Link {
         self.address.port()
     }
 
-    /// Nothing passes any more, in either direction; no connection ends for it.
+    /// Holds all data back, in both directions and on new connections too. No connection ends.
     pub fn hold(&self) {
         self.state.send_modify(|state| state.is_held = true);
     }
 
-    /// What was held back goes on.
+    /// Holds back the data of the present connections for ever. New connections work.
+    pub fn hold_present(&self) {
+        let next = self.next.load(Ordering::Relaxed);
+        self.state.send_modify(|state| state.held_below = next);
+    }
+
+    /// Lets the data pass that [`hold`](Self::hold) has held back.
     pub fn release(&self) {
         self.state.send_modify(|state| state.is_held = false);
     }
 
     /// Closes every connection there is; new ones may be made.
     pub fn cut(&self) {
-        self.state.send_modify(|state| state.generation += 1);
+        let next = self.next.load(Ordering::Relaxed);
+        self.state.send_modify(|state| state.cut_below = next);
     }
 }
 
@@ -92,13 +105,17 @@ impl Drop for Link {
 }
 
 /// Carries bytes one way until an end closes or the link is cut.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut seen: watch::Receiver<State>) {
-    let generation = seen.borrow().generation;
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    number: u64,
+    mut seen: watch::Receiver<State>,
+) {
     let mut cut = seen.clone();
     let carrying = async {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut bytes).await {
-            if seen.wait_for(|state| !state.is_held).await.is_err()
+            if seen.wait_for(|state| !state.is_held && number >= state.held_below).await.is_err()
                 || to.write_all(&bytes[..count]).await.is_err()
             {
                 return;
@@ -107,6 +124,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut seen: watch:
     };
     tokio::select! {
         () = carrying => {}
-        _ = cut.wait_for(|state| state.generation != generation) => {}
+        _ = cut.wait_for(|state| number < state.cut_below) => {}
     }
 }

@@ -6,6 +6,8 @@ mod a_changed_key_is_two_things;
 mod a_dead_receiver_opens_its_circuit;
 mod a_promoted_standby_goes_on;
 mod a_rate_limit_is_never_exceeded;
+mod a_recovery_uses_no_number_twice;
+mod a_silent_link_is_given_up;
 mod a_slow_database_is_waited_for;
 mod a_trace_reaches_the_receiver;
 mod an_upgrade_equals_a_fresh_install;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     app,
-    postgres::{self, Purpose, Target, Watch, preflight},
+    postgres::{self, Client, Purpose, Target, Watch, preflight},
 };
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::{Row, Statement, types::ToSql};
 use tracing::warn;
 
 /// Sessions at most, and how long a request waits for one.

@@ -31,7 +31,7 @@ const LOOK_AGE_MAX: Duration = Duration::from_secs(4 * INTERVAL.as_secs());
 /// How this daemon stands.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or `failing`.
+    /// `ok`, `degraded` (alive, but something is not as it should be) or `failing`.
     pub status: String,
     /// `connecting`, `standby` or `active`.
     pub phase: String,
@@ -83,14 +83,20 @@ impl State {
 
 fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
     let status = if failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let word = if failing { "failing" } else { "ok" };
+    let word = match (failing, phase) {
+        (true, _) => "failing",
+        (false, Phase::StandsBy) => "ok",
+        (false, _) if reasons.is_empty() => "ok",
+        (false, _) => "degraded",
+    };
     (status, Json(Health { status: word.to_owned(), phase: phase.word().to_owned(), reasons }))
         .into_response()
 }
 
 /// Is it alive?
 ///
-/// Fails when only a restart may help.
+/// Fails when only a restart may help. Without a connection to Postgres, for example, the daemon is
+/// alive and its status is `degraded`.
 #[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", security(()),
     responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health), Refusals))]
 pub async fn healthz(Shared(state): Shared<State>) -> Response {
@@ -126,6 +132,7 @@ mod tests {
             pending: 3,
             lag_s: 70.0,
             sequence: 0,
+            captured: 0,
             events: 0,
             ring_bytes: 0,
             ring_bytes_max: None,

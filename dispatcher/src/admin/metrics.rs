@@ -175,8 +175,8 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     }
     page.counter(
         "webhookd_event_numbers_total",
-        "Numbers handed out to events, those rolled back included.",
-        look.sequence.unsigned_abs(),
+        "Numbers handed out to events since the daemon started, those rolled back included.",
+        look.captured,
     )?;
     page.gauge("webhookd_ring_bytes", "Events and attempts on disk.", look.ring_bytes as f64)?;
     if let Some(limit) = look.ring_bytes_max {

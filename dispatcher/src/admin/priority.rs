@@ -1,6 +1,7 @@
 //! The admin server's sessions leave the processor to others that want it: those that deliver, and those that write.
 
-use tokio_postgres::{Client, Error};
+use crate::postgres::Client;
+use tokio_postgres::Error;
 
 /// Whether a session has stood back already.
 #[derive(Debug, Default)]

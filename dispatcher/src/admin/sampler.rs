@@ -6,7 +6,7 @@ use super::{
     priority::Priority,
     tally::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
 };
-use crate::postgres::{self, Purpose, Target, Watch, instance::Instance, preflight::check_instance};
+use crate::postgres::{self, Client, Purpose, Target, Watch, instance::Instance, preflight::check_instance};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, PoisonError},
@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,6 +24,10 @@ use tracing::{debug, warn};
 pub const INTERVAL: Duration = Duration::from_secs(5);
 /// Looks that are kept: half an hour.
 pub const KEPT: usize = 360;
+
+/// After a recovery, the server skips a multiple of this many numbers
+/// (extension/src/outbox/number.rs). They are no events, so differences are taken modulo this.
+const NUMBERS_SKIPPED: i64 = 1 << 28;
 
 /// No look may burden the server.
 const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off";
@@ -95,6 +99,8 @@ pub struct Sample {
     pub lag_s: f64,
     /// The number that was handed out last.
     pub sequence: i64,
+    /// Events captured since the first look.
+    pub captured: u64,
     /// Events captured since the look before.
     pub events: i64,
     /// Of events and attempts, and the limit to it.
@@ -213,7 +219,7 @@ async fn look(
     let (client, priority) = match session {
         Some(session) => session,
         None => {
-            let client = postgres::connect(target, Purpose::Admin, Watch::default()).await?;
+            let client = postgres::connect(target, Purpose::Sampler, Watch::default()).await?;
             client.batch_execute(SESSION).await?;
             session.insert((client, Priority::default()))
         }
@@ -269,6 +275,7 @@ fn read(
     }
     let at = Instant::now();
     let sequence: i64 = health.try_get(6)?;
+    let events = before.map_or(0, |before| (sequence - before.sequence).rem_euclid(NUMBERS_SKIPPED));
     Ok(Sample {
         at,
         seconds: before.map_or(INTERVAL, |before| at.duration_since(before.at)).as_secs_f64().max(0.001),
@@ -279,7 +286,8 @@ fn read(
         pending: health.try_get(4)?,
         lag_s: health.try_get::<_, Option<f64>>(5)?.unwrap_or(0.0).max(0.0),
         sequence,
-        events: before.map_or(0, |before| (sequence - before.sequence).max(0)),
+        captured: before.map_or(0, |before| before.captured) + events.unsigned_abs(),
+        events,
         ring_bytes: health.try_get(8)?,
         ring_bytes_max: health.try_get(9)?,
         ring_held_bytes: health.try_get(10)?,
@@ -302,6 +310,7 @@ mod tests {
             pending,
             lag_s: 0.0,
             sequence: 0,
+            captured: 0,
             events: 0,
             ring_bytes: 0,
             ring_bytes_max: None,

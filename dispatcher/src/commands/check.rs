@@ -5,7 +5,7 @@ use crate::{
     admin::{self, database::has_tokens},
     app,
     postgres::{
-        self, Purpose, Target, Watch,
+        self, Client, Purpose, Target, Watch,
         preflight::{self, Report},
     },
     secret_store::SecretStore,
@@ -17,7 +17,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{sync::Notify, time::timeout};
-use tokio_postgres::Client;
 
 /// How long a notification to ourselves may take.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,7 +144,7 @@ fn armed(report: &Report) -> String {
 /// What one session shows: notifications and the clock.
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
-    match postgres::connect(database, Purpose::Control, watch.clone()).await {
+    match postgres::connect(database, Purpose::Command, watch.clone()).await {
         Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
         Err(error) => (Some(Err(one_line(&error))), None),
     }
@@ -172,7 +171,7 @@ async fn secrets(database: &Target, store: &SecretStore) -> Result<String, Strin
     const IN_FORCE: &str = "
         select subscription_id, secret from webhook.secret where expires_at is null or expires_at > now()
         order by id";
-    let opened = postgres::connect(database, Purpose::Control, Watch::default()).await;
+    let opened = postgres::connect(database, Purpose::Command, Watch::default()).await;
     let rows = match opened {
         Ok(client) => client.query(IN_FORCE, &[]).await,
         Err(error) => Err(error),

@@ -28,7 +28,6 @@ use std::{
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio_postgres::Client as Session;
 use tokio_util::sync::CancellationToken;
 
 /// Most events of a page.
@@ -109,7 +108,7 @@ fn secret(flags: &Listen) -> Result<Secret, Error> {
     }
 }
 
-async fn snapshot(session: &Session) -> Result<String, Error> {
+async fn snapshot(session: &postgres::Client) -> Result<String, Error> {
     let row = session.query_one("select pg_current_snapshot()::text", &[]).await.map_err(explain)?;
     row.try_get(0).map_err(explain)
 }
@@ -117,7 +116,7 @@ async fn snapshot(session: &Session) -> Result<String, Error> {
 /// The next events that are visible in `now` and were not in `seen`, in the order of their ids: of transactions that have begun since,
 /// and of those that were at work then and have ended. What others have written since the oldest of these began is not read.
 async fn page(
-    session: &Session,
+    session: &postgres::Client,
     seen: &str,
     now: &str,
     patterns: &[String],

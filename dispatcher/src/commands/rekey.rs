@@ -8,12 +8,12 @@ use super::{Error, exit};
 use crate::{
     app,
     cli::Rekey,
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Purpose, Target, Transaction, Watch},
 };
 use seal::{KeyRing, PrivateKey, Purpose as For};
 use signature::Key;
 use std::process::ExitCode;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 use zeroize::Zeroizing;
 
 /// Where the extension's functions are.
@@ -58,7 +58,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     let Some(key) = keys.current() else {
         return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));
     };
-    let mut client = postgres::connect(&database, Purpose::Control, Watch::default())
+    let mut client = postgres::connect(&database, Purpose::Command, Watch::default())
         .await
         .map_err(app::Error::Connect)?;
     let transaction = client.transaction().await.map_err(app::Error::of_statement)?;

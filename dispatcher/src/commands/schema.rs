@@ -32,7 +32,7 @@ pub async fn dump(database: Target) -> Result<ExitCode, Error> {
 
 async fn document(database: &Target) -> Result<String, Error> {
     let client =
-        postgres::connect(database, Purpose::Control, Watch::default()).await.map_err(app::Error::Connect)?;
+        postgres::connect(database, Purpose::Command, Watch::default()).await.map_err(app::Error::Connect)?;
     let explain = |error: tokio_postgres::Error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
             message:

@@ -3,10 +3,10 @@
 use super::{Error, terminal::table};
 use crate::{
     app, cli,
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Client, Purpose, Target, Watch},
 };
 use std::process::ExitCode;
-use tokio_postgres::{Client, Row, error::SqlState};
+use tokio_postgres::{Row, error::SqlState};
 
 const JSON: &str = "
     select json_build_object(
@@ -57,7 +57,7 @@ const HEADINGS: [&str; 12] = [
 /// # Errors
 /// A database that cannot be reached or holds no extension, and rights that are missing.
 pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
-    let client = postgres::connect(&database, Purpose::Control, Watch::default())
+    let client = postgres::connect(&database, Purpose::Command, Watch::default())
         .await
         .map_err(app::Error::Connect)?;
     let text = if flags.json { json(&client).await } else { tables(&client).await };

@@ -12,7 +12,7 @@ use crate::{
         Database,
         steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Client, Purpose, Target, Watch},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
@@ -22,7 +22,6 @@ use std::{
     process::ExitCode,
 };
 use tokio_postgres::{
-    Client,
     error::SqlState,
     types::{FromSqlOwned, ToSql},
 };
@@ -66,7 +65,7 @@ impl Desk {
     /// # Errors
     /// A database that cannot be reached, or without the extension.
     pub async fn open(target: &Target) -> Result<Self, Error> {
-        let client = postgres::connect(target, Purpose::Control, Watch::default())
+        let client = postgres::connect(target, Purpose::Command, Watch::default())
             .await
             .map_err(app::Error::Connect)?;
         let found = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;

@@ -6,10 +6,10 @@ use crate::{
     admin::token::Token,
     app,
     cli::{CreateToken, TokenAction},
-    postgres::{self, Purpose, Target, Watch},
+    postgres::{self, Client, Purpose, Target, Watch},
 };
 use std::process::ExitCode;
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::error::SqlState;
 
 const CREATE: &str = "
     insert into webhook.token (name, token_sha256, role, owner, expires_at)
@@ -28,7 +28,7 @@ const LIST: &str = "
 /// # Errors
 /// A database that is away, or does not let this role.
 pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Error> {
-    let client = postgres::connect(&database, Purpose::Control, Watch::default())
+    let client = postgres::connect(&database, Purpose::Command, Watch::default())
         .await
         .map_err(app::Error::Connect)?;
     match action {

@@ -1,17 +1,11 @@
 //! Writes successes with COPY.
 //!
 //! Postgres then logs a page of rows with one record, which saves a fifth to a quarter of the WAL
-//! of an attempt (docs/BENCHMARKS.md). The module encodes rows and writes them to one partition of
-//! `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
+//! of an attempt (docs/BENCHMARKS.md). The module encodes rows for one partition of `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
 
 use super::batch::Attempts;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::SinkExt;
-use std::pin::pin;
-use tokio_postgres::{
-    Client, Error, Statement,
-    types::{IsNull, ToSql, Type},
-};
+use tokio_postgres::types::{IsNull, ToSql, Type};
 
 /// Minimum number of rows for COPY, which takes two round trips. INSERT takes one.
 pub const ROWS_MIN: usize = 32;
@@ -66,16 +60,6 @@ pub fn rows(a: &Attempts<'_>, is_plain: bool) -> Option<Bytes> {
     }
     out.put_i16(-1);
     Some(out.freeze())
-}
-
-/// Writes rows in a transaction of its own.
-///
-/// # Errors
-/// Returns the errors of the connection, and an error if Postgres rejects a row.
-pub async fn write(client: &Client, statement: &Statement, rows: Bytes) -> Result<(), Error> {
-    let mut sink = pin!(client.copy_in::<_, Bytes>(statement).await?);
-    sink.send(rows).await?;
-    sink.finish().await.map(drop)
 }
 
 #[cfg(test)]

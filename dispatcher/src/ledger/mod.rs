@@ -11,7 +11,7 @@ mod statements;
 
 use crate::{
     outbox::{ring::Present, snapshot::Snapshot},
-    postgres::{chain, passes, value::Micros},
+    postgres::{Client, chain, passes, value::Micros},
 };
 use batch::Batch;
 use entry::{Confirmed, Entry, News, Record, Standing};
@@ -26,7 +26,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 

@@ -1,8 +1,9 @@
 //! The ledger's SQL.
 
 use super::{batch::Batch, copy};
+use crate::postgres::Client;
 use std::collections::HashMap;
-use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
+use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
 /// Prepared on the ledger's session.
@@ -202,7 +203,7 @@ impl Statements {
                         self.copies.entry(key).or_insert(prepared).clone()
                     }
                 };
-                return copy::write(client, &statement, rows).await;
+                return client.copy_in(&statement, rows).await.map(drop);
             }
             let statement = match self.successes.get(&key) {
                 Some(statement) => statement.clone(),

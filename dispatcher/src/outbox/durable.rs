@@ -3,7 +3,8 @@
 //! Asks first: mostly it is. If not, a synchronous commit puts it there, with all that lies before
 //! it in the log; waiting for the WAL writer would hold up everybody's events behind the ledger's own asynchronous commits.
 
-use tokio_postgres::{Client, Error};
+use crate::postgres::Client;
+use tokio_postgres::Error;
 
 /// The commit of whatever a snapshot sees lies before the place where the log goes on. At the start of a page that place is
 /// behind the page's header, of 24 bytes or of 40, and there is nothing in front of it to be flushed.

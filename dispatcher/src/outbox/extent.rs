@@ -5,7 +5,8 @@
 //! are; the largest are told apart.
 
 use super::{BATCH_ROWS_MAX, snapshot::Window};
-use tokio_postgres::{Error, Transaction, types::ToSql};
+use crate::postgres::Transaction;
+use tokio_postgres::{Error, types::ToSql};
 
 /// Most bulk loads that are told apart: each is read ahead of by itself.
 const BULK_MAX: i64 = 16;

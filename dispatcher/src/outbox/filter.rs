@@ -13,10 +13,10 @@ use crate::{
     event::Event,
     matching::{Answer, Deliveries, Matching, Pair},
     overdue::Overdue,
+    postgres::Client,
     router::{Revisions, Router},
 };
 use std::sync::Arc;
-use tokio_postgres::Client;
 
 /// Evaluates filters on the reader's connection.
 #[derive(Debug)]

@@ -11,10 +11,13 @@
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::{Error, Statement};
 use tracing::warn;
 
-use crate::postgres::Watch;
+use crate::postgres::{Client, Watch};
+
+/// A sleep without a timeout: the session asks only now and then whether its backend still sleeps.
+const UNTIL_WOKEN: Duration = Duration::from_secs(600);
 
 /// The daemon's side of the gate.
 #[derive(Debug)]
@@ -117,7 +120,11 @@ impl Gate {
             // Nought is no timeout.
             let timeout =
                 timeout.map_or(0, |time| i32::try_from(time.as_millis().max(1)).unwrap_or(i32::MAX));
-            let row = self.client.query_one(sleep, &[&timeout]).await?;
+            let longest = match timeout {
+                0 => UNTIL_WOKEN,
+                ms => Duration::from_millis(ms.unsigned_abs().into()),
+            };
+            let row = self.client.query_one_of_sleep(sleep, &[&timeout], longest).await?;
             Ok(match row.try_get(0)? {
                 "busy" => Woken::Busy,
                 "rung" => Woken::Rung,

@@ -7,6 +7,7 @@ mod durable;
 pub mod extent;
 mod filter;
 pub mod gate;
+pub mod highest;
 pub mod pages;
 pub mod poll;
 pub mod reader;

@@ -13,13 +13,12 @@ use super::{
 };
 use crate::{
     event::Event,
-    postgres::schema::Schema,
+    postgres::{Client, Transaction, schema::Schema},
     router::{Change, Rule},
 };
 use event_type::Pattern;
-use futures_util::TryStreamExt;
-use std::{collections::VecDeque, pin::pin, sync::Arc};
-use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction, types::ToSql};
+use std::{collections::VecDeque, sync::Arc};
+use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
 /// The changes of subscriptions in the window, and what each asked for from then on.
 const CHANGES: &str = "
@@ -120,12 +119,7 @@ pub struct Frozen<'a> {
 /// # Errors
 /// Those of the connection, and a snapshot that cannot be read.
 pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction = client.frozen().await?;
     let row = transaction
         .query_one(&format!("select pg_current_snapshot()::text, {}", Ring::column(schema)), &[])
         .await?;
@@ -342,9 +336,9 @@ async fn read(
     params: &[&(dyn ToSql + Sync)],
     bytes_max: usize,
 ) -> Result<(Vec<Event>, bool), Error> {
-    let mut rows = pin!(client.query_raw(statement, params.iter().copied()).await?);
+    let mut rows = client.query_rows(statement, params).await?;
     let (mut events, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.try_next().await? {
+    while let Some(row) = rows.next().await? {
         let event = row::event(&row, 0)?;
         bytes += row::payload_bytes(&event);
         events.push(event);

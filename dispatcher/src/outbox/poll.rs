@@ -14,11 +14,10 @@ use super::{
 };
 use crate::{
     event::Event,
-    postgres::{schema::Schema, value::Xid},
+    postgres::{Client, schema::Schema, value::Xid},
 };
-use futures_util::TryStreamExt;
-use std::{collections::HashMap, pin::pin};
-use tokio_postgres::{Client, Statement, types::ToSql};
+use std::collections::HashMap;
+use tokio_postgres::{Statement, types::ToSql};
 
 /// Where reading has come to.
 #[derive(Debug)]
@@ -154,7 +153,7 @@ impl Poll {
         let running: Vec<Xid> = cursor.snapshot.running().iter().copied().map(Xid).collect();
         let xmax = cursor.snapshot.xmax().cast_signed();
         let params: [&(dyn ToSql + Sync); 4] = [&cursor.text, &xmax, &running, &check_lock];
-        let mut rows = pin!(client.query_raw(&statement, params).await?);
+        let mut rows = client.query_rows(&statement, &params).await?;
         let mut look = Look {
             snapshot: None,
             ring: cursor.ring.clone(),
@@ -163,7 +162,7 @@ impl Poll {
             too_many: false,
         };
         let mut bytes = 0;
-        while let Some(row) = rows.try_next().await? {
+        while let Some(row) = rows.next().await? {
             if let Some(text) = row.try_get::<_, Option<&str>>(0)? {
                 // The header: first, and there is exactly one.
                 if text != cursor.text {

@@ -8,6 +8,7 @@ use super::{
     extent::Order,
     filter::Filter,
     gate::{Gate, Woken},
+    highest::HighestNumber,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
     recovered::Recovered,
@@ -21,7 +22,7 @@ use crate::{
     lane::lane::has_lines,
     message::{Budget, Message},
     overdue::Overdue,
-    postgres::schema::Schema,
+    postgres::{Client, schema::Schema},
     router::{Revisions, Router},
     secret_store::SecretStore,
     subscription::{self, Subscriptions},
@@ -37,7 +38,6 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -77,6 +77,8 @@ pub struct Start {
     pub present: Arc<Present>,
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
+    /// Is told of each event's number.
+    pub highest: Arc<HighestNumber>,
     /// Is told of each look.
     pub pulse: Arc<Pulse>,
     pub budget: Arc<Budget>,
@@ -97,6 +99,7 @@ struct Reader {
     present: Arc<Present>,
     safety_poll: Option<Duration>,
     durable_reads: bool,
+    highest: Arc<HighestNumber>,
     pulse: Arc<Pulse>,
     budget: Arc<Budget>,
     secrets: Arc<SecretStore>,
@@ -142,6 +145,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         present,
         safety_poll,
         durable_reads,
+        highest,
         pulse,
         budget,
         secrets,
@@ -160,6 +164,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         control_pid,
         safety_poll,
         durable_reads,
+        highest,
         pulse,
         budget,
         secrets,
@@ -463,6 +468,9 @@ impl Reader {
         end: Option<Snapshot>,
     ) -> Result<(), Error> {
         let is_recovered = recovered.is_some();
+        if let Some(last) = events.last() {
+            self.highest.note(last.id);
+        }
         let mut events = events.into_iter().peekable();
         loop {
             let mut batch = Batch { window, is_recovered, ..Batch::default() };

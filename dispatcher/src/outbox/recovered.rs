@@ -1,8 +1,9 @@
 //! After a start, the window since the checkpoint is read again: which deliveries of it are done already.
 
 use super::Batch;
+use crate::postgres::{Client, Transaction};
 use std::collections::HashSet;
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::Error;
 
 /// What to look for, decided once for the whole window.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
-mod expired;
+mod client;
+mod failure;
 pub mod instance;
 mod machine;
 mod passfile;
@@ -8,10 +9,13 @@ pub mod preflight;
 pub mod schema;
 mod servers;
 mod settings;
+mod survey;
 pub mod target;
 mod tls;
 pub mod value;
 
+pub use client::{Client, Rows, Transaction};
+pub use survey::{Seen, Server, is_former, survey};
 pub use target::Target;
 
 use std::{
@@ -25,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Connection, Error,
+    AsyncMessage, Connection, Error, SimpleQueryMessage,
     error::{Severity, SqlState},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -48,6 +52,21 @@ pub enum Purpose {
     Maintenance,
     /// Answers requests of the admin server.
     Admin,
+    /// Reads the figures that the admin server shows.
+    Sampler,
+    /// Executes a command of the command line, or writes that a receiver has confirmed.
+    Command,
+}
+
+impl Purpose {
+    /// The time for a statement of a session that has a limit in the server: a little more than
+    /// that limit (`SESSION` in `admin/database.rs` and `admin/sampler.rs`).
+    fn answers_within(self) -> Option<Duration> {
+        match self {
+            Self::Admin | Self::Sampler => Some(Duration::from_secs(7)),
+            _ => None,
+        }
+    }
 }
 
 /// Both ends look after the connection: ours, to stop sending when the server is out of reach, and the server, to free the
@@ -57,7 +76,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 
-/// What the sessions of this process are called: whoever takes over from it can end them all.
+/// The application name of this process's sessions. Those that deliver add the number of their life
+/// ([`Target::for_life`]), so that whoever takes over can end exactly these.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
 
 /// What `webhook.gate_sleep()` says (extension/src/gate).
@@ -72,58 +92,98 @@ pub struct Watch {
     pub asleep: Arc<Notify>,
     /// The connection has ended.
     pub ended: CancellationToken,
+    /// The server cannot be heard: ends the connection, and all others with this watch.
+    pub silent: CancellationToken,
 }
 
-/// Opens a session with the first of the target's servers that takes writes.
+/// Returns a pattern for LIKE that matches the names of this process's sessions in all its lives.
+pub fn names_of_all_lives() -> String {
+    format!("{} %", *NAME)
+}
+
+impl Target {
+    /// Returns the same server for the sessions of one life of the daemon.
+    pub fn for_life(mut self, life: u64) -> Self {
+        self.config.application_name(format!("{} {life}", *NAME));
+        self
+    }
+}
+
+/// Opens a session. If the target has several servers, the server takes writes and is no former
+/// primary.
 ///
-/// If none of them does, the session is with the first standby: what is asked of it then says what
-/// is wrong.
+/// If there is none but a standby, the session is with the standby: the answers to its statements
+/// then show what is wrong.
 ///
 /// # Errors
-/// Those of the last server's connection and of the settings.
+/// Those of the last server's connection and of the settings. An error that says so if the only
+/// server that takes writes is a former primary.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
-    let mut last = None;
-    let mut standby = None;
-    let servers = target.servers();
-    // With another target_session_attrs the driver itself passes over servers.
-    let is_choice = servers.len() > 1 && target.takes_any_server();
-    for server in servers {
-        // The watch ends with the session that it came with, so a standby gets one of its own.
-        let watched = if is_choice { Watch::default() } else { watch.clone() };
-        match timeout(server.connect_timeout(), open(&server, purpose, watched)).await {
-            Ok(Ok(client)) if !is_choice => return Ok(client),
-            Ok(Ok(client)) => match is_standby(&client).await {
-                Ok(false) => return open(&server, purpose, watch).await,
-                Ok(true) => standby = standby.or(Some(server)),
+    if target.is_single() {
+        return open_within(target, purpose, watch).await;
+    }
+    if let Some(server) = target.known_primary()
+        && let Ok(client) = open_within(&server, purpose, watch.clone()).await
+    {
+        return Ok(client);
+    }
+    let (mut last, mut standby) = (None, None);
+    for Seen { server, answer } in survey(target).await {
+        match answer {
+            Err(error) => last = Some(error),
+            Ok(state) if state.is_standby => standby = standby.or(Some(server)),
+            Ok(state) if is_former(target, &state) => {
+                let why = format!("the server is a former primary, on timeline {}", state.timeline);
+                last = Some(failure::failure(std::io::ErrorKind::Other, why).await);
+            }
+            Ok(_) => match open_within(&server, purpose, watch.clone()).await {
+                Ok(client) => {
+                    target.note_primary(&server);
+                    return Ok(client);
+                }
                 Err(error) => last = Some(error),
             },
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => last = Some(expired::expired().await),
         }
     }
     match (standby, last) {
-        (Some(server), _) => open(&server, purpose, watch).await,
+        (Some(server), _) => open_within(&server, purpose, watch).await,
         (None, Some(error)) => Err(error),
         // Without a server tokio-postgres has the words for it.
         (None, None) => open(target, purpose, watch).await,
     }
 }
 
-async fn is_standby(client: &Client) -> Result<bool, Error> {
-    client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)
+async fn open_within(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
+    match timeout(server.connect_timeout(), open(server, purpose, watch)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(failure::expired().await),
+    }
 }
 
 async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     let mut config = server.config.clone();
-    config.application_name(NAME.as_str());
+    if config.get_application_name().is_none_or(|name| !name.starts_with(NAME.as_str())) {
+        config.application_name(NAME.as_str());
+    }
     config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
     config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
     let (client, connection) = config.connect(server.tls.clone()).await?;
-    let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch)));
+    let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch.clone())));
     settings::apply(&client, purpose).await?;
+    let backend_pid = backend_pid(&client.simple_query("select pg_catalog.pg_backend_pid()").await?);
     // It is in use from here on, and ends with its client.
     drop(connection.detach());
-    Ok(client)
+    Ok(Client::new(client, server.clone(), purpose, backend_pid, watch))
+}
+
+/// Reads the answer to `select pg_backend_pid()`, sent as a simple query: a prepared statement
+/// would fail in a transaction pooler.
+pub fn backend_pid(answer: &[SimpleQueryMessage]) -> i32 {
+    let pid = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).and_then(|pid| pid.parse().ok()),
+        _ => None,
+    });
+    pid.unwrap_or_default()
 }
 
 /// Carries a session's messages until it ends.
@@ -133,7 +193,12 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+        let message = tokio::select! {
+            biased;
+            message = std::future::poll_fn(|cx| connection.poll_message(cx)) => message,
+            () = watch.silent.cancelled() => break,
+        };
+        match message {
             Some(Ok(AsyncMessage::Notification(_))) => {
                 watch.rung.notify_one();
             }

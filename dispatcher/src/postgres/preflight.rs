@@ -3,9 +3,9 @@
 use crate::{
     app::Error,
     outbox::snapshot::Snapshot,
-    postgres::{chain, instance::Instance, schema::Schema},
+    postgres::{Client, chain, instance::Instance, schema::Schema},
 };
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 use tracing::warn;
 
 /// Which cluster a database belongs to. A dump carried elsewhere, or a clone of the disk that was re-initialised, differs.
@@ -249,11 +249,6 @@ pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(
 /// # Errors
 /// Those of the connection.
 pub async fn backend_pid(client: &Client) -> Result<i32, Error> {
-    // As a simple query: a prepared statement would fail in a pooler before the answer is compared.
     let answer = client.simple_query("select pg_backend_pid()").await.map_err(Error::of_statement)?;
-    let pid = answer.iter().find_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).and_then(|pid| pid.parse().ok()),
-        _ => None,
-    });
-    Ok(pid.unwrap_or_default())
+    Ok(super::backend_pid(&answer))
 }

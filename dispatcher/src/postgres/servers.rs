@@ -6,7 +6,7 @@ use super::Target;
 use std::time::Duration;
 use tokio_postgres::{
     Config,
-    config::{Host, LoadBalanceHosts, TargetSessionAttrs},
+    config::{Host, LoadBalanceHosts},
 };
 
 /// For a server to answer, TLS, password and session settings included.
@@ -15,18 +15,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 impl Target {
     /// Each server of the connection string by itself, in the order in which they are to be tried.
     pub fn servers(&self) -> Vec<Self> {
-        let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
-        let mut servers: Vec<Self> =
-            (0..count).map(|at| Self { config: only(&self.config, at), ..self.clone() }).collect();
+        let mut servers = self.in_order();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut servers);
         }
         servers
     }
 
-    /// Reports whether the connection string leaves it to us which servers will do.
-    pub(super) fn takes_any_server(&self) -> bool {
-        self.config.get_target_session_attrs() == TargetSessionAttrs::Any
+    /// Each server by itself, as the connection string has them.
+    pub(super) fn in_order(&self) -> Vec<Self> {
+        let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
+        (0..count).map(|at| Self { config: only(&self.config, at), ..self.clone() }).collect()
     }
 
     /// How long one server may take.
@@ -75,7 +74,7 @@ fn only(all: &Config, at: usize) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_postgres::config::{ChannelBinding, SslMode};
+    use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 
     fn servers(text: &str) -> Vec<Config> {
         let target: Target = text.parse().unwrap();

@@ -8,10 +8,14 @@ use super::{
     instance::Instance,
     machine::Machine,
     passfile,
+    survey::Known,
     tls::{self, Mode},
 };
 use percent_encoding::percent_decode_str;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use thiserror::Error;
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -23,6 +27,8 @@ pub struct Target {
     /// What the database is called. See [`super::instance`].
     pub instance: Instance,
     pub(super) tls: MakeRustlsConnect,
+    /// What this process knows of its servers.
+    pub(super) known: Arc<Known>,
 }
 
 impl std::fmt::Debug for Target {
@@ -102,7 +108,7 @@ impl Target {
         let database = config.get_dbname().or(config.get_user()).map(str::to_owned);
         let database = database.or_else(|| variables("USER")).unwrap_or_default();
         let instance = Instance::derived(&config, &database, &Machine::here(variables));
-        Ok(Self { config, instance, tls })
+        Ok(Self { config, instance, tls, known: Arc::default() })
     }
 }
 

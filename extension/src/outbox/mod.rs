@@ -12,6 +12,7 @@
 
 mod buffer;
 mod insert;
+mod number;
 mod partition;
 mod ring;
 mod tables;
@@ -22,7 +23,7 @@ use std::mem::ManuallyDrop;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use crate::compat::unguarded;
-use crate::{compat, gate, guc, memory};
+use crate::{gate, guc, memory};
 use buffer::{Buffer, Head};
 pub use tables::{POSTGRES_EPOCH_SECONDS, schema};
 
@@ -98,9 +99,8 @@ pub fn emit(event: &NewEvent<'_>) -> Emitted {
 pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
-        let id = compat::nextval_internal(tables::sequence(), false);
         (
-            id,
+            number::next(),
             unguarded::GetCurrentTimestamp(),
             pg_sys::GetCurrentCommandId(true).saturating_sub(u32::from(LATE.get() != 0)),
             unguarded::GetCurrentSubTransactionId(),
@@ -227,7 +227,9 @@ pub fn with_snapshot(work: impl FnOnce()) {
 
 /// A relation has changed (`INVALID`: any may have). Neither allocates, fails nor reads the catalogue.
 pub fn invalidate(relation: pg_sys::Oid) {
-    tables::invalidate(relation);
+    if tables::invalidate(relation) {
+        number::invalidate();
+    }
     partition::invalidate(relation);
     ring::invalidate(relation);
 }

@@ -28,12 +28,15 @@ thread_local! {
     static KNOWN: Cell<Known> = const { Cell::new(NOTHING) };
 }
 
-/// A relation has changed (0: any may have). Neither allocates, fails nor reads the catalogue.
-pub fn invalidate(relation: pg_sys::Oid) {
+/// A relation has changed (0: any may have). Reports whether it may be one of ours. Neither
+/// allocates, fails nor reads the catalogue.
+pub fn invalidate(relation: pg_sys::Oid) -> bool {
     let known = KNOWN.get();
-    if relation == UNKNOWN || relation == known.sequence || known.partitions.contains(&relation) {
+    let is_ours = relation == UNKNOWN || relation == known.sequence || known.partitions.contains(&relation);
+    if is_ours {
         KNOWN.set(NOTHING);
     }
+    is_ours
 }
 
 fn look_up(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
@@ -83,6 +86,12 @@ fn schema_or_error() -> pg_sys::Oid {
 /// webhook.ring_head; `None`: the tables are those of 0.1, which lack it.
 pub fn ring_head() -> Option<pg_sys::Oid> {
     let found = look_up(schema_or_error(), "ring_head");
+    (found != UNKNOWN).then_some(found)
+}
+
+/// webhook.timeline_seq; `None`: the tables are those of an earlier version, which lack it.
+pub fn timeline() -> Option<pg_sys::Oid> {
+    let found = look_up(schema_or_error(), "timeline_seq");
     (found != UNKNOWN).then_some(found)
 }
 

@@ -6,6 +6,7 @@
 
 mod database;
 mod origin;
+mod recovery;
 mod system;
 
 use crate::{

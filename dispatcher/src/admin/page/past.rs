@@ -140,6 +140,7 @@ mod tests {
             pending: 0,
             lag_s: 0.0,
             sequence: 0,
+            captured: 0,
             events: 0,
             ring_bytes: 0,
             ring_bytes_max: None,

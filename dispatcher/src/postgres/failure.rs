@@ -1,5 +1,6 @@
-//! The error of a server that has not answered in time. tokio-postgres has a deadline for the TCP connection alone and no public
-//! way to make an error of its own, so one is had as any other is: from a stream that fails.
+//! Errors of connections that fail for our reasons: a server has not answered in time, or is a
+//! former primary. tokio-postgres has a deadline for the TCP connection alone, and no public way to
+//! make one of its errors. So the error comes from a stream that fails.
 
 use std::{
     io,
@@ -9,37 +10,47 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{Config, Error, NoTls};
 
-/// "error communicating with the server: … timed out".
+/// Returns the error of a server that has not answered in time.
 pub async fn expired() -> Error {
-    match Config::new().user("nobody").connect_raw(Expired, NoTls).await {
+    failure(io::ErrorKind::TimedOut, "the server has not answered in time".to_owned()).await
+}
+
+/// Returns an error with this kind and text.
+pub async fn failure(kind: io::ErrorKind, why: String) -> Error {
+    match Config::new().user("nobody").connect_raw(Failing { kind, why }, NoTls).await {
         Err(error) => error,
         Ok(_) => unreachable!("no server answers through a stream that always fails"),
     }
 }
 
-struct Expired;
-
-fn timed_out<T>() -> Poll<io::Result<T>> {
-    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the server has not answered in time")))
+struct Failing {
+    kind: io::ErrorKind,
+    why: String,
 }
 
-impl AsyncRead for Expired {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        timed_out()
+impl Failing {
+    fn fail<T>(&self) -> Poll<io::Result<T>> {
+        Poll::Ready(Err(io::Error::new(self.kind, self.why.clone())))
     }
 }
 
-impl AsyncWrite for Expired {
+impl AsyncRead for Failing {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.fail()
+    }
+}
+
+impl AsyncWrite for Failing {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        timed_out()
+        self.fail()
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        timed_out()
+        self.fail()
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        timed_out()
+        self.fail()
     }
 }
 

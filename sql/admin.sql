@@ -131,7 +131,7 @@ begin
     end if;
     if coalesce(delivery_number.state, 'queued') in ('queued', 'retrying') then
         if delivery_number.subscription_id is null then
-            select max(q.event_id) into queued from webhook.queue q where q.event_id <= last;
+            select max(q.event_id + 0) into queued from webhook.queue q where q.event_id + 0 <= last;
         else
             select max(q.event_id) into queued from webhook.queue q
             where q.subscription_id = delivery_number.subscription_id and q.event_id <= last;
@@ -165,7 +165,7 @@ begin
         select x.event_id, x.event_xid into near
         from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
               union all
-              (select q.event_id, q.event_xid from webhook.queue q where q.event_id <= mid order by q.event_id desc limit 1)) x
+              (select q.event_id, q.event_xid from webhook.queue q where q.event_id + 0 <= mid order by q.event_id + 0 desc limit 1)) x
         order by x.event_id desc limit 1;
         if not found or near.event_id <= low then
             low := mid;

@@ -367,10 +367,7 @@ begin atomic
     from webhook.watch w join named n on n.relation = w.relation
     where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
     union all
-    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
-    from pg_event_trigger e
-    where e.evtfoid in ('webhook.forget_dropped_tables()'::regprocedure, 'webhook.follow_owners()'::regprocedure,
-                        'webhook.follow_partitions()'::regprocedure) and e.evtenabled = 'D'
+    select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all
     -- What is delivered has been removed by then: the rest is not removed for its size.
     select 'webhook.event'::regclass,

@@ -46,6 +46,19 @@ $$;
 comment on function webhook.confirm_subscription(bigint, text, numeric) is
     'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
 
+-- One by one, each by the primary key. A DELETE that joins the list may be planned as a scan of the queue, if the queue was small
+-- when ANALYZE last saw it; the target of a DELETE cannot be in a lateral subquery.
+create function webhook.remove_queued(subscription_ids bigint[], event_ids bigint[]) returns void
+    language plpgsql volatile parallel unsafe
+as $$
+begin
+    for i in 1 .. cardinality(subscription_ids) loop
+        delete from webhook.queue q where q.subscription_id = subscription_ids[i] and q.event_id = event_ids[i];
+    end loop;
+end
+$$;
+comment on function webhook.remove_queued(bigint[], bigint[]) is 'Daemon: removes the queue rows of these deliveries';
+
 create function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -60,7 +60,7 @@ create function webhook.documentation_info(content json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
     return json_build_object(
         'title', format('Events of %s', current_database()),
-        'version', left(encode(sha256(convert_to(content::text, 'UTF8')), 'hex'), 12),
+        'version', left(encode(sha256(webhook.exact_utf8(content::text)), 'hex'), 12),
         'description', 'Sent as signed POST requests (Standard Webhooks), at least once: deduplicate by webhook-id. '
             || 'Members may be added; ignore those that you do not know.');
 comment on function webhook.documentation_info(json) is 'The member "info" of a document with this content';

@@ -151,6 +151,7 @@ comment on function webhook.forget_dropped_tables() is 'Removes the watches of t
 create event trigger webhook_forget_dropped_tables on sql_drop
     when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'DROP TYPE')
     execute function webhook.forget_dropped_tables();
+alter event trigger webhook_forget_dropped_tables enable always;
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
 -- Postgres copies the triggers of a partitioned table to each new partition as the role that makes
@@ -235,6 +236,7 @@ comment on function webhook.follow_owners() is 'Lets the new owner of a watched 
 create event trigger webhook_follow_owners on ddl_command_end
     when tag in ('ALTER TABLE')
     execute function webhook.follow_owners();
+alter event trigger webhook_follow_owners enable always;
 comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
 
 -- Postgres tells the parse tree of a statement to C functions alone: watch/partition.rs.
@@ -247,11 +249,13 @@ comment on function webhook.follow_partitions() is
 create event trigger webhook_merge_attached_partitions on ddl_command_start
     when tag in ('ALTER TABLE')
     execute function webhook.follow_partitions();
+alter event trigger webhook_merge_attached_partitions enable always;
 comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched one';
 
 create event trigger webhook_note_detached_partitions on ddl_command_end
     when tag in ('ALTER TABLE')
     execute function webhook.follow_partitions();
+alter event trigger webhook_note_detached_partitions enable always;
 comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
 
 -- -- Events: emit.rs, delivery.rs --------------------------------------------------------------------------------
@@ -527,7 +531,7 @@ begin
           and not exists (select from webhook.erasure x where x.event_id = e.id and x.event_xid = e.xid)
     ), proof as (
         insert into webhook.erasure (event_id, event_xid, payload_sha256, previous_sha256)
-        select s.id, s.xid, sha256(convert_to(s.payload::text, 'UTF8')), sha256(convert_to(s.previous::text, 'UTF8'))
+        select s.id, s.xid, sha256(webhook.exact_utf8(s.payload::text)), sha256(webhook.exact_utf8(s.previous::text))
         from subject s
     ), blanked as (
         update webhook.event e set payload = '{}', previous = case when e.previous is not null then json '{}' end

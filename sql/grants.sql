@@ -61,6 +61,8 @@ begin
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
                  webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
+            ('subscriber reader', 'grant execute on function @extschema@.webhook_deliveries(bigint, integer, bigint) to %s'),
+
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
                  webhook.described_event_types() to %s'),
@@ -74,6 +76,7 @@ begin
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
+            ('publisher subscriber reader dispatcher', 'grant execute on function webhook.exact_utf8(text), webhook.replace_untranslatable() to %s'),
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
@@ -91,7 +94,7 @@ begin
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
                  webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.turn_ring(boolean), webhook.retire_slot(integer),
-                 webhook.skip_numbers(bigint),
+                 webhook.skip_numbers(bigint), webhook.remove_queued(bigint[], bigint[]),
                  webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.
@@ -143,3 +146,6 @@ end
 $$;
 revoke all on all tables in schema webhook from public;
 revoke all on all sequences in schema webhook from public;
+
+-- Last: everything has been made.
+select webhook.note_own_parts();

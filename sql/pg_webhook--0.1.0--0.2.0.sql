@@ -64,7 +64,9 @@ alter table webhook.subscription
         ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw', 'supabase', 'hasura'));
 -- Reads the whole of both tables, and events are captured meanwhile.
 create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
-create index queue_event_id_idx on webhook.queue (event_id);
+drop index webhook.queue_next_at_idx;
+create index queue_next_at_idx on webhook.queue (next_at, subscription_id, event_id) where state = 'waiting';
+create index queue_event_id_idx on webhook.queue ((event_id + 0));
 
 create table webhook.setting (
     singleton        boolean  primary key default true,
@@ -135,6 +137,16 @@ create table webhook.idempotency (
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
 create domain webhook.event_type_name as text;
+
+create sequence webhook.timeline_seq;
+
+create table webhook.own_part (
+    kind   text not null,
+    name   text not null,
+    state  text not null,
+    repair text not null,
+    constraint own_part_pkey primary key (kind, name)
+);
 
 -- -- What a fresh installation says ------------------------------------------------------------------------------
 
@@ -207,7 +219,7 @@ create or replace function webhook.ring_slot(at timestamptz) returns smallint
     return coalesce((select t.slot from webhook.ring_turn t
                      where t.began_at <= at and (t.ended_at is null or t.ended_at > at)
                      order by t.turn desc limit 1),
-                    (select h.present from webhook.ring_head h));
+                    (select h.present from webhook.ring_head h where h.singleton));
 comment on function webhook.ring_slot(timestamptz) is
     'The slot of the ring whose turn it was at a moment, by the server''s clock; the present one if it was none''s';
 
@@ -248,12 +260,28 @@ create or replace function webhook.event_created_at(event_id text) returns times
 comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is none';
 
 create or replace function webhook.pattern_matches(events text[], type text) returns boolean
-    language sql immutable parallel safe strict
-    return exists (select from unnest(events) as p (pattern)
-                   where p.pattern = type
-                      or (p.pattern = '*' and not starts_with(type, 'webhook.'))
-                      or (right(p.pattern, 2) = '.*' and starts_with(type, left(p.pattern, -1))));
+    language sql immutable parallel safe
+    return events && array[type, case when not starts_with(type, 'webhook.') then '*' end,
+                           case when split_part(type, '.', 2) <> '' then split_part(type, '.', 1) || '.*' end,
+                           case when split_part(type, '.', 3) <> ''
+                                then split_part(type, '.', 1) || '.' || split_part(type, '.', 2) || '.*' end];
 comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
+
+create or replace function webhook.next_number() returns bigint
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'next_number_wrapper';
+comment on function webhook.next_number() is
+    'The number for an event that is inserted now; after a recovery, beyond all numbers that can have been delivered';
+
+create or replace function webhook.skip_numbers(beyond bigint default 0) returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'skip_numbers_wrapper';
+comment on function webhook.skip_numbers(bigint) is
+    'Daemon: skips all numbers up to this one, and so many more that no number that can have been delivered is used again';
+
+create or replace function webhook.note_timeline() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'note_timeline_wrapper';
+comment on function webhook.note_timeline() is 'Installation: the numbers so far belong to the present timeline';
+
+select webhook.note_timeline();
 
 comment on table  webhook.event is 'Every event, in the transaction that caused it; append-only';
 
@@ -286,11 +314,38 @@ comment on column webhook.event.payload is '"data" in the body';
 
 comment on column webhook.event.previous is '"previous" in the body: former values of the columns that an update changed';
 
+create or replace function webhook.exact_utf8(text text) returns bytea
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'exact_utf8_wrapper';
+comment on function webhook.exact_utf8(text) is
+    'A text in UTF-8, different for different texts: what UTF-8 lacks is marked, byte for byte. Never raises';
+
+create or replace function webhook.replace_untranslatable() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'replace_untranslatable_wrapper';
+comment on function webhook.replace_untranslatable() is
+    'From now on, this session reads U+FFFD for what UTF-8 lacks, and stores <U+0142> for what the database lacks';
+
+create or replace function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) returns integer
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'convert_encoding_wrapper';
+comment on function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) is
+    'Conversion between the encoding of the database and UTF-8';
+
+do $$
+declare
+    encoding constant text := getdatabaseencoding();
+begin
+    if exists (select from pg_conversion c
+               where c.connamespace = 'pg_catalog'::regnamespace and c.condefault
+                 and pg_encoding_to_char(c.conforencoding) = encoding and pg_encoding_to_char(c.contoencoding) = 'UTF8') then
+        execute format('create default conversion webhook.to_utf8 for %L to ''UTF8'' from webhook.convert_encoding', encoding);
+        execute format('create default conversion webhook.from_utf8 for ''UTF8'' to %L from webhook.convert_encoding', encoding);
+    end if;
+end
+$$;
 create or replace function webhook.order_key(ordering text, event webhook.event) returns bigint
     language sql immutable parallel safe
     return case ordering
         when 'strict' then 0
-        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+        when 'key' then ('x' || encode(substr(sha256(webhook.exact_utf8(coalesce((event).key, (event).table_name, (event).type))),
                                               1, 8), 'hex'))::bit(64)::bigint
     end;
 comment on function webhook.order_key(text, webhook.event) is
@@ -332,7 +387,9 @@ comment on column webhook.attempt.batch_id is
 
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
 
-alter table only webhook.event alter column slot set default webhook.present_slot();
+alter table only webhook.event
+    alter column id set default webhook.next_number(),
+    alter column slot set default webhook.present_slot();
 
 alter table webhook.event replica identity full;
 
@@ -619,6 +676,8 @@ revoke all on function webhook.forget_confirmation() from public;
 create or replace trigger forget_confirmation before update on webhook.subscription for each row
     when (old.url <> new.url or old.verification <> new.verification)
     execute function webhook.forget_confirmation();
+alter table webhook.subscription enable always trigger forget_confirmation;
+
 create or replace function webhook.forget_receiver() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -640,6 +699,8 @@ revoke all on function webhook.forget_receiver() from public;
 create or replace trigger forget_receiver after update on webhook.subscription for each row
     when (old.url <> new.url or (new.enabled and not old.enabled))
     execute function webhook.forget_receiver();
+alter table webhook.subscription enable always trigger forget_receiver;
+
 comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
 
 comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
@@ -653,6 +714,23 @@ comment on column webhook.backfill.after_key is 'Primary key of the last row tha
 comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
 
 comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+
+create or replace function webhook.forget_subscription() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from webhook.secret s where s.subscription_id = old.id;
+    delete from webhook.receiver r where r.subscription_id = old.id;
+    delete from webhook.backfill b where b.subscription_id = old.id;
+    return null;
+end
+$$;
+comment on function webhook.forget_subscription() is 'Removes what belongs to a deleted subscription';
+
+revoke all on function webhook.forget_subscription() from public;
+
+create or replace trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
+alter table webhook.subscription enable always trigger forget;
 
 create or replace function webhook.tenant() returns text
     language c stable parallel safe
@@ -729,6 +807,10 @@ create or replace trigger tell after insert or update or delete on webhook.subsc
     for each row execute function webhook.tell_subscription_change();
 create or replace trigger tell after insert or update or delete on webhook.secret
     for each row execute function webhook.tell_subscription_change();
+alter table webhook.subscription enable always trigger tell;
+
+alter table webhook.secret enable always trigger tell;
+
 select pg_extension_config_dump('webhook.subscription', '');
 
 select pg_extension_config_dump('webhook.subscription_id_seq', '');
@@ -820,7 +902,7 @@ select pg_extension_config_dump('webhook.setting', '');
 
 create or replace function webhook.slot_period() returns interval
     language sql stable parallel safe
-    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s);
+    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s where s.singleton);
 comment on function webhook.slot_period() is 'How long the turn of a slot is; view webhook.ring computes the same';
 
 create or replace function webhook.slot_bytes(slot integer) returns bigint
@@ -834,7 +916,7 @@ create or replace function webhook.ring_size() returns table (bytes bigint, byte
 begin atomic
     select sum(webhook.slot_bytes(t.slot))::bigint, case when s.retention then s.ring_bytes_max end,
            coalesce(sum(webhook.slot_bytes(t.slot)) filter (where t.held in ('undelivered', 'unresolved')), 0)::bigint
-    from webhook.ring_turn t cross join webhook.setting s
+    from webhook.ring_turn t cross join (select * from webhook.setting limit 1) s
     group by s.retention, s.ring_bytes_max;
 end;
 comment on function webhook.ring_size() is
@@ -944,8 +1026,8 @@ as $$
 #variable_conflict use_variable
 declare
     ended constant timestamptz := webhook.slot_ended_at(slot, at);
-    kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s);
-    resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c);
+    kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s where s.singleton);
+    resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c where c.singleton);
     is_young boolean;
     last_event bigint;
 begin
@@ -1016,6 +1098,7 @@ comment on function webhook.empty_slot(text, integer, timestamptz, boolean) is
 
 create or replace function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 as $$
 #variable_conflict use_variable
 declare
@@ -1026,11 +1109,12 @@ declare
     count bigint;
 begin
     with gone as (
+        -- By their place, which they keep while they are locked.
         delete from webhook.queue q
-        where (q.subscription_id, q.event_id) in (
+        where q.ctid = any (array(
             -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
-            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot
-            order by d.subscription_id, d.event_id limit rows_max for update skip locked)
+            select d.ctid from webhook.queue d where d.event_slot = slot
+            order by d.subscription_id, d.event_id limit rows_max for update skip locked))
         returning q.*
     ), given_up as (
         insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, outcome, error)
@@ -1156,7 +1240,9 @@ select t.slot::integer as slot, t.began_at,
        case when t.slot = h.present then 'present' when t.slot = any (h.open) then 'open'
             when pg_relation_size(format('webhook.event_%s', t.slot)::regclass) = 0 then 'empty' else 'closed' end as state,
        t.held
-from webhook.ring_turn t cross join webhook.ring_head h cross join webhook.setting s
+from webhook.ring_turn t
+-- The limits tell the planner that these have one row.
+cross join (select * from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
     'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';
@@ -1174,13 +1260,22 @@ where e.xid between (select pg_snapshot_xmin(c.snapshot)::text::bigint from webh
 comment on view webhook.beyond_checkpoint is 'Committed events that the checkpoint has not come to, whether they match a subscription or not';
 
 create or replace view webhook.pending as
+with fresh as materialized (
+    select b.event from webhook.beyond_checkpoint b
+), candidate as materialized (
+    select t.type, s.id
+    from (select distinct (f.event).type as type from fresh f where (f.event).subscription_id is null) t
+    join webhook.subscription s on webhook.pattern_matches(s.events, t.type)
+), matched as (
+    select f.event, c.id from fresh f join candidate c on c.type = (f.event).type where (f.event).subscription_id is null
+    union all
+    select f.event, (f.event).subscription_id from fresh f where (f.event).subscription_id is not null
+)
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
-from (select b.event from webhook.beyond_checkpoint b offset 0) l
-join webhook.subscription s on webhook.mismatch(l.event, s) is null
+from matched l
+join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
 where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
-  -- "+ 0": by the event's number. By the subscription, of which a planner without statistics thinks as well, all that is being queued
-  -- for it meanwhile would be passed over for each event.
-  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id + 0 = s.id);
+  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
 create or replace view webhook.delivery with (security_barrier) as
@@ -1202,10 +1297,12 @@ from (
           from webhook.attempt group by event_id, event_xid, subscription_id) a
     left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
     union all
-    select q.event_id, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
+    -- "+ 0": the index on one event's rows is on this expression.
+    select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
     from webhook.queue q
+    -- "offset 0": by the index of each partition, whatever the statistics say.
     where not exists (select from webhook.attempt a
-                      where a.event_id = q.event_id and a.subscription_id = q.subscription_id)
+                      where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
     union all
     select p.sequence, p.event_xid, p.subscription_id, 'queued', 0, null, null, null, null
     from webhook.pending p
@@ -1215,6 +1312,32 @@ where (select webhook.may_see_all())
    or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
+
+create or replace function @extschema@.webhook_deliveries(subscription_id bigint, rows_max integer default 50, before bigint default null)
+    returns setof webhook.delivery
+    language plpgsql stable parallel unsafe rows 50 set search_path = pg_catalog, pg_temp
+    set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+as $$
+declare
+    high   bigint := coalesce(before - 1, webhook.last_number());
+    length bigint := greatest(rows_max, 1);
+    wanted integer := rows_max;
+    found_rows integer;
+begin
+    while high > 0 and wanted > 0 loop
+        return query
+            select d.* from webhook.delivery d
+            where d.subscription_id = webhook_deliveries.subscription_id and d.sequence between high - length + 1 and high
+            order by d.sequence desc limit wanted;
+        get diagnostics found_rows = row_count;
+        wanted := wanted - found_rows;
+        high := high - length;
+        length := length * 2;
+    end loop;
+end
+$$;
+comment on function @extschema@.webhook_deliveries is
+    'The last deliveries of a subscription, the newest event first: webhook.delivery, read by indexes. before: only of events with a lower sequence';
 
 create or replace function webhook.find_event(event_id text) returns setof webhook.event
     language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
@@ -1286,8 +1409,10 @@ select d.disarmed_because is null as armed,
        (select count(*) from webhook.queue) as queued,
        (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
        coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
+       -- The lowest number is the oldest event, as far as the clock ran forwards.
        least(p.oldest_at,
-             (select min(e.created_at) from webhook.queue q
+             (select e.created_at
+              from (select * from webhook.queue q order by q.event_id + 0 limit 1) q
               join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id)) as oldest_undelivered_at,
        (select k.key_id from webhook.sealing_key k) as sealing_key,
        (select case when count(*) > 0 then format('%s in clear, readable in every dump and backup; see webhook_seal()', count(*))
@@ -1307,12 +1432,12 @@ select d.disarmed_because is null as armed,
                                                      and o.application_name like 'webhookd %')
         where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
           and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for,
-       (select s.ring_bytes_max from webhook.setting s where s.retention) as ring_bytes_max,
+       (select s.ring_bytes_max from webhook.setting s where s.singleton and s.retention) as ring_bytes_max,
        (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint
         from webhook.ring r) as ring_held_bytes
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
-cross join (select count(*) as count, min(n.created_at) as oldest_at from webhook.pending n) p
+cross join (select count(*) as count, min(n.created_at) as oldest_at from (select m.created_at from webhook.pending m limit 100000) n) p
 left join webhook.cursor c on c.singleton
 cross join lateral (
     select r.is_running,
@@ -1328,7 +1453,7 @@ cross join lateral (
     from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
 
 create or replace function webhook.adopt_restored(restored webhook.cursor) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -1381,9 +1506,13 @@ begin
                 hint = 'To let a daemon of another instance deliver, stop that one first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
+            -- It may be production itself, from a snapshot of its disk.
+            perform webhook.skip_numbers();
         end if;
         return;
     end if;
+    -- Receivers may know higher numbers than the copy does.
+    perform webhook.skip_numbers();
     if armed.restored_at is not null then
         perform webhook.adopt_restored(armed);
         armed.snapshot := '3:3:';
@@ -1532,6 +1661,8 @@ end
 $$;
 comment on function webhook.forget_dropped_tables() is 'Removes the watches of tables that have been dropped';
 
+alter event trigger webhook_forget_dropped_tables enable always;
+
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
 create or replace function webhook.admit_partition_owners(relations oid[] default null) returns void
@@ -1605,6 +1736,8 @@ end
 $$;
 comment on function webhook.follow_owners() is 'Lets the new owner of a watched partitioned table make partitions of it';
 
+alter event trigger webhook_follow_owners enable always;
+
 comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
 
 create or replace function webhook.follow_partitions() returns event_trigger
@@ -1613,7 +1746,11 @@ create or replace function webhook.follow_partitions() returns event_trigger
 comment on function webhook.follow_partitions() is
     'Ends the watch of a table that becomes a partition of a watched one; notes a partition that leaves a watched table';
 
+alter event trigger webhook_merge_attached_partitions enable always;
+
 comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched one';
+
+alter event trigger webhook_note_detached_partitions enable always;
 
 comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
 
@@ -1864,7 +2001,7 @@ begin
           and not exists (select from webhook.erasure x where x.event_id = e.id and x.event_xid = e.xid)
     ), proof as (
         insert into webhook.erasure (event_id, event_xid, payload_sha256, previous_sha256)
-        select s.id, s.xid, sha256(convert_to(s.payload::text, 'UTF8')), sha256(convert_to(s.previous::text, 'UTF8'))
+        select s.id, s.xid, sha256(webhook.exact_utf8(s.payload::text)), sha256(webhook.exact_utf8(s.previous::text))
         from subject s
     ), blanked as (
         update webhook.event e set payload = '{}', previous = case when e.previous is not null then json '{}' end
@@ -1879,6 +2016,96 @@ end
 $$;
 comment on function @extschema@.webhook_erase is
     'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
+
+comment on table  webhook.own_part is 'Indexes, constraints, triggers and policies of our own tables, as the installation made them';
+
+comment on column webhook.own_part.state is 'What it is like; another one is reported by webhook_check()';
+
+comment on column webhook.own_part.repair is 'The statement that makes it what it was';
+
+create or replace function webhook.installed_part() returns table (kind text, name text, state text, repair text)
+    language sql stable set search_path = pg_catalog, pg_temp
+    set quote_all_identifiers = off set standard_conforming_strings = on set intervalstyle = 'postgres' set datestyle = 'ISO, MDY'
+    set timezone = 'UTC'
+begin atomic
+    with ours as (
+        select c.oid, c.relname, c.relrowsecurity, c.relispartition, format('%I.%I', n.nspname, c.relname) as qualified
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'webhook' and c.relkind in ('r', 'p')
+    )
+    -- Those of partitions come and go with the parent's, unless they are damaged by themselves.
+    select 'index', i.indexrelid::regclass::text,
+           case when i.indisvalid and i.indisready then pg_get_indexdef(i.indexrelid) else 'invalid' end,
+           case when i.indisvalid and i.indisready then replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
+                else format('reindex index %s', i.indexrelid::regclass) end
+    from pg_index i join ours o on o.oid = i.indrelid
+    where not exists (select from pg_constraint c where c.conindid = i.indexrelid and c.contype in ('p', 'u', 'x'))
+      and (not o.relispartition or not i.indisvalid)
+    union all
+    select 'constraint', format('%I on %s', c.conname, o.qualified), pg_get_constraintdef(c.oid),
+           format('alter table %s add constraint %I %s', o.qualified, c.conname, pg_get_constraintdef(c.oid))
+    from pg_constraint c join ours o on o.oid = c.conrelid
+    where c.contype in ('p', 'u', 'c', 'f') and c.conparentid = 0 and not o.relispartition
+    union all
+    -- Those of partitions too: some are enabled there alone.
+    select 'trigger', format('%I on %s', t.tgname, o.qualified), concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid)),
+           concat_ws('; ', case when t.tgparentid = 0 then pg_get_triggerdef(t.oid) end,
+                     case when t.tgenabled = 'A' then format('alter table %s enable always trigger %I', o.qualified, t.tgname) end)
+    from pg_trigger t join ours o on o.oid = t.tgrelid
+    where not t.tgisinternal or t.tgparentid <> 0
+    union all
+    select 'event trigger', e.evtname::text, concat_ws(' ', e.evtenabled, e.evtevent, e.evttags::text, e.evtfoid::regprocedure),
+           format('alter event trigger %I enable always', e.evtname)
+    from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid
+    where p.pronamespace = 'webhook'::regnamespace
+    union all
+    select 'policy', format('%I on %s', p.polname, o.qualified),
+           concat_ws(' ', p.polcmd, p.polpermissive, p.polroles::text, pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)),
+           format('create policy %I on %s for %s', p.polname, o.qualified,
+                  case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end)
+           || case when p.polqual is null then '' else format(' using (%s)', pg_get_expr(p.polqual, p.polrelid)) end
+           || case when p.polwithcheck is null then '' else format(' with check (%s)', pg_get_expr(p.polwithcheck, p.polrelid)) end
+    from pg_policy p join ours o on o.oid = p.polrelid
+    union all
+    select 'row-level security', o.qualified, 'enabled', format('alter table %s enable row level security', o.qualified)
+    from ours o where o.relrowsecurity;
+end;
+comment on function webhook.installed_part() is 'Indexes, constraints, triggers and policies of our own tables, as they are now';
+
+create or replace function webhook.note_own_parts() returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from webhook.own_part;
+    insert into webhook.own_part select * from webhook.installed_part();
+end
+$$;
+comment on function webhook.note_own_parts() is 'Installation: our own tables are as they should be';
+
+create or replace function webhook.own_problem() returns table (problem text, detail text, repair text)
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select case when i.name is null then 'part of pg_webhook is missing' else 'part of pg_webhook was changed' end,
+           format('%s %s', o.kind, o.name),
+           case when i.name is null then o.repair
+                when o.kind = 'index' then case when i.state = 'invalid' then i.repair else format('drop index %s; %s', o.name, o.repair) end
+                when o.kind = 'constraint' then format('alter table %s drop constraint %s; %s', split_part(o.name, ' on ', 2),
+                                                       split_part(o.name, ' on ', 1), o.repair)
+                when o.kind = 'trigger' and left(i.state, 1) <> left(o.state, 1) and substr(i.state, 2) = substr(o.state, 2)
+                    then format('alter table %s enable%s trigger %s', split_part(o.name, ' on ', 2),
+                                case left(o.state, 1) when 'A' then ' always' else '' end, split_part(o.name, ' on ', 1))
+                when o.kind = 'trigger' then format('drop trigger %s; %s', o.name, o.repair)
+                when o.kind = 'policy' then format('drop policy %s; %s', o.name, o.repair)
+                else o.repair end
+    from webhook.own_part o
+    left join webhook.installed_part() i on i.kind = o.kind and i.name = o.name
+    where i.state is distinct from o.state
+    union all
+    select 'part of pg_webhook was changed', format('%s %s', i.kind, i.name), i.repair
+    from webhook.installed_part() i
+    where i.kind = 'index' and i.state = 'invalid' and not exists (select from webhook.own_part o where o.kind = 'index' and o.name = i.name);
+end;
+comment on function webhook.own_problem() is 'What of our own tables is not as the installation made it, and the statement that repairs it';
 
 create or replace function webhook.watch_statement(watch webhook.watch) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -2237,10 +2464,7 @@ begin atomic
     from webhook.watch w join named n on n.relation = w.relation
     where w.payload is not null and to_regprocedure(format('%s(%s)', w.payload, n.qualified)) is null
     union all
-    select null, 'event trigger is disabled', e.evtname::text, format('alter event trigger %I enable', e.evtname)
-    from pg_event_trigger e
-    where e.evtfoid in ('webhook.forget_dropped_tables()'::regprocedure, 'webhook.follow_owners()'::regprocedure,
-                        'webhook.follow_partitions()'::regprocedure) and e.evtenabled = 'D'
+    select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all
     -- What is delivered has been removed by then: the rest is not removed for its size.
     select 'webhook.event'::regclass,
@@ -2301,6 +2525,17 @@ end
 $$;
 comment on function webhook.confirm_subscription(bigint, text, numeric) is
     'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+
+create or replace function webhook.remove_queued(subscription_ids bigint[], event_ids bigint[]) returns void
+    language plpgsql volatile parallel unsafe
+as $$
+begin
+    for i in 1 .. cardinality(subscription_ids) loop
+        delete from webhook.queue q where q.subscription_id = subscription_ids[i] and q.event_id = event_ids[i];
+    end loop;
+end
+$$;
+comment on function webhook.remove_queued(bigint[], bigint[]) is 'Daemon: removes the queue rows of these deliveries';
 
 create or replace function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -2420,7 +2655,7 @@ begin
     end if;
     if coalesce(delivery_number.state, 'queued') in ('queued', 'retrying') then
         if delivery_number.subscription_id is null then
-            select max(q.event_id) into queued from webhook.queue q where q.event_id <= last;
+            select max(q.event_id + 0) into queued from webhook.queue q where q.event_id + 0 <= last;
         else
             select max(q.event_id) into queued from webhook.queue q
             where q.subscription_id = delivery_number.subscription_id and q.event_id <= last;
@@ -2454,7 +2689,7 @@ begin
         select x.event_id, x.event_xid into near
         from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
               union all
-              (select q.event_id, q.event_xid from webhook.queue q where q.event_id <= mid order by q.event_id desc limit 1)) x
+              (select q.event_id, q.event_xid from webhook.queue q where q.event_id + 0 <= mid order by q.event_id + 0 desc limit 1)) x
         order by x.event_id desc limit 1;
         if not found or near.event_id <= low then
             low := mid;
@@ -2981,7 +3216,7 @@ create or replace function webhook.documentation_info(content json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
     return json_build_object(
         'title', format('Events of %s', current_database()),
-        'version', left(encode(sha256(convert_to(content::text, 'UTF8')), 'hex'), 12),
+        'version', left(encode(sha256(webhook.exact_utf8(content::text)), 'hex'), 12),
         'description', 'Sent as signed POST requests (Standard Webhooks), at least once: deduplicate by webhook-id. '
             || 'Members may be added; ignore those that you do not know.');
 comment on function webhook.documentation_info(json) is 'The member "info" of a document with this content';
@@ -3130,6 +3365,8 @@ begin
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
                  webhook.last_number(), webhook.number_at(timestamptz) to %s'),
 
+            ('subscriber reader', 'grant execute on function @extschema@.webhook_deliveries(bigint, integer, bigint) to %s'),
+
             ('publisher subscriber reader', 'grant execute on function @extschema@.webhook_event_schema(text),
                  @extschema@.webhook_event_example(text), @extschema@.webhook_openapi(text[]), @extschema@.webhook_asyncapi(text[]),
                  webhook.described_event_types() to %s'),
@@ -3143,6 +3380,7 @@ begin
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
+            ('publisher subscriber reader dispatcher', 'grant execute on function webhook.exact_utf8(text), webhook.replace_untranslatable() to %s'),
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
@@ -3160,6 +3398,7 @@ begin
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
                  webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.turn_ring(boolean), webhook.retire_slot(integer),
+                 webhook.skip_numbers(bigint), webhook.remove_queued(bigint[], bigint[]),
                  webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.
@@ -3212,6 +3451,8 @@ $$;
 revoke all on all tables in schema webhook from public;
 
 revoke all on all sequences in schema webhook from public;
+
+select webhook.note_own_parts();
 
 
 -- -- Rights and rows that follow from it -------------------------------------------------------------------------

@@ -44,7 +44,7 @@ select pg_extension_config_dump('webhook.setting', '');
 -- less than a minute, which is how often the daemon comes by at most, unless the ring fills quickly.
 create function webhook.slot_period() returns interval
     language sql stable parallel safe
-    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s);
+    return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s where s.singleton);
 comment on function webhook.slot_period() is 'How long the turn of a slot is; view webhook.ring computes the same';
 
 create function webhook.slot_bytes(slot integer) returns bigint
@@ -58,7 +58,7 @@ create function webhook.ring_size() returns table (bytes bigint, bytes_max bigin
 begin atomic
     select sum(webhook.slot_bytes(t.slot))::bigint, case when s.retention then s.ring_bytes_max end,
            coalesce(sum(webhook.slot_bytes(t.slot)) filter (where t.held in ('undelivered', 'unresolved')), 0)::bigint
-    from webhook.ring_turn t cross join webhook.setting s
+    from webhook.ring_turn t cross join (select * from webhook.setting limit 1) s
     group by s.retention, s.ring_bytes_max;
 end;
 comment on function webhook.ring_size() is
@@ -174,8 +174,8 @@ as $$
 #variable_conflict use_variable
 declare
     ended constant timestamptz := webhook.slot_ended_at(slot, at);
-    kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s);
-    resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c);
+    kept_since constant timestamptz := at - (select s.retention_period from webhook.setting s where s.singleton);
+    resolved constant pg_snapshot := (select c.snapshot from webhook.cursor c where c.singleton);
     is_young boolean;
     last_event bigint;
 begin
@@ -247,6 +247,7 @@ comment on function webhook.empty_slot(text, integer, timestamptz, boolean) is
 
 create function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
 as $$
 #variable_conflict use_variable
 declare
@@ -257,11 +258,12 @@ declare
     count bigint;
 begin
     with gone as (
+        -- By their place, which they keep while they are locked.
         delete from webhook.queue q
-        where (q.subscription_id, q.event_id) in (
+        where q.ctid = any (array(
             -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
-            select d.subscription_id, d.event_id from webhook.queue d where d.event_slot = slot
-            order by d.subscription_id, d.event_id limit rows_max for update skip locked)
+            select d.ctid from webhook.queue d where d.event_slot = slot
+            order by d.subscription_id, d.event_id limit rows_max for update skip locked))
         returning q.*
     ), given_up as (
         insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, outcome, error)
@@ -392,7 +394,9 @@ select t.slot::integer as slot, t.began_at,
        case when t.slot = h.present then 'present' when t.slot = any (h.open) then 'open'
             when pg_relation_size(format('webhook.event_%s', t.slot)::regclass) = 0 then 'empty' else 'closed' end as state,
        t.held
-from webhook.ring_turn t cross join webhook.ring_head h cross join webhook.setting s
+from webhook.ring_turn t
+-- The limits tell the planner that these have one row.
+cross join (select * from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
     'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';

@@ -162,6 +162,8 @@ revoke all on function webhook.forget_confirmation() from public;
 create trigger forget_confirmation before update on webhook.subscription for each row
     when (old.url <> new.url or old.verification <> new.verification)
     execute function webhook.forget_confirmation();
+-- Our own triggers fire in every session. With session_replication_role = replica, others do not, and foreign keys neither.
+alter table webhook.subscription enable always trigger forget_confirmation;
 
 -- Another URL is another receiver; one that was paused or disabled starts with a clean record.
 create function webhook.forget_receiver() returns trigger
@@ -184,6 +186,7 @@ revoke all on function webhook.forget_receiver() from public;
 create trigger forget_receiver after update on webhook.subscription for each row
     when (old.url <> new.url or (new.enabled and not old.enabled))
     execute function webhook.forget_receiver();
+alter table webhook.subscription enable always trigger forget_receiver;
 
 -- -- Backfills: existing rows, step by step ----------------------------------------------------------------------
 
@@ -214,6 +217,23 @@ comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do
 comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
 -- One at a time, and the daemon's "which are running".
 create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
+
+-- As the foreign keys do, where those do not fire.
+create function webhook.forget_subscription() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from webhook.secret s where s.subscription_id = old.id;
+    delete from webhook.receiver r where r.subscription_id = old.id;
+    delete from webhook.backfill b where b.subscription_id = old.id;
+    return null;
+end
+$$;
+comment on function webhook.forget_subscription() is 'Removes what belongs to a deleted subscription';
+revoke all on function webhook.forget_subscription() from public;
+
+create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
+alter table webhook.subscription enable always trigger forget;
 
 -- -- Whose is what -----------------------------------------------------------------------------------------------
 
@@ -291,6 +311,8 @@ create trigger tell after insert or update or delete on webhook.subscription
     for each row execute function webhook.tell_subscription_change();
 create trigger tell after insert or update or delete on webhook.secret
     for each row execute function webhook.tell_subscription_change();
+alter table webhook.subscription enable always trigger tell;
+alter table webhook.secret enable always trigger tell;
 
 -- -- What a dump of the database carries -------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ create function webhook.ring_slot(at timestamptz) returns smallint
     return coalesce((select t.slot from webhook.ring_turn t
                      where t.began_at <= at and (t.ended_at is null or t.ended_at > at)
                      order by t.turn desc limit 1),
-                    (select h.present from webhook.ring_head h));
+                    (select h.present from webhook.ring_head h where h.singleton));
 comment on function webhook.ring_slot(timestamptz) is
     'The slot of the ring whose turn it was at a moment, by the server''s clock; the present one if it was none''s';
 
@@ -138,12 +138,13 @@ create function webhook.event_created_at(event_id text) returns timestamptz
 comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is none';
 
 -- The same rule as crates/event_type: `*` is everything outside the namespace `webhook`, `order.*` a prefix.
+-- A type has two or three segments, so at most four patterns match it. No subquery: there may be thousands of subscriptions.
 create function webhook.pattern_matches(events text[], type text) returns boolean
-    language sql immutable parallel safe strict
-    return exists (select from unnest(events) as p (pattern)
-                   where p.pattern = type
-                      or (p.pattern = '*' and not starts_with(type, 'webhook.'))
-                      or (right(p.pattern, 2) = '.*' and starts_with(type, left(p.pattern, -1))));
+    language sql immutable parallel safe
+    return events && array[type, case when not starts_with(type, 'webhook.') then '*' end,
+                           case when split_part(type, '.', 2) <> '' then split_part(type, '.', 1) || '.*' end,
+                           case when split_part(type, '.', 3) <> ''
+                                then split_part(type, '.', 1) || '.' || split_part(type, '.', 2) || '.*' end];
 comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
 
 -- -- Outbox: an append-only ring ---------------------------------------------------------------------------------
@@ -214,12 +215,42 @@ comment on column webhook.event.previous is '"previous" in the body: former valu
 -- of a large window; and every look-up of one event, by (xid, id): queue and attempts keep both.
 create index event_xid_id_idx on webhook.event (xid, id);
 
+-- -- Texts that UTF-8 lacks: extension/src/encoding/replace.rs ----------------------------------------------------
+
+create function webhook.exact_utf8(text text) returns bytea
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'exact_utf8_wrapper';
+comment on function webhook.exact_utf8(text) is
+    'A text in UTF-8, different for different texts: what UTF-8 lacks is marked, byte for byte. Never raises';
+
+create function webhook.replace_untranslatable() returns void
+    language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'replace_untranslatable_wrapper';
+comment on function webhook.replace_untranslatable() is
+    'From now on, this session reads U+FFFD for what UTF-8 lacks, and stores <U+0142> for what the database lacks';
+
+-- Selected by the function above. Without it, these two do what the built-in conversions do.
+create function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) returns integer
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'convert_encoding_wrapper';
+comment on function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) is
+    'Conversion between the encoding of the database and UTF-8';
+do $$
+declare
+    encoding constant text := getdatabaseencoding();
+begin
+    if exists (select from pg_conversion c
+               where c.connamespace = 'pg_catalog'::regnamespace and c.condefault
+                 and pg_encoding_to_char(c.conforencoding) = encoding and pg_encoding_to_char(c.contoencoding) = 'UTF8') then
+        execute format('create default conversion webhook.to_utf8 for %L to ''UTF8'' from webhook.convert_encoding', encoding);
+        execute format('create default conversion webhook.from_utf8 for ''UTF8'' to %L from webhook.convert_encoding', encoding);
+    end if;
+end
+$$;
+
 -- The daemon computes the same; a test compares them.
 create function webhook.order_key(ordering text, event webhook.event) returns bigint
     language sql immutable parallel safe
     return case ordering
         when 'strict' then 0
-        when 'key' then ('x' || encode(substr(sha256(convert_to(coalesce((event).key, (event).table_name, (event).type), 'UTF8')),
+        when 'key' then ('x' || encode(substr(sha256(webhook.exact_utf8(coalesce((event).key, (event).table_name, (event).type))),
                                               1, 8), 'hex'))::bit(64)::bigint
     end;
 comment on function webhook.order_key(text, webhook.event) is
@@ -342,11 +373,14 @@ comment on column webhook.queue.state is
 comment on column webhook.queue.order_key is
     'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
 
--- The daemon's timer: "next_at > $1 and next_at <= $2 order by next_at".
-create index queue_next_at_idx on webhook.queue (next_at) where state = 'waiting';
--- One event's rows (webhook.delivery), and the newest (webhook.delivery_number): "event_id <= $1 order by event_id desc".
-create index queue_event_id_idx on webhook.queue (event_id);
--- What comes next once an event is final: "subscription_id = $1 and order_key = $2 and state = 'blocked' order by event_id".
+-- No two of these fit one statement, so a statement's plan does not depend on statistics.
+-- The daemon's timer: "state = 'waiting' and next_at >= $1 order by next_at, subscription_id, event_id".
+create index queue_next_at_idx on webhook.queue (next_at, subscription_id, event_id) where state = 'waiting';
+-- One event's rows (webhook.delivery), and the newest (webhook.delivery_number): "event_id + 0 <= $1 order by event_id + 0 desc".
+-- An expression: with the column alone, a page of one subscription's backlog could be read through the rows of all others.
+create index queue_event_id_idx on webhook.queue ((event_id + 0));
+-- What comes next once an event is final: "subscription_id = $1 and order_key >= $2 and order_key <= $2 order by order_key, event_id".
+-- The primary key has no such order.
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 
 -- -- Watches and event types -------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ pub struct Event {
     pub payload: Bytes,
     /// The bytes of `previous`, verbatim as stored.
     pub previous: Option<Bytes>,
+    /// The order key of the exact key, if reading may have changed the key: in a database that is
+    /// not in UTF-8.
+    pub order_key: Option<i64>,
+    /// U+FFFD stands for a part of a text that UTF-8 lacks.
+    pub replaced: bool,
 }
 
 impl Event {
@@ -71,6 +76,8 @@ impl Event {
             traceparent: None,
             payload: Bytes::from_static(b"{}"),
             previous: None,
+            order_key: None,
+            replaced: false,
         }
     }
 }

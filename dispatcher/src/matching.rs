@@ -18,8 +18,9 @@ const MATCHING: &str = "
     select p.event_id, p.subscription_id
     from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::integer[], $6::bigint[])
          as p (slot, event_id, subscription_id, filter, xid)
-    join webhook.event e on e.slot = p.slot and e.xid = p.xid and e.id = p.event_id
-    where webhook.filter_matches(e, ($5::text[])[p.filter]::jsonpath)";
+    cross join lateral (select e as event from webhook.event e
+                        where e.slot = p.slot and e.xid = p.xid and e.id = p.event_id offset 0) e
+    where webhook.filter_matches(e.event, ($5::text[])[p.filter]::jsonpath)";
 
 /// All filters of a batch together; 20 000 deliveries are asked about in less than half of it.
 const TOGETHER_MAX: Duration = Duration::from_secs(2);

@@ -92,6 +92,9 @@ impl Message {
     pub fn order_key(&self) -> i64 {
         *self.order_key.get_or_init(|| {
             let event = &self.event;
+            if let Some(exact) = event.order_key {
+                return exact;
+            }
             let text = event.key.as_ref().or(event.table_name.as_ref()).unwrap_or(&event.event_type);
             let digest = Sha256::digest(text.as_bytes());
             digest.iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))

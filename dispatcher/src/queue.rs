@@ -133,8 +133,10 @@ const ORDERED: &str = "
     union all
     select distinct b.subscription_id, b.order_key, b.event_id, b.state from webhook.queue w
     cross join lateral (select * from webhook.queue q
-                        where q.subscription_id = w.subscription_id and q.order_key = w.order_key
-                          and q.event_id < w.event_id and q.state = 'backlog') as b
+                        where q.subscription_id = w.subscription_id
+                          and q.order_key >= w.order_key and q.order_key <= w.order_key
+                          and q.event_id < w.event_id and q.state = 'backlog'
+                        order by q.order_key, q.event_id offset 0) as b
     where w.order_key is not null and w.state = 'waiting'
     union all
     select distinct q.subscription_id, q.order_key, 0::bigint, q.state from webhook.queue q
@@ -165,21 +167,29 @@ impl Statements {
         let is_undecided = format!(
             "q.state = 'backlog' and q.attempts = 0 and q.last_error is not distinct from '{UNDECIDED}'"
         );
-        let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::COLUMNS);
-        let event = "left join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id";
+        let encoding = client.encoding();
+        let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::columns(encoding, "e.event"));
+        // Each look-up is a descent of one index, and each follows from the one before.
+        let event = "left join lateral (
+                         select e as event, e.* from webhook.event e
+                         where e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id offset 0) e on true";
         Ok(Self {
             timers: client.prepare(TIMERS).await?,
             due: client
                 .prepare(&format!(
                     "select {with_event} from unnest($1::bigint[], $2::bigint[]) as p (subscription_id, event_id)
-                     join webhook.queue q on q.subscription_id = p.subscription_id and q.event_id = p.event_id {event}"
+                     cross join lateral (
+                         select * from webhook.queue q
+                         where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0) q {event}"
                 ))
                 .await?,
             backlog: client
                 .prepare(&format!(
-                    "select {with_event} from webhook.queue q {event}
-                     where q.subscription_id = $1 and q.event_id > $2 and q.state = 'backlog'
-                     order by q.event_id limit $3::bigint"
+                    "select {with_event} from (
+                         select * from webhook.queue q
+                         where q.subscription_id = $1 and q.event_id > $2 and q.state = 'backlog'
+                         order by q.event_id limit $3::bigint) q {event}
+                     order by q.event_id"
                 ))
                 .await?,
             // A backlog row of the line is as good as a blocked one: it is the earliest that counts.
@@ -188,20 +198,22 @@ impl Statements {
                     "select {with_event} from unnest($2::bigint[]) with ordinality as k (order_key, at)
                      cross join lateral (
                          select * from webhook.queue q
-                         where q.subscription_id = $1 and q.order_key = k.order_key and q.state in ('blocked', 'backlog')
-                         order by q.event_id limit $3::bigint) as q {event}
+                         where q.subscription_id = $1 and q.order_key >= k.order_key and q.order_key <= k.order_key
+                           and q.state in ('blocked', 'backlog')
+                         order by q.order_key, q.event_id limit $3::bigint) as q {event}
                      order by k.at, q.event_id"
                 ))
                 .await?,
             redelivered: client
                 .prepare(&format!(
                     "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'asked'::text, null::bigint,
-                            null::timestamptz, false, {} from webhook.event e,
-                     lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
-                              where a.event_id = e.id and a.subscription_id = $1) made
-                     where e.id = $2
-                       and e.xid in (select a.event_xid from webhook.attempt a where a.event_id = $2)",
-                    row::COLUMNS
+                            null::timestamptz, false, {}
+                     from (select coalesce(max(a.attempt) filter (where a.subscription_id = $1), 0::smallint) as attempts,
+                                  array_agg(distinct a.event_xid) as xids
+                           from webhook.attempt a where a.event_id = $2) made
+                     cross join lateral (
+                         select e as event, e.* from webhook.event e where e.xid = any (made.xids) and e.id = $2 offset 0) e",
+                    row::columns(encoding, "e.event")
                 ))
                 .await?,
         })
@@ -315,7 +327,11 @@ impl Reader {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = answer.next().await? {
             let is_there = row.try_get::<_, Option<i64>>(QUEUE_COLUMN_COUNT)?.is_some();
-            let event = if is_there { Some(row::event(&row, QUEUE_COLUMN_COUNT)?) } else { None };
+            let event = if is_there {
+                Some(row::event(&row, QUEUE_COLUMN_COUNT, self.client.encoding())?)
+            } else {
+                None
+            };
             bytes += event.as_ref().map_or(0, row::payload_bytes);
             rows.push(QueuedRow {
                 subscription_id: row.try_get(0)?,

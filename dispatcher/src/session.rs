@@ -342,8 +342,9 @@ impl Session {
         if schema >= Schema::V0_2 {
             settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
         }
-        let ledger =
-            Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
+        let ledger = Ledger::open(ledger, schema, takeover.epoch, Arc::clone(&present))
+            .await
+            .map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger).await?;
 

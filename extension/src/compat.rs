@@ -29,6 +29,9 @@ guarded! {
     fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
     /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    /// The default conversion between two encodings in a schema, or `INVALID`
+    /// (catalog/pg_conversion.h; the same in 14 to 18).
+    fn FindDefaultConversion(schema: pg_sys::Oid, from: i32, to: i32) -> pg_sys::Oid;
     /// The partitioned tables above a partition, the nearest first (catalog/partition.h; the same in 14 to 18).
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
     /// The process with this number (storage/sinvaladt.h; until 16).

@@ -14,9 +14,11 @@ use std::vec::IntoIter;
 /// Rows per fetch.
 const PAGE: core::ffi::c_long = 1000;
 
+// Key and reason as bytes: they hold whatever the database holds.
 // The sort is in the subquery, so the reason is computed once per event.
 const EVENTS: &str = "
-    select webhook.public_id(c.id, c.created_at), c.id, c.type, c.key, c.created_at, c.reason is null, c.reason
+    select webhook.public_id(c.id, c.created_at), c.id, c.type, convert_to(c.key, getdatabaseencoding()), c.created_at,
+           c.reason is null, convert_to(c.reason, getdatabaseencoding())
     from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason
           from webhook.subscription s, webhook.event e
           where s.id = $1
@@ -28,10 +30,10 @@ type Row = (
     Option<String>,
     Option<i64>,
     Option<String>,
-    Option<String>,
+    Option<Vec<u8>>,
     Option<TimestampWithTimeZone>,
     Option<bool>,
-    Option<String>,
+    Option<Vec<u8>>,
 );
 
 #[expect(clippy::type_complexity, reason = "pgrx reads the columns here")]
@@ -45,10 +47,10 @@ fn webhook_dry_run(
         name!(event_id, Option<String>),
         name!(sequence, Option<i64>),
         name!(r#type, Option<String>),
-        name!(key, Option<String>),
+        name!(key, Option<Vec<u8>>),
         name!(created_at, Option<TimestampWithTimeZone>),
         name!(matches, Option<bool>),
-        name!(reason, Option<String>),
+        name!(reason, Option<Vec<u8>>),
     ),
 > {
     answer(|| {
@@ -97,7 +99,15 @@ fn fetch(portal: &str) -> Result<Vec<Row>, Error> {
                     })
                 })
             };
-            rows.push((text(1)?, row.get(2)?, text(3)?, text(4)?, row.get(5)?, row.get(6)?, text(7)?));
+            let bytes = |at| {
+                row.get::<&[u8]>(at).map(|bytes| {
+                    bytes.map(|bytes| {
+                        memory::room_for_input(bytes.len());
+                        bytes.to_owned()
+                    })
+                })
+            };
+            rows.push((text(1)?, row.get(2)?, text(3)?, bytes(4)?, row.get(5)?, row.get(6)?, bytes(7)?));
         }
         if rows.len() == PAGE as usize {
             cursor.detach_into_name();

@@ -50,7 +50,8 @@ extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
 extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
-extension_sql_file!("../../sql/check.sql", name = "check", requires = ["functions"]);
+extension_sql_file!("../../sql/integrity.sql", name = "integrity", requires = ["functions"]);
+extension_sql_file!("../../sql/check.sql", name = "check", requires = ["integrity"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["check"]);
 extension_sql_file!("../../sql/admin.sql", name = "admin", requires = ["delivery"]);
 extension_sql_file!("../../sql/value_schema.sql", name = "value_schema", requires = ["admin"]);

@@ -97,6 +97,23 @@ pub fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
+/// Sets a setting for the session, as SET does.
+pub fn set_for_session(name: &CStr, value: &CStr) {
+    // SAFETY: both are NUL-terminated; a bad value raises.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SET,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
 /// Runs `work`, which waits for each table lock no longer than 5 s, unless the caller has set a
 /// `lock_timeout`. Writers queue behind such a wait.
 pub fn with_bounded_locks<R>(work: impl FnOnce() -> R) -> R {
@@ -104,7 +121,8 @@ pub fn with_bounded_locks<R>(work: impl FnOnce() -> R) -> R {
     if unsafe { pg_sys::LockTimeout } > 0 { work() } else { with_setting(c"lock_timeout", c"5s", work) }
 }
 
-fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
+/// Runs `work` with this search path.
+pub fn with_search_path<R>(path: &CStr, work: impl FnOnce() -> R) -> R {
     with_setting(c"search_path", path, work)
 }
 

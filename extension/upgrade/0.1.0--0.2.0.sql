@@ -64,7 +64,9 @@ alter table webhook.subscription
         ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw', 'supabase', 'hasura'));
 -- Reads the whole of both tables, and events are captured meanwhile.
 create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
-create index queue_event_id_idx on webhook.queue (event_id);
+drop index webhook.queue_next_at_idx;
+create index queue_next_at_idx on webhook.queue (next_at, subscription_id, event_id) where state = 'waiting';
+create index queue_event_id_idx on webhook.queue ((event_id + 0));
 
 create table webhook.setting (
     singleton        boolean  primary key default true,
@@ -137,6 +139,14 @@ create index idempotency_created_at_idx on webhook.idempotency (created_at);
 create domain webhook.event_type_name as text;
 
 create sequence webhook.timeline_seq;
+
+create table webhook.own_part (
+    kind   text not null,
+    name   text not null,
+    state  text not null,
+    repair text not null,
+    constraint own_part_pkey primary key (kind, name)
+);
 
 -- -- What a fresh installation says ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ pub mod collector;
 pub mod daemon;
 pub mod foreign;
 pub mod link;
+pub mod parameters;
 pub mod process;
 pub mod receiver;
 mod small_disk;

@@ -127,8 +127,9 @@ pub async fn write(database: &Database, number: u32, seed: u64, style: &Style) -
 pub const COMMITTED: &str =
     "create table committed (writer bigint, transaction bigint, primary key (writer, transaction))";
 
-/// Writes as [`write`] does until `stop` is set, and survives lost connections. It looks up a
-/// commit without an answer once the commit's backend has gone.
+/// Writes as [`write`] does until `stop` is set, and survives lost connections and recoveries to a
+/// point in time. Returns the changes of each transaction that may have been committed; the table of
+/// [`COMMITTED`] shows which were, and which of these a recovery has not undone.
 ///
 /// # Panics
 /// If a statement fails for another reason than a connection that ends.
@@ -138,15 +139,20 @@ pub async fn write_through_faults(
     seed: u64,
     style: &Style,
     stop: &AtomicBool,
-) -> Changes {
+) -> BTreeMap<i64, Changes> {
     let (mut random, mut model) = begin(number, seed);
     let mut session = Session::open(database).await;
+    let mut tried_all = BTreeMap::new();
     for transaction_number in 0i64.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        model.changes.clear();
         let mut tried = model.clone();
         let (statements, is_committed) = transaction(&mut tried, &mut random, style);
+        if is_committed {
+            tried_all.insert(transaction_number, tried.changes.clone());
+        }
         let mark = format!("insert into committed values ({number}, {transaction_number})");
         let end = if is_committed { "commit" } else { "rollback" };
         let all = ["begin", &mark].into_iter().chain(statements.iter().map(String::as_str)).chain([end]);
@@ -164,19 +170,49 @@ pub async fn write_through_faults(
                 break;
             }
         }
-        let mut is_there = is_whole && is_committed;
-        if !is_whole {
+        if is_whole {
+            model = if is_committed { tried } else { Model { next: tried.next, ..model } };
+        } else {
             let former = std::mem::replace(&mut session, Session::open(database).await);
-            // Only a transaction whose commit was sent can be committed. Any other was undone with
-            // its backend.
-            if has_ended && is_committed {
-                is_there = former.committed(database, number, transaction_number).await;
+            // A commit without an answer may still come.
+            if has_ended {
+                former.gone(database).await;
             }
+            model = Model { alive: alive(database, number).await, next: tried.next, ..model };
         }
-        model = if is_there { tried } else { Model { next: tried.next, ..model } };
         tokio::time::sleep(style.pause).await;
     }
-    model.changes
+    tried_all
+}
+
+/// Returns what the writers of [`write_through_faults`] have committed and no recovery has undone,
+/// together. `tried` is what each of them returned, in the order of their numbers.
+///
+/// # Panics
+/// If the table of [`COMMITTED`] cannot be read.
+pub async fn committed(database: &Database, tried: &[BTreeMap<i64, Changes>]) -> Changes {
+    let rows = database.client().await.query("select writer, transaction from committed", &[]).await;
+    let mut all = Changes::new();
+    for row in rows.expect("the table can be read") {
+        let (writer, transaction): (i64, i64) = (row.get(0), row.get(1));
+        let changes = usize::try_from(writer).ok().and_then(|writer| tried.get(writer)?.get(&transaction));
+        for (change, count) in changes.into_iter().flatten() {
+            *all.entry(change.clone()).or_default() += count;
+        }
+    }
+    all
+}
+
+/// Returns the rows of a writer as they are, whatever has been undone.
+async fn alive(database: &Database, number: u32) -> Vec<i64> {
+    let first = begin(number, 0).1.next;
+    let query = "select id from orders where id between $1 and $1 + 999999998 order by id";
+    loop {
+        let session = Session::open(database).await;
+        if let Ok(rows) = session.client.query(query, &[&first]).await {
+            return rows.iter().map(|row| row.get(0)).collect();
+        }
+    }
 }
 
 /// A connection, and its backend.
@@ -200,19 +236,14 @@ impl Session {
         }
     }
 
-    /// Reports whether a commit that was sent in this session succeeded.
-    async fn committed(self, database: &Database, number: u32, transaction: i64) -> bool {
-        let (gone, found) = (
-            "select not exists (select from pg_stat_activity where pid || ' ' || backend_start = $1)",
-            "select exists (select from committed where writer = $1 and transaction = $2)",
-        );
+    /// Waits until the backend of this session has gone.
+    async fn gone(self, database: &Database) {
+        let gone = "select not exists (select from pg_stat_activity where pid || ' ' || backend_start = $1)";
         loop {
             let session = Self::open(database).await;
             let is_gone = session.client.query_one(gone, &[&self.backend]).await;
-            if is_gone.is_ok_and(|row| row.get(0))
-                && let Ok(row) = session.client.query_one(found, &[&i64::from(number), &transaction]).await
-            {
-                return row.get(0);
+            if is_gone.is_ok_and(|row| row.get(0)) {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

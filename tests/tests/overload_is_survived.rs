@@ -7,7 +7,7 @@ use e2e::{
     cluster::{Cluster, Database, describe, value},
     daemon::Daemon,
     receiver::{Behaviour, Receiver, SECRET},
-    traffic::{COMMITTED, Changes, Style, write_through_faults},
+    traffic::{COMMITTED, Style, committed, write_through_faults},
     world::{ORDERS, World},
 };
 use std::{
@@ -268,12 +268,11 @@ async fn everybodys_sessions_are_terminated_and_statements_cancelled_every_secon
         }
     }
     stop.store(true, Ordering::Relaxed);
-    let mut committed = Changes::new();
+    let mut tried = Vec::new();
     for writer in writers {
-        for (change, count) in writer.await.expect("the writer has ended well") {
-            *committed.entry(change).or_default() += count;
-        }
+        tried.push(writer.await.expect("the writer has ended well"));
     }
+    let committed = committed(&world.database, &tried).await;
     let expected = committed.values().map(|count| *count as usize).sum::<usize>();
     world.receiver.wait_for("/ok", expected, PATIENCE).await;
     world.settled(PATIENCE).await;

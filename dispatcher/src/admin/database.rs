@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     app,
-    postgres::{self, Client, Purpose, Target, Watch, preflight},
+    postgres::{self, Client, Encoding, Purpose, Target, Text, Watch, preflight},
 };
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -43,7 +43,8 @@ const STATEMENTS_MAX: usize = 128;
 /// their index, which is why nothing is hashed or merged (that would read all of the queue).
 const SESSION: &str = "\
     set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
-    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off; \
+    set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; \
+    set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off; \
     set max_parallel_workers_per_gather = 0; set default_transaction_isolation = 'read committed'";
 
 const SCHEMA: &str = "
@@ -260,6 +261,11 @@ impl Work {
         Ok(&self.session()?.client)
     }
 
+    /// What the session reads.
+    pub fn encoding(&self) -> Encoding {
+        self.session.as_ref().map(|session| session.client.encoding()).unwrap_or_default()
+    }
+
     /// In whose name it is made.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
@@ -349,8 +355,8 @@ impl Work {
         let rows = self.query(sql, params).await?;
         rows.iter()
             .map(|row| {
-                let text: &str = row.try_get(0)?;
-                serde_json::from_str(text).map_err(|error| {
+                let Text(text) = row.try_get(0)?;
+                serde_json::from_str(&text).map_err(|error| {
                     tracing::error!(%error, "admin.row_unreadable");
                     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a row of the database could not be read")
                 })

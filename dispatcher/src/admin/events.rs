@@ -16,7 +16,10 @@ use crate::{
         shape::{Format, PayloadMode, Shape},
     },
     event::Event as Captured,
-    postgres::value::{Micros, Raw},
+    postgres::{
+        Encoding,
+        value::{Micros, Raw},
+    },
 };
 use axum::{Json, extract::State as Shared, http::StatusCode};
 use bytes::Bytes;
@@ -248,31 +251,36 @@ pub const CAPTURED: &str =
 ///
 /// # Errors
 /// A column of another type.
-pub fn captured(row: &Row) -> Result<Captured, tokio_postgres::Error> {
-    let text = |at| -> Result<Option<Box<str>>, tokio_postgres::Error> {
+pub fn captured(row: &Row, encoding: Encoding) -> Result<Captured, tokio_postgres::Error> {
+    let mut replaced = false;
+    let mut read = |at| -> Result<Option<String>, tokio_postgres::Error> {
         let raw: Option<Raw<'_>> = row.try_get(at)?;
-        Ok(raw.map(|raw| String::from_utf8_lossy(raw.0).into()))
+        Ok(raw.map(|raw| {
+            let (text, is_replaced) = encoding.read(raw.0);
+            replaced |= is_replaced;
+            text.into_owned()
+        }))
     };
-    let bytes = |at| -> Result<Option<Bytes>, tokio_postgres::Error> {
-        let raw: Option<Raw<'_>> = row.try_get(at)?;
-        Ok(raw.map(|raw| Bytes::copy_from_slice(raw.0)))
-    };
-    Ok(Captured {
+    let boxed = |text: Option<String>| text.map(Box::from);
+    let event = Captured {
         id: row.try_get(0)?,
         slot: 0,
         xid: row.try_get::<_, i64>(1)?.unsigned_abs(),
         created_at_us: row.try_get::<_, Micros>(2)?.0,
         subscription_id: None,
         truncated: row.try_get(3)?,
-        event_type: text(4)?.unwrap_or_default(),
-        table_name: text(5)?,
-        key: text(6)?,
-        actor: text(7)?,
-        origin: text(8)?,
-        traceparent: text(9)?,
-        payload: bytes(10)?.unwrap_or_default(),
-        previous: bytes(11)?,
-    })
+        event_type: boxed(read(4)?).unwrap_or_default(),
+        table_name: boxed(read(5)?),
+        key: boxed(read(6)?),
+        actor: boxed(read(7)?),
+        origin: boxed(read(8)?),
+        traceparent: boxed(read(9)?),
+        payload: read(10)?.map(Bytes::from).unwrap_or_default(),
+        previous: read(11)?.map(Bytes::from),
+        order_key: None,
+        replaced: false,
+    };
+    Ok(Captured { replaced, ..event })
 }
 
 /// Reconcile
@@ -323,7 +331,7 @@ pub async fn pull(
     };
     let mut items = Vec::with_capacity(found.len());
     for row in &found {
-        let body = body::render(&captured(row)?, 1, shape, &state.source).body;
+        let body = body::render(&captured(row, work.encoding())?, 1, shape, &state.source).body;
         let text = String::from_utf8_lossy(&body).into_owned();
         items.push(RawValue::from_string(text).map_err(|_| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an event's data could not be read")

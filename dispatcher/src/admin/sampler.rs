@@ -29,8 +29,9 @@ pub const KEPT: usize = 360;
 /// (extension/src/outbox/number.rs). They are no events, so differences are taken modulo this.
 const NUMBERS_SKIPPED: i64 = 1 << 28;
 
-/// No look may burden the server.
-const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off";
+/// No look may burden the server, whatever the statistics say.
+const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off; \
+    set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off";
 
 /// The columns of `webhook.health` that cost nothing, and the events past the checkpoint: which of them match whom is not
 /// asked, for that takes every one of them times every subscription.

@@ -12,7 +12,7 @@ use crate::{
         Database,
         steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
-    postgres::{self, Client, Purpose, Target, Watch},
+    postgres::{self, Client, Purpose, Target, Text, Watch},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
@@ -88,7 +88,7 @@ impl Desk {
     pub async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
         let statement = format!("select row_to_json(r)::text from ({query}) r");
         let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
-        rows.iter().map(|row| row.try_get(0).map_err(explain)).collect()
+        rows.iter().map(|row| row.try_get(0).map(|Text(text)| text).map_err(explain)).collect()
     }
 }
 

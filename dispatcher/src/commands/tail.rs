@@ -8,7 +8,10 @@ use super::{
     steer::{Desk, check_reader, explain, print},
     terminal::clean,
 };
-use crate::{cli::steer::Tail, postgres::Target};
+use crate::{
+    cli::steer::Tail,
+    postgres::{Target, Text},
+};
 use std::{
     collections::{HashMap, VecDeque},
     process::ExitCode,
@@ -117,10 +120,10 @@ pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> R
 
 fn line(row: &Row, json: bool) -> Result<String, tokio_postgres::Error> {
     if json {
-        let text: Option<&str> = row.try_get(12)?;
-        return Ok(text.unwrap_or_default().replace(['\n', '\r'], " ") + "\n");
+        let text: Option<Text> = row.try_get(12)?;
+        return Ok(text.map(|Text(text)| text).unwrap_or_default().replace(['\n', '\r'], " ") + "\n");
     }
-    let text = |at: usize| row.try_get::<_, &str>(at).map(clean);
+    let text = |at: usize| row.try_get::<_, Text>(at).map(|Text(text)| clean(&text));
     let (outcome, duration): (&str, f32) = (row.try_get(8)?, row.try_get(10)?);
     let mark = if outcome == "succeeded" { "✓" } else { "✗" };
     let (subscription, attempt): (i64, i16) = (row.try_get(2)?, row.try_get(3)?);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 pub fn is_same_thing(one: &Event, other: &Event) -> bool {
     one.key.is_some()
         && one.key == other.key
+        && one.order_key == other.order_key
         && one.table_name == other.table_name
         && one.subscription_id.is_none()
         && other.subscription_id.is_none()

@@ -1,13 +1,14 @@
 //! The ledger's SQL.
 
 use super::{batch::Batch, copy};
-use crate::postgres::Client;
+use crate::postgres::{Client, schema::Schema};
 use std::collections::HashMap;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
 /// Prepared on the ledger's session.
 pub struct Statements {
+    schema: Schema,
     /// By slot, and whether they are plain.
     successes: HashMap<(i16, bool), Statement>,
     /// The same, for many.
@@ -38,14 +39,14 @@ fn successes(slot: i16, is_plain: bool) -> String {
 /// An attempt and what it does to the queue become true together; gives the rows that came back and must not.
 ///
 /// A row that is not new is changed if it is still there. Both kinds are upserts, because only these are sure to go by the
-/// primary key: an UPDATE that joins the entries was planned as a scan of the queue when the queue was empty. `xmax` of a
-/// row is 0 if it was inserted, not updated: somebody had deleted it, perhaps while this statement waited, and
-/// [`CALLED_OFF`] deletes it again.
+/// primary key: an UPDATE that joins the entries was planned as a scan of the queue when the queue was empty. For the same
+/// reason, a function deletes rows one by one. `xmax` of a row is 0 if it was inserted, not updated: somebody had deleted it,
+/// perhaps while this statement waited, and [`called_off`] deletes it again.
 ///
 /// `$22`: the entries are written again. Some of the attempts may be there already, and rows may be missing because the
 /// server has crashed before their asynchronous commit was on disk. The log is in order, so that happens to no row whose
 /// event the checkpoint has passed; the others are made again.
-fn everything(tells: bool) -> String {
+fn everything(tells: bool, schema: Schema) -> String {
     // The first condition of each says without a look at the entries whether there are any; mostly they are of one kind.
     let put = |gate: &str, condition: &str| {
         format!(
@@ -71,6 +72,17 @@ fn everything(tells: bool) -> String {
     };
     let (made, changed) = (put("$33", ""), put("$34", "not"));
     let told = if tells { TELL } else { "" };
+    let (deleted, removed) = match schema {
+        Schema::V0_1 => {
+            (format!(", deleted as ({})", REMOVE_0_1.replace("$2", "$21").replace("$1", "$20")), "")
+        }
+        Schema::V0_2 => (
+            String::new(),
+            "union all
+             select null, null, webhook.remove_queued($20::bigint[], $21::bigint[])::text
+             where cardinality($20::bigint[]) > 0",
+        ),
+    };
     format!(
         "with attempted as (
              insert into webhook.attempt
@@ -84,16 +96,13 @@ fn everything(tells: bool) -> String {
                         error, response, dns_ms, connect_ms, tls_ms, first_byte_ms, batch_id, event_xid)
              where not $22 or not exists (
                  select from webhook.attempt o where o.event_id = a.event_id
-                     and o.subscription_id = a.subscription_id and o.started_at = a.started_at)
+                     and o.subscription_id = a.subscription_id and o.started_at = a.started_at offset 0)
          ), made as ({made}
          ), changed as ({changed}
              returning q.subscription_id, q.event_id, q.xmax = 0 as came_back
-         ), deleted as (
-             delete from webhook.queue q
-             using unnest($20::bigint[], $21::bigint[]) as d (subscription_id, event_id)
-             where q.subscription_id = d.subscription_id and q.event_id = d.event_id
-         )
-         select c.subscription_id, c.event_id, null::text from changed c where c.came_back{told}"
+         ){deleted}
+         select c.subscription_id, c.event_id, null::text from changed c where c.came_back
+         {removed}{told}"
     )
 }
 
@@ -108,10 +117,17 @@ const TELL: &str = "
          as x (subscription_id, sequence, started_at, event_id, event_type, attempts, status, error)
     where not $22 or not exists (
         select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
-            and o.started_at = x.started_at)";
+            and o.started_at = x.started_at offset 0)";
 
-/// Rows that have come back with the change of one that somebody had deleted.
-const CALLED_OFF: &str = "
+/// Deletes rows that have come back with the change of one that somebody had deleted.
+fn called_off(schema: Schema) -> &'static str {
+    match schema {
+        Schema::V0_1 => REMOVE_0_1,
+        Schema::V0_2 => "select webhook.remove_queued($1, $2)",
+    }
+}
+
+const REMOVE_0_1: &str = "
     delete from webhook.queue q using unnest($1::bigint[], $2::bigint[]) as d (subscription_id, event_id)
     where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
 
@@ -153,19 +169,22 @@ pub const FORGET: &str = "
 pub const KNOWN: &str = "
     select p.subscription_id, p.event_id
     from (select distinct * from unnest($1::bigint[], $2::bigint[]) as u (subscription_id, event_id)) p
-    where exists (select from webhook.queue q where q.subscription_id = p.subscription_id and q.event_id = p.event_id)
-       or exists (select from webhook.attempt a where a.event_id = p.event_id and a.subscription_id = p.subscription_id)";
+    where exists (select from webhook.queue q
+                  where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0)
+       or exists (select from webhook.attempt a
+                  where a.event_id = p.event_id and a.subscription_id = p.subscription_id offset 0)";
 
 /// The epoch keeps out a daemon that has been superseded and does not know it yet.
 const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";
 
 impl Statements {
-    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+    pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
         Ok(Self {
+            schema,
             successes: HashMap::new(),
             copies: HashMap::new(),
-            everything: client.prepare(&everything(false)).await?,
+            everything: client.prepare(&everything(false, schema)).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
             seldom: HashMap::new(),
         })
@@ -280,14 +299,14 @@ impl Statements {
         let rows = if x.sequence.is_empty() {
             client.query(&self.everything, &params[..34]).await?
         } else {
-            client.query(&client.prepare(&everything(true)).await?, &params).await?
+            client.query(&client.prepare(&everything(true, self.schema)).await?, &params).await?
         };
         let pair = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.zip(row.try_get::<_, Option<i64>>(1)?));
         let came_back = rows.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
         let (subscriptions, events): (Vec<i64>, Vec<i64>) = came_back.into_iter().flatten().unzip();
         if !events.is_empty() {
             debug!(deliveries = events.len(), "ledger.called_off");
-            self.execute(client, CALLED_OFF, &[&subscriptions, &events]).await?;
+            self.execute(client, called_off(self.schema), &[&subscriptions, &events]).await?;
         }
         Ok(())
     }

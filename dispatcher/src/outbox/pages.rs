@@ -8,12 +8,12 @@ use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
     extent::{Extent, Kind, Measured, Order, Stretch, measure},
     ring::Ring,
-    row::{self, COLUMNS},
+    row,
     snapshot::{Snapshot, Window},
 };
 use crate::{
     event::Event,
-    postgres::{Client, Transaction, schema::Schema},
+    postgres::{Client, Encoding, Transaction, schema::Schema},
     router::{Change, Rule},
 };
 use event_type::Pattern;
@@ -34,26 +34,29 @@ const CHANGES: &str = "
     order by e.id";
 
 /// The statements of the three sources, in the order of [`Source`].
-fn of_range() -> String {
+fn of_range(encoding: Encoding) -> String {
+    let columns = row::columns(encoding, "e");
     format!(
-        "select {COLUMNS} from webhook.event e
+        "select {columns} from webhook.event e
          where e.xid >= $1::bigint and e.xid <= $2::bigint and e.xid <> all ($3::bigint[])
            and e.id >= $4::bigint and e.id <= $5::bigint
          order by e.id limit $6::bigint"
     )
 }
 
-fn of_list() -> String {
+fn of_list(encoding: Encoding) -> String {
+    let columns = row::columns(encoding, "e");
     format!(
-        "select {COLUMNS} from webhook.event e
+        "select {columns} from webhook.event e
          where e.xid = any ($1::bigint[]) and e.id >= $2::bigint and e.id <= $3::bigint
          order by e.id limit $4::bigint"
     )
 }
 
-fn of_one() -> String {
+fn of_one(encoding: Encoding) -> String {
+    let columns = row::columns(encoding, "e");
     format!(
-        "select {COLUMNS} from webhook.event e
+        "select {columns} from webhook.event e
          where e.xid = $1::bigint and e.id >= $2::bigint and e.id <= $3::bigint
          order by e.id limit $4::bigint"
     )
@@ -163,7 +166,7 @@ impl Pages {
             let load = |(xid, Extent { first, last, .. })| Part::new(Source::One { xid, first, last });
             loads.extend(bulk.into_iter().map(load));
         }
-        let shares = loads.len() + 1;
+        let (shares, encoding) = (loads.len() + 1, transaction.encoding());
         let groups = match order {
             Order::Strict => vec![(rest.into_iter().chain(loads).collect(), false)],
             Order::BulkLast => vec![(rest, false), (loads, true)],
@@ -177,9 +180,9 @@ impl Pages {
                 .map(|(parts, is_bulk)| Group { parts, is_bulk })
                 .collect(),
             asking: Asking {
-                of_range: transaction.prepare(&of_range()).await?,
-                of_list: transaction.prepare(&of_list()).await?,
-                of_one: transaction.prepare(&of_one()).await?,
+                of_range: transaction.prepare(&of_range(encoding)).await?,
+                of_list: transaction.prepare(&of_list(encoding)).await?,
+                of_one: transaction.prepare(&of_one(encoding)).await?,
                 rows_max: BATCH_ROWS_MAX,
                 bytes_max: BATCH_BYTES_MAX / shares,
             },
@@ -339,7 +342,7 @@ async fn read(
     let mut rows = client.query_rows(statement, params).await?;
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().await? {
-        let event = row::event(&row, 0)?;
+        let event = row::event(&row, 0, client.encoding())?;
         bytes += row::payload_bytes(&event);
         events.push(event);
         if bytes > bytes_max {

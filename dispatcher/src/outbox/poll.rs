@@ -6,15 +6,10 @@
 //! the cursor's; else the whole ring is looked into. No clock is asked. docs/ARCHITECTURE.md has
 //! the proof.
 
-use super::{
-    BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error,
-    ring::Ring,
-    row::{self, COLUMN_COUNT, COLUMNS},
-    snapshot::Snapshot,
-};
+use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error, ring::Ring, row, snapshot::Snapshot};
 use crate::{
     event::Event,
-    postgres::{Client, schema::Schema, value::Xid},
+    postgres::{Client, Encoding, schema::Schema, value::Xid},
 };
 use std::collections::HashMap;
 use tokio_postgres::{Statement, types::ToSql};
@@ -92,8 +87,9 @@ fn tables(slots: &[i16]) -> Vec<String> {
 /// The snapshot is compared first and alone: if nothing has ended, no row and no index is touched.
 /// Stragglers are cut down to those that have ended, for the index also holds the rows of a bulk
 /// load that is still running.
-fn statement(slots: &[i16], schema: Schema) -> String {
-    let nulls = ["null"; COLUMN_COUNT].join(", ");
+fn statement(slots: &[i16], schema: Schema, encoding: Encoding) -> String {
+    let nulls = vec!["null"; row::column_count(encoding)].join(", ");
+    let columns = row::columns(encoding, "e");
     let limit = BATCH_ROWS_MAX + 1;
     let ring = Ring::column(schema);
     let mut text = format!(
@@ -107,10 +103,10 @@ fn statement(slots: &[i16], schema: Schema) -> String {
         text += &format!(
             "
          union all
-         (select null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, {columns} from {table} e
           where pg_current_snapshot()::text <> $1::text and e.xid >= $2::bigint limit {limit})
          union all
-         (select null, null, null, {COLUMNS} from {table} e
+         (select null, null, null, {columns} from {table} e
           where pg_current_snapshot()::text <> $1::text and cardinality($3::xid8[]) > 0
             and e.xid = any (array(select x.xid::text::bigint from unnest($3::xid8[]) as x (xid)
                                    where pg_visible_in_snapshot(x.xid, pg_current_snapshot()))) limit {limit})"
@@ -146,7 +142,7 @@ impl Poll {
         let statement = match self.statements.get(slots) {
             Some(statement) => statement.clone(),
             None => {
-                let prepared = client.prepare(&statement(slots, self.schema)).await?;
+                let prepared = client.prepare(&statement(slots, self.schema, client.encoding())).await?;
                 self.statements.entry(slots.to_vec()).or_insert(prepared).clone()
             }
         };
@@ -172,7 +168,7 @@ impl Poll {
                 look.lock_holder = row.try_get(1)?;
                 continue;
             }
-            let event = row::event(&row, HEADER_COLUMNS)?;
+            let event = row::event(&row, HEADER_COLUMNS, client.encoding())?;
             bytes += row::payload_bytes(&event);
             look.events.push(event);
             if look.events.len() > BATCH_ROWS_MAX || bytes > BATCH_BYTES_MAX {

@@ -15,12 +15,13 @@ pub struct Recovered {
 
 const SLOTS: &str = "
     select array(select s.slot from (select n::smallint as slot from generate_series(0, 15) n) s
-                 where exists (select from webhook.attempt a where a.slot = s.slot and a.event_id between $1 and $2))";
+                 where exists (select from webhook.attempt a where a.slot = s.slot and a.event_id between $1 and $2 offset 0))";
 const ATTEMPTS: &str = "
     select a.event_id, a.subscription_id from webhook.attempt a where a.slot = any ($1) and a.event_id = any ($2)";
 const QUEUED: &str = "
     select p.event_id, p.subscription_id from unnest($1::bigint[], $2::bigint[]) as p (event_id, subscription_id)
-    join webhook.queue q on q.subscription_id = p.subscription_id and q.event_id = p.event_id";
+    where exists (select from webhook.queue q
+                  where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0)";
 
 impl Recovered {
     /// For the events with ids from `first` to `last`.

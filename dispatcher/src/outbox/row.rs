@@ -2,50 +2,92 @@
 
 use crate::{
     event::Event,
-    postgres::value::{Micros, Raw},
+    postgres::{
+        Encoding,
+        value::{Micros, Raw},
+    },
 };
 use bytes::Bytes;
+use std::borrow::Cow;
 use tokio_postgres::{Error, Row};
 
-/// The columns of [`event`], of a table with alias `e`.
-pub const COLUMNS: &str = "e.id, e.slot, e.xid, e.created_at, e.subscription_id, e.truncated, e.type, e.table_name, \
+const COLUMNS: &str = "e.id, e.slot, e.xid, e.created_at, e.subscription_id, e.truncated, e.type, e.table_name, \
      e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous";
+const COLUMN_COUNT: usize = 14;
 
-/// How many they are.
-pub const COLUMN_COUNT: usize = 14;
+/// Returns the columns of [`event`], of a table with alias `e`; `whole` is the whole row. Where a
+/// key may have been changed in reading, its order key comes with it.
+pub fn columns(encoding: Encoding, whole: &str) -> Cow<'static, str> {
+    match encoding {
+        Encoding::Utf8 => COLUMNS.into(),
+        Encoding::None | Encoding::Other => format!("{COLUMNS}, webhook.order_key('key', {whole})").into(),
+    }
+}
 
-/// Reads an event from [`COLUMNS`], which begin at column `at`.
+/// Returns how many they are.
+pub fn column_count(encoding: Encoding) -> usize {
+    COLUMN_COUNT + usize::from(encoding != Encoding::Utf8)
+}
+
+/// Reads an event from [`columns`], which begin at column `at`.
 ///
 /// # Errors
 /// A column of another type: the extension is of another version.
-pub fn event(row: &Row, at: usize) -> Result<Event, Error> {
-    Ok(Event {
+pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
+    let mut reader = Reader { row, encoding, is_replaced: false };
+    let mut event = Event {
         id: row.try_get(at)?,
         slot: row.try_get(at + 1)?,
         xid: row.try_get::<_, i64>(at + 2)?.unsigned_abs(),
         created_at_us: row.try_get::<_, Micros>(at + 3)?.0,
         subscription_id: row.try_get(at + 4)?,
         truncated: row.try_get(at + 5)?,
-        event_type: text(row, at + 6)?.unwrap_or_default(),
-        table_name: text(row, at + 7)?,
-        key: text(row, at + 8)?,
-        actor: text(row, at + 9)?,
-        origin: text(row, at + 10)?,
-        traceparent: text(row, at + 11)?,
-        payload: bytes(row, at + 12)?.unwrap_or_default(),
-        previous: bytes(row, at + 13)?,
-    })
+        event_type: reader.text(at + 6)?.unwrap_or_default(),
+        table_name: reader.text(at + 7)?,
+        key: reader.text(at + 8)?,
+        actor: reader.text(at + 9)?,
+        origin: reader.text(at + 10)?,
+        traceparent: reader.text(at + 11)?,
+        payload: reader.bytes(at + 12)?.unwrap_or_default(),
+        previous: reader.bytes(at + 13)?,
+        order_key: None,
+        replaced: false,
+    };
+    if encoding != Encoding::Utf8 {
+        event.order_key = row.try_get(at + COLUMN_COUNT)?;
+        event.replaced = reader.is_replaced;
+    }
+    Ok(event)
 }
 
-/// Text that need not be UTF-8: a database in SQL_ASCII holds any bytes, and one such row must not stop the reader.
-fn text(row: &Row, at: usize) -> Result<Option<Box<str>>, Error> {
-    let raw: Option<Raw<'_>> = row.try_get(at)?;
-    Ok(raw.map(|raw| String::from_utf8_lossy(raw.0).into()))
+/// Reads texts, and notes whether a part of one was replaced.
+struct Reader<'a> {
+    row: &'a Row,
+    encoding: Encoding,
+    is_replaced: bool,
 }
 
-fn bytes(row: &Row, at: usize) -> Result<Option<Bytes>, Error> {
-    let raw: Option<Raw<'_>> = row.try_get(at)?;
-    Ok(raw.map(|raw| Bytes::copy_from_slice(raw.0)))
+impl Reader<'_> {
+    fn text(&mut self, at: usize) -> Result<Option<Box<str>>, Error> {
+        let raw: Option<Raw<'_>> = self.row.try_get(at)?;
+        Ok(raw.map(|raw| {
+            let (text, is_replaced) = self.encoding.read(raw.0);
+            self.is_replaced |= is_replaced;
+            text.into()
+        }))
+    }
+
+    fn bytes(&mut self, at: usize) -> Result<Option<Bytes>, Error> {
+        let raw: Option<Raw<'_>> = self.row.try_get(at)?;
+        Ok(raw.map(|raw| {
+            if self.encoding == Encoding::Utf8 {
+                return Bytes::copy_from_slice(raw.0);
+            }
+            let (text, is_replaced) = self.encoding.read(raw.0);
+            self.is_replaced |= is_replaced;
+            Bytes::from(text.into_owned())
+        }))
+    }
 }
 
 /// What an event weighs in a batch.

@@ -13,7 +13,7 @@
 //!
 //! Sessions of the admin server have a limit in the server, so they need no question.
 
-use super::{Purpose, Target, Watch, chain};
+use super::{Encoding, Purpose, Target, Watch, chain};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, TryStreamExt};
 use std::{
@@ -72,6 +72,7 @@ struct Link {
     server: Target,
     purpose: Purpose,
     backend_pid: i32,
+    encoding: Encoding,
     watch: Watch,
 }
 
@@ -179,15 +180,20 @@ impl Client {
         inner: tokio_postgres::Client,
         server: Target,
         purpose: Purpose,
-        backend_pid: i32,
+        (backend_pid, encoding): (i32, Encoding),
         watch: Watch,
     ) -> Self {
-        Self { inner, link: Arc::new(Link { server, purpose, backend_pid, watch }) }
+        Self { inner, link: Arc::new(Link { server, purpose, backend_pid, encoding, watch }) }
     }
 
     /// The process that serves the session, as the server numbers it.
     pub fn backend_pid(&self) -> i32 {
         self.link.backend_pid
+    }
+
+    /// What the session reads.
+    pub fn encoding(&self) -> Encoding {
+        self.link.encoding
     }
 
     pub fn is_closed(&self) -> bool {
@@ -314,6 +320,11 @@ impl Client {
 }
 
 impl Transaction<'_> {
+    /// What the session reads.
+    pub fn encoding(&self) -> Encoding {
+        self.link.encoding
+    }
+
     /// # Errors
     /// The statement's, and the connection's.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {

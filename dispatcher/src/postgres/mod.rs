@@ -1,6 +1,7 @@
 //! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
 
 mod client;
+mod encoding;
 mod failure;
 pub mod instance;
 mod machine;
@@ -15,6 +16,7 @@ mod tls;
 pub mod value;
 
 pub use client::{Client, Rows, Transaction};
+pub use encoding::{Encoding, Text};
 pub use survey::{Seen, Server, is_former, survey};
 pub use target::Target;
 
@@ -168,12 +170,14 @@ async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client,
     config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
     config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
     let (client, connection) = config.connect(server.tls.clone()).await?;
+    let server_encoding = connection.parameter("server_encoding").map(str::to_owned);
     let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch.clone())));
     settings::apply(&client, purpose).await?;
+    let encoding = Encoding::prepare(&client, server_encoding.as_deref()).await?;
     let backend_pid = backend_pid(&client.simple_query("select pg_catalog.pg_backend_pid()").await?);
     // It is in use from here on, and ends with its client.
     drop(connection.detach());
-    Ok(Client::new(client, server.clone(), purpose, backend_pid, watch))
+    Ok(Client::new(client, server.clone(), purpose, (backend_pid, encoding), watch))
 }
 
 /// Reads the answer to `select pg_backend_pid()`, sent as a simple query: a prepared statement

@@ -34,18 +34,24 @@ const OURS: &str = "\
     set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3; \
     set tcp_user_timeout = 15000;";
 
-/// A partition that was empty when it was last vacuumed would have a sequential scan planned for it, and a bitmap is built
-/// in full before the first row comes out. A merge join reads the events from the first one on for every page of a
-/// backlog, a hash join all of them: only a nested loop costs what the page is long.
+/// The plans of the daemon's statements must not depend on statistics. ANALYZE may run on an empty
+/// queue that holds a million rows a minute later, and a plan for the empty queue reads all of it
+/// for each row. So only nested loops are left, which cost what the page is long: a merge join reads
+/// the events from the first one on, and a hash join all of them. The statements decide the order of
+/// the joins (`lateral (… offset 0)`) and which index fits. A bitmap is built in full before the
+/// first row comes out.
 const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
-    set enable_mergejoin = off; set enable_hashjoin = off;";
+    set enable_incremental_sort = off; set enable_mergejoin = off; set enable_hashjoin = off; set enable_material = off;";
 
 /// Applies them to a new session.
 ///
 /// # Errors
 /// Those of the connection, and of a server that does not let this role set a parameter.
 pub async fn apply(client: &Client, purpose: Purpose) -> Result<(), Error> {
-    let plans = if matches!(purpose, Purpose::Reader | Purpose::Queue) { INDEXES_ONLY } else { "" };
+    let plans = match purpose {
+        Purpose::Reader | Purpose::Queue | Purpose::Ledger | Purpose::Backfill => INDEXES_ONLY,
+        _ => "",
+    };
     client.batch_execute(NO_LIMITS).await?;
     client.batch_execute(&format!("{DEFAULTS}{OURS}{plans}")).await
 }

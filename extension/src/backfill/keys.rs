@@ -9,8 +9,22 @@ use crate::watch::table::Table;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// A key: its columns as text.
-pub type Key = Vec<String>;
+/// A key: its columns as text in the database's encoding, which need not be UTF-8.
+pub type Key = Vec<Vec<u8>>;
+
+/// Copies a key out of an array.
+pub fn key_of(array: Array<'_, &[u8]>) -> Key {
+    array.iter().map(|part| part.unwrap_or_default().to_vec()).collect()
+}
+
+/// The text of bytes in the database's encoding, and the bytes of a text. Neither converts anything.
+fn text_of(bytes: &str) -> String {
+    format!("pg_catalog.convert_from({bytes}, pg_catalog.getdatabaseencoding())")
+}
+
+fn bytes_of(text: &str) -> String {
+    format!("pg_catalog.convert_to({text}, pg_catalog.getdatabaseencoding())")
+}
 
 /// A column of the primary key. Its operators come from the index, by schema and name. No other
 /// operator of that name can take their place under any search path, and they sort as the index
@@ -92,16 +106,21 @@ impl Keys {
     pub fn among(&self) -> String {
         format!(
             "exists (select from rows from ({}) as k ({}) where {})",
-            self.list(", ", |i, _| format!("pg_catalog.unnest(${}::pg_catalog.text[])", i + 1)),
+            self.list(", ", |i, _| format!("pg_catalog.unnest(${}::pg_catalog.bytea[])", i + 1)),
             self.list(", ", |i, _| format!("k{i}")),
-            self.list(" and ", |i, c| format!("new.{} {} cast(k.k{i} as {})", c.name, c.equal, c.type_name)),
+            self.list(" and ", |i, c| {
+                let key = text_of(&format!("k.k{i}"));
+                format!("new.{} {} cast({key} as {})", c.name, c.equal, c.type_name)
+            }),
         )
     }
 
     /// Returns a condition that takes the columns of one key, for the rows after it. Uses a row
     /// comparison where possible, because only that is a range of the index.
     fn after(&self) -> String {
-        let place = |i: usize, column: &Column| format!("cast(${} as {})", i + 1, column.type_name);
+        let place = |i: usize, column: &Column| {
+            format!("cast({} as {})", text_of(&format!("${}", i + 1)), column.type_name)
+        };
         if self.columns.iter().all(|column| column.greater == self.columns[0].greater) {
             let (names, greater) = (self.columns(), &self.columns[0].greater);
             return format!("({names}) {greater} ({})", self.list(", ", place));
@@ -121,7 +140,7 @@ impl Keys {
     /// Returns keys as arguments, column by column.
     pub fn arguments(&self, keys: &[Key]) -> Vec<DatumWithOid<'static>> {
         (0..self.columns.len())
-            .map(|column| keys.iter().map(|key| key[column].clone()).collect::<Vec<String>>().into())
+            .map(|column| keys.iter().map(|key| key[column].clone()).collect::<Vec<Vec<u8>>>().into())
             .collect()
     }
 
@@ -129,7 +148,7 @@ impl Keys {
     pub fn next(&self, after: Option<&Key>, rows_max: i32) -> Result<Vec<Key>, Error> {
         let condition = after.map_or(String::new(), |_| format!("where {}", self.after()));
         let arguments: Vec<DatumWithOid<'_>> =
-            after.into_iter().flatten().map(|text| text.clone().into()).collect();
+            after.into_iter().flatten().map(|bytes| bytes.clone().into()).collect();
         self.read(&format!("{condition} order by {} limit {rows_max}", self.columns()), &arguments)
     }
 
@@ -159,7 +178,7 @@ impl Keys {
     }
 
     fn read(&self, rest: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<Key>, Error> {
-        let texts = self.list(", ", |_, column| format!("cast(new.{} as text)", column.name));
+        let texts = self.list(", ", |_, column| bytes_of(&format!("cast(new.{} as text)", column.name)));
         let query = format!(
             "select array[{texts}], pg_catalog.pg_column_size(array[{texts}]) from {} as new {rest}",
             self.from
@@ -170,7 +189,8 @@ impl Keys {
             rows.map(|row| {
                 let bytes = row.get::<i32>(2)?.unwrap_or_default();
                 memory::room_for_input(usize::try_from(bytes).unwrap_or_default());
-                row.get::<Key>(1)?.ok_or(Error::Missing("key"))
+                let key: Option<Array<'_, &[u8]>> = row.get(1)?;
+                key.map(key_of).ok_or(Error::Missing("key"))
             })
             .collect()
         })

@@ -11,7 +11,7 @@
 //! `webhook.backfill` and the outbox.
 
 use super::from_item;
-use super::keys::{Key, Keys};
+use super::keys::{self, Key, Keys};
 use crate::error::Error;
 use crate::filter::{Filter, Subject};
 use crate::outbox::{self, NewEvent};
@@ -81,7 +81,10 @@ pub fn step(id: i64, rows_max: i32) -> Result<bool, Error> {
     match made {
         Ok(progress) => {
             Spi::run_with_args(
-                "update webhook.backfill set after_key = $2, rows_done = rows_done + $3,
+                "update webhook.backfill
+                 set after_key = (select array_agg(convert_from(k.part, getdatabaseencoding()) order by k.at)
+                                  from unnest($2) with ordinality as k (part, at)),
+                     rows_done = rows_done + $3,
                      last_event_id = coalesce($4, last_event_id), updated_at = clock_timestamp() where id = $1",
                 &[id.into(), progress.after.into(), progress.rows.into(), progress.last_event_id.into()],
             )?;
@@ -104,7 +107,9 @@ impl Backfill {
     fn lock(id: i64) -> Result<Option<Self>, Error> {
         Spi::connect_mut(|client| {
             let found = client.update(
-                "select subscription_id, relation::oid, condition, requested_by::text, search_path, after_key
+                "select subscription_id, relation::oid, condition, requested_by::text, search_path,
+                        (select array_agg(convert_to(k.part, getdatabaseencoding()) order by k.at)
+                         from unnest(after_key) with ordinality as k (part, at))
                  from webhook.backfill where id = $1 and state = 'running' for update",
                 Some(1),
                 &[id.into()],
@@ -119,7 +124,7 @@ impl Backfill {
                 condition: row.get(3)?,
                 requested_by: row.get(4)?.unwrap_or_default(),
                 search_path: row.get(5)?.unwrap_or_default(),
-                after: row.get(6)?,
+                after: row.get::<Array<'_, &[u8]>>(6)?.map(keys::key_of),
             }))
         })
     }
@@ -276,9 +281,9 @@ fn subject<'a>(event: &NewEvent<'a>) -> Subject<'a> {
 
 /// Reads the subscription's filter into the current memory context.
 fn filter(subscription_id: i64) -> Result<Option<Filter>, Error> {
-    let path = Spi::get_one_with_args::<String>(
-        "select filter::text from webhook.subscription where id = $1",
+    let path = Spi::get_one_with_args::<Vec<u8>>(
+        "select (select convert_to(filter::text, 'UTF8') from webhook.subscription where id = $1)",
         &[subscription_id.into()],
     )?;
-    Ok(path.map(|text| Filter::parse(&text)))
+    Ok(path.map(|text| Filter::parse(&String::from_utf8_lossy(&text))))
 }

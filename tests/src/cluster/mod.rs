@@ -68,9 +68,17 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start`], and without libfaketime (`make test` installs it).
     pub async fn start_with_clock(offset: &str) -> Arc<Self> {
+        Self::start_with_clock_and(offset, &[]).await
+    }
+
+    /// The same with settings.
+    ///
+    /// # Panics
+    /// As [`Cluster::start_with_clock`].
+    pub async fn start_with_clock_and(offset: &str, settings: &[&str]) -> Arc<Self> {
         let mut cluster = {
             let _one_at_a_time = lock(&STARTING);
-            Self::init(&[])
+            Self::init(settings)
         };
         cluster.clock = Some(Clock::new(cluster.dir.path(), "clock", offset));
         cluster.boot().await;
@@ -256,6 +264,18 @@ impl Cluster {
         let database = self.empty_database(name).await;
         database.run("create extension pg_webhook").await;
         database
+    }
+
+    /// Makes a database of another encoding, without the extension.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn database_in(self: &Arc<Self>, name: &str, encoding: &str) -> Database {
+        let create = format!(
+            "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        );
+        self.existing("postgres").run(&create).await;
+        self.existing(name)
     }
 
     /// Makes a database without the extension.

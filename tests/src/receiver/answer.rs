@@ -29,6 +29,7 @@ pub async fn write<S: Stream>(
         Behaviour::Status(_) => connection.respond(status, b"as you wish").await?,
         Behaviour::Flaky(_) => connection.respond(status, if status == 500 { b"flaky" } else { b"" }).await?,
         Behaviour::Echo => connection.respond(status, request_body).await?,
+        Behaviour::Foreign => connection.respond(status, "zażółć €".as_bytes()).await?,
         Behaviour::Nul => connection.respond(status, b"a\0b\xff\xfe").await?,
         Behaviour::Redirect(_, to) => connection.respond_with(status, &[("location", to)], b"").await?,
         Behaviour::RetryAfter(_, value) => {

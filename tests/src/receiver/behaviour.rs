@@ -45,6 +45,8 @@ pub enum Behaviour {
     RetryAfter(u16, String),
     /// `/echo`: 200 with the request's body.
     Echo,
+    /// `/foreign`: 500 with a body in UTF-8 whose characters many encodings lack.
+    Foreign,
     /// `/nul`: 500 with a body that is neither UTF-8 nor free of NUL.
     Nul,
     /// `/not-http/status`, `/not-http/header`, `/not-http/length`: an answer that no HTTP client should take for one.
@@ -115,6 +117,7 @@ impl Behaviour {
             "redirect" => Self::Redirect(status_or(argument, 302), parameter("to")),
             "retry-after" => Self::RetryAfter(status_or(argument, 429), parameter("v")),
             "echo" => Self::Echo,
+            "foreign" => Self::Foreign,
             "nul" => Self::Nul,
             "not-http" => Self::NotHttp(not_http(argument.unwrap_or_default())),
             "many-headers" => Self::ManyHeaders(number() as usize),
@@ -134,7 +137,7 @@ impl Behaviour {
             | Self::Redirect(status, _)
             | Self::RetryAfter(status, _) => Some(*status),
             Self::Gone => Some(410),
-            Self::Nul | Self::GzipBomb | Self::Endless => Some(500),
+            Self::Foreign | Self::Nul | Self::GzipBomb | Self::Endless => Some(500),
             Self::Hang | Self::Reset | Self::Close | Self::HalfHeaders | Self::NotHttp(_) => None,
             Self::Ok
             | Self::Slow(_)

@@ -221,7 +221,7 @@ async fn request(
         .query(&sql, &[&delivery.subscription_id, &delivery.sequence, &delivery.event_id])
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let event = events::captured(row)?;
+    let event = events::captured(row, visitor.work.encoding())?;
     let format = Format::parse(&subscription.format).unwrap_or_default();
     let payload_mode = PayloadMode::parse(&subscription.payload_mode).unwrap_or_default();
     let rendered = body::render(&event, 1, Shape { format, payload_mode }, &state.source);

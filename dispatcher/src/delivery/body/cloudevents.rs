@@ -112,7 +112,6 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     if let Some(actor) = content.actor().filter(|actor| !actor.is_empty()) {
         member("actor", actor);
     }
-    // In a database without an encoding, `previous` may be invalid UTF-8. It is then omitted.
     if let Some(previous) = content.previous.and_then(|previous| std::str::from_utf8(previous).ok()) {
         member("previous", previous);
     }
@@ -121,6 +120,9 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     }
     if content.truncated() {
         out.extend_from_slice(br#","truncated":true"#);
+    }
+    if event.replaced {
+        out.extend_from_slice(br#","replaced":true"#);
     }
     if let Some(changes) = content.compacted() {
         let _ = write!(out, r#","compacted":{changes}"#);
@@ -160,6 +162,9 @@ pub fn attributes(content: &Content<'_>, source: &Source) -> HeaderMap {
     }
     if content.truncated() {
         attribute("ce-truncated", "true");
+    }
+    if event.replaced {
+        attribute("ce-replaced", "true");
     }
     if let Some(changes) = content.compacted() {
         attribute("ce-compacted", &changes.to_string());

@@ -36,6 +36,9 @@ pub fn body(content: &Content<'_>) -> Bytes {
     if content.truncated() {
         field("truncated", b"true");
     }
+    if event.replaced {
+        field("replaced", b"true");
+    }
     if let Some(changes) = content.compacted() {
         field("compacted", changes.to_string().as_bytes());
     }

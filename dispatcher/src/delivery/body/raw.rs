@@ -7,7 +7,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 /// Returns the headers in addition to `webhook-id`. Texts are percent-encoded as in CloudEvents.
 pub fn headers(content: &Content<'_>) -> HeaderMap {
     let event = content.event;
-    let mut map = HeaderMap::with_capacity(5);
+    let mut map = HeaderMap::with_capacity(6);
     if let Some(event_type) = header_value(&event.event_type) {
         map.insert(HeaderName::from_static("webhook-event-type"), event_type);
     }
@@ -17,6 +17,9 @@ pub fn headers(content: &Content<'_>) -> HeaderMap {
     }
     if content.truncated() {
         map.insert(HeaderName::from_static("webhook-truncated"), HeaderValue::from_static("true"));
+    }
+    if event.replaced {
+        map.insert(HeaderName::from_static("webhook-replaced"), HeaderValue::from_static("true"));
     }
     if let Some(changes) = content.compacted() {
         map.insert(HeaderName::from_static("webhook-compacted"), HeaderValue::from(changes));

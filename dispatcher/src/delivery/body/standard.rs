@@ -43,6 +43,9 @@ pub fn body(content: &Content<'_>) -> Bytes {
     if content.truncated() {
         out.extend_from_slice(br#","truncated":true"#);
     }
+    if event.replaced {
+        out.extend_from_slice(br#","replaced":true"#);
+    }
     if let Some(changes) = content.compacted() {
         let _ = write!(out, r#","compacted":{changes}"#);
     }

@@ -264,7 +264,7 @@ fn a_look_goes_into_one_slot() {
     world.look();
     world.look();
     assert_eq!((world.cursor.slots(), world.read.len()), (&[1][..], 2));
-    let sql = statement(&[1], Schema::V0_2);
+    let sql = statement(&[1], Schema::V0_2, Encoding::Utf8);
     assert!(sql.contains("webhook.event_1 e") && !sql.contains("webhook.event e"));
-    assert!(statement(&[], Schema::V0_1).contains("webhook.event e"));
+    assert!(statement(&[], Schema::V0_1, Encoding::Utf8).contains("webhook.event e"));
 }

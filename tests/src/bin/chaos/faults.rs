@@ -26,26 +26,46 @@ pub enum Fault {
     SetServerClock(i64),
     /// The same for one of the daemons.
     SetDaemonClock(usize, i64),
+    /// ANALYZE of all tables, however full they are at the moment.
+    Analyze,
+    /// The statistics of our tables are deleted, and their sizes are said to be this.
+    FalsifyStatistics(u64),
+    /// A parameter of the server is set for the daemons' role: the n-th, to its least or greatest
+    /// value.
+    SetParameter(u32, bool),
+    /// All parameters of the daemons' role are reset.
+    ResetParameters,
+    /// A row with bytes that UTF-8 lacks is written.
+    WriteBytes,
+    /// The cluster is recovered to where it was this long before.
+    RecoverToPoint(Duration),
 }
 
 impl Fault {
     fn pick(random: &mut StdRng) -> Self {
         let one = random.random_range(0..2);
         match random.random_range(0..100) {
-            0..18 => Self::KillDaemon(one),
-            18..22 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(500..3_000))),
-            22..24 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(10_000..12_000))),
-            24..42 => Self::EndDaemonSession(random.random_range(0..12)),
-            42..48 => Self::EndDaemonSessions,
-            48..58 => Self::EndWriterSession(random.random_range(0..4)),
-            58..64 => Self::KillServer,
-            64..74 => Self::CutLink,
-            74..80 => Self::HoldLink(Duration::from_millis(random.random_range(100..2_000))),
-            // Up to half an hour to either side.
-            80..85 => Self::SetServerClock(random.random_range(-1_800_000..1_800_000)),
+            0..16 => Self::KillDaemon(one),
+            16..20 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(500..3_000))),
+            20..22 => Self::FreezeDaemon(one, Duration::from_millis(random.random_range(10_000..12_000))),
+            22..40 => Self::EndDaemonSession(random.random_range(0..12)),
+            40..46 => Self::EndDaemonSessions,
+            46..55 => Self::EndWriterSession(random.random_range(0..4)),
+            55..60 => Self::KillServer,
+            60..67 => Self::CutLink,
+            67..71 => Self::HoldLink(Duration::from_millis(random.random_range(100..2_000))),
+            71..74 => Self::Analyze,
+            74..77 => Self::FalsifyStatistics([0, 1, 1_000_000_000][random.random_range(0..3)]),
+            77..80 => Self::SetParameter(random.random_range(0..1_000), random.random_bool(0.5)),
+            80 => Self::ResetParameters,
+            81..83 => Self::WriteBytes,
+            83 => Self::RecoverToPoint(Duration::from_millis(random.random_range(200..2_000))),
+            // Up to three days to either side, mostly less than half an hour.
+            84 => Self::SetServerClock(random.random_range(-259_200_000..259_200_000)),
+            85 => Self::SetServerClock(random.random_range(-1_800_000..1_800_000)),
             // The daemon's clock decides when retries are due: those of half a second should come
             // within the run.
-            85..90 => Self::SetDaemonClock(one, random.random_range(-2_000..2_000)),
+            86..90 => Self::SetDaemonClock(one, random.random_range(-2_000..2_000)),
             // More resets would leave the circuits open, and later faults would find nothing in
             // flight.
             _ => Self::ResetRequests(random.random_range(1..30)),
@@ -71,6 +91,16 @@ impl fmt::Display for Fault {
             Self::ResetRequests(count) => write!(f, "the receiver resets {count} requests"),
             Self::SetServerClock(ms) => write!(f, "the server's clock is set to {ms:+} ms"),
             Self::SetDaemonClock(which, ms) => write!(f, "the clock of daemon {which} is set to {ms:+} ms"),
+            Self::Analyze => write!(f, "all tables are analyzed"),
+            Self::FalsifyStatistics(rows) => write!(f, "all tables are said to have {rows} rows"),
+            Self::SetParameter(which, is_least) => {
+                write!(f, "a parameter of the daemons' role is set ({which}, {is_least})")
+            }
+            Self::ResetParameters => write!(f, "the parameters of the daemons' role are reset"),
+            Self::WriteBytes => write!(f, "a row with bytes that UTF-8 lacks is written"),
+            Self::RecoverToPoint(ago) => {
+                write!(f, "the cluster is recovered to where it was {} ms before", ago.as_millis())
+            }
         }
     }
 }
@@ -100,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_faults_are_of_every_kind() {
+    fn a_few_hundred_faults_are_of_every_kind() {
         let kinds = |seed| {
-            schedule(seed, 100).iter().map(|(_, fault)| discriminant(fault)).collect::<HashSet<_>>().len()
+            schedule(seed, 500).iter().map(|(_, fault)| discriminant(fault)).collect::<HashSet<_>>().len()
         };
-        assert_eq!((1..=5).map(kinds).collect::<Vec<_>>(), [11; 5]);
+        assert_eq!((1..=5).map(kinds).collect::<Vec<_>>(), [17; 5]);
     }
 }

@@ -17,6 +17,9 @@
 //! * A crash of the server undoes the ledger's asynchronous commits of up to three times
 //!   `wal_writer_delay`: [`UNFLUSHED`] more.
 //!
+//! * A recovery to a point in time undoes everything since that point: events that were delivered
+//!   ([`Report::undone`]), and results of events that are still there.
+//!
 //! A request is counted once, even if two faults are close together, because it can be lost only
 //! once. So the bound is the number of requests whose results were only in the memory of the killed
 //! process. A fault that hits a standby, the application or a clock allows none.
@@ -56,6 +59,8 @@ pub enum Harm {
     Results,
     /// The same, and the last results that were written.
     ResultsAndUnflushedCommits,
+    /// Everything that was committed while the fault lasted, events and results.
+    Undone,
 }
 
 /// A fault that was performed.
@@ -111,6 +116,9 @@ pub struct Report {
     /// outbox.
     lost: usize,
     phantom: usize,
+    /// Requests about events that a recovery has undone, and numbers that two events had.
+    undone: usize,
+    numbers_used_twice: usize,
     rejected: usize,
     changed_bodies: usize,
     /// Answers with 2xx beyond the first of an event, and their bound.
@@ -130,6 +138,7 @@ impl Report {
             + self.not_committed
             + self.lost
             + self.phantom
+            + self.numbers_used_twice
             + self.rejected
             + self.changed_bodies
             + self.unknown_attempts
@@ -147,8 +156,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events, {} faults, {} of {} harmful ones met requests; {} changes without event, {} events without change; {} lost, {} phantom, {} rejected, \
-             {} with a changed body; {} twice (bound {}); {} out of order; {} attempts unknown to the receiver, \
+            "{} events, {} faults, {} of {} harmful ones met requests; {} changes without event, {} events without change; {} lost, {} phantom, {} undone by recoveries, \
+             {} numbers used twice, {} rejected, {} with a changed body; {} twice (bound {}); {} out of order; {} attempts unknown to the receiver, \
              {} requests unknown to the ledger (bound {})",
             self.events,
             self.faults,
@@ -158,6 +167,8 @@ impl fmt::Display for Report {
             self.not_committed,
             self.lost,
             self.phantom,
+            self.undone,
+            self.numbers_used_twice,
             self.rejected,
             self.changed_bodies,
             self.duplicates,
@@ -199,7 +210,30 @@ pub fn judge(evidence: &Evidence) -> Report {
     };
     report.harmful = windows.len();
     report.struck = windows.iter().filter(meets).count();
+    let recoveries: Vec<_> = evidence.faults.iter().filter(|fault| fault.harm == Harm::Undone).collect();
     for delivered in &evidence.delivered {
+        // An event that was committed after the point in time, and that reached the receiver before
+        // the recovery was over.
+        let is_undone = |request: &&Received| {
+            !events.contains(request.id())
+                && recoveries
+                    .iter()
+                    .any(|fault| request.arrived >= fault.began && request.arrived <= fault.ended + NOTICE)
+        };
+        let undone: HashSet<String> =
+            delivered.requests.iter().filter(is_undone).map(|request| request.id().to_owned()).collect();
+        report.undone += undone.len();
+        report.numbers_used_twice += numbers_used_twice(&delivered.requests);
+        let delivered = &Delivered {
+            requests: delivered
+                .requests
+                .iter()
+                .filter(|request| !undone.contains(request.id()))
+                .cloned()
+                .collect(),
+            attempts: delivered.attempts.clone(),
+            ordered_attempts_max: delivered.ordered_attempts_max,
+        };
         compare(&mut report, delivered, &events);
         let at_risk =
             delivered.requests.iter().filter(|request| windows.iter().any(|window| window.holds(request)));
@@ -218,6 +252,18 @@ pub fn judge(evidence: &Evidence) -> Report {
         }
     }
     report
+}
+
+/// Counts the sequence numbers that came with two different ids.
+fn numbers_used_twice(requests: &[Received]) -> usize {
+    let mut ids: HashMap<i64, &str> = HashMap::new();
+    let mut twice = 0;
+    for request in requests {
+        if let Some(number) = request.json()["sequence"].as_i64() {
+            twice += usize::from(*ids.entry(number).or_insert(request.id()) != request.id());
+        }
+    }
+    twice
 }
 
 fn is_success(request: &Received) -> bool {
@@ -269,7 +315,7 @@ fn windows(faults: &[Happened]) -> Vec<Window> {
         let unflushed = match fault.harm {
             Harm::None | Harm::Delay => return None,
             Harm::Results => Duration::ZERO,
-            Harm::ResultsAndUnflushedCommits => UNFLUSHED,
+            Harm::ResultsAndUnflushedCommits | Harm::Undone => UNFLUSHED,
         };
         let mut flushed = before(fault.began, FLUSH + unflushed);
         // Results that were held back until shortly before the fault may or may not have been
@@ -279,7 +325,8 @@ fn windows(faults: &[Happened]) -> Vec<Window> {
                 flushed = flushed.min(before(earlier.began, FLUSH));
             }
         }
-        Some(Window { flushed, at: fault.began })
+        let at = if fault.harm == Harm::Undone { fault.ended } else { fault.began };
+        Some(Window { flushed, at })
     };
     faults.iter().enumerate().filter_map(window).collect()
 }

@@ -15,7 +15,7 @@ use e2e::{
     cluster::Cluster,
     link::Link,
     receiver::{Behaviour, Receiver, SECRET},
-    traffic::{COMMITTED, Changes, Style, write_through_faults},
+    traffic::{COMMITTED, Style, committed, write_through_faults},
     world::ORDERS,
 };
 use scene::Scene;
@@ -35,6 +35,9 @@ const WRITERS: u32 = 4;
 /// ordered.
 pub const SUBSCRIPTIONS: [(&str, &str, bool); 3] =
     [("/ok/plain", "", false), ("/ok/key", ", ordering => 'key'", true), ("/ok/flaky", "", false)];
+
+/// The encoding of the database, by the seed.
+const ENCODINGS: [&str; 5] = ["UTF8", "SQL_ASCII", "WIN1252", "LATIN1", "EUC_JP"];
 
 /// How often an event is retried.
 pub const RETRIES: usize = 50;
@@ -71,8 +74,12 @@ fn main() -> ExitCode {
 }
 
 async fn run(count: usize, limit: Duration, seed: u64) -> bool {
-    let cluster = Cluster::start_with_clock("+0").await;
-    let database = cluster.database("app").await;
+    // The log since the base backup is kept, for recoveries.
+    let cluster = Cluster::start_with_clock_and("+0", &["wal_keep_size=8GB"]).await;
+    let encoding = ENCODINGS[(seed % 5) as usize];
+    println!("chaos: the database is in {encoding}");
+    let database = cluster.database_in("app", encoding).await;
+    database.run("create extension pg_webhook").await;
     let resets = Arc::new(AtomicU64::new(0));
     let receiver = receiver(seed, &resets).await;
     database.run(&format!("{ORDERS}; {COMMITTED}; select webhook_watch('orders', noun => 'order')")).await;
@@ -85,6 +92,8 @@ async fn run(count: usize, limit: Duration, seed: u64) -> bool {
             ))
             .await;
     }
+    database.run("create role webhookd login; select webhook_grant('webhookd', 'dispatcher')").await;
+    cluster.back_up();
     let link = Link::to(cluster.port()).await;
     let mut scene = Scene::new(database.clone(), link, resets);
     scene.keep_daemons();
@@ -111,13 +120,13 @@ async fn run(count: usize, limit: Duration, seed: u64) -> bool {
         scene.keep_daemons();
     }
     stop.store(true, Ordering::Relaxed);
-    let mut committed = Changes::new();
+    let mut tried = Vec::new();
     for writer in writers {
-        for (change, count) in writer.await.expect("the writer has ended well") {
-            *committed.entry(change).or_default() += count;
-        }
+        tried.push(writer.await.expect("the writer has ended well"));
     }
     let is_settled = scene.settle(SETTLE_TIMEOUT).await;
+    let mut committed = committed(&database, &tried).await;
+    committed.extend(scene.written().await);
     let evidence = evidence::collect(&database, &receiver, committed, happened).await;
     let report = judge::judge(&evidence);
     println!("seed {seed}: {report}");

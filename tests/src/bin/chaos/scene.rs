@@ -9,6 +9,8 @@ use e2e::{
     cluster::{Database, value},
     daemon::Daemon,
     link::Link,
+    parameters::extremes,
+    traffic::Changes,
 };
 use std::{
     sync::{
@@ -28,6 +30,9 @@ const ACTIVE: &str = "
     select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
     where l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2";
 
+/// The ids of the rows that [`Fault::WriteBytes`] writes begin here, beyond those of the writers.
+const BYTES_FROM: i64 = 90_000_000_000;
+
 pub struct Scene {
     database: Database,
     link: Link,
@@ -35,13 +40,24 @@ pub struct Scene {
     daemons: [Option<Daemon>; 2],
     clocks: [Clock; 2],
     server_clock_ms: i64,
+    written: i64,
+    points: u32,
 }
 
 impl Scene {
     pub fn new(database: Database, link: Link, resets: Arc<AtomicU64>) -> Self {
         let folder = database.cluster.dir().to_owned();
         let clocks = ["daemon-0", "daemon-1"].map(|name| Clock::new(&folder, name, "+0"));
-        Self { database, link, resets, daemons: [None, None], clocks, server_clock_ms: 0 }
+        Self {
+            database,
+            link,
+            resets,
+            daemons: [None, None],
+            clocks,
+            server_clock_ms: 0,
+            written: 0,
+            points: 0,
+        }
     }
 
     /// Restarts each daemon that has ended, as a supervisor would.
@@ -92,8 +108,67 @@ impl Scene {
                 self.server_clock_ms = ms;
             }
             Fault::SetDaemonClock(which, ms) => self.clocks[which].set(&offset(ms)),
+            Fault::Analyze => self.database.run("analyze").await,
+            Fault::FalsifyStatistics(rows) => self.falsify_statistics(rows).await,
+            Fault::SetParameter(which, is_least) => self.set_parameter(which, is_least).await,
+            Fault::ResetParameters => self.database.run("alter role webhookd reset all").await,
+            Fault::WriteBytes => self.write_bytes().await,
+            Fault::RecoverToPoint(ago) => self.recover(ago).await,
         }
         Happened { harm, began, ended: Instant::now() }
+    }
+
+    async fn falsify_statistics(&self, rows: u64) {
+        let ours = "select c.oid from pg_class c where c.relnamespace = 'webhook'::regnamespace";
+        self.database
+            .run(&format!(
+                "delete from pg_statistic where starelid in ({ours});
+                 update pg_class set reltuples = {rows}, relpages = {rows} / 100 where oid in ({ours}) and relkind in ('r', 'i')"
+            ))
+            .await;
+    }
+
+    async fn set_parameter(&self, which: u32, is_least: bool) {
+        let client = self.database.client().await;
+        let all = extremes(&client, is_least).await;
+        let (name, text) = &all[which as usize % all.len()];
+        let is_list = name == "search_path" || name == "DateStyle";
+        let text = if is_list { text.clone() } else { format!("'{text}'") };
+        // Some values need others.
+        let _ = client.batch_execute(&format!("alter role webhookd set {name} = {text}")).await;
+    }
+
+    /// Writes a row with all bytes above ASCII that the encoding admits one by one.
+    async fn write_bytes(&mut self) {
+        let client = self.database.client().await;
+        let encoding = value(&client, "select getdatabaseencoding()").await;
+        let text = match encoding.as_deref() {
+            Some("UTF8") => "U&'\\FFFD'",
+            Some("EUC_JP") => "e'\\x8f\\xa1\\xa1'",
+            _ => "e'\\x81\\x8d\\xe9'",
+        };
+        let id = BYTES_FROM + self.written;
+        let insert = format!("insert into orders values ({id}, {text}, 0, {text})");
+        if client.batch_execute(&insert).await.is_ok() {
+            self.written += 1;
+        }
+    }
+
+    /// Returns the changes that [`Fault::WriteBytes`] has committed and no recovery has undone.
+    pub async fn written(&self) -> Changes {
+        let query = "select id from orders where id >= $1";
+        let rows = self.database.client().await.query(query, &[&BYTES_FROM]).await;
+        let change = |id: i64| (("order.created".to_owned(), id.to_string()), 1);
+        rows.expect("the table can be read").iter().map(|row| change(row.get(0))).collect()
+    }
+
+    /// Recovers the cluster to a point that is `ago` in the past.
+    async fn recover(&mut self, ago: Duration) {
+        self.points += 1;
+        let point = format!("point_{}", self.points);
+        self.database.run(&format!("select pg_create_restore_point('{point}')")).await;
+        sleep(ago).await;
+        self.database.cluster.recover_to(&point).await;
     }
 
     /// Returns what the fault can destroy, judged before it is performed.
@@ -114,12 +189,18 @@ impl Scene {
             }
             Fault::EndDaemonSessions | Fault::CutLink => Harm::Results,
             Fault::KillServer => Harm::ResultsAndUnflushedCommits,
+            Fault::RecoverToPoint(_) => Harm::Undone,
             Fault::HoldLink(_) => Harm::Delay,
             Fault::SetServerClock(ms) if ms - self.server_clock_ms >= TAKEN_FOR_FROZEN_MS => Harm::Results,
             Fault::EndWriterSession(_)
             | Fault::ResetRequests(_)
             | Fault::SetServerClock(_)
-            | Fault::SetDaemonClock(..) => Harm::None,
+            | Fault::SetDaemonClock(..)
+            | Fault::Analyze
+            | Fault::FalsifyStatistics(_)
+            | Fault::SetParameter(..)
+            | Fault::ResetParameters
+            | Fault::WriteBytes => Harm::None,
         }
     }
 
@@ -173,7 +254,7 @@ fn offset(ms: i64) -> String {
 
 /// Starts a daemon that reaches the server through the link, with a clock of its own.
 fn daemon(link: &Link, clock: &Clock) -> Daemon {
-    let url = format!("postgresql://postgres@127.0.0.1:{}/app", link.port());
+    let url = format!("postgresql://webhookd@127.0.0.1:{}/app", link.port());
     let environment = clock.environment();
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
     Daemon::spawn_in(&url, &["--allow-net", "127.0.0.0/8", "--probe-interval-ms", "300"], &environment)

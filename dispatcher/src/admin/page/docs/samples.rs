@@ -72,6 +72,8 @@ fn event(example: &RawValue, key: &[String]) -> Option<Event> {
         traceparent: None,
         payload: bytes("data")?,
         previous: bytes("previous"),
+        order_key: None,
+        replaced: false,
     })
 }
 

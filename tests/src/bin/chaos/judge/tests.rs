@@ -85,6 +85,33 @@ fn a_change_without_event_and_an_event_without_change() {
 }
 
 #[test]
+fn what_a_recovery_has_undone_is_no_phantom() {
+    let with = |came: u64, number: u32| {
+        judged(|evidence| {
+            evidence.faults.push(fault(Harm::Undone, 8_000, 10_000));
+            evidence.delivered[0].requests.push(request(number, came, Some((came + 5, 200))));
+        })
+    };
+    let report = with(9_000, 9);
+    assert_eq!((report.undone, report.phantom, report.is_kept()), (1, 0, true));
+    let report = with(7_000, 9);
+    assert_eq!((report.undone, report.phantom, report.is_kept()), (0, 1, false), "before the point in time");
+    let report = with(11_000, 9);
+    assert_eq!((report.undone, report.phantom, report.is_kept()), (0, 1, false), "after the recovery");
+}
+
+#[test]
+fn a_number_that_is_used_twice() {
+    let report = judged(|evidence| {
+        evidence.faults.push(fault(Harm::Undone, 8_000, 10_000));
+        let mut again = request(9, 9_000, Some((9_005, 200)));
+        again.body = b"{\"sequence\":3,\"data\":{\"id\":1}}".to_vec().into();
+        evidence.delivered[0].requests.push(again);
+    });
+    assert_eq!((report.undone, report.numbers_used_twice, report.is_kept()), (1, 1, false));
+}
+
+#[test]
 fn a_broken_order() {
     // Events 2 and 4 have the same key.
     let report = judged(|evidence| evidence.delivered[0].requests[1].answered = Some((at(4_001), 200)));

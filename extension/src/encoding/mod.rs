@@ -1,5 +1,7 @@
 //! Converts between the database's encoding and UTF-8, for the few texts that Rust parses itself (a
-//! trigger's argument).
+//! trigger's argument). [`replace`] is for sessions that must read every text.
+
+mod replace;
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};

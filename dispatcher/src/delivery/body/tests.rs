@@ -21,6 +21,8 @@ fn event() -> Event {
         traceparent: None,
         payload: Bytes::from_static(br#"{"id":17, "total":1.50}"#),
         previous: Some(Bytes::from_static(br#"{"total":1.0}"#)),
+        order_key: None,
+        replaced: false,
     }
 }
 
@@ -169,22 +171,27 @@ fn what_there_is_not_is_absent_and_no_body_is_empty() {
 }
 
 #[test]
-fn what_was_cut_or_compacted_says_so_in_every_format() {
-    let cut = Event { truncated: true, previous: None, ..event() };
+fn what_was_cut_replaced_or_compacted_says_so_in_every_format() {
+    let cut = Event { truncated: true, replaced: true, previous: None, ..event() };
     let full = |format| shaped(&cut, 3, format, PayloadMode::Full);
     for format in [Format::Standard, Format::CloudEventsStructured] {
         let parsed: Value = serde_json::from_slice(&full(format).body).unwrap();
         assert_eq!((&parsed["truncated"], &parsed["compacted"]), (&json!(true), &json!(3)), "{format:?}");
+        assert_eq!(parsed["replaced"], true, "{format:?}");
         let thin: Value = serde_json::from_slice(&shaped(&cut, 3, format, PayloadMode::Thin).body).unwrap();
         assert_eq!((thin.get("truncated"), &thin["compacted"]), (None, &json!(3)), "{format:?}");
     }
     for (format, prefix) in [(Format::CloudEventsBinary, "ce"), (Format::Raw, "webhook")] {
         let sent = lines(&full(format));
-        for wanted in [format!("{prefix}-truncated: true"), format!("{prefix}-compacted: 3")] {
+        for wanted in [
+            format!("{prefix}-truncated: true"),
+            format!("{prefix}-replaced: true"),
+            format!("{prefix}-compacted: 3"),
+        ] {
             assert!(sent.contains(&wanted), "{sent:?}");
         }
     }
-    assert!(text(&full(Format::Form)).contains("&truncated=true&compacted=3&"));
+    assert!(text(&full(Format::Form)).contains("&truncated=true&replaced=true&compacted=3&"));
 }
 
 #[test]
@@ -226,13 +233,13 @@ fn content_types() {
 
 prop_compose! {
     fn events()(
-        id in 1i64.., created_at_us in 0i64..=253_402_300_799_999_999, truncated: bool, changes in 1u32..4,
+        id in 1i64.., created_at_us in 0i64..=253_402_300_799_999_999, truncated: bool, replaced: bool, changes in 1u32..4,
         actor in proptest::option::of(any::<String>()), key in proptest::option::of(any::<String>()),
         table in proptest::option::of("[ -~]{0,20}\\.\"[a-zäöü\u{2028}]*\""),
         payload in "[a-z\\PC]{0,40}", previous in proptest::option::of("\\PC{0,10}"),
     ) -> (Event, u32) {
         let event = Event {
-            id, created_at_us, truncated,
+            id, created_at_us, truncated, replaced,
             actor: actor.map(Into::into),
             key: key.map(Into::into),
             table_name: table.map(Into::into),
@@ -264,6 +271,7 @@ fn expected(event: &Event, changes: u32, mode: PayloadMode) -> Map<String, Value
     put("key", event.key.as_ref().filter(|_| mode != PayloadMode::Full).map(|key| json!(key)));
     put("actor", event.actor.as_ref().filter(|_| !is_thin).map(|actor| json!(actor)));
     put("truncated", (event.truncated && !is_thin).then_some(json!(true)));
+    put("replaced", event.replaced.then_some(json!(true)));
     put("compacted", (changes > 1).then(|| json!(changes)));
     put("data", (!is_thin).then(|| if is_cut { json!({ "x": data["x"] }) } else { data }));
     put(
@@ -304,7 +312,7 @@ proptest! {
         let some = |name: &str| wanted.get(name).filter(|value| **value != json!(""));
         for (attribute, member) in
             [("id", "id"), ("type", "type"), ("time", "timestamp"), ("table", "table"), ("actor", "actor"), ("data", "data"),
-             ("truncated", "truncated"), ("compacted", "compacted")]
+             ("truncated", "truncated"), ("replaced", "replaced"), ("compacted", "compacted")]
         {
             prop_assert_eq!(structured.get(attribute), some(member), "{}", attribute);
         }

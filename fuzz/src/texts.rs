@@ -176,6 +176,8 @@ pub fn body(bytes: &[u8]) {
         traceparent: None,
         payload: payload.to_vec().into(),
         previous: previous.map(|previous| previous.to_vec().into()),
+        order_key: None,
+        replaced: bytes.len().is_multiple_of(2),
     };
     let source = Source::of_database("shop");
     for format in Format::ALL {

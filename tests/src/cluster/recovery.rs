@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     /// Shuts the cluster down, and recovers it from the base backup to a restore point
-    /// (`pg_create_restore_point`), after which it takes writes on a new timeline.
+    /// (`pg_create_restore_point`), after which it takes connections, on a new timeline.
     ///
     /// # Panics
     /// If it does not recover.
@@ -48,7 +48,7 @@ impl Cluster {
         std::fs::remove_dir_all(&data).expect("the data can be removed");
         copy(&[self.dir.path().join("backup")], &data);
         let settings = format!(
-            "restore_command = 'cp {}/%f %p'\nrecovery_target_name = '{point}'\nrecovery_target_action = promote\n",
+            "restore_command = 'cp {}/%f %p'\nrecovery_target_name = '{point}'\nrecovery_target_action = promote\nhot_standby = off\n",
             archive.display()
         );
         for (name, text) in [("postgresql.auto.conf", settings.as_str()), ("recovery.signal", "")] {

@@ -8,15 +8,14 @@
 use crate::{
     median, percentile,
     report::{Goal, Report},
+    steady::{PER_SECOND, Steady},
 };
 use e2e::{
     admin::{Admin, token},
     scale,
     world::World,
 };
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,8 +26,6 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
-
-const PER_SECOND: f64 = 200.0;
 
 /// The number of concurrent callers.
 const CALLERS: usize = 4;
@@ -54,31 +51,6 @@ const PAST: &str = "with e as (
     insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
     select id, xid, 1, created_at, 5, webhook.ring_slot(created_at), 1, case when id % 100 = 0 then 500 else 200 end,
            case when id % 100 = 0 then 'http_error' else 'succeeded' end from e";
-
-/// Returns the times from the acknowledged COMMIT to the receiver for `count` events, in
-/// milliseconds.
-async fn latencies(world: &World, random: &mut StdRng, first: i64, count: i64) -> Vec<f64> {
-    let insert =
-        world.app.prepare("insert into orders values ($1, 'customer', 1, null)").await.expect("it parses");
-    let mut stamps = HashMap::new();
-    let mut due = Instant::now();
-    for id in first..first + count {
-        due += Duration::from_secs_f64(-random.random::<f64>().max(1e-9).ln() / PER_SECOND);
-        tokio::time::sleep_until(due.into()).await;
-        world.app.execute(&insert, &[&id]).await.expect("insert");
-        stamps.insert(id, Instant::now());
-    }
-    let all = usize::try_from(first + count - 1).expect("a count");
-    world.receiver.wait_for("/ok", all, e2e::PATIENCE).await;
-    let arrived = world.receiver.at("/ok");
-    let ids = arrived
-        .iter()
-        .map(|request| (request.json()["data"]["id"].as_i64().expect("an id"), request.arrived));
-    ids.filter_map(|(id, at)| {
-        stamps.get(&id).map(|from| at.saturating_duration_since(*from).as_secs_f64() * 1e3)
-    })
-    .collect()
-}
 
 /// Sends requests at a fixed rate, several at a time, until the result is dropped.
 fn ask(admin: &Arc<Admin>, token: &str, answered: &Arc<AtomicU64>) -> JoinSet<()> {
@@ -126,20 +98,19 @@ pub async fn run(report: &mut Report) {
         .expect("it is done with");
     world.app.batch_execute("vacuum analyze").await.expect("statistics");
     let admin = Arc::new(Admin::start(&world.database, &[]).await);
-    let mut random = StdRng::seed_from_u64(1);
-    let (mut quiet, mut asked, mut rates, mut first) = (vec![], vec![], vec![], 1);
+    let mut steady = Steady::new();
+    let (mut quiet, mut asked, mut rates) = (vec![], vec![], vec![]);
     let answered = Arc::<AtomicU64>::default();
     for round in 0..=rounds {
-        let alone = latencies(&world, &mut random, first, count).await;
+        let alone = steady.latencies(&world, |written| written < count).await;
         let (began, before) = (Instant::now(), answered.load(Ordering::Relaxed));
         let mut callers = ask(&admin, &token, &answered);
-        let beside = latencies(&world, &mut random, first + count, count).await;
+        let beside = steady.latencies(&world, |written| written < count).await;
         let rate = (answered.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
         if let Some(ended) = callers.try_join_next() {
             ended.expect("who asks is answered");
         }
         drop(callers);
-        first += 2 * count;
         // The first round warms up.
         if round > 0 {
             quiet.push(percentile(&alone, 0.99));

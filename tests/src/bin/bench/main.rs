@@ -4,10 +4,11 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! pinned scripts`, default all. A number after `pinned` is its minutes.
+//! statistics crowd pinned scripts`, default all. A number after `pinned` is its minutes.
 
 mod admin;
 mod bare;
+mod crowd;
 mod disk;
 mod drain;
 mod fanout;
@@ -18,6 +19,8 @@ mod pinned;
 mod report;
 mod scripts;
 mod sink;
+mod statistics;
+mod steady;
 
 use report::Report;
 
@@ -57,6 +60,12 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("disk") {
             disk::run(&mut report).await;
+        }
+        if wanted("statistics") {
+            statistics::run(&mut report).await;
+        }
+        if wanted("crowd") {
+            crowd::run(&mut report).await;
         }
         if wanted("pinned") {
             let minutes = arguments.iter().find_map(|argument| argument.parse().ok());

@@ -63,11 +63,15 @@ impl Overdue {
         self.found().is_news
     }
 
-    /// Marks the subscriptions that still have their slow filter, and forgets the other filters.
-    pub fn mark(&self, table: &mut Subscriptions) {
+    /// Marks the subscriptions that still have their slow filter, and forgets the other filters. The
+    /// table has all subscriptions, or only those of `ids`.
+    pub fn mark(&self, ids: Option<&[i64]>, table: &mut Subscriptions) {
         let mut found = self.found();
-        found.is_news = false;
+        found.is_news &= ids.is_some();
         found.by_subscription.retain(|id, filter| {
+            if ids.is_some_and(|ids| !ids.contains(id)) {
+                return true;
+            }
             let Some(subscription) = table.get_mut(id).filter(|s| s.filter.as_ref() == Some(filter)) else {
                 return false;
             };
@@ -93,19 +97,35 @@ mod tests {
             |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
         let overdue = Overdue::default();
         let mut table: Subscriptions = [(1, with("$.slow")), (2, Arc::new(Subscription::sample(2)))].into();
-        overdue.mark(&mut table);
+        overdue.mark(None, &mut table);
         assert!(table.values().all(|subscription| subscription.is_open()));
         overdue.add(1, &"$.slow".into());
         assert!(overdue.has_news());
-        overdue.mark(&mut table);
+        overdue.mark(None, &mut table);
         assert!(!overdue.has_news() && !table[&1].is_open() && table[&2].is_open());
         assert_eq!(table[&1].problem.as_deref(), Some(PROBLEM));
         // Another option has been changed.
         table.insert(1, with("$.slow"));
-        overdue.mark(&mut table);
+        overdue.mark(None, &mut table);
         assert!(!table[&1].is_open());
         table.insert(1, with("$.fast"));
-        overdue.mark(&mut table);
+        overdue.mark(None, &mut table);
         assert!(table[&1].is_open() && overdue.filters().is_empty());
+    }
+
+    #[test]
+    fn a_part_of_the_table_says_nothing_of_the_others() {
+        let with =
+            |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
+        let overdue = Overdue::default();
+        overdue.add(1, &"$.slow".into());
+        let mut other: Subscriptions = [(2, Arc::new(Subscription::sample(2)))].into();
+        overdue.mark(Some(&[2]), &mut other);
+        assert!(overdue.has_news() && overdue.filters().len() == 1, "the first is still to be marked");
+        let mut one: Subscriptions = [(1, with("$.slow"))].into();
+        overdue.mark(Some(&[1]), &mut one);
+        assert!(!one[&1].is_open());
+        overdue.mark(Some(&[1]), &mut Subscriptions::new());
+        assert!(overdue.filters().is_empty(), "it is gone");
     }
 }

@@ -6,7 +6,8 @@
 
 use crate::{
     event::Event,
-    subscription::{Subscription, Subscriptions},
+    lane::lane::has_lines,
+    subscription::{Subscription, Subscriptions, Update},
 };
 use event_type::{Pattern, is_reserved, prefixes};
 use std::{
@@ -14,40 +15,91 @@ use std::{
     sync::Arc,
 };
 
-/// Subscriptions by their patterns. A new router is built when subscriptions change. Windows that
-/// are still being read share the old one.
-#[derive(Debug, Default)]
+/// Subscriptions by their patterns. Windows that are still being read when subscriptions change keep
+/// a router of their own.
+#[derive(Debug, Default, Clone)]
 pub struct Router {
-    subscriptions: Arc<Subscriptions>,
+    subscriptions: Subscriptions,
+    /// Ids in ascending order.
     exact: HashMap<Box<str>, Vec<i64>>,
     prefix: HashMap<Box<str>, Vec<i64>>,
     all: Vec<i64>,
-    filters: bool,
+    /// How many subscriptions have a filter, and how many need their events in order.
+    filters: usize,
+    ordered: usize,
 }
 
 impl Router {
-    pub fn new(subscriptions: Arc<Subscriptions>) -> Self {
-        let filters = subscriptions.values().any(|subscription| subscription.filter.is_some());
-        let mut router = Self { subscriptions: Arc::clone(&subscriptions), filters, ..Self::default() };
+    pub fn new(subscriptions: Subscriptions) -> Self {
+        let mut router = Self::default();
         let mut ids: Vec<i64> = subscriptions.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            for pattern in &subscriptions[&id].patterns {
-                match pattern {
-                    Pattern::All => router.all.push(id),
-                    Pattern::Prefix(prefix) => {
-                        router.prefix.entry(prefix.as_str().into()).or_default().push(id)
-                    }
-                    Pattern::Exact(exact) => router.exact.entry(exact.as_str().into()).or_default().push(id),
-                }
-            }
+            router.add(id, Arc::clone(&subscriptions[&id]));
         }
         router
     }
 
+    /// Applies a new version of the table.
+    pub fn update(&mut self, update: &Update) {
+        match update {
+            Update::All(table) => *self = Self::new((**table).clone()),
+            Update::Only(changed) => {
+                for (id, subscription) in changed.iter() {
+                    self.remove(*id);
+                    if let Some(subscription) = subscription {
+                        self.add(*id, Arc::clone(subscription));
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, id: i64, subscription: Arc<Subscription>) {
+        for pattern in &subscription.patterns {
+            let ids = match pattern {
+                Pattern::All => &mut self.all,
+                Pattern::Prefix(prefix) => self.prefix.entry(prefix.as_str().into()).or_default(),
+                Pattern::Exact(exact) => self.exact.entry(exact.as_str().into()).or_default(),
+            };
+            let at = ids.partition_point(|other| *other < id);
+            ids.insert(at, id);
+        }
+        self.filters += usize::from(subscription.filter.is_some());
+        self.ordered += usize::from(has_lines(&subscription));
+        self.subscriptions.insert(id, subscription);
+    }
+
+    fn remove(&mut self, id: i64) {
+        let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        self.filters -= usize::from(subscription.filter.is_some());
+        self.ordered -= usize::from(has_lines(&subscription));
+        for pattern in &subscription.patterns {
+            let (map, name) = match pattern {
+                Pattern::All => {
+                    self.all.retain(|other| *other != id);
+                    continue;
+                }
+                Pattern::Prefix(prefix) => (&mut self.prefix, prefix.as_str()),
+                Pattern::Exact(exact) => (&mut self.exact, exact.as_str()),
+            };
+            if let Some(ids) = map.get_mut(name) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    map.remove(name);
+                }
+            }
+        }
+    }
+
     /// Reports whether any subscription has a filter.
     pub fn filters(&self) -> bool {
-        self.filters
+        self.filters > 0
+    }
+
+    /// Reports whether any subscription needs its events in order.
+    pub fn has_order(&self) -> bool {
+        self.ordered > 0
     }
 
     /// Returns the filter, if there is one, that the event must pass before it is delivered to the
@@ -64,7 +116,7 @@ impl Router {
         }
     }
 
-    pub fn subscriptions(&self) -> &Arc<Subscriptions> {
+    pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions
     }
 
@@ -151,7 +203,7 @@ pub struct Change {
 
 impl Revisions {
     /// Combines the table before the window, the changes in the window in ascending order of
-    /// events, and the table at its end.
+    /// events, and the changed subscriptions at its end.
     pub fn new(before: &Subscriptions, changes: Vec<Change>, end: &Subscriptions) -> Self {
         let mut by_subscription: BTreeMap<i64, Vec<(i64, Rule)>> = BTreeMap::new();
         for Change { event_id, subscription_id, rule } in changes {
@@ -225,8 +277,9 @@ fn sort_and_dedup(ids: &mut Vec<i64>, start: usize, sources: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::snapshot::Snapshot;
+    use crate::{outbox::snapshot::Snapshot, subscription::Ordering};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn table(rows: &[(i64, &[&str], &str)]) -> Router {
         let subscriptions = rows.iter().map(|(id, patterns, created)| {
@@ -234,7 +287,7 @@ mod tests {
             let created: Snapshot = created.parse().unwrap();
             (*id, Arc::new(Subscription { patterns, created_snapshot: created, ..Subscription::sample(*id) }))
         });
-        Router::new(Arc::new(subscriptions.collect()))
+        Router::new(subscriptions.collect())
     }
 
     fn event(event_type: &str, xid: u64, subscription_id: Option<i64>) -> Event {
@@ -322,7 +375,7 @@ mod tests {
             (id, Arc::new(Subscription { exclude_origin, ..Subscription::sample(id) }))
         };
         let table = [excluding(1, &["crm"]), excluding(2, &["erp", "crm"]), excluding(3, &[])];
-        let router = Router::new(Arc::new(table.into_iter().collect()));
+        let router = Router::new(table.into_iter().collect());
         for (origin, gets) in
             [(None, &[1, 2, 3][..]), (Some("crm"), &[3]), (Some("erp"), &[1, 3]), (Some("CRM"), &[1, 2, 3])]
         {
@@ -349,7 +402,7 @@ mod tests {
             Change { event_id: 10, subscription_id: 1, rule: rule("b", Some("$.y")) },
             Change { event_id: 20, subscription_id: 1, rule: rule("c", None) },
         ];
-        let end = Router::new(Arc::new(table(rule("c", None))));
+        let end = Router::new(table(rule("c", None)));
         let revisions = Revisions::new(&table(rule("a", Some("$.x"))), changes, end.subscriptions());
         for (id, origin, filter) in [(9, "a", Some("$.x")), (11, "b", Some("$.y")), (21, "c", None)] {
             for other in ["a", "b", "c"] {
@@ -376,6 +429,48 @@ mod tests {
                 .filter(|(_, row, _)| row.iter().any(|p| Pattern::parse(p).unwrap().matches(&event_type)))
                 .map(|(id, ..)| *id).collect();
             prop_assert_eq!(route(&table(&rows), &event(&event_type, 10, None)), wanted);
+        }
+
+        /// A router that follows the changes equals a new one.
+        #[test]
+        fn an_update_equals_a_new_router(
+            steps in proptest::collection::vec(
+                proptest::collection::vec(
+                    (1i64..6, proptest::option::of((
+                        proptest::collection::vec("\\*|[ab]\\.(\\*|[ab])", 0..4), any::<bool>(), any::<bool>(),
+                    ))),
+                    0..4,
+                ),
+                1..6,
+            ),
+        ) {
+            let (mut router, mut table) = (Router::default(), Subscriptions::new());
+            for step in steps {
+                let mut loaded = Subscriptions::new();
+                let ids: BTreeSet<i64> = step.iter().map(|(id, _)| *id).collect();
+                for (id, options) in step {
+                    loaded.remove(&id);
+                    let Some((patterns, has_filter, has_order)) = options else { continue };
+                    loaded.insert(id, Arc::new(Subscription {
+                        patterns: patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
+                        filter: has_filter.then(|| "$.a".into()),
+                        ordering: if has_order { Ordering::Key } else { Ordering::None },
+                        ..Subscription::sample(id)
+                    }));
+                }
+                for id in &ids {
+                    table.remove(id);
+                }
+                table.extend(loaded.clone());
+                router.update(&Update::of(&Vec::from_iter(ids), loaded));
+                let new = Router::new(table.clone());
+                prop_assert_eq!(
+                    (&router.exact, &router.prefix, &router.all, router.filters, router.ordered),
+                    (&new.exact, &new.prefix, &new.all, new.filters, new.ordered)
+                );
+                prop_assert!(router.subscriptions.len() == table.len());
+                router.update(&Update::All(Arc::new(table.clone())));
+            }
         }
     }
 }

@@ -138,6 +138,40 @@ impl Subscription {
 /// All subscriptions at one moment, by id.
 pub type Subscriptions = HashMap<i64, Arc<Subscription>>;
 
+/// A subscription as it is now; `None` if it is gone.
+pub type Changed = (i64, Option<Arc<Subscription>>);
+
+/// A new version of the table of subscriptions. Each part of the daemon that needs the table keeps
+/// its own, so that a change of one subscription among thousands costs no more than among few.
+#[derive(Debug, Clone)]
+pub enum Update {
+    All(Arc<Subscriptions>),
+    /// These subscriptions; all others are as before.
+    Only(Arc<[Changed]>),
+}
+
+impl Update {
+    /// Returns the update after these subscriptions have been read anew. Those that are not among
+    /// the loaded ones are gone.
+    pub fn of(ids: &[i64], mut loaded: Subscriptions) -> Self {
+        Self::Only(ids.iter().map(|id| (*id, loaded.remove(id))).collect())
+    }
+
+    /// Returns the subscriptions that differ from those of a table.
+    pub fn differences(&self, old: &Subscriptions) -> Vec<Changed> {
+        match self {
+            Self::Only(changed) => changed.to_vec(),
+            Self::All(new) => {
+                let gone = old.keys().filter(|id| !new.contains_key(id)).map(|id| (*id, None));
+                let is_other =
+                    |id, subscription| !old.get(id).is_some_and(|old| Arc::ptr_eq(old, subscription));
+                let other = new.iter().filter(|(id, subscription)| is_other(*id, *subscription));
+                gone.chain(other.map(|(id, subscription)| (*id, Some(Arc::clone(subscription))))).collect()
+            }
+        }
+    }
+}
+
 const SUBSCRIPTIONS: &str = "
     select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from s.timeout) * 1000000)::bigint,
            array(select (extract(epoch from r.wait) * 1000000)::bigint
@@ -358,5 +392,24 @@ mod tests {
         let live = subscription.signers(1000);
         assert_eq!(live.len(), 1);
         assert_eq!(live[0].sign("a", 1, b""), signer(1).sign("a", 1, b""));
+    }
+
+    #[test]
+    fn changed_subscriptions_are_replaced_added_or_gone() {
+        let table = |ids: &[i64]| -> Subscriptions {
+            ids.iter().map(|id| (*id, Arc::new(Subscription::sample(*id)))).collect()
+        };
+        let (old, mut loaded) = (table(&[1, 2, 3]), table(&[2, 4]));
+        let ids = |changed: &[Changed]| {
+            let mut ids: Vec<(i64, bool)> =
+                changed.iter().map(|(id, subscription)| (*id, subscription.is_some())).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let update = Update::of(&[2, 3, 4], loaded.clone());
+        assert_eq!(ids(&update.differences(&old)), [(2, true), (3, false), (4, true)]);
+        loaded.insert(1, Arc::clone(&old[&1]));
+        let update = Update::All(Arc::new(loaded));
+        assert_eq!(ids(&update.differences(&old)), [(2, true), (3, false), (4, true)]);
     }
 }

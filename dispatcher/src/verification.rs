@@ -18,7 +18,7 @@ use crate::{
     delivery::identity::Identity,
     postgres::{self, Purpose, Target, Watch, chain, schema::Schema},
     sender::Sender,
-    subscription::{Subscription, Subscriptions},
+    subscription::{Subscription, Update},
 };
 use handshake::Unconfirmed;
 use held::{Change, Held};
@@ -49,7 +49,7 @@ const NOT_HELD: &str = "
 #[derive(Debug)]
 pub enum Told {
     /// The current subscriptions.
-    Subscriptions(Arc<Subscriptions>),
+    Subscriptions(Update),
     /// The user requested that this subscription is asked now, with webhook_ping().
     Wanted(i64),
 }
@@ -131,9 +131,9 @@ pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Tol
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
         tokio::select! {
             some = told.recv() => match some {
-                Some(Told::Subscriptions(table)) => {
-                    schedule.update(&table, epoch.elapsed());
-                    held.look(&table);
+                Some(Told::Subscriptions(update)) => {
+                    schedule.update(&update, epoch.elapsed());
+                    held.look(&update);
                     may_write = true;
                 }
                 Some(Told::Wanted(id)) => schedule.want(id, epoch.elapsed()),

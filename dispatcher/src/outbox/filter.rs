@@ -90,7 +90,7 @@ mod tests {
             subscription(3, Some("$.data.b")),
             subscription(4, Some("$.data.a > 1")),
         ];
-        let router = Router::new(Arc::new(table.into_iter().collect()));
+        let router = Router::new(table.into_iter().collect());
         let budget = Arc::new(Budget::default());
         let message = |id, subscription_id, end| {
             let event = Event { slot: 7, subscription_id, ..Event::sample(id) };

@@ -17,7 +17,7 @@ pub mod ring;
 pub mod row;
 pub mod snapshot;
 
-use crate::{event::Event, matching::Deliveries, message::Message, subscription::Subscriptions};
+use crate::{event::Event, matching::Deliveries, message::Message, subscription::Update};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use thiserror::Error;
@@ -45,8 +45,8 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// What the reader hands on, in commit order.
 #[derive(Debug)]
 pub enum Feed {
-    /// The subscriptions as they are from here on.
-    Subscriptions(Arc<Subscriptions>),
+    /// The subscriptions as they are from here on. The first update has all of them.
+    Subscriptions(Update),
     Batch(Batch),
     /// Nothing more is to come from before the start.
     Recovered,

@@ -19,13 +19,12 @@ use super::{
 use crate::{
     active::Pulse,
     event::Event,
-    lane::lane::has_lines,
     message::{Budget, Message},
     overdue::Overdue,
     postgres::{Client, schema::Schema},
     router::{Revisions, Router},
     secret_store::SecretStore,
-    subscription::{self, Subscriptions},
+    subscription::{self, Subscriptions, Update},
     verification::Told,
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -156,7 +155,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     } = start;
     let (cursor, router, large) = recover(&mut client, schema, &secrets, checkpoint).await?;
     present.set(cursor.ring());
-    let subscriptions = Arc::clone(router.subscriptions());
+    let update = Update::All(Arc::new(router.subscriptions().clone()));
     let now = Instant::now();
     let mut reader = Reader {
         client,
@@ -187,7 +186,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
     if !reader.is_on_disk().await? {
         return Ok(());
     }
-    reader.hand_on_subscriptions(subscriptions).await;
+    reader.hand_on_subscriptions(update).await;
     if reader.large.is_empty() {
         reader.hand_on(Feed::Recovered).await;
     }
@@ -205,8 +204,7 @@ async fn recover(
     checkpoint: Snapshot,
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
     let frozen = pages::freeze(client, schema).await?;
-    let router =
-        Arc::new(Router::new(Arc::new(subscription::load(&frozen.transaction, secrets, None).await?)));
+    let router = Arc::new(Router::new(subscription::load(&frozen.transaction, secrets, None).await?));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
     let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
     let cursor = Cursor::new(frozen.snapshot.clone(), frozen.ring);
@@ -391,26 +389,27 @@ impl Reader {
 
     /// Freezes a window to be read in pages, with the subscriptions as they are in the same snapshot.
     async fn open_large(&mut self) -> Result<(), Error> {
-        let before = Arc::clone(&self.router);
-        let mut revisions = Revisions::default();
+        let (mut revisions, mut update) = (Revisions::default(), None);
         let (pages, snapshot, ring) = {
             let frozen = pages::freeze(&mut self.client, self.schema).await?;
             // Whoever is promised an order must not get what was committed after a bulk load before it.
-            let has_order = before.subscriptions().values().any(|subscription| has_lines(subscription));
-            let order = if has_order { Order::Strict } else { Order::BulkLast };
+            let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
             let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
             if let Some(first_change) = pages.first_change() {
                 let changes = pages.changes(&frozen, first_change).await?;
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
                 let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
-                let loaded = subscription::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
-                let mut table = match few {
-                    Some(few) => replace(before.subscriptions(), &few, loaded),
-                    None => loaded,
+                let mut loaded =
+                    subscription::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
+                self.filter.overdue.mark(few.as_deref(), &mut loaded);
+                revisions = Revisions::new(self.router.subscriptions(), changes, &loaded);
+                let new = match few {
+                    Some(few) => Update::of(&few, loaded),
+                    None => Update::All(Arc::new(loaded)),
                 };
-                self.filter.overdue.mark(&mut table);
-                revisions = Revisions::new(before.subscriptions(), changes, &table);
-                self.router = Arc::new(Router::new(Arc::new(table)));
+                // A window that is still being read keeps the router of its own moment.
+                Arc::make_mut(&mut self.router).update(&new);
+                update = Some(new);
             }
             let Frozen { transaction, snapshot, ring } = frozen;
             transaction.commit().await?;
@@ -425,9 +424,8 @@ impl Reader {
         if !self.is_on_disk().await? {
             return Ok(());
         }
-        if pages.first_change().is_some() {
-            let subscriptions = Arc::clone(self.router.subscriptions());
-            self.hand_on_subscriptions(subscriptions).await;
+        if let Some(update) = update {
+            self.hand_on_subscriptions(update).await;
         }
         let router = Arc::clone(&self.router);
         self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
@@ -516,15 +514,16 @@ impl Reader {
     /// Hands on which subscriptions are held for what their filters have cost since.
     async fn hold_overdue(&mut self) {
         let mut table = Subscriptions::clone(self.router.subscriptions());
-        self.filter.overdue.mark(&mut table);
-        self.router = Arc::new(Router::new(Arc::new(table)));
-        self.hand_on_subscriptions(Arc::clone(self.router.subscriptions())).await;
+        self.filter.overdue.mark(None, &mut table);
+        let update = Update::All(Arc::new(table));
+        Arc::make_mut(&mut self.router).update(&update);
+        self.hand_on_subscriptions(update).await;
     }
 
-    async fn hand_on_subscriptions(&mut self, subscriptions: Arc<Subscriptions>) {
+    async fn hand_on_subscriptions(&mut self, update: Update) {
         // It ends with the session, like the lanes.
-        let _ = self.verification.send(Told::Subscriptions(Arc::clone(&subscriptions)));
-        self.hand_on(Feed::Subscriptions(subscriptions)).await;
+        let _ = self.verification.send(Told::Subscriptions(update.clone()));
+        self.hand_on(Feed::Subscriptions(update)).await;
     }
 
     /// Waits for room; the end of the session ends the wait.
@@ -535,18 +534,3 @@ impl Reader {
         }
     }
 }
-
-/// A table with some subscriptions read anew; those that are gone leave it.
-fn replace(old: &Subscriptions, changed: &[i64], mut loaded: Subscriptions) -> Subscriptions {
-    let mut table = old.clone();
-    for id in changed {
-        match loaded.remove(id) {
-            Some(subscription) => table.insert(*id, subscription),
-            None => table.remove(id),
-        };
-    }
-    table
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@
 //! Besides a pause, two conditions hold a subscription. Either the daemon cannot use part of it,
 //! such as a secret that does not open, or its receiver has not confirmed.
 
-use crate::subscription::Subscriptions;
+use crate::subscription::{Subscription, Update};
 use std::{collections::HashMap, sync::Arc};
 
 type Reasons = HashMap<i64, Arc<str>>;
@@ -32,10 +32,31 @@ pub struct Change {
 
 impl Held {
     /// Updates the reasons from the current subscriptions.
-    pub fn look(&mut self, table: &Subscriptions) {
-        let broken = table.iter().filter_map(|(id, s)| Some((*id, s.problem.clone()?)));
-        self.broken = broken.collect();
-        self.unconfirmed.retain(|id, _| table.get(id).is_some_and(|s| s.enabled && !s.is_confirmed()));
+    pub fn look(&mut self, update: &Update) {
+        match update {
+            Update::All(table) => {
+                self.broken.clear();
+                self.unconfirmed.retain(|id, _| table.contains_key(id));
+                for (id, subscription) in table.iter() {
+                    self.set(*id, Some(subscription));
+                }
+            }
+            Update::Only(changed) => {
+                for (id, subscription) in changed.iter() {
+                    self.set(*id, subscription.as_deref());
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, id: i64, subscription: Option<&Subscription>) {
+        match subscription.and_then(|subscription| subscription.problem.clone()) {
+            Some(problem) => drop(self.broken.insert(id, problem)),
+            None => drop(self.broken.remove(&id)),
+        }
+        if !subscription.is_some_and(|s| s.enabled && !s.is_confirmed()) {
+            self.unconfirmed.remove(&id);
+        }
     }
 
     /// Records the result of asking a receiver. `None` means that it confirmed.
@@ -75,10 +96,10 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{subscription::Subscription, verification::Verification};
+    use crate::verification::Verification;
 
-    fn table(subscriptions: impl IntoIterator<Item = Subscription>) -> Subscriptions {
-        subscriptions.into_iter().map(|s| (s.id, Arc::new(s))).collect()
+    fn table(subscriptions: impl IntoIterator<Item = Subscription>) -> Update {
+        Update::All(Arc::new(subscriptions.into_iter().map(|s| (s.id, Arc::new(s))).collect()))
     }
 
     fn broken(id: i64, why: &str) -> Subscription {
@@ -122,8 +143,12 @@ mod tests {
         assert_eq!(rows(&held), [(1, Some("b".into())), (3, None)]);
         write(&mut held);
         held.asked(2, None);
-        held.look(&table([Subscription::sample(1), asking(2)]));
+        held.look(&Update::Only([(1, Some(Arc::new(Subscription::sample(1))))].into()));
         assert_eq!(rows(&held), [(1, None), (2, None)]);
+        write(&mut held);
+        held.asked(2, Some("it answered 404"));
+        held.look(&Update::Only([(2, None)].into()));
+        assert!(rows(&held).is_empty(), "it is gone");
     }
 
     #[test]

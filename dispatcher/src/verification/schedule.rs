@@ -2,7 +2,7 @@
 //! arguments.
 
 use super::is_to_be_asked;
-use crate::subscription::{Subscription, Subscriptions};
+use crate::subscription::{Subscription, Update};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Waits after the first, second, … failure. The last one repeats forever.
@@ -36,16 +36,32 @@ enum State {
 
 impl Schedule {
     /// Updates the entries after a change of the subscriptions.
-    pub fn update(&mut self, table: &Subscriptions, now: Duration) {
-        self.entries.retain(|id, _| table.get(id).is_some_and(|subscription| is_to_be_asked(subscription)));
-        for (id, subscription) in table.iter().filter(|(_, subscription)| is_to_be_asked(subscription)) {
-            let known =
-                self.entries.get(id).is_some_and(|entry| Arc::ptr_eq(&entry.subscription, subscription));
-            if !known {
-                let state = State::Due(now);
-                self.entries
-                    .insert(*id, Entry { subscription: Arc::clone(subscription), failures: 0, state });
+    pub fn update(&mut self, update: &Update, now: Duration) {
+        match update {
+            Update::All(table) => {
+                self.entries.retain(|id, _| table.contains_key(id));
+                for (id, subscription) in table.iter() {
+                    self.set(*id, Some(subscription), now);
+                }
             }
+            Update::Only(changed) => {
+                for (id, subscription) in changed.iter() {
+                    self.set(*id, subscription.as_ref(), now);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, id: i64, subscription: Option<&Arc<Subscription>>, now: Duration) {
+        let Some(subscription) = subscription.filter(|subscription| is_to_be_asked(subscription)) else {
+            self.entries.remove(&id);
+            return;
+        };
+        let is_known =
+            self.entries.get(&id).is_some_and(|entry| Arc::ptr_eq(&entry.subscription, subscription));
+        if !is_known {
+            let entry = Entry { subscription: Arc::clone(subscription), failures: 0, state: State::Due(now) };
+            self.entries.insert(id, entry);
         }
     }
 
@@ -118,8 +134,9 @@ mod tests {
         })
     }
 
-    fn table(subscriptions: &[&Arc<Subscription>]) -> Subscriptions {
-        subscriptions.iter().map(|subscription| (subscription.id, Arc::clone(subscription))).collect()
+    fn table(subscriptions: &[&Arc<Subscription>]) -> Update {
+        let all = subscriptions.iter().map(|subscription| (subscription.id, Arc::clone(subscription)));
+        Update::All(Arc::new(all.collect()))
     }
 
     fn ids(taken: &[Arc<Subscription>]) -> Vec<i64> {

@@ -152,7 +152,7 @@ impl Flight {
 pub struct Board {
     limits: Limits,
     budget: Arc<Budget>,
-    subscriptions: Arc<Subscriptions>,
+    subscriptions: Subscriptions,
     lanes: HashMap<i64, Lane>,
     flights: Slab<Flight>,
     /// Send queues with deliveries to start, in round-robin order.
@@ -207,7 +207,7 @@ impl Board {
         Self {
             limits,
             budget,
-            subscriptions: Arc::default(),
+            subscriptions: Subscriptions::new(),
             lanes: HashMap::new(),
             flights: Slab::new(),
             ready: VecDeque::new(),

@@ -18,7 +18,7 @@ use crate::{
     },
     ledger::entry::{Entry, QueueChange, Record, Standing, State},
     outbox::{Batch, Feed},
-    subscription::{Ordering, Subscription, Subscriptions},
+    subscription::{Ordering, Subscription, Update},
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
@@ -35,7 +35,7 @@ impl Board {
     /// Takes the next feed of the reader. Call this only if [`is_hungry`](Self::is_hungry).
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
-            Feed::Subscriptions(subscriptions) => self.replace_subscriptions(subscriptions, now),
+            Feed::Subscriptions(update) => self.update_subscriptions(&update, now),
             Feed::Recovered => self.recovered(),
             Feed::Batch(batch) => {
                 self.progress.open(batch.window, now.at);
@@ -265,8 +265,15 @@ impl Board {
     }
 
     /// Applies a new version of the subscription table: closes, reopens, and removes send queues.
-    fn replace_subscriptions(&mut self, new: Arc<Subscriptions>, now: Now) {
-        let old = std::mem::replace(&mut self.subscriptions, Arc::clone(&new));
+    fn update_subscriptions(&mut self, update: &Update, now: Now) {
+        let changed = update.differences(&self.subscriptions);
+        let former: Vec<Option<Arc<Subscription>>> = changed
+            .iter()
+            .map(|(id, subscription)| match subscription {
+                Some(subscription) => self.subscriptions.insert(*id, Arc::clone(subscription)),
+                None => self.subscriptions.remove(id),
+            })
+            .collect();
         if !self.is_open {
             self.is_open = true;
             self.load(Load::Standings);
@@ -276,18 +283,16 @@ impl Board {
         // This table is newer than the one without them. A subscription that is still missing is
         // gone, and so are its rows.
         for (key, retry) in std::mem::take(&mut self.strays) {
-            if new.contains_key(&key.subscription_id) {
+            if self.subscriptions.contains_key(&key.subscription_id) {
                 self.timers.insert(key, retry);
             }
         }
-        for id in old.keys().filter(|id| !new.contains_key(id)) {
-            self.drop_lane(*id);
-        }
-        for (id, subscription) in new.iter() {
-            let before = old.get(id);
-            if before.is_some_and(|before| Arc::ptr_eq(before, subscription)) {
+        for ((id, subscription), before) in changed.iter().zip(&former) {
+            let before = before.as_ref();
+            let Some(subscription) = subscription else {
+                self.drop_lane(*id);
                 continue;
-            }
+            };
             match self.lanes.get_mut(id) {
                 Some(lane) => {
                     let was_open = lane.is_open();

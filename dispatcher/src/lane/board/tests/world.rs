@@ -9,7 +9,7 @@ mod queue;
 pub use plan::{Options, PLAIN, Plan};
 
 use super::*;
-use crate::event::Place;
+use crate::{event::Place, subscription::Update};
 
 pub type Pair = (i64, i64);
 
@@ -29,6 +29,8 @@ pub struct World {
     pub budget: Arc<Budget>,
     pub plan: Plan,
     pub subscriptions: Subscriptions,
+    /// Those that the scheduler knows of.
+    fed: Subscriptions,
     /// The rows of `webhook.queue`.
     pub queue: BTreeMap<Pair, Row>,
     /// The rows of `webhook.attempt`: the class of each attempt, by delivery.
@@ -126,6 +128,7 @@ impl World {
             board: Board::new(limits(&plan), Arc::clone(&budget)),
             budget,
             subscriptions: ids.map(|(id, options)| (id, subscription(id, *options, true))).collect(),
+            fed: Subscriptions::new(),
             queue: BTreeMap::new(),
             attempts: BTreeMap::new(),
             standings: BTreeMap::new(),
@@ -151,7 +154,8 @@ impl World {
             news: Vec::new(),
             plan,
         };
-        world.feed(Feed::Subscriptions(Arc::new(world.subscriptions.clone())));
+        world.fed = world.subscriptions.clone();
+        world.feed(Feed::Subscriptions(Update::All(Arc::new(world.subscriptions.clone()))));
         world.feed(Feed::Recovered);
         // An empty database answers at once.
         while !world.loads.is_empty() {
@@ -323,7 +327,13 @@ impl World {
 
     fn reload(&mut self) {
         if self.board.is_hungry() {
-            self.feed(Feed::Subscriptions(Arc::new(self.subscriptions.clone())));
+            let all = Update::All(Arc::new(self.subscriptions.clone()));
+            let update = match self.rng.bool() {
+                true => all,
+                false => Update::Only(all.differences(&self.fed).into()),
+            };
+            self.fed = self.subscriptions.clone();
+            self.feed(Feed::Subscriptions(update));
         }
     }
 
@@ -399,7 +409,8 @@ impl World {
         self.epoch_us = self.now_us;
         let (queue, attempts) = (&self.queue, &self.attempts);
         self.last_word.retain(|pair| attempts.contains_key(pair) && !queue.contains_key(pair));
-        self.feed(Feed::Subscriptions(Arc::new(self.subscriptions.clone())));
+        self.fed = self.subscriptions.clone();
+        self.feed(Feed::Subscriptions(Update::All(Arc::new(self.subscriptions.clone()))));
         let is_open = |pair: &Pair| !attempts_or_row(&self.attempts, &self.queue, pair);
         self.passed.extend(unresolved.iter().filter(|pair| !is_open(pair)));
         let mut open: Vec<Pair> = unresolved.into_iter().filter(is_open).collect();

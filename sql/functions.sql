@@ -361,8 +361,11 @@ create function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
 comment on function @extschema@.webhook_backfill_cancel is
     'Stop a backfill; what it has sent stays sent. False: it has ended already';
 
+-- The daemon's session allows index scans alone. Here, the planner decides: the table is not ours.
 create function webhook.backfill_step(id bigint, rows_max integer) returns boolean
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    set enable_seqscan = on set enable_bitmapscan = on set enable_sort = on set enable_incremental_sort = on
+    set enable_hashjoin = on set enable_mergejoin = on set enable_material = on
     as 'MODULE_PATHNAME', 'backfill_step_wrapper';
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';

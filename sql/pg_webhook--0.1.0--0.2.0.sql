@@ -1274,8 +1274,9 @@ with fresh as materialized (
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
 from matched l
 join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
-where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
-  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
+-- "offset 0": by the index, for each. The planner does not know how many events there are.
+where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
+  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
 create or replace view webhook.delivery with (security_barrier) as
@@ -1848,6 +1849,8 @@ comment on function @extschema@.webhook_backfill_cancel is
 
 create or replace function webhook.backfill_step(id bigint, rows_max integer) returns boolean
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    set enable_seqscan = on set enable_bitmapscan = on set enable_sort = on set enable_incremental_sort = on
+    set enable_hashjoin = on set enable_mergejoin = on set enable_material = on
     as 'MODULE_PATHNAME', 'backfill_step_wrapper';
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';

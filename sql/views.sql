@@ -33,8 +33,9 @@ with fresh as materialized (
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
 from matched l
 join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
-where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id)
-  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id);
+-- "offset 0": by the index, for each. The planner does not know how many events there are.
+where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
+  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
 -- Owners see their own. security_barrier: nobody's function in WHERE is asked about rows of others.

@@ -119,6 +119,10 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
         ("webhook_ping", vec![("id", id.clone())]),
         ("webhook_redeliver", vec![("event_id", text(&evt)), ("subscription_id", id.clone())]),
         (
+            "webhook_deliveries",
+            vec![("subscription_id", id.clone()), ("rows_max", text("10")), ("before", text("1000"))],
+        ),
+        (
             "webhook_replay",
             vec![
                 ("subscription_id", id.clone()),

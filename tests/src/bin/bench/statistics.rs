@@ -37,6 +37,8 @@ struct Turn {
     beside_replay: f64,
 }
 
+type Figure = fn(&Turn) -> f64;
+
 async fn write(world: &World, first: u64, count: u64) {
     let last = first + count - 1;
     world
@@ -121,7 +123,7 @@ pub async fn run(report: &mut Report) {
     }
     let middle =
         |turns: &[Turn], figure: fn(&Turn) -> f64| median(&turns.iter().map(figure).collect::<Vec<_>>());
-    let ratio = |of: &[Turn], figure: fn(&Turn) -> f64, to: &[Turn], base: fn(&Turn) -> f64| {
+    let ratio = |of: &[Turn], figure: Figure, to: &[Turn], base: Figure| {
         median(&of.iter().zip(to).map(|(of, to)| figure(of) / base(to)).collect::<Vec<_>>())
     };
     report.add("resume", middle(&fresh, |turn| turn.resume), "s", Goal::None, format!("{count} events"));
@@ -133,8 +135,7 @@ pub async fn run(report: &mut Report) {
         format!("{} events", 2 * count),
     );
     let note = "ANALYZE of empty tables / VACUUM ANALYZE";
-    let figures: [(_, fn(&Turn) -> f64); 2] =
-        [("resume", |turn| turn.resume), ("replay", |turn| turn.replay)];
+    let figures: [(&str, Figure); 2] = [("resume", |turn| turn.resume), ("replay", |turn| turn.replay)];
     for (name, figure) in figures {
         let ratio = ratio(&empty, figure, &fresh, figure);
         report.add(
@@ -145,7 +146,7 @@ pub async fn run(report: &mut Report) {
             note,
         );
     }
-    let figures: [(_, fn(&Turn) -> f64); 2] =
+    let figures: [(&str, Figure); 2] =
         [("resume", |turn| turn.beside_resume), ("replay", |turn| turn.beside_replay)];
     for (name, figure) in figures {
         let note = format!("alone {:.2} ms", middle(&empty, |turn| turn.alone));

@@ -117,7 +117,7 @@ async fn untried(world: &World, subscription: i64) -> HashSet<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn slow_hanging_failing_and_fast_at_once() {
     let heavy = scale("PGW_SCENARIO_STRICT", 0, 1) == 1;
-    let (alone, together) = (scale("PGW_ALONE_SECONDS", 8, 60), scale("PGW_TOGETHER_SECONDS", 40, 300));
+    let (alone, together) = (scale("PGW_ALONE_SECONDS", 8, 60), scale("PGW_TOGETHER_SECONDS", 16, 300));
     let timeout = Duration::from_secs(scale("PGW_TIMEOUT_SECONDS", 4, 15));
     let world = Arc::new(World::new().await);
     let stamps = Stamps::default();

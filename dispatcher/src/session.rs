@@ -13,6 +13,7 @@ mod history;
 pub use carried::Carried;
 use carried::Origin;
 pub use history::History;
+use history::{check_timeline, former, left_behind};
 
 use crate::{
     active,
@@ -37,7 +38,7 @@ use crate::{
     },
     overdue::Overdue,
     postgres::{
-        Client, Purpose, Seen, Server, Target, Watch, chain, connect,
+        Client, Purpose, Seen, Target, Watch, chain, connect,
         instance::Instance,
         is_former,
         preflight::{Identity, Report, check_instance, preflight, refuse_transaction_pooler},
@@ -77,9 +78,6 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// At shutdown, how long the last writes may take.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The interval at which a daemon with several servers compares their timelines.
-const SURVEY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Between two looks whether an outdated schema has been updated.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
@@ -455,37 +453,6 @@ async fn refused(control: &Client, error: Error) -> Error {
         debug!(error = chain(&error), "session.refusal_unwritten");
     }
     error
-}
-
-/// Rejects a server that this process knows to be behind the timeline of its cluster.
-fn check_timeline(server: &Target, history: &History) -> Result<(), Error> {
-    let state = Server {
-        system_identifier: history.identity.system_identifier,
-        is_standby: false,
-        timeline: history.timeline.clone(),
-    };
-    server.note(&state);
-    if is_former(server, &state) { Err(former(server, &state)) } else { Ok(()) }
-}
-
-fn former(database: &Target, state: &Server) -> Error {
-    let newest = database.newest_timeline(state.system_identifier).unwrap_or_default();
-    Error::FormerPrimary { timeline: state.timeline.clone(), newest }
-}
-
-/// Waits until another server of the list is on a higher timeline: this one has become a former
-/// primary.
-async fn left_behind(database: &Target, history: &History) -> Error {
-    if database.servers().len() < 2 {
-        return std::future::pending().await;
-    }
-    loop {
-        sleep(SURVEY_INTERVAL).await;
-        survey(database).await;
-        if let Err(error) = check_timeline(database, history) {
-            return error;
-        }
-    }
 }
 
 /// Waits until a schema that is to be updated has been.

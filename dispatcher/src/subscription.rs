@@ -142,7 +142,7 @@ pub type Subscriptions = HashMap<i64, Arc<Subscription>>;
 pub type Changed = (i64, Option<Arc<Subscription>>);
 
 /// A new version of the table of subscriptions. Each part of the daemon that needs the table keeps
-/// its own, so that a change of one subscription among thousands costs no more than among few.
+/// its own. So the cost of a change does not depend on the number of subscriptions.
 #[derive(Debug, Clone)]
 pub enum Update {
     All(Arc<Subscriptions>),
@@ -151,8 +151,8 @@ pub enum Update {
 }
 
 impl Update {
-    /// Returns the update after these subscriptions have been read anew. Those that are not among
-    /// the loaded ones are gone.
+    /// Returns the update after these subscriptions have been read again. Subscriptions that are not
+    /// among the loaded ones are gone.
     pub fn of(ids: &[i64], mut loaded: Subscriptions) -> Self {
         Self::Only(ids.iter().map(|id| (*id, loaded.remove(id))).collect())
     }

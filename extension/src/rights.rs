@@ -82,23 +82,15 @@ pub fn as_role<R>(role: pg_sys::Oid, settings: &[(&CStr, &CStr)], work: impl FnO
 
 /// Sets a setting until the present nest level ends.
 pub fn set_locally(name: &CStr, value: &CStr) {
-    // SAFETY: both are NUL-terminated; a bad value raises.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
+    set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
 }
 
 /// Sets a setting for the session, as SET does.
 pub fn set_for_session(name: &CStr, value: &CStr) {
+    set(name, value, pg_sys::GucAction::GUC_ACTION_SET);
+}
+
+fn set(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
     // SAFETY: both are NUL-terminated; a bad value raises.
     unsafe {
         pg_sys::set_config_option(
@@ -106,7 +98,7 @@ pub fn set_for_session(name: &CStr, value: &CStr) {
             value.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SET,
+            action,
             true,
             0,
             false,

@@ -11,7 +11,7 @@ use e2e::{
     receiver::{Behaviour, Receiver, SECRET},
     world::{ORDERS, World},
 };
-use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn promoted_after_the_primary_was_lost() {
@@ -60,9 +60,7 @@ async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
     let checkpoint = world.database.text(checkpoint).await.expect("there is one");
     let arrived = format!("select snapshot::text = '{checkpoint}' from webhook.cursor");
     copy.until(&arrived, PATIENCE).await;
-    world.cluster.kill9().await;
-    copy.run("select pg_promote()").await;
-    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    fail_over(world, copy).await;
 }
 
 /// A daemon that is new after the promotion knows it by nothing but its own settings: the list of servers, in any order.
@@ -145,12 +143,8 @@ async fn through_one_name_a_daemon_that_runs_and_a_new_one_go_on() {
     let arguments = ["--allow-net", "127.0.0.0/8"];
     let running = Daemon::spawn_with(&url, &arguments);
     running.ready(&world.database).await;
-    world.insert_orders(1, 20).await;
-    world.receiver.wait_for("/ok", 20, PATIENCE).await;
-    copy.until("select count(*) = 20 from webhook.attempt", PATIENCE).await;
-    world.cluster.kill9().await;
-    copy.run("select pg_promote()").await;
-    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    deliver_some(&world, &copy).await;
+    fail_over(&world, &copy).await;
     name.lead_to(standby.port());
     copy.run("insert into orders values (21, 'c')").await;
     world.receiver.wait_for("/ok", 21, PATIENCE).await;
@@ -309,22 +303,52 @@ async fn with_events_past_its_position_over_tls_and_the_standby_named_first() {
     fails_over_with_events_past_the_standbys_position(connection, true).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn and_a_former_primary_that_comes_back_is_not_believed() {
-    let world = World::new().await;
-    world.subscribe("/ok").await;
-    let standby = world.cluster.standby().await;
-    let copy = standby.existing("app");
-    let url =
-        format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/app", world.cluster.port(), standby.port());
-    let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
-    daemon.ready(&world.database).await;
+/// A primary with a subscription, its standby server, and a URL that names both, the primary first.
+struct Servers {
+    world: World,
+    standby: Arc<Cluster>,
+    copy: Database,
+    url: String,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let world = World::new().await;
+        world.subscribe("/ok").await;
+        let standby = world.cluster.standby().await;
+        let copy = standby.existing("app");
+        let (one, other) = (world.cluster.port(), standby.port());
+        let url = format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{other}/app");
+        Self { world, standby, copy, url }
+    }
+}
+
+/// Has 20 orders delivered, and their attempts replicated.
+async fn deliver_some(world: &World, copy: &Database) {
     world.insert_orders(1, 20).await;
     world.receiver.wait_for("/ok", 20, PATIENCE).await;
     copy.until("select count(*) = 20 from webhook.attempt", PATIENCE).await;
+}
+
+/// Ends the primary and promotes the standby server.
+async fn fail_over(world: &World, copy: &Database) {
     world.cluster.kill9().await;
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+}
+
+/// Returns the ids of the orders that were delivered.
+fn keys(world: &World) -> HashSet<String> {
+    world.receiver.at("/ok").iter().map(|request| request.json()["data"]["id"].to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn and_a_former_primary_that_comes_back_is_not_believed() {
+    let Servers { world, standby: _standby, copy, url } = Servers::start().await;
+    let daemon = Daemon::spawn_with(&url, &["--allow-net", "127.0.0.0/8"]);
+    daemon.ready(&world.database).await;
+    deliver_some(&world, &copy).await;
+    fail_over(&world, &copy).await;
     copy.run("insert into orders values (21, 'c')").await;
     world.receiver.wait_for("/ok", 21, PATIENCE).await;
 
@@ -339,8 +363,7 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     world.receiver.wait_for("/ok", 22, PATIENCE).await;
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
-    let keys: HashSet<String> =
-        world.receiver.at("/ok").iter().map(|request| request.json()["data"]["id"].to_string()).collect();
+    let keys = keys(&world);
     assert!(!keys.contains("1001"), "{keys:?}");
 }
 
@@ -348,22 +371,13 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
 /// writes, and is a former primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn and_a_new_daemon_does_not_believe_it_either() {
-    let world = World::new().await;
-    world.subscribe("/ok").await;
-    let standby = world.cluster.standby().await;
-    let copy = standby.existing("app");
-    let url =
-        format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/app", world.cluster.port(), standby.port());
+    let Servers { world, standby, copy, url } = Servers::start().await;
     let arguments = ["--allow-net", "127.0.0.0/8"];
     let first = Daemon::spawn_with(&url, &arguments);
     first.ready(&world.database).await;
-    world.insert_orders(1, 20).await;
-    world.receiver.wait_for("/ok", 20, PATIENCE).await;
-    copy.until("select count(*) = 20 from webhook.attempt", PATIENCE).await;
+    deliver_some(&world, &copy).await;
     assert!(first.sigterm(PATIENCE).await.success());
-    world.cluster.kill9().await;
-    copy.run("select pg_promote()").await;
-    copy.until("select not pg_is_in_recovery()", PATIENCE).await;
+    fail_over(&world, &copy).await;
     copy.run("insert into orders values (21, 'c')").await;
     world.cluster.boot().await;
     world.database.run("insert into orders values (1001, 'nobody saw this')").await;
@@ -389,8 +403,7 @@ async fn and_a_new_daemon_does_not_believe_it_either() {
     copy.run("insert into orders values (22, 'c')").await;
     world.receiver.wait_for("/ok", 22, PATIENCE).await;
     assert!(second.sigterm(PATIENCE).await.success());
-    let keys: HashSet<String> =
-        world.receiver.at("/ok").iter().map(|request| request.json()["data"]["id"].to_string()).collect();
+    let keys = keys(&world);
     assert!(!keys.contains("1001") && !keys.contains("1002"), "{keys:?}");
 }
 

@@ -61,6 +61,10 @@ async fn a_subscription_lives_through_it() {
     let change = json!({"url": good, "name": null}).to_string();
     let stale = admin.ask("PATCH", &path, Some(&alice), &[("if-match", "\"0\"")], Some(&change)).await;
     assert_eq!(stale.status, 412);
+    // RFC 9110, section 13.2.1: the errors of the request itself come first.
+    let wrong = json!({"payload_mode": "none"}).to_string();
+    let wrong = admin.ask("PATCH", &path, Some(&alice), &[("if-match", "\"0\"")], Some(&wrong)).await;
+    assert_eq!(wrong.status, 422, "{wrong:?}");
     let changed = admin.ask("PATCH", &path, Some(&alice), &[("if-match", &etag)], Some(&change)).await;
     assert_eq!(
         (changed.status.as_u16(), &changed.json()["name"], &changed.json()["url"]),
@@ -273,7 +277,9 @@ async fn the_document_is_true() {
 
     world.subscribe("/ok").await;
     world.insert_orders(1, 20).await;
-    // The fuzzer rotates secrets.
+    // The fuzzer rotates secrets, which the receiver does not learn. What comes before and after is
+    // judged.
+    world.receiver.wait_for("/ok", 20, e2e::PATIENCE).await;
     world.receiver.trust();
     for token in [&ops, &alice] {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign/schemathesis.sh");
@@ -291,6 +297,11 @@ async fn the_document_is_true() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    // Whatever the fuzzer has done, a new subscription gets signed events.
+    let after = e2e::receiver::Receiver::start().await;
+    world.subscribe_url(&after.url("/ok"), "").await;
+    world.insert_orders(101, 5).await;
+    after.wait_for("/ok", 5, e2e::PATIENCE).await;
     let panics: Vec<_> = admin
         .daemon
         .process()

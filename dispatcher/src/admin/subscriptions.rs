@@ -80,8 +80,9 @@ pub async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    expect(&mut work, id, &headers).await?;
+    let condition = expect(&mut work, id, &headers).await?;
     alter(&mut work, id, &body).await.map_err(|problem| conditional(&headers, problem))?;
+    condition.holds()?;
     let subscription = find(&mut work, id).await?;
     work.commit().await.map_err(|problem| conditional(&headers, problem))?;
     Ok(with_etag(&subscription, Json(&subscription).into_response()))
@@ -94,9 +95,10 @@ pub async fn change(
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
     responses((status = 204, description = "Ended"), Problems))]
 pub async fn delete(Api(mut work): Api, Id(id): Id, headers: HeaderMap) -> Result<StatusCode, Problem> {
-    expect(&mut work, id, &headers).await?;
+    let condition = expect(&mut work, id, &headers).await?;
     let ended = call(&mut work, "webhook_unsubscribe($1)", &[&id]).await;
     ended.map_err(|problem| conditional(&headers, problem))?;
+    condition.holds()?;
     work.commit().await.map_err(|problem| conditional(&headers, problem))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -112,9 +114,10 @@ pub async fn pause(
     body: Body,
 ) -> Result<Response, Problem> {
     let Pause { reason } = body.read()?;
-    expect(&mut work, id, &headers).await?;
+    let condition = expect(&mut work, id, &headers).await?;
     let paused = call(&mut work, "webhook_pause($1, $2)", &[&id, &reason]).await;
     paused.map_err(|problem| conditional(&headers, problem))?;
+    condition.holds()?;
     done(work, id).await
 }
 
@@ -129,9 +132,10 @@ pub async fn resume(
     body: Body,
 ) -> Result<Response, Problem> {
     let Resume { skip_backlog } = body.read()?;
-    expect(&mut work, id, &headers).await?;
+    let condition = expect(&mut work, id, &headers).await?;
     let resumed = call(&mut work, "webhook_resume($1, $2)", &[&id, &skip_backlog]).await;
     resumed.map_err(|problem| conditional(&headers, problem))?;
+    condition.holds()?;
     done(work, id).await
 }
 
@@ -146,9 +150,10 @@ pub async fn rotate(
     body: Body,
 ) -> Result<Response, Problem> {
     let Rotate { overlap } = body.read()?;
-    expect(&mut work, id, &headers).await?;
+    let condition = expect(&mut work, id, &headers).await?;
     let rotated = call(&mut work, ROTATE, &[&id, &overlap]).await;
     let secret = rotated.map_err(|problem| conditional(&headers, in_field(problem, "overlap")))?;
+    condition.holds()?;
     let subscription = find(&mut work, id).await?;
     work.commit().await?;
     let rotated = Rotated { secret: secret.unwrap_or_default() };

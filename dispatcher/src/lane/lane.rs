@@ -42,7 +42,8 @@ pub const LINE_ROWS: usize = 100;
 
 /// The reader waits for a full send queue that frees a tenth of its capacity in this time. Such a
 /// send queue takes at least 1000 deliveries a second. A slower one spills, because it would delay
-/// the others.
+/// the others. A send queue is measured from half full on, so that most slow ones are known as such
+/// before they are full, and the reader waits for them at no time.
 pub const STALL: Duration = Duration::from_millis(100);
 pub const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
 
@@ -157,9 +158,18 @@ pub struct Lane {
     /// The last attempt failed. A change is logged once.
     pub is_failing: bool,
     started: u64,
-    /// Start of the present check of a full send queue, and `started` at that time. Cleared once
-    /// the send queue is less than half full.
-    full_since: Option<(Duration, u64)>,
+    /// `None` if the send queue is less than half full.
+    half_full: Option<Pace>,
+}
+
+/// How fast a send queue starts its deliveries.
+#[derive(Debug)]
+struct Pace {
+    /// Start of the present measurement, and [`Lane::started`] at that time.
+    since: Duration,
+    started: u64,
+    /// Result of the last measurement: fewer starts than [`STALL_ROOM`] in [`STALL`].
+    is_slow: bool,
 }
 
 impl Lane {
@@ -193,7 +203,7 @@ impl Lane {
             is_asking: false,
             is_failing: false,
             started: 0,
-            full_since: None,
+            half_full: None,
         }
     }
 
@@ -224,22 +234,23 @@ impl Lane {
             let is_beside = self.lines.is_none() && fresh < FRESH_SHARE && self.drain.is_active();
             return if is_beside { Room::Yes } else { Room::No };
         }
-        if fresh < FRESH_MAX {
-            if fresh < FRESH_MAX / 2 {
-                self.full_since = None;
-            }
+        if fresh < FRESH_MAX / 2 {
+            self.half_full = None;
             return Room::Yes;
         }
-        match self.full_since {
-            Some((since, started)) if now.saturating_sub(since) >= STALL => {
-                if self.started - started < STALL_ROOM {
-                    self.is_spilling = true;
-                    return Room::No;
-                }
-                self.full_since = Some((now, self.started));
-            }
-            Some(_) => {}
-            None => self.full_since = Some((now, self.started)),
+        let pace = self.half_full.get_or_insert(Pace { since: now, started: self.started, is_slow: false });
+        let elapsed = now.saturating_sub(pace.since);
+        if elapsed >= STALL {
+            let wanted = STALL_ROOM as f64 * elapsed.div_duration_f64(STALL);
+            let is_slow = ((self.started - pace.started) as f64) < wanted;
+            *pace = Pace { since: now, started: self.started, is_slow };
+        }
+        if fresh < FRESH_MAX {
+            return Room::Yes;
+        }
+        if pace.is_slow {
+            self.is_spilling = true;
+            return Room::No;
         }
         Room::Soon
     }
@@ -414,6 +425,27 @@ mod tests {
         assert_eq!(lane.room(at(200)), Room::No);
         lane.fresh.clear();
         assert_eq!(lane.room(at(300)), Room::No, "it spills until what it spilled has been taken back");
+    }
+
+    #[test]
+    fn a_lane_that_fills_slowly_spills_at_once_when_it_is_full() {
+        let at = Duration::from_millis;
+        let mut lane = full_lane();
+        let last = lane.fresh.pop_back();
+        assert_eq!(lane.room(at(0)), Room::Yes);
+        assert_eq!(lane.room(at(500)), Room::Yes, "it has started nothing since, and has capacity");
+        lane.fresh.extend(last);
+        assert_eq!(lane.room(at(505)), Room::No);
+
+        let mut lane = full_lane();
+        let last = lane.fresh.pop_back();
+        assert_eq!(lane.room(at(0)), Room::Yes);
+        for _ in 0..5 * STALL_ROOM {
+            lane.begin(1, 1, Duration::ZERO);
+        }
+        assert_eq!(lane.room(at(500)), Room::Yes);
+        lane.fresh.extend(last);
+        assert_eq!(lane.room(at(505)), Room::Soon, "it is fast");
     }
 
     #[test]

@@ -40,8 +40,8 @@ fn successes(slot: i16, is_plain: bool) -> String {
 ///
 /// A row that is not new is changed if it is still there. Both kinds are upserts, because only these are sure to go by the
 /// primary key: an UPDATE that joins the entries was planned as a scan of the queue when the queue was empty. For the same
-/// reason, a function deletes rows one by one. `xmax` of a row is 0 if it was inserted, not updated: somebody had deleted it,
-/// perhaps while this statement waited, and [`called_off`] deletes it again.
+/// reason, a function deletes rows one by one. `xmax` of a row is 0 if the statement inserted it. Then another session had
+/// deleted the row, perhaps while this statement waited, and [`called_off`] deletes it again.
 ///
 /// `$22`: the entries are written again. Some of the attempts may be there already, and rows may be missing because the
 /// server has crashed before their asynchronous commit was on disk. The log is in order, so that happens to no row whose
@@ -119,7 +119,7 @@ const TELL: &str = "
         select from webhook.attempt o where o.event_id = x.sequence and o.subscription_id = x.subscription_id
             and o.started_at = x.started_at offset 0)";
 
-/// Deletes rows that have come back with the change of one that somebody had deleted.
+/// Deletes rows that an upsert has restored although another session had deleted them.
 fn called_off(schema: Schema) -> &'static str {
     match schema {
         Schema::V0_1 => REMOVE_0_1,

@@ -76,7 +76,7 @@ pub struct Start {
     pub present: Arc<Present>,
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
-    /// Is told of each event's number.
+    /// Notes the number of each event.
     pub highest: Arc<HighestNumber>,
     /// Is told of each look.
     pub pulse: Arc<Pulse>,

@@ -23,7 +23,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{
-    Error, IsolationLevel, Row, RowStream, SimpleQueryMessage, Statement, ToStatement, types::ToSql,
+    Error, GenericClient, IsolationLevel, Row, RowStream, SimpleQueryMessage, Statement, ToStatement,
+    types::ToSql,
 };
 use tracing::{debug, info, warn};
 
@@ -47,18 +48,17 @@ const AT_WORK: &str = "
 /// One value of a statement's parameters.
 type Parameter<'a> = &'a (dyn ToSql + Sync);
 
-/// A session.
+/// A session, or a transaction of it.
 #[derive(Debug)]
-pub struct Client {
-    inner: tokio_postgres::Client,
+pub struct Session<C> {
+    inner: C,
     link: Arc<Link>,
 }
 
-/// A transaction of a session. It is rolled back if it is dropped before [`commit`](Self::commit).
-pub struct Transaction<'a> {
-    inner: tokio_postgres::Transaction<'a>,
-    link: Arc<Link>,
-}
+pub type Client = Session<tokio_postgres::Client>;
+
+/// A transaction is rolled back if it is dropped before [`commit`](Self::commit).
+pub type Transaction<'a> = Session<tokio_postgres::Transaction<'a>>;
 
 /// The rows of an answer, one by one.
 pub struct Rows {
@@ -191,39 +191,8 @@ impl Client {
         self.link.backend_pid
     }
 
-    /// What the session reads.
-    pub fn encoding(&self) -> Encoding {
-        self.link.encoding
-    }
-
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed()
-    }
-
-    /// # Errors
-    /// The statement's, and the connection's.
-    pub async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.link.bound(self.inner.prepare(sql)).await
-    }
-
-    /// # Errors
-    /// The statement's, and the connection's.
-    pub async fn query<S: ?Sized + ToStatement>(
-        &self,
-        statement: &S,
-        params: &[Parameter<'_>],
-    ) -> Result<Vec<Row>, Error> {
-        self.link.bound(self.inner.query(statement, params)).await
-    }
-
-    /// # Errors
-    /// The statement's, the connection's, and an answer of another number of rows.
-    pub async fn query_one<S: ?Sized + ToStatement>(
-        &self,
-        statement: &S,
-        params: &[Parameter<'_>],
-    ) -> Result<Row, Error> {
-        self.link.bound(self.inner.query_one(statement, params)).await
     }
 
     /// Like [`query_one`](Self::query_one), for a statement that only sleeps: it may take this long
@@ -238,51 +207,6 @@ impl Client {
         longest: Duration,
     ) -> Result<Row, Error> {
         self.link.bound_after(longest + SILENCE, self.inner.query_one(statement, params)).await
-    }
-
-    /// # Errors
-    /// The statement's, the connection's, and an answer of several rows.
-    pub async fn query_opt<S: ?Sized + ToStatement>(
-        &self,
-        statement: &S,
-        params: &[Parameter<'_>],
-    ) -> Result<Option<Row>, Error> {
-        self.link.bound(self.inner.query_opt(statement, params)).await
-    }
-
-    /// Sends a query whose rows are read one by one.
-    ///
-    /// # Errors
-    /// The statement's, and the connection's.
-    pub async fn query_rows<S: ?Sized + ToStatement>(
-        &self,
-        statement: &S,
-        params: &[Parameter<'_>],
-    ) -> Result<Rows, Error> {
-        let rows = self.link.bound(self.inner.query_raw(statement, params.iter().copied())).await?;
-        Ok(Rows { inner: Box::pin(rows), link: Arc::clone(&self.link) })
-    }
-
-    /// # Errors
-    /// The statement's, and the connection's.
-    pub async fn execute<S: ?Sized + ToStatement>(
-        &self,
-        statement: &S,
-        params: &[Parameter<'_>],
-    ) -> Result<u64, Error> {
-        self.link.bound(self.inner.execute(statement, params)).await
-    }
-
-    /// # Errors
-    /// The statements', and the connection's.
-    pub async fn batch_execute(&self, sql: &str) -> Result<(), Error> {
-        self.link.bound(self.inner.batch_execute(sql)).await
-    }
-
-    /// # Errors
-    /// The statements', and the connection's.
-    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.link.bound(self.inner.simple_query(sql)).await
     }
 
     /// Sends data to a COPY statement, in one piece.
@@ -319,7 +243,7 @@ impl Client {
     }
 }
 
-impl Transaction<'_> {
+impl<C: GenericClient + Sync> Session<C> {
     /// What the session reads.
     pub fn encoding(&self) -> Encoding {
         self.link.encoding
@@ -333,7 +257,7 @@ impl Transaction<'_> {
 
     /// # Errors
     /// The statement's, and the connection's.
-    pub async fn query<S: ?Sized + ToStatement>(
+    pub async fn query<S: ?Sized + ToStatement + Sync + Send>(
         &self,
         statement: &S,
         params: &[Parameter<'_>],
@@ -343,7 +267,7 @@ impl Transaction<'_> {
 
     /// # Errors
     /// The statement's, the connection's, and an answer of another number of rows.
-    pub async fn query_one<S: ?Sized + ToStatement>(
+    pub async fn query_one<S: ?Sized + ToStatement + Sync + Send>(
         &self,
         statement: &S,
         params: &[Parameter<'_>],
@@ -352,8 +276,31 @@ impl Transaction<'_> {
     }
 
     /// # Errors
+    /// The statement's, the connection's, and an answer of several rows.
+    pub async fn query_opt<S: ?Sized + ToStatement + Sync + Send>(
+        &self,
+        statement: &S,
+        params: &[Parameter<'_>],
+    ) -> Result<Option<Row>, Error> {
+        self.link.bound(self.inner.query_opt(statement, params)).await
+    }
+
+    /// Sends a query whose rows are read one by one.
+    ///
+    /// # Errors
     /// The statement's, and the connection's.
-    pub async fn execute<S: ?Sized + ToStatement>(
+    pub async fn query_rows<S: ?Sized + ToStatement + Sync + Send>(
+        &self,
+        statement: &S,
+        params: &[Parameter<'_>],
+    ) -> Result<Rows, Error> {
+        let rows = self.link.bound(self.inner.query_raw(statement, params.iter().copied())).await?;
+        Ok(Rows { inner: Box::pin(rows), link: Arc::clone(&self.link) })
+    }
+
+    /// # Errors
+    /// The statement's, and the connection's.
+    pub async fn execute<S: ?Sized + ToStatement + Sync + Send>(
         &self,
         statement: &S,
         params: &[Parameter<'_>],
@@ -367,6 +314,14 @@ impl Transaction<'_> {
         self.link.bound(self.inner.batch_execute(sql)).await
     }
 
+    /// # Errors
+    /// The statements', and the connection's.
+    pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.link.bound(self.inner.simple_query(sql)).await
+    }
+}
+
+impl Transaction<'_> {
     /// # Errors
     /// The connection's, and what only a commit can find.
     pub async fn commit(self) -> Result<(), Error> {

@@ -79,7 +79,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 
 /// The application name of this process's sessions. Those that deliver add the number of their life
-/// ([`Target::for_life`]), so that whoever takes over can end exactly these.
+/// ([`Target::for_life`]), so a daemon that takes over can end exactly these.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
 
 /// What `webhook.gate_sleep()` says (extension/src/gate).

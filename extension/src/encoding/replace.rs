@@ -107,13 +107,13 @@ unsafe fn call(
 
 /// How many bytes at the beginning belong together: those of a valid character, or one.
 fn character_len(encoding: i32, text: &[u8]) -> usize {
-    // SAFETY: reads no more than the bytes that there are.
+    // SAFETY: reads within the slice.
     let len = unsafe { pg_sys::pg_encoding_verifymbchar(encoding, text.as_ptr().cast(), text.len() as i32) };
     usize::try_from(len).unwrap_or(0).clamp(1, text.len())
 }
 
 /// Converts as far as possible, and passes each untranslatable character to `replace`, which writes
-/// to the given place and returns how much it has written: no more than four bytes for each byte.
+/// to the given place and returns the number of bytes written, at most four for each byte.
 /// Returns the length of the result without the NUL at its end.
 ///
 /// # Safety

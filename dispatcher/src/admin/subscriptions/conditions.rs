@@ -24,29 +24,42 @@ pub fn with_etag(subscription: &Subscription, mut response: Response) -> Respons
     response
 }
 
-/// Reads it, and holds the request to its `If-Match`. The transaction is then at repeatable read (`guard.rs`), so whoever
-/// changes it after this look makes the change fail, and not the other way round.
+/// The condition of a request, compared with the state before it.
+///
+/// The request's own errors come first (RFC 9110, section 13.2.1: a precondition is ignored if the
+/// response without it would be an error). So the change is made, the condition is checked, and the
+/// transaction is rolled back if it does not hold.
+#[must_use]
+#[derive(Debug, Clone, Copy)]
+pub struct Condition(bool);
+
+impl Condition {
+    /// # Errors
+    /// 412 if the subscription had another state.
+    pub fn holds(self) -> Result<(), Problem> {
+        if self.0 { Ok(()) } else { Err(changed()) }
+    }
+}
+
+/// Compares `If-Match` with the present state. The transaction is then at repeatable read
+/// (`guard.rs`), so the change fails if another one comes in between.
 ///
 /// # Errors
-/// 412 if it is another state by now; 404.
-pub async fn expect(work: &mut Work, id: i64, headers: &HeaderMap) -> Result<(), Problem> {
+/// 404.
+pub async fn expect(work: &mut Work, id: i64, headers: &HeaderMap) -> Result<Condition, Problem> {
     if !headers.contains_key(header::IF_MATCH) {
-        return Ok(());
+        return Ok(Condition(true));
     }
     let own = etag(&find(work, id).await?);
     let mut lines = headers.get_all(header::IF_MATCH).iter().filter_map(|line| line.to_str().ok());
-    if lines.any(|line| line.split(',').any(|tag| tag.trim() == "*" || tag.trim() == own)) {
-        Ok(())
-    } else {
-        Err(changed())
-    }
+    Ok(Condition(lines.any(|line| line.split(',').any(|tag| tag.trim() == "*" || tag.trim() == own))))
 }
 
 /// The same of a form, which holds the tag of the state that its fields were filled from. Returns the state that is to be changed.
 /// The transaction must be at repeatable read.
 ///
 /// # Errors
-/// As [`expect`].
+/// 412 if it is another state by now; 404.
 pub async fn expect_tag(work: &mut Work, id: i64, tag: Option<&str>) -> Result<Subscription, Problem> {
     let own = find(work, id).await?;
     if tag == Some(etag(&own).as_str()) { Ok(own) } else { Err(changed()) }

@@ -1,3 +1,5 @@
+//! Tests the judge with captures that it must accept or reject.
+
 use super::{object::members, *};
 
 fn tables() -> HashMap<String, Table> {

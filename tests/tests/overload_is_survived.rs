@@ -214,11 +214,14 @@ async fn the_database_has_no_patience() {
         )
         .await;
     let daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "300"]).await;
-    let sessions = "select string_agg(pid::text, ',' order by objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885820776 and objid in (1, 3) and objsubid = 2";
-    // The world's own session is older than the settings. A new session would end too early.
-    let before = value(&world.app, sessions).await;
+    let locks = "from pg_locks where locktype = 'advisory' and granted and classid = 1885820776 and objid in (1, 3) and objsubid = 2";
+    let sessions = format!("select string_agg(pid::text, ',' order by objid) {locks}");
     world.insert_orders(1, 100).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
+    // The ledger's session takes its lock after the leader's.
+    world.database.until(&format!("select count(*) = 2 {locks}"), PATIENCE).await;
+    // The world's own session is older than the settings. A new session would end too early.
+    let before = value(&world.app, &sessions).await;
     // The daemon's ledger waits for a lock longer than any of the limits, and its other sessions
     // are idle.
     let lock = "begin; lock table webhook.attempt, webhook.queue in share mode";
@@ -232,7 +235,7 @@ async fn the_database_has_no_patience() {
     world.receiver.wait_for("/ok", 200, PATIENCE).await;
     world.receiver.behave("/ok/failing", Behaviour::Ok);
     world.receiver.wait_for("/ok/failing", 200, PATIENCE).await;
-    assert_eq!(value(&world.app, sessions).await, before, "neither of the sessions with its locks was ended");
+    assert_eq!(value(&world.app, &sessions).await, before, "neither of the sessions with its locks was ended");
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
 }

@@ -235,7 +235,11 @@ async fn the_database_has_no_patience() {
     world.receiver.wait_for("/ok", 200, PATIENCE).await;
     world.receiver.behave("/ok/failing", Behaviour::Ok);
     world.receiver.wait_for("/ok/failing", 200, PATIENCE).await;
-    assert_eq!(value(&world.app, &sessions).await, before, "neither of the sessions with its locks was ended");
+    assert_eq!(
+        value(&world.app, &sessions).await,
+        before,
+        "neither of the sessions with its locks was ended"
+    );
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok"), 0));
 }

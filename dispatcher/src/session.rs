@@ -20,6 +20,7 @@ use crate::{
     app::{Error, Phase, Settings},
     backfill,
     lane::{
+        backlog_rate::ROWS_PER_PROCESSOR,
         board::Limits,
         crew::Crew,
         dispatch::{self, Stop, Wiring},
@@ -371,6 +372,7 @@ impl Session {
             in_flight_max: settings.in_flight_max.max(1),
             timers_max: TIMERS_MAX,
             lines_max: LINES_MAX,
+            backlog_rate: ROWS_PER_PROCESSOR * crew_size as f64,
             periods: settings.periods,
         };
         let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };

@@ -348,6 +348,11 @@ impl Lane {
         Some(LINES_AT_ONCE)
     }
 
+    /// Reports whether deliveries wait in the table for their turn.
+    pub fn has_backlog(&self) -> bool {
+        self.is_spilling || self.drain.is_active()
+    }
+
     /// Reports whether there may be a delivery to start.
     pub fn has_work(&self) -> bool {
         !self.fresh.is_empty() || self.has_ready()

@@ -12,6 +12,7 @@
 //! [`dispatch`] is the task that connects the scheduler to its channels. [`crew`] makes the
 //! attempts. All other modules are pure, apart from log lines.
 
+pub mod backlog_rate;
 pub mod board;
 pub mod breaker;
 mod bucket;

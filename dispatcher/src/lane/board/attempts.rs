@@ -45,6 +45,7 @@ const CHANGES_MAX: usize = 1000;
 impl Board {
     /// Starts as many attempts as the send queues and the total limits allow, in turn.
     pub(super) fn start(&mut self, now: Now) {
+        self.held_until = None;
         if self.unconfirmed() >= super::UNCONFIRMED_MAX {
             return;
         }
@@ -65,6 +66,13 @@ impl Board {
                 lane.is_listed = true;
                 self.ready.push_back(id);
                 turns += 1;
+            }
+        }
+        // They come first when the rate allows more, in the same order. So none waits forever.
+        for id in std::mem::take(&mut self.held).into_iter().rev() {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.is_listed = true;
+                self.ready.push_front(id);
             }
         }
     }
@@ -94,6 +102,17 @@ impl Board {
                 return 0;
             }
         }
+        let has_backlog = lane.has_backlog();
+        if has_backlog {
+            match self.backlog_rate.allowance(now.at) {
+                Ok(allowed) => turn = turn.min(allowed),
+                Err(at) => {
+                    self.held.push(id);
+                    self.held_until = Some(at);
+                    return 0;
+                }
+            }
+        }
         let mut started = 0;
         while started < turn && lane.allowance(bytes_max) > 0 {
             match begin(lane, now, &self.budget) {
@@ -101,6 +120,11 @@ impl Board {
                     let fresh = |delivery: &Delivery| usize::from(!delivery.is_queued);
                     self.started += 1 + flight.more.len() as u64;
                     self.fresh -= fresh(&flight.first) + flight.more.iter().map(fresh).sum::<usize>();
+                    let rows = flight.deliveries().filter(|delivery| delivery.is_queued).count();
+                    match has_backlog {
+                        true => self.backlog_rate.started(rows, now.at),
+                        false => self.backlog_rate.other_started(now.at),
+                    }
                     let key = self.flights.insert(flight);
                     self.out.starts.push(Start { key, ..start });
                     started += 1;

@@ -22,6 +22,7 @@ mod tests;
 
 use super::{
     Now,
+    backlog_rate::BacklogRate,
     breaker::Periods,
     lane::{Item, Lane},
     progress::Progress,
@@ -69,6 +70,8 @@ pub struct Limits {
     pub timers_max: usize,
     /// Maximum number of order groups in memory, per send queue.
     pub lines_max: usize,
+    /// Rows of backlogs per second while other subscriptions have new events, over all send queues.
+    pub backlog_rate: f64,
     pub periods: Periods,
 }
 
@@ -142,8 +145,12 @@ impl Flight {
         std::iter::once(&mut self.first).chain(&mut self.more)
     }
 
+    fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
     fn has_window(&self) -> bool {
-        self.first.window.is_some() || self.more.iter().any(|delivery| delivery.window.is_some())
+        self.deliveries().any(|delivery| delivery.window.is_some())
     }
 }
 
@@ -157,6 +164,10 @@ pub struct Board {
     flights: Slab<Flight>,
     /// Send queues with deliveries to start, in round-robin order.
     ready: VecDeque<i64>,
+    backlog_rate: BacklogRate,
+    /// Send queues that wait for `backlog_rate`, and when it allows the next start.
+    held: Vec<i64>,
+    held_until: Option<Duration>,
     /// Send queues that may want rows: a page of their backlog, or rows of order groups.
     asking: Vec<i64>,
     /// Send queues with due retries to read.
@@ -211,6 +222,9 @@ impl Board {
             lanes: HashMap::new(),
             flights: Slab::new(),
             ready: VecDeque::new(),
+            backlog_rate: BacklogRate::new(limits.backlog_rate),
+            held: Vec::new(),
+            held_until: None,
             asking: Vec::new(),
             due: VecDeque::new(),
             wakes: BTreeSet::new(),
@@ -261,8 +275,8 @@ impl Board {
             || self.unconfirmed() > 0
             || self.progress.has_moved()
         {
-            let wake = self.wakes.first().map_or(Duration::MAX, |(at, _)| *at);
-            return Some((now.at + TICK).min(wake));
+            let wake = self.wakes.first().map(|(at, _)| *at).into_iter().chain(self.held_until).min();
+            return Some((now.at + TICK).min(wake.unwrap_or(Duration::MAX)));
         }
         if self.is_closing {
             return None;
@@ -276,7 +290,7 @@ impl Board {
             .progress
             .oldest_since()
             .map(|since| (since + UNRESOLVED_MAX).max(self.swept_at + SWEEP_INTERVAL));
-        retry.into_iter().chain(wake).chain(sweep).min()
+        retry.into_iter().chain(wake).chain(sweep).chain(self.held_until).min()
     }
 
     /// Schedules a check of a send queue at this time, unless an earlier check is scheduled.

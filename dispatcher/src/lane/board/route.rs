@@ -165,6 +165,7 @@ impl Board {
     /// Writes a row in the backlog for a delivery without a row.
     fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64, state: State) {
         let event = message.event();
+        self.backlog_rate.added(self.at);
         let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
             lane.drain.spilled(event.id);
             order_key(&lane.subscription, message)

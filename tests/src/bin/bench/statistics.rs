@@ -1,8 +1,10 @@
 //! Measures a large resume and a large replay with statistics of empty tables, compared with fresh
 //! ones; and what both do to the deliveries of another subscription.
 //!
-//! The receiver of the many is a process of its own. The neighbour's figures are the times from
-//! COMMIT to its receiver, at 200 events/s, alone and beside.
+//! The times of the resume and the replay are without another subscription's events, because a
+//! backlog leaves a part of the machine to these. The receiver of the many is a process of its own.
+//! The neighbour's figures are the times from COMMIT to its receiver, at 200 events/s, alone and
+//! beside.
 
 use crate::{
     median, percentile,
@@ -17,6 +19,9 @@ use std::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Most events of the neighbour beside one resume or replay.
+const BESIDE_MAX: i64 = 1_600;
 
 /// What the planner knows of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +52,23 @@ async fn write(world: &World, first: u64, count: u64) {
         .await;
 }
 
-/// Executes a statement and waits for what it sends. Returns the seconds, and the neighbour's times.
-async fn beside(world: &World, sink: &Sink, steady: &mut Steady, statement: &str) -> (f64, Vec<f64>) {
+/// Executes a statement and waits for what it sends. Returns the seconds.
+async fn sends(world: &World, sink: &Sink, statement: &str) -> f64 {
+    let from = Instant::now();
+    world.database.run(statement).await;
+    sink.drained(DEADLINE).await;
+    from.elapsed().as_secs_f64()
+}
+
+/// The same, with events of the neighbour beside. Returns their times.
+async fn beside(world: &World, sink: &Sink, steady: &mut Steady, statement: &str) -> Vec<f64> {
     let is_done = AtomicBool::new(false);
     let sends = async {
-        let from = Instant::now();
-        world.database.run(statement).await;
-        sink.drained(DEADLINE).await;
+        sends(world, sink, statement).await;
         is_done.store(true, Ordering::Relaxed);
-        from.elapsed().as_secs_f64()
     };
-    tokio::join!(sends, steady.latencies(world, |_| !is_done.load(Ordering::Relaxed)))
+    let goes_on = |written| written < BESIDE_MAX && !is_done.load(Ordering::Relaxed);
+    tokio::join!(sends, steady.latencies(world, goes_on)).1
 }
 
 async fn turn(sink: &Sink, statistics: Statistics, count: u64) -> Turn {
@@ -77,30 +88,39 @@ async fn turn(sink: &Sink, statistics: Statistics, count: u64) -> Turn {
     world.database.run("analyze").await;
     let daemon = Daemon::start(&world.database).await;
     let mut steady = Steady::new();
-
-    write(&world, 1, count).await;
-    world.database.until(&format!("select count(*) = {count} from webhook.queue"), DEADLINE).await;
-    knows().await;
-    let alone = steady.latencies(&world, |written| written < 800).await;
-    sink.reset(count).await;
-    let (resume, beside_resume) =
-        beside(&world, sink, &mut steady, &format!("select webhook_resume({bulk})")).await;
-
-    sink.reset(count).await;
-    write(&world, count + 1, count).await;
-    sink.drained(DEADLINE).await;
     let is_quiet =
         "select not exists (select from webhook.queue) and not exists (select from webhook.pending)";
+    let queued = async |first| {
+        write(&world, first, count).await;
+        world.database.until(&format!("select count(*) = {count} from webhook.queue"), DEADLINE).await;
+        knows().await;
+        sink.reset(count).await;
+    };
+    let delivered = async || {
+        world.database.until(is_quiet, DEADLINE).await;
+        knows().await;
+        sink.reset(2 * count).await;
+    };
+
+    queued(1).await;
+    let resume = format!("select webhook_resume({bulk})");
+    let resume_seconds = sends(&world, sink, &resume).await;
     world.database.until(is_quiet, DEADLINE).await;
-    knows().await;
-    sink.reset(2 * count).await;
+    world.database.run(&format!("select webhook_pause({bulk})")).await;
+    queued(count + 1).await;
+    let alone = steady.latencies(&world, |written| written < 800).await;
+    let beside_resume = beside(&world, sink, &mut steady, &resume).await;
+
     let replay = format!("select webhook_replay({bulk}, '-infinity')");
-    let (replay, beside_replay) = beside(&world, sink, &mut steady, &replay).await;
+    delivered().await;
+    let replay_seconds = sends(&world, sink, &replay).await;
+    delivered().await;
+    let beside_replay = beside(&world, sink, &mut steady, &replay).await;
     assert!(daemon.sigterm(DEADLINE).await.success(), "the daemon ends well");
     let p99 = |times: &[f64]| percentile(times, 0.99);
     let turn = Turn {
-        resume,
-        replay,
+        resume: resume_seconds,
+        replay: replay_seconds,
         alone: p99(&alone),
         beside_resume: p99(&beside_resume),
         beside_replay: p99(&beside_replay),

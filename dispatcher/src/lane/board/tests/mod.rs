@@ -4,6 +4,7 @@
 //! subscriptions pause. The tests check at each step and at the end what must hold in every order
 //! of events.
 
+mod backlogs;
 mod world;
 
 use super::*;
@@ -414,56 +415,6 @@ fn who_recovers_after_a_warning_is_told_of() {
     world.settle();
     assert!(matches!(world.news[..], [News::Failing { .. }, News::Recovered { .. }]), "{:?}", world.news);
     world.check_end();
-}
-
-#[test]
-fn a_backlog_behind_a_rate_limit_is_bounded_in_memory_and_wakes_nobody() {
-    let options = Options { rate_limit: Some(5.0), ..PLAIN };
-    let mut world = with_events(options, 1);
-    for id in 2..20_000 {
-        world
-            .queue
-            .insert((1, id), Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None });
-    }
-    world.crash();
-    world.catch_up();
-    let mut looks = 0;
-    let mut started = 0;
-    while world.now_us < 20_000_000 {
-        let now = world.now();
-        let next =
-            world.board.deadline(now).unwrap_or(now.at + seconds(1)).max(now.at + Duration::from_millis(1));
-        world.now_us += (next - now.at).as_micros() as i64;
-        world.advance();
-        looks += 1;
-        started += world.under_way.len();
-        end_all(&mut world, &outcome(Class::Succeeded));
-        assert!(world.board.lanes[&1].queued.len() <= 1000);
-    }
-    assert!((90..=100).contains(&started), "{started}");
-    assert!(looks < 500, "{looks} looks in 20 s");
-}
-
-#[test]
-fn new_events_go_out_beside_a_backlog() {
-    let mut world = with_events(Options { in_flight_max: 1, ..PLAIN }, 1);
-    for id in 2..5_000 {
-        world
-            .queue
-            .insert((1, id), Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None });
-    }
-    world.crash();
-    world.catch_up();
-    world.next_event = 10_000;
-    world.hand_on((10_000..10_010).map(|id| (id, vec![1])).collect());
-    for _ in 0..40 {
-        world.pass(STEP, STEP);
-        end_all(&mut world, &outcome(Class::Succeeded));
-    }
-    let is_new = |pair: &&Pair| pair.1 >= 10_000;
-    assert_eq!(world.attempts.keys().filter(is_new).count(), 10, "none waits for all of the backlog");
-    let old: Vec<i64> = world.attempts.keys().map(|pair| pair.1).filter(|id| *id < 10_000).collect();
-    assert!(old.len() >= 20 && old.is_sorted() && old[old.len() - 1] as usize <= old.len() + 1, "{old:?}");
 }
 
 /// Sends 200 events a second to a receiver that answers as `answer` says. With answers of 1.5 s,

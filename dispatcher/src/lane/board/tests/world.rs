@@ -71,6 +71,9 @@ pub struct World {
     pub news: Vec<News>,
 }
 
+/// Rows of backlogs per second while other subscriptions have new events.
+pub const BACKLOG_RATE: f64 = 100.0;
+
 pub const WALL_US: i64 = 1_700_000_000_000_000;
 
 pub fn end(window: u64) -> Snapshot {
@@ -83,6 +86,7 @@ fn limits(plan: &Plan) -> Limits {
         in_flight_max: plan.in_flight_max,
         timers_max: plan.timers_max,
         lines_max: plan.lines_max,
+        backlog_rate: BACKLOG_RATE,
         periods: Periods {
             probe_interval: Duration::from_secs(3),
             failing_after: Duration::from_secs(20),
@@ -351,6 +355,16 @@ impl World {
             self.replace(id, enabled);
             self.reload();
         }
+    }
+
+    /// Restarts the daemon, which finds these events in the backlogs of these subscriptions.
+    pub fn find_backlogs(&mut self, ids: &[i64], events: std::ops::Range<i64>) {
+        let row = Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None };
+        for id in ids {
+            self.queue.extend(events.clone().map(|event| ((*id, event), row)));
+        }
+        self.crash();
+        self.catch_up();
     }
 
     /// Deletes rows of the queue: all of them, or some.

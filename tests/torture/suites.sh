@@ -88,9 +88,12 @@ done
 
 # The expressions of explained.tsv for a test.
 rules() { awk -F '\t' -v name="$1" '!/^#/ && NF >= 3 && $1 == name { print $2 }' "$here/explained.tsv"; }
-# A result without what differs anyway: the width of tables, and lines that rules for "*" match.
+# A result without what differs anyway: the run's folder, the width of tables, and lines that rules
+# for "*" match.
 rules '*' >"$own/ignored"
-normal() { sed -E 's/[[:space:]]+/ /g; s/-{2,}/--/g; s/ $//' "$1" | grep -vE -f "$own/ignored"; }
+normal() {
+    sed -E "s#$out/(plain|watched)/##g; s/[[:space:]]+/ /g; s/-{2,}/--/g; s/ \$//" "$1" | grep -vE -f "$own/ignored"
+}
 unexplained=0
 for suite in "${suites[@]}"; do
     cat "$out/watched/$suite/watched.tsv"

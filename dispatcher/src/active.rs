@@ -1,9 +1,13 @@
-//! Which daemon is the active one, beyond who holds the lock: a process that is stopped, or cut off from the server, holds it
-//! on. The active one is therefore heard of every two seconds, and whoever stands by ends one that is not. As long as the reader
-//! looks, that is enough; only while it does not (its lanes are full, or there is no safety poll) the control session says something.
+//! Leadership: a heartbeat of the leader, and the end of a leader that has stopped.
 //!
-//! Ending it means all of its sessions at once: when it is continued, it has no connection left that it could write
-//! through with what it believed. Reads `pg_locks` and `pg_stat_activity`, as does `webhook.health`; there is no table to be kept up.
+//! A process that is stopped, or cut off from the server, keeps its lock. So the leader executes a
+//! statement at least every two seconds, and a standby terminates a leader that has been silent for
+//! 8 s. The reader's polls count as a heartbeat. The control connection sends one only while the
+//! reader does not poll: its send queues are full, or there is no safety poll.
+//!
+//! A standby terminates all sessions of the leader at once. If that process continues later, it has
+//! no connection over which it could write. The module reads `pg_locks` and `pg_stat_activity`, as
+//! `webhook.health` does. It needs no table.
 
 use crate::{
     app::Error,
@@ -22,7 +26,8 @@ use tracing::warn;
 
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Idle, and not heard of on any of its sessions for so long: not while it waits for the gate behind somebody's commit.
+/// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
+/// for the gate behind a commit is not idle.
 const FROZEN: &str = "
     select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -35,7 +40,8 @@ const FROZEN: &str = "
       and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
       and a.state = 'idle' and heard.at < clock_timestamp() - interval '8 s'";
 
-/// Whether what it does may be seen: Postgres shows that to members of its role and of pg_read_all_stats.
+/// Reports whether the leader's activity is hidden from this role. Postgres shows it to members of
+/// the leader's role and of `pg_read_all_stats`.
 const IS_HIDDEN: &str = "
     select exists (
         select from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -43,19 +49,19 @@ const IS_HIDDEN: &str = "
           and l.database = (select d.oid from pg_database d where d.datname = current_database())
           and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2 and a.state is null)";
 
-/// The one with the lock comes last: once it is free, nothing of that daemon can write any more.
+/// Ends the session with the lock last. When the lock is free, that daemon can no longer write.
 const END: &str = "
     select pg_terminate_backend(a.pid, 2000) from pg_stat_activity a
     where a.pid = $1 or (a.datname = current_database() and a.application_name = $2 and a.application_name like 'webhookd %')
     order by a.pid = $1";
 
-/// The application name of this session names the present life.
+/// The application name of this session contains the number of the present session.
 const END_FORMER_LIVES: &str = "
     select count(*) filter (where pg_terminate_backend(a.pid, 2000)) from pg_stat_activity a
     where a.datname = current_database() and a.application_name like $1
       and a.application_name <> current_setting('application_name')";
 
-/// When the reader was last heard of by the server.
+/// The time of the reader's last poll.
 #[derive(Debug)]
 pub struct Pulse {
     began: Instant,
@@ -74,13 +80,13 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Just now.
+    /// Records a poll of the reader.
     pub fn looked(&self) {
         self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// From now on, until the result is dropped, the control session is asleep in a statement: others see that it is at
-    /// work, and a word on it would end the sleep.
+    /// Records that the control connection sleeps in a statement, until the result is dropped.
+    /// Other sessions see the statement, and a heartbeat would end the sleep.
     pub fn sleeps(self: &Arc<Self>) -> Sleeping {
         self.is_asleep.store(true, Ordering::Relaxed);
         Sleeping(Arc::clone(self))
@@ -91,7 +97,7 @@ impl Pulse {
     }
 }
 
-/// As long as it lives, the control session is asleep in a statement.
+/// While this value lives, the control connection sleeps in a statement.
 #[derive(Debug)]
 pub struct Sleeping(Arc<Pulse>);
 
@@ -101,7 +107,8 @@ impl Drop for Sleeping {
     }
 }
 
-/// Speaks on the control session where the reader does not, until it is aborted or the session has ended.
+/// Speaks on the control session where the reader does not, until it is aborted or the session has
+/// ended.
 pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
     loop {
         sleep(BEAT_INTERVAL).await;
@@ -126,8 +133,8 @@ pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends the sessions that this process has given up and that the server still has. Reports whether
-/// there were any.
+/// Terminates former sessions of this process that the server still has. Reports whether there were
+/// any.
 ///
 /// # Errors
 /// Those of the connection.
@@ -140,10 +147,10 @@ pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
     Ok(ended > 0)
 }
 
-/// Ends the sessions of an active daemon that does nothing any more.
+/// Terminates the sessions of a leader that has stopped.
 ///
 /// # Errors
-/// Those of the connection. Not being allowed to is told, and waited through.
+/// Those of the connection. If the role may not terminate it, the function logs a warning.
 pub async fn end_frozen(control: &Client) -> Result<(), Error> {
     let Some(row) = control.query_opt(FROZEN, &[]).await.map_err(Error::of_statement)? else { return Ok(()) };
     let (pid, name, silent_ms): (i32, &str, i64) = (

@@ -1,6 +1,8 @@
-//! The daemon as a whole: connects, becomes the active one, runs sessions until told to stop, and reconnects in between.
+//! The daemon: connects, becomes the leader, and runs sessions until shutdown. It reconnects after
+//! a lost session.
 //!
-//! What the command line needs is here: [`Settings`], [`run`], [`check`] and an [`Error`] that is one line each.
+//! The command line uses [`Settings`], [`run`], [`check`] and [`Error`], whose messages are one
+//! line each.
 
 use crate::{
     delivery::{body::Source, identity::Identity},
@@ -20,49 +22,50 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// What the daemon is told. [`Settings::new`] gives the defaults.
+/// The settings of the daemon. [`Settings::new`] returns the defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the outbox is. The same server for every connection of the daemon, and no transaction pooler.
+    /// The database with the outbox. All connections must lead to the same server, without a
+    /// transaction pooler in between.
     pub database: Target,
-    /// While asleep, how often to look without having been rung for; `None`: never (prepared transactions and rows
-    /// inserted by hand then wait for the next ring).
+    /// Time between two polls while no commit wakes the daemon. `None`: it does not poll then, and
+    /// prepared transactions and rows inserted by hand wait for the next commit.
     pub safety_poll: Option<Duration>,
-    /// Hand on only events whose commits are on the server's disk.
+    /// Deliver only events whose commits are on the server's disk.
     pub durable_reads: bool,
-    /// At shutdown, how long attempts under way may take to finish before they are put into the queue.
+    /// How long attempts in flight may take to finish at shutdown. The others go into the queue.
     pub drain_timeout: Duration,
-    /// Events held in memory, in bytes, for all subscriptions together.
+    /// Maximum size of the events in memory, in bytes, for all subscriptions together.
     pub memory_bytes_max: usize,
-    /// Requests under way at once, for all subscriptions together; each is a socket.
+    /// Maximum number of requests at once, for all subscriptions together. Each needs a socket.
     pub in_flight_max: usize,
-    /// Where signing secrets come from.
+    /// The source of signing secrets.
     pub secrets: Arc<SecretStore>,
-    /// How it names itself to receivers.
+    /// How the daemon identifies itself to receivers.
     pub identity: Arc<Identity>,
-    /// When receivers that fail are probed, told and given up.
+    /// When the daemon probes failing receivers, reports them, and disables their subscriptions.
     pub periods: Periods,
-    /// Between two looks for slots of the ring whose time is over.
+    /// Time between two searches for expired slots of the ring.
     pub retire_interval: Duration,
     /// The highest event number that has been read.
     pub highest: Arc<HighestNumber>,
-    /// Told what it is about.
+    /// Receives the present phase.
     pub phase: watch::Sender<Phase>,
-    /// Told what has been written.
+    /// Is called for each batch that was written.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Makes spans of attempts; `None`: nobody collects them.
+    /// Makes spans of attempts. `None` if spans are not collected.
     pub traces: Option<Arc<Traces>>,
 }
 
-/// What the daemon is about.
+/// What the daemon does at present.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// It has no session with Postgres.
     #[default]
     Connecting,
-    /// Another one is active.
+    /// Another daemon is the leader.
     StandsBy,
-    /// It delivers, as the takeover of this number.
+    /// It is the leader. The epoch is the number of its takeover.
     Active { epoch: i64 },
 }
 
@@ -78,7 +81,7 @@ impl Phase {
 
 impl Settings {
     pub fn new(database: Target) -> Self {
-        // Without a name Postgres takes the user's.
+        // Without a database name, Postgres uses the name of the user.
         let name = database.config.get_dbname().or(database.config.get_user()).unwrap_or_default();
         let identity =
             Identity { source: Source::of_database(name), origin: Identity::origin_of_this_machine() };
@@ -101,7 +104,7 @@ impl Settings {
     }
 }
 
-/// Why the daemon does not run. Each says what to do; the cause, if any, is the source.
+/// Why the daemon does not run. Each message says what to do. The source is the cause, if any.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("cannot connect to Postgres; check --database-url and that the server is up")]
@@ -155,30 +158,33 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a failed statement means: its connection may be what failed.
+    /// Returns the error for a failed statement. The cause may be its connection.
     pub fn of_statement(error: tokio_postgres::Error) -> Self {
         if error.is_closed() { Self::ConnectionLost } else { Self::Database(error) }
     }
 }
 
-/// Shortest and longest wait before another attempt to connect.
+/// Shortest and longest wait before the next attempt to connect.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// An active session that ends sooner has done nothing but find that it cannot: no room on the disk for what was carried, say.
+/// A leader's session that ends sooner has not delivered. For example, the disk has no space for
+/// the results of the session before.
 const LASTING: Duration = Duration::from_millis(500);
 
-/// A session that is refused a statement may have met a change of the extension; the next one finds out. So many in a row
-/// that last less than this have not.
+/// If Postgres rejects a statement, the extension may have changed, and the next session will work.
+/// After this many short sessions in a row, the cause is another.
 const REFUSED_MAX: u32 = 3;
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Delivers until `shutdown`. Another active daemon: stands by and takes over when it ends.
+/// Delivers until `shutdown`. If another daemon is the leader, waits as a standby, and takes over
+/// when the leader ends.
 ///
-/// Shutdown takes at most `drain_timeout` and 5 s for the last writes.
+/// Shutdown takes at most `drain_timeout`, and 5 s for the last writes.
 ///
 /// # Errors
-/// At the start, whatever is wrong. Once a session has run, a server that is away or has become a standby is waited for.
+/// At the start, the first problem. After a session has run, the function waits for a server that
+/// is away or has become a standby.
 pub async fn run(settings: Settings, sender: impl Sender, shutdown: CancellationToken) -> Result<(), Error> {
     let sender = Arc::new(sender);
     let mut carried = Carried::default();
@@ -190,7 +196,7 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
         };
         let error = match opened {
             Ok(session) => {
-                // It can be done: what ends it from here on, before it is active too, may pass.
+                // All requirements are met. What ends the session from here on may be temporary.
                 patience.has_run = true;
                 let began = Instant::now();
                 match session.run(&settings, &sender, &shutdown, &mut carried).await {
@@ -217,10 +223,10 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
     }
 }
 
-/// How often, and how long, to try again.
+/// Decides about the next attempt to connect, and the time before it.
 #[derive(Debug)]
 struct Patience {
-    /// A session has been opened, and all demands were met.
+    /// A session has been opened, and all requirements were met.
     has_run: bool,
     is_told: bool,
     backoff: Duration,
@@ -234,7 +240,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// An active session has ended after so long.
+    /// Records that a leader's session has ended after this time.
     fn renew(&mut self, error: &Error, lasted: Duration) {
         let is_refused = !passes(error) && lasted < REFUSED_WITHIN;
         self.refused = if is_refused { self.refused + 1 } else { 0 };
@@ -245,7 +251,10 @@ impl Patience {
         }
     }
 
-    /// How long to wait before the next attempt; `unit` is evenly spread over 0..1.
+    /// Returns the time before the next attempt. `unit` is evenly distributed over 0..1.
+    ///
+    /// # Errors
+    /// The same error, if another attempt does not help.
     fn wait_after(&mut self, error: Error, unit: f64) -> Result<Duration, Error> {
         let may_pass = passes(&error) || (matches!(error, Error::Database(_)) && self.refused < REFUSED_MAX);
         if !self.has_run || !may_pass {
@@ -264,7 +273,8 @@ impl Patience {
     }
 }
 
-/// Whether waiting may help: the server is away, starting, full, or a standby that may be promoted.
+/// Reports whether waiting may help: the server is away, starting or full, or a standby that may be
+/// promoted.
 fn passes(error: &Error) -> bool {
     match error {
         Error::ReadOnly
@@ -286,10 +296,10 @@ fn passes(error: &Error) -> bool {
     }
 }
 
-/// Everything [`run`] demands before it starts, and what the checkpoint says; changes nothing.
+/// Checks everything that [`run`] requires, and reads the checkpoint. It changes nothing.
 ///
 /// # Errors
-/// The first demand that is not met.
+/// The first requirement that is not met.
 pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
     let client = postgres::connect(database, postgres::Purpose::Command, Watch::default())
         .await
@@ -307,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_start_fails_at_once_and_later_ones_wait_longer_and_longer() {
+    fn the_first_start_fails_at_once_and_later_ones_wait_longer() {
         let mut patience = Patience::default();
         assert!(patience.wait_after(Error::ConnectionLost, 0.5).is_err());
         patience.renew(&Error::ConnectionLost, Duration::from_secs(1));
@@ -319,7 +329,7 @@ mod tests {
         assert_eq!(
             patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(),
             5000,
-            "no better"
+            "no longer wait"
         );
         patience.renew(&Error::ConnectionLost, Duration::from_secs(1));
         assert_eq!(patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(), 100);

@@ -1,11 +1,14 @@
-//! One life of the daemon's connections: open four, become the active daemon, run the tasks, and end them in order.
+//! One session of the daemon with Postgres: opens four connections, becomes the leader, runs the
+//! tasks, and ends them in order.
 //!
-//! A session is never repaired. When one of its connections breaks, all of it ends; attempts under way get a moment to
-//! finish, what could not be written is carried into the next session, and that one starts from the checkpoint.
+//! A session is never repaired. If one of its connections breaks, the whole session ends. Attempts
+//! in flight get a moment to finish. The next session writes the results that this one could not
+//! write, and starts from the checkpoint.
 //!
-//! Two locks make it the active one: that of the control session says who delivers, that of the ledger's session who writes.
-//! Whoever takes over has waited for both, so there is no moment at which two daemons could write: a session that
-//! might still have something to say would still have its lock.
+//! Two advisory locks make a leader. The lock of the control connection says which daemon delivers,
+//! and the lock of the ledger's connection says which one writes. A new leader waits for both. So
+//! two daemons never write at the same time: a connection that could still write would hold its
+//! lock.
 
 mod carried;
 mod history;
@@ -65,34 +68,34 @@ use tokio_postgres::error::SqlState;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
 
-/// Numbers the lives of this process's connections.
+/// Numbers the sessions of this process.
 static LIVES: AtomicU64 = AtomicU64::new(1);
 
-/// For a server to let us in and to answer what is asked of it first.
+/// Time limit for the connections to a server and the first statements.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two attempts to become the active daemon.
+/// Time between two attempts to become the leader.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After a lost connection, how long attempts under way may take to finish; those that do not will be made again.
+/// How long attempts in flight may take to finish after a lost connection. The others are repeated.
 const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// At shutdown, how long the last writes may take.
+/// How long the last writes may take at shutdown.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two looks whether an outdated schema has been updated.
+/// Time between two checks whether an outdated schema has been updated.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
 const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
 
 const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
 const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
 
-/// Held by the session that the ledger writes through, from the takeover until that session is gone.
+/// Held by the ledger's connection, from the takeover until that connection is gone.
 const TRY_WRITE_LOCK: &str = "select pg_try_advisory_lock(1885820776, 3)";
 const WRITE_LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a daemon that is active no more may take for its last writes ([`LOST_DRAIN_TIMEOUT`] and [`LAST_WRITES_TIMEOUT`]);
-/// one that takes longer does not know it.
+/// How long a former leader may take for its last writes ([`LOST_DRAIN_TIMEOUT`] and
+/// [`LAST_WRITES_TIMEOUT`]). One that takes longer does not know that it has lost the lock.
 const FORMER_WRITER_TIMEOUT: Duration = Duration::from_secs(8);
 const END_WRITER: &str = "
     select pg_terminate_backend(l.pid, 2000) from pg_locks l
@@ -100,7 +103,7 @@ const END_WRITER: &str = "
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid = 1885820776 and l.objid = 3 and l.objsubid = 2";
 
-/// The first daemon of a database makes the cursor; every one that takes over raises the epoch.
+/// The first daemon of a database creates the cursor. Each takeover raises the epoch.
 const ADOPT: &str = "
     insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
     on conflict (singleton) do nothing";
@@ -114,7 +117,7 @@ const TAKE_OVER_0_1: &str = "
     update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
     returning epoch, snapshot::text";
 
-/// For `webhook.health`, unless another daemon delivers: then nothing is wrong with the database.
+/// For `webhook.health`. If another daemon delivers, nothing is wrong with the database.
 const REFUSED: &str = "
     update webhook.cursor set refused_instance = $1
     where instance is not null and refused_instance is distinct from $1
@@ -125,7 +128,7 @@ const REFUSED: &str = "
 /// How a session ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// As asked, with everything written.
+    /// A requested shutdown. Everything is written.
     Shutdown,
     Lost {
         error: Error,
@@ -133,7 +136,7 @@ pub enum Ended {
     },
 }
 
-/// Connected and checked; not yet active.
+/// The connections, after all checks. Not the leader yet.
 pub struct Session {
     control: Client,
     reader: Client,
@@ -142,16 +145,16 @@ pub struct Session {
     watch: Watch,
     history: History,
     schema: Schema,
-    /// Where all of them lead.
+    /// The server of all connections.
     server: Target,
 }
 
 impl Session {
-    /// Connects and checks what the daemon demands. Of several servers, it takes the first that
-    /// takes writes and is on the highest timeline of its cluster.
+    /// Connects, and checks all requirements. Of several servers, it chooses the first that accepts
+    /// writes and is on the highest timeline of its cluster.
     ///
     /// # Errors
-    /// The first demand that is not met; of several servers, the last one's.
+    /// The first requirement that is not met. With several servers, the error of the last one.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
         let database = &settings.database;
         let open_at = async |server| {
@@ -176,7 +179,7 @@ impl Session {
         Err(last)
     }
 
-    /// Opens all sessions with one server.
+    /// Opens all connections to one server.
     async fn open_at(server: Target) -> Result<Self, Error> {
         let server = server.for_life(LIVES.fetch_add(1, Ordering::Relaxed));
         let watch = Watch::default();
@@ -199,7 +202,7 @@ impl Session {
         Ok(Self { control, reader, ledger, queue, watch, history, schema, server })
     }
 
-    /// Waits for its turn, then delivers until `shutdown` or until a connection is lost.
+    /// Waits until this daemon is the leader, then delivers until `shutdown` or a lost connection.
     pub async fn run(
         self,
         settings: &Settings,
@@ -221,7 +224,7 @@ impl Session {
         }
     }
 
-    /// Takes the lock of the active daemon, waiting for another to let go of it, and then the cursor.
+    /// Acquires the leader's lock, and then the cursor. Waits while another daemon has the lock.
     async fn become_active(&self, settings: &Settings) -> Result<Takeover, Error> {
         let (mut is_told, mut is_first) = (false, true);
         while !self
@@ -231,7 +234,7 @@ impl Session {
             .and_then(|row| row.try_get(0))
             .map_err(Error::of_statement)?
         {
-            // Over a dead link, the server does not learn that we have given up a session.
+            // If the link is dead, the server does not notice that we have closed a session.
             if std::mem::take(&mut is_first) && active::end_former_lives(&self.control).await? {
                 continue;
             }
@@ -268,8 +271,9 @@ impl Session {
         Ok(takeover)
     }
 
-    /// Takes the cursor, and adopts a database that is armed for no instance yet. Since the preflight, another daemon may have
-    /// adopted it, and `webhook_arm()` may be called at any moment: what is compared must be what is updated.
+    /// Acquires the cursor, and adopts a database that is not armed for an instance yet. Another
+    /// daemon may have adopted it since the preflight, and `webhook_arm()` may be called at any
+    /// moment. So the update repeats the condition that was checked.
     async fn take_over(&self, instance: &Instance) -> Result<tokio_postgres::Row, Error> {
         let Identity { system_identifier, database_oid } = self.history.identity;
         loop {
@@ -291,7 +295,7 @@ impl Session {
         }
     }
 
-    /// Waits until the former daemon's ledger can write nothing any more.
+    /// Waits until the ledger of the former leader can no longer write.
     async fn become_writer(&self) -> Result<(), Error> {
         let mut since = Instant::now();
         let is_granted = |row: tokio_postgres::Row| row.try_get::<_, bool>(0);
@@ -303,7 +307,7 @@ impl Session {
             .map_err(Error::of_statement)?
         {
             if since.elapsed() > FORMER_WRITER_TIMEOUT {
-                warn!("daemon.ends_former_writer; it is active no more and holds on to its session");
+                warn!("daemon.ends_former_writer; it is no longer the leader, and keeps its session");
                 match self.control.query(END_WRITER, &[]).await {
                     Ok(_) => {}
                     Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -332,7 +336,8 @@ impl Session {
         let origin = Origin { history: history.clone(), epoch: takeover.epoch };
         let pulse = Arc::new(active::Pulse::default());
         carried.take_over(&origin);
-        // Ends with this function, however that ends: the control session would live on with it, and the lock.
+        // Ends with this function in every case. Otherwise the task would keep the control
+        // connection open, and its lock.
         let heartbeat =
             AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
@@ -424,7 +429,7 @@ impl Session {
         retires.abort();
         let spills = lost.is_none();
         let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
-        // The lanes cannot have ended: they wait for this.
+        // The scheduler cannot have ended, because it waits for this message.
         let _ = drain.send(Stop { drain_timeout, spills });
         if timeout(drain_timeout + LAST_WRITES_TIMEOUT, &mut lanes).await.is_err() {
             give_up.cancel();
@@ -441,13 +446,15 @@ impl Session {
         recalls.abort();
         reads.abort();
         heartbeat.abort();
-        // Closing the session would do it too, but a successor need not wait for that.
+        // The end of the connection releases the lock too, but the next leader need not wait for
+        // it.
         let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
         lost.map_or(Ok(()), Err)
     }
 }
 
-/// Stores our instance as the refused one and returns the error. A failure to store it changes nothing about the refusal.
+/// Stores our instance as the refused one, and returns the error. It returns the same error if the
+/// statement fails.
 async fn refused(control: &Client, error: Error) -> Error {
     if let Error::OtherInstance { ours, .. } = &error
         && let Err(error) = control.execute(REFUSED, &[ours]).await
@@ -457,7 +464,7 @@ async fn refused(control: &Client, error: Error) -> Error {
     error
 }
 
-/// Waits until a schema that is to be updated has been.
+/// Waits until an outdated schema has been updated. Waits forever for a current one.
 async fn updated(control: &Client, schema: Schema) {
     while schema.is_outdated() {
         sleep(UPDATED_INTERVAL).await;
@@ -470,7 +477,7 @@ async fn updated(control: &Client, schema: Schema) {
     std::future::pending().await
 }
 
-/// Where attempts are written until the reader knows better.
+/// Returns the slot to which attempts are written until the reader has read the ring.
 async fn present_slot(control: &Client, schema: Schema) -> Result<Arc<Present>, tokio_postgres::Error> {
     let row = control.query_one(&format!("select {}", Ring::column(schema)), &[]).await?;
     let present = Present::default();
@@ -478,7 +485,7 @@ async fn present_slot(control: &Client, schema: Schema) -> Result<Arc<Present>, 
     Ok(Arc::new(present))
 }
 
-/// What came with becoming the active daemon.
+/// The values that a new leader gets.
 #[derive(Debug)]
 struct Takeover {
     epoch: i64,
@@ -489,7 +496,7 @@ impl Takeover {
     fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
         let text: &str = row.try_get(1)?;
         let checkpoint = text.parse().unwrap_or_else(|error| {
-            // Reading too much costs time; reading too little would lose events.
+            // Events that are read again cost time. Events that are not read would be lost.
             error!(%error, "checkpoint.unreadable; starting from the oldest event");
             Snapshot::beginning()
         });
@@ -516,7 +523,7 @@ impl From<ledger::Error> for Error {
     }
 }
 
-/// A task's panic is ours: the process ends, and the next one starts from the checkpoint.
+/// Continues a task's panic. The process ends, and the next one starts from the checkpoint.
 fn panicked<T>(error: tokio::task::JoinError) -> T {
     std::panic::resume_unwind(error.into_panic())
 }

@@ -1,20 +1,23 @@
-//! Sees to it that what is visible is on the server's disk, for applications that commit with `synchronous_commit = off`.
+//! Makes sure that visible commits are on the server's disk, for applications that commit with
+//! `synchronous_commit = off`.
 //!
-//! Asks first: mostly it is. If not, a synchronous commit puts it there, with all that lies before
-//! it in the log; waiting for the WAL writer would hold up everybody's events behind the ledger's own asynchronous commits.
+//! It checks first, because mostly they are. If not, a synchronous commit flushes the log up to its
+//! own position. To wait for the WAL writer would delay all events behind the ledger's own
+//! asynchronous commits.
 
 use crate::postgres::Client;
 use tokio_postgres::Error;
 
-/// The commit of whatever a snapshot sees lies before the place where the log goes on. At the start of a page that place is
-/// behind the page's header, of 24 bytes or of 40, and there is nothing in front of it to be flushed.
+/// Every commit that a snapshot sees has a position in the log before the insert position. At the
+/// start of a page, the insert position is behind the page header of 24 or 40 bytes, and there is
+/// nothing to flush before it.
 const IS_FLUSHED: &str = "
     select pg_current_wal_flush_lsn() >= l.lsn - case when l.at in (24, 40) then l.at else 0 end
     from (select i.lsn, (i.lsn - pg_lsn '0/0') % current_setting('wal_block_size')::numeric as at
           from pg_current_wal_insert_lsn() as i (lsn)) l";
 
-/// The message is there to be logged: a transaction that has written nothing to the log is not flushed, whatever it was set to.
-/// `local`: a standby that is away holds up nobody here.
+/// Postgres does not flush for a transaction that has written nothing to the log, so this one logs
+/// a message. With `local`, the commit does not wait for a standby that is away.
 const FLUSH: &str = "
     begin; set local synchronous_commit = local; select pg_logical_emit_message(true, 'webhookd', ''); commit";
 

@@ -1,20 +1,21 @@
-//! What a large window holds, and where: measured once, in the transaction that froze it.
+//! The contents of a large window, measured once in the transaction that froze it.
 //!
-//! There is one index, on transaction and id. A window is read in the order of ids, so it is cut into stretches of ids of
-//! which is known which transactions have rows there. Bulk loads would make every stretch beside them as wide as they
-//! are; the largest are told apart.
+//! The only index is on transaction and id. A window is read in the order of ids. So it is cut into
+//! ranges of ids, and for each range the oldest and youngest transaction with rows there are known.
+//! A bulk load would make each range beside it as wide as itself, so the largest bulk loads are
+//! measured separately.
 
 use super::{BATCH_ROWS_MAX, snapshot::Window};
 use crate::postgres::Transaction;
 use tokio_postgres::{Error, types::ToSql};
 
-/// Most bulk loads that are told apart: each is read ahead of by itself.
+/// Maximum number of bulk loads that are measured separately. Each is read ahead by itself.
 const BULK_MAX: i64 = 16;
 
-/// How finely ids are cut before stretches are joined to pages.
+/// Number of ids per measured step. Steps are joined to pages.
 const STEP_IDS: i64 = 1024;
 
-/// Rows of part of a window.
+/// The rows of a part of a window.
 #[derive(Debug, Default, Clone)]
 pub struct Extent {
     pub rows: i64,
@@ -25,7 +26,7 @@ pub struct Extent {
     pub first_change: Option<i64>,
 }
 
-/// A stretch of ids.
+/// A range of ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stretch {
     pub rows: i64,
@@ -37,32 +38,34 @@ pub struct Stretch {
     pub last_xid: i64,
 }
 
-/// The two ways in which a window's transactions are found.
+/// The two ways to find a window's transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// They began after the cursor: their rows lie close together, behind all that was read before.
+    /// Transactions that began after the cursor. Their rows are close together, behind everything
+    /// that was read before.
     Main,
-    /// They were running at the cursor: their rows lie anywhere among those that were read before.
+    /// Transactions that were running at the cursor. Their rows may be anywhere among those that
+    /// were read before.
     Straggler,
 }
 
-/// Who goes first.
+/// The order of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// By id throughout.
     Strict,
-    /// By id, but transactions with more events than fit a batch come after the others.
+    /// By id, but transactions with more events than one batch holds come after the others.
     BulkLast,
 }
 
-/// Transactions of one kind and their rows.
+/// The transactions of one kind, and their rows.
 #[derive(Debug)]
 pub struct Measured {
     pub kind: Kind,
     pub whole: Extent,
-    /// All that are not in `bulk`, ascending.
+    /// All transactions that are not in `bulk`, ascending.
     pub stretches: Vec<Stretch>,
-    /// The largest transactions with more rows than fit a batch.
+    /// The largest transactions with more rows than one batch holds.
     pub bulk: Vec<(i64, Extent)>,
 }
 
@@ -132,12 +135,12 @@ async fn part(
     Ok(measured)
 }
 
-/// One parameter before others.
+/// Puts one parameter before others.
 fn before<'a>(first: &'a (dyn ToSql + Sync), rest: &[&'a (dyn ToSql + Sync)]) -> Vec<&'a (dyn ToSql + Sync)> {
     std::iter::once(first).chain(rest.iter().copied()).collect()
 }
 
-/// Appends a stretch, to the last one if both fit one page.
+/// Appends a range, or joins it to the last one if both fit into one page.
 fn join(stretches: &mut Vec<Stretch>, next: Stretch) {
     match stretches.last_mut() {
         Some(last) if last.rows + next.rows <= BATCH_ROWS_MAX as i64 => {
@@ -151,7 +154,7 @@ fn join(stretches: &mut Vec<Stretch>, next: Stretch) {
 }
 
 impl Extent {
-    /// Both together.
+    /// Returns the sum of both.
     pub fn and(&self, other: &Self) -> Self {
         if self.rows == 0 || other.rows == 0 {
             return if self.rows == 0 { other.clone() } else { self.clone() };

@@ -1,12 +1,14 @@
-//! The gate: while it is shut, a commit with events wakes the daemon; while it is open, commits do nothing.
+//! The gate. While it is shut, a commit with events wakes the daemon. While it is open, commits do
+//! nothing.
 //!
-//! Owns the control session. The daemon sleeps in the server: `webhook.gate_sleep()` shuts the gate, says so, and returns
-//! when a commit has set the latch of its backend. The backend opens the gate by itself, so a daemon that is frozen costs
-//! the server nothing. Between the word that the gate is shut and the sleep proper the reader polls once more: what
-//! committed without waking anybody is visible by then.
+//! The module owns the control connection. The daemon sleeps in the server: `webhook.gate_sleep()`
+//! shuts the gate, reports that, and returns when a commit has set the latch of its backend. The
+//! backend itself opens the gate, so a frozen daemon costs the server nothing. The reader polls
+//! once more between the report and the sleep. Everything that committed without a wake-up is
+//! visible by then.
 //!
-//! A schema of version 0.1 does not have that function: the session takes the gate, the reader polls once more, commits
-//! ring with NOTIFY, and whoever wakes gives the gate back.
+//! A schema of version 0.1 lacks that function. There, the session takes the gate, the reader polls
+//! once more, commits send NOTIFY, and the awake daemon releases the gate.
 
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{sync::Arc, time::Duration};
@@ -16,21 +18,22 @@ use tracing::warn;
 
 use crate::postgres::{Client, Watch};
 
-/// A sleep without a timeout: the session asks only now and then whether its backend still sleeps.
+/// A sleep without a timeout. Only after this time does the session check that its backend still
+/// sleeps.
 const UNTIL_WOKEN: Duration = Duration::from_secs(600);
 
 /// The daemon's side of the gate.
 #[derive(Debug)]
 pub struct Gate {
     client: Arc<Client>,
-    /// A notification has come, or the reader is wanted for something else.
+    /// A notification has come, or the reader has other work.
     rung: Arc<Notify>,
     /// The server has shut the gate for our sleep.
     shut: Arc<Notify>,
     way: Way,
 }
 
-/// How this database lets the daemon sleep.
+/// How the daemon sleeps with this database.
 #[derive(Debug)]
 enum Way {
     Server {
@@ -40,25 +43,26 @@ enum Way {
         take: Statement,
         release: Statement,
     },
-    /// There is no gate to be had, so no commit wakes us.
+    /// There is no gate, so no commit wakes the daemon.
     Clock,
 }
 
-/// How a sleep in the server has ended.
+/// How a sleep in the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// It has not begun: a commit is under way.
+    /// The sleep did not begin, because a commit is in progress.
     Busy,
-    /// A commit, or something else that concerns the backend.
+    /// A commit has woken the backend, or another cause.
     Rung,
-    /// The time is over, or we have spoken.
+    /// The time is over, or the client has sent a message.
     Over,
 }
 
 impl Gate {
-    /// Listens on the control session, whose notifications and messages come by its `watch`.
+    /// Listens on the control connection. Its `watch` receives notifications and messages.
     ///
-    /// A session that may not listen, or lacks the functions, is told so once; the outbox is then looked at by the clock.
+    /// If the role may not listen, or the functions are missing, logs this once. The reader then
+    /// polls at an interval.
     ///
     /// # Errors
     /// Those of the connection.
@@ -80,10 +84,11 @@ impl Gate {
         Ok(Self { client, rung: Arc::clone(&watch.rung), shut: Arc::clone(&watch.asleep), way })
     }
 
-    // Rights are checked when a function is called, not when it is prepared.
+    // Postgres checks the right to a function at the call, and not when it is prepared.
 
     async fn in_server(client: &Client) -> Result<Way, Error> {
-        // A backend that loaded the library before it was replaced rings with NOTIFY, which sets our backend's latch too.
+        // A backend that loaded the library before its replacement sends NOTIFY, which sets our
+        // backend's latch too.
         client.batch_execute("listen pg_webhook").await?;
         let sleep = client.prepare("select webhook.gate_sleep($1)").await?;
         client.query_one(&sleep, &[&1_i32]).await?;
@@ -99,25 +104,26 @@ impl Gate {
         Ok(Way::Session { take, release })
     }
 
-    /// Whether commits wake a sleeper.
+    /// Reports whether commits wake a sleeping daemon.
     pub fn is_available(&self) -> bool {
         !matches!(self.way, Way::Clock)
     }
 
-    /// Whether [`sleep`](Self::sleep) is the way, and not [`take`](Self::take) and [`release`](Self::release).
+    /// Reports whether to use [`sleep`](Self::sleep), and not [`take`](Self::take) and
+    /// [`release`](Self::release).
     pub fn is_in_server(&self) -> bool {
         matches!(self.way, Way::Server { .. })
     }
 
-    /// Sleeps in the server, no longer than `timeout`. Once [`shut`](Self::shut) has come, every commit with events ends
-    /// it; those that do not are visible.
+    /// Sleeps in the server, for `timeout` at most. After [`shut`](Self::shut) has returned, each
+    /// commit with events ends the sleep. Events of earlier commits are visible.
     ///
     /// # Errors
     /// Those of the connection.
     pub fn sleep(self: Arc<Self>, timeout: Option<Duration>) -> BoxFuture<'static, Result<Woken, Error>> {
         async move {
             let Way::Server { sleep } = &self.way else { return Ok(Woken::Busy) };
-            // Nought is no timeout.
+            // Zero means no timeout.
             let timeout =
                 timeout.map_or(0, |time| i32::try_from(time.as_millis().max(1)).unwrap_or(i32::MAX));
             let longest = match timeout {
@@ -134,12 +140,12 @@ impl Gate {
         .boxed()
     }
 
-    /// Until the server has shut the gate for [`sleep`](Self::sleep).
+    /// Waits until the server has shut the gate for [`sleep`](Self::sleep).
     pub async fn shut(&self) {
         self.shut.notified().await;
     }
 
-    /// Ends our sleep in the server: it ends when the client says something.
+    /// Ends our sleep in the server, by a message of the client.
     ///
     /// # Errors
     /// Those of the connection.
@@ -147,7 +153,8 @@ impl Gate {
         self.client.batch_execute("").await
     }
 
-    /// Waits for the gate. From then on every commit with events rings; those that did not are visible.
+    /// Waits for the gate. From then on, each commit with events sends a notification. Events of
+    /// earlier commits are visible.
     ///
     /// # Errors
     /// Those of the connection.
@@ -158,7 +165,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Gives it back: commits are silent again. Must be complete before the next [`take`](Self::take) begins.
+    /// Releases the gate, so commits send no notification. This must be complete before the next
+    /// [`take`](Self::take).
     ///
     /// # Errors
     /// Those of the connection.
@@ -169,14 +177,14 @@ impl Gate {
         Ok(())
     }
 
-    /// Forgets what came before now: what it was for is visible to the next look.
+    /// Forgets earlier notifications. The next poll finds their events.
     pub fn forget_rings(&self) {
-        // At most one of each is remembered.
+        // At most one of each is stored.
         let _ = self.rung.notified().now_or_never();
         let _ = self.shut.notified().now_or_never();
     }
 
-    /// Until a notification comes, or the reader is wanted for something else.
+    /// Waits for a notification, or for other work of the reader.
     pub async fn rung(&self) {
         self.rung.notified().await;
     }

@@ -1,7 +1,7 @@
 //! The highest event number that this process has read.
 //!
-//! If the server starts from a snapshot of its disk, its sequence is at an earlier value, and no new
-//! timeline shows it. The next session then finds a lower number.
+//! If the server starts from a snapshot of its disk, its sequence is at an earlier value, and no
+//! new timeline shows it. The next session then finds a lower number.
 
 use crate::postgres::{Client, preflight::Identity};
 use std::sync::{

@@ -1,7 +1,8 @@
-//! Committed events out of `webhook.event`: exactly the new ones, each once, routed, in batches.
+//! Reads the committed events of `webhook.event`: each new event once, routed, in batches.
 //!
-//! Reads events, subscriptions and, after a start, attempts and queue; writes nothing. The cursor is a snapshot held in
-//! memory; the checkpoint that survives a crash is the ledger's.
+//! The module reads events, subscriptions and, after a start, attempts and the queue. It writes
+//! nothing. The cursor is a snapshot in memory. The ledger stores the checkpoint, which survives a
+//! crash.
 
 mod durable;
 pub mod extent;
@@ -33,46 +34,46 @@ pub enum Error {
     LockLost,
 }
 
-/// Most events in one batch; a window of more is read in pages.
+/// Maximum number of events in one batch. A larger window is read in pages.
 pub const BATCH_ROWS_MAX: usize = 2000;
 
-/// Most deliveries in one batch, but for a single event that has more.
+/// Maximum number of deliveries in one batch. A single event may have more.
 pub const BATCH_TARGETS_MAX: usize = 20_000;
 
-/// Most bytes of payload in one batch, but for a single event that is larger.
+/// Maximum number of payload bytes in one batch. A single event may be larger.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// What the reader hands on, in commit order.
+/// What the reader sends to the scheduler, in commit order.
 #[derive(Debug)]
 pub enum Feed {
-    /// The subscriptions as they are from here on. The first update has all of them.
+    /// The subscriptions from here on. The first update contains all of them.
     Subscriptions(Update),
     Batch(Batch),
-    /// Nothing more is to come from before the start.
+    /// All events from before the start have been sent.
     Recovered,
 }
 
-/// Events of one window, ascending by id, with the subscriptions they go to.
+/// Events of one window, in ascending order of ids, with their subscriptions.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Windows are numbered from 0 within a session.
     pub window: u64,
-    /// Each with the end of its share of `targets`; the share begins where the one before ends.
+    /// Each event with the end of its part of `targets`. The part begins where the one before ends.
     pub events: Vec<(Arc<Message>, usize)>,
     pub targets: Vec<i64>,
-    /// Those of which the filter has yet to say whether they are to be made.
+    /// Deliveries whose filter has not been evaluated yet.
     pub undecided: Deliveries,
-    /// It is from before the start, and may have been under way then.
+    /// The batch is from before the start, and its events may have been in flight then.
     pub is_recovered: bool,
-    /// Queue rows that SQL has just written and asks to be taken up: subscription and event.
+    /// Queue rows that SQL has just written and wants delivered: subscription and event.
     pub requests: Vec<Request>,
     /// Subscriptions to whose backlog SQL has just added rows.
     pub backlogs: Vec<i64>,
-    /// The window has been read to its end, and this is the snapshot it ends with.
+    /// The snapshot at the end of the window. Set if the window has been read to its end.
     pub end: Option<Snapshot>,
 }
 
-/// A redelivery that was asked for in SQL.
+/// A redelivery that was requested in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     pub subscription_id: i64,
@@ -80,7 +81,7 @@ pub struct Request {
 }
 
 impl Batch {
-    /// Every delivery in it: event and subscription.
+    /// Returns every delivery in the batch: event and subscription.
     pub fn deliveries(&self) -> impl Iterator<Item = (&Event, i64)> + '_ {
         let starts = std::iter::once(0).chain(self.events.iter().map(|(_, end)| *end));
         starts.zip(&self.events).flat_map(|(start, (message, end))| {
@@ -88,12 +89,12 @@ impl Batch {
         })
     }
 
-    /// The same by numbers.
+    /// Returns the same as numbers.
     pub fn pairs(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         self.deliveries().map(|(event, subscription_id)| (event.id, subscription_id))
     }
 
-    /// Keeps the deliveries that `keep` says yes to.
+    /// Keeps the deliveries for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(i64, i64) -> bool) {
         let (mut start, mut kept) = (0, 0);
         for (message, end) in &mut self.events {

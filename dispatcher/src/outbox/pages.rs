@@ -1,8 +1,9 @@
-//! A window of many events, read page by page with bounded memory.
+//! Reads a window of many events page by page, with bounded memory.
 //!
-//! The window's end is frozen and its extent measured first. What is not a bulk load is read stretch by stretch of ids:
-//! the index on transaction and id finds the rows of the transactions that wrote there. A bulk load is read forward by
-//! itself. What belongs together is merged by id.
+//! First, the window's end is frozen and its extent is measured. Rows that are not part of a bulk
+//! load are read range by range of ids: the index on transaction and id finds the rows of the
+//! transactions that wrote there. A bulk load is read forward by itself. The sources are merged by
+//! id.
 
 use super::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX,
@@ -20,7 +21,8 @@ use event_type::Pattern;
 use std::{collections::VecDeque, sync::Arc};
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
-/// The changes of subscriptions in the window, and what each asked for from then on.
+/// The changes of subscriptions in the window, with the events that each subscription matched from
+/// then on.
 const CHANGES: &str = "
     select e.id, e.key::bigint, array(select json_array_elements_text(e.payload -> 'events')),
            array(select json_array_elements_text(case json_typeof(e.payload -> 'exclude_origin') when 'array'
@@ -33,7 +35,7 @@ const CHANGES: &str = "
       and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
     order by e.id";
 
-/// The statements of the three sources, in the order of [`Source`].
+/// Returns the statements of the three sources, in the order of [`Source`].
 fn of_range(encoding: Encoding) -> String {
     let columns = row::columns(encoding, "e");
     format!(
@@ -62,10 +64,10 @@ fn of_one(encoding: Encoding) -> String {
     )
 }
 
-/// Where one part of the window is read from.
+/// The source of one part of the window.
 #[derive(Debug)]
 enum Source {
-    /// Transactions that began after the cursor, but for these.
+    /// Transactions that began after the cursor, without `except`.
     Range { stretches: VecDeque<Stretch>, except: Vec<i64> },
     /// These transactions.
     List { stretches: VecDeque<Stretch>, xids: Vec<i64> },
@@ -73,7 +75,7 @@ enum Source {
     One { xid: i64, first: i64, last: i64 },
 }
 
-/// One part of the window with what has been read ahead of it.
+/// One part of the window, with the events that have been read ahead.
 #[derive(Debug)]
 struct Part {
     source: Source,
@@ -88,39 +90,39 @@ struct Group {
     is_bulk: bool,
 }
 
-/// How pages are asked for.
+/// How pages are requested.
 #[derive(Debug)]
 struct Asking {
     of_range: Statement,
     of_list: Statement,
     of_one: Statement,
-    /// Shrinks when rows are heavy, so that an answer is not read in vain.
+    /// Shrinks for large rows, so that an answer is not read in vain.
     rows_max: usize,
     bytes_max: usize,
 }
 
-/// A window under way.
+/// A window that is being read.
 #[derive(Debug)]
 pub struct Pages {
     window: Window,
     whole: Extent,
-    /// One after the other.
+    /// Read one after the other.
     groups: VecDeque<Group>,
     asking: Asking,
 }
 
-/// A snapshot frozen for reading, in a transaction that sees exactly it.
+/// A snapshot frozen for reading, in a transaction that sees exactly this snapshot.
 pub struct Frozen<'a> {
     pub transaction: Transaction<'a>,
     pub snapshot: Snapshot,
-    /// The ring as it is in the snapshot.
+    /// The ring in the snapshot.
     pub ring: Ring,
 }
 
-/// Takes a snapshot and keeps seeing it until the transaction ends.
+/// Takes a snapshot. The transaction sees it until its end.
 ///
 /// # Errors
-/// Those of the connection, and a snapshot that cannot be read.
+/// Those of the connection, and a snapshot that cannot be parsed.
 pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
     let transaction = client.frozen().await?;
     let row = transaction
@@ -189,27 +191,27 @@ impl Pages {
         })
     }
 
-    /// Events in the window.
+    /// Returns the number of events in the window.
     pub fn rows(&self) -> i64 {
         self.whole.rows
     }
 
-    /// First and last id in the window.
+    /// Returns the first and the last id in the window.
     pub fn ids(&self) -> (i64, i64) {
         (self.whole.first, self.whole.last)
     }
 
-    /// Whether only bulk loads are left, which what comes later need not wait for.
+    /// Reports whether only bulk loads are left. Later events need not wait for these.
     pub fn is_bulk(&self) -> bool {
         self.groups.front().is_none_or(|group| group.is_bulk)
     }
 
-    /// The first event in it that changes a subscription.
+    /// Returns the first event in the window that changes a subscription.
     pub fn first_change(&self) -> Option<i64> {
         self.whole.first_change
     }
 
-    /// The changes of subscriptions in it, ascending.
+    /// Returns the changes of subscriptions in the window, ascending.
     ///
     /// # Errors
     /// Those of the connection.
@@ -231,12 +233,13 @@ impl Pages {
         rows.iter().map(change).collect()
     }
 
-    /// What the window ends with.
+    /// Returns the snapshot at the end of the window.
     pub fn upto(&self) -> &Snapshot {
         self.window.upto()
     }
 
-    /// The next events, ascending by id within a group; empty: the window has been read.
+    /// Returns the next events, in ascending order of ids within a group. The result is empty at
+    /// the end of the window.
     ///
     /// # Errors
     /// Those of the connection.
@@ -258,7 +261,8 @@ impl Pages {
     }
 }
 
-/// As far as every part has been read; beyond that another could still bring a smaller id.
+/// Returns the events up to the point that every part has been read to. Beyond it, another part may
+/// still have a smaller id.
 fn merge(group: &mut [Part]) -> Vec<Event> {
     let mut page = Vec::with_capacity(group.iter().map(|part| part.ahead.len()).max().unwrap_or(0));
     let mut bytes = 0;
@@ -280,7 +284,8 @@ impl Part {
         Self { source, ahead: VecDeque::new(), exhausted: false }
     }
 
-    /// Reads ahead: at least one row, or it has come one stretch further, or there is none left.
+    /// Reads ahead: at least one row, or up to the end of the next range, or nothing if none is
+    /// left.
     async fn fill(&mut self, client: &Client, asking: &mut Asking) -> Result<(), Error> {
         let rows_max = asking.rows_max;
         let limit = rows_max as i64;
@@ -312,7 +317,8 @@ impl Part {
         Ok(())
     }
 
-    /// Rows up to `last` have been read; `is_whole`: all that was asked for.
+    /// Records that rows up to `last` have been read. `is_whole` means that the answer was
+    /// complete.
     fn advance(&mut self, last: Option<i64>, is_whole: bool) {
         let next = last.map(|id| id + 1);
         match &mut self.source {
@@ -332,7 +338,7 @@ impl Part {
     }
 }
 
-/// Reads events until the answer ends (`true`) or weighs too much for one batch.
+/// Reads events until the answer ends (`true`), or until they are too large for one batch.
 async fn read(
     client: &Client,
     statement: &Statement,

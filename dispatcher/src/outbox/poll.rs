@@ -1,10 +1,10 @@
-//! One look at the outbox: the present snapshot and what it sees beyond the cursor, in one round
-//! trip.
+//! One poll of the outbox: the present snapshot and everything that it sees beyond the cursor, in
+//! one round trip.
 //!
-//! A look goes into the open slots of the ring, as the cursor knows them: mostly the one that is
-//! written to. It has seen everything if `webhook.ring_head` is the same in its own snapshot and in
-//! the cursor's; else the whole ring is looked into. No clock is asked. docs/ARCHITECTURE.md has
-//! the proof.
+//! A poll reads the open slots of the ring that the cursor knows, mostly the one that is written
+//! to. It has seen everything if `webhook.ring_head` is the same in its own snapshot and in the
+//! cursor's. Otherwise, the whole ring is read. No clock is involved. docs/ARCHITECTURE.md has the
+//! proof.
 
 use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error, ring::Ring, row, snapshot::Snapshot};
 use crate::{
@@ -14,12 +14,12 @@ use crate::{
 use std::collections::HashMap;
 use tokio_postgres::{Statement, types::ToSql};
 
-/// Where reading has come to.
+/// The position up to which the outbox has been read.
 #[derive(Debug)]
 pub struct Cursor {
     pub snapshot: Snapshot,
     text: String,
-    /// The ring as it was in the snapshot.
+    /// The ring in the snapshot.
     ring: Ring,
 }
 
@@ -29,7 +29,7 @@ impl Cursor {
         Self { snapshot, text, ring }
     }
 
-    /// Moves on to a later snapshot of the same server.
+    /// Advances to a later snapshot of the same server.
     pub fn advance(&mut self, snapshot: Snapshot, ring: Ring) {
         *self = Self::new(snapshot, ring);
     }
@@ -38,45 +38,45 @@ impl Cursor {
         &self.ring
     }
 
-    /// Where a look goes; empty: into the whole ring.
+    /// Returns the slots to read, or none for the whole ring.
     fn slots(&self) -> &[i16] {
         self.ring.slots()
     }
 
-    /// Whether a look into [`slots`](Self::slots) has seen everything, if this was the ring in its
-    /// snapshot.
+    /// Reports whether a poll of [`slots`](Self::slots) has seen everything, if this was the ring
+    /// in its snapshot.
     fn covers(&self, ring: &Ring) -> bool {
         self.slots().is_empty() || self.ring == *ring
     }
 }
 
-/// What a look found.
+/// The result of a poll.
 #[derive(Debug)]
 pub struct Look {
-    /// What the server saw; `None`: the same as the cursor, nothing has ended since.
+    /// The server's snapshot. `None` if it equals the cursor: no transaction has ended since.
     pub snapshot: Option<Snapshot>,
     /// The ring in that snapshot.
     pub ring: Ring,
-    /// Which backend holds the active lock, if that was asked for.
+    /// The backend that holds the leader's lock, if the caller asked for it.
     pub lock_holder: Option<i32>,
-    /// Ascending by id; empty if there are too many.
+    /// In ascending order of ids. Empty if there are too many.
     pub events: Vec<Event>,
-    /// There are more than fit one batch.
+    /// There are more events than one batch holds.
     pub too_many: bool,
 }
 
-/// Columns before those of the event.
+/// Number of columns before those of the event.
 const HEADER_COLUMNS: usize = 3;
 
-/// Looks at the outbox through one connection.
+/// Polls the outbox over one connection.
 #[derive(Debug)]
 pub struct Poll {
     schema: Schema,
-    /// By slots; none: the whole ring.
+    /// By slots. The statement of no slots reads the whole ring.
     statements: HashMap<Vec<i16>, Statement>,
 }
 
-/// The slots of a look, each a partition of its own, so that no other is opened.
+/// Returns the tables of a poll. Each slot is a partition of its own, so Postgres opens no other.
 fn tables(slots: &[i16]) -> Vec<String> {
     if slots.is_empty() {
         return vec!["webhook.event".to_owned()];
@@ -84,9 +84,9 @@ fn tables(slots: &[i16]) -> Vec<String> {
     slots.iter().map(|slot| format!("webhook.event_{slot}")).collect()
 }
 
-/// The snapshot is compared first and alone: if nothing has ended, no row and no index is touched.
-/// Stragglers are cut down to those that have ended, for the index also holds the rows of a bulk
-/// load that is still running.
+/// The statement compares the snapshot first. If no transaction has ended, it touches no row and no
+/// index. It limits stragglers to those that have ended, because the index also contains the rows
+/// of a bulk load that is still running.
 fn statement(slots: &[i16], schema: Schema, encoding: Encoding) -> String {
     let nulls = vec!["null"; row::column_count(encoding)].join(", ");
     let columns = row::columns(encoding, "e");
@@ -120,10 +120,10 @@ impl Poll {
         Self { schema, statements: HashMap::new() }
     }
 
-    /// Looks once. With `check_lock`, tells who holds the active lock.
+    /// Polls once. With `check_lock`, it also returns the holder of the leader's lock.
     ///
     /// # Errors
-    /// Those of the connection, and a snapshot that cannot be read.
+    /// Those of the connection, and a snapshot that cannot be parsed.
     pub async fn look(&mut self, client: &Client, cursor: &Cursor, check_lock: bool) -> Result<Look, Error> {
         let look = self.look_into(client, cursor, check_lock, cursor.slots()).await?;
         if cursor.covers(&look.ring) {
@@ -160,7 +160,7 @@ impl Poll {
         let mut bytes = 0;
         while let Some(row) = rows.next().await? {
             if let Some(text) = row.try_get::<_, Option<&str>>(0)? {
-                // The header: first, and there is exactly one.
+                // The header is the first row, and there is exactly one.
                 if text != cursor.text {
                     look.snapshot = Some(text.parse()?);
                     look.ring = Ring::of(row.try_get(2)?);
@@ -172,8 +172,8 @@ impl Poll {
             bytes += row::payload_bytes(&event);
             look.events.push(event);
             if look.events.len() > BATCH_ROWS_MAX || bytes > BATCH_BYTES_MAX {
-                // What is left of the answer is dropped unread, so memory stays bounded whatever
-                // the rows weigh.
+                // The rest of the answer is dropped unread, so memory is bounded for rows of any
+                // size.
                 look.too_many = true;
                 look.events = Vec::new();
                 break;

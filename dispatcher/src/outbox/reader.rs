@@ -1,7 +1,9 @@
-//! The reading loop: looks, reads windows, routes them, hands them on, and sleeps when there is nothing.
+//! The read loop: polls, reads windows, routes them, sends them to the scheduler, and sleeps when
+//! there is nothing new.
 //!
-//! Owns the routing table, because a window is routed by the subscriptions as they were in the very snapshot it ends
-//! with. Backpressure is the bounded channel to the lanes: while it is full, nothing is read.
+//! It owns the routing table, because it routes a window by the subscriptions in the snapshot that
+//! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
+//! loop reads nothing.
 
 use super::{
     BATCH_TARGETS_MAX, Batch, Error, Feed, durable,
@@ -40,51 +42,53 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-/// Between two looks while awake.
+/// Time between two polls while the daemon is awake.
 const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
-/// How long to stay awake after the last event. At 200 events/s the gap between two is longer only once in 50 times, so
-/// commits ring 4 times a second instead of 200; the price is 20 looks after a lone event.
+/// How long the reader stays awake after the last event. At 200 events/s, the gap between two
+/// events is longer than this once in 50 times. So commits wake the daemon 4 times a second and not
+/// 200 times. A lone event costs 20 polls.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Without a gate there is no ring, and a daemon told not to use the safety poll would hear nothing.
+/// Without a gate, nothing wakes the daemon, and without the safety poll it would find no event.
 const SAFETY_POLL_DEFAULT: Duration = Duration::from_secs(1);
 
-/// How often it is made sure that the active lock is still held by our control session.
+/// Time between two checks that our control connection still holds the leader's lock.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most large windows that are read in turn.
+/// Maximum number of large windows that are read in turn.
 const LARGE_MAX: usize = 4;
 
-/// Most subscriptions that are read one by one; more change, all are read.
+/// Maximum number of changed subscriptions that are read one by one. If more change, the loop reads
+/// all.
 const CHANGED_MAX: usize = 1000;
 
-/// Events that the daemon acts on itself.
+/// Events that the daemon itself obeys.
 const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
 const PING: &str = "webhook.ping";
 const DELIVERY_REQUESTED: &str = "webhook.delivery.requested";
 
-/// What the reader starts with.
+/// The arguments of the reader.
 pub struct Start {
     pub client: Client,
     pub gate: Gate,
-    /// Backend of the control session, which holds the active lock.
+    /// Backend of the control connection, which holds the leader's lock.
     pub control_pid: i32,
     pub schema: Schema,
     pub checkpoint: Snapshot,
-    /// Is told which slot is written to.
+    /// Receives the slot that is written to.
     pub present: Arc<Present>,
     pub safety_poll: Option<Duration>,
     pub durable_reads: bool,
-    /// Notes the number of each event.
+    /// Receives the number of each event.
     pub highest: Arc<HighestNumber>,
-    /// Is told of each look.
+    /// Receives a signal for each poll.
     pub pulse: Arc<Pulse>,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
     pub overdue: Arc<Overdue>,
     pub feed: mpsc::Sender<Feed>,
-    /// Who asks receivers to confirm.
+    /// The task that asks receivers for confirmation.
     pub verification: mpsc::UnboundedSender<Told>,
     /// Ends the loop between two steps.
     pub stop: CancellationToken,
@@ -110,30 +114,32 @@ struct Reader {
     cursor: Cursor,
     router: Arc<Router>,
     next_window: u64,
-    /// Windows being read in pages, in turn. Only the last of them can hold more than bulk loads.
+    /// Windows that are being read in pages, in turn. Only the last of them can contain more than
+    /// bulk loads.
     large: VecDeque<Large>,
-    /// The gate, asked for and not yet granted.
+    /// The request for the gate, until it is granted.
     taking: Option<BoxFuture<'static, Result<(), tokio_postgres::Error>>>,
-    /// One more has been met than are read at once: nothing is looked at until one is done.
+    /// There are more large windows than are read in turn. The loop does not poll until one is
+    /// finished.
     is_held: bool,
     last_event: Instant,
     last_lock_check: Instant,
 }
 
-/// A window that is being read in pages: many events, or a change of subscriptions among them.
+/// A window that is read in pages, because it has many events or a change of subscriptions.
 struct Large {
     window: u64,
     pages: Pages,
-    /// The routing table at its end, and where that does not hold yet.
+    /// The routing table at the end of the window, and the changes before.
     router: Arc<Router>,
     revisions: Revisions,
     recovered: Option<Recovered>,
 }
 
-/// Reads until `stop` or an error. Everything since the checkpoint comes first.
+/// Reads until `stop` or an error. Begins with everything since the checkpoint.
 ///
 /// # Errors
-/// Those of the connection, and the loss of the active lock.
+/// Those of the connection, and the loss of the leader's lock.
 pub async fn run(start: Start) -> Result<(), Error> {
     let Start {
         mut client,
@@ -196,7 +202,8 @@ pub async fn run(start: Start) -> Result<(), Error> {
     Ok(())
 }
 
-/// Freezes the present, reads the subscriptions in it, and measures what lies between it and the checkpoint.
+/// Freezes a snapshot, reads the subscriptions in it, and measures the window between it and the
+/// checkpoint.
 async fn recover(
     client: &mut Client,
     schema: Schema,
@@ -257,7 +264,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 taken = taking => taken?,
-                // A commit under way holds it: look on meanwhile.
+                // A commit in progress holds the gate. Poll meanwhile.
                 () = sleep(POLL_INTERVAL) => return Ok(()),
             }
             self.taking = None;
@@ -265,8 +272,8 @@ impl Reader {
         self.sleep_until_rung().await
     }
 
-    /// Sleeps in the server until a commit or something else wants us. The end of the safety poll's time begins the next
-    /// sleep, whose last look is that poll.
+    /// Sleeps in the server until a commit or another cause wakes the daemon. When the time of the
+    /// safety poll is over, the next sleep begins, and its poll is the safety poll.
     async fn sleep_in_server(&mut self) -> Result<(), Error> {
         loop {
             self.gate.forget_rings();
@@ -275,7 +282,7 @@ impl Reader {
                 biased;
                 () = self.gate.shut() => {}
                 ended = &mut asleep => {
-                    // A commit under way holds the gate open: look on meanwhile.
+                    // A commit in progress holds the gate open. Poll meanwhile.
                     ended?;
                     sleep(POLL_INTERVAL).await;
                     return Ok(());
@@ -291,7 +298,8 @@ impl Reader {
                 };
                 match ended {
                     Some(Woken::Over) => continue,
-                    // Commits that find the gate open from here on are found by the looks of the next LINGER.
+                    // The polls of the next LINGER find the commits that find the gate open from
+                    // here on.
                     Some(Woken::Rung | Woken::Busy) => {
                         self.last_event = Instant::now();
                         return Ok(());
@@ -307,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// Gives the gate back at once if it was granted after there was something to do again.
+    /// Releases the gate at once if it was granted after new work had come.
     async fn settle_gate(&mut self) -> Result<(), Error> {
         if let Some(taken) = self.taking.as_mut().and_then(|taking| taking.now_or_never()) {
             taken?;
@@ -317,7 +325,8 @@ impl Reader {
         Ok(())
     }
 
-    /// With the gate taken by the session: looks once more, then waits for a ring, the safety poll's timer, or the end.
+    /// While the session holds the gate: polls once more, then waits for a notification, the safety
+    /// poll's timer, or the end.
     async fn sleep_until_rung(&mut self) -> Result<(), Error> {
         self.gate.forget_rings();
         let timer = self.safety_poll.or_else(|| (!self.gate.is_available()).then_some(SAFETY_POLL_DEFAULT));
@@ -334,7 +343,7 @@ impl Reader {
                 () = self.stop.cancelled() => break,
             }
         }
-        // Commits that find the gate open from here on are found by the looks of the next LINGER.
+        // The polls of the next LINGER find the commits that find the gate open from here on.
         self.last_event = Instant::now();
         let gate = Arc::clone(&self.gate);
         let (released, looked) = futures_util::join!(gate.release(), self.look());
@@ -343,7 +352,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Looks once and hands on what is new; tells whether there was anything.
+    /// Polls once, and sends the new events on. Reports whether there were any.
     async fn look(&mut self) -> Result<bool, Error> {
         let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
         let look = self.poll.look(&self.client, &self.cursor, check_lock).await?;
@@ -381,18 +390,19 @@ impl Reader {
 
     fn advance(&mut self, snapshot: Snapshot, ring: Ring) {
         if ring != *self.cursor.ring() {
-            // Before the events are handed on: their attempts go into this slot or a later one (webhook.attempt_slots).
+            // This comes before the events are sent on, because their attempts go into this slot or
+            // a later one (webhook.attempt_slots).
             self.present.set(&ring);
         }
         self.cursor.advance(snapshot, ring);
     }
 
-    /// Freezes a window to be read in pages, with the subscriptions as they are in the same snapshot.
+    /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.
     async fn open_large(&mut self) -> Result<(), Error> {
         let (mut revisions, mut update) = (Revisions::default(), None);
         let (pages, snapshot, ring) = {
             let frozen = pages::freeze(&mut self.client, self.schema).await?;
-            // Whoever is promised an order must not get what was committed after a bulk load before it.
+            // A subscription with an order must not get a later commit before an earlier bulk load.
             let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
             let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
             if let Some(first_change) = pages.first_change() {
@@ -407,7 +417,7 @@ impl Reader {
                     Some(few) => Update::of(&few, loaded),
                     None => Update::All(Arc::new(loaded)),
                 };
-                // A window that is still being read keeps the router of its own moment.
+                // A window that is still being read keeps the router of its own snapshot.
                 Arc::make_mut(&mut self.router).update(&new);
                 update = Some(new);
             }
@@ -433,8 +443,9 @@ impl Reader {
         Ok(())
     }
 
-    /// What has been seen may have been committed asynchronously: a crash of the server would undo what receivers know.
-    /// Waits for the disk; `false`: the session ends before that, perhaps for just that reason, and nothing may be handed on.
+    /// Waits until everything that was seen is on the server's disk. It may have been committed
+    /// asynchronously, and a crash of the server would undo what receivers already know. Returns
+    /// `false` if the session ends before that; the caller must then send nothing on.
     async fn is_on_disk(&mut self) -> Result<bool, Error> {
         if !self.durable_reads {
             return Ok(true);
@@ -446,7 +457,7 @@ impl Reader {
         }
     }
 
-    /// Hands on the next page; gives the window back unless it has been read to its end.
+    /// Sends the next page on. Returns the window unless it has been read to its end.
     async fn read_page(&mut self, mut large: Large) -> Result<Option<Large>, Error> {
         let events = large.pages.next(&self.client).await?;
         let is_end = events.is_empty();
@@ -456,7 +467,7 @@ impl Reader {
         Ok((!is_end).then_some(large))
     }
 
-    /// Routes events and hands them on, in as many batches as their deliveries make.
+    /// Routes events and sends them on, in as many batches as their deliveries need.
     async fn hand_on_events(
         &mut self,
         window: u64,
@@ -511,7 +522,7 @@ impl Reader {
         }
     }
 
-    /// Hands on which subscriptions are held for what their filters have cost since.
+    /// Reports the subscriptions that are held because of the cost of their filters.
     async fn hold_overdue(&mut self) {
         let mut table = Subscriptions::clone(self.router.subscriptions());
         self.filter.overdue.mark(None, &mut table);
@@ -521,12 +532,12 @@ impl Reader {
     }
 
     async fn hand_on_subscriptions(&mut self, update: Update) {
-        // It ends with the session, like the lanes.
+        // The task ends with the session, as the scheduler does.
         let _ = self.verification.send(Told::Subscriptions(update.clone()));
         self.hand_on(Feed::Subscriptions(update)).await;
     }
 
-    /// Waits for room; the end of the session ends the wait.
+    /// Waits for space in the channel. The end of the session ends the wait.
     async fn hand_on(&mut self, feed: Feed) {
         tokio::select! {
             sent = self.feed.send(feed) => if sent.is_err() { self.stop.cancel() },

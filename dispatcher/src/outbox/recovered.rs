@@ -1,4 +1,5 @@
-//! After a start, the window since the checkpoint is read again: which deliveries of it are done already.
+//! After a start, the window since the checkpoint is read again: which deliveries of it are done
+//! already.
 
 use super::Batch;
 use crate::postgres::{Client, Transaction};

@@ -1,27 +1,27 @@
-//! Which slots of the ring the transactions of a snapshot may have written to
+//! The slots of the ring that the transactions of a snapshot may have written to
 //! (`webhook.ring_head`).
 
 use crate::postgres::schema::Schema;
 use std::sync::atomic::{AtomicI16, Ordering};
 
-/// With more slots open, the whole ring is looked into: seldom, and one statement for all cases.
+/// If more slots are open, the whole ring is read. This is rare, and needs one statement only.
 const SLOTS_MAX: usize = 3;
 
-/// Length of a slot in the tables of 0.1, where the clock chooses.
+/// Length of a slot in the tables of 0.1, where the clock decides.
 const SLOT_US_0_1: i64 = 216_000 * 1_000_000;
 
 /// `webhook.ring_head` in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
-    /// As [`Ring::column`] tells it: two that are the same here are the same row.
+    /// The text of [`Ring::column`]. Equal texts mean the same row.
     text: String,
     present: Option<i16>,
-    /// Ascending; empty: the whole ring.
+    /// In ascending order. Empty for the whole ring.
     slots: Vec<i16>,
 }
 
 impl Ring {
-    /// The row as one text, for a statement: number of changes, present slot, open slots.
+    /// Returns the row as one text, for a statement: number of changes, present slot, open slots.
     pub fn column(schema: Schema) -> &'static str {
         match schema {
             Schema::V0_1 => "null::text",
@@ -31,7 +31,7 @@ impl Ring {
         }
     }
 
-    /// `None`: there is no such row, so nothing is known.
+    /// Parses the row. `None` means that there is no row, so nothing is known.
     pub fn of(text: Option<&str>) -> Self {
         let text = text.unwrap_or_default();
         let mut parts = text.split(':').skip(1);
@@ -44,18 +44,18 @@ impl Ring {
         Self { text: text.to_owned(), present, slots }
     }
 
-    /// Where a look goes; empty: into the whole ring.
+    /// Returns the slots to read, or none for the whole ring.
     pub fn slots(&self) -> &[i16] {
         &self.slots
     }
 
-    /// Which slot is written to.
+    /// Returns the slot that is written to.
     pub fn present(&self) -> Option<i16> {
         self.present
     }
 }
 
-/// The present slot as the reader last saw it, for those who write attempts.
+/// The present slot as the reader last saw it, for writers of attempts.
 #[derive(Debug)]
 pub struct Present(AtomicI16);
 
@@ -71,7 +71,7 @@ impl Present {
         self.0.store(ring.present().unwrap_or(-1), Ordering::Relaxed);
     }
 
-    /// Slot for an attempt that began at this moment, in microseconds since 1970.
+    /// Returns the slot for an attempt that began at this moment, in microseconds since 1970.
     pub fn slot(&self, started_at_us: i64) -> i16 {
         match self.0.load(Ordering::Relaxed) {
             -1 => i16::try_from(started_at_us.div_euclid(SLOT_US_0_1).rem_euclid(16)).unwrap_or_default(),
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn attempts_go_where_events_go() {
         let present = Present::default();
-        // As webhook.ring_slot() of 0.1 says: 2026-11-22 03:38 UTC.
+        // As webhook.ring_slot() of 0.1 for 2026-11-22 03:38 UTC.
         assert_eq!(present.slot(1_795_318_680_000_000), 7);
         assert_eq!((present.slot(0), present.slot(-1)), (0, 15));
         present.set(&Ring::of(Some("1:9:9")));

@@ -1,4 +1,4 @@
-//! One row of `webhook.event` off the wire.
+//! Parses one row of `webhook.event`.
 
 use crate::{
     event::Event,
@@ -24,7 +24,7 @@ pub fn columns(encoding: Encoding, whole: &str) -> Cow<'static, str> {
     }
 }
 
-/// Returns how many they are.
+/// Returns the number of these columns.
 pub fn column_count(encoding: Encoding) -> usize {
     COLUMN_COUNT + usize::from(encoding != Encoding::Utf8)
 }
@@ -60,7 +60,7 @@ pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
     Ok(event)
 }
 
-/// Reads texts, and notes whether a part of one was replaced.
+/// Reads texts, and records whether a part of one was replaced.
 struct Reader<'a> {
     row: &'a Row,
     encoding: Encoding,
@@ -90,7 +90,7 @@ impl Reader<'_> {
     }
 }
 
-/// What an event weighs in a batch.
+/// Returns the size of an event in a batch, in bytes.
 pub fn payload_bytes(event: &Event) -> usize {
     event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len)
 }

@@ -1,48 +1,50 @@
 //! What a Postgres snapshot sees, and what lies between two of them. Pure.
 //!
-//! The cursor of the outbox is a snapshot, not a number: ids are handed out before commit, so "greater than the last id"
-//! loses rows, and waiting for the oldest running transaction would stall on every long one. A [`Window`] is what a newer
-//! snapshot sees and an older one does not; a long transaction delays its own events only.
+//! The cursor of the outbox is a snapshot and not a number. Ids are assigned before the commit. So
+//! "greater than the last id" would lose rows, and waiting for the oldest running transaction would
+//! stall behind every long one. A [`Window`] contains what a newer snapshot sees and an older one
+//! does not. So a long transaction delays only its own events.
 
 use std::{fmt, str::FromStr};
 use thiserror::Error;
 
-/// A `pg_snapshot`: which full transaction ids had ended when it was taken.
+/// A `pg_snapshot`: the full transaction ids that had ended when it was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     xmin: u64,
     xmax: u64,
-    /// In progress when it was taken; ascending, each in `xmin..xmax`.
+    /// Transactions in progress when it was taken, ascending, each in `xmin..xmax`.
     running: Box<[u64]>,
 }
 
-/// A text that is no `pg_snapshot`.
+/// The text is not a `pg_snapshot`.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is not a snapshot")]
 pub struct Invalid(String);
 
 impl Snapshot {
-    /// The oldest snapshot there can be: it sees nothing that was ever written by hand.
+    /// Returns the oldest possible snapshot. It sees no transaction.
     pub fn beginning() -> Self {
         Self { xmin: 3, xmax: 3, running: Box::default() }
     }
 
-    /// Every id below it had ended.
+    /// Returns the lowest id that had not ended. All lower ids had.
     pub fn xmin(&self) -> u64 {
         self.xmin
     }
 
-    /// No id from it on had ended; some may have begun.
+    /// Returns the id from which on none had ended. Some of them may have begun.
     pub fn xmax(&self) -> u64 {
         self.xmax
     }
 
-    /// Ids in progress when it was taken, ascending.
+    /// Returns the ids in progress when it was taken, ascending.
     pub fn running(&self) -> &[u64] {
         &self.running
     }
 
-    /// Whether the transaction had ended when the snapshot was taken; `pg_visible_in_snapshot` in SQL.
+    /// Reports whether the transaction had ended when the snapshot was taken, as
+    /// `pg_visible_in_snapshot` in SQL.
     pub fn sees(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
     }
@@ -83,7 +85,7 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// What `upto` sees and `after` does not: the transactions that ended in between.
+/// The transactions that `upto` sees and `after` does not: those that ended in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     after: Snapshot,
@@ -91,7 +93,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// `upto` is the later one; both are of the same cluster.
+    /// Creates a window. `upto` is the later snapshot, and both are of the same cluster.
     pub fn new(after: Snapshot, upto: Snapshot) -> Self {
         Self { after, upto }
     }
@@ -100,27 +102,29 @@ impl Window {
         &self.upto
     }
 
-    /// First id of the main range `first..end`: transactions that began after the older snapshot.
+    /// Returns the first id of the main range `first..end`: transactions that began after the older
+    /// snapshot.
     pub fn first(&self) -> u64 {
         self.after.xmax
     }
 
-    /// End of the main range, not included.
+    /// Returns the end of the main range, exclusive.
     pub fn end(&self) -> u64 {
         self.upto.xmax.max(self.after.xmax)
     }
 
-    /// Ids within the main range that are still running in the newer snapshot, and so belong to a later window.
+    /// Returns the ids in the main range that are still running in the newer snapshot. They belong
+    /// to a later window.
     pub fn running(&self) -> impl Iterator<Item = u64> + '_ {
         self.upto.running.iter().copied().filter(|xid| *xid >= self.after.xmax)
     }
 
-    /// Transactions that were running in the older snapshot and have ended since.
+    /// Returns the transactions that were running in the older snapshot and have ended since.
     pub fn stragglers(&self) -> impl Iterator<Item = u64> + '_ {
         self.after.running.iter().copied().filter(|xid| self.upto.sees(*xid))
     }
 
-    /// Whether a transaction's events belong to the window.
+    /// Reports whether a transaction's events belong to the window.
     pub fn contains(&self, xid: u64) -> bool {
         self.upto.sees(xid) && !self.after.sees(xid)
     }
@@ -158,12 +162,13 @@ mod tests {
         assert_eq!(inside, [10, 20, 21, 23, 24]);
     }
 
-    /// A history: transactions begin in order of their ids and end at some later moment, or never.
+    /// A history: transactions begin in the order of their ids, and end at a later moment or never.
     fn history() -> impl Strategy<Value = (Vec<Option<u64>>, u64, u64)> {
         (proptest::collection::vec(proptest::option::weighted(0.9, 0u64..30), 1..60), 0u64..90, 0u64..90)
     }
 
-    /// The snapshot a server would take at a moment: transaction `i` has id `100 + i` and begins at moment `i`.
+    /// Returns the snapshot that a server would take at a moment. Transaction `i` has id `100 + i`
+    /// and begins at moment `i`.
     fn taken_at(history: &[Option<u64>], moment: u64) -> Snapshot {
         let begun = (moment + 1).min(history.len() as u64);
         let running: Vec<u64> = (0..begun)
@@ -182,7 +187,8 @@ mod tests {
             prop_assert_eq!(one.to_string().parse::<Snapshot>().unwrap(), one);
         }
 
-        /// The ranges that the SQL uses (main range minus running, plus stragglers) are the definition of a window.
+        /// The ranges that the SQL uses (main range without running ones, plus stragglers) equal
+        /// the definition of a window.
         #[test]
         fn ranges_and_definition_agree((history, one, other) in history()) {
             let (a, b) = (taken_at(&history, one.min(other)), taken_at(&history, one.max(other)));
@@ -197,7 +203,7 @@ mod tests {
             }
         }
 
-        /// Consecutive windows hold every ended transaction exactly once.
+        /// Consecutive windows contain every ended transaction exactly once.
         #[test]
         fn windows_partition_history((history, one, other) in history()) {
             let cuts = [0, one.min(other), one.max(other), 200].map(|moment| taken_at(&history, moment));

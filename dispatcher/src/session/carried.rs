@@ -1,7 +1,8 @@
-//! What a session leaves to the next: results that it could not write.
+//! The results that a session could not write.
 //!
-//! They are written by the next session of this process, if they are still true by then: not after a failover, where the same
-//! numbers may mean other events, and of what a daemon that was active in between has read too, only what cannot be wrong.
+//! The next session of this process writes them, unless they have become wrong. After a failover,
+//! the same numbers may mean other events, so all results are dropped. If another daemon was the
+//! leader in between, it may have changed the queue, so only the attempts are written.
 
 use super::History;
 use crate::{
@@ -10,19 +11,19 @@ use crate::{
 };
 use tracing::{info, warn};
 
-/// Which history, and which takeover in it, results belong to.
+/// The history that results belong to, and the takeover in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     pub history: History,
     pub epoch: i64,
 }
 
-/// Results without a row.
+/// The results that are not in the database yet.
 #[derive(Debug, Default)]
 pub struct Carried {
     records: Vec<Record>,
     from: Option<Origin>,
-    /// Another daemon has been active since.
+    /// Another daemon has been the leader since.
     is_superseded: bool,
 }
 
@@ -31,8 +32,8 @@ impl Carried {
         Self { records, from: Some(from), is_superseded: false }
     }
 
-    /// This session is the active one now. To be told before anything can fail: a takeover that comes to nothing is not
-    /// another daemon's.
+    /// Records that this session has become the leader. Call this before any step that can fail:
+    /// our own failed takeover must not look like another daemon's.
     pub fn take_over(&mut self, now: &Origin) {
         let Some(from) = self.from.replace(now.clone()) else { return };
         if from.history != now.history {
@@ -45,13 +46,13 @@ impl Carried {
         }
     }
 
-    /// Writes down what an earlier session could not, as far as it is still true. After an error all of it is still there.
+    /// Writes the results that are still true. After an error, it keeps all of them.
     pub async fn settle(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         if self.records.is_empty() {
             return Ok(());
         }
         if self.is_superseded {
-            // The queue is as the other one has left it; the attempts were made nevertheless.
+            // The other daemon has decided about the queue. The attempts were made in any case.
             let known = ledger.known(&self.records).await?;
             self.records.retain_mut(|record| record.is_final_or(&known) && record.keep_queue());
         }
@@ -75,20 +76,20 @@ mod tests {
     }
 
     #[test]
-    fn takeovers_of_ones_own_that_come_to_nothing_change_nothing() {
+    fn own_failed_takeovers_change_nothing() {
         let mut carried = carried(4);
         for epoch in 5..9 {
             carried.take_over(&origin(epoch));
         }
         assert!(!carried.is_superseded);
         carried.take_over(&origin(10));
-        assert!(carried.is_superseded, "9 was another's");
+        assert!(carried.is_superseded, "9 was another daemon's");
         carried.take_over(&origin(11));
-        assert!(carried.is_superseded, "and remains so");
+        assert!(carried.is_superseded, "still superseded");
     }
 
     #[test]
-    fn after_a_failover_nothing_is_left() {
+    fn a_failover_drops_all_results() {
         let promoted = Origin { history: History::sample("00000002"), epoch: 5 };
         let mut carried = carried(4);
         carried.take_over(&promoted);

@@ -1,9 +1,10 @@
-//! Takes backfills on, step by step: existing rows become events in steps of Postgres's own (`webhook.backfill_step`).
+//! Executes backfills step by step: `webhook.backfill_step` turns existing rows into events, in one
+//! transaction of Postgres for each step.
 //!
-//! Throttled by the receiver: the next step begins when the last event of the one before has been attempted or queued,
-//! and the subscription's queue is short. So a backfill of any size puts no more than a step and a short queue in front
-//! of a receiver that is slow or down, and nothing in front of one that is paused. Reads `webhook.backfill`; never sees a
-//! row.
+//! The receiver sets the pace. The next step begins when the last event of the previous step has
+//! been attempted or queued, and the subscription's queue is short. So a backfill of any size puts
+//! at most one step and a short queue in front of a slow receiver, and nothing in front of a paused
+//! one. The module reads `webhook.backfill` and never a row.
 
 use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, passes};
 use std::time::Duration;
@@ -14,24 +15,26 @@ use tokio::{
 use tokio_postgres::{Error, Statement, error::SqlState};
 use tracing::{debug, info, warn};
 
-/// Rows of one step: they are locked against changes for as long as it takes, about 20 ms.
+/// Maximum number of rows of one step. They are locked against changes during the step, about 20
+/// ms.
 const STEP_ROWS_MAX: i32 = 500;
 
-/// Deliveries of a subscription that may be queued when a step begins.
+/// Maximum number of queued deliveries of a subscription when a step begins.
 const QUEUED_MAX: i64 = 1_000;
 
-/// Between two looks for a backfill while none is running and none has been told of.
+/// Time between two polls for a backfill while none is running and no notification has come.
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How soon to look again whether there is room, at first and at the longest.
+/// Shortest and longest time between two checks for capacity.
 const ROOM_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const ROOM_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
-/// A condition of somebody's own making runs in a step.
+/// A condition that a user wrote runs in a step.
 const SESSION: &str = "set statement_timeout = '60s'; listen webhook_backfill";
 
-/// There is room once the last event has an attempt or a queue row, or the checkpoint is past it. What lies beyond the checkpoint is
-/// said here as in `webhook.beyond_checkpoint`, which the schema of the version before does not have.
+/// There is capacity when the last event has an attempt or a queue row, or the checkpoint has
+/// passed it. The condition repeats `webhook.beyond_checkpoint`, which the previous schema does not
+/// have.
 const RUNNING: &str = "
     select b.id,
            s.enabled and (s.verification = 'none' or s.verified_at is not null)
@@ -54,10 +57,11 @@ const RUNNING: &str = "
 const STEP: &str = "select webhook.backfill_step($1, $2)";
 const FAIL: &str = "select webhook.end_backfill($1, 'failed', $2)";
 
-/// After a lost connection. The session around this most likely ends too, and begins anew with another of these.
+/// Time after a lost connection. The session of the daemon mostly ends too, and the next one starts
+/// this task again.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes steps, on a connection of its own, until it is aborted. What goes wrong here stops no delivery.
+/// Executes steps, on a connection of its own, until it is aborted. Errors here stop no delivery.
 pub async fn run(database: Target) {
     loop {
         let watch = Watch::default();
@@ -74,7 +78,7 @@ pub async fn run(database: Target) {
     }
 }
 
-/// `rung`: there may be a new backfill.
+/// `rung` means that there may be a new backfill.
 async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
     let worker = Worker {
@@ -86,7 +90,7 @@ async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
     let mut wait = ROOM_INTERVAL_MIN;
     loop {
         match worker.round().await? {
-            // No notification is sent while the queue of them is filling up.
+            // Postgres may fail to queue notifications, so the task also polls.
             Round::Idle => {
                 let _ = timeout(IDLE_INTERVAL, rung.notified()).await;
             }
@@ -99,12 +103,12 @@ async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
     }
 }
 
-/// What looking at each backfill once has come to.
+/// The result of checking each backfill once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
-    /// None is running.
+    /// No backfill is running.
     Idle,
-    /// Their receivers are not ready for more.
+    /// Their receivers have no capacity.
     NoRoom,
     Stepped,
 }
@@ -129,7 +133,7 @@ impl Worker {
         Ok(round)
     }
 
-    /// Takes one step; false: it was not to be had now.
+    /// Executes one step. Returns false if it is not possible now.
     async fn step(&self, id: i64) -> Result<bool, Error> {
         match self.client.query_one(&self.step, &[&id, &STEP_ROWS_MAX]).await {
             Ok(row) => {
@@ -140,8 +144,8 @@ impl Worker {
             }
             Err(error) => {
                 let Some(refusal) = error.as_db_error() else { return Err(error) };
-                // A row or the table is in use, or the server has another trouble that passes. A step that was cancelled has
-                // taken too long, and would again.
+                // A row or the table is in use, or the server has another temporary problem. A step
+                // that was cancelled took too long, and would do so again.
                 let is_cancelled = *refusal.code() == SqlState::QUERY_CANCELED;
                 if *refusal.code() == SqlState::LOCK_NOT_AVAILABLE || (passes(&error) && !is_cancelled) {
                     debug!(backfill_id = id, error = refusal.message(), "backfill.waits");

@@ -1,8 +1,9 @@
-//! webhookd: the dispatcher as a library; `main.rs` is a thin shell over it.
+//! webhookd: the dispatcher as a library. `main.rs` is a thin shell over it.
 //!
-//! Data flows one way: `outbox` (committed events, exactly the new ones) → `router` (event to subscriptions) → `lane`
-//! (one subscription's way out) → `sender` (bytes out, outcome back) → `ledger` (outcomes into rows). The modules named
-//! pure in their heads know neither tokio nor SQL: clock, randomness and sockets are arguments.
+//! Data flows in one direction: `outbox` (new committed events) → `router` (event to subscriptions)
+//! → `lane` (send queues and scheduler) → `sender` (requests and outcomes) → `ledger` (outcomes to
+//! rows). Modules that are called pure use neither tokio nor SQL. They get the clock, random
+//! numbers and sockets as arguments.
 
 pub mod active;
 pub mod admin;

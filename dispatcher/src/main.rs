@@ -1,7 +1,7 @@
 //! The `webhookd` command: a thin shell over the library.
 //!
-//! First, without a runtime, everything is parsed and logging begins; then the command runs. What goes wrong is said
-//! once, in one line on standard error, and the exit code tells its kind.
+//! It first parses all settings and starts logging, without a runtime. Then the command runs. An
+//! error is printed once, in one line on standard error, and the exit code shows its kind.
 
 mod signals;
 
@@ -102,7 +102,7 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
     }
 }
 
-/// Runs a command that waits for things, until it ends or is told to.
+/// Runs a command until it ends, or until a signal stops it.
 fn within_runtime<F>(command: impl FnOnce(CancellationToken) -> F) -> Result<ExitCode, Error>
 where
     F: Future<Output = Result<ExitCode, Error>>,
@@ -113,7 +113,7 @@ where
         tokio::spawn(signals::obey(shutdown.clone(), FAILED.into()));
         command(shutdown).await
     });
-    // A look-up of a name may still occupy a thread; nobody waits for it any more.
+    // A look-up of a name may still occupy a thread. Nothing waits for it now.
     runtime.shutdown_background();
     ended
 }

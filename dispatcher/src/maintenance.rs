@@ -1,8 +1,8 @@
-//! Turns the ring and empties slots of it: those whose time is over, and those whose room is
-//! needed. `sql/retention.sql` decides by itself what may go.
+//! Turns the ring, and empties slots that have expired or whose space is needed.
+//! `sql/retention.sql` decides which.
 //!
-//! Waits for nobody and keeps nobody waiting: what is in use is tried again. Never sees a row; no
-//! delivery depends on it.
+//! The module waits for no lock and blocks no other session. If a slot is in use, it retries later.
+//! It never reads a row, and no delivery depends on it.
 
 use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, schema::Schema};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Error, Row, Statement};
 use tracing::{debug, info, warn};
 
-/// Most between two rounds.
+/// Maximum time between two rounds.
 pub const RETIRE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Most after a round that found a slot in use, and after the first.
+/// Maximum time after a round that found a slot in use, and after the first.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Least between two rounds, unless another interval was asked for.
+/// Minimum time between two rounds, unless a shorter interval is set.
 const RETIRE_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
-/// Between two warnings of the same.
+/// Time between two equal warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(600);
 
 const SLOTS: std::ops::Range<i32> = 0..16;
@@ -28,18 +28,18 @@ const TURN: &str = "select webhook.turn_ring()";
 const RETIRE: &str = "select webhook.retire_slot($1::integer)";
 const RELIEVE: &str = "select r.bytes, r.bytes_max, r.held_bytes, r.slot_seconds, r.in_use, r.retired from webhook.relieve_ring() r";
 
-/// A slot with tens of millions of rows is looked through before it goes; nothing of that needs
-/// more.
+/// Before a slot with tens of millions of rows is emptied, they are read. No statement needs
+/// longer.
 const SESSION: &str = "set statement_timeout = '10min'";
 
-/// What became of a slot.
+/// The result for a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Retired,
-    /// Part of what is too old has been given up; there is more.
+    /// Some deliveries that are too old have been given up. There are more.
     Exhausting,
     InUse,
-    /// Its time is not over, or there is nothing in it.
+    /// The slot has not expired, or is empty.
     Stays,
 }
 
@@ -54,26 +54,26 @@ impl Slot {
     }
 }
 
-/// How large the ring is after a round.
+/// The size of the ring after a round.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Size {
     bytes: i64,
-    /// `None`: as large as it likes.
+    /// `None` means no limit.
     bytes_max: Option<i64>,
-    /// In slots that hold undelivered events: they are not removed for their size.
+    /// Size of the slots with undelivered events. The limit does not remove these.
     held_bytes: i64,
-    /// How long a turn is.
+    /// Length of a turn, in seconds.
     slot_seconds: f64,
 }
 
-/// What is to be said of a size.
+/// How a size compares with its limit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     #[default]
     Fits,
-    /// Undelivered events take more than four fifths of it.
+    /// Undelivered events take more than four fifths of the limit.
     NearlyFull,
-    /// Nothing is left to remove but what is not delivered, or in use.
+    /// All remaining events are undelivered or in use, and exceed the limit.
     Over,
 }
 
@@ -95,8 +95,8 @@ impl Size {
         }
     }
 
-    /// How long the next round may wait: a fifth of a turn, and half the time in which a slot fills
-    /// at the pace since the round before.
+    /// Returns the time until the next round: a fifth of a turn at most, and half of the time in
+    /// which a slot fills at the rate since the last round.
     fn pause(self, before: Option<(Self, Duration)>, is_soon: bool) -> Duration {
         let turn = Duration::try_from_secs_f64(self.slot_seconds / 5.0).unwrap_or(RETIRE_INTERVAL);
         let most = if is_soon || before.is_none() { SOON } else { RETIRE_INTERVAL };
@@ -108,7 +108,7 @@ impl Size {
     }
 }
 
-/// What was said last, and when.
+/// The last warning, and its time.
 #[derive(Debug, Default)]
 struct Warned(Option<(Level, Instant)>);
 
@@ -139,8 +139,8 @@ impl Warned {
     }
 }
 
-/// Goes round until it is aborted, with a connection for each round. A schema without retention
-/// grows until it is updated.
+/// Executes rounds until it is aborted, with a connection for each round. A schema without
+/// retention grows until it is updated.
 pub async fn run(database: Target, interval: Duration, schema: Schema) {
     if schema < Schema::V0_2 {
         return;
@@ -164,7 +164,7 @@ pub async fn run(database: Target, interval: Duration, schema: Schema) {
     }
 }
 
-/// Turns the ring if that is due and looks at each slot once; tells how large the ring is, and
+/// Turns the ring if it is time, and checks each slot once. Returns the size of the ring, and
 /// whether a slot was in use.
 async fn round(database: &Target) -> Result<(Size, bool), Error> {
     let client = connect(database, Purpose::Maintenance, Watch::default()).await?;
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(pause(size(5, month), Some((size(5, month), 60)), true), 60);
         assert_eq!(pause(size(5, 600.0), Some((size(5, 600.0), 60)), false), 120, "a fifth of a turn");
         assert_eq!(pause(size(5, 60.0), Some((size(5, 60.0), 60)), false), 60);
-        // A slot is 2000 bytes, and half of it 1000: at 25 a second, 40 s.
+        // A slot has 2000 bytes. Half of it is 1000: at 25 a second, 40 s.
         assert_eq!(pause(size(1_500, month), Some((size(0, month), 60)), false), 40);
         assert_eq!(pause(size(30_000, month), Some((size(0, month), 60)), false), 5);
         assert_eq!(pause(size(0, month), Some((size(9_000, month), 60)), false), 600, "it has shrunk");

@@ -1,8 +1,8 @@
-//! Asks Postgres what filters let through: many deliveries at once, by the very function that the views and
-//! webhook_dry_run() use, and no filter for longer than it may take.
+//! Evaluates filters in Postgres: many deliveries at once, with the function that the views and
+//! webhook_dry_run() use, and with a time limit for each filter.
 //!
-//! What takes too long together is asked filter by filter. One that is too slow alone is called overdue, and its
-//! deliveries stay undecided: they are neither let through nor dropped.
+//! If all filters together take too long, each is evaluated by itself. A filter that is too slow by
+//! itself is overdue, and its deliveries stay undecided: they are neither delivered nor dropped.
 
 use crate::{event::Place, overdue::Overdue, postgres::Client};
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_postgres::{Error, Statement, error::SqlState};
 
-/// By the index, and the slot lets each look-up open one partition instead of sixteen.
+/// By the index. With the slot, each look-up opens one partition and not sixteen.
 const MATCHING: &str = "
     select p.event_id, p.subscription_id
     from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::integer[], $6::bigint[])
@@ -22,21 +22,22 @@ const MATCHING: &str = "
                         where e.slot = p.slot and e.xid = p.xid and e.id = p.event_id offset 0) e
     where webhook.filter_matches(e.event, ($5::text[])[p.filter]::jsonpath)";
 
-/// All filters of a batch together; 20 000 deliveries are asked about in less than half of it.
+/// Time limit for all filters of a batch together. 20 000 deliveries need less than half of it.
 const TOGETHER_MAX: Duration = Duration::from_secs(2);
 
-/// One filter of one subscription, for at most a batch of events.
+/// Time limit for one filter of one subscription, for at most a batch of events.
 const ALONE_MAX: Duration = Duration::from_millis(500);
 
-/// The same once more, when everything else has been ruled out: at least so long, and so many times what the cheapest filter
-/// takes for the same events, so that a machine with much to do makes no filter overdue.
+/// Time limit of a second evaluation, after all other causes have been excluded. It is at least
+/// this long, and this many times as long as the cheapest filter needs for the same events. So a
+/// busy machine makes no filter overdue.
 const ALONE_AGAIN_MIN: Duration = Duration::from_secs(1);
 const TIMES_ANYTHING: u32 = 8;
 
 /// The cheapest filter.
 const ANYTHING: &str = "$";
 
-/// A delivery to ask about.
+/// A delivery whose filter is evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     pub event_id: i64,
@@ -48,7 +49,7 @@ pub struct Pair {
 /// Event and subscription.
 pub type Deliveries = HashSet<(i64, i64)>;
 
-/// What came of asking; what is in neither does not match.
+/// The result. Deliveries in neither set do not match.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub passed: Deliveries,
@@ -56,17 +57,19 @@ pub struct Answer {
     pub undecided: Deliveries,
 }
 
-/// Asks through one connection.
+/// Evaluates filters over one connection.
 #[derive(Debug, Default)]
 pub struct Matching {
     statement: Option<Statement>,
 }
 
 impl Matching {
-    /// Asks about deliveries. Of filters that are known to be overdue nothing is asked; those that turn out to be become known.
+    /// Evaluates the filters of deliveries. It skips filters that are known to be overdue, and
+    /// records new ones.
     ///
     /// # Errors
-    /// Those of the connection. What a filter cannot evaluate does not match, and is no error.
+    /// Those of the connection. A filter that cannot be evaluated does not match, and is not an
+    /// error.
     pub async fn ask(
         &mut self,
         client: &Client,
@@ -112,8 +115,9 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// `None`: it does not come to an end. It is the filter's fault only if the same events are there to be asked about:
-    /// not if somebody has locked the table, the disk is slow or a person has cancelled the statement.
+    /// Returns `None` if the filter exceeds its limit. This is the filter's fault only if the
+    /// events themselves can be read in time: the table may be locked, the disk slow, or the
+    /// statement cancelled.
     async fn alone(&self, pairs: &[Pair]) -> Result<Option<Deliveries>, Error> {
         if let Some(passed) = self.within(ALONE_MAX, pairs).await? {
             return Ok(Some(passed));
@@ -125,7 +129,8 @@ impl Asked<'_> {
         self.within(again_max(began.elapsed()), pairs).await
     }
 
-    /// Deliveries that are let through; `None`: the time was too short. Sent in one go: it costs no way there and back.
+    /// Returns the deliveries that match, or `None` if the time was too short. All statements are
+    /// sent at once, so this costs no additional round trip.
     async fn within(&self, limit: Duration, pairs: &[Pair]) -> Result<Option<Deliveries>, Error> {
         let limit = format!("set statement_timeout = {}", limit.as_millis());
         let (limited, passed, unlimited) = futures_util::join!(
@@ -151,12 +156,13 @@ impl Asked<'_> {
     }
 }
 
-/// How long a filter may take for events that the cheapest one has taken so long for.
+/// Returns the time limit of a filter, from the time that the cheapest one took for the same
+/// events.
 fn again_max(anything: Duration) -> Duration {
     ALONE_AGAIN_MIN.max(anything * TIMES_ANYTHING)
 }
 
-/// The deliveries column by column; a filter is named by its place in `paths`, from 1.
+/// The deliveries column by column. A filter is named by its position in `paths`, from 1.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Columns<'a> {
     slots: Vec<i16>,
@@ -190,14 +196,15 @@ fn deliveries(pairs: &[Pair]) -> Deliveries {
     pairs.iter().map(|pair| (pair.event_id, pair.subscription_id)).collect()
 }
 
-/// Whether there is only one filter of one subscription.
+/// Reports whether there is only one filter of one subscription.
 fn is_of_one(pairs: &[Pair]) -> bool {
     pairs.windows(2).all(|two| {
         two[0].subscription_id == two[1].subscription_id && Arc::ptr_eq(&two[0].filter, &two[1].filter)
     })
 }
 
-/// Those of one filter of one subscription together. Within a window a subscription can have had several.
+/// Groups deliveries by subscription and filter. Within a window, a subscription can have several
+/// filters.
 fn by_filter(pairs: Vec<Pair>) -> Vec<Vec<Pair>> {
     let mut groups: HashMap<(i64, Arc<str>), Vec<Pair>> = HashMap::new();
     for pair in pairs {

@@ -1,8 +1,9 @@
-//! Reads `webhook.queue` and the events of its rows, when the lanes ask. Writes nothing: the ledger does.
+//! Reads `webhook.queue` and the events of its rows for the scheduler. It writes nothing; the
+//! ledger does.
 //!
-//! What was put there undecided is asked about before it is handed to its lane, by the filter of that moment.
+//! Rows whose filter is undecided are evaluated before they are returned, by the present filter.
 //!
-//! Asked one thing at a time, answered in the same order; the lanes rely on that.
+//! The module answers one request at a time, in order. The scheduler relies on that order.
 
 use crate::{
     event::Place,
@@ -21,24 +22,24 @@ use std::{collections::HashSet, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
-/// What the lanes want to know.
+/// A request of the scheduler.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Load {
-    /// How the receivers stand.
+    /// The health of the receivers.
     Standings,
-    /// Deliveries of subscriptions with an order that keep others waiting, or wait for others.
+    /// Deliveries of subscriptions with an order that block others, or that are blocked.
     Ordered,
-    /// Which subscriptions have a backlog.
+    /// The subscriptions with a backlog.
     Backlogged,
-    /// Retries from this on, in order.
+    /// Retries from this one on, in order.
     Timers { from: Key, limit: usize },
     /// These retries, with their events.
     Due(Vec<(i64, Due)>),
     /// One subscription's backlog, forward from an event.
     Backlog { subscription_id: i64, after: i64, limit: usize },
-    /// What comes next in these lines of one subscription, so many of each.
+    /// The next rows in these order groups of one subscription, up to `limit` of each.
     Lines { subscription_id: i64, order_keys: Vec<i64>, limit: usize, entries_confirmed: u64 },
-    /// One delivery, now; without a row too, if it was redelivered and the row is gone again.
+    /// One delivery, now. If it was redelivered and its row is gone again, also without a row.
     Request { request: Request, even_without_row: bool },
 }
 
@@ -52,7 +53,7 @@ pub enum Loaded {
         rows: Vec<(Key, Retry)>,
         asked: usize,
     },
-    /// `missing` have no row any more; `rest` did not fit and must be asked for again.
+    /// `missing` have no row any longer. `rest` did not fit, and must be requested again.
     Due {
         rows: Vec<QueuedRow>,
         missing: Vec<(i64, Due)>,
@@ -64,7 +65,8 @@ pub enum Loaded {
         is_end: bool,
         has_overdue_filter: bool,
     },
-    /// By line, in the order asked for; with each whether those were all, or `None`: it must be asked for again.
+    /// By order group, in the order of the request. Each contains whether the rows are complete.
+    /// `None` must be requested again.
     Lines {
         subscription_id: i64,
         lines: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
@@ -77,7 +79,7 @@ pub enum Loaded {
     },
 }
 
-/// What a line had before the start.
+/// The state of an order group before the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ordered {
     pub subscription_id: i64,
@@ -89,9 +91,9 @@ pub struct Ordered {
 pub enum OrderedPlace {
     /// An event that waits for its time.
     Timed(i64),
-    /// An event in the backlog, older than one that waits for its time.
+    /// An event in the backlog that is older than one that waits for its time.
     Backlog(i64),
-    /// Some are blocked.
+    /// There are blocked events.
     Blocked,
 }
 
@@ -102,18 +104,18 @@ pub struct QueuedRow {
     pub event_id: i64,
     pub retry: Retry,
     pub row: RowState,
-    /// `None`: the event is gone, or the filter does not let it through.
+    /// `None` if the event is gone, or if the filter does not match.
     pub message: Option<Arc<Message>>,
     pub filtered: Filtered,
-    /// Of a retry: when it is due, in microseconds since 1970.
+    /// For a retry: when it is due, in microseconds since 1970.
     pub next_at_us: Option<i64>,
 }
 
-/// What the filter says of a row.
+/// The result of the filter for a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filtered {
     Passed,
-    /// It has yet to be asked.
+    /// The filter has not been evaluated.
     Undecided,
     Struck,
 }
@@ -126,7 +128,8 @@ const STANDINGS: &str = "
     select r.subscription_id, r.circuit = 'open', r.consecutive_failures, r.failing_since, r.warned_at
     from webhook.receiver r where r.failing_since is not null";
 
-/// Each row by its state; of backlog only what a crash has left before one that waits for its time, which is little.
+/// Each row by its state. Backlog rows are included only if a crash has left them before a row that
+/// waits for its time. There are few of them.
 const ORDERED: &str = "
     select q.subscription_id, q.order_key, q.event_id, q.state from webhook.queue q
     where q.order_key is not null and q.state = 'waiting'
@@ -148,7 +151,7 @@ const TIMERS: &str = "
     where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) >= ($1, $2, $3)
     order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
 
-/// Columns of a row before those of its event.
+/// The columns of a row before those of its event.
 const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key, q.next_at";
 const QUEUE_COLUMN_COUNT: usize = 10;
 
@@ -169,7 +172,7 @@ impl Statements {
         );
         let encoding = client.encoding();
         let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::columns(encoding, "e.event"));
-        // Each look-up is a descent of one index, and each follows from the one before.
+        // Each look-up descends one index, and each depends on the one before.
         let event = "left join lateral (
                          select e as event, e.* from webhook.event e
                          where e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id offset 0) e on true";
@@ -192,7 +195,8 @@ impl Statements {
                      order by q.event_id"
                 ))
                 .await?,
-            // A backlog row of the line is as good as a blocked one: it is the earliest that counts.
+            // A backlog row of the group counts like a blocked one, because the earliest row
+            // matters.
             lines: client
                 .prepare(&format!(
                     "select {with_event} from unnest($2::bigint[]) with ordinality as k (order_key, at)
@@ -220,7 +224,7 @@ impl Statements {
     }
 }
 
-/// Answers until the lanes hang up.
+/// Answers until the scheduler closes the channel.
 ///
 /// # Errors
 /// Those of the connection.
@@ -317,7 +321,8 @@ impl Reader {
         Ok(Loaded::Due { rows, missing, rest })
     }
 
-    /// Rows with their events, until the answer ends (`true`) or weighs too much to be held.
+    /// Returns rows with their events until the answer ends (`true`), or until they are too large
+    /// for memory.
     async fn rows(
         &self,
         statement: &Statement,
@@ -356,7 +361,8 @@ impl Reader {
 }
 
 impl Reader {
-    /// Has the filter say what becomes of undecided rows; `false`: it is overdue, and they are left out with all after them.
+    /// Evaluates the filter for undecided rows. Returns `false` if the filter is overdue. Then
+    /// those rows and all after them are left out.
     async fn decide(&mut self, subscription_id: i64, rows: &mut Vec<QueuedRow>) -> Result<bool, Error> {
         let is_asked = |row: &&QueuedRow| row.filtered == Filtered::Undecided && row.message.is_some();
         if !rows.iter().any(|row| is_asked(&row)) {
@@ -419,7 +425,8 @@ fn ordered(row: &Row) -> Result<Ordered, Error> {
     Ok(Ordered { subscription_id: row.try_get(0)?, order_key: row.try_get(1)?, place })
 }
 
-/// Rows, in the order of the lines that were asked for; not whole: the last of them and those after it are cut off.
+/// Groups rows in the order of the requested groups. If the answer is not complete, the last group
+/// and those after it are cut off.
 fn by_line(
     order_keys: Vec<i64>,
     rows: Vec<QueuedRow>,

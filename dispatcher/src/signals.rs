@@ -46,7 +46,7 @@ impl Signals {
             ],
             hangup: signal(SignalKind::hangup())?,
             user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-            // Asked now: a terminal that has gone is none.
+            // Checked now, because a terminal that has gone does not count.
             has_terminal: std::io::stdin().is_terminal() || std::io::stderr().is_terminal(),
         })
     }

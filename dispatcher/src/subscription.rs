@@ -1,6 +1,6 @@
-//! Who gets which events, and how: one row of `webhook.subscription` with its live secrets.
+//! A row of `webhook.subscription` with its valid secrets: who gets which events, and how.
 //!
-//! Reads the two tables; never logs a URL's path or a secret.
+//! The module reads the two tables. It never logs the path of a URL, or a secret.
 
 use crate::{
     delivery::{
@@ -20,15 +20,15 @@ use tokio_postgres::Row;
 use tracing::warn;
 use url::Url;
 
-/// What waits for what; the CHECK `ordering_is_known` holds the same list.
+/// The order of deliveries. The CHECK `ordering_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ordering {
-    /// Nothing.
+    /// No delivery waits for another.
     #[default]
     None,
-    /// An event for the former one of its key.
+    /// An event waits for the previous event of its key.
     Key,
-    /// An event for the former one.
+    /// An event waits for the previous event.
     Strict,
 }
 
@@ -36,7 +36,7 @@ impl Ordering {
     /// Every ordering, in the order of the CHECK.
     pub const ALL: [Self; 3] = [Self::None, Self::Key, Self::Strict];
 
-    /// The word in `webhook.subscription.ordering`.
+    /// Returns the word in `webhook.subscription.ordering`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -45,7 +45,7 @@ impl Ordering {
         }
     }
 
-    /// The ordering of a word, `None` for any other.
+    /// Returns the ordering with this name, or `None` if there is none.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ordering| ordering.as_str() == word)
     }
@@ -55,51 +55,54 @@ impl Ordering {
 #[derive(Debug, Clone)]
 pub struct Subscription {
     pub id: i64,
-    /// `None`: it cannot be delivered to as it stands (see the log), and is held like a paused one.
+    /// `None` if deliveries are not possible (the log has the reason). The subscription is then
+    /// held like a paused one.
     pub url: Option<Arc<Url>>,
     pub patterns: Vec<Pattern>,
     pub enabled: bool,
-    /// For a whole attempt.
+    /// Time limit for a whole attempt.
     pub timeout: Duration,
     /// Waits after the first, second, … failed attempt.
     pub retry: Box<[Duration]>,
     pub in_flight_max: usize,
-    /// What is visible in it was committed before the subscription, and does not match.
+    /// Events that are visible in this snapshot were committed before the subscription, and do not
+    /// match.
     pub created_snapshot: Snapshot,
-    /// A SQL/JSON path that Postgres evaluates; what it does not match is not delivered.
+    /// A SQL/JSON path that Postgres evaluates. An event that does not match is not delivered.
     pub filter: Option<Arc<str>>,
-    /// That does not come to an end in time: it is held, and nobody is asked.
+    /// The filter exceeds its time limit. The subscription is held, and no filter is evaluated.
     pub has_overdue_filter: bool,
     /// Events of these origins do not match.
     pub exclude_origin: Box<[Box<str>]>,
     pub shape: Shape,
-    /// Further request headers, none of ours among them; `None`: there are none.
+    /// Additional request headers, without any of ours. `None` if there are none.
     pub headers: Option<Arc<HeaderMap>>,
     pub verification: Verification,
-    /// The receiver has confirmed, if it has to.
+    /// The receiver has confirmed, if it must confirm.
     pub is_verified: bool,
     pub ordering: Ordering,
-    /// Most requests a second: what it was told or what the receiver has granted, whichever is less.
+    /// Maximum number of requests a second: the configured limit, or the rate that the receiver has
+    /// granted, whichever is lower.
     pub rate_limit: Option<f64>,
-    /// Most events in one request; above 1 the body is an array.
+    /// Maximum number of events in one request. Above 1, the body is an array.
     pub batch_size: usize,
     /// How long an event may wait for others to fill the request.
     pub batch_window: Duration,
-    /// While undelivered, several changes of one key become one event.
+    /// Several undelivered changes of one key become one event.
     pub compact: bool,
     /// How requests are signed.
     pub profiles: Profiles,
-    /// Name of the certificates that its receiver is called with; `None`: the usual ones.
+    /// Name of the client certificates for this receiver. `None` for the default ones.
     pub tls: Option<Arc<str>>,
-    /// Something about it that makes no sense to this daemon, so that it is held; for people.
+    /// Why this daemon cannot use the subscription and holds it, in words for people.
     pub problem: Option<Arc<str>>,
     pub(crate) signers: Arc<[Signer]>,
-    /// By secret, the newest first: until when it signs, in microseconds since 1970.
+    /// For each secret, newest first: until when it signs, in microseconds since 1970.
     pub(crate) expiries_us: Box<[Option<i64>]>,
 }
 
 impl Subscription {
-    /// Whether attempts may be made now; otherwise matches are kept in the queue.
+    /// Reports whether attempts may be made now. If not, matches are kept in the queue.
     pub fn is_open(&self) -> bool {
         self.enabled
             && self.is_confirmed()
@@ -108,22 +111,22 @@ impl Subscription {
             && !self.has_overdue_filter
     }
 
-    /// Whether its keys suffice for the way in which it is signed.
+    /// Reports whether the subscription has the keys that its signature profiles need.
     pub fn can_sign(&self) -> bool {
         self.profiles.can_sign(&self.signers)
     }
 
-    /// Whether its receiver has confirmed, or need not.
+    /// Reports whether its receiver has confirmed, or need not confirm.
     pub fn is_confirmed(&self) -> bool {
         self.verification == Verification::None || self.is_verified
     }
 
-    /// Whether events of this origin match.
+    /// Reports whether events of this origin match.
     pub fn takes_origin(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| !self.exclude_origin.iter().any(|excluded| **excluded == *origin))
     }
 
-    /// The secrets that sign at this moment, the newest first.
+    /// Returns the secrets that sign at this moment, newest first.
     pub fn signers(&self, now_us: i64) -> Arc<[Signer]> {
         if self.expiries_us.iter().all(|expiry| expiry.is_none_or(|at| at > now_us)) {
             return Arc::clone(&self.signers);
@@ -138,7 +141,7 @@ impl Subscription {
 /// All subscriptions at one moment, by id.
 pub type Subscriptions = HashMap<i64, Arc<Subscription>>;
 
-/// A subscription as it is now; `None` if it is gone.
+/// A subscription in its present state. `None` if it was deleted.
 pub type Changed = (i64, Option<Arc<Subscription>>);
 
 /// A new version of the table of subscriptions. Each part of the daemon that needs the table keeps
@@ -146,13 +149,13 @@ pub type Changed = (i64, Option<Arc<Subscription>>);
 #[derive(Debug, Clone)]
 pub enum Update {
     All(Arc<Subscriptions>),
-    /// These subscriptions; all others are as before.
+    /// These subscriptions have changed. All others are the same.
     Only(Arc<[Changed]>),
 }
 
 impl Update {
-    /// Returns the update after these subscriptions have been read again. Subscriptions that are not
-    /// among the loaded ones are gone.
+    /// Returns the update after these subscriptions have been read again. Subscriptions that are
+    /// not among the loaded ones are gone.
     pub fn of(ids: &[i64], mut loaded: Subscriptions) -> Self {
         Self::Only(ids.iter().map(|id| (*id, loaded.remove(id))).collect())
     }
@@ -189,10 +192,11 @@ const SECRETS: &str = "
     where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
     order by id desc";
 
-/// Reads subscriptions and their secrets, which the store makes sense of, all (`None`) or some, in this transaction.
+/// Reads subscriptions and their secrets in this transaction, all of them (`None`) or some. The
+/// store resolves the secrets.
 ///
 /// # Errors
-/// Those of the connection. A row that makes no sense is held, with a warning, rather than an error for all.
+/// Those of the connection. A row that is not valid is held, with a warning, and is not an error.
 pub async fn load(
     client: &Transaction<'_>,
     secrets: &SecretStore,
@@ -226,9 +230,9 @@ pub async fn load(
 /// The secrets of one subscription.
 #[derive(Default)]
 struct Secrets {
-    /// With the end of each, in microseconds since 1970.
+    /// Each with its end, in microseconds since 1970.
     signers: Vec<(Signer, Option<i64>)>,
-    /// What is wrong with the newest that cannot be used.
+    /// What is wrong with the newest secret that cannot be used.
     problem: Option<String>,
 }
 
@@ -251,7 +255,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
             }
         }
     }
-    // What nobody here knows how to sign is held, never sent unsigned.
+    // A subscription with an unknown signature profile is held. It is never sent unsigned.
     let profiles = Profiles::parse(row.try_get::<_, Vec<&str>>(20)?);
     let url = match &profiles {
         Ok(_) => url,
@@ -291,7 +295,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         has_overdue_filter: false,
         exclude_origin: exclude_origin.into_iter().map(Box::from).collect(),
         shape: Shape {
-            // The table's CHECKs know no other words.
+            // The table's CHECKs allow no other words.
             format: Format::parse(format).unwrap_or_default(),
             payload_mode: PayloadMode::parse(payload_mode).unwrap_or_default(),
         },
@@ -311,7 +315,8 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     })
 }
 
-/// Further request headers; what may not be sent is left out, with a warning that names it and does not show it.
+/// Parses the additional request headers. A header that is not allowed is left out, with a warning
+/// that contains its name and not its value.
 fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
     let (map, left_out) = headers::parse(text);
     for LeftOut { name, why } in left_out {
@@ -322,7 +327,7 @@ fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
 
 #[cfg(test)]
 impl Subscription {
-    /// An open subscription to everything, for tests to vary.
+    /// Returns an open subscription to everything, for tests to vary.
     pub fn sample(id: i64) -> Self {
         Self {
             id,

@@ -1,8 +1,10 @@
-//! Results into rows: attempts, changes of the queue, and the checkpoint, in batches.
+//! The ledger writes results in batches: attempts, changes of the queue, and the checkpoint.
 //!
-//! One statement per 5 ms or 1000 results. Commits are asynchronous on this session: a crash of the server may lose the
-//! last of them, but never a checkpoint's attempts without the checkpoint, for both are in one log, in order.
-//! Nothing is lost while the daemon lives: what a broken connection did not confirm is handed back and written again.
+//! It writes one statement per 5 ms or per 1000 results. Commits of this session are asynchronous.
+//! So a crash of the server may lose the last commits. It never loses an attempt and keeps a
+//! checkpoint that covers it, because the log is in order. While the daemon lives, it loses
+//! nothing: the ledger returns the results that a broken connection did not confirm, and the next
+//! session writes them again.
 
 pub mod batch;
 mod copy;
@@ -30,7 +32,7 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// Most results in one statement, and how long the first of them waits for others.
+/// Maximum number of results in one statement, and how long the first of them waits for others.
 const BATCH_ENTRIES_MAX: usize = 1000;
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 
@@ -43,24 +45,24 @@ pub enum Error {
     Superseded,
 }
 
-/// How the ledger ended: what it could not write, in order, and why.
+/// How the ledger ended: the records that it could not write, in order, and the reason.
 #[derive(Debug, Default)]
 pub struct Ended {
     pub unwritten: Vec<Record>,
     pub error: Option<Error>,
 }
 
-/// Is told of what has been written, once for each batch.
+/// Receives the results of each batch that was written.
 pub trait Observer: std::fmt::Debug + Send + Sync {
     fn written(&self, entries: &[&Entry]);
 }
 
-/// Writes with one connection, on behalf of one takeover.
+/// Writes over one connection, for one takeover.
 pub struct Ledger {
     client: Client,
     statements: Statements,
     epoch: i64,
-    /// Where attempts are written.
+    /// The slot for new attempts.
     present: Arc<Present>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -80,13 +82,13 @@ impl Ledger {
         Ok(Self { client, statements, epoch, present, observer: None })
     }
 
-    /// Tells somebody of what it writes from here on.
+    /// Sets the observer of the batches that follow.
     pub fn observed_by(self, observer: Option<Arc<dyn Observer>>) -> Self {
         Self { observer, ..self }
     }
 
-    /// Writes what comes until the senders are gone. After an error, or once told to give up, it only collects, so that
-    /// nothing is lost; an error is told through `failed` at once.
+    /// Writes records until the senders are gone. After an error or `give_up`, it only collects
+    /// them, so that none is lost. It reports an error through `failed` at once.
     pub async fn run(
         mut self,
         mut records: mpsc::UnboundedReceiver<Vec<Record>>,
@@ -102,7 +104,7 @@ impl Ledger {
                     None => return Ended::default(),
                 }
             }
-            // Entries are written together; the rest is one statement each, whatever comes after it.
+            // Entries are written together. Each other record is a statement of its own.
             if matches!(waiting.front(), Some(Record::Entry(_))) {
                 gather(&mut records, &mut waiting).await;
             }
@@ -115,7 +117,7 @@ impl Ledger {
             }
         };
         failed.cancel();
-        // The lanes see that nothing will be confirmed any more.
+        // The scheduler sees that no further confirmation comes.
         drop(confirmed);
         while let Some(more) = records.recv().await {
             waiting.extend(more);
@@ -123,7 +125,7 @@ impl Ledger {
         Ended { unwritten: waiting.into(), error }
     }
 
-    /// Writes the records at the front up to the next that is not an entry, or that one.
+    /// Writes the entries at the front, or the one other record at the front.
     async fn write(
         &mut self,
         waiting: &mut VecDeque<Record>,
@@ -140,7 +142,7 @@ impl Ledger {
             }
             let summary = batch::summary(&entries);
             waiting.drain(..count);
-            // The lanes may be gone already.
+            // The scheduler may have ended already.
             let _ = confirmed.send(summary);
             return Ok(());
         }
@@ -154,7 +156,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes what is no result. If Postgres refuses it for what it says, deliveries do not suffer for that.
+    /// Writes a record that is not an entry. If Postgres rejects its data, deliveries continue.
     async fn write_alone(&mut self, record: &Record) -> Result<Confirmed, Error> {
         let (client, statements) = (&self.client, &mut self.statements);
         let mut confirmed = Confirmed::default();
@@ -188,7 +190,8 @@ impl Ledger {
         }
     }
 
-    /// Those of the records' deliveries, as subscription and event, that have an attempt or a queue row.
+    /// Returns the deliveries of the records, as subscription and event, that have an attempt or a
+    /// queue row.
     ///
     /// # Errors
     /// Those of the connection.
@@ -203,7 +206,8 @@ impl Ledger {
             .collect::<Result<_, tokio_postgres::Error>>()?)
     }
 
-    /// Writes what an earlier session could not: attempts that are there already are not written twice.
+    /// Writes the records that an earlier session could not write. Existing attempts are not
+    /// written twice.
     ///
     /// # Errors
     /// Those of the connection.
@@ -212,7 +216,7 @@ impl Ledger {
         for entries in entries.chunks(BATCH_ENTRIES_MAX) {
             self.write_entries(entries, true).await?;
         }
-        // Later than the results, where they were between them: none of these takes back what a result has said.
+        // These follow the results, although they were between them. None of them undoes a result.
         for record in records.iter().filter(|record| record.entry().is_none()) {
             if !matches!(record, Record::Checkpoint(_)) {
                 self.write_alone(record).await?;
@@ -221,7 +225,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// One statement; if Postgres refuses it for what it says, halves, until the entry it refuses is alone.
+    /// Writes all entries in one statement. If Postgres rejects the data, bisects to isolate the
+    /// bad entry.
     async fn write_entries(&mut self, entries: &[&Entry], is_again: bool) -> Result<(), Error> {
         let mut parts = vec![entries.to_vec()];
         while let Some(part) = parts.pop() {
@@ -259,7 +264,7 @@ impl Ledger {
     }
 }
 
-/// A receiver's standing, and what there is to tell of it.
+/// Writes the health of a receiver, and emits the event about it.
 async fn standing_changed(
     client: &Client,
     statements: &mut Statements,
@@ -289,7 +294,7 @@ async fn standing_changed(
     client.batch_execute(if written.is_ok() { "commit" } else { "rollback" }).await.and(written)
 }
 
-/// Waits until the batch is worth a statement.
+/// Waits until the batch is large enough for a statement.
 async fn gather(records: &mut mpsc::UnboundedReceiver<Vec<Record>>, waiting: &mut VecDeque<Record>) {
     let deadline = Instant::now() + BATCH_WAIT;
     while waiting.len() < BATCH_ENTRIES_MAX {

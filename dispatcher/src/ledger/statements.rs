@@ -6,20 +6,21 @@ use std::collections::HashMap;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
-/// Prepared on the ledger's session.
+/// The statements of the ledger's session.
 pub struct Statements {
     schema: Schema,
-    /// By slot, and whether they are plain.
+    /// By slot and by whether the rows are plain.
     successes: HashMap<(i16, bool), Statement>,
-    /// The same, for many.
+    /// The same for COPY.
     copies: HashMap<(i16, bool), Statement>,
     everything: Statement,
     pub checkpoint: Statement,
-    /// Those that are seldom needed, once they have been.
+    /// Rare statements. They are prepared at first use.
     seldom: HashMap<&'static str, Statement>,
 }
 
-/// Straight into the partition: no routing, and half the columns of [`everything`] if they are plain.
+/// Returns the INSERT into the partition, so Postgres does no routing. Plain rows have half the
+/// columns of [`everything`].
 fn successes(slot: i16, is_plain: bool) -> String {
     let (columns, arrays) = if is_plain {
         ("", "")
@@ -36,18 +37,22 @@ fn successes(slot: i16, is_plain: bool) -> String {
     )
 }
 
-/// An attempt and what it does to the queue become true together; gives the rows that came back and must not.
+/// Returns the statement that writes attempts and changes of the queue together. It returns the
+/// rows that it restored although they were deleted.
 ///
-/// A row that is not new is changed if it is still there. Both kinds are upserts, because only these are sure to go by the
-/// primary key: an UPDATE that joins the entries was planned as a scan of the queue when the queue was empty. For the same
-/// reason, a function deletes rows one by one. `xmax` of a row is 0 if the statement inserted it. Then another session had
+/// A row that is not new is changed only if it still exists. Both kinds are upserts, because only
+/// upserts always use the primary key. Postgres planned an UPDATE that joins the entries as a scan
+/// of the queue, because the queue was empty at that time. For the same reason, a function deletes
+/// rows one by one. `xmax` of a row is 0 if the statement inserted it. Then another session had
 /// deleted the row, perhaps while this statement waited, and [`called_off`] deletes it again.
 ///
-/// `$22`: the entries are written again. Some of the attempts may be there already, and rows may be missing because the
-/// server has crashed before their asynchronous commit was on disk. The log is in order, so that happens to no row whose
-/// event the checkpoint has passed; the others are made again.
+/// `$22` means that the entries are written again. Some of the attempts may exist. Rows may be
+/// missing, because the server crashed before their asynchronous commit was on disk. The log is in
+/// order, so this affects no row whose event the checkpoint has passed. The other events are
+/// delivered again.
 fn everything(tells: bool, schema: Schema) -> String {
-    // The first condition of each says without a look at the entries whether there are any; mostly they are of one kind.
+    // The first condition of each branch shows without reading the entries whether there are any.
+    // Mostly all entries are of one kind.
     let put = |gate: &str, condition: &str| {
         format!(
             "insert into webhook.queue as q
@@ -106,7 +111,7 @@ fn everything(tells: bool, schema: Schema) -> String {
     )
 }
 
-/// Some of the deliveries are exhausted, which is told once: when the attempt is written.
+/// Emits the event about deliveries that the daemon gave up, once: with the last attempt.
 const TELL: &str = "
     union all
     select null, null, webhook.tell('webhook.delivery.exhausted', x.subscription_id, json_build_object(
@@ -131,7 +136,7 @@ const REMOVE_0_1: &str = "
     delete from webhook.queue q using unnest($1::bigint[], $2::bigint[]) as d (subscription_id, event_id)
     where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
 
-/// Not what the receiver has granted: that is written when it is granted.
+/// Does not write the rate that the receiver has granted. That is written when it is granted.
 pub const STANDING: &str = "
     insert into webhook.receiver as r
         (subscription_id, circuit, consecutive_failures, failing_since, warned_at, updated_at)
@@ -160,12 +165,13 @@ pub const PARK: &str = "
 pub const UNBLOCK: &str = "
     update webhook.queue set state = 'backlog' where subscription_id = $1 and state = 'blocked'";
 
-/// The lanes' table of subscriptions may be older than the row: the one that counts is the real one.
+/// The scheduler's table of subscriptions may be older than the row. The row in the database
+/// decides.
 pub const FORGET: &str = "
     delete from webhook.queue where subscription_id = $1
         and not exists (select from webhook.subscription s where s.id = $1)";
 
-/// Which deliveries somebody has dealt with.
+/// Finds the deliveries that have an attempt or a queue row.
 pub const KNOWN: &str = "
     select p.subscription_id, p.event_id
     from (select distinct * from unnest($1::bigint[], $2::bigint[]) as u (subscription_id, event_id)) p
@@ -174,7 +180,7 @@ pub const KNOWN: &str = "
        or exists (select from webhook.attempt a
                   where a.event_id = p.event_id and a.subscription_id = p.subscription_id offset 0)";
 
-/// The epoch keeps out a daemon that has been superseded and does not know it yet.
+/// The epoch excludes a former leader that does not know yet that it was superseded.
 const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";
 
@@ -190,7 +196,7 @@ impl Statements {
         })
     }
 
-    /// Executes a statement that is seldom needed.
+    /// Executes a rare statement.
     pub async fn execute(
         &mut self,
         client: &Client,

@@ -19,13 +19,13 @@ pub struct HighestNumber {
 }
 
 impl HighestNumber {
-    /// Notes the number of an event.
+    /// Records the number of an event.
     pub fn note(&self, number: i64) {
         self.number.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Compares the server's last number with the highest that is known, and has the server skip
-    /// numbers if it has gone back.
+    /// Compares the server's last number with the highest known one. If the server's is lower, the
+    /// server skips numbers.
     ///
     /// # Errors
     /// Those of the connection.

@@ -1,15 +1,14 @@
-//! After a start, the window since the checkpoint is read again: which deliveries of it are done
-//! already.
+//! After a start, finds the deliveries since the checkpoint that are already done.
 
 use super::Batch;
 use crate::postgres::{Client, Transaction};
 use std::collections::HashSet;
 use tokio_postgres::Error;
 
-/// What to look for, decided once for the whole window.
+/// The query, decided once for the whole window.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Slots that hold attempts at events of the window; empty: there are none.
+    /// Slots with attempts for events of the window. Empty if there are none.
     slots: Vec<i16>,
     has_queue: bool,
 }
@@ -25,7 +24,7 @@ const QUEUED: &str = "
                   where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0)";
 
 impl Recovered {
-    /// For the events with ids from `first` to `last`.
+    /// Creates the query for the events with ids from `first` to `last`.
     ///
     /// # Errors
     /// Those of the connection.
@@ -36,7 +35,7 @@ impl Recovered {
         Ok(Self { slots, has_queue })
     }
 
-    /// Takes out of a batch the deliveries that have an attempt or a queue row.
+    /// Removes from a batch the deliveries that have an attempt or a queue row.
     ///
     /// # Errors
     /// Those of the connection.

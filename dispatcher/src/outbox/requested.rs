@@ -1,10 +1,11 @@
-//! What `webhook_redeliver()` and its like ask of the daemon, by way of the outbox. Pure.
+//! The requests of `webhook_redeliver()` and similar functions to the daemon, which come through
+//! the outbox. Pure.
 
 use super::Request;
 use crate::event::Event;
 use tracing::warn;
 
-/// What a `webhook.delivery.requested` asks for.
+/// The content of a `webhook.delivery.requested`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Requested {
     Delivery(Request),
@@ -12,7 +13,7 @@ pub enum Requested {
     Backlog(i64),
 }
 
-/// Reads one; what cannot be read is told and passed over.
+/// Parses a request. One that cannot be parsed is logged and skipped.
 pub fn requested(event: &Event) -> Option<Requested> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]

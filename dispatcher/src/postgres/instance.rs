@@ -1,11 +1,13 @@
 //! The daemon's instance: a name for the database it delivers from, kept outside the data.
 //!
-//! A physical copy of a database has the system identifier and the OIDs of its original, and so has a promoted standby. Nothing
-//! in the data tells the two apart; the place where the daemon finds the database does. `webhook.cursor` stores the instance
-//! that the database was armed for, and a daemon of another instance refuses to deliver.
+//! A physical copy of a database has the system identifier and the OIDs of its original, and so has
+//! a promoted standby. Nothing in the data tells the two apart; the place where the daemon finds
+//! the database does. `webhook.cursor` stores the instance that the database was armed for, and a
+//! daemon of another instance refuses to deliver.
 //!
-//! The default instance is the servers and the database of the connection string: `db.example.com:5432/shop`. On every
-//! machine, `localhost` and a socket directory are other servers, so the machine's id is added to them.
+//! The default instance is the servers and the database of the connection string:
+//! `db.example.com:5432/shop`. On every machine, `localhost` and a socket directory are other
+//! servers, so the machine's id is added to them.
 
 use super::machine::Machine;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -51,8 +53,9 @@ impl Instance {
         Ok(Self { name: text.to_owned(), rests_on_host_name: false })
     }
 
-    /// Derives the name from the servers of a connection string and the name of its database. The order of the servers does
-    /// not count: which of them is the primary changes with every failover.
+    /// Derives the name from the servers of a connection string and the name of its database. The
+    /// order of the servers does not count: which of them is the primary changes with every
+    /// failover.
     pub fn derived(config: &Config, database: &str, machine: &Machine) -> Self {
         let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
         let count = hosts.len().max(addresses.len());
@@ -61,7 +64,8 @@ impl Instance {
             .map(|at| {
                 let port = ports.get(at).or(ports.first()).copied().unwrap_or(PORT);
                 let place = match (addresses.get(at), hosts.get(at)) {
-                    // The address decides where the connection leads; the name beside it is for the certificate.
+                    // The address decides where the connection leads; the name beside it is for the
+                    // certificate.
                     (Some(address), _) => Place::of_address(*address),
                     (None, Some(Host::Tcp(name))) => Place::of_name(name, machine),
                     (None, Some(Host::Unix(directory))) => Place::of_directory(directory),
@@ -86,13 +90,15 @@ impl Instance {
         &self.name
     }
 
-    /// Reports whether a new host name, which a container gets at every start, would make it another instance.
+    /// Reports whether a new host name, which a container gets at every start, would make it
+    /// another instance.
     pub fn rests_on_host_name(&self) -> bool {
         self.rests_on_host_name
     }
 
-    /// Reports whether a daemon of this instance may deliver from a database that was armed for `armed`: the same name, or the
-    /// same database with all of those servers and more. A list that lacks one of them may be that of a detached standby.
+    /// Reports whether a daemon of this instance may deliver from a database that was armed for
+    /// `armed`: the same name, or the same database with all of those servers and more. A list that
+    /// lacks one of them may be that of a detached standby.
     pub fn may_deliver_from(&self, armed: &str) -> bool {
         let is_superset = || {
             let ((ours, here), (theirs, there)) = (servers(&self.name)?, servers(armed)?);
@@ -116,11 +122,11 @@ fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// Where one server is.
+/// The location of a server.
 enum Place {
     /// The same server for all machines of a network.
     Network(String),
-    /// Another server on each machine.
+    /// A different server on each machine.
     Local(String),
 }
 
@@ -147,7 +153,7 @@ impl Place {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        // An unspecified address leads to this machine.
+        // An unspecified address is an address of this machine.
         let is_usual = address.is_unspecified() || matches!(text.as_str(), "127.0.0.1" | "[::1]");
         match () {
             () if is_usual => Self::Local("localhost".to_owned()),
@@ -156,7 +162,7 @@ impl Place {
         }
     }
 
-    /// Two servers of one machine may listen on the same port of different directories.
+    /// Two servers of one machine may use the same port in different directories.
     fn of_directory(directory: &Path) -> Self {
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         Self::Local(encode(&directory.to_string_lossy()))

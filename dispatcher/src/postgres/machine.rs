@@ -1,10 +1,11 @@
-//! What tells this machine from others: for servers that are reached over loopback or a socket. Reads files; writes nothing.
+//! Identifies this machine, for servers that are reached over loopback or a socket. Reads files and
+//! writes nothing.
 
 use super::target::Variables;
 use sha2::{Digest as _, Sha256};
 use std::{fs, path::Path};
 
-/// systemd asks programs not to publish the id itself, so a digest of it is used.
+/// systemd asks programs not to publish the machine id, so the daemon uses a digest of it.
 const PURPOSE: &[u8] = b"webhookd instance\n";
 
 /// This machine, or the container that the daemon runs in.
@@ -22,8 +23,9 @@ impl Machine {
         Self::of(Path::new("/"), &host_name, variables("KUBERNETES_SERVICE_HOST").is_some())
     }
 
-    /// A pod has no id of its own: what its image or its node has in `/etc/machine-id`, other pods have too. Its name and its
-    /// namespace tell it from those of another environment.
+    /// A pod has no machine id of its own. The `/etc/machine-id` of its image or its node is the
+    /// same in other pods. Its name and its namespace distinguish it from pods of other
+    /// environments.
     fn of(root: &Path, host_name: &str, is_pod: bool) -> Self {
         let read = |path: &str| {
             let text = fs::read_to_string(root.join(path)).ok()?;
@@ -38,13 +40,13 @@ impl Machine {
             };
             return Self { id, is_host_name: true, domain };
         }
-        // systemd writes "uninitialized" until the first boot is over.
+        // systemd writes "uninitialized" until the first boot is complete.
         let is_id = |text: &String| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let ids = ["etc/machine-id", "var/lib/dbus/machine-id"];
         let Some(id) = ids.into_iter().filter_map(read).find(is_id) else {
             return Self { id: host_name, is_host_name: true, domain: None };
         };
-        // A machine cloned with its id gets another instance id from its cloud.
+        // A cloned machine with the same machine id gets another instance id from its cloud.
         let cloud = read("var/lib/cloud/data/instance-id").unwrap_or_default();
         let mut digest = Sha256::new();
         for part in [PURPOSE, id.to_lowercase().as_bytes(), b"\n", cloud.as_bytes()] {
@@ -54,7 +56,7 @@ impl Machine {
         Self { id, is_host_name: false, domain: None }
     }
 
-    /// A digest of the machine's ids, else its host name.
+    /// Returns a digest of the machine's ids, or its host name if there are none.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -64,7 +66,7 @@ impl Machine {
         self.is_host_name
     }
 
-    /// In Kubernetes, the domain of the pod's namespace, in which names without a dot are looked up.
+    /// In Kubernetes, the domain of the pod's namespace. Names without a dot are resolved in it.
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
     }
@@ -75,7 +77,8 @@ impl Machine {
     }
 }
 
-/// The first search domain of a `resolv.conf`. As for the resolver, the last line that names any counts.
+/// Returns the first search domain of a `resolv.conf`. As for the resolver, the last line with
+/// search domains counts.
 fn search_domain(text: &str) -> Option<String> {
     let named = text.lines().rev().find_map(|line| {
         let mut words = line.split_whitespace();

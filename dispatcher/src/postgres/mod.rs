@@ -1,4 +1,4 @@
-//! Connections to Postgres: opening them, their session settings, and which errors pass by themselves.
+//! Connections to Postgres: opens them, sets their session settings, and classifies errors.
 
 mod client;
 mod encoding;
@@ -37,10 +37,12 @@ use tokio_postgres::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, trace, warn};
 
-/// What a connection is for; each has a session of its own, so that none waits behind another's statement.
+/// The purpose of a connection. Each purpose has a session of its own, so that none waits for
+/// another's statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The active lock, the gate, LISTEN. While the daemon sleeps, it does so in a statement of this session.
+    /// The leader's lock, the gate, and LISTEN. While the daemon sleeps, this session executes the
+    /// statement that sleeps.
     Control,
     /// Reads the outbox.
     Reader,
@@ -48,11 +50,11 @@ pub enum Purpose {
     Ledger,
     /// Reads the queue.
     Queue,
-    /// Takes steps of backfills.
+    /// Executes steps of backfills.
     Backfill,
     /// Empties slots of the ring.
     Maintenance,
-    /// Answers requests of the admin server.
+    /// Serves requests of the admin server.
     Admin,
     /// Reads the figures that the admin server shows.
     Sampler,
@@ -71,55 +73,55 @@ impl Purpose {
     }
 }
 
-/// Both ends look after the connection: ours, to stop sending when the server is out of reach, and the server, to free the
-/// active lock of a daemon that is (15 s in either direction).
+/// Both ends check the connection with keepalives. Ours stops sending when the server is out of
+/// reach. The server releases the lock of a leader that is out of reach. Both need 15 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 
-/// The application name of this process's sessions. Those that deliver add the number of their life
-/// ([`Target::for_life`]), so a daemon that takes over can end exactly these.
+/// The application name of this process's sessions. Delivering sessions append their number
+/// ([`Target::for_life`]), so that a new leader can terminate exactly these.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
 
-/// What `webhook.gate_sleep()` says (extension/src/gate).
+/// The message of `webhook.gate_sleep()` (extension/src/gate).
 const ASLEEP: &str = "pg_webhook: asleep";
 
-/// Who is told what happens on a session without having been asked for.
+/// Receives what happens on a session without a request.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// A notification has come.
     pub rung: Arc<Notify>,
-    /// `webhook.gate_sleep()` has said that the gate is shut.
+    /// `webhook.gate_sleep()` has reported that the gate is shut.
     pub asleep: Arc<Notify>,
     /// The connection has ended.
     pub ended: CancellationToken,
-    /// The server cannot be heard: ends the connection, and all others with this watch.
+    /// The server is silent. Cancelling this ends the connection, and all others with this watch.
     pub silent: CancellationToken,
 }
 
-/// Returns a pattern for LIKE that matches the names of this process's sessions in all its lives.
+/// Returns a LIKE pattern for the application names of all sessions of this process.
 pub fn names_of_all_lives() -> String {
     format!("{} %", *NAME)
 }
 
 impl Target {
-    /// Returns the same server for the sessions of one life of the daemon.
+    /// Returns the same target for one session of the daemon.
     pub fn for_life(mut self, life: u64) -> Self {
         self.config.application_name(format!("{} {life}", *NAME));
         self
     }
 }
 
-/// Opens a session. If the target has several servers, the server takes writes and is no former
-/// primary.
+/// Opens a session. If the target has several servers, it chooses one that accepts writes and is
+/// not a former primary.
 ///
-/// If there is none but a standby, the session is with the standby: the answers to its statements
-/// then show what is wrong.
+/// If there are only standbys, the session is with a standby. Its statements then show what is
+/// wrong.
 ///
 /// # Errors
-/// Those of the last server's connection and of the settings. An error that says so if the only
-/// server that takes writes is a former primary.
+/// Those of the last server's connection, and of the settings. If the only server that accepts
+/// writes is a former primary, the error says so.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     if target.is_single() {
         return open_within(target, purpose, watch).await;
@@ -150,7 +152,7 @@ pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<
     match (standby, last) {
         (Some(server), _) => open_within(&server, purpose, watch).await,
         (None, Some(error)) => Err(error),
-        // Without a server tokio-postgres has the words for it.
+        // tokio-postgres has an error message for a target without a server.
         (None, None) => open(target, purpose, watch).await,
     }
 }
@@ -175,7 +177,7 @@ async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client,
     settings::apply(&client, purpose).await?;
     let encoding = Encoding::prepare(&client, server_encoding.as_deref()).await?;
     let backend_pid = backend_pid(&client.simple_query("select pg_catalog.pg_backend_pid()").await?);
-    // It is in use from here on, and ends with its client.
+    // The stream is in use from here on, and ends with its client.
     drop(connection.detach());
     Ok(Client::new(client, server.clone(), purpose, (backend_pid, encoding), watch))
 }
@@ -190,7 +192,7 @@ pub fn backend_pid(answer: &[SimpleQueryMessage]) -> i32 {
     pid.unwrap_or_default()
 }
 
-/// Carries a session's messages until it ends.
+/// Processes a session's messages until it ends.
 async fn attend<S, T>(mut connection: Connection<S, T>, purpose: Purpose, watch: Watch)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -209,11 +211,12 @@ where
             Some(Ok(AsyncMessage::Notice(notice))) if notice.message() == ASLEEP => watch.asleep.notify_one(),
             Some(Ok(AsyncMessage::Notice(notice))) => match notice.parsed_severity() {
                 Some(Severity::Warning) => warn!(message = notice.message(), "postgres.notice"),
-                // What `client_min_messages` lets through before our own setting of it.
+                // Messages that `client_min_messages` allows before we set it ourselves.
                 _ => trace!(message = notice.message(), "postgres.notice"),
             },
             Some(Ok(_)) => {}
-            // Whoever uses the client gets the error too; here it is only the end of the connection.
+            // The caller of the client gets this error too. Here it only means the end of the
+            // connection.
             Some(Err(error)) => {
                 debug!(error = %chain(&error), ?purpose, "postgres.connection_ended");
                 break;
@@ -224,24 +227,24 @@ where
     watch.ended.cancel();
 }
 
-/// Whether the same statement may succeed on a new connection or a little later.
+/// Reports whether the same statement may succeed later, or on a new connection.
 pub fn passes(error: &Error) -> bool {
     if error.is_closed() {
         return true;
     }
     let Some(code) = error.code() else {
-        // No answer from a server at all: refused, reset, timed out, name not found.
+        // The server did not answer: refused, reset, timed out, or name not found.
         return error.source().is_some_and(|cause| cause.is::<std::io::Error>());
     };
-    // Connection exception, insufficient resources (the disk, memory, connections), operator intervention (a statement
-    // that somebody has cancelled, too), serialization failure and deadlock.
+    // Connection exception, insufficient resources (disk, memory, connections), operator
+    // intervention (including a cancelled statement), serialization failure and deadlock.
     ["08", "53", "57", "40"].iter().any(|class| code.code().starts_with(class))
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-        // "cached plan must not change result type": the extension has been updated under us.
+        // "cached plan must not change result type": the extension was updated meanwhile.
         || *code == SqlState::FEATURE_NOT_SUPPORTED
 }
 
-/// An error and its causes in one line.
+/// Returns an error and its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,12 +1,14 @@
-//! The password file of libpq (`~/.pgpass`, `PGPASSFILE`): `host:port:database:user:password` lines.
+//! Reads the password file of libpq (`~/.pgpass`, `PGPASSFILE`), which has lines
+//! `host:port:database:user:password`.
 
 use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 use tracing::warn;
 
-/// Largest file that is read, in bytes.
+/// Maximum size of the file, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// The text of the file; `None` if it is not there. One that others may read is not used, as with libpq.
+/// Returns the text of the file, or `None` if there is none. As with libpq, a file that others can
+/// read is ignored.
 pub fn read(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
@@ -23,7 +25,7 @@ pub fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// The password of the first line whose four fields fit; `*` fits anything.
+/// Returns the password of the first line whose four fields match. `*` matches anything.
 pub fn find(text: &str, wanted: &[&str; 4]) -> Option<String> {
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = fields(line);
@@ -36,7 +38,8 @@ pub fn find(text: &str, wanted: &[&str; 4]) -> Option<String> {
     })
 }
 
-/// Up to five fields, parted by colons; a backslash takes the next character as it is. The last runs to the end.
+/// Splits a line at colons into at most five fields. A backslash escapes the next character. The
+/// last field extends to the end of the line.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();

@@ -1,4 +1,4 @@
-//! What the daemon demands of a database before it delivers from it. Reads only.
+//! Checks the requirements for delivering from a database. Reads only.
 
 use crate::{
     app::Error,
@@ -8,28 +8,31 @@ use crate::{
 use tokio_postgres::Row;
 use tracing::warn;
 
-/// Which cluster a database belongs to. A dump carried elsewhere, or a clone of the disk that was re-initialised, differs.
+/// The cluster that a database belongs to. The values differ for a dump that was restored
+/// elsewhere, and for a cluster that was initialized again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     pub system_identifier: i64,
     pub database_oid: u32,
 }
 
-/// What a database that can be delivered from looks like.
+/// The properties of a database that the daemon can deliver from.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub role: String,
-    /// `server_version`, as the server puts it.
+    /// `server_version`, as the server reports it.
     pub server_version: String,
     /// `extversion` of the extension.
     pub extension_version: String,
     pub schema: Schema,
     pub identity: Identity,
-    /// First eight digits of the WAL file name: differs after a failover, when transaction ids may be handed out again.
+    /// First eight digits of the WAL file name. They change with a failover, after which
+    /// transaction ids may be assigned again.
     pub timeline: String,
-    /// The checkpoint; `None` before the first daemon.
+    /// The checkpoint. `None` before the first daemon.
     pub checkpoint: Option<Snapshot>,
-    /// The instance that the database is armed for; `None`: the first daemon that delivers decides.
+    /// The instance that the database is armed for. With `None`, the first daemon that delivers
+    /// decides.
     pub instance: Option<String>,
     pub subscriptions: i64,
 }
@@ -38,8 +41,8 @@ const SERVER: &str = "
     select pg_is_in_recovery(), current_user::text, current_setting('server_version'),
            (select extversion from pg_extension where extname = 'pg_webhook')";
 
-/// Rights by relation. Children of the ring are read and written directly, so the parent's rights are not enough; the
-/// first and the last stand for all sixteen.
+/// The required rights by relation. The daemon reads and writes partitions of the ring directly, so
+/// rights on the parent are not enough. The first and the last partition stand for all sixteen.
 const RIGHTS: [(&str, &str); 12] = [
     ("webhook.event", "select"),
     ("webhook.event_0", "select"),
@@ -55,8 +58,9 @@ const RIGHTS: [(&str, &str); 12] = [
     ("webhook.cursor", "select,insert,update"),
 ];
 
-/// Functions of schema webhook that are called, or stand in its views: an older grant does not have those that came later.
-/// Without those of the gate the daemon goes by the clock.
+/// The functions of schema webhook that the daemon calls, or that its views contain. An older grant
+/// lacks functions that were added later. Without the functions of the gate, the daemon polls at an
+/// interval.
 const FUNCTIONS: [&str; 10] = [
     "disable_subscription",
     "confirm_subscription",
@@ -70,7 +74,7 @@ const FUNCTIONS: [&str; 10] = [
     "may_see",
 ];
 
-/// What the admin server needs beside.
+/// The additional rights that the admin server needs.
 const ADMIN_RIGHTS: [(&str, &str); 3] = [
     ("webhook.token", "select"),
     ("webhook.idempotency", "select,insert,update,delete"),
@@ -79,7 +83,7 @@ const ADMIN_RIGHTS: [(&str, &str); 3] = [
 const ADMIN_FUNCTIONS: [&str; 5] =
     ["act_for", "last_number", "delivery_number", "number_at", "lower_priority"];
 
-/// Roles that callers of the admin server act as, and the daemon is no member of.
+/// The roles that callers of the admin server act as, and that the daemon is not a member of.
 const FOREIGN_ROLES: &str = "
     select r.name from (select t.role::text as name from webhook.token t where t.expires_at is null or t.expires_at > now()
                         union select $1::text where $1::text is not null) r
@@ -106,14 +110,15 @@ const STATE: &str = "
            (select database_oid from webhook.cursor),
            (select count(*) from webhook.subscription)";
 
-/// Whether a dump has brought the checkpoint, and the instance that it is armed for.
+/// Whether a restored dump contained the checkpoint, and the instance that the database is armed
+/// for.
 const ARMED: &str = "select restored_at is not null, instance from webhook.cursor";
 
-/// Checks one session: primary, extension of our version or the one before, rights, and that the checkpoint is this cluster's
-/// and this instance's.
+/// Checks one session: it is with a primary, the extension has our version or the one before, the
+/// role has the rights, and the checkpoint belongs to this cluster and this instance.
 ///
 /// # Errors
-/// The first demand that is not met.
+/// The first requirement that is not met.
 pub async fn preflight(client: &Client, instance: &Instance) -> Result<Report, Error> {
     let server = client.query_one(SERVER, &[]).await.map_err(Error::of_statement)?;
     let (standby, role): (bool, String) = (get(&server, 0)?, get(&server, 1)?);
@@ -172,11 +177,12 @@ pub fn check_instance(ours: &Instance, armed: Option<&str>) -> Result<(), Error>
     }
 }
 
-/// The same with what the admin server needs. Beside the report, the roles that its callers act as (by token, or `open_as`)
-/// and that the daemon is no member of: those callers are refused, and nobody else is concerned.
+/// The same, with the requirements of the admin server. Also returns the roles that its callers act
+/// as (by token, or `open_as`) and that the daemon is not a member of. The daemon rejects these
+/// callers. Other callers are not affected.
 ///
 /// # Errors
-/// The first demand that is not met.
+/// The first requirement that is not met.
 pub async fn preflight_admin(
     client: &Client,
     instance: &Instance,
@@ -192,7 +198,7 @@ pub async fn preflight_admin(
     Ok((report, foreign))
 }
 
-/// What lets the daemon act as these roles.
+/// Returns the statement that lets the daemon act as these roles.
 pub fn membership(foreign: &[String], role: &str) -> String {
     format!("webhookd may not act as {0} for its callers; run: grant {0} to {role}", foreign.join(", "))
 }
@@ -224,9 +230,11 @@ async fn check_rights(
     if missing.is_empty() { Ok(()) } else { Err(lacks(missing.join("; "))) }
 }
 
-/// Two open sessions must be two backends, each the same from statement to statement.
+/// Checks that two open sessions have two backends, and that each keeps its backend from statement
+/// to statement.
 ///
-/// A transaction pooler gives the second one the first one's backend, or the first one another while the second holds it.
+/// A transaction pooler gives the second session the backend of the first, or gives the first
+/// another one while the second holds it.
 ///
 /// # Errors
 /// [`Error::TransactionPooler`], or the connection's.
@@ -244,7 +252,7 @@ pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(
     Ok(())
 }
 
-/// Which backend answers.
+/// Returns the process id of the backend.
 ///
 /// # Errors
 /// Those of the connection.

@@ -1,22 +1,25 @@
-//! Which schema `webhook` a database has, by the version of the extension in it. Pure.
+//! The schema `webhook` of a database, by the version of its extension. Pure.
 //!
-//! A package brings daemon and library at once; `alter extension pg_webhook update` comes later, in each database at its own
-//! time. Until then the daemon delivers from the schema before its own, without what that lacks. Minor versions number the
-//! schemas: a patch release has none of its own.
+//! A package installs daemon and library together. `alter extension pg_webhook update` follows
+//! later, in each database at its own time. Until then, the daemon delivers from the previous
+//! schema, without the features that it lacks. Minor versions number the schemas. A patch release
+//! does not change the schema.
 
-/// A schema that this daemon can deliver from, the older one first.
+/// A schema that this daemon can deliver from. The older one comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Schema {
-    /// No retention, no word of why a subscription is held, no telling a dump from a physical copy.
+    /// Without retention, without reasons why a subscription is held, and without the difference
+    /// between a dump and a physical copy.
     V0_1,
     V0_2,
 }
 
 impl Schema {
-    /// The one that goes with this daemon, and the one before.
+    /// The schema of this daemon, and the previous one.
     pub const ACCEPTED: [(Self, &'static str); 2] = [(Self::V0_1, "0.1"), (Self::V0_2, "0.2")];
 
-    /// That of a version of the extension (`extversion`); `None`: this daemon knows none such.
+    /// Returns the schema of a version of the extension (`extversion`), or `None` if this daemon
+    /// does not know it.
     pub fn of(version: &str) -> Option<Self> {
         let mut parts = version.split('.');
         let (major, minor) = (parts.next()?, parts.next()?);
@@ -24,7 +27,8 @@ impl Schema {
         Self::ACCEPTED.into_iter().find_map(|(schema, name)| is_it(name).then_some(schema))
     }
 
-    /// Whether it is the one before: `alter extension pg_webhook update` has not been run yet.
+    /// Reports whether this is the previous schema: `alter extension pg_webhook update` has not run
+    /// yet.
     pub fn is_outdated(self) -> bool {
         self < Self::V0_2
     }

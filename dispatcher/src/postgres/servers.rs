@@ -1,6 +1,9 @@
-//! A connection string may name several servers, of which one takes writes. They are tried one by one, so that each gets its
-//! own time for all of the greeting (one that accepts a connection and then says nothing is as good as away), and so that it
-//! is known which one it was: the sessions of one life of the daemon lead to one server, whatever becomes of the others meanwhile.
+//! The servers of a connection string. It may name several, of which one accepts writes.
+//!
+//! The servers are tried one by one. So each gets its own time for the whole greeting: a server
+//! that accepts a connection and then says nothing is as good as away. And the caller knows which
+//! server answered: all connections of one session lead to one server, whatever happens to the
+//! others meanwhile.
 
 use super::Target;
 use std::time::Duration;
@@ -9,11 +12,11 @@ use tokio_postgres::{
     config::{Host, LoadBalanceHosts},
 };
 
-/// For a server to answer, TLS, password and session settings included.
+/// Time limit for a server, including TLS, password and session settings.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Target {
-    /// Each server of the connection string by itself, in the order in which they are to be tried.
+    /// Returns each server of the connection string, in the order in which to try them.
     pub fn servers(&self) -> Vec<Self> {
         let mut servers = self.in_order();
         if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
@@ -22,19 +25,19 @@ impl Target {
         servers
     }
 
-    /// Each server by itself, as the connection string has them.
+    /// Returns each server, in the order of the connection string.
     pub(super) fn in_order(&self) -> Vec<Self> {
         let count = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
         (0..count).map(|at| Self { config: only(&self.config, at), ..self.clone() }).collect()
     }
 
-    /// How long one server may take.
+    /// Returns the time limit for one server.
     pub(super) fn connect_timeout(&self) -> Duration {
         self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
     }
 }
 
-/// The same configuration with one of its servers.
+/// Returns the same configuration with one of its servers.
 fn only(all: &Config, at: usize) -> Config {
     let mut one = Config::new();
     match all.get_hosts().get(at) {
@@ -45,7 +48,7 @@ fn only(all: &Config, at: usize) -> Config {
     if let Some(address) = all.get_hostaddrs().get(at) {
         one.hostaddr(*address);
     }
-    // One port is everybody's.
+    // A single port applies to all servers.
     if let Some(port) = all.get_ports().get(at).or_else(|| all.get_ports().first()) {
         one.port(*port);
     }

@@ -26,7 +26,7 @@ const DEFAULTS: &str = "\
       and (s.category ~ '^(Client Connection Defaults|Version and Platform Compatibility|Query Tuning|Developer Options|Error Handling)' \
            or s.name ~ '^plpgsql[.]');";
 
-/// Nothing may time out or reshape these sessions; the daemon bounds itself.
+/// No session may time out or change its results. The daemon has limits of its own.
 const OURS: &str = "\
     select pg_catalog.set_config(s.name, '0', false) from pg_catalog.pg_settings s where s.name = 'transaction_timeout'; \
     set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning; set jit = off; \
@@ -36,14 +36,14 @@ const OURS: &str = "\
 
 /// The plans of the daemon's statements must not depend on statistics. ANALYZE may run on an empty
 /// queue that holds a million rows a minute later, and a plan for the empty queue reads all of it
-/// for each row. So only nested loops are left, which cost what the page is long: a merge join reads
-/// the events from the first one on, and a hash join all of them. The statements decide the order of
-/// the joins (`lateral (… offset 0)`) and which index fits. A bitmap is built in full before the
-/// first row comes out.
+/// for each row. So only nested loops are left, which cost what the page is long: a merge join
+/// reads the events from the first one on, and a hash join all of them. The statements decide the
+/// order of the joins (`lateral (… offset 0)`) and which index fits. A bitmap is built in full
+/// before the first row comes out.
 const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
     set enable_incremental_sort = off; set enable_mergejoin = off; set enable_hashjoin = off; set enable_material = off;";
 
-/// Applies them to a new session.
+/// Applies the settings to a new session.
 ///
 /// # Errors
 /// Those of the connection, and of a server that does not let this role set a parameter.

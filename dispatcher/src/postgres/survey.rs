@@ -1,10 +1,10 @@
-//! Asks all servers of a connection string at once which of them takes writes, and on which
-//! timeline each is.
+//! Asks all servers of a connection string at the same time which of them accepts writes, and which
+//! timeline each is on.
 //!
-//! After a failover, the former primary may come back and take writes again. Its timeline is lower
-//! than that of the new primary and its standbys. So a server that takes writes is a former primary
-//! if any server of the same cluster is on a higher timeline, or was when this process last heard
-//! of it. A timeline is known only as far as servers answer.
+//! After a failover, the former primary may come back and accept writes again. Its timeline is
+//! lower than that of the new primary and its standbys. So a server that accepts writes is a former
+//! primary if any server of the same cluster is on a higher timeline, or was at an earlier survey
+//! of this process. A timeline is known only if its server answers.
 
 use super::{Target, failure};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -16,10 +16,10 @@ use std::{
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::{Error, config::TargetSessionAttrs};
 
-/// How long the servers that have not answered are waited for, once one that takes writes has.
+/// How long to wait for the other servers after one that accepts writes has answered.
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long [`connect`](super::connect) goes to the primary that it found last without a survey.
+/// How long [`connect`](super::connect) uses the last primary without a survey.
 const PRIMARY_IS_KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// A standby is on the highest timeline that it has received or replayed.
@@ -31,24 +31,24 @@ const STATE: &str = "
                          (select w.received_tli from pg_stat_get_wal_receiver() w)))), 8, '0')
                 else left(pg_walfile_name(pg_current_wal_lsn()), 8) end";
 
-/// What a server says of itself.
+/// The state of a server, as it reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub system_identifier: i64,
     pub is_standby: bool,
-    /// First eight digits of its WAL file names; they rise with each promotion.
+    /// First eight digits of its WAL file names. They rise with each promotion.
     pub timeline: String,
 }
 
-/// A server of the connection string, and what it has answered.
+/// A server of the connection string, and its answer.
 #[derive(Debug)]
 pub struct Seen {
     pub server: Target,
     pub answer: Result<Server, Error>,
 }
 
-/// What this process knows of the servers of a connection string. All copies of a [`Target`] share
-/// it.
+/// What this process knows about the servers of a connection string. All copies of a [`Target`]
+/// share it.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Highest timeline by cluster.
@@ -73,7 +73,7 @@ impl Known {
     }
 }
 
-/// Reports whether a server takes writes that the cluster has left behind.
+/// Reports whether a server accepts writes although its cluster has a newer primary.
 pub fn is_former(target: &Target, server: &Server) -> bool {
     let highest = target.known.timeline(server.system_identifier);
     !server.is_standby && highest.is_some_and(|highest| server.timeline < highest)
@@ -85,12 +85,12 @@ impl Target {
         self.config.get_hosts().len().max(self.config.get_hostaddrs().len()) < 2
     }
 
-    /// Notes what a server says of itself.
+    /// Records the state of a server.
     pub fn note(&self, server: &Server) {
         self.known.note(server);
     }
 
-    /// Returns the highest timeline that this process knows of a cluster.
+    /// Returns the highest timeline of a cluster that this process knows.
     pub fn newest_timeline(&self, system_identifier: i64) -> Option<String> {
         self.known.timeline(system_identifier)
     }
@@ -101,7 +101,7 @@ impl Target {
         *self.known.primary.lock().unwrap_or_else(PoisonError::into_inner) = primary;
     }
 
-    /// Returns the server that took writes a moment ago.
+    /// Returns the server that accepted writes a moment ago.
     pub(super) fn known_primary(&self) -> Option<Self> {
         let primary = *self.known.primary.lock().unwrap_or_else(PoisonError::into_inner);
         let (place, found_at) = primary?;
@@ -118,8 +118,8 @@ impl Target {
     }
 }
 
-/// Asks all servers at once. Returns them in the order in which they are to be tried. Ends when all
-/// have answered or failed, or [`OTHERS_TIMEOUT`] after one that takes writes has answered.
+/// Asks all servers at the same time. Returns them in the order in which to try them. Ends when all
+/// have answered or failed, or [`OTHERS_TIMEOUT`] after one that accepts writes has answered.
 pub async fn survey(target: &Target) -> Vec<Seen> {
     let servers = target.servers();
     let mut answers: Vec<Option<Result<Server, Error>>> = servers.iter().map(|_| None).collect();

@@ -1,8 +1,10 @@
-//! Which server, as whom, and how it is trusted: a connection string as libpq reads it, with the environment beside it.
+//! The server, the role, and the trust in the server: parses a connection string as libpq does,
+//! together with the environment.
 //!
-//! What tokio-postgres does not know is taken out of the string here: `sslmode=verify-ca` and `verify-full`,
-//! `sslrootcert`, `sslcert`, `sslkey`, `passfile`. Reads the password file and the certificates; connects to nothing.
-//! No message repeats a value that may hold a password.
+//! The module removes the parameters that tokio-postgres does not know: `sslmode=verify-ca` and
+//! `verify-full`, `sslrootcert`, `sslcert`, `sslkey`, `passfile`. It reads the password file and
+//! the certificates, and connects to nothing. No message repeats a value that may contain a
+//! password.
 
 use super::{
     instance::Instance,
@@ -20,25 +22,25 @@ use thiserror::Error;
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Where connections lead, and all that is needed to open them.
+/// The target of connections, with everything that is needed to open them.
 #[derive(Clone)]
 pub struct Target {
     pub config: Config,
-    /// What the database is called. See [`super::instance`].
+    /// The name of the database's instance. See [`super::instance`].
     pub instance: Instance,
     pub(super) tls: MakeRustlsConnect,
-    /// What this process knows of its servers.
+    /// What this process knows about its servers.
     pub(super) known: Arc<Known>,
 }
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Config's own leaves the password out.
+        // The Debug output of Config omits the password.
         self.config.fmt(f)
     }
 }
 
-/// Why a connection string cannot be used.
+/// Why a connection string is not valid.
 #[derive(Debug, Error, PartialEq)]
 pub enum Invalid {
     #[error(
@@ -51,16 +53,16 @@ pub enum Invalid {
     Tls(#[from] tls::Unusable),
 }
 
-/// A variable of the environment; an empty one counts as none.
+/// Returns a variable of the environment. An empty one counts as unset.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The parameters of libpq that tokio-postgres does not have, or has in part.
+/// The parameters of libpq that tokio-postgres lacks, or has in part.
 const OURS: [&str; 5] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "passfile"];
 
 impl Target {
-    /// Reads `postgres://user@host/database?sslmode=verify-full` or `host=… dbname=…`. What it leaves out may come from
-    /// `PGHOST`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE` (else `~/.pgpass`), `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT` and
-    /// `PGSSLKEY`.
+    /// Parses `postgres://user@host/database?sslmode=verify-full` or `host=… dbname=…`. Missing
+    /// parts come from `PGHOST`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE` (or `~/.pgpass`),
+    /// `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT` and `PGSSLKEY`.
     ///
     /// # Errors
     /// [`Invalid`] names what is wrong, and repeats no password.
@@ -87,7 +89,7 @@ impl Target {
         let home = variables("HOME").map(PathBuf::from);
         let path = |name: &str| setting(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let root = path("sslrootcert");
-        // As libpq: whoever names authorities wants them asked.
+        // As in libpq: a root certificate implies verification.
         let mode = match setting("sslmode").as_deref() {
             Some("disable") => Mode::Disable,
             None | Some("prefer") => Mode::Prefer,
@@ -112,7 +114,7 @@ impl Target {
     }
 }
 
-/// Without an environment.
+/// Parses without an environment.
 impl std::str::FromStr for Target {
     type Err = Invalid;
 
@@ -121,7 +123,7 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// The password of the environment, else of the password file.
+/// Returns the password of the environment, or else of the password file.
 fn password(config: &Config, passfile: Option<String>, variables: Variables<'_>) -> Option<String> {
     if let Some(password) = variables("PGPASSWORD") {
         return Some(password);
@@ -134,7 +136,7 @@ fn password(config: &Config, passfile: Option<String>, variables: Variables<'_>)
     config.get_hosts().iter().enumerate().find_map(|(i, host)| {
         let host = match host {
             Host::Tcp(name) => name.as_str(),
-            // What libpq calls the default socket's host.
+            // libpq uses this name for the host of the default socket.
             Host::Unix(_) => "localhost",
         };
         let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
@@ -142,7 +144,8 @@ fn password(config: &Config, passfile: Option<String>, variables: Variables<'_>)
     })
 }
 
-/// Without a host libpq takes `PGHOST`, else the server's socket: Debian's directory, else the one of the source code.
+/// Returns the default host. Like libpq, it uses `PGHOST`, or else the socket directory: Debian's,
+/// or that of the source code.
 fn default_host(variables: Variables<'_>) -> String {
     let debian = "/var/run/postgresql";
     let socket = || if Path::new(debian).is_dir() { debian } else { "/tmp" }.to_owned();
@@ -153,8 +156,8 @@ fn default_root(home: Option<&Path>) -> Option<PathBuf> {
     Some(home?.join(".postgresql/root.crt")).filter(|path| path.exists())
 }
 
-/// What tokio_postgres found wrong, unless it quotes more than the name of an option: a URL with a mistyped scheme is an
-/// "unknown option", password and all.
+/// Returns the reason from tokio_postgres, unless it quotes more than the name of an option. A URL
+/// with a mistyped scheme is an "unknown option", including its password.
 fn reason(error: &tokio_postgres::Error) -> String {
     let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let quoted = text.split('`').nth(1).unwrap_or_default();
@@ -164,7 +167,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
 
 type Settings = Vec<(String, String)>;
 
-/// Takes [`OURS`] out of a connection string.
+/// Removes [`OURS`] from a connection string.
 fn split(text: &str) -> (String, Settings) {
     if ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
         split_url(text)
@@ -188,7 +191,7 @@ fn split_url(text: &str) -> (String, Settings) {
     (rest, ours)
 }
 
-/// `name=value name='a value' …`, where a backslash takes the next character as it is.
+/// Parses `name=value name='a value' …`. A backslash escapes the next character.
 fn split_words(text: &str) -> (String, Settings) {
     let (mut rest, mut ours) = (String::with_capacity(text.len()), Vec::new());
     let mut left = text;
@@ -208,7 +211,7 @@ fn split_words(text: &str) -> (String, Settings) {
     (rest, ours)
 }
 
-/// The value that a text begins with, decoded, and how many bytes it takes.
+/// Returns the value at the start of a text, decoded, and the number of its bytes.
 fn word(text: &str) -> (String, usize) {
     let is_quoted = text.starts_with('\'');
     let mut decoded = String::new();
@@ -270,7 +273,7 @@ mod tests {
         ] {
             match parse(text) {
                 Ok(target) => assert_eq!(target.config.get_ssl_mode(), want, "{text}"),
-                // A machine without authorities cannot verify.
+                // A machine without certificate authorities cannot verify.
                 Err(Invalid::Tls(_)) => assert!(text.contains("system")),
                 Err(error) => panic!("{text}: {error}"),
             }
@@ -330,7 +333,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is not ours reaches tokio-postgres as it was written.
+        /// All other text reaches tokio-postgres unchanged.
         #[test]
         fn other_words_are_left_alone(text in "[a-z]{1,5}( ?= ?('[a-z\\\\ ]{0,5}'|[a-z\\\\]{0,5}) ?){0,3}\\PC{0,20}") {
             let (rest, ours) = split(&text);

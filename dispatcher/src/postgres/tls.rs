@@ -1,9 +1,9 @@
-//! TLS to Postgres as libpq's `sslmode` has it.
+//! TLS to Postgres, with the meaning of libpq's `sslmode`.
 //!
-//! `prefer` and `require` encrypt and leave the server's certificate unchecked: servers come with certificates of their own
-//! making (Debian's does), and so these modes promise secrecy against listeners only. SCRAM's channel binding still ties the
-//! password exchange to the certificate that was shown. `verify-ca` asks for one of a trusted authority, `verify-full` for
-//! the host's name in it too.
+//! `prefer` and `require` encrypt, and do not check the server's certificate. Many servers have a
+//! self-signed certificate, as Debian's do. So these modes protect only against listeners. SCRAM's
+//! channel binding still ties the password exchange to the certificate. `verify-ca` requires a
+//! certificate of a trusted authority. `verify-full` also requires the host's name in it.
 
 use crate::sender::tls::{certificates, native_roots, private_key};
 use rustls::{
@@ -25,7 +25,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use crate::sender::tls::Unusable as BadFile;
 
-/// How much is demanded of the server.
+/// What is required of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Disable,
@@ -50,13 +50,14 @@ pub enum Unusable {
     Pair(#[source] Error),
 }
 
-/// Takes a certificate as the mode has it, and no handshake that its key has not signed.
+/// Checks a certificate according to the mode. It accepts no handshake that the certificate's key
+/// has not signed.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// Who must have issued it; `None`: anybody.
+    /// The trusted issuers. `None` accepts any issuer.
     roots: Option<RootCertStore>,
-    /// Whether it must bear the host's name.
+    /// Whether the certificate must contain the host's name.
     named: bool,
 }
 
@@ -103,7 +104,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// How connections to Postgres are encrypted. Without `root` (a file, or `system`) the machine's authorities are trusted.
+/// Returns the connector for connections to Postgres. Without `root` (a file, or `system`), it
+/// trusts the machine's authorities.
 ///
 /// # Errors
 /// [`Unusable`] names the file.
@@ -121,7 +123,7 @@ pub fn connector(
     let verifier = Verifier { provider: Arc::clone(&provider), roots, named: mode == Mode::VerifyFull };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        // The provider is compiled in and has both versions.
+        // The provider is compiled in and supports both versions.
         .expect("ring speaks TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
@@ -132,7 +134,7 @@ pub fn connector(
             .map_err(Unusable::Pair)?,
         _ => return Err(Unusable::Halves),
     };
-    // Demanded by sslnegotiation=direct, passed over by servers before 17.
+    // Required for sslnegotiation=direct. Servers before 17 ignore it.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
 }

@@ -1,4 +1,5 @@
-//! Values that go over the wire without a detour: timestamps as microseconds, json as bytes, full transaction ids.
+//! Values that go over the wire without conversion: timestamps as microseconds, json as bytes, full
+//! transaction ids.
 
 use bytes::{BufMut, BytesMut};
 use std::error::Error;
@@ -13,7 +14,7 @@ pub struct Micros(pub i64);
 
 impl<'a> FromSql<'a> for Micros {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        // The ends of the range are 'infinity'; they stay what they are.
+        // The ends of the range mean 'infinity', and stay as they are.
         Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000_US)))
     }
 

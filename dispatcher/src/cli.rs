@@ -1,7 +1,8 @@
-//! The command line: what can be said, and how it is explained. Parses; decides nothing.
+//! The command line: its arguments, and their help texts. Parses, and decides nothing.
 //!
-//! A setting that is not given here may come from the environment or the configuration file: see `config`. Values that may hold
-//! a password or a key are taken as plain text, because clap repeats what it cannot parse.
+//! A setting without an argument may come from the environment or the configuration file: see
+//! `config`. Values that may contain a password or a key are parsed as plain text, because clap
+//! prints values that it cannot parse.
 
 pub mod schema;
 pub mod steer;
@@ -26,21 +27,22 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Deliver: the daemon
+    /// Run the daemon, which delivers
     Run(Box<Run>),
-    /// A local receiver that checks signatures and prints what arrives
+    /// Run a local receiver that verifies signatures and prints webhooks
     Listen(Listen),
-    /// How delivery stands: health and subscriptions
+    /// Show the state of delivery: health and subscriptions
     Status(Status),
-    /// Can this machine deliver from that database? One line for each thing that must be so
+    /// Check whether this machine can deliver from a database. Prints one line for each requirement
     Check(Check),
-    /// Check the signature of one webhook, its body on standard input
+    /// Verify the signature of one webhook, whose body is on standard input
     Verify(Verify),
-    /// Make a key that secrets are sealed for: the private half into a file, the public half on standard output
+    /// Create the key that secrets are sealed for: the private key in a file, the public key on
+    /// standard output
     Keygen(Keygen),
-    /// Seal every secret of the database for the key in use (the first of the key file)
+    /// Seal every secret of the database for the present key (the first of the key file)
     Rekey(Rekey),
-    /// Who may use the admin server: make, list and revoke tokens
+    /// Create, list and revoke tokens of the admin server
     Token(Token),
     /// Subscriptions: create, list, show, alter, pause, resume, rotate, ping, delete
     Subscription(steer::Subscription),
@@ -48,30 +50,31 @@ pub enum Command {
     Event(steer::Event),
     /// Deliveries: list, show, redeliver
     Delivery(steer::Delivery),
-    /// Follow attempts as they are made
+    /// Print attempts as they end
     Tail(steer::Tail),
-    /// Deliver the events of a range of time to a subscription once more, and show how far that is
+    /// Deliver the events of a time range to a subscription again, and show the progress
     Replay(steer::Replay),
-    /// Send a receiver what receivers get wrong, and tell what it made of it
+    /// Test a receiver against common mistakes and report the results
     Conform(Conform),
-    /// What the events are made of: take it down, and tell what a change of it means to receivers
+    /// Print the schemas of events, or compare two versions of them for receivers
     Schema(schema::Schema),
-    /// A script that completes commands in a shell, on standard output
+    /// Print a script that completes commands in a shell
     Completions { shell: clap_complete::Shell },
-    /// The manual page (roff), on standard output
+    /// Print the manual page (roff)
     Man,
 }
 
-/// For every command.
+/// Arguments of every command.
 #[derive(Debug, Args)]
 pub struct Common {
     /// Configuration file (TOML)
     #[arg(long, env = "WEBHOOKD_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// How log lines look on standard error [default: text]
+    /// Format of log lines on standard error [default: text]
     #[arg(long, env = "WEBHOOKD_LOG_FORMAT", value_name = "FORMAT", global = true)]
     pub log_format: Option<LogFormat>,
-    /// error, warn, info, debug, trace; or by module, as in warn,webhookd::sender=debug [default: info]
+    /// error, warn, info, debug or trace. Also by module, as in warn,webhookd::sender=debug
+    /// [default: info]
     #[arg(long, env = "WEBHOOKD_LOG_LEVEL", value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,
 }
@@ -83,34 +86,37 @@ pub enum LogFormat {
     Json,
 }
 
-/// For every command that talks to Postgres.
+/// Arguments of every command that connects to Postgres.
 #[derive(Debug, Args)]
 pub struct Database {
-    /// Where the extension is installed, as postgres://user:password@host/database or host=… dbname=…
-    /// (DATABASE_URL is read too)
+    /// The database with the extension, as postgres://user:password@host/database or host=…
+    /// dbname=… (DATABASE_URL is read too)
     #[arg(long, env = "WEBHOOKD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// A file that holds it; the password may also come from PGPASSWORD, or PGPASSFILE (~/.pgpass)
+    /// A file that contains it. The password may also come from PGPASSWORD, or PGPASSFILE
+    /// (~/.pgpass)
     #[arg(long, env = "WEBHOOKD_DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 }
 
-/// For the commands that deliver, or say whether they could.
+/// Arguments of the commands that deliver, or check whether they can.
 #[derive(Debug, Args)]
 pub struct Delivers {
-    /// The name that this database is armed for, the same for all of its daemons; a daemon of another name, such as one of a
-    /// copy, does not deliver [default: servers and database of the URL, and this machine's id if a server is on it]
+    /// The instance that this database is armed for, the same for all its daemons. A daemon with
+    /// another instance, such as that of a copy, does not deliver [default: servers and database of
+    /// the URL, and this machine's id if a server runs on it]
     #[arg(long, env = "WEBHOOKD_INSTANCE", value_name = "NAME")]
     pub instance: Option<String>,
 }
 
-/// For every command that reads secrets.
+/// Arguments of every command that reads secrets.
 #[derive(Debug, Args)]
 pub struct Keys {
-    /// The private key that secrets are sealed for (see keygen), and former ones after it; or give it in WEBHOOKD_KEY
+    /// The private key that secrets are sealed for (see keygen), followed by former keys.
+    /// WEBHOOKD_KEY may contain it instead
     #[arg(long, env = "WEBHOOKD_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the files are that secrets of the form file:NAME are read from
+    /// The directory of the files for secrets of the form file:NAME
     #[arg(long, env = "WEBHOOKD_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
 }
@@ -121,17 +127,17 @@ pub struct Run {
     pub database: Database,
     #[command(flatten)]
     pub delivers: Delivers,
-    /// A private range that may be called, also over plain http; may be repeated
+    /// A private range that may be called, also over plain http. May be repeated
     #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
     pub allow_net: Vec<String>,
-    /// A range that may not be called, whatever else is allowed; may be repeated
+    /// A range that must not be called, whatever else is allowed. May be repeated
     #[arg(long, env = "WEBHOOKD_DENY_NET", value_name = "CIDR", value_delimiter = ',')]
     pub deny_net: Vec<String>,
-    /// A port, or a range as in 8000-8999; may be repeated. Only these are called then [default: 80, 443, and from
-    /// 1024 on those where no database or the like is usual]
+    /// A port, or a range such as 8000-8999. May be repeated. Only these are called then [default:
+    /// 80, 443, and ports from 1024 on, except the usual ports of databases and the like]
     #[arg(long, env = "WEBHOOKD_ALLOW_PORT", value_name = "PORTS", value_delimiter = ',')]
     pub allow_port: Vec<String>,
-    /// Allow plain http outside those ranges too
+    /// Allow plain http outside these ranges too
     #[arg(
         long,
         env = "WEBHOOKD_ALLOW_HTTP",
@@ -142,13 +148,14 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub allow_http: Option<bool>,
-    /// The forward proxy that receivers are called through: http://… (with CONNECT) or socks5://…
+    /// The forward proxy for receivers: http://… (with CONNECT) or socks5://…
     #[arg(long, env = "WEBHOOKD_PROXY", value_name = "URL", hide_env_values = true)]
     pub proxy: Option<String>,
-    /// Who is called without it: a range (CIDR), a host, or .example.com for all within a domain; may be repeated
+    /// Receivers that are called without the proxy: a range (CIDR), a host, or .example.com for all
+    /// hosts in a domain. May be repeated
     #[arg(long, env = "WEBHOOKD_PROXY_BYPASS", value_name = "WHO", value_delimiter = ',')]
     pub proxy_bypass: Vec<String>,
-    /// Give the proxy names to resolve; it then decides which addresses a name may have
+    /// Let the proxy resolve names. The proxy then decides which addresses a name may have
     #[arg(
         long,
         env = "WEBHOOKD_PROXY_RESOLVES",
@@ -159,15 +166,16 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub proxy_resolves: Option<bool>,
-    /// Certificate authorities (PEM) that are trusted beside the machine's
+    /// Certificate authorities (PEM) that are trusted in addition to the machine's
     #[arg(long, env = "WEBHOOKD_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub keys: Keys,
-    /// While asleep, look for events this often even if nobody rang; 0: never [default: 1000]
+    /// Time between two polls while no commit wakes the daemon. 0: no polls [default: 1000]
     #[arg(long, env = "WEBHOOKD_SAFETY_POLL_MS", value_name = "MS")]
     pub safety_poll_ms: Option<u64>,
-    /// Deliver only what is on the server's disk: for applications that commit with synchronous_commit = off
+    /// Deliver only events whose commits are on the server's disk. For applications that commit
+    /// with synchronous_commit = off
     #[arg(
         long,
         env = "WEBHOOKD_DURABLE_READS",
@@ -178,53 +186,55 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub durable_reads: Option<bool>,
-    /// At shutdown, how long attempts under way may take to finish [default: 10000]
+    /// How long attempts in flight may take to finish at shutdown [default: 10000]
     #[arg(long, env = "WEBHOOKD_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,
-    /// Events held in memory, for all subscriptions together [default: 32]
+    /// Maximum size of the events in memory, for all subscriptions together [default: 32]
     #[arg(long, env = "WEBHOOKD_MEMORY_MB", value_name = "MB")]
     pub memory_mb: Option<u64>,
-    /// Where events come from, for the formats of CloudEvents: a URI reference, to which each table is added
+    /// The source in the formats of CloudEvents: a URI reference, to which each table is added
     /// [default: / and the database's name]
     #[arg(long, env = "WEBHOOKD_SOURCE", value_name = "URI")]
     pub source: Option<String>,
-    /// Who sends them, for the handshake of CloudEvents: a DNS name [default: this machine's]
+    /// The sender in the handshake of CloudEvents: a DNS name [default: this machine's]
     #[arg(long, env = "WEBHOOKD_ORIGIN", value_name = "NAME")]
     pub origin: Option<String>,
-    /// Where the admin server answers: REST, page, /metrics, /healthz; for example 127.0.0.1:8080 [default: nowhere]
+    /// Address of the admin server, with REST, page, /metrics and /healthz, such as 127.0.0.1:8080
+    /// [default: no admin server]
     #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
-    /// Let requests without a token act as this role of Postgres; on a loopback address only
+    /// Requests without a token act as this role of Postgres. On a loopback address only
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
-    /// A proxy in front of the admin server, whose X-Forwarded-For says who asks; a range (CIDR), may be repeated
-    /// [default: none, and the header means nothing]
+    /// A proxy in front of the admin server, whose X-Forwarded-For names the client: a range
+    /// (CIDR). May be repeated [default: none, and the header is ignored]
     #[arg(long, env = "WEBHOOKD_ADMIN_TRUST_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub admin_trust_proxy: Vec<String>,
-    /// The OpenTelemetry collector that spans of attempts go to, over OTLP/HTTP: its base URL, to which /v1/traces is added
-    /// (OTEL_EXPORTER_OTLP_ENDPOINT is read too) [default: none, and so there are no spans]
+    /// The OpenTelemetry collector for spans of attempts, over OTLP/HTTP: its base URL, to which
+    /// /v1/traces is added (OTEL_EXPORTER_OTLP_ENDPOINT is read too) [default: none, and no spans]
     #[arg(long, env = "WEBHOOKD_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
     pub otlp_endpoint: Option<String>,
-    /// Which share of the events that belong to no trace get one of their own: 0 to 1 [default: 0]
+    /// Share of the events without a trace that get one: 0 to 1 [default: 0]
     #[arg(long, env = "WEBHOOKD_OTLP_RATIO", value_name = "SHARE")]
     pub otlp_ratio: Option<f64>,
     #[command(flatten)]
     pub periods: Periods,
 }
 
-/// For those who cannot wait for days: tests. In milliseconds.
+/// Periods for tests that cannot wait for days. In milliseconds.
 #[derive(Debug, Args)]
 pub struct Periods {
-    /// Between two probes of a receiver whose circuit is open [default: one minute]
+    /// Time between two probes of a receiver whose circuit is open [default: one minute]
     #[arg(long, env = "WEBHOOKD_PROBE_INTERVAL", value_name = "MS", hide = true)]
     pub probe_interval_ms: Option<u64>,
-    /// Of nothing but failures, before webhook.subscription.failing is told [default: one day]
+    /// Time of nothing but failures before webhook.subscription.failing is emitted [default: one
+    /// day]
     #[arg(long, env = "WEBHOOKD_FAILING_AFTER", value_name = "MS", hide = true)]
     pub failing_after_ms: Option<u64>,
-    /// Of nothing but failures, before the subscription is disabled [default: five days]
+    /// Time of nothing but failures before the subscription is disabled [default: five days]
     #[arg(long, env = "WEBHOOKD_DISABLE_AFTER", value_name = "MS", hide = true)]
     pub disable_after_ms: Option<u64>,
-    /// Most between two looks for slots of the ring whose time is over [default: ten minutes]
+    /// Maximum time between two searches for expired slots of the ring [default: ten minutes]
     #[arg(long, env = "WEBHOOKD_RETIRE_INTERVAL", value_name = "MS", hide = true)]
     pub retire_interval_ms: Option<u64>,
 }
@@ -233,7 +243,7 @@ pub struct Periods {
 pub struct Status {
     #[command(flatten)]
     pub database: Database,
-    /// One JSON object instead of tables
+    /// Print one JSON object instead of tables
     #[arg(long)]
     pub json: bool,
 }
@@ -246,17 +256,17 @@ pub struct Check {
     pub delivers: Delivers,
     #[command(flatten)]
     pub keys: Keys,
-    /// With an admin server (as of run): what that needs too
+    /// Also check the requirements of the admin server (as for run)
     #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
-    /// As of run: the role of requests without a token
+    /// The role of requests without a token (as for run)
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Keygen {
-    /// The file to write, which must not be there yet; only its owner may read it
+    /// The file to write. It must not exist. Only its owner may read it
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -267,7 +277,7 @@ pub struct Rekey {
     pub database: Database,
     #[command(flatten)]
     pub keys: Keys,
-    /// Tell what would be done, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -280,11 +290,11 @@ pub struct Token {
 
 #[derive(Debug, Subcommand)]
 pub enum TokenAction {
-    /// Make one, and print it on standard output: it is shown here and nowhere else
+    /// Create a token, and print it on standard output. It is shown only here
     Create(CreateToken),
-    /// Those there are, without what is secret of them
+    /// List the tokens, without their secrets
     List(TokenDatabase),
-    /// End one, at once
+    /// Revoke a token at once
     Revoke(RevokeToken),
 }
 
@@ -298,17 +308,17 @@ pub struct TokenDatabase {
 pub struct CreateToken {
     #[command(flatten)]
     pub database: Database,
-    /// The role that its requests are made in; the daemon's role must be a member of it
+    /// The role of its requests. The daemon's role must be a member of it
     #[arg(long, value_name = "ROLE")]
     pub role: String,
-    /// The one owner whose subscriptions it sees and changes: a role, or a tenant of the application [default: those that
-    /// the role sees and changes]
+    /// The owner whose subscriptions it may see and change: a role, or a tenant of the application
+    /// [default: all that the role may see and change]
     #[arg(long, value_name = "NAME")]
     pub owner: Option<String>,
-    /// What it is for
+    /// What the token is for
     #[arg(long, value_name = "TEXT")]
     pub name: String,
-    /// How long it is good for [default: until it is revoked]
+    /// Number of days until it expires [default: it does not expire]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650))]
     pub days: Option<i32>,
 }
@@ -317,20 +327,20 @@ pub struct CreateToken {
 pub struct RevokeToken {
     #[command(flatten)]
     pub database: Database,
-    /// Its number, as list shows it
+    /// The number of the token, as list shows it
     #[arg(value_name = "ID")]
     pub id: i64,
 }
 
 #[derive(Debug, Args)]
 pub struct Conform {
-    /// Where it listens, as in http://127.0.0.1:8080/hooks
+    /// URL of the receiver, such as http://127.0.0.1:8080/hooks
     #[arg(value_name = "URL")]
     pub url: String,
-    /// The secret it verifies with, whsec_…
+    /// The secret that the receiver verifies with, whsec_…
     #[arg(long, env = "WEBHOOKD_LISTEN_SECRET", value_name = "WHSEC", hide_env_values = true)]
     pub secret: String,
-    /// How long an answer may take
+    /// Time limit for an answer
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=300_000))]
     pub timeout_ms: u64,
     #[command(flatten)]
@@ -339,20 +349,21 @@ pub struct Conform {
 
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Instead of listening: send the events of a database, as they are committed, to this address (http://…). Reads only;
-    /// needs a reader's rights, and no subscription. Signed with --secret, or one that is made up and shown
+    /// Do not listen. Send the events of a database, as they are committed, to this address
+    /// (http://…). Reads only, needs a reader's rights, and no subscription. Signed with --secret,
+    /// or with a generated secret, which is printed
     #[arg(long, value_name = "URL", conflicts_with_all = ["bind", "status"])]
     pub forward_to: Option<String>,
-    /// Which events are forwarded: a type, or a pattern such as order.*; may be repeated
+    /// Events to forward: a type, or a pattern such as order.*. May be repeated
     #[arg(long, value_name = "PATTERN", default_value = "*", requires = "forward_to")]
     pub events: Vec<String>,
     #[command(flatten)]
     pub database: Database,
-    /// Address or port to listen on; port 0 takes a free one
+    /// Address or port to listen on. Port 0 chooses a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_bind)]
     pub bind: SocketAddr,
-    /// The subscription's secret, whsec_…, or its public key, whpk_…; may be repeated while it is rotated. Without it
-    /// nothing is verified
+    /// The subscription's secret, whsec_…, or its public key, whpk_…. May be repeated while it is
+    /// rotated. Without it, nothing is verified
     #[arg(
         long,
         env = "WEBHOOKD_LISTEN_SECRET",
@@ -361,16 +372,16 @@ pub struct Listen {
         value_delimiter = ','
     )]
     pub secret: Vec<String>,
-    /// Status to answer with
+    /// Status of the answers
     #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
-    /// Exit after so many webhooks: with 0 if every signature held, else with 1
+    /// Exit after this many webhooks, with 0 if every signature was valid, and otherwise with 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// One line for each webhook, without its data
+    /// Print one line for each webhook, without its data
     #[arg(long)]
     pub quiet: bool,
-    /// One line of JSON for each webhook
+    /// Print one line of JSON for each webhook
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
 }
@@ -389,15 +400,16 @@ pub struct Verify {
     /// Header webhook-signature
     #[arg(long)]
     pub signature: Option<String>,
-    /// A header as copied from a log, 'webhook-id: evt_…'; may be repeated, other headers are passed over
+    /// A header as copied from a log, 'webhook-id: evt_…'. May be repeated. Other headers are
+    /// ignored
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// How old the timestamp may be, in seconds, or `any`
+    /// Maximum age of the timestamp, in seconds, or `any`
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_tolerance)]
     pub tolerance: Tolerance,
 }
 
-/// How far a timestamp may be from now.
+/// Maximum difference between a timestamp and the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tolerance {
     Any,

@@ -1,8 +1,10 @@
-//! The admin server's own few sessions of Postgres, and one transaction for each request, in the caller's name.
+//! The Postgres sessions of the admin server, and one transaction for each request, with the
+//! caller's rights.
 //!
-//! Deliveries share none of them. Who calls is looked up with the daemon's rights; from then on the transaction has the
-//! rights of the token's role (`SET LOCAL ROLE`) and sees what the token's owner has (`webhook.act_for()`), so what a
-//! caller may is decided by Postgres, whatever is wrong here.
+//! Deliveries use none of these sessions. The daemon looks up the caller with its own rights. From
+//! then on, the transaction has the rights of the token's role (`SET LOCAL ROLE`), and sees the
+//! rows of the token's owner (`webhook.act_for()`). So Postgres decides what a caller may do, even
+//! if this module is wrong.
 
 use super::{
     guard::{Caller, Place},
@@ -27,20 +29,21 @@ use tokio::{
 use tokio_postgres::{Row, Statement, types::ToSql};
 use tracing::warn;
 
-/// Sessions at most, and how long a request waits for one.
+/// Maximum number of sessions, and how long a request waits for one.
 const SESSIONS_MAX: usize = 4;
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 
-/// One request after the other, so that the server's other processors are for deliveries; but who has waited this long for
-/// somebody slow goes on beside.
+/// Requests run one after the other, so that the server's other processors are free for deliveries.
+/// A request that has waited this long for a slow one runs beside it.
 const WAIT_FOR_TURN: Duration = Duration::from_millis(25);
 
-/// Statements that a session keeps prepared.
+/// Maximum number of prepared statements per session.
 const STATEMENTS_MAX: usize = 128;
 
-/// What a request may take of the server. Changes are durable when they are answered. A plan is made once: of the views over
-/// all slots, planning costs several times what answering does, and the plan does not depend on what is asked for: a few rows by
-/// their index, which is why nothing is hashed or merged (that would read all of the queue).
+/// The limits of a request. A change is durable when it is answered. Plans are made once: for views
+/// over all slots, planning takes several times as long as execution, and the plan does not depend
+/// on the parameters. Statements read a few rows by their index. So hash and merge joins are off,
+/// because they would read the whole queue.
 const SESSION: &str = "\
     set statement_timeout = '5s'; set lock_timeout = '2s'; set idle_in_transaction_session_timeout = '15s'; \
     set intervalstyle = 'iso_8601'; set synchronous_commit = on; set plan_cache_mode = force_generic_plan; \
@@ -57,7 +60,7 @@ pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A statement with its parameters.
 pub type Call<'a> = (&'a str, Params<'a>);
 
-/// A session and what it has prepared.
+/// A session with its prepared statements.
 struct Session {
     client: Client,
     priority: Priority,
@@ -81,7 +84,8 @@ impl Session {
         Ok(statement)
     }
 
-    /// A statement between two others, in one round trip: the server does them one after the other.
+    /// Executes a statement between two others, in one round trip. The server executes them in
+    /// order.
     async fn query_between(
         &mut self,
         before: &Call<'_>,
@@ -97,7 +101,7 @@ impl Session {
             client.query(&statement, params),
             client.query(&last, after.1)
         );
-        // The first that fails: those after it fail because of it.
+        // Report the first failure. The later ones follow from it.
         done?;
         let rows = rows?;
         undone?;
@@ -113,11 +117,11 @@ impl Session {
 /// The sessions.
 pub struct Database {
     target: Target,
-    /// Where the extension's functions are, quoted.
+    /// The schema of the extension's functions, quoted.
     schema: String,
     idle: Mutex<Vec<Session>>,
     permits: Arc<Semaphore>,
-    /// One: see [`WAIT_FOR_TURN`].
+    /// One place. See [`WAIT_FOR_TURN`].
     turn: Arc<Semaphore>,
 }
 
@@ -125,8 +129,8 @@ impl Database {
     /// Opens the first session and finds the extension. Callers without a token act as `open_as`.
     ///
     /// # Errors
-    /// A server that is away, or a database that cannot be worked with: without the extension, with one that is to be updated
-    /// first, or without rights there.
+    /// The server is away, or the database cannot be used: it lacks the extension, the extension
+    /// must be updated first, or the role lacks rights.
     pub async fn open(target: Target, open_as: Option<&str>) -> Result<Arc<Self>, app::Error> {
         let client = connect(&target).await.map_err(app::Error::Connect)?;
         let (report, foreign) = preflight::preflight_admin(&client, &target.instance, open_as).await?;
@@ -146,15 +150,15 @@ impl Database {
         }))
     }
 
-    /// The schema of the extension's functions, as SQL.
+    /// Returns the schema of the extension's functions, as SQL.
     pub fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// As [`has_tokens`].
+    /// See [`has_tokens`].
     ///
     /// # Errors
-    /// Those of the connection, and a role that is no dispatcher.
+    /// Those of the connection, and a role that is not a dispatcher.
     pub async fn has_tokens(&self) -> Result<bool, app::Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(session) = idle else { return Err(app::Error::ConnectionLost) };
@@ -184,11 +188,11 @@ impl Database {
         }
     }
 
-    /// Begins a transaction with the daemon's own rights, with a first statement in the same round trip. The place among those of one
-    /// token is given back with it.
+    /// Begins a transaction with the daemon's own rights, and executes a first statement in the
+    /// same round trip. The end of the transaction releases the token's place.
     ///
     /// # Errors
-    /// No session to be had, and the statement's.
+    /// No session is available, and those of the statement.
     pub async fn begin(
         self: &Arc<Self>,
         is_repeatable: bool,
@@ -226,10 +230,10 @@ impl Database {
     }
 }
 
-/// Whether anybody has a token that is good now.
+/// Reports whether there is a valid token.
 ///
 /// # Errors
-/// The statement's.
+/// Those of the statement.
 pub async fn has_tokens(client: &Client) -> Result<bool, tokio_postgres::Error> {
     const ANY: &str =
         "select exists (select from webhook.token where expires_at is null or expires_at > now())";
@@ -242,7 +246,7 @@ async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
     Ok(client)
 }
 
-/// A transaction. Dropped without [`Work::commit`], it is rolled back.
+/// A transaction. It is rolled back if it is dropped without [`Work::commit`].
 pub struct Work {
     session: Option<Session>,
     permit: Option<OwnedSemaphorePermit>,
@@ -261,30 +265,31 @@ impl Work {
         Ok(&self.session()?.client)
     }
 
-    /// What the session reads.
+    /// Returns the encoding that the session reads.
     pub fn encoding(&self) -> Encoding {
         self.session.as_ref().map(|session| session.client.encoding()).unwrap_or_default()
     }
 
-    /// In whose name it is made.
+    /// Returns the caller of the request.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
     }
 
-    /// The schema of the extension's functions, as SQL.
+    /// Returns the schema of the extension's functions, as SQL.
     pub fn schema(&self) -> &str {
         self.database.schema()
     }
 
-    /// From here on with the caller's rights, and no others.
+    /// Switches to the caller's rights.
     ///
     /// # Errors
-    /// The daemon is no member of the caller's role; or one owner's caller would see everybody's.
+    /// The daemon is not a member of the caller's role, or the caller of one owner would see all
+    /// owners.
     pub async fn act_as(&mut self, caller: Caller) -> Result<(), Problem> {
         const ACT: &str = "select set_config('role', $2, true) from (select webhook.act_for($1)) x";
         let refused = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
         if caller.role == "none" {
-            // No role, but the word that gives the daemon's own back.
+            // `none` is not a role. SET ROLE NONE would restore the daemon's own rights.
             return Err(refused("webhookd may not act as the role none".to_owned()));
         }
         match self.query(ACT, &[&caller.owner, &caller.role]).await {
@@ -298,7 +303,8 @@ impl Work {
             Err(problem) => return Err(problem),
         }
         if caller.owner.is_some() {
-            // Row-level security must hold for the role, and the outbox, which has no owners, must be closed to it.
+            // Row-level security must apply to the role. The role must not be able to read the
+            // outbox, which has no owners.
             const CONFINED: &str = "select row_security_active('webhook.subscription')
                 and not has_table_privilege('webhook.event', 'select')";
             if !self.row(CONFINED, &[]).await?.try_get::<_, bool>(0)? {
@@ -312,11 +318,11 @@ impl Work {
         Ok(())
     }
 
-    /// Does a statement with the daemon's own rights, in the same transaction: for our own tables, and for where to look, never
-    /// for what is shown.
+    /// Executes a statement with the daemon's own rights, in the same transaction. Use it for our
+    /// own tables and for where to search, and never for data that is shown.
     ///
     /// # Errors
-    /// The statement's.
+    /// Those of the statement.
     pub async fn as_daemon(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         const NONE: &str = "select set_config('role', 'none', true)";
         const ROLE: &str = "select set_config('role', $1, true)";
@@ -327,15 +333,15 @@ impl Work {
     }
 
     /// # Errors
-    /// The statement's.
+    /// Those of the statement.
     pub async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         Ok(self.session()?.query(sql, params).await?)
     }
 
-    /// The one row of an answer.
+    /// Returns the one row of an answer.
     ///
     /// # Errors
-    /// The statement's; no row counts as a defect of ours.
+    /// Those of the statement. No row counts as a defect of ours.
     pub async fn row(&mut self, sql: &str, params: Params<'_>) -> Result<Row, Problem> {
         let row = self.query(sql, params).await?.into_iter().next();
         row.ok_or_else(|| {
@@ -343,10 +349,10 @@ impl Work {
         })
     }
 
-    /// Rows whose first column is JSON.
+    /// Returns rows whose first column is JSON.
     ///
     /// # Errors
-    /// The statement's, and JSON of another shape.
+    /// Those of the statement, and JSON of another shape.
     pub async fn json<T: DeserializeOwned>(
         &mut self,
         sql: &str,
@@ -364,7 +370,7 @@ impl Work {
             .collect()
     }
 
-    /// Gives up what has been done, or has failed, and begins anew in the same name.
+    /// Rolls back the transaction, and begins another one for the same caller.
     ///
     /// # Errors
     /// Those of [`Work::act_as`], and of the session.
@@ -372,7 +378,8 @@ impl Work {
         self.restart_with("rollback; begin").await
     }
 
-    /// The same for a change of a state that has been seen: whoever changes it meanwhile makes one of both fail.
+    /// The same, at repeatable read, to change a state that was read. If another transaction
+    /// changes it meanwhile, one of the two fails.
     ///
     /// # Errors
     /// Those of [`Work::restart`].
@@ -388,10 +395,10 @@ impl Work {
         }
     }
 
-    /// Ends it, and gives its session back: nothing can be asked of it any more.
+    /// Commits, and returns the session to the pool. No statement can follow.
     ///
     /// # Errors
-    /// The commit's: nothing has happened then.
+    /// Those of the commit. Nothing has changed then.
     pub async fn commit(&mut self) -> Result<(), Problem> {
         self.client()?.batch_execute("commit").await?;
         if let Some(session) = self.session.take() {
@@ -407,7 +414,7 @@ impl Drop for Work {
         let Some(session) = self.session.take() else { return };
         let held = (self.permit.take(), self.turn.take(), self.place.take());
         let database = Arc::clone(&self.database);
-        // Whatever still runs ends within the statement's time; the session counts until then.
+        // A statement that still runs ends within its time limit. The session counts until then.
         tokio::spawn(async move {
             if session.client.batch_execute("rollback").await.is_ok() {
                 database.put_back(session);

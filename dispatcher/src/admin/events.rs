@@ -1,4 +1,4 @@
-//! `/v1/events`, `/v1/event-types`, and what a receiver fetches to find out what it has missed.
+//! `/v1/events`, `/v1/event-types`, and the route where a receiver gets events that it has missed.
 
 use super::{
     State,
@@ -30,18 +30,18 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 use utoipa::{IntoParams, ToSchema};
 
-/// Events that are looked at for a page in one go: at least some more than are wanted, the next more if they were too few. In
-/// steps, because each has a statement of its own. How long a request goes on looking: a filter that fits little makes short
-/// pages, not slow ones.
+/// Number of events that are read for a page in one step: at least some more than requested. If too
+/// few match, the next step reads more. Each step has a statement of its own. A time limit ends the
+/// search, so a filter that matches little makes short pages and not slow ones.
 const LOOK_ROWS: [i64; 4] = [64, 256, 1_000, 5_000];
 const LOOK_TIME: Duration = Duration::from_millis(800);
 
-/// A kind of event.
+/// An event type.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EventType {
     #[serde(rename = "type")]
     pub event_type: String,
-    /// The table whose changes it is about; null: one that the application emits.
+    /// The table whose changes it describes. Null if the application emits it.
     pub relation: Option<String>,
     pub description: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct Event {
     pub key: Option<String>,
     pub actor: Option<String>,
     pub origin: Option<String>,
-    /// The data was over the cap and has been cut to the key.
+    /// The data was over the size limit and has been cut to the key.
     pub truncated: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct WholeEvent {
     pub event: Event,
     #[schema(value_type = serde_json::Value)]
     pub data: Box<RawValue>,
-    /// Former values of what an update changed.
+    /// Former values of the columns that an update changed.
     #[schema(value_type = Option<serde_json::Value>)]
     pub previous: Option<Box<RawValue>>,
 }
@@ -78,20 +78,20 @@ pub struct WholeEvent {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// `next` of the page before.
+    /// `next` of the previous page.
     pub cursor: Option<String>,
-    /// Rows of a page at most, 1 to 200 [default: 50].
+    /// Maximum number of rows, 1 to 200 [default: 50].
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
     /// A type, or a pattern: `order.*`.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// What it is about.
+    /// The key of the row.
     pub key: Option<String>,
     /// From this moment on.
     pub since: Option<String>,
-    /// Before this one.
+    /// Before this moment.
     pub until: Option<String>,
 }
 
@@ -99,9 +99,11 @@ pub struct EventFilter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Pull {
-    /// `next` of the answer before, or the id of the last event that has been received; left out: the oldest there is.
+    /// `next` of the previous answer, or the id of the last event that was received. Without it,
+    /// the oldest event.
     pub after: Option<String>,
-    /// Events looked at, 1 to 1000 [default: 100]: those that do not match are left out of the answer.
+    /// Number of events to read, 1 to 1000 [default: 100]. Events that do not match are left out of
+    /// the answer.
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u16>,
@@ -110,12 +112,12 @@ pub struct Pull {
 /// Events that match a subscription.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pulled {
-    /// As they are delivered in format `standard`.
+    /// In the `standard` format, as they are delivered.
     #[schema(value_type = Vec<serde_json::Value>)]
     pub items: Vec<Box<RawValue>>,
-    /// Pass it as `after`, now or later: it is never null.
+    /// Pass it as `after`, now or later. It is never null.
     pub next: String,
-    /// Whether more can be had at once.
+    /// Whether more events are available now.
     pub more: bool,
 }
 
@@ -123,17 +125,17 @@ const COLUMNS: &str =
     "webhook.public_id(e.id, e.created_at) as id, e.id as sequence, e.type, e.created_at as timestamp,
     e.table_name as \"table\", e.key, e.actor, e.origin, e.truncated";
 
-/// Event types
+/// List event types
 #[utoipa::path(get, operation_id = "list_event_types", path = "/v1/event-types", tag = "events",
     responses((status = 200, description = "All of them", body = Page<EventType>), Problems))]
 pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
     Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
 }
 
-/// Every type that is known.
+/// Returns every known event type.
 ///
 /// # Errors
-/// The statement's.
+/// Those of the statement.
 pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
     work.json(
         "select row_to_json(t)::text from (select type, relation::text, description from webhook.event_type) t order by type",
@@ -142,10 +144,10 @@ pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
     .await
 }
 
-/// Events
+/// List events
 ///
-/// Newest first. For those who may read the whole outbox; a subscriber has `/v1/subscriptions/{id}/events`. A page may be
-/// short, or empty: `next` tells whether it goes on.
+/// Newest first. Requires the right to read the whole outbox. Subscribers use
+/// `/v1/subscriptions/{id}/events`. A page may be short or empty: `next` is null at the end.
 #[utoipa::path(get, operation_id = "list_events", path = "/v1/events", tag = "events", params(EventFilter),
     responses((status = 200, description = "A page", body = Page<Event>), Problems))]
 pub async fn list(
@@ -155,16 +157,17 @@ pub async fn list(
     page(&mut work, &filter).await.map(Json)
 }
 
-/// A row with the place it stands at.
+/// A row with its position.
 #[derive(Deserialize)]
 struct Placed {
     xid: i64,
-    /// Whether the filter lets it through; one that it does not only says how far the look has come.
+    /// Whether the filter matches. A row that does not match only shows how far the search has
+    /// come.
     fits: bool,
     event: Event,
 }
 
-/// The newest events below a place, of so many that are looked at.
+/// Returns the statement for the newest events before a position, out of this many rows.
 fn statement(look: i64) -> String {
     format!(
         "select json_build_object('xid', e.xid, 'fits', e.fits, 'event', (select row_to_json(x) from (select {COLUMNS}) x))::text
@@ -184,10 +187,10 @@ fn statement(look: i64) -> String {
     )
 }
 
-/// A page of events.
+/// Returns a page of events.
 ///
 /// # Errors
-/// A filter that is none, and the statement's.
+/// An invalid filter, and those of the statement.
 pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, Problem> {
     let rows = page_rows(filter.limit)?;
     subscriptions::check_moment(work, "since", &filter.since).await?;
@@ -223,17 +226,17 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
     }
 }
 
-/// An event
+/// Show an event
 #[utoipa::path(get, operation_id = "read_event", path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
     responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
 pub async fn read(Api(mut work): Api, EventId(event_id): EventId) -> Result<Json<WholeEvent>, Problem> {
     find(&mut work, &event_id).await.map(Json)
 }
 
-/// An event by its public id.
+/// Returns an event by its public id.
 ///
 /// # Errors
-/// 404, and the statement's.
+/// 404, and those of the statement.
 pub async fn find(work: &mut Work, event_id: &str) -> Result<WholeEvent, Problem> {
     let sql = format!(
         "select row_to_json(x)::text from (select {COLUMNS}, e.payload as data, e.previous from webhook.find_event($1) e) x"
@@ -242,12 +245,12 @@ pub async fn find(work: &mut Work, event_id: &str) -> Result<WholeEvent, Problem
     found.into_iter().next().ok_or_else(|| Problem::not_found("event"))
 }
 
-/// The columns of [`captured`], of the views for subscribers.
+/// The columns of [`captured`], in the views for subscribers.
 pub const CAPTURED: &str =
     "e.sequence, e.xid, e.created_at, e.truncated, e.type, e.table_name, e.key, e.actor, e.origin,
     e.traceparent, e.payload, e.previous";
 
-/// An event out of [`CAPTURED`], as the daemon knows it.
+/// Parses an event from [`CAPTURED`].
 ///
 /// # Errors
 /// A column of another type.
@@ -283,10 +286,11 @@ pub fn captured(row: &Row, encoding: Encoding) -> Result<Captured, tokio_postgre
     Ok(Captured { replaced, ..event })
 }
 
-/// Reconcile
+/// List missed events
 ///
-/// What matches the subscription as it is now, delivered or not, in the order of transactions: none is passed over that commits
-/// later. Apply the events of a key in the order of `sequence`.
+/// Events that match the subscription as it is now, delivered or not, in the order of transactions.
+/// An event that commits later is not skipped. Apply the events of a key in the order of
+/// `sequence`.
 #[utoipa::path(get, operation_id = "pull_events", path = "/v1/subscriptions/{id}/events", tag = "events", params(("id" = i64, Path), Pull),
     responses((status = 200, description = "Events", body = Pulled), Problems))]
 pub async fn pull(

@@ -1,8 +1,9 @@
 //! `/healthz` and `/readyz`: whether this process should be restarted, and whether it delivers.
 //!
-//! They answer from the last look (`sampler.rs`), so asking costs nothing; a look that is too old says that the database is
-//! away. Alive: unless it is the active daemon and has stood still for a minute, which a restart may cure. Ready: it is
-//! the active daemon of an armed database, and moves.
+//! Both answer from the last sample (`sampler.rs`), so a request costs nothing. If the sample is
+//! too old, the database is away. The process is alive unless it is the leader and has made no
+//! progress for a minute, which a restart may repair. It is ready if it is the leader of an armed
+//! database and makes progress.
 
 use super::{
     State,
@@ -21,25 +22,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-/// Standing still for so long is not ready any more; for so long, not alive.
+/// After this long without progress, the daemon is not ready. After the second time, it is not
+/// alive.
 const STALLED_AFTER: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(60);
 
-/// A look that is older tells nothing of now.
+/// An older sample does not describe the present.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(4 * INTERVAL.as_secs());
 
-/// How this daemon stands.
+/// The health of this daemon.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`, `degraded` (alive, but something is not as it should be) or `failing`.
+    /// `ok`, `degraded` (alive, with problems) or `failing`.
     pub status: String,
     /// `connecting`, `standby` or `active`.
     pub phase: String,
-    /// What is not as it should be.
+    /// The problems.
     pub reasons: Vec<String>,
 }
 
-/// What keeps this daemon from being ready; empty: nothing.
+/// Returns the reasons why this daemon is not ready. Empty if it is.
 pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now: Instant) -> Vec<String> {
     let mut reasons = Vec::new();
     match phase {
@@ -67,13 +69,13 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
     reasons
 }
 
-/// Whether a restart may help.
+/// Reports whether a restart may help.
 pub fn is_dead(phase: &Phase, stands_for: Duration) -> bool {
     matches!(phase, Phase::Active { .. }) && stands_for >= DEAD_AFTER
 }
 
 impl State {
-    /// What keeps this daemon from being ready.
+    /// Returns the reasons why this daemon is not ready.
     pub fn obstacles(&self) -> Vec<String> {
         let now = Instant::now();
         let look = self.history.latest();
@@ -93,10 +95,10 @@ fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
         .into_response()
 }
 
-/// Is it alive?
+/// Liveness
 ///
-/// Fails when only a restart may help. Without a connection to Postgres, for example, the daemon is
-/// alive and its status is `degraded`.
+/// Fails only if a restart may help. Without a connection to Postgres, for example, the daemon is
+/// alive, and its status is `degraded`.
 #[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", security(()),
     responses((status = 200, description = "Alive", body = Health), (status = 503, description = "Stalled", body = Health), Refusals))]
 pub async fn healthz(Shared(state): Shared<State>) -> Response {
@@ -105,7 +107,7 @@ pub async fn healthz(Shared(state): Shared<State>) -> Response {
     answer(&phase, failing, state.obstacles())
 }
 
-/// Does it deliver?
+/// Readiness
 #[utoipa::path(get, operation_id = "readyz", path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health), Refusals))]
 pub async fn readyz(Shared(state): Shared<State>) -> Response {

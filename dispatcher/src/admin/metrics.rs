@@ -1,5 +1,8 @@
-//! `/metrics`: Prometheus's text format, from counters in memory and the last look at the database. Names and labels are
-//! documented in `docs/monitoring/METRICS.md`; the only label that grows is `subscription`, up to 500 values, `other` and `gone`.
+//! `/metrics`: Prometheus's text format, from counters in memory and the last sample of the
+//! database.
+//!
+//! `docs/monitoring/METRICS.md` documents names and labels. The only label that grows is
+//! `subscription`: up to 500 values, `other` and `gone`.
 
 use super::{
     State,
@@ -19,7 +22,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-/// Makes metrics of a registry that lives for one answer.
+/// Creates metrics in a registry that lives for one answer.
 struct Page(Registry);
 
 impl Page {
@@ -58,7 +61,7 @@ fn label(id: i64) -> String {
 
 /// Metrics
 ///
-/// For those who see the deliveries of all owners.
+/// Requires the right to see the deliveries of all owners.
 #[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::routes::Problems))]
 pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result<Response, Problem> {
@@ -74,10 +77,10 @@ pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
-/// The answer's text.
+/// Returns the text of the answer.
 ///
 /// # Errors
-/// A metric that is defined twice: a defect.
+/// A metric that is defined twice, which is a defect.
 pub fn text(state: &State) -> Result<String, prometheus::Error> {
     let page = Page(Registry::new());
     daemon(&page, state)?;
@@ -131,7 +134,7 @@ fn attempts(page: &Page, state: &State) -> Result<(), prometheus::Error> {
         "Deliveries whose last attempt has failed.",
         &["subscription"],
     )?;
-    // From 0 on, so that the first is an increase.
+    // Counters begin at 0, so that the first value is an increase.
     for id in state.history.latest().iter().flat_map(|look| look.subscriptions.keys()) {
         exhausted.with_label_values(&[label(*id)]);
     }

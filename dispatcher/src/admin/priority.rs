@@ -1,20 +1,21 @@
-//! The admin server's sessions leave the processor to others that want it: those that deliver, and those that write.
+//! Lowers the priority of the admin server's sessions, so that delivering and writing sessions get
+//! the processor first.
 
 use crate::postgres::Client;
 use tokio_postgres::Error;
 
-/// Whether a session has stood back already.
+/// Whether the priority of a session has been lowered.
 #[derive(Debug, Default)]
 pub struct Priority {
     is_lowered: bool,
 }
 
 impl Priority {
-    /// Lowers the priority of a session's process in Postgres, once. The kernel may put that off; then the session works as it is, and
-    /// the next call asks again.
+    /// Lowers the priority of a session's process in Postgres, once. If the kernel rejects it, the
+    /// session works with its usual priority, and the next call tries again.
     ///
     /// # Errors
-    /// The statement's.
+    /// Those of the statement.
     pub async fn lower(&mut self, client: &Client) -> Result<(), Error> {
         if !self.is_lowered {
             let row = client.query_one("select webhook.lower_priority()", &[]).await?;

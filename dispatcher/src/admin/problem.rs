@@ -1,7 +1,8 @@
-//! What went wrong, as RFC 9457 has it: one JSON object for programs, the same words on the page.
+//! Errors of the admin server, as RFC 9457 defines them: a JSON object for programs, and the same
+//! text on the page.
 //!
-//! A mistake of the caller is told with the database's own message and hint; what is ours or the server's is logged, and
-//! the caller learns no more than that it was.
+//! If the caller made a mistake, the answer contains the database's message and hint. Other errors
+//! are logged, and the caller only gets the status.
 
 use axum::{
     Json,
@@ -17,7 +18,7 @@ use utoipa::{ToResponse, ToSchema};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, ToResponse)]
 #[response(description = "What went wrong", content_type = "application/problem+json")]
 pub struct Problem {
-    /// Always `about:blank`: the status says what kind it is.
+    /// Always `about:blank`. The status shows the kind of problem.
     #[serde(rename = "type")]
     pub kind: String,
     /// The status in words.
@@ -27,10 +28,10 @@ pub struct Problem {
     /// What was wrong with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What would help.
+    /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Postgres's code for it, where it was the database that refused.
+    /// The SQLSTATE, if Postgres rejected the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
     /// The member of the body, or the parameter, that is wrong.
@@ -61,13 +62,13 @@ impl Problem {
         self
     }
 
-    /// There is no such thing, or the caller may not know of it.
+    /// Returns 404: the thing does not exist, or the caller may not know that it does.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
             .hint("It may have been removed, or belong to another.")
     }
 
-    /// The database is away or busy.
+    /// Returns 503: the database is away or busy.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("Try again in a moment.")
     }
@@ -77,7 +78,8 @@ impl Problem {
     }
 }
 
-/// The status that an SQLSTATE stands for; `None`: the caller is not to blame, and learns nothing of it.
+/// Returns the status for an SQLSTATE. `None` means that the caller did not cause it, and gets no
+/// details.
 fn status_of(code: &str) -> Option<StatusCode> {
     let class = code.get(..2).unwrap_or_default();
     Some(match code {
@@ -92,9 +94,10 @@ fn status_of(code: &str) -> Option<StatusCode> {
     })
 }
 
-/// The option that a message of the SQL API begins with, as in `rate_limit: it must be above 0`.
+/// Returns the option at the start of a message of the SQL API, as in `rate_limit: it must be above
+/// 0`.
 pub fn field_of(message: &str) -> Option<&str> {
-    // "clear: "url" cannot be cleared" is about what a null stands for.
+    // `clear: "url" cannot be cleared` is about a null value.
     let name = match message.strip_prefix("clear: \"") {
         Some(rest) => rest.split_once('"')?.0,
         None => message.split_once([':', ' '])?.0,
@@ -108,7 +111,7 @@ impl From<tokio_postgres::Error> for Problem {
             if crate::postgres::passes(&cause) {
                 return Self::unavailable("the database is away");
             }
-            // A value that cannot be put on the wire, or a row that does not look as it should: ours.
+            // A value that cannot be sent, or a row of another shape. This is our defect.
             error!(error = %crate::postgres::chain(&cause), "admin.statement_failed");
             return Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,17 +1,17 @@
-//! A thread and a runtime of the admin server's own, of less priority than deliveries: where the two want a processor at the same
-//! moment, deliveries have it.
+//! A thread with a runtime of its own for the admin server, with a lower priority than deliveries.
 
 use std::{future::Future, io, thread};
 use tokio::{runtime, sync::oneshot, task::JoinHandle};
 use tracing::debug;
 
-/// Nicer than the rest of the daemon by so much (nice(2)).
+/// How much nicer the thread is than the rest of the daemon (nice(2)).
 const NICENESS: i32 = 10;
 
-/// Runs what `prepare` makes in a thread of its own; ready when it is prepared, and the task ends when it has ended.
+/// Runs the task that `prepare` returns, in a thread of its own. Returns after `prepare`. The
+/// handle ends with the task.
 ///
 /// # Errors
-/// Those of `prepare`, and a thread or runtime that cannot be had.
+/// Those of `prepare`, and a thread or runtime that cannot be created.
 pub async fn run<P, S, E>(prepare: P) -> Result<JoinHandle<()>, E>
 where
     P: Future<Output = Result<S, E>> + Send + 'static,
@@ -40,12 +40,12 @@ where
                 Err(error) => drop(tells.send(Err(error))),
             }
         });
-        // A look-up of a name may still occupy a thread; nobody waits for it any more.
+        // A look-up of a name may still occupy a thread. Nothing waits for it now.
         runtime.shutdown_background();
         drop(ends);
     })?;
     let ended = async {
-        // Nothing is sent: its end is the sign.
+        // Nothing is sent. The end of the channel is the signal.
         let _ = ended.await;
     };
     match hears.await {

@@ -1,5 +1,5 @@
-//! Looks at the database every few seconds, on a session of its own, and keeps the last half hour: what the plots show, and
-//! what `/metrics` and `/readyz` say without asking anybody.
+//! Samples the database every few seconds, on a session of its own, and keeps the last half hour.
+//! The plots, `/metrics` and `/readyz` answer from these samples.
 
 use super::{
     State,
@@ -20,21 +20,22 @@ use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Between two looks.
+/// Time between two samples.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// Looks that are kept: half an hour.
+/// Number of samples that are kept: half an hour.
 pub const KEPT: usize = 360;
 
 /// After a recovery, the server skips a multiple of this many numbers
 /// (extension/src/outbox/number.rs). They are no events, so differences are taken modulo this.
 const NUMBERS_SKIPPED: i64 = 1 << 28;
 
-/// No look may burden the server, whatever the statistics say.
+/// A sample must not burden the server, whatever the statistics are.
 const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off; \
     set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off";
 
-/// The columns of `webhook.health` that cost nothing, and the events past the checkpoint: which of them match whom is not
-/// asked, for that takes every one of them times every subscription.
+/// The cheap columns of `webhook.health`, and the number of events after the checkpoint. Whether
+/// these match a subscription is not evaluated, because that costs every event times every
+/// subscription.
 const HEALTH: &str = "
     select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null),
            exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
@@ -52,7 +53,8 @@ const HEALTH: &str = "
                 from (select b.created_at from webhook.beyond_checkpoint b limit 10000) p) w
     cross join webhook.ring_size() r";
 
-/// The subscriptions that come first get labels of their own; the rest is one row, of number 0 ([`OTHERS`]).
+/// The first subscriptions have labels of their own. The others are one row, with number 0
+/// ([`OTHERS`]).
 const SUBSCRIPTIONS: &str = "
     select case when s.place <= $1 then s.id else 0 end, bool_and(s.enabled), bool_or(s.circuit_open), sum(s.backlog)::bigint
     from (select s.id, s.enabled, coalesce(r.circuit = 'open', false) as circuit_open, coalesce(q.count, 0) as backlog,
@@ -63,16 +65,16 @@ const SUBSCRIPTIONS: &str = "
               on q.subscription_id = s.id) s
     group by 1";
 
-/// How one subscription stands, or all those together that have no place of their own.
+/// The state of one subscription, or of all those together that have no label of their own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    /// Of several: all of them.
+    /// Of several subscriptions: whether all are.
     pub enabled: bool,
-    /// Of several: one at least.
+    /// Of several subscriptions: whether at least one is.
     pub circuit_open: bool,
     /// Rows in the queue.
     pub backlog: i64,
-    /// What has been written since the look before.
+    /// Results since the previous sample.
     pub counts: Counts,
 }
 
@@ -82,44 +84,45 @@ impl Default for Standing {
     }
 }
 
-/// One look.
+/// One sample.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub at: Instant,
-    /// Since the look before, in seconds.
+    /// Seconds since the previous sample.
     pub seconds: f64,
-    /// Why this daemon may not deliver from this database; `None`: it may.
+    /// Why this daemon may not deliver from this database. `None` if it may.
     pub disarmed: Option<String>,
     pub dispatcher_running: bool,
     pub asleep: bool,
-    /// Seconds since 1970; `None`: there has been no daemon yet.
+    /// Seconds since 1970. `None` if there has been no daemon yet.
     pub checkpoint_at: Option<f64>,
-    /// Events past the checkpoint; counted up to 10 000.
+    /// Number of events after the checkpoint, counted up to 10 000.
     pub pending: i64,
-    /// How old the oldest of these is, in seconds.
+    /// Age of the oldest of these, in seconds.
     pub lag_s: f64,
-    /// The number that was handed out last.
+    /// The last number that was assigned.
     pub sequence: i64,
-    /// Events captured since the first look.
+    /// Number of events captured since the first sample.
     pub captured: u64,
-    /// Events captured since the look before.
+    /// Number of events captured since the previous sample.
     pub events: i64,
-    /// Of events and attempts, and the limit to it.
+    /// Size of events and attempts, and its limit.
     pub ring_bytes: i64,
     pub ring_bytes_max: Option<i64>,
-    /// In slots that hold undelivered events.
+    /// Size of the slots with undelivered events.
     pub ring_held_bytes: i64,
-    /// By number; [`OTHERS`] and [`super::tally::GONE`] for those that have no place of their own.
+    /// By number. [`OTHERS`] and [`super::tally::GONE`] stand for subscriptions without a label of
+    /// their own.
     pub subscriptions: BTreeMap<i64, Standing>,
 }
 
 impl Sample {
-    /// All subscriptions together.
+    /// Returns all subscriptions together.
     pub fn total(&self) -> Standing {
         self.of(|_| true)
     }
 
-    /// Those together that a caller sees.
+    /// Returns those subscriptions together that a caller sees.
     pub fn of(&self, sees: impl Fn(i64) -> bool) -> Standing {
         let mut total = Standing::default();
         for (_, standing) in self.subscriptions.iter().filter(|(id, _)| sees(**id)) {
@@ -130,13 +133,13 @@ impl Sample {
     }
 }
 
-/// The last looks, oldest first.
+/// The last samples, oldest first.
 #[derive(Debug)]
 pub struct History {
     kept: Mutex<VecDeque<Sample>>,
     /// Since when events wait and the checkpoint does not move.
     stands_since: Mutex<Option<Instant>>,
-    /// Counts the looks, those that failed too, for those who follow.
+    /// Counts the samples, including failed ones, for pages that follow them.
     pub looks: watch::Sender<u64>,
 }
 
@@ -151,12 +154,12 @@ impl History {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
     }
 
-    /// Does something with all of them, without copying them.
+    /// Calls a function with all samples, without copying them.
     pub fn with<T>(&self, work: impl FnOnce(&VecDeque<Sample>) -> T) -> T {
         work(&self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How long events have waited with the checkpoint standing still.
+    /// Returns how long events have waited without a move of the checkpoint.
     pub fn stands_for(&self, now: Instant) -> Duration {
         let since = *self.stands_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| now.duration_since(since))
@@ -182,7 +185,7 @@ impl History {
     }
 }
 
-/// Looks until `shutdown`.
+/// Takes samples until `shutdown`.
 pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -191,7 +194,7 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            // What it has just become is to be seen at once.
+            // A new phase is visible at once.
             Ok(()) = phase.changed() => {}
             () = shutdown.cancelled() => return,
         }
@@ -204,7 +207,7 @@ pub async fn run(target: Target, state: State, shutdown: CancellationToken) {
                     warn!(error = %postgres::chain(&error), "admin.look_refused");
                 }
                 session = None;
-                // Those who follow must not believe that what they have seen still holds.
+                // Pages that follow must not assume that their last sample still holds.
                 state.history.looks.send_modify(|looks| *looks += 1);
             }
         }
@@ -270,7 +273,7 @@ fn read(
     }
     let none = Counts::default();
     for (id, counts) in now {
-        // What is gone by now has been counted, and belongs to the total.
+        // Deleted subscriptions have been counted, and belong to the total.
         let standing: &mut Standing = subscriptions.entry(*id).or_default();
         standing.counts = counts.since(counted.get(id).unwrap_or(&none));
     }

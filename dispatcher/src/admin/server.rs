@@ -1,4 +1,5 @@
-//! The socket: connections are bounded in number, in how long a request's head may take, and in what they may send.
+//! The listening socket. It limits the number of connections, the time for a request's head, and
+//! the size of requests.
 
 use super::{
     State,
@@ -22,16 +23,17 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-/// Connections at once; more wait in the kernel's queue.
+/// Maximum number of connections. More wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
-/// Of them, from one address; further ones are closed at once, so that one that holds its own leaves some to others.
+/// Maximum number of connections from one address. More are closed at once, so that one client
+/// leaves some to others.
 const PER_ADDRESS_MAX: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// At shutdown, how long answers under way may take.
+/// How long answers in progress may take at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Answers until `shutdown`.
+/// Serves requests until `shutdown`.
 pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationToken) {
     let router =
         routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state.clone());
@@ -48,7 +50,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors: those that end give some back.
+                    // No file descriptors are left. Connections that end release some.
                     warn!(%error, "admin.accept_failed");
                     sleep(Duration::from_millis(100)).await;
                     continue;
@@ -57,7 +59,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
             () = shutdown.cancelled() => break,
         };
         let ip = address.ip();
-        // A proxy's are those of everybody behind it.
+        // The connections of a proxy belong to all its clients.
         let seat = crowd.enter(&Peer::from(ip));
         if seat.is_none() && !state.guard.is_proxy(ip) {
             debug!(%address, "admin.connection_refused");

@@ -1,4 +1,4 @@
-//! `/v1/subscriptions`: a subscription as a REST resource. Every change is a call of the SQL API.
+//! `/v1/subscriptions`: subscriptions as a REST resource. Every change is a call of the SQL API.
 
 mod calls;
 mod conditions;
@@ -27,10 +27,10 @@ use calls::in_field;
 use conditions::{conditional, expect, with_etag};
 use shape::{Draft, Pause, Queued, Replay, Replayed, Resume, Rotate, Rotated};
 
-/// The rows of a page: `limit`, or the default.
+/// Returns the number of rows of a page: `limit`, or the default.
 ///
 /// # Errors
-/// Out of range.
+/// The limit is out of range.
 pub fn page_rows(limit: Option<u16>) -> Result<i64, Problem> {
     match limit.unwrap_or(50) {
         limit @ 1..=200 => Ok(i64::from(limit)),
@@ -38,9 +38,9 @@ pub fn page_rows(limit: Option<u16>) -> Result<i64, Problem> {
     }
 }
 
-/// Subscriptions
+/// List subscriptions
 ///
-/// Those that the token sees, by number.
+/// Those that the token may see, by number.
 #[utoipa::path(get, operation_id = "list_subscriptions", path = "/v1/subscriptions", params(Listing), tag = "subscriptions",
     responses((status = 200, description = "A page", body = Page<Subscription>), Problems))]
 pub async fn list(
@@ -58,7 +58,7 @@ pub async fn list(
     Ok(Json(Page { items, next }))
 }
 
-/// A subscription
+/// Show a subscription
 #[utoipa::path(get, operation_id = "read_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions", params(("id" = i64, Path)),
     responses((status = 200, description = "It", body = Subscription, headers(("ETag" = String))), Problems))]
 pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
@@ -68,8 +68,8 @@ pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
 
 /// Change a subscription
 ///
-/// A merge patch (RFC 7396): what is left out stays; null ends `name`, `filter`, `rate_limit` and `tls`. A `secret` given
-/// here replaces all others at once.
+/// A merge patch (RFC 7396): members that are left out stay. Null clears `name`, `filter`,
+/// `rate_limit` and `tls`. A `secret` replaces all other secrets at once.
 #[utoipa::path(patch, operation_id = "change_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
     request_body(content((Draft = "application/merge-patch+json"), (Draft = "application/json"))),
@@ -88,9 +88,9 @@ pub async fn change(
     Ok(with_etag(&subscription, Json(&subscription).into_response()))
 }
 
-/// End a subscription
+/// Delete a subscription
 ///
-/// With its secrets and what is queued for it. Past attempts stay.
+/// Deletes its secrets and its queued deliveries too. Past attempts stay.
 #[utoipa::path(delete, operation_id = "delete_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
     params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
     responses((status = 204, description = "Ended"), Problems))]
@@ -169,9 +169,9 @@ pub async fn ping(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     Ok((StatusCode::ACCEPTED, Json(Queued { event_id })).into_response())
 }
 
-/// Send the past again
+/// Replay events
 ///
-/// The events of a range of time once more, in order and under the same ids.
+/// Sends the events of a time range again, in order and with the same ids.
 #[utoipa::path(post, operation_id = "replay_events", path = "/v1/subscriptions/{id}/replay", tag = "subscriptions", params(("id" = i64, Path)), request_body = Replay,
     responses((status = 202, description = "Queued", body = Replayed), Problems))]
 pub async fn replay(Api(mut work): Api, Id(id): Id, body: Body) -> Result<Response, Problem> {

@@ -1,4 +1,4 @@
-//! Words of fixed sets, as the API's document lists them. Says nothing of what is accepted: Postgres does.
+//! The words of fixed sets, for the API's document. Postgres decides which words are valid.
 
 use crate::{
     delivery::{

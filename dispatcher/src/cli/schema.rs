@@ -13,13 +13,13 @@ pub struct Schema {
 
 #[derive(Debug, Subcommand)]
 pub enum SchemaAction {
-    /// The events of a database as an OpenAPI document, on standard output: what webhook_openapi() returns
+    /// Print the events of a database as an OpenAPI document: the result of webhook_openapi()
     Dump {
         #[command(flatten)]
         database: Database,
     },
-    /// What has changed from OLD to NEW, and what of it breaks receivers. Exit codes: 0 nothing does, 1 something does,
-    /// 2 they could not be compared
+    /// Print the changes from OLD to NEW, and which of them break receivers. Exit codes: 0 if none
+    /// does, 1 if one does, 2 if they cannot be compared
     Diff(Diff),
 }
 
@@ -28,10 +28,10 @@ pub struct Diff {
     /// A file with a document, - for standard input, or a database: postgres://… or host=… dbname=…
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// Likewise
+    /// The same for the new version
     #[arg(value_name = "NEW")]
     pub new: String,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
 }

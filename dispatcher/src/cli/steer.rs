@@ -6,10 +6,10 @@
 use super::Database;
 use clap::{Args, Subcommand};
 
-/// How rows are shown.
+/// The output format.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
@@ -28,14 +28,14 @@ pub struct Subscription {
 
 #[derive(Debug, Subcommand)]
 pub enum SubscriptionAction {
-    /// All that this role may see
+    /// List the subscriptions that this role may see
     List {
         #[command(flatten)]
         database: Database,
         #[command(flatten)]
         output: Output,
     },
-    /// One with all its options, and how its receiver is doing
+    /// Show one subscription with all its options and the health of its receiver
     Show {
         id: i64,
         #[command(flatten)]
@@ -43,12 +43,12 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         output: Output,
     },
-    /// Subscribe a receiver; prints its number and, this once, its secret
+    /// Create a subscription. Prints its number and, only here, its secret
     Create {
-        /// Where requests go
+        /// URL of the receiver
         url: String,
-        /// An option of webhook_subscribe(), its value as Postgres spells it: events={order.*}, timeout=7 s; may be
-        /// repeated
+        /// An option of webhook_subscribe(), with its value as in Postgres: events={order.*},
+        /// timeout=7 s. May be repeated
         #[arg(long = "set", value_name = "OPTION=VALUE", value_parser = pair)]
         set: Vec<(String, String)>,
         #[command(flatten)]
@@ -56,52 +56,52 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         output: Output,
     },
-    /// Change options; the others stay
+    /// Change options. The others stay
     Alter {
         id: i64,
-        /// An option of webhook_alter(), its value as Postgres spells it; may be repeated
+        /// An option of webhook_alter(), with its value as in Postgres. May be repeated
         #[arg(long = "set", value_name = "OPTION=VALUE", value_parser = pair)]
         set: Vec<(String, String)>,
-        /// An option that is to have no value any more: name, filter, rate_limit, tls; may be repeated
+        /// An option to clear: name, filter, rate_limit, tls. May be repeated
         #[arg(long, value_name = "OPTION")]
         clear: Vec<String>,
         #[command(flatten)]
         database: Database,
     },
-    /// End it, with its secrets and what is queued for it
+    /// Delete a subscription, with its secrets and its queued deliveries
     Delete {
         id: i64,
         #[command(flatten)]
         database: Database,
     },
-    /// Send nothing more; what matches meanwhile is kept
+    /// Pause a subscription. Matching events are kept meanwhile
     Pause {
         id: i64,
-        /// Why, for others to read
+        /// The reason, for other people
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
         database: Database,
     },
-    /// Send again, what was kept first
+    /// Resume a subscription. Kept deliveries come first
     Resume {
         id: i64,
-        /// Drop what is queued instead
+        /// Discard the queued deliveries
         #[arg(long)]
         skip_backlog: bool,
         #[command(flatten)]
         database: Database,
     },
-    /// Make a new secret and print it; the old ones sign beside it for a while
+    /// Create a new secret and print it. The old ones sign together with it for a while
     Rotate {
         id: i64,
-        /// How long the old ones go on signing, as Postgres spells intervals
+        /// How long the old secrets sign, as an interval of Postgres
         #[arg(long, value_name = "INTERVAL", default_value = "24 hours")]
         overlap: String,
         #[command(flatten)]
         database: Database,
     },
-    /// Send webhook.ping to it alone; prints the event's id
+    /// Send webhook.ping to this subscription only. Prints the event's id
     Ping {
         id: i64,
         #[command(flatten)]
@@ -117,24 +117,24 @@ pub struct Event {
 
 #[derive(Debug, Subcommand)]
 pub enum EventAction {
-    /// The newest first
+    /// List events, newest first
     List {
-        /// A type or a pattern such as order.*; may be repeated
+        /// A type, or a pattern such as order.*. May be repeated
         #[arg(long = "type", value_name = "PATTERN", default_value = "*")]
         types: Vec<String>,
-        /// About this: a value of the key column
+        /// The key: a value of the key column
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
-        /// How far back to look, as Postgres spells intervals
+        /// How far back to search, as an interval of Postgres
         #[arg(long, value_name = "INTERVAL", default_value = "1 day")]
         within: String,
-        /// From this moment on, as Postgres spells it: '2026-11-22 03:00', in place of --within
+        /// From this moment on, as in Postgres: '2026-11-22 03:00'. Replaces --within
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "within")]
         since: Option<String>,
         /// Before this moment
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         until: Option<String>,
-        /// At most so many
+        /// Maximum number of rows
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
         #[command(flatten)]
@@ -142,7 +142,7 @@ pub enum EventAction {
         #[command(flatten)]
         output: Output,
     },
-    /// One with its data
+    /// Show one event with its data
     Show {
         /// evt_…
         id: String,
@@ -161,20 +161,20 @@ pub struct Delivery {
 
 #[derive(Debug, Subcommand)]
 pub enum DeliveryAction {
-    /// The newest events first
+    /// List deliveries, newest events first
     List(DeliveryList),
-    /// Every attempt to deliver an event
+    /// Show every attempt to deliver an event
     Show {
         /// evt_…
         event: String,
-        /// To this subscription alone
+        /// Only to this subscription
         subscription: Option<i64>,
         #[command(flatten)]
         database: Database,
         #[command(flatten)]
         output: Output,
     },
-    /// Deliver an event to a subscription once more, now and under the same id
+    /// Deliver an event to a subscription again, now and with the same id
     Redeliver {
         /// evt_…
         event: String,
@@ -186,28 +186,28 @@ pub enum DeliveryAction {
 
 #[derive(Debug, Args)]
 pub struct DeliveryList {
-    /// delivered, retrying, queued or exhausted; may be repeated
+    /// delivered, retrying, queued or exhausted. May be repeated
     #[arg(long, value_name = "STATE", value_parser = ["delivered", "retrying", "queued", "exhausted"])]
     pub state: Vec<String>,
-    /// Of this subscription
+    /// Only of this subscription
     #[arg(long, value_name = "ID")]
     pub subscription: Option<i64>,
-    /// Of events of this type, or of a pattern such as order.*
+    /// Only events of this type, or of a pattern such as order.*
     #[arg(long = "type", value_name = "PATTERN")]
     pub event_type: Option<String>,
-    /// Of events about this: a value of the key column
+    /// Only events with this key: a value of the key column
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Of this event, evt_…
+    /// Only this event, evt_…
     #[arg(long, value_name = "EVENT")]
     pub event: Option<String>,
-    /// Of events from this moment on, as Postgres spells it: '2026-11-22 03:00'
+    /// Only events from this moment on, as in Postgres: '2026-11-22 03:00'
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
-    /// Of events before this moment
+    /// Only events before this moment
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
-    /// At most so many
+    /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     pub limit: i64,
     #[command(flatten)]
@@ -220,16 +220,16 @@ pub struct DeliveryList {
 pub struct Tail {
     #[command(flatten)]
     pub database: Database,
-    /// Of this subscription
+    /// Only of this subscription
     #[arg(long, value_name = "ID")]
     pub subscription: Option<i64>,
-    /// Only attempts that failed
+    /// Only failed attempts
     #[arg(long)]
     pub failed: bool,
-    /// How often to look
+    /// Time between two polls
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     pub every_ms: u64,
-    /// Exit after so many attempts
+    /// Exit after this many attempts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     #[command(flatten)]
@@ -238,18 +238,19 @@ pub struct Tail {
 
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// Subscription
+    /// The number of the subscription
     pub id: i64,
-    /// From this moment on, as Postgres spells it: '2026-11-22 03:00', or -infinity for all there still is
+    /// From this moment on, as in Postgres: '2026-11-22 03:00', or -infinity for all events that
+    /// still exist
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: String,
     /// Before this moment [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
-    /// Patterns to take the place of the subscription's; may be repeated
+    /// Patterns instead of those of the subscription. May be repeated
     #[arg(long, value_name = "PATTERN")]
     pub events: Vec<String>,
-    /// Do not wait until they have been delivered
+    /// Do not wait for the deliveries
     #[arg(long)]
     pub no_wait: bool,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! `webhookd check`: may this machine deliver from that database? One line for each thing that must be so.
+//! `webhookd check`: checks whether this machine can deliver from a database. Prints one line for
+//! each requirement.
 
 use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
 use crate::{
@@ -18,18 +19,19 @@ use std::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// How long a notification to ourselves may take.
+/// Time limit for a notification to ourselves.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Receivers reject timestamps that are 5 minutes off; half a minute is worth a look.
+/// Receivers reject timestamps that are 5 minutes off. Half a minute deserves a warning.
 const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
 
-/// One thing that must be so, in words: it is, it is not, or `None`: something before it is not.
+/// The result of one requirement, in words. `None` if an earlier requirement is not met.
 type Step = Option<Result<String, String>>;
 
-/// Prints the list; 0 if all is well, 3 if the database is the reason that it is not, 1 if something else is.
+/// Prints the list. The exit code is 0 if all requirements are met, 3 if the database does not meet
+/// one, and 1 otherwise.
 ///
 /// # Errors
-/// None: what is wrong is a line of the list.
+/// None. Each problem is a line of the list.
 pub async fn run(
     database: Target,
     store: Arc<SecretStore>,
@@ -76,7 +78,7 @@ fn print(name: &str, step: &Step) {
     }
 }
 
-/// What `app::check` demands, in its order; it stops at the first that is not met.
+/// Returns the requirements of `app::check`, in order. It stops at the first that is not met.
 fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
     let met = match report {
         Ok(report) => [
@@ -103,7 +105,7 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
             app::Error::Connect(_) => 0,
             app::Error::ReadOnly | app::Error::FormerPrimary { .. } => 1,
             app::Error::ExtensionMissing | app::Error::OtherVersion { .. } | app::Error::Outdated { .. } => 2,
-            // A refused statement is a right that the list of rights does not know, or a server on its way down.
+            // The list of rights does not contain this right, or the server is shutting down.
             app::Error::Privileges { .. }
             | app::Error::Database(_)
             | app::Error::ConnectionLost
@@ -135,13 +137,13 @@ fn armed(report: &Report) -> String {
     match (&report.checkpoint, &report.instance) {
         (None, _) => "there is no checkpoint yet".to_owned(),
         (_, Some(instance)) => format!("the checkpoint is this cluster's; instance {instance}"),
-        // The schema before this one stores none.
+        // The previous schema stores none.
         (_, None) if report.schema.is_outdated() => "the checkpoint is this cluster's".to_owned(),
         (_, None) => "the checkpoint is this cluster's; the first daemon decides whose instance".to_owned(),
     }
 }
 
-/// What one session shows: notifications and the clock.
+/// Checks notifications and the clock, with one session.
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
     match postgres::connect(database, Purpose::Command, watch.clone()).await {
@@ -150,7 +152,7 @@ async fn session(database: &Target) -> (Step, Step) {
     }
 }
 
-/// Whether the admin server can be served, and all its callers.
+/// Checks whether the admin server can serve all its callers.
 async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String, String> {
     let client = postgres::connect(database, Purpose::Admin, Watch::default())
         .await
@@ -166,7 +168,7 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
     Ok(format!("{} has the rights the admin server needs{hint}", report.role))
 }
 
-/// Whether every secret in force can be read, and how they are kept.
+/// Checks whether all valid secrets can be read, and returns where they are kept.
 async fn secrets(database: &Target, store: &SecretStore) -> Result<String, String> {
     const IN_FORCE: &str = "
         select subscription_id, secret from webhook.secret where expires_at is null or expires_at > now()
@@ -194,7 +196,7 @@ async fn secrets(database: &Target, store: &SecretStore) -> Result<String, Strin
     }
 }
 
-/// Listens on a channel of its own and rings it.
+/// Listens on a channel of its own, and sends a notification to it.
 async fn notify(client: &Client, ring: &Notify) -> Result<String, String> {
     let channel = format!("webhookd_check_{}", std::process::id());
     let sent = client.batch_execute(&format!("listen {channel}; notify {channel};")).await;
@@ -224,7 +226,7 @@ async fn clock(client: &Client) -> Result<String, String> {
     }
 }
 
-/// Whether this machine can verify anybody's certificate.
+/// Checks whether this machine can verify certificates.
 fn trust() -> Result<String, String> {
     match native_roots().len() {
         0 => {
@@ -235,7 +237,8 @@ fn trust() -> Result<String, String> {
     }
 }
 
-/// Whether a single subscription's default of 512 requests under way finds room.
+/// Checks whether the limit of file descriptors allows the 512 requests that one subscription may
+/// have by default.
 fn files() -> Result<String, String> {
     match connections_max() {
         n @ ..512 => Err(format!(

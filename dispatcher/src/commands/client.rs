@@ -1,5 +1,6 @@
-//! A plain HTTP client for the commands that play the sender: one connection for each request, no redirects, no policy.
-//! Whoever runs the command names the address; the daemon has a sender of its own.
+//! An HTTP client for the commands that act as a sender: one connection per request, no redirects,
+//! no address policy. The user of the command chooses the address. The daemon has a sender of its
+//! own.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -23,20 +24,20 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-/// Most of an answer's body that is read, in bytes.
+/// Maximum number of bytes that are read of an answer's body.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// A request; its headers beside `host` and `content-length`.
+/// A request, with its headers except `host` and `content-length`.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub method: Method,
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
-    /// Between the two halves of the body.
+    /// Time between the two halves of the body.
     pub pause: Duration,
 }
 
-/// What came back.
+/// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -57,7 +58,7 @@ pub enum Failure {
     Answer(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// Where requests go.
+/// The receiver of requests.
 pub struct Client {
     url: Url,
     tls: TlsConnector,
@@ -83,7 +84,7 @@ impl Client {
     }
 
     /// # Errors
-    /// No answer, for whatever reason; a status is one.
+    /// No answer, for any reason. An answer with any status is not an error.
     pub async fn send(&self, call: Call) -> Result<Answer, Failure> {
         let began = Instant::now();
         let exchange = async {
@@ -136,7 +137,7 @@ impl Client {
             }
         };
         let status = response.status().as_u16();
-        // The body is read as a sender does, and does not matter.
+        // The body is read, as a sender does, and ignored.
         let read = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         connection.abort();
         match read {

@@ -1,5 +1,5 @@
-//! `webhookd conform`: plays every sender that a receiver may meet, good and bad, and tells what it made of each. Sends
-//! requests to one address, and nothing else.
+//! `webhookd conform`: tests a receiver with good and bad requests, and reports the results. Sends
+//! requests to one address only.
 
 use super::{
     Error,
@@ -18,35 +18,35 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// An answer should not wait for the work to be done.
+/// A receiver should answer before its work is done.
 const PROMPT: Duration = Duration::from_secs(5);
-/// Between the halves of a slow body.
+/// Time between the halves of a slow body.
 const SLOW: Duration = Duration::from_secs(2);
-/// Older than receivers should take, in seconds.
+/// Age that a receiver should reject, in seconds.
 const TOO_OLD: i64 = 600;
 
-/// What a receiver should do.
+/// The answer that a receiver should give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// 2xx.
     Take,
-    /// 4xx, other than 408, 410 and 429, which ask the sender for something.
+    /// 4xx, except 408, 410 and 429, which ask the sender for something.
     Refuse,
 }
 
-/// One request and what it is about.
+/// One request and its purpose.
 struct Case {
     name: &'static str,
     expected: Expected,
-    /// What follows for the receiver if it does otherwise.
+    /// What happens to the receiver if it answers differently.
     advice: &'static str,
     call: Call,
 }
 
-/// Sends all of them, one after the other; 1 if the receiver got one wrong.
+/// Sends all requests, one after the other. The exit code is 1 if an answer was wrong.
 ///
 /// # Errors
-/// An address or a secret that is none.
+/// An invalid address or secret.
 pub async fn run(flags: &Conform) -> Result<ExitCode, Error> {
     let client = Client::new(&flags.url, Duration::from_millis(flags.timeout_ms)).map_err(Error::Usage)?;
     let secret =
@@ -81,7 +81,7 @@ pub async fn run(flags: &Conform) -> Result<ExitCode, Error> {
     Ok(exit(wrong == 0))
 }
 
-/// What is wrong with an answer.
+/// Returns what is wrong with an answer.
 fn fault(expected: Expected, answer: &Result<Answer, Failure>) -> Option<String> {
     let answer = match answer {
         Ok(answer) => answer,
@@ -105,7 +105,7 @@ fn fault(expected: Expected, answer: &Result<Answer, Failure>) -> Option<String>
     }
 }
 
-/// An event of this run; the same number is the same event.
+/// An event of this run. The same number is the same event.
 struct Sample<'a> {
     secret: &'a Secret,
     run_id: i64,
@@ -125,7 +125,7 @@ impl Sample<'_> {
         .into()
     }
 
-    /// Signed as it should be.
+    /// Returns a correctly signed request.
     fn call(&self, number: i64, body: Bytes) -> Call {
         self.call_at(number, self.now, body)
     }

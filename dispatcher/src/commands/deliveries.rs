@@ -1,5 +1,6 @@
-//! `webhookd delivery list` and `show`. The list goes through the numbers of events in stretches, the newest first, as REST does:
-//! what a statement costs does not depend on how much there is. With the rights of the role that connects.
+//! `webhookd delivery list` and `show`, with the rights of the role that connects. The list reads
+//! ranges of event numbers, newest first, as REST does. So the cost of a statement does not depend
+//! on the number of deliveries.
 
 use super::{
     Error,
@@ -20,23 +21,24 @@ const ATTEMPTS: &str = "
     from webhook.attempt a
     where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
     order by a.started_at, a.subscription_id";
-/// One that has not been attempted yet.
+/// A delivery without an attempt.
 const IS_DUE: &str = "
     select exists (select from webhook.delivery d
                    where d.sequence = webhook.event_sequence($1) and d.event_id = $1
                      and ($2::bigint is null or d.subscription_id = $2))";
-/// Between which numbers there can be what is asked for. Clocks are set; what was captured an hour off is found all the same.
+/// The range of numbers that can match. Clocks change, so events captured up to an hour off are
+/// found too.
 const BOUNDS: &str = "
     select coalesce(webhook.number_at($1::text::timestamptz - interval '1 hour'), 1),
            least(webhook.last_number(), webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000),
            webhook.event_sequence($3)";
-/// Gaps are passed over by those who may know of the deliveries of all owners.
+/// Roles that may see the deliveries of all owners skip gaps in the numbers.
 const KNOWS_ALL: &str =
     "select has_function_privilege('webhook.delivery_number(bigint,text,bigint)', 'execute')";
 const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
 
 /// # Errors
-/// What the database refuses, and an event id that is none.
+/// Those of the database, and an invalid event id.
 pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Error> {
     let DeliveryList { state, subscription, event_type, key, event, since, until, limit, .. } = flags;
     let filter = DeliveryFilter {
@@ -90,10 +92,11 @@ async fn bounds(desk: &Desk, filter: &DeliveryFilter) -> Result<(i64, i64), Erro
     }
 }
 
-/// Every attempt to deliver an event; none yet is an answer, an event that nobody gets is not.
+/// Returns every attempt to deliver an event. A delivery without attempts has an answer. An event
+/// without a delivery is an error.
 ///
 /// # Errors
-/// What the database refuses, and an event of which there is no delivery.
+/// Those of the database, and an event without a delivery.
 pub async fn attempts(desk: &Desk, event: &str, subscription: Option<i64>) -> Result<Vec<String>, Error> {
     let rows = desk.rows(ATTEMPTS, &[&event, &subscription]).await?;
     if rows.is_empty() && !desk.value::<bool>(IS_DUE, &[&event, &subscription]).await? {

@@ -1,7 +1,9 @@
-//! `webhookd listen --forward-to`: the events of a real database, as they are committed, to a program that is being
-//! written. Reads `webhook.event` with a reader's rights and writes nothing: no subscription, no attempt, no checkpoint.
+//! `webhookd listen --forward-to`: sends the events of a database, as they are committed, to a
+//! program in development. It reads `webhook.event` with a reader's rights, and writes nothing: no
+//! subscription, no attempt, no checkpoint.
 //!
-//! The cursor is a snapshot, as the daemon's is: what is visible now and was not then, read page by page.
+//! The cursor is a snapshot, as in the daemon. Each poll reads what is visible now and was not
+//! visible then, page by page.
 
 use super::{
     Error,
@@ -30,17 +32,18 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Most events of a page.
+/// Maximum number of events of a page.
 const PAGE_ROWS: i64 = 500;
-/// How often to look.
+/// Time between two polls.
 const EVERY: Duration = Duration::from_millis(200);
-/// How long the program may take for an answer.
+/// Time limit for an answer of the program.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each event once, in order, and prints what the program made of it; 1 if it did not take one of them.
+/// Sends each event once, in order, and prints the program's answer. The exit code is 1 if the
+/// program rejected an event.
 ///
 /// # Errors
-/// An address or a secret that is none, and a database that cannot be reached or that says no.
+/// An invalid address or secret, and those of the database.
 pub async fn run(
     flags: &Listen,
     url: &str,
@@ -49,7 +52,7 @@ pub async fn run(
 ) -> Result<ExitCode, Error> {
     let client = Client::new(url, ANSWER_TIMEOUT).map_err(Error::Usage)?;
     let secret = secret(flags)?;
-    // The standard format does not name it.
+    // The standard format does not contain it.
     let source = Source::parse("/").map_err(|why| Error::Usage(why.to_string()))?;
     let session =
         postgres::connect(&target, Purpose::Reader, Watch::default()).await.map_err(app::Error::Connect)?;
@@ -91,7 +94,7 @@ pub async fn run(
     }
 }
 
-/// The one that is given, or one that is made up for this run.
+/// Returns the given secret, or one that is generated for this run.
 fn secret(flags: &Listen) -> Result<Secret, Error> {
     let why = |error: signature::InvalidSecret| Error::Usage(format!("--secret: {error}"));
     match &flags.secret[..] {
@@ -113,8 +116,9 @@ async fn snapshot(session: &postgres::Client) -> Result<String, Error> {
     row.try_get(0).map_err(explain)
 }
 
-/// The next events that are visible in `now` and were not in `seen`, in the order of their ids: of transactions that have begun since,
-/// and of those that were at work then and have ended. What others have written since the oldest of these began is not read.
+/// Returns the next events that are visible in `now` and were not visible in `seen`, in the order
+/// of their ids: events of transactions that began since, and of those that were running then and
+/// have ended.
 async fn page(
     session: &postgres::Client,
     seen: &str,

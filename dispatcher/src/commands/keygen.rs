@@ -1,21 +1,23 @@
-//! `webhookd keygen`: makes the key that secrets are sealed for. Writes one file; connects to nothing.
+//! `webhookd keygen`: creates the key that secrets are sealed for. Writes one file, and connects to
+//! nothing.
 
 use super::Error;
 use crate::cli::Keygen;
 use seal::PrivateKey;
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::ExitCode};
 
-/// Writes the private key for its owner's eyes alone, and prints the public one.
+/// Writes the private key, readable for its owner only, and prints the public key.
 ///
 /// # Errors
-/// A file that is there already (a key that is overwritten is gone with all that was sealed for it), or cannot be written.
+/// The file exists (the secrets sealed for an overwritten key would be lost), or it cannot be
+/// written.
 pub fn run(flags: &Keygen) -> Result<ExitCode, Error> {
     let key = PrivateKey::generate()?;
     let unwritable = |cause| Error::KeyFile { path: flags.file.clone(), cause };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&flags.file).map_err(unwritable)?;
     let id = key.public_key().id();
-    // In one piece, and durable before anything is sealed for it.
+    // In one write, and durable before anything is sealed for it.
     let text = zeroize::Zeroizing::new(format!(
         "# key {id} of webhookd: keep it secret, and keep it\n{}\n",
         *key.reveal()

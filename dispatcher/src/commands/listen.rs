@@ -1,4 +1,5 @@
-//! `webhookd listen`: a receiver for trying things out. Verifies each webhook and prints it; keeps nothing.
+//! `webhookd listen`: a receiver for experiments. Verifies each webhook and prints it. Stores
+//! nothing.
 
 mod print;
 mod summary;
@@ -34,19 +35,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Largest body that is taken, in bytes.
+/// Maximum size of a body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// How long a sender may take for the head of a request, and for its body.
+/// Time limit for the head of a request, and for its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most connections at once.
+/// Maximum number of connections.
 const CONNECTIONS_MAX: usize = 4096;
-/// How long answers under way may take once it is time to go.
+/// How long answers in progress may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Receives until `--count` is reached or `shutdown`; 1 if a signature did not hold.
+/// Receives until `--count` is reached, or until `shutdown`. The exit code is 1 if a signature was
+/// not valid.
 ///
 /// # Errors
-/// A secret that is none, or an address that cannot be listened on.
+/// An invalid secret, or an address on which the command cannot listen.
 pub async fn run(flags: Listen, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let secrets =
         flags.secret.iter().map(|secret| Verifier::parse(secret.trim())).collect::<Result<Vec<_>, _>>()?;
@@ -68,7 +70,7 @@ pub async fn run(flags: Listen, shutdown: CancellationToken) -> Result<ExitCode,
     Ok(exit(all_valid))
 }
 
-/// Serves connections until the desk is done, then lets the answers under way finish.
+/// Serves connections until the count is reached, then waits for the answers in progress.
 async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -83,7 +85,7 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
         let (place, stream) = match accepted {
             (place, Ok((stream, _))) => (place, stream),
             (_, Err(error)) => {
-                // Out of file descriptors, most likely: those in use will come back.
+                // Probably no file descriptors are left. Connections that end release some.
                 tracing::warn!(%error, "listen.accept");
                 sleep(Duration::from_millis(50)).await;
                 continue;
@@ -112,7 +114,7 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
     let _ = timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
 }
 
-/// Where webhooks are handed in.
+/// Verifies and prints webhooks.
 struct Desk {
     secrets: Vec<Verifier>,
     status: StatusCode,
@@ -122,7 +124,7 @@ struct Desk {
 
 struct Tally {
     printer: Printer,
-    /// Webhooks until the end; `None`: no end.
+    /// Number of webhooks until the end. `None` for no end.
     left: Option<u64>,
     all_valid: bool,
 }
@@ -163,7 +165,7 @@ impl Desk {
         }
     }
 
-    /// Prints and counts; a standard output that is gone ends the command.
+    /// Prints and counts a webhook. The command ends if standard output is closed.
     fn note(&self, webhook: &Webhook<'_>) {
         let mut tally = self.tally();
         if tally.left == Some(0) {
@@ -209,7 +211,7 @@ impl Desk {
     }
 }
 
-/// The handshake of CloudEvents: whoever asks may send, at any rate.
+/// Answers the handshake of CloudEvents: every sender may send, at any rate.
 fn allow(questions: &HeaderMap) -> Response<Full<Bytes>> {
     let mut response = say(StatusCode::OK, "");
     let answers = response.headers_mut();
@@ -227,5 +229,5 @@ fn say(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether standard output went away.
+/// An error means that standard output was closed.
 type Printed = io::Result<()>;

@@ -1,4 +1,5 @@
-//! `webhookd completions` and `webhookd man`: what the command line says of itself. Writes to standard output only.
+//! `webhookd completions` and `webhookd man`: completions and manual pages of the command line.
+//! Writes to standard output only.
 
 use super::{Error, steer::print};
 use crate::cli::Cli;
@@ -7,17 +8,17 @@ use clap_complete::Shell;
 use std::process::ExitCode;
 
 /// # Errors
-/// Standard output that cannot be written.
+/// Those of standard output.
 pub fn completions(shell: Shell) -> Result<ExitCode, Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "webhookd", &mut script);
     print(&String::from_utf8_lossy(&script))
 }
 
-/// The command's own page, then one for each of its commands.
+/// Writes the command's own page, then a page for each of its subcommands.
 ///
 /// # Errors
-/// Standard output that cannot be written.
+/// Those of standard output.
 pub fn page() -> Result<ExitCode, Error> {
     let mut roff = Vec::new();
     let mut command = Cli::command();

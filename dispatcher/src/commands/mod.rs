@@ -1,4 +1,4 @@
-//! One file for each command: what it does once the settings are known, and the exit code it ends with.
+//! The commands, one file each. A command gets its settings and returns its exit code.
 
 pub mod check;
 mod client;
@@ -26,9 +26,9 @@ use thiserror::Error;
 
 /// The work failed.
 pub const FAILED: u8 = 1;
-/// Wrong usage or configuration: saying it differently would help.
+/// Wrong usage or configuration. Other arguments would help.
 pub const USAGE: u8 = 2;
-/// The database is not one that can be delivered from.
+/// The daemon cannot deliver from this database.
 pub const DATABASE: u8 = 3;
 
 /// Why a command ends. `main` prints it once, with its causes, in one line.
@@ -64,10 +64,10 @@ pub enum Error {
     Traces(#[from] trace::Error),
     #[error("the machine has no random numbers")]
     NoRandomness(#[source] getrandom::Error),
-    /// The database says no to what was asked of it.
+    /// The database rejected the request.
     #[error("{message}")]
     Refused { message: String },
-    /// One of the two that are compared cannot be had.
+    /// One of the two documents cannot be read.
     #[error("{which}")]
     Schema {
         which: String,
@@ -76,7 +76,8 @@ pub enum Error {
     },
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
-    /// Whoever read standard output has had enough: `webhookd tail | head`. No failure.
+    /// The reader of standard output has closed it, as in `webhookd tail | head`. This is not a
+    /// failure.
     #[error("nobody reads standard output any more")]
     ReaderGone,
     #[error("standard input cannot be read")]
@@ -88,7 +89,7 @@ pub enum Error {
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
-            // 1 means that something breaks, which is another matter.
+            // The exit code 1 means that a change breaks receivers.
             Self::Config(_) | Self::Secret(_) | Self::Traces(_) | Self::Usage(_) | Self::Schema { .. } => {
                 USAGE
             }
@@ -108,7 +109,8 @@ impl Error {
     }
 }
 
-/// Whether the database is away or unwilling (trying again may help), or not one to deliver from (somebody must act).
+/// Returns the exit code: the database is away or rejects us (another attempt may help), or the
+/// daemon cannot deliver from it (an operator must act).
 fn database_exit_code(error: &app::Error) -> u8 {
     match error {
         app::Error::Connect(_)
@@ -131,12 +133,12 @@ fn database_exit_code(error: &app::Error) -> u8 {
     }
 }
 
-/// An error and its causes in one line.
+/// Returns an error and its causes in one line.
 pub fn one_line(error: &(dyn StdError + 'static)) -> String {
     postgres::chain(error).replace('\n', " ")
 }
 
-/// What a command that ran ends with.
+/// Returns the exit code of a command that ran.
 pub fn exit(ok: bool) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }

@@ -1,8 +1,10 @@
-//! `webhookd rekey`: seals every secret of the database for the key in use: those in clear, and those of former keys.
+//! `webhookd rekey`: seals every secret of the database for the present key, including secrets in
+//! clear text and those of former keys.
 //!
-//! Reads and writes `webhook.secret`, and names the key in `webhook.sealing_key` for the secrets to come, in one
-//! transaction: either all are sealed for the new key or none is. What is kept elsewhere (`env:`, `file:`) stays there. A
-//! running daemon needs both keys until this is done, and reads the secrets anew as they change.
+//! It reads and writes `webhook.secret`, and stores the key for future secrets in
+//! `webhook.sealing_key`. This is one transaction: either all secrets are sealed for the new key,
+//! or none is. Secrets that are kept elsewhere (`env:`, `file:`) stay there. A running daemon needs
+//! both keys until the command has finished. It reads the secrets again as they change.
 
 use super::{Error, exit};
 use crate::{
@@ -16,11 +18,11 @@ use std::process::ExitCode;
 use tokio_postgres::Row;
 use zeroize::Zeroizing;
 
-/// Where the extension's functions are.
+/// The schema of the extension's functions.
 const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
     where x.extname = 'pg_webhook'";
-/// Nobody may add a secret meanwhile, or it would be left behind.
+/// A secret that is added meanwhile would be missed.
 const LOCK: &str = "lock table webhook.secret in share row exclusive mode";
 const SECRETS: &str = "
     select id, subscription_id, secret, coalesce(expires_at <= now(), false) from webhook.secret order by id";
@@ -28,11 +30,11 @@ const REPLACE: &str = "
     update webhook.secret s set secret = r.secret
     from unnest($1::bigint[], $2::text[]) as r (id, secret) where s.id = r.id";
 
-/// What becomes of a secret.
+/// The result for a secret.
 enum Fate {
-    /// The text to put in its place.
+    /// The text that replaces it.
     Seal(String),
-    /// It is sealed for the key in use, and opens.
+    /// It is already sealed for the present key, and can be opened.
     IsSealed,
     /// It is not in the database.
     IsElsewhere,
@@ -40,20 +42,21 @@ enum Fate {
     Unreadable(String),
 }
 
-/// Counts what has been done.
+/// Counts the results.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     sealed: usize,
     were_sealed: usize,
     elsewhere: usize,
-    /// Expired ones that cannot be read; they sign nothing any more.
+    /// Expired secrets that cannot be read. They no longer sign.
     left: usize,
 }
 
-/// Seals, and tells what it did; 1 if a secret that still signs cannot be read, and then nothing is changed.
+/// Seals the secrets, and prints the results. The exit code is 1 if a secret that still signs
+/// cannot be read. Then nothing has changed.
 ///
 /// # Errors
-/// No key, or a database that does not let us.
+/// No key, and those of the database.
 pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitCode, Error> {
     let Some(key) = keys.current() else {
         return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));
@@ -95,7 +98,8 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     Ok(exit(true))
 }
 
-/// Names the key for the secrets to come, and has Postgres seal those that are in clear; returns how many that were.
+/// Stores the key for future secrets, and lets Postgres seal the secrets in clear text. Returns
+/// their number.
 async fn seal_in_clear(
     transaction: &Transaction<'_>,
     key: &PrivateKey,

@@ -1,4 +1,5 @@
-//! `webhookd status`: `webhook.health` and `webhook.subscription_stats`, readable or as JSON. Reads only.
+//! `webhookd status`: prints `webhook.health` and `webhook.subscription_stats`, as tables or as
+//! JSON. Reads only.
 
 use super::{Error, terminal::table};
 use crate::{
@@ -23,7 +24,7 @@ const HEALTH: &str = "
                 then date_trunc('second', (row_to_json(h)->>'dispatcher_silent_for')::interval)::text end
     from webhook.health h";
 
-/// By name: the schema before this one does not have the column.
+/// By name, because the previous schema does not have the column.
 const DISARMED: &str = "select to_jsonb(h) ->> 'disarmed_because' from webhook.health h";
 
 const SUBSCRIPTIONS: &str = "
@@ -52,10 +53,10 @@ const HEADINGS: [&str; 12] = [
     "last failure",
 ];
 
-/// Prints how things stand.
+/// Prints the state.
 ///
 /// # Errors
-/// A database that cannot be reached or holds no extension, and rights that are missing.
+/// The database cannot be reached, lacks the extension, or does not grant the rights.
 pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
     let client = postgres::connect(&database, Purpose::Command, Watch::default())
         .await
@@ -65,7 +66,7 @@ pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Erro
     Ok(ExitCode::SUCCESS)
 }
 
-/// The two mistakes that have a remedy.
+/// Explains the two mistakes that have a remedy.
 fn explain(error: tokio_postgres::Error) -> Error {
     match error.code() {
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
@@ -78,7 +79,7 @@ fn explain(error: tokio_postgres::Error) -> Error {
 
 async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
     let text: String = client.query_one(JSON, &[]).await?.try_get(0)?;
-    // json_agg() puts each element on a line; within strings a newline is escaped.
+    // json_agg() puts each element on a line. Within strings, newlines are escaped.
     Ok(text.replace('\n', "") + "\n")
 }
 

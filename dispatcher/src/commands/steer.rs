@@ -1,5 +1,5 @@
-//! `webhookd subscription`, `event`, `delivery`: rows for people or programs, and the functions of the SQL API. What may be
-//! seen and done is decided by Postgres, for the role that connects; nothing is known here that SQL does not say.
+//! `webhookd subscription`, `event` and `delivery`: print rows, and call functions of the SQL API.
+//! Postgres decides what the role that connects may see and do.
 
 use super::{
     Error, deliveries,
@@ -35,7 +35,8 @@ const SUBSCRIPTION: &str = "
            t.next_attempt_at, t.delivered_1h, t.failed_attempts_1h, t.duration_ms_p50_1h, t.duration_ms_p99_1h,
            t.last_success_at, t.last_failure_at
     from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id where s.id = $1";
-/// The slots keep the search to the partitions of that time; their index has the order, so that it ends when there are enough.
+/// The slots limit the search to the partitions of that time. Their index has the order, so the
+/// search ends after enough rows.
 const EVENTS: &str = "
     select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.id as sequence
     from webhook.event e
@@ -54,16 +55,16 @@ const SCHEMA: &str = "
 
 pub type Argument<'a> = &'a (dyn ToSql + Sync);
 
-/// A session of the role that asks.
+/// A session of the role that connects.
 pub struct Desk {
     pub client: Client,
-    /// Where the extension's functions are, quoted.
+    /// The schema of the extension's functions, quoted.
     pub schema: String,
 }
 
 impl Desk {
     /// # Errors
-    /// A database that cannot be reached, or without the extension.
+    /// The database cannot be reached, or lacks the extension.
     pub async fn open(target: &Target) -> Result<Self, Error> {
         let client = postgres::connect(target, Purpose::Command, Watch::default())
             .await
@@ -73,18 +74,18 @@ impl Desk {
         Ok(Self { client, schema })
     }
 
-    /// Calls a function of the API; its result as text.
+    /// Calls a function of the API. Returns its result as text.
     pub async fn call(&self, call: &str, arguments: &[Argument<'_>]) -> Result<Option<String>, Error> {
         let statement = format!("select {}.{call}", self.schema);
         self.value(&statement, arguments).await
     }
 
-    /// What a query has in its one row and column.
+    /// Returns the one value of a query.
     pub async fn value<T: FromSqlOwned>(&self, query: &str, arguments: &[Argument<'_>]) -> Result<T, Error> {
         self.client.query_one(query, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
     }
 
-    /// Rows as JSON texts.
+    /// Returns rows as JSON texts.
     pub async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
         let statement = format!("select row_to_json(r)::text from ({query}) r");
         let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
@@ -92,7 +93,7 @@ impl Desk {
     }
 }
 
-/// What the database says, with its hint, in one line.
+/// Returns the database's message with its hint, in one line.
 pub fn explain(error: tokio_postgres::Error) -> Error {
     let Some(said) = error.as_db_error() else { return app::Error::of_statement(error).into() };
     match *said.code() {
@@ -107,7 +108,7 @@ pub fn explain(error: tokio_postgres::Error) -> Error {
 /// Writes to standard output.
 ///
 /// # Errors
-/// [`Error::ReaderGone`] ends the command, whatever else it would have written.
+/// [`Error::ReaderGone`] ends the command.
 pub fn print(text: &str) -> Result<ExitCode, Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -117,7 +118,7 @@ pub fn print(text: &str) -> Result<ExitCode, Error> {
     }
 }
 
-/// The same for what goes on whether anybody reads it or not.
+/// The same for output of a command that continues without a reader.
 ///
 /// # Errors
 /// Any other failure to write.
@@ -128,7 +129,8 @@ pub fn tell(text: &str) -> Result<(), Error> {
     }
 }
 
-/// For those who wait for something to print: a pipe tells without being written to that its other end is closed.
+/// Checks that the other end of standard output is open, for commands that wait for something to
+/// print.
 ///
 /// # Errors
 /// [`Error::ReaderGone`].
@@ -139,7 +141,7 @@ pub fn check_reader() -> Result<(), Error> {
     if told.is_ok() && pipe[0].revents().contains(PollFlags::ERR) { Err(Error::ReaderGone) } else { Ok(()) }
 }
 
-/// Lines of JSON, or a table with a column for each heading.
+/// Prints lines of JSON, or a table with a column for each heading.
 fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, Error> {
     if output.json {
         return print(&lines(rows));
@@ -158,7 +160,8 @@ fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, 
     print(&table(headings, &cells))
 }
 
-/// One row, a line for each column that has a value; `None`: there is no such thing.
+/// Prints one row, with a line for each column that has a value. `None` means that there is no such
+/// row.
 fn show(row: Option<&String>, what: &str, output: Output) -> Result<ExitCode, Error> {
     let Some(row) = row else {
         return Err(Error::Refused { message: format!("there is no {what}, or this role may not see it") });
@@ -169,7 +172,7 @@ fn show(row: Option<&String>, what: &str, output: Output) -> Result<ExitCode, Er
     let columns: Columns = serde_json::from_str(row).unwrap_or_default();
     let width = columns.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let shown = columns.0.iter().filter(|(_, value)| value.get() != "null");
-    // A string without its quotes; everything else as it was written, numbers above all.
+    // A string without its quotes. Other values stay as they were written, in particular numbers.
     let text: String = shown
         .map(|(name, value)| {
             let value = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
@@ -179,12 +182,13 @@ fn show(row: Option<&String>, what: &str, output: Output) -> Result<ExitCode, Er
     print(&text)
 }
 
-/// Postgres puts JSON on one line, except where a stored json has ends of lines of its own.
+/// Postgres prints JSON on one line, unless a stored json has line breaks of its own.
 fn lines(rows: &[String]) -> String {
     rows.iter().map(|row| row.replace(['\n', '\r'], " ") + "\n").collect()
 }
 
-/// Texts without quotes, simple arrays without brackets; everything else as it was written.
+/// Texts without quotes, and simple arrays without brackets. Other values stay as they were
+/// written.
 fn cell(value: &RawValue) -> String {
     let json = value.get();
     match json.as_bytes() {
@@ -200,7 +204,7 @@ fn cell(value: &RawValue) -> String {
     }
 }
 
-/// Members in the order in which they come.
+/// Members in their order.
 #[derive(Default)]
 struct Columns(Vec<(String, Box<RawValue>)>);
 
@@ -259,7 +263,7 @@ impl DeliveryAction {
 }
 
 /// # Errors
-/// A database that cannot be reached, or that says no.
+/// The database cannot be reached, or rejects the request.
 pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
@@ -311,7 +315,8 @@ pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<
     }
 }
 
-/// Named arguments, each with a comma before it and cast by Postgres, and their values as parameters from `$first` on.
+/// Returns named arguments, each with a comma before it and cast by Postgres, and their values as
+/// parameters from `$first` on.
 fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>), Error> {
     let (mut sql, mut values) = (String::new(), Vec::new());
     for (name, value) in set {
@@ -327,7 +332,7 @@ fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>)
 }
 
 /// # Errors
-/// A database that cannot be reached, or that says no.
+/// The database cannot be reached, or rejects the request.
 pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {
@@ -343,7 +348,7 @@ pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Erro
 }
 
 /// # Errors
-/// A database that cannot be reached, or that says no.
+/// The database cannot be reached, or rejects the request.
 pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     match action {

@@ -1,7 +1,9 @@
-//! `webhookd tail`: attempts as they are made, a line each. Polls `webhook.attempt`; reads only.
+//! `webhookd tail`: prints attempts as they end, one line each. Polls `webhook.attempt`, and reads
+//! only.
 //!
-//! An attempt's row comes when it has ended, and rows of one moment may come in two batches; so each look goes back a
-//! little, and what was shown is remembered for as long. A look shows a bounded number, the next goes on from there.
+//! An attempt's row is written after its end, and rows of one moment may come in two batches. So
+//! each poll reads a little of the past again, and the command remembers what it has printed. A
+//! poll reads a bounded number of rows, and the next one continues there.
 
 use super::{
     Error,
@@ -20,12 +22,12 @@ use std::{
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-/// Most rows of a look.
+/// Maximum number of rows of a poll.
 const ROWS_MAX: i64 = 1000;
-/// Most attempts that are remembered as shown.
+/// Maximum number of attempts that are remembered as printed.
 const SHOWN_MAX: usize = 20_000;
-/// The longest timeout of an attempt is 5 min, which bounds how long before its end it began: the index is on that.
-/// `$1`: the end of the newest that was shown, in microseconds; it goes back 5 s from there.
+/// An attempt lasts 5 min at most. This bounds its start, which the index is on. `$1` is the end of
+/// the newest printed attempt, in microseconds. The poll goes back 5 s from there.
 const LOOK: &str = "
     select a.ended_us, a.event_id, a.subscription_id, a.attempt,
            to_char(to_timestamp(a.ended_us / 1e6) at time zone 'UTC', 'HH24:MI:SS.MS') || 'Z',
@@ -44,7 +46,7 @@ const LOOK: &str = "
 
 type Key = (i64, i64, i16);
 
-/// What has been shown lately.
+/// The attempts that were printed recently.
 #[derive(Default)]
 struct Shown {
     order: VecDeque<Key>,
@@ -52,7 +54,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Remembers; false: it is known.
+    /// Remembers an attempt. Returns false if it was printed before.
     fn note(&mut self, key: Key, ended_us: i64) -> bool {
         if self.ends.insert(key, ended_us).is_some() {
             return false;
@@ -67,10 +69,10 @@ impl Shown {
     }
 }
 
-/// Follows until `shutdown` or `--count`.
+/// Follows until `shutdown`, or until `--count` is reached.
 ///
 /// # Errors
-/// A database that cannot be reached, or that says no.
+/// The database cannot be reached, or rejects the request.
 pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
@@ -107,7 +109,8 @@ pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> R
             if rows.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
                 break;
             }
-            // More than a look holds: on from the last; if all of it was known, look at more at once.
+            // There is more than one poll reads: continue behind the last row. If all rows were
+            // known, read more at once.
             limit = if fresh == 0 { limit * 2 } else { ROWS_MAX };
         }
         check_reader()?;

@@ -1,12 +1,13 @@
-//! Foreign text on a terminal: made harmless, cut to fit, laid out in columns. Pure.
+//! Prepares foreign text for a terminal: removes control characters, cuts, and aligns columns.
+//! Pure.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Widest cell of a table, in columns of the terminal.
+/// Maximum width of a cell, in columns of the terminal.
 const CELL_COLUMNS_MAX: usize = 60;
 
-/// Without what could command the terminal or make a text look like another: control characters, marks of direction,
-/// what cannot be seen, and ends of lines.
+/// Removes characters that could control the terminal or disguise a text: control characters,
+/// direction marks, invisible characters, and line breaks.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
@@ -18,12 +19,13 @@ fn is_harmful(c: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Columns as wide as their widest cell, two spaces apart; cells are cleaned and cut.
+/// Returns a table. Columns are as wide as their widest cell, two spaces apart. Cells are cleaned
+/// and cut.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns(headings, rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()).collect())
 }
 
-/// The same with whole cells: for what has to be read to its end.
+/// The same with whole cells, for texts that must be readable to the end.
 pub fn whole_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns(headings, rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect())
 }

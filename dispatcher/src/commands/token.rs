@@ -1,5 +1,5 @@
-//! `webhookd token`: makes, lists and revokes the tokens of the admin server. Writes `webhook.token`; the database learns the
-//! hash of a token alone.
+//! `webhookd token`: creates, lists and revokes tokens of the admin server. Writes `webhook.token`,
+//! which contains only the hash of a token.
 
 use super::{Error, exit};
 use crate::{
@@ -14,7 +14,8 @@ use tokio_postgres::error::SqlState;
 const CREATE: &str = "
     insert into webhook.token (name, token_sha256, role, owner, expires_at)
     values ($1, $2, $3::text::name, $4, now() + make_interval(days => $5)) returning id";
-/// Whether a role is held to what its owner has: by row-level security, and by not reading the outbox.
+/// Whether a role is limited to the rows of its owner: row-level security applies, and the role
+/// cannot read the outbox.
 const ROLE: &str = "
     select not (r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select'))
     from pg_roles r where r.rolname = $1";
@@ -23,10 +24,10 @@ const LIST: &str = "
            coalesce(date_trunc('second', expires_at)::text, '-')
     from webhook.token order by id";
 
-/// Does what is asked.
+/// Executes the action.
 ///
 /// # Errors
-/// A database that is away, or does not let this role.
+/// The database is away, or rejects the request.
 pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Error> {
     let client = postgres::connect(&database, Purpose::Command, Watch::default())
         .await

@@ -1,4 +1,5 @@
-//! `webhookd verify`: does the signature of this webhook hold, and if not, why? Reads the body from standard input.
+//! `webhookd verify`: verifies the signature of a webhook, and says why it is not valid. Reads the
+//! body from standard input.
 
 use super::{Error, exit};
 use crate::cli::{Tolerance, Verify};
@@ -9,10 +10,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Largest body that is read, in bytes.
+/// Maximum size of a body, in bytes.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 
-/// Prints the verdict; 0 if the signature holds, 1 if not.
+/// Prints the result. The exit code is 0 if the signature is valid, and 1 if not.
 ///
 /// # Errors
 /// A secret, header or body that cannot be read.
@@ -39,12 +40,12 @@ struct Headers {
 }
 
 impl Headers {
-    /// From their own flags, else from copied header lines.
+    /// Reads them from their flags, or else from copied header lines.
     fn of(flags: &Verify) -> Result<Self, Error> {
         let header = |given: &Option<String>, name: &str| {
             let copied = || {
                 flags.headers.iter().find_map(|line| {
-                    // `< name: value`, as curl -v shows it, too.
+                    // Also `< name: value`, as curl -v prints it.
                     let (found, value) = line.trim_start_matches(['<', '>', ' ']).split_once(':')?;
                     found.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
                 })
@@ -62,7 +63,7 @@ impl Headers {
     }
 }
 
-/// Why it is not valid, with what usually is the reason.
+/// Verifies, and explains the usual reason of a failure.
 fn verify(
     verifier: &Verifier,
     headers: &Headers,
@@ -71,7 +72,7 @@ fn verify(
     now: i64,
 ) -> Result<(), String> {
     let timestamp: i64 = headers.timestamp.parse().map_err(|_| Rejected::Timestamp.to_string())?;
-    // With the timestamp for a clock only the signature decides; how old it may be is the caller's.
+    // With the timestamp as the clock, only the signature decides. The caller checks the age.
     let fits = |body: &[u8]| {
         let message = Message { id: &headers.id, timestamp, body };
         verifier.verify(&message, &headers.signature, timestamp).is_ok()

@@ -1,4 +1,5 @@
-//! The last half hour as a visitor may see it: looks (`sampler.rs`) made into points of plots. Pure.
+//! The samples of the last half hour (`sampler.rs`) as points of plots, limited to what a visitor
+//! may see. Pure.
 
 use super::plot::{Series, chart};
 use crate::admin::{
@@ -9,13 +10,13 @@ use crate::admin::{
 use maud::{Markup, html};
 use std::collections::{BTreeMap, HashSet};
 
-/// Looks that are drawn as one point: plots of 30 s are smoother than those of 5 s.
+/// Number of samples per point. A plot of 30 s is smoother than one of 5 s.
 const POINT: usize = 3;
 
 /// Values over time, oldest first.
 pub type Values = Vec<Option<f64>>;
 
-/// What a visitor sees of the last half hour, one point after the other.
+/// The part of the last half hour that a visitor may see, point by point.
 pub struct Past {
     pub points: Vec<Point>,
     /// By subscription.
@@ -29,11 +30,11 @@ pub struct Point {
     pub events: i64,
     pub lag_s: f64,
     pub standing: Standing,
-    /// Whether the looks tell of any of the subscriptions.
+    /// Whether the samples contain any of the subscriptions.
     is_told: bool,
 }
 
-/// One subscription's in a row of a table.
+/// The plots of one subscription in a row of a table.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Spark {
     /// Attempts a second.
@@ -43,10 +44,12 @@ pub struct Spark {
 }
 
 impl Past {
-    /// Of all, or of those that are seen; with lines for these.
+    /// Creates the points of all subscriptions, or of those that are seen, with a line for each of
+    /// these.
     pub fn of(state: &State, sees_all: bool, seen: &HashSet<i64>) -> Self {
         state.history.with(|samples| {
-            // In groups that end with the newest, so that a point does not change with every look but the last.
+            // Groups end with the newest sample, so that only the last point changes with a new
+            // sample.
             let samples: Vec<&Sample> = samples.iter().collect();
             let groups: Vec<&[&Sample]> = samples.rchunks(POINT).rev().collect();
             Self::drawn(&groups, sees_all, seen)
@@ -65,7 +68,8 @@ impl Past {
         Self { points, sparks, latest, total }
     }
 
-    /// What the plots are wide, in points and in minutes: no less than five minutes, and no more than there is.
+    /// Returns the width of the plots in points and in minutes: at least five minutes, and at most
+    /// the time since the start.
     pub fn span(&self) -> (usize, usize) {
         let per_minute = 60 / (usize::try_from(INTERVAL.as_secs()).unwrap_or(5) * POINT).max(1);
         let minutes =
@@ -77,13 +81,13 @@ impl Past {
         self.points.iter().map(value).collect()
     }
 
-    /// A line of what has been counted, in each second.
+    /// Returns a line of counted results per second.
     pub fn rates(&self, name: &'static str, value: fn(&Counts) -> u64) -> Series<'static> {
         let rate = |point: &Point| value(&point.standing.counts) as f64 / point.seconds;
         Series { name, values: self.series(|point| point.is_told.then(|| rate(point))) }
     }
 
-    /// The plot of a subscription's or of all subscriptions' queue.
+    /// Returns the plot of the queue of a subscription, or of all subscriptions.
     pub fn backlog(&self) -> Markup {
         let (kept, minutes) = self.span();
         let values = self.series(|point| point.is_told.then_some(point.standing.backlog as f64));

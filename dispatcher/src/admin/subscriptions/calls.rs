@@ -1,4 +1,5 @@
-//! Subscriptions as the SQL API has them: what REST and the page both ask of it, in the caller's transaction.
+//! Calls of the SQL API for subscriptions, which REST and the page share, in the caller's
+//! transaction.
 
 use super::shape::{Draft, Subscription};
 use crate::admin::{
@@ -17,24 +18,24 @@ const ROW: &str = "select row_to_json(x)::text from (
            s.verification, s.verified_at, s.signature, s.owner, s.tls, s.created_at, s.updated_at
     from webhook.subscription s";
 
-/// What the caller sees, by number.
+/// Returns the subscriptions that the caller may see, by number.
 ///
 /// # Errors
-/// The statement's.
+/// Those of the statement.
 pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscription>, Problem> {
     work.json(&format!("{ROW} where s.id > $1 order by s.id limit $2) x"), &[&id, &rows]).await
 }
 
-/// One of them.
+/// Returns one subscription.
 ///
 /// # Errors
-/// 404 if there is none, or it is another's.
+/// 404 if there is none, or if it belongs to another owner.
 pub async fn find(work: &mut Work, id: i64) -> Result<Subscription, Problem> {
     let found = work.json(&format!("{ROW} where s.id = $1) x"), &[&id]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("subscription"))
 }
 
-/// The options of a body, of the right JSON types.
+/// Returns the options of a body, with their JSON types.
 fn arguments(body: &Body, first: usize) -> Result<Arguments, Problem> {
     let members = body.members()?;
     let unknown = members.keys().find(|name| OPTIONS.iter().all(|option| option.name != name.as_str()));
@@ -46,7 +47,7 @@ fn arguments(body: &Body, first: usize) -> Result<Arguments, Problem> {
     Ok(Arguments::of(&members, first))
 }
 
-/// Which option it was that could not be cast: Postgres does not say.
+/// Finds the option that could not be cast, because Postgres does not name it.
 async fn name_the_field(work: &mut Work, arguments: &Arguments, mut problem: Problem) -> Problem {
     if problem.field.is_some() || problem.status != 422 {
         return problem;
@@ -67,10 +68,10 @@ async fn name_the_field(work: &mut Work, arguments: &Arguments, mut problem: Pro
     problem
 }
 
-/// Makes one; returns its number and its secret.
+/// Creates a subscription. Returns its number and its secret.
 ///
 /// # Errors
-/// What the SQL API refuses, with the field's name.
+/// Those of the SQL API, with the name of the field.
 pub async fn subscribe(work: &mut Work, body: &Body) -> Result<(i64, Option<String>), Problem> {
     let arguments = arguments(body, 1)?;
     let sql = format!("select id, secret from {}.webhook_subscribe({})", work.schema(), arguments.sql);
@@ -84,10 +85,10 @@ pub async fn subscribe(work: &mut Work, body: &Body) -> Result<(i64, Option<Stri
     }
 }
 
-/// Changes one.
+/// Changes a subscription.
 ///
 /// # Errors
-/// What the SQL API refuses, with the field's name.
+/// Those of the SQL API, with the name of the field.
 pub async fn alter(work: &mut Work, id: i64, body: &Body) -> Result<(), Problem> {
     let arguments = arguments(body, 3)?;
     let comma = if arguments.sql.is_empty() { "" } else { ", " };
@@ -102,10 +103,10 @@ pub async fn alter(work: &mut Work, id: i64, body: &Body) -> Result<(), Problem>
     }
 }
 
-/// Calls a function of the SQL API for one subscription; its answer, if it has one, is text.
+/// Calls a function of the SQL API for one subscription. Its answer is text, if there is one.
 ///
 /// # Errors
-/// What it refuses.
+/// Those of the function.
 pub async fn call(
     work: &mut Work,
     function: &str,
@@ -118,10 +119,10 @@ pub async fn call(
 /// The call of the SQL API, with its default.
 pub const ROTATE: &str = "webhook_rotate_secret($1, coalesce($2::text::interval, '24 hours'))";
 
-/// Judges a moment that a caller gives as text.
+/// Validates a time that a caller gives as text.
 ///
 /// # Errors
-/// 422 with the field's name.
+/// 422 with the name of the field.
 pub async fn check_moment(work: &mut Work, field: &str, text: &Option<String>) -> Result<(), Problem> {
     if text.is_some() {
         let cast = work.query("select $1::text::timestamptz is null", &[text]).await;
@@ -130,7 +131,7 @@ pub async fn check_moment(work: &mut Work, field: &str, text: &Option<String>) -
     Ok(())
 }
 
-/// What could not be cast, where there is but one thing to be cast.
+/// Adds the field to an error, if there is only one value that could not be cast.
 pub fn in_field(problem: Problem, field: &str) -> Problem {
     if problem.status == 422 && problem.field.is_none() { problem.field(field) } else { problem }
 }

@@ -1,4 +1,4 @@
-//! `ETag` and `If-Match`: a change is made of the state that the caller has seen, or not at all.
+//! `ETag` and `If-Match`: a change applies to the state that the caller has seen, or it fails.
 
 use super::{calls::find, shape::Subscription};
 use crate::admin::{database::Work, problem::Problem};
@@ -8,7 +8,7 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-/// Changes with the state: a strong validator of the representation.
+/// Returns the entity tag. It changes with the state: a strong validator of the representation.
 pub fn etag(subscription: &Subscription) -> String {
     let bytes = serde_json::to_vec(subscription).unwrap_or_default();
     let digest = Sha256::digest(&bytes);
@@ -16,7 +16,7 @@ pub fn etag(subscription: &Subscription) -> String {
     format!("\"{hex}\"")
 }
 
-/// The answer with its validator.
+/// Adds the entity tag to an answer.
 pub fn with_etag(subscription: &Subscription, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::from_str(&etag(subscription)) {
         response.headers_mut().insert(header::ETAG, value);
@@ -55,11 +55,11 @@ pub async fn expect(work: &mut Work, id: i64, headers: &HeaderMap) -> Result<Con
     Ok(Condition(lines.any(|line| line.split(',').any(|tag| tag.trim() == "*" || tag.trim() == own))))
 }
 
-/// The same of a form, which holds the tag of the state that its fields were filled from. Returns the state that is to be changed.
-/// The transaction must be at repeatable read.
+/// Compares the tag in a form, which belongs to the state that its fields were filled from. Returns
+/// the state to change. The transaction must be at repeatable read.
 ///
 /// # Errors
-/// 412 if it is another state by now; 404.
+/// 412 if the state has changed since; 404.
 pub async fn expect_tag(work: &mut Work, id: i64, tag: Option<&str>) -> Result<Subscription, Problem> {
     let own = find(work, id).await?;
     if tag == Some(etag(&own).as_str()) { Ok(own) } else { Err(changed()) }
@@ -70,12 +70,12 @@ fn changed() -> Problem {
         .hint("Read it again, and send its new ETag in If-Match.")
 }
 
-/// A conflict with another change is what `If-Match` asks about.
+/// If the request has `If-Match`, turns a conflict with another change into 412.
 pub fn conditional(headers: &HeaderMap, problem: Problem) -> Problem {
     if headers.contains_key(header::IF_MATCH) { met(problem) } else { problem }
 }
 
-/// A conflict with another change, where the state was named that is meant.
+/// Turns a conflict with another change into 412, for a request that named the state.
 pub fn met(problem: Problem) -> Problem {
     let is_conflict = problem.sqlstate.as_deref().is_some_and(|code| code.starts_with("40"));
     if is_conflict { changed() } else { problem }

@@ -1,4 +1,4 @@
-//! `POST /v1/subscriptions`: once, however often it is asked for.
+//! `POST /v1/subscriptions`: creates a subscription once, even if the request is repeated.
 
 use super::{
     calls::{find, subscribe},
@@ -22,17 +22,18 @@ use tokio_postgres::types::ToSql;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Subscribe
+/// Create a subscription
 ///
-/// With `Idempotency-Key` the same request may be sent again within a day: it is answered with what it made the first time,
-/// but for the secret, which is shown once. If that answer was lost, rotate the secret.
+/// With `Idempotency-Key`, you may repeat the same request within a day. The answer is then the
+/// first answer without the secret, which is shown once. If that answer was lost, rotate the
+/// secret.
 #[utoipa::path(post, operation_id = "create_subscription", path = "/v1/subscriptions", tag = "subscriptions", request_body = NewSubscription,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters", min_length = 1, max_length = 255)),
     responses((status = 201, description = "Made; the secret is shown here and nowhere else", body = Created,
                headers(("Location" = String), ("ETag" = String))),
               (status = 200, description = "Made by an earlier request with this key", body = Created), Problems))]
 pub async fn create(Api(mut work): Api, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    // A statement of its own: within the next one, the row would still be in its way.
+    // A statement of its own. Within the next statement, the old row would still be in the way.
     const FORGET: &str = "delete from webhook.idempotency where created_at < now() - interval '1 day'";
     const CLAIM: &str = "insert into webhook.idempotency (caller, key, request_sha256) values ($1, $2, $3)
         on conflict do nothing returning true";

@@ -1,4 +1,4 @@
-//! What requests and answers of `/v1/subscriptions` hold.
+//! The members of requests and answers of `/v1/subscriptions`.
 
 use crate::admin::{extract::number, words};
 use serde::{Deserialize, Serialize};
@@ -16,22 +16,22 @@ pub struct Subscription {
     pub url: String,
     /// Patterns: `order.paid`, `order.*`, `*`.
     pub events: Vec<String>,
-    /// `false`: paused; what matches meanwhile is kept.
+    /// `false` means paused. Matching events are kept meanwhile.
     pub enabled: bool,
     pub paused_reason: Option<String>,
-    /// For a whole attempt.
+    /// Time limit of a whole attempt.
     pub timeout: String,
     /// Waits after the 1st, 2nd, … failed attempt.
     pub retry: Vec<String>,
     pub max_in_flight: i32,
-    /// SQL/JSON path on the event.
+    /// SQL/JSON path, applied to the event.
     pub filter: Option<String>,
     #[schema(schema_with = words::formats)]
     pub format: String,
     #[schema(schema_with = words::payload_modes)]
     pub payload_mode: String,
     pub headers: BTreeMap<String, String>,
-    /// Requests a second at most.
+    /// Maximum number of requests a second.
     pub rate_limit: Option<f64>,
     #[schema(schema_with = words::orderings)]
     pub ordering: String,
@@ -49,7 +49,7 @@ pub struct Subscription {
     pub updated_at: String,
 }
 
-/// What is to change of a subscription: what is left out stays.
+/// The options of a subscription to change. Members that are left out stay.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "only judges: the members go to Postgres as they came")]
@@ -59,10 +59,11 @@ pub struct Draft {
     url: Option<String>,
     #[schema(min_items = 1, max_items = 1000)]
     events: Option<Vec<String>>,
-    /// Unique among its owner's; null has none.
+    /// Unique among the subscriptions of its owner. Null for no name.
     #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
-    /// `whsec_…`, `whsk_…`, `env:…` or `file:…`; left out, one is made and shown once.
+    /// `whsec_…`, `whsk_…`, `env:…` or `file:…`. If it is left out, a secret is generated and shown
+    /// once.
     secret: Option<String>,
     /// 1 ms to 5 min.
     timeout: Option<String>,
@@ -88,13 +89,13 @@ pub struct Draft {
     #[schema(schema_with = words::verifications)]
     verification: Option<String>,
     signature: Option<Vec<String>>,
-    /// Whose it is: a role, or a tenant of the application.
+    /// The owner: a role, or a tenant of the application.
     owner: Option<String>,
     tls: Option<String>,
 }
 
-/// A new subscription: what is left out but the URL has its default. For the document; a [`Draft`] judges it, and a missing URL is
-/// told by its name.
+/// A new subscription. Members other than the URL have defaults. This type is for the document. A
+/// [`Draft`] validates the request, and reports a missing URL by its name.
 pub struct NewSubscription;
 
 impl PartialSchema for NewSubscription {
@@ -114,23 +115,23 @@ impl PartialSchema for NewSubscription {
 
 impl ToSchema for NewSubscription {}
 
-/// A subscription that has just been made, with its secret, which is shown here and nowhere else.
+/// A new subscription with its secret, which is shown only here.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Created {
     #[serde(flatten)]
     pub subscription: Subscription,
-    /// Null: it is not signed, or the same request has been answered before.
+    /// Null if the subscription is not signed, or if the same request was answered before.
     pub secret: Option<String>,
 }
 
 /// A new secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rotated {
-    /// Of a key pair: its public half.
+    /// For a key pair, its public half.
     pub secret: String,
 }
 
-/// An event that has been queued.
+/// An event that was queued.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Queued {
     pub event_id: String,
@@ -145,7 +146,7 @@ pub struct Pause {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
-    /// Drop what has been kept instead of delivering it.
+    /// Discard the kept deliveries instead of sending them.
     #[serde(default)]
     pub skip_backlog: bool,
 }
@@ -153,7 +154,8 @@ pub struct Resume {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
-    /// How long the old secret signs beside the new one: 0 to 7 days, ISO 8601 [default: PT24H].
+    /// How long the old secret signs together with the new one: 0 to 7 days, ISO 8601 [default:
+    /// PT24H].
     pub overlap: Option<String>,
 }
 
@@ -162,13 +164,13 @@ pub struct Rotate {
 pub struct Replay {
     /// From this moment on.
     pub since: String,
-    /// Before this one [default: now].
+    /// Before this moment [default: now].
     pub until: Option<String>,
-    /// Instead of the subscription's patterns.
+    /// Patterns instead of those of the subscription.
     pub events: Option<Vec<String>>,
 }
 
-/// How much of the past will be sent again.
+/// The number of deliveries that will be sent again.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Replayed {
     pub events: i64,
@@ -178,9 +180,9 @@ pub struct Replayed {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Listing {
-    /// `next` of the page before.
+    /// `next` of the previous page.
     pub cursor: Option<String>,
-    /// Rows of a page at most, 1 to 200 [default: 50].
+    /// Maximum number of rows, 1 to 200 [default: 50].
     #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,

@@ -1,4 +1,4 @@
-//! Webhooks as lines for people, or as JSON lines for programs.
+//! Prints webhooks as lines for people, or as lines of JSON for programs.
 
 use super::{
     super::terminal::clean,
@@ -16,22 +16,22 @@ use std::{
 };
 use url::form_urlencoded;
 
-/// Whether a signature holds.
+/// The result of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Valid,
     Invalid(&'static str),
-    /// There is no secret to check it with.
+    /// There is no secret to verify with.
     Unchecked,
 }
 
-/// One webhook as it came in.
+/// One webhook as it was received.
 pub struct Webhook<'a> {
     pub received_at: SystemTime,
     pub headers: &'a HeaderMap,
     pub body: &'a [u8],
     pub verdict: Verdict,
-    /// What it is answered with.
+    /// The status of our answer.
     pub status: u16,
 }
 
@@ -41,7 +41,7 @@ impl Webhook<'_> {
     }
 }
 
-/// Writes to standard output, each webhook in one go.
+/// Writes to standard output, each webhook in one write.
 pub struct Printer {
     json: bool,
     quiet: bool,
@@ -56,7 +56,7 @@ impl Printer {
         Self { json, quiet, terminal, colour }
     }
 
-    /// Says first where it listens, so that a program can read it off.
+    /// Prints the address first, so that a program can read it.
     pub fn greet(&self, address: SocketAddr, unchecked: bool) -> Printed {
         let url = format!("http://{address}/");
         let mut out = io::stdout().lock();
@@ -119,7 +119,7 @@ impl Printer {
         line
     }
 
-    /// Spread out on a terminal, as it came elsewhere; a form field by field.
+    /// Returns the body: indented on a terminal, unchanged elsewhere, and a form field by field.
     fn shown_body(&self, webhook: &Webhook<'_>, is_json: bool) -> String {
         let text = String::from_utf8_lossy(webhook.body);
         let text = if is_form(webhook.headers) {
@@ -134,7 +134,7 @@ impl Printer {
     }
 }
 
-/// The different types of a batch, in the order in which they first come.
+/// Returns the different types of a batch, in the order of their first occurrence.
 fn kinds(types: &[String]) -> String {
     let mut kinds: Vec<(String, usize)> = Vec::new();
     for event_type in types {
@@ -148,14 +148,15 @@ fn kinds(types: &[String]) -> String {
     kinds.join(", ")
 }
 
-/// JSON over many lines, its order of keys and spelling of numbers kept (a parsed and printed one would lose both).
+/// Returns JSON over many lines. It keeps the order of keys and the spelling of numbers, which
+/// parsing and printing would change.
 fn spread(json: &str) -> String {
     let mut out = String::with_capacity(2 * json.len());
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     let mut chars = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
     let line = |out: &mut String, depth: usize| {
         out.push('\n');
-        // No deeper, or a body of nothing but brackets would become a screen for each of them.
+        // The limit bounds the output for a body that consists of brackets.
         out.extend(std::iter::repeat_n("  ", depth.min(64)));
     };
     while let Some(c) = chars.next() {
@@ -204,8 +205,8 @@ fn json_line(webhook: &Webhook<'_>) -> String {
         Verdict::Unchecked => ("unchecked", None),
     };
     let text = String::from_utf8_lossy(webhook.body);
-    // JSON stays the bytes that it is: parsed and printed again, numbers, order and depth would change. Line breaks lie
-    // between its tokens only. Anything else is a string.
+    // JSON keeps its bytes. Parsing and printing would change numbers, order and depth. Line breaks
+    // are only between its tokens. Other bodies are strings.
     let body = match json(webhook.body) {
         Some(raw) => raw.get().replace(['\n', '\r'], ""),
         None => Value::from(&*text).to_string(),
@@ -221,7 +222,7 @@ fn json_line(webhook: &Webhook<'_>) -> String {
         line["why"] = why.into();
     }
     if matches!(text, Cow::Owned(_)) {
-        // Not UTF-8: the string below has replacement characters.
+        // The body is not UTF-8. The string below has replacement characters.
         line["body_base64"] = BASE64_STANDARD.encode(webhook.body).into();
     }
     let attributes = attributes(webhook.headers);
@@ -233,12 +234,12 @@ fn json_line(webhook: &Webhook<'_>) -> String {
     format!("{line},\"body\":{body}}}\n")
 }
 
-/// A body that is JSON, as it was sent.
+/// Returns a body that is JSON, as it was sent.
 fn json(body: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(body).ok()
 }
 
-/// What a format says in headers, as it was sent.
+/// Returns the attributes that a format has in headers, as they were sent.
 fn attributes(headers: &HeaderMap) -> Map<String, Value> {
     let is_known = |name: &str| ["webhook-id", "webhook-timestamp", "webhook-signature"].contains(&name);
     let is_attribute =
@@ -249,7 +250,7 @@ fn attributes(headers: &HeaderMap) -> Map<String, Value> {
         .collect()
 }
 
-/// Time of day in UTC.
+/// Returns the time of day in UTC.
 fn clock(at: SystemTime) -> String {
     let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let second = since_1970.as_secs() % 86_400;
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!(line["body_base64"], "/w==", "the bytes themselves");
     }
 
-    /// What comes after `"body":` in its JSON line.
+    /// Returns the text after `"body":` in its line of JSON.
     fn printed(body: &[u8]) -> String {
         let line = json_line(&webhook(&mut HeaderMap::new(), body, Verdict::Valid));
         assert_eq!(line.matches(['\n', '\r']).count(), 1, "{line}");
@@ -401,7 +402,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The line is JSON again, and its body what came, but for line breaks.
+        /// The line is JSON, and its body is what was sent, except for line breaks.
         #[test]
         fn any_body_makes_one_line_of_json(body in "[\\[\\]{}:,\"0-9e. \n\ra\\\\\u{2028}-]{0,30}") {
             let printed = printed(body.as_bytes());

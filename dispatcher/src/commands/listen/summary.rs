@@ -1,4 +1,4 @@
-//! What a webhook is about, whichever format it came in. Pure.
+//! The summary of a webhook in any format. Pure.
 
 use crate::delivery::members::members;
 use hyper::header::HeaderMap;
@@ -6,20 +6,20 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use url::form_urlencoded;
 
-/// What is worth a line. Texts are as they were sent, control characters included.
+/// The parts for one line. Texts are as they were sent, including control characters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Of each event, in their order; a batch has several.
+    /// The types of the events, in order. A batch has several.
     pub types: Vec<String>,
     pub sequence: Option<i64>,
     pub table: Option<String>,
     pub actor: Option<String>,
-    /// Changes that the event stands for.
+    /// Number of changes that the event merges.
     pub compacted: Option<u64>,
 }
 
 impl Summary {
-    /// Headers come first: where a format has its attributes there, the body is nothing but data.
+    /// Headers come first: if a format has its attributes in headers, the body contains only data.
     pub fn of(headers: &HeaderMap, body: &[u8], json: Option<&RawValue>) -> Self {
         let attribute = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(decoded);
         for (event_type, prefix) in [("ce-type", "ce"), ("webhook-event-type", "webhook")] {
@@ -55,14 +55,15 @@ impl Summary {
     }
 }
 
-/// Whether the body is the fields of a form.
+/// Reports whether the body is a form.
 pub fn is_form(headers: &HeaderMap) -> bool {
     let content_type = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded"
 }
 
-/// Looks up a member of an object: texts and numbers alike, because CloudEvents have their sequence in a text. Of several
-/// of one name the last counts. What the members contain is not parsed, so that no number and no depth is in the way.
+/// Finds a member of an object, a text or a number, because CloudEvents have their sequence as a
+/// text. Of several members with one name, the last counts. The contents of members are not parsed,
+/// so numbers and depth are not limited.
 fn texts(event: &RawValue) -> impl Fn(&str) -> Option<String> {
     let members = members(event.get().as_bytes()).unwrap_or_default();
     move |name| {
@@ -75,7 +76,7 @@ fn texts(event: &RawValue) -> impl Fn(&str) -> Option<String> {
     }
 }
 
-/// Without percent-encoding. What is none stays as it is.
+/// Removes percent-encoding. Invalid encoding stays unchanged.
 fn decoded(text: &str) -> String {
     let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());

@@ -1,6 +1,8 @@
-//! The OpenAPI document of the events, taken apart for the page: members in their order, values as they were written. Pure.
+//! Splits the OpenAPI document of the events for the page. Members keep their order, and values
+//! their spelling. Pure.
 //!
-//! Everything that the page says of an event comes from here, so page and document cannot disagree.
+//! Everything that the page says about an event comes from here, so page and document cannot
+//! disagree.
 
 use crate::delivery::members::members;
 use serde_json::value::RawValue;
@@ -12,34 +14,34 @@ pub struct Described<'a> {
     pub description: Option<String>,
     /// JSON Schema of a whole body in format `standard`.
     pub schema: &'a RawValue,
-    /// Such a body.
+    /// An example of such a body.
     pub example: &'a RawValue,
 }
 
-/// A header that every webhook carries.
+/// A header of every webhook.
 #[derive(Debug)]
 pub struct Header {
     pub name: String,
     pub description: Option<String>,
 }
 
-/// A member of an object.
+/// Returns a member of an object.
 pub fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     let found = members(object.get().as_bytes())?;
     found.into_iter().find(|(member, _)| member == name).map(|(_, value)| value)
 }
 
-/// A member of a member of …
+/// Returns a member at a path.
 pub fn at<'a>(object: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
     path.iter().try_fold(object, |object, name| member(object, name))
 }
 
-/// A member that is a text.
+/// Returns a member that is a text.
 pub fn text(object: &RawValue, name: &str) -> Option<String> {
     serde_json::from_str(member(object, name)?.get()).ok()
 }
 
-/// Every event type, in the order of the document.
+/// Returns every event type, in the order of the document.
 pub fn event_types(document: &RawValue) -> Vec<Described<'_>> {
     let webhooks = member(document, "webhooks").and_then(|all| members(all.get().as_bytes()));
     let schemas = at(document, &["components", "schemas"]).and_then(|all| members(all.get().as_bytes()));
@@ -57,7 +59,7 @@ pub fn event_types(document: &RawValue) -> Vec<Described<'_>> {
         .collect()
 }
 
-/// The headers that every webhook carries.
+/// Returns the headers of every webhook.
 pub fn headers(document: &RawValue) -> Vec<Header> {
     let parameters = at(document, &["components", "parameters"]);
     let Some(parameters) = parameters.and_then(|all| members(all.get().as_bytes())) else {

@@ -1,44 +1,46 @@
-//! A JSON Schema as people read it: one row for each member, with its type, whether it may be null, and what holds of it.
-//! Knows what `sql/value_schema.sql` and those who enter a `data_schema` by hand write; what it does not know it leaves to the
-//! schema itself, which stands below. Pure.
+//! A JSON Schema as a table for people: one row for each member, with its type, whether it may be
+//! null, and its constraints. Pure.
+//!
+//! The module knows the keywords that `sql/value_schema.sql` writes, and those usual in a
+//! `data_schema`. For other keywords, the page shows the schema itself below.
 
 use super::document::{member, text};
 use crate::delivery::members::members;
 use serde_json::{Value, value::RawValue};
 
-/// How deep composite values are taken apart, and how many rows there are of one schema.
+/// Maximum depth of composite values, and maximum number of rows of one schema.
 const DEPTH_MAX: usize = 5;
 const ROWS_MAX: usize = 2_000;
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// With dots where it is inside of another: `address.street`.
+    /// The name. Members of other members have dots: `address.street`.
     pub name: String,
     pub kind: String,
     pub is_nullable: bool,
-    /// In words; empty: none.
+    /// The constraint in words. Empty if there is none.
     pub constraint: String,
     pub description: Option<String>,
 }
 
-/// One of the forms that a value can have: events of one type can come from several tables.
+/// One of the forms of a value. Events of one type can come from several tables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Form {
     pub description: Option<String>,
     pub fields: Vec<Field>,
 }
 
-/// The title of the form that a row has which is too large, or has been erased.
+/// The title of the form of a row that is too large, or that was erased.
 const KEY_ONLY: &str = "Key only";
 
-/// The alternatives of a schema; itself, if there are none.
+/// Returns the alternatives of a schema, or the schema itself if it has none.
 fn alternatives(schema: &RawValue) -> Vec<&RawValue> {
     let all = member(schema, "anyOf").and_then(|all| serde_json::from_str(all.get()).ok());
     all.unwrap_or_else(|| vec![schema])
 }
 
-/// Every form of a value in which it has members, but for the one with the key alone.
+/// Returns every form of a value that has members, except the form with the key alone.
 pub fn forms(schema: &RawValue) -> Vec<Form> {
     let with_members = alternatives(schema).into_iter().filter_map(|form| {
         let properties = member(form, "properties")?;
@@ -53,7 +55,8 @@ pub fn forms(schema: &RawValue) -> Vec<Form> {
         .collect()
 }
 
-/// The names of the members that are left of a row that is too large; `None`: its events are never cut.
+/// Returns the names of the members that remain of a row that is too large. `None` if the events
+/// are never cut.
 pub fn key(schema: &RawValue) -> Option<Vec<String>> {
     let form =
         alternatives(schema).into_iter().find(|form| text(form, "title").as_deref() == Some(KEY_ONLY))?;
@@ -81,7 +84,7 @@ fn push(fields: &mut Vec<Field>, prefix: &str, properties: &RawValue, depth: usi
     }
 }
 
-/// The alternatives of a value that are not null.
+/// Returns the alternatives of a value that are not null.
 fn spellings(schema: &Value) -> Vec<&Value> {
     match schema["anyOf"].as_array() {
         Some(all) => all.iter().filter(|one| one["type"] != "null").collect(),
@@ -97,7 +100,7 @@ fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// `integer`, `array of string`, `number or string`, `anything`.
+/// Returns `integer`, `array of string`, `number or string`, `anything`.
 fn kind(schema: &Value) -> String {
     let mut kinds: Vec<String> = Vec::new();
     for one in spellings(schema) {
@@ -125,14 +128,14 @@ fn kind(schema: &Value) -> String {
     if kinds.is_empty() { "anything".to_owned() } else { kinds.join(" or ") }
 }
 
-/// What an enum without a type is made of.
+/// Returns the types of the values of an enum without a type.
 fn kinds_of_values(schema: &Value) -> Option<String> {
     let values = schema["enum"].as_array()?;
     let are_texts = values.iter().all(|value| value.is_string() || value.is_null());
     Some(if are_texts { "string" } else { "one of" }.to_owned())
 }
 
-/// Whether null is let through: a schema that says nothing lets everything through.
+/// Reports whether null is valid. A schema without constraints accepts everything.
 fn is_nullable(schema: &Value) -> bool {
     if let Some(all) = schema["anyOf"].as_array() {
         return all.iter().any(is_nullable);
@@ -144,7 +147,7 @@ fn is_nullable(schema: &Value) -> bool {
     (types.is_empty() && schema.get("const").is_none()) || types.contains(&"null")
 }
 
-/// What holds of a value beside its type, in words.
+/// Returns the constraints of a value besides its type, in words.
 fn constraint(schema: &Value) -> String {
     let all: Vec<String> =
         spellings(schema).into_iter().map(of_one).filter(|words| !words.is_empty()).collect();
@@ -270,7 +273,7 @@ mod tests {
     }
 
     proptest! {
-        /// Schemas may be entered by hand.
+        /// A schema may be entered by hand.
         #[test]
         fn no_json_is_too_strange(text in r#"\{"(anyOf|properties|type|enum|items)":(\[[a-z0-9{}"\[\],:]{0,20}\]|\{"x":[a-z0-9{}"\[\],:]{0,20}\}|null|1|"x")\}"#) {
             if let Ok(schema) = serde_json::from_str::<Box<RawValue>>(&text) {

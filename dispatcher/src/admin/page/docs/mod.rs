@@ -1,7 +1,8 @@
-//! The events, explained to those who receive them: `/docs`, `/docs/{type}`, and the documents to take along.
+//! The documentation of events for receivers: `/docs`, `/docs/{type}`, and documents to download.
 //!
-//! Everything comes from `webhook_openapi()` and `webhook_event_schema()`, called with the visitor's rights; how to verify, from the
-//! files that the tests run. Writes nothing.
+//! Everything comes from `webhook_openapi()` and `webhook_event_schema()`, called with the
+//! visitor's rights. The examples of verification come from the files that the tests run. The
+//! module writes nothing.
 
 mod document;
 mod fields;
@@ -29,13 +30,13 @@ use samples::{SECRET, SNIPPETS, Sample};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Every page of the documentation.
+/// Returns every page of the documentation.
 pub fn pages() -> [(&'static str, MethodRouter<State>); 4] {
     [
         ("/docs", get(list)),
         ("/docs/{type}", get(show)),
         ("/docs/{type}/schema.json", get(schema)),
-        // Two segments: a type has no slash, but may well be called `openapi.json`.
+        // Two segments, because a type has no slash, but may be called `openapi.json`.
         ("/docs/documents/{name}", get(download)),
     ]
 }
@@ -45,10 +46,10 @@ pub struct Search {
     q: Option<String>,
 }
 
-/// How long the database may take for a whole document of many types, in the request's own limit.
+/// Time limit of the database for a whole document of many types, within the limit of the request.
 const DOCUMENT_TIMEOUT: &str = "12s";
 
-/// The document of the event types that these patterns match.
+/// Returns the document of the event types that these patterns match.
 async fn document(work: &mut Work, events: &[&str]) -> Result<Box<RawValue>, Problem> {
     let sql = format!("select {}.webhook_openapi(events => $1)::text", work.schema());
     let found = work.json(&sql, &[&events]).await?;
@@ -61,7 +62,7 @@ struct Listed {
     description: Option<String>,
 }
 
-/// Every event type, in their order.
+/// Returns every event type, in order.
 async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
     let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
     let rows = work.query(sql, &[]).await?;
@@ -106,7 +107,7 @@ async fn list(mut visitor: Visitor, query: Result<Filled<Search>, Problem>) -> R
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
         all => all?,
     };
-    // Of no type at all: the headers are the same for each.
+    // Without any type, because the headers are the same for each.
     let document = document(&mut visitor.work, &[]).await?;
     let words = search.q.unwrap_or_default();
     let count = all.len();
@@ -252,7 +253,7 @@ fn verify(headers: &[Header]) -> Markup {
 }
 
 fn attachment(name: &str, text: &str) -> Response {
-    // Names are ours, or event types, which are letters, digits, dots and underscores.
+    // Names are ours, or event types, which contain letters, digits, dots and underscores.
     let disposition = format!("attachment; filename=\"{name}\"");
     let headers =
         [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, disposition)];

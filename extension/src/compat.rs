@@ -1,12 +1,13 @@
-//! What differs between Postgres 14 and 18, and what pgrx does not declare. Nothing else.
+//! Differences between Postgres 14 and 18, and declarations that pgrx lacks. Nothing else.
 //!
-//! Reads and writes nothing of its own. No decision is taken here.
+//! The module stores nothing and decides nothing.
 
 use pgrx::pg_sys;
 
 use crate::protect::protect;
 
-/// Declares functions of the server that pgrx leaves out, each behind its guard: an ERROR becomes a Rust panic.
+/// Declares functions of the server that pgrx lacks, each behind its guard: an ERROR becomes a Rust
+/// panic.
 macro_rules! guarded {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {
         mod raw {
@@ -18,35 +19,39 @@ macro_rules! guarded {
         $($(#[$meta])*
         #[allow(non_snake_case)]
         pub unsafe fn $name($($arg: $type),*) $(-> $ret)? {
-            // SAFETY: the closure holds nothing but plain values; the rest is the caller's promise.
+            // SAFETY: the closure contains only plain values. The caller promises the rest.
             unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::$name($($arg),*)) }
         })*
     };
 }
 
 guarded! {
-    /// Queues a notification for the end of the transaction (commands/async.h; the same in 14 to 18).
+    /// Queues a notification for the end of the transaction (commands/async.h; the same in 14 to
+    /// 18).
     fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
-    /// Next number of a sequence, with or without a check of rights (commands/sequence.h; the same in 14 to 18).
+    /// Returns the next number of a sequence, with or without a check of rights
+    /// (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
     /// The default conversion between two encodings in a schema, or `INVALID`
     /// (catalog/pg_conversion.h; the same in 14 to 18).
     fn FindDefaultConversion(schema: pg_sys::Oid, from: i32, to: i32) -> pg_sys::Oid;
-    /// The partitioned tables above a partition, the nearest first (catalog/partition.h; the same in 14 to 18).
+    /// Returns the partitioned tables above a partition, nearest first (catalog/partition.h; the
+    /// same in 14 to 18).
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
-    /// The process with this number (storage/sinvaladt.h; until 16).
+    /// Returns the process with this number (storage/sinvaladt.h; until 16).
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     fn BackendIdGetProc(backend: core::ffi::c_int) -> *mut pg_sys::PGPROC;
-    /// Whether two values are the same, detoasted but otherwise bit by bit (utils/datum.h; the same in 14 to 18).
+    /// Reports whether two values are equal, detoasted but otherwise bit by bit (utils/datum.h; the
+    /// same in 14 to 18).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
-    /// A table and all that inherit from it, partitions included, each locked before its own
-    /// children are looked up (catalog/pg_inherits.h; the same in 14 to 18). Counts of parents are
-    /// not asked for: `parents` is null.
+    /// Returns a table and all its child tables, including partitions. Locks each before it looks
+    /// up its children (catalog/pg_inherits.h; the same in 14 to 18). `parents` is null, because
+    /// the counts of parents are not needed.
     fn find_all_inheritors(relation: pg_sys::Oid, lock: pg_sys::LOCKMODE, parents: *mut *mut pg_sys::List) -> *mut pg_sys::List;
 }
 
-/// The server's functions as they are: an ERROR in them passes the caller's frame as Postgres throws it. For hooks that
-/// call through, and within [`protect`].
+/// The server's functions without a guard: an ERROR passes the caller's frame as Postgres throws
+/// it. For hooks that call through, and within [`protect`].
 pub mod unguarded {
     use super::pg_sys;
 
@@ -60,7 +65,7 @@ pub mod unguarded {
             collation: pg_sys::Oid,
             argument: pg_sys::Datum,
         ) -> pg_sys::Datum;
-        /// Sets a process's latch; neither raises nor allocates.
+        /// Sets a process's latch. It neither raises an error nor allocates.
         pub fn SetLatch(latch: *mut pg_sys::Latch);
         /// Begin, fill in and send a report (utils/elog.h; the same in 14 to 18).
         pub fn errstart(level: core::ffi::c_int, domain: *const core::ffi::c_char) -> bool;
@@ -72,7 +77,7 @@ pub mod unguarded {
             line: core::ffi::c_int,
             function: *const core::ffi::c_char,
         );
-        // These four neither raise nor allocate.
+        // These four neither raise an error nor allocate.
         #[cfg(not(feature = "pg14"))]
         fn GetWALInsertionTimeLine() -> pg_sys::TimeLineID;
         #[cfg(feature = "pg14")]
@@ -166,15 +171,16 @@ pub mod unguarded {
     /// Returns the timeline that the server writes to.
     ///
     /// # Safety
-    /// The server takes writes, and this session has a transaction (which makes Postgres 14 set the
-    /// variable).
+    /// The server accepts writes, and this session has a transaction (which makes Postgres 14 set
+    /// the variable).
     pub unsafe fn timeline() -> pg_sys::TimeLineID {
         // SAFETY: the caller's promise.
         #[cfg(not(feature = "pg14"))]
         unsafe {
             GetWALInsertionTimeLine()
         }
-        // SAFETY: the caller's promise. A backend sets it when it first finds that no recovery runs.
+        // SAFETY: the caller's promise. A backend sets it when it first finds that no recovery
+        // runs.
         #[cfg(feature = "pg14")]
         unsafe {
             ThisTimeLineID
@@ -182,7 +188,7 @@ pub mod unguarded {
     }
 }
 
-/// Whether this session or transaction holds the lock in exactly this mode.
+/// Reports whether this session or transaction holds the lock in exactly this mode.
 pub fn lock_held_by_me(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     // SAFETY: looks the tag up in the backend's own table of locks.
@@ -196,13 +202,13 @@ pub fn lock_held_by_me(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
     }
 }
 
-/// The process of a transaction; null: it has ended.
+/// Returns the process of a transaction, or null if it has ended.
 ///
 /// # Errors
-/// Raises if the process holds too many lightweight locks.
+/// Raises an error if the process holds too many lightweight locks.
 pub fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PGPROC {
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
-    // SAFETY: any number may be asked for.
+    // SAFETY: every number is allowed.
     unsafe {
         BackendIdGetProc(transaction.backendId)
     }
@@ -213,16 +219,18 @@ pub fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PG
     }
 }
 
-/// Waits until this process's latch is set, its client has sent something or has gone, or the time is over; returns the
-/// events (`WL_…`).
+/// Waits until this process's latch is set, its client has sent something or has gone, or the time
+/// is over. Returns the events (`WL_…`).
 ///
 /// # Errors
-/// Raises if the system has no resources to wait with. Ends the process if the postmaster has gone.
+/// Raises an error if the system lacks resources for the wait. Ends the process if the postmaster
+/// has gone.
 pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // PGINVALID_SOCKET: a background worker has no client.
     let mut socket = -1;
-    // SAFETY: `sock` is the first field of Port (libpq/libpq-be.h; the same in 14 to 18), which pgrx does not describe.
+    // SAFETY: `sock` is the first field of Port (libpq/libpq-be.h; the same in 14 to 18), which
+    // pgrx does not describe.
     unsafe {
         if !pg_sys::MyProcPort.is_null() {
             socket = pg_sys::MyProcPort.cast::<core::ffi::c_int>().read();
@@ -240,10 +248,10 @@ pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
     }
 }
 
-/// Sends an INFO message to the client at once; it is sent whatever `client_min_messages` says.
+/// Sends an INFO message to the client at once, whatever `client_min_messages` is.
 ///
 /// # Errors
-/// Raises as Postgres does.
+/// Raises the errors of Postgres.
 pub fn inform(message: &core::ffi::CStr) {
     // SAFETY: a NUL-terminated text for a format that takes one; the closure owns nothing.
     unsafe {
@@ -256,14 +264,14 @@ pub fn inform(message: &core::ffi::CStr) {
     }
 }
 
-/// The share of the queue of notifications that is in use, between 0 and 1.
+/// Returns the used share of the notification queue, between 0 and 1.
 pub fn notification_queue_usage() -> f64 {
-    // SAFETY: a built-in function that does not look at its call.
+    // SAFETY: a built-in function that does not read its call.
     let usage = unsafe { pg_sys::pg_notification_queue_usage(core::ptr::null_mut()) };
     f64::from_bits(usage.value() as u64)
 }
 
-/// Column `at` (from 0) of a row type.
+/// Returns column `at` (from 0) of a row type.
 ///
 /// # Safety
 /// The descriptor is valid for `'a` and has more than `at` columns.
@@ -280,13 +288,13 @@ pub unsafe fn attribute<'a>(descriptor: pg_sys::TupleDesc, at: usize) -> &'a pg_
     }
 }
 
-/// Puts an inserted tuple into all indexes of an open result relation.
+/// Inserts a tuple into all indexes of an open result relation.
 ///
 /// # Errors
-/// Raises as Postgres does, unguarded.
+/// Raises the errors of Postgres, without a guard.
 ///
 /// # Safety
-/// As for `ExecInsertIndexTuples`; within [`protect`].
+/// As for `ExecInsertIndexTuples`. Call it within [`protect`].
 pub unsafe fn exec_insert_index_tuples(
     result: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -314,8 +322,8 @@ pub unsafe fn exec_insert_index_tuples(
     }
 }
 
-/// Whether a column is computed when it is read (since 18): a row that a trigger gets holds no
-/// value of it.
+/// Reports whether a column is computed when it is read (since 18). The row of a trigger contains
+/// no value of such a column.
 #[allow(unused_variables)]
 pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     #[cfg(feature = "pg18")]
@@ -324,8 +332,8 @@ pub fn is_virtual(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     return false;
 }
 
-/// The expression of the virtual column `at` (from 0), over the columns of the relation as range
-/// table entry 1.
+/// Returns the expression of the virtual column `at` (from 0), over the columns of the relation as
+/// range table entry 1.
 ///
 /// # Safety
 /// The relation is open, and the column [`is_virtual`].
@@ -338,12 +346,12 @@ pub unsafe fn generation_expression(relation: pg_sys::Relation, at: usize) -> *m
     return unsafe { pg_sys::build_column_default(relation, at as i32 + 1) };
 }
 
-/// The numbers of the columns that a table is partitioned by, 0 for an expression; none if it is
-/// not partitioned.
+/// Returns the numbers of the partition key columns, 0 for an expression. Empty if the table is not
+/// partitioned.
 pub fn partition_columns(table: pg_sys::Oid) -> Vec<i16> {
-    // `partattrs` in pg_partitioned_table, in 14 to 18: never null, and never compressed.
+    // `partattrs` in pg_partitioned_table, in 14 to 18. It is never null and never compressed.
     const PARTATTRS: i16 = 5;
-    // SAFETY: a look-up in the catalogue; what is read is copied before the tuple is given back.
+    // SAFETY: a look-up in the system catalog. The values are copied before the tuple is released.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::PARTRELID as i32;
         let tuple = pg_sys::SearchSysCache1(cache, table.into());
@@ -360,7 +368,8 @@ pub fn partition_columns(table: pg_sys::Oid) -> Vec<i16> {
     }
 }
 
-/// The table at the top of a tree of partitions; another table is its own.
+/// Returns the table at the top of a tree of partitions. For another table, returns the table
+/// itself.
 pub fn topmost(relation: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: look-ups by number; the list is a list of numbers.
     unsafe {
@@ -375,10 +384,10 @@ pub fn topmost(relation: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
-/// The parts of a quoted, qualified name.
+/// Returns the parts of a quoted, qualified name.
 ///
 /// # Errors
-/// Raises if it is none.
+/// Raises an error if the name is not valid.
 pub fn qualified_name(name: &core::ffi::CStr) -> *mut pg_sys::List {
     #[cfg(any(feature = "pg14", feature = "pg15"))]
     // SAFETY: a NUL-terminated text.
@@ -408,22 +417,22 @@ pub fn check_may_execute(function: pg_sys::Oid, name: &core::ffi::CStr) {
 /// Calls a function of one argument that may return null.
 ///
 /// # Errors
-/// Raises what the function raises.
+/// Raises the errors of the function.
 ///
 /// # Safety
-/// The function takes one argument of the type of `argument`.
+/// The function has one argument of the type of `argument`.
 pub unsafe fn call_nullable(
     function: *mut pg_sys::FmgrInfo,
     argument: pg_sys::Datum,
 ) -> Option<pg_sys::Datum> {
-    /// A call with room for one argument (LOCAL_FCINFO).
+    /// A call with space for one argument (LOCAL_FCINFO).
     #[repr(C)]
     struct Call {
         base: core::mem::MaybeUninit<pg_sys::FunctionCallInfoBaseData>,
         arguments: [pg_sys::NullableDatum; 1],
     }
-    // SAFETY: all zeroes are a valid call without collation or context; the argument lies behind the fixed part, where
-    // Postgres looks for it; the protected closure is one C call.
+    // SAFETY: zeroes are a valid call without collation or context. The argument is behind the
+    // fixed part, where Postgres expects it. The protected closure is one C call.
     unsafe {
         let mut call: Call = core::mem::zeroed();
         let base = (&raw mut call).cast::<pg_sys::FunctionCallInfoBaseData>();

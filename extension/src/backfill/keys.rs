@@ -17,7 +17,8 @@ pub fn key_of(array: Array<'_, &[u8]>) -> Key {
     array.iter().map(|part| part.unwrap_or_default().to_vec()).collect()
 }
 
-/// The text of bytes in the database's encoding, and the bytes of a text. Neither converts anything.
+/// The text of bytes in the database's encoding, and the bytes of a text. Neither converts
+/// anything.
 fn text_of(bytes: &str) -> String {
     format!("pg_catalog.convert_from({bytes}, pg_catalog.getdatabaseencoding())")
 }

@@ -3,13 +3,13 @@
 //! A database that is not in UTF-8 may hold bytes without a meaning: 0x81 in WIN1252, any byte in
 //! SQL_ASCII. Every role that may insert into a watched table can write one. A session in UTF-8
 //! that reads it gets an error, and could read no event behind it either. So the daemon calls
-//! `webhook.replace_untranslatable()`. From then on, the session reads U+FFFD in place of what UTF-8
-//! lacks, and stores `<U+0142>` in place of a character that the database lacks. What other sessions
-//! read and write is unchanged, and so is what is stored.
+//! `webhook.replace_untranslatable()`. From then on, the session reads U+FFFD in place of what
+//! UTF-8 lacks, and stores `<U+0142>` in place of a character that the database lacks. What other
+//! sessions read and write is unchanged, and so is what is stored.
 //!
 //! Postgres looks up the conversion of a client's encoding by the search path. The schema `webhook`
-//! has a pair of default conversions between the database's encoding and UTF-8
-//! (`sql/tables.sql`), which only this call selects. Without it, they do what the built-in ones do.
+//! has a pair of default conversions between the database's encoding and UTF-8 (`sql/tables.sql`),
+//! which only this call selects. Without it, they do what the built-in ones do.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -213,8 +213,8 @@ fn replace_untranslatable() {
     }
 }
 
-/// `webhook.exact_utf8(text)`: the text in UTF-8, different for different texts. What UTF-8 lacks is
-/// marked, byte for byte.
+/// `webhook.exact_utf8(text)`: the text in UTF-8, different for different texts. What UTF-8 lacks
+/// is marked, byte for byte.
 #[pg_extern(sql = false)]
 fn exact_utf8(text: &[u8]) -> Vec<u8> {
     let encoding = database_encoding();

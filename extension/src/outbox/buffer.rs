@@ -1,26 +1,29 @@
-//! Events that have been captured and are not in the table yet: a stack of rows, by subtransaction. Pure.
+//! Events that have been captured and are not in the table yet: a stack of rows by subtransaction.
+//! Pure.
 //!
-//! A row must be inserted by the subtransaction that captured it, so that it shares its fate. Subtransactions nest,
-//! hence the rows of the innermost always lie on top: an abort cuts the stack back, and only the top level is flushed.
+//! The subtransaction that captured a row must insert it, so that the row shares its fate.
+//! Subtransactions nest, so the rows of the innermost are always on top. An abort truncates the
+//! stack, and a flush inserts the top level only.
 //!
-//! The memory is kept from one transaction to the next and is not Postgres's: a commit or abort callback can empty the
-//! buffer without freeing or allocating anything. Allocation failures are returned, never fatal.
+//! The memory is kept from one transaction to the next, and does not belong to Postgres. So a
+//! commit or abort callback can empty the buffer without freeing or allocating. A failed allocation
+//! is returned as an error and never ends the process.
 
 use std::collections::TryReserveError;
 
 use crate::memory;
 
-/// A level is flushed when it has this many rows …
+/// Maximum number of rows of a level. A full level is flushed.
 pub const ROWS_MAX: usize = 128;
-/// … or this many bytes of text.
+/// Maximum number of bytes of text of a level.
 pub const BYTES_MAX: usize = 64 * 1024;
-/// Memory above this is given back after a flush.
+/// More memory than this is freed after a flush.
 const KEPT_BYTES_MAX: usize = 4 * BYTES_MAX;
 
-/// The text columns of webhook.event, in the order of [`Row::texts`].
+/// Number of text columns of webhook.event, in the order of [`Row::texts`].
 pub const TEXTS: usize = 8;
 
-/// Where a text lies in the buffer.
+/// The position of a text in the buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Place(u32);
 
@@ -32,7 +35,7 @@ pub struct Row {
     pub created_at: i64,
     pub subscription_id: Option<i64>,
     pub truncated: bool,
-    /// The command that captured it; later commands of the transaction see the row.
+    /// The command that captured it. Later commands of the transaction see the row.
     pub command: u32,
     /// type, table_name, key, actor, origin, traceparent, payload, previous.
     pub texts: [Option<Place>; TEXTS],
@@ -43,7 +46,7 @@ pub struct Row {
     begin: u32,
 }
 
-/// What [`Buffer::push`] takes besides the texts.
+/// The arguments of [`Buffer::push`] besides the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub id: i64,
@@ -57,11 +60,12 @@ pub struct Head {
 #[derive(Debug, Default)]
 pub struct Buffer {
     rows: Vec<Row>,
-    /// Texts as Postgres values: a four-byte length, then the bytes, each beginning at a word, as Postgres aligns them.
+    /// Texts as Postgres values: a four-byte length, then the bytes. Each begins at a word, as
+    /// Postgres aligns them.
     words: Vec<u64>,
 }
 
-/// The length word of a Postgres value of `bytes` bytes (SET_VARSIZE).
+/// Returns the length word of a Postgres value of `bytes` bytes (SET_VARSIZE).
 fn length_word(bytes: usize) -> u32 {
     let total = bytes as u32 + 4;
     if cfg!(target_endian = "little") { total << 2 } else { total }
@@ -80,25 +84,26 @@ impl Buffer {
         &self.rows
     }
 
-    /// Returns the subtransaction of the topmost level; 0 if the buffer is empty.
+    /// Returns the subtransaction of the topmost level, or 0 if the buffer is empty.
     pub fn top(&self) -> u32 {
         self.rows.last().map_or(0, |top| top.subtransaction)
     }
 
-    /// The Postgres value at a place; valid as long as the buffer is neither changed nor dropped.
+    /// Returns the Postgres value at a position. It is valid until the buffer is changed or
+    /// dropped.
     pub fn value(&self, place: Place) -> *const u64 {
         &raw const self.words[place.0 as usize]
     }
 
-    /// Puts an event on top; true: the level is full and wants to be flushed.
+    /// Adds an event on top. Returns true if the level is full and must be flushed.
     ///
     /// # Errors
-    /// Out of memory; the buffer is then as before.
+    /// Out of memory. The buffer is then unchanged.
     pub fn push(&mut self, head: &Head, texts: &[Option<&[u8]>; TEXTS]) -> Result<bool, TryReserveError> {
         let begin = self.words.len();
         let wanted: usize = texts.iter().flatten().map(|text| (4 + text.len()).div_ceil(8)).sum();
         memory::fallible(|| {
-            // Doubled if there is memory for that, so that appending stays cheap.
+            // Doubles the space if there is memory for it, so that appending stays cheap.
             self.words.try_reserve(wanted).or_else(|_| self.words.try_reserve_exact(wanted))?;
             self.rows.try_reserve(1)
         })?;
@@ -123,14 +128,14 @@ impl Buffer {
         Ok(level.len() >= ROWS_MAX || bytes >= BYTES_MAX)
     }
 
-    /// Room has been made by the caller.
+    /// The caller has reserved the space.
     fn store(&mut self, text: &[u8]) -> Place {
         let place = Place(self.words.len() as u32);
         let words = (4 + text.len()).div_ceil(8);
         self.words.resize(self.words.len() + words, 0);
         let target = self.words[place.0 as usize..].as_mut_ptr().cast::<u8>();
-        // SAFETY: `words` words begin at `target`, which is 4 + text.len() bytes or more; the source is another
-        // allocation, since `self` is borrowed for writing.
+        // SAFETY: `words` words begin at `target`, which is 4 + text.len() bytes or more. The
+        // source is another allocation, because `self` is borrowed mutably.
         unsafe {
             target.cast::<u32>().write(length_word(text.len()));
             core::ptr::copy_nonoverlapping(text.as_ptr(), target.add(4), text.len());
@@ -138,10 +143,11 @@ impl Buffer {
         place
     }
 
-    /// Takes the rows of the topmost level out, if that is the level of `subtransaction`.
+    /// Removes and returns the rows of the topmost level, if it belongs to `subtransaction`.
     ///
     /// # Errors
-    /// Out of memory (never when there is one level, as there nearly always is); the buffer is then as before.
+    /// Out of memory. This cannot happen with one level, which is the usual case. The buffer is
+    /// then unchanged.
     pub fn take(&mut self, subtransaction: u32) -> Result<Option<Self>, TryReserveError> {
         let Some(top) = self.rows.last().filter(|top| top.subtransaction == subtransaction) else {
             return Ok(None);
@@ -167,7 +173,7 @@ impl Buffer {
         Ok(Some(taken))
     }
 
-    /// Gives the memory of a flushed level back for the next rows.
+    /// Reuses the memory of a flushed level for the next rows.
     pub fn reuse(&mut self, mut flushed: Self) {
         if self.is_empty() && flushed.words.capacity() * 8 <= KEPT_BYTES_MAX {
             flushed.clear();
@@ -175,8 +181,9 @@ impl Buffer {
         }
     }
 
-    /// A subtransaction has been rolled back: its rows, and those of subtransactions within it, are gone. Their numbers
-    /// are higher than its own, and those of the levels below are lower. Neither allocates nor frees.
+    /// Discards the rows of a subtransaction that was rolled back, and of subtransactions in it.
+    /// Their numbers are higher than its own, and those of the levels below are lower. Neither
+    /// allocates nor frees.
     pub fn abort(&mut self, subtransaction: u32) {
         while let Some(top) = self.rows.last() {
             if top.subtransaction < subtransaction {
@@ -186,7 +193,8 @@ impl Buffer {
         }
     }
 
-    /// A subtransaction has been released: what rows it still has belong to its parent. Neither allocates nor frees.
+    /// Moves the rows of a subtransaction that was released to its parent. Neither allocates nor
+    /// frees.
     pub fn release(&mut self, subtransaction: u32, parent: u32) {
         let Some(top) = self.rows.last().filter(|top| top.subtransaction == subtransaction) else { return };
         let level = top.first as usize;
@@ -200,7 +208,7 @@ impl Buffer {
         }
     }
 
-    /// Neither allocates nor frees.
+    /// Removes all rows. Neither allocates nor frees.
     pub fn clear(&mut self) {
         self.cut(0);
     }
@@ -322,8 +330,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model in which every level has a list of its own, and a flush on release is left out now and then,
-        /// as it is when one is under way already.
+        /// Compares with a model in which each level has a list of its own. Some flushes at a
+        /// release are left out, as happens during a flush.
         #[test]
         fn every_row_shares_the_fate_of_its_subtransaction(steps in prop::collection::vec(step(), 0..200)) {
             let mut buffer = Buffer::new();

@@ -1,13 +1,16 @@
-//! From the buffer into webhook.event: rows straight into a partition, and every index that lies on it.
+//! Inserts rows from the buffer into a partition of webhook.event and into all its indexes.
 //!
-//! No parser, planner, executor, routing or permission check runs: a role with rights on its own table alone emits, and
-//! a row costs a fraction of an INSERT. What an INSERT would check is known to hold: the type has been validated when
-//! the watch was made, the slot is the partition's (`ring`). Triggers and constraints added to webhook.event by hand do not fire.
+//! No parser, planner, executor, routing or check of rights runs. So a role with rights on its own
+//! table alone can emit events, and a row costs a fraction of an INSERT. The checks of an INSERT
+//! are known to hold: the type was validated when the watch was created, and the slot is the
+//! partition's (`ring`). Triggers and constraints that someone adds to webhook.event do not fire.
 //!
-//! A batch is one [`protect`]ed call: everything below it is plain C in Rust's clothes, that owns nothing and does not
-//! panic. An error of an index (a unique one made by hand) reaches the application with all its fields.
+//! A batch is one [`protect`]ed call. Everything below it is C in Rust syntax, which owns nothing
+//! and does not panic. An error of an index (a unique index of a user) reaches the application with
+//! all its fields.
 //!
-//! Writes webhook.event_N and its indexes. Must not read settings or look at what the rows mean.
+//! The module writes webhook.event_N and its indexes. It must not read settings, or depend on the
+//! meaning of rows.
 
 use core::ptr::null_mut;
 use std::cell::Cell;
@@ -23,7 +26,8 @@ use crate::protect::protect;
 /// Inserts all rows of the buffer under the current subtransaction.
 ///
 /// # Errors
-/// Raises what inserting raises: a full disk, a unique index made by hand, a missing table or column.
+/// Raises the errors of an insert: a full disk, a unique index of a user, a missing table or
+/// column.
 pub fn insert(buffer: &Buffer) {
     let memory = Memory::take();
     let mut rest = buffer.rows();
@@ -32,7 +36,7 @@ pub fn insert(buffer: &Buffer) {
         let (rows, tail) = rest.split_at(same);
         let slot = ring::present(first.created_at);
         let partition = tables::partition(slot);
-        // SAFETY: see the module's second paragraph. The buffer outlives the call.
+        // SAFETY: see the second paragraph of the module. The buffer outlives the call.
         match unsafe { protect(|| insert_batch(slot, partition, memory.context, buffer, rows)) } {
             Ok(()) => rest = tail,
             // The ring has turned meanwhile.
@@ -54,15 +58,15 @@ fn mismatch(column: usize) -> ! {
     unreachable!("ERROR does not return")
 }
 
-/// A memory context for the tuples of a batch, kept from flush to flush. An index made by hand may run a function that
-/// flushes in its turn: the inner flush finds none to take, and makes its own.
+/// A memory context for the tuples of a batch, kept from flush to flush. A user's index may run a
+/// function that flushes too. The inner flush then creates a context of its own.
 struct Memory {
     context: pg_sys::MemoryContext,
     is_own: bool,
 }
 
 thread_local! {
-    /// The kept context, when nobody has it.
+    /// The kept context, while it is not in use.
     static IDLE: Cell<pg_sys::MemoryContext> = const { Cell::new(null_mut()) };
     static IS_MADE: Cell<bool> = const { Cell::new(false) };
 }
@@ -71,8 +75,8 @@ impl Memory {
     fn take() -> Self {
         let idle = IDLE.replace(null_mut());
         let is_own = idle.is_null() && IS_MADE.replace(true);
-        // SAFETY: plain calls. The kept context lives as long as the backend; another hangs under the subtransaction's,
-        // which frees it.
+        // SAFETY: plain calls. The kept context lives as long as the backend. Another one belongs
+        // to the subtransaction's context, which frees it.
         let context = unsafe {
             if idle.is_null() {
                 pg_sys::AllocSetContextCreateInternal(
@@ -83,7 +87,7 @@ impl Memory {
                     8 * 1024 * 1024,
                 )
             } else {
-                // After an error it still holds what was in it.
+                // After an error, it still has its former contents.
                 pg_sys::MemoryContextReset(idle);
                 idle
             }
@@ -94,7 +98,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // Nothing is freed here: an error may be on its way.
+        // Nothing is freed here, because an error may be in progress.
         if !self.is_own {
             IDLE.set(self.context);
         }
@@ -103,12 +107,12 @@ impl Drop for Memory {
 
 /// Why a batch was not inserted.
 enum Refused {
-    /// The slot is the present one no more.
+    /// The slot is no longer the present one.
     IsOver,
     Lacks(Missing),
 }
 
-/// Rows of one partition and one command, one or more.
+/// Inserts rows of one partition and one command, at least one.
 unsafe fn insert_batch(
     slot: u8,
     oid: pg_sys::Oid,
@@ -116,11 +120,11 @@ unsafe fn insert_batch(
     buffer: &Buffer,
     rows: &[Row],
 ) -> Result<(), Refused> {
-    // SAFETY: what is opened is closed, and the lock on the partition stays until the transaction ends; tuples, slots
-    // and arrays live in `memory`.
+    // SAFETY: everything that is opened is closed, and the lock on the partition stays until the
+    // transaction ends. Tuples, slots and arrays are in `memory`.
     unsafe {
         let relation = unguarded::table_open(oid, pg_sys::RowExclusiveLock as i32);
-        // With the lock: from here on the slot stays open (`ring`).
+        // With this lock, the slot stays open (`ring`).
         let partition = if ring::is_present(slot) {
             partition::of(relation).map_err(Refused::Lacks)
         } else {
@@ -152,13 +156,14 @@ unsafe fn insert_batch(
     Ok(())
 }
 
-/// Arrays in the current memory context, one entry per row, and one per row and column of the partition.
+/// Arrays in the current memory context: one entry per row, or one per row and column of the
+/// partition.
 struct Batch {
     relation: pg_sys::Relation,
     columns: usize,
     rows: usize,
     tuples: *mut pg_sys::HeapTuple,
-    /// Where the rows have come to lie.
+    /// The positions of the inserted rows.
     places: *mut pg_sys::ItemPointer,
     datums: *mut pg_sys::Datum,
     nulls: *mut bool,
@@ -166,7 +171,7 @@ struct Batch {
 
 impl Batch {
     unsafe fn new(relation: pg_sys::Relation, rows: usize) -> Self {
-        // SAFETY: an open relation; palloc raises rather than return null.
+        // SAFETY: the relation is open. palloc raises an error instead of returning null.
         unsafe {
             let columns = (*(*relation).rd_att).natts as usize;
             let cells = rows * columns;
@@ -184,9 +189,10 @@ impl Batch {
         }
     }
 
-    /// Makes the tuples. Columns that are not ours stay null.
+    /// Creates the tuples. Columns that are not ours stay null.
     unsafe fn fill(&self, partition: &Partition, at: u8, buffer: &Buffer, rows: &[Row]) {
-        // SAFETY: row `i` has `columns` cells from `i * columns` on, and every position is below that.
+        // SAFETY: row `i` has `columns` cells from `i * columns` on, and every position is below
+        // that.
         unsafe {
             let descriptor = (*self.relation).rd_att;
             let xid = unguarded::GetTopFullTransactionId().value as i64;
@@ -217,10 +223,11 @@ impl Batch {
         }
     }
 
-    /// Puts the tuples into the table.
+    /// Writes the tuples to the table.
     unsafe fn write(&self, partition: &Partition, rows: &[Row]) {
         let Some(first) = rows.first() else { return };
-        // SAFETY: the access method of an open table has the function; a heap's tuples are what was made.
+        // SAFETY: the access method of an open table has the function. The tuples were created for
+        // a heap.
         unsafe {
             if self.rows == 1 && partition.is_heap {
                 let tuple = *self.tuples;
@@ -230,7 +237,7 @@ impl Batch {
             }
             let size = self.rows * size_of::<*mut pg_sys::TupleTableSlot>();
             let slots = unguarded::palloc(size).cast::<*mut pg_sys::TupleTableSlot>();
-            // A copy is not reference-counted: no slot needs to be given back.
+            // A copy has no reference count, so no slot must release it.
             let shape = unguarded::CreateTupleDescCopy((*self.relation).rd_att);
             for i in 0..self.rows {
                 let slot = unguarded::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
@@ -244,12 +251,12 @@ impl Batch {
         }
     }
 
-    /// Puts the rows into a plain index.
+    /// Inserts the rows into a plain index.
     unsafe fn index(&self, plain: &PlainIndex) {
         let mut datums = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
         let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: the index is opened and closed here; a plain one is on columns of the relation alone, by number from
-        // 1, at most INDEX_MAX_KEYS of them.
+        // SAFETY: the index is opened and closed here. A plain index is on columns of the relation
+        // only, by number from 1, at most INDEX_MAX_KEYS of them.
         unsafe {
             let info = &*plain.info;
             let index = unguarded::index_open(plain.oid, pg_sys::RowExclusiveLock as i32);
@@ -275,10 +282,11 @@ impl Batch {
         }
     }
 
-    /// Puts the rows into all indexes, whatever they are: expressions, predicates, unique and exclusion constraints,
-    /// other access methods. The executor's own way.
+    /// Inserts the rows into all indexes of any kind, as the executor does: expressions,
+    /// predicates, unique and exclusion constraints, other access methods.
     unsafe fn index_in_general(&self) {
-        // SAFETY: executor state, result relation and slot live in the current memory context until they are freed.
+        // SAFETY: executor state, result relation and slot are in the current memory context until
+        // they are freed.
         unsafe {
             let state = unguarded::CreateExecutorState();
             let size = size_of::<pg_sys::ResultRelInfo>();

@@ -1,14 +1,16 @@
-//! The outbox: events become rows of webhook.event in the transaction that causes them.
+//! The outbox: writes events as rows of webhook.event, in the transaction that causes them.
 //!
-//! Takes events from capture and from SQL functions, numbers them at once (so that the events of one row sort by id in
-//! the order in which the row was locked), keeps them in a buffer, and inserts the buffer in batches: when it is full,
-//! at the end of each statement, before anything reads the outbox, and before a subtransaction or transaction ends.
+//! The module gets events from capture and from SQL functions. It numbers them at once, so that the
+//! events of one row sort by id in the order in which the row was locked. It keeps them in a
+//! buffer, and inserts the buffer in batches: when it is full, at the end of each statement, before
+//! a statement that reads the outbox, and before a subtransaction or transaction ends.
 //!
-//! A row is inserted by the subtransaction that captured it, and by no other. So there is one case in which a reader in
-//! the same transaction must wait: a trigger that opens a subtransaction in the middle of a statement and reads the
-//! outbox within it sees what the running statement has emitted only when it has left the subtransaction again.
+//! Only the subtransaction that captured a row inserts it. So there is one case in which a reader
+//! in the same transaction sees events late: a trigger opens a subtransaction within a statement,
+//! and reads the outbox in it. It sees the events of the running statement only after the
+//! subtransaction.
 //!
-//! Reads the settings webhook.actor, .origin and .traceparent; writes webhook.event.
+//! The module reads the settings webhook.actor, .origin and .traceparent, and writes webhook.event.
 
 mod buffer;
 mod insert;
@@ -27,37 +29,38 @@ use crate::{gate, guc, memory};
 use buffer::{Buffer, Head};
 pub use tables::{POSTGRES_EPOCH_SECONDS, schema};
 
-/// Longest text of a value in Postgres, in bytes: its length is kept in 30 bits, and counts four bytes of header.
+/// Longest text value in Postgres, in bytes. The length has 30 bits, and includes four bytes of
+/// header.
 const TEXT_BYTES_MAX: usize = 0x3fff_ffff - 4;
 
 thread_local! {
-    /// Never dropped: a callback may still come when the backend exits.
+    /// Never dropped, because a callback may still come when the backend exits.
     static BUFFER: RefCell<ManuallyDrop<Buffer>> = const { RefCell::new(ManuallyDrop::new(Buffer::new())) };
     /// The subtransaction of a statement that ended before the present one began, and whose events
-    /// are emitted now; 0 if there is none.
+    /// are emitted now. 0 if there is none.
     static LATE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// An event to be emitted. Texts are in the database's encoding and hold no NUL.
+/// A new event. Texts are in the database's encoding and contain no NUL.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewEvent<'a> {
-    /// `noun.verb`, validated by the caller: the insert checks it no more.
+    /// `noun.verb`. The caller has validated it, and the insert does not check it.
     pub event_type: &'a [u8],
-    /// Qualified name of the table; `None`: an application's event.
+    /// Qualified name of the table. `None` for an event that the application emits.
     pub table_name: Option<&'a [u8]>,
-    /// Which thing it is about.
+    /// The key of the row.
     pub key: Option<&'a [u8]>,
-    /// Valid JSON, stored verbatim. The cap on its size is the caller's matter.
+    /// Valid JSON, stored unchanged. The caller checks its size.
     pub payload: &'a [u8],
     /// Valid JSON: former values.
     pub previous: Option<&'a [u8]>,
-    /// For this subscription alone.
+    /// Only for this subscription.
     pub subscription_id: Option<i64>,
-    /// The payload has been cut.
+    /// The payload was cut.
     pub truncated: bool,
 }
 
-/// What the session says of the changes that it makes.
+/// The settings of the session that describe its changes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Session<'a> {
     pub actor: Option<&'a [u8]>,
@@ -65,7 +68,7 @@ pub struct Session<'a> {
     pub traceparent: Option<&'a [u8]>,
 }
 
-/// What an event has got.
+/// The identity of an emitted event.
 #[derive(Debug, Clone, Copy)]
 pub struct Emitted {
     /// `webhook.event.id`.
@@ -75,29 +78,31 @@ pub struct Emitted {
 }
 
 impl Emitted {
-    /// The id that receivers see; the same as `webhook.public_id(id, created_at)`.
+    /// Returns the id that receivers see, which equals `webhook.public_id(id, created_at)`.
     pub fn public_id(&self) -> String {
         let since_1970 = self.created_at + POSTGRES_EPOCH_SECONDS * 1_000_000;
         format!("evt_{since_1970:014x}{:x}", self.id)
     }
 }
 
-/// Emits an event in the current (sub)transaction. Later commands of the transaction see its row; the commit wakes the
-/// daemon if it sleeps.
+/// Emits an event in the current (sub)transaction. Later commands of the transaction see its row.
+/// If the daemon sleeps, the commit wakes it.
 ///
 /// # Errors
-/// Raises in a read-only transaction, for a text that no value of Postgres can hold (1 GiB), and what writing the buffer raises if this event fills it.
+/// Raises an error in a read-only transaction, for a text that is too long for Postgres (1 GiB),
+/// and if the buffer is full and cannot be written.
 pub fn emit(event: &NewEvent<'_>) -> Emitted {
     let session = Session { actor: guc::actor(), origin: guc::origin(), traceparent: guc::traceparent() };
     emit_of(event, &session)
 }
 
-/// Emits an event of another moment of the session.
+/// Emits an event with the settings that the session had earlier.
 ///
 /// # Errors
 /// As [`emit`].
 pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
-    // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher one and sees the row.
+    // SAFETY: plain calls. The command id is marked as used, so that a later command gets a higher
+    // one and sees the row.
     let (id, created_at, command, subtransaction) = unsafe {
         (
             number::next(),
@@ -108,7 +113,7 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     };
     let subtransaction = BUFFER.with_borrow(|buffer| match LATE.get() {
         0 => subtransaction,
-        // The rows of an inner subtransaction lie above those of an outer one.
+        // The rows of an inner subtransaction are above those of an outer one.
         late => late.max(buffer.top()).min(subtransaction),
     });
     let head = Head {
@@ -142,9 +147,9 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
     Emitted { id, created_at }
 }
 
-/// Emits events of a statement that ended before the present one began, so the present one sees
-/// them. They share the fate of the statement's own subtransaction: the present statement may run
-/// in one that began later and that can be rolled back alone.
+/// Emits events of a statement that ended before the present one began, so that the present one
+/// sees them. They share the fate of the statement's own subtransaction. The present statement may
+/// run in a subtransaction that began later and may be rolled back alone.
 pub fn late(subtransaction: u32, work: impl FnOnce()) {
     struct Until;
     impl Drop for Until {
@@ -157,43 +162,45 @@ pub fn late(subtransaction: u32, work: impl FnOnce()) {
     work();
 }
 
-/// Locks what the next events will be inserted into, as the insert does: where that must wait or fails, the caller does so
-/// now.
+/// Locks the table that the next events will be inserted into, as the insert does. If that must
+/// wait or fails, it happens here.
 ///
 /// # Errors
-/// Raises `lock_not_available` after `lock_timeout`, and `undefined_table` if the table is not there.
+/// Raises `lock_not_available` after `lock_timeout`, and `undefined_table` if the table does not
+/// exist.
 pub fn lock() {
     loop {
-        // SAFETY: plain calls; the lock is held until the transaction ends.
+        // SAFETY: plain calls. The lock is held until the transaction ends.
         let slot = unsafe {
             let slot = ring::present(unguarded::GetCurrentTimestamp());
             pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
             slot
         };
-        // Otherwise the ring has turned meanwhile.
+        // If not, the ring has turned meanwhile.
         if ring::is_present(slot) {
             break;
         }
     }
 }
 
-/// Whether events wait to be inserted.
+/// Reports whether events wait for the insert.
 pub fn is_pending() -> bool {
     BUFFER.with_borrow(|buffer| !buffer.is_empty())
 }
 
-/// Inserts the events that the current subtransaction has captured. Those of the subtransactions around it wait until
-/// it has ended: inserted now, they would share its fate.
+/// Inserts the events that the current subtransaction has captured. Events of the subtransactions
+/// around it wait until it has ended. Otherwise they would share its fate.
 ///
 /// # Errors
-/// Raises what inserting raises. The rows are then gone from the buffer, and so is the subtransaction they belong to.
+/// Raises the errors of the insert. The rows are then gone from the buffer, and so is their
+/// subtransaction.
 pub fn flush() {
     if !is_pending() {
         return;
     }
     // SAFETY: plain calls.
     let subtransaction = unsafe {
-        // Nothing can be written while a parallel plan runs; a later flush does it.
+        // Nothing can be written while a parallel plan runs. A later flush does it.
         if unguarded::IsInParallelMode() {
             return;
         }
@@ -202,17 +209,17 @@ pub fn flush() {
     let taken = BUFFER
         .with_borrow_mut(|buffer| buffer.take(subtransaction))
         .unwrap_or_else(|_| memory::out_of_memory(buffer::BYTES_MAX));
-    // The rows are out of the shared buffer while they are inserted: an index made by hand may run any function, which
-    // may emit and flush in its turn.
+    // The rows are not in the shared buffer while they are inserted. A user's index may run any
+    // function, which may emit and flush too.
     if let Some(taken) = taken {
         with_snapshot(|| insert::insert(&taken));
         BUFFER.with_borrow_mut(|buffer| buffer.reuse(taken));
     }
 }
 
-/// Inserting needs a snapshot for what an index may compute; before a commit none is active.
+/// An insert needs a snapshot for functions of indexes. Before a commit, none is active.
 pub fn with_snapshot(work: impl FnOnce()) {
-    // SAFETY: what is pushed is popped; if `work` raises, the end of the (sub)transaction pops it.
+    // SAFETY: each push has a pop. If `work` raises an error, the end of the (sub)transaction pops.
     unsafe {
         let missing = !pg_sys::ActiveSnapshotSet();
         if missing {
@@ -225,7 +232,8 @@ pub fn with_snapshot(work: impl FnOnce()) {
     }
 }
 
-/// A relation has changed (`INVALID`: any may have). Neither allocates, fails nor reads the catalogue.
+/// Handles a change of a relation (`INVALID` for any). Neither allocates, fails, nor reads the
+/// system catalog.
 pub fn invalidate(relation: pg_sys::Oid) {
     if tables::invalidate(relation) {
         number::invalidate();
@@ -234,7 +242,7 @@ pub fn invalidate(relation: pg_sys::Oid) {
     ring::invalidate(relation);
 }
 
-/// A subtransaction has been rolled back. Neither allocates nor fails.
+/// Handles the rollback of a subtransaction. Neither allocates nor fails.
 pub fn subtransaction_aborted(subtransaction: u32) {
     BUFFER.with(|buffer| {
         if let Ok(mut buffer) = buffer.try_borrow_mut() {
@@ -243,7 +251,7 @@ pub fn subtransaction_aborted(subtransaction: u32) {
     });
 }
 
-/// A subtransaction has been released. Neither allocates nor fails.
+/// Handles the release of a subtransaction. Neither allocates nor fails.
 pub fn subtransaction_released(subtransaction: u32, parent: u32) {
     BUFFER.with(|buffer| {
         if let Ok(mut buffer) = buffer.try_borrow_mut() {
@@ -252,7 +260,7 @@ pub fn subtransaction_released(subtransaction: u32, parent: u32) {
     });
 }
 
-/// The transaction has ended. Neither allocates nor fails.
+/// Handles the end of the transaction. Neither allocates nor fails.
 pub fn forget() {
     BUFFER.with(|buffer| {
         if let Ok(mut buffer) = buffer.try_borrow_mut() {

@@ -30,23 +30,23 @@ use crate::rights;
 /// exact everywhere.
 const PER_TIMELINE: i64 = 1 << 38;
 
-/// Skipped numbers are a multiple of this, so whoever counts events can tell
-/// (`dispatcher/src/admin/sampler.rs`). Without a timeline, the clock chooses the number: so many
-/// for each minute since 2026, which no server can emit, and 63 years stay below 2^53.
+/// Skipped numbers are a multiple of this, so that a counter of events can subtract them
+/// (`dispatcher/src/admin/sampler.rs`). Without a timeline, the clock determines the number: this
+/// many for each minute since 2026. No server can emit as many, and 63 years stay below 2^53.
 const PER_MINUTE: i64 = 1 << 28;
 
 /// Minutes from 2000-01-01, where the clock of Postgres begins, to 2026-01-01.
 const MINUTES_2026: i64 = 13_675_680;
 
-/// In the class of the gate's lock, which no SQL function can take (`gate`).
+/// In the class of the gate's lock, which SQL functions cannot acquire (`gate`).
 const LOCK_NUMBERS: u32 = 4;
 
 thread_local! {
-    /// The timeline that this session has compared; 0: none.
+    /// The timeline that this session has compared. 0 for none.
     static TIMELINE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The sequences may be others. Neither allocates nor fails.
+/// Handles a change of the sequences. Neither allocates nor fails.
 pub fn invalidate() {
     TIMELINE.set(0);
 }
@@ -54,7 +54,7 @@ pub fn invalidate() {
 /// Returns the next number.
 ///
 /// # Errors
-/// Raises an error in a read-only transaction, and if the sequence is not there.
+/// Raises an error in a read-only transaction, and if the sequence does not exist.
 pub fn next() -> i64 {
     let sequence = tables::sequence();
     // SAFETY: plain calls, and a variable of the backend. A read-only transaction fails below.
@@ -95,7 +95,7 @@ fn skip(sequence: pg_sys::Oid, least: impl FnOnce(i64) -> i64) {
     set(sequence, last.saturating_add(units.saturating_mul(PER_MINUTE)));
 }
 
-/// The last number of a sequence, or `None` if it has handed out none.
+/// Returns the last number of a sequence, or `None` if it has assigned none.
 fn last(sequence: pg_sys::Oid) -> Option<i64> {
     let argument = Some(pg_sys::Datum::from(sequence));
     // SAFETY: a built-in function with an argument of its type.
@@ -108,8 +108,8 @@ fn set(sequence: pg_sys::Oid, last: i64) {
     rights::as_owner(|| unsafe { direct_function_call::<i64>(pg_sys::setval_oid, &arguments) });
 }
 
-/// Runs `work` in one session at a time. The lock is held for the two changes alone, not until the
-/// end of the transaction; an error releases it.
+/// Runs `work` in one session at a time. The lock is held for the two changes only, and not until
+/// the end of the transaction. An error releases it.
 fn exclusively(work: impl FnOnce()) {
     let tag = crate::gate::tag_of(LOCK_NUMBERS);
     // SAFETY: the tag outlives both calls; the lock is released as it was taken.
@@ -126,8 +126,8 @@ fn next_number() -> i64 {
     next()
 }
 
-/// `webhook.skip_numbers()`: moves the next number beyond this one and everything that can have
-/// been delivered.
+/// `webhook.skip_numbers()`: moves the next number beyond this one and beyond every number that may
+/// have been delivered.
 #[pg_extern(sql = false)]
 fn skip_numbers(beyond: i64) {
     let sequence = tables::sequence();

@@ -1,7 +1,9 @@
-//! What a batch needs to know of a partition of webhook.event: where our columns are, and its indexes. Worked out once
-//! per backend and partition, and kept until Postgres says that the partition or an index of it has changed.
+//! What a batch needs to know of a partition of webhook.event: the positions of our columns, and
+//! its indexes. It is computed once per backend and partition, and kept until Postgres reports a
+//! change of the partition or of an index.
 //!
-//! Everything here runs within [`crate::protect::protect`]: it owns nothing that has a destructor, and does not panic.
+//! Everything here runs within [`crate::protect::protect`]. It owns nothing that has a destructor,
+//! and does not panic.
 
 use core::ffi::CStr;
 use std::cell::Cell;
@@ -28,28 +30,28 @@ pub const COLUMNS: [(&CStr, pg_sys::Oid); 14] = [
     (c"previous", pg_sys::JSONOID),
 ];
 
-/// Indexes of a partition that are kept; with more of them, the general way is taken.
+/// Maximum number of indexes that are kept. With more, the insert uses the executor's way.
 const INDEXES_MAX: usize = 8;
 
 /// The index in [`COLUMNS`] of a column that the partition lacks, or has with another type.
 pub struct Missing(pub usize);
 
-/// A B-tree on columns as they are, duplicates welcome: nothing to compute, nothing to check.
+/// A B-tree on plain columns that allows duplicates: nothing to compute, nothing to check.
 #[derive(Clone, Copy)]
 pub struct PlainIndex {
     pub oid: pg_sys::Oid,
-    /// In the memory of what is known.
+    /// In `MEMORY`.
     pub info: *mut pg_sys::IndexInfo,
 }
 
 #[derive(Clone, Copy)]
 pub struct Partition {
     oid: pg_sys::Oid,
-    /// Of our columns, among the partition's.
+    /// The positions of our columns among the partition's.
     pub positions: [usize; COLUMNS.len()],
-    /// Whether rows are heap tuples (they are, unless another table access method was chosen).
+    /// Whether rows are heap tuples. They are, unless another table access method was chosen.
     pub is_heap: bool,
-    /// All its indexes if they are plain; else none, and `is_plain` is false.
+    /// All indexes if they are plain. If not, empty, and `is_plain` is false.
     pub indexes: [PlainIndex; INDEXES_MAX],
     pub index_count: usize,
     pub is_plain: bool,
@@ -59,13 +61,13 @@ const NO_INDEX: PlainIndex = PlainIndex { oid: pg_sys::Oid::INVALID, info: core:
 
 thread_local! {
     static KNOWN: Cell<Option<Partition>> = const { Cell::new(None) };
-    /// Holds the IndexInfos of `KNOWN`.
+    /// Contains the IndexInfos of `KNOWN`.
     static MEMORY: Cell<pg_sys::MemoryContext> = const { Cell::new(core::ptr::null_mut()) };
-    /// Counts invalidations, so that what was read while one arrived is not kept.
+    /// Counts invalidations. Results that were read during an invalidation are not kept.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A relation has changed (`INVALID`: any may have). Neither allocates, frees nor fails.
+/// Handles a change of a relation (`INVALID` for any). Neither allocates, frees nor fails.
 pub fn invalidate(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     if let Some(known) = KNOWN.get() {
@@ -80,13 +82,13 @@ pub fn invalidate(relation: pg_sys::Oid) {
     }
 }
 
-/// What is known of an open partition.
+/// Returns the description of an open partition.
 ///
 /// # Errors
-/// A column of ours is missing: library and tables are of different versions.
+/// One of our columns is missing: library and tables are of different versions.
 ///
 /// # Safety
-/// The relation is open and locked; within `protect`.
+/// The relation is open and locked. Call it within `protect`.
 pub unsafe fn of(relation: pg_sys::Relation) -> Result<Partition, Missing> {
     // SAFETY: the caller's promise.
     unsafe {
@@ -118,9 +120,9 @@ pub unsafe fn of(relation: pg_sys::Relation) -> Result<Partition, Missing> {
     }
 }
 
-/// An empty memory context that lives as long as the backend.
+/// Returns an empty memory context that lives as long as the backend.
 unsafe fn memory() -> pg_sys::MemoryContext {
-    // SAFETY: what was in it belonged to what was known before.
+    // SAFETY: its former contents belonged to the former description.
     unsafe {
         let memory = MEMORY.get();
         if !memory.is_null() {
@@ -140,7 +142,8 @@ unsafe fn memory() -> pg_sys::MemoryContext {
 }
 
 unsafe fn look_at_indexes(relation: pg_sys::Relation, partition: &mut Partition) {
-    // SAFETY: the lock on the relation keeps its indexes from changing; every index that is opened is closed.
+    // SAFETY: the lock on the relation keeps its indexes from changing. Every index that is opened
+    // is closed.
     unsafe {
         let oids = unguarded::RelationGetIndexList(relation);
         let count = if oids.is_null() { 0 } else { (*oids).length as usize };
@@ -167,10 +170,10 @@ fn is_plain(info: &pg_sys::IndexInfo) -> bool {
         && info.ii_IndexAttrNumbers.iter().take(info.ii_NumIndexAttrs as usize).all(|key| *key > 0)
 }
 
-/// Where our columns are: nearly always where sql/tables.sql has them.
+/// Returns the positions of our columns, nearly always those of sql/tables.sql.
 unsafe fn positions(descriptor: pg_sys::TupleDesc) -> Result<[usize; COLUMNS.len()], Missing> {
     let mut positions = [0; COLUMNS.len()];
-    // SAFETY: the descriptor of an open relation; only columns that it has are looked at.
+    // SAFETY: the descriptor of an open relation. Only existing columns are read.
     unsafe {
         let count = (*descriptor).natts as usize;
         for (i, ((name, kind), position)) in COLUMNS.iter().zip(&mut positions).enumerate() {

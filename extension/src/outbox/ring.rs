@@ -1,15 +1,15 @@
-//! Which slot of the ring is written to: a copy of webhook.ring_head, kept until Postgres says that
-//! the row is another.
+//! The slot of the ring that is written to: a copy of webhook.ring_head, kept until Postgres
+//! reports a change of that row.
 //!
-//! A slot that this backend writes to must stay open until its transaction has ended, or the daemon
-//! would pass the row over. So the lock on the partition comes first, then the question, here,
-//! whether it is the present slot still: `LockRelationOid` takes in every invalidation that was
-//! sent before the lock was to be had, and a slot is closed only by one who holds the partition in
+//! A slot that this backend writes to must stay open until its transaction has ended. Otherwise the
+//! daemon would miss the row. So the backend first locks the partition, and then checks here
+//! whether it is still the present slot. `LockRelationOid` processes every invalidation that was
+//! sent before the lock was granted. A slot is closed only by a session that holds the partition in
 //! share mode until the close is committed and announced (`webhook.close_slot`). The lock stays
-//! until the end of the transaction, prepared ones included.
+//! until the end of the transaction, also of a prepared one.
 //!
-//! Reads webhook.ring_head as Postgres reads its catalogue, with a snapshot of this moment: that of
-//! the application's transaction may be hours old.
+//! The module reads webhook.ring_head like the system catalog, with a snapshot of this moment. The
+//! snapshot of the application's transaction may be hours old.
 
 use core::ptr::null_mut;
 use std::cell::Cell;
@@ -18,10 +18,10 @@ use pgrx::{pg_sys, prelude::*};
 
 use super::tables::{self, POSTGRES_EPOCH_SECONDS, RING_SLOTS};
 
-/// Length of a slot in seconds in the tables of 0.1, where the clock chooses.
+/// Length of a slot in seconds in the tables of 0.1, where the clock decides.
 const SLOT_SECONDS_0_1: i64 = 216_000;
 
-/// Columns of webhook.ring_head that are read here; more may follow.
+/// Columns of webhook.ring_head that are read here. More may follow.
 const PRESENT: &core::ffi::CStr = c"present";
 const OPEN: &core::ffi::CStr = c"open";
 const COLUMNS_MAX: usize = 16;
@@ -38,27 +38,27 @@ enum Head {
 
 thread_local! {
     static HEAD: Cell<Option<Head>> = const { Cell::new(None) };
-    /// Of webhook.ring_head when `HEAD` was read.
+    /// The OID of webhook.ring_head when `HEAD` was read.
     static RELATION: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
-    /// Counts invalidations, so that what was read while one arrived is not kept.
+    /// Counts invalidations. Results that were read during an invalidation are not kept.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A relation has changed (`INVALID`: any may have). Neither allocates nor fails.
+/// Handles a change of a relation (`INVALID` for any). Neither allocates nor fails.
 pub fn invalidate(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
-    // The update from 0.1 makes the table; of that only its number is told, which is not known here
+    // The update from 0.1 creates the table. Postgres reports only its OID, which is not known here
     // yet.
     if relation == pg_sys::Oid::INVALID || relation == RELATION.get() || HEAD.get() == Some(Head::Clock) {
         HEAD.set(None);
     }
 }
 
-/// Slot for an event captured at a moment in Postgres time (microseconds since 2000-01-01 UTC).
-/// What it says holds once the partition is locked and [`is_present`] agrees.
+/// Returns the slot for an event captured at a moment in Postgres time (microseconds since
+/// 2000-01-01 UTC). The result is certain once the partition is locked and [`is_present`] agrees.
 ///
 /// # Errors
-/// Raises what reading a table raises.
+/// Raises the errors of reading a table.
 pub fn present(at: i64) -> u8 {
     match head() {
         Head::Slots { present, .. } => present,
@@ -66,7 +66,7 @@ pub fn present(at: i64) -> u8 {
     }
 }
 
-/// Whether a slot that [`present`] has named is so still, as far as this backend has been told.
+/// Reports whether a slot from [`present`] is still the present one, as far as this backend knows.
 /// Neither allocates nor fails.
 pub fn is_present(slot: u8) -> bool {
     match HEAD.get() {
@@ -91,7 +91,7 @@ fn head() -> Head {
             Some(relation) => (relation, read(relation)),
             None => (pg_sys::Oid::INVALID, Head::Clock),
         };
-        // Something has changed meanwhile: perhaps this.
+        // Something has changed meanwhile, perhaps this.
         if CHANGES.get() == changes {
             RELATION.set(relation);
             HEAD.set(Some(head));
@@ -100,12 +100,11 @@ fn head() -> Head {
     }
 }
 
-/// Without a row (somebody has deleted it) the daemon reads the whole ring, and any slot will do.
+/// If the row was deleted, the daemon reads the whole ring, and any slot will do.
 fn read(relation: pg_sys::Oid) -> Head {
     let mut head = Head::Slots { present: 0, open: u16::MAX };
-    // SAFETY: a table that is open and locked while it is scanned; the tuple is taken apart by its
-    // own description, into arrays that have as many places, and what is taken out of it is copied
-    // before the scan ends.
+    // SAFETY: the table is open and locked during the scan. The tuple is read with its own
+    // descriptor, into arrays of that size, and values are copied before the scan ends.
     unsafe {
         let table = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
         let descriptor = (*table).rd_att;
@@ -143,14 +142,14 @@ fn read(relation: pg_sys::Oid) -> Head {
     head
 }
 
-/// `webhook.present_slot()`: for rows that SQL inserts. The partition is locked here, so that the
-/// slot stays open.
+/// `webhook.present_slot()`: for rows that SQL inserts. It locks the partition, so that the slot
+/// stays open.
 #[pg_extern(sql = false)]
 fn present_slot() -> i16 {
     loop {
         // SAFETY: a plain call.
         let slot = present(unsafe { pg_sys::GetCurrentTimestamp() });
-        // SAFETY: the lock of an INSERT, on a partition of ours; released with the transaction.
+        // SAFETY: the lock of an INSERT on one of our partitions, released with the transaction.
         unsafe { pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as i32) };
         if is_present(slot) {
             return i16::from(slot);
@@ -158,7 +157,7 @@ fn present_slot() -> i16 {
     }
 }
 
-/// `webhook.slot_is_open()`: whether the daemon reads the slot.
+/// `webhook.slot_is_open()`: reports whether the daemon reads the slot.
 #[pg_extern(sql = false)]
 fn slot_is_open(slot: i16) -> bool {
     match head() {
@@ -167,12 +166,12 @@ fn slot_is_open(slot: i16) -> bool {
     }
 }
 
-/// `webhook.ring_changed()`: at the commit of this transaction, every session forgets what it knows
-/// of webhook.ring_head.
+/// `webhook.ring_changed()`: at the commit of this transaction, every session discards its copy of
+/// webhook.ring_head.
 #[pg_extern(sql = false)]
 fn ring_changed() {
     if let Some(relation) = tables::ring_head() {
-        // SAFETY: a plain call with the number of a relation that is there.
+        // SAFETY: a plain call with the OID of an existing relation.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
     }
 }

@@ -1,15 +1,17 @@
-//! Where the outbox lies: relation numbers of webhook.event's partitions and its sequence, looked up by name once.
+//! The OIDs of webhook.event's partitions and its sequence, looked up by name once.
 //!
-//! Reads the catalogue, and is told by Postgres (relation cache invalidation) when what it knows is stale: the
-//! extension may be dropped and created again under a session that goes on. `ring` knows which partition is written to.
+//! The module reads the system catalog. Postgres reports when the result is stale (relation cache
+//! invalidation): the extension may be dropped and created again during a session. `ring` knows
+//! which partition is written to.
 
 use std::cell::Cell;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Slots of the ring (`webhook.ring_slot`).
+/// Number of slots of the ring (`webhook.ring_slot`).
 pub const RING_SLOTS: u8 = 16;
-/// Seconds from 1970-01-01, where the ring's clock begins, to 2000-01-01, where Postgres's does.
+/// Seconds from 1970-01-01, where the ring's clock begins, to 2000-01-01, where that of Postgres
+/// begins.
 pub const POSTGRES_EPOCH_SECONDS: i64 = 946_684_800;
 
 const UNKNOWN: pg_sys::Oid = pg_sys::Oid::INVALID;
@@ -28,8 +30,8 @@ thread_local! {
     static KNOWN: Cell<Known> = const { Cell::new(NOTHING) };
 }
 
-/// A relation has changed (0: any may have). Reports whether it may be one of ours. Neither
-/// allocates, fails nor reads the catalogue.
+/// Handles a change of a relation (0 for any). Reports whether it may be one of ours. Neither
+/// allocates, fails, nor reads the system catalog.
 pub fn invalidate(relation: pg_sys::Oid) -> bool {
     let known = KNOWN.get();
     let is_ours = relation == UNKNOWN || relation == known.sequence || known.partitions.contains(&relation);
@@ -42,7 +44,7 @@ pub fn invalidate(relation: pg_sys::Oid) -> bool {
 fn look_up(schema: pg_sys::Oid, name: &str) -> pg_sys::Oid {
     let mut text = [0u8; 32];
     text[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: `text` is longer than any name passed here, so it ends with a NUL.
+    // SAFETY: `text` is longer than any name that is passed here, so it ends with a NUL.
     unsafe { pg_sys::get_relname_relid(text.as_ptr().cast(), schema) }
 }
 
@@ -67,14 +69,14 @@ fn missing(name: &str) -> ! {
     unreachable!("ERROR does not return")
 }
 
-/// Schema `webhook`, or `None` if there is none (the extension is being dropped).
+/// Returns the schema `webhook`, or `None` if there is none (the extension is being dropped).
 pub fn schema() -> Option<pg_sys::Oid> {
     let known = KNOWN.get().schema;
     if known != UNKNOWN {
         return Some(known);
     }
-    // Kept by `sequence()` alone: of the end of a schema nobody tells us, of the end of the sequence in it they do.
-    // SAFETY: a NUL-terminated name.
+    // Only `sequence()` keeps this. Postgres does not report the end of a schema, but it reports
+    // the end of the sequence in it. SAFETY: a NUL-terminated name.
     let found = unsafe { pg_sys::get_namespace_oid(c"webhook".as_ptr(), true) };
     (found != UNKNOWN).then_some(found)
 }
@@ -83,22 +85,22 @@ fn schema_or_error() -> pg_sys::Oid {
     schema().unwrap_or_else(|| missing("event"))
 }
 
-/// webhook.ring_head; `None`: the tables are those of 0.1, which lack it.
+/// Returns webhook.ring_head. `None` if the tables are those of 0.1, which lack it.
 pub fn ring_head() -> Option<pg_sys::Oid> {
     let found = look_up(schema_or_error(), "ring_head");
     (found != UNKNOWN).then_some(found)
 }
 
-/// webhook.timeline_seq; `None`: the tables are those of an earlier version, which lack it.
+/// Returns webhook.timeline_seq. `None` if the tables are of an earlier version, which lacks it.
 pub fn timeline() -> Option<pg_sys::Oid> {
     let found = look_up(schema_or_error(), "timeline_seq");
     (found != UNKNOWN).then_some(found)
 }
 
-/// webhook.event_id_seq.
+/// Returns webhook.event_id_seq.
 ///
 /// # Errors
-/// Raises `undefined_table` if it is not there.
+/// Raises `undefined_table` if it does not exist.
 pub fn sequence() -> pg_sys::Oid {
     let known = KNOWN.get();
     if known.sequence != UNKNOWN {
@@ -106,7 +108,7 @@ pub fn sequence() -> pg_sys::Oid {
     }
     let schema = schema_or_error();
     let sequence = find(schema, "event_id_seq");
-    // The look-up may have taken in invalidations: what was known before it may be stale by now.
+    // The look-up may have processed invalidations, so earlier results may be stale.
     let mut known = KNOWN.get();
     known.schema = schema;
     known.sequence = sequence;
@@ -114,10 +116,10 @@ pub fn sequence() -> pg_sys::Oid {
     sequence
 }
 
-/// Partition of webhook.event for a slot.
+/// Returns the partition of webhook.event for a slot.
 ///
 /// # Errors
-/// Raises `undefined_table` if it is not there.
+/// Raises `undefined_table` if it does not exist.
 pub fn partition(slot: u8) -> pg_sys::Oid {
     let index = usize::from(slot % RING_SLOTS);
     let known = KNOWN.get().partitions[index];

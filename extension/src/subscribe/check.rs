@@ -1,5 +1,5 @@
-//! The options of a subscription, each checked by itself before the table's constraints would refuse it. Pure, but for
-//! arithmetic with numeric.
+//! Validates the options of a subscription, each by itself, before the constraints of the table do.
+//! Pure, except for arithmetic with numeric.
 
 use crate::error::Error;
 use event_type::Pattern;
@@ -9,19 +9,19 @@ use signature::Profiles;
 use std::fmt::Write as _;
 use url::Url;
 
-/// Longest URL, in bytes, as given and as stored.
+/// Maximum length of a URL, in bytes, as given and as stored.
 pub const URL_BYTES_MAX: usize = 2048;
-/// Most patterns of one subscription.
+/// Maximum number of patterns of one subscription.
 pub const EVENTS_MAX: usize = 1000;
-/// Longest name, in characters.
+/// Maximum length of a name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
-/// Most waits in a retry schedule.
+/// Maximum number of waits in a retry schedule.
 pub const RETRY_STEPS_MAX: usize = 50;
 /// Longest wait between two attempts, in days.
 pub const RETRY_STEP_DAYS_MAX: i64 = 7;
-/// Most request headers of one subscription.
+/// Maximum number of request headers of one subscription.
 pub const HEADERS_MAX: usize = 20;
-/// Most origins that one subscription excludes.
+/// Maximum number of origins that one subscription excludes.
 pub const ORIGINS_MAX: usize = 100;
 /// Longest overlap of an old secret with the new one, in days.
 pub const OVERLAP_DAYS_MAX: i64 = 7;
@@ -33,11 +33,12 @@ fn bad(option: &'static str, reason: impl Into<String>, hint: &'static str) -> E
     Error::BadOption { option, reason: reason.into(), hint }
 }
 
-/// Checks a URL and gives it in the normal form of the WHATWG URL standard, which is what the daemon will call: a host
-/// in capitals, a default port or a non-ASCII letter are spelled in one way only.
+/// Validates a URL, and returns it in the normal form of the WHATWG URL standard, which the daemon
+/// will call. In this form, an uppercase host, a default port or a non-ASCII letter has only one
+/// spelling.
 ///
 /// # Errors
-/// Names the rule that is broken, never the URL: it may hold a password.
+/// Names the broken rule and never the URL, which may contain a password.
 pub fn url(text: &str) -> Result<String, Error> {
     const HINT: &str = "Pass an absolute URL like 'https://example.com/hooks'.";
     let no = |reason: &str| Err(bad("url", reason, HINT));
@@ -47,7 +48,7 @@ pub fn url(text: &str) -> Result<String, Error> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         return no("it holds white space, a control character or a backslash");
     }
-    // Url::parse forgives `https:example.com` and `https:///example.com`; nobody means that.
+    // Url::parse accepts `https:example.com` and `https:///example.com`, which are always mistakes.
     let Some((scheme, rest)) = text.split_once("://") else {
         return no("it is not an absolute http or https URL");
     };
@@ -79,10 +80,10 @@ fn authority(rest: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or(rest)
 }
 
-/// Checks a list of patterns.
+/// Validates a list of patterns.
 ///
 /// # Errors
-/// Names the first pattern that is none, or the count.
+/// Names the first invalid pattern, or the count.
 pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
     const HINT: &str = "Pass patterns like '{order.created,invoice.*}'; '{*}' stands for every event.";
     if patterns.is_empty() || patterns.len() > EVENTS_MAX {
@@ -98,10 +99,10 @@ pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
         .collect()
 }
 
-/// Checks a name.
+/// Validates a name.
 ///
 /// # Errors
-/// If it is blank, over 200 characters, or holds control characters.
+/// The name is blank, has over 200 characters, or contains control characters.
 pub fn name(name: String) -> Result<String, Error> {
     const HINT: &str = "Pass 1 to 200 characters, as in 'billing'.";
     if name.trim().is_empty() {
@@ -116,7 +117,8 @@ pub fn name(name: String) -> Result<String, Error> {
     Ok(name)
 }
 
-/// A length of time in microseconds. A month has no fixed length, so there is none; infinity has months.
+/// Returns an interval in microseconds. Months have no fixed length, so they are rejected. Infinity
+/// has months.
 fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error> {
     if interval.months() != 0 {
         return Err(bad(option, "months and years have no fixed length", "Give it in days or less."));
@@ -124,7 +126,7 @@ fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error
     Ok(i128::from(interval.days()) * DAY_US + i128::from(interval.micros()))
 }
 
-/// Checks the time that one attempt may take: 1 ms to 5 min.
+/// Validates the time limit of one attempt: 1 ms to 5 min.
 ///
 /// # Errors
 /// Names the range.
@@ -139,7 +141,8 @@ pub fn timeout(interval: Interval) -> Result<Interval, Error> {
     }
 }
 
-/// Checks a retry schedule: at most 50 waits, each from 0 to 7 days. An empty one means a single attempt.
+/// Validates a retry schedule: at most 50 waits, each from 0 to 7 days. An empty schedule means a
+/// single attempt.
 ///
 /// # Errors
 /// Names the step that is out of range, counted from 1.
@@ -165,7 +168,7 @@ pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
     Ok(waits)
 }
 
-/// Checks how many requests may be under way at once: 1 to 4096.
+/// Validates the maximum number of requests at once: 1 to 4096.
 ///
 /// # Errors
 /// Names the range.
@@ -176,7 +179,7 @@ pub fn max_in_flight(count: i32) -> Result<i32, Error> {
     }
 }
 
-/// Checks how long old secrets go on signing beside a new one: 0 to 7 days.
+/// Validates how long old secrets sign together with a new one: 0 to 7 days.
 ///
 /// # Errors
 /// Names the range.
@@ -189,7 +192,7 @@ pub fn overlap(interval: Interval) -> Result<Interval, Error> {
     }
 }
 
-/// Checks a word against the list of those there are.
+/// Validates a word against a list.
 fn one_of(option: &'static str, word: String, words: &[&str], hint: &'static str) -> Result<String, Error> {
     if words.contains(&word.as_str()) {
         Ok(word)
@@ -198,17 +201,17 @@ fn one_of(option: &'static str, word: String, words: &[&str], hint: &'static str
     }
 }
 
-/// Checks the format of requests.
+/// Validates the format of requests.
 ///
 /// # Errors
-/// Lists those there are.
+/// Lists the formats.
 pub fn format(word: String) -> Result<String, Error> {
     const FORMATS: [&str; 7] =
         ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw", "supabase", "hasura"];
     one_of("format", word, &FORMATS, "The default is 'standard'.")
 }
 
-/// Checks how much of an event is told.
+/// Validates the payload mode.
 ///
 /// # Errors
 /// Lists the modes.
@@ -216,26 +219,26 @@ pub fn payload_mode(word: String) -> Result<String, Error> {
     one_of("payload_mode", word, &["full", "thin", "changed"], "The default is 'full'.")
 }
 
-/// Checks which events wait for one another.
+/// Validates the ordering.
 ///
 /// # Errors
-/// Lists the orders.
+/// Lists the orderings.
 pub fn ordering(word: String) -> Result<String, Error> {
     one_of("ordering", word, &["none", "key", "strict"], "The default is 'none'.")
 }
 
-/// Checks how a receiver confirms that it wants to be called.
+/// Validates the verification.
 ///
 /// # Errors
-/// Lists the ways.
+/// Lists the kinds.
 pub fn verification(word: String) -> Result<String, Error> {
     one_of("verification", word, &["none", "ping", "handshake"], "The default is 'none'.")
 }
 
-/// Checks further request headers: an object of texts.
+/// Validates additional request headers: an object of texts.
 ///
 /// # Errors
-/// Names the header and the rule, never the value: it may be a password.
+/// Names the header and the rule, and never the value, which may be a password.
 pub fn headers(headers: Value) -> Result<Value, Error> {
     const HINT: &str = "Pass an object like '{\"authorization\": \"Bearer ...\"}'; what describes the request itself cannot be set.";
     let no = |reason: String| Err(bad("headers", reason, HINT));
@@ -265,12 +268,12 @@ pub fn headers(headers: Value) -> Result<Value, Error> {
     Ok(headers)
 }
 
-/// A text for a message, without control characters and not too long.
+/// Returns a text for a message, without control characters and not too long.
 fn shown(text: &str) -> String {
     text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Checks how many requests a second: from one a day to 100 000 a second.
+/// Validates the number of requests a second: from one a day to 100 000 a second.
 ///
 /// # Errors
 /// Names the range.
@@ -287,7 +290,7 @@ pub fn rate_limit(per_second: AnyNumeric) -> Result<AnyNumeric, Error> {
     }
 }
 
-/// Checks how many events one request may carry: 1 to 1000.
+/// Validates the number of events per request: 1 to 1000.
 ///
 /// # Errors
 /// Names the range.
@@ -298,7 +301,7 @@ pub fn batch_size(count: i32) -> Result<i32, Error> {
     }
 }
 
-/// Checks how long an event may wait for others: 0 to 1 min.
+/// Validates how long an event may wait for others: 0 to 1 min.
 ///
 /// # Errors
 /// Names the range.
@@ -313,10 +316,10 @@ pub fn batch_window(interval: Interval) -> Result<Interval, Error> {
     }
 }
 
-/// Checks names of origins.
+/// Validates names of origins.
 ///
 /// # Errors
-/// If one is null or blank, or there are more than 100.
+/// A name is null or blank, or there are more than 100.
 pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error> {
     const HINT: &str = "Pass what the other system sets webhook.origin to, as in '{crm}'.";
     if origins.len() > ORIGINS_MAX {
@@ -334,10 +337,10 @@ pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error
         .collect()
 }
 
-/// Checks the ways in which requests are signed.
+/// Validates the signature profiles.
 ///
 /// # Errors
-/// Names the word that is none of them, or the rule.
+/// Names the unknown word, or the broken rule.
 pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), Error> {
     const HINT: &str =
         "Pass some of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
@@ -348,7 +351,7 @@ pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), 
     Ok((profiles, profiles.iter().map(|profile| profile.as_str().to_owned()).collect()))
 }
 
-/// Checks the name of a set of certificates: 1 to 63 letters, digits, `_` or `-`.
+/// Validates the name of a set of certificates: 1 to 63 letters, digits, `_` or `-`.
 ///
 /// # Errors
 /// Names the rule.

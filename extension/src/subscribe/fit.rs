@@ -1,10 +1,10 @@
-//! Options that must fit together. Each is right by itself; the table's CHECK constraints hold the same rules. Pure, but
-//! for [`Fit::present`].
+//! Options that must fit together. Each is valid by itself. The CHECK constraints of the table
+//! contain the same rules. Pure, except for [`Fit::present`].
 
 use crate::error::Error;
 use pgrx::prelude::*;
 
-/// What a subscription has, or is to have, of these options.
+/// The values of these options that a subscription has, or will have.
 #[derive(Debug, Clone, Default)]
 pub struct Fit {
     pub format: Option<String>,
@@ -15,7 +15,7 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Those of a subscription, whose row is locked by now.
+    /// Returns the options of a subscription, whose row is already locked.
     ///
     /// # Errors
     /// [`Error::NoSuchSubscription`].
@@ -41,7 +41,7 @@ impl Fit {
         })
     }
 
-    /// What holds after these have been changed to those.
+    /// Returns the options after a change to the given ones.
     pub fn changed_to(self, given: &Self) -> Self {
         Self {
             format: given.format.clone().or(self.format),

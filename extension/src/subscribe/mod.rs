@@ -1,8 +1,10 @@
-//! The life of a subscription: subscribe, alter, pause, resume, rotate the secret, unsubscribe.
+//! The functions that change a subscription: subscribe, alter, pause, resume, rotate the secret,
+//! unsubscribe.
 //!
-//! Writes `webhook.subscription`, `webhook.secret`, `webhook.queue` and, once, `webhook.cursor`; triggers on the first
-//! two tell the daemon through the outbox. The functions run as their callers, and step up to the extension's owner
-//! (`rights.rs`): whose a subscription is decides who may change it ([`owner`]).
+//! They write `webhook.subscription`, `webhook.secret`, `webhook.queue` and, once,
+//! `webhook.cursor`. Triggers on the first two notify the daemon through the outbox. The functions
+//! run as their callers, and switch to the extension's owner (`rights.rs`). The owner of a
+//! subscription decides who may change it ([`owner`]).
 
 pub mod check;
 mod fit;
@@ -22,7 +24,7 @@ use pgrx::{AllocatedByRust, composite_type, prelude::*};
 
 type Row = PgHeapTuple<'static, AllocatedByRust>;
 
-/// Does what a caller asks for as the extension's owner, who is told on whose behalf.
+/// Runs `work` as the extension's owner, on behalf of the caller.
 fn on_behalf<T>(work: impl FnOnce(Caller) -> Result<T, Error>) -> T {
     answer(|| {
         let caller = Caller::present();
@@ -81,8 +83,8 @@ fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
 }
 
 fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
-    // The checkpoint starts before the first subscription, so that its first event lies past it. Two sessions that
-    // both find none meet at the primary key.
+    // The checkpoint starts before the first subscription, so that its first event is after it. If
+    // two sessions create it, the primary key lets one of them win.
     Spi::run(
         "insert into webhook.cursor (snapshot, system_identifier, database_oid)
          select webhook.snapshot_before_this_transaction(), (pg_control_system()).system_identifier, d.oid
@@ -110,8 +112,8 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
     Ok((id, shown))
 }
 
-/// Warns that a subscription that orders by key gets events that have none: one that fails holds up
-/// all of them.
+/// Warns that a subscription with order by key matches events without a key. If one of them fails,
+/// it blocks all of them.
 fn warn_of_missing_keys(id: i64) -> Result<(), Error> {
     let types: Option<String> = Spi::get_one_with_args(
         "select string_agg(distinct w.noun || '.' || v.value, ', ')
@@ -163,7 +165,7 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
     Ok(row)
 }
 
-/// The name that the subscription would have and its owner has given to another already.
+/// Returns the name of the subscription if its owner has another one of that name.
 fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
     let (name, owner, is_cleared) = (options.name.take(), options.owner.take(), options.clears("name"));
     if is_cleared || (name.is_none() && owner.is_none()) {
@@ -183,9 +185,9 @@ fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
     })
 }
 
-/// Brings the queue of a subscription in line with its present order. Nothing is made to wait here: only the daemon
-/// knows what is under way, and a row that waited for one that is final by now would wait for ever. What was blocked
-/// becomes backlog, which the daemon takes from the start and in order.
+/// Adapts the queue of a subscription to its present order. No row becomes blocked here: only the
+/// daemon knows what is in flight, and a row that waited for a final one would wait forever.
+/// Blocked rows become backlog, which the daemon takes from the start and in order.
 fn reorder(id: i64) -> Result<(), Error> {
     let changed = Spi::get_one_with_args::<bool>(
         "with keyed as (
@@ -214,7 +216,7 @@ fn reorder(id: i64) -> Result<(), Error> {
 fn unsubscribe(caller: Caller, id: i64) -> Result<(), Error> {
     owner::lock(caller, id)?;
     Spi::run_with_args("delete from webhook.queue where subscription_id = $1", &[id.into()])?;
-    // Takes the secrets along.
+    // Deletes the secrets too.
     Spi::run_with_args("delete from webhook.subscription where id = $1", &[id.into()])?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The options of `webhook_subscribe` and `webhook_alter`: read, checked, and turned into columns. This is the one list.
+//! The options of `webhook_subscribe` and `webhook_alter`: reads them, validates them, and converts
+//! them to columns. This is the only list.
 
 use super::check;
 use super::fit::Fit;
@@ -13,7 +14,7 @@ use pgrx::pg_sys;
 use pgrx::{IntoDatum, JsonB};
 use signature::Profiles;
 
-/// Options without a value that stands for none, and the types of their columns.
+/// Options that can be null, with the types of their columns.
 const NULLABLE: [(&str, pg_sys::Oid); 4] = [
     ("name", pg_sys::TEXTOID),
     ("filter", pg_sys::JSONPATHOID),
@@ -21,7 +22,7 @@ const NULLABLE: [(&str, pg_sys::Oid); 4] = [
     ("tls", pg_sys::TEXTOID),
 ];
 
-/// What is null means the default for a new subscription, and no change for one that exists.
+/// A null argument means the default for a new subscription, and no change for an existing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     New,
@@ -33,23 +34,23 @@ pub struct Options {
     of: Of,
     /// Columns of `webhook.subscription` with their values.
     columns: Vec<(&'static str, DatumWithOid<'static>)>,
-    /// Those of them that end what was there.
+    /// The columns among them that are cleared.
     cleared: Vec<&'static str>,
     pub name: Option<String>,
     pub owner: Option<String>,
     pub secret: Option<Material>,
     pub profiles: Option<Profiles>,
     pub enabled: Option<bool>,
-    /// Those that must fit together.
+    /// The options that must fit together.
     pub fit: Fit,
 }
 
 impl Options {
-    /// Takes the options from `url` on, in the order of the SQL functions, each with its check. Called as the extension's
-    /// owner, on behalf of the caller.
+    /// Reads the options from `url` on, in the order of the SQL functions, and validates each.
+    /// Called as the extension's owner, on behalf of the caller.
     ///
     /// # Errors
-    /// The first option that is wrong.
+    /// The first invalid option.
     pub fn read(arguments: &mut Arguments, of: Of, caller: Caller) -> Result<Self, Error> {
         let mut options = Self {
             of,
@@ -110,10 +111,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Takes the names of options that are to have no value any more.
+    /// Reads the names of options to clear.
     ///
     /// # Errors
-    /// If one of them cannot be without, or is given a value in the same call.
+    /// An option cannot be cleared, or has a value in the same call.
     pub fn clear(&mut self, names: Option<Vec<Option<String>>>) -> Result<(), Error> {
         let bad = |reason: String| Error::BadOption {
             option: "clear",
@@ -135,17 +136,17 @@ impl Options {
         Ok(())
     }
 
-    /// Whether this one is to have no value any more.
+    /// Reports whether this option is cleared.
     pub fn clears(&self, name: &str) -> bool {
         self.cleared.contains(&name)
     }
 
-    /// The columns to be written, and their values.
+    /// Returns the columns to write, with their values.
     pub fn into_columns(self) -> (Vec<&'static str>, Vec<DatumWithOid<'static>>) {
         self.columns.into_iter().unzip()
     }
 
-    /// Notes a value for its column, if there is one and `check` lets it through.
+    /// Sets the value of a column, if there is one and `check` accepts it.
     fn set<T, U: IntoDatum>(
         &mut self,
         column: &'static str,
@@ -161,7 +162,7 @@ impl Options {
         Ok(())
     }
 
-    /// The same for a value that is needed once more.
+    /// The same for a value that is needed again.
     fn set_and_keep<T, U: IntoDatum + Clone>(
         &mut self,
         column: &'static str,

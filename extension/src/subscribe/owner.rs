@@ -1,14 +1,16 @@
-//! Whose a subscription is. Reads `webhook.subscription`; called as the extension's owner, on behalf of a caller.
+//! The owner of a subscription. Reads `webhook.subscription`, as the extension's owner, on behalf
+//! of a caller.
 //!
-//! What a role may see is row-level security's business (`sql/subscription.sql`). What it may change is asked here: the
-//! owner's members may, and admins. Of another's subscription nothing is told, not even that it exists.
+//! Row-level security decides what a role may see (`sql/subscription.sql`). This module decides
+//! what a role may change: members of the owner may, and admins. A subscription of another owner
+//! does not exist for the caller.
 
 use crate::error::Error;
 use crate::guc;
 use crate::rights::Caller;
 use pgrx::prelude::*;
 
-/// Longest name of an owner, in characters.
+/// Maximum length of an owner's name, in characters.
 const CHARS_MAX: usize = 200;
 
 /// Locks a subscription's row until the end of the transaction, if the caller may change it.
@@ -32,11 +34,12 @@ fn tenant() -> Option<String> {
     guc::tenant()
 }
 
-/// The owner that the caller gives a subscription to: himself (or the tenant that he is confined to), unless he names
-/// another.
+/// Returns the owner of a new subscription: the given name, or the caller, or the tenant that the
+/// caller is limited to.
 ///
 /// # Errors
-/// [`Error::NotTheirs`] if that is a role he is no member of, or no role at all, and he is no admin.
+/// [`Error::NotTheirs`] if the name is not a role of which the caller is a member, and the caller
+/// is not an admin.
 pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
     const HINT: &str = "Pass the name of a role, or leave it out: then it is yours.";
     let bad = |reason: &str| Error::BadOption { option: "owner", reason: reason.to_owned(), hint: HINT };

@@ -1,7 +1,8 @@
-//! The signing keys of a subscription. Writes `webhook.secret`; a secret is in an answer only when it is new.
+//! The signing keys of a subscription. Writes `webhook.secret`. An answer contains a secret only if
+//! the secret is new.
 //!
-//! A subscription has a key for each kind that its profiles need: a symmetric secret, a key pair, or both. A reference
-//! (`env:`, `file:`) names a key that the daemon looks up, of whichever kind.
+//! A subscription has a key for each kind that its profiles need: a symmetric secret, a key pair,
+//! or both. A reference (`env:`, `file:`) names a key of either kind, which the daemon looks up.
 
 use super::check;
 use crate::error::Error;
@@ -10,25 +11,25 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use signature::{Key, KeyPair, Profiles, Reference, Secret};
 
-/// Bytes of a generated key.
+/// Size of a generated key, in bytes.
 const KEY_BYTES: usize = 32;
-/// Most keys of one subscription that sign at the same time.
+/// Maximum number of keys of one subscription that sign at the same time.
 const KEYS_MAX: i64 = 10;
 
-/// What the caller brings, or is made here.
+/// A key that the caller gives, or that is generated here.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there are at most two of them, for the time of a call")]
 pub enum Material {
     Key(Key),
-    /// Where the daemon finds it.
+    /// The place where the daemon finds it.
     Elsewhere(String),
 }
 
 impl Material {
-    /// Reads what the caller brings.
+    /// Parses a key from the caller.
     ///
     /// # Errors
-    /// [`Error::BadSecret`], [`Error::BadReference`]: they name the rule, not the text.
+    /// [`Error::BadSecret`], [`Error::BadReference`]. They name the rule and not the text.
     pub fn parse(text: &str) -> Result<Self, Error> {
         match Reference::parse(text).transpose()? {
             Some(_) => Ok(Self::Elsewhere(text.to_owned())),
@@ -36,7 +37,7 @@ impl Material {
         }
     }
 
-    /// What its owner has to know: the secret, the public half of a pair, or where it is.
+    /// Returns what the owner must know: the secret, the public half of a pair, or the reference.
     fn shown(&self) -> String {
         match self {
             Self::Key(Key::Secret(secret)) => secret.reveal(),
@@ -45,7 +46,7 @@ impl Material {
         }
     }
 
-    /// Stores it as the subscription's newest.
+    /// Stores it as the newest key of the subscription.
     fn add(&self, subscription: i64) -> Result<(), Error> {
         let (text, public) = match self {
             Self::Elsewhere(text) => (text.clone(), None),
@@ -66,13 +67,13 @@ fn public_half(key: &Key) -> Option<String> {
     }
 }
 
-/// Makes a symmetric secret from the server's strong random source.
+/// Generates a symmetric secret from the server's strong random source.
 fn new_secret() -> Result<Material, Error> {
     let secret = Secret::from_key(&random()?).map_err(|why| Error::BadSecret(why.into()))?;
     Ok(Material::Key(Key::Secret(secret)))
 }
 
-/// Makes a key pair from the same source.
+/// Generates a key pair from the same source.
 fn new_pair() -> Result<Material, Error> {
     Ok(Material::Key(Key::Pair(KeyPair::from_seed(&random()?))))
 }
@@ -84,7 +85,7 @@ fn random() -> Result<[u8; KEY_BYTES], Error> {
     if filled { Ok(key) } else { Err(Error::NoRandomness) }
 }
 
-/// The keys that a subscription has in force, by kind.
+/// The valid keys of a subscription, by kind.
 #[derive(Debug, Default, Clone, Copy)]
 struct InForce {
     secret: bool,
@@ -112,7 +113,7 @@ impl InForce {
     }
 }
 
-/// Refuses a key that no profile would sign with.
+/// Rejects a key that no profile would sign with.
 fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
     let (is_used, reason) = match given {
         Material::Key(Key::Secret(_)) => {
@@ -132,8 +133,8 @@ fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
     Err(Error::BadOption { option: "secret, signature", reason: reason.to_owned(), hint })
 }
 
-/// Gives a new subscription a key of each kind that it needs, and tells what its owner has to know: the secret, or the
-/// public half of a pair if that is all there is, or nothing.
+/// Gives a new subscription a key of each kind that it needs. Returns what its owner must know: the
+/// secret, or the public half of a pair if there is no secret, or nothing.
 pub fn begin(
     subscription: i64,
     profiles: Profiles,
@@ -150,13 +151,13 @@ pub fn begin(
     Ok(shown)
 }
 
-/// What was given, and what has to be made beside it; the secret before the pair.
+/// Returns the given key and the keys to generate in addition, the secret before the pair.
 fn complete(profiles: Profiles, given: Option<Material>, has: InForce) -> Result<Vec<Material>, Error> {
     let is_pair = matches!(given, Some(Material::Key(Key::Pair(_))));
     let is_elsewhere = matches!(given, Some(Material::Elsewhere(_))) || has.elsewhere;
     let mut lacks_secret = profiles.need_secret() && !has.secret && (given.is_none() || is_pair);
     let mut lacks_pair = profiles.need_pair() && !has.pair && !is_pair;
-    // What is elsewhere is a secret if one is needed, else the pair.
+    // A reference is a secret if one is needed, and otherwise a pair.
     if is_elsewhere && lacks_secret {
         lacks_secret = false;
     } else if is_elsewhere && !profiles.need_secret() {
@@ -167,11 +168,11 @@ fn complete(profiles: Profiles, given: Option<Material>, has: InForce) -> Result
     Ok(secret.into_iter().chain(given).chain(pair).collect())
 }
 
-/// Brings the keys in line with what `webhook_alter` was told: a key that is given ends all others of its kind at once,
-/// a pair that is needed is made, and what no profile signs with any more goes.
+/// Changes the keys as `webhook_alter` requires. A given key replaces all others of its kind at
+/// once. A pair that is needed is generated. Keys that no profile uses are deleted.
 ///
 /// # Errors
-/// If a secret is needed and there is none: made here, it could not be shown.
+/// A secret is needed and there is none. A generated one could not be shown.
 pub fn alter(subscription: i64, profiles: Profiles, given: Option<Material>) -> Result<(), Error> {
     if let Some(given) = &given {
         check_use(given, profiles)?;
@@ -202,11 +203,12 @@ pub fn alter(subscription: i64, profiles: Profiles, given: Option<Material>) -> 
     complete(profiles, given, has)?.iter().try_for_each(|material| material.add(subscription))
 }
 
-/// Gives the subscription new keys of the kinds that it signs with; those it has go on signing for the overlap, or end
-/// now if that is zero. Returns what its owner has to know.
+/// Gives the subscription new keys of the kinds that it signs with. The former keys sign until the
+/// end of the overlap, or no longer if it is zero. Returns what its owner must know.
 ///
 /// # Errors
-/// [`Error::TooManySecrets`] if too many others are still in force; [`Error::Unsigned`]; the overlap's range.
+/// [`Error::TooManySecrets`] if too many others are still valid; [`Error::Unsigned`]; the range of
+/// the overlap.
 pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
     let overlap = check::overlap(overlap)?;
     let profiles = profiles_of(subscription)?;
@@ -230,7 +232,7 @@ pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
         &[subscription.into(), overlap.into()],
     )?;
     materials.iter().try_for_each(|material| material.add(subscription))?;
-    // Who asks for a change of the state that he has seen (If-Match) has not seen this one.
+    // A caller with If-Match has not seen this state.
     Spi::run_with_args(
         "update webhook.subscription set updated_at = now() where id = $1",
         &[subscription.into()],
@@ -238,7 +240,7 @@ pub fn rotate(subscription: i64, overlap: Interval) -> Result<String, Error> {
     Ok(first.shown())
 }
 
-/// How a subscription is signed.
+/// Returns the signature profiles of a subscription.
 pub fn profiles_of(subscription: i64) -> Result<Profiles, Error> {
     let words = Spi::get_one_with_args::<Vec<Option<String>>>(
         "select signature from webhook.subscription where id = $1",

@@ -1,10 +1,11 @@
-//! The `condition` of a watch: must be one SQL expression over `old` and `new`, nothing that ends or extends the
-//! statement it is put into. Postgres's own parser judges it, with the caller's rights and search path.
+//! The `condition` of a watch. It must be one SQL expression over `old` and `new`, and must not end
+//! or extend the statement that it is put into. Postgres's own parser checks it, with the caller's
+//! rights and search path.
 //!
-//! Two parses keep the text inside its parentheses. `SELECT <condition>` must be a select of exactly one unnamed
-//! value and nothing else, so no comma, semicolon, clause or second statement can hide in it; then
-//! `SELECT (<condition>)` must be so too, so it is balanced and an expression by itself. Only then is it analysed as
-//! CREATE TRIGGER does it.
+//! Two parses keep the text inside its parentheses. First, `SELECT <condition>` must be a select of
+//! exactly one unnamed value and nothing else. So the text contains no comma, semicolon, clause or
+//! second statement. Then the same must hold for `SELECT (<condition>)`. So the text is balanced
+//! and an expression by itself. Only then is it analysed as in CREATE TRIGGER.
 
 use crate::definition::Verbs;
 use crate::error::Error;
@@ -13,22 +14,23 @@ use pgrx::pg_sys::{self, AsPgCStr};
 use pgrx::prelude::*;
 use std::ffi::CString;
 
-/// A condition that fits its table, and the rows it looks at.
+/// A condition that is valid for its table, and the rows that it uses.
 #[derive(Debug)]
 pub struct Condition {
     text: String,
-    /// Whether it looks at the row as it was before.
+    /// Whether it uses the row before the change.
     pub old: bool,
-    /// Whether it looks at the row as it is afterwards.
+    /// Whether it uses the row after the change.
     pub new: bool,
 }
 
 impl Condition {
-    /// Reads a condition on a table that is locked.
+    /// Parses a condition on a table that is locked.
     ///
     /// # Errors
-    /// [`Error::ConditionSyntax`] if it is not one expression; [`Error::ConditionMeaning`] with Postgres's own
-    /// SQLSTATE if it does not fit the table (unknown column, not boolean, a subquery …).
+    /// [`Error::ConditionSyntax`] if it is not one expression. [`Error::ConditionMeaning`] with
+    /// Postgres's own SQLSTATE if it is not valid for the table (unknown column, not boolean, a
+    /// subquery …).
     pub fn read(text: &str, relation: pg_sys::Oid) -> Result<Self, Error> {
         check_syntax(text)?;
         let (old, new) = rows(text, relation).map_err(|caught| {
@@ -37,20 +39,21 @@ impl Condition {
         Ok(Self { text: text.to_owned(), old, new })
     }
 
-    /// As it was given.
+    /// Returns the text as it was given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What stands in CREATE TRIGGER … WHEN.
+    /// Returns the text for CREATE TRIGGER … WHEN.
     pub fn clause(&self) -> String {
         format!("when ({}\n)", self.text)
     }
 
-    /// Checks that each verb's event has the rows that the condition looks at; TRUNCATE has none and no condition.
+    /// Checks that each verb's event has the rows that the condition uses. TRUNCATE has neither
+    /// rows nor a condition.
     ///
     /// # Errors
-    /// [`Error::ConditionRow`] names the verb, and in its hint the verbs that can stay.
+    /// [`Error::ConditionRow`] names the verb. Its hint names the verbs that can stay.
     pub fn check_verbs(&self, verbs: &Verbs) -> Result<(), Error> {
         let no_insert = self.old && verbs.insert.is_some();
         let no_delete = self.new && verbs.delete.is_some();
@@ -72,7 +75,7 @@ impl Condition {
     }
 }
 
-/// Checks that a text is one SQL expression, so that it can stand in parentheses in a statement.
+/// Checks that a text is one SQL expression, so that it can be put into parentheses in a statement.
 ///
 /// # Errors
 /// [`Error::ConditionSyntax`].
@@ -82,11 +85,12 @@ pub fn check_syntax(text: &str) -> Result<(), Error> {
         return Err(syntax("it is empty".to_owned()));
     }
     one_expression(text).map_err(syntax)?;
-    // The newline ends a comment that the condition may close with.
+    // The newline ends a comment at the end of the condition.
     one_expression(&format!("({text}\n)")).map_err(syntax)
 }
 
-/// What Postgres said of a condition that does not fit its table; `hint` for where it has none.
+/// Returns the error of Postgres for a condition that is not valid for its table, with `hint` if it
+/// has none.
 pub fn misfit(text: &str, caught: Caught, hint: &str) -> Error {
     Error::ConditionMeaning {
         sqlstate: caught.sqlstate,
@@ -96,7 +100,8 @@ pub fn misfit(text: &str, caught: Caught, hint: &str) -> Error {
     }
 }
 
-/// Runs parser code in a subtransaction that is undone in any case, so that an error leaves nothing behind.
+/// Runs parser code in a subtransaction that is always rolled back, so that an error leaves nothing
+/// behind.
 fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
     subtransaction::attempt(End::Undo, |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED, work)
 }
@@ -110,11 +115,13 @@ fn one_expression(text: &str) -> Result<(), String> {
     }
 }
 
-/// The parse tree of the only value that `SELECT <text>` selects, if it is nothing but that.
+/// Returns the parse tree of the only value that `SELECT <text>` selects, or `None` if the text is
+/// anything else.
 fn single_value(text: &str) -> Option<*mut pg_sys::Node> {
     let query = CString::new(format!("SELECT {text}")).ok()?;
-    // SAFETY: raw_parser returns a list of RawStmt; each node's tag is checked before it is read as that type. An
-    // absent clause is a null pointer (an empty list too), and the numeric fields are plain.
+    // SAFETY: raw_parser returns a list of RawStmt. The tag of each node is checked before it is
+    // read as that type. An absent clause is a null pointer (an empty list too), and the numeric
+    // fields are plain.
     unsafe {
         let statements = pg_sys::raw_parser(query.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         if pg_sys::list_length(statements) != 1 {
@@ -150,13 +157,14 @@ fn single_value(text: &str) -> Option<*mut pg_sys::Node> {
     }
 }
 
-/// Analyses the condition as CREATE TRIGGER does: which of the rows old and new does it look at?
+/// Analyses the condition as CREATE TRIGGER does. Returns whether it uses the rows old and new.
 fn rows(text: &str, relation: pg_sys::Oid) -> Result<(bool, bool), Caught> {
     const OLD: i32 = 1;
     const NEW: i32 = 2;
     attempt(|| {
-        // SAFETY: the calls and their order are those of CreateTrigger; the table is open meanwhile, and locked by the
-        // caller. Errors are caught by `attempt`, whose rollback closes the table.
+        // SAFETY: the calls and their order are those of CreateTrigger. The table is open
+        // meanwhile, and locked by the caller. `attempt` catches errors, and its rollback closes
+        // the table.
         unsafe {
             let Some(expression) = single_value(&format!("({text}\n)")) else {
                 pgrx::error!("condition changed its meaning between two readings");

@@ -1,7 +1,7 @@
-//! `webhook_migrate`: ALTER TABLE of a watched table where the condition of its watch stands in the
-//! way. Postgres refuses to change the type of a column that a trigger's WHEN looks at. So the
-//! triggers lose their conditions, the statement runs with the caller's rights, and the table is
-//! watched as before; all in the caller's transaction.
+//! `webhook_migrate`: ALTER TABLE of a watched table, if the condition of its watch prevents it.
+//! Postgres does not change the type of a column in a trigger's WHEN. So the triggers lose their
+//! conditions, the statement runs with the caller's rights, and the table is watched as before. All
+//! of it is in the caller's transaction.
 
 use super::condition::Condition;
 use super::table::Table;
@@ -19,8 +19,8 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
     check_statement(statement)?;
     let caller = Caller::present();
     let (tables, written) = rights::as_owner(|| {
-        // ALTER TABLE takes this lock later: taken at once, it cannot deadlock with another session
-        // that waits here.
+        // ALTER TABLE acquires this lock later. Acquired at once, it cannot deadlock with another
+        // session that waits here.
         let table = lock(rel, caller, pg_sys::AccessExclusiveLock)?;
         triggers::check_rights(caller)?;
         if !table.is_watched()? {
@@ -37,7 +37,7 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
         }
         Ok((tables, written))
     })?;
-    // After a rename the text that was given no longer fits; Postgres has followed it in the
+    // After a rename, the original text is no longer valid. Postgres has updated the text in the
     // trigger.
     let condition = match written {
         (Some(given), printed) => {
@@ -55,8 +55,8 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
     })
 }
 
-/// Checks that a text is ALTER TABLE statements and nothing else: what else changes rows would be
-/// captured without the condition.
+/// Checks that a text contains only ALTER TABLE statements. Changes of rows by other statements
+/// would be captured without the condition.
 fn check_statement(statement: &str) -> Result<(), Error> {
     let bad = |reason: String| Error::BadOption {
         option: "statement",
@@ -72,8 +72,8 @@ fn check_statement(statement: &str) -> Result<(), Error> {
 }
 
 fn is_alter_table(statement: &str) -> bool {
-    // SAFETY: raw_parser returns a list of RawStmt, and raises if the text is no SQL; each has a
-    // node with a tag.
+    // SAFETY: raw_parser returns a list of RawStmt, and raises an error if the text is not SQL.
+    // Each has a node with a tag.
     unsafe {
         let statements = pg_sys::raw_parser(statement.as_pg_cstr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let count = pg_sys::list_length(statements);
@@ -82,7 +82,7 @@ fn is_alter_table(statement: &str) -> bool {
             let node = (*raw).stmt;
             match (*node).type_ {
                 pg_sys::NodeTag::T_AlterTableStmt => true,
-                // Roles and databases are renamed too; a table or a column has a relation.
+                // Roles and databases are renamed too. A table or a column has a relation.
                 pg_sys::NodeTag::T_RenameStmt => !(*node.cast::<pg_sys::RenameStmt>()).relation.is_null(),
                 _ => false,
             }
@@ -91,7 +91,7 @@ fn is_alter_table(statement: &str) -> bool {
     }
 }
 
-/// The condition as it was given, and as Postgres prints it.
+/// Returns the condition as it was given, and as Postgres prints it.
 fn conditions(rel: Oid) -> Result<(Option<String>, Option<String>), Error> {
     Ok(Spi::get_two_with_args(
         "select w.condition, webhook.trigger_condition(w.relation) from webhook.watch w where w.relation = $1",
@@ -99,14 +99,14 @@ fn conditions(rel: Oid) -> Result<(Option<String>, Option<String>), Error> {
     )?)
 }
 
-/// What the triggers of a table carry.
+/// Returns the definition in the triggers of a table.
 fn definition(table: &Table) -> Result<Definition, Error> {
     let text: Option<String> =
         Spi::get_one_with_args("select webhook.watch_definition($1)::text", &[table.oid.into()])?;
     text.and_then(|text| serde_json::from_str(&text).ok()).ok_or_else(|| Error::NotWatched(table.qualified()))
 }
 
-/// The call that makes the watch again, with the present names of its columns.
+/// Returns the call that creates the watch again, with the present names of its columns.
 fn watch_statement(rel: Oid, condition: Option<String>) -> Result<String, Error> {
     Spi::get_one_with_args(
         "select webhook.watch_statement((p.relation, p.noun, p.verbs, p.columns, p.exclude, p.on_columns, $2, p.payload,

@@ -1,7 +1,9 @@
-//! `webhook_watch` and `webhook_unwatch`: a table's triggers, its row in `webhook.watch`, its event types.
+//! `webhook_watch` and `webhook_unwatch`: the triggers of a table, its row in `webhook.watch`, and
+//! its event types.
 //!
-//! Everything is checked before anything is touched, and all of it is the caller's transaction. Writes triggers,
-//! `webhook.watch` and `webhook.event_type`; never reads or writes the table itself.
+//! All checks come before any change, and everything is in the caller's transaction. The module
+//! writes triggers, `webhook.watch` and `webhook.event_type`. It never reads or writes the table
+//! itself.
 
 pub mod condition;
 mod migrate;
@@ -74,7 +76,7 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
         let heirs = heirs(&table, caller, payload.is_some())?;
         check_other_parents(&table, &heirs)?;
-        // From here on things change.
+        // All checks are done. The changes begin here.
         triggers::retire_others(&table, &definition.verbs, true)?;
         for heir in &heirs {
             triggers::retire_others(heir, &definition.verbs, false)?;
@@ -96,7 +98,7 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
     })
 }
 
-/// The tables that inherit from this one, each checked as the table itself was.
+/// Returns the child tables of this table. Each is checked like the table itself.
 fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>, Error> {
     let heirs = table.heirs()?;
     for heir in &heirs {
@@ -106,7 +108,7 @@ fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>,
         heirs.iter().for_each(|heir| lock_relation(heir.oid, pg_sys::ShareRowExclusiveLock))
     });
     match heirs.first() {
-        // Its rows are of another type, and the function would fail the application's statement.
+        // Its rows have another type, and the function would make the application's statement fail.
         Some(heir) if has_payload => Err(Error::BadOption {
             option: "payload",
             reason: format!("{} inherits from the table, and its rows are of another type", heir.qualified()),
@@ -121,7 +123,7 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
     rights::as_owner(|| {
         let table = match lock(rel, caller, pg_sys::ShareRowExclusiveLock) {
             Ok(table) => table,
-            // Dropped without our noticing: its row can go, whoever asks.
+            // The table was dropped without our notice. Any role may delete its row.
             Err(Error::NoSuchRelation(_)) if forget(rel)? => return Ok(()),
             Err(other) => return Err(other),
         };
@@ -140,7 +142,7 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
         let nouns: Vec<String> = own.iter().filter_map(|trigger| trigger.noun.clone()).collect();
         own.iter().try_for_each(|trigger| retired::retire(&table, trigger))?;
         for heir in table.heirs()? {
-            // It can have several parents, and be watched through another one or on its own.
+            // It can have several parents, and be watched through another one or by itself.
             if !heir.is_watched()? && heir.watched_ancestor(&table)?.is_none() {
                 retire_from_heir(&heir, &nouns, caller)?;
             }
@@ -150,8 +152,8 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
     })
 }
 
-/// Retires the triggers that a child table has from a watch of this noun; another one's are left
-/// alone.
+/// Retires the triggers that a child table has from a watch of this noun. It leaves those of other
+/// watches.
 fn retire_from_heir(heir: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
     for trigger in triggers::present(heir.oid)? {
         if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun)) {
@@ -162,8 +164,8 @@ fn retire_from_heir(heir: &Table, nouns: &[String], caller: Caller) -> Result<()
     Ok(())
 }
 
-/// Locks a table against other changes of its triggers, and against being dropped, once it is clear that the caller
-/// may do that to it. Its columns are read afterwards.
+/// Locks a table against other changes of its triggers, and against being dropped, after a check of
+/// the caller's rights. The columns are read afterwards.
 fn lock(rel: Oid, caller: Caller, mode: u32) -> Result<Table, Error> {
     let before = Table::find(rel)?;
     before.check_kind()?;
@@ -171,7 +173,7 @@ fn lock(rel: Oid, caller: Caller, mode: u32) -> Result<Table, Error> {
     rights::with_bounded_locks(|| {
         lock_relation(rel, mode);
         if before.is_partitioned() {
-            // CREATE TRIGGER locks the partitions too, in this order, and without a bound.
+            // CREATE TRIGGER locks the partitions too, in this order, and without a limit.
             lock_members(rel, mode);
         }
     });
@@ -181,13 +183,13 @@ fn lock(rel: Oid, caller: Caller, mode: u32) -> Result<Table, Error> {
 }
 
 fn lock_relation(rel: Oid, mode: u32) {
-    // SAFETY: takes a lock by number until the end of the transaction.
+    // SAFETY: acquires a lock by OID until the end of the transaction.
     unsafe { pg_sys::LockRelationOid(rel, mode as pg_sys::LOCKMODE) };
 }
 
 /// Locks the partitions of a table.
 fn lock_members(rel: Oid, mode: u32) {
-    // SAFETY: look-ups and locks by number.
+    // SAFETY: look-ups and locks by OID.
     unsafe { compat::find_all_inheritors(rel, mode as pg_sys::LOCKMODE, core::ptr::null_mut()) };
 }
 
@@ -201,7 +203,7 @@ fn check_owner(table: &Table, caller: Caller) -> Result<(), Error> {
     if caller.may_act_as(table.owner) { Ok(()) } else { Err(Error::NotOwner(table.qualified())) }
 }
 
-/// A table is captured once: through itself or through the table it belongs to.
+/// Checks that a table is captured once: through itself or through its parent.
 fn check_family(table: &Table) -> Result<(), Error> {
     if let Some(root) = table.watched_ancestor(table)? {
         return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
@@ -212,7 +214,7 @@ fn check_family(table: &Table) -> Result<(), Error> {
     Ok(())
 }
 
-/// A table that inherits from several is captured through one of them.
+/// Checks that a table with several parents is captured through one of them.
 fn check_other_parents(table: &Table, heirs: &[Table]) -> Result<(), Error> {
     for heir in heirs {
         if let Some(root) = heir.watched_ancestor(table)? {
@@ -226,7 +228,7 @@ fn check_other_parents(table: &Table, heirs: &[Table]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same definition with the numbers that an heir gives the columns.
+/// Returns the same definition with the column numbers of a child table.
 fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
     let renumber = |columns: &[Column]| -> Vec<Column> {
         let find = |column: &Column| heir.columns.iter().find(|own| own.name == column.name);
@@ -243,8 +245,8 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
     }
 }
 
-/// Writes the row of `webhook.watch` and the event types, warns of what may not be meant, and
-/// returns the row.
+/// Writes the row of `webhook.watch` and the event types, warns about likely mistakes, and returns
+/// the row.
 fn record(
     table: &Table,
     heirs: &[Table],
@@ -291,7 +293,7 @@ fn record(
     Ok(row)
 }
 
-/// Forgets that a table has been a partition of a watched one; whether it was.
+/// Removes the note that a table was a partition of a watched one. Reports whether it was.
 fn forget_detached(rel: Oid) -> Result<bool, Error> {
     Spi::connect_mut(|client| {
         let deleted = client.update(
@@ -303,7 +305,7 @@ fn forget_detached(rel: Oid) -> Result<bool, Error> {
     })
 }
 
-/// The event types of the row of `webhook.watch`, if there is one.
+/// Returns the event types of the row of `webhook.watch`, if there is one.
 fn event_types(rel: Oid) -> Result<Vec<String>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
@@ -320,7 +322,7 @@ fn list_event_types(types: Vec<String>) -> Result<(), Error> {
     Ok(Spi::run_with_args("select webhook.list_event_types($1)", &[types.into()])?)
 }
 
-/// Warns of what `webhook_check()` would list of a new watch.
+/// Warns about the problems that `webhook_check()` would list for a new watch.
 fn warn(table: &Table) -> Result<(), Error> {
     let advice: Vec<(String, String)> = Spi::connect(|client| {
         let rows = client.select(
@@ -337,7 +339,7 @@ fn warn(table: &Table) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes the row of `webhook.watch`; whether there was one.
+/// Deletes the row of `webhook.watch`. Reports whether there was one.
 fn forget(rel: Oid) -> Result<bool, Error> {
     let types = event_types(rel)?;
     let found = Spi::connect_mut(|client| {

@@ -1,9 +1,10 @@
-//! ATTACH and DETACH PARTITION beside a watch, seen by an event trigger. Postgres gives a new
-//! partition its root's triggers, and fails if it has triggers of these names already; it takes
-//! them from a partition that leaves.
+//! ATTACH and DETACH PARTITION of a watched table, in an event trigger. Postgres gives a new
+//! partition the triggers of its root, and fails if the partition has triggers of these names. It
+//! removes them from a partition that is detached.
 //!
-//! Before an ATTACH, a table's own watch ends if the root is watched: the root captures it from
-//! then on. After a DETACH, the table is noted and a warning says that it is no longer captured.
+//! Before an ATTACH, a table's own watch ends if the root is watched, because the root then
+//! captures it. After a DETACH, the table is recorded, and a warning says that it is no longer
+//! captured.
 
 use super::table::Table;
 use super::{check_owner, forget, retired, triggers};
@@ -25,11 +26,11 @@ pub extern "C" fn pg_finfo_webhook_follow_partitions() -> &'static pg_sys::Pg_fi
 /// ALTER TABLE.
 ///
 /// # Errors
-/// Raises if it is called otherwise, and what Postgres raises on the way.
+/// Raises an error if it is called otherwise, and the errors of Postgres.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn webhook_follow_partitions(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: Postgres calls, with a valid call structure; `context` is checked before it is taken
-    // for an event trigger's.
+    // SAFETY: Postgres calls with a valid call structure. `context` is checked before it is read as
+    // an event trigger's.
     unsafe {
         entry(|| {
             let context = (*info).context;
@@ -49,7 +50,7 @@ pub unsafe extern "C-unwind" fn webhook_follow_partitions(info: pg_sys::Function
 /// # Safety
 /// A parse tree of Postgres's own.
 unsafe fn follow(statement: &pg_sys::AlterTableStmt, is_start: bool) {
-    // SAFETY: the caller's promise: the list holds AlterTableCmd, and these two kinds carry a
+    // SAFETY: the caller's promise: the list contains AlterTableCmd, and these two kinds contain a
     // PartitionCmd.
     unsafe {
         for at in 0..pg_sys::list_length(statement.cmds) {
@@ -71,7 +72,7 @@ unsafe fn follow(statement: &pg_sys::AlterTableStmt, is_start: bool) {
     }
 }
 
-/// `None`: there is no such table; Postgres says so itself.
+/// Returns `None` if there is no such table. Postgres then reports it.
 unsafe fn find(name: *mut pg_sys::RangeVar) -> Option<Oid> {
     let flags = pg_sys::RVROption::RVR_MISSING_OK;
     // SAFETY: a name of the parse tree, looked up as the statement will do it, without a lock.
@@ -83,12 +84,12 @@ unsafe fn find(name: *mut pg_sys::RangeVar) -> Option<Oid> {
 }
 
 fn attach(root: &Table, member: &Table, caller: Caller) -> Result<(), Error> {
-    // Who owns neither is refused by Postgres.
+    // Postgres rejects a caller who owns neither.
     let may = check_owner(root, caller).and_then(|()| check_owner(member, caller));
     if may.is_err() || !member.is_watched()? {
         return Ok(());
     }
-    // ATTACH takes this lock too; whoever waits for it here would wait there.
+    // ATTACH acquires this lock too. A session that waits for it here would wait there.
     super::lock_relation(member.oid, pg_sys::AccessExclusiveLock);
     if member.is_partitioned() {
         super::lock_members(member.oid, pg_sys::AccessExclusiveLock);

@@ -1,5 +1,5 @@
-//! The `payload` function of a watch: from the table's row type to the application's own representation. Reads only;
-//! called as the owner of the extension.
+//! The `payload` function of a watch, which converts the table's row type to the application's own
+//! representation. Reads only. Called as the owner of the extension.
 
 use super::table::Table;
 use crate::error::Error;
@@ -8,11 +8,11 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_qualified_identifier;
 
-/// Checks the function and gives its quoted, qualified name.
+/// Checks the function, and returns its quoted, qualified name.
 ///
 /// # Errors
-/// [`Error::BadPayloadFunction`] with what is wrong with it, [`Error::PayloadFunctionDenied`] if the caller could not
-/// execute it.
+/// [`Error::BadPayloadFunction`] with the reason, [`Error::PayloadFunctionDenied`] if the caller
+/// may not execute it.
 pub fn check(function: Oid, table: &Table, caller: Caller) -> Result<String, Error> {
     Spi::connect(|client| {
         let found = client.select(

@@ -1,15 +1,15 @@
-//! From the arguments of `webhook_watch` to a [`Definition`]: everything that can be judged from the table's columns
-//! alone. Pure: asks no catalogue.
+//! Converts the arguments of `webhook_watch` to a [`Definition`], with all checks that need only
+//! the table's columns. Pure: it does not read the system catalog.
 
 use super::table::Table;
 use crate::definition::{Column, Definition, Verbs};
 use crate::error::Error;
 use serde_json::Value;
 
-/// Names as SQL hands them over: an array may hold nulls.
+/// Names from SQL. An array may contain nulls.
 pub type Names = Option<Vec<Option<String>>>;
 
-/// The shaping arguments of `webhook_watch`, as they came.
+/// The arguments of `webhook_watch` that shape events, as they were given.
 pub struct Request {
     pub noun: Option<String>,
     pub verbs: Value,
@@ -23,7 +23,7 @@ impl Request {
     /// Checks every argument against the table.
     ///
     /// # Errors
-    /// The first mistake, naming the argument.
+    /// The first mistake, with the name of the argument.
     pub fn define(self, table: &Table) -> Result<Definition, Error> {
         let noun = noun(self.noun, table)?;
         let verbs = verbs(&self.verbs, &noun)?;
@@ -86,7 +86,7 @@ fn is_segment(name: &str) -> bool {
     event_type::check_verb(name).is_ok()
 }
 
-/// The rule's own words, but for the number of segments, which depends on what is asked for.
+/// Returns the words of the rule. The number of segments depends on the argument.
 fn plain(why: event_type::Invalid, segments: &str) -> String {
     match why {
         event_type::Invalid::Segments => segments.to_owned(),
@@ -134,7 +134,7 @@ fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
     Ok(verbs)
 }
 
-/// The columns of these names, each once.
+/// Returns the columns of these names, each once.
 fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec<Column>>, Error> {
     let Some(names) = names else { return Ok(None) };
     let mut found: Vec<Column> = Vec::with_capacity(names.len());
@@ -173,10 +173,10 @@ fn empty(option: &'static str, reason: &str) -> Error {
     }
 }
 
-/// Longest list of names in a hint.
+/// Maximum length of a list of names in a hint.
 const NAMES_MAX: usize = 20;
 
-/// The columns that may have been meant; if none is near, all of them.
+/// Returns the columns that the caller may have meant. If none is similar, returns all.
 fn suggestion(name: &str, table: &Table) -> String {
     let wanted = name.to_lowercase();
     let allowed = (wanted.chars().count() / 3).max(1);
@@ -200,7 +200,7 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>, separator: &str) -> String {
     names.take(NAMES_MAX).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(separator)
 }
 
-/// Insertions, deletions and replacements of characters that turn one text into the other (Levenshtein).
+/// Returns the number of inserted, deleted and replaced characters between two texts (Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

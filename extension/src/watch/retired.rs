@@ -1,8 +1,8 @@
 //! Triggers that a watch no longer needs. DROP TRIGGER locks readers out until the transaction
-//! ends, so a trigger is disabled first (SHARE ROW EXCLUSIVE, as CREATE TRIGGER takes it) and
-//! dropped just before the commit, if no reader has the table at that moment. Otherwise it stays,
-//! disabled, and `webhook_check()` lists it. A table that the transaction has locked against
-//! readers already, because it has made or altered it, loses the trigger at once.
+//! ends. So a trigger is first disabled (SHARE ROW EXCLUSIVE, as for CREATE TRIGGER), and dropped
+//! just before the commit if no reader uses the table at that moment. Otherwise it stays, disabled,
+//! and `webhook_check()` lists it. If the transaction has already locked the table against readers,
+//! because it created or altered it, the trigger is dropped at once.
 
 use super::table::Table;
 use super::triggers::Present;
@@ -15,13 +15,13 @@ use pgrx::spi::quote_identifier;
 use std::cell::RefCell;
 
 thread_local! {
-    /// Triggers that this transaction has disabled, with their tables. What has become of them is
-    /// asked at the commit.
+    /// Triggers that this transaction has disabled, with their tables. Their state is checked at
+    /// the commit.
     static RETIRED: RefCell<Vec<(pg_sys::Oid, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops a trigger if that takes no further lock. Otherwise disables it and marks it to be dropped
-/// at commit.
+/// Drops a trigger if that needs no further lock. Otherwise disables it, and marks it for the
+/// commit.
 pub fn retire(table: &Table, trigger: &Present) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     if family(table.oid).into_iter().all(is_locked_against_readers) {
@@ -34,14 +34,14 @@ pub fn retire(table: &Table, trigger: &Present) -> Result<(), Error> {
     Ok(())
 }
 
-/// Drops the retired triggers of tables that can be locked without waiting. Never fails a commit
-/// for a trigger's sake.
+/// Drops the retired triggers of tables that can be locked without waiting. A problem here never
+/// fails a commit.
 pub fn before_commit() {
     let retired = RETIRED.with_borrow_mut(std::mem::take);
     if retired.is_empty() {
         return;
     }
-    // What fails leaves a disabled trigger behind.
+    // A failure leaves a disabled trigger behind.
     let _ = subtransaction::attempt(
         End::Keep,
         |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
@@ -49,7 +49,7 @@ pub fn before_commit() {
     );
 }
 
-/// The transaction has ended. Neither allocates nor fails.
+/// Handles the end of the transaction. Neither allocates nor fails.
 pub fn forget() {
     RETIRED.with(|retired| {
         if let Ok(mut retired) = retired.try_borrow_mut() {
@@ -60,8 +60,7 @@ pub fn forget() {
 
 fn drop_leftovers(retired: &[(pg_sys::Oid, pg_sys::Oid)]) {
     let triggers: Vec<pg_sys::Oid> = retired.iter().map(|(_, trigger)| *trigger).collect();
-    // Not those that another call has made use of again, or that a rolled back savepoint had
-    // disabled.
+    // Without triggers that another call uses again, or whose savepoint was rolled back.
     let leftovers = Spi::connect(|client| {
         let rows = client.select(
             "select l.oid, l.relation from webhook.leftover_trigger l where l.oid = any ($1)",
@@ -80,10 +79,10 @@ fn drop_leftovers(retired: &[(pg_sys::Oid, pg_sys::Oid)]) {
     }
 }
 
-/// Locks a table and its partitions as DROP TRIGGER does; `false`: it would have to wait.
+/// Locks a table and its partitions as DROP TRIGGER does. Returns `false` if it would have to wait.
 fn lock_at_once(relation: pg_sys::Oid) -> bool {
     let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
-    // SAFETY: locks by number, never waiting.
+    // SAFETY: locks by OID, without waiting.
     family(relation).into_iter().all(|member| unsafe { pg_sys::ConditionalLockRelationOid(member, mode) })
 }
 
@@ -100,9 +99,9 @@ fn is_locked_against_readers(relation: pg_sys::Oid) -> bool {
     compat::lock_held_by_me(&tag, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE)
 }
 
-/// A table, and its partitions: they lose their copies of its triggers with it.
+/// Returns a table and its partitions, which lose their copies of its triggers.
 fn family(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    // SAFETY: look-ups by number; the list is of this memory context.
+    // SAFETY: look-ups by OID. The list is in this memory context.
     unsafe {
         if pg_sys::get_rel_relkind(relation) as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
             return vec![relation];
@@ -114,8 +113,8 @@ fn family(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 }
 
 fn drop_trigger(trigger: pg_sys::Oid) {
-    // SAFETY: the address of an object that exists, on tables that are locked; partitions' copies
-    // go with it.
+    // SAFETY: the address of an object that exists, on tables that are locked. The copies on
+    // partitions are dropped with it.
     unsafe {
         let address =
             pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };

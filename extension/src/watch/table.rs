@@ -1,4 +1,4 @@
-//! What the catalogues say about a table that is to be watched. Reads only; called as the owner of the extension.
+//! The catalog data of a table for a watch. Reads only. Called as the owner of the extension.
 
 use crate::definition::{Column, Layout};
 use crate::error::Error;
@@ -6,7 +6,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiResult, quote_qualified_identifier};
 
-/// A relation, as far as watching it is concerned.
+/// A relation, with the properties that a watch needs.
 #[derive(Debug)]
 pub struct Table {
     pub oid: Oid,
@@ -19,19 +19,19 @@ pub struct Table {
     kind: u8,
     /// `pg_class.relpersistence`.
     persistence: u8,
-    /// In number order, those that were dropped left out.
+    /// In order of numbers, without dropped columns.
     pub columns: Vec<Column>,
-    /// The name of each, in number order; `None`: it was dropped.
+    /// The name of each column in order of numbers. `None` for a dropped column.
     names: Vec<Option<String>>,
-    /// Names of the primary key's columns, in key order; may be empty.
+    /// Names of the primary key's columns, in key order. May be empty.
     pub primary_key: Vec<String>,
 }
 
 impl Table {
-    /// Looks it up.
+    /// Looks up a table.
     ///
     /// # Errors
-    /// [`Error::NoSuchRelation`] if there is none of that number.
+    /// [`Error::NoSuchRelation`] if there is none with that OID.
     pub fn find(oid: Oid) -> Result<Self, Error> {
         Spi::connect(|client| {
             let found = client.select(
@@ -61,12 +61,12 @@ impl Table {
         })
     }
 
-    /// Its quoted, qualified name.
+    /// Returns its quoted, qualified name.
     pub fn qualified(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
     }
 
-    /// What a definition notes of the table that its numbers are written for.
+    /// Returns what a definition records about the table of its numbers.
     pub fn layout(&self) -> Layout {
         Layout { oid: None, name: vec![self.schema.clone(), self.name.clone()], columns: self.names.clone() }
     }
@@ -75,10 +75,10 @@ impl Table {
         self.kind == b'p'
     }
 
-    /// Whether rows of this kind of relation can be watched at all.
+    /// Checks whether this kind of relation can be watched.
     ///
     /// # Errors
-    /// [`Error::NotATable`], [`Error::Unwatchable`] with what it is instead.
+    /// [`Error::NotATable`], [`Error::Unwatchable`] with the kind of the relation.
     pub fn check_kind(&self) -> Result<(), Error> {
         let relation = self.qualified();
         let no_table = match self.kind {
@@ -104,8 +104,8 @@ impl Table {
         Err(Error::Unwatchable { relation, kind })
     }
 
-    /// The tables that inherit from this one, however far down, without it. Partitions are not counted: Postgres
-    /// gives them their root's row triggers itself.
+    /// Returns the child tables at any depth, without the table itself. Partitions are excluded:
+    /// Postgres gives them the row triggers of their root.
     pub fn heirs(&self) -> Result<Vec<Self>, Error> {
         if self.is_partitioned() {
             return Ok(Vec::new());
@@ -113,7 +113,7 @@ impl Table {
         self.descendants()?.into_iter().map(Self::find).collect()
     }
 
-    /// Partitions and heirs, however far down.
+    /// Returns partitions and child tables at any depth.
     pub fn descendants(&self) -> Result<Vec<Oid>, Error> {
         Ok(oids(
             "with recursive below (oid) as (
@@ -124,7 +124,7 @@ impl Table {
         )?)
     }
 
-    /// The first of its ancestors that is watched, if any; but for one.
+    /// Returns its first watched ancestor except one.
     pub fn watched_ancestor(&self, but: &Self) -> Result<Option<Self>, Error> {
         let found = oids(
             "with recursive above (oid) as (
@@ -136,7 +136,7 @@ impl Table {
         found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
     }
 
-    /// The first of its descendants that is watched, if any.
+    /// Returns its first watched descendant.
     pub fn watched_descendant(&self) -> Result<Option<Self>, Error> {
         for oid in self.descendants()? {
             if is_watched(oid)? {
@@ -146,7 +146,7 @@ impl Table {
         Ok(None)
     }
 
-    /// Whether it has a watch of its own.
+    /// Reports whether it has a watch of its own.
     pub fn is_watched(&self) -> Result<bool, Error> {
         is_watched(self.oid)
     }
@@ -175,7 +175,7 @@ fn columns(names: &[Option<String>]) -> Vec<Column> {
 
 fn primary_key(oid: Oid) -> SpiResult<Vec<String>> {
     Spi::connect(|client| {
-        // Columns that the index merely includes come after the key's own.
+        // Included columns of the index come after the key's own columns.
         let rows = client.select(
             "select a.attname::text
              from pg_index i

@@ -1,5 +1,5 @@
-//! The triggers of a watch. They are made with the caller's rights, as if by his own CREATE TRIGGER; everything else
-//! here is called as the owner of the extension.
+//! The triggers of a watch. They are created with the caller's rights, like the caller's own CREATE
+//! TRIGGER. Everything else here is called as the owner of the extension.
 
 use super::condition::Condition;
 use super::retired;
@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 use std::ffi::CString;
 
-/// The event of a trigger of ours.
+/// The event of one of our triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     Insert,
@@ -21,8 +21,8 @@ enum Event {
     Truncate,
 }
 
-/// Fires before each statement, so that the library is loaded before the statement's first row is changed: the order of
-/// events needs to know the statement (extension/src/order).
+/// Fires before each statement. So the library is loaded before the first row of the statement
+/// changes, and can track the statement for the order of events (extension/src/order).
 const STATEMENT: &str = "webhook_statement";
 
 const EVENTS: [Event; 4] = [Event::Insert, Event::Update, Event::Delete, Event::Truncate];
@@ -51,9 +51,10 @@ impl Event {
     }
 }
 
-/// The events of one table that get a trigger. An heir's TRUNCATE does not: truncating its parent would tell the same
-/// thing many times. Of a partitioned table a delete and an insert can be the two halves of an update, so that both are
-/// looked at even if one of the three has a verb: capture tells them apart.
+/// Returns the events of one table that get a trigger. The TRUNCATE of a child table does not,
+/// because a TRUNCATE of its parent would emit the same event many times. For a partitioned table,
+/// a delete and an insert can be the two halves of an update. So both get a trigger if any of the
+/// three has a verb, and capture distinguishes them.
 fn wanted<'a>(table: &Table, verbs: &'a Verbs, is_root: bool) -> impl Iterator<Item = Event> + use<'a> {
     let by_row = [Event::Insert, Event::Update, Event::Delete];
     let can_move = table.is_partitioned() && by_row.iter().any(|event| event.is_in(verbs));
@@ -63,7 +64,7 @@ fn wanted<'a>(table: &Table, verbs: &'a Verbs, is_root: bool) -> impl Iterator<I
     })
 }
 
-/// Checks that the caller may put our trigger function into a trigger.
+/// Checks that the caller may use our trigger function in a trigger.
 ///
 /// # Errors
 /// [`Error::NotAPublisher`].
@@ -76,11 +77,11 @@ pub fn check_rights(caller: Caller) -> Result<(), Error> {
     if may == Some(true) { Ok(()) } else { Err(Error::NotAPublisher) }
 }
 
-/// Checks that no trigger of somebody else bears one of our names, on the table or on one below it: CREATE OR REPLACE
-/// TRIGGER on a partitioned table would replace its partitions' triggers without a word.
+/// Checks that no foreign trigger has one of our names, on the table or on a partition. CREATE OR
+/// REPLACE TRIGGER on a partitioned table would replace triggers of its partitions silently.
 ///
 /// # Errors
-/// [`Error::TriggerNameTaken`] with the first that is found.
+/// [`Error::TriggerNameTaken`] with the first one.
 pub fn check_names(table: &Table) -> Result<(), Error> {
     let mut relations = table.descendants()?;
     relations.push(table.oid);
@@ -103,9 +104,8 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
     })
 }
 
-/// Retires the triggers of ours that the table no longer needs, and any that was renamed by hand:
-/// it would capture a
-/// second time.
+/// Retires our triggers that the table no longer needs, and those that a user has renamed, which
+/// would capture a second time.
 pub fn retire_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
     for trigger in present(table.oid)? {
         let mut wanted = wanted(table, verbs, is_root);
@@ -117,23 +117,24 @@ pub fn retire_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), 
     Ok(())
 }
 
-/// Makes the triggers, or replaces those it has; as the caller. The columns' numbers in the definition must be this
-/// table's, and [`check_names`] has been called before.
+/// Creates or replaces the triggers, as the caller. The column numbers in the definition must be
+/// those of this table. Call [`check_names`] before.
 ///
 /// # Errors
-/// Raises what CREATE TRIGGER raises.
+/// Raises the errors of CREATE TRIGGER.
 pub fn create(
     table: &Table,
     definition: &Definition,
     condition: Option<&Condition>,
     is_root: bool,
 ) -> Result<(), Error> {
-    // A definition is strings, numbers and lists: it always has a JSON text.
+    // A definition consists of strings, numbers and lists, so it always has a JSON text.
     let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
     let always = always(table.oid)?;
     for event in wanted(table, &definition.verbs, is_root) {
         let each = if event == Event::Truncate { "statement" } else { "row" };
-        // Half of an update may lack a row that the condition looks at: it then fires in any case.
+        // Half of an update may lack a row that the condition uses. The trigger then fires in any
+        // case.
         let condition = match (event, condition) {
             (Event::Truncate, _) | (_, None) => String::new(),
             (Event::Insert, Some(condition)) if condition.old => String::new(),
@@ -171,7 +172,8 @@ pub fn create(
     Ok(())
 }
 
-/// Those that fire for replicated changes too (ALTER TABLE … ENABLE ALWAYS TRIGGER): replacing one would take that back.
+/// Returns the triggers that fire for replicated changes too (ALTER TABLE … ENABLE ALWAYS TRIGGER).
+/// A replacement would undo that.
 fn always(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
@@ -183,7 +185,8 @@ fn always(relation: pg_sys::Oid) -> Result<Vec<String>, Error> {
     })
 }
 
-/// Makes DROP FUNCTION say that the table's triggers need the payload function.
+/// Records that the table's triggers depend on the payload function, so that DROP FUNCTION reports
+/// it.
 pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
     for event in wanted(table, verbs, true) {
         let Ok(name) = CString::new(event.trigger()) else { continue };
@@ -204,17 +207,17 @@ pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
     }
 }
 
-/// A trigger of ours.
+/// One of our triggers.
 pub struct Present {
     pub oid: pg_sys::Oid,
     pub name: String,
     pub is_enabled: bool,
-    /// `None`: `webhook_watch` has not written its argument.
+    /// `None` if `webhook_watch` did not write its argument.
     pub noun: Option<String>,
 }
 
-/// The table's own triggers that call our function (a partition's belong to its root), whatever
-/// they are named.
+/// Returns the table's own triggers with our function, whatever their names. Those of a partition
+/// belong to its root.
 pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
@@ -237,7 +240,7 @@ pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
     })
 }
 
-/// Whether a table has enabled triggers of ours, its own or those of its root.
+/// Reports whether a table has enabled triggers of ours, its own or those of its root.
 pub fn has_any(relation: pg_sys::Oid) -> Result<bool, Error> {
     let found = Spi::get_one_with_args::<bool>(
         "select exists (select from pg_trigger t where t.tgrelid = $1 and t.tgenabled <> 'D'

@@ -1,7 +1,8 @@
--- What the admin server (webhookd run --admin) needs beside the SQL API: who calls it, requests that must not be done
--- twice, and two views for subscribers. Everything else it does is a call of the SQL API in the caller's own role.
+-- What the admin server (webhookd run --admin) needs in addition to the SQL API: its tokens, the
+-- keys of requests that must run only once, and two views for subscribers. Everything else that it
+-- does is a call of the SQL API with the caller's role.
 
--- -- Tokens ------------------------------------------------------------------------------------------------------
+-- -- Tokens ---------------------------------------------------------------------------------------
 
 create table webhook.token (
     id           bigint      generated always as identity primary key,
@@ -24,7 +25,7 @@ comment on column webhook.token.owner is
     'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
 comment on column webhook.token.expires_at is 'null: until it is revoked';
 
--- -- Requests that must not be done twice ------------------------------------------------------------------------
+-- -- Requests that must not be done twice ---------------------------------------------------------
 
 create table webhook.idempotency (
     caller          text        not null,
@@ -39,13 +40,13 @@ comment on table  webhook.idempotency is
     'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
 comment on column webhook.idempotency.caller is 'Role and owner of the token';
 comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
--- Old keys go when new ones come: "created_at < now() - interval '1 day'".
+-- Old keys are deleted when new ones are added: "created_at < now() - interval '1 day'".
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
--- -- In whose name -----------------------------------------------------------------------------------------------
+-- -- In whose name --------------------------------------------------------------------------------
 
--- Runs as the extension's owner because webhook.tenant is a superuser's setting: nobody but the daemon and superusers
--- can name a tenant, and so become one. It lasts until the end of the transaction.
+-- Runs as the extension's owner, because webhook.tenant is a superuser's setting. So only the
+-- daemon and superusers can act for a tenant. It lasts until the end of the transaction.
 create function webhook.act_for(owner text) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -54,11 +55,12 @@ begin
 end
 $$;
 comment on function webhook.act_for(text) is
-    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
+    'For the daemon: until the end of the transaction, limits what can be seen and changed to this owner. Null: the rights of the role decide';
 
--- -- What subscribers may read of events -------------------------------------------------------------------------
+-- -- What subscribers may read of events ----------------------------------------------------------
 
--- security_barrier: nobody's function in WHERE is asked about events of others. Asked for one event of one subscription.
+-- security_barrier: a function in WHERE never sees events of other owners. Used for one event of
+-- one subscription.
 create view webhook.delivered_event with (security_barrier) as
 select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
        e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
@@ -79,9 +81,10 @@ select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_i
 from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
 where webhook.may_see(s.owner);
 comment on view webhook.matching_event is
-    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
+    'Events that match a subscription as it is now, delivered or not. A receiver reads it to find missed events';
 
--- What a caller may learn of events that are not his is in these four: that there are so many, by number, and when.
+-- What a caller may learn about events of other owners is in these four columns: that they exist,
+-- their numbers, and their times.
 create function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
     returns table (xid bigint, id bigint, rows bigint)
     language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
@@ -111,9 +114,10 @@ begin atomic
 end;
 comment on function webhook.last_number() is 'The number that has been handed out to an event last';
 
--- Where a look through the deliveries goes on. For the daemon alone: it knows of the deliveries of all owners. PL/pgSQL, because it keeps its plans. Each branch is one descent of an index,
--- but for what lies beyond the checkpoint, which has no order by number: a thousand of that are looked at, and where there
--- is more, nothing is passed over.
+-- Returns where a search through the deliveries continues. For the daemon only, because it knows
+-- the deliveries of all owners. PL/pgSQL keeps its plans. Each branch descends one index. The
+-- exception are events after the checkpoint, which have no order by number: it reads a thousand of
+-- them, and if there are more, it skips nothing.
 create function webhook.delivery_number(below bigint, state text, subscription_id bigint) returns bigint
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -161,7 +165,8 @@ declare
 begin
     while high - low > 1000 loop
         mid := (low + high) / 2;
-        -- What has only been queued so far, for one that is paused say, is as good as what has been attempted.
+        -- A delivery that was only queued, for a paused subscription for example, counts like an
+        -- attempted one.
         select x.event_id, x.event_xid into near
         from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
               union all
@@ -171,7 +176,7 @@ begin
             low := mid;
             continue;
         end if;
-        -- One that is gone is old.
+        -- An event that no longer exists is old.
         perform from webhook.event e where e.xid = near.event_xid and e.id = near.event_id and e.created_at > number_at.at;
         if found then
             high := near.event_id;
@@ -179,7 +184,7 @@ begin
             low := mid;
         end if;
     end loop;
-    -- Nor is what the daemon has not come to passed over.
+    -- Events that the daemon has not read yet are not skipped either.
     return least(low, (select min(b.id) - 1 from webhook.beyond_checkpoint b where b.created_at > number_at.at));
 end
 $$;

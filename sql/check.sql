@@ -1,6 +1,8 @@
--- Is everything watched as it was asked for? Triggers are tables' own business: they can be dropped, disabled, outdated.
+-- Checks that everything is watched as it was requested. Owners of tables can drop, disable or
+-- replace triggers.
 
--- The call that would make the watch what its row says; what is as by default is left out.
+-- Returns the call that creates the watch as its row describes it. Arguments with default values
+-- are left out.
 create function webhook.watch_statement(watch webhook.watch) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     return format('select @extschema@.webhook_watch(%L, noun => %L, verbs => %L',
@@ -27,7 +29,8 @@ end;
 comment on function webhook.is_numbered_for(oid) is
     'Whether webhook_watch() has written the column numbers in this table''s triggers for this table, not for one that it is a restored copy of';
 
--- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, a restore keeps the name alone.
+-- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, and a restore
+-- keeps only the name.
 create function webhook.numbers_hold(relation oid, definition jsonb) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
@@ -40,7 +43,7 @@ begin atomic
                else definition #> '{table,columns}' is not null and webhook.is_numbered_for(numbers_hold.relation) end;
 end;
 comment on function webhook.numbers_hold(oid, jsonb) is
-    'Whether a definition''s numbers are those of the table''s columns; false: it is doubtful; null: they were written for another table';
+    'Whether a definition''s numbers belong to the table''s columns. False: doubtful. Null: they were written for another table';
 
 create function webhook.column_now(relation oid, name text, number smallint, numbers_hold boolean) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -74,7 +77,8 @@ begin
                from jsonb_array_elements(list.value) with ordinality as c (col, place)
                cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint,
                                              webhook.numbers_hold(watch.relation, definition)) as n (name)
-               -- An excluded one that cannot be found stays: webhook_watch() refuses it until its present name is put in.
+               -- An excluded column that cannot be found stays. webhook_watch() rejects it until
+               -- the user enters its present name.
                where n.name is not null or (list.key = 'exclude' and c.col ->> 'name' = any (webhook.lost_columns(watch.relation, definition)))))
     into present
     from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
@@ -87,8 +91,8 @@ end
 $$;
 comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
 
--- A table's owner can make a trigger by hand, with any argument. What reads definitions must stand that; a cast that fails
--- tells most of it.
+-- The owner of a table can create a trigger by hand, with any argument. Functions that read
+-- definitions must accept that. A failed cast shows most mistakes.
 create function webhook.trigger_definition(arguments bytea) returns jsonb
     language plpgsql stable strict set search_path = pg_catalog, pg_temp
 as $$
@@ -117,10 +121,10 @@ select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
        webhook.trigger_definition(t.tgargs) as definition
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+comment on view webhook.capture_trigger is 'The triggers of watched tables with their definitions, without those that partitions have from their root';
 
--- A watch that gets fewer verbs, or ends, disables triggers and drops them at commit if no reader
--- has the table just then.
+-- A watch that gets fewer verbs, or ends, disables triggers. It drops them at commit if no reader
+-- uses the table then.
 create function webhook.is_wanted(relation oid, trigger name) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic
@@ -159,7 +163,7 @@ begin atomic
 end;
 comment on function webhook.trigger_condition(oid) is 'The condition in the triggers of a watched table, as Postgres prints it; null: none';
 
--- The triggers carry what a lost row of webhook.watch said.
+-- The triggers contain what a lost row of webhook.watch contained.
 create function webhook.watch_of_triggers(relation oid, definition jsonb) returns webhook.watch
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
@@ -190,9 +194,9 @@ end;
 comment on function webhook.key_of(oid, boolean) is
     'The columns of the primary key, or else of a unique index without nulls; is_primary: of the primary key alone';
 
--- What a watch does that its owner may not have meant. webhook_watch() warns of it, webhook_check()
--- lists it. It names no subscription: those are for their owners' eyes, and the statement that
--- looks for them runs with its caller's rights.
+-- Returns the effects of a watch that its owner may not want. webhook_watch() warns of them, and
+-- webhook_check() lists them. It names no subscription, because only their owners may see them. The
+-- statement that finds subscriptions runs with its caller's rights.
 create function webhook.advice(watch webhook.watch) returns table (problem text, detail text, repair text)
     language sql stable set search_path = pg_catalog, pg_temp set jit = off
 begin atomic
@@ -232,7 +236,7 @@ create function @extschema@.webhook_check() returns table (relation regclass, pr
     -- Compiling the query takes longer than running it.
     language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 begin atomic
-    -- Read once: each definition is parsed in a subtransaction.
+    -- Read once, because each definition is parsed in a subtransaction.
     with recursive present as materialized (
         select t.oid, t.relation, t.name, t.enabled, t.definition from webhook.capture_trigger t
     ), family (root, relation, is_root) as (
@@ -246,21 +250,22 @@ begin atomic
         from webhook.watch w
         join family f on f.root = w.relation
         join pg_class c on c.oid = f.relation
-        -- Of a partitioned table an insert and a delete can be the two halves of an update (extension/src/watch/triggers.rs).
+        -- For a partitioned table, an insert and a delete can be the two halves of an update
+        -- (extension/src/watch/triggers.rs).
         cross join lateral (
             select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
             union
             select h.key from unnest('{insert,delete}'::text[]) h (key)
             where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}'
             union
-            -- Fires before each statement that one of the others fires for.
+            -- Fires before each statement for which one of the others fires.
             select 'statement' from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')) v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from present t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
     ), stale as (
-        -- One of the triggers speaks for all: they are made together.
+        -- One of the triggers stands for all, because they are created together.
         select distinct on (w.relation) w.relation, w as watch, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
         from webhook.watch w join present t on t.relation = w.relation and t.definition is not null
@@ -274,8 +279,8 @@ begin atomic
             where n.name is distinct from (col ->> 'name')) c
         order by w.relation, t.enabled = 'D', t.name
     ), orphaned as (
-        -- Triggers that webhook_watch() has made, of a table that no watch has a row for. A child
-        -- table's belong to its parent's.
+        -- Triggers from webhook_watch() on a table without a row in webhook.watch. Those of a child
+        -- table belong to the watch of its parent.
         select t.oid, t.relation, t.name, t.definition,
                exists (select from pg_inherits i join present p on p.relation = i.inhparent
                        where i.inhrelid = t.relation and p.enabled <> 'D' and p.definition ->> 'noun' = t.definition ->> 'noun') as is_child
@@ -351,7 +356,7 @@ begin atomic
     union all
     select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
            case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
-                else format('%s; only the key is told meanwhile. Put its present name into the statement, or leave it out if it is gone',
+                else format('%s; events contain only the key meanwhile. Put its present name into the statement, or leave it out if the column is gone',
                             array_to_string(s.lost, ', ')) end,
            webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
     from stale s where s.changes is not null or s.is_other
@@ -369,14 +374,14 @@ begin atomic
     union all
     select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all
-    -- What is delivered has been removed by then: the rest is not removed for its size.
+    -- Delivered events have been removed. The limit does not remove the rest.
     select 'webhook.event'::regclass,
            case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,
            format('%s of at most %s (ring_bytes_max), %s of it in slots with undelivered events',
                   pg_size_pretty(r.bytes), pg_size_pretty(r.bytes_max), pg_size_pretty(r.held_bytes)),
            'select * from webhook.subscription_stats order by queued + retrying desc'
     from webhook.ring_size() r
-    -- Between two rounds of the daemon there may be a slot more.
+    -- Between two rounds of the daemon, there may be one more slot.
     where r.bytes > r.bytes_max + r.bytes_max / 8 or r.held_bytes > r.bytes_max / 10 * 8
     order by 1, 2, 3;
 end;

@@ -1,4 +1,5 @@
--- What the daemon tells the tables, where more than one row has to become true together. Executed by the daemon's role.
+-- What the daemon tells the tables, where more than one row has to become true together. Executed
+-- by the daemon's role.
 
 create function webhook.disable_subscription(id bigint, reason text) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -46,8 +47,9 @@ $$;
 comment on function webhook.confirm_subscription(bigint, text, numeric) is
     'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
 
--- One by one, each by the primary key. A DELETE that joins the list may be planned as a scan of the queue, if the queue was small
--- when ANALYZE last saw it; the target of a DELETE cannot be in a lateral subquery.
+-- One by one, each by the primary key. A DELETE that joins the list may be planned as a scan of the
+-- queue, if the queue was small when ANALYZE last saw it; the target of a DELETE cannot be in a
+-- lateral subquery.
 create function webhook.remove_queued(subscription_ids bigint[], event_ids bigint[]) returns void
     language plpgsql volatile parallel unsafe
 as $$

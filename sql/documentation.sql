@@ -1,8 +1,10 @@
--- Living documentation, last part: what receivers are given. The catalogue is read at the moment of the call.
+-- Documentation of events, last part: the functions for receivers. They read the system catalog
+-- when they are called.
 
--- -- What receivers are given ------------------------------------------------------------------------------------
+-- -- What receivers are given ---------------------------------------------------------------------
 
--- Live, where nobody has written another. Definer: for those who may call the functions below, and may not read the watches.
+-- Event types with their descriptions; a description that a user has written comes first. Security
+-- definer, for callers of the functions below who may not read the watches.
 create function webhook.described_event_types() returns table (type text, description text)
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
@@ -11,7 +13,7 @@ begin atomic
 end;
 comment on function webhook.described_event_types() is 'All event types, described as of now';
 
--- What costs is made once for each.
+-- Expensive parts are computed once for each type.
 create function webhook.exemplified_event_types(events text[]) returns table (type text, description text, schema json, example json)
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
@@ -40,22 +42,22 @@ end
 $$;
 comment on function webhook.check_event_type(text) is 'Raises if nothing is known of an event type';
 
--- Definer: the schema and the watches are not for everybody's eyes, and what is shown of them here is public knowledge
--- among those who may subscribe.
+-- Security definer: schema and watches are not public. The parts that are shown here are known to
+-- everyone who may subscribe.
 create function @extschema@.webhook_event_schema(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return (select ('{"$schema":"https://json-schema.org/draft/2020-12/schema","title":' || to_json(event_type)::text
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
 comment on function @extschema@.webhook_event_schema is
-    'JSON Schema of "data" of an event type, from the catalogue as it is now';
+    'JSON Schema of "data" of an event type, from the present system catalog';
 
 create function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
     return webhook.data_example(webhook.check_event_type(event_type));
 comment on function @extschema@.webhook_event_example is 'An example of "data" of an event type';
 
--- What stands at the head of both documents. The version changes when anything that is described does.
+-- The head of both documents. The version changes with the contents.
 create function webhook.documentation_info(content json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
     return json_build_object(
@@ -105,7 +107,7 @@ begin
         from json_each(webhook.header_schemas()) with ordinality as h (key, value, at);
     components := webhook.json_members('{schemas,parameters,responses}', array[schemas, parameters,
         '{"accepted":{"description":"Delivered. The body of the answer does not matter"},'
-        '"gone":{"description":"Send no more: the subscription is switched off at once"},'
+        '"gone":{"description":"The receiver is gone. The subscription is disabled at once"},'
         '"slower":{"description":"Tried again on the schedule, and sent to more slowly from then on",'
         '"headers":{"Retry-After":{"description":"Not before: seconds, or a date; at most 24 hours","schema":{"type":"string"}}}},'
         '"failed":{"description":"Failed, and tried again on the schedule: with 5xx and 4xx as with a redirect, which is not followed"}}']);
@@ -114,7 +116,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_openapi is
-    'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
+    'The events as an OpenAPI 3.1 document (member webhooks), from the present system catalog';
 
 create function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -147,4 +149,4 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the present system catalog';

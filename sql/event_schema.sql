@@ -1,14 +1,16 @@
--- Living documentation, second part: JSON Schemas and examples of events, from the watches and their tables.
+-- Documentation of events, second part: JSON Schemas and examples of events, from the watches and
+-- their tables.
 
--- -- Which columns a watch means ---------------------------------------------------------------------------------
+-- -- Which columns a watch means ------------------------------------------------------------------
 
--- The triggers tell, not webhook.watch: they know the numbers that columns had, and so survive a rename.
+-- From the triggers and not from webhook.watch: they contain the numbers of columns, and so survive
+-- a rename.
 create function webhook.watch_definition(rel oid) returns jsonb
     language sql stable set search_path = pg_catalog, pg_temp
     return (select d.definition
             from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
             where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
-            -- A retired trigger carries a former definition.
+            -- A retired trigger contains a former definition.
             order by t.tgenabled = 'D', t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
@@ -44,7 +46,7 @@ begin atomic
 end;
 comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
 
--- -- Schemas of events -------------------------------------------------------------------------------------------
+-- -- Schemas of events ----------------------------------------------------------------------------
 
 create function webhook.data_schema(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -103,7 +105,7 @@ as $$
 $$;
 comment on function webhook.body_schema(text) is 'JSON Schema of a whole body in format standard';
 
--- -- Examples ----------------------------------------------------------------------------------------------------
+-- -- Examples -------------------------------------------------------------------------------------
 
 create function webhook.number_example(schema json) returns numeric
     language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -178,7 +180,7 @@ create function webhook.data_example(event_type text) returns json
                     webhook.schema_example(webhook.data_schema(event_type)));
 comment on function webhook.data_example(text) is 'An example of "data": as entered by hand, else from the schema';
 
--- Something else than the example of the present, if the schema knows it.
+-- Returns a value other than the present example, if the schema has one.
 create function webhook.former_example(schema json) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     return case when json_typeof(schema -> 'enum') = 'array' then schema #> '{enum,-1}'
@@ -187,7 +189,7 @@ create function webhook.former_example(schema json) returns json
                 else webhook.schema_example(schema) end;
 comment on function webhook.former_example(json) is 'A value that a schema accepts, another than schema_example() if it is easy to say';
 
--- Of "previous" one column is enough: the last that can be shown to have changed.
+-- One column is enough for "previous": the last one whose change is certain.
 create function webhook.previous_example(schema json, data json) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     return (select webhook.json_members(array[p.key], array[webhook.former_example(p.value)])
@@ -196,7 +198,7 @@ create function webhook.previous_example(schema json, data json) returns json
             order by p.at desc limit 1);
 comment on function webhook.previous_example(json, json) is 'An example of "previous" beside this example of "data"; null: there is none, or none can be made up';
 
--- The schema is given, for to make it is what costs.
+-- The schema is an argument, because computing it is expensive.
 create function webhook.body_example(event_type text, body_schema json) returns json
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic

@@ -1,11 +1,13 @@
--- The SQL API. Bodies lie in extension/src, in the file named above each group; what is declared here is who may call
--- what with which arguments, and on whose behalf it runs. The functions live in the schema that the extension is
--- created in (@extschema@), their supports in schema webhook. sql/grants.sql takes every right from PUBLIC at the end.
+-- The SQL API. The bodies are in extension/src, in the file named above each group. The
+-- declarations define who may call a function, with which arguments, and with whose rights it runs.
+-- The functions are in the schema that the extension is created in (@extschema@), and their helpers
+-- are in schema webhook. At the end, sql/grants.sql revokes all rights from PUBLIC.
 
--- -- Watching tables: watch/ -------------------------------------------------------------------------------------
+-- -- Watching tables: watch/ ----------------------------------------------------------------------
 
--- Not security definer: these two must know who calls, and read a condition with its author's rights. They step up to
--- the extension's owner by themselves, once it is clear that the caller owns the table (rights.rs).
+-- Not security definer: these two must know their caller, and parse a condition with its author's
+-- rights. They switch to the extension's owner after a check that the caller owns the table
+-- (rights.rs).
 create function @extschema@.webhook_watch(
     rel regclass,
     noun text default null,
@@ -38,7 +40,8 @@ create function webhook.noun_of(event_type text) returns text
     return regexp_replace(event_type, '\.[^.]*$', '');
 comment on function webhook.noun_of(text) is 'The noun of an event type, with its namespace: everything before the last dot';
 
--- Which changes of which watched tables are told under a name. A backfill's noun.snapshot is no verb of the watch.
+-- Returns the changes of watched tables that emit an event type. A backfill's noun.snapshot is not
+-- a verb of the watch.
 create function webhook.sources(event_type text) returns table (relation regclass, operations text[], payload text)
     language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
@@ -69,10 +72,10 @@ end;
 comment on function webhook.derived_description(text) is
     'What an event type says, from its watch and the table''s comment; null: no watch emits it';
 
--- Event types follow from the watches; those without a table were entered by hand and stay, and so does what somebody has
--- written about one that a watch emits, beyond the watch. Reads and locks the rows of the given
--- types alone, so watches of different types neither wait for one another nor get slower with their
--- number.
+-- Event types follow from the watches. Types without a table were entered by hand, and stay. A
+-- description that a user has written for a watch's type stays too, also after the watch. The
+-- function reads and locks the rows of the given types only. So watches of different types do not
+-- wait for one another, and their number does not slow it down.
 create function webhook.list_event_types(types text[] default null) returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -87,10 +90,11 @@ begin
             select e.type from webhook.event_type e
             union select w.noun || '.' || v.value from webhook.watch w cross join jsonb_each_text(w.verbs) v) t;
     end if;
-    -- Sorted: two transactions that share types lock them in one order.
+    -- Sorted, so that two transactions with the same types lock them in the same order.
     for listed in select distinct t from unnest(types) t where t is not null order by 1 loop
-        -- The type of an ended watch may go: lock it, then look, so that a watch that commits
-        -- meanwhile is seen. A watch of the same type only keeps the row from being deleted.
+        -- Deletes the type of an ended watch. It locks the row first and then checks, so that it
+        -- sees a watch that commits meanwhile. A watch of the same type only keeps the row from
+        -- being deleted.
         if exists (select from webhook.sources(listed) s where s.operations <> '{snapshot}') then
             perform from webhook.event_type t where t.type = listed for key share;
         else
@@ -118,7 +122,7 @@ $$;
 comment on function webhook.list_event_types(text[]) is
     'Brings these event types in line with webhook.watch; null: all of them';
 
--- A dropped table takes its triggers along, but not its row in webhook.watch.
+-- DROP TABLE drops the triggers of a table, but not its row in webhook.watch.
 create function webhook.forget_dropped_tables() returns event_trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -141,7 +145,7 @@ begin
         perform webhook.dismiss_partition_owners();
     end if;
 exception
-    -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
+    -- An error in our tables must not prevent a user from dropping theirs.
     when others then
         raise warning 'pg_webhook could not forget a dropped table: %', sqlerrm;
 end
@@ -154,11 +158,11 @@ create event trigger webhook_forget_dropped_tables on sql_drop
 alter event trigger webhook_forget_dropped_tables enable always;
 comment on event trigger webhook_forget_dropped_tables is 'Removes the watches of tables that have been dropped';
 
--- Postgres copies the triggers of a partitioned table to each new partition as the role that makes
--- the partition, and asks whether that role may execute their function. So the owners of watched
--- partitioned tables may. With that right alone a role can neither call the function nor name it in
--- a trigger, and capture ignores triggers that webhook_watch() has not made
--- (extension/src/capture/origin.rs).
+-- Postgres copies the triggers of a partitioned table to each new partition, as the role that
+-- creates the partition, and requires that this role may execute their function. So the owners of
+-- watched partitioned tables have this right. With that right alone, a role can neither call the
+-- function nor name it in a trigger, and capture ignores triggers that webhook_watch() did not
+-- create (extension/src/capture/origin.rs).
 create function webhook.admit_partition_owners(relations oid[] default null) returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -175,8 +179,8 @@ begin
           and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
         order by 1
     loop
-        -- Postgres fails a GRANT beside another one of the same function. Rare: once for each owner
-        -- who is no publisher.
+        -- Postgres fails a GRANT that runs at the same time as another one for the same function.
+        -- This is rare: once for each owner who is not a publisher.
         if not is_locked then
             perform from webhook.setting for update;
             is_locked := true;
@@ -188,7 +192,7 @@ $$;
 comment on function webhook.admit_partition_owners(oid[]) is
     'Lets the owners of watched partitioned tables make partitions; null: all of them';
 
--- A right that a role still has keeps it from being dropped.
+-- A role that still has a right cannot be dropped.
 create function webhook.dismiss_partition_owners() returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -231,15 +235,15 @@ end
 $$;
 comment on function webhook.follow_owners() is 'Lets the new owner of a watched partitioned table make partitions of it';
 
--- Postgres has no event triggers for REASSIGN OWNED: webhook_check() lists the owners that lack the
--- right after one.
+-- Postgres has no event triggers for REASSIGN OWNED. After one, webhook_check() lists the owners
+-- that lack the right.
 create event trigger webhook_follow_owners on ddl_command_end
     when tag in ('ALTER TABLE')
     execute function webhook.follow_owners();
 alter event trigger webhook_follow_owners enable always;
 comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
 
--- Postgres tells the parse tree of a statement to C functions alone: watch/partition.rs.
+-- Postgres passes the parse tree of a statement only to C functions: watch/partition.rs.
 create function webhook.follow_partitions() returns event_trigger
     language c
     as 'MODULE_PATHNAME', 'webhook_follow_partitions';
@@ -258,18 +262,20 @@ create event trigger webhook_note_detached_partitions on ddl_command_end
 alter event trigger webhook_note_detached_partitions enable always;
 comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
 
--- -- Events: emit.rs, delivery.rs --------------------------------------------------------------------------------
+-- -- Events: emit.rs, delivery.rs -----------------------------------------------------------------
 
--- Runs no SQL, so it needs neither a definer nor a search path, which would cost more than the call itself.
+-- Runs no SQL, so it needs neither SECURITY DEFINER nor a search path, which would cost more than
+-- the call itself.
 create function @extschema@.webhook_emit(event_type text, payload json, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
 comment on function @extschema@.webhook_emit(text, json, text) is
     'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
 
--- Where literals and parameters without a type leave several functions to choose from, Postgres prefers those that take the
--- preferred type of a category in their place. For strings that is text, and never a domain. So such calls go to the function
--- above, as they did before there were others, and infer json for the payload.
+-- If a call has untyped literals or parameters and several functions match, Postgres prefers those
+-- with the preferred type of a category. For strings, this is text and never a domain. So such
+-- calls go to the function above, as they did before there were others, and infer json for the
+-- payload.
 create domain webhook.event_type_name as text;
 comment on domain webhook.event_type_name is
     'An event type where text would make calls of webhook_emit() with untyped arguments ambiguous';
@@ -301,7 +307,7 @@ create function @extschema@.webhook_redeliver(event_id text, subscription_id big
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
 comment on function @extschema@.webhook_redeliver is
-    'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
+    'Delivers an event to a subscription again, now and with the same id, with a fresh retry schedule';
 
 create function @extschema@.webhook_replay(
     subscription_id bigint,
@@ -312,7 +318,7 @@ create function @extschema@.webhook_replay(
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
 comment on function @extschema@.webhook_replay is
-    'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
+    'Delivers the events of a time range again, in order and with the same ids, including events older than the subscription. Returns their number';
 
 create function @extschema@.webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
@@ -321,16 +327,16 @@ create function @extschema@.webhook_dry_run(subscription_id bigint, since timest
 comment on function @extschema@.webhook_dry_run is
     'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
 
--- -- Backfills: backfill/ ----------------------------------------------------------------------------------------
+-- -- Backfills: backfill/ -------------------------------------------------------------------------
 
--- Not security definer: it must know who calls, and reads the condition with the caller's rights.
+-- Not security definer: it must know its caller, and parses the condition with the caller's rights.
 create function @extschema@.webhook_backfill(subscription_id bigint, rel regclass, condition text default null) returns bigint
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
 comment on function @extschema@.webhook_backfill is
     'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
 
--- Ends a backfill that is running; false: it is not.
+-- Ends a running backfill. Returns false if it is not running.
 create function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -359,9 +365,10 @@ create function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
 comment on function @extschema@.webhook_backfill_cancel is
-    'Stop a backfill; what it has sent stays sent. False: it has ended already';
+    'Stops a backfill. Events that were sent stay sent. Returns false if it has already ended';
 
--- The daemon's session allows index scans alone. Here, the planner decides: the table is not ours.
+-- The daemon's session allows index scans only. Here, the planner decides, because the table is not
+-- ours.
 create function webhook.backfill_step(id bigint, rows_max integer) returns boolean
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     set enable_seqscan = on set enable_bitmapscan = on set enable_sort = on set enable_incremental_sort = on
@@ -370,7 +377,7 @@ create function webhook.backfill_step(id bigint, rows_max integer) returns boole
 comment on function webhook.backfill_step(bigint, integer) is
     'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
 
--- -- Subscriptions: subscribe/ -----------------------------------------------------------------------------------
+-- -- Subscriptions: subscribe/ --------------------------------------------------------------------
 
 create function @extschema@.webhook_subscribe(
     url text,
@@ -461,7 +468,7 @@ create function @extschema@.webhook_seal(public_key text) returns bigint
 comment on function @extschema@.webhook_seal is
     'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
 
--- -- Signatures: signing.rs --------------------------------------------------------------------------------------
+-- -- Signatures: signing.rs -----------------------------------------------------------------------
 
 create function @extschema@.webhook_sign(secret text, id text, ts bigint, body text) returns text
     language c immutable parallel safe strict
@@ -482,9 +489,9 @@ create function @extschema@.webhook_verify(
 comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
--- -- Whose is what -----------------------------------------------------------------------------------------------
+-- -- Whose is what --------------------------------------------------------------------------------
 
--- Asked by the functions above on behalf of their caller; who may arm is an admin.
+-- The functions above call it on behalf of their caller. A role that may arm is an admin.
 create function webhook.may_manage(role oid, owner text) returns boolean
     language sql stable parallel safe
     return case when webhook.tenant() is not null then owner = webhook.tenant()
@@ -492,7 +499,7 @@ create function webhook.may_manage(role oid, owner text) returns boolean
                      or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
 
--- -- Erasure -----------------------------------------------------------------------------------------------------
+-- -- Erasure --------------------------------------------------------------------------------------
 
 create table webhook.erasure (
     event_id        bigint      not null,
@@ -520,7 +527,7 @@ begin
         raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
             hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
     end if;
-    -- A table that is not there any more is named in its events all the same; regclass then has no name for it.
+    -- Events may name a table that no longer exists. regclass has no name for it.
     select format('%I.%I', n.nspname, c.relname) into name
         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
     if webhook_erase.rel is not null and name is null then
@@ -548,4 +555,4 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_erase is
-    'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
+    'Blanks the payloads of all events about a subject, and the answers of receivers. Attempts and hashes stay. rel null: events of webhook_emit(). Returns the number of events';

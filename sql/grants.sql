@@ -1,6 +1,7 @@
 -- Rights: nothing to PUBLIC, and one call that gives a role what a part of the work needs.
 
--- Runs with the rights of its caller, who must be the extension's owner: GRANT by anybody else would only warn.
+-- Runs with the rights of its caller, who must be the extension's owner: GRANT by anybody else
+-- would only warn.
 create function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -31,7 +32,8 @@ begin
 
     for statement in
         select r.statement from (values
-            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
+            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore
+            -- needs their function.
             ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
             ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
                  @extschema@.webhook_emit(text, json, anynonarray), @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),

@@ -1,5 +1,6 @@
--- Are our own tables as they were made? An index that somebody has dropped makes every look-up slow, a disabled trigger loses
--- changes, a missing policy shows one owner's data to another, and nothing fails.
+-- Are our own tables as they were made? An index that somebody has dropped makes every look-up
+-- slow, a disabled trigger loses changes, a missing policy shows one owner's data to another, and
+-- nothing fails.
 
 create table webhook.own_part (
     kind   text not null,

@@ -1,7 +1,8 @@
--- Who gets what, in one place: the views, webhook_replay() and webhook_dry_run() ask here, and the daemon's router states
--- the same rule.
+-- Which subscription gets which event. The views, webhook_replay() and webhook_dry_run() use these
+-- functions. The daemon's router implements the same rule.
 
--- Without a SET or a definer's rights, so that the planner puts these two into the query that calls them.
+-- Without SET and without SECURITY DEFINER, so that the planner can inline these two into the
+-- calling query.
 create function webhook.filter_matches(event webhook.event, filter jsonpath) returns boolean
     language sql immutable parallel unsafe
     return filter is null
@@ -10,7 +11,7 @@ create function webhook.filter_matches(event webhook.event, filter jsonpath) ret
 comment on function webhook.filter_matches(webhook.event, jsonpath) is
     'Whether a filter lets an event through: a condition if it holds (@@), another path if it finds anything (@?), null always. What cannot be evaluated does not match; never raises for what an event holds';
 
--- Stable because format() is: called immutable it would not be put into the query.
+-- Stable, because format() is. As an immutable function, it would not be inlined.
 create function webhook.mismatch(event webhook.event, subscription webhook.subscription) returns text
     language sql stable parallel unsafe
     return case
@@ -26,7 +27,7 @@ create function webhook.mismatch(event webhook.event, subscription webhook.subsc
 comment on function webhook.mismatch(webhook.event, webhook.subscription) is
     'Why a subscription does not get an event; null: it does';
 
--- -- Moments and the ring ----------------------------------------------------------------------------------------
+-- -- Moments and the ring -------------------------------------------------------------------------
 
 create function webhook.ring_begins(at timestamptz default now()) returns timestamptz
     language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
@@ -34,8 +35,8 @@ create function webhook.ring_begins(at timestamptz default now()) returns timest
 comment on function webhook.ring_begins(timestamptz) is
     'The moment from which on the ring holds every event: those that have been removed were captured before. -infinity: none has been';
 
--- By what is in the slots: the clock may have been set back or on during a turn. What has not been counted yet may hold
--- anything.
+-- By the contents of the slots, because the clock may have been changed during a turn. A slot that
+-- has not been counted yet may contain any event.
 create function webhook.ring_slots(since timestamptz, until timestamptz) returns smallint[]
     language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
     return array(select t.slot from webhook.ring_turn t

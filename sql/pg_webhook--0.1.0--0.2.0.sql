@@ -12,7 +12,7 @@ begin
 end
 $$;
 
--- -- Tables and rows ---------------------------------------------------------------------------------------------
+-- -- Tables and rows ------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
 alter table webhook.watch alter column payload type text using payload::oid::text;
@@ -148,7 +148,7 @@ create table webhook.own_part (
     constraint own_part_pkey primary key (kind, name)
 );
 
--- -- What a fresh installation says ------------------------------------------------------------------------------
+-- -- What a fresh installation says ---------------------------------------------------------------
 
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 
@@ -3458,7 +3458,7 @@ revoke all on all sequences in schema webhook from public;
 select webhook.note_own_parts();
 
 
--- -- Rights and rows that follow from it -------------------------------------------------------------------------
+-- -- Rights and rows that follow from it ----------------------------------------------------------
 
 -- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
 do $$

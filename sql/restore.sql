@@ -1,14 +1,16 @@
--- A copy of the database: what becomes of it when it is to deliver.
+-- A copy of the database, and how it begins to deliver.
 
--- A physical copy (create database ... template, pg_upgrade) has the transaction ids of its original, and goes on from the
--- checkpoint. A dump brings events with ids that mean nothing here: what they tell is read off once, then they become 2,
--- the id of what was frozen, which every snapshot has seen. So the checkpoint can begin before everything: what is left
--- are events of the copy itself, and all of those are new.
+-- A physical copy (create database ... template, pg_upgrade) has the transaction ids of its
+-- original, and continues from the checkpoint. A dump contains events with ids that mean nothing
+-- here. Their meaning is evaluated once. Then they become 2, the id of frozen rows, which every
+-- snapshot has seen. So the checkpoint can begin before everything. All events after it are events
+-- of the copy itself.
 create function webhook.adopt_restored(restored webhook.cursor) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Beyond the checkpoint of the dump, matched, neither attempted nor queued: as the daemon would read it after a crash.
+    -- After the checkpoint of the dump, matched, and neither attempted nor queued: as the daemon
+    -- would read it after a crash.
     insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, order_key)
     select s.id, o.id, o.xid, o.slot, 'backlog', webhook.order_key(s.ordering, o)
     from (select (e.id, - e.xid, e.created_at, e.subscription_id, e.slot, e.truncated, e.type, e.table_name, e.key, e.actor,
@@ -32,7 +34,7 @@ begin
 end
 $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
-    'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
+    'Prepares the contents of a dump for delivery here: undelivered events go into the queue, and transaction ids become past ones';
 
 create function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -46,8 +48,9 @@ begin
     if not found then
         return;
     end if;
-    -- Nothing in the data tells a physical copy from its original, or from a database whose daemon has moved. The next daemon to
-    -- deliver decides. One that delivers already keeps the instance: without it, copies made from now on would fire.
+    -- The data does not show whether this is a physical copy or the original, or a database whose
+    -- daemon has moved. The next daemon that delivers decides. If a daemon already delivers, the
+    -- instance stays. Without an instance, copies made from now on would deliver.
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
         if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
                    and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
@@ -55,12 +58,12 @@ begin
                 hint = 'To let a daemon of another instance deliver, stop that one first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
-            -- It may be production itself, from a snapshot of its disk.
+            -- This may be production itself, restored from a snapshot of its disk.
             perform webhook.skip_numbers();
         end if;
         return;
     end if;
-    -- Receivers may know higher numbers than the copy does.
+    -- Receivers may know higher numbers than the copy.
     perform webhook.skip_numbers();
     if armed.restored_at is not null then
         perform webhook.adopt_restored(armed);
@@ -72,4 +75,4 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopt this cluster and database, so that the next daemon, whatever its instance, delivers from here. Nothing happens while a daemon does so already';
+    'After a restore or a copy: adopts this cluster and database, so that the next daemon of any instance delivers from here. Does nothing while a daemon delivers';

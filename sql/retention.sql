@@ -1,6 +1,6 @@
--- Retention: the ring turns to an empty slot, closes the one before, and empties what is old. A child is locked, looked at
--- once more and truncated alone, and only if the lock is to be had at once: no session ever queues behind us, and nothing
--- of the parent is touched.
+-- Retention: the ring turns to an empty slot, closes the previous one, and empties old ones. A
+-- partition is locked, checked again, and truncated by itself, and only if the lock is available at
+-- once. So no session queues behind us, and the parent is not touched.
 
 create table webhook.setting (
     singleton        boolean  primary key default true,
@@ -19,13 +19,13 @@ comment on column webhook.setting.retention is 'Whether old events and attempts 
 comment on column webhook.setting.retention_period is
     'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
 comment on column webhook.setting.max_age is
-    'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
+    'How long undelivered events keep their slot beyond that. Then their deliveries are exhausted (webhook.delivery.exhausted)';
 comment on column webhook.setting.dump_events is
     'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
 comment on column webhook.setting.ring_bytes_max is
-    'Size of all slots with their indexes from which on delivered events are removed before retention_period is over; what is not delivered stays. Null: no limit';
+    'Size of all slots with their indexes above which delivered events are removed before retention_period is over. Undelivered events stay. Null: no limit';
 
--- The row is there from the beginning, and a dump brings another.
+-- The row exists from the start, and a dump contains another one.
 create function webhook.replace_setting() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -34,14 +34,15 @@ begin
     return new;
 end
 $$;
-comment on function webhook.replace_setting() is 'A row of a dump takes the place of the one that is there';
+comment on function webhook.replace_setting() is 'A row from a dump replaces the existing one';
 create trigger replace before insert on webhook.setting for each row execute function webhook.replace_setting();
 alter table webhook.setting enable always trigger replace;
 insert into webhook.setting default values;
 select pg_extension_config_dump('webhook.setting', '');
 
--- A twelfth of the retention: what is old goes soon, and four of the sixteen slots are left for what must stay longer. Not
--- less than a minute, which is how often the daemon comes by at most, unless the ring fills quickly.
+-- A twelfth of the retention. So old events are removed soon, and four of the sixteen slots are
+-- left for events that must stay longer. At least a minute, the longest time between two rounds of
+-- the daemon unless the ring fills quickly.
 create function webhook.slot_period() returns interval
     language sql stable parallel safe
     return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s where s.singleton);
@@ -70,7 +71,7 @@ create function webhook.slot_ended_at(slot integer, at timestamptz) returns time
 comment on function webhook.slot_ended_at(integer, timestamptz) is
     'The moment before which all events of a slot were captured, not later than "at"; null: its turn is not over';
 
--- A clock that was ahead for a while has left a time in the future. Such a slot is as old as it is found to be.
+-- If a clock was ahead for a while, a time may be in the future. Such a slot gets the present time.
 create function webhook.correct_turns(at timestamptz) returns void
     language sql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 begin atomic
@@ -79,7 +80,8 @@ begin atomic
 end;
 comment on function webhook.correct_turns(timestamptz) is 'Takes back to this moment what the clock has put after it';
 
--- The row lock lets one session at a time turn and close; one that cannot have it at once leaves it at that.
+-- The row lock lets one session at a time turn and close. A session that does not get it at once
+-- does nothing.
 create function webhook.turn_ring(at_once boolean default false) returns smallint
     language plpgsql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -100,7 +102,7 @@ begin
           and (moment >= t.began_at + webhook.slot_period() or webhook.slot_bytes(head.present) >= s.ring_bytes_max / 16)) then
         return null;
     end if;
-    -- The next one around that is empty, and best one that no attempts are left in either.
+    -- The next empty slot, preferably one whose attempts are empty too.
     select n.slot into following
     from (select ((head.present + i) % 16)::smallint as slot, i from generate_series(1, 15) i) n
     where n.slot <> all (head.open) and pg_relation_size(format('webhook.event_%s', n.slot)::regclass) = 0
@@ -119,8 +121,9 @@ $$;
 comment on function webhook.turn_ring(boolean) is
     'Begins the turn of the next empty slot if the present one is a slot period old or a sixteenth of ring_bytes_max in size, or at once; returns the slot, or null if the present one goes on';
 
--- Whoever has written to the slot holds a lock on the child until the transaction ends, prepared ones too. With the lock in
--- share mode there is none such, and whoever gets theirs after our commit sees that the slot is closed.
+-- A transaction that has written to the slot holds a lock on the partition until it ends, also if
+-- it is prepared. With the lock in share mode, there is no such transaction. A later one sees after
+-- our commit that the slot is closed.
 create function webhook.close_slot(slot integer) returns boolean
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
@@ -143,7 +146,7 @@ exception
 end
 $$;
 comment on function webhook.close_slot(integer) is
-    'Ends the turn of a slot if no open transaction has written to it; the daemon does not read it any more';
+    'Ends the turn of a slot if no open transaction has written to it. The daemon no longer reads it';
 
 create function webhook.count_slot(slot integer) returns void
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
@@ -166,8 +169,8 @@ end
 $$;
 comment on function webhook.count_slot(integer) is 'Notes what a slot holds whose turn is over: how many events, of which time';
 
--- Events beyond the checkpoint have neither attempt nor queue row for sure, and after a crash attempts tell which of them
--- are done. An attempt may be in any slot: it counts which events those of the slot are about.
+-- Events after the checkpoint may have neither an attempt nor a queue row. After a crash, attempts
+-- show which of them are done. An attempt may be in any slot: it counts to the slot of its event.
 create function webhook.slot_is_held(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql stable parallel unsafe strict set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -183,7 +186,7 @@ begin
         return 'young';
     end if;
     if kind = 'attempt' then
-        -- By the daemon's clock; one that is a day ahead is wrong.
+        -- By the daemon's clock. A clock that is a day ahead is wrong.
         execute format('select exists (select from webhook.attempt_%s a where a.started_at > $1 and a.started_at < $2)', slot)
             into is_young using kept_since, at + interval '1 day';
         if is_young and not early then
@@ -198,7 +201,7 @@ begin
     elsif exists (select from webhook.queue q where q.event_slot = slot) then
         return 'undelivered';
     end if;
-    -- Without a checkpoint nothing is resolved.
+    -- Without a checkpoint, no event is resolved.
     if resolved is null and exists (select from webhook.event e where e.xid >= 0 and (e.slot = slot or kind = 'attempt')) then
         return 'unresolved';
     end if;
@@ -208,7 +211,7 @@ $$;
 comment on function webhook.slot_is_held(text, integer, timestamptz, boolean) is
     'Why the events or attempts of a slot must stay: young (unless early), unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
 
--- A part of a slot that nobody needs goes if nobody is at it.
+-- Empties a part of a slot that is not needed, if no session uses it.
 create function webhook.empty_slot(kind text, slot integer, at timestamptz, early boolean default false) returns text
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
@@ -224,7 +227,8 @@ begin
     if held is not null then
         return held;
     end if;
-    -- Whoever was at it until now may have changed that. Readers go on while it is asked once more: the daemon reads all slots.
+    -- A session that has just used it may have changed that. Readers continue during the second
+    -- check, because the daemon reads all slots.
     execute format('lock table %s in share mode nowait', child);
     held := webhook.slot_is_held(kind, slot, at, early);
     if held is not null then
@@ -258,10 +262,11 @@ declare
     count bigint;
 begin
     with gone as (
-        -- By their place, which they keep while they are locked.
+        -- By their position, which does not change while they are locked.
         delete from webhook.queue q
         where q.ctid = any (array(
-            -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
+            -- The ledger may hold some of them. If both waited for each other, this would be a
+            -- deadlock.
             select d.ctid from webhook.queue d where d.event_slot = slot
             order by d.subscription_id, d.event_id limit rows_max for update skip locked))
         returning q.*
@@ -283,15 +288,15 @@ $$;
 comment on function webhook.exhaust_slot(integer, interval, integer) is
     'Gives up deliveries of a slot that wait in webhook.queue, with an attempt that says why, and tells; returns how many';
 
--- What is worth telling first.
+-- Returns the most important result.
 create function webhook.told_of_slot(parts text[]) returns text
     language sql immutable parallel safe strict
     return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
             where s = any (parts) order by o.at limit 1);
 comment on function webhook.told_of_slot(text[]) is 'One word for what has become of the events and the attempts of a slot';
 
--- The moment is an argument so that tests need not wait for weeks. Not for the daemon: who chooses the moment can remove
--- what is young.
+-- The time is an argument, so that tests need not wait for weeks. The daemon may not call this
+-- function: a role that chooses the time can remove recent events.
 create function webhook.retire_slot_at(slot integer, at timestamptz) returns text
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
 as $$
@@ -310,11 +315,11 @@ begin
     elsif head.present = slot then
         return 'young';
     elsif slot = any (head.open) then
-        -- It is counted and retired another time, without the lock that this has taken.
+        -- It is counted and retired another time, without the lock that this step holds.
         return case when webhook.close_slot(slot) then 'young' else 'in use' end;
     end if;
     perform webhook.correct_turns(at);
-    -- A dump has brought what is in it.
+    -- Its contents come from a dump.
     update webhook.ring_turn t set ended_at = at
         where t.slot = slot and t.ended_at is null and pg_relation_size(format('webhook.event_%s', slot)::regclass) > 0;
     perform webhook.count_slot(slot);
@@ -342,8 +347,9 @@ end;
 comment on function webhook.retire_slot(integer) is
     'Daemon: empty a slot of the ring if its time is over: retired, empty, young, in use (try again soon), undelivered or unresolved (something in it still has to go out), exhausting (max_age is over: call again until it is gone), off';
 
--- Size alone removes nothing that is not delivered: a full disk stops the application, but it is visible and can be
--- enlarged, and an event that is gone is gone. So there is a limit to what is kept of the past, and a warning beyond that.
+-- The limit alone removes no undelivered event. A full disk stops the application, but it is
+-- visible and can be enlarged. A removed event is lost. So there is a limit for delivered events,
+-- and a warning beyond it.
 create function webhook.relieve_ring()
     returns table (bytes bigint, bytes_max bigint, held_bytes bigint, retired smallint[], in_use boolean, slot_seconds double precision)
     language plpgsql volatile parallel unsafe rows 1 security definer set search_path = pg_catalog, pg_temp
@@ -399,4 +405,4 @@ from webhook.ring_turn t
 cross join (select * from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
-    'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';
+    'The slots of the outbox: start and end of their turn, contents, when they are emptied, whether they are written to, and what keeps them';

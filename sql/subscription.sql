@@ -1,6 +1,7 @@
--- Subscriptions and what hangs on them: secrets, what is known of their receivers, backfills; and who sees which.
+-- Subscriptions with their secrets, the state of their receivers, and backfills; and who may see
+-- which.
 
--- -- Subscriptions -----------------------------------------------------------------------------------------------
+-- -- Subscriptions --------------------------------------------------------------------------------
 
 create table webhook.subscription (
     id               bigint      generated always as identity primary key,
@@ -30,7 +31,7 @@ create table webhook.subscription (
     signature        text[]      not null default '{standard}',
     owner            text        not null default current_user,
     tls              text,
-    -- Of one owner: whether another has that name is not told to anybody.
+    -- For each owner: whether another owner uses the name is not visible.
     constraint name_is_unique_for_its_owner unique (owner, name),
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
@@ -85,9 +86,9 @@ comment on column webhook.subscription.tls is
     'Name of a set of certificates in the daemon''s configuration, [tls.NAME]: authorities and client certificate for this receiver';
 comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
 
--- -- Secrets -----------------------------------------------------------------------------------------------------
+-- -- Secrets --------------------------------------------------------------------------------------
 
--- Apart from the subscription, so that reading that table tells no secret.
+-- In a table of its own, so that a reader of subscriptions sees no secret.
 create table webhook.secret (
     id              bigint      generated always as identity primary key,
     subscription_id bigint      not null references webhook.subscription on delete cascade,
@@ -122,9 +123,9 @@ comment on table  webhook.sealing_key is
     'The public half of the daemon''s key: what it seals, the daemon alone can open. No row: secrets are stored in clear';
 comment on column webhook.sealing_key.key_id is 'Fingerprint; sealed texts bear it';
 
--- -- Receivers: what the daemon has learnt of them ---------------------------------------------------------------
+-- -- Receivers: what the daemon has learnt of them ------------------------------------------------
 
--- Written when a state changes, never per event. No row: nothing to report.
+-- Written when a state changes, and never per event. No row means that there is nothing to report.
 create table webhook.receiver (
     subscription_id      bigint      primary key references webhook.subscription on delete cascade,
     circuit              text        not null default 'closed',
@@ -147,7 +148,7 @@ comment on column webhook.receiver.held_because is
 comment on column webhook.receiver.allowed_rate is
     'Requests a second that the receiver has allowed in its handshake (WebHook-Allowed-Rate); null: it sets no limit. What its 429s bring the rate down to is known to the daemon alone';
 
--- Another URL, or another way of asking, has not confirmed anything yet.
+-- After a change of the URL, or of the verification, the receiver must confirm again.
 create function webhook.forget_confirmation() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -156,16 +157,18 @@ begin
     return new;
 end
 $$;
-comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+comment on function webhook.forget_confirmation() is 'After a change of URL or verification, the receiver must confirm again';
 revoke all on function webhook.forget_confirmation() from public;
 
 create trigger forget_confirmation before update on webhook.subscription for each row
     when (old.url <> new.url or old.verification <> new.verification)
     execute function webhook.forget_confirmation();
--- Our own triggers fire in every session. With session_replication_role = replica, others do not, and foreign keys neither.
+-- Our own triggers fire in every session. With session_replication_role = replica, other triggers
+-- and foreign keys do not.
 alter table webhook.subscription enable always trigger forget_confirmation;
 
--- Another URL is another receiver; one that was paused or disabled starts with a clean record.
+-- Another URL is another receiver. A subscription that was paused or disabled starts without
+-- failures.
 create function webhook.forget_receiver() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -188,14 +191,14 @@ create trigger forget_receiver after update on webhook.subscription for each row
     execute function webhook.forget_receiver();
 alter table webhook.subscription enable always trigger forget_receiver;
 
--- -- Backfills: existing rows, step by step ----------------------------------------------------------------------
+-- -- Backfills: existing rows, step by step -------------------------------------------------------
 
 create table webhook.backfill (
     id              bigint      generated always as identity primary key,
     subscription_id bigint      not null references webhook.subscription on delete cascade,
     relation        regclass    not null,
     condition       text,
-    -- A name, not a number: a dump is restored where roles have other numbers.
+    -- A name and not a number: a dump may be restored where roles have other numbers.
     requested_by    name        not null,
     search_path     text        not null,
     state           text        not null default 'running',
@@ -210,15 +213,15 @@ create table webhook.backfill (
 );
 comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
 comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
-comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+comment on column webhook.backfill.search_path is 'The search path of the caller, for names in the condition';
 comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
 comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
 comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
 comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
--- One at a time, and the daemon's "which are running".
+-- One at a time, and for the daemon's query of running backfills.
 create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
 
--- As the foreign keys do, where those do not fire.
+-- Does what the foreign keys do, for sessions in which they do not fire.
 create function webhook.forget_subscription() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -235,17 +238,18 @@ revoke all on function webhook.forget_subscription() from public;
 create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
 alter table webhook.subscription enable always trigger forget;
 
--- -- Whose is what -----------------------------------------------------------------------------------------------
+-- -- Whose is what --------------------------------------------------------------------------------
 
--- A function of the library, not current_setting(): before the library is loaded anybody can give a setting of that name
--- any value, and loading it is what rejects that.
+-- A function of the library, and not current_setting(): before the library is loaded, any session
+-- can give any value to a setting of that name. Loading the library rejects such a value.
 create function webhook.tenant() returns text
     language c stable parallel safe
     as 'MODULE_PATHNAME', 'tenant_wrapper';
 comment on function webhook.tenant() is
     'The owner that this transaction is confined to (webhook.act_for()); null: the role decides';
 
--- Whoever may read every event may know of every delivery. Views are asked as their reader, so they ask here too.
+-- A role that may read every event may see every delivery. Views are called as their reader, so
+-- they check it here too.
 create function webhook.may_see_all() returns boolean
     language sql stable parallel safe
     return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
@@ -257,7 +261,8 @@ create function webhook.may_see(owner text) returns boolean
                 else webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false) end;
 comment on function webhook.may_see(text) is 'Whether the present role sees what this owner has: it is the owner, a member, or sees everything';
 
--- For reading alone: whatever writes is a function that asks whose it is (extension/src/subscribe/owner.rs).
+-- For reading only. Functions that write check the owner themselves
+-- (extension/src/subscribe/owner.rs).
 alter table webhook.subscription enable row level security;
 create policy of_owner on webhook.subscription for select using (webhook.may_see(owner));
 alter table webhook.attempt enable row level security;
@@ -268,7 +273,7 @@ alter table webhook.backfill enable row level security;
 create policy of_owner on webhook.backfill for select
     using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
 
--- -- Changes of subscriptions travel in the outbox, in commit order with the events they apply to ----------------
+-- -- Changes of subscriptions travel in the outbox, in commit order with the events they apply to -
 
 create function webhook.tell_subscription_change() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -277,7 +282,7 @@ declare
     subscription webhook.subscription;
     verb text;
 begin
-    -- Not made in this transaction: a dump brings it back.
+    -- Not created in this transaction: the row comes from a dump.
     if tg_op = 'INSERT' and new.created_at <> now() then
         return null;
     end if;
@@ -314,7 +319,7 @@ create trigger tell after insert or update or delete on webhook.secret
 alter table webhook.subscription enable always trigger tell;
 alter table webhook.secret enable always trigger tell;
 
--- -- What a dump of the database carries -------------------------------------------------------------------------
+-- -- What a dump of the database carries ----------------------------------------------------------
 
 select pg_extension_config_dump('webhook.subscription', '');
 select pg_extension_config_dump('webhook.subscription_id_seq', '');

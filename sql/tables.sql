@@ -1,21 +1,24 @@
--- The contract between the two halves: the extension writes webhook.event, the daemon writes webhook.attempt and
--- webhook.queue, and everybody reads. Nothing else passes between them but a wake-up that carries no data.
+-- The contract between the two halves: the extension writes webhook.event, the daemon writes
+-- webhook.attempt and webhook.queue, and everyone reads them. Nothing else passes between the two
+-- halves, except a wake-up without content.
 
--- The script of an extension runs as a superuser with the schema it is created in ahead of all but pg_catalog, and whoever
--- may create there could have put a function that fits better (format(text, integer, integer), say). So nothing is looked up
--- there: what belongs there is named @extschema@.webhook_...
+-- The script of an extension runs as a superuser. Its search path begins with the schema that it is
+-- created in. Anyone with CREATE in that schema could add a function that matches better
+-- (format(text, integer, integer), for example). So this script does not search there. Names in
+-- that schema are written as @extschema@.webhook_...
 set local search_path = pg_catalog, pg_temp;
 
 create schema webhook;
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 revoke all on schema webhook from public;
 
--- -- Small truths that both halves compute -----------------------------------------------------------------------
+-- -- Small truths that both halves compute --------------------------------------------------------
 
--- The ring has 16 slots. One of them is the present slot: what is captured goes there. Its turn ends when it is old or
--- large enough (webhook.turn_ring), and an empty slot comes next. So no clock decides where a row is, and none is asked
--- where to look: a slot is open from the start of its turn until no transaction can write to it any more, and the daemon
--- reads the open ones. docs/ARCHITECTURE.md proves that it passes over no row.
+-- The ring has 16 slots. One of them is the present slot, and captured events go there. Its turn
+-- ends when it is old or large enough (webhook.turn_ring), and an empty slot comes next. So no
+-- clock decides where a row is, or where to read. A slot is open from the start of its turn until
+-- no transaction can write to it any longer, and the daemon reads the open slots.
+-- docs/ARCHITECTURE.md proves that the daemon misses no row.
 create table webhook.ring_head (
     singleton      boolean    primary key default true,
     present        smallint   not null,
@@ -60,7 +63,7 @@ comment on column webhook.ring_turn.removed_upto is
 insert into webhook.ring_turn (slot, turn, began_at)
     select n, case n when 0 then 1 else 0 end, case n when 0 then clock_timestamp() end from generate_series(0, 15) n;
 
--- Locks the partition before it answers, so that the slot stays open until the transaction ends.
+-- Locks the partition first, so that the slot stays open until the transaction ends.
 create function webhook.present_slot() returns smallint
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'present_slot_wrapper';
 comment on function webhook.present_slot() is
@@ -83,7 +86,7 @@ begin
     return null;
 end
 $$;
-comment on function webhook.announce_ring() is 'Whoever writes events learns of a change of webhook.ring_head before the next one';
+comment on function webhook.announce_ring() is 'Writers of events see a change of webhook.ring_head before their next event';
 create trigger announce after insert or update or delete or truncate on webhook.ring_head
     for each statement execute function webhook.announce_ring();
 alter table webhook.ring_head enable always trigger announce;
@@ -101,10 +104,11 @@ create function webhook.current_xid() returns bigint
     language sql volatile parallel unsafe
     return pg_current_xact_id()::text::bigint;
 comment on function webhook.current_xid() is
-    'The full id of the top-level transaction: savepoints share it, so one comparison tells whether an event is committed';
+    'The full id of the top-level transaction: savepoints share it, so one comparison shows whether an event is committed';
 
--- A transaction's own id is in no snapshot it takes: as soon as a later transaction has ended, the snapshot calls our
--- own changes visible. What a subscription or the checkpoint must see as "not yet" includes them, so they are added.
+-- A transaction's own id is in no snapshot that it takes: once a later transaction has ended, the
+-- snapshot shows our own changes as visible. A subscription or the checkpoint must see our changes
+-- as not visible yet, so their ids are added.
 create function webhook.snapshot_before_this_transaction() returns pg_snapshot
     language sql volatile parallel unsafe
     return (select case when t.own >= pg_snapshot_xmax(t.seen) then t.seen
@@ -116,8 +120,8 @@ create function webhook.snapshot_before_this_transaction() returns pg_snapshot
 comment on function webhook.snapshot_before_this_transaction() is
     'What is committed now, without what this transaction has done';
 
--- 14 hex digits of microseconds since 1970, then the sequence number in hex. The time keeps ids unique when a
--- point-in-time restore hands out the same sequence numbers again, and makes them sort by age.
+-- 14 hex digits of microseconds since 1970, then the sequence number in hex. With the time, ids
+-- stay unique if a point-in-time restore assigns the same numbers again, and ids sort by age.
 create function webhook.public_id(sequence bigint, created_at timestamptz) returns text
     language sql immutable parallel safe strict
     return 'evt_' || lpad(to_hex((extract(epoch from created_at) * 1000000)::bigint), 14, '0') || to_hex(sequence);
@@ -137,8 +141,9 @@ create function webhook.event_created_at(event_id text) returns timestamptz
                 then timestamptz 'epoch' + ('x' || substr(event_id, 5, 14))::bit(56)::bigint * interval '1 microsecond' end;
 comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is none';
 
--- The same rule as crates/event_type: `*` is everything outside the namespace `webhook`, `order.*` a prefix.
--- A type has two or three segments, so at most four patterns match it. No subquery: there may be thousands of subscriptions.
+-- The same rule as crates/event_type: `*` matches everything outside the namespace `webhook`, and
+-- `order.*` is a prefix. A type has two or three segments, so at most four patterns match it. There
+-- is no subquery, because there may be thousands of subscriptions.
 create function webhook.pattern_matches(events text[], type text) returns boolean
     language sql immutable parallel safe
     return events && array[type, case when not starts_with(type, 'webhook.') then '*' end,
@@ -147,14 +152,16 @@ create function webhook.pattern_matches(events text[], type text) returns boolea
                                 then split_part(type, '.', 1) || '.' || split_part(type, '.', 2) || '.*' end];
 comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
 
--- -- Outbox: an append-only ring ---------------------------------------------------------------------------------
+-- -- Outbox: an append-only ring ------------------------------------------------------------------
 
--- Cache 1: ids are handed out in the order in which rows were locked, so the events of one row sort by id.
+-- Cache 1: ids are assigned in the order in which rows were locked, so the events of one row sort
+-- by id.
 create sequence webhook.event_id_seq;
 
--- A recovery takes the sequence above back to an earlier value. Each recovery and each promotion starts a new timeline.
--- This sequence holds the timeline of the last number; the first event of another timeline skips numbers
--- (extension/src/outbox/number.rs). Not a row: both must be visible at once and stay if the transaction is rolled back.
+-- A recovery sets the sequence above back to an earlier value. Each recovery and each promotion
+-- starts a new timeline. This sequence contains the timeline of the last number. The first event of
+-- another timeline skips numbers (extension/src/outbox/number.rs). It is not a row, because both
+-- changes must be visible at once and must survive a rollback.
 create sequence webhook.timeline_seq;
 
 create function webhook.next_number() returns bigint
@@ -173,9 +180,10 @@ comment on function webhook.note_timeline() is 'Installation: the numbers so far
 select webhook.note_timeline();
 
 create table webhook.event (
-    -- Not an identity: a row inserted straight into a partition would get no value before PG 17.
+    -- Not an identity column: before PG 17, a row inserted directly into a partition would get no
+    -- value.
     id              bigint      not null default nextval('webhook.event_id_seq'),
-    -- bigint, not xid8: xid8 has no cast to bigint and no arithmetic.
+    -- bigint and not xid8, which has no cast to bigint and no arithmetic.
     xid             bigint      not null default webhook.current_xid(),
     created_at      timestamptz not null default clock_timestamp(),
     subscription_id bigint,
@@ -187,7 +195,8 @@ create table webhook.event (
     actor           text,
     origin          text,
     traceparent     text,
-    -- json, not jsonb: the bytes are sent as they were written, number spelling and key order included.
+    -- json and not jsonb: the bytes are sent as they were written, including number spelling and
+    -- key order.
     payload         json        not null,
     previous        json,
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$')
@@ -210,12 +219,13 @@ comment on column webhook.event.traceparent is 'Setting webhook.traceparent of t
 comment on column webhook.event.payload is '"data" in the body';
 comment on column webhook.event.previous is '"previous" in the body: former values of the columns that an update changed';
 
--- The one index: each further one costs a watched single-row INSERT a fifth of all that capture costs. It serves the
--- reader, by transaction: "xid >= $1" (a window), "xid = any ($2)" (what ended since), and with stretches of ids the pages
--- of a large window; and every look-up of one event, by (xid, id): queue and attempts keep both.
+-- The only index. Each further one would cost a watched single-row INSERT a fifth of all that
+-- capture costs. It serves the reader, by transaction: "xid >= $1" (a window), "xid = any ($2)"
+-- (transactions that ended since), and with ranges of ids the pages of a large window. It also
+-- serves every look-up of one event by (xid, id), which queue and attempts store.
 create index event_xid_id_idx on webhook.event (xid, id);
 
--- -- Texts that UTF-8 lacks: extension/src/encoding/replace.rs ----------------------------------------------------
+-- -- Texts that UTF-8 lacks: extension/src/encoding/replace.rs ------------------------------------
 
 create function webhook.exact_utf8(text text) returns bytea
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'exact_utf8_wrapper';
@@ -227,7 +237,7 @@ create function webhook.replace_untranslatable() returns void
 comment on function webhook.replace_untranslatable() is
     'From now on, this session reads U+FFFD for what UTF-8 lacks, and stores <U+0142> for what the database lacks';
 
--- Selected by the function above. Without it, these two do what the built-in conversions do.
+-- The function above selects these two. Without it, they do what the built-in conversions do.
 create function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) returns integer
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'convert_encoding_wrapper';
 comment on function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) is
@@ -245,7 +255,7 @@ begin
 end
 $$;
 
--- The daemon computes the same; a test compares them.
+-- The daemon computes the same value. A test compares them.
 create function webhook.order_key(ordering text, event webhook.event) returns bigint
     language sql immutable parallel safe
     return case ordering
@@ -256,7 +266,7 @@ create function webhook.order_key(ordering text, event webhook.event) returns bi
 comment on function webhook.order_key(text, webhook.event) is
     'Which events of a subscription wait for one another: those of one number. Null: none';
 
--- -- Attempts: what happened on the wire, append-only ------------------------------------------------------------
+-- -- Attempts: what happened on the wire, append-only ---------------------------------------------
 
 create table webhook.attempt (
     event_id        bigint      not null,
@@ -304,16 +314,18 @@ comment on column webhook.attempt.batch_id is
     'webhook-id of the request when it carried several events, or one made of several changes; one attempt row per event';
 comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
 
--- One delivery's attempts (webhook.delivery), and after a crash: which pairs of a page of events are done.
+-- The attempts of one delivery (webhook.delivery). After a crash, also the pairs of a page of
+-- events that are done.
 create index attempt_event_id_subscription_id_idx on webhook.attempt (event_id, subscription_id);
--- What has failed, the newest first (webhook.delivery_number): "outcome <> 'succeeded' and event_id <= $1 order by event_id desc".
--- Successes, the happy path, are not in it.
+-- Failed attempts, newest first (webhook.delivery_number): "outcome <> 'succeeded' and event_id <=
+-- $1 order by event_id desc". It does not contain successes.
 create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
--- Rates of the last hour (webhook.subscription_stats); a BRIN costs the ledger nothing to speak of.
+-- Rates of the last hour (webhook.subscription_stats). A BRIN index costs the ledger almost
+-- nothing.
 create index attempt_started_at_idx on webhook.attempt using brin (started_at);
 
--- 16 slots each, created once and never dropped: a missing partition would fail the application's INSERT, and DROP or
--- DETACH would need a lock on the parent that waits for every reader.
+-- 16 slots each, created once and never dropped. A missing partition would fail the application's
+-- INSERT. DROP and DETACH would need a lock on the parent that waits for every reader.
 do $$
 begin
     for slot in 0..15 loop
@@ -323,14 +335,16 @@ begin
 end
 $$;
 
--- Of the parent alone: an update of the extension that changed the children would wait for every transaction that has
--- written to them. A row that is inserted straight into a child opens its slot (open_slot).
+-- Only of the parent: an update of the extension that changed the partitions would wait for every
+-- transaction that has written to them. A row that is inserted directly into a partition opens its
+-- slot (open_slot).
 alter table only webhook.event
     alter column id set default webhook.next_number(),
     alter column slot set default webhook.present_slot();
 
--- A publication for all tables has these too, and Postgres changes no row that it could not name to a subscriber:
--- webhook_arm() and webhook_erase() could not either. An insert writes no more for it.
+-- A publication for all tables contains these tables too. Postgres updates and deletes only rows
+-- that it can identify to a subscriber. Otherwise webhook_arm() and webhook_erase() would fail. An
+-- INSERT writes no more because of it.
 alter table webhook.event replica identity full;
 alter table webhook.attempt replica identity full;
 do $$
@@ -342,7 +356,7 @@ begin
 end
 $$;
 
--- -- Queue: the unhappy path only --------------------------------------------------------------------------------
+-- -- Queue: the unhappy path only -----------------------------------------------------------------
 
 create table webhook.queue (
     subscription_id bigint      not null,
@@ -373,17 +387,19 @@ comment on column webhook.queue.state is
 comment on column webhook.queue.order_key is
     'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
 
--- No two of these fit one statement, so a statement's plan does not depend on statistics.
--- The daemon's timer: "state = 'waiting' and next_at >= $1 order by next_at, subscription_id, event_id".
+-- No two of these indexes fit one statement, so a statement's plan does not depend on statistics.
+-- This one is for the daemon's timer: "state = 'waiting' and next_at >= $1 order by next_at,
+-- subscription_id, event_id".
 create index queue_next_at_idx on webhook.queue (next_at, subscription_id, event_id) where state = 'waiting';
--- One event's rows (webhook.delivery), and the newest (webhook.delivery_number): "event_id + 0 <= $1 order by event_id + 0 desc".
--- An expression: with the column alone, a page of one subscription's backlog could be read through the rows of all others.
+-- The rows of one event (webhook.delivery), and the newest rows (webhook.delivery_number):
+-- "event_id + 0 <= $1 order by event_id + 0 desc". It is an expression, because with the column
+-- alone, Postgres could read a page of one subscription's backlog through the rows of all others.
 create index queue_event_id_idx on webhook.queue ((event_id + 0));
--- What comes next once an event is final: "subscription_id = $1 and order_key >= $2 and order_key <= $2 order by order_key, event_id".
--- The primary key has no such order.
+-- The next rows after an event is final: "subscription_id = $1 and order_key >= $2 and order_key <=
+-- $2 order by order_key, event_id". The primary key does not have this order.
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 
--- -- Watches and event types -------------------------------------------------------------------------------------
+-- -- Watches and event types ----------------------------------------------------------------------
 
 create table webhook.watch (
     relation    regclass    primary key,
@@ -400,11 +416,11 @@ create table webhook.watch (
     constraint noun_has_one_or_two_segments check (noun ~ '^[a-z0-9_]+(\.[a-z0-9_]+)?$'),
     constraint columns_or_exclude_not_both check (columns is null or exclude is null)
 );
-comment on table webhook.watch is 'Watched tables as webhook_watch() was told; the triggers carry the same in their argument';
--- Not regproc: pg_upgrade refuses a database that has such a column.
+comment on table webhook.watch is 'Watched tables, as given to webhook_watch(). The argument of the triggers contains the same';
+-- Not regproc: pg_upgrade rejects a database with such a column.
 comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
--- Plain numbers: a restore changes the OIDs of tables and leaves these, which is how capture knows
--- a restored table.
+-- Plain numbers: a restore changes the OIDs of tables and keeps these numbers. So capture can
+-- recognize a restored table.
 comment on column webhook.watch.numbered_for is
     'OIDs of the table and its child tables when webhook_watch() was called: the column numbers in their triggers belong to these tables alone';
 -- The tables that emit an event type (webhook.sources): "noun = $1".
@@ -432,14 +448,14 @@ comment on table webhook.event_type is
     'Event types: those that watches emit, and those that were entered by hand for what the application emits itself';
 comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';
 comment on column webhook.event_type.description is
-    'For those who receive it. Follows the watch and the table''s comment until somebody writes another';
+    'For receivers. Follows the watch and the table''s comment until a user writes another one';
 comment on column webhook.event_type.derived is 'The description that follows from the watch';
 comment on column webhook.event_type.data_schema is
-    'JSON Schema of "data", entered by hand; null: derived from the catalogue where that is possible. See webhook_event_schema()';
+    'JSON Schema of "data", entered by hand. Null: derived from the system catalog where possible. See webhook_event_schema()';
 comment on column webhook.event_type.example is
     'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
 
--- -- Cursor: how far delivery has come ---------------------------------------------------------------------------
+-- -- Cursor: how far delivery has come ------------------------------------------------------------
 
 create table webhook.cursor (
     singleton         boolean     primary key default true,
@@ -463,16 +479,16 @@ comment on column webhook.cursor.refused_instance is
 comment on column webhook.cursor.restored_at is
     'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
 comment on column webhook.cursor.snapshot is
-    'All events visible in it are resolved: attempted, queued, or matched by nobody';
+    'All events visible in it are resolved: attempted, queued, or without a match';
 comment on column webhook.cursor.epoch is 'Raised by each daemon that takes over; a checkpoint of an older one is refused';
 
--- Whatever a dump brings comes by COPY, and with it these triggers; capture inserts past them. What they mark is made good
--- by webhook_arm() (sql/restore.sql).
+-- The rows of a dump come by COPY, which fires these triggers. Capture inserts without triggers.
+-- webhook_arm() handles the marks (sql/restore.sql).
 create function webhook.mark_restored_cursor() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- One that is made here belongs here and has never been taken over.
+    -- A cursor that is created here belongs here, and has no takeover yet.
     new.restored_at := case when new.epoch > 0
         or new.system_identifier <> (select c.system_identifier from pg_control_system() c)
         or new.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
@@ -497,7 +513,8 @@ comment on function webhook.mark_restored_event() is
 create trigger mark_restored before insert on webhook.event for each row
     when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
 
--- Capture writes to the present slot alone. An INSERT by hand may name any, and the daemon is to read it there.
+-- Capture writes to the present slot only. An INSERT by hand may name any slot, and the daemon must
+-- read it there.
 create function webhook.open_slot() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -509,13 +526,14 @@ end
 $$;
 comment on function webhook.open_slot() is
     'A row that was inserted by hand into a slot whose turn is over opens the slot again, in the same transaction';
--- After mark_restored, which comes first by its name: what a dump brings is not read from the outbox.
+-- After mark_restored, which comes first by its name: the daemon does not read the rows of a dump
+-- from the outbox.
 create trigger open_slot before insert on webhook.event for each row
     when (new.xid = webhook.current_xid() and not webhook.slot_is_open(new.slot)) execute function webhook.open_slot();
 
 do $$
 declare
-    -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
+    -- Queued, or after the checkpoint. All conditions of a dump are evaluated in its one snapshot.
     undelivered constant text := 'where (select s.dump_events from webhook.setting s) and ((%1$s, %2$s) in (select q.event_id, q.event_xid from webhook.queue q)
         or (%2$s >= (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c)
             and not pg_visible_in_snapshot(%2$s::text::xid8, (select c.snapshot from webhook.cursor c))))';
@@ -529,7 +547,7 @@ begin
 end
 $$;
 
--- -- What a dump of the database carries -------------------------------------------------------------------------
+-- -- What a dump of the database carries ----------------------------------------------------------
 
 select pg_extension_config_dump('webhook.watch', '');
 select pg_extension_config_dump('webhook.event_type', '');

@@ -1,14 +1,15 @@
--- Living documentation, first part: JSON Schemas of values, from their types and constraints in the catalogue.
+-- Documentation of events, first part: JSON Schemas of values, from their types and constraints in
+-- the system catalog.
 --
--- One rule stands above all: whatever a watched table accepts has a payload that its schema accepts, as the extension
--- prints it and as validators read it (numbers in double precision, formats asserted or not). What cannot be said with
--- that certainty is left unsaid. So nothing follows from constraints that are NOT VALID, from NOT NULL of a domain (a
--- sub-select without a row gets round it), from operators that are not Postgres's own, or from what a payload function
--- may return.
+-- One rule is above all others: the schema accepts every payload of a row that the watched table
+-- accepts, as the extension prints it and as validators read it (numbers in double precision,
+-- formats asserted or not). A schema contains only what is certain in this sense. So it does not
+-- use constraints that are NOT VALID, NOT NULL of a domain (a sub-select without a row passes it),
+-- operators that are not Postgres's own, or the result of a payload function.
 --
--- json throughout, put together as text: the order of columns stays.
+-- All of it is json, composed as text, so that the order of columns stays.
 
--- -- Putting JSON together ---------------------------------------------------------------------------------------
+-- -- Putting JSON together ------------------------------------------------------------------------
 
 create function webhook.json_members(names text[], members json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -28,7 +29,7 @@ begin atomic
 end;
 comment on function webhook.json_elements(json[]) is 'An array of the elements that are not null, in this order';
 
--- -- What a CHECK says: documentation.rs, crates/check_constraint ------------------------------------------------
+-- -- What a CHECK says: documentation.rs, crates/check_constraint ---------------------------------
 
 create function webhook.check_keywords(expressions text[], subjects text[], kind text, length integer) returns jsonb
     language c immutable parallel safe strict
@@ -36,9 +37,9 @@ create function webhook.check_keywords(expressions text[], subjects text[], kind
 comment on function webhook.check_keywords(text[], text[], text, integer) is
     'Keywords of JSON Schema that follow from CHECK expressions of one column, as pg_get_expr() prints them with pg_catalog alone in the search path';
 
--- -- Schemas of values -------------------------------------------------------------------------------------------
+-- -- Schemas of values ----------------------------------------------------------------------------
 
--- A type that may be null is a list of two in JSON Schema.
+-- In JSON Schema, a type that may be null is a list of two.
 create function webhook.schema_of(type text, nullable boolean, names text[] default '{}', members json[] default '{}') returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     return webhook.json_members(array['type'] || names,
@@ -51,8 +52,9 @@ create function webhook.schema_any_of(variadic schemas json[]) returns json
                 else (select s from unnest(schemas) s where s is not null) end;
 comment on function webhook.schema_any_of(json[]) is 'A schema that accepts what one of these does; nulls are left out, and of nothing else there is none';
 
--- Values that are printed as text, by their pg_type.oid. What is infinite, before Christ or after the year 9999 has no
--- place in RFC 3339; timestamps without time zone and times have none there at all. Nor have its durations signs within.
+-- Values that are printed as text, by their pg_type.oid. RFC 3339 has no infinite times, no times
+-- before Christ or after the year 9999, and no timestamps or times without time zone. Its durations
+-- have no inner signs.
 create function webhook.text_schema(type oid, nullable boolean) returns json
     language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -106,7 +108,7 @@ end
 $$;
 comment on function webhook.text_schema(oid, boolean) is 'Schema of a type whose values are written as text';
 
--- numeric and float: NaN and the infinities are written as texts. NaN counts as larger than everything.
+-- numeric and float: NaN and the infinities are written as texts. NaN is larger than all numbers.
 create function webhook.number_schema(type oid, typmod integer, nullable boolean, words jsonb) returns json
     language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -115,7 +117,7 @@ declare
     whole_digits constant integer := case when type = 'numeric'::regtype and typmod <> -1
         then (((typmod - 4) >> 16) & 65535) - ((((typmod - 4) & 2047) # 1024) - 1024) end;
     precise constant boolean := whole_digits >= 0 and (((typmod - 4) >> 16) & 65535) between whole_digits and 15;
-    -- numeric(p,s) holds no infinity.
+    -- numeric(p,s) contains no infinity.
     spellings constant text[] := array(
         select s from unnest(array['NaN', 'Infinity', '-Infinity']) s
         where (whole_digits is null or s = 'NaN')
@@ -141,7 +143,7 @@ $$;
 comment on function webhook.number_schema(oid, integer, boolean, jsonb) is
     'Schema of numeric, real or double precision, within the bounds that its constraints set';
 
--- Constraints come with the name that each gives to the value: the column's, or VALUE in a domain.
+-- Each constraint comes with its name for the value: the column's name, or VALUE in a domain.
 create function webhook.type_schema(type oid, typmod integer, nullable boolean, expressions text[], subjects text[]) returns json
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -166,7 +168,7 @@ begin
     end loop;
 
     if t.typelem <> 0 and t.typlen = -1 then
-        -- How many dimensions there are is not part of the type.
+        -- The number of dimensions is not part of the type.
         return webhook.schema_of('array', nullable, '{items}', array[webhook.schema_any_of(
             webhook.type_schema(t.typelem, typmod, true, '{}', '{}'),
             json '{"type":"array","description":"One more dimension"}')]);
@@ -177,7 +179,8 @@ begin
     end if;
 
     words := webhook.check_keywords(c.expressions, c.subjects, c.kind, typmod - 4)
-        -- Rust reads UTF-8; elsewhere what is not ASCII says nothing.
+        -- Rust reads UTF-8. In other encodings, constraints with characters outside ASCII are not
+        -- used.
         from (select coalesce(array_agg(c.expression), '{}'), coalesce(array_agg(c.subject), '{}'),
                      case when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'integer'
                           when type = 'numeric'::regtype then
@@ -213,7 +216,7 @@ begin
                         else webhook.number_schema(type, typmod, nullable, words) end;
         when type in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) or t.typtype = 'e' then
             return webhook.schema_of('string', nullable, '{minLength,maxLength,enum}', array[
-                -- In SQL_ASCII a character is a byte, of which the receiver may see fewer.
+                -- In SQL_ASCII, a character is a byte, and the receiver may see fewer characters.
                 to_json(case when lengths and getdatabaseencoding() <> 'SQL_ASCII'
                              then coalesce((words ->> 'minLength')::bigint, case when type = 'bpchar'::regtype and typmod > 4 then typmod - 4 end) end),
                 to_json(case when lengths then least((words ->> 'maxLength')::bigint,
@@ -226,7 +229,7 @@ $$;
 comment on function webhook.type_schema(oid, integer, boolean, text[], text[]) is
     'Schema of the values of a type, as capture writes them';
 
--- Of a composite value nothing but the types is enforced, whatever its table says.
+-- Of a composite value, only the types are enforced, whatever its table declares.
 create function webhook.row_schema(rel oid, numbers smallint[], is_table boolean, nullable boolean, description text default null) returns json
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -256,7 +259,7 @@ $$;
 comment on function webhook.row_schema(oid, smallint[], boolean, boolean, text) is
     'Schema of an object of these columns of a relation (null: of all)';
 
--- An heir can do without its parent's NOT NULL; since 18 the constraint can be NOT VALID.
+-- A child table can omit its parent's NOT NULL. Since 18, the constraint can be NOT VALID.
 create function webhook.is_never_null(rel oid, name name) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 begin atomic

@@ -1,9 +1,10 @@
--- Views that answer "did they get it?" without a word to the daemon.
+-- Views that answer "did they get it?" without the daemon.
 
--- What the checkpoint has not seen, by its two halves: transactions that began after it, and those that were at work then. Both
--- are looked up by the index, so nothing is read of what others have written since the oldest of these began, an hour ago
--- say. No checkpoint yet: nothing is beyond it. "between" says to the planner that there are few; a bound on one side alone it
--- takes for a third of all events, and a list for as many as ten bulk loads.
+-- Events that the checkpoint has not seen, in two parts: transactions that began after it, and
+-- those that were running then. Both use the index. So nothing is read of what others have written
+-- since the oldest of these began, perhaps an hour ago. Without a checkpoint, the view is empty.
+-- "between" tells the planner that there are few. For a bound on one side only, it assumes a third
+-- of all events, and for a list, as many as ten bulk loads.
 create view webhook.beyond_checkpoint as
 select e.id, e.xid, e.slot, e.created_at, e as event
 from webhook.event e
@@ -16,8 +17,9 @@ where e.xid between (select pg_snapshot_xmin(c.snapshot)::text::bigint from webh
                          from webhook.cursor c cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton));
 comment on view webhook.beyond_checkpoint is 'Committed events that the checkpoint has not come to, whether they match a subscription or not';
 
--- Committed, matched, and not yet attempted or queued: what lies between the checkpoint and now. Patterns are compared once
--- for each type, not for each event: there may be thousands of subscriptions.
+-- Committed and matched, but neither attempted nor queued: the events between the checkpoint and
+-- now. Patterns are compared once per type and not per event, because there may be thousands of
+-- subscriptions.
 create view webhook.pending as
 with fresh as materialized (
     select b.event from webhook.beyond_checkpoint b
@@ -33,12 +35,13 @@ with fresh as materialized (
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
 from matched l
 join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
--- "offset 0": by the index, for each. The planner does not know how many events there are.
+-- "offset 0" makes it use the index for each event. The planner does not know how many events there
+-- are.
 where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
   and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
 
--- Owners see their own. security_barrier: nobody's function in WHERE is asked about rows of others.
+-- Owners see their own rows. security_barrier: a function in WHERE never sees rows of other owners.
 create view webhook.delivery with (security_barrier) as
 select webhook.public_id(e.id, e.created_at) as event_id,
        d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
@@ -58,10 +61,10 @@ from (
           from webhook.attempt group by event_id, event_xid, subscription_id) a
     left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
     union all
-    -- "+ 0": the index on one event's rows is on this expression.
+    -- "+ 0": the index on the rows of one event is on this expression.
     select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
     from webhook.queue q
-    -- "offset 0": by the index of each partition, whatever the statistics say.
+    -- "offset 0" makes it use the index of each partition, whatever the statistics are.
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
     union all
@@ -74,8 +77,9 @@ where (select webhook.may_see_all())
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
--- The last deliveries of a subscription, however many it has. Sorting the view would read all of them; this reads ranges of
--- numbers, each with twice as many as the one before, and each by indexes. With the rights of its caller.
+-- Returns the last deliveries of a subscription, however many it has. Sorting the view would read
+-- all of them. This function reads ranges of numbers, each twice as long as the one before, by
+-- indexes. It runs with the rights of its caller.
 create function @extschema@.webhook_deliveries(subscription_id bigint, rows_max integer default 50, before bigint default null)
     returns setof webhook.delivery
     language plpgsql stable parallel unsafe rows 50 set search_path = pg_catalog, pg_temp
@@ -102,8 +106,8 @@ $$;
 comment on function @extschema@.webhook_deliveries is
     'The last deliveries of a subscription, the newest event first: webhook.delivery, read by indexes. before: only of events with a lower sequence';
 
--- Attempts and queue rows know the event's transaction, and with it the index. Of an event that nobody was to get they
--- know nothing: the slots that hold events of that moment are searched through, mostly one or two.
+-- Attempts and queue rows contain the event's transaction, and so lead to the index. For an event
+-- without deliveries, the slots with events of that moment are searched, mostly one or two.
 create function webhook.find_event(event_id text) returns setof webhook.event
     language plpgsql stable parallel safe strict rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -124,7 +128,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event of a public id (evt_...); no row: there is none, or none any more';
+comment on function webhook.find_event(text) is 'The event with a public id (evt_...). No row: there is none, or it no longer exists';
 
 create view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -153,7 +157,7 @@ left join (select subscription_id,
            from webhook.attempt where started_at > now() - interval '1 hour'
            group by subscription_id) a on a.subscription_id = s.id
 where webhook.may_see(s.owner);
-comment on view webhook.subscription_stats is 'One row per subscription: how its receiver is doing, what waits (queued includes blocked), and the last hour''s attempts';
+comment on view webhook.subscription_stats is 'One row per subscription: health of its receiver, pending deliveries (queued includes blocked), and attempts of the last hour';
 
 create view webhook.public_key with (security_barrier) as
 select k.subscription_id, k.public_key, k.created_at, k.expires_at
@@ -162,7 +166,7 @@ where k.public_key is not null and (k.expires_at is null or k.expires_at > now()
 comment on view webhook.public_key is
     'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
 
--- The daemon needs no heartbeat: its locks are visible to everyone and vanish with it.
+-- The daemon needs no heartbeat: its locks are visible to everyone, and vanish with it.
 create view webhook.health as
 select d.disarmed_because is null as armed,
        d.is_running as dispatcher_running,
@@ -175,7 +179,7 @@ select d.disarmed_because is null as armed,
        (select count(*) from webhook.queue) as queued,
        (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
        coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
-       -- The lowest number is the oldest event, as far as the clock ran forwards.
+       -- The lowest number is the oldest event, unless the clock was set back.
        least(p.oldest_at,
              (select e.created_at
               from (select * from webhook.queue q order by q.event_id + 0 limit 1) q
@@ -189,8 +193,9 @@ select d.disarmed_because is null as armed,
        (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        c.instance,
        d.disarmed_because,
-       -- A daemon that sleeps is at work in the server, and speaks when that ends: every second, unless told otherwise. Null:
-       -- none is running, or its sessions are hidden from the reader.
+       -- A daemon that sleeps executes a statement in the server, and the next statement follows
+       -- when the sleep ends: every second by default. Null means that none is running, or that its
+       -- sessions are hidden from the reader.
        (select case when bool_or(o.state = 'active') then interval '0'
                     else greatest(clock_timestamp() - max(o.state_change), interval '0') end
         from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -219,4 +224,4 @@ cross join lateral (
     from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, pending and queued deliveries, size and age of the ring, how secrets are kept, how long the daemon has been silent. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';

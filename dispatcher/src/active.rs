@@ -124,11 +124,11 @@ pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
 /// Says so if the active daemon could freeze and we would not know.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
     let row = control.query_one(IS_HIDDEN, &[]).await.map_err(Error::of_statement)?;
     if row.try_get(0).map_err(Error::of_statement)? {
-        warn!("daemon.cannot_watch_another; should it freeze, nobody takes over: let both run as one role");
+        warn!("daemon.cannot_watch_another; if it freezes, no standby takes over; run both as one role");
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
 /// any.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
     let row = control.query_one(END_FORMER_LIVES, &[&names_of_all_lives()]).await;
     let ended: i64 = row.and_then(|row| row.try_get(0)).map_err(Error::of_statement)?;
@@ -150,7 +150,7 @@ pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
 /// Terminates the sessions of a leader that has stopped.
 ///
 /// # Errors
-/// Those of the connection. If the role may not terminate it, the function logs a warning.
+/// The errors of the connection. If the role may not terminate it, the function logs a warning.
 pub async fn end_frozen(control: &Client) -> Result<(), Error> {
     let Some(row) = control.query_opt(FROZEN, &[]).await.map_err(Error::of_statement)? else { return Ok(()) };
     let (pid, name, silent_ms): (i32, &str, i64) = (

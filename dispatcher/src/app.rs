@@ -145,7 +145,7 @@ pub enum Error {
     Database(#[source] tokio_postgres::Error),
     #[error("the server's snapshot could not be read")]
     Snapshot(#[source] snapshot::Invalid),
-    #[error("the extension has been updated; starting over with what it has now")]
+    #[error("the extension has been updated; starting a new session")]
     Updated,
     #[error("a connection to Postgres was lost")]
     ConnectionLost,

@@ -131,7 +131,7 @@ impl Warned {
                 bytes,
                 bytes_max,
                 held_bytes,
-                "ring.over_limit; what is delivered has been removed, what is not stays and grows: see webhook.ring and webhook.subscription_stats"
+                "ring.over_limit; undelivered events remain, and exceed the limit: see webhook.ring and webhook.subscription_stats"
             );
         } else {
             warn!(bytes, bytes_max, held_bytes, "ring.nearly_full; undelivered events take most of it");

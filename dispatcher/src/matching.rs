@@ -68,8 +68,8 @@ impl Matching {
     /// records new ones.
     ///
     /// # Errors
-    /// Those of the connection. A filter that cannot be evaluated does not match, and is not an
-    /// error.
+    /// The errors of the connection. A filter that cannot be evaluated does not match, and is not
+    /// an error.
     pub async fn ask(
         &mut self,
         client: &Client,

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 /// The value of `webhook.queue.last_error` while the filter of the delivery has not been evaluated.
-pub const UNDECIDED: &str = "its filter took too long and is yet to be asked";
+pub const UNDECIDED: &str = "filter timed out; not evaluated yet";
 
 const PROBLEM: &str = "its filter: it takes too long";
 
@@ -63,8 +63,8 @@ impl Overdue {
         self.found().is_news
     }
 
-    /// Marks the subscriptions that still have their slow filter, and forgets the other filters. The
-    /// table has all subscriptions, or only those of `ids`.
+    /// Marks the subscriptions that still have their slow filter, and forgets the other filters.
+    /// The table has all subscriptions, or only those of `ids`.
     pub fn mark(&self, ids: Option<&[i64]>, table: &mut Subscriptions) {
         let mut found = self.found();
         found.is_news &= ids.is_some();

@@ -227,7 +227,7 @@ impl Statements {
 /// Answers until the scheduler closes the channel.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn run(
     client: Client,
     budget: Arc<Budget>,

@@ -15,8 +15,8 @@ use std::{
     sync::Arc,
 };
 
-/// Subscriptions by their patterns. Windows that are still being read when subscriptions change keep
-/// a router of their own.
+/// Subscriptions by their patterns. Windows that are still being read when subscriptions change
+/// keep a router of their own.
 #[derive(Debug, Default, Clone)]
 pub struct Router {
     subscriptions: Subscriptions,

@@ -196,7 +196,8 @@ const SECRETS: &str = "
 /// store resolves the secrets.
 ///
 /// # Errors
-/// Those of the connection. A row that is not valid is held, with a warning, and is not an error.
+/// The errors of the connection. A row that is not valid is held, with a warning, and is not an
+/// error.
 pub async fn load(
     client: &Transaction<'_>,
     secrets: &SecretStore,

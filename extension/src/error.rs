@@ -97,7 +97,7 @@ pub enum Error {
     NoPrimaryKey(String),
     #[error("{relation} is being backfilled for subscription {subscription_id} already")]
     BackfillRunning { relation: String, subscription_id: i64 },
-    #[error("role \"{0}\", who asked for the backfill, does not exist any more")]
+    #[error("role \"{0}\", which requested the backfill, no longer exists")]
     RequesterGone(String),
     #[error("backfill {0} does not exist")]
     NoSuchBackfill(i64),
@@ -230,7 +230,9 @@ impl Error {
             Self::BadPayloadFunction { row_type, .. } => {
                 return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
             }
-            Self::PayloadFunctionDenied(_) => "Whoever calls webhook_watch() must be allowed to execute it.",
+            Self::PayloadFunctionDenied(_) => {
+                "The caller of webhook_watch() must have the right to execute it."
+            }
             Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
                 "Make the triggers of a table with webhook_watch()."
             }
@@ -250,9 +252,7 @@ impl Error {
             Self::NoSuchEvent(_) => "It may be older than the retention, or of another database.",
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
             Self::NeverDelivered(_) => "Redeliver the event it asked for.",
-            Self::NoSelect(_) => {
-                "Whoever asks for a backfill must own the table or be allowed to SELECT from it."
-            }
+            Self::NoSelect(_) => "The caller must own the table, or have the right to SELECT from it.",
             Self::NoPrimaryKey(_) => "A backfill goes through the table in the order of its primary key.",
             Self::BackfillRunning { .. } => {
                 "Wait for its end (webhook.backfill), or call webhook_backfill_cancel() first."
@@ -268,7 +268,7 @@ impl Error {
                 "Pass whsec_ and the padded base64 of 24 to 64 random bytes (whsk_ and 64 bytes for a key pair), or leave it out to have one made."
             }
             Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME; the daemon looks it up.",
-            Self::Unsigned(_) => "Choose with webhook_alter(..., signature => ...) how it is to be signed.",
+            Self::Unsigned(_) => "Choose a signature with webhook_alter(..., signature => ...).",
             Self::BadSealingKey(_) => "Pass what webhookd keygen prints: webhookd_public_ and base64.",
             Self::NoSuchBackfill(_) => "See the table webhook.backfill for those that do.",
             Self::TooManySecrets(_) => {

@@ -155,10 +155,7 @@ pub unsafe fn check(path: pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
     let bad = |reason, hint| Err(Error::BadOption { option: "filter", reason, hint });
     if text.len() > BYTES_MAX {
         let reason = format!("the path has {} bytes, and {BYTES_MAX} are the most", text.len());
-        return bad(
-            reason,
-            "Let the application put into the event what is to be asked for, and ask for that.",
-        );
+        return bad(reason, "Let the application add the value to the event, and filter by that.");
     }
     match variable(text) {
         None => Ok(path),

@@ -113,7 +113,7 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"webhook.tenant",
-        c"The one owner whose subscriptions are seen and changed, whatever the role may.",
+        c"The only owner whose subscriptions can be seen and changed, regardless of the role's rights.",
         c"Set by webhook.act_for() for one transaction. Empty: the role decides.",
         &TENANT,
         GucContext::Suset,
@@ -122,7 +122,7 @@ pub fn define() {
     GucRegistry::define_bool_guc(
         c"webhook.mute",
         c"Changes of this session are not captured.",
-        c"For bulk repairs that nobody is to hear of. webhook_emit() is not affected.",
+        c"For bulk repairs that must not emit events. webhook_emit() is not affected.",
         &MUTE,
         GucContext::Suset,
         GucFlags::default(),
@@ -130,7 +130,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"webhook.payload_bytes_max",
         c"Largest payload of an event, former values included.",
-        c"What happens to a larger one is told by webhook.payload_over_cap.",
+        c"webhook.payload_over_cap decides about a larger payload.",
         &PAYLOAD_BYTES_MAX,
         1024,
         64 * 1024 * 1024,

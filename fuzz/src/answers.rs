@@ -32,8 +32,8 @@ impl Resolve for Nobody {
     }
 }
 
-/// One for many inputs: to start one for each would be most of the work, and one for all would gather what senders leave
-/// behind until their next sweep.
+/// One for many inputs: to start one for each would be most of the work, and one for all would
+/// gather what senders leave behind until their next sweep.
 fn with_runtime<T>(run: impl FnOnce(&Runtime) -> T) -> T {
     const INPUTS: u32 = 1000;
     thread_local! {

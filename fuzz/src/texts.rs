@@ -88,7 +88,8 @@ pub fn secret(bytes: &[u8]) {
         assert_eq!(store.resolve(1, text), Ok(key));
     } else if let Err(error) = store.resolve(1, text) {
         let shown = format!("{error} {error:?}");
-        // The name of a variable is no secret; nothing else of the text is told, but for a text that is what is said of any.
+        // The name of a variable is no secret; nothing else of the text is told, but for a text
+        // that is what is said of any.
         let is_usual =
             store.resolve(1, "hunter2").is_err_and(|usual| format!("{usual} {usual:?}").contains(text));
         let is_told = shown.contains(text) && !is_usual;
@@ -111,7 +112,8 @@ pub fn sealed(bytes: &[u8]) {
     let _ = (KeyRing::parse(text), PrivateKey::parse(text), seal::PublicKey::parse(text));
 }
 
-/// What an operator and a subscriber write down as destinations: an address that is private is never one.
+/// What an operator and a subscriber write down as destinations: an address that is private is
+/// never one.
 pub fn target(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let _ = (Proxy::parse(text), Ports::parse([text]));

@@ -8,8 +8,9 @@ use crate::{
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use std::{ffi::OsStr, process::Command};
 
-/// Roles of a database with a few tenants: `daemon` is a dispatcher and a member of the others; `ops` is an admin, `clerk` a
-/// reader, `alice`, `bob` and `tenants` subscribers; `stranger` is an admin that the daemon is no member of.
+/// Roles of a database with a few tenants: `daemon` is a dispatcher and a member of the others;
+/// `ops` is an admin, `clerk` a reader, `alice`, `bob` and `tenants` subscribers; `stranger` is an
+/// admin that the daemon is no member of.
 const ROLES: &str = "
     create role daemon login; select webhook_grant('daemon', 'dispatcher');
     create role ops; select webhook_grant('ops', 'admin');

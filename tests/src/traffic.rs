@@ -128,8 +128,8 @@ pub const COMMITTED: &str =
     "create table committed (writer bigint, transaction bigint, primary key (writer, transaction))";
 
 /// Writes as [`write`] does until `stop` is set, and survives lost connections and recoveries to a
-/// point in time. Returns the changes of each transaction that may have been committed; the table of
-/// [`COMMITTED`] shows which were, and which of these a recovery has not undone.
+/// point in time. Returns the changes of each transaction that may have been committed; the table
+/// of [`COMMITTED`] shows which were, and which of these a recovery has not undone.
 ///
 /// # Panics
 /// If a statement fails for another reason than a connection that ends.

@@ -1,5 +1,6 @@
-//! Promise: after a failover the daemon on the new primary delivers what was committed and not yet delivered, and goes on. What
-//! the former primary had and the new one has not hides nothing, although its transaction ids are given out again.
+//! Promise: after a failover the daemon on the new primary delivers what was committed and not yet
+//! delivered, and goes on. What the former primary had and the new one has not hides nothing,
+//! although its transaction ids are given out again.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use e2e::{
@@ -49,7 +50,8 @@ async fn promoted_after_the_primary_was_lost() {
     assert!(second.sigterm(PATIENCE).await.success());
 }
 
-/// One after another, so that none of them takes over while another is active: ends the daemon, and kills the primary.
+/// One after another, so that none of them takes over while another is active: ends the daemon, and
+/// kills the primary.
 async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
@@ -63,7 +65,8 @@ async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
     fail_over(world, copy).await;
 }
 
-/// A daemon that is new after the promotion knows it by nothing but its own settings: the list of servers, in any order.
+/// A daemon that is new after the promotion knows it by nothing but its own settings: the list of
+/// servers, in any order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_the_new_is_refused() {
     let world = World::new().await;
@@ -195,8 +198,8 @@ fn uid(owner: &fs::Metadata) -> u32 {
     std::os::unix::fs::MetadataExt::uid(owner)
 }
 
-/// A primary under load dies with events that its standby has never seen; the daemon, which has seen them, knows both servers by
-/// `connection` and follows.
+/// A primary under load dies with events that its standby has never seen; the daemon, which has
+/// seen them, knows both servers by `connection` and follows.
 async fn fails_over_with_events_past_the_standbys_position(
     connection: impl Fn(u16, u16) -> String,
     is_encrypted: bool,

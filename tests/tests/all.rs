@@ -1,4 +1,5 @@
-//! Every end-to-end test, in one program: linked once, and many of them at a time, for they wait most of the time.
+//! Every end-to-end test, in one program: linked once, and many of them at a time, for they wait
+//! most of the time.
 
 mod a_backfill_misses_and_doubles_nothing;
 mod a_backfill_stays_out_of_the_way;

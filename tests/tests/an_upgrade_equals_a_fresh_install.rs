@@ -1,6 +1,6 @@
-//! Promise: a database that had pg_webhook 0.1.0 and was updated is the same as one where the extension was created today,
-//! and keeps all that it held; and between the package and `alter extension pg_webhook update` the application goes on, and
-//! so do deliveries.
+//! Promise: a database that had pg_webhook 0.1.0 and was updated is the same as one where the
+//! extension was created today, and keeps all that it held; and between the package and `alter
+//! extension pg_webhook update` the application goes on, and so do deliveries.
 
 use e2e::{
     PATIENCE,
@@ -27,7 +27,8 @@ async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -
     database
 }
 
-/// All that is known of the extension where it was created today; the fixture's roles have the same parts of the work.
+/// All that is known of the extension where it was created today; the fixture's roles have the same
+/// parts of the work.
 async fn new_database(cluster: &Arc<Cluster>) -> Database {
     let database = cluster.database("fresh").await;
     let parts = ["publisher", "subscriber", "reader", "dispatcher", "admin"];
@@ -51,7 +52,8 @@ async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeM
     all
 }
 
-/// Tables with their columns, but for those whose rows are to change: a description is derived now, and regproc has become text.
+/// Tables with their columns, but for those whose rows are to change: a description is derived now,
+/// and regproc has become text.
 async fn columns(database: &Database) -> BTreeMap<String, String> {
     let query = "select a.attrelid::regclass::text,
             string_agg(case when a.atttypid = 'regproc'::regtype then format('%I::text', a.attname) else format('%I', a.attname) end, ', ' order by a.attnum)
@@ -100,7 +102,8 @@ async fn objects_and_rights_are_the_same() {
         "an updated database (+) differs from a fresh one (-). Functions, views, triggers, policies, comments: run \
          scripts/upgrade.sh. Tables, and what has to go: extension/upgrade/, see docs/RELEASE.md.\n{differing}"
     );
-    // What is granted within the script of an extension counts as the extension's own, unless that is put right.
+    // What is granted within the script of an extension counts as the extension's own, unless that
+    // is put right.
     let (fresh, updated) = (dumped_rights(&new).await, dumped_rights(&old).await);
     assert!(fresh.len() > 100, "roles have been granted their parts: {fresh:#?}");
     let differing = difference(&fresh, &updated);
@@ -146,7 +149,8 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
         let strict: Vec<_> =
             record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
-        // What comes later may be of transactions side by side, which have no order but that of their ends.
+        // What comes later may be of transactions side by side, which have no order but that of
+        // their ends.
         assert!(
             strict.len() >= 10 && strict[..10].is_sorted(),
             "what 0.1.0 left goes out in order: {strict:?}"
@@ -183,8 +187,8 @@ async fn what_was_there_is_kept_and_delivered() {
     ] {
         assert!(described.contains(words), "{described}");
     }
-    // The watches of 0.1.0 lack the trigger that fires before each statement, and nobody has looked at
-    // the payload function; what the check says repairs both.
+    // The watches of 0.1.0 lack the trigger that fires before each statement, and nobody has looked
+    // at the payload function; what the check says repairs both.
     let problems = "select string_agg(distinct problem || ': ' || detail, '; ') from webhook_check()";
     assert_eq!(
         database.text(problems).await.as_deref(),
@@ -236,7 +240,8 @@ async fn between_package_and_update_everything_goes_on() {
         "it says what is to be done"
     );
 
-    // An update that would have to wait for somebody who steers gives up as it is told to, and leaves things as they are.
+    // An update that would have to wait for somebody who steers gives up as it is told to, and
+    // leaves things as they are.
     let steering = database.client().await;
     steering
         .batch_execute("begin; select webhook_pause(id) from webhook.subscription where name = 'raw'")
@@ -249,8 +254,8 @@ async fn between_package_and_update_everything_goes_on() {
     app.execute(&insert, &[&302_i64]).await.expect("the application goes on");
     steering.batch_execute("rollback").await.expect("it can be undone");
 
-    // An open transaction that has written events holds the outbox, and writers queue behind the wait for it. So the
-    // update gives up after a time of its own, too.
+    // An open transaction that has written events holds the outbox, and writers queue behind the
+    // wait for it. So the update gives up after a time of its own, too.
     let writer = database.client().await;
     writer.batch_execute("begin; insert into orders values (303, 'c', 50)").await.expect("it goes on");
     let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
@@ -261,7 +266,8 @@ async fn between_package_and_update_everything_goes_on() {
         .batch_execute("insert into orders values (305, 'c', 50); commit")
         .await
         .expect("the transaction goes on");
-    // A transaction that has written nothing is in nobody's way. Who writes in the very moment waits for it.
+    // A transaction that has written nothing is in nobody's way. Who writes in the very moment
+    // waits for it.
     writer.batch_execute("begin; select count(*) from orders").await.expect("it goes on");
     let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
     written.expect("the application goes on");
@@ -279,7 +285,8 @@ async fn between_package_and_update_everything_goes_on() {
     .await
     .expect("it can be done now");
 
-    // The daemon notices, and does what it could not do before: it writes down why something is held.
+    // The daemon notices, and does what it could not do before: it writes down why something is
+    // held.
     daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
     // It delivers from here, so it is the one that the database is armed for from now on.
     database.until("select instance is not null from webhook.cursor", PATIENCE).await;

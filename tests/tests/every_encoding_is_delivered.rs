@@ -1,5 +1,5 @@
-//! Promise: in a database of any encoding, an event with bytes that UTF-8 lacks is delivered, marked
-//! as changed, and delays no other.
+//! Promise: in a database of any encoding, an event with bytes that UTF-8 lacks is delivered,
+//! marked as changed, and delays no other.
 
 use e2e::{
     PATIENCE,

@@ -297,7 +297,7 @@ async fn a_change_by_another_is_not_undone() {
     let before = stored().await;
     let late = save(&opened.hidden("etag"), "second", &[("compact", "on")]).await;
     assert_eq!(late.status, 412, "{late:?}");
-    assert!(late.text.contains("somebody has changed this subscription since you opened the form"));
+    assert!(late.text.contains("this subscription has changed since you opened the form"));
     assert!(late.text.contains(&format!("<dt>url</dt><dd class=\"any\">{moved}</dd>")), "{}", late.text);
     assert!(!late.text.contains("<dt>events</dt>"), "it is the same: {}", late.text);
     assert!(late.text.contains("name=\"name\" value=\"second\"") && late.text.contains(" checked"));

@@ -83,7 +83,7 @@ async fn a_subscription_lives_through_it() {
     browser.press("Search").await;
     browser.click(&format!("a[href='/deliveries/{event}/{id}']")).await;
     browser.until_it_says("succeeded").await;
-    browser.press("Deliver once more").await;
+    browser.press("Deliver again").await;
     let again = "select count(*) = 6 from webhook.attempt where outcome = 'succeeded'";
     world.database.until(again, PATIENCE).await;
 

@@ -14,7 +14,8 @@ async fn commit_asynchronously(world: &World, first: i64) {
     world.database.run(&insert).await;
 }
 
-/// Waits for a flush of the WAL writer. The next flush, unless of 1 MB, is `wal_writer_delay` later.
+/// Waits for a flush of the WAL writer. The next flush, unless of 1 MB, is `wal_writer_delay`
+/// later.
 ///
 /// The WAL writer flushes at its first wake-up after a start, which may fall between any commit and
 /// a crash.

@@ -57,7 +57,7 @@ impl Purpose {
 pub enum CannotSeal {
     #[error("the operating system gives no random bytes")]
     NoRandomness,
-    #[error("the public key is of small order: anybody could open what is sealed for it")]
+    #[error("the public key is of small order: everyone could open what is sealed for it")]
     WeakKey,
 }
 

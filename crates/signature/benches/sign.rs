@@ -1,6 +1,8 @@
-//! What one signature costs. The daemon signs once for each attempt, and little else of it takes more time.
+//! What one signature costs. The daemon signs once for each attempt, and little else of it takes
+//! more time.
 //!
-//! `cargo bench -p webhook_signature --profile quick`: nanoseconds for each, the best of twenty rounds.
+//! `cargo bench -p webhook_signature --profile quick`: nanoseconds for each, the best of twenty
+//! rounds.
 
 use std::{hint::black_box, time::Instant};
 use webhook_signature::{Key, KeyPair, Message, Profile, Profiles, Secret};

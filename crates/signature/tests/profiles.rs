@@ -1,7 +1,7 @@
 //! What each profile writes: known answers, and properties that verifying libraries rely on.
 //!
-//! The known answers were computed with the HMAC and ed25519 of other languages (Python's `hmac` and `cryptography`,
-//! node:crypto), or stand in the documentation of the service that is imitated.
+//! The known answers were computed with the HMAC and ed25519 of other languages (Python's `hmac`
+//! and `cryptography`, node:crypto), or stand in the documentation of the service that is imitated.
 
 use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;

@@ -158,7 +158,7 @@ impl Database {
     /// See [`has_tokens`].
     ///
     /// # Errors
-    /// Those of the connection, and a role that is not a dispatcher.
+    /// The errors of the connection, and a role that is not a dispatcher.
     pub async fn has_tokens(&self) -> Result<bool, app::Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Some(session) = idle else { return Err(app::Error::ConnectionLost) };
@@ -192,7 +192,7 @@ impl Database {
     /// same round trip. The end of the transaction releases the token's place.
     ///
     /// # Errors
-    /// No session is available, and those of the statement.
+    /// No session is available, and the errors of the statement.
     pub async fn begin(
         self: &Arc<Self>,
         is_repeatable: bool,
@@ -233,7 +233,7 @@ impl Database {
 /// Reports whether there is a valid token.
 ///
 /// # Errors
-/// Those of the statement.
+/// The errors of the statement.
 pub async fn has_tokens(client: &Client) -> Result<bool, tokio_postgres::Error> {
     const ANY: &str =
         "select exists (select from webhook.token where expires_at is null or expires_at > now())";
@@ -322,7 +322,7 @@ impl Work {
     /// own tables and for where to search, and never for data that is shown.
     ///
     /// # Errors
-    /// Those of the statement.
+    /// The errors of the statement.
     pub async fn as_daemon(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         const NONE: &str = "select set_config('role', 'none', true)";
         const ROLE: &str = "select set_config('role', $1, true)";
@@ -333,7 +333,7 @@ impl Work {
     }
 
     /// # Errors
-    /// Those of the statement.
+    /// The errors of the statement.
     pub async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Problem> {
         Ok(self.session()?.query(sql, params).await?)
     }
@@ -341,7 +341,7 @@ impl Work {
     /// Returns the one row of an answer.
     ///
     /// # Errors
-    /// Those of the statement. No row counts as a defect of ours.
+    /// The errors of the statement. No row counts as a defect of ours.
     pub async fn row(&mut self, sql: &str, params: Params<'_>) -> Result<Row, Problem> {
         let row = self.query(sql, params).await?.into_iter().next();
         row.ok_or_else(|| {
@@ -352,7 +352,7 @@ impl Work {
     /// Returns rows whose first column is JSON.
     ///
     /// # Errors
-    /// Those of the statement, and JSON of another shape.
+    /// The errors of the statement, and JSON of another shape.
     pub async fn json<T: DeserializeOwned>(
         &mut self,
         sql: &str,
@@ -398,7 +398,7 @@ impl Work {
     /// Commits, and returns the session to the pool. No statement can follow.
     ///
     /// # Errors
-    /// Those of the commit. Nothing has changed then.
+    /// The errors of the commit. Nothing has changed then.
     pub async fn commit(&mut self) -> Result<(), Problem> {
         self.client()?.batch_execute("commit").await?;
         if let Some(session) = self.session.take() {

@@ -135,7 +135,7 @@ pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem>
 /// Returns every known event type.
 ///
 /// # Errors
-/// Those of the statement.
+/// The errors of the statement.
 pub async fn all_types(work: &mut Work) -> Result<Vec<EventType>, Problem> {
     work.json(
         "select row_to_json(t)::text from (select type, relation::text, description from webhook.event_type) t order by type",
@@ -190,7 +190,7 @@ fn statement(look: i64) -> String {
 /// Returns a page of events.
 ///
 /// # Errors
-/// An invalid filter, and those of the statement.
+/// An invalid filter, and the errors of the statement.
 pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, Problem> {
     let rows = page_rows(filter.limit)?;
     subscriptions::check_moment(work, "since", &filter.since).await?;
@@ -236,7 +236,7 @@ pub async fn read(Api(mut work): Api, EventId(event_id): EventId) -> Result<Json
 /// Returns an event by its public id.
 ///
 /// # Errors
-/// 404, and those of the statement.
+/// 404, and the errors of the statement.
 pub async fn find(work: &mut Work, event_id: &str) -> Result<WholeEvent, Problem> {
     let sql = format!(
         "select row_to_json(x)::text from (select {COLUMNS}, e.payload as data, e.previous from webhook.find_event($1) e) x"

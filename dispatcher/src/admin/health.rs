@@ -46,7 +46,7 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
     let mut reasons = Vec::new();
     match phase {
         Phase::Connecting => reasons.push("connecting: it has no session with Postgres".to_owned()),
-        Phase::StandsBy => reasons.push("standby: another daemon is the active one".to_owned()),
+        Phase::StandsBy => reasons.push("standby: another daemon is the leader".to_owned()),
         Phase::Active { .. } => {}
     }
     match look.filter(|look| now.duration_since(look.at) <= LOOK_AGE_MAX) {
@@ -54,7 +54,7 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
         Some(look) => {
             reasons.extend(look.disarmed.iter().map(|why| format!("disarmed: {why}")));
             if !look.dispatcher_running {
-                reasons.push("lock: nobody holds the lock of the active daemon".to_owned());
+                reasons.push("lock: no daemon holds the leader's lock".to_owned());
             }
             if stands_for >= STALLED_AFTER {
                 reasons.push(format!(

@@ -96,7 +96,7 @@ fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     let is_active = matches!(*state.phase.borrow(), Phase::Active { .. });
     page.gauge(
         "webhookd_active",
-        "1: this daemon is the active one; 0: it stands by or has no session.",
+        "1 if this daemon is the leader, 0 if it is a standby or has no session.",
         f64::from(u8::from(is_active)),
     )?;
     let is_ready = state.obstacles().is_empty();
@@ -104,7 +104,7 @@ fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     let standing = state.history.stands_for(Instant::now()).as_secs_f64();
     page.gauge(
         "webhookd_stalled_seconds",
-        "How long events have waited with the checkpoint standing still.",
+        "How long events have waited without a move of the checkpoint.",
         standing,
     )?;
     let requests = page.counters(
@@ -168,7 +168,7 @@ fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     )?;
     page.gauge(
         "webhookd_lock_held",
-        "1: some daemon holds the lock of the active one.",
+        "1 if a daemon holds the leader's lock.",
         f64::from(u8::from(look.dispatcher_running)),
     )?;
     page.gauge("webhookd_pending", "Events past the checkpoint, counted to 10000.", look.pending as f64)?;

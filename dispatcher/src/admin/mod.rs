@@ -164,7 +164,9 @@ async fn prepare(
     if settings.open_as.is_none() && !database.has_tokens().await? {
         // A missing token is no reason to stop deliveries. A token that is created later works at
         // once.
-        warn!("admin.no_tokens; nobody can use the admin server until webhookd token create makes one");
+        warn!(
+            "admin.no_tokens; the admin server rejects all requests until webhookd token create creates one"
+        );
     }
     let mut form_key = [0; 32];
     getrandom::fill(&mut form_key).map_err(Error::NoRandomness)?;

@@ -15,7 +15,7 @@ impl Priority {
     /// session works with its usual priority, and the next call tries again.
     ///
     /// # Errors
-    /// Those of the statement.
+    /// The errors of the statement.
     pub async fn lower(&mut self, client: &Client) -> Result<(), Error> {
         if !self.is_lowered {
             let row = client.query_one("select webhook.lower_priority()", &[]).await?;

@@ -131,7 +131,7 @@ impl From<tokio_postgres::Error> for Problem {
         }
         match *database.code() {
             SqlState::QUERY_CANCELED => Self::unavailable("this took too long; ask for less at a time"),
-            SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("somebody else is changing this"),
+            SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("another session is changing this"),
             _ if crate::postgres::passes(&cause) => Self::unavailable("the database is busy or restarting"),
             _ => {
                 error!(error = %crate::postgres::chain(&cause), "admin.statement_failed");

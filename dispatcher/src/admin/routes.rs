@@ -46,7 +46,7 @@ pub enum Problems {
     BadRequest(Problem),
     #[response(
         status = 401,
-        description = "No token, or one that nobody has",
+        description = "No token, or an unknown token",
         content_type = "application/problem+json"
     )]
     Unauthorized(Problem),
@@ -98,7 +98,7 @@ pub enum Problems {
     TooMany(Problem),
     #[response(
         status = 500,
-        description = "A defect, which the daemon's log tells of",
+        description = "A defect. The daemon's log has the details",
         content_type = "application/problem+json"
     )]
     Defect(Problem),

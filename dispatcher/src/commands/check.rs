@@ -164,7 +164,7 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
         return Err(preflight::membership(&foreign, &report.role));
     }
     let is_usable = open_as.is_some() || has_tokens(&client).await.map_err(|error| one_line(&error))?;
-    let hint = if is_usable { "" } else { "; nobody has a token yet: webhookd token create makes one" };
+    let hint = if is_usable { "" } else { "; there is no token yet: create one with webhookd token create" };
     Ok(format!("{} has the rights the admin server needs{hint}", report.role))
 }
 

@@ -155,8 +155,8 @@ fn without(mut call: Call, header: &str) -> Call {
 fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
     use Expected::{Refuse, Take};
     const GENUINE: &str = "A genuine webhook that is not taken is sent again, and is lost in the end.";
-    const FORGED: &str = "Anybody who knows the address could make this request: verify the signature over the raw body, in every request.";
-    const REPLAYED: &str = "Whoever has seen a request once could send it for ever: refuse what is more than five minutes old or new.";
+    const FORGED: &str = "Everyone who knows the address could make this request. Verify the signature over the raw body, in every request.";
+    const REPLAYED: &str = "Everyone who has seen a request could send it again. Reject timestamps that are more than five minutes off.";
     let sample = Sample { secret, run_id, now };
     let plain = |number| sample.body(number, "");
     let case = |name, expected, advice, call| Case { name, expected, advice, call };
@@ -193,7 +193,7 @@ fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
             sample.call(1, plain(1)),
         ),
         case(
-            "members that nobody has heard of",
+            "unknown members",
             Take,
             "New members may be added: ignore what you do not know.",
             sample.call(3, sample.body(3, r#","unheard_of":{"a":[null]}"#)),

@@ -38,7 +38,7 @@ const KNOWS_ALL: &str =
 const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
 
 /// # Errors
-/// Those of the database, and an invalid event id.
+/// The errors of the database, and an invalid event id.
 pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Error> {
     let DeliveryList { state, subscription, event_type, key, event, since, until, limit, .. } = flags;
     let filter = DeliveryFilter {
@@ -96,7 +96,7 @@ async fn bounds(desk: &Desk, filter: &DeliveryFilter) -> Result<(i64, i64), Erro
 /// without a delivery is an error.
 ///
 /// # Errors
-/// Those of the database, and an event without a delivery.
+/// The errors of the database, and an event without a delivery.
 pub async fn attempts(desk: &Desk, event: &str, subscription: Option<i64>) -> Result<Vec<String>, Error> {
     let rows = desk.rows(ATTEMPTS, &[&event, &subscription]).await?;
     if rows.is_empty() && !desk.value::<bool>(IS_DUE, &[&event, &subscription]).await? {

@@ -43,7 +43,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// program rejected an event.
 ///
 /// # Errors
-/// An invalid address or secret, and those of the database.
+/// An invalid address or secret, and the errors of the database.
 pub async fn run(
     flags: &Listen,
     url: &str,

@@ -78,7 +78,7 @@ pub enum Error {
     Output(#[source] io::Error),
     /// The reader of standard output has closed it, as in `webhookd tail | head`. This is not a
     /// failure.
-    #[error("nobody reads standard output any more")]
+    #[error("standard output was closed")]
     ReaderGone,
     #[error("standard input cannot be read")]
     Input(#[source] io::Error),

@@ -56,7 +56,7 @@ struct Tally {
 /// cannot be read. Then nothing has changed.
 ///
 /// # Errors
-/// No key, and those of the database.
+/// No key, and the errors of the database.
 pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitCode, Error> {
     let Some(key) = keys.current() else {
         return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));

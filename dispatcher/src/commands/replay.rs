@@ -1,5 +1,5 @@
-//! `webhookd replay`: asks for a range of time once more (`webhook_replay()`), and shows how far its delivery is. Reads
-//! `webhook.subscription_stats` meanwhile.
+//! `webhookd replay`: requests the events of a time range again (`webhook_replay()`), and shows the
+//! progress of their delivery. Meanwhile, it reads `webhook.subscription_stats`.
 
 use super::{
     Error,
@@ -11,14 +11,14 @@ use std::{process::ExitCode, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 const WAITING: &str = "select retrying, queued from webhook.subscription_stats where id = $1";
-/// How often to look.
+/// Time between two polls.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Prints how many events there are, and waits until nothing of the subscription is queued any more; 1 if some are left
-/// for a retry.
+/// Prints the number of events, and waits until the subscription has no queued deliveries. The exit
+/// code is 1 if some wait for a retry.
 ///
 /// # Errors
-/// A database that cannot be reached, or that says no.
+/// The database cannot be reached, or rejects the request.
 pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let desk = Desk::open(&target).await?;
     let events = (!flags.events.is_empty()).then_some(&flags.events);

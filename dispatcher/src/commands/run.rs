@@ -1,4 +1,4 @@
-//! `webhookd run`: the daemon. Puts sender and settings together and hands over to `app`.
+//! `webhookd run`: the daemon. Creates the sender from the settings, and calls `app`.
 
 use super::{Error, one_line};
 use crate::{
@@ -15,16 +15,17 @@ use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime, name look-ups.
+/// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime,
+/// name look-ups.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// Between two looks of an admin server that waits for the extension to be updated.
+/// Time between two checks of an admin server that waits for an update of the extension.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Delivers until `shutdown`.
 ///
 /// # Errors
-/// What `app::run` ends with.
+/// The errors of `app::run`.
 pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let mut app = app::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
@@ -75,15 +76,15 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     }
     ended?;
     if let Some(answers) = answers {
-        // Ends soon by itself.
+        // The task ends soon by itself.
         let _ = answers.await;
     }
     info!("webhookd.stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the admin server. It has no answers for an extension that is to be updated, and then waits until that is done;
-/// deliveries do not.
+/// Starts the admin server. It cannot serve an outdated extension, and waits for the update.
+/// Deliveries do not wait.
 async fn answer(
     settings: admin::Settings,
     surroundings: Surroundings,
@@ -113,7 +114,8 @@ async fn answer(
     }))
 }
 
-/// Raises the limit of open files as far as it goes, and tells how many connections to receivers that allows.
+/// Raises the limit of open files as far as possible. Returns the number of connections to
+/// receivers that it allows.
 pub fn connections_max() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -1,4 +1,5 @@
-//! `webhookd schema`: the events of a database as a document, and what has changed between two of them. Reads only.
+//! `webhookd schema`: prints the events of a database as a document, or the changes between two
+//! documents. Reads only.
 
 use super::{Error, FAILED, terminal::whole_table};
 use crate::{
@@ -19,10 +20,10 @@ const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
     where x.extname = 'pg_webhook'";
 
-/// Prints what `webhook_openapi()` returns.
+/// Prints the result of `webhook_openapi()`.
 ///
 /// # Errors
-/// A database that is away, without the extension, or that does not let this role.
+/// The database is away, lacks the extension, or rejects the request.
 pub async fn dump(database: Target) -> Result<ExitCode, Error> {
     let document = document(&database).await?;
     let mut out = io::stdout().lock();
@@ -47,10 +48,10 @@ async fn document(database: &Target) -> Result<String, Error> {
     client.query_one(&call, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)
 }
 
-/// Compares two, and tells.
+/// Compares two documents, and prints the changes.
 ///
 /// # Errors
-/// [`Error::Schema`]: one of them cannot be read. All end with 2.
+/// [`Error::Schema`] if one of them cannot be read. The exit code is 2 then.
 pub async fn diff(flags: &Diff) -> Result<ExitCode, Error> {
     if flags.old == "-" && flags.new == "-" {
         return Err(Error::Usage("only one of the two can be standard input".to_owned()));
@@ -85,7 +86,7 @@ fn readable(changes: &[Change], breaking: usize) -> String {
         + &format!("\n{breaking} breaking, {rest} compatible\n")
 }
 
-/// Whether a text names a database; else it is a file.
+/// Reports whether a text is a connection string. If not, it is the name of a file.
 fn is_database(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     matches!(scheme, Some("postgres" | "postgresql"))
@@ -93,7 +94,7 @@ fn is_database(text: &str) -> bool {
 }
 
 async fn events(which: &str, text: &str) -> Result<Events, Error> {
-    // A database's name is not repeated: there may be a password in it.
+    // The connection string is not repeated, because it may contain a password.
     let (name, document) = if is_database(text) {
         (format!("{which}, a database, cannot be read"), of_database(text).await)
     } else if text == "-" {

@@ -1,12 +1,12 @@
 //! How many rows of backlogs start per second while other subscriptions have new events. Pure.
 //!
 //! A backlog that drains as fast as it can takes every processor. New events of other subscriptions
-//! then wait for a processor at each step: in Postgres, in the daemon, and in a receiver on the same
-//! machine. So all backlogs together get a rate that leaves a part of the machine free.
+//! then wait for a processor at each step: in Postgres, in the daemon, and in a receiver on the
+//! same machine. So all backlogs together get a rate that leaves a part of the machine free.
 //!
-//! The limit is in force only for [`OTHERS_PERIOD`] after each such event. Without these events, the
-//! free part would help no delivery. The limit is at least twice the rate at which backlogs grow, so
-//! that a backlog becomes shorter.
+//! The limit is in force only for [`OTHERS_PERIOD`] after each such event. Without these events,
+//! the free part would help no delivery. The limit is at least twice the rate at which backlogs
+//! grow, so that a backlog becomes shorter.
 
 use super::bucket::Bucket;
 use std::time::Duration;

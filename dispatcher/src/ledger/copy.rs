@@ -1,7 +1,8 @@
 //! Writes successes with COPY.
 //!
 //! Postgres then logs a page of rows with one record, which saves a fifth to a quarter of the WAL
-//! of an attempt (docs/BENCHMARKS.md). The module encodes rows for one partition of `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
+//! of an attempt (docs/BENCHMARKS.md). The module encodes rows for one partition of
+//! `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
 
 use super::batch::Attempts;
 use bytes::{BufMut, Bytes, BytesMut};

@@ -71,7 +71,7 @@ impl Ledger {
     /// Prepares its statements.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn open(
         client: Client,
         schema: Schema,
@@ -194,7 +194,7 @@ impl Ledger {
     /// queue row.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn known(&self, records: &[Record]) -> Result<HashSet<(i64, i64)>, Error> {
         let entries = records.iter().filter_map(Record::entry);
         let (subscriptions, events): (Vec<i64>, Vec<i64>) =
@@ -210,7 +210,7 @@ impl Ledger {
     /// written twice.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn write_again(&mut self, records: &[Record]) -> Result<(), Error> {
         let entries: Vec<&Entry> = records.iter().filter_map(Record::entry).collect();
         for entries in entries.chunks(BATCH_ENTRIES_MAX) {

@@ -24,7 +24,7 @@ const FLUSH: &str = "
 /// Returns when everything that is visible now would survive a crash of the server.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn flush(client: &Client) -> Result<(), Error> {
     if client.query_one(IS_FLUSHED, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(());

@@ -88,7 +88,7 @@ fn stretches(condition: &str) -> String {
 /// Measures a window.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn measure(transaction: &Transaction<'_>, window: &Window) -> Result<Vec<Measured>, Error> {
     let (first, end) = (window.first().cast_signed(), window.end().cast_signed());
     let ended: Vec<i64> = window.stragglers().map(u64::cast_signed).collect();

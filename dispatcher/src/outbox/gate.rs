@@ -65,7 +65,7 @@ impl Gate {
     /// polls at an interval.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn open(client: Arc<Client>, watch: &Watch) -> Result<Self, Error> {
         let is_lost = |error: &Error| error.is_closed() || error.code().is_none();
         let way = match Self::in_server(&client).await {
@@ -119,7 +119,7 @@ impl Gate {
     /// commit with events ends the sleep. Events of earlier commits are visible.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub fn sleep(self: Arc<Self>, timeout: Option<Duration>) -> BoxFuture<'static, Result<Woken, Error>> {
         async move {
             let Way::Server { sleep } = &self.way else { return Ok(Woken::Busy) };
@@ -148,7 +148,7 @@ impl Gate {
     /// Ends our sleep in the server, by a message of the client.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn wake(&self) -> Result<(), Error> {
         self.client.batch_execute("").await
     }
@@ -157,7 +157,7 @@ impl Gate {
     /// earlier commits are visible.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn take(self: Arc<Self>) -> Result<(), Error> {
         if let Way::Session { take, .. } = &self.way {
             self.client.execute(take, &[]).await?;
@@ -169,7 +169,7 @@ impl Gate {
     /// [`take`](Self::take).
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn release(&self) -> Result<(), Error> {
         if let Way::Session { release, .. } = &self.way {
             self.client.execute(release, &[]).await?;

@@ -28,7 +28,7 @@ impl HighestNumber {
     /// server skips numbers.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn compare(&self, client: &Client, identity: Identity) -> Result<(), Error> {
         let last: i64 = client.query_one("select webhook.last_number()", &[]).await?.try_get(0)?;
         if self.has_gone_back(identity, last) {

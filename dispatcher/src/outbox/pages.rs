@@ -122,7 +122,7 @@ pub struct Frozen<'a> {
 /// Takes a snapshot. The transaction sees it until its end.
 ///
 /// # Errors
-/// Those of the connection, and a snapshot that cannot be parsed.
+/// The errors of the connection, and a snapshot that cannot be parsed.
 pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
     let transaction = client.frozen().await?;
     let row = transaction
@@ -142,7 +142,7 @@ impl Pages {
     /// Measures the window between `after` and the frozen snapshot.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn open(frozen: &Frozen<'_>, after: Snapshot, order: Order) -> Result<Self, Error> {
         let transaction = &frozen.transaction;
         let window = Window::new(after, frozen.snapshot.clone());
@@ -214,7 +214,7 @@ impl Pages {
     /// Returns the changes of subscriptions in the window, ascending.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn changes(&self, frozen: &Frozen<'_>, first_change: i64) -> Result<Vec<Change>, Error> {
         let (first, end) = (self.window.first().cast_signed(), self.window.end().cast_signed());
         let (running, ended) = (signed(self.window.running()), signed(self.window.stragglers()));
@@ -242,7 +242,7 @@ impl Pages {
     /// the end of the window.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn next(&mut self, client: &Client) -> Result<Vec<Event>, Error> {
         while let Some(group) = self.groups.front_mut() {
             for part in &mut group.parts {

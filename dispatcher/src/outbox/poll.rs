@@ -123,7 +123,7 @@ impl Poll {
     /// Polls once. With `check_lock`, it also returns the holder of the leader's lock.
     ///
     /// # Errors
-    /// Those of the connection, and a snapshot that cannot be parsed.
+    /// The errors of the connection, and a snapshot that cannot be parsed.
     pub async fn look(&mut self, client: &Client, cursor: &Cursor, check_lock: bool) -> Result<Look, Error> {
         let look = self.look_into(client, cursor, check_lock, cursor.slots()).await?;
         if cursor.covers(&look.ring) {

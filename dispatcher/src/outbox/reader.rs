@@ -139,7 +139,7 @@ struct Large {
 /// Reads until `stop` or an error. Begins with everything since the checkpoint.
 ///
 /// # Errors
-/// Those of the connection, and the loss of the leader's lock.
+/// The errors of the connection, and the loss of the leader's lock.
 pub async fn run(start: Start) -> Result<(), Error> {
     let Start {
         mut client,

@@ -27,7 +27,7 @@ impl Recovered {
     /// Creates the query for the events with ids from `first` to `last`.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn open(transaction: &Transaction<'_>, (first, last): (i64, i64)) -> Result<Self, Error> {
         let slots = transaction.query_one(SLOTS, &[&first, &last]).await?.try_get(0)?;
         let has_queue =
@@ -38,7 +38,7 @@ impl Recovered {
     /// Removes from a batch the deliveries that have an attempt or a queue row.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The errors of the connection.
     pub async fn strike(&self, client: &Client, batch: &mut Batch) -> Result<(), Error> {
         if batch.targets.is_empty() || (self.slots.is_empty() && !self.has_queue) {
             return Ok(());

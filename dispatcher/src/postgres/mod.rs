@@ -120,7 +120,7 @@ impl Target {
 /// wrong.
 ///
 /// # Errors
-/// Those of the last server's connection, and of the settings. If the only server that accepts
+/// The errors of the last server's connection, and of the settings. If the only server that accepts
 /// writes is a former primary, the error says so.
 pub async fn connect(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
     if target.is_single() {

@@ -255,7 +255,7 @@ pub async fn refuse_transaction_pooler(one: &Client, other: &Client) -> Result<(
 /// Returns the process id of the backend.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn backend_pid(client: &Client) -> Result<i32, Error> {
     let answer = client.simple_query("select pg_backend_pid()").await.map_err(Error::of_statement)?;
     Ok(super::backend_pid(&answer))

@@ -46,7 +46,7 @@ const INDEXES_ONLY: &str = "set enable_seqscan = off; set enable_bitmapscan = of
 /// Applies the settings to a new session.
 ///
 /// # Errors
-/// Those of the connection, and of a server that does not let this role set a parameter.
+/// The errors of the connection, and of a server that does not let this role set a parameter.
 pub async fn apply(client: &Client, purpose: Purpose) -> Result<(), Error> {
     let plans = match purpose {
         Purpose::Reader | Purpose::Queue | Purpose::Ledger | Purpose::Backfill => INDEXES_ONLY,

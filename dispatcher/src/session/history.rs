@@ -1,6 +1,6 @@
 //! The history of the database that a session reads. After a failover, the new primary continues
-//! from the position that it had reached, and uses the transaction ids again that the former primary
-//! went on to use.
+//! from the position that it had reached, and uses the transaction ids again that the former
+//! primary went on to use.
 
 use crate::{
     app::Error,

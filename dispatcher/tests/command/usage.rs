@@ -70,7 +70,8 @@ async fn the_file_of_the_environment_is_read_and_its_mistakes_are_located() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_one_line_and_a_failure() {
-    // A socket that is bound but does not listen: nobody else gets the port, and connections are refused.
+    // A socket that is bound but does not listen: nobody else gets the port, and connections are
+    // refused.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://app:hunter2@127.0.0.1:{}/shop", socket.local_addr().unwrap().port());

@@ -115,7 +115,8 @@ async fn plain_http_to_a_public_name_is_refused() {
 async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
     let receiver =
         Receiver::answering("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
-    // The second answer changes to a forbidden address: it belongs to the second connection and refuses that one.
+    // The second answer changes to a forbidden address: it belongs to the second connection and
+    // refuses that one.
     let resolver = Scripted::new([ips(&["127.0.0.1"]), ips(&["10.0.0.1"])]);
     let sender = sender(loopback(), resolver.clone());
     let url = format!("http://rebinding.example:{}/", receiver.address.port());

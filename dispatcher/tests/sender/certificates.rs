@@ -1,4 +1,5 @@
-//! Certificates that a subscription names: authorities of its own, and our certificate shown to its receiver.
+//! Certificates that a subscription names: authorities of its own, and our certificate shown to its
+//! receiver.
 
 use crate::support::{loopback, read_request, request};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -75,7 +76,8 @@ impl Certificates {
         }
     }
 
-    /// A receiver that demands a certificate of the authority, and notes for each connection which it was shown.
+    /// A receiver that demands a certificate of the authority, and notes for each connection which
+    /// it was shown.
     async fn receiver(&self) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         let key = KeyPair::generate().unwrap();
         let names = ["receiver.example".to_owned(), "other.example".to_owned()];

@@ -98,7 +98,8 @@ async fn a_connection_closed_while_idle_is_replaced_and_nothing_sent_twice() {
     assert_eq!((receiver.connections(), receiver.requests().len()), (20, 20));
 }
 
-/// A kept-alive connection on which the second request meets `then`; later connections answer everything.
+/// A kept-alive connection on which the second request meets `then`; later connections answer
+/// everything.
 async fn second_request_meets<F, Fut>(then: F) -> Receiver
 where
     F: Fn(crate::support::Peer) -> Fut + Send + Sync + Copy + 'static,
@@ -229,7 +230,8 @@ async fn an_attempt_that_is_over_sends_no_more() {
     let receiver = Receiver::start(move |mut peer| {
         let (over, tell) = (is_over.clone(), tell.clone());
         async move {
-            // Reads nothing until the attempt has timed out, so that most of the body does not fit into the sockets.
+            // Reads nothing until the attempt has timed out, so that most of the body does not fit
+            // into the sockets.
             over.notified().await;
             let (mut total, mut part) = (0, vec![0; 1 << 20]);
             while let Ok(n @ 1..) = peer.stream.read(&mut part).await {

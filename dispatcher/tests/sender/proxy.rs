@@ -49,7 +49,8 @@ fn sender(policy: AddressPolicy, resolver: &Arc<Everywhere>, proxy: Proxy) -> Ht
     HttpSender::over(Dialer::new(policy, resolver.clone(), tls).through(Some(proxy)))
 }
 
-/// A proxy that writes down what it is asked for and answers from a script; with `tunnel_to` it then connects.
+/// A proxy that writes down what it is asked for and answers from a script; with `tunnel_to` it
+/// then connects.
 struct FakeProxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Vec<u8>>>>,

@@ -311,7 +311,7 @@ pub fn batch_window(interval: Interval) -> Result<Interval, Error> {
         _ => Err(bad(
             "batch_window",
             "it must lie between 0 and 1 minute",
-            "The default is '0': what is there goes.",
+            "The default is '0': a request does not wait for more events.",
         )),
     }
 }

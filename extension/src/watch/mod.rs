@@ -43,7 +43,7 @@ fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "we
             return Err(Error::BadOption {
                 option: "payload",
                 reason: "columns and exclude have nothing to shape beside it".to_owned(),
-                hint: "Let the payload function leave out what is not to be seen.",
+                hint: "Let the payload function omit columns that receivers must not see.",
             });
         }
         let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
@@ -112,7 +112,7 @@ fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>,
         Some(heir) if has_payload => Err(Error::BadOption {
             option: "payload",
             reason: format!("{} inherits from the table, and its rows are of another type", heir.qualified()),
-            hint: "Shape the payload with columns or exclude, or watch tables without heirs.",
+            hint: "Shape the payload with columns or exclude, or watch tables without child tables.",
         }),
         _ => Ok(heirs),
     }

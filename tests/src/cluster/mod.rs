@@ -1,8 +1,8 @@
 //! A throw-away Postgres cluster with the extension at hand.
 //!
-//! `PGW_BIN` names the bin directory of a Postgres that has the extension (`scripts/sandbox.sh` makes one). The data
-//! lies in a temporary directory; server and directory go when the value is dropped. As root the server runs as the
-//! user `postgres`, since it refuses root.
+//! `PGW_BIN` names the bin directory of a Postgres that has the extension (`scripts/sandbox.sh`
+//! makes one). The data lies in a temporary directory; server and directory go when the value is
+//! dropped. As root the server runs as the user `postgres`, since it refuses root.
 
 mod database;
 mod origin;
@@ -63,7 +63,8 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see [`Cluster::set_clock`].
+    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see
+    /// [`Cluster::set_clock`].
     ///
     /// # Panics
     /// As [`Cluster::start`], and without libfaketime (`make test` installs it).
@@ -180,8 +181,8 @@ impl Cluster {
         }
     }
 
-    /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included) and waits until it
-    /// takes connections.
+    /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included)
+    /// and waits until it takes connections.
     ///
     /// # Panics
     /// If it has ended, or does not answer in time.
@@ -196,7 +197,8 @@ impl Cluster {
             "shared_buffers=128MB",
             "max_wal_size=2GB",
             "log_line_prefix=%m [%p] %d ",
-            // The views span all slots of the ring: for a handful of rows, half a second of compiling.
+            // The views span all slots of the ring: for a handful of rows, half a second of
+            // compiling.
             "jit=off",
         ]
         .into_iter()
@@ -204,7 +206,8 @@ impl Cluster {
         {
             command.args(["-c", setting]);
         }
-        // A developer's shell may ask for backtraces, which pgrx would put into the details of errors.
+        // A developer's shell may ask for backtraces, which pgrx would put into the details of
+        // errors.
         command.env_remove("RUST_BACKTRACE");
         if let Some(clock) = &self.clock {
             command.envs(clock.environment());
@@ -219,8 +222,8 @@ impl Cluster {
         *lock(&self.postmaster) = Some(postmaster);
     }
 
-    /// Kills the postmaster as a power failure would; its backends notice and leave. Returns when all are gone, so
-    /// that the data directory can be opened again.
+    /// Kills the postmaster as a power failure would; its backends notice and leave. Returns when
+    /// all are gone, so that the data directory can be opened again.
     ///
     /// # Panics
     /// If it does not run.
@@ -230,7 +233,8 @@ impl Cluster {
         postmaster.signal(libc::SIGKILL);
         postmaster.wait(Duration::from_secs(10)).await;
         for pid in backends {
-            // SAFETY: backends of our own postmaster, listed a moment ago; a stopped one is gone or ours still.
+            // SAFETY: backends of our own postmaster, listed a moment ago; a stopped one is gone or
+            // ours still.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) {
                 tokio::time::sleep(Duration::from_millis(1)).await;

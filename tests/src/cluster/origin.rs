@@ -14,7 +14,8 @@ impl Cluster {
             let _one_at_a_time = lock(&STARTING);
             Arc::new(Self::init(&[]))
         };
-        // Nothing may be older than half the circle of ids: in three steps, with everything frozen before each.
+        // Nothing may be older than half the circle of ids: in three steps, with everything frozen
+        // before each.
         for next in [xid / 3, xid / 3 * 2, xid] {
             cluster.boot().await;
             cluster.existing("postgres").run("alter database template0 allow_connections true").await;
@@ -46,13 +47,14 @@ impl Cluster {
         cluster
     }
 
-    /// What `pg_upgrade` makes of this cluster, which it shuts down for good: one of the version of `PGW_BIN`, up and running.
+    /// What `pg_upgrade` makes of this cluster, which it shuts down for good: one of the version of
+    /// `PGW_BIN`, up and running.
     ///
     /// # Panics
     /// If `pg_upgrade` fails, with what it said.
     pub async fn upgraded(self: &Arc<Self>) -> Arc<Self> {
-        // Debian's 15.20 notes an option with every column that no later pg_dump leaves out and no later server takes, so that
-        // pg_upgrade fails for whatever table there is.
+        // Debian's 15.20 notes an option with every column that no later pg_dump leaves out and no
+        // later server takes, so that pg_upgrade fails for whatever table there is.
         let names = "select string_agg(datname, ' ') from pg_database where datallowconn";
         for name in self.existing("postgres").text(names).await.unwrap_or_default().split(' ') {
             self.existing(name)
@@ -94,7 +96,8 @@ impl Cluster {
         self.standby_through(self.port).await
     }
 
-    /// The same, which is told of another port that leads here, such as that of a [`Link`](crate::link::Link).
+    /// The same, which is told of another port that leads here, such as that of a
+    /// [`Link`](crate::link::Link).
     ///
     /// # Panics
     /// If it cannot be made.

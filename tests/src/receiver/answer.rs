@@ -14,7 +14,8 @@ use std::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-/// Answers a POST as `behaviour` says, whose `status` for this attempt is given; false: the connection is at its end.
+/// Answers a POST as `behaviour` says, whose `status` for this attempt is given; false: the
+/// connection is at its end.
 pub async fn write<S: Stream>(
     connection: &mut Connection<S>,
     behaviour: &Behaviour,

@@ -1,4 +1,5 @@
-//! How a receiver treats a request: named by the first segments of the path, and sometimes by its query.
+//! How a receiver treats a request: named by the first segments of the path, and sometimes by its
+//! query.
 
 use std::time::Duration;
 use url::form_urlencoded;
@@ -40,8 +41,8 @@ pub enum Behaviour {
     Gone,
     /// `/redirect?to=http://…`: 302 to there; `/redirect/308?to=…` with that status.
     Redirect(u16, String),
-    /// `/retry-after?v=120`: 429 with that header; `/retry-after/503?v=…` with that status. `v=in:5` is the HTTP date of
-    /// five seconds from now (`in:-5`: ago).
+    /// `/retry-after?v=120`: 429 with that header; `/retry-after/503?v=…` with that status.
+    /// `v=in:5` is the HTTP date of five seconds from now (`in:-5`: ago).
     RetryAfter(u16, String),
     /// `/echo`: 200 with the request's body.
     Echo,
@@ -49,7 +50,8 @@ pub enum Behaviour {
     Foreign,
     /// `/nul`: 500 with a body that is neither UTF-8 nor free of NUL.
     Nul,
-    /// `/not-http/status`, `/not-http/header`, `/not-http/length`: an answer that no HTTP client should take for one.
+    /// `/not-http/status`, `/not-http/header`, `/not-http/length`: an answer that no HTTP client
+    /// should take for one.
     NotHttp(&'static str),
     /// `/many-headers/1000`: 200 with so many headers.
     ManyHeaders(usize),
@@ -57,7 +59,8 @@ pub enum Behaviour {
     LongHeader(usize),
     /// `/interim/3`: so many interim answers (100 first, then 103), then 200.
     Interim(usize),
-    /// `/handshake/ok` and the like: how the CloudEvents OPTIONS request is answered; POSTs get 200.
+    /// `/handshake/ok` and the like: how the CloudEvents OPTIONS request is answered; POSTs get
+    /// 200.
     Handshake(Handshake),
 }
 
@@ -128,7 +131,8 @@ impl Behaviour {
         }
     }
 
-    /// The status that the `attempt`th request of an event is answered with; `None`: it gets no whole answer.
+    /// The status that the `attempt`th request of an event is answered with; `None`: it gets no
+    /// whole answer.
     pub fn status(&self, attempt: u32) -> Option<u16> {
         match self {
             Self::Flaky(failures) if attempt <= *failures => Some(500),

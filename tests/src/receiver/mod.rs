@@ -1,8 +1,8 @@
 //! A receiver on a real socket that behaves as badly as it is told and remembers what it got.
 //!
-//! The path names the behaviour ([`Behaviour`]); every request is judged by the `standardwebhooks` crate, and a
-//! receiver that is dropped with a rejected request fails the test. HTTP/1.1 by hand, just enough of it: what it does
-//! wrong must be under the test's control, down to the bytes.
+//! The path names the behaviour ([`Behaviour`]); every request is judged by the `standardwebhooks`
+//! crate, and a receiver that is dropped with a rejected request fails the test. HTTP/1.1 by hand,
+//! just enough of it: what it does wrong must be under the test's control, down to the bytes.
 
 mod answer;
 mod behaviour;
@@ -130,7 +130,8 @@ impl Receiver {
         lock(&self.state.secrets).insert(path.to_owned(), secret.to_owned());
     }
 
-    /// Judge no signature: for senders whose clock is not ours, and whose timestamps are too old or too new to be believed.
+    /// Judge no signature: for senders whose clock is not ours, and whose timestamps are too old or
+    /// too new to be believed.
     pub fn trust(&self) {
         self.state.is_trusting.store(true, Ordering::Relaxed);
     }
@@ -140,7 +141,8 @@ impl Receiver {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Always(behaviour));
     }
 
-    /// From now on `judge` decides on each request to `path`: it gets the request and how often its id has come.
+    /// From now on `judge` decides on each request to `path`: it gets the request and how often its
+    /// id has come.
     pub fn behave_by(&self, path: &str, judge: impl Fn(&Received, u32) -> Behaviour + Send + Sync + 'static) {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Judged(Arc::new(judge)));
     }
@@ -166,7 +168,8 @@ impl Receiver {
         self.state.in_flight_max.load(Ordering::Relaxed)
     }
 
-    /// Waits until what has come satisfies `enough`, which is asked again after each arrival and each answer.
+    /// Waits until what has come satisfies `enough`, which is asked again after each arrival and
+    /// each answer.
     ///
     /// # Panics
     /// If it does not within `deadline`; `what` says what was waited for.

@@ -158,7 +158,7 @@ pub async fn show(
                 @if attempts.is_empty() { p { "None yet." } }
                 @for attempt in attempts.iter().rev() { (one(attempt)) }
             }
-            form.row method="post" { (form_token(&visitor)) button.main { "Deliver once more" } }
+            form.row method="post" { (form_token(&visitor)) button.main { "Deliver again" } }
             @if let Some((headers, body)) = request {
                 h2 { "Request" }
                 p { "Made for this page out of the event and the subscription's options as they are now; what was sent is not kept. Attempts "

@@ -59,7 +59,7 @@ pub async fn show(Shared(state): Shared<State>, mut visitor: Visitor) -> Result<
             h1 { "Overview" }
             div #overview data-live {
                 @if obstacles.is_empty() {
-                    div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the active one." } }
+                    div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the leader." } }
                 } @else {
                     div.note.warn.now role="status" {
                         p { b { "Not delivering from here." } }

@@ -100,7 +100,7 @@ impl axum::extract::FromRequest<State> for Fields {
         let sent = fields.get("form_token").map(String::as_str).unwrap_or_default();
         if !is_ours(&state.form_key, cookie.as_deref(), sent) {
             let problem = Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or not ours")
-                .hint("Go back, load the page again, and send it once more.");
+                .hint("Go back, reload the page, and submit it again.");
             return Err(PageError(problem).into_response());
         }
         Ok(Self(fields))
@@ -125,7 +125,7 @@ fn form(wrong: Option<&str>) -> maud::Markup {
                 input type="text" autocomplete="username" value="webhookd" hidden;
                 label for="token" { "Token" }
                 input #token name="token" type="password" autocomplete="current-password" required autofocus aria-describedby="token-hint";
-                p.hint #token-hint { "Somebody who runs the daemon makes one with " code { "webhookd token create" } "." }
+                p.hint #token-hint { "An operator of the daemon creates one with " code { "webhookd token create" } "." }
                 div.row { button.main { "Sign in" } }
             }
         },
@@ -152,7 +152,7 @@ pub async fn login(
     }
     if let Err(problem) = state.enter(Some(text), false).await {
         let detail = match problem.status {
-            401 => "Nobody has this token, or it has expired.".to_owned(),
+            401 => "The token is unknown, or it has expired.".to_owned(),
             _ => problem.detail.clone().unwrap_or_default(),
         };
         return (problem.status(), form(Some(&detail))).into_response();

@@ -230,7 +230,7 @@ fn plots(past: &Past, is_told: bool) -> Markup {
                 (chart("Deliveries a second", &rates, kept, minutes, None, figure))
             }
         } @else {
-            p.hint { "There are no figures of it yet; those of the first " (SUBSCRIPTIONS_MAX) " subscriptions are kept." }
+            p.hint { "There are no figures yet. Figures are kept for the first " (SUBSCRIPTIONS_MAX) " subscriptions." }
         }
     }
 }
@@ -329,11 +329,8 @@ fn told(problem: Problem) -> Problem {
     if problem.status() != StatusCode::PRECONDITION_FAILED {
         return problem;
     }
-    Problem::new(
-        StatusCode::PRECONDITION_FAILED,
-        "somebody has changed this subscription since you opened the form",
-    )
-    .hint("Nothing has been saved. The form has what you entered; Save once more stores all of it.")
+    Problem::new(StatusCode::PRECONDITION_FAILED, "this subscription has changed since you opened the form")
+        .hint("Nothing has been saved. The form has your entries. Save again to store all of them.")
 }
 
 enum Done {

@@ -21,7 +21,7 @@ const ROW: &str = "select row_to_json(x)::text from (
 /// Returns the subscriptions that the caller may see, by number.
 ///
 /// # Errors
-/// Those of the statement.
+/// The errors of the statement.
 pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscription>, Problem> {
     work.json(&format!("{ROW} where s.id > $1 order by s.id limit $2) x"), &[&id, &rows]).await
 }
@@ -71,7 +71,7 @@ async fn name_the_field(work: &mut Work, arguments: &Arguments, mut problem: Pro
 /// Creates a subscription. Returns its number and its secret.
 ///
 /// # Errors
-/// Those of the SQL API, with the name of the field.
+/// The errors of the SQL API, with the name of the field.
 pub async fn subscribe(work: &mut Work, body: &Body) -> Result<(i64, Option<String>), Problem> {
     let arguments = arguments(body, 1)?;
     let sql = format!("select id, secret from {}.webhook_subscribe({})", work.schema(), arguments.sql);
@@ -88,7 +88,7 @@ pub async fn subscribe(work: &mut Work, body: &Body) -> Result<(i64, Option<Stri
 /// Changes a subscription.
 ///
 /// # Errors
-/// Those of the SQL API, with the name of the field.
+/// The errors of the SQL API, with the name of the field.
 pub async fn alter(work: &mut Work, id: i64, body: &Body) -> Result<(), Problem> {
     let arguments = arguments(body, 3)?;
     let comma = if arguments.sql.is_empty() { "" } else { ", " };
@@ -106,7 +106,7 @@ pub async fn alter(work: &mut Work, id: i64, body: &Body) -> Result<(), Problem>
 /// Calls a function of the SQL API for one subscription. Its answer is text, if there is one.
 ///
 /// # Errors
-/// Those of the function.
+/// The errors of the function.
 pub async fn call(
     work: &mut Work,
     function: &str,

@@ -103,7 +103,7 @@ impl PartialSchema for NewSubscription {
         let mut schema = Draft::schema();
         if let RefOr::T(Schema::Object(draft)) = &mut schema {
             draft.description =
-                Some("A new subscription: what is left out but the URL has its default.".to_owned());
+                Some("A new subscription. Members other than the URL have defaults.".to_owned());
             draft.required = vec!["url".to_owned()];
             if let Some(RefOr::T(Schema::Object(url))) = draft.properties.get_mut("url") {
                 url.schema_type = Type::String.into();

@@ -1,4 +1,5 @@
-//! Each decision about what is the same database and what is another, as docs/OPERATIONS.md states it.
+//! Each decision about what is the same database and what is another, as docs/OPERATIONS.md states
+//! it.
 
 use super::*;
 use crate::postgres::Target;
@@ -184,7 +185,8 @@ proptest! {
         prop_assert!(!instance(&url(&turned)).may_deliver_from(armed.as_str()));
     }
 
-    /// Whatever the parts are made of, what is derived can be stored and given as a name, and comes apart as it was put together.
+    /// Whatever the parts are made of, what is derived can be stored and given as a name, and comes
+    /// apart as it was put together.
     #[test]
     fn a_derived_name_can_be_given(host in "[a-z]\\PC{0,20}", database in "\\PC{1,20}", id in "[a-z0-9]{1,8}") {
         let mut config = Config::new();

@@ -99,7 +99,8 @@ impl AddressPolicy {
     }
 }
 
-/// Reports whether one of the ranges holds the address, or the IPv4 address that `inner` finds in it.
+/// Reports whether one of the ranges holds the address, or the IPv4 address that `inner` finds in
+/// it.
 ///
 /// A range that is allowed counts for translated addresses alone: without a tunnel, a packet to a
 /// 6to4 or ISATAP address goes to the IPv6 host, whose owner chooses the IPv4 address inside.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The result differs from the registries in three ways. The few anycast addresses in 192.0.0.0/24
 /// and 2001::/23 that the registries call reachable are rejected: they serve NAT traversal and
 /// similar purposes, and no receiver uses them. 168.63.129.16 is rejected, because every Azure
-/// machine reaches its host agent there. An IPv4-mapped or NAT64 address is judged by the IPv4 address
-/// inside, a 6to4 or ISATAP address by both.
+/// machine reaches its host agent there. An IPv4-mapped or NAT64 address is judged by the IPv4
+/// address inside, a 6to4 or ISATAP address by both.
 pub fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_global_v4(v4),

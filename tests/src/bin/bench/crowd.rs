@@ -1,6 +1,6 @@
 //! Measures what somebody looks at in trouble, with 20 000 subscriptions and 1 000 000 queued
-//! deliveries and as many attempts, at default settings; and what changes of subscriptions do to the
-//! deliveries of the others.
+//! deliveries and as many attempts, at default settings; and what changes of subscriptions do to
+//! the deliveries of the others.
 
 use crate::{
     median, percentile,

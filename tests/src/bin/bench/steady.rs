@@ -22,8 +22,8 @@ impl Steady {
     }
 
     /// Writes while `goes_on` says so of the number written, [`PER_SECOND`] on average. Returns the
-    /// times from the acknowledged COMMIT to the receiver, in milliseconds. Gaps are exponential, so
-    /// that no timer of the daemon synchronizes with the writer.
+    /// times from the acknowledged COMMIT to the receiver, in milliseconds. Gaps are exponential,
+    /// so that no timer of the daemon synchronizes with the writer.
     pub async fn latencies(&mut self, world: &World, goes_on: impl Fn(i64) -> bool) -> Vec<f64> {
         let insert = "insert into orders values ($1, 'customer', 1, null)";
         let insert = world.app.prepare(insert).await.expect("it parses");

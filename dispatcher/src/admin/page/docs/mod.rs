@@ -233,7 +233,7 @@ fn requests(samples: &[Sample]) -> Markup {
                 pre tabindex="0" { (inert(&sample.head)) "\n\n" (inert(&String::from_utf8_lossy(&sample.body))) }
             }
         }
-        @if samples.is_empty() { p { "The example that somebody has entered is no body." } }
+        @if samples.is_empty() { p { "The example that a user has entered is not a body." } }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The example of an event as a request: the bytes that the daemon would send, in each format, signed with a secret that everyone
-//! may know. Pure.
+//! The example of an event as a request: the bytes that the daemon would send, in each format,
+//! signed with a public example secret. Pure.
 
 use super::document::{member, text};
 use crate::{
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use signature::Secret;
 
-/// What examples are signed with: 32 bytes from 0 to 31.
+/// The secret of the examples: 32 bytes from 0 to 31.
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// Second of the attempt, as in the examples of the document's headers.
 pub const TIMESTAMP: i64 = 1_795_318_680;
 
-/// A program that verifies: for `RECEIVING.md`, for the tests, and for the page.
+/// A program that verifies signatures: for `RECEIVING.md`, for the tests, and for the page.
 #[derive(Debug)]
 pub struct Snippet {
     pub language: &'static str,
@@ -50,7 +50,7 @@ pub struct Sample {
     pub body: Bytes,
 }
 
-/// The event that an example tells of; `key`: the names of its key columns.
+/// Returns the event of an example. `key` contains the names of its key columns.
 fn event(example: &RawValue, key: &[String]) -> Option<Event> {
     let created_at_us =
         i64::from_str_radix(text(example, "id")?.strip_prefix("evt_")?.get(..14)?, 16).ok()?;
@@ -77,7 +77,8 @@ fn event(example: &RawValue, key: &[String]) -> Option<Event> {
     })
 }
 
-/// As capture writes it: the text of the one key column, or a JSON array of the texts of several.
+/// Returns the key as capture writes it: the text of the one key column, or a JSON array of the
+/// texts of several.
 fn key_of(data: &RawValue, names: &[String]) -> Option<String> {
     let texts = names.iter().map(|name| {
         let value = member(data, name)?;
@@ -91,7 +92,7 @@ fn key_of(data: &RawValue, names: &[String]) -> Option<String> {
     }
 }
 
-/// The example in every format, in their order.
+/// Returns the example in every format, in their order.
 pub fn requests(example: &RawValue, key: &[String], source: &Source) -> Vec<Sample> {
     let (Some(event), Ok(secret)) = (event(example, key), Secret::parse(SECRET)) else { return Vec::new() };
     let id = crate::delivery::body::public_id(&event);

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Runs a command as on a bare Debian: in a clean clone of HEAD, in a root that debootstrap has made, with git, make, sudo,
-# procps, certificates and this machine's Rust toolchain, and nothing else. What the two commands of the README need beside
-# that, scripts/setup.sh has to install.
+# Runs a command on a bare Debian: in a clean clone of HEAD, in a root from debootstrap with git,
+# make, sudo, procps, certificates and this machine's Rust toolchain only. scripts/setup.sh must
+# install everything else that the two commands of the README need.
 #
 # usage: scripts/bare_root.sh COMMAND…      as root, with debootstrap: scripts/bare_root.sh make demo
-#   BARE_ROOT     where the root is made (default: $TMPDIR/pg_webhook-bare); beside it, with the suffix .base, a copy is
-#                 kept as debootstrap has left it, and each run begins with that
+#   BARE_ROOT     folder of the root (default: $TMPDIR/pg_webhook-bare). BARE_ROOT.base keeps a copy of
+#                 the fresh root, and each run begins with that copy
 #   BARE_SUITE    Debian's suite (default: bookworm)
-#   BARE_MIRROR   where debootstrap and apt get packages (default: as this machine's apt, or else debootstrap's default)
+#   BARE_MIRROR   source of packages (default: that of this machine's apt, or debootstrap's default)
 #
-# Settings for proxies, pip, npm, cargo and certificates are those of this machine. Cargo's downloads are shared with it.
-# Mounts and processes are in namespaces of their own where the kernel allows that, and end with the command.
+# Settings for proxies, pip, npm, cargo and certificates come from this machine. Cargo's downloads
+# are shared with it. If the kernel allows it, mounts and processes are in namespaces of their own,
+# and end with the command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 self=$PWD/scripts/bare_root.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The figures of docs/BENCHMARKS.md: release builds of both halves, a throw-away cluster, everything on loopback.
-# Prints a table, writes bench-out/bench.json. Arguments name single benchmarks; without any, all run.
+# Measures the figures of docs/BENCHMARKS.md: release builds of both halves, a throw-away cluster,
+# everything on loopback. Prints a table, and writes bench-out/bench.json. Arguments name single
+# benchmarks; without arguments, all run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PGW_BIN=$(PROFILE=release scripts/sandbox.sh "${TMPDIR:-/tmp}/pg_webhook-$(id -un)/release")

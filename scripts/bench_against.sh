@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Compares this tree with another revision: runs the benchmarks of both in turns on one machine, and prints each figure's
-# ratio. The benchmark program is this tree's for both; the other revision must offer what it calls.
+# Compares this tree with another revision: runs the benchmarks of both in turns on one machine, and
+# prints the ratio of each figure. Both use the benchmark program of this tree, so the other
+# revision must offer what it calls.
 #
 # usage: scripts/bench_against.sh REVISION [PART…]     parts as for scripts/bench.sh
-#   BENCH_TURNS      how often each side runs (default: 5); the ratio is that of the medians
-#   BENCH_PROFILE    cargo profile of both sides (default: release); quick builds without whole-program optimisation
-#   BENCH_BEFORE     a directory that has a work tree of REVISION (default: target/bench_against, made when it is missing)
-# The sizes can be set as for scripts/bench.sh. Results: bench-out/against/.
+#   BENCH_TURNS      how often each side runs (default: 5); the ratio compares the medians
+#   BENCH_PROFILE    cargo profile of both sides (default: release; quick: no whole-program optimisation)
+#   BENCH_BEFORE     a work tree of REVISION (default: target/bench_against, which is created)
+# Sizes as for scripts/bench.sh. Results: bench-out/against/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
@@ -33,7 +34,7 @@ build() {
 }
 bin_before=$(build "$before" before)
 bin_after=$(build "$PWD" after)
-# The program that measures is as fast as it can be whatever the profile.
+# The benchmark program is always optimised.
 cargo build --profile "$profile" --config "profile.$profile.package.e2e.opt-level=3" --package e2e --bin bench
 bench=$PWD/target/$profile/bench
 

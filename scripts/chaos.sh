@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Random faults under random traffic (tests/src/bin/chaos), on a throw-away cluster.
+# Random faults under random traffic (tests/src/bin/chaos), on a throw-away cluster. Ends after
+# FAULTS faults or SECONDS seconds.
 #
-# usage: scripts/chaos.sh FAULTS SECONDS [SEED]     default: a seed of its own, which it prints; ends with whichever of the two comes first
+# usage: scripts/chaos.sh FAULTS SECONDS [SEED]     default: a random seed, which it prints
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PGW_BIN=${PGW_BIN:-$(PROFILE=quick scripts/sandbox.sh)}

@@ -260,8 +260,8 @@ def check(name, found, is_test, stages):
             yield f"{name} calls {program}, which containers and chroots refuse"
         elif program in later and not is_test:
             yield f"{name} calls {program}, which scripts/setup.sh installs for tests only (scripts/packages)"
-        # The scanner takes a word of quoted text for a command now and then; a machine that lacks the program
-        # says so by itself.
+        # The scanner sometimes takes a word of quoted text for a command. If a real program is
+        # missing, the script fails by itself.
         elif program not in known | later and shutil.which(program):
             yield f"{name} calls {program}, which nothing installs on a bare Debian (scripts/packages)"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Type-checks the extension for each major version of Postgres that it supports, without any of them: against the bindings
-# that pgrx ships for its own documentation. Where there are headers, scripts/test.sh compiles and runs it for real.
+# Type-checks the extension for each supported major version of Postgres, without any installation:
+# against the bindings that pgrx ships for its own documentation. With headers, scripts/test.sh
+# compiles and runs it.
 #
 # usage: scripts/check_versions.sh [MAJOR…]     default: 14 15 16 17 18
 set -euo pipefail

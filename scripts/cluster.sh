@@ -1,11 +1,11 @@
-# A throw-away cluster; to be sourced by tests and benchmarks. It is stopped and removed when the script that sources
-# this ends.
+# A throw-away cluster, for tests and benchmarks to source. It is stopped and removed when the
+# script that sources this file ends.
 #
 # Reads   bin     a bin directory with the extension installed beside it (scripts/sandbox.sh prints one)
 #         CONF    lines for postgresql.conf
 # Sets    work    a directory for the script's own files
 #         PGHOST, PGUSER, PGDATABASE, so that every client reaches the cluster and no other
-# Defines server_start, server_stop MODE, sql (psql for scripts: one value per column, stops at the first error)
+# Defines server_start, server_stop MODE, sql (psql for scripts: one value per column, stops at errors)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/pg_webhook.XXXXXX")
 chmod 755 "$work"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# pgbench's own tables and traffic on a throw-away cluster; the webhooks arrive at `webhookd listen`, which verifies and
-# prints them; SQL tells the rest. Ends by itself when not at a terminal. Touches nothing but its temporary directory.
+# Runs pgbench on a throw-away cluster. The webhooks arrive at `webhookd listen`, which verifies and
+# prints them, and SQL shows the deliveries. Ends by itself if it is not at a terminal. Changes only
+# its temporary directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

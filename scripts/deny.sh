@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Licences, sources and advisories of everything that is built in (deny.toml). Works offline: without cargo-deny it is
-# skipped with a word, without the list of advisories they alone are.
+# Checks licences, sources and advisories of all dependencies (deny.toml). Works offline: without
+# cargo-deny, it prints a line and does nothing; without the list of advisories, it checks the rest.
 #
 # usage: scripts/deny.sh
 set -euo pipefail

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes what reads foreign bytes, guided by coverage, with the stable toolchain and a C++ compiler (libFuzzer is compiled
-# in). Findings are written to fuzz/artifacts; new inputs go to a scratch directory, the corpus in the tree stays as it is.
+# Fuzzes the parsers of foreign bytes, guided by coverage, with the stable toolchain and a C++
+# compiler (libFuzzer is compiled in). It writes findings to fuzz/artifacts, and new inputs to a
+# scratch directory. The corpus in the tree does not change.
 #
 # usage: scripts/fuzz.sh SECONDS [TARGET…]     default: every target
 set -euo pipefail

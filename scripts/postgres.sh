@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Prints the pg_config of a Postgres of this major version, with server headers: the system's if it has one, else one
-# out of the Debian release that has it, in a folder of its own. Nothing there is installed, and no script of a package
-# runs: the packages and the libraries they need are unpacked, and their programs are told to take loader and libraries
-# from the same folder. So Debian 12 runs Postgres 18 beside its own, without chroot and without root, and an extension
-# that is compiled here runs there, for that libc is the newer one.
+# Prints the pg_config of a Postgres of this major version with server headers: the system's, or one
+# from the Debian release that contains it, in a folder of its own. Nothing is installed there, and
+# no script of a package runs. The packages and their libraries are unpacked, and their programs are
+# patched to use the loader and the libraries in the same folder. So Debian 12 runs Postgres 18
+# beside its own, without chroot and without root. An extension that is compiled here runs there,
+# because that libc is newer.
 #
-# usage: scripts/postgres.sh MAJOR [cached]     17 or 18, or what the system has; cached: fetches nothing
-#   PGW_POSTGRES        folder for the trees (default: /var/cache/pg_webhook for root, else ~/.cache/pg_webhook);
-#                       root's is not in its home, for the server runs as user postgres
-#   PGW_DEBIAN_MIRROR   where Debian is (default: where this machine's apt has it from)
+# usage: scripts/postgres.sh MAJOR [cached]     17, 18, or the system's version; cached: fetches nothing
+#   PGW_POSTGRES        folder of the trees (default: /var/cache/pg_webhook for root, and
+#                       ~/.cache/pg_webhook for others). Root's is not in its home, because the server
+#                       runs as user postgres
+#   PGW_DEBIAN_MIRROR   Debian's mirror (default: that of this machine's apt)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 major=${1:?usage: scripts/postgres.sh MAJOR [cached]}
@@ -57,7 +59,8 @@ apt=$tree/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 : >"$apt/status"
 echo "deb [signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
-# A package manager with nothing installed. What the machine says about proxies and credentials holds; its sources do not.
+# An apt without installed packages. It uses the proxies and credentials of the machine, but not its
+# sources.
 apt_get() {
     apt-get -qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \

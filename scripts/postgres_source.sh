@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints a folder with Postgres' own tests of a major version (src/test/regress, src/test/isolation).
-# They come from Debian's source package, which is fetched once with an apt configuration of its own:
-# the machine's configuration needs no deb-src lines and does not change.
+# Prints a folder with Postgres' own tests of a major version (src/test/regress,
+# src/test/isolation). They come from Debian's source package, which is fetched once with an apt
+# configuration of its own: the machine's configuration needs no deb-src lines and does not change.
 #
 # usage: scripts/postgres_source.sh MAJOR
 #   PGW_POSTGRES, PGW_DEBIAN_MIRROR   as in scripts/postgres.sh
@@ -61,7 +61,7 @@ apt_with() {
 }
 apt_with apt-get update >&2
 say "the source package of Postgres $major, into $tree (once, about 25 MB)"
-# A mirror may lack the newest version. The suites compare two runs with each other, so another minor
+# A mirror may lack the newest version. The suites compare two runs with each other, so any minor
 # version will do.
 fetched=
 for version in $(apt_with apt-cache showsrc --only-source "postgresql-$major" | sed -nE 's/^Version: //p' | sort -rV | uniq); do

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The SQL tests of the extension: every extension/tests/pg_regress/sql/*.sql, in name order, in a throw-away cluster,
-# by Postgres's own pg_regress; then extension/tests/*.sh, which need a server of their own to hurt.
+# Runs the SQL tests of the extension: every extension/tests/pg_regress/sql/*.sql, in order of
+# names, in a throw-away cluster, with Postgres's own pg_regress. Then runs extension/tests/*.sh,
+# which damage servers of their own.
 #
-# usage: scripts/regress.sh [FILE…]     names of sql files without .sql (default: all, and the shell tests)
-#   PG_BIN    a bin directory with the extension installed beside it (default: what scripts/sandbox.sh makes)
-#   ACCEPT=1  take the results as the expected output (read the diff before you commit it)
+# usage: scripts/regress.sh [FILE…]     sql files without .sql (default: all, and the shell tests)
+#   PG_BIN    a bin directory with the extension installed beside it (default: from scripts/sandbox.sh)
+#   ACCEPT=1  store the results as the expected output (read the diff before you commit it)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${PG_BIN:-$(scripts/sandbox.sh)}
@@ -27,7 +28,7 @@ pg_regress=$(dirname "$("$bin/pg_config" --pgxs)")/../test/regress/pg_regress
 if ! "$pg_regress" --use-existing --dbname=regress --bindir="$bin" --host="$PGHOST" --user=postgres \
     --inputdir="$PWD/$here" --outputdir="$work/out" "${files[@]}"; then
     if [ "${ACCEPT:-}" = 1 ]; then
-        # A file may have other expected outputs for other versions of Postgres, file_1.out and so on.
+        # A file may have more expected outputs for other versions of Postgres: file_1.out etc.
         for file in "${files[@]}"; do
             for known in "$here/expected/$file".out "$here/expected/$file"_[0-9].out; do
                 ! cmp -s "$work/out/results/$file.out" "$known" || continue 2

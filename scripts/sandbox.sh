@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A private copy of the Postgres installation with this tree's extension in it, so that tests, demo and benchmarks
-# neither need rights on the system's Postgres nor change it. Postgres finds its files relative to its own binary,
-# so a copied tree is a whole installation.
+# Creates a private copy of the Postgres installation with this tree's extension in it. So tests,
+# demo and benchmarks need no rights on the system's Postgres, and do not change it. Postgres finds
+# its files relative to its own binary, so a copied tree is a whole installation.
 #
 # usage: scripts/sandbox.sh [DIR]      prints the path of the copy's bin directory on stdout
-#   PG          major version of the Postgres to copy (scripts/postgres.sh finds or fetches it), or else
-#   PG_CONFIG   which Postgres to copy (default: the newest in /usr/lib/postgresql, else pg_config of the PATH)
+#   PG          major version of the Postgres to copy (scripts/postgres.sh finds or fetches it), or
+#   PG_CONFIG   the Postgres to copy (default: newest in /usr/lib/postgresql, or pg_config of the PATH)
 #   PROFILE     cargo profile of the extension (default: quick)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ if [ ! -x "$copy_bin/postgres" ] || [ "$bindir/postgres" -nt "$copy_bin/postgres
         mkdir -p "$dir$part"
         cp -rL "$part/." "$dir$part/"
     done
-    # Debian puts message catalogues and configuration elsewhere; neither is needed.
+    # Debian keeps translations and configuration elsewhere. Neither is needed.
     chmod -R a+rX "$dir"
     touch "$copy_bin/postgres"
 fi

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and what is missing: the Debian or Ubuntu packages of scripts/packages,
-# Postgres, and cargo-pgrx.
-# Only a Rust toolchain is expected. As root, or as a user who has sudo; PGW_NO_APT=1 forbids packages and lists them.
+# Installs missing requirements of builds and tests: the Debian or Ubuntu packages of
+# scripts/packages, Postgres, and cargo-pgrx. It needs only a Rust toolchain. Run it as root, or as
+# a user with sudo. PGW_NO_APT=1 lists missing packages instead of installing them.
 #
-# usage: scripts/setup.sh [build|test|torture]     test and torture add what only those use
-#   PG   major version of Postgres (default: one that is there with its headers, else the distribution's);
-#        one that this release does not have comes from another (scripts/postgres.sh)
+# usage: scripts/setup.sh [build|test|torture]     test and torture add their own requirements
+#   PG   major version of Postgres (default: an installed one with its headers, or the distribution's);
+#        a version that this release lacks comes from another (scripts/postgres.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-build}
@@ -70,7 +70,7 @@ if ! have_pg && ! { [ -n "${PG:-}" ] && scripts/postgres.sh "$PG" cached >/dev/n
     fi
 fi
 
-# cargo-pgrx writes the extension's SQL; its version has to be that of the pgrx crate.
+# cargo-pgrx writes the extension's SQL. It must have the version of the pgrx crate.
 pgrx=$(sed -nE 's/^pgrx = "=([0-9.]+)".*/\1/p' extension/Cargo.toml)
 if [ "$(PATH="$PWD/.tools/bin:$PATH" cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx" ]; then
     say "installing cargo-pgrx $pgrx into .tools (about four minutes)"

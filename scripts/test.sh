@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every test there is, cheapest first; `make test` has installed what is missing before. One profile for all, so that
-# the dependencies are compiled once.
+# Runs all tests, the cheapest first. `make test` installs missing requirements before. All use one
+# profile, so that the dependencies are compiled once.
 #
-# PG: the major version of Postgres to test with (scripts/postgres.sh); default: the newest that is installed
+# PG: the major version of Postgres under test (scripts/postgres.sh; default: newest installed one)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n── %s\n' "$*"; }
@@ -31,7 +31,7 @@ tests/foreign/setup.sh
 step "end to end"
 cargo build --profile quick --package webhookd
 export PGW_WEBHOOKD=$PWD/target/quick/webhookd
-# More of them at a time than there are processors, for they wait for clusters and clocks most of the time.
+# More threads than processors, because the tests mostly wait for clusters and clocks.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 cargo test --profile quick --package e2e
 

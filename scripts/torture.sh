@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs tests that nobody wrote for this project (docs/RELEASE.md, "Torture"): Postgres' own suites
-# with every table watched, sqlsmith, and the outbox against an audit under random tables, triggers
-# and transactions.
+# Runs tests that were not written for this project (docs/RELEASE.md, "Torture"): Postgres' own
+# suites with every table watched, sqlsmith, and the outbox against an audit under random tables,
+# triggers and transactions.
 #
 # usage: scripts/torture.sh [all|suites|sqlsmith|differential|short]
 #   SECONDS_MAX   time limit of the differential; sqlsmith takes a third of it per role (default: 600)
 #   SEED          seed of both (default: random, and printed)
 #   OPTIONS       options of the differential, such as "--nested none" (tests/src/bin/torture/main.rs)
 #   PG            major version of Postgres
-#   PGW_BIN       a bin directory that has the extension already (default: scripts/sandbox.sh makes one)
+#   PGW_BIN       a bin directory with the extension (default: from scripts/sandbox.sh)
 #   OUT           folder that keeps the output of the suites and of sqlsmith
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Writes sql/pg_webhook--A--B.sql, the script of ALTER EXTENSION … UPDATE, for the last pair of versions in
-# extension/upgrade/A--B.sql. That file is written by hand: what becomes of tables and rows. What can be said once more
-# as it is (functions, views, triggers, policies, comments, what a dump carries) takes the place of its line "-- @code@",
-# out of the script of a fresh installation. docs/RELEASE.md tells when to run it.
+# Writes sql/pg_webhook--A--B.sql, the script of ALTER EXTENSION … UPDATE, for the last pair of
+# versions in extension/upgrade/A--B.sql. That file is written by hand, and contains the changes of
+# tables and rows. Its line "-- @code@" is replaced by those statements of a fresh installation that
+# can be repeated: functions, views, triggers, policies, comments, the contents of a dump.
+# docs/RELEASE.md says when to run it.
 #
-# usage: scripts/upgrade.sh     (PG_BIN: a bin directory with this tree's extension; default: scripts/sandbox.sh makes one)
+# usage: scripts/upgrade.sh     (PG_BIN: a bin directory with this tree's extension; default: sandbox)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 by_hand=$(ls -v extension/upgrade/*--*.sql | grep -v 'pg_webhook--' | tail -n 1)
@@ -15,7 +16,8 @@ fresh=$("$bin/pg_config" --sharedir)/extension/pg_webhook--${pair#*--}.sql
 code=$(mktemp)
 trap 'rm -f "$code"' EXIT
 
-# One statement at a time: it ends with a line that ends in ";", outside of $$ … $$ and of begin atomic … end.
+# One statement at a time. It ends with a line that ends in ";", outside of $$ … $$ and of
+# begin atomic … end.
 awk '
     function told(    first) {
         first = statement

@@ -489,7 +489,7 @@ create function @extschema@.webhook_verify(
 comment on function @extschema@.webhook_verify is
     'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
 
--- -- Whose is what --------------------------------------------------------------------------------
+-- -- Ownership ------------------------------------------------------------------------------------
 
 -- The functions above call it on behalf of their caller. A role that may arm is an admin.
 create function webhook.may_manage(role oid, owner text) returns boolean

@@ -1,6 +1,6 @@
 -- Rights: nothing to PUBLIC, and one call that gives a role what a part of the work needs.
 
--- Runs with the rights of its caller, who must be the extension's owner: GRANT by anybody else
+-- Runs with the rights of its caller, who must be the extension's owner: GRANT by another role
 -- would only warn.
 create function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- Are our own tables as they were made? An index that somebody has dropped makes every look-up
+-- Are our own tables as they were made? An index that was dropped makes every look-up
 -- slow, a disabled trigger loses changes, a missing policy shows one owner's data to another, and
 -- nothing fails.
 

@@ -15,7 +15,7 @@ create table webhook.setting (
     constraint ring_bytes_max_is_at_least_64_mib check (ring_bytes_max >= 67108864)
 );
 comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
-comment on column webhook.setting.retention is 'Whether old events and attempts are removed at all';
+comment on column webhook.setting.retention is 'Whether old events and attempts are removed';
 comment on column webhook.setting.retention_period is
     'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
 comment on column webhook.setting.max_age is

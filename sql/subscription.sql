@@ -79,7 +79,7 @@ comment on column webhook.subscription.verification is
     'none; ping: a webhook.ping must be answered with 2xx first; handshake: CloudEvents abuse protection (OPTIONS)';
 comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
 comment on column webhook.subscription.signature is
-    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe; none: not at all';
+    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe. none: requests are not signed';
 comment on column webhook.subscription.owner is
     'Whose it is: a role, whose members see and change it; or any other name, of a tenant of the application say, and then the admins alone';
 comment on column webhook.subscription.tls is
@@ -238,7 +238,7 @@ revoke all on function webhook.forget_subscription() from public;
 create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
 alter table webhook.subscription enable always trigger forget;
 
--- -- Whose is what --------------------------------------------------------------------------------
+-- -- Ownership ------------------------------------------------------------------------------------
 
 -- A function of the library, and not current_setting(): before the library is loaded, any session
 -- can give any value to a setting of that name. Loading the library rejects such a value.
@@ -289,7 +289,7 @@ begin
     if tg_table_name = 'secret' then
         select * into subscription from webhook.subscription s
             where s.id = (case tg_op when 'DELETE' then old.subscription_id else new.subscription_id end);
-        if not found then  -- the subscription goes too, and tells it itself
+        if not found then  -- the subscription is deleted too, and emits its own event
             return null;
         end if;
         verb := 'updated';

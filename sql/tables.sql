@@ -305,7 +305,7 @@ comment on column webhook.attempt.status is 'HTTP status, if one was received';
 comment on column webhook.attempt.outcome is
     'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (by the daemon: its address policy, or a fault of its own, which is not charged to the receiver)';
 comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
-comment on column webhook.attempt.error is 'What went wrong, in words';
+comment on column webhook.attempt.error is 'The error, in words';
 comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
 comment on column webhook.attempt.connect_ms is 'TCP connect, in milliseconds; null: a kept-alive connection';
 comment on column webhook.attempt.tls_ms is 'TLS handshake, in milliseconds; null: a kept-alive connection, or plain http';
@@ -344,7 +344,7 @@ alter table only webhook.event
 
 -- A publication for all tables contains these tables too. Postgres updates and deletes only rows
 -- that it can identify to a subscriber. Otherwise webhook_arm() and webhook_erase() would fail. An
--- INSERT writes no more because of it.
+-- The cost of an INSERT stays the same.
 alter table webhook.event replica identity full;
 alter table webhook.attempt replica identity full;
 do $$

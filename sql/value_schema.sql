@@ -229,7 +229,7 @@ $$;
 comment on function webhook.type_schema(oid, integer, boolean, text[], text[]) is
     'Schema of the values of a type, as capture writes them';
 
--- Of a composite value, only the types are enforced, whatever its table declares.
+-- Of a composite value, only the types are enforced, and not the constraints of its table.
 create function webhook.row_schema(rel oid, numbers smallint[], is_table boolean, nullable boolean, description text default null) returns json
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$

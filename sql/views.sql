@@ -64,7 +64,7 @@ from (
     -- "+ 0": the index on the rows of one event is on this expression.
     select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
     from webhook.queue q
-    -- "offset 0" makes it use the index of each partition, whatever the statistics are.
+    -- "offset 0" makes it use the index of each partition, with any statistics.
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
     union all

@@ -130,7 +130,7 @@ pub struct Run {
     /// A private range that may be called, also over plain http. May be repeated
     #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
     pub allow_net: Vec<String>,
-    /// A range that must not be called, whatever else is allowed. May be repeated
+    /// A range that must not be called. It takes precedence over all other rules. May be repeated
     #[arg(long, env = "WEBHOOKD_DENY_NET", value_name = "CIDR", value_delimiter = ',')]
     pub deny_net: Vec<String>,
     /// A port, or a range such as 8000-8999. May be repeated. Only these are called then [default:

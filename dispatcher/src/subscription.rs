@@ -82,7 +82,7 @@ pub struct Subscription {
     pub is_verified: bool,
     pub ordering: Ordering,
     /// Maximum number of requests a second: the configured limit, or the rate that the receiver has
-    /// granted, whichever is lower.
+    /// granted, the lower of both.
     pub rate_limit: Option<f64>,
     /// Maximum number of events in one request. Above 1, the body is an array.
     pub batch_size: usize,

@@ -28,12 +28,14 @@ def verify(secret: str, headers: dict[str, str], body: bytes) -> bool:
 
 
 if __name__ == "__main__":
-    # As a CGI program. A framework has headers and raw body at hand: request.headers and request.get_data() in Flask.
+    # As a CGI program. A framework provides headers and raw body: in Flask, request.headers and
+    # request.get_data().
     headers = {
         name[5:].replace("_", "-").lower(): value for name, value in os.environ.items() if name.startswith("HTTP_")
     }
     if verify(os.environ["WEBHOOK_SECRET"], headers, sys.stdin.buffer.read()):
-        # Here: put the event aside under its webhook-id, unless it is there already. Work on it after the answer.
+        # Store the event under its webhook-id here, unless it is stored already. Process it after
+        # the answer.
         print("Status: 204 No Content\n")
     else:
         print("Status: 401 Unauthorized\n")

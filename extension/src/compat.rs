@@ -248,7 +248,7 @@ pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
     }
 }
 
-/// Sends an INFO message to the client at once, whatever `client_min_messages` is.
+/// Sends an INFO message to the client at once, regardless of `client_min_messages`.
 ///
 /// # Errors
 /// Raises the errors of Postgres.

@@ -14,7 +14,7 @@ use std::vec::IntoIter;
 /// Rows per fetch.
 const PAGE: core::ffi::c_long = 1000;
 
-// Key and reason as bytes: they hold whatever the database holds.
+// Key and reason as bytes: they may contain any bytes of the database.
 // The sort is in the subquery, so the reason is computed once per event.
 const EVENTS: &str = "
     select webhook.public_id(c.id, c.created_at), c.id, c.type, convert_to(c.key, getdatabaseencoding()), c.created_at,

@@ -39,8 +39,8 @@ pub enum Error {
     NotWatched(String),
     #[error("{relation} is watched through {root} already")]
     WatchedThrough { relation: String, root: String },
-    #[error("{heir}, which inherits from {relation}, is watched through {root} already")]
-    HeirWatched { relation: String, heir: String, root: String },
+    #[error("{child}, which inherits from {relation}, is watched through {root} already")]
+    ChildWatched { relation: String, child: String, root: String },
     #[error("{member}, which belongs to {relation}, is watched on its own already")]
     MemberWatched { relation: String, member: String },
     #[error("{relation} has a trigger {trigger} that is not pg_webhook's")]
@@ -160,7 +160,7 @@ impl Error {
             | Self::NoSuchSubscription(_)
             | Self::NoSuchBackfill(_) => S::ERRCODE_UNDEFINED_OBJECT,
             Self::WatchedThrough { .. }
-            | Self::HeirWatched { .. }
+            | Self::ChildWatched { .. }
             | Self::MemberWatched { .. }
             | Self::BackfillRunning { .. } => S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NoPrimaryKey(_) => S::ERRCODE_WRONG_OBJECT_TYPE,
@@ -210,7 +210,7 @@ impl Error {
             Self::WatchedThrough { .. } => {
                 "Call webhook_unwatch() for that table first, or leave it as it is."
             }
-            Self::HeirWatched { .. } => {
+            Self::ChildWatched { .. } => {
                 "A table is captured once. Call webhook_unwatch() for that parent first, or leave it as it is."
             }
             Self::MemberWatched { .. } => "Call webhook_unwatch() for it first.",

@@ -66,7 +66,7 @@ fn a_letter_lost_or_changed_is_noticed() {
 fn a_ring_opens_what_was_sealed_for_any_of_its_keys() {
     let (new, old) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
     let text =
-        format!("# in use\n{}\n\n  {} # until everything is sealed anew\n", *new.reveal(), *old.reveal());
+        format!("# in use\n{}\n\n  {} # until everything is sealed again\n", *new.reveal(), *old.reveal());
     let ring = KeyRing::parse(&text).unwrap();
     assert_eq!(ring.keys(), [new.clone(), old.clone()]);
     assert_eq!(ring.current(), Some(&new));

@@ -420,7 +420,7 @@ mod tests {
         let behind_proxy = [host, ("origin", "https://hooks.example.com"), ("sec-fetch-site", "same-origin")];
         assert!(!is_foreign(&headers(&behind_proxy)), "the browser knows");
         assert!(is_foreign(&headers(&[behind_proxy[0], behind_proxy[1], ("sec-fetch-site", "none")])));
-        assert!(is_foreign(&headers(&behind_proxy[..2])), "nobody knows");
+        assert!(is_foreign(&headers(&behind_proxy[..2])), "the origins differ");
         for origin in
             ["http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1:8080.evil.example"]
         {
@@ -480,7 +480,7 @@ mod tests {
         assert!(crowd.enter(&2).is_some());
         drop(one);
         assert!(crowd.enter(&1).is_some());
-        assert!(crowd.present.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(crowd.present.lock().unwrap().is_empty(), "no key is left");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use utoipa::{ToResponse, ToSchema};
 
 /// A problem document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, ToResponse)]
-#[response(description = "What went wrong", content_type = "application/problem+json")]
+#[response(description = "The problem", content_type = "application/problem+json")]
 pub struct Problem {
     /// Always `about:blank`. The status shows the kind of problem.
     #[serde(rename = "type")]
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(field_of("url must not be null"), Some("url"));
         assert_eq!(field_of("there is already a subscription named \"url\""), None);
         assert_eq!(field_of("clear: \"url\" cannot be cleared"), Some("url"));
-        assert_eq!(field_of("whatever: no"), None);
+        assert_eq!(field_of("other: no"), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub const KEPT: usize = 360;
 /// (extension/src/outbox/number.rs). They are no events, so differences are taken modulo this.
 const NUMBERS_SKIPPED: i64 = 1 << 28;
 
-/// A sample must not burden the server, whatever the statistics are.
+/// A sample must not burden the server, with any statistics.
 const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = off; \
     set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off";
 

@@ -247,7 +247,7 @@ pub struct Replay {
     /// Before this moment [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
-    /// Patterns instead of those of the subscription. May be repeated
+    /// Patterns that replace the subscription's. May be repeated
     #[arg(long, value_name = "PATTERN")]
     pub events: Vec<String>,
     /// Do not wait for the deliveries

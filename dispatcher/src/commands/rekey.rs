@@ -175,7 +175,7 @@ mod tests {
         let sealed = |key: &PrivateKey, id| seal::seal(key.public_key(), For::SecretOf(id), SECRET).unwrap();
         let fate = |text: &str| fate(&keys, &new, 7, text).unwrap();
         for text in [SECRET.to_owned(), sealed(&old, 7)] {
-            let Fate::Seal(anew) = fate(&text) else { panic!("{text} is not sealed anew") };
+            let Fate::Seal(again) = fate(&text) else { panic!("{text} is not sealed again") };
             assert_eq!(seal::open(&new, For::SecretOf(7), &anew).unwrap().as_str(), SECRET);
         }
         assert!(matches!(fate(&sealed(&new, 7)), Fate::IsSealed));

@@ -2,7 +2,7 @@
 //! only.
 //!
 //! An attempt's row is written after its end, and rows of one moment may come in two batches. So
-//! each poll reads a little of the past again, and the command remembers what it has printed. A
+//! each poll reads a little of the past again, and the command remembers the printed ones. A
 //! poll reads a bounded number of rows, and the next one continues there.
 
 use super::{

@@ -194,7 +194,7 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(fail(&mut breaker, 0), Turn::default());
         }
-        assert_eq!(breaker.succeeded(), Turn::default(), "nothing was written, nothing is to be");
+        assert_eq!(breaker.succeeded(), Turn::default(), "nothing was written");
         (0..9).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
         assert!(!breaker.is_open());
         assert_eq!(fail(&mut breaker, 0), Turn { opened: true, is_news: true, ..Turn::default() });

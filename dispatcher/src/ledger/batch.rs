@@ -291,9 +291,9 @@ mod tests {
         let known = HashSet::from([(1, 5)]);
         assert!(
             !record(4, Class::Timeout, Some(9)).is_final_or(&known),
-            "it is to be tried again, and nobody else knows"
+            "a retry follows, and no row exists"
         );
-        assert!(record(5, Class::Timeout, Some(9)).is_final_or(&known), "somebody else sees to it");
+        assert!(record(5, Class::Timeout, Some(9)).is_final_or(&known), "another daemon has written it");
         assert!(record(4, Class::Timeout, None).is_final_or(&known), "given up");
         assert!(record(4, Class::Succeeded, Some(9)).is_final_or(&known), "delivered");
         assert!(!Record::Forget { subscription_id: 1 }.is_final_or(&known));

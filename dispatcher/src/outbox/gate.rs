@@ -4,11 +4,11 @@
 //! The module owns the control connection. The daemon sleeps in the server: `webhook.gate_sleep()`
 //! shuts the gate, reports that, and returns when a commit has set the latch of its backend. The
 //! backend itself opens the gate, so a frozen daemon costs the server nothing. The reader polls
-//! once more between the report and the sleep. Everything that committed without a wake-up is
+//! again between the report and the sleep. Everything that committed without a wake-up is
 //! visible by then.
 //!
 //! A schema of version 0.1 lacks that function. There, the session takes the gate, the reader polls
-//! once more, commits send NOTIFY, and the awake daemon releases the gate.
+//! again, commits send NOTIFY, and the awake daemon releases the gate.
 
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{sync::Arc, time::Duration};

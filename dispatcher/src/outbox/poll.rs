@@ -1,8 +1,8 @@
 //! One poll of the outbox: the present snapshot and everything that it sees beyond the cursor, in
 //! one round trip.
 //!
-//! A poll reads the open slots of the ring that the cursor knows, mostly the one that is written
-//! to. It has seen everything if `webhook.ring_head` is the same in its own snapshot and in the
+//! A poll reads the open slots of the ring that the cursor knows, mostly the present
+//! slot. It has seen everything if `webhook.ring_head` is the same in its own snapshot and in the
 //! cursor's. Otherwise, the whole ring is read. No clock is involved. docs/ARCHITECTURE.md has the
 //! proof.
 
@@ -65,7 +65,7 @@ pub struct Look {
     pub too_many: bool,
 }
 
-/// Number of columns before those of the event.
+/// Number of columns before the event's.
 const HEADER_COLUMNS: usize = 3;
 
 /// Polls the outbox over one connection.

@@ -325,7 +325,7 @@ impl Reader {
         Ok(())
     }
 
-    /// While the session holds the gate: polls once more, then waits for a notification, the safety
+    /// While the session holds the gate: polls again, then waits for a notification, the safety
     /// poll's timer, or the end.
     async fn sleep_until_rung(&mut self) -> Result<(), Error> {
         self.gate.forget_rings();

@@ -1,4 +1,4 @@
-//! What a Postgres snapshot sees, and what lies between two of them. Pure.
+//! Postgres snapshots, and the transactions between two of them. Pure.
 //!
 //! The cursor of the outbox is a snapshot and not a number. Ids are assigned before the commit. So
 //! "greater than the last id" would lose rows, and waiting for the oldest running transaction would

@@ -17,7 +17,7 @@ pub async fn expired() -> Error {
 
 /// Returns an error with this kind and text.
 pub async fn failure(kind: io::ErrorKind, why: String) -> Error {
-    match Config::new().user("nobody").connect_raw(Failing { kind, why }, NoTls).await {
+    match Config::new().user("guest").connect_raw(Failing { kind, why }, NoTls).await {
         Err(error) => error,
         Ok(_) => unreachable!("no server answers through a stream that always fails"),
     }

@@ -164,7 +164,7 @@ pub async fn preflight(client: &Client, instance: &Instance) -> Result<Report, E
     })
 }
 
-/// Compares our instance with the one that the database is armed for.
+/// Compares our instance with that in the database.
 ///
 /// # Errors
 /// [`Error::OtherInstance`].

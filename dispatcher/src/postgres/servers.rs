@@ -2,8 +2,8 @@
 //!
 //! The servers are tried one by one. So each gets its own time for the whole greeting: a server
 //! that accepts a connection and then says nothing is as good as away. And the caller knows which
-//! server answered: all connections of one session lead to one server, whatever happens to the
-//! others meanwhile.
+//! server answered: all connections of one session lead to one server, even if
+//! the primary changes meanwhile.
 
 use super::Target;
 use std::time::Duration;

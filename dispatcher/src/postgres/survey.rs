@@ -2,7 +2,7 @@
 //! timeline each is on.
 //!
 //! After a failover, the former primary may come back and accept writes again. Its timeline is
-//! lower than that of the new primary and its standbys. So a server that accepts writes is a former
+//! lower than the new primary's. So a server that accepts writes is a former
 //! primary if any server of the same cluster is on a higher timeline, or was at an earlier survey
 //! of this process. A timeline is known only if its server answers.
 

@@ -145,7 +145,7 @@ fn password(config: &Config, passfile: Option<String>, variables: Variables<'_>)
 }
 
 /// Returns the default host. Like libpq, it uses `PGHOST`, or else the socket directory: Debian's,
-/// or that of the source code.
+/// or the source code's.
 fn default_host(variables: Variables<'_>) -> String {
     let debian = "/var/run/postgresql";
     let socket = || if Path::new(debian).is_dir() { debian } else { "/tmp" }.to_owned();

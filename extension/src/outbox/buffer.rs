@@ -182,7 +182,7 @@ impl Buffer {
     }
 
     /// Discards the rows of a subtransaction that was rolled back, and of subtransactions in it.
-    /// Their numbers are higher than its own, and those of the levels below are lower. Neither
+    /// Their numbers are higher than its own, and lower levels have lower numbers. Neither
     /// allocates nor frees.
     pub fn abort(&mut self, subtransaction: u32) {
         while let Some(top) = self.rows.last() {

@@ -7,7 +7,7 @@
 //! number, and the first event of another timeline moves `webhook.event_id_seq` far beyond
 //! everything that can have been delivered: by a fixed count for each timeline since, so two
 //! recoveries to the same point end in different numbers. Sequences are not transactional: both
-//! changes are visible at once and stay, whatever becomes of the transaction.
+//! changes are visible at once and stay, even if the transaction is rolled back.
 //!
 //! A session compares the timeline for each number, which costs a call. It reads
 //! `webhook.timeline_seq` once.

@@ -30,10 +30,10 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
             });
         }
         let written = conditions(rel)?;
-        let heirs = super::heirs(&table, caller, false)?;
+        let children = super::children(&table, caller, false)?;
         let mut tables = vec![(definition(&table)?, table)];
-        for heir in heirs {
-            tables.push((definition(&heir)?, heir));
+        for child in children {
+            tables.push((definition(&child)?, child));
         }
         Ok((tables, written))
     })?;

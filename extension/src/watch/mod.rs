@@ -69,23 +69,23 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
     if let Some(condition) = &condition {
         condition.check_verbs(&definition.verbs)?;
     }
-    let heirs = rights::as_owner(|| {
+    let children = rights::as_owner(|| {
         triggers::check_rights(caller)?;
         check_family(&table)?;
         triggers::check_names(&table)?;
         definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
-        let heirs = heirs(&table, caller, payload.is_some())?;
-        check_other_parents(&table, &heirs)?;
+        let children = children(&table, caller, payload.is_some())?;
+        check_other_parents(&table, &children)?;
         // All checks are done. The changes begin here.
         triggers::retire_others(&table, &definition.verbs, true)?;
-        for heir in &heirs {
-            triggers::retire_others(heir, &definition.verbs, false)?;
+        for child in &children {
+            triggers::retire_others(child, &definition.verbs, false)?;
         }
-        Ok::<_, Error>(heirs)
+        Ok::<_, Error>(children)
     })?;
     triggers::create(&table, &definition, condition.as_ref(), true)?;
-    for heir in &heirs {
-        triggers::create(heir, &numbered_for(heir, &definition), condition.as_ref(), false)?;
+    for child in &children {
+        triggers::create(child, &numbered_for(child, &definition), condition.as_ref(), false)?;
     }
     rights::as_owner(|| {
         if let Some(function) = payload {
@@ -94,27 +94,30 @@ fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<
         if table.is_partitioned() {
             admit_partition_owners(&table)?;
         }
-        record(&table, &heirs, &definition, condition.as_ref())
+        record(&table, &children, &definition, condition.as_ref())
     })
 }
 
 /// Returns the child tables of this table. Each is checked like the table itself.
-fn heirs(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>, Error> {
-    let heirs = table.heirs()?;
-    for heir in &heirs {
-        check_owner(heir, caller)?;
+fn children(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Table>, Error> {
+    let children = table.children()?;
+    for child in &children {
+        check_owner(child, caller)?;
     }
     rights::with_bounded_locks(|| {
-        heirs.iter().for_each(|heir| lock_relation(heir.oid, pg_sys::ShareRowExclusiveLock))
+        children.iter().for_each(|child| lock_relation(child.oid, pg_sys::ShareRowExclusiveLock))
     });
-    match heirs.first() {
+    match children.first() {
         // Its rows have another type, and the function would make the application's statement fail.
-        Some(heir) if has_payload => Err(Error::BadOption {
+        Some(child) if has_payload => Err(Error::BadOption {
             option: "payload",
-            reason: format!("{} inherits from the table, and its rows are of another type", heir.qualified()),
+            reason: format!(
+                "{} inherits from the table, and its rows are of another type",
+                child.qualified()
+            ),
             hint: "Shape the payload with columns or exclude, or watch tables without child tables.",
         }),
-        _ => Ok(heirs),
+        _ => Ok(children),
     }
 }
 
@@ -141,10 +144,10 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
         }
         let nouns: Vec<String> = own.iter().filter_map(|trigger| trigger.noun.clone()).collect();
         own.iter().try_for_each(|trigger| retired::retire(&table, trigger))?;
-        for heir in table.heirs()? {
+        for child in table.children()? {
             // It can have several parents, and be watched through another one or by itself.
-            if !heir.is_watched()? && heir.watched_ancestor(&table)?.is_none() {
-                retire_from_heir(&heir, &nouns, caller)?;
+            if !child.is_watched()? && child.watched_ancestor(&table)?.is_none() {
+                retire_from_child(&child, &nouns, caller)?;
             }
         }
         forget(rel)?;
@@ -154,11 +157,11 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
 
 /// Retires the triggers that a child table has from a watch of this noun. It leaves those of other
 /// watches.
-fn retire_from_heir(heir: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
-    for trigger in triggers::present(heir.oid)? {
+fn retire_from_child(child: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
+    for trigger in triggers::present(child.oid)? {
         if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun)) {
-            check_owner(heir, caller)?;
-            retired::retire(heir, &trigger)?;
+            check_owner(child, caller)?;
+            retired::retire(child, &trigger)?;
         }
     }
     Ok(())
@@ -215,12 +218,12 @@ fn check_family(table: &Table) -> Result<(), Error> {
 }
 
 /// Checks that a table with several parents is captured through one of them.
-fn check_other_parents(table: &Table, heirs: &[Table]) -> Result<(), Error> {
-    for heir in heirs {
-        if let Some(root) = heir.watched_ancestor(table)? {
-            return Err(Error::HeirWatched {
+fn check_other_parents(table: &Table, children: &[Table]) -> Result<(), Error> {
+    for child in children {
+        if let Some(root) = child.watched_ancestor(table)? {
+            return Err(Error::ChildWatched {
                 relation: table.qualified(),
-                heir: heir.qualified(),
+                child: child.qualified(),
                 root: root.qualified(),
             });
         }
@@ -229,9 +232,9 @@ fn check_other_parents(table: &Table, heirs: &[Table]) -> Result<(), Error> {
 }
 
 /// Returns the same definition with the column numbers of a child table.
-fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
+fn numbered_for(child: &Table, definition: &Definition) -> Definition {
     let renumber = |columns: &[Column]| -> Vec<Column> {
-        let find = |column: &Column| heir.columns.iter().find(|own| own.name == column.name);
+        let find = |column: &Column| child.columns.iter().find(|own| own.name == column.name);
         columns.iter().map(|column| find(column).unwrap_or(column).clone()).collect()
     };
     let renumber_some = |columns: &Option<Vec<Column>>| columns.as_deref().map(renumber);
@@ -240,7 +243,7 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
         exclude: renumber_some(&definition.exclude),
         on_columns: renumber_some(&definition.on_columns),
         key: renumber(&definition.key),
-        table: Some(heir.layout()),
+        table: Some(child.layout()),
         ..definition.clone()
     }
 }
@@ -249,13 +252,13 @@ fn numbered_for(heir: &Table, definition: &Definition) -> Definition {
 /// the row.
 fn record(
     table: &Table,
-    heirs: &[Table],
+    children: &[Table],
     definition: &Definition,
     condition: Option<&Condition>,
 ) -> Result<Row, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
-    let numbered_for: Vec<Oid> = std::iter::once(table).chain(heirs).map(|table| table.oid).collect();
+    let numbered_for: Vec<Oid> = std::iter::once(table).chain(children).map(|table| table.oid).collect();
     let former = event_types(table.oid)?;
     let row = Spi::connect_mut(|client| {
         client

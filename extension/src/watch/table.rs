@@ -106,7 +106,7 @@ impl Table {
 
     /// Returns the child tables at any depth, without the table itself. Partitions are excluded:
     /// Postgres gives them the row triggers of their root.
-    pub fn heirs(&self) -> Result<Vec<Self>, Error> {
+    pub fn children(&self) -> Result<Vec<Self>, Error> {
         if self.is_partitioned() {
             return Ok(Vec::new());
         }

@@ -216,8 +216,8 @@ pub struct Present {
     pub noun: Option<String>,
 }
 
-/// Returns the table's own triggers with our function, whatever their names. Those of a partition
-/// belong to its root.
+/// Returns the table's own triggers with our function, with any name. Those of a partition belong
+/// to its root.
 pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
     Spi::connect(|client| {
         let rows = client.select(

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(rates(&one), [Some(2.0), Some(4.0), Some(0.0)]);
         let two = of(false, &[2]);
         assert!(backlog(&two).contains("deliveries: now 80, at most 80"));
-        assert_eq!(rates(&two), [None, Some(100.0), Some(0.0)], "nothing is told of it before it was");
+        assert_eq!(rates(&two), [None, Some(100.0), Some(0.0)], "no value before it existed");
         assert_eq!(two.sparks[&2].backlog, [None, Some(70.0), Some(80.0)]);
         assert!(backlog(&of(true, &[])).contains("deliveries: now 85, at most 85"));
         assert!(backlog(&of(false, &[])).contains("deliveries: now nothing, at most nothing"));

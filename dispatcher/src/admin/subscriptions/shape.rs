@@ -166,7 +166,7 @@ pub struct Replay {
     pub since: String,
     /// Before this moment [default: now].
     pub until: Option<String>,
-    /// Patterns instead of those of the subscription.
+    /// Patterns that replace the subscription's.
     pub events: Option<Vec<String>>,
 }
 

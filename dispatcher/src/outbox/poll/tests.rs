@@ -1,5 +1,6 @@
-//! A model of Postgres, the writers and `sql/retention.sql`: whatever they do, and whenever the
-//! ring turns, a reader that looks where its cursor says finds every committed event, once.
+//! A model of Postgres, the writers and `sql/retention.sql`. With any order of their actions, and
+//! any time at which the ring turns, a reader that reads the slots of its cursor finds every
+//! committed event exactly once.
 
 use super::*;
 use proptest::prelude::*;
@@ -36,7 +37,7 @@ struct Transaction {
     /// Partitions it holds a lock on.
     locks: BTreeSet<i16>,
     rows: Vec<(i16, u64)>,
-    /// The row of the ring as it leaves it, which nobody else can change meanwhile.
+    /// The row of the ring as it leaves it. No other transaction can change it meanwhile.
     head: Option<Head>,
 }
 
@@ -118,7 +119,7 @@ impl World {
         format!("{xmin}:{xmax}:{}", running.join(",")).parse().unwrap()
     }
 
-    /// Whether the row of the ring is locked by somebody who has changed it.
+    /// Whether a transaction that has changed the row of the ring holds its lock.
     fn is_head_locked(&self) -> bool {
         self.maintenance.is_some() || self.open.iter().flatten().any(|t| t.head.is_some())
     }

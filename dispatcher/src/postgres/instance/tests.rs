@@ -185,8 +185,8 @@ proptest! {
         prop_assert!(!instance(&url(&turned)).may_deliver_from(armed.as_str()));
     }
 
-    /// Whatever the parts are made of, what is derived can be stored and given as a name, and comes
-    /// apart as it was put together.
+    /// For all parts, the derived name can be stored and given as an argument, and it splits into
+    /// the same parts.
     #[test]
     fn a_derived_name_can_be_given(host in "[a-z]\\PC{0,20}", database in "\\PC{1,20}", id in "[a-z0-9]{1,8}") {
         let mut config = Config::new();

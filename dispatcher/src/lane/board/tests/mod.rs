@@ -278,12 +278,12 @@ fn a_receiver_that_is_gone_gets_nothing_more_and_what_waits_is_kept() {
         world.now_us += 100_000;
         world.advance();
     }
-    assert_eq!(world.under_way.len(), under_way, "closed before anybody has confirmed it");
+    assert_eq!(world.under_way.len(), under_way, "closed before it is confirmed");
     end_all(&mut world, &outcome(Class::Succeeded));
     world.pass(seconds(30), STEP);
     assert!(world.under_way.is_empty());
     assert!(world.queue.values().all(|row| row.state == State::Backlog), "{:?}", world.queue);
-    assert_eq!(world.queue.len(), 20 - under_way, "the one that failed, and the one that was answered, too");
+    assert_eq!(world.queue.len(), 20 - under_way, "with the failed and the answered delivery");
     world.settle();
     world.check_end();
 }
@@ -402,7 +402,7 @@ fn a_receiver_that_fails_for_long_is_told_once_and_then_given_up() {
     assert!(*failures >= 10);
     world.settle();
     world.check_end();
-    assert_eq!(world.news.len(), 1, "who is enabled again begins anew");
+    assert_eq!(world.news.len(), 1, "a subscription that is enabled again has no failures");
 }
 
 #[test]

@@ -396,8 +396,7 @@ impl World {
     /// Changes the URL of a subscription.
     pub fn move_receiver(&mut self, id: i64, url: &str) {
         let mut moved = subscription(id, self.plan.subscriptions[id as usize - 1], true);
-        Arc::get_mut(&mut moved).expect("nobody else has it").url =
-            Some(Arc::new(url.parse().expect("a URL")));
+        Arc::get_mut(&mut moved).expect("it has one owner").url = Some(Arc::new(url.parse().expect("a URL")));
         self.subscriptions.insert(id, moved);
         self.reload();
         self.advance();

@@ -84,7 +84,7 @@ impl World {
                 if !is_new && !self.queue.contains_key(&pair) {
                     assert!(
                         self.called_off.contains(&pair),
-                        "the row of {pair:?} is missing, and nobody has deleted it"
+                        "the row of {pair:?} is missing, and was not deleted"
                     );
                     return;
                 }

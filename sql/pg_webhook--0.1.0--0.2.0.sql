@@ -12,7 +12,7 @@ begin
 end
 $$;
 
--- -- Tables and rows ------------------------------------------------------------------------------
+-- -- Tables and rows ---------------------------------------------------------------------------------------------
 
 -- A number becomes the name that it stands for, for pg_upgrade refuses regproc.
 alter table webhook.watch alter column payload type text using payload::oid::text;
@@ -148,7 +148,7 @@ create table webhook.own_part (
     constraint own_part_pkey primary key (kind, name)
 );
 
--- -- What a fresh installation says ---------------------------------------------------------------
+-- -- What a fresh installation says ------------------------------------------------------------------------------
 
 comment on schema webhook is 'pg_webhook: events, attempts, subscriptions, and the state of delivery';
 
@@ -208,7 +208,7 @@ begin
     return null;
 end
 $$;
-comment on function webhook.announce_ring() is 'Whoever writes events learns of a change of webhook.ring_head before the next one';
+comment on function webhook.announce_ring() is 'Writers of events see a change of webhook.ring_head before their next event';
 
 create or replace trigger announce after insert or update or delete or truncate on webhook.ring_head
     for each statement execute function webhook.announce_ring();
@@ -227,7 +227,7 @@ create or replace function webhook.current_xid() returns bigint
     language sql volatile parallel unsafe
     return pg_current_xact_id()::text::bigint;
 comment on function webhook.current_xid() is
-    'The full id of the top-level transaction: savepoints share it, so one comparison tells whether an event is committed';
+    'The full id of the top-level transaction: savepoints share it, so one comparison shows whether an event is committed';
 
 create or replace function webhook.snapshot_before_this_transaction() returns pg_snapshot
     language sql volatile parallel unsafe
@@ -372,7 +372,7 @@ comment on column webhook.attempt.outcome is
 
 comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
 
-comment on column webhook.attempt.error is 'What went wrong, in words';
+comment on column webhook.attempt.error is 'The error, in words';
 
 comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
 
@@ -420,7 +420,7 @@ comment on column webhook.queue.state is
 comment on column webhook.queue.order_key is
     'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
 
-comment on table webhook.watch is 'Watched tables as webhook_watch() was told; the triggers carry the same in their argument';
+comment on table webhook.watch is 'Watched tables, as given to webhook_watch(). The argument of the triggers contains the same';
 
 comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
 
@@ -436,12 +436,12 @@ comment on table webhook.event_type is
 comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';
 
 comment on column webhook.event_type.description is
-    'For those who receive it. Follows the watch and the table''s comment until somebody writes another';
+    'For receivers. Follows the watch and the table''s comment until a user writes another one';
 
 comment on column webhook.event_type.derived is 'The description that follows from the watch';
 
 comment on column webhook.event_type.data_schema is
-    'JSON Schema of "data", entered by hand; null: derived from the catalogue where that is possible. See webhook_event_schema()';
+    'JSON Schema of "data", entered by hand. Null: derived from the system catalog where possible. See webhook_event_schema()';
 
 comment on column webhook.event_type.example is
     'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
@@ -459,7 +459,7 @@ comment on column webhook.cursor.restored_at is
     'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
 
 comment on column webhook.cursor.snapshot is
-    'All events visible in it are resolved: attempted, queued, or matched by nobody';
+    'All events visible in it are resolved: attempted, queued, or without a match';
 
 comment on column webhook.cursor.epoch is 'Raised by each daemon that takes over; a checkpoint of an older one is refused';
 
@@ -467,7 +467,7 @@ create or replace function webhook.mark_restored_cursor() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- One that is made here belongs here and has never been taken over.
+    -- A cursor that is created here belongs here, and has no takeover yet.
     new.restored_at := case when new.epoch > 0
         or new.system_identifier <> (select c.system_identifier from pg_control_system() c)
         or new.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
@@ -509,7 +509,7 @@ create or replace trigger open_slot before insert on webhook.event for each row
     when (new.xid = webhook.current_xid() and not webhook.slot_is_open(new.slot)) execute function webhook.open_slot();
 do $$
 declare
-    -- Queued, or beyond the checkpoint. All conditions of a dump are evaluated in its one snapshot.
+    -- Queued, or after the checkpoint. All conditions of a dump are evaluated in its one snapshot.
     undelivered constant text := 'where (select s.dump_events from webhook.setting s) and ((%1$s, %2$s) in (select q.event_id, q.event_xid from webhook.queue q)
         or (%2$s >= (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c)
             and not pg_visible_in_snapshot(%2$s::text::xid8, (select c.snapshot from webhook.cursor c))))';
@@ -623,7 +623,7 @@ comment on column webhook.subscription.verification is
 comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
 
 comment on column webhook.subscription.signature is
-    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe; none: not at all';
+    'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe. none: requests are not signed';
 
 comment on column webhook.subscription.owner is
     'Whose it is: a role, whose members see and change it; or any other name, of a tenant of the application say, and then the admins alone';
@@ -669,7 +669,7 @@ begin
     return new;
 end
 $$;
-comment on function webhook.forget_confirmation() is 'A changed URL or verification must be confirmed anew';
+comment on function webhook.forget_confirmation() is 'After a change of URL or verification, the receiver must confirm again';
 
 revoke all on function webhook.forget_confirmation() from public;
 
@@ -705,7 +705,7 @@ comment on table  webhook.backfill is 'Existing rows on their way to a subscript
 
 comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
 
-comment on column webhook.backfill.search_path is 'That of the caller, in which the names in the condition are looked up';
+comment on column webhook.backfill.search_path is 'The search path of the caller, for names in the condition';
 
 comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
 
@@ -772,14 +772,14 @@ declare
     subscription webhook.subscription;
     verb text;
 begin
-    -- Not made in this transaction: a dump brings it back.
+    -- Not created in this transaction: the row comes from a dump.
     if tg_op = 'INSERT' and new.created_at <> now() then
         return null;
     end if;
     if tg_table_name = 'secret' then
         select * into subscription from webhook.subscription s
             where s.id = (case tg_op when 'DELETE' then old.subscription_id else new.subscription_id end);
-        if not found then  -- the subscription goes too, and tells it itself
+        if not found then  -- the subscription is deleted too, and emits its own event
             return null;
         end if;
         verb := 'updated';
@@ -871,19 +871,19 @@ comment on function webhook.attempt_slots(smallint[]) is 'The slots that can hol
 
 comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
 
-comment on column webhook.setting.retention is 'Whether old events and attempts are removed at all';
+comment on column webhook.setting.retention is 'Whether old events and attempts are removed';
 
 comment on column webhook.setting.retention_period is
     'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
 
 comment on column webhook.setting.max_age is
-    'How long what is not delivered keeps its slot beyond that; then it is exhausted (webhook.delivery.exhausted)';
+    'How long undelivered events keep their slot beyond that. Then their deliveries are exhausted (webhook.delivery.exhausted)';
 
 comment on column webhook.setting.dump_events is
     'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
 
 comment on column webhook.setting.ring_bytes_max is
-    'Size of all slots with their indexes from which on delivered events are removed before retention_period is over; what is not delivered stays. Null: no limit';
+    'Size of all slots with their indexes above which delivered events are removed before retention_period is over. Undelivered events stay. Null: no limit';
 
 create or replace function webhook.replace_setting() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -893,7 +893,7 @@ begin
     return new;
 end
 $$;
-comment on function webhook.replace_setting() is 'A row of a dump takes the place of the one that is there';
+comment on function webhook.replace_setting() is 'A row from a dump replaces the existing one';
 
 create or replace trigger replace before insert on webhook.setting for each row execute function webhook.replace_setting();
 alter table webhook.setting enable always trigger replace;
@@ -956,7 +956,7 @@ begin
           and (moment >= t.began_at + webhook.slot_period() or webhook.slot_bytes(head.present) >= s.ring_bytes_max / 16)) then
         return null;
     end if;
-    -- The next one around that is empty, and best one that no attempts are left in either.
+    -- The next empty slot, preferably one whose attempts are empty too.
     select n.slot into following
     from (select ((head.present + i) % 16)::smallint as slot, i from generate_series(1, 15) i) n
     where n.slot <> all (head.open) and pg_relation_size(format('webhook.event_%s', n.slot)::regclass) = 0
@@ -997,7 +997,7 @@ exception
 end
 $$;
 comment on function webhook.close_slot(integer) is
-    'Ends the turn of a slot if no open transaction has written to it; the daemon does not read it any more';
+    'Ends the turn of a slot if no open transaction has written to it. The daemon no longer reads it';
 
 create or replace function webhook.count_slot(slot integer) returns void
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
@@ -1035,7 +1035,7 @@ begin
         return 'young';
     end if;
     if kind = 'attempt' then
-        -- By the daemon's clock; one that is a day ahead is wrong.
+        -- By the daemon's clock. A clock that is a day ahead is wrong.
         execute format('select exists (select from webhook.attempt_%s a where a.started_at > $1 and a.started_at < $2)', slot)
             into is_young using kept_since, at + interval '1 day';
         if is_young and not early then
@@ -1050,7 +1050,7 @@ begin
     elsif exists (select from webhook.queue q where q.event_slot = slot) then
         return 'undelivered';
     end if;
-    -- Without a checkpoint nothing is resolved.
+    -- Without a checkpoint, no event is resolved.
     if resolved is null and exists (select from webhook.event e where e.xid >= 0 and (e.slot = slot or kind = 'attempt')) then
         return 'unresolved';
     end if;
@@ -1075,7 +1075,8 @@ begin
     if held is not null then
         return held;
     end if;
-    -- Whoever was at it until now may have changed that. Readers go on while it is asked once more: the daemon reads all slots.
+    -- A session that has just used it may have changed that. Readers continue during the second
+    -- check, because the daemon reads all slots.
     execute format('lock table %s in share mode nowait', child);
     held := webhook.slot_is_held(kind, slot, at, early);
     if held is not null then
@@ -1109,10 +1110,11 @@ declare
     count bigint;
 begin
     with gone as (
-        -- By their place, which they keep while they are locked.
+        -- By their position, which does not change while they are locked.
         delete from webhook.queue q
         where q.ctid = any (array(
-            -- The ledger may have some of them: waiting for it here and there for us would be a deadlock.
+            -- The ledger may hold some of them. If both waited for each other, this would be a
+            -- deadlock.
             select d.ctid from webhook.queue d where d.event_slot = slot
             order by d.subscription_id, d.event_id limit rows_max for update skip locked))
         returning q.*
@@ -1158,11 +1160,11 @@ begin
     elsif head.present = slot then
         return 'young';
     elsif slot = any (head.open) then
-        -- It is counted and retired another time, without the lock that this has taken.
+        -- It is counted and retired another time, without the lock that this step holds.
         return case when webhook.close_slot(slot) then 'young' else 'in use' end;
     end if;
     perform webhook.correct_turns(at);
-    -- A dump has brought what is in it.
+    -- Its contents come from a dump.
     update webhook.ring_turn t set ended_at = at
         where t.slot = slot and t.ended_at is null and pg_relation_size(format('webhook.event_%s', slot)::regclass) > 0;
     perform webhook.count_slot(slot);
@@ -1245,7 +1247,7 @@ from webhook.ring_turn t
 cross join (select * from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
-    'The slots of the outbox: when their turn began and ended, what lies in them, from when on they are emptied, whether they are written to, and what keeps them';
+    'The slots of the outbox: start and end of their turn, contents, when they are emptied, whether they are written to, and what keeps them';
 
 create or replace view webhook.beyond_checkpoint as
 select e.id, e.xid, e.slot, e.created_at, e as event
@@ -1274,7 +1276,8 @@ with fresh as materialized (
 select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
 from matched l
 join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
--- "offset 0": by the index, for each. The planner does not know how many events there are.
+-- "offset 0" makes it use the index for each event. The planner does not know how many events there
+-- are.
 where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
   and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
 comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
@@ -1298,10 +1301,10 @@ from (
           from webhook.attempt group by event_id, event_xid, subscription_id) a
     left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
     union all
-    -- "+ 0": the index on one event's rows is on this expression.
+    -- "+ 0": the index on the rows of one event is on this expression.
     select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
     from webhook.queue q
-    -- "offset 0": by the index of each partition, whatever the statistics say.
+    -- "offset 0" makes it use the index of each partition, with any statistics.
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
     union all
@@ -1360,7 +1363,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event of a public id (evt_...); no row: there is none, or none any more';
+comment on function webhook.find_event(text) is 'The event with a public id (evt_...). No row: there is none, or it no longer exists';
 
 create or replace view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -1389,7 +1392,7 @@ left join (select subscription_id,
            from webhook.attempt where started_at > now() - interval '1 hour'
            group by subscription_id) a on a.subscription_id = s.id
 where webhook.may_see(s.owner);
-comment on view webhook.subscription_stats is 'One row per subscription: how its receiver is doing, what waits (queued includes blocked), and the last hour''s attempts';
+comment on view webhook.subscription_stats is 'One row per subscription: health of its receiver, pending deliveries (queued includes blocked), and attempts of the last hour';
 
 create or replace view webhook.public_key with (security_barrier) as
 select k.subscription_id, k.public_key, k.created_at, k.expires_at
@@ -1410,7 +1413,7 @@ select d.disarmed_because is null as armed,
        (select count(*) from webhook.queue) as queued,
        (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
        coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
-       -- The lowest number is the oldest event, as far as the clock ran forwards.
+       -- The lowest number is the oldest event, unless the clock was set back.
        least(p.oldest_at,
              (select e.created_at
               from (select * from webhook.queue q order by q.event_id + 0 limit 1) q
@@ -1424,8 +1427,9 @@ select d.disarmed_because is null as armed,
        (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        c.instance,
        d.disarmed_because,
-       -- A daemon that sleeps is at work in the server, and speaks when that ends: every second, unless told otherwise. Null:
-       -- none is running, or its sessions are hidden from the reader.
+       -- A daemon that sleeps executes a statement in the server, and the next statement follows
+       -- when the sleep ends: every second by default. Null means that none is running, or that its
+       -- sessions are hidden from the reader.
        (select case when bool_or(o.state = 'active') then interval '0'
                     else greatest(clock_timestamp() - max(o.state_change), interval '0') end
         from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -1454,13 +1458,14 @@ cross join lateral (
     from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
                          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, what waits, size and age of the ring, how secrets are kept, how long the daemon has said nothing. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, pending and queued deliveries, size and age of the ring, how secrets are kept, how long the daemon has been silent. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
 
 create or replace function webhook.adopt_restored(restored webhook.cursor) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Beyond the checkpoint of the dump, matched, neither attempted nor queued: as the daemon would read it after a crash.
+    -- After the checkpoint of the dump, matched, and neither attempted nor queued: as the daemon
+    -- would read it after a crash.
     insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, order_key)
     select s.id, o.id, o.xid, o.slot, 'backlog', webhook.order_key(s.ordering, o)
     from (select (e.id, - e.xid, e.created_at, e.subscription_id, e.slot, e.truncated, e.type, e.table_name, e.key, e.actor,
@@ -1484,7 +1489,7 @@ begin
 end
 $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
-    'What a dump has brought becomes deliverable here: undelivered events into the queue, transaction ids into those of the past';
+    'Prepares the contents of a dump for delivery here: undelivered events go into the queue, and transaction ids become past ones';
 
 create or replace function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -1498,8 +1503,9 @@ begin
     if not found then
         return;
     end if;
-    -- Nothing in the data tells a physical copy from its original, or from a database whose daemon has moved. The next daemon to
-    -- deliver decides. One that delivers already keeps the instance: without it, copies made from now on would fire.
+    -- The data does not show whether this is a physical copy or the original, or a database whose
+    -- daemon has moved. The next daemon that delivers decides. If a daemon already delivers, the
+    -- instance stays. Without an instance, copies made from now on would deliver.
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
         if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
                    and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
@@ -1507,12 +1513,12 @@ begin
                 hint = 'To let a daemon of another instance deliver, stop that one first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
-            -- It may be production itself, from a snapshot of its disk.
+            -- This may be production itself, restored from a snapshot of its disk.
             perform webhook.skip_numbers();
         end if;
         return;
     end if;
-    -- Receivers may know higher numbers than the copy does.
+    -- Receivers may know higher numbers than the copy.
     perform webhook.skip_numbers();
     if armed.restored_at is not null then
         perform webhook.adopt_restored(armed);
@@ -1524,7 +1530,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopt this cluster and database, so that the next daemon, whatever its instance, delivers from here. Nothing happens while a daemon does so already';
+    'After a restore or a copy: adopts this cluster and database, so that the next daemon of any instance delivers from here. Does nothing while a daemon delivers';
 
 create or replace function @extschema@.webhook_watch(
     rel regclass,
@@ -1602,10 +1608,11 @@ begin
             select e.type from webhook.event_type e
             union select w.noun || '.' || v.value from webhook.watch w cross join jsonb_each_text(w.verbs) v) t;
     end if;
-    -- Sorted: two transactions that share types lock them in one order.
+    -- Sorted, so that two transactions with the same types lock them in the same order.
     for listed in select distinct t from unnest(types) t where t is not null order by 1 loop
-        -- The type of an ended watch may go: lock it, then look, so that a watch that commits
-        -- meanwhile is seen. A watch of the same type only keeps the row from being deleted.
+        -- Deletes the type of an ended watch. It locks the row first and then checks, so that it
+        -- sees a watch that commits meanwhile. A watch of the same type only keeps the row from
+        -- being deleted.
         if exists (select from webhook.sources(listed) s where s.operations <> '{snapshot}') then
             perform from webhook.event_type t where t.type = listed for key share;
         else
@@ -1655,7 +1662,7 @@ begin
         perform webhook.dismiss_partition_owners();
     end if;
 exception
-    -- Whatever is wrong with our tables must not keep anybody from dropping theirs.
+    -- An error in our tables must not prevent a user from dropping theirs.
     when others then
         raise warning 'pg_webhook could not forget a dropped table: %', sqlerrm;
 end
@@ -1682,8 +1689,8 @@ begin
           and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
         order by 1
     loop
-        -- Postgres fails a GRANT beside another one of the same function. Rare: once for each owner
-        -- who is no publisher.
+        -- Postgres fails a GRANT that runs at the same time as another one for the same function.
+        -- This is rare: once for each owner who is not a publisher.
         if not is_locked then
             perform from webhook.setting for update;
             is_locked := true;
@@ -1791,7 +1798,7 @@ create or replace function @extschema@.webhook_redeliver(event_id text, subscrip
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';
 comment on function @extschema@.webhook_redeliver is
-    'Deliver an event to a subscription once more, now and under the same id, with a fresh retry schedule';
+    'Delivers an event to a subscription again, now and with the same id, with a fresh retry schedule';
 
 create or replace function @extschema@.webhook_replay(
     subscription_id bigint,
@@ -1802,7 +1809,7 @@ create or replace function @extschema@.webhook_replay(
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_replay_wrapper';
 comment on function @extschema@.webhook_replay is
-    'Deliver the events of a range of time once more, in order and under the same ids, those too that are older than the subscription; returns how many';
+    'Delivers the events of a time range again, in order and with the same ids, including events older than the subscription. Returns their number';
 
 create or replace function @extschema@.webhook_dry_run(subscription_id bigint, since timestamptz)
     returns table (event_id text, sequence bigint, type text, key text, created_at timestamptz, matches boolean, reason text)
@@ -1845,7 +1852,7 @@ create or replace function @extschema@.webhook_backfill_cancel(id bigint) return
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_cancel_wrapper';
 comment on function @extschema@.webhook_backfill_cancel is
-    'Stop a backfill; what it has sent stays sent. False: it has ended already';
+    'Stops a backfill. Events that were sent stay sent. Returns false if it has already ended';
 
 create or replace function webhook.backfill_step(id bigint, rows_max integer) returns boolean
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -1990,7 +1997,7 @@ begin
         raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
             hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
     end if;
-    -- A table that is not there any more is named in its events all the same; regclass then has no name for it.
+    -- Events may name a table that no longer exists. regclass has no name for it.
     select format('%I.%I', n.nspname, c.relname) into name
         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
     if webhook_erase.rel is not null and name is null then
@@ -2018,7 +2025,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_erase is
-    'Blank the payloads of everything that was told about a subject, and what receivers answered; attempts and hashes stay. rel null: events of webhook_emit(). Returns how many events';
+    'Blanks the payloads of all events about a subject, and the answers of receivers. Attempts and hashes stay. rel null: events of webhook_emit(). Returns the number of events';
 
 comment on table  webhook.own_part is 'Indexes, constraints, triggers and policies of our own tables, as the installation made them';
 
@@ -2148,7 +2155,7 @@ begin atomic
                else definition #> '{table,columns}' is not null and webhook.is_numbered_for(numbers_hold.relation) end;
 end;
 comment on function webhook.numbers_hold(oid, jsonb) is
-    'Whether a definition''s numbers are those of the table''s columns; false: it is doubtful; null: they were written for another table';
+    'Whether a definition''s numbers belong to the table''s columns. False: doubtful. Null: they were written for another table';
 
 create or replace function webhook.column_now(relation oid, name text, number smallint, numbers_hold boolean) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -2182,7 +2189,8 @@ begin
                from jsonb_array_elements(list.value) with ordinality as c (col, place)
                cross join webhook.column_now(watch.relation, c.col ->> 'name', (c.col ->> 'number')::smallint,
                                              webhook.numbers_hold(watch.relation, definition)) as n (name)
-               -- An excluded one that cannot be found stays: webhook_watch() refuses it until its present name is put in.
+               -- An excluded column that cannot be found stays. webhook_watch() rejects it until
+               -- the user enters its present name.
                where n.name is not null or (list.key = 'exclude' and c.col ->> 'name' = any (webhook.lost_columns(watch.relation, definition)))))
     into present
     from jsonb_each(definition) as list where jsonb_typeof(list.value) = 'array';
@@ -2223,7 +2231,7 @@ select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
        webhook.trigger_definition(t.tgargs) as definition
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables, but for those that partitions have from their root, with the definition that they carry';
+comment on view webhook.capture_trigger is 'The triggers of watched tables with their definitions, without those that partitions have from their root';
 
 create or replace function webhook.is_wanted(relation oid, trigger name) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -2332,7 +2340,7 @@ create or replace function @extschema@.webhook_check() returns table (relation r
     -- Compiling the query takes longer than running it.
     language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 begin atomic
-    -- Read once: each definition is parsed in a subtransaction.
+    -- Read once, because each definition is parsed in a subtransaction.
     with recursive present as materialized (
         select t.oid, t.relation, t.name, t.enabled, t.definition from webhook.capture_trigger t
     ), family (root, relation, is_root) as (
@@ -2346,21 +2354,22 @@ begin atomic
         from webhook.watch w
         join family f on f.root = w.relation
         join pg_class c on c.oid = f.relation
-        -- Of a partitioned table an insert and a delete can be the two halves of an update (extension/src/watch/triggers.rs).
+        -- For a partitioned table, an insert and a delete can be the two halves of an update
+        -- (extension/src/watch/triggers.rs).
         cross join lateral (
             select v.key from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')
             union
             select h.key from unnest('{insert,delete}'::text[]) h (key)
             where c.relkind = 'p' and jsonb_strip_nulls(w.verbs) ?| '{insert,update,delete}'
             union
-            -- Fires before each statement that one of the others fires for.
+            -- Fires before each statement for which one of the others fires.
             select 'statement' from jsonb_each_text(w.verbs) v where v.value is not null and (f.is_root or v.key <> 'truncate')) v
     ), named as (
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from present t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
     ), stale as (
-        -- One of the triggers speaks for all: they are made together.
+        -- One of the triggers stands for all, because they are created together.
         select distinct on (w.relation) w.relation, w as watch, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
                t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
         from webhook.watch w join present t on t.relation = w.relation and t.definition is not null
@@ -2374,8 +2383,8 @@ begin atomic
             where n.name is distinct from (col ->> 'name')) c
         order by w.relation, t.enabled = 'D', t.name
     ), orphaned as (
-        -- Triggers that webhook_watch() has made, of a table that no watch has a row for. A child
-        -- table's belong to its parent's.
+        -- Triggers from webhook_watch() on a table without a row in webhook.watch. Those of a child
+        -- table belong to the watch of its parent.
         select t.oid, t.relation, t.name, t.definition,
                exists (select from pg_inherits i join present p on p.relation = i.inhparent
                        where i.inhrelid = t.relation and p.enabled <> 'D' and p.definition ->> 'noun' = t.definition ->> 'noun') as is_child
@@ -2451,7 +2460,7 @@ begin atomic
     union all
     select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
            case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
-                else format('%s; only the key is told meanwhile. Put its present name into the statement, or leave it out if it is gone',
+                else format('%s; events contain only the key meanwhile. Put its present name into the statement, or leave it out if the column is gone',
                             array_to_string(s.lost, ', ')) end,
            webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
     from stale s where s.changes is not null or s.is_other
@@ -2469,14 +2478,14 @@ begin atomic
     union all
     select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all
-    -- What is delivered has been removed by then: the rest is not removed for its size.
+    -- Delivered events have been removed. The limit does not remove the rest.
     select 'webhook.event'::regclass,
            case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,
            format('%s of at most %s (ring_bytes_max), %s of it in slots with undelivered events',
                   pg_size_pretty(r.bytes), pg_size_pretty(r.bytes_max), pg_size_pretty(r.held_bytes)),
            'select * from webhook.subscription_stats order by queued + retrying desc'
     from webhook.ring_size() r
-    -- Between two rounds of the daemon there may be a slot more.
+    -- Between two rounds of the daemon, there may be one more slot.
     where r.bytes > r.bytes_max + r.bytes_max / 8 or r.held_bytes > r.bytes_max / 10 * 8
     order by 1, 2, 3;
 end;
@@ -2588,7 +2597,7 @@ begin
 end
 $$;
 comment on function webhook.act_for(text) is
-    'Daemon: for the rest of the transaction, see and change what this owner has and nothing else, whatever the role may; null: what the role may';
+    'For the daemon: until the end of the transaction, limits what can be seen and changed to this owner. Null: the rights of the role decide';
 
 create or replace view webhook.delivered_event with (security_barrier) as
 select d.subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
@@ -2610,7 +2619,7 @@ select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_i
 from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
 where webhook.may_see(s.owner);
 comment on view webhook.matching_event is
-    'Events that match a subscription as it is now, delivered or not: what a receiver fetches to find out what it has missed';
+    'Events that match a subscription as it is now, delivered or not. A receiver reads it to find missed events';
 
 create or replace function webhook.event_stretch(after_xid bigint, after_id bigint, rows_max integer)
     returns table (xid bigint, id bigint, rows bigint)
@@ -2688,7 +2697,8 @@ declare
 begin
     while high - low > 1000 loop
         mid := (low + high) / 2;
-        -- What has only been queued so far, for one that is paused say, is as good as what has been attempted.
+        -- A delivery that was only queued, for a paused subscription for example, counts like an
+        -- attempted one.
         select x.event_id, x.event_xid into near
         from ((select a.event_id, a.event_xid from webhook.attempt a where a.event_id <= mid order by a.event_id desc limit 1)
               union all
@@ -2698,7 +2708,7 @@ begin
             low := mid;
             continue;
         end if;
-        -- One that is gone is old.
+        -- An event that no longer exists is old.
         perform from webhook.event e where e.xid = near.event_xid and e.id = near.event_id and e.created_at > number_at.at;
         if found then
             high := near.event_id;
@@ -2706,7 +2716,7 @@ begin
             low := mid;
         end if;
     end loop;
-    -- Nor is what the daemon has not come to passed over.
+    -- Events that the daemon has not read yet are not skipped either.
     return least(low, (select min(b.id) - 1 from webhook.beyond_checkpoint b where b.created_at > number_at.at));
 end
 $$;
@@ -2814,7 +2824,7 @@ declare
     whole_digits constant integer := case when type = 'numeric'::regtype and typmod <> -1
         then (((typmod - 4) >> 16) & 65535) - ((((typmod - 4) & 2047) # 1024) - 1024) end;
     precise constant boolean := whole_digits >= 0 and (((typmod - 4) >> 16) & 65535) between whole_digits and 15;
-    -- numeric(p,s) holds no infinity.
+    -- numeric(p,s) contains no infinity.
     spellings constant text[] := array(
         select s from unnest(array['NaN', 'Infinity', '-Infinity']) s
         where (whole_digits is null or s = 'NaN')
@@ -2864,7 +2874,7 @@ begin
     end loop;
 
     if t.typelem <> 0 and t.typlen = -1 then
-        -- How many dimensions there are is not part of the type.
+        -- The number of dimensions is not part of the type.
         return webhook.schema_of('array', nullable, '{items}', array[webhook.schema_any_of(
             webhook.type_schema(t.typelem, typmod, true, '{}', '{}'),
             json '{"type":"array","description":"One more dimension"}')]);
@@ -2875,7 +2885,8 @@ begin
     end if;
 
     words := webhook.check_keywords(c.expressions, c.subjects, c.kind, typmod - 4)
-        -- Rust reads UTF-8; elsewhere what is not ASCII says nothing.
+        -- Rust reads UTF-8. In other encodings, constraints with characters outside ASCII are not
+        -- used.
         from (select coalesce(array_agg(c.expression), '{}'), coalesce(array_agg(c.subject), '{}'),
                      case when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'integer'
                           when type = 'numeric'::regtype then
@@ -2911,7 +2922,7 @@ begin
                         else webhook.number_schema(type, typmod, nullable, words) end;
         when type in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) or t.typtype = 'e' then
             return webhook.schema_of('string', nullable, '{minLength,maxLength,enum}', array[
-                -- In SQL_ASCII a character is a byte, of which the receiver may see fewer.
+                -- In SQL_ASCII, a character is a byte, and the receiver may see fewer characters.
                 to_json(case when lengths and getdatabaseencoding() <> 'SQL_ASCII'
                              then coalesce((words ->> 'minLength')::bigint, case when type = 'bpchar'::regtype and typmod > 4 then typmod - 4 end) end),
                 to_json(case when lengths then least((words ->> 'maxLength')::bigint,
@@ -2971,7 +2982,7 @@ create or replace function webhook.watch_definition(rel oid) returns jsonb
     return (select d.definition
             from pg_trigger t cross join webhook.trigger_definition(t.tgargs) as d (definition)
             where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
-            -- A retired trigger carries a former definition.
+            -- A retired trigger contains a former definition.
             order by t.tgenabled = 'D', t.tgname limit 1);
 comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
 
@@ -3208,7 +3219,7 @@ create or replace function @extschema@.webhook_event_schema(event_type text) ret
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
 comment on function @extschema@.webhook_event_schema is
-    'JSON Schema of "data" of an event type, from the catalogue as it is now';
+    'JSON Schema of "data" of an event type, from the present system catalog';
 
 create or replace function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -3264,7 +3275,7 @@ begin
         from json_each(webhook.header_schemas()) with ordinality as h (key, value, at);
     components := webhook.json_members('{schemas,parameters,responses}', array[schemas, parameters,
         '{"accepted":{"description":"Delivered. The body of the answer does not matter"},'
-        '"gone":{"description":"Send no more: the subscription is switched off at once"},'
+        '"gone":{"description":"The receiver is gone. The subscription is disabled at once"},'
         '"slower":{"description":"Tried again on the schedule, and sent to more slowly from then on",'
         '"headers":{"Retry-After":{"description":"Not before: seconds, or a date; at most 24 hours","schema":{"type":"string"}}}},'
         '"failed":{"description":"Failed, and tried again on the schedule: with 5xx and 4xx as with a redirect, which is not followed"}}']);
@@ -3273,7 +3284,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_openapi is
-    'The events as an OpenAPI 3.1 document (member webhooks), from the catalogue as it is now';
+    'The events as an OpenAPI 3.1 document (member webhooks), from the present system catalog';
 
 create or replace function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3306,7 +3317,7 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the catalogue as it is now';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the present system catalog';
 
 create or replace function @extschema@.webhook_grant(role regrole, what text) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -3338,7 +3349,8 @@ begin
 
     for statement in
         select r.statement from (values
-            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore needs their function.
+            -- The triggers of webhook_watch() are made with the rights of its caller, who therefore
+            -- needs their function.
             ('publisher', 'grant usage on schema @extschema@, webhook to %s'),
             ('publisher', 'grant execute on function webhook.capture(), @extschema@.webhook_emit(text, json, text),
                  @extschema@.webhook_emit(text, json, anynonarray), @extschema@.webhook_emit(webhook.event_type_name, jsonb, text),
@@ -3458,7 +3470,7 @@ revoke all on all sequences in schema webhook from public;
 select webhook.note_own_parts();
 
 
--- -- Rights and rows that follow from it ----------------------------------------------------------
+-- -- Rights and rows that follow from it -------------------------------------------------------------------------
 
 -- Who had a part of the work gets what has been added to it. A part is known by a right that no other part has.
 do $$

@@ -12,15 +12,17 @@
 
 mod carried;
 mod history;
+mod takeover;
 
 pub use carried::Carried;
 use carried::Origin;
 pub use history::History;
 use history::{check_timeline, former, left_behind};
+use takeover::{Takeover, refused};
 
 use crate::{
     active,
-    app::{Error, Phase, Settings},
+    app::{Error, Settings},
     backfill,
     lane::{
         backlog_rate::ROWS_PER_PROCESSOR,
@@ -38,14 +40,11 @@ use crate::{
         gate::Gate,
         reader,
         ring::{Present, Ring},
-        snapshot::Snapshot,
     },
     overdue::Overdue,
     postgres::{
-        Client, Purpose, Seen, Target, Watch, chain, connect,
-        instance::Instance,
-        is_former,
-        preflight::{Identity, Report, check_instance, preflight, refuse_transaction_pooler},
+        Client, Purpose, Seen, Target, Watch, connect, is_former,
+        preflight::{Report, preflight, refuse_transaction_pooler},
         schema::Schema,
         survey,
     },
@@ -62,20 +61,16 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
-use tokio_postgres::error::SqlState;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
 /// Numbers the sessions of this process.
 static LIVES: AtomicU64 = AtomicU64::new(1);
 
 /// Time limit for the connections to a server and the first statements.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Time between two attempts to become the leader.
-const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long attempts in flight may take to finish after a lost connection. The others are repeated.
 const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -87,43 +82,7 @@ const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
 const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
 
-const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
 const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
-
-/// Held by the ledger's connection, from the takeover until that connection is gone.
-const TRY_WRITE_LOCK: &str = "select pg_try_advisory_lock(1885820776, 3)";
-const WRITE_LOCK_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How long a former leader may take for its last writes ([`LOST_DRAIN_TIMEOUT`] and
-/// [`LAST_WRITES_TIMEOUT`]). One that takes longer does not know that it has lost the lock.
-const FORMER_WRITER_TIMEOUT: Duration = Duration::from_secs(8);
-const END_WRITER: &str = "
-    select pg_terminate_backend(l.pid, 2000) from pg_locks l
-    where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
-      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and l.classid = 1885820776 and l.objid = 3 and l.objsubid = 2";
-
-/// The first daemon of a database creates the cursor. Each takeover raises the epoch.
-const ADOPT: &str = "
-    insert into webhook.cursor (snapshot, system_identifier, database_oid) values ($1::text::pg_snapshot, $2, $3)
-    on conflict (singleton) do nothing";
-const ARMED: &str = "
-    select instance from webhook.cursor where system_identifier = $1 and database_oid = $2 and restored_at is null";
-const TAKE_OVER: &str = "
-    update webhook.cursor set epoch = epoch + 1, instance = coalesce(instance, $4), refused_instance = null
-    where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
-    returning epoch, snapshot::text";
-const TAKE_OVER_0_1: &str = "
-    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
-    returning epoch, snapshot::text";
-
-/// For `webhook.health`. If another daemon delivers, nothing is wrong with the database.
-const REFUSED: &str = "
-    update webhook.cursor set refused_instance = $1
-    where instance is not null and refused_instance is distinct from $1
-      and not exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
-                      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-                      and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2)";
 
 /// How a session ended.
 #[derive(Debug)]
@@ -222,104 +181,6 @@ impl Session {
             },
             Err(error) => Ended::Lost { error, was_active: false },
         }
-    }
-
-    /// Acquires the leader's lock, and then the cursor. Waits while another daemon has the lock.
-    async fn become_active(&self, settings: &Settings) -> Result<Takeover, Error> {
-        let (mut is_told, mut is_first) = (false, true);
-        while !self
-            .control
-            .query_one(TRY_LOCK, &[])
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(Error::of_statement)?
-        {
-            // If the link is dead, the server does not notice that we have closed a session.
-            if std::mem::take(&mut is_first) && active::end_former_lives(&self.control).await? {
-                continue;
-            }
-            if !is_told {
-                info!("daemon.stands_by; another one is active");
-                settings.phase.send_replace(Phase::StandsBy);
-                active::warn_if_hidden(&self.control).await?;
-                is_told = true;
-            }
-            active::end_frozen(&self.control).await?;
-            sleep(STANDBY_INTERVAL).await;
-        }
-        self.become_writer().await?;
-        let Identity { system_identifier, database_oid } = self.history.identity;
-        let beginning = Snapshot::beginning().to_string();
-        self.ledger
-            .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
-            .await
-            .map_err(Error::of_statement)?;
-        let row = match self.schema {
-            Schema::V0_1 => {
-                let row = self.ledger.query_opt(TAKE_OVER_0_1, &[&system_identifier, &database_oid]).await;
-                row.map_err(Error::of_statement)?.ok_or(Error::OtherCluster)?
-            }
-            Schema::V0_2 => match self.take_over(&self.server.instance).await {
-                Err(error @ Error::OtherInstance { .. }) => return Err(refused(&self.control, error).await),
-                row => row?,
-            },
-        };
-        let takeover = Takeover::read(&row).map_err(Error::of_statement)?;
-        settings.phase.send_replace(Phase::Active { epoch: takeover.epoch });
-        let instance = &self.server.instance;
-        info!(epoch = takeover.epoch, checkpoint = %takeover.checkpoint, %instance, "daemon.active");
-        Ok(takeover)
-    }
-
-    /// Acquires the cursor, and adopts a database that is not armed for an instance yet. Another
-    /// daemon may have adopted it since the preflight, and `webhook_arm()` may be called at any
-    /// moment. So the update repeats the condition that was checked.
-    async fn take_over(&self, instance: &Instance) -> Result<tokio_postgres::Row, Error> {
-        let Identity { system_identifier, database_oid } = self.history.identity;
-        loop {
-            let row = self.ledger.query_opt(ARMED, &[&system_identifier, &database_oid]).await;
-            let row = row.map_err(Error::of_statement)?.ok_or(Error::OtherCluster)?;
-            let armed: Option<&str> = row.try_get(0).map_err(Error::of_statement)?;
-            check_instance(instance, armed)?;
-            let ours = instance.as_str();
-            let taken =
-                self.ledger.query_opt(TAKE_OVER, &[&system_identifier, &database_oid, &armed, &ours]).await;
-            let Some(taken) = taken.map_err(Error::of_statement)? else { continue };
-            if armed.is_none() {
-                info!(%instance, "database.adopted");
-                if instance.rests_on_host_name() {
-                    warn!(%instance, "instance.rests_on_host_name; name it with --instance if that name may change");
-                }
-            }
-            return Ok(taken);
-        }
-    }
-
-    /// Waits until the ledger of the former leader can no longer write.
-    async fn become_writer(&self) -> Result<(), Error> {
-        let mut since = Instant::now();
-        let is_granted = |row: tokio_postgres::Row| row.try_get::<_, bool>(0);
-        while !self
-            .ledger
-            .query_one(TRY_WRITE_LOCK, &[])
-            .await
-            .and_then(is_granted)
-            .map_err(Error::of_statement)?
-        {
-            if since.elapsed() > FORMER_WRITER_TIMEOUT {
-                warn!("daemon.ends_former_writer; it is no longer the leader, and keeps its session");
-                match self.control.query(END_WRITER, &[]).await {
-                    Ok(_) => {}
-                    Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                        warn!(error = chain(&error), "daemon.cannot_end_another; let both run as one role");
-                    }
-                    Err(error) => return Err(Error::of_statement(error)),
-                }
-                since = Instant::now();
-            }
-            sleep(WRITE_LOCK_INTERVAL).await;
-        }
-        Ok(())
     }
 
     async fn deliver(
@@ -453,17 +314,6 @@ impl Session {
     }
 }
 
-/// Stores our instance as the refused one, and returns the error. It returns the same error if the
-/// statement fails.
-async fn refused(control: &Client, error: Error) -> Error {
-    if let Error::OtherInstance { ours, .. } = &error
-        && let Err(error) = control.execute(REFUSED, &[ours]).await
-    {
-        debug!(error = chain(&error), "session.refusal_unwritten");
-    }
-    error
-}
-
 /// Waits until an outdated schema has been updated. Waits forever for a current one.
 async fn updated(control: &Client, schema: Schema) {
     while schema.is_outdated() {
@@ -483,25 +333,6 @@ async fn present_slot(control: &Client, schema: Schema) -> Result<Arc<Present>, 
     let present = Present::default();
     present.set(&Ring::of(row.try_get(0)?));
     Ok(Arc::new(present))
-}
-
-/// The values that a new leader gets.
-#[derive(Debug)]
-struct Takeover {
-    epoch: i64,
-    checkpoint: Snapshot,
-}
-
-impl Takeover {
-    fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
-        let text: &str = row.try_get(1)?;
-        let checkpoint = text.parse().unwrap_or_else(|error| {
-            // Events that are read again cost time. Events that are not read would be lost.
-            error!(%error, "checkpoint.unreadable; starting from the oldest event");
-            Snapshot::beginning()
-        });
-        Ok(Self { epoch: row.try_get(0)?, checkpoint })
-    }
 }
 
 impl From<outbox::Error> for Error {

@@ -3,7 +3,7 @@
 
 use e2e::{PATIENCE, cluster::describe, daemon::Daemon, world::World};
 
-const PAGE: &str = include_str!("../../docs/OPERATIONS.md");
+const PAGE: &str = include_str!("../../../docs/OPERATIONS.md");
 
 /// Returns the SQL of the runbook, by heading.
 fn blocks() -> Vec<(String, String)> {

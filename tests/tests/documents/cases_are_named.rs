@@ -2,14 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = include_str!("../CASES.md");
+const PAGE: &str = include_str!("../../CASES.md");
+
+/// Finds a file in a folder or in one of its folders.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let here = files.into_iter().find(|path| path.file_name().is_some_and(|file| file == name));
+    here.or_else(|| folders.iter().find_map(|folder| find(folder, name)))
+}
 
 /// Returns the file that holds a test's module, as the page spells it.
 fn file(modules: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match modules {
         ["sender", file] => root.join(format!("../dispatcher/tests/sender/{file}.rs")),
-        [file] => root.join(format!("tests/{file}.rs")),
+        [file] => find(&root.join("tests"), &format!("{file}.rs")).unwrap_or_default(),
         path => root.join(format!("../dispatcher/src/{}.rs", path.join("/"))),
     }
 }

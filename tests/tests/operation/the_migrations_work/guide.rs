@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub const PAGE: &str = include_str!("../../../docs/MIGRATING.md");
+pub const PAGE: &str = include_str!("../../../../docs/MIGRATING.md");
 
 // ── The page ────────────────────────────────────────────────────────────────────────────────
 

@@ -20,7 +20,7 @@ const UPDATE: &str = "alter extension pg_webhook update";
 /// A database with 0.1.0 and what it left there (extension/upgrade).
 async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -> Database {
     let database = cluster.empty_database(name).await;
-    let fixture = include_str!("../../extension/upgrade/fixture-0.1.0.sql");
+    let fixture = include_str!("../../../extension/upgrade/fixture-0.1.0.sql");
     let fixture = fixture.replace("{receiver}", &receiver.url("")).replace("{secret}", SECRET);
     database.run("create extension pg_webhook version '0.1.0'").await;
     database.run(&fixture).await;

@@ -1,0 +1,12 @@
+//! Signatures, secrets, addresses, rights and tenants.
+
+mod foreign_cloudevents_parse;
+mod foreign_verifiers_accept;
+mod imposters_get_nothing;
+mod loopback_is_refused;
+mod no_secret_is_written_down;
+mod nobody_needs_a_superuser;
+mod receivers_in_six_languages_verify;
+mod secrets_are_sealed_anew;
+mod tenants_see_only_their_own;
+mod the_database_proves_itself;

@@ -176,7 +176,7 @@ mod tests {
         let fate = |text: &str| fate(&keys, &new, 7, text).unwrap();
         for text in [SECRET.to_owned(), sealed(&old, 7)] {
             let Fate::Seal(again) = fate(&text) else { panic!("{text} is not sealed again") };
-            assert_eq!(seal::open(&new, For::SecretOf(7), &anew).unwrap().as_str(), SECRET);
+            assert_eq!(seal::open(&new, For::SecretOf(7), &again).unwrap().as_str(), SECRET);
         }
         assert!(matches!(fate(&sealed(&new, 7)), Fate::IsSealed));
         for text in ["env:WEBHOOKD_SECRET_A", "file:a"] {

@@ -264,20 +264,23 @@ begin atomic
         select r.relation, format('%I.%I', n.nspname, c.relname) as qualified
         from (select t.relation from present t union select f.relation from family f) r
         join pg_class c on c.oid = r.relation join pg_namespace n on n.oid = c.relnamespace
-    ), stale as (
+    ), representative as (
         -- One of the triggers stands for all, because they are created together.
-        select distinct on (w.relation) w.relation, w as watch, t.definition, c.changes, webhook.lost_columns(w.relation, t.definition) as lost,
-               t.definition ->> 'noun' <> w.noun or t.definition -> 'verbs' <> jsonb_strip_nulls(w.verbs) as is_other
+        select distinct on (w.relation) w.relation, w as watch, t.definition
         from webhook.watch w join present t on t.relation = w.relation and t.definition is not null
+        order by w.relation, t.enabled = 'D', t.name
+    ), stale as (
+        select w.relation, w.watch, w.definition, c.changes, webhook.lost_columns(w.relation, w.definition) as lost,
+               w.definition ->> 'noun' <> (w.watch).noun or w.definition -> 'verbs' <> jsonb_strip_nulls((w.watch).verbs) as is_other
+        from representative w
         cross join lateral (
             select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
                                             else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
-            from jsonb_each(t.definition) l
+            from jsonb_each(w.definition) l
             cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
             cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint,
-                                          webhook.numbers_hold(w.relation, t.definition)) as n (name)
+                                          webhook.numbers_hold(w.relation, w.definition)) as n (name)
             where n.name is distinct from (col ->> 'name')) c
-        order by w.relation, t.enabled = 'D', t.name
     ), orphaned as (
         -- Triggers from webhook_watch() on a table without a row in webhook.watch. Those of a child
         -- table belong to the watch of its parent.
@@ -289,10 +292,11 @@ begin atomic
           and (t.name ~ '^webhook_(insert|update|delete|truncate)$'
                and jsonb_strip_nulls(t.definition -> 'verbs') ? substr(t.name::text, 9)
                or c.relkind = 'p' and t.name in ('webhook_insert', 'webhook_delete')
-               or t.name = 'webhook_statement' and exists (
-                   select from present o
-                   where o.relation = t.relation and o.name <> t.name and o.definition is not null and o.enabled <> 'D'))
-          and not exists (select from family f where f.relation = t.relation)
+               or t.name = 'webhook_statement' and t.relation in (
+                   select o.relation from present o
+                   where o.name <> 'webhook_statement' and o.definition is not null and o.enabled <> 'D'))
+          -- EXCEPT, because the planner would compare each trigger with each watch.
+          and t.relation in (select p.relation from present p except select f.relation from family f)
     ), replaced as (
         select w.relation, format('%I.%I', n.nspname, c.relname) as former,
                (c.oid::regclass, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition, w.payload, w.key_columns,
@@ -321,9 +325,9 @@ begin atomic
     union all
     select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
            format('drop trigger %I on %s', t.name, n.qualified)
-    from present t join named n on n.relation = t.relation
-    where not exists (select from wanted w where w.relation = t.relation and w.name = t.name)
-      and not exists (select from orphaned o where o.oid = t.oid)
+    from (select p.relation, p.name::text from present p except select w.relation, w.name from wanted w) t
+    join named n on n.relation = t.relation
+    where not exists (select from orphaned o where o.relation = t.relation and o.name = t.name)
     union all
     (select distinct on (o.relation) o.relation::regclass, 'watch is missing',
             format('its triggers emit %s events, and webhook.watch has no row for it (as after pg_dump --schema-only); webhook_unwatch() removes them',

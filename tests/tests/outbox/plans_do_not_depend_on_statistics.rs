@@ -108,15 +108,20 @@ async fn work(world: &World) {
     }
     receiver.wait_for("/ok", 3_040, PATIENCE).await;
     world.database.until("select count(*) > 2500 from webhook.queue where state = 'backlog'", PATIENCE).await;
-    // Commands of SQL.
+    // Commands of SQL. The daemon reads a window with changes of subscriptions once for them alone,
+    // so these are not in one window with the many events of the backfill.
+    let changes_are_read = "select pg_snapshot_xmin((select snapshot from webhook.cursor))::text::bigint
+        > (select max(xid) from webhook.event where type like 'webhook.subscription.%')";
     run(format!(
         "select webhook_alter({failing}, max_in_flight => 7); select webhook_ping({plain});
          select webhook_replay({plain}, now() - interval '1 hour', events => '{{order.deleted}}');
          select webhook_redeliver(event_id, {plain}) from webhook.delivery where subscription_id = {plain} and state = 'delivered' limit 3;
-         select webhook_backfill({plain}, 'orders', 'new.id <= 600');
          select webhook_rotate_secret({plain}); select webhook.turn_ring(true)"
     ))
     .await;
+    world.database.until(changes_are_read, PATIENCE).await;
+    run(format!("select webhook_backfill({plain}, 'orders', 'new.id <= 600')")).await;
+    world.database.until("select state = 'done' from webhook.backfill", PATIENCE).await;
     receiver.behave("/ok/late", Behaviour::Ok);
     run(format!(
         "select webhook_resume({paused}); select webhook_pause({late}); select webhook_resume({late})"
@@ -124,7 +129,6 @@ async fn work(world: &World) {
     .await;
     receiver.wait_for("/ok/paused", 3_040, PATIENCE).await;
     receiver.wait_for("/ok/late", 3_000, PATIENCE).await;
-    world.database.until("select state = 'done' from webhook.backfill", PATIENCE).await;
     // Requests of the admin server.
     for path in [
         "/v1/subscriptions",

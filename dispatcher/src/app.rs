@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(
             patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(),
             5000,
-            "no longer wait"
+            "a short session does not reset the wait"
         );
         patience.renew(&Error::ConnectionLost, Duration::from_secs(1));
         assert_eq!(patience.wait_after(Error::ReadOnly, 0.5).expect("it waits").as_millis(), 100);

@@ -56,7 +56,7 @@ impl BacklogRate {
         self.others_at = Some(now);
     }
 
-    /// Records that a row was added to a backlog.
+    /// Records that a row was added to a backlog that drains.
     pub fn added(&mut self, now: Duration) {
         self.count(now);
         self.added += 1;

@@ -70,7 +70,7 @@ impl Board {
         }
         // They come first when the rate allows more, in the same order. So none waits forever.
         for id in std::mem::take(&mut self.held).into_iter().rev() {
-            if let Some(lane) = self.lanes.get_mut(&id) {
+            if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_listed) {
                 lane.is_listed = true;
                 self.ready.push_front(id);
             }

@@ -165,9 +165,13 @@ impl Board {
     /// Writes a row in the backlog for a delivery without a row.
     fn spill_one(&mut self, subscription_id: i64, message: &Message, window: u64, state: State) {
         let event = message.event();
-        self.backlog_rate.added(self.at);
+        let (backlog_rate, at) = (&mut self.backlog_rate, self.at);
         let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
             lane.drain.spilled(event.id);
+            // A backlog that does not drain needs no rate.
+            if lane.is_open() && !lane.breaker.is_open() {
+                backlog_rate.added(at);
+            }
             order_key(&lane.subscription, message)
         });
         self.ask(subscription_id);

@@ -75,3 +75,35 @@ fn backlogs_have_the_whole_machine_while_others_have_none() {
     let rows = beside_two_backlogs(|step| step == 0);
     assert!(rows[0] + rows[1] > 10 * BACKLOG_RATE as usize, "the limit ends: {rows:?}");
 }
+
+#[test]
+fn the_backlog_of_a_paused_subscription_raises_no_rate() {
+    let subscriptions = vec![Options { in_flight_max: 32, ..PLAIN }; 3];
+    let mut world = World::new(Plan { subscriptions, in_flight_max: 100, ..Plan::plain(3) });
+    world.pause(2);
+    world.find_backlogs(&[1], 1..10_000);
+    world.next_event = 10_000;
+    // 500 events a second are kept for the paused subscription.
+    for _ in 0..500 {
+        let first = world.next_event;
+        world.hand_on((first..first + 10).map(|id| (id, vec![2])).chain([(first + 10, vec![3])]).collect());
+        world.pass(STEP, STEP);
+        end_all(&mut world, &outcome(Class::Succeeded));
+    }
+    let rows = world.attempts.keys().filter(|pair| pair.0 == 1).count();
+    assert!((500..=1_100).contains(&rows), "{rows} in 10 s");
+}
+
+#[test]
+fn a_send_queue_that_waits_for_the_rate_is_listed_once() {
+    let subscriptions = vec![Options { in_flight_max: 32, ..PLAIN }; 2];
+    let mut world = World::new(Plan { subscriptions, in_flight_max: 100, ..Plan::plain(3) });
+    world.find_backlogs(&[1], 1..10_000);
+    world.next_event = 10_000;
+    for _ in 0..100 {
+        world.hand_on(vec![(world.next_event, vec![1, 2])]);
+        world.pass(STEP, STEP);
+        end_all(&mut world, &outcome(Class::Succeeded));
+        assert!(world.board.ready.len() <= 2, "{:?}", world.board.ready);
+    }
+}

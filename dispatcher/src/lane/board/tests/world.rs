@@ -367,6 +367,12 @@ impl World {
         self.catch_up();
     }
 
+    /// Pauses a subscription.
+    pub fn pause(&mut self, id: i64) {
+        self.replace(id, false);
+        self.reload();
+    }
+
     /// Deletes rows of the queue: all of them, or some.
     pub fn call_off(&mut self) {
         let is_all = self.rng.u8(0..4) == 0;

@@ -35,6 +35,7 @@ bench: setup ## the figures of docs/BENCHMARKS.md, as a table and as JSON (AGAIN
 build: setup ## release build: the extension, and target/release/webhookd
 	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo pgrx package --package pg_webhook --manifest-path extension/Cargo.toml \
 	    --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) --profile release
+	scripts/compose_update.sh target/release/pg_webhook-pg$(PG_MAJOR)$$($(PG_CONFIG) --sharedir)/extension
 	cargo build --release --package webhookd
 
 install: SUDO = $(shell [ -n "$(DESTDIR)" ] || [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || echo sudo)

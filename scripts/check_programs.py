@@ -13,7 +13,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Run after `scripts/setup.sh test` only.
-TEST_ONLY = ["scripts/test.sh", "scripts/torture.sh", "scripts/postgres_source.sh", "scripts/regress.sh", "scripts/upgrade.sh", "scripts/unit_tests.sh", "scripts/bench_against.sh", "tests/", "extension/tests/"]
+TEST_ONLY = ["scripts/test.sh", "scripts/torture.sh", "scripts/postgres_source.sh", "scripts/regress.sh", "scripts/unit_tests.sh", "scripts/bench_against.sh", "tests/", "extension/tests/"]
 # For a maintainer's own machine; it says itself what it needs.
 SELF_SUFFICIENT = {"scripts/bare_root.sh": {"chroot", "debootstrap", "mount", "umount", "unshare"}}
 # Containers and chroots refuse these, to root too.

@@ -34,11 +34,15 @@ if [ ! -x "$copy_bin/postgres" ] || [ "$bindir/postgres" -nt "$copy_bin/postgres
     touch "$copy_bin/postgres"
 fi
 
+rm -f "$dir$sharedir"/extension/pg_webhook--*.sql
 export PATH="$PWD/.tools/bin:$PATH"
 export PGRX_PG_CONFIG_PATH=$copy_bin/pg_config
 cargo pgrx install --package pg_webhook --manifest-path extension/Cargo.toml --pg-config "$copy_bin/pg_config" \
     --no-default-features --features "pg$major" --profile "${PROFILE:-quick}" >&2
-# What upgrades start from, for the tests.
-cp extension/upgrade/pg_webhook--*.sql "$dir$sharedir/extension/"
+scripts/compose_update.sh "$dir$sharedir/extension"
+# The version that the tests update from.
+for former in tests/upgrade/pg_webhook--*.sql.gz; do
+    gzip -dc "$former" >"$dir$sharedir/extension/$(basename "$former" .gz)"
+done
 chmod -R a+rX "$dir"
 echo "$copy_bin"

@@ -104,8 +104,7 @@ begin
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
             ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
                  webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
-            ('dispatcher', 'grant execute on function webhook.gate_ring(),
-                 webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release() to %s'),
+            ('dispatcher', 'grant execute on routine webhook.gate_ring(), webhook.gate_sleep(integer) to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
                  @extschema@.webhook_erase(regclass, text), webhook.turn_ring(boolean) to %s'),
@@ -142,7 +141,7 @@ begin
         join pg_proc p on p.oid = d.objid
         where d.refclassid = 'pg_extension'::regclass and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
     loop
-        execute format('revoke all on function %s from public', member);
+        execute format('revoke all on routine %s from public', member);
     end loop;
 end
 $$;

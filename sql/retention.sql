@@ -114,7 +114,7 @@ begin
         set turn = (select max(o.turn) + 1 from webhook.ring_turn o), began_at = moment, ended_at = null,
             rows = null, first_at = null, last_at = null, held = null
         where t.slot = following;
-    update webhook.ring_head h set present = following, open = head.open || following, changes = head.changes + 1;
+    update webhook.ring_head h set present = following, open = head.open || following, changes = head.changes + 1, sessions_since = null;
     return following;
 end
 $$;
@@ -402,7 +402,7 @@ select t.slot::integer as slot, t.began_at,
        t.held
 from webhook.ring_turn t
 -- The limits tell the planner that these have one row.
-cross join (select * from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
+cross join (select present, open from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
     'The slots of the outbox: start and end of their turn, contents, when they are emptied, whether they are written to, and what keeps them';

@@ -34,7 +34,7 @@ comment on column webhook.ring_head.open is
     'Slots that transactions may still write to: the present one, and earlier ones that open transactions have written to';
 comment on column webhook.ring_head.changes is 'Number of changes of this row';
 comment on column webhook.ring_head.sessions_since is
-    'Update from 0.1: no slot is closed while a session from before this moment is connected, for it may use the library of 0.1';
+    'Set by an update after which older libraries may write to another slot: no slot is closed while a session from before this moment is connected';
 insert into webhook.ring_head (present, open) values (0, '{0}');
 
 create table webhook.ring_turn (
@@ -326,7 +326,7 @@ create index attempt_started_at_idx on webhook.attempt using brin (started_at);
 
 -- 16 slots each, created once and never dropped. A missing partition would fail the application's
 -- INSERT. DROP and DETACH would need a lock on the parent that waits for every reader.
-do $$
+do $$ -- once
 begin
     for slot in 0..15 loop
         execute format('create table webhook.event_%s partition of webhook.event for values in (%s)', slot, slot);

@@ -193,10 +193,10 @@ select d.disarmed_because is null as armed,
        (select min(r.oldest_event_at) from webhook.ring r) as ring_oldest_at,
        c.instance,
        d.disarmed_because,
-       -- A daemon that sleeps executes a statement in the server, and the next statement follows
-       -- when the sleep ends: every second by default. Null means that none is running, or that its
-       -- sessions are hidden from the reader.
-       (select case when bool_or(o.state = 'active') then interval '0'
+       -- A daemon that sleeps executes a statement in the server. Meanwhile it polls every second
+       -- by default; if it polls less often, the statement lacks the comment. Null means that no
+       -- daemon is running, or that its sessions are hidden from the reader.
+       (select case when bool_or(o.state = 'active' and o.query not like '%gate_sleep($1) -- polls') then interval '0'
                     else greatest(clock_timestamp() - max(o.state_change), interval '0') end
         from pg_locks l join pg_stat_activity a on a.pid = l.pid
         join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name

@@ -24,10 +24,12 @@ use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tracing::warn;
 
-const BEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// The interval of the heartbeat. Standbys and `webhook.health` expect a sign at least this often.
+pub const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
-/// for the gate behind a commit is not idle.
+/// for a lock is not idle. A leader whose control session sleeps while its reader polls
+/// (`outbox::gate`) is idle.
 const FROZEN: &str = "
     select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -38,7 +40,7 @@ const FROZEN: &str = "
     where l.locktype = 'advisory' and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
-      and a.state = 'idle' and heard.at < clock_timestamp() - interval '8 s'";
+      and (a.state = 'idle' or a.query like '%gate_sleep($1) -- polls') and heard.at < clock_timestamp() - interval '8 s'";
 
 /// Reports whether the leader's activity is hidden from this role. Postgres shows it to members of
 /// the leader's role and of `pg_read_all_stats`.

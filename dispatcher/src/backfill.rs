@@ -23,7 +23,7 @@ const STEP_ROWS_MAX: i32 = 500;
 const QUEUED_MAX: i64 = 1_000;
 
 /// Time between two polls for a backfill while none is running and no notification has come.
-const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shortest and longest time between two checks for capacity.
 const ROOM_INTERVAL_MIN: Duration = Duration::from_millis(5);

@@ -4,7 +4,7 @@
 //! The module waits for no lock and blocks no other session. If a slot is in use, it retries later.
 //! It never reads a row, and no delivery depends on it.
 
-use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, schema::Schema};
+use crate::postgres::{Client, Purpose, Target, Watch, chain, connect};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Error, Row, Statement};
@@ -139,12 +139,8 @@ impl Warned {
     }
 }
 
-/// Executes rounds until it is aborted, with a connection for each round. A schema without
-/// retention grows until it is updated.
-pub async fn run(database: Target, interval: Duration, schema: Schema) {
-    if schema < Schema::V0_2 {
-        return;
-    }
+/// Executes rounds until it is aborted, with a connection for each round.
+pub async fn run(database: Target, interval: Duration) {
     let mut warned = Warned::default();
     let mut before: Option<(Size, Instant)> = None;
     loop {

@@ -203,13 +203,10 @@ impl Session {
             AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
-        let present = present_slot(&control, schema).await.map_err(Error::of_statement)?;
-        if schema >= Schema::V0_2 {
-            settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
-        }
-        let ledger = Ledger::open(ledger, schema, takeover.epoch, Arc::clone(&present))
-            .await
-            .map_err(Error::of_statement)?;
+        let present = present_slot(&control).await.map_err(Error::of_statement)?;
+        settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
+        let ledger =
+            Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
         carried.settle(&mut ledger).await?;
 
@@ -248,11 +245,10 @@ impl Session {
             sender: Arc::clone(sender),
             identity: Arc::clone(&settings.identity),
             database: server.clone(),
-            schema,
         };
         let verifies = tokio::spawn(verification::run(desk, told));
         let backfills = tokio::spawn(backfill::run(server.clone()));
-        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval, schema));
+        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval));
         let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
         let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
         let mut recalls =
@@ -262,7 +258,6 @@ impl Session {
             gate,
             control_pid,
             checkpoint: takeover.checkpoint,
-            schema,
             present,
             safety_poll: settings.safety_poll,
             durable_reads: settings.durable_reads,
@@ -328,8 +323,8 @@ async fn updated(control: &Client, schema: Schema) {
 }
 
 /// Returns the slot to which attempts are written until the reader has read the ring.
-async fn present_slot(control: &Client, schema: Schema) -> Result<Arc<Present>, tokio_postgres::Error> {
-    let row = control.query_one(&format!("select {}", Ring::column(schema)), &[]).await?;
+async fn present_slot(control: &Client) -> Result<Arc<Present>, tokio_postgres::Error> {
+    let row = control.query_one(&format!("select {}", Ring::COLUMN), &[]).await?;
     let present = Present::default();
     present.set(&Ring::of(row.try_get(0)?));
     Ok(Arc::new(present))

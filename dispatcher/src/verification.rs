@@ -16,7 +16,7 @@ mod schedule;
 
 use crate::{
     delivery::identity::Identity,
-    postgres::{self, Purpose, Target, Watch, chain, schema::Schema},
+    postgres::{self, Purpose, Target, Watch, chain},
     sender::Sender,
     subscription::{Subscription, Update},
 };
@@ -90,7 +90,6 @@ pub struct Desk<S> {
     pub sender: Arc<S>,
     pub identity: Arc<Identity>,
     pub database: Target,
-    pub schema: Schema,
 }
 
 impl<S> Clone for Desk<S> {
@@ -99,7 +98,6 @@ impl<S> Clone for Desk<S> {
             sender: Arc::clone(&self.sender),
             identity: Arc::clone(&self.identity),
             database: self.database.clone(),
-            schema: self.schema,
         }
     }
 }
@@ -210,10 +208,6 @@ impl<S: Sender> Desk<S> {
     /// Writes why subscriptions are held. Returns the change if it was written.
     async fn write_held(self, change: Change) -> Option<Change> {
         let written = async {
-            if self.schema < Schema::V0_2 {
-                // The older schema has no column for it, so the log is the only place.
-                return Ok(());
-            }
             let client = postgres::connect(&self.database, Purpose::Command, Watch::default()).await?;
             client.execute(HELD, &[&change.ids, &change.reasons]).await?;
             if change.is_whole {

@@ -26,9 +26,6 @@ macro_rules! guarded {
 }
 
 guarded! {
-    /// Queues a notification for the end of the transaction (commands/async.h; the same in 14 to
-    /// 18).
-    fn Async_Notify(channel: *const core::ffi::c_char, payload: *const core::ffi::c_char);
     /// Returns the next number of a sequence, with or without a check of rights
     /// (commands/sequence.h; the same in 14 to 18).
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
@@ -248,6 +245,21 @@ pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
     }
 }
 
+/// Releases the snapshot of the procedure call that runs, so that a long wait holds back no vacuum.
+/// The caller must use no snapshot afterwards.
+///
+/// # Errors
+/// Raises an error if the call is nested in another statement.
+pub fn release_snapshot() {
+    // SAFETY: the portal of a CALL outside a transaction block expects that the procedure releases
+    // its snapshot, as a COMMIT in the procedure would (tcop/pquery.c, PortalRunUtility). Catalog
+    // look-ups get a new snapshot when they need it.
+    unsafe {
+        pg_sys::ForgetPortalSnapshots();
+        pg_sys::InvalidateCatalogSnapshotConditionally();
+    }
+}
+
 /// Sends an INFO message to the client at once, regardless of `client_min_messages`.
 ///
 /// # Errors
@@ -262,13 +274,6 @@ pub fn inform(message: &core::ffi::CStr) {
             }
         });
     }
-}
-
-/// Returns the used share of the notification queue, between 0 and 1.
-pub fn notification_queue_usage() -> f64 {
-    // SAFETY: a built-in function that does not read its call.
-    let usage = unsafe { pg_sys::pg_notification_queue_usage(core::ptr::null_mut()) };
-    f64::from_bits(usage.value() as u64)
 }
 
 /// Returns column `at` (from 0) of a row type.

@@ -16,6 +16,7 @@ mod emit;
 mod encoding;
 mod error;
 mod filter;
+mod former;
 mod gate;
 mod guc;
 mod hooks;

@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
-# What watching costs an application that inserts single rows from many connections, and what the gate saves it.
+# What watching costs an application that inserts single rows from many connections.
 #
 #   unwatched    no trigger
 #   watched      the trigger; the daemon is awake (nobody holds the gate)
-#   notify       the same trigger while somebody holds the gate and listens: every commit sends a NOTIFY, as it would
-#                without a gate
 #
 # usage: tests/benches/bench_tps.sh     CLIENTS="16 64" SECONDS_PER_RUN=10
 source "$(dirname "$0")/cluster.sh"
@@ -26,37 +24,16 @@ measure() {
         sed -n 's/^tps = \([0-9.]*\) (without.*/\1/p'
 }
 
-# A session that holds the gate and listens, until its standard input ends.
-hold_gate() {
-    mkfifo "$work/gate"
-    "$bin/psql" -X -q -A -t -o "$work/gate.out" <"$work/gate" &
-    holder=$!
-    exec 3>"$work/gate"
-    echo "listen pg_webhook; select webhook.gate_take();" >&3
-    until [ "$(sql -c 'select gate from webhook.health')" = asleep ]; do :; done
-}
-release_gate() {
-    exec 3>&-
-    wait "$holder"
-    rm "$work/gate"
-}
-
 for clients in ${CLIENTS:-16 64}; do
     for table in unwatched watched; do measure "$table" "$clients" >/dev/null; done
     for _ in $(seq "$rounds"); do
         sql -c "truncate unwatched, watched, webhook.event" -c checkpoint
         measure unwatched "$clients" >>"$work/unwatched.$clients"
         measure watched "$clients" >>"$work/watched.$clients"
-        hold_gate
-        measure watched "$clients" >>"$work/notify.$clients"
-        release_gate
     done
     unwatched=$(median "$work/unwatched.$clients")
     watched=$(median "$work/watched.$clients")
-    notify=$(median "$work/notify.$clients")
     report "tps_unwatched_${clients}_clients" "$unwatched" tps
     report "tps_watched_${clients}_clients" "$watched" tps
-    report "tps_notify_${clients}_clients" "$notify" tps
     report "tps_ratio_watched_to_unwatched_${clients}_clients" "$(awk -v a="$watched" -v b="$unwatched" 'BEGIN { print a / b }')" ratio
-    report "tps_ratio_watched_to_notify_${clients}_clients" "$(awk -v a="$watched" -v b="$notify" 'BEGIN { print a / b }')" ratio
 done

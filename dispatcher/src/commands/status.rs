@@ -19,13 +19,10 @@ const HEALTH: &str = "
            date_trunc('milliseconds', lag)::text,
            coalesce(date_trunc('second', oldest_undelivered_at)::text, '-'),
            coalesce(date_trunc('second', checkpoint_at)::text, '-'),
-           -- A schema of version 0.1 does not have it.
-           case when (row_to_json(h)->>'dispatcher_silent_for')::interval > interval '8 s'
-                then date_trunc('second', (row_to_json(h)->>'dispatcher_silent_for')::interval)::text end
+           case when dispatcher_silent_for > interval '8 s' then date_trunc('second', dispatcher_silent_for)::text end
     from webhook.health h";
 
-/// By name, because the previous schema does not have the column.
-const DISARMED: &str = "select to_jsonb(h) ->> 'disarmed_because' from webhook.health h";
+const DISARMED: &str = "select disarmed_because from webhook.health";
 
 const SUBSCRIPTIONS: &str = "
     select id::text, coalesce(name, '-'),

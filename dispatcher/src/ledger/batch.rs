@@ -114,7 +114,7 @@ impl<'a> Batch<'a> {
         columns.subscription_id.push(entry.subscription_id);
         columns.started_at.push(Micros(outcome.started_at_us));
         columns.duration_ms.push(ms(outcome.duration));
-        columns.slot.push(present.slot(outcome.started_at_us));
+        columns.slot.push(present.slot());
         columns.attempt.push(attempt.number);
         columns.status.push(outcome.status.map(u16::cast_signed));
         columns.outcome.push(outcome.class.as_str());

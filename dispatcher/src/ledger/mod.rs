@@ -13,7 +13,7 @@ mod statements;
 
 use crate::{
     outbox::{ring::Present, snapshot::Snapshot},
-    postgres::{Client, chain, passes, schema::Schema, value::Micros},
+    postgres::{Client, chain, passes, value::Micros},
 };
 use batch::Batch;
 use entry::{Confirmed, Entry, News, Record, Standing};
@@ -74,11 +74,10 @@ impl Ledger {
     /// The errors of the connection.
     pub async fn open(
         client: Client,
-        schema: Schema,
         epoch: i64,
         present: Arc<Present>,
     ) -> Result<Self, tokio_postgres::Error> {
-        let statements = Statements::prepare(&client, schema).await?;
+        let statements = Statements::prepare(&client).await?;
         Ok(Self { client, statements, epoch, present, observer: None })
     }
 

@@ -1,14 +1,13 @@
 //! The ledger's SQL.
 
 use super::{batch::Batch, copy};
-use crate::postgres::{Client, schema::Schema};
+use crate::postgres::Client;
 use std::collections::HashMap;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
 /// The statements of the ledger's session.
 pub struct Statements {
-    schema: Schema,
     /// By slot and by whether the rows are plain.
     successes: HashMap<(i16, bool), Statement>,
     /// The same for COPY.
@@ -44,13 +43,13 @@ fn successes(slot: i16, is_plain: bool) -> String {
 /// upserts always use the primary key. Postgres planned an UPDATE that joins the entries as a scan
 /// of the queue, because the queue was empty at that time. For the same reason, a function deletes
 /// rows one by one. `xmax` of a row is 0 if the statement inserted it. Then another session had
-/// deleted the row, perhaps while this statement waited, and [`called_off`] deletes it again.
+/// deleted the row, perhaps while this statement waited, and [`CALLED_OFF`] deletes it again.
 ///
 /// `$22` means that the entries are written again. Some of the attempts may exist. Rows may be
 /// missing, because the server crashed before their asynchronous commit was on disk. The log is in
 /// order, so this affects no row whose event the checkpoint has passed. The other events are
 /// delivered again.
-fn everything(tells: bool, schema: Schema) -> String {
+fn everything(tells: bool) -> String {
     // The first condition of each branch shows without reading the entries whether there are any.
     // Mostly all entries are of one kind.
     let put = |gate: &str, condition: &str| {
@@ -77,17 +76,6 @@ fn everything(tells: bool, schema: Schema) -> String {
     };
     let (made, changed) = (put("$33", ""), put("$34", "not"));
     let told = if tells { TELL } else { "" };
-    let (deleted, removed) = match schema {
-        Schema::V0_1 => {
-            (format!(", deleted as ({})", REMOVE_0_1.replace("$2", "$21").replace("$1", "$20")), "")
-        }
-        Schema::V0_2 => (
-            String::new(),
-            "union all
-             select null, null, webhook.remove_queued($20::bigint[], $21::bigint[])::text
-             where cardinality($20::bigint[]) > 0",
-        ),
-    };
     format!(
         "with attempted as (
              insert into webhook.attempt
@@ -105,9 +93,11 @@ fn everything(tells: bool, schema: Schema) -> String {
          ), made as ({made}
          ), changed as ({changed}
              returning q.subscription_id, q.event_id, q.xmax = 0 as came_back
-         ){deleted}
+         )
          select c.subscription_id, c.event_id, null::text from changed c where c.came_back
-         {removed}{told}"
+         union all
+         select null, null, webhook.remove_queued($20::bigint[], $21::bigint[])::text
+         where cardinality($20::bigint[]) > 0{told}"
     )
 }
 
@@ -125,16 +115,7 @@ const TELL: &str = "
             and o.started_at = x.started_at offset 0)";
 
 /// Deletes rows that an upsert has restored although another session had deleted them.
-fn called_off(schema: Schema) -> &'static str {
-    match schema {
-        Schema::V0_1 => REMOVE_0_1,
-        Schema::V0_2 => "select webhook.remove_queued($1, $2)",
-    }
-}
-
-const REMOVE_0_1: &str = "
-    delete from webhook.queue q using unnest($1::bigint[], $2::bigint[]) as d (subscription_id, event_id)
-    where q.subscription_id = d.subscription_id and q.event_id = d.event_id";
+const CALLED_OFF: &str = "select webhook.remove_queued($1, $2)";
 
 /// Does not write the rate that the receiver has granted. That is written when it is granted.
 pub const STANDING: &str = "
@@ -185,12 +166,11 @@ const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";
 
 impl Statements {
-    pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
+    pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
-            schema,
             successes: HashMap::new(),
             copies: HashMap::new(),
-            everything: client.prepare(&everything(false, schema)).await?,
+            everything: client.prepare(&everything(false)).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
             seldom: HashMap::new(),
         })
@@ -305,14 +285,14 @@ impl Statements {
         let rows = if x.sequence.is_empty() {
             client.query(&self.everything, &params[..34]).await?
         } else {
-            client.query(&client.prepare(&everything(true, self.schema)).await?, &params).await?
+            client.query(&client.prepare(&everything(true)).await?, &params).await?
         };
         let pair = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.zip(row.try_get::<_, Option<i64>>(1)?));
         let came_back = rows.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
         let (subscriptions, events): (Vec<i64>, Vec<i64>) = came_back.into_iter().flatten().unzip();
         if !events.is_empty() {
             debug!(deliveries = events.len(), "ledger.called_off");
-            self.execute(client, called_off(self.schema), &[&subscriptions, &events]).await?;
+            self.execute(client, CALLED_OFF, &[&subscriptions, &events]).await?;
         }
         Ok(())
     }

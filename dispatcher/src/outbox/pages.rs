@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    postgres::{Client, Encoding, Transaction, schema::Schema},
+    postgres::{Client, Encoding, Transaction},
     router::{Change, Rule},
 };
 use event_type::Pattern;
@@ -123,11 +123,10 @@ pub struct Frozen<'a> {
 ///
 /// # Errors
 /// The errors of the connection, and a snapshot that cannot be parsed.
-pub async fn freeze(client: &mut Client, schema: Schema) -> Result<Frozen<'_>, super::Error> {
+pub async fn freeze(client: &mut Client) -> Result<Frozen<'_>, super::Error> {
     let transaction = client.frozen().await?;
-    let row = transaction
-        .query_one(&format!("select pg_current_snapshot()::text, {}", Ring::column(schema)), &[])
-        .await?;
+    let row =
+        transaction.query_one(&format!("select pg_current_snapshot()::text, {}", Ring::COLUMN), &[]).await?;
     let text: &str = row.try_get(0)?;
     let snapshot = text.parse()?;
     let ring = Ring::of(row.try_get(1)?);

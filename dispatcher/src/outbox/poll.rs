@@ -9,7 +9,7 @@
 use super::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error, ring::Ring, row, snapshot::Snapshot};
 use crate::{
     event::Event,
-    postgres::{Client, Encoding, schema::Schema, value::Xid},
+    postgres::{Client, Encoding, value::Xid},
 };
 use std::collections::HashMap;
 use tokio_postgres::{Statement, types::ToSql};
@@ -69,9 +69,8 @@ pub struct Look {
 const HEADER_COLUMNS: usize = 3;
 
 /// Polls the outbox over one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Poll {
-    schema: Schema,
     /// By slots. The statement of no slots reads the whole ring.
     statements: HashMap<Vec<i16>, Statement>,
 }
@@ -87,11 +86,11 @@ fn tables(slots: &[i16]) -> Vec<String> {
 /// The statement compares the snapshot first. If no transaction has ended, it touches no row and no
 /// index. It limits stragglers to those that have ended, because the index also contains the rows
 /// of a bulk load that is still running.
-fn statement(slots: &[i16], schema: Schema, encoding: Encoding) -> String {
+fn statement(slots: &[i16], encoding: Encoding) -> String {
     let nulls = vec!["null"; row::column_count(encoding)].join(", ");
     let columns = row::columns(encoding, "e");
     let limit = BATCH_ROWS_MAX + 1;
-    let ring = Ring::column(schema);
+    let ring = Ring::COLUMN;
     let mut text = format!(
         "select pg_current_snapshot()::text,
                 case when $4 then (select l.pid from pg_locks l where l.locktype = 'advisory' and l.granted
@@ -116,10 +115,6 @@ fn statement(slots: &[i16], schema: Schema, encoding: Encoding) -> String {
 }
 
 impl Poll {
-    pub fn new(schema: Schema) -> Self {
-        Self { schema, statements: HashMap::new() }
-    }
-
     /// Polls once. With `check_lock`, it also returns the holder of the leader's lock.
     ///
     /// # Errors
@@ -142,7 +137,7 @@ impl Poll {
         let statement = match self.statements.get(slots) {
             Some(statement) => statement.clone(),
             None => {
-                let prepared = client.prepare(&statement(slots, self.schema, client.encoding())).await?;
+                let prepared = client.prepare(&statement(slots, client.encoding())).await?;
                 self.statements.entry(slots.to_vec()).or_insert(prepared).clone()
             }
         };

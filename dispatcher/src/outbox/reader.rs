@@ -9,7 +9,7 @@ use super::{
     BATCH_TARGETS_MAX, Batch, Error, Feed, durable,
     extent::Order,
     filter::Filter,
-    gate::{Gate, Woken},
+    gate::Gate,
     highest::HighestNumber,
     pages::{self, Frozen, Pages},
     poll::{Cursor, Poll},
@@ -23,13 +23,12 @@ use crate::{
     event::Event,
     message::{Budget, Message},
     overdue::Overdue,
-    postgres::{Client, schema::Schema},
+    postgres::Client,
     router::{Revisions, Router},
     secret_store::SecretStore,
     subscription::{self, Subscriptions, Update},
     verification::Told,
 };
-use futures_util::{FutureExt, future::BoxFuture};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -74,7 +73,6 @@ pub struct Start {
     pub gate: Gate,
     /// Backend of the control connection, which holds the leader's lock.
     pub control_pid: i32,
-    pub schema: Schema,
     pub checkpoint: Snapshot,
     /// Receives the slot that is written to.
     pub present: Arc<Present>,
@@ -98,7 +96,6 @@ struct Reader {
     client: Client,
     gate: Arc<Gate>,
     control_pid: i32,
-    schema: Schema,
     present: Arc<Present>,
     safety_poll: Option<Duration>,
     durable_reads: bool,
@@ -117,8 +114,6 @@ struct Reader {
     /// Windows that are being read in pages, in turn. Only the last of them can contain more than
     /// bulk loads.
     large: VecDeque<Large>,
-    /// The request for the gate, until it is granted.
-    taking: Option<BoxFuture<'static, Result<(), tokio_postgres::Error>>>,
     /// There are more large windows than are read in turn. The loop does not poll until one is
     /// finished.
     is_held: bool,
@@ -145,7 +140,6 @@ pub async fn run(start: Start) -> Result<(), Error> {
         mut client,
         gate,
         control_pid,
-        schema,
         checkpoint,
         present,
         safety_poll,
@@ -159,7 +153,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         verification,
         stop,
     } = start;
-    let (cursor, router, large) = recover(&mut client, schema, &secrets, checkpoint).await?;
+    let (cursor, router, large) = recover(&mut client, &secrets, checkpoint).await?;
     present.set(cursor.ring());
     let update = Update::All(Arc::new(router.subscriptions().clone()));
     let now = Instant::now();
@@ -176,8 +170,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         feed,
         verification,
         stop,
-        poll: Poll::new(schema),
-        schema,
+        poll: Poll::default(),
         present,
         filter: Filter::new(overdue),
         cursor,
@@ -185,7 +178,6 @@ pub async fn run(start: Start) -> Result<(), Error> {
         next_window: u64::from(large.is_some()),
         is_held: false,
         large: large.into_iter().collect(),
-        taking: None,
         last_event: now,
         last_lock_check: now,
     };
@@ -206,11 +198,10 @@ pub async fn run(start: Start) -> Result<(), Error> {
 /// checkpoint.
 async fn recover(
     client: &mut Client,
-    schema: Schema,
     secrets: &SecretStore,
     checkpoint: Snapshot,
 ) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
-    let frozen = pages::freeze(client, schema).await?;
+    let frozen = pages::freeze(client).await?;
     let router = Arc::new(Router::new(subscription::load(&frozen.transaction, secrets, None).await?));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
     let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
@@ -227,6 +218,14 @@ async fn recover(
     Ok((cursor, router, large))
 }
 
+/// Waits for the interval, or for ever.
+async fn after(interval: Option<Duration>) {
+    match interval {
+        Some(interval) => sleep(interval).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
         if self.filter.overdue.has_news() {
@@ -241,115 +240,69 @@ impl Reader {
             }
             self.last_event = Instant::now();
             if self.is_held || self.large.iter().any(is_first) {
-                return self.settle_gate().await;
+                return Ok(());
             }
         }
         if self.look().await? {
             self.last_event = Instant::now();
         }
         if !self.large.is_empty() {
-            return self.settle_gate().await;
+            return Ok(());
         }
         if self.last_event.elapsed() < LINGER {
-            self.settle_gate().await?;
             sleep(POLL_INTERVAL).await;
-            return Ok(());
-        }
-        if self.gate.is_in_server() {
-            return self.sleep_in_server().await;
-        }
-        if self.gate.is_available() {
-            let gate = &self.gate;
-            let taking = self.taking.get_or_insert_with(|| Box::pin(Arc::clone(gate).take()));
-            tokio::select! {
-                biased;
-                taken = taking => taken?,
-                // A commit in progress holds the gate. Poll meanwhile.
-                () = sleep(POLL_INTERVAL) => return Ok(()),
-            }
-            self.taking = None;
-        }
-        self.sleep_until_rung().await
-    }
-
-    /// Sleeps in the server until a commit or another cause wakes the daemon. When the time of the
-    /// safety poll is over, the next sleep begins, and its poll is the safety poll.
-    async fn sleep_in_server(&mut self) -> Result<(), Error> {
-        loop {
-            self.gate.forget_rings();
-            let mut asleep = Arc::clone(&self.gate).sleep(self.safety_poll);
-            tokio::select! {
-                biased;
-                () = self.gate.shut() => {}
-                ended = &mut asleep => {
-                    // A commit in progress holds the gate open. Poll meanwhile.
-                    ended?;
-                    sleep(POLL_INTERVAL).await;
-                    return Ok(());
-                }
-            }
-            let is_wanted = self.filter.overdue.has_news() || self.look().await?;
-            if !is_wanted {
-                let _sleeping = self.pulse.sleeps();
-                let ended = tokio::select! {
-                    ended = &mut asleep => Some(ended?),
-                    () = self.gate.rung() => None,
-                    () = self.stop.cancelled() => None,
-                };
-                match ended {
-                    Some(Woken::Over) => continue,
-                    // The polls of the next LINGER find the commits that find the gate open from
-                    // here on.
-                    Some(Woken::Rung | Woken::Busy) => {
-                        self.last_event = Instant::now();
-                        return Ok(());
-                    }
-                    None => {}
-                }
-            }
-            let (woken, ended) = futures_util::join!(self.gate.wake(), asleep);
-            woken?;
-            ended?;
-            self.last_event = Instant::now();
-            return Ok(());
-        }
-    }
-
-    /// Releases the gate at once if it was granted after new work had come.
-    async fn settle_gate(&mut self) -> Result<(), Error> {
-        if let Some(taken) = self.taking.as_mut().and_then(|taking| taking.now_or_never()) {
-            taken?;
-            self.taking = None;
-            self.gate.release().await?;
+        } else if self.gate.is_available() {
+            self.sleep_in_server().await?;
+        } else {
+            self.sleep_without_gate().await;
         }
         Ok(())
     }
 
-    /// While the session holds the gate: polls again, then waits for a notification, the safety
-    /// poll's timer, or the end.
-    async fn sleep_until_rung(&mut self) -> Result<(), Error> {
+    /// Sleeps in the server until a commit or another cause wakes the daemon. Meanwhile, the safety
+    /// poll goes on.
+    async fn sleep_in_server(&mut self) -> Result<(), Error> {
         self.gate.forget_rings();
-        let timer = self.safety_poll.or_else(|| (!self.gate.is_available()).then_some(SAFETY_POLL_DEFAULT));
+        let mut asleep = Arc::clone(&self.gate).sleep(self.safety_poll);
+        tokio::select! {
+            biased;
+            () = self.gate.shut() => {}
+            ended = &mut asleep => {
+                // A commit in progress holds the gate open. Poll meanwhile.
+                ended?;
+                sleep(POLL_INTERVAL).await;
+                return Ok(());
+            }
+        }
         while !self.filter.overdue.has_news() && !self.look().await? {
-            let safety = async {
-                match timer {
-                    Some(interval) => sleep(interval).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let _sleeping = self.pulse.sleeps();
             tokio::select! {
+                ended = &mut asleep => {
+                    ended?;
+                    // The polls of the next LINGER find the commits that find the gate open from
+                    // here on.
+                    self.last_event = Instant::now();
+                    return Ok(());
+                }
+                () = after(self.safety_poll) => {}
                 () = self.gate.rung() => break,
-                () = safety => {}
                 () = self.stop.cancelled() => break,
             }
         }
-        // The polls of the next LINGER find the commits that find the gate open from here on.
+        let (woken, ended) = futures_util::join!(self.gate.wake(), asleep);
+        woken?;
+        ended?;
         self.last_event = Instant::now();
-        let gate = Arc::clone(&self.gate);
-        let (released, looked) = futures_util::join!(gate.release(), self.look());
-        released?;
-        looked?;
         Ok(())
+    }
+
+    /// Sleeps until the next poll, where no commit wakes the daemon.
+    async fn sleep_without_gate(&self) {
+        tokio::select! {
+            () = sleep(self.safety_poll.unwrap_or(SAFETY_POLL_DEFAULT)) => {}
+            () = self.gate.rung() => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 
     /// Polls once, and sends the new events on. Reports whether there were any.
@@ -401,7 +354,7 @@ impl Reader {
     async fn open_large(&mut self) -> Result<(), Error> {
         let (mut revisions, mut update) = (Revisions::default(), None);
         let (pages, snapshot, ring) = {
-            let frozen = pages::freeze(&mut self.client, self.schema).await?;
+            let frozen = pages::freeze(&mut self.client).await?;
             // A subscription with an order must not get a later commit before an earlier bulk load.
             let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
             let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;

@@ -1,19 +1,15 @@
 //! The slots of the ring that the transactions of a snapshot may have written to
 //! (`webhook.ring_head`).
 
-use crate::postgres::schema::Schema;
 use std::sync::atomic::{AtomicI16, Ordering};
 
 /// If more slots are open, the whole ring is read. This is rare, and needs one statement only.
 const SLOTS_MAX: usize = 3;
 
-/// Length of a slot in the tables of 0.1, where the clock decides.
-const SLOT_US_0_1: i64 = 216_000 * 1_000_000;
-
 /// `webhook.ring_head` in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
-    /// The text of [`Ring::column`]. Equal texts mean the same row.
+    /// The text of [`Ring::COLUMN`]. Equal texts mean the same row.
     text: String,
     present: Option<i16>,
     /// In ascending order. Empty for the whole ring.
@@ -21,15 +17,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Returns the row as one text, for a statement: number of changes, present slot, open slots.
-    pub fn column(schema: Schema) -> &'static str {
-        match schema {
-            Schema::V0_1 => "null::text",
-            Schema::V0_2 => {
-                "(select concat_ws(':', h.changes, h.present, array_to_string(h.open, ',')) from webhook.ring_head h)"
-            }
-        }
-    }
+    /// The row as one text, for a statement: number of changes, present slot, open slots.
+    pub const COLUMN: &'static str = "(select concat_ws(':', h.changes, h.present, array_to_string(h.open, ',')) from webhook.ring_head h)";
 
     /// Parses the row. `None` means that there is no row, so nothing is known.
     pub fn of(text: Option<&str>) -> Self {
@@ -55,28 +44,19 @@ impl Ring {
     }
 }
 
-/// The present slot as the reader last saw it, for writers of attempts.
-#[derive(Debug)]
+/// The present slot as the reader last saw it, for writers of attempts. Without a row in
+/// `webhook.ring_head`, it is slot 0: then the whole ring is read.
+#[derive(Debug, Default)]
 pub struct Present(AtomicI16);
-
-impl Default for Present {
-    /// By the clock, as in the tables of 0.1.
-    fn default() -> Self {
-        Self(AtomicI16::new(-1))
-    }
-}
 
 impl Present {
     pub fn set(&self, ring: &Ring) {
-        self.0.store(ring.present().unwrap_or(-1), Ordering::Relaxed);
+        self.0.store(ring.present().unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Returns the slot for an attempt that began at this moment, in microseconds since 1970.
-    pub fn slot(&self, started_at_us: i64) -> i16 {
-        match self.0.load(Ordering::Relaxed) {
-            -1 => i16::try_from(started_at_us.div_euclid(SLOT_US_0_1).rem_euclid(16)).unwrap_or_default(),
-            slot => slot,
-        }
+    /// Returns the slot for an attempt.
+    pub fn slot(&self) -> i16 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -99,10 +79,8 @@ mod tests {
     #[test]
     fn attempts_go_where_events_go() {
         let present = Present::default();
-        // As webhook.ring_slot() of 0.1 for 2026-11-22 03:38 UTC.
-        assert_eq!(present.slot(1_795_318_680_000_000), 7);
-        assert_eq!((present.slot(0), present.slot(-1)), (0, 15));
+        assert_eq!(present.slot(), 0);
         present.set(&Ring::of(Some("1:9:9")));
-        assert_eq!(present.slot(0), 9);
+        assert_eq!(present.slot(), 9);
     }
 }

@@ -195,18 +195,18 @@ impl Client {
         self.inner.is_closed()
     }
 
-    /// Like [`query_one`](Self::query_one), for a statement that only sleeps: it may take this long
-    /// before the session asks.
+    /// Executes a statement that only sleeps: it may take this long before the session asks whether
+    /// the server is still there.
     ///
     /// # Errors
-    /// As for [`query_one`](Self::query_one).
-    pub async fn query_one_of_sleep(
+    /// The statement's, and the connection's.
+    pub async fn execute_sleep(
         &self,
         statement: &Statement,
         params: &[Parameter<'_>],
         longest: Duration,
-    ) -> Result<Row, Error> {
-        self.link.bound_after(longest + SILENCE, self.inner.query_one(statement, params)).await
+    ) -> Result<(), Error> {
+        self.link.bound_after(longest + SILENCE, self.inner.execute(statement, params)).await.map(|_| ())
     }
 
     /// Sends data to a COPY statement, in one piece.

@@ -134,10 +134,7 @@ pub async fn preflight(client: &Client, instance: &Instance) -> Result<Report, E
     let row = client.query_one(STATE, &[]).await.map_err(Error::of_statement)?;
     let identity = Identity { system_identifier: get(&row, 0)?, database_oid: get(&row, 1)? };
     let checkpoint: Option<String> = get(&row, 3)?;
-    let armed = match schema {
-        Schema::V0_1 => None,
-        Schema::V0_2 => client.query_opt(ARMED, &[]).await.map_err(Error::of_statement)?,
-    };
+    let armed = client.query_opt(ARMED, &[]).await.map_err(Error::of_statement)?;
     let (is_restored, armed): (bool, Option<String>) = match &armed {
         Some(row) => (get(row, 0)?, get(row, 1)?),
         None => (false, None),

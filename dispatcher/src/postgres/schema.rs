@@ -8,15 +8,14 @@
 /// A schema that this daemon can deliver from. The older one comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Schema {
-    /// Without retention, without reasons why a subscription is held, and without the difference
-    /// between a dump and a physical copy.
-    V0_1,
+    /// Without a procedure to sleep in. The daemon polls at an interval.
     V0_2,
+    V0_3,
 }
 
 impl Schema {
     /// The schema of this daemon, and the previous one.
-    pub const ACCEPTED: [(Self, &'static str); 2] = [(Self::V0_1, "0.1"), (Self::V0_2, "0.2")];
+    pub const ACCEPTED: [(Self, &'static str); 2] = [(Self::V0_2, "0.2"), (Self::V0_3, "0.3")];
 
     /// Returns the schema of a version of the extension (`extversion`), or `None` if this daemon
     /// does not know it.
@@ -30,7 +29,7 @@ impl Schema {
     /// Reports whether this is the previous schema: `alter extension pg_webhook update` has not run
     /// yet.
     pub fn is_outdated(self) -> bool {
-        self < Self::V0_2
+        self < Self::V0_3
     }
 }
 
@@ -40,9 +39,9 @@ mod tests {
 
     #[test]
     fn the_present_and_the_previous_minor_version_are_accepted() {
-        assert_eq!(Schema::of("0.1.0"), Some(Schema::V0_1));
-        assert_eq!(Schema::of("0.2.7"), Some(Schema::V0_2));
-        for other in ["0.3.0", "0.20.0", "1.2.0", "0.0.9", "0", "", "unknown", "0.2beta.1"] {
+        assert_eq!(Schema::of("0.2.0"), Some(Schema::V0_2));
+        assert_eq!(Schema::of("0.3.7"), Some(Schema::V0_3));
+        for other in ["0.4.0", "0.30.0", "1.3.0", "0.1.0", "0", "", "unknown", "0.3beta.1"] {
             assert_eq!(Schema::of(other), None, "{other}");
         }
         let own = Schema::of(env!("CARGO_PKG_VERSION"));

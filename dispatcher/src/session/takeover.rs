@@ -10,7 +10,6 @@ use crate::{
         Client, chain,
         instance::Instance,
         preflight::{Identity, check_instance},
-        schema::Schema,
     },
 };
 use std::time::Duration;
@@ -46,10 +45,6 @@ const TAKE_OVER: &str = "
     update webhook.cursor set epoch = epoch + 1, instance = coalesce(instance, $4), refused_instance = null
     where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
     returning epoch, snapshot::text";
-const TAKE_OVER_0_1: &str = "
-    update webhook.cursor set epoch = epoch + 1 where system_identifier = $1 and database_oid = $2
-    returning epoch, snapshot::text";
-
 /// For `webhook.health`. If another daemon delivers, nothing is wrong with the database.
 const REFUSED: &str = "
     update webhook.cursor set refused_instance = $1
@@ -108,15 +103,9 @@ impl Session {
             .execute(ADOPT, &[&beginning, &system_identifier, &database_oid])
             .await
             .map_err(Error::of_statement)?;
-        let row = match self.schema {
-            Schema::V0_1 => {
-                let row = self.ledger.query_opt(TAKE_OVER_0_1, &[&system_identifier, &database_oid]).await;
-                row.map_err(Error::of_statement)?.ok_or(Error::OtherCluster)?
-            }
-            Schema::V0_2 => match self.take_over(&self.server.instance).await {
-                Err(error @ Error::OtherInstance { .. }) => return Err(refused(&self.control, error).await),
-                row => row?,
-            },
+        let row = match self.take_over(&self.server.instance).await {
+            Err(error @ Error::OtherInstance { .. }) => return Err(refused(&self.control, error).await),
+            row => row?,
         };
         let takeover = Takeover::read(&row).map_err(Error::of_statement)?;
         settings.phase.send_replace(Phase::Active { epoch: takeover.epoch });

@@ -30,9 +30,7 @@ pub struct Origin {
 /// Raises the errors of reading the catalog.
 pub fn of(root: pg_sys::Oid, definition: &Definition) -> Origin {
     let Some(watches) = Watches::find() else {
-        // The schema of 0.1.0: only publishers can have made triggers, and the definition holds the
-        // OID.
-        return Origin { is_trusted: true, has_own_numbers: false };
+        return Origin { is_trusted: is_made_by_a_publisher(root), has_own_numbers: false };
     };
     // A child table has triggers of its own, for the watch of a parent.
     let mut family = vec![root];

@@ -34,7 +34,7 @@ pub fn insert(buffer: &Buffer) {
     while let Some(first) = rest.first() {
         let same = rest.iter().take_while(|row| row.command == first.command).count();
         let (rows, tail) = rest.split_at(same);
-        let slot = ring::present(first.created_at);
+        let slot = ring::present();
         let partition = tables::partition(slot);
         // SAFETY: see the second paragraph of the module. The buffer outlives the call.
         match unsafe { protect(|| insert_batch(slot, partition, memory.context, buffer, rows)) } {

@@ -172,7 +172,7 @@ pub fn lock() {
     loop {
         // SAFETY: plain calls. The lock is held until the transaction ends.
         let slot = unsafe {
-            let slot = ring::present(unguarded::GetCurrentTimestamp());
+            let slot = ring::present();
             pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
             slot
         };

@@ -70,10 +70,8 @@ pub fn next() -> i64 {
 /// Makes sure that the next number belongs to the present timeline.
 #[cold]
 fn follow(sequence: pg_sys::Oid, timeline: u32) {
-    // The tables of an earlier version lack the second sequence.
-    if let Some(of_timeline) = tables::timeline()
-        && last(of_timeline) != Some(i64::from(timeline))
-    {
+    let of_timeline = tables::timeline();
+    if last(of_timeline) != Some(i64::from(timeline)) {
         exclusively(|| {
             let former = last(of_timeline).unwrap_or(0);
             // pg_upgrade begins again at 1.
@@ -141,8 +139,6 @@ fn skip_numbers(beyond: i64) {
 /// present timeline.
 #[pg_extern(sql = false)]
 fn note_timeline() {
-    if let Some(of_timeline) = tables::timeline() {
-        // SAFETY: a plain call on a server that takes writes.
-        set(of_timeline, i64::from(unsafe { unguarded::timeline() }));
-    }
+    // SAFETY: a plain call on a server that takes writes.
+    set(tables::timeline(), i64::from(unsafe { unguarded::timeline() }));
 }

@@ -16,10 +16,7 @@ use std::cell::Cell;
 
 use pgrx::{pg_sys, prelude::*};
 
-use super::tables::{self, POSTGRES_EPOCH_SECONDS, RING_SLOTS};
-
-/// Length of a slot in seconds in the tables of 0.1, where the clock decides.
-const SLOT_SECONDS_0_1: i64 = 216_000;
+use super::tables::{self, RING_SLOTS};
 
 /// Columns of webhook.ring_head that are read here. More may follow.
 const PRESENT: &core::ffi::CStr = c"present";
@@ -27,13 +24,10 @@ const OPEN: &core::ffi::CStr = c"open";
 const COLUMNS_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    Slots {
-        present: u8,
-        open: u16,
-    },
-    /// The tables are those of 0.1.
-    Clock,
+struct Head {
+    present: u8,
+    /// One bit for each slot.
+    open: u16,
 }
 
 thread_local! {
@@ -47,38 +41,24 @@ thread_local! {
 /// Handles a change of a relation (`INVALID` for any). Neither allocates nor fails.
 pub fn invalidate(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
-    // The update from 0.1 creates the table. Postgres reports only its OID, which is not known here
-    // yet.
-    if relation == pg_sys::Oid::INVALID || relation == RELATION.get() || HEAD.get() == Some(Head::Clock) {
+    if relation == pg_sys::Oid::INVALID || relation == RELATION.get() {
         HEAD.set(None);
     }
 }
 
-/// Returns the slot for an event captured at a moment in Postgres time (microseconds since
-/// 2000-01-01 UTC). The result is certain once the partition is locked and [`is_present`] agrees.
+/// Returns the present slot. The result is certain once the partition is locked and [`is_present`]
+/// agrees.
 ///
 /// # Errors
 /// Raises the errors of reading a table.
-pub fn present(at: i64) -> u8 {
-    match head() {
-        Head::Slots { present, .. } => present,
-        Head::Clock => slot_0_1(at),
-    }
+pub fn present() -> u8 {
+    head().present
 }
 
 /// Reports whether a slot from [`present`] is still the present one, as far as this backend knows.
 /// Neither allocates nor fails.
 pub fn is_present(slot: u8) -> bool {
-    match HEAD.get() {
-        Some(Head::Slots { present, .. }) => present == slot,
-        Some(Head::Clock) => true,
-        None => false,
-    }
-}
-
-fn slot_0_1(at: i64) -> u8 {
-    let seconds = at.div_euclid(1_000_000) + POSTGRES_EPOCH_SECONDS;
-    (seconds.div_euclid(SLOT_SECONDS_0_1)).rem_euclid(i64::from(RING_SLOTS)) as u8
+    HEAD.get().is_some_and(|head| head.present == slot)
 }
 
 fn head() -> Head {
@@ -87,10 +67,8 @@ fn head() -> Head {
     }
     loop {
         let changes = CHANGES.get();
-        let (relation, head) = match tables::ring_head() {
-            Some(relation) => (relation, read(relation)),
-            None => (pg_sys::Oid::INVALID, Head::Clock),
-        };
+        let relation = tables::ring_head();
+        let head = read(relation);
         // Something has changed meanwhile, perhaps this.
         if CHANGES.get() == changes {
             RELATION.set(relation);
@@ -102,7 +80,7 @@ fn head() -> Head {
 
 /// If the row was deleted, the daemon reads the whole ring, and any slot will do.
 fn read(relation: pg_sys::Oid) -> Head {
-    let mut head = Head::Slots { present: 0, open: u16::MAX };
+    let mut head = Head { present: 0, open: u16::MAX };
     // SAFETY: the table is open and locked during the scan. The tuple is read with its own
     // descriptor, into arrays of that size, and values are copied before the scan ends.
     unsafe {
@@ -129,7 +107,7 @@ fn read(relation: pg_sys::Oid) -> Head {
                     let bit = |slot: i16| 1u16.checked_shl(u32::from(slot.unsigned_abs())).unwrap_or(0);
                     let bits =
                         |slots: Array<'_, i16>| slots.iter().flatten().map(bit).fold(0, |all, one| all | one);
-                    head = Head::Slots {
+                    head = Head {
                         present: (datums[present].value() as u8) % RING_SLOTS,
                         open: Array::<i16>::from_datum(datums[open], false).map_or(u16::MAX, bits),
                     };
@@ -147,8 +125,7 @@ fn read(relation: pg_sys::Oid) -> Head {
 #[pg_extern(sql = false)]
 fn present_slot() -> i16 {
     loop {
-        // SAFETY: a plain call.
-        let slot = present(unsafe { pg_sys::GetCurrentTimestamp() });
+        let slot = present();
         // SAFETY: the lock of an INSERT on one of our partitions, released with the transaction.
         unsafe { pg_sys::LockRelationOid(tables::partition(slot), pg_sys::RowExclusiveLock as i32) };
         if is_present(slot) {
@@ -160,18 +137,13 @@ fn present_slot() -> i16 {
 /// `webhook.slot_is_open()`: reports whether the daemon reads the slot.
 #[pg_extern(sql = false)]
 fn slot_is_open(slot: i16) -> bool {
-    match head() {
-        Head::Slots { open, .. } => u32::try_from(slot).is_ok_and(|slot| slot < 16 && open >> slot & 1 == 1),
-        Head::Clock => true,
-    }
+    u32::try_from(slot).is_ok_and(|slot| slot < 16 && head().open >> slot & 1 == 1)
 }
 
 /// `webhook.ring_changed()`: at the commit of this transaction, every session discards its copy of
 /// webhook.ring_head.
 #[pg_extern(sql = false)]
 fn ring_changed() {
-    if let Some(relation) = tables::ring_head() {
-        // SAFETY: a plain call with the OID of an existing relation.
-        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
-    }
+    // SAFETY: a plain call with the OID of an existing relation.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(tables::ring_head()) };
 }

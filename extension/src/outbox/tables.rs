@@ -85,16 +85,20 @@ fn schema_or_error() -> pg_sys::Oid {
     schema().unwrap_or_else(|| missing("event"))
 }
 
-/// Returns webhook.ring_head. `None` if the tables are those of 0.1, which lack it.
-pub fn ring_head() -> Option<pg_sys::Oid> {
-    let found = look_up(schema_or_error(), "ring_head");
-    (found != UNKNOWN).then_some(found)
+/// Returns webhook.ring_head.
+///
+/// # Errors
+/// Raises `undefined_table` if it does not exist.
+pub fn ring_head() -> pg_sys::Oid {
+    find(schema_or_error(), "ring_head")
 }
 
-/// Returns webhook.timeline_seq. `None` if the tables are of an earlier version, which lacks it.
-pub fn timeline() -> Option<pg_sys::Oid> {
-    let found = look_up(schema_or_error(), "timeline_seq");
-    (found != UNKNOWN).then_some(found)
+/// Returns webhook.timeline_seq.
+///
+/// # Errors
+/// Raises `undefined_table` if it does not exist.
+pub fn timeline() -> pg_sys::Oid {
+    find(schema_or_error(), "timeline_seq")
 }
 
 /// Returns webhook.event_id_seq.

@@ -1,4 +1,4 @@
-//! Promise: a database that had pg_webhook 0.1.0 and was updated is the same as one where the
+//! Promise: a database that had pg_webhook 0.2.0 and was updated is the same as one where the
 //! extension was created today, and keeps all that it held; and between the package and `alter
 //! extension pg_webhook update` the application goes on, and so do deliveries.
 
@@ -17,12 +17,12 @@ use std::{
 
 const UPDATE: &str = "alter extension pg_webhook update";
 
-/// A database with 0.1.0 and what it left there (extension/upgrade).
+/// A database with 0.2.0 and what it left there (tests/upgrade).
 async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -> Database {
     let database = cluster.empty_database(name).await;
-    let fixture = include_str!("../../../extension/upgrade/fixture-0.1.0.sql");
+    let fixture = include_str!("../../upgrade/fixture-0.2.0.sql");
     let fixture = fixture.replace("{receiver}", &receiver.url("")).replace("{secret}", SECRET);
-    database.run("create extension pg_webhook version '0.1.0'").await;
+    database.run("create extension pg_webhook version '0.2.0'").await;
     database.run(&fixture).await;
     database
 }
@@ -38,7 +38,7 @@ async fn new_database(cluster: &Arc<Cluster>) -> Database {
     database
 }
 
-/// The rows of every table of the schema, those columns that 0.1.0 has, by table.
+/// The rows of every table of the schema, those columns that 0.2.0 has, by table.
 async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let client = database.client().await;
     client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
@@ -52,8 +52,7 @@ async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeM
     all
 }
 
-/// Tables with their columns, but for those whose rows are to change: a description is derived now,
-/// and regproc has become text.
+/// Tables with their columns, except for those that the update changes or drops.
 async fn columns(database: &Database) -> BTreeMap<String, String> {
     let query = "select a.attrelid::regclass::text,
             string_agg(case when a.atttypid = 'regproc'::regtype then format('%I::text', a.attname) else format('%I', a.attname) end, ', ' order by a.attnum)
@@ -100,7 +99,7 @@ async fn objects_and_rights_are_the_same() {
     assert!(
         differing.is_empty(),
         "an updated database (+) differs from a fresh one (-). Functions, views, triggers, policies, comments: run \
-         scripts/upgrade.sh. Tables, and what has to go: extension/upgrade/, see docs/RELEASE.md.\n{differing}"
+         scripts/compose_update.sh. Tables, and what has to go: extension/update/, see docs/RELEASE.md.\n{differing}"
     );
     // What is granted within the script of an extension counts as the extension's own, unless that
     // is put right.
@@ -129,7 +128,7 @@ async fn all_delivered(database: &Database) {
     database.until(all, PATIENCE).await;
 }
 
-/// What came is all that was open, once, and as 0.1.0 was told to send it.
+/// What came is all that was open, once, and as 0.2.0 was told to send it.
 async fn judge(database: &Database, receiver: &Receiver, before: usize) {
     let twice = "select count(*) from (select from webhook.attempt where outcome = 'succeeded'
                                        group by subscription_id, event_id, event_xid having count(*) > 1) twice";
@@ -153,11 +152,11 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         // their ends.
         assert!(
             strict.len() >= 10 && strict[..10].is_sorted(),
-            "what 0.1.0 left goes out in order: {strict:?}"
+            "what 0.2.0 left goes out in order: {strict:?}"
         );
         let told =
             record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
-        assert!(!told, "the triggers of 0.1.0 leave out what they were told to");
+        assert!(!told, "the triggers of 0.2.0 leave out what they were told to");
     });
 }
 
@@ -187,15 +186,13 @@ async fn what_was_there_is_kept_and_delivered() {
     ] {
         assert!(described.contains(words), "{described}");
     }
-    // The watches of 0.1.0 lack the trigger that fires before each statement, and nobody has looked
-    // at the payload function; what the check says repairs both.
+    // Nobody has looked at the payload function. What the check says repairs it.
     let problems = "select string_agg(distinct problem || ': ' || detail, '; ') from webhook_check()";
     assert_eq!(
         database.text(problems).await.as_deref(),
         Some(
             "payload function follows search_path: public.\"Invoice as JSON\" finds tables and functions by the \
-             search_path of each session that writes to public.invoice; trigger is missing: webhook_statement, \
-             for statement"
+             search_path of each session that writes to public.invoice"
         )
     );
     database.run("do $$ declare repair text; begin for repair in select c.repair from webhook_check() c loop execute repair; end loop; end $$").await;

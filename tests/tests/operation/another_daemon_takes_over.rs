@@ -115,6 +115,49 @@ async fn when_the_active_one_is_frozen_and_comes_back() {
     });
 }
 
+/// The statement in which the leader sleeps takes minutes, and does not hide that the leader is
+/// frozen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_the_active_one_is_frozen_in_its_sleep() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let first = Daemon::start(&world.database).await;
+    let second = Daemon::spawn(&world.database);
+    said(&second, "daemon.stands_by", PATIENCE).await;
+    Daemon::asleep(&world.database).await;
+    first.process().signal(libc::SIGSTOP);
+    let frozen = Instant::now();
+    said(&second, "daemon.active", FROZEN_TAKEOVER).await;
+    println!("took over {:?} after the freeze", frozen.elapsed());
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok", 1, PATIENCE).await;
+    first.process().signal(libc::SIGCONT);
+    said(&first, "daemon.stands_by", PATIENCE).await;
+    assert!(second.sigterm(PATIENCE).await.success());
+}
+
+/// A leader that polls less often than every two seconds is silent in its sleep, and alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn not_when_the_active_one_polls_rarely() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let allow = ["--allow-net", "127.0.0.0/8", "--safety-poll-ms"];
+    for (polls, epoch) in [("0", 1), ("60000", 2)] {
+        let first = Daemon::spawn_with(&world.database.url(), &[allow[0], allow[1], allow[2], polls]);
+        first.ready(&world.database).await;
+        let second = Daemon::spawn(&world.database);
+        said(&second, "daemon.stands_by", PATIENCE).await;
+        Daemon::asleep(&world.database).await;
+        let silent = "select dispatcher_silent_for < interval '1 s' from webhook.health";
+        // Longer than a takeover from a frozen daemon needs.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(world.database.text(silent).await.as_deref(), Some("t"));
+        assert_eq!(world.database.number("select epoch from webhook.cursor").await, epoch);
+        assert!(second.sigterm(PATIENCE).await.success());
+        assert!(first.sigterm(PATIENCE).await.success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn when_the_active_one_is_cut_off() {
     let world = World::new().await;

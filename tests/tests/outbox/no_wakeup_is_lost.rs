@@ -102,6 +102,20 @@ async fn the_daemon_asleep_and_one_commit_at_a_random_moment() {
     drop(daemon);
 }
 
+/// A snapshot that is held for the time of a sleep would keep vacuum from removing rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sleeping_daemon_holds_back_no_vacuum() {
+    let world = World::new().await;
+    let daemon =
+        Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--safety-poll-ms", "0"]);
+    daemon.ready(&world.database).await;
+    Daemon::asleep(&world.database).await;
+    let sessions = "select string_agg(coalesce(backend_xmin::text, 'none'), ',') from pg_stat_activity
+                    where state = 'active' and query like 'call webhook.gate_sleep%'";
+    assert_eq!(world.database.text(sessions).await.as_deref(), Some("none"));
+    assert!(daemon.sigterm(PATIENCE).await.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_daemon_costs_one_wake_up() {
     let world = World::new().await;

@@ -13,7 +13,7 @@ use webhookd::{
         poll::{Cursor, Poll},
         snapshot::Snapshot,
     },
-    postgres::{Purpose, Watch, connect, schema::Schema},
+    postgres::{Purpose, Watch, connect},
 };
 
 /// Sessions that begin, write, roll back and commit in any order.
@@ -91,7 +91,7 @@ async fn in_pages() {
         }
         let order = if round % 2 == 0 { Order::Strict } else { Order::BulkLast };
         let (mut pages, upto) = {
-            let frozen = freeze(&mut reader, Schema::V0_2).await.expect("a snapshot");
+            let frozen = freeze(&mut reader).await.expect("a snapshot");
             let pages = Pages::open(&frozen, cursor.clone(), order).await.expect("a window");
             let Frozen { transaction, snapshot, .. } = frozen;
             transaction.commit().await.expect("it was open");
@@ -131,11 +131,11 @@ async fn in_one_look() {
     let witness = database.client().await;
     let config = database.url().parse().expect("a URL");
     let mut reader = connect(&config, Purpose::Reader, Watch::default()).await.expect("a session");
-    let Frozen { transaction, snapshot, ring } = freeze(&mut reader, Schema::V0_2).await.expect("a snapshot");
+    let Frozen { transaction, snapshot, ring } = freeze(&mut reader).await.expect("a snapshot");
     let mut cursor = Cursor::new(snapshot, ring);
     transaction.commit().await.expect("it was open");
     let mut writers = Writers::new(&database, 6).await;
-    let mut poll = Poll::new(Schema::V0_2);
+    let mut poll = Poll::default();
     let (mut total, mut stragglers, mut turns) = (0, 0, 0);
     for _ in 0..300 {
         for _ in 0..writers.random.random_range(0..6) {

@@ -163,7 +163,7 @@ async fn each_role_has_its_part_and_nothing_else() {
         ("select webhook_seal('x')", [no, no, no, no, no, "22023"]),
         ("select webhook_erase('orders', '1')", [no, no, no, no, no, "allowed"]),
         ("select webhook_grant('shop_app', 'admin')", [no, no, no, no, no, no]),
-        ("select webhook.gate_release()", [no, no, no, "allowed", no, no]),
+        ("select webhook.gate_ring()", [no, no, no, "allowed", no, no]),
         ("select webhook.tell('webhook.delivery.exhausted', 1, '{}')", [no, no, no, "allowed", no, no]),
         // The setting has no meaning in a session that has not yet called one of our functions: see
         // the next test.

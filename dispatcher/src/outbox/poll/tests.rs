@@ -265,7 +265,7 @@ fn a_look_goes_into_one_slot() {
     world.look();
     world.look();
     assert_eq!((world.cursor.slots(), world.read.len()), (&[1][..], 2));
-    let sql = statement(&[1], Schema::V0_2, Encoding::Utf8);
+    let sql = statement(&[1], Encoding::Utf8);
     assert!(sql.contains("webhook.event_1 e") && !sql.contains("webhook.event e"));
-    assert!(statement(&[], Schema::V0_1, Encoding::Utf8).contains("webhook.event e"));
+    assert!(statement(&[], Encoding::Utf8).contains("webhook.event e"));
 }

@@ -82,7 +82,7 @@ create database hostile template template0;
 set client_min_messages = warning;
 create schema api;
 grant create, usage on schema api to intruder;
-create extension pg_webhook version '0.1.0' schema api;
+create extension pg_webhook version '0.2.0' schema api;
 :set_in_api;
 set search_path = api, public;
 alter extension pg_webhook update;

@@ -86,7 +86,7 @@ select t.tries('regress_sub', 'select webhook_subscribe(''https://example.com'')
 select t.tries('regress_rea', 'select from webhook.event', 'select from webhook.attempt', 'select from webhook.delivery', 'select from webhook.pending', 'select from webhook.health',
     'select from webhook.subscription_stats', 'select from webhook.secret', 'delete from webhook.queue', 'select webhook_subscribe(''https://example.com'')');
 select t.tries('regress_dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
-    'delete from webhook.queue', 'update webhook.cursor set epoch = epoch + 1', 'select webhook.gate_release()', 'select from webhook.health',
+    'delete from webhook.queue', 'update webhook.cursor set epoch = epoch + 1', 'select webhook.gate_ring()', 'select from webhook.health',
     'select webhook.disable_subscription(1, ''410'')', 'update webhook.subscription set enabled = false, paused_reason = ''410''', 'update webhook.subscription set url = ''http://x''',
     'insert into webhook.event (type, payload) values (''a.b'', ''{}'')', 'delete from webhook.attempt');
 select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',

@@ -84,7 +84,7 @@ update sel set b_renamed = 'b7';
 table by_hand.event;
 rollback;
 
--- After a dump and restore the columns have new numbers: the name is followed. (A watch of version 0.1.0 is like that too.)
+-- After a dump and restore the columns have new numbers: the name is followed.
 begin;
 create table restored (id int primary key, b text, c text);
 call by_hand.watch('restored', '{"noun": "restored", "table": null,

@@ -13,7 +13,7 @@ commit;
 select count(*) from webhook.event;
 select nextval('webhook.event_id_seq');
 insert into webhook.event (type, payload) values ('a.b', '{}');
-select webhook.gate_take();
+call webhook.gate_sleep(1);
 create temp table mine (id int);
 create trigger t after insert on mine for each row execute function webhook.capture('{"noun": "x", "verbs": {"insert": "y"}}');
 \c - postgres

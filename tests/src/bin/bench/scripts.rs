@@ -15,9 +15,6 @@ fn goal(name: &str) -> Goal {
         "tps_ratio_watched_to_unwatched_16_clients" | "tps_ratio_watched_to_unwatched_64_clients" => {
             Goal::AtLeast(0.85)
         }
-        "tps_ratio_watched_to_notify_16_clients" | "tps_ratio_watched_to_notify_64_clients" => {
-            Goal::AtLeast(4.0)
-        }
         "capture_bulk_ratio_to_plpgsql" => Goal::AtMost(0.45),
         _ => Goal::None,
     }

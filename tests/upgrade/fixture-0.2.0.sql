@@ -1,8 +1,9 @@
--- A database as pg_webhook 0.1.0 left it, for the tests: watches, subscriptions with every option, secrets, event types, and
--- events that are delivered, failing, put aside, blocked, or not yet looked at. Written row by row rather than by calls of
--- the SQL API, so that it stays what 0.1.0 wrote, whatever the library that reads it.
+-- A database that pg_webhook 0.2.0 left, for the tests: watches, subscriptions with every option,
+-- secrets, event types, and events that are delivered, failing, deferred, blocked, or not read yet.
+-- These are rows and not calls of the SQL API, so they stay what 0.2.0 wrote.
 --
--- {receiver} stands for the URL of the test's receiver, {secret} for the signing secret that it expects.
+-- {receiver} stands for the URL of the test's receiver, {secret} for the signing secret that it
+-- expects.
 
 create table public.orders (id bigint primary key, customer text not null, total numeric not null default 0, note text);
 comment on table public.orders is 'What customers have ordered';
@@ -23,33 +24,45 @@ select webhook_grant('upgrade_reader', 'reader');
 select webhook_grant('upgrade_dispatcher', 'dispatcher');
 select webhook_grant('upgrade_admin', 'admin');
 
--- ── Watches, with their triggers ────────────────────────────────────────────────────────────────────────────────
+-- -- Watches, with their triggers -----------------------------------------------------------------
 
-insert into webhook.watch (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns) values
+insert into webhook.watch (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns, numbered_for) values
     ('public.orders', 'order', '{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"}',
-     null, '{note}', '{total,customer}', null, null, '{id}'),
-    ('"Üb ""er"."Ding"', 'stock.thing', '{"insert":"added"}', '{Id,"a''b"}', null, null, 'new."a''b" is not null', null, '{Id}'),
-    ('public.invoice', 'invoice', '{"insert":"issued"}', null, null, null, null, 'public."Invoice as JSON"', '{id}');
-insert into webhook.event_type (type, relation) values
-    ('order.created', 'public.orders'), ('order.updated', 'public.orders'), ('order.deleted', 'public.orders'),
-    ('order.truncated', 'public.orders'), ('stock.thing.added', '"Üb ""er"."Ding"'), ('invoice.issued', 'public.invoice');
+     null, '{note}', '{total,customer}', null, null, '{id}', array['public.orders'::regclass::oid]),
+    ('"Üb ""er"."Ding"', 'stock.thing', '{"insert":"added"}', '{Id,"a''b"}', null, null, 'new."a''b" is not null', null, '{Id}', array['"Üb ""er"."Ding"'::regclass::oid]),
+    ('public.invoice', 'invoice', '{"insert":"issued"}', null, null, null, null, 'public."Invoice as JSON"', '{id}', array['public.invoice'::regclass::oid]);
+insert into webhook.event_type (type, relation, derived, description)
+    select d.type, d.relation::regclass, d.derived, d.derived
+    from (values
+        ('order.created', 'public.orders', 'A row was inserted into public.orders. What customers have ordered'),
+        ('order.updated', 'public.orders', 'A row of public.orders was updated. What customers have ordered'),
+        ('order.deleted', 'public.orders', 'A row of public.orders was deleted. What customers have ordered'),
+        ('order.truncated', 'public.orders', 'public.orders was emptied. What customers have ordered'),
+        ('stock.thing.added', '"Üb ""er"."Ding"', 'A row was inserted into "Üb ""er"."Ding".'),
+        ('invoice.issued', 'public.invoice', 'A row was inserted into public.invoice.')) as d (type, relation, derived);
 insert into webhook.event_type (type, description) values ('shop.closed', 'Entered by hand');
 update webhook.event_type set description = 'Written by somebody' where type = 'order.deleted';
 
 create trigger webhook_insert after insert on public.orders for each row execute function webhook.capture(
-    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}]}');
+    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}],"table":{"name":["public","orders"],"columns":["id","customer","total","note"]}}');
 create trigger webhook_update after update on public.orders for each row execute function webhook.capture(
-    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}]}');
+    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}],"table":{"name":["public","orders"],"columns":["id","customer","total","note"]}}');
 create trigger webhook_delete after delete on public.orders for each row execute function webhook.capture(
-    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}]}');
+    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}],"table":{"name":["public","orders"],"columns":["id","customer","total","note"]}}');
 create trigger webhook_truncate after truncate on public.orders for each statement execute function webhook.capture(
-    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}]}');
-create trigger webhook_insert after insert on "Üb ""er"."Ding" for each row when (new."a'b" is not null) execute function webhook.capture(
-    '{"noun":"stock.thing","verbs":{"insert":"added"},"columns":[{"name":"Id","number":1},{"name":"a''b","number":3}],"key":[{"name":"Id","number":1}]}');
+    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}],"table":{"name":["public","orders"],"columns":["id","customer","total","note"]}}');
+create trigger webhook_statement before insert or delete or update or truncate on public.orders for each statement execute function webhook.capture(
+    '{"noun":"order","verbs":{"insert":"created","update":"updated","delete":"deleted","truncate":"truncated"},"exclude":[{"name":"note","number":4}],"on_columns":[{"name":"total","number":3},{"name":"customer","number":2}],"key":[{"name":"id","number":1}],"table":{"name":["public","orders"],"columns":["id","customer","total","note"]}}');
+create trigger webhook_insert after insert on "Üb ""er"."Ding" for each row when ((new."a'b" is not null)) execute function webhook.capture(
+    '{"noun":"stock.thing","verbs":{"insert":"added"},"columns":[{"name":"Id","number":1},{"name":"a''b","number":3}],"key":[{"name":"Id","number":1}],"table":{"name":["Üb \"er","Ding"],"columns":["Id","secret","a''b"]}}');
+create trigger webhook_statement before insert on "Üb ""er"."Ding" for each statement execute function webhook.capture(
+    '{"noun":"stock.thing","verbs":{"insert":"added"},"columns":[{"name":"Id","number":1},{"name":"a''b","number":3}],"key":[{"name":"Id","number":1}],"table":{"name":["Üb \"er","Ding"],"columns":["Id","secret","a''b"]}}');
 create trigger webhook_insert after insert on public.invoice for each row execute function webhook.capture(
-    '{"noun":"invoice","verbs":{"insert":"issued"},"key":[{"name":"id","number":1}],"payload":"public.\"Invoice as JSON\""}');
+    '{"noun":"invoice","verbs":{"insert":"issued"},"key":[{"name":"id","number":1}],"payload":"public.\"Invoice as JSON\"","table":{"name":["public","invoice"],"columns":["id","amount"]}}');
+create trigger webhook_statement before insert on public.invoice for each statement execute function webhook.capture(
+    '{"noun":"invoice","verbs":{"insert":"issued"},"key":[{"name":"id","number":1}],"payload":"public.\"Invoice as JSON\"","table":{"name":["public","invoice"],"columns":["id","amount"]}}');
 
--- ── Subscriptions: each option of 0.1.0 once at least ───────────────────────────────────────────────────────────
+-- -- Subscriptions: each option at least once -----------------------------------------------------
 
 begin;
 insert into webhook.subscription (name, url, events, timeout, retry, max_in_flight, filter, format, payload_mode, headers,
@@ -80,7 +93,7 @@ insert into webhook.backfill (subscription_id, relation, requested_by, search_pa
     select s.id, 'public.orders', 'postgres', 'public', 'done', 12 from webhook.subscription s where s.name = 'plain';
 commit;
 
--- ── Events before the checkpoint: delivered, waiting, put aside, blocked ────────────────────────────────────────
+-- -- Events before the checkpoint: delivered, waiting, deferred, blocked --------------------------
 
 begin;
 insert into webhook.event (type, table_name, key, actor, origin, payload)
@@ -92,18 +105,19 @@ insert into webhook.event (type, table_name, key, payload, previous)
 commit;
 
 begin;
-insert into webhook.cursor (snapshot, epoch, system_identifier, database_oid)
-    select webhook.snapshot_before_this_transaction(), 3, c.system_identifier, d.oid
+insert into webhook.cursor (snapshot, system_identifier, database_oid)
+    select webhook.snapshot_before_this_transaction(), c.system_identifier, d.oid
     from pg_control_system() c, pg_database d where d.datname = current_database();
+update webhook.cursor set epoch = 3;
 -- Of each subscription that matches: what came of it, by the number of the order.
 create temporary table dealt on commit drop as
     select s.id as subscription_id, s.name, s.ordering, e, (e).key::integer as n
     from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null and e.type like 'order.%';
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
-    select (d.e).id, (d.e).xid, d.subscription_id, now(), 3.5, webhook.ring_slot(now()), 1, 200, 'succeeded'
+    select (d.e).id, (d.e).xid, d.subscription_id, now(), 3.5, webhook.present_slot(), 1, 200, 'succeeded'
     from dealt d where d.name <> 'paused' and d.n > 5;
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error)
-    select (d.e).id, (d.e).xid, d.subscription_id, now(), 3.5, webhook.ring_slot(now()), 1, 503, 'http_error', now() + interval '1 second', 'HTTP 503'
+    select (d.e).id, (d.e).xid, d.subscription_id, now(), 3.5, webhook.present_slot(), 1, 503, 'http_error', now() + interval '1 second', 'HTTP 503'
     from dealt d where d.name = 'keyed' and d.n = 1 and (d.e).type = 'order.created';
 insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, attempts, state, next_at, last_status, last_error, order_key)
     select d.subscription_id, (d.e).id, (d.e).xid, (d.e).slot, 1, 'waiting', now() + interval '1 second', 503, 'HTTP 503', webhook.order_key(d.ordering, d.e)
@@ -115,7 +129,7 @@ insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, sta
     on conflict do nothing;
 commit;
 
--- ── Events after it ─────────────────────────────────────────────────────────────────────────────────────────────
+-- -- Events after it ------------------------------------------------------------------------------
 
 insert into public.orders select i, 'c', 10 * i, 'not told' from generate_series(101, 105) i;
 update public.orders set total = total + 1 where id < 104;

@@ -1,0 +1,62 @@
+-- pg_webhook 0.2.0 becomes 0.3.0. scripts/compose_update.sh puts the code of the fresh installation
+-- in the place of the line with @code@.
+
+-- As in a fresh installation: nothing is looked up where others may create.
+set local search_path = pg_catalog, pg_temp;
+
+-- The update waits for open transactions that have written events, and writers queue behind the
+-- wait.
+do $$
+begin
+    if current_setting('lock_timeout') = '0' then
+        set local lock_timeout = '5s';
+    end if;
+end
+$$;
+
+-- -- Tables and rows ------------------------------------------------------------------------------
+
+drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release();
+
+-- -- The code of a fresh installation -------------------------------------------------------------
+
+-- @code@
+
+-- -- Rights that follow from it --------------------------------------------------------------------
+
+-- Roles that have a part of the work (webhook_grant) get the rights that were added to it. A right
+-- that no other part has identifies the part.
+do $$
+declare
+    had record;
+begin
+    for had in
+        select distinct a.grantee, r.what
+        from (values ('publisher', '@extschema@.webhook_unwatch(regclass)'::regprocedure),
+                     ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
+                     ('reader', 'webhook.find_event(text)'::regprocedure),
+                     ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
+                     ('admin', '@extschema@.webhook_arm()'::regprocedure)) as r (what, function)
+        join pg_proc p on p.oid = r.function
+        cross join lateral aclexplode(p.proacl) a
+        where a.grantee <> 0 and a.grantee <> p.proowner
+    loop
+        perform @extschema@.webhook_grant(had.grantee::regrole, had.what);
+    end loop;
+end
+$$;
+select webhook.admit_partition_owners();
+-- Rights that are granted while an extension's script runs count as the extension's own, and pg_dump
+-- leaves them out. Only those of the owner and of PUBLIC are the extension's own.
+delete from pg_catalog.pg_init_privs i using pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and not exists (select from aclexplode(i.initprivs) a where a.grantee in (0, a.grantor));
+update pg_catalog.pg_init_privs i
+    set initprivs = array(select p.acl from unnest(i.initprivs) as p (acl)
+                          where exists (select from aclexplode(array[p.acl]) a where a.grantee in (0, a.grantor)))
+    from pg_depend d
+    where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
+      and d.classid = i.classoid and d.objid = i.objoid
+      and exists (select from aclexplode(i.initprivs) a where a.grantee not in (0, a.grantor));
+select webhook.list_event_types();

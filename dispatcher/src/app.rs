@@ -1,168 +1,18 @@
 //! The daemon: connects, becomes the leader, and runs sessions until shutdown. It reconnects after
 //! a lost session.
 //!
-//! The command line uses [`Settings`], [`run`], [`check`] and [`Error`], whose messages are one
-//! line each.
+//! The command line uses [`run`] and [`check`].
 
 use crate::{
-    delivery::{body::Source, identity::Identity},
-    lane::breaker::Periods,
-    ledger::Observer,
-    maintenance,
-    outbox::{highest::HighestNumber, snapshot},
-    postgres::{self, Target, Watch, preflight, schema::Schema},
-    secret_store::SecretStore,
-    sender::Sender,
     session::{Carried, Ended, Session},
-    trace::Traces,
+    settings::Settings,
 };
+use database::{Error, Phase, Target, Watch, preflight};
+use sender::Sender;
 use std::{sync::Arc, time::Duration};
-use thiserror::Error;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-
-/// The settings of the daemon. [`Settings::new`] returns the defaults.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The database with the outbox. All connections must lead to the same server, without a
-    /// transaction pooler in between.
-    pub database: Target,
-    /// Time between two polls while no commit wakes the daemon. `None`: it does not poll then, and
-    /// prepared transactions and rows inserted by hand wait for the next commit.
-    pub safety_poll: Option<Duration>,
-    /// Deliver only events whose commits are on the server's disk.
-    pub durable_reads: bool,
-    /// How long attempts in flight may take to finish at shutdown. The others go into the queue.
-    pub drain_timeout: Duration,
-    /// Maximum size of the events in memory, in bytes, for all subscriptions together.
-    pub memory_bytes_max: usize,
-    /// Maximum number of requests at once, for all subscriptions together. Each needs a socket.
-    pub in_flight_max: usize,
-    /// The source of signing secrets.
-    pub secrets: Arc<SecretStore>,
-    /// How the daemon identifies itself to receivers.
-    pub identity: Arc<Identity>,
-    /// When the daemon probes failing receivers, reports them, and disables their subscriptions.
-    pub periods: Periods,
-    /// Time between two searches for expired slots of the ring.
-    pub retire_interval: Duration,
-    /// The highest event number that has been read.
-    pub highest: Arc<HighestNumber>,
-    /// Receives the present phase.
-    pub phase: watch::Sender<Phase>,
-    /// Is called for each batch that was written.
-    pub observer: Option<Arc<dyn Observer>>,
-    /// Makes spans of attempts. `None` if spans are not collected.
-    pub traces: Option<Arc<Traces>>,
-}
-
-/// What the daemon does at present.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub enum Phase {
-    /// It has no session with Postgres.
-    #[default]
-    Connecting,
-    /// Another daemon is the leader.
-    StandsBy,
-    /// It is the leader. The epoch is the number of its takeover.
-    Active { epoch: i64 },
-}
-
-impl Phase {
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::StandsBy => "standby",
-            Self::Active { .. } => "active",
-        }
-    }
-}
-
-impl Settings {
-    pub fn new(database: Target) -> Self {
-        // Without a database name, Postgres uses the name of the user.
-        let name = database.config.get_dbname().or(database.config.get_user()).unwrap_or_default();
-        let identity =
-            Identity { source: Source::of_database(name), origin: Identity::origin_of_this_machine() };
-        Self {
-            identity: Arc::new(identity),
-            secrets: Arc::default(),
-            database,
-            safety_poll: Some(Duration::from_secs(1)),
-            durable_reads: false,
-            drain_timeout: Duration::from_secs(10),
-            memory_bytes_max: 32 << 20,
-            in_flight_max: 2048,
-            periods: Periods::default(),
-            retire_interval: maintenance::RETIRE_INTERVAL,
-            highest: Arc::default(),
-            phase: watch::Sender::default(),
-            observer: None,
-            traces: None,
-        }
-    }
-}
-
-/// Why the daemon does not run. Each message says what to do. The source is the cause, if any.
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error("cannot connect to Postgres; check --database-url and that the server is up")]
-    Connect(#[source] tokio_postgres::Error),
-    #[error("the extension is not in this database; run: create extension pg_webhook")]
-    ExtensionMissing,
-    #[error(
-        "the database has pg_webhook {installed}, and webhookd {} delivers from {} and {}; \
-         run: alter extension pg_webhook update, or install the webhookd that fits",
-        env!("CARGO_PKG_VERSION"), Schema::ACCEPTED[0].1, Schema::ACCEPTED[1].1
-    )]
-    OtherVersion { installed: String },
-    #[error("the database has pg_webhook {installed} still; this needs {}: alter extension pg_webhook update", Schema::ACCEPTED[1].1)]
-    Outdated { installed: String },
-    #[error("this Postgres is a standby and takes no writes; connect to the primary")]
-    ReadOnly,
-    #[error(
-        "this server is on timeline {timeline}, and its cluster has come to {newest}: a former primary has come back; \
-         shut it down, or make it a standby"
-    )]
-    FormerPrimary { timeline: String, newest: String },
-    #[error(
-        "there is a transaction pooler in between; connect to Postgres directly or through a session pool"
-    )]
-    TransactionPooler,
-    #[error("role {role} lacks {missing}; run as the owner: select webhook_grant('{role}', 'dispatcher')")]
-    Privileges { role: String, missing: String },
-    #[error(
-        "this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()"
-    )]
-    OtherCluster,
-    #[error(
-        "this database is armed for instance {armed}, and this daemon is instance {ours}; if it is a copy that is to deliver, \
-         run: select webhook_arm(); if it is the same database under another name, start webhookd with --instance '{armed}'"
-    )]
-    OtherInstance { armed: String, ours: String },
-    #[error("Postgres refused a statement of the daemon")]
-    Database(#[source] tokio_postgres::Error),
-    #[error("the server's snapshot could not be read")]
-    Snapshot(#[source] snapshot::Invalid),
-    #[error("the extension has been updated; starting a new session")]
-    Updated,
-    #[error("a connection to Postgres was lost")]
-    ConnectionLost,
-    #[error("the lock of the active daemon was lost")]
-    LockLost,
-    #[error("another daemon has taken over")]
-    Superseded,
-    #[error("the last results could not be written within {} s; those deliveries will be made again", .0.as_secs())]
-    Unwritten(Duration),
-}
-
-impl Error {
-    /// Returns the error for a failed statement. The cause may be its connection.
-    pub fn of_statement(error: tokio_postgres::Error) -> Self {
-        if error.is_closed() { Self::ConnectionLost } else { Self::Database(error) }
-    }
-}
 
 /// Shortest and longest wait before the next attempt to connect.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -260,7 +110,7 @@ impl Patience {
         if !self.has_run || !may_pass {
             return Err(error);
         }
-        let cause = postgres::chain(&error);
+        let cause = database::chain(&error);
         if self.is_told {
             debug!(error = cause, "session.still_lost");
         } else {
@@ -283,7 +133,7 @@ fn passes(error: &Error) -> bool {
         | Error::LockLost
         | Error::Superseded
         | Error::Updated => true,
-        Error::Connect(cause) | Error::Database(cause) => postgres::passes(cause),
+        Error::Connect(cause) | Error::Database(cause) => database::passes(cause),
         Error::ExtensionMissing
         | Error::OtherVersion { .. }
         | Error::Outdated { .. }
@@ -301,10 +151,10 @@ fn passes(error: &Error) -> bool {
 /// # Errors
 /// The first requirement that is not met.
 pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
-    let client = postgres::connect(database, postgres::Purpose::Command, Watch::default())
+    let client = database::connect(database, database::Purpose::Command, Watch::default())
         .await
         .map_err(Error::Connect)?;
-    let other = postgres::connect(database, postgres::Purpose::Command, Watch::default())
+    let other = database::connect(database, database::Purpose::Command, Watch::default())
         .await
         .map_err(Error::Connect)?;
     let report = preflight::preflight(&client, &database.instance).await?;

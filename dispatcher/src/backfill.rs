@@ -6,7 +6,7 @@
 //! at most one step and a short queue in front of a slow receiver, and nothing in front of a paused
 //! one. The module reads `webhook.backfill` and never a row.
 
-use crate::postgres::{Client, Purpose, Target, Watch, chain, connect, passes};
+use database::{Client, Purpose, Target, Watch, chain, connect, passes};
 use std::time::Duration;
 use tokio::{
     sync::Notify,

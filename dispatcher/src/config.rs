@@ -10,30 +10,28 @@ mod trust;
 pub use trust::WayOut;
 
 use crate::{
-    admin,
     cli::{self, Cli, Common, Database, Delivers, LogFormat, Run},
-    delivery::{
-        body::{BadSource, Source},
-        identity::{BadOrigin, Identity},
-    },
-    lane::breaker::Periods,
     maintenance::RETIRE_INTERVAL,
-    postgres::{
-        instance::{BadInstance, Instance},
-        target::{self, Target},
-    },
-    secret_store::SecretStore,
-    sender::{
-        address_policy::InvalidPorts,
-        host_pattern::InvalidHost,
-        proxy::InvalidProxy,
-        tls::{self, CertificateSet},
-    },
-    trace,
+};
+use database::{
+    instance::{BadInstance, Instance},
+    target::{self, Target},
+};
+use delivery::{
+    body::{BadSource, Source},
+    identity::{BadOrigin, Identity},
+    lane::breaker::Periods,
 };
 use hyper::header::HeaderValue;
 use seal::InvalidRing;
+use sender::{
+    address_policy::InvalidPorts,
+    host_pattern::InvalidHost,
+    proxy::InvalidProxy,
+    tls::{self, CertificateSet},
+};
 use serde::Deserialize;
+use source::secret_store::SecretStore;
 use std::{
     collections::BTreeMap,
     env,
@@ -149,7 +147,7 @@ pub struct Dispatch {
     /// `None` means that no admin server runs.
     pub admin: Option<admin::Settings>,
     /// `None` means that no spans are exported.
-    pub traces: Option<trace::Settings>,
+    pub traces: Option<::traces::Settings>,
 }
 
 /// The settings below the flags. The flags include the environment variables that clap reads.

@@ -1,35 +1,40 @@
-//! webhookd: the dispatcher as a library. `main.rs` is a thin shell over it.
+//! webhookd: the daemon and its commands. `main.rs` is a thin shell over this library.
 //!
-//! Data flows in one direction: `outbox` (new committed events) → `router` (event to subscriptions)
-//! → `lane` (send queues and scheduler) → `sender` (requests and outcomes) → `ledger` (outcomes to
-//! rows). Modules that are called pure use neither tokio nor SQL. They get the clock, random
-//! numbers and sockets as arguments.
+//! # The problem
+//!
+//! One daemon delivers from a database, others stand by. The leader reads events, sends them, and
+//! records every outcome. It survives lost connections, and leaves a consistent state when it ends
+//! at any moment.
+//!
+//! # The nouns
+//!
+//! * A [`session`] is one connected life of the daemon, from its takeover to the loss of a
+//!   connection. [`app`] opens one session after another.
+//! * [`leadership`] decides which daemon delivers.
+//! * [`dispatch`] is the task that runs the scheduler ([`delivery::scheduler`]).
+//! * [`local_senders`] make the attempts on this machine.
+//! * The [`ledger`] writes results and the checkpoint.
+//! * [`maintenance`] turns the ring, [`backfill`] sends existing rows, and [`verification`] asks
+//!   receivers for confirmation.
+//!
+//! # The flow
+//!
+//! [`source`] (new committed events, with their subscriptions) → [`dispatch`] → [`local_senders`] →
+//! [`ledger`].
 
-pub mod active;
-pub mod admin;
 pub mod app;
 pub mod backfill;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod delivery;
-pub mod event;
-pub mod lane;
+pub mod dispatch;
+pub mod leadership;
 pub mod ledger;
+pub mod local_senders;
 pub mod logging;
 pub mod maintenance;
-pub mod matching;
-pub mod message;
-pub mod outbox;
-pub mod overdue;
-pub mod postgres;
-pub mod queue;
-pub mod router;
 pub mod schema;
-pub mod secret_store;
-pub mod sender;
 pub mod service;
 pub mod session;
-pub mod subscription;
-pub mod trace;
+pub mod settings;
 pub mod verification;

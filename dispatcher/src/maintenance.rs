@@ -4,7 +4,7 @@
 //! The module waits for no lock and blocks no other session. If a slot is in use, it retries later.
 //! It never reads a row, and no delivery depends on it.
 
-use crate::postgres::{Client, Purpose, Target, Watch, chain, connect};
+use database::{Client, Purpose, Target, Watch, chain, connect};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Error, Row, Statement};

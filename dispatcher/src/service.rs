@@ -3,7 +3,7 @@
 //! The daemon reports that it is ready once it is the leader or a standby. It also reports a status
 //! line. If the unit has `WatchdogSec=`, it reports at intervals that it is alive.
 
-use crate::app::Phase;
+use database::Phase;
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use std::time::Duration;
 use tokio::{

@@ -21,36 +21,36 @@ use history::{check_timeline, former, left_behind};
 use takeover::{Takeover, refused};
 
 use crate::{
-    active,
-    app::{Error, Settings},
     backfill,
-    lane::{
-        backlog_rate::ROWS_PER_PROCESSOR,
-        board::Limits,
-        crew::Crew,
-        dispatch::{self, Stop, Wiring},
-        order::LINES_MAX,
-        timers::TIMERS_MAX,
-    },
+    dispatch::{self, Stop, Wiring},
+    leadership,
     ledger::{self, Ledger},
+    local_senders::Crew,
     maintenance,
+    settings::Settings,
+    verification::{self, Desk},
+};
+use database::{
+    Client, Error, Purpose, Seen, Target, Watch, connect, is_former,
+    preflight::{Report, preflight, refuse_transaction_pooler},
+    schema::Schema,
+    survey,
+};
+use delivery::{
+    lane::order::LINES_MAX,
     message::Budget,
+    scheduler::{Limits, backlog_rate::ROWS_PER_PROCESSOR, timers::TIMERS_MAX},
+};
+use sender::Sender;
+use source::{
+    liveness::Pulse,
     outbox::{
-        self,
         gate::Gate,
         reader,
         ring::{Present, Ring},
     },
     overdue::Overdue,
-    postgres::{
-        Client, Purpose, Seen, Target, Watch, connect, is_former,
-        preflight::{Report, preflight, refuse_transaction_pooler},
-        schema::Schema,
-        survey,
-    },
     queue,
-    sender::Sender,
-    verification::{self, Desk},
 };
 use std::{
     sync::{
@@ -195,12 +195,12 @@ impl Session {
         let control_pid = control.backend_pid();
         let control = Arc::new(control);
         let origin = Origin { history: history.clone(), epoch: takeover.epoch };
-        let pulse = Arc::new(active::Pulse::default());
+        let pulse = Arc::new(Pulse::default());
         carried.take_over(&origin);
         // Ends with this function in every case. Otherwise the task would keep the control
         // connection open, and its lock.
         let heartbeat =
-            AbortOnDropHandle::new(tokio::spawn(active::beat(Arc::clone(&control), Arc::clone(&pulse))));
+            AbortOnDropHandle::new(tokio::spawn(leadership::beat(Arc::clone(&control), Arc::clone(&pulse))));
         let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
         let present = present_slot(&control).await.map_err(Error::of_statement)?;
@@ -328,16 +328,6 @@ async fn present_slot(control: &Client) -> Result<Arc<Present>, tokio_postgres::
     let present = Present::default();
     present.set(&Ring::of(row.try_get(0)?));
     Ok(Arc::new(present))
-}
-
-impl From<outbox::Error> for Error {
-    fn from(error: outbox::Error) -> Self {
-        match error {
-            outbox::Error::Database(error) => Self::of_statement(error),
-            outbox::Error::Snapshot(error) => Self::Snapshot(error),
-            outbox::Error::LockLost => Self::LockLost,
-        }
-    }
 }
 
 impl From<ledger::Error> for Error {

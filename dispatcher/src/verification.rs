@@ -13,16 +13,15 @@ mod handshake;
 mod held;
 mod ping;
 mod schedule;
+use delivery::feed::VerificationInput;
+use delivery::subscription::Verification;
 
-use crate::{
-    delivery::identity::Identity,
-    postgres::{self, Purpose, Target, Watch, chain},
-    sender::Sender,
-    subscription::{Subscription, Update},
-};
+use database::{self, Purpose, Target, Watch, chain};
+use delivery::{identity::Identity, subscription::Subscription};
 use handshake::Unconfirmed;
 use held::{Change, Held};
 use schedule::Schedule;
+use sender::Sender;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -45,46 +44,6 @@ const NOT_HELD: &str = "
     update webhook.receiver set held_because = null, updated_at = clock_timestamp()
     where held_because is not null and subscription_id <> all ($1::bigint[])";
 
-/// A notification from the reader.
-#[derive(Debug)]
-pub enum Told {
-    /// The current subscriptions.
-    Subscriptions(Update),
-    /// The user requested that this subscription is asked now, with webhook_ping().
-    Wanted(i64),
-}
-
-/// How a receiver confirms. The CHECK `verification_is_known` has the same list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verification {
-    /// No confirmation is needed.
-    #[default]
-    None,
-    /// The receiver answers a signed `webhook.ping` with 2xx.
-    Ping,
-    /// The receiver answers the OPTIONS request of CloudEvents' abuse protection.
-    Handshake,
-}
-
-impl Verification {
-    /// Every kind, in the order of the CHECK.
-    pub const ALL: [Self; 3] = [Self::None, Self::Ping, Self::Handshake];
-
-    /// Returns the word in `webhook.subscription.verification`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Ping => "ping",
-            Self::Handshake => "handshake",
-        }
-    }
-
-    /// Returns the kind with this name, or `None` if there is none.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
-}
-
 /// The resources that a request for confirmation needs.
 pub struct Desk<S> {
     pub sender: Arc<S>,
@@ -106,7 +65,7 @@ impl<S> Clone for Desk<S> {
 type Answer = (Arc<Subscription>, Result<(), Unconfirmed>);
 
 /// Asks receivers until the reader closes the channel. Requests in progress are then dropped.
-pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Told>) {
+pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<VerificationInput>) {
     let epoch = Instant::now();
     let mut schedule = Schedule::default();
     let mut asked: JoinSet<Answer> = JoinSet::new();
@@ -129,12 +88,12 @@ pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<Tol
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
         tokio::select! {
             some = told.recv() => match some {
-                Some(Told::Subscriptions(update)) => {
+                Some(VerificationInput::Subscriptions(update)) => {
                     schedule.update(&update, epoch.elapsed());
                     held.look(&update);
                     may_write = true;
                 }
-                Some(Told::Wanted(id)) => schedule.want(id, epoch.elapsed()),
+                Some(VerificationInput::Wanted(id)) => schedule.want(id, epoch.elapsed()),
                 None => return,
             },
             Some(Ok(written)) = writing.join_next() => match written {
@@ -208,7 +167,7 @@ impl<S: Sender> Desk<S> {
     /// Writes why subscriptions are held. Returns the change if it was written.
     async fn write_held(self, change: Change) -> Option<Change> {
         let written = async {
-            let client = postgres::connect(&self.database, Purpose::Command, Watch::default()).await?;
+            let client = database::connect(&self.database, Purpose::Command, Watch::default()).await?;
             client.execute(HELD, &[&change.ids, &change.reasons]).await?;
             if change.is_whole {
                 client.execute(NOT_HELD, &[&change.ids]).await?;
@@ -231,7 +190,7 @@ impl<S: Sender> Desk<S> {
         url: &Url,
         per_minute: Option<i64>,
     ) -> Result<bool, tokio_postgres::Error> {
-        let client = postgres::connect(&self.database, Purpose::Command, Watch::default()).await?;
+        let client = database::connect(&self.database, Purpose::Command, Watch::default()).await?;
         // The table holds the URL as it was entered; the request used its parsed form.
         let found = client.query_opt("select url from webhook.subscription where id = $1", &[&id]).await?;
         let Some(row) = found else { return Ok(false) };

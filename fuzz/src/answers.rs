@@ -1,5 +1,14 @@
 //! Answers of receivers and proxies, over a real socket on loopback.
 
+use delivery::outcome::{Class, Outcome, RETRY_AFTER_MAX};
+use sender::{
+    Request, Sender,
+    address_policy::AddressPolicy,
+    dial::{Dialer, tls_config},
+    http::{HttpSender, STORED_BYTES_MAX},
+    proxy::Proxy,
+    resolve::{Resolve, Resolved},
+};
 use std::{
     cell::RefCell,
     io,
@@ -11,17 +20,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     runtime::Runtime,
-};
-use webhookd::{
-    delivery::outcome::{Class, Outcome, RETRY_AFTER_MAX},
-    sender::{
-        Request, Sender,
-        address_policy::AddressPolicy,
-        dial::{Dialer, tls_config},
-        http::{HttpSender, STORED_BYTES_MAX},
-        proxy::Proxy,
-        resolve::{Resolve, Resolved},
-    },
 };
 
 struct Nobody;

@@ -1,33 +1,31 @@
 //! Texts that are parsed in memory.
 
 use crate::text;
+use delivery::{
+    body::{Source, render},
+    event::Event,
+    headers as subscription_headers,
+    outcome::{RETRY_AFTER_MAX, retry_after as parse_retry_after},
+    shape::{Format, PayloadMode, Shape},
+    snapshot::Snapshot,
+};
 use event_type::Pattern;
 use seal::{KeyRing, PrivateKey, Purpose};
+use sender::{
+    address_policy::{AddressPolicy, Ports},
+    host_pattern::HostPattern,
+    proxy::Proxy,
+};
 use serde_json::Value;
 use signature::{Key, Message, Verifier};
+use source::secret_store::SecretStore;
 use std::{
     net::IpAddr,
     sync::OnceLock,
     time::{Duration, SystemTime},
 };
 use url::{Host, Url};
-use webhookd::{
-    config::Layers,
-    delivery::{
-        body::{Source, render},
-        headers as subscription_headers,
-        outcome::{RETRY_AFTER_MAX, retry_after as parse_retry_after},
-        shape::{Format, PayloadMode, Shape},
-    },
-    event::Event,
-    outbox::snapshot::Snapshot,
-    secret_store::SecretStore,
-    sender::{
-        address_policy::{AddressPolicy, Ports},
-        host_pattern::HostPattern,
-        proxy::Proxy,
-    },
-};
+use webhookd::config::Layers;
 
 /// `Retry-After`: bounded, whatever it says.
 pub fn retry_after(bytes: &[u8]) {

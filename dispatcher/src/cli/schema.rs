@@ -2,7 +2,7 @@
 //!
 //! The doc comments of this module are the commands' help.
 
-use super::Database;
+use crate::cli::Database;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 //! The commands use only the SQL API, with the rights of the role that connects. The doc comments
 //! of this module are the commands' help.
 
-use super::Database;
+use crate::cli::Database;
 use clap::{Args, Subcommand};
 
 /// The output format.

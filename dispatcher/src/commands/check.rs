@@ -1,22 +1,22 @@
 //! `webhookd check`: checks whether this machine can deliver from a database. Prints one line for
 //! each requirement.
 
-use super::{DATABASE, Error, FAILED, one_line, run::connections_max};
 use crate::{
-    admin::{self, database::has_tokens},
     app,
-    postgres::{
-        self, Client, Purpose, Target, Watch,
-        preflight::{self, Report},
-    },
-    secret_store::SecretStore,
-    sender::tls::native_roots,
+    commands::{DATABASE, Error, FAILED, one_line, run::connections_max},
 };
+use admin::{self, sessions::has_tokens};
+use database::{
+    self, Client, Purpose, Target, Watch,
+    preflight::{self, Report},
+};
+use source::secret_store::SecretStore;
 use std::{
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tls_files::native_roots;
 use tokio::{sync::Notify, time::timeout};
 
 /// Time limit for a notification to ourselves.
@@ -43,7 +43,7 @@ pub async fn run(
         print(name, &step);
     }
     let (notifies, clock) = match &report {
-        Err(app::Error::Connect(_)) => (None, None),
+        Err(database::Error::Connect(_)) => (None, None),
         _ => session(&database).await,
     };
     let secrets = match &report {
@@ -79,7 +79,7 @@ fn print(name: &str, step: &Step) {
 }
 
 /// Returns the requirements of `app::check`, in order. It stops at the first that is not met.
-fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
+fn demands(report: &Result<Report, database::Error>) -> [(&'static str, Step); 6] {
     let met = match report {
         Ok(report) => [
             format!("Postgres {} as {}", report.server_version, report.role),
@@ -102,20 +102,22 @@ fn demands(report: &Result<Report, app::Error>) -> [(&'static str, Step); 6] {
     };
     let failed = report.as_ref().err().map(|error| {
         let at = match error {
-            app::Error::Connect(_) => 0,
-            app::Error::ReadOnly | app::Error::FormerPrimary { .. } => 1,
-            app::Error::ExtensionMissing | app::Error::OtherVersion { .. } | app::Error::Outdated { .. } => 2,
+            database::Error::Connect(_) => 0,
+            database::Error::ReadOnly | database::Error::FormerPrimary { .. } => 1,
+            database::Error::ExtensionMissing
+            | database::Error::OtherVersion { .. }
+            | database::Error::Outdated { .. } => 2,
             // The list of rights does not contain this right, or the server is shutting down.
-            app::Error::Privileges { .. }
-            | app::Error::Database(_)
-            | app::Error::ConnectionLost
-            | app::Error::LockLost
-            | app::Error::Superseded
-            | app::Error::Updated
-            | app::Error::Snapshot(_)
-            | app::Error::Unwritten(_) => 3,
-            app::Error::OtherCluster | app::Error::OtherInstance { .. } => 4,
-            app::Error::TransactionPooler => 5,
+            database::Error::Privileges { .. }
+            | database::Error::Database(_)
+            | database::Error::ConnectionLost
+            | database::Error::LockLost
+            | database::Error::Superseded
+            | database::Error::Updated
+            | database::Error::Snapshot(_)
+            | database::Error::Unwritten(_) => 3,
+            database::Error::OtherCluster | database::Error::OtherInstance { .. } => 4,
+            database::Error::TransactionPooler => 5,
         };
         (at, one_line(error))
     });
@@ -146,7 +148,7 @@ fn armed(report: &Report) -> String {
 /// Checks notifications and the clock, with one session.
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
-    match postgres::connect(database, Purpose::Command, watch.clone()).await {
+    match database::connect(database, Purpose::Command, watch.clone()).await {
         Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
         Err(error) => (Some(Err(one_line(&error))), None),
     }
@@ -154,7 +156,7 @@ async fn session(database: &Target) -> (Step, Step) {
 
 /// Checks whether the admin server can serve all its callers.
 async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String, String> {
-    let client = postgres::connect(database, Purpose::Admin, Watch::default())
+    let client = database::connect(database, Purpose::Admin, Watch::default())
         .await
         .map_err(|error| one_line(&error))?;
     let (report, foreign) = preflight::preflight_admin(&client, &database.instance, open_as)
@@ -173,7 +175,7 @@ async fn secrets(database: &Target, store: &SecretStore) -> Result<String, Strin
     const IN_FORCE: &str = "
         select subscription_id, secret from webhook.secret where expires_at is null or expires_at > now()
         order by id";
-    let opened = postgres::connect(database, Purpose::Command, Watch::default()).await;
+    let opened = database::connect(database, Purpose::Command, Watch::default()).await;
     let rows = match opened {
         Ok(client) => client.query(IN_FORCE, &[]).await,
         Err(error) => Err(error),
@@ -256,13 +258,13 @@ mod tests {
     #[test]
     fn what_comes_after_the_first_failure_is_not_checked() {
         for (error, at) in [
-            (app::Error::ReadOnly, 1),
-            (app::Error::ExtensionMissing, 2),
-            (app::Error::OtherVersion { installed: "9.9".into() }, 2),
-            (app::Error::Privileges { role: "app".into(), missing: "select".into() }, 3),
-            (app::Error::OtherCluster, 4),
-            (app::Error::OtherInstance { armed: "a:5432/shop".into(), ours: "b:5432/shop".into() }, 4),
-            (app::Error::TransactionPooler, 5),
+            (database::Error::ReadOnly, 1),
+            (database::Error::ExtensionMissing, 2),
+            (database::Error::OtherVersion { installed: "9.9".into() }, 2),
+            (database::Error::Privileges { role: "app".into(), missing: "select".into() }, 3),
+            (database::Error::OtherCluster, 4),
+            (database::Error::OtherInstance { armed: "a:5432/shop".into(), ours: "b:5432/shop".into() }, 4),
+            (database::Error::TransactionPooler, 5),
         ] {
             let text = error.to_string();
             let steps = demands(&Err(error));

@@ -1,14 +1,16 @@
 //! `webhookd conform`: tests a receiver with good and bad requests, and reports the results. Sends
 //! requests to one address only.
 
-use super::{
-    Error,
-    client::{Answer, Call, Client, Failure},
-    exit,
-    steer::tell,
-    terminal::clean,
+use crate::{
+    cli::Conform,
+    commands::{
+        Error,
+        client::{Answer, Call, Client, Failure},
+        exit,
+        steer::tell,
+        terminal::clean,
+    },
 };
-use crate::cli::Conform;
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::json;

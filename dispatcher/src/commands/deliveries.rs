@@ -2,14 +2,14 @@
 //! ranges of event numbers, newest first, as REST does. So the cost of a statement does not depend
 //! on the number of deliveries.
 
-use super::{
-    Error,
-    steer::{Argument, Desk, explain},
-};
 use crate::{
-    admin::deliveries::{DeliveryFilter, Stretch, conditions},
     cli::steer::DeliveryList,
+    commands::{
+        Error,
+        steer::{Argument, Desk, explain},
+    },
 };
+use admin::deliveries::{DeliveryFilter, Stretch, conditions};
 use std::time::Instant;
 
 const COLUMNS: &str =

@@ -5,27 +5,26 @@
 //! The cursor is a snapshot, as in the daemon. Each poll reads what is visible now and was not
 //! visible then, page by page.
 
-use super::{
-    Error,
-    client::{Call, Client},
-    exit,
-    steer::{check_reader, explain, print},
-    terminal::clean,
-};
 use crate::{
-    app,
     cli::Listen,
-    delivery::{
-        body::{self, Source},
-        shape::{Format, PayloadMode, Shape},
+    commands::{
+        Error,
+        client::{Call, Client},
+        exit,
+        steer::{check_reader, explain, print},
+        terminal::clean,
     },
+};
+use database::{self, Purpose, Target, Watch};
+use delivery::{
+    body::{self, Source},
     event::Event,
-    outbox::row,
-    postgres::{self, Purpose, Target, Watch},
+    shape::{Format, PayloadMode, Shape},
 };
 use hyper::Method;
 use rustls::crypto::ring;
 use signature::Secret;
+use source::outbox::row;
 use std::{
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -54,8 +53,9 @@ pub async fn run(
     let secret = secret(flags)?;
     // The standard format does not contain it.
     let source = Source::parse("/").map_err(|why| Error::Usage(why.to_string()))?;
-    let session =
-        postgres::connect(&target, Purpose::Reader, Watch::default()).await.map_err(app::Error::Connect)?;
+    let session = database::connect(&target, Purpose::Reader, Watch::default())
+        .await
+        .map_err(database::Error::Connect)?;
     session.batch_execute("set default_transaction_read_only = on").await.map_err(explain)?;
     let mut seen = snapshot(&session).await?;
     print(&format!("forwarding to {}\n", clean(url)))?;
@@ -111,7 +111,7 @@ fn secret(flags: &Listen) -> Result<Secret, Error> {
     }
 }
 
-async fn snapshot(session: &postgres::Client) -> Result<String, Error> {
+async fn snapshot(session: &database::Client) -> Result<String, Error> {
     let row = session.query_one("select pg_current_snapshot()::text", &[]).await.map_err(explain)?;
     row.try_get(0).map_err(explain)
 }
@@ -120,7 +120,7 @@ async fn snapshot(session: &postgres::Client) -> Result<String, Error> {
 /// of their ids: events of transactions that began since, and of those that were running then and
 /// have ended.
 async fn page(
-    session: &postgres::Client,
+    session: &database::Client,
     seen: &str,
     now: &str,
     patterns: &[String],

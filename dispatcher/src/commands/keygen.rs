@@ -1,8 +1,7 @@
 //! `webhookd keygen`: creates the key that secrets are sealed for. Writes one file, and connects to
 //! nothing.
 
-use super::Error;
-use crate::cli::Keygen;
+use crate::{cli::Keygen, commands::Error};
 use seal::PrivateKey;
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::ExitCode};
 

@@ -4,8 +4,10 @@
 mod print;
 mod summary;
 
-use super::{Error, exit};
-use crate::cli::Listen;
+use crate::{
+    cli::Listen,
+    commands::{Error, exit},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{

@@ -1,8 +1,10 @@
 //! `webhookd completions` and `webhookd man`: completions and manual pages of the command line.
 //! Writes to standard output only.
 
-use super::{Error, steer::print};
-use crate::cli::Cli;
+use crate::{
+    cli::Cli,
+    commands::{Error, steer::print},
+};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ mod terminal;
 pub mod token;
 pub mod verify;
 
-use crate::{admin, app, config, postgres, trace};
+use crate::config;
 use signature::InvalidVerifier;
 use std::{error::Error as StdError, io, process::ExitCode};
 use thiserror::Error;
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
-    App(#[from] app::Error),
+    App(#[from] database::Error),
     #[error("this role may not read how things stand; as the owner: select webhook_grant('…', 'reader')")]
     NotReader(#[source] tokio_postgres::Error),
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum Error {
     #[error(transparent)]
     Admin(#[from] admin::Error),
     #[error(transparent)]
-    Traces(#[from] trace::Error),
+    Traces(#[from] traces::Error),
     #[error("the machine has no random numbers")]
     NoRandomness(#[source] getrandom::Error),
     /// The database rejected the request.
@@ -111,31 +111,31 @@ impl Error {
 
 /// Returns the exit code: the database is away or rejects us (another attempt may help), or the
 /// daemon cannot deliver from it (an operator must act).
-fn database_exit_code(error: &app::Error) -> u8 {
+fn database_exit_code(error: &database::Error) -> u8 {
     match error {
-        app::Error::Connect(_)
-        | app::Error::Database(_)
-        | app::Error::ConnectionLost
-        | app::Error::Snapshot(_)
-        | app::Error::LockLost
-        | app::Error::Superseded
-        | app::Error::Updated
-        | app::Error::Unwritten(_) => FAILED,
-        app::Error::ExtensionMissing
-        | app::Error::OtherVersion { .. }
-        | app::Error::Outdated { .. }
-        | app::Error::ReadOnly
-        | app::Error::FormerPrimary { .. }
-        | app::Error::TransactionPooler
-        | app::Error::Privileges { .. }
-        | app::Error::OtherCluster
-        | app::Error::OtherInstance { .. } => DATABASE,
+        database::Error::Connect(_)
+        | database::Error::Database(_)
+        | database::Error::ConnectionLost
+        | database::Error::Snapshot(_)
+        | database::Error::LockLost
+        | database::Error::Superseded
+        | database::Error::Updated
+        | database::Error::Unwritten(_) => FAILED,
+        database::Error::ExtensionMissing
+        | database::Error::OtherVersion { .. }
+        | database::Error::Outdated { .. }
+        | database::Error::ReadOnly
+        | database::Error::FormerPrimary { .. }
+        | database::Error::TransactionPooler
+        | database::Error::Privileges { .. }
+        | database::Error::OtherCluster
+        | database::Error::OtherInstance { .. } => DATABASE,
     }
 }
 
 /// Returns an error and its causes in one line.
 pub fn one_line(error: &(dyn StdError + 'static)) -> String {
-    postgres::chain(error).replace('\n', " ")
+    database::chain(error).replace('\n', " ")
 }
 
 /// Returns the exit code of a command that ran.

@@ -6,12 +6,11 @@
 //! or none is. Secrets that are kept elsewhere (`env:`, `file:`) stay there. A running daemon needs
 //! both keys until the command has finished. It reads the secrets again as they change.
 
-use super::{Error, exit};
 use crate::{
-    app,
     cli::Rekey,
-    postgres::{self, Purpose, Target, Transaction, Watch},
+    commands::{Error, exit},
 };
+use database::{self, Purpose, Target, Transaction, Watch};
 use seal::{KeyRing, PrivateKey, Purpose as For};
 use signature::Key;
 use std::process::ExitCode;
@@ -61,16 +60,17 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     let Some(key) = keys.current() else {
         return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));
     };
-    let mut client = postgres::connect(&database, Purpose::Command, Watch::default())
+    let mut client = database::connect(&database, Purpose::Command, Watch::default())
         .await
-        .map_err(app::Error::Connect)?;
-    let transaction = client.transaction().await.map_err(app::Error::of_statement)?;
-    let in_clear = seal_in_clear(&transaction, key).await.map_err(app::Error::of_statement)?;
-    transaction.batch_execute(LOCK).await.map_err(app::Error::of_statement)?;
-    let rows = transaction.query(SECRETS, &[]).await.map_err(app::Error::of_statement)?;
+        .map_err(database::Error::Connect)?;
+    let transaction = client.transaction().await.map_err(database::Error::of_statement)?;
+    let in_clear = seal_in_clear(&transaction, key).await.map_err(database::Error::of_statement)?;
+    transaction.batch_execute(LOCK).await.map_err(database::Error::of_statement)?;
+    let rows = transaction.query(SECRETS, &[]).await.map_err(database::Error::of_statement)?;
     let (mut tally, mut replaced, mut unreadable) = (Tally::default(), Vec::new(), Vec::new());
     for row in &rows {
-        let Stored { id, subscription, text, expired } = Stored::of(row).map_err(app::Error::of_statement)?;
+        let Stored { id, subscription, text, expired } =
+            Stored::of(row).map_err(database::Error::of_statement)?;
         match fate(&keys, key, subscription, &text)? {
             Fate::Seal(sealed) => replaced.push((id, sealed)),
             Fate::IsSealed => tally.were_sealed += 1,
@@ -91,8 +91,8 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     }
     if !flags.dry_run {
         let (ids, texts): (Vec<i64>, Vec<String>) = replaced.into_iter().unzip();
-        transaction.execute(REPLACE, &[&ids, &texts]).await.map_err(app::Error::of_statement)?;
-        transaction.commit().await.map_err(app::Error::of_statement)?;
+        transaction.execute(REPLACE, &[&ids, &texts]).await.map_err(database::Error::of_statement)?;
+        transaction.commit().await.map_err(database::Error::of_statement)?;
     }
     println!("{}", tally.describe(key, flags.dry_run));
     Ok(exit(true))

@@ -1,11 +1,14 @@
 //! `webhookd replay`: requests the events of a time range again (`webhook_replay()`), and shows the
 //! progress of their delivery. Meanwhile, it reads `webhook.subscription_stats`.
 
-use super::{
-    Error,
-    steer::{Desk, explain, tell},
+use crate::{
+    cli::steer::Replay,
+    commands::{
+        Error,
+        steer::{Desk, explain, tell},
+    },
 };
-use crate::{cli::steer::Replay, postgres::Target};
+use database::Target;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{process::ExitCode, time::Duration};
 use tokio_util::sync::CancellationToken;

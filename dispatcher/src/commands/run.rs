@@ -1,18 +1,18 @@
 //! `webhookd run`: the daemon. Creates the sender from the settings, and calls `app`.
 
-use super::{Error, one_line};
 use crate::{
-    admin::{self, Surroundings, tally::Tally},
     app,
+    commands::{Error, one_line},
     config::{Dispatch, WayOut},
-    sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver},
     service,
-    trace::Traces,
 };
+use admin::{self, Surroundings, tally::Tally};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
+use traces::Traces;
 use tracing::{debug, info, warn};
 
 /// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime,
@@ -27,7 +27,7 @@ const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
 /// # Errors
 /// The errors of `app::run`.
 pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
-    let mut app = app::Settings::new(settings.database);
+    let mut app = crate::settings::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
     app.durable_reads = settings.durable_reads;
     app.drain_timeout = settings.drain_timeout;
@@ -91,7 +91,7 @@ async fn answer(
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, admin::Error> {
     let mut started = admin::start(settings.clone(), surroundings.clone(), shutdown.clone()).await;
-    let Err(admin::Error::App(app::Error::Outdated { .. })) = &started else { return started };
+    let Err(admin::Error::App(database::Error::Outdated { .. })) = &started else { return started };
     Ok(tokio::spawn(async move {
         let mut told = String::new();
         loop {

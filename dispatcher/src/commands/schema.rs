@@ -1,13 +1,12 @@
 //! `webhookd schema`: prints the events of a database as a document, or the changes between two
 //! documents. Reads only.
 
-use super::{Error, FAILED, terminal::whole_table};
 use crate::{
-    app,
     cli::schema::Diff,
-    postgres::{self, Purpose, Target, Watch},
+    commands::{Error, FAILED, terminal::whole_table},
     schema::{Change, Events},
 };
+use database::{self, Purpose, Target, Watch};
 use serde_json::json;
 use std::{
     error::Error as StdError,
@@ -32,18 +31,19 @@ pub async fn dump(database: Target) -> Result<ExitCode, Error> {
 }
 
 async fn document(database: &Target) -> Result<String, Error> {
-    let client =
-        postgres::connect(database, Purpose::Command, Watch::default()).await.map_err(app::Error::Connect)?;
+    let client = database::connect(database, Purpose::Command, Watch::default())
+        .await
+        .map_err(database::Error::Connect)?;
     let explain = |error: tokio_postgres::Error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
             message:
                 "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
                     .to_owned(),
         },
-        _ => Error::App(app::Error::of_statement(error)),
+        _ => Error::App(database::Error::of_statement(error)),
     };
     let schema = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
-    let schema: String = schema.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
+    let schema: String = schema.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
     let call = format!("select {schema}.webhook_openapi()::text");
     client.query_one(&call, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)
 }

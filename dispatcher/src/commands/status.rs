@@ -1,11 +1,11 @@
 //! `webhookd status`: prints `webhook.health` and `webhook.subscription_stats`, as tables or as
 //! JSON. Reads only.
 
-use super::{Error, terminal::table};
 use crate::{
-    app, cli,
-    postgres::{self, Client, Purpose, Target, Watch},
+    cli,
+    commands::{Error, terminal::table},
 };
+use database::{self, Client, Purpose, Target, Watch};
 use std::process::ExitCode;
 use tokio_postgres::{Row, error::SqlState};
 
@@ -55,9 +55,9 @@ const HEADINGS: [&str; 12] = [
 /// # Errors
 /// The database cannot be reached, lacks the extension, or does not grant the rights.
 pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
-    let client = postgres::connect(&database, Purpose::Command, Watch::default())
+    let client = database::connect(&database, Purpose::Command, Watch::default())
         .await
-        .map_err(app::Error::Connect)?;
+        .map_err(database::Error::Connect)?;
     let text = if flags.json { json(&client).await } else { tables(&client).await };
     print!("{}", text.map_err(explain)?);
     Ok(ExitCode::SUCCESS)
@@ -67,10 +67,10 @@ pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Erro
 fn explain(error: tokio_postgres::Error) -> Error {
     match error.code() {
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
-            Error::App(app::Error::ExtensionMissing)
+            Error::App(database::Error::ExtensionMissing)
         }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::NotReader(error),
-        _ => Error::App(app::Error::Database(error)),
+        _ => Error::App(database::Error::Database(error)),
     }
 }
 
@@ -106,7 +106,7 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
     let silent_for: Option<&str> = health.try_get(8)?;
     let delivering = match (armed, running, silent_for) {
         (false, ..) => {
-            let because = disarmed.unwrap_or_else(|| app::Error::OtherCluster.to_string());
+            let because = disarmed.unwrap_or_else(|| database::Error::OtherCluster.to_string());
             format!("no: {because}")
         }
         (true, false, _) => "no: no daemon is running; start webhookd run".to_owned(),

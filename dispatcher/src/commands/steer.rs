@@ -1,19 +1,18 @@
 //! `webhookd subscription`, `event` and `delivery`: print rows, and call functions of the SQL API.
 //! Postgres decides what the role that connects may see and do.
 
-use super::{
-    Error, deliveries,
-    terminal::{clean, table},
-};
 use crate::{
-    admin::options::OPTIONS,
-    app,
     cli::{
         Database,
         steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
-    postgres::{self, Client, Purpose, Target, Text, Watch},
+    commands::{
+        Error, deliveries,
+        terminal::{clean, table},
+    },
 };
+use admin::options::OPTIONS;
+use database::{self, Client, Purpose, Target, Text, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 use std::{
@@ -66,11 +65,11 @@ impl Desk {
     /// # Errors
     /// The database cannot be reached, or lacks the extension.
     pub async fn open(target: &Target) -> Result<Self, Error> {
-        let client = postgres::connect(target, Purpose::Command, Watch::default())
+        let client = database::connect(target, Purpose::Command, Watch::default())
             .await
-            .map_err(app::Error::Connect)?;
+            .map_err(database::Error::Connect)?;
         let found = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
-        let schema = found.ok_or(app::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
+        let schema = found.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
         Ok(Self { client, schema })
     }
 
@@ -95,9 +94,9 @@ impl Desk {
 
 /// Returns the database's message with its hint, in one line.
 pub fn explain(error: tokio_postgres::Error) -> Error {
-    let Some(said) = error.as_db_error() else { return app::Error::of_statement(error).into() };
+    let Some(said) = error.as_db_error() else { return database::Error::of_statement(error).into() };
     match *said.code() {
-        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => app::Error::ExtensionMissing.into(),
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => database::Error::ExtensionMissing.into(),
         _ => {
             let hint = said.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             Error::Refused { message: clean(&format!("{}{hint}", said.message())) }

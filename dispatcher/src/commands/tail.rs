@@ -5,15 +5,15 @@
 //! each poll reads a little of the past again, and the command remembers the printed ones. A
 //! poll reads a bounded number of rows, and the next one continues there.
 
-use super::{
-    Error,
-    steer::{Desk, check_reader, explain, print},
-    terminal::clean,
-};
 use crate::{
     cli::steer::Tail,
-    postgres::{Target, Text},
+    commands::{
+        Error,
+        steer::{Desk, check_reader, explain, print},
+        terminal::clean,
+    },
 };
+use database::{Target, Text};
 use std::{
     collections::{HashMap, VecDeque},
     process::ExitCode,

@@ -1,13 +1,12 @@
 //! `webhookd token`: creates, lists and revokes tokens of the admin server. Writes `webhook.token`,
 //! which contains only the hash of a token.
 
-use super::{Error, exit};
 use crate::{
-    admin::token::Token,
-    app,
     cli::{CreateToken, TokenAction},
-    postgres::{self, Client, Purpose, Target, Watch},
+    commands::{Error, exit},
 };
+use admin::token::Token;
+use database::{self, Client, Purpose, Target, Watch};
 use std::process::ExitCode;
 use tokio_postgres::error::SqlState;
 
@@ -29,9 +28,9 @@ const LIST: &str = "
 /// # Errors
 /// The database is away, or rejects the request.
 pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Error> {
-    let client = postgres::connect(&database, Purpose::Command, Watch::default())
+    let client = database::connect(&database, Purpose::Command, Watch::default())
         .await
-        .map_err(app::Error::Connect)?;
+        .map_err(database::Error::Connect)?;
     match action {
         TokenAction::Create(flags) => create(&client, flags).await,
         TokenAction::List(_) => list(&client).await.map_err(explain),
@@ -85,8 +84,8 @@ fn explain(error: tokio_postgres::Error) -> Error {
             Error::Usage("this role may not; as the owner: select webhook_grant('…', 'admin')".to_owned())
         }
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-            Error::App(app::Error::ExtensionMissing)
+            Error::App(database::Error::ExtensionMissing)
         }
-        _ => Error::App(app::Error::of_statement(error)),
+        _ => Error::App(database::Error::of_statement(error)),
     }
 }

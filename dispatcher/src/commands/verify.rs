@@ -1,8 +1,10 @@
 //! `webhookd verify`: verifies the signature of a webhook, and says why it is not valid. Reads the
 //! body from standard input.
 
-use super::{Error, exit};
-use crate::cli::{Tolerance, Verify};
+use crate::{
+    cli::{Tolerance, Verify},
+    commands::{Error, exit},
+};
 use signature::{Message, Rejected, Verifier};
 use std::{
     io::Read,

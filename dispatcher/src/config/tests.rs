@@ -1,7 +1,9 @@
 //! Tests of the settings: valid values have the documented meaning, and an error names the setting.
 
-use super::*;
-use crate::cli::{Command, Keys};
+use crate::{
+    cli::{Command, Keys},
+    config::*,
+};
 use clap::Parser;
 
 const URL: &str = "postgres://app:hunter2@db.example/shop";

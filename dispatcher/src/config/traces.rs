@@ -3,9 +3,12 @@
 //! Reads the environment and the loaded settings. The OpenTelemetry library itself reads the
 //! endpoint in those variables.
 
-use super::{Error, Layers, variable};
-use crate::{cli::Run, trace::Settings};
+use crate::{
+    cli::Run,
+    config::{Error, Layers, variable},
+};
 use std::path::PathBuf;
+use traces::Settings;
 use url::Url;
 
 /// Path of OTLP/HTTP traces below the collector's base URL.

@@ -4,18 +4,18 @@
 //! no secret of a subscription and makes no connections. Errors about a key file never show its
 //! content.
 
-use super::{Error, Layers, list};
 use crate::{
     cli::{Keys, Run},
-    secret_store::SecretStore,
-    sender::{
-        address_policy::{AddressPolicy, Ports},
-        proxy::Proxy,
-        tls::Tls,
-    },
+    config::{Error, Layers, list},
 };
 use ipnet::IpNet;
 use seal::KeyRing;
+use sender::{
+    address_policy::{AddressPolicy, Ports},
+    proxy::Proxy,
+    tls::Tls,
+};
+use source::secret_store::SecretStore;
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 /// The rules for connections to receivers.

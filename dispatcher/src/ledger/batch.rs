@@ -2,8 +2,12 @@
 //!
 //! Each attempt becomes a row. Several changes of one queue row become one change.
 
-use super::entry::{Confirmed, Entry, QueueChange, State};
-use crate::{delivery::outcome::Class, outbox::ring::Present, overdue::UNDECIDED, postgres::value::Micros};
+use database::value::Micros;
+use delivery::{
+    outcome::Class,
+    record::{Entry, QueueChange, State, UNDECIDED},
+};
+use source::outbox::ring::Present;
 use std::{collections::HashMap, time::Duration};
 
 /// The columns of `webhook.attempt`.
@@ -196,40 +200,16 @@ fn ms(duration: Duration) -> f32 {
     duration.as_secs_f32() * 1000.0
 }
 
-/// Returns the confirmation that the scheduler gets after the entries are committed.
-pub fn summary(entries: &[&Entry]) -> Confirmed {
-    let (mut windows, mut spilled): (HashMap<u64, u64>, HashMap<i64, u64>) = Default::default();
-    let mut settled = Vec::new();
-    for entry in entries {
-        if let Some(window) = entry.window {
-            *windows.entry(window).or_default() += 1;
-        }
-        if entry.is_spill() {
-            *spilled.entry(entry.subscription_id).or_default() += 1;
-        }
-        if entry.settles() {
-            settled.push((entry.subscription_id, entry.event_id));
-        }
-    }
-    Confirmed {
-        entries: entries.len() as u64,
-        windows: windows.into_iter().collect(),
-        spilled: spilled.into_iter().collect(),
-        settled,
-        disabled: None,
-        unblocked: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        delivery::outcome::Outcome,
+    use delivery::record::summary;
+    use delivery::{
         event::Place,
-        ledger::entry::{Attempt, Record},
-        outbox::ring::Ring,
+        outcome::Outcome,
+        record::{Attempt, Record},
     };
+    use source::outbox::ring::Ring;
     use std::collections::HashSet;
 
     fn entry(event_id: i64, class: Option<Class>, queue: QueueChange) -> Entry {

@@ -4,7 +4,7 @@
 //! of an attempt (docs/BENCHMARKS.md). The module encodes rows for one partition of
 //! `webhook.attempt`. It handles only attempts that succeeded and change no queue row.
 
-use super::batch::Attempts;
+use crate::ledger::batch::Attempts;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
@@ -66,7 +66,7 @@ pub fn rows(a: &Attempts<'_>, is_plain: bool) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::value::Micros;
+    use database::value::Micros;
 
     #[test]
     fn a_row_is_written_as_copy_reads_it() {

@@ -8,15 +8,14 @@
 
 pub mod batch;
 mod copy;
-pub mod entry;
 mod statements;
+use delivery::record::{Observer, summary};
 
-use crate::{
-    outbox::{ring::Present, snapshot::Snapshot},
-    postgres::{Client, chain, passes, value::Micros},
-};
 use batch::Batch;
-use entry::{Confirmed, Entry, News, Record, Standing};
+use database::{Client, chain, passes, value::Micros};
+use delivery::record::{Confirmed, Entry, News, Record, Standing};
+use delivery::snapshot::Snapshot;
+use source::outbox::ring::Present;
 use statements::Statements;
 use std::{
     collections::{HashSet, VecDeque},
@@ -50,11 +49,6 @@ pub enum Error {
 pub struct Ended {
     pub unwritten: Vec<Record>,
     pub error: Option<Error>,
-}
-
-/// Receives the results of each batch that was written.
-pub trait Observer: std::fmt::Debug + Send + Sync {
-    fn written(&self, entries: &[&Entry]);
 }
 
 /// Writes over one connection, for one takeover.
@@ -139,7 +133,7 @@ impl Ledger {
             if let Some(observer) = &self.observer {
                 observer.written(&entries);
             }
-            let summary = batch::summary(&entries);
+            let summary = summary(&entries);
             waiting.drain(..count);
             // The scheduler may have ended already.
             let _ = confirmed.send(summary);

@@ -1,7 +1,7 @@
 //! The ledger's SQL.
 
-use super::{batch::Batch, copy};
-use crate::postgres::Client;
+use crate::ledger::{batch::Batch, copy};
+use database::Client;
 use std::collections::HashMap;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;

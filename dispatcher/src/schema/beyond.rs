@@ -4,7 +4,7 @@
 //! value of the other, except that members may be added. Where alternatives overlap, there may be a
 //! reason too many.
 
-use super::atom::{Atom, NOTHING, atoms, compare};
+use crate::schema::atom::{Atom, NOTHING, atoms, compare};
 use serde_json::{Number, Value};
 
 /// The rule that a difference falls under.

@@ -1,7 +1,7 @@
 //! Tests each rule, and whether the comparison is sound: an independent validator checks values
 //! that the new schema accepts against the old one.
 
-use super::*;
+use crate::schema::*;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -4,11 +4,9 @@
 //! the same numbers may mean other events, so all results are dropped. If another daemon was the
 //! leader in between, it may have changed the queue, so only the attempts are written.
 
-use super::History;
-use crate::{
-    app::Error,
-    ledger::{Ledger, entry::Record},
-};
+use crate::{ledger::Ledger, session::History};
+use database::Error;
+use delivery::record::Record;
 use tracing::{info, warn};
 
 /// The history that results belong to, and the takeover in it.

@@ -2,10 +2,7 @@
 //! from the position that it had reached, and uses the transaction ids again that the former
 //! primary went on to use.
 
-use crate::{
-    app::Error,
-    postgres::{Server, Target, is_former, preflight::Identity, survey},
-};
+use database::{Error, Server, Target, is_former, preflight::Identity, survey};
 use std::time::Duration;
 use tokio::time::sleep;
 

@@ -1,17 +1,13 @@
 //! How a session becomes the leader: it waits for the locks of the former leader, and acquires the
 //! cursor.
 
-use super::Session;
-use crate::{
-    active,
-    app::{Error, Phase, Settings},
-    outbox::snapshot::Snapshot,
-    postgres::{
-        Client, chain,
-        instance::Instance,
-        preflight::{Identity, check_instance},
-    },
+use crate::{leadership, session::Session, settings::Settings};
+use database::{
+    Client, Error, Phase, chain,
+    instance::Instance,
+    preflight::{Identity, check_instance},
 };
+use delivery::snapshot::Snapshot;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
@@ -84,16 +80,16 @@ impl Session {
             .map_err(Error::of_statement)?
         {
             // If the link is dead, the server does not notice that we have closed a session.
-            if std::mem::take(&mut is_first) && active::end_former_lives(&self.control).await? {
+            if std::mem::take(&mut is_first) && leadership::end_former_lives(&self.control).await? {
                 continue;
             }
             if !is_told {
                 info!("daemon.stands_by; another one is active");
                 settings.phase.send_replace(Phase::StandsBy);
-                active::warn_if_hidden(&self.control).await?;
+                leadership::warn_if_hidden(&self.control).await?;
                 is_told = true;
             }
-            active::end_frozen(&self.control).await?;
+            leadership::end_frozen(&self.control).await?;
             sleep(STANDBY_INTERVAL).await;
         }
         self.become_writer().await?;

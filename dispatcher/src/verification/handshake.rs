@@ -1,12 +1,9 @@
 //! The handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, 4). An OPTIONS request asks
 //! whether the receiver accepts events from this sender, and at which rate.
 
-use crate::{
-    delivery::identity::Identity,
-    sender::{Head, Inquiry, Sender},
-    subscription::Subscription,
-};
+use delivery::{identity::Identity, subscription::Subscription};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use sender::{Head, Inquiry, Sender};
 use std::sync::Arc;
 use thiserror::Error;
 use url::Url;

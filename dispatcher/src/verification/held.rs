@@ -4,7 +4,7 @@
 //! Besides a pause, two conditions hold a subscription. Either the daemon cannot use part of it,
 //! such as a secret that does not open, or its receiver has not confirmed.
 
-use crate::subscription::{Subscription, Update};
+use delivery::subscription::{Subscription, Update};
 use std::{collections::HashMap, sync::Arc};
 
 type Reasons = HashMap<i64, Arc<str>>;
@@ -96,7 +96,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verification::Verification;
+    use delivery::subscription::Verification;
 
     fn table(subscriptions: impl IntoIterator<Item = Subscription>) -> Update {
         Update::All(Arc::new(subscriptions.into_iter().map(|s| (s.id, Arc::new(s))).collect()))

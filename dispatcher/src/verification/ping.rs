@@ -3,17 +3,15 @@
 //!
 //! The ping is not an event of the outbox, so its sequence number is 0.
 
-use super::handshake::Unconfirmed;
-use crate::{
-    delivery::{
-        batch, body,
-        identity::Identity,
-        outcome::{Outcome, Verdict},
-    },
+use crate::verification::handshake::Unconfirmed;
+use delivery::{
+    batch, body,
     event::Event,
-    sender::{Request, Sender},
+    identity::Identity,
+    outcome::{Outcome, Verdict},
     subscription::Subscription,
 };
+use sender::{Request, Sender};
 use std::{sync::Arc, time::SystemTime};
 use url::Url;
 
@@ -79,7 +77,7 @@ fn event(subscription_id: i64, now_us: i64) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{
+    use delivery::{
         body::Source,
         shape::{Format, Shape},
     };

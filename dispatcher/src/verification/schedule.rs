@@ -1,8 +1,8 @@
 //! Decides which receivers are asked for confirmation, and when. Pure: the clock and randomness are
 //! arguments.
 
-use super::is_to_be_asked;
-use crate::subscription::{Subscription, Update};
+use crate::verification::is_to_be_asked;
+use delivery::subscription::{Subscription, Update};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Waits after the first, second, … failure. The last one repeats forever.
@@ -120,7 +120,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verification::Verification;
+    use delivery::subscription::Verification;
 
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

@@ -1,6 +1,8 @@
 //! `webhookd listen` as the receiver of our own sender and of strangers.
 
 use crate::{SECRET, webhookd};
+use delivery::outcome::{Class, Outcome};
+use sender::{Inquiry, Request, Sender, address_policy::AddressPolicy, http::HttpSender};
 use serde_json::Value;
 use signature::Secret;
 use std::{process::ExitStatus, sync::Arc, time::Duration};
@@ -9,10 +11,6 @@ use tokio::{
     net::TcpStream,
     process::{Child, ChildStdout},
     time::timeout,
-};
-use webhookd::{
-    delivery::outcome::{Class, Outcome},
-    sender::{Inquiry, Request, Sender, address_policy::AddressPolicy, http::HttpSender},
 };
 
 struct Listener {

@@ -1,10 +1,10 @@
 //! Compares the daemon's snapshot algebra with the server's own `pg_visible_in_snapshot`, over
 //! random pairs of snapshots.
 
+use delivery::snapshot::{Snapshot, Window};
 use e2e::cluster::Cluster;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::index::sample};
 use tokio_postgres::Client;
-use webhookd::outbox::snapshot::{Snapshot, Window};
 
 /// Returns which of the ids 1 to 60 the server calls visible.
 async fn visible(client: &Client, snapshot: &str) -> Vec<bool> {

@@ -2,19 +2,17 @@
 //! in between. That holds with long and rolled-back transactions, savepoints, bulk loads, heavy
 //! rows and turns of the ring.
 
+use database::{Purpose, Watch, connect};
+use delivery::snapshot::Snapshot;
 use e2e::cluster::{Cluster, Database};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio_postgres::Client;
-use webhookd::{
-    outbox::{
-        BATCH_ROWS_MAX,
-        extent::Order,
-        pages::{Frozen, Pages, freeze},
-        poll::{Cursor, Poll},
-        snapshot::Snapshot,
-    },
-    postgres::{Purpose, Watch, connect},
+use source::outbox::{
+    BATCH_ROWS_MAX,
+    extent::Order,
+    pages::{Frozen, Pages, freeze},
+    poll::{Cursor, Poll},
 };
+use tokio_postgres::Client;
 
 /// Sessions that begin, write, roll back and commit in any order.
 struct Writers {

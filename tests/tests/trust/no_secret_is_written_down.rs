@@ -59,7 +59,7 @@ async fn answers(world: &World, daemon: &Daemon, wrong: &str) -> Vec<Written> {
     let some = world.database.text(some).await.expect("deliveries");
     let mut paths = Vec::new();
     // The stream contains only numbers, and has no end.
-    for path in webhookd::admin::routes::paths().into_iter().filter(|path| path != "/live") {
+    for path in admin::routes::paths().into_iter().filter(|path| path != "/live") {
         if path.contains("{event_id}") {
             paths.extend(
                 some.split(',')

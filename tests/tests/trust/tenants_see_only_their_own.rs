@@ -102,7 +102,7 @@ async fn no_route_is_left_out() {
     let document = admin.ask("GET", "/v1/openapi.json", None, &[], None).await.json();
     let documented = document["paths"].as_object().expect("paths");
     let mut routes = BTreeSet::new();
-    for path in webhookd::admin::routes::paths() {
+    for path in admin::routes::paths() {
         let answer = admin.ask("OPTIONS", &concrete(&path, 1, "evt_1"), None, &[], None).await;
         assert_eq!(answer.status, 405, "{path}: {answer:?}");
         let allowed: BTreeSet<String> =

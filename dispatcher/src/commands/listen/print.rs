@@ -1,9 +1,11 @@
 //! Prints webhooks as lines for people, or as lines of JSON for programs.
 
-use super::{
-    super::terminal::clean,
-    Printed,
-    summary::{Summary, is_form},
+use crate::commands::{
+    listen::{
+        Printed,
+        summary::{Summary, is_form},
+    },
+    terminal::clean,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::header::HeaderMap;

@@ -1,6 +1,6 @@
 //! The summary of a webhook in any format. Pure.
 
-use crate::delivery::members::members;
+use delivery::members::members;
 use hyper::header::HeaderMap;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -97,12 +97,10 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        delivery::{
-            body::{Source, content_type, render},
-            shape::{Format, PayloadMode, Shape},
-        },
+    use delivery::{
+        body::{Source, content_type, render},
         event::Event,
+        shape::{Format, PayloadMode, Shape},
     };
     use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@
 //! sender, which separates the sender's share of the daemon's speed from the rest.
 
 use bytes::Bytes;
+use sender::{Request, Sender as _, address_policy::AddressPolicy, http::HttpSender};
 use signature::Secret;
 use std::{
     sync::{
@@ -12,7 +13,6 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use webhookd::sender::{Request, Sender as _, address_policy::AddressPolicy, http::HttpSender};
 
 /// A request's id and body.
 pub type Message = (String, Bytes);

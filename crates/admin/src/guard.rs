@@ -1,0 +1,505 @@
+//! Access control of the admin server: who may send a request, how often, and from which page.
+//!
+//! Checks the address, the `Host` and `Origin` headers, the limits on requests, and the bearer
+//! token or the page's cookie. A request without a token acts as `open_as`, which only a loopback
+//! address allows. This module reads `webhook.token` and writes nothing. It decides who the caller
+//! is; Postgres decides what the caller may do.
+
+use crate::{
+    State,
+    extract::BODY_BYTES_MAX,
+    problem::Problem,
+    sessions::{Call, Work},
+    token::Token,
+};
+use axum::{
+    body::{Body, to_bytes},
+    extract::{FromRequestParts, Request, State as Shared},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http_body_util::LengthLimitError;
+use ipnet::IpNet;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+/// Requests per second and burst: from one address, and with one token.
+const PER_ADDRESS: Quota = quota(400, 800);
+const PER_TOKEN: Quota = quota(300, 600);
+
+/// Maximum number of requests with one token that wait for or use the database. The limit leaves
+/// capacity for other tokens.
+const AT_ONCE_PER_TOKEN: usize = 16;
+
+/// Timeout of a whole request. A streamed response starts at once and may last longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Name of the cookie that holds the page's token.
+pub const COOKIE: &str = "webhookd_token";
+
+const fn quota(per_second: u32, burst: u32) -> Quota {
+    let (Some(per_second), Some(burst)) = (NonZeroU32::new(per_second), NonZeroU32::new(burst)) else {
+        panic!("a quota is not zero")
+    };
+    Quota::per_second(per_second).allow_burst(burst)
+}
+
+/// The role and owner that a request acts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub role: String,
+    /// The owner that the caller is limited to. `None` means all owners that the role may see.
+    pub owner: Option<String>,
+}
+
+impl Caller {
+    /// Returns the name that people read: the role, and the owner if there is one.
+    pub fn name(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("{}/{owner}", self.role),
+            None => self.role.clone(),
+        }
+    }
+
+    /// Returns the caller's key in `webhook.idempotency`. No two callers share a key.
+    pub fn key(&self) -> String {
+        serde_json::json!([self.role, self.owner]).to_string()
+    }
+}
+
+/// The source of a request: an IPv4 address, or the /64 network of an IPv6 address, because one
+/// customer usually has a whole /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer(IpAddr);
+
+impl From<IpAddr> for Peer {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// Returns the client's address behind our proxies. Reads `X-Forwarded-For` from the right, up to
+/// the first address that is not a trusted proxy. The client can forge all entries to its left. If
+/// there is no such address, or an entry is not an address, returns the last proxy before it, or
+/// `None`.
+fn forwarded_for(headers: &HeaderMap, proxies: &[IpNet]) -> Option<IpAddr> {
+    let lines: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().map(|line| line.to_str().unwrap_or_default()).collect();
+    let mut farthest = None;
+    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        let Some(ip) = address_of(hop.trim()) else { break };
+        farthest = Some(ip);
+        if !is_within(proxies, ip) {
+            break;
+        }
+    }
+    farthest
+}
+
+/// Parses an address with or without a port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let ip = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    ip.ok().or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+}
+
+fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    nets.iter().any(|net| net.contains(&ip))
+}
+
+/// Limits how many [`Place`]s of each key exist at the same time.
+#[derive(Debug)]
+pub struct Crowd<K: Eq + Hash> {
+    max: usize,
+    present: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash + Clone> Crowd<K> {
+    pub fn of_at_most(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, present: Mutex::default() })
+    }
+
+    /// Takes a place, which is free again when the [`Place`] is dropped. Returns `None` if all
+    /// places of the key are taken.
+    pub fn enter(self: &Arc<Self>, key: &K) -> Option<Place<K>> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = present.entry(key.clone()).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: Arc::clone(self), key: key.clone() })
+    }
+}
+
+/// A place of one key in a [`Crowd`].
+#[derive(Debug)]
+pub struct Place<K: Eq + Hash> {
+    crowd: Arc<Crowd<K>>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut present = self.crowd.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = present.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                present.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// The limits, and the rule for requests without a token.
+pub struct Guard {
+    /// Requests without a token act as this role. Set only on a loopback address.
+    pub open_as: Option<String>,
+    trust_proxy: Vec<IpNet>,
+    addresses: DefaultKeyedRateLimiter<Peer>,
+    tokens: DefaultKeyedRateLimiter<[u8; 32]>,
+    at_once: Arc<Crowd<[u8; 32]>>,
+}
+
+impl Guard {
+    pub fn new(open_as: Option<String>, trust_proxy: Vec<IpNet>) -> Self {
+        Self {
+            open_as,
+            trust_proxy,
+            addresses: RateLimiter::keyed(PER_ADDRESS),
+            tokens: RateLimiter::keyed(PER_TOKEN),
+            at_once: Crowd::of_at_most(AT_ONCE_PER_TOKEN),
+        }
+    }
+
+    /// Reports whether the address is a proxy whose `X-Forwarded-For` is trusted.
+    pub fn is_proxy(&self, ip: IpAddr) -> bool {
+        is_within(&self.trust_proxy, ip)
+    }
+
+    /// Returns the client of a request that arrived from this address.
+    pub fn peer(&self, ip: IpAddr, headers: &HeaderMap) -> Peer {
+        let forwarded = if self.is_proxy(ip) { forwarded_for(headers, &self.trust_proxy) } else { None };
+        Peer::from(forwarded.unwrap_or(ip))
+    }
+
+    /// Drops the limiters of clients and tokens that have sent nothing for a while.
+    pub fn tidy(&self) {
+        self.addresses.retain_recent();
+        self.tokens.retain_recent();
+    }
+}
+
+/// Applies the outermost layer: rate limits, the check for foreign pages, the timeout, and the
+/// security headers of every response.
+pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    let mut response = match refuse(&state.guard, &request) {
+        Some(problem) => problem.into_response(),
+        None => match timeout(REQUEST_TIMEOUT, whole(request, next)).await {
+            Ok(response) => response,
+            Err(_) => Problem::unavailable("this took too long").into_response(),
+        },
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // With `no-referrer`, browsers hide the origin of our own forms, which `is_foreign` checks.
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Calls the handler after the whole body has arrived. A client that sends slowly must not keep a
+/// Postgres session waiting.
+async fn whole(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(error) => {
+            let problem = if error.into_inner().is::<LengthLimitError>() {
+                let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            } else {
+                Problem::new(StatusCode::BAD_REQUEST, "the body could not be read")
+            };
+            problem.into_response()
+        }
+    }
+}
+
+fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
+    let peer = request.extensions().get::<Peer>()?;
+    if guard.addresses.check_key(peer).is_err() {
+        return Some(too_many());
+    }
+    let headers = request.headers();
+    // Without a token, only the loopback address protects us. DNS rebinding can make another site's
+    // name resolve to this machine. The browser then sends that name in `Host`.
+    if guard.open_as.is_some() && !is_loopback(headers) {
+        let detail = "without tokens only 127.0.0.1, [::1] and localhost are answered";
+        return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
+    }
+    if is_unsafe(request.method()) && is_foreign(headers) {
+        return Some(Problem::new(StatusCode::FORBIDDEN, "this comes from a page of another site"));
+    }
+    None
+}
+
+fn too_many() -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").hint("Wait a second.")
+}
+
+fn is_unsafe(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_loopback(headers: &HeaderMap) -> bool {
+    let host = text(headers, header::HOST).and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    match host.as_ref().and_then(Url::host) {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// Reports whether a browser says that another site's page sent the request. Browsers name the
+/// origin of every request that changes something; programs send no origin.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    match site {
+        // The browser has compared the origins. Behind a proxy, `Host` can differ from the host
+        // that the browser used.
+        Some("same-origin") => return false,
+        Some("none") | None => {}
+        Some(_) => return true,
+    }
+    let Some(origin) = text(headers, header::ORIGIN) else { return headers.contains_key(header::ORIGIN) };
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_none() || authority != text(headers, header::HOST)
+}
+
+/// Returns the bearer token of a program.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Returns the token in the page's cookie.
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    })
+}
+
+/// Reports whether the request has `If-Match`. Such a request runs at REPEATABLE READ, so that the
+/// check and the update see the same row.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::IF_MATCH)
+}
+
+impl State {
+    /// Begins the transaction of a request with this token, or without one.
+    ///
+    /// # Errors
+    /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
+    /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
+    pub async fn enter(&self, token: Option<&str>, is_repeatable: bool) -> Result<Work, Problem> {
+        const WHO: &str = "select t.role::text, t.owner from webhook.token t
+            where t.token_sha256 = $1 and (t.expires_at is null or t.expires_at > now())";
+        let unknown = || {
+            Problem::new(StatusCode::UNAUTHORIZED, "a token is needed")
+                .hint("webhookd token create makes one; send it as Authorization: Bearer …")
+        };
+        let (mut work, caller) = match (token, &self.guard.open_as) {
+            (None, Some(role)) => {
+                let (work, _) = self.database.begin(is_repeatable, None, None).await?;
+                (work, Caller { role: role.clone(), owner: None })
+            }
+            (None, None) => return Err(unknown()),
+            (Some(text), _) => {
+                let token = Token::parse(text).ok_or_else(unknown)?;
+                let sha256 = token.sha256();
+                if self.guard.tokens.check_key(&sha256).is_err() {
+                    return Err(too_many());
+                }
+                let place = self.guard.at_once.enter(&sha256).ok_or_else(too_many)?;
+                let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
+                let (work, rows) = self.database.begin(is_repeatable, Some(place), Some(who)).await?;
+                let row = rows.first().ok_or_else(unknown)?;
+                (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)? })
+            }
+        };
+        work.act_as(caller).await?;
+        Ok(work)
+    }
+}
+
+/// The transaction of a REST API request.
+pub struct Api(pub Work);
+
+impl FromRequestParts<State> for Api {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        if headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none() {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization must be Bearer and a token"));
+        }
+        state.enter(bearer(headers), is_conditional(headers)).await.map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).parse().unwrap(), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn only_this_machine_s_own_names_are_open() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:80"] {
+            assert!(is_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "127.0.0.1.evil.example", ""]
+        {
+            assert!(!is_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        assert!(!is_loopback(&headers(&[])));
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_is_told_by_what_its_browser_says() {
+        let host = ("host", "127.0.0.1:8080");
+        assert!(!is_foreign(&headers(&[host])), "a program");
+        assert!(!is_foreign(&headers(&[host, ("origin", "http://127.0.0.1:8080")])));
+        assert!(!is_foreign(&headers(&[
+            host,
+            ("origin", "http://127.0.0.1:8080"),
+            ("sec-fetch-site", "same-origin")
+        ])));
+        let behind_proxy = [host, ("origin", "https://hooks.example.com"), ("sec-fetch-site", "same-origin")];
+        assert!(!is_foreign(&headers(&behind_proxy)), "the browser knows");
+        assert!(is_foreign(&headers(&[behind_proxy[0], behind_proxy[1], ("sec-fetch-site", "none")])));
+        assert!(is_foreign(&headers(&behind_proxy[..2])), "the origins differ");
+        for origin in
+            ["http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1:8080.evil.example"]
+        {
+            assert!(is_foreign(&headers(&[host, ("origin", origin)])), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "x"] {
+            assert!(is_foreign(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_peer() {
+        let peer = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(peer("2001:db8:1:2:3:4:5:6"), peer("2001:db8:1:2::1"));
+        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
+        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
+        assert_ne!(peer("10.0.0.2"), peer("10.0.0.1"));
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_whose_request_it_is() {
+        let guard = Guard::new(None, vec!["127.0.0.0/8".parse().unwrap(), "10.1.0.0/16".parse().unwrap()]);
+        let peer = |ip: &str, lines: &[&'static str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                map.append(name, HeaderValue::from_static(value));
+            }
+            guard.peer(ip.parse().unwrap(), &map)
+        };
+        let is = |ip: &str| Peer::from(ip.parse::<IpAddr>().unwrap());
+        assert_eq!(peer("192.0.2.1", &["198.51.100.7"]), is("192.0.2.1"), "forged");
+        for (lines, wanted) in [
+            (["198.51.100.7"].as_slice(), "198.51.100.7"),
+            (&["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
+            (&["198.51.100.7, 10.1.2.3, 127.0.0.2"], "198.51.100.7"),
+            (&["203.0.113.9", "198.51.100.7,10.1.2.3"], "198.51.100.7"),
+            (&["198.51.100.7:4711"], "198.51.100.7"),
+            (&["[2001:db8::1]:443"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["198.51.100.7, unknown, 10.1.2.3"], "10.1.2.3"),
+            (&["10.1.2.3"], "10.1.2.3"),
+            (&["unknown"], "127.0.0.1"),
+            (&[""], "127.0.0.1"),
+            (&[], "127.0.0.1"),
+        ] {
+            assert_eq!(peer("127.0.0.1", lines), is(wanted), "{lines:?}");
+        }
+        assert_eq!(peer("::ffff:127.0.0.1", &["198.51.100.7"]), is("198.51.100.7"), "of a socket for both");
+    }
+
+    #[test]
+    fn a_crowd_is_bounded_for_each_and_empties() {
+        let crowd = Crowd::of_at_most(2);
+        let one = (crowd.enter(&1).unwrap(), crowd.enter(&1).unwrap());
+        assert!(crowd.enter(&1).is_none());
+        assert!(crowd.enter(&2).is_some());
+        drop(one);
+        assert!(crowd.enter(&1).is_some());
+        assert!(crowd.present.lock().unwrap().is_empty(), "no key is left");
+    }
+
+    #[test]
+    fn callers_are_told_apart() {
+        let key = |role: &str, owner: Option<&str>| {
+            Caller { role: role.to_owned(), owner: owner.map(str::to_owned) }.key()
+        };
+        assert_ne!(key("a/b", None), key("a", Some("b")));
+        assert_ne!(key("a", Some("")), key("a", None));
+    }
+
+    #[test]
+    fn tokens_are_found_where_they_belong() {
+        assert_eq!(bearer(&headers(&[("authorization", "Bearer abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "bearer  abc ")])), Some("abc"));
+        for value in ["Basic abc", "abc", ""] {
+            assert_eq!(bearer(&headers(&[("authorization", value)])), None, "{value}");
+        }
+        assert_eq!(cookie(&headers(&[("cookie", "a=b; webhookd_token=abc; c=d")])), Some("abc"));
+        assert_eq!(cookie(&headers(&[("cookie", "xwebhookd_token=abc")])), None);
+    }
+}

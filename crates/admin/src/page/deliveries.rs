@@ -1,0 +1,249 @@
+//! The delivery log on the page: deliveries, their attempts and responses, the request, and
+//! redelivery.
+//!
+//! Reads and changes with the visitor's rights, through the functions of the REST API. Texts of
+//! receivers and events are shown with [`inert`] or [`pretty`]. Values of custom headers are not
+//! shown.
+
+use crate::{
+    State,
+    deliveries::{self, Attempt, Delivery, DeliveryFilter},
+    events,
+    extract::{DeliveryId, Filled},
+    page::{
+        PageError, badge, complaint,
+        events::field,
+        form_token, layout, next_link,
+        plot::phases,
+        session::{Fields, Visitor},
+        text::{inert, milliseconds, pretty},
+        time,
+    },
+    problem::Problem,
+    subscriptions::{self, Subscription},
+};
+use axum::{
+    extract::State as Shared,
+    response::{IntoResponse, Redirect, Response},
+};
+use delivery::{
+    body,
+    shape::{Format, PayloadMode, Shape},
+};
+use maud::{Markup, html};
+
+/// Returns the path of the delivery's page.
+fn path_of(delivery: &Delivery) -> String {
+    format!("/deliveries/{}/{}", delivery.event_id, delivery.subscription_id)
+}
+
+/// Renders a table of deliveries.
+pub fn table(items: &[Delivery]) -> Markup {
+    html! {
+        @if items.is_empty() { p { "Nothing here." } } @else {
+            div.scroll { table {
+                caption.hidden { "Deliveries, newest events first" }
+                thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "To" } th scope="col" { "State" } th.n scope="col" { "Attempts" } th scope="col" { "Last answer" } th scope="col" { "Event" } } }
+                tbody { @for one in items { tr {
+                    td.t { @if let Some(at) = &one.created_at { (time(at)) } @else { "–" } }
+                    td.any { (inert(one.event_type.as_deref().unwrap_or("–"))) }
+                    td.any { (inert(one.key.as_deref().unwrap_or("–"))) }
+                    td { a href=(format!("/subscriptions/{}", one.subscription_id)) { (one.subscription_id) } }
+                    td { (badge(&one.state)) }
+                    td.n { (one.attempts) }
+                    td.any { @if let Some(status) = one.last_status { (status) " " } @if let Some(error) = &one.last_error { (inert(error)) } }
+                    td { a href=(path_of(one)) { code { (one.event_id) } } }
+                } } }
+            } }
+        }
+    }
+}
+
+/// `/deliveries`
+pub async fn list(
+    mut visitor: Visitor,
+    query: Result<Filled<DeliveryFilter>, Problem>,
+) -> Result<Markup, PageError> {
+    let Filled(filter) = query?;
+    let subscription = filter.subscription.map(|id| id.to_string());
+    let found = deliveries::page(&mut visitor.work, &filter).await;
+    let pairs = [
+        ("state", filter.state.as_deref()),
+        ("subscription", subscription.as_deref()),
+        ("type", filter.event_type.as_deref()),
+        ("key", filter.key.as_deref()),
+        ("event", filter.event.as_deref()),
+        ("since", filter.since.as_deref()),
+        ("until", filter.until.as_deref()),
+    ];
+    Ok(layout(
+        "Deliveries",
+        Some(&visitor),
+        "/deliveries",
+        html! {
+            h1 { "Deliveries" }
+            form.row action="/deliveries" role="search" aria-label="Filter" {
+                div {
+                    label for="state" { "State" }
+                    select #state name="state" {
+                        @for state in ["", "delivered", "retrying", "queued", "exhausted"] {
+                            option value=(state) selected[filter.state.as_deref().unwrap_or_default() == state] { (if state.is_empty() { "any" } else { state }) }
+                        }
+                    }
+                }
+                (field("subscription", "Subscription", subscription.as_deref()))
+                (field("type", "Type or pattern", filter.event_type.as_deref()))
+                (field("key", "Key", filter.key.as_deref()))
+                (field("event", "Event id", filter.event.as_deref()))
+                (field("since", "Since", filter.since.as_deref()))
+                (field("until", "Until", filter.until.as_deref()))
+                button.main { "Filter" }
+            }
+            @match &found {
+                Err(problem) => (complaint(problem)),
+                Ok(page) => {
+                    div #deliveries data-live[filter.cursor.is_none()] {
+                        (table(&page.items))
+                        @if page.next.is_some() && page.items.is_empty() { p { "The search has not come to the end yet." } }
+                    }
+                    (next_link("/deliveries", &pairs, page.next.as_deref()))
+                }
+            }
+        },
+    ))
+}
+
+/// `/deliveries/{event_id}/{subscription_id}`
+pub async fn show(
+    Shared(state): Shared<State>,
+    mut visitor: Visitor,
+    DeliveryId(event_id, id): DeliveryId,
+) -> Result<Markup, PageError> {
+    let delivery = deliveries::find(&mut visitor.work, &event_id, id).await?;
+    let attempts = deliveries::attempts_of(&mut visitor.work, &delivery).await?;
+    // The attempts of a deleted subscription can still be shown.
+    let subscription = match subscriptions::find(&mut visitor.work, id).await {
+        Ok(subscription) => Some(subscription),
+        Err(problem) if problem.status == 404 => None,
+        Err(problem) => return Err(problem.into()),
+    };
+    let request = match &subscription {
+        Some(subscription) => request(&state, &mut visitor, &delivery, subscription).await?,
+        None => None,
+    };
+    Ok(layout(
+        "Delivery",
+        Some(&visitor),
+        "/deliveries",
+        html! {
+            h1 { (inert(delivery.event_type.as_deref().unwrap_or("an event that is gone"))) " " span.soft { "to" } " "
+                @match &subscription {
+                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(one.name.as_deref().unwrap_or(&one.url))) },
+                    None => { "subscription " (id) }
+                }
+            }
+            div #delivery data-live {
+                dl.facts.panel {
+                    dt { "State" } dd { (badge(&delivery.state)) }
+                    dt { "Event" } dd { a href=(format!("/events/{}", delivery.event_id)) { code { (delivery.event_id) } } }
+                    @if let Some(key) = &delivery.key { dt { "Key" } dd.any { (inert(key)) } }
+                    @if let Some(at) = &delivery.created_at { dt { "Captured" } dd { (time(at)) } }
+                    @if let Some(at) = &delivery.delivered_at { dt { "Delivered" } dd { (time(at)) } }
+                    @if let Some(at) = &delivery.next_attempt_at { dt { "Next attempt" } dd { (time(at)) } }
+                    dt { "Attempts" } dd { (delivery.attempts) }
+                }
+                h2 { "Attempts" }
+                @if attempts.is_empty() { p { "None yet." } }
+                @for attempt in attempts.iter().rev() { (one(attempt)) }
+            }
+            form.row method="post" { (form_token(&visitor)) button.main { "Deliver again" } }
+            @if let Some((headers, body)) = request {
+                h2 { "Request" }
+                p { "Made for this page out of the event and the subscription's options as they are now; what was sent is not kept. Attempts "
+                    "before a change of the options looked otherwise, and each has a timestamp and signatures of its own." }
+                pre tabindex="0" { (headers) }
+                pre tabindex="0" { (body) }
+            }
+        },
+    ))
+}
+
+fn one(attempt: &Attempt) -> Markup {
+    let parts: Vec<(&str, f64)> = [
+        ("name", attempt.dns_ms),
+        ("connect", attempt.connect_ms),
+        ("TLS", attempt.tls_ms),
+        ("first byte", attempt.first_byte_ms),
+    ]
+    .into_iter()
+    .map(|(name, ms)| (name, ms.map_or(0.0, f64::from)))
+    .collect();
+    html! {
+        article.panel.attempt {
+            h3 {
+                "Attempt " (attempt.attempt) " "
+                (badge(&attempt.outcome))
+                @if let Some(status) = attempt.status { span { "HTTP " (status) } }
+                (time(&attempt.started_at))
+            }
+            div.row {
+                (phases(&parts, f64::from(attempt.duration_ms)))
+                span { (milliseconds(f64::from(attempt.duration_ms))) " in all" }
+                @for (name, ms) in parts.iter().filter(|(_, ms)| *ms > 0.0) { span.soft { (name) " " (milliseconds(*ms)) } }
+            }
+            @if let Some(error) = &attempt.error { p.any { b { (inert(error)) } } }
+            @if let Some(at) = &attempt.next_at { p.hint { "Next attempt " (time(at)) } }
+            @if let Some(batch) = &attempt.batch_id { p.hint { "Went with others, under " code { (inert(batch)) } } }
+            @if let Some(response) = &attempt.response {
+                h4.hidden { "Answer" }
+                pre tabindex="0" { (inert(response)) }
+            }
+        }
+    }
+}
+
+/// Returns the headers and the body that are the same for every attempt. Returns `None` if the
+/// event is gone.
+async fn request(
+    state: &State,
+    visitor: &mut Visitor,
+    delivery: &Delivery,
+    subscription: &Subscription,
+) -> Result<Option<(String, String)>, Problem> {
+    let sql = format!(
+        "select {} from webhook.delivered_event e where e.subscription_id = $1 and e.sequence = $2 and e.event_id = $3",
+        events::CAPTURED
+    );
+    let rows = visitor
+        .work
+        .query(&sql, &[&delivery.subscription_id, &delivery.sequence, &delivery.event_id])
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let event = events::captured(row, visitor.work.encoding())?;
+    let format = Format::parse(&subscription.format).unwrap_or_default();
+    let payload_mode = PayloadMode::parse(&subscription.payload_mode).unwrap_or_default();
+    let rendered = body::render(&event, 1, Shape { format, payload_mode }, &state.source);
+    let mut lines = vec![format!("POST {}", subscription.url), format!("webhook-id: {}", delivery.event_id)];
+    for (name, value) in rendered.headers.iter().flat_map(|headers| headers.iter()) {
+        lines.push(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    }
+    // The values can be credentials.
+    lines.extend(subscription.headers.keys().map(|name| format!("{name}: •••")));
+    if let Some(traceparent) = &event.traceparent {
+        lines.push(format!("traceparent: {traceparent}"));
+    }
+    lines.push(format!("signature: {}", subscription.signature.join(", ")));
+    Ok(Some((inert(&lines.join("\n")), pretty(&rendered.body))))
+}
+
+/// Redelivers the event, and redirects to the delivery's page.
+pub async fn redeliver(
+    mut visitor: Visitor,
+    DeliveryId(event_id, id): DeliveryId,
+    _: Fields,
+) -> Result<Response, PageError> {
+    subscriptions::call(&mut visitor.work, "webhook_redeliver($1, $2)", &[&event_id, &id]).await?;
+    visitor.work.commit().await?;
+    // The database accepts only an event id here, so the text needs no escaping.
+    Ok(Redirect::to(&format!("/deliveries/{event_id}/{id}")).into_response())
+}

@@ -1,0 +1,284 @@
+//! The documentation of events for receivers: `/docs`, `/docs/{type}`, and documents to download.
+//!
+//! Everything comes from `webhook_openapi()` and `webhook_event_schema()`, called with the
+//! visitor's rights. The examples of verification come from the files that the tests run. The
+//! module writes nothing.
+
+mod document;
+mod fields;
+mod samples;
+
+use crate::{
+    State,
+    extract::Filled,
+    page::{
+        PageError, layout,
+        session::Visitor,
+        text::{inert, pretty},
+    },
+    problem::Problem,
+    sessions::Work,
+};
+use axum::{
+    extract::{Path, State as Shared},
+    http::header,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use delivery::shape::Format;
+use document::Header;
+use fields::Form;
+use maud::{Markup, html};
+use samples::{SECRET, SNIPPETS, Sample};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Returns every page of the documentation.
+pub fn pages() -> [(&'static str, MethodRouter<State>); 4] {
+    [
+        ("/docs", get(list)),
+        ("/docs/{type}", get(show)),
+        ("/docs/{type}/schema.json", get(schema)),
+        // Two segments, because a type has no slash, but may be called `openapi.json`.
+        ("/docs/documents/{name}", get(download)),
+    ]
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Search {
+    q: Option<String>,
+}
+
+/// Time limit of the database for a whole document of many types, within the limit of the request.
+const DOCUMENT_TIMEOUT: &str = "12s";
+
+/// Returns the document of the event types that these patterns match.
+async fn document(work: &mut Work, events: &[&str]) -> Result<Box<RawValue>, Problem> {
+    let sql = format!("select {}.webhook_openapi(events => $1)::text", work.schema());
+    let found = work.json(&sql, &[&events]).await?;
+    found.into_iter().next().ok_or_else(|| Problem::not_found("document"))
+}
+
+/// An event type in a list.
+struct Listed {
+    event_type: String,
+    description: Option<String>,
+}
+
+/// Returns every event type, in order.
+async fn listed(work: &mut Work) -> Result<Vec<Listed>, Problem> {
+    let sql = "select t.type, t.description from webhook.described_event_types() t order by t.type";
+    let rows = work.query(sql, &[]).await?;
+    rows.iter().map(|row| Ok(Listed { event_type: row.try_get(0)?, description: row.try_get(1)? })).collect()
+}
+
+/// For those who may not call the functions.
+fn is_forbidden(problem: &Problem) -> bool {
+    problem.sqlstate.as_deref() == Some("42501")
+}
+
+fn page(visitor: &Visitor, title: &str, content: Markup) -> Markup {
+    layout(title, Some(visitor), "/docs", content)
+}
+
+fn not_for_you(visitor: &Visitor) -> Markup {
+    page(
+        visitor,
+        "Events explained",
+        html! {
+            h1 { "Events explained" }
+            div.note { p { "The documentation is for publishers, subscribers, readers and admins; this token's role is none of these." } }
+        },
+    )
+}
+
+/// Whether a type, or what is said of it, has these letters.
+fn matches(one: &Listed, words: &str) -> bool {
+    let words = words.to_lowercase();
+    let has = |text: &str| text.to_lowercase().contains(&words);
+    has(&one.event_type) || one.description.as_deref().is_some_and(has)
+}
+
+fn data_of(body: &RawValue) -> Option<&RawValue> {
+    document::at(body, &["properties", "data"])
+}
+
+/// `/docs`
+async fn list(mut visitor: Visitor, query: Result<Filled<Search>, Problem>) -> Result<Markup, PageError> {
+    let Filled(search) = query?;
+    let all = match listed(&mut visitor.work).await {
+        Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
+        all => all?,
+    };
+    // Without any type, because the headers are the same for each.
+    let document = document(&mut visitor.work, &[]).await?;
+    let words = search.q.unwrap_or_default();
+    let count = all.len();
+    let found: Vec<Listed> = all.into_iter().filter(|one| matches(one, &words)).collect();
+    Ok(page(
+        &visitor,
+        "Events explained",
+        html! {
+            h1 { "Events explained" }
+            p { "What this database tells its receivers, as it is now. " a href="#verify" { "How to verify" } "." }
+            form.row action="/docs" role="search" aria-label="Event types" {
+                div { label for="words" { "Type or description" } input #words name="q" type="search" value=(words); }
+                button.main { "Search" }
+            }
+            p role="status" { @if words.is_empty() { (count) " event types" } @else { (found.len()) " of " (count) " event types" } }
+            @if !found.is_empty() {
+                div.scroll { table {
+                    caption.hidden { "Event types" }
+                    thead { tr { th scope="col" { "Type" } th scope="col" { "What has happened" } } }
+                    tbody { @for one in &found { tr {
+                        th scope="row" { a href=(format!("/docs/{}", one.event_type)) { code.any { (one.event_type) } } }
+                        td.any { (inert(one.description.as_deref().unwrap_or("–"))) }
+                    } } }
+                } }
+            } @else if count == 0 {
+                p { "There are none yet: " code { "webhook_watch()" } " makes those of a table." }
+            }
+            h2 { "To take along" }
+            ul {
+                li { a href="/docs/documents/openapi.json" download { "OpenAPI 3.1" } " – for viewers and code generators" }
+                li { a href="/docs/documents/asyncapi.json" download { "AsyncAPI 3" } }
+            }
+            (verify(&document::headers(&document)))
+        },
+    ))
+}
+
+/// `/docs/{type}`
+async fn show(
+    Shared(state): Shared<State>,
+    mut visitor: Visitor,
+    Path(event_type): Path<String>,
+) -> Result<Markup, PageError> {
+    let document = match document(&mut visitor.work, &[&event_type]).await {
+        Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
+        document => document?,
+    };
+    let types = document::event_types(&document);
+    let Some(one) = types.iter().find(|one| one.event_type == event_type) else {
+        return Err(Problem::not_found("event type").into());
+    };
+    let schema = event_schema(&mut visitor.work, &event_type).await?;
+    let data = data_of(one.schema);
+    let forms = data.map(fields::forms).unwrap_or_default();
+    let key = data.and_then(fields::key);
+    let samples = samples::requests(one.example, key.as_deref().unwrap_or_default(), &state.source);
+    let noun = event_type.rsplit_once('.').map_or("", |(noun, _)| noun);
+    let all = listed(&mut visitor.work).await?;
+    let siblings: Vec<&str> = all
+        .iter()
+        .map(|other| other.event_type.as_str())
+        .filter(|other| *other != event_type && other.rsplit_once('.').is_some_and(|(of, _)| of == noun))
+        .collect();
+    Ok(page(
+        &visitor,
+        &event_type,
+        html! {
+            p { a href="/docs" { "All event types" } }
+            h1 { (inert(&event_type)) }
+            @if let Some(description) = &one.description { p.any { (inert(description)) } }
+            @if !siblings.is_empty() {
+                p { "Of the same thing: " @for (at, other) in siblings.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/docs/{other}")) { code { (other) } } } }
+            }
+            h2 #fields { "Fields of " code { "data" } }
+            (field_tables(&event_type, &forms))
+            @if let Some(key) = &key {
+                p.hint { "Of a row that is too large (" code { "truncated" } "), or has been erased, there is no more than its key"
+                    @if !key.is_empty() { ": " code.any { (inert(&key.join(", "))) } } "." }
+            }
+            h2 #request { "What is sent" }
+            (requests(&samples))
+            h2 #schema { "JSON Schema of " code { "data" } }
+            p { a href=(format!("/docs/{event_type}/schema.json")) download=(format!("{event_type}.json")) { "Take it along" } }
+            details { summary { "Show" } pre tabindex="0" { (pretty(schema.get().as_bytes())) } }
+            (verify(&document::headers(&document)))
+        },
+    ))
+}
+
+async fn event_schema(work: &mut Work, event_type: &str) -> Result<Box<RawValue>, Problem> {
+    let sql = format!("select {}.webhook_event_schema($1)::text", work.schema());
+    let found = work.json(&sql, &[&event_type]).await?;
+    found.into_iter().next().ok_or_else(|| Problem::not_found("event type"))
+}
+
+fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
+    html! {
+        @for (at, form) in forms.iter().enumerate() {
+            @if let Some(description) = &form.description { p.any { (inert(description)) } }
+            div.scroll tabindex="0" role="region" aria-label="Fields" { table.fields {
+                caption.hidden { "Fields of " (event_type) @if forms.len() > 1 { ", form " (at + 1) } }
+                thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "Null" } th scope="col" { "Values" } th scope="col" { "Meaning" } } }
+                tbody { @for field in &form.fields { tr {
+                    th scope="row" { code.any { (inert(&field.name)) } }
+                    td { (inert(&field.kind)) }
+                    td.t { @if field.is_nullable { "may be" } @else { "never" } }
+                    td.any { (inert(&field.constraint)) }
+                    td.any { (inert(field.description.as_deref().unwrap_or_default())) }
+                } } }
+            } }
+            @if at + 1 < forms.len() { p { "Or, since these events come from several tables:" } }
+        }
+        @if forms.is_empty() { p { "Nothing is known of them; see the schema." } }
+    }
+}
+
+fn requests(samples: &[Sample]) -> Markup {
+    html! {
+        p { "The subscription's format decides. Every one is signed, here with " code.any { (SECRET) } ": what you verify with must accept these very bytes, were it not for their age." }
+        @for sample in samples {
+            details open[sample.format == Format::Standard] {
+                summary { "Format " code { (sample.format.as_str()) } }
+                pre tabindex="0" { (inert(&sample.head)) "\n\n" (inert(&String::from_utf8_lossy(&sample.body))) }
+            }
+        }
+        @if samples.is_empty() { p { "The example that a user has entered is not a body." } }
+    }
+}
+
+fn verify(headers: &[Header]) -> Markup {
+    html! {
+        h2 #verify { "How to verify" }
+        @if !headers.is_empty() {
+            dl.facts.panel { @for header in headers {
+                dt { code { (inert(&header.name)) } } dd.any { (inert(header.description.as_deref().unwrap_or_default())) }
+            } }
+        }
+        p { "Over the bytes of the body as they came, before anything is parsed. Reject what is more than five minutes old or new; of several signatures one that fits is enough; compare in constant time. Each of these needs nothing but its language's own library:" }
+        @for snippet in &SNIPPETS {
+            details { summary { (snippet.language) " (" code { (snippet.file) } ")" } pre tabindex="0" { (snippet.text) } }
+        }
+    }
+}
+
+fn attachment(name: &str, text: &str) -> Response {
+    // Names are ours, or event types, which contain letters, digits, dots and underscores.
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+    (headers, text.to_owned()).into_response()
+}
+
+/// `/docs/{type}/schema.json`
+async fn schema(mut visitor: Visitor, Path(event_type): Path<String>) -> Result<Response, PageError> {
+    let schema = event_schema(&mut visitor.work, &event_type).await?;
+    Ok(attachment(&format!("{event_type}.json"), schema.get()))
+}
+
+/// `/docs/documents/{name}`
+async fn download(mut visitor: Visitor, Path(name): Path<String>) -> Result<Response, PageError> {
+    let function = match name.as_str() {
+        "openapi.json" => "webhook_openapi",
+        "asyncapi.json" => "webhook_asyncapi",
+        _ => return Err(Problem::not_found("document").into()),
+    };
+    visitor.work.query("select set_config('statement_timeout', $1, true)", &[&DOCUMENT_TIMEOUT]).await?;
+    let sql = format!("select {}.{function}()::text", visitor.work.schema());
+    let row = visitor.work.row(&sql, &[]).await?;
+    let document: String = row.try_get(0).map_err(Problem::from)?;
+    Ok(attachment(&name, &document))
+}

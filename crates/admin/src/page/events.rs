@@ -1,0 +1,119 @@
+//! The event browser on the page: a filtered list of the outbox, and one event with its deliveries.
+//!
+//! Reads with the visitor's rights. A visitor who may not read the outbox gets a link to the
+//! deliveries.
+
+use crate::{
+    deliveries::{self, DeliveryFilter},
+    events::{self, EventFilter},
+    extract::Filled,
+    page::{
+        PageError, layout, next_link,
+        session::Visitor,
+        text::{inert, pretty},
+        time,
+    },
+    problem::Problem,
+};
+use axum::extract::Path;
+use maud::{Markup, html};
+
+/// Renders a text field of a filter form.
+pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
+    html! { div { label for=(name) { (label) } input id=(name) name=(name) value=[value]; } }
+}
+
+/// `/events`
+pub async fn list(
+    mut visitor: Visitor,
+    query: Result<Filled<EventFilter>, Problem>,
+) -> Result<Markup, PageError> {
+    let Filled(filter) = query?;
+    let page = match events::page(&mut visitor.work, &filter).await {
+        Ok(page) => page,
+        Err(problem) if problem.sqlstate.as_deref() == Some("42501") => {
+            return Ok(layout(
+                "Events",
+                Some(&visitor),
+                "/events",
+                html! {
+                    h1 { "Events" }
+                    div.note { p { "The outbox is for those who may read all of it. What your subscriptions got is under " a href="/deliveries" { "deliveries" } "." } }
+                },
+            ));
+        }
+        Err(problem) => return Err(problem.into()),
+    };
+    let pairs = [
+        ("type", filter.event_type.as_deref()),
+        ("key", filter.key.as_deref()),
+        ("since", filter.since.as_deref()),
+        ("until", filter.until.as_deref()),
+    ];
+    Ok(layout(
+        "Events",
+        Some(&visitor),
+        "/events",
+        html! {
+            h1 { "Events" }
+            form.row action="/events" role="search" aria-label="Filter" {
+                (field("type", "Type or pattern", filter.event_type.as_deref()))
+                (field("key", "Key", filter.key.as_deref()))
+                (field("since", "Since", filter.since.as_deref()))
+                (field("until", "Until", filter.until.as_deref()))
+                button.main { "Filter" }
+            }
+            div #events data-live[filter.cursor.is_none()] {
+                @if page.items.is_empty() { p { "Nothing here." @if page.next.is_some() { " The search has not come to the end yet." } } } @else {
+                    div.scroll { table {
+                        caption.hidden { "Events, newest first" }
+                        thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "Table" } th scope="col" { "By" } th scope="col" { "Event" } } }
+                        tbody { @for event in &page.items { tr {
+                            td.t { (time(&event.timestamp)) }
+                            td.any { (inert(&event.event_type)) }
+                            td.any { (inert(event.key.as_deref().unwrap_or("–"))) }
+                            td.any { (inert(event.table.as_deref().unwrap_or("–"))) }
+                            td.any { (inert(event.actor.as_deref().unwrap_or("–"))) }
+                            td { a href=(format!("/events/{}", event.id)) { code { (event.id) } } }
+                        } } }
+                    } }
+                }
+            }
+            (next_link("/events", &pairs, page.next.as_deref()))
+        },
+    ))
+}
+
+/// `/events/{event_id}`
+pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<Markup, PageError> {
+    let whole = events::find(&mut visitor.work, &event_id).await?;
+    let filter = DeliveryFilter { event: Some(event_id), limit: Some(200), ..DeliveryFilter::default() };
+    let told = deliveries::page(&mut visitor.work, &filter).await?;
+    let event = &whole.event;
+    let types = events::all_types(&mut visitor.work).await?;
+    let is_described = types.iter().any(|one| one.event_type == event.event_type);
+    let fact = |name: &str, value: Option<&str>| html! { @if let Some(value) = value { dt { (name) } dd.any { (inert(value)) } } };
+    Ok(layout(
+        "Event",
+        Some(&visitor),
+        "/events",
+        html! {
+            h1 { (inert(&event.event_type)) }
+            @if is_described { p { a href=(format!("/docs/{}", event.event_type)) { "What this means" } } }
+            dl.facts.panel {
+                dt { "Id" } dd { code { (event.id) } }
+                dt { "Sequence" } dd { (event.sequence) }
+                dt { "When" } dd { (time(&event.timestamp)) }
+                (fact("Key", event.key.as_deref()))
+                (fact("Table", event.table.as_deref()))
+                (fact("By", event.actor.as_deref()))
+                (fact("Origin", event.origin.as_deref()))
+                @if event.truncated { dt { "Data" } dd.warn { "over the cap, cut to the key" } }
+            }
+            h2 { "Data" } pre tabindex="0" { (pretty(whole.data.get().as_bytes())) }
+            @if let Some(previous) = &whole.previous { h2 { "Before" } pre tabindex="0" { (pretty(previous.get().as_bytes())) } }
+            h2 { "Deliveries" }
+            div #told data-live { (super::deliveries::table(&told.items)) }
+        },
+    ))
+}

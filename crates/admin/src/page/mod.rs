@@ -1,0 +1,234 @@
+//! The admin page: HTML that the server renders, from the same functions as the REST API. It is
+//! readable without JavaScript.
+//!
+//! All content can be foreign: the responses of receivers, the data of the application. The
+//! templates escape it, and [`text::inert`] shows hidden characters. The content security policy in
+//! `guard.rs` allows no inline script, no inline style and no other host.
+
+mod deliveries;
+mod docs;
+mod events;
+mod overview;
+mod past;
+mod plot;
+mod session;
+mod subscriptions;
+pub mod text;
+
+use crate::{State, problem::Problem};
+use axum::{
+    Router,
+    extract::{Query, State as Shared},
+    http::{HeaderMap, header},
+    response::{
+        IntoResponse, Redirect, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{MethodRouter, get, post},
+};
+use futures_util::stream::unfold;
+use maud::{DOCTYPE, Markup, html};
+use serde::Deserialize;
+use session::Visitor;
+use std::convert::Infallible;
+
+/// Returns every page with its handlers. The tests of access rights rely on this one list.
+fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
+    let mut pages = vec![
+        ("/", get(overview::show)),
+        ("/login", get(session::show_login).post(session::login)),
+        ("/logout", post(session::logout)),
+        ("/search", get(search)),
+        ("/subscriptions", get(subscriptions::list).post(subscriptions::create)),
+        ("/subscriptions/new", get(subscriptions::blank)),
+        ("/subscriptions/{id}", get(subscriptions::show).post(subscriptions::act)),
+        ("/events", get(events::list)),
+        ("/events/{event_id}", get(events::show)),
+        ("/deliveries", get(deliveries::list)),
+        ("/deliveries/{event_id}/{subscription_id}", get(deliveries::show).post(deliveries::redeliver)),
+        ("/live", get(live)),
+        ("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css")))),
+        ("/favicon.ico", get(async || asset("image/svg+xml", include_str!("icon.svg")))),
+        ("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("live.js")))),
+    ];
+    pages.extend(docs::pages());
+    pages
+}
+
+/// Returns the paths of all pages.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    pages().into_iter().map(|(path, _)| path)
+}
+
+pub fn router() -> Router<State> {
+    pages().into_iter().fold(Router::new(), |router, (path, page)| router.route(path, page))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=300")], text).into_response()
+}
+
+/// A problem that is rendered as a page.
+pub struct PageError(pub Problem);
+
+impl From<Problem> for PageError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let title = problem.title.clone();
+        (
+            problem.status(),
+            layout(
+                &title,
+                None,
+                "",
+                html! { h1 { (title) } (complaint(&problem)) p { a href="/" { "To the overview" } } },
+            ),
+        )
+            .into_response()
+    }
+}
+
+/// Returns a 404: a page for browsers, a problem document for programs.
+pub async fn nowhere(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let problem = Problem::not_found("page");
+    if accept.contains("text/html") { PageError(problem).into_response() } else { problem.into_response() }
+}
+
+/// Renders a problem's message and hint, and its SQLSTATE if it has one.
+pub fn complaint(problem: &Problem) -> Markup {
+    html! {
+        div.note.bad role="alert" {
+            p.any { b { (text::inert(problem.detail.as_deref().unwrap_or(&problem.title))) } }
+            @if let Some(hint) = &problem.hint { p.any { (text::inert(hint)) } }
+            @if let Some(code) = &problem.sqlstate { p.hint { "SQLSTATE " (code) } }
+        }
+    }
+}
+
+/// Renders the frame of every page around its content.
+pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) " · webhookd" }
+                link rel="stylesheet" href="/style.css";
+                script src="/live.js" defer {}
+            }
+            body {
+                a.skip href="#main" { "Skip to content" }
+                @if let Some(visitor) = visitor {
+                    header {
+                        strong { "webhookd" }
+                        nav aria-label="Main" { ul {
+                            @for (path, name) in [("/", "Overview"), ("/subscriptions", "Subscriptions"), ("/events", "Events"), ("/deliveries", "Deliveries"), ("/docs", "Docs")] {
+                                li { a href=(path) aria-current=[(path == current).then_some("page")] { (name) } }
+                            }
+                        } }
+                        form action="/search" role="search" {
+                            label.hidden for="q" { "Event id or key" }
+                            input #q name="q" type="search" placeholder="evt_… or a key";
+                            button { "Search" }
+                        }
+                        @if visitor.has_cookie {
+                            form method="post" action="/logout" { (form_token(visitor)) button { "Sign out" } }
+                        }
+                        span.who.any { (text::inert(&visitor.name())) }
+                    }
+                }
+                main #main {
+                    // Filled by live.js. Screen readers announce changes only if the element exists
+                    // from the start.
+                    div #renewal role="status" {}
+                    (content)
+                }
+            }
+        }
+    }
+}
+
+/// Renders the hidden field that proves that a form comes from one of our pages.
+pub fn form_token(visitor: &Visitor) -> Markup {
+    html! { input type="hidden" name="form_token" value=(visitor.form_token); }
+}
+
+/// Renders a time. live.js adds the time in the reader's zone as a tooltip.
+pub fn time(text: &str) -> Markup {
+    html! { time datetime=(text) { (text::moment(text)) } }
+}
+
+/// Renders a state as a word on a colour.
+pub fn badge(state: &str) -> Markup {
+    let class = match state {
+        "delivered" | "succeeded" | "on" | "closed" => "good",
+        "exhausted" | "open" | "http_error" | "timeout" | "dns" | "connect" | "tls" | "protocol"
+        | "refused" => "bad",
+        "retrying" | "paused" | "unconfirmed" => "warn",
+        _ => "soft",
+    };
+    html! { span class=(format!("badge {class}")) { (state) } }
+}
+
+/// Renders the link to the next page, if there is one.
+pub fn next_link(path: &str, pairs: &[(&str, Option<&str>)], next: Option<&str>) -> Markup {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in pairs.iter().chain([&("cursor", next)]) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            query.append_pair(name, value);
+        }
+    }
+    html! { @if next.is_some() { p { a.button rel="next" href=(format!("{path}?{}", query.finish())) { "Older" } } } }
+}
+
+#[derive(Deserialize)]
+struct Search {
+    #[serde(default)]
+    q: String,
+}
+
+/// Searches for an event id or a key. Callers who may read the outbox see the event itself, even if
+/// it matched no subscription. For all others, and for keys, the search lists deliveries.
+async fn search(mut visitor: Visitor, Query(search): Query<Search>) -> Result<Redirect, PageError> {
+    let text = search.q.trim();
+    let name = if text.starts_with("evt_") { "event" } else { "key" };
+    if name == "event" {
+        match super::events::find(&mut visitor.work, text).await {
+            Ok(whole) => return Ok(Redirect::to(&format!("/events/{}", whole.event.id))),
+            // The event is gone, or the visitor may not see it.
+            Err(problem) if problem.status().is_client_error() => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if !text.is_empty() {
+        query.append_pair(name, text);
+    }
+    Ok(Redirect::to(&format!("/deliveries?{}", query.finish())))
+}
+
+/// Streams the number of each poll of the database (`sampler.rs`), so that pages refresh
+/// themselves. The stream contains nothing else.
+async fn live(Shared(state): Shared<State>, visitor: Visitor) -> Response {
+    drop(visitor);
+    let (looks, shutdown) = (state.history.looks.subscribe(), state.shutdown.clone());
+    let stream = unfold((looks, shutdown), |(mut looks, shutdown)| async move {
+        tokio::select! {
+            changed = looks.changed() => changed.ok()?,
+            () = shutdown.cancelled() => return None,
+        }
+        let look = *looks.borrow_and_update();
+        Some((Ok::<_, Infallible>(Event::default().event("look").data(look.to_string())), (looks, shutdown)))
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));
+    (headers, Sse::new(stream).keep_alive(KeepAlive::default())).into_response()
+}

@@ -1,0 +1,187 @@
+//! The visitor of the page: a cookie that holds the token, and forms that only our own pages can
+//! send.
+//!
+//! The cookie is `HttpOnly` and `SameSite=Strict`. Each form carries a token that depends on the
+//! cookie and on a key of this process. Sessions are not stored anywhere; a token that expires or
+//! is deleted ends them.
+
+use crate::{
+    State,
+    guard::{self, COOKIE},
+    page::{PageError, layout},
+    problem::Problem,
+    sessions::Work,
+    token::Token,
+};
+use axum::{
+    Form,
+    extract::{FromRequestParts, State as Shared, rejection::FormRejection},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use maud::html;
+use serde::Deserialize;
+use sha2::Sha256;
+use std::collections::BTreeMap;
+
+/// An authenticated visitor: the transaction of the request, and the token for forms.
+pub struct Visitor {
+    pub work: Work,
+    pub form_token: String,
+    /// Whether the browser sent a token, so that the page can offer to sign out.
+    pub has_cookie: bool,
+}
+
+impl Visitor {
+    /// Returns the name that the page shows.
+    pub fn name(&self) -> String {
+        self.work.caller().map(guard::Caller::name).unwrap_or_default()
+    }
+}
+
+/// Returns the token of the visitor's forms. It depends on the cookie and on a key of this process,
+/// so no other site's page can know it.
+fn form_token(key: &[u8; 32], cookie: Option<&str>) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    mac.update(cookie.unwrap_or("open").as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reports whether a form comes from one of our pages. The comparison takes constant time.
+fn is_ours(key: &[u8; 32], cookie: Option<&str>, sent: &str) -> bool {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return false };
+    mac.update(cookie.unwrap_or("open").as_bytes());
+    let bytes: Option<Vec<u8>> = (0..sent.len() / 2)
+        .map(|at| sent.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    sent.len() == 64 && bytes.is_some_and(|bytes| mac.verify_slice(&bytes).is_ok())
+}
+
+impl FromRequestParts<State> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let cookie = guard::cookie(&parts.headers).filter(|cookie| !cookie.is_empty());
+        match state.enter(cookie, false).await {
+            Ok(work) => Ok(Self {
+                work,
+                form_token: form_token(&state.form_key, cookie),
+                has_cookie: cookie.is_some(),
+            }),
+            Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
+                Err(Redirect::to("/login").into_response())
+            }
+            Err(problem) => Err(PageError(problem).into_response()),
+        }
+    }
+}
+
+/// The fields of a form that came from one of our pages.
+pub struct Fields(pub BTreeMap<String, String>);
+
+impl Fields {
+    /// Returns the trimmed value of a field, or `None` if it is empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+}
+
+impl axum::extract::FromRequest<State> for Fields {
+    type Rejection = Response;
+
+    async fn from_request(request: axum::extract::Request, state: &State) -> Result<Self, Response> {
+        let cookie = guard::cookie(request.headers()).filter(|cookie| !cookie.is_empty()).map(str::to_owned);
+        let Form(fields) =
+            Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(|_| {
+                PageError(Problem::new(StatusCode::BAD_REQUEST, "the form could not be read")).into_response()
+            })?;
+        let fields: BTreeMap<String, String> = fields.into_iter().collect();
+        let sent = fields.get("form_token").map(String::as_str).unwrap_or_default();
+        if !is_ours(&state.form_key, cookie.as_deref(), sent) {
+            let problem = Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or not ours")
+                .hint("Go back, reload the page, and submit it again.");
+            return Err(PageError(problem).into_response());
+        }
+        Ok(Self(fields))
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Login {
+    token: String,
+}
+
+fn form(wrong: Option<&str>) -> maud::Markup {
+    layout(
+        "Sign in",
+        None,
+        "",
+        html! {
+            h1 { "Sign in" }
+            @if let Some(wrong) = wrong { div.note.bad role="alert" { p { (wrong) } } }
+            form.panel method="post" action="/login" {
+                // The name under which password managers store the token. It is not sent.
+                input type="text" autocomplete="username" value="webhookd" hidden;
+                label for="token" { "Token" }
+                input #token name="token" type="password" autocomplete="current-password" required autofocus aria-describedby="token-hint";
+                p.hint #token-hint { "An operator of the daemon creates one with " code { "webhookd token create" } "." }
+                div.row { button.main { "Sign in" } }
+            }
+        },
+    )
+}
+
+pub async fn show_login() -> maud::Markup {
+    form(None)
+}
+
+/// Checks a token and stores it in a cookie that scripts cannot read.
+pub async fn login(
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+    login: Result<Form<Login>, FormRejection>,
+) -> Response {
+    let Ok(Form(login)) = login else {
+        return (StatusCode::BAD_REQUEST, form(Some("The form could not be read."))).into_response();
+    };
+    let text = login.token.trim();
+    if Token::parse(text).is_none() {
+        return (StatusCode::UNAUTHORIZED, form(Some("This is no token: one begins with whtok_.")))
+            .into_response();
+    }
+    if let Err(problem) = state.enter(Some(text), false).await {
+        let detail = match problem.status {
+            401 => "The token is unknown, or it has expired.".to_owned(),
+            _ => problem.detail.clone().unwrap_or_default(),
+        };
+        return (problem.status(), form(Some(&detail))).into_response();
+    }
+    // Behind a proxy that speaks TLS, the browser must not send the cookie without TLS.
+    let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let secure = if is_tls { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={text}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}");
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+pub async fn logout(_: Fields) -> Response {
+    let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_ours_for_one_visitor_and_one_process() {
+        let (key, other) = ([1; 32], [2; 32]);
+        let token = form_token(&key, Some("whtok_a"));
+        assert!(is_ours(&key, Some("whtok_a"), &token));
+        assert!(!is_ours(&key, Some("whtok_b"), &token) && !is_ours(&key, None, &token));
+        assert!(!is_ours(&other, Some("whtok_a"), &token));
+        for text in ["", "00", &"0".repeat(64), &"é".repeat(32), &"zz".repeat(32)] {
+            assert!(!is_ours(&key, Some("whtok_a"), text), "{text}");
+        }
+    }
+}

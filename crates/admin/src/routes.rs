@@ -1,0 +1,277 @@
+//! The routes of the admin server, and the layers that every request passes.
+//!
+//! Each REST route is declared once, and the declaration is also its documentation: the router and
+//! the OpenAPI document come from the same source. The layers count requests, catch panics, and
+//! call [`guard::admit`].
+
+use crate::{State, deliveries, events, guard, health, metrics, page, problem::Problem, subscriptions};
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Request, State as Shared},
+    http::StatusCode,
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    IntoResponses, Modify, OpenApi, ToSchema,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// A page of rows.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Pass this as `cursor` to get the next rows; null if there are none.
+    pub next: Option<String>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), next: None }
+    }
+}
+
+/// The errors that every REST route can return.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "documentation")]
+pub enum Problems {
+    #[response(
+        status = 400,
+        description = "A parameter or the body cannot be read",
+        content_type = "application/problem+json"
+    )]
+    BadRequest(Problem),
+    #[response(
+        status = 401,
+        description = "No token, or an unknown token",
+        content_type = "application/problem+json"
+    )]
+    Unauthorized(Problem),
+    #[response(
+        status = 403,
+        description = "The token's role may not",
+        content_type = "application/problem+json"
+    )]
+    Forbidden(Problem),
+    #[response(
+        status = 404,
+        description = "There is no such thing, or it is another's",
+        content_type = "application/problem+json"
+    )]
+    NotFound(Problem),
+    #[response(
+        status = 409,
+        description = "It is not in a state for that, or the name is taken",
+        content_type = "application/problem+json"
+    )]
+    Conflict(Problem),
+    #[response(
+        status = 412,
+        description = "It has been changed since",
+        content_type = "application/problem+json"
+    )]
+    PreconditionFailed(Problem),
+    #[response(
+        status = 413,
+        description = "The body is too large",
+        content_type = "application/problem+json"
+    )]
+    TooLarge(Problem),
+    #[response(status = 415, description = "The body is not JSON", content_type = "application/problem+json")]
+    NotJson(Problem),
+    #[response(
+        status = 421,
+        description = "Without tokens only this machine's own names are answered",
+        content_type = "application/problem+json"
+    )]
+    Misdirected(Problem),
+    #[response(
+        status = 422,
+        description = "A member of the body is wrong: `field` names it",
+        content_type = "application/problem+json"
+    )]
+    Unprocessable(Problem),
+    #[response(status = 429, description = "Too many requests", content_type = "application/problem+json")]
+    TooMany(Problem),
+    #[response(
+        status = 500,
+        description = "A defect. The daemon's log has the details",
+        content_type = "application/problem+json"
+    )]
+    Defect(Problem),
+    #[response(
+        status = 503,
+        description = "The database is away or busy",
+        content_type = "application/problem+json"
+    )]
+    Unavailable(Problem),
+}
+
+/// The errors that a route without a token check can return.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "documentation")]
+pub enum Refusals {
+    #[response(
+        status = 421,
+        description = "Without tokens only this machine's own names are answered",
+        content_type = "application/problem+json"
+    )]
+    Misdirected(Problem),
+    #[response(status = 429, description = "Too many requests", content_type = "application/problem+json")]
+    TooMany(Problem),
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "pg_webhook",
+        description = "Webhook subscriptions and deliveries of one Postgres database. Every call is made with the rights of the token's role."
+    ),
+    modifiers(&Bearer),
+    components(schemas(Problem)),
+    security(("token" = [])),
+    tags(
+        (name = "subscriptions", description = "Who gets which events, and how"),
+        (name = "events", description = "What has happened"),
+        (name = "deliveries", description = "Who got what"),
+        (name = "health", description = "For those who carry the pager")
+    )
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+fn api() -> OpenApiRouter<State> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(subscriptions::list, subscriptions::create))
+        .routes(routes!(subscriptions::read, subscriptions::change, subscriptions::delete))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(subscriptions::rotate))
+        .routes(routes!(subscriptions::ping))
+        .routes(routes!(subscriptions::replay))
+        .routes(routes!(events::pull))
+        .routes(routes!(events::types))
+        .routes(routes!(events::list))
+        .routes(routes!(events::read))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::read))
+        .routes(routes!(deliveries::attempts))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
+}
+
+/// Returns the OpenAPI document that `/v1/openapi.json` serves.
+pub fn document() -> utoipa::openapi::OpenApi {
+    api().into_openapi()
+}
+
+/// The path of the OpenAPI document. The document describes the API and is not part of it.
+const DOCUMENT: &str = "/v1/openapi.json";
+
+/// Returns the path of every route.
+pub fn paths() -> Vec<String> {
+    let api = document().paths.paths.into_keys();
+    api.chain([DOCUMENT.to_owned()]).chain(page::paths().map(str::to_owned)).collect()
+}
+
+/// Returns all routes, with the layers that every request passes.
+pub fn router(state: &State) -> Router<State> {
+    let (router, document) = api().split_for_parts();
+    let document = Json(serde_json::to_value(document).unwrap_or_default());
+    router
+        .route(DOCUMENT, get(move || async move { document }))
+        .merge(page::router())
+        .fallback(page::nowhere)
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done with that method")
+        })
+        .layer(from_fn_with_state(state.clone(), guard::admit))
+        .layer(from_fn_with_state(state.clone(), count))
+        .layer(from_fn(no_panic))
+}
+
+/// Counts requests by route and status. All requests that match no route count as one route.
+async fn count(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    state.counted(route, response.status().as_u16());
+    response
+}
+
+/// Turns a panic into a 500. It is a defect of one request, and deliveries must not stop.
+async fn no_panic(request: Request, next: Next) -> Response {
+    use futures_util::FutureExt;
+    match std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!("admin.request_panicked");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a defect").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{options::OPTIONS, words};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_document_says_what_is_asked_for_and_what_is_answered() {
+        let document = serde_json::to_value(document()).unwrap();
+        let schema = |name: &str| &document["components"]["schemas"][name];
+        let body = |path: &str, method: &str, kind: &str| {
+            document["paths"][path][method]["requestBody"]["content"][kind]["schema"]["$ref"].clone()
+        };
+        assert_eq!(
+            body("/v1/subscriptions", "post", "application/json"),
+            "#/components/schemas/NewSubscription"
+        );
+        assert_eq!(body("/v1/subscriptions/{id}", "patch", "application/json"), "#/components/schemas/Draft");
+        let (new, draft) = (schema("NewSubscription"), schema("Draft"));
+        assert_eq!((&new["required"], &draft["required"]), (&json!(["url"]), &Value::Null));
+        assert_eq!(
+            (&new["properties"]["url"]["type"], &new["additionalProperties"]),
+            (&json!("string"), &json!(false))
+        );
+        assert_eq!(new["properties"].as_object().map(|all| all.len()), Some(OPTIONS.len()));
+        for one in [new, draft, schema("Subscription")] {
+            for (name, word) in [
+                ("format", "hasura"),
+                ("payload_mode", "thin"),
+                ("ordering", "strict"),
+                ("verification", "handshake"),
+            ] {
+                let words = one["properties"][name]["enum"].as_array();
+                assert!(words.is_some_and(|words| words.contains(&json!(word))), "{name}: {one}");
+            }
+        }
+        assert_eq!(schema("Delivery")["properties"]["state"]["enum"], json!(words::STATES));
+        assert!(schema("Delivery")["required"].as_array().unwrap().contains(&json!("state")));
+        let filters = document["paths"]["/v1/deliveries"]["get"]["parameters"].as_array().unwrap();
+        let state = filters.iter().find(|one| one["name"] == "state").unwrap();
+        assert_eq!((&state["schema"]["enum"], state["required"] == true), (&json!(words::STATES), false));
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, one) in methods.as_object().unwrap() {
+                let open = path.ends_with('z');
+                for status in if open { ["421", "429"].as_slice() } else { &["421", "429", "500", "503"] } {
+                    assert!(one["responses"].get(status).is_some(), "{method} {path}: {status}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Calls of the SQL API for subscriptions, which REST and the page share, in the caller's
+//! transaction.
+
+use crate::{
+    extract::{Body, typed},
+    options::{Argument, Arguments, OPTIONS},
+    problem::Problem,
+    sessions::Work,
+    subscriptions::shape::{Draft, Subscription},
+};
+use axum::http::StatusCode;
+use serde_json::Value;
+use tokio_postgres::types::ToSql;
+
+const ROW: &str = "select row_to_json(x)::text from (
+    select s.id, s.name, s.url, s.events, s.enabled, s.paused_reason, s.timeout, s.retry, s.max_in_flight, s.filter, s.format,
+           s.payload_mode, s.headers, s.rate_limit, s.ordering, s.batch_size, s.batch_window, s.compact, s.exclude_origin,
+           s.verification, s.verified_at, s.signature, s.owner, s.tls, s.created_at, s.updated_at
+    from webhook.subscription s";
+
+/// Returns the subscriptions that the caller may see, by number.
+///
+/// # Errors
+/// The errors of the statement.
+pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscription>, Problem> {
+    work.json(&format!("{ROW} where s.id > $1 order by s.id limit $2) x"), &[&id, &rows]).await
+}
+
+/// Returns one subscription.
+///
+/// # Errors
+/// 404 if there is none, or if it belongs to another owner.
+pub async fn find(work: &mut Work, id: i64) -> Result<Subscription, Problem> {
+    let found = work.json(&format!("{ROW} where s.id = $1) x"), &[&id]).await?;
+    found.into_iter().next().ok_or_else(|| Problem::not_found("subscription"))
+}
+
+/// Returns the options of a body, with their JSON types.
+fn arguments(body: &Body, first: usize) -> Result<Arguments, Problem> {
+    let members = body.members()?;
+    let unknown = members.keys().find(|name| OPTIONS.iter().all(|option| option.name != name.as_str()));
+    if let Some(name) = unknown {
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name} is no option"));
+        return Err(problem.field(name.as_str()).hint("See /v1/openapi.json for those there are."));
+    }
+    let _: Draft = typed(Value::Object(members.clone()))?;
+    Ok(Arguments::of(&members, first))
+}
+
+/// Finds the option that could not be cast, because Postgres does not name it.
+async fn name_the_field(work: &mut Work, arguments: &Arguments, mut problem: Problem) -> Problem {
+    if problem.field.is_some() || problem.status != 422 {
+        return problem;
+    }
+    for (argument, part) in arguments.values.iter().zip(arguments.sql.split(", ")) {
+        let Some((name, cast)) = part.split_once(" => ") else { continue };
+        let cast = cast.split_once("::").map_or(cast, |(_, cast)| cast);
+        if work.restart().await.is_err() {
+            return problem;
+        }
+        let probe = work.query(&format!("select ($1::{cast}) is null"), &[argument.as_sql()]).await;
+        if probe.is_err_and(|error| error.status == 422) {
+            problem.field = Some(name.to_owned());
+            problem.detail = problem.detail.map(|detail| format!("{name}: {detail}"));
+            return problem;
+        }
+    }
+    problem
+}
+
+/// Creates a subscription. Returns its number and its secret.
+///
+/// # Errors
+/// The errors of the SQL API, with the name of the field.
+pub async fn subscribe(work: &mut Work, body: &Body) -> Result<(i64, Option<String>), Problem> {
+    let arguments = arguments(body, 1)?;
+    let sql = format!("select id, secret from {}.webhook_subscribe({})", work.schema(), arguments.sql);
+    if !arguments.sql.contains("url => ") {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "url is missing").field("url"));
+    }
+    let values: Vec<&(dyn ToSql + Sync)> = arguments.values.iter().map(Argument::as_sql).collect();
+    match work.row(&sql, &values).await {
+        Ok(row) => Ok((row.try_get(0)?, row.try_get(1)?)),
+        Err(problem) => Err(name_the_field(work, &arguments, problem).await),
+    }
+}
+
+/// Changes a subscription.
+///
+/// # Errors
+/// The errors of the SQL API, with the name of the field.
+pub async fn alter(work: &mut Work, id: i64, body: &Body) -> Result<(), Problem> {
+    let arguments = arguments(body, 3)?;
+    let comma = if arguments.sql.is_empty() { "" } else { ", " };
+    let call =
+        format!("select ({}.webhook_alter(id => $1, clear => $2{comma}{})).id", work.schema(), arguments.sql);
+    let clear = (!arguments.clear.is_empty()).then_some(&arguments.clear);
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id, &clear];
+    values.extend(arguments.values.iter().map(Argument::as_sql));
+    match work.row(&call, &values).await {
+        Ok(_) => Ok(()),
+        Err(problem) => Err(name_the_field(work, &arguments, problem).await),
+    }
+}
+
+/// Calls a function of the SQL API for one subscription. Its answer is text, if there is one.
+///
+/// # Errors
+/// The errors of the function.
+pub async fn call(
+    work: &mut Work,
+    function: &str,
+    arguments: &[&(dyn ToSql + Sync)],
+) -> Result<Option<String>, Problem> {
+    let sql = format!("select {}.{function}::text", work.schema());
+    Ok(work.row(&sql, arguments).await?.try_get(0)?)
+}
+
+/// The call of the SQL API, with its default.
+pub const ROTATE: &str = "webhook_rotate_secret($1, coalesce($2::text::interval, '24 hours'))";
+
+/// Validates a time that a caller gives as text.
+///
+/// # Errors
+/// 422 with the name of the field.
+pub async fn check_moment(work: &mut Work, field: &str, text: &Option<String>) -> Result<(), Problem> {
+    if text.is_some() {
+        let cast = work.query("select $1::text::timestamptz is null", &[text]).await;
+        cast.map_err(|problem| in_field(problem, field))?;
+    }
+    Ok(())
+}
+
+/// Adds the field to an error, if there is only one value that could not be cast.
+pub fn in_field(problem: Problem, field: &str) -> Problem {
+    if problem.status == 422 && problem.field.is_none() { problem.field(field) } else { problem }
+}

@@ -1,0 +1,429 @@
+//! A send queue: the deliveries of one subscription in memory, and the state of its receiver. Pure.
+//!
+//! A send queue decides two things. [`Lane::room`] decides whether a new event may join, must wait,
+//! or goes into the queue. The other methods decide how many requests may start and how many rows
+//! may be read back, under all limits: the subscription, the rate limit, the circuit, pauses, and
+//! concurrency.
+//!
+//! A send queue also claims the queue rows that it works on ([`Lane::hold`]), so that no row is
+//! taken twice. It must not write or read anything; the scheduler (`board`) does this for it.
+
+pub mod breaker;
+pub mod bucket;
+pub mod drain;
+pub mod order;
+pub mod pacing;
+use crate::queue_rows::Due;
+use crate::queue_rows::Item;
+use crate::subscription::has_lines;
+
+use crate::{
+    lane::{
+        breaker::Breaker,
+        bucket::Bucket,
+        drain::{Drain, PAGE_ROWS},
+        order::Lines,
+        pacing::Pacing,
+    },
+    subscription::{Ordering, Subscription},
+};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Maximum number of new deliveries in one send queue.
+pub const FRESH_MAX: usize = 1000;
+
+/// Maximum number of them while there is a backlog. They take turns with the backlog.
+const FRESH_SHARE: usize = FRESH_MAX / 5;
+
+/// Rows of backlog per read that searches for a probe.
+const PROBE_ROWS: usize = 8;
+
+/// Order groups per read that refills groups from the table. [`LINE_ROWS`] is the number of rows of
+/// each.
+const LINES_AT_ONCE: usize = 20;
+pub const LINE_ROWS: usize = 100;
+
+/// The reader waits for a full send queue that frees a tenth of its capacity in this time. Such a
+/// send queue takes at least 1000 deliveries a second. A slower one spills, because it would delay
+/// the others. A send queue is measured from half full on, so that most slow ones are known as such
+/// before they are full, and the reader waits for them at no time.
+pub const STALL: Duration = Duration::from_millis(100);
+pub const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
+
+/// Whether a send queue takes one more delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room {
+    Yes,
+    /// The send queue is full, but it moves. The caller waits.
+    Soon,
+    /// The delivery goes into the queue.
+    No,
+}
+
+/// A send queue. See the module.
+#[derive(Debug)]
+pub struct Lane {
+    pub subscription: Arc<Subscription>,
+    /// Deliveries without a row. With an order, only those that have not entered their order
+    /// groups.
+    pub fresh: VecDeque<Item>,
+    /// Deliveries with a row. With an order, only those that do not obey it.
+    pub queued: VecDeque<Item>,
+    /// Order groups. `None` if no delivery waits for another.
+    pub lines: Option<Box<Lines>>,
+    pub breaker: Breaker,
+    pub bucket: Bucket,
+    /// The receiver asked for a pause until then (`Retry-After`).
+    pub paused_until: Duration,
+    /// The receiver answered that it is gone, or it has failed for too long. The send queue is
+    /// closed until the table agrees.
+    pub is_disabled: bool,
+    /// The ledger has committed that.
+    pub is_disabled_for_sure: bool,
+    /// The queue reader found the filter too slow, and the table does not say so yet.
+    pub has_overdue_filter: bool,
+    /// The subscription has changed since `is_disabled` was set.
+    pub is_altered: bool,
+    /// When the scheduler checks this send queue again.
+    pub wake_at: Option<Duration>,
+    /// The backlog is not read before this ledger entry is committed, because an older row is on
+    /// its way.
+    pub page_after: u64,
+    /// Number of committed entries when the present page was requested.
+    pub page_confirmed: u64,
+    /// The next delivery comes from `fresh`.
+    pub is_turn_of_fresh: bool,
+    pub due: VecDeque<Due>,
+    /// Events whose queue row is claimed, and how often. A claimed row is due, being read, queued,
+    /// in flight, or changed by an unconfirmed entry. A page of the queue skips it.
+    held: HashMap<i64, u32>,
+    pub in_flight: usize,
+    pub in_flight_bytes: usize,
+    pub pacing: Pacing,
+    pub drain: Drain,
+    /// New events go into the queue until the rows there have been taken back.
+    pub is_spilling: bool,
+    /// The send queue is on the scheduler's list `ready`.
+    pub is_listed: bool,
+    /// The send queue is on the scheduler's list `asking`.
+    pub is_asking: bool,
+    /// The last attempt failed. A change is logged once.
+    pub is_failing: bool,
+    started: u64,
+    /// `None` if the send queue is less than half full.
+    half_full: Option<Pace>,
+}
+
+/// How fast a send queue starts its deliveries.
+#[derive(Debug)]
+struct Pace {
+    /// Start of the present measurement, and [`Lane::started`] at that time.
+    since: Duration,
+    started: u64,
+    /// Result of the last measurement: fewer starts than [`STALL_ROOM`] in [`STALL`].
+    is_slow: bool,
+}
+
+impl Lane {
+    pub fn new(subscription: Arc<Subscription>, lines_max: usize, now: Duration) -> Self {
+        let mut bucket = Bucket::default();
+        bucket.limit(subscription.rate_limit, now);
+        Self {
+            lines: lines(&subscription, lines_max),
+            subscription,
+            fresh: VecDeque::new(),
+            queued: VecDeque::new(),
+            breaker: Breaker::default(),
+            bucket,
+            paused_until: Duration::ZERO,
+            is_disabled: false,
+            is_disabled_for_sure: false,
+            has_overdue_filter: false,
+            is_altered: false,
+            wake_at: None,
+            page_after: 0,
+            page_confirmed: 0,
+            is_turn_of_fresh: false,
+            due: VecDeque::new(),
+            held: HashMap::new(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            pacing: Pacing::default(),
+            drain: Drain::default(),
+            is_spilling: false,
+            is_listed: false,
+            is_asking: false,
+            is_failing: false,
+            started: 0,
+            half_full: None,
+        }
+    }
+
+    /// Reports whether attempts may be made.
+    pub fn is_open(&self) -> bool {
+        self.subscription.is_open() && !self.is_disabled && !self.has_overdue_filter
+    }
+
+    /// Returns the number of deliveries without a row.
+    pub fn fresh_len(&self) -> usize {
+        self.fresh.len() + self.lines.as_ref().map_or(0, |lines| lines.fresh())
+    }
+
+    /// Returns the number of deliveries with a row.
+    pub fn queued_len(&self) -> usize {
+        self.queued.len() + self.lines.as_ref().map_or(0, |lines| lines.queued())
+    }
+
+    /// Returns whether an event may join now.
+    pub fn room(&mut self, now: Duration) -> Room {
+        if !self.is_open() || self.breaker.is_open() {
+            return Room::No;
+        }
+        let fresh = self.fresh_len();
+        if self.is_spilling {
+            // Without an order, new events need not wait for the backlog. Some of them are sent
+            // along with it.
+            let is_beside = self.lines.is_none() && fresh < FRESH_SHARE && self.drain.is_active();
+            return if is_beside { Room::Yes } else { Room::No };
+        }
+        if fresh < FRESH_MAX / 2 {
+            self.half_full = None;
+            return Room::Yes;
+        }
+        let pace = self.half_full.get_or_insert(Pace { since: now, started: self.started, is_slow: false });
+        let elapsed = now.saturating_sub(pace.since);
+        if elapsed >= STALL {
+            let wanted = STALL_ROOM as f64 * elapsed.div_duration_f64(STALL);
+            let is_slow = ((self.started - pace.started) as f64) < wanted;
+            *pace = Pace { since: now, started: self.started, is_slow };
+        }
+        if fresh < FRESH_MAX {
+            return Room::Yes;
+        }
+        if pace.is_slow {
+            self.is_spilling = true;
+            return Room::No;
+        }
+        Room::Soon
+    }
+
+    /// Claims an event's queue row. A row can be claimed more than once.
+    pub fn hold(&mut self, event_id: i64) {
+        *self.held.entry(event_id).or_default() += 1;
+    }
+
+    /// Releases one claim.
+    pub fn release(&mut self, event_id: i64) {
+        if let Entry::Occupied(mut held) = self.held.entry(event_id) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+    }
+
+    pub fn holds(&self, event_id: i64) -> bool {
+        self.held.contains_key(&event_id)
+    }
+
+    #[cfg(test)]
+    pub fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Returns how many more requests the limits of this send queue allow.
+    pub fn allowance(&self, bytes_max: usize) -> usize {
+        if !self.is_open() || (self.in_flight > 0 && self.in_flight_bytes >= bytes_max) {
+            return 0;
+        }
+        self.pacing.limit().min(self.subscription.in_flight_max).saturating_sub(self.in_flight)
+    }
+
+    /// Returns how many requests may start now under the receiver's pause, circuit, and rate limit.
+    ///
+    /// # Errors
+    /// The time at which to check again, or `None` if the end of an attempt decides.
+    pub fn pace(&mut self, now: Duration) -> Result<usize, Option<Duration>> {
+        if self.paused_until > now {
+            return Err(Some(self.paused_until));
+        }
+        if !self.breaker.is_open() {
+            return if self.bucket.is_free() {
+                Ok(usize::MAX)
+            } else {
+                self.bucket.allowance(now).map_err(Some)
+            };
+        }
+        match self.breaker.next_at() {
+            Some(at) if at <= now => self.bucket.allowance(now).map(|_| 1).map_err(Some),
+            next_at => Err(next_at),
+        }
+    }
+
+    /// Returns when a send queue that waits for its receiver continues without an event.
+    pub fn resumes_at(&self, now: Duration) -> Option<Duration> {
+        let probe_at = if self.breaker.is_open() { self.breaker.next_at() } else { None };
+        Some(self.paused_until).into_iter().chain(probe_at).filter(|at| *at > now).max()
+    }
+
+    /// Returns the number of rows if the send queue can take a page of its backlog. With an order,
+    /// deliveries that wait in memory during a spill are older and go first.
+    pub fn wants_page(&self, now: Duration, entries_confirmed: u64) -> Option<usize> {
+        if !self.drain.is_active() || !self.is_open() || self.paused_until > now {
+            return None;
+        }
+        if let Some(lines) = &self.lines {
+            let is_first = !self.is_spilling || self.fresh.is_empty();
+            if !is_first || !lines.takes_pages() || self.page_after > entries_confirmed {
+                return None;
+            }
+        }
+        let queued = self.queued_len();
+        if self.breaker.is_open() {
+            let is_due = self.breaker.next_at().is_some_and(|at| at <= now);
+            let is_searching = is_due && !self.has_ready() && queued < PAGE_ROWS / 2;
+            return is_searching.then_some(PROBE_ROWS);
+        }
+        (queued < PAGE_ROWS / 2).then_some(PAGE_ROWS)
+    }
+
+    /// Returns how many order groups may be refilled from the table, or `None` for none.
+    pub fn wants_lines(&self, now: Duration) -> Option<usize> {
+        let lines = self.lines.as_ref().filter(|lines| lines.is_wanting())?;
+        if !self.is_open() || self.paused_until > now || (lines.queued() >= PAGE_ROWS && lines.has_ready()) {
+            return None;
+        }
+        if self.breaker.is_open() {
+            let is_due = self.breaker.next_at().is_some_and(|at| at <= now);
+            return (is_due && !self.has_ready()).then_some(1);
+        }
+        Some(LINES_AT_ONCE)
+    }
+
+    /// Reports whether deliveries wait in the table for their turn.
+    pub fn has_backlog(&self) -> bool {
+        self.is_spilling || self.drain.is_active()
+    }
+
+    /// Reports whether there may be a delivery to start.
+    pub fn has_work(&self) -> bool {
+        !self.fresh.is_empty() || self.has_ready()
+    }
+
+    /// Reports whether there is a delivery to start that has a row or is the head of an order
+    /// group.
+    pub fn has_ready(&self) -> bool {
+        !self.queued.is_empty() || self.lines.as_ref().is_some_and(|lines| lines.has_ready())
+    }
+
+    /// Counts a request in. Returns its number for the pacing, and whether it is a probe.
+    pub fn begin(&mut self, bytes: usize, deliveries: u64, now: Duration) -> (u64, bool) {
+        self.in_flight += 1;
+        self.in_flight_bytes += bytes;
+        self.started += deliveries;
+        self.bucket.start(now);
+        (self.pacing.begin(), self.breaker.begin())
+    }
+
+    /// Counts a request out. Returns whether the send queue could have used more than its limit.
+    pub fn end(&mut self, bytes: usize) -> bool {
+        let is_full = self.in_flight >= self.pacing.limit();
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        is_full && self.has_work()
+    }
+}
+
+/// Returns the order groups that a subscription needs. Compaction needs them too: a group keeps the
+/// changes of one key together.
+pub fn lines(subscription: &Subscription, max: usize) -> Option<Box<Lines>> {
+    let is_strict = subscription.ordering == Ordering::Strict;
+    let gathers = subscription.batch_size > 1 || subscription.compact;
+    has_lines(subscription).then(|| Box::new(Lines::new(is_strict, gathers, max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::Event,
+        message::{Budget, Message},
+        queue_rows::RowState,
+    };
+
+    fn full_lane() -> Lane {
+        let mut lane = Lane::new(Arc::new(Subscription::sample(1)), 10, Duration::ZERO);
+        let budget = Arc::new(Budget::default());
+        for id in 0..FRESH_MAX as i64 {
+            let message = Arc::new(Message::new(Event::sample(id), &budget));
+            let row = RowState::None { window: 0, since: Duration::ZERO };
+            lane.fresh.push_back(Item { message, attempts: 0, retry_from: 0, row });
+        }
+        lane
+    }
+
+    #[test]
+    fn a_full_lane_that_moves_is_waited_for_and_one_that_does_not_spills() {
+        let mut lane = full_lane();
+        let at = Duration::from_millis;
+        assert_eq!(lane.room(at(0)), Room::Soon);
+        for _ in 0..STALL_ROOM {
+            lane.begin(1, 1, Duration::ZERO);
+        }
+        assert_eq!(lane.room(at(100)), Room::Soon);
+        // A slow send queue has capacity now and then, but not for a tenth of itself in 100 ms.
+        for _ in 0..10 {
+            lane.begin(1, 1, Duration::ZERO);
+        }
+        let one = lane.fresh.pop_front();
+        assert_eq!(lane.room(at(150)), Room::Yes);
+        lane.fresh.extend(one);
+        assert_eq!(lane.room(at(200)), Room::No);
+        lane.fresh.clear();
+        assert_eq!(lane.room(at(300)), Room::No, "it spills until what it spilled has been taken back");
+    }
+
+    #[test]
+    fn a_lane_that_fills_slowly_spills_at_once_when_it_is_full() {
+        let at = Duration::from_millis;
+        let mut lane = full_lane();
+        let last = lane.fresh.pop_back();
+        assert_eq!(lane.room(at(0)), Room::Yes);
+        assert_eq!(lane.room(at(500)), Room::Yes, "it has started nothing since, and has capacity");
+        lane.fresh.extend(last);
+        assert_eq!(lane.room(at(505)), Room::No);
+
+        let mut lane = full_lane();
+        let last = lane.fresh.pop_back();
+        assert_eq!(lane.room(at(0)), Room::Yes);
+        for _ in 0..5 * STALL_ROOM {
+            lane.begin(1, 1, Duration::ZERO);
+        }
+        assert_eq!(lane.room(at(500)), Room::Yes);
+        lane.fresh.extend(last);
+        assert_eq!(lane.room(at(505)), Room::Soon, "it is fast");
+    }
+
+    #[test]
+    fn large_messages_count_against_what_is_under_way() {
+        let mut lane = full_lane();
+        assert_eq!(lane.allowance(100), 32);
+        lane.begin(1000, 1, Duration::ZERO);
+        assert_eq!(lane.allowance(100), 0);
+        assert!(!lane.end(1000));
+        assert_eq!(lane.allowance(100), 32);
+    }
+
+    #[test]
+    fn a_paused_lane_takes_and_starts_nothing() {
+        let mut lane = full_lane();
+        lane.fresh.clear();
+        lane.subscription = Arc::new(Subscription { enabled: false, ..Subscription::sample(1) });
+        assert_eq!(lane.room(Duration::ZERO), Room::No);
+        assert_eq!(lane.allowance(100), 0);
+    }
+}

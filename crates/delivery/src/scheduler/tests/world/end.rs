@@ -1,0 +1,65 @@
+//! What must hold at the end.
+
+use crate::scheduler::tests::world::*;
+
+impl World {
+    /// Describes the first row that is left, and its send queue.
+    pub(super) fn left(&self) -> String {
+        let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
+        let Some(lane) = self.board.lanes.get(&pair.0) else { return format!("{pair:?} {row:?}, no lane") };
+        let options = self.plan.subscriptions[pair.0 as usize - 1];
+        format!(
+            "{} of them, {pair:?} {row:?}; {options:?}; {:?}; {:?}; {:?}; fresh {} queued {} spilling {} asking {} held {} \
+             page_after {} of {} wake {:?} now {:?} paused until {:?} disabled {} {}",
+            self.queue.len(),
+            lane.lines,
+            lane.drain,
+            lane.breaker,
+            lane.fresh.len(),
+            lane.queued.len(),
+            lane.is_spilling,
+            lane.is_asking,
+            lane.holds(pair.1),
+            lane.page_after,
+            self.board.entries_confirmed,
+            lane.wake_at,
+            self.now(),
+            lane.paused_until,
+            lane.is_disabled,
+            lane.is_disabled_for_sure,
+        )
+    }
+
+    pub fn check_end(&self) {
+        let board = &self.board;
+        assert!(self.queue.is_empty(), "rows are left: {}", self.left());
+        assert_eq!((board.in_flight(), board.unconfirmed(), board.fresh), (0, 0, 0));
+        assert_eq!(board.progress.oldest_since(), None, "all windows are resolved");
+        for pair in self.everything() {
+            let made = self.attempts.get(pair).map_or(&[][..], Vec::as_slice);
+            let successes = made.iter().filter(|class| **class == Class::Succeeded).count();
+            let again = self.asked_again.get(pair).copied().unwrap_or(0);
+            let is_exhausted = made.len() >= 4 && successes == 0;
+            assert_eq!(
+                self.told.iter().filter(|told| *told == pair).count(),
+                usize::from(is_exhausted),
+                "{pair:?}"
+            );
+            if again == 0 && !self.called_off.contains(pair) {
+                assert!(
+                    is_exhausted || (successes == 1 && made.last() == Some(&Class::Succeeded)),
+                    "{pair:?}: {made:?}"
+                );
+            }
+        }
+        for lane in board.lanes.values() {
+            assert!(lane.holds_nothing(), "rows are still held: {lane:?}");
+            assert!(
+                lane.lines.as_ref().is_none_or(|lines| lines.is_empty()),
+                "lines are left: {:?}",
+                lane.lines
+            );
+        }
+        assert_eq!(self.budget.bytes_held(), 0, "messages are still held");
+    }
+}

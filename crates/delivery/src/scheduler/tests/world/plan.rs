@@ -1,0 +1,60 @@
+//! The parameters of a simulated world.
+
+use crate::scheduler::tests::world::*;
+
+/// The parameters of a world.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub memory_bytes_max: usize,
+    pub in_flight_max: usize,
+    pub timers_max: usize,
+    pub lines_max: usize,
+    pub keys: u64,
+    /// The first subscription has id 1.
+    pub subscriptions: Vec<Options>,
+    /// Share of attempts that succeed.
+    pub success_percent: u8,
+    /// Share of the other attempts that are answered with 410. `quiet_percent` is the share of the
+    /// rest that is answered with 429 and Retry-After.
+    pub gone_percent: u8,
+    pub quiet_percent: u8,
+}
+
+/// The options of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub ordering: Ordering,
+    pub batch_size: usize,
+    pub batch_window_ms: u64,
+    pub compact: bool,
+    pub rate_limit: Option<f64>,
+    pub in_flight_max: usize,
+}
+
+pub const PLAIN: Options = Options {
+    ordering: Ordering::None,
+    batch_size: 1,
+    batch_window_ms: 0,
+    compact: false,
+    rate_limit: None,
+    in_flight_max: 3,
+};
+
+impl Plan {
+    /// Returns a plan with three subscriptions without options.
+    pub fn plain(seed: u64) -> Self {
+        Self {
+            seed,
+            memory_bytes_max: 1 << 20,
+            in_flight_max: 6,
+            timers_max: 1000,
+            lines_max: 1000,
+            keys: 3,
+            subscriptions: vec![PLAIN; 3],
+            success_percent: 50,
+            gone_percent: 0,
+            quiet_percent: 0,
+        }
+    }
+}

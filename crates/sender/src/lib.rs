@@ -1,0 +1,124 @@
+//! Sends requests to receivers.
+//!
+//! # The problem
+//!
+//! Users enter the URLs that this machine calls. A URL may point into the private network, at a
+//! receiver that never answers, or at one that answers without end. The failures of a request must
+//! be told apart, because they decide what happens to the delivery. And a request must cost little,
+//! because there are many.
+//!
+//! # The nouns
+//!
+//! * A [`Request`] is one attempt: all that it needs, without access to the database. [`Sender`]
+//!   takes it and returns an [`Outcome`]. [`http`] is the implementation.
+//! * [`address_policy`] decides which addresses may be dialed. [`resolve`] resolves names, [`dial`]
+//!   opens connections, directly or through a [`proxy`], and [`tls`] secures them.
+//! * The pool keeps open connections of each origin.
+//!
+//! # The flow
+//!
+//! resolve → check the address → dial → TLS → sign and send → classify the outcome. The crate knows
+//! nothing of the database.
+
+pub mod address_policy;
+pub mod dial;
+mod failure;
+pub mod host_pattern;
+pub mod http;
+mod pool;
+pub mod proxy;
+pub mod resolve;
+pub mod tls;
+
+use bytes::Bytes;
+use delivery::outcome::Outcome;
+use hyper::{
+    StatusCode,
+    header::{HeaderMap, HeaderValue},
+};
+use signature::{Profiles, Signer};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// One attempt: everything that the request needs, without access to the database.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The receiver's URL, parsed once per subscription.
+    pub url: Arc<url::Url>,
+    /// The header `webhook-id`.
+    pub id: Arc<str>,
+    /// The body. Every attempt of a delivery sends the same bytes.
+    pub body: Bytes,
+    pub content_type: HeaderValue,
+    /// Headers of the body's format, if it has any.
+    pub attributes: Option<Arc<HeaderMap>>,
+    /// Headers that the subscription adds. They never replace a header of ours.
+    pub headers: Option<Arc<HeaderMap>>,
+    /// `WebHook-Request-Origin` as agreed in the handshake. `None` if there was no handshake.
+    pub origin: Option<HeaderValue>,
+    /// The signature profiles.
+    pub profiles: Profiles,
+    /// The live keys, newest first.
+    pub signers: Arc<[Signer]>,
+    /// Name of the set of certificates for this receiver. `None` selects the default certificates.
+    pub tls: Option<Arc<str>>,
+    /// Timeout of the whole attempt, including the response's body.
+    pub timeout: Duration,
+    /// Header `traceparent`, if the event has one.
+    pub traceparent: Option<Arc<str>>,
+}
+
+impl Request {
+    /// Returns a request with a JSON body and default options.
+    pub fn json(
+        url: Arc<url::Url>,
+        id: Arc<str>,
+        body: Bytes,
+        signers: Arc<[Signer]>,
+        timeout: Duration,
+    ) -> Self {
+        let content_type = HeaderValue::from_static("application/json");
+        Self {
+            url,
+            id,
+            body,
+            content_type,
+            attributes: None,
+            headers: None,
+            origin: None,
+            profiles: Profiles::default(),
+            signers,
+            tls: None,
+            timeout,
+            traceparent: None,
+        }
+    }
+}
+
+/// An OPTIONS request that asks a receiver whether it accepts deliveries.
+#[derive(Debug, Clone)]
+pub struct Inquiry {
+    pub url: Arc<url::Url>,
+    /// The headers that ask for permission.
+    pub questions: HeaderMap,
+    /// Headers that the subscription adds. They never replace a header of ours.
+    pub headers: Option<Arc<HeaderMap>>,
+    /// Name of the set of certificates for this receiver. `None` selects the default certificates.
+    pub tls: Option<Arc<str>>,
+    pub timeout: Duration,
+}
+
+/// Status and headers of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// Makes attempts. Never fails: every failure is an [`Outcome`].
+pub trait Sender: Send + Sync + 'static {
+    fn send(&self, request: Request) -> impl Future<Output = Outcome> + Send;
+
+    /// Sends an inquiry and returns the head of the response. The error is a text that any user may
+    /// read.
+    fn inquire(&self, inquiry: Inquiry) -> impl Future<Output = Result<Head, String>> + Send;
+}

@@ -1,0 +1,30 @@
+//! The source of deliveries: reads what Postgres holds, and decides who gets it.
+//!
+//! # The problem
+//!
+//! Transactions commit in another order than they begin, clocks jump, and a bulk load commits ten
+//! million events at once. Each committed event must be read exactly once, in the order of commits,
+//! with the subscriptions as they were at that commit.
+//!
+//! # The nouns
+//!
+//! * The [`outbox`] is `webhook.event`. Its reader polls it, with a snapshot as its cursor.
+//! * A window is what became visible between two snapshots. A large window is read in pages.
+//! * The [`router`] finds the subscriptions of an event. [`matching`] evaluates their filters in
+//!   Postgres, and [`overdue`] holds subscriptions whose filter is too slow.
+//! * The [`queue`] reads deliveries back that failed or had to wait.
+//! * [`subscriptions`] reads who gets what, and [`secret_store`] resolves the keys that sign.
+//! * [`liveness`] tells standbys that the reader is alive.
+//!
+//! # The flow
+//!
+//! [`outbox`] → [`router`] → [`matching`] → [`delivery::feed`]. The crate writes nothing.
+
+pub mod liveness;
+pub mod matching;
+pub mod outbox;
+pub mod overdue;
+pub mod queue;
+pub mod router;
+pub mod secret_store;
+pub mod subscriptions;

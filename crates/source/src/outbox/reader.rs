@@ -1,0 +1,503 @@
+//! The read loop: polls, reads windows, routes them, sends them to the scheduler, and sleeps when
+//! there is nothing new.
+//!
+//! It owns the routing table, because it routes a window by the subscriptions in the snapshot that
+//! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
+//! loop reads nothing.
+
+use crate::subscriptions;
+use crate::{
+    liveness::Pulse,
+    outbox::{
+        BATCH_TARGETS_MAX, Error, durable,
+        extent::Order,
+        filter::Filter,
+        gate::Gate,
+        highest::HighestNumber,
+        pages::{self, Frozen, Pages},
+        poll::{Cursor, Poll},
+        recovered::Recovered,
+        requested::{Requested, requested},
+        ring::{Present, Ring},
+    },
+    overdue::Overdue,
+    router::{Revisions, Router},
+    secret_store::SecretStore,
+};
+use database::Client;
+use delivery::{
+    event::Event,
+    feed::{Batch, Feed, VerificationInput},
+    message::{Budget, Message},
+    snapshot::Snapshot,
+    subscription::{Subscriptions, Update},
+};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Time between two polls while the daemon is awake.
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
+
+/// How long the reader stays awake after the last event. At 200 events/s, the gap between two
+/// events is longer than this once in 50 times. So commits wake the daemon 4 times a second and not
+/// 200 times. A lone event costs 20 polls.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Without a gate, nothing wakes the daemon, and without the safety poll it would find no event.
+const SAFETY_POLL_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Time between two checks that our control connection still holds the leader's lock.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of large windows that are read in turn.
+const LARGE_MAX: usize = 4;
+
+/// Maximum number of changed subscriptions that are read one by one. If more change, the loop reads
+/// all.
+const CHANGED_MAX: usize = 1000;
+
+/// Events that the daemon itself obeys.
+const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
+const PING: &str = "webhook.ping";
+const DELIVERY_REQUESTED: &str = "webhook.delivery.requested";
+
+/// The arguments of the reader.
+pub struct Start {
+    pub client: Client,
+    pub gate: Gate,
+    /// Backend of the control connection, which holds the leader's lock.
+    pub control_pid: i32,
+    pub checkpoint: Snapshot,
+    /// Receives the slot that is written to.
+    pub present: Arc<Present>,
+    pub safety_poll: Option<Duration>,
+    pub durable_reads: bool,
+    /// Receives the number of each event.
+    pub highest: Arc<HighestNumber>,
+    /// Receives a signal for each poll.
+    pub pulse: Arc<Pulse>,
+    pub budget: Arc<Budget>,
+    pub secrets: Arc<SecretStore>,
+    pub overdue: Arc<Overdue>,
+    pub feed: mpsc::Sender<Feed>,
+    /// The task that asks receivers for confirmation.
+    pub verification: mpsc::UnboundedSender<VerificationInput>,
+    /// Ends the loop between two steps.
+    pub stop: CancellationToken,
+}
+
+struct Reader {
+    client: Client,
+    gate: Arc<Gate>,
+    control_pid: i32,
+    present: Arc<Present>,
+    safety_poll: Option<Duration>,
+    durable_reads: bool,
+    highest: Arc<HighestNumber>,
+    pulse: Arc<Pulse>,
+    budget: Arc<Budget>,
+    secrets: Arc<SecretStore>,
+    feed: mpsc::Sender<Feed>,
+    verification: mpsc::UnboundedSender<VerificationInput>,
+    stop: CancellationToken,
+    poll: Poll,
+    filter: Filter,
+    cursor: Cursor,
+    router: Arc<Router>,
+    next_window: u64,
+    /// Windows that are being read in pages, in turn. Only the last of them can contain more than
+    /// bulk loads.
+    large: VecDeque<Large>,
+    /// There are more large windows than are read in turn. The loop does not poll until one is
+    /// finished.
+    is_held: bool,
+    last_event: Instant,
+    last_lock_check: Instant,
+}
+
+/// A window that is read in pages, because it has many events or a change of subscriptions.
+struct Large {
+    window: u64,
+    pages: Pages,
+    /// The routing table at the end of the window, and the changes before.
+    router: Arc<Router>,
+    revisions: Revisions,
+    recovered: Option<Recovered>,
+}
+
+/// Reads until `stop` or an error. Begins with everything since the checkpoint.
+///
+/// # Errors
+/// The errors of the connection, and the loss of the leader's lock.
+pub async fn run(start: Start) -> Result<(), Error> {
+    let Start {
+        mut client,
+        gate,
+        control_pid,
+        checkpoint,
+        present,
+        safety_poll,
+        durable_reads,
+        highest,
+        pulse,
+        budget,
+        secrets,
+        overdue,
+        feed,
+        verification,
+        stop,
+    } = start;
+    let (cursor, router, large) = recover(&mut client, &secrets, checkpoint).await?;
+    present.set(cursor.ring());
+    let update = Update::All(Arc::new(router.subscriptions().clone()));
+    let now = Instant::now();
+    let mut reader = Reader {
+        client,
+        gate: Arc::new(gate),
+        control_pid,
+        safety_poll,
+        durable_reads,
+        highest,
+        pulse,
+        budget,
+        secrets,
+        feed,
+        verification,
+        stop,
+        poll: Poll::default(),
+        present,
+        filter: Filter::new(overdue),
+        cursor,
+        router,
+        next_window: u64::from(large.is_some()),
+        is_held: false,
+        large: large.into_iter().collect(),
+        last_event: now,
+        last_lock_check: now,
+    };
+    if !reader.is_on_disk().await? {
+        return Ok(());
+    }
+    reader.hand_on_subscriptions(update).await;
+    if reader.large.is_empty() {
+        reader.hand_on(Feed::Recovered).await;
+    }
+    while !reader.stop.is_cancelled() {
+        reader.step().await?;
+    }
+    Ok(())
+}
+
+/// Freezes a snapshot, reads the subscriptions in it, and measures the window between it and the
+/// checkpoint.
+async fn recover(
+    client: &mut Client,
+    secrets: &SecretStore,
+    checkpoint: Snapshot,
+) -> Result<(Cursor, Arc<Router>, Option<Large>), Error> {
+    let frozen = pages::freeze(client).await?;
+    let router = Arc::new(Router::new(subscriptions::load(&frozen.transaction, secrets, None).await?));
+    let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
+    let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
+    let cursor = Cursor::new(frozen.snapshot.clone(), frozen.ring);
+    frozen.transaction.commit().await?;
+    info!(events = pages.rows(), subscriptions = router.subscriptions().len(), "outbox.recovers");
+    let large = (pages.rows() > 0).then(|| Large {
+        window: 0,
+        pages,
+        router: Arc::clone(&router),
+        revisions: Revisions::default(),
+        recovered: Some(recovered),
+    });
+    Ok((cursor, router, large))
+}
+
+/// Waits for the interval, or for ever.
+async fn after(interval: Option<Duration>) {
+    match interval {
+        Some(interval) => sleep(interval).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Reader {
+    async fn step(&mut self) -> Result<(), Error> {
+        if self.filter.overdue.has_news() {
+            self.hold_overdue().await;
+        }
+        let is_first = |large: &Large| !large.pages.is_bulk();
+        let next = self.large.iter().position(is_first).unwrap_or(0);
+        if let Some(large) = self.large.remove(next) {
+            match self.read_page(large).await? {
+                Some(large) => self.large.push_back(large),
+                None => self.is_held = false,
+            }
+            self.last_event = Instant::now();
+            if self.is_held || self.large.iter().any(is_first) {
+                return Ok(());
+            }
+        }
+        if self.look().await? {
+            self.last_event = Instant::now();
+        }
+        if !self.large.is_empty() {
+            return Ok(());
+        }
+        if self.last_event.elapsed() < LINGER {
+            sleep(POLL_INTERVAL).await;
+        } else if self.gate.is_available() {
+            self.sleep_in_server().await?;
+        } else {
+            self.sleep_without_gate().await;
+        }
+        Ok(())
+    }
+
+    /// Sleeps in the server until a commit or another cause wakes the daemon. Meanwhile, the safety
+    /// poll goes on.
+    async fn sleep_in_server(&mut self) -> Result<(), Error> {
+        self.gate.forget_rings();
+        let mut asleep = Arc::clone(&self.gate).sleep(self.safety_poll);
+        tokio::select! {
+            biased;
+            () = self.gate.shut() => {}
+            ended = &mut asleep => {
+                // A commit in progress holds the gate open. Poll meanwhile.
+                ended?;
+                sleep(POLL_INTERVAL).await;
+                return Ok(());
+            }
+        }
+        while !self.filter.overdue.has_news() && !self.look().await? {
+            let _sleeping = self.pulse.sleeps();
+            tokio::select! {
+                ended = &mut asleep => {
+                    ended?;
+                    // The polls of the next LINGER find the commits that find the gate open from
+                    // here on.
+                    self.last_event = Instant::now();
+                    return Ok(());
+                }
+                () = after(self.safety_poll) => {}
+                () = self.gate.rung() => break,
+                () = self.stop.cancelled() => break,
+            }
+        }
+        let (woken, ended) = futures_util::join!(self.gate.wake(), asleep);
+        woken?;
+        ended?;
+        self.last_event = Instant::now();
+        Ok(())
+    }
+
+    /// Sleeps until the next poll, where no commit wakes the daemon.
+    async fn sleep_without_gate(&self) {
+        tokio::select! {
+            () = sleep(self.safety_poll.unwrap_or(SAFETY_POLL_DEFAULT)) => {}
+            () = self.gate.rung() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Polls once, and sends the new events on. Reports whether there were any.
+    async fn look(&mut self) -> Result<bool, Error> {
+        let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
+        let look = self.poll.look(&self.client, &self.cursor, check_lock).await?;
+        self.pulse.looked();
+        if check_lock {
+            if look.lock_holder != Some(self.control_pid) {
+                return Err(Error::LockLost);
+            }
+            self.last_lock_check = Instant::now();
+        }
+        let Some(snapshot) = look.snapshot else { return Ok(false) };
+        if look.too_many || look.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
+        {
+            if self.large.len() < LARGE_MAX {
+                self.open_large().await?;
+            } else {
+                self.is_held = true;
+            }
+            return Ok(true);
+        }
+        self.advance(snapshot.clone(), look.ring);
+        if look.events.is_empty() {
+            return Ok(false);
+        }
+        if !self.is_on_disk().await? {
+            return Ok(false);
+        }
+        let window = self.next_window;
+        self.next_window += 1;
+        let router = Arc::clone(&self.router);
+        self.hand_on_events(window, look.events, (&router, &Revisions::default()), None, Some(snapshot))
+            .await?;
+        Ok(true)
+    }
+
+    fn advance(&mut self, snapshot: Snapshot, ring: Ring) {
+        if ring != *self.cursor.ring() {
+            // This comes before the events are sent on, because their attempts go into this slot or
+            // a later one (webhook.attempt_slots).
+            self.present.set(&ring);
+        }
+        self.cursor.advance(snapshot, ring);
+    }
+
+    /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.
+    async fn open_large(&mut self) -> Result<(), Error> {
+        let (mut revisions, mut update) = (Revisions::default(), None);
+        let (pages, snapshot, ring) = {
+            let frozen = pages::freeze(&mut self.client).await?;
+            // A subscription with an order must not get a later commit before an earlier bulk load.
+            let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
+            let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
+            if let Some(first_change) = pages.first_change() {
+                let changes = pages.changes(&frozen, first_change).await?;
+                let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
+                let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
+                let mut loaded =
+                    subscriptions::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
+                self.filter.overdue.mark(few.as_deref(), &mut loaded);
+                revisions = Revisions::new(self.router.subscriptions(), changes, &loaded);
+                let new = match few {
+                    Some(few) => Update::of(&few, loaded),
+                    None => Update::All(Arc::new(loaded)),
+                };
+                // A window that is still being read keeps the router of its own snapshot.
+                Arc::make_mut(&mut self.router).update(&new);
+                update = Some(new);
+            }
+            let Frozen { transaction, snapshot, ring } = frozen;
+            transaction.commit().await?;
+            (pages, snapshot, ring)
+        };
+        debug!(
+            events = pages.rows(),
+            changes_subscriptions = pages.first_change().is_some(),
+            "outbox.large_window"
+        );
+        self.advance(snapshot, ring);
+        if !self.is_on_disk().await? {
+            return Ok(());
+        }
+        if let Some(update) = update {
+            self.hand_on_subscriptions(update).await;
+        }
+        let router = Arc::clone(&self.router);
+        self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
+        self.next_window += 1;
+        Ok(())
+    }
+
+    /// Waits until everything that was seen is on the server's disk. It may have been committed
+    /// asynchronously, and a crash of the server would undo what receivers already know. Returns
+    /// `false` if the session ends before that; the caller must then send nothing on.
+    async fn is_on_disk(&mut self) -> Result<bool, Error> {
+        if !self.durable_reads {
+            return Ok(true);
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(false),
+            flushed = durable::flush(&self.client) => Ok(flushed.map(|()| true)?),
+        }
+    }
+
+    /// Sends the next page on. Returns the window unless it has been read to its end.
+    async fn read_page(&mut self, mut large: Large) -> Result<Option<Large>, Error> {
+        let events = large.pages.next(&self.client).await?;
+        let is_end = events.is_empty();
+        let end = is_end.then(|| large.pages.upto().clone());
+        let Large { window, router, revisions, recovered, .. } = &large;
+        self.hand_on_events(*window, events, (router, revisions), recovered.as_ref(), end).await?;
+        Ok((!is_end).then_some(large))
+    }
+
+    /// Routes events and sends them on, in as many batches as their deliveries need.
+    async fn hand_on_events(
+        &mut self,
+        window: u64,
+        events: Vec<Event>,
+        tables: (&Router, &Revisions),
+        recovered: Option<&Recovered>,
+        end: Option<Snapshot>,
+    ) -> Result<(), Error> {
+        let is_recovered = recovered.is_some();
+        if let Some(last) = events.last() {
+            self.highest.note(last.id);
+        }
+        let mut events = events.into_iter().peekable();
+        loop {
+            let mut batch = Batch { window, is_recovered, ..Batch::default() };
+            while batch.targets.len() < BATCH_TARGETS_MAX
+                && let Some(event) = events.next()
+            {
+                self.add(&mut batch, event, tables);
+            }
+            if let Some(recovered) = recovered {
+                recovered.strike(&self.client, &mut batch).await?;
+            }
+            self.filter.strike(&self.client, &mut batch, tables).await?;
+            let is_last = events.peek().is_none();
+            batch.end = end.clone().filter(|_| is_last);
+            self.hand_on(Feed::Batch(batch)).await;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
+        if &*event.event_type == DELIVERY_REQUESTED {
+            match requested(&event) {
+                Some(Requested::Delivery(request)) => batch.requests.push(request),
+                Some(Requested::Backlog(subscription_id)) => batch.backlogs.push(subscription_id),
+                None => {}
+            }
+            return;
+        }
+        if &*event.event_type == PING
+            && let Some(id) = event.subscription_id
+        {
+            let _ = self.verification.send(VerificationInput::Wanted(id));
+        }
+        let start = batch.targets.len();
+        router.route_revised(revisions, &event, &mut batch.targets);
+        if batch.targets.len() > start {
+            batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
+        }
+    }
+
+    /// Reports the subscriptions that are held because of the cost of their filters.
+    async fn hold_overdue(&mut self) {
+        let mut table = Subscriptions::clone(self.router.subscriptions());
+        self.filter.overdue.mark(None, &mut table);
+        let update = Update::All(Arc::new(table));
+        Arc::make_mut(&mut self.router).update(&update);
+        self.hand_on_subscriptions(update).await;
+    }
+
+    async fn hand_on_subscriptions(&mut self, update: Update) {
+        // The task ends with the session, as the scheduler does.
+        let _ = self.verification.send(VerificationInput::Subscriptions(update.clone()));
+        self.hand_on(Feed::Subscriptions(update)).await;
+    }
+
+    /// Waits for space in the channel. The end of the session ends the wait.
+    async fn hand_on(&mut self, feed: Feed) {
+        tokio::select! {
+            sent = self.feed.send(feed) => if sent.is_err() { self.stop.cancel() },
+            () = self.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Parses one row of `webhook.event`.
+
+use bytes::Bytes;
+use database::{
+    Encoding,
+    value::{Micros, Raw},
+};
+use delivery::event::Event;
+use std::borrow::Cow;
+use tokio_postgres::{Error, Row};
+
+const COLUMNS: &str = "e.id, e.slot, e.xid, e.created_at, e.subscription_id, e.truncated, e.type, e.table_name, \
+     e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous";
+const COLUMN_COUNT: usize = 14;
+
+/// Returns the columns of [`event`], of a table with alias `e`; `whole` is the whole row. Where a
+/// key may have been changed in reading, its order key comes with it.
+pub fn columns(encoding: Encoding, whole: &str) -> Cow<'static, str> {
+    match encoding {
+        Encoding::Utf8 => COLUMNS.into(),
+        Encoding::None | Encoding::Other => format!("{COLUMNS}, webhook.order_key('key', {whole})").into(),
+    }
+}
+
+/// Returns the number of these columns.
+pub fn column_count(encoding: Encoding) -> usize {
+    COLUMN_COUNT + usize::from(encoding != Encoding::Utf8)
+}
+
+/// Reads an event from [`columns`], which begin at column `at`.
+///
+/// # Errors
+/// A column of another type: the extension is of another version.
+pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
+    let mut reader = Reader { row, encoding, is_replaced: false };
+    let mut event = Event {
+        id: row.try_get(at)?,
+        slot: row.try_get(at + 1)?,
+        xid: row.try_get::<_, i64>(at + 2)?.unsigned_abs(),
+        created_at_us: row.try_get::<_, Micros>(at + 3)?.0,
+        subscription_id: row.try_get(at + 4)?,
+        truncated: row.try_get(at + 5)?,
+        event_type: reader.text(at + 6)?.unwrap_or_default(),
+        table_name: reader.text(at + 7)?,
+        key: reader.text(at + 8)?,
+        actor: reader.text(at + 9)?,
+        origin: reader.text(at + 10)?,
+        traceparent: reader.text(at + 11)?,
+        payload: reader.bytes(at + 12)?.unwrap_or_default(),
+        previous: reader.bytes(at + 13)?,
+        order_key: None,
+        replaced: false,
+    };
+    if encoding != Encoding::Utf8 {
+        event.order_key = row.try_get(at + COLUMN_COUNT)?;
+        event.replaced = reader.is_replaced;
+    }
+    Ok(event)
+}
+
+/// Reads texts, and records whether a part of one was replaced.
+struct Reader<'a> {
+    row: &'a Row,
+    encoding: Encoding,
+    is_replaced: bool,
+}
+
+impl Reader<'_> {
+    fn text(&mut self, at: usize) -> Result<Option<Box<str>>, Error> {
+        let raw: Option<Raw<'_>> = self.row.try_get(at)?;
+        Ok(raw.map(|raw| {
+            let (text, is_replaced) = self.encoding.read(raw.0);
+            self.is_replaced |= is_replaced;
+            text.into()
+        }))
+    }
+
+    fn bytes(&mut self, at: usize) -> Result<Option<Bytes>, Error> {
+        let raw: Option<Raw<'_>> = self.row.try_get(at)?;
+        Ok(raw.map(|raw| {
+            if self.encoding == Encoding::Utf8 {
+                return Bytes::copy_from_slice(raw.0);
+            }
+            let (text, is_replaced) = self.encoding.read(raw.0);
+            self.is_replaced |= is_replaced;
+            Bytes::from(text.into_owned())
+        }))
+    }
+}
+
+/// Returns the size of an event in a batch, in bytes.
+pub fn payload_bytes(event: &Event) -> usize {
+    event.payload.len() + event.previous.as_ref().map_or(0, Bytes::len)
+}

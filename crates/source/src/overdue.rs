@@ -1,0 +1,128 @@
+//! Filters that exceed their time limit. Their subscriptions are held until they have another
+//! filter.
+//!
+//! The reader and the queue report such filters. The reader marks the subscriptions in its table.
+//! The list is in memory only: the next daemon detects slow filters again.
+
+use delivery::subscription::Subscriptions;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+use tracing::warn;
+
+const PROBLEM: &str = "its filter: it takes too long";
+
+/// The known slow filters.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    found: Mutex<Found>,
+    /// Wakes the reader.
+    rung: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    by_subscription: HashMap<i64, Arc<str>>,
+    is_news: bool,
+}
+
+impl Overdue {
+    pub fn new(rung: Arc<Notify>) -> Self {
+        Self { found: Mutex::default(), rung }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a slow filter and wakes the reader. A filter that was not known is logged.
+    pub fn add(&self, subscription_id: i64, filter: &Arc<str>) {
+        let mut found = self.found();
+        let former = found.by_subscription.insert(subscription_id, Arc::clone(filter));
+        found.is_news = true;
+        drop(found);
+        self.rung.notify_one();
+        // The reader and the queue may have evaluated the same filter at the same time.
+        if former.as_ref() != Some(filter) {
+            warn!(subscription_id, "subscription.filter_too_slow; it is held until it has another filter");
+        }
+    }
+
+    /// Returns the known slow filters by subscription.
+    pub fn filters(&self) -> HashMap<i64, Arc<str>> {
+        self.found().by_subscription.clone()
+    }
+
+    /// Reports whether filters were added since the last call of [`mark`](Self::mark).
+    pub fn has_news(&self) -> bool {
+        self.found().is_news
+    }
+
+    /// Marks the subscriptions that still have their slow filter, and forgets the other filters.
+    /// The table has all subscriptions, or only those of `ids`.
+    pub fn mark(&self, ids: Option<&[i64]>, table: &mut Subscriptions) {
+        let mut found = self.found();
+        found.is_news &= ids.is_some();
+        found.by_subscription.retain(|id, filter| {
+            if ids.is_some_and(|ids| !ids.contains(id)) {
+                return true;
+            }
+            let Some(subscription) = table.get_mut(id).filter(|s| s.filter.as_ref() == Some(filter)) else {
+                return false;
+            };
+            if !subscription.has_overdue_filter {
+                let mut held = (**subscription).clone();
+                held.has_overdue_filter = true;
+                held.problem.get_or_insert_with(|| PROBLEM.into());
+                *subscription = Arc::new(held);
+            }
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use delivery::subscription::Subscription;
+
+    #[test]
+    fn a_subscription_is_held_as_long_as_it_has_that_filter() {
+        let with =
+            |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
+        let overdue = Overdue::default();
+        let mut table: Subscriptions = [(1, with("$.slow")), (2, Arc::new(Subscription::sample(2)))].into();
+        overdue.mark(None, &mut table);
+        assert!(table.values().all(|subscription| subscription.is_open()));
+        overdue.add(1, &"$.slow".into());
+        assert!(overdue.has_news());
+        overdue.mark(None, &mut table);
+        assert!(!overdue.has_news() && !table[&1].is_open() && table[&2].is_open());
+        assert_eq!(table[&1].problem.as_deref(), Some(PROBLEM));
+        // Another option has been changed.
+        table.insert(1, with("$.slow"));
+        overdue.mark(None, &mut table);
+        assert!(!table[&1].is_open());
+        table.insert(1, with("$.fast"));
+        overdue.mark(None, &mut table);
+        assert!(table[&1].is_open() && overdue.filters().is_empty());
+    }
+
+    #[test]
+    fn a_part_of_the_table_says_nothing_of_the_others() {
+        let with =
+            |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
+        let overdue = Overdue::default();
+        overdue.add(1, &"$.slow".into());
+        let mut other: Subscriptions = [(2, Arc::new(Subscription::sample(2)))].into();
+        overdue.mark(Some(&[2]), &mut other);
+        assert!(overdue.has_news() && overdue.filters().len() == 1, "the first is still to be marked");
+        let mut one: Subscriptions = [(1, with("$.slow"))].into();
+        overdue.mark(Some(&[1]), &mut one);
+        assert!(!one[&1].is_open());
+        overdue.mark(Some(&[1]), &mut Subscriptions::new());
+        assert!(overdue.filters().is_empty(), "it is gone");
+    }
+}

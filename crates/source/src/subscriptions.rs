@@ -1,0 +1,168 @@
+//! Reads `webhook.subscription` and `webhook.secret`. It never logs the path of a URL, or a secret.
+
+use crate::secret_store::SecretStore;
+use database::{Transaction, value::Micros};
+use delivery::{
+    headers::{self, LeftOut},
+    shape::{Format, PayloadMode, Shape},
+    snapshot::Snapshot,
+    subscription::{Ordering, Subscription, Subscriptions, Verification},
+};
+use event_type::Pattern;
+use http::HeaderMap;
+use signature::{Profiles, Signer};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_postgres::Row;
+use tracing::warn;
+use url::Url;
+
+const SUBSCRIPTIONS: &str = "
+    select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from s.timeout) * 1000000)::bigint,
+           array(select (extract(epoch from r.wait) * 1000000)::bigint
+                 from unnest(s.retry) with ordinality as r (wait, at)
+                 where r.wait is not null order by r.at),
+           s.max_in_flight, s.created_snapshot::text, s.filter::text, array_remove(s.exclude_origin, null), s.format,
+           s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
+           s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
+           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact, array_remove(s.signature, null), s.tls
+    from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
+    where $1::bigint[] is null or s.id = any ($1)";
+
+const SECRETS: &str = "
+    select subscription_id, secret, expires_at from webhook.secret
+    where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
+    order by id desc";
+
+/// Reads subscriptions and their secrets in this transaction, all of them (`None`) or some. The
+/// store resolves the secrets.
+///
+/// # Errors
+/// The errors of the connection. A row that is not valid is held, with a warning, and is not an
+/// error.
+pub async fn load(
+    client: &Transaction<'_>,
+    secrets: &SecretStore,
+    ids: Option<&[i64]>,
+) -> Result<Subscriptions, tokio_postgres::Error> {
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ids];
+    let (rows, texts) =
+        futures_util::try_join!(client.query(SUBSCRIPTIONS, &params), client.query(SECRETS, &params))?;
+    let mut by_subscription: HashMap<i64, Secrets> = HashMap::new();
+    for row in &texts {
+        let (id, text, expiry): (i64, &str, Option<Micros>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        match secrets.resolve(id, text) {
+            Ok(key) => {
+                by_subscription.entry(id).or_default().signers.push((key.signer(), expiry.map(|at| at.0)));
+            }
+            Err(error) => {
+                warn!(subscription_id = id, %error, "subscription.secret_unusable");
+                by_subscription.entry(id).or_default().problem.get_or_insert(format!("its secret: {error}"));
+            }
+        }
+    }
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get(0)?;
+            Ok((id, Arc::new(subscription(row, by_subscription.remove(&id).unwrap_or_default())?)))
+        })
+        .collect()
+}
+
+/// The secrets of one subscription.
+#[derive(Default)]
+struct Secrets {
+    /// Each with its end, in microseconds since 1970.
+    signers: Vec<(Signer, Option<i64>)>,
+    /// What is wrong with the newest secret that cannot be used.
+    problem: Option<String>,
+}
+
+fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postgres::Error> {
+    let (id, url): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let (timeout_us, retry_us): (i64, Vec<i64>) = (row.try_get(4)?, row.try_get(5)?);
+    let mut problem = None;
+    let url = Url::parse(url)
+        .inspect_err(|error| {
+            warn!(subscription_id = id, %error, "subscription.url_unusable");
+            problem = Some(format!("its URL: {error}"));
+        })
+        .ok();
+    let mut patterns = Vec::new();
+    for text in row.try_get::<_, Vec<&str>>(2)? {
+        match Pattern::parse(text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => {
+                warn!(subscription_id = id, pattern = text, %error, "subscription.pattern_unusable")
+            }
+        }
+    }
+    // A subscription with an unknown signature profile is held. It is never sent unsigned.
+    let profiles = Profiles::parse(row.try_get::<_, Vec<&str>>(20)?);
+    let url = match &profiles {
+        Ok(_) => url,
+        Err(error) => {
+            warn!(subscription_id = id, %error, "subscription.signature_unusable");
+            problem = Some(format!("its signature: {error}"));
+            None
+        }
+    };
+    let profiles = profiles.unwrap_or_default();
+    let created: &str = row.try_get(7)?;
+    let created_snapshot = created.parse().unwrap_or_else(|error| {
+        warn!(subscription_id = id, %error, "subscription.snapshot_unusable");
+        Snapshot::beginning()
+    });
+    let (format, payload_mode): (&str, &str) = (row.try_get(10)?, row.try_get(11)?);
+    let headers = row.try_get::<_, Option<&str>>(12)?.and_then(|text| headers(id, text));
+    let exclude_origin: Vec<&str> = row.try_get(9)?;
+    let verification: &str = row.try_get(13)?;
+    let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
+    let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.signers.into_iter().unzip();
+    if !profiles.can_sign(&signers) {
+        warn!(subscription_id = id, "subscription.has_no_fitting_secret");
+        let none = || "there is no key for one of its signatures".to_owned();
+        problem = problem.or(secrets.problem).or_else(|| Some(none()));
+    }
+    Ok(Subscription {
+        id,
+        url: url.map(Arc::new),
+        patterns,
+        enabled: row.try_get(3)?,
+        timeout: duration(timeout_us),
+        retry: retry_us.into_iter().map(duration).collect(),
+        in_flight_max: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
+        created_snapshot,
+        filter: row.try_get::<_, Option<&str>>(8)?.map(Arc::from),
+        has_overdue_filter: false,
+        exclude_origin: exclude_origin.into_iter().map(Box::from).collect(),
+        shape: Shape {
+            // The table's CHECKs allow no other words.
+            format: Format::parse(format).unwrap_or_default(),
+            payload_mode: PayloadMode::parse(payload_mode).unwrap_or_default(),
+        },
+        headers,
+        verification: Verification::parse(verification).unwrap_or_default(),
+        is_verified: row.try_get(14)?,
+        ordering: Ordering::parse(row.try_get(15)?).unwrap_or_default(),
+        rate_limit: row.try_get::<_, Option<f64>>(16)?.filter(|rate| *rate > 0.0),
+        batch_size: row.try_get::<_, i32>(17)?.max(1).unsigned_abs() as usize,
+        batch_window: duration(row.try_get(18)?),
+        compact: row.try_get(19)?,
+        profiles,
+        tls: row.try_get::<_, Option<&str>>(21)?.map(Arc::from),
+        problem: problem.map(Arc::from),
+        signers: signers.into(),
+        expiries_us: expiries_us.into(),
+    })
+}
+
+/// Parses the additional request headers. A header that is not allowed is left out, with a warning
+/// that contains its name and not its value.
+fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
+    let (map, left_out) = headers::parse(text);
+    for LeftOut { name, why } in left_out {
+        warn!(subscription_id = id, header = name, why, "subscription.header_left_out");
+    }
+    (!map.is_empty()).then(|| Arc::new(map))
+}

@@ -1,0 +1,148 @@
+//! The task that runs the scheduler: it connects channels and the clock to the pure state machine.
+//!
+//! It passes events, outcomes, confirmations, and rows to the scheduler, and wakes it at its
+//! deadline. It sends attempts to the workers, records to the ledger, and loads to the queue
+//! reader. It decides nothing about deliveries. When it stops, it waits for attempts in flight and
+//! for the ledger.
+
+use crate::local_senders::{Crew, Finished};
+use delivery::{
+    Now,
+    feed::Feed,
+    message::Budget,
+    queue_rows::{Load, Loaded},
+    record::{Confirmed, Record},
+    scheduler::{Board, Limits},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tracing::{debug, info};
+
+/// The channels of the task.
+pub struct Wiring {
+    pub feed: mpsc::Receiver<Feed>,
+    pub finished: mpsc::UnboundedReceiver<Vec<Finished>>,
+    pub confirmed: mpsc::UnboundedReceiver<Confirmed>,
+    pub loaded: mpsc::UnboundedReceiver<Loaded>,
+    pub crew: Crew,
+    pub records: mpsc::UnboundedSender<Vec<Record>>,
+    pub loads: mpsc::UnboundedSender<Load>,
+    pub stop: oneshot::Receiver<Stop>,
+}
+
+/// The order to start nothing more, and to end.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// Maximum time for attempts in flight to finish.
+    pub drain_timeout: Duration,
+    /// Whether the remaining deliveries go into the queue. If not, they are read again from the
+    /// checkpoint, perhaps by another daemon.
+    pub spills: bool,
+}
+
+struct Dispatch {
+    board: Board,
+    crew: Crew,
+    records: mpsc::UnboundedSender<Vec<Record>>,
+    loads: mpsc::UnboundedSender<Load>,
+    epoch: Instant,
+}
+
+/// Runs the scheduler until `stop`. Then waits for attempts in flight, up to the timeout, and until
+/// everything is written.
+pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
+    let Wiring { mut feed, mut finished, mut confirmed, mut loaded, crew, records, loads, mut stop } = wiring;
+    let mut dispatch =
+        Dispatch { board: Board::new(limits, budget), crew, records, loads, epoch: Instant::now() };
+    let mut done = Vec::new();
+    let stop = loop {
+        dispatch.carry_out();
+        let now = dispatch.now();
+        let deadline = dispatch.board.deadline(now).map(|at| dispatch.epoch + at);
+        tokio::select! {
+            Ok(stop) = &mut stop => break stop,
+            _ = finished.recv_many(&mut done, 16) => dispatch.finish(&mut done),
+            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
+            Some(some) = loaded.recv() => dispatch.board.loaded(some),
+            Some(some) = feed.recv(), if dispatch.board.is_hungry() => dispatch.board.feed(some, now),
+            () = wait(deadline) => {}
+        }
+    };
+    drop(feed);
+    dispatch.board.close();
+    if stop.spills {
+        dispatch.board.spill();
+    }
+    let in_flight = dispatch.board.in_flight();
+    info!(in_flight, timeout_ms = stop.drain_timeout.as_millis() as u64, "lanes.drain");
+    let deadline = Instant::now() + stop.drain_timeout;
+    while dispatch.board.in_flight() > 0 {
+        dispatch.carry_out();
+        tokio::select! {
+            received = timeout_at(deadline, finished.recv_many(&mut done, 16)) => match received {
+                Ok(n) if n > 0 => dispatch.finish(&mut done),
+                _ => break,
+            },
+            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
+        }
+    }
+    if stop.spills {
+        dispatch.board.spill_flights();
+    }
+    dispatch.carry_out();
+    // The ledger closes the channel once everything is written or cannot be written.
+    let Dispatch { mut board, records, epoch, .. } = dispatch;
+    while board.unconfirmed() > 0 {
+        let Some(some) = confirmed.recv().await else { break };
+        board.confirmed(&some);
+    }
+    board.advance(now(epoch));
+    let _ = records.send(std::mem::take(&mut board.out.records));
+    debug!(unconfirmed = board.unconfirmed(), "lanes.closed");
+}
+
+/// Sleeps until the deadline, or forever without one.
+async fn wait(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn now(epoch: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { at: epoch.elapsed(), wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+}
+
+impl Dispatch {
+    fn now(&self) -> Now {
+        now(self.epoch)
+    }
+
+    fn finish(&mut self, done: &mut Vec<Vec<Finished>>) {
+        let now = self.now();
+        for (key, outcome) in done.drain(..).flatten() {
+            self.board.finished(key, outcome, now, fastrand::f64());
+        }
+    }
+
+    /// Advances the scheduler and passes its effects on. If a channel is closed, the session ends
+    /// elsewhere.
+    fn carry_out(&mut self) {
+        self.board.advance(self.now());
+        let out = &mut self.board.out;
+        self.crew.make(&mut out.starts);
+        if !out.records.is_empty() {
+            let _ = self.records.send(std::mem::take(&mut out.records));
+        }
+        for load in out.loads.drain(..) {
+            let _ = self.loads.send(load);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Leadership: a heartbeat of the leader, and the end of a leader that has stopped.
+//!
+//! A process that is stopped, or cut off from the server, keeps its lock. So the leader executes a
+//! statement at least every two seconds, and a standby terminates a leader that has been silent for
+//! 8 s. The reader's polls count as a heartbeat. The control connection sends one only while the
+//! reader does not poll: its send queues are full, or there is no safety poll.
+//!
+//! A standby terminates all sessions of the leader at once. If that process continues later, it has
+//! no connection over which it could write. The module reads `pg_locks` and `pg_stat_activity`, as
+//! `webhook.health` does. It needs no table.
+
+use database::{Client, Error, chain, names_of_all_lives};
+use source::liveness::BEAT_INTERVAL;
+use source::liveness::Pulse;
+use std::sync::Arc;
+use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
+use tracing::warn;
+
+/// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
+/// for a lock is not idle. A leader whose control session sleeps while its reader polls
+/// (`outbox::gate`) is idle.
+const FROZEN: &str = "
+    select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
+    from pg_locks l join pg_stat_activity a on a.pid = l.pid
+    cross join lateral (
+        select max(o.state_change) as at from pg_stat_activity o
+        where o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
+                                and o.application_name like 'webhookd %')) heard
+    where l.locktype = 'advisory' and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
+      and (a.state = 'idle' or a.query like '%gate_sleep($1) -- polls') and heard.at < clock_timestamp() - interval '8 s'";
+
+/// Reports whether the leader's activity is hidden from this role. Postgres shows it to members of
+/// the leader's role and of `pg_read_all_stats`.
+const IS_HIDDEN: &str = "
+    select exists (
+        select from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        where l.locktype = 'advisory' and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2 and a.state is null)";
+
+/// Ends the session with the lock last. When the lock is free, that daemon can no longer write.
+const END: &str = "
+    select pg_terminate_backend(a.pid, 2000) from pg_stat_activity a
+    where a.pid = $1 or (a.datname = current_database() and a.application_name = $2 and a.application_name like 'webhookd %')
+    order by a.pid = $1";
+
+/// The application name of this session contains the number of the present session.
+const END_FORMER_LIVES: &str = "
+    select count(*) filter (where pg_terminate_backend(a.pid, 2000)) from pg_stat_activity a
+    where a.datname = current_database() and a.application_name like $1
+      and a.application_name <> current_setting('application_name')";
+
+/// Speaks on the control session where the reader does not, until it is aborted or the session has
+/// ended.
+pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
+    loop {
+        sleep(BEAT_INTERVAL).await;
+        if pulse.silent_for() < BEAT_INTERVAL || pulse.is_asleep() {
+            continue;
+        }
+        if control.simple_query("select 1").await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says so if the active daemon could freeze and we would not know.
+///
+/// # Errors
+/// The errors of the connection.
+pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
+    let row = control.query_one(IS_HIDDEN, &[]).await.map_err(Error::of_statement)?;
+    if row.try_get(0).map_err(Error::of_statement)? {
+        warn!("daemon.cannot_watch_another; if it freezes, no standby takes over; run both as one role");
+    }
+    Ok(())
+}
+
+/// Terminates former sessions of this process that the server still has. Reports whether there were
+/// any.
+///
+/// # Errors
+/// The errors of the connection.
+pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
+    let row = control.query_one(END_FORMER_LIVES, &[&names_of_all_lives()]).await;
+    let ended: i64 = row.and_then(|row| row.try_get(0)).map_err(Error::of_statement)?;
+    if ended > 0 {
+        warn!(sessions = ended, "daemon.ends_own_former_sessions; the server still has them");
+    }
+    Ok(ended > 0)
+}
+
+/// Terminates the sessions of a leader that has stopped.
+///
+/// # Errors
+/// The errors of the connection. If the role may not terminate it, the function logs a warning.
+pub async fn end_frozen(control: &Client) -> Result<(), Error> {
+    let Some(row) = control.query_opt(FROZEN, &[]).await.map_err(Error::of_statement)? else { return Ok(()) };
+    let (pid, name, silent_ms): (i32, &str, i64) = (
+        row.try_get(0).map_err(Error::of_statement)?,
+        row.try_get(1).map_err(Error::of_statement)?,
+        row.try_get(2).map_err(Error::of_statement)?,
+    );
+    warn!(pid, silent_ms, "daemon.ends_another; it holds the active lock and does nothing");
+    match control.query(END, &[&pid, &name]).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            warn!(error = chain(&error), "daemon.cannot_end_another; let both run as one role");
+            Ok(())
+        }
+        Err(error) => Err(Error::of_statement(error)),
+    }
+}

@@ -16,7 +16,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 STRING = re.compile(r'r(#*)".*?"\1|"(?:\\.|[^"\\])*"', re.S)
-TYPE = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?(?:struct|enum|trait|union|type)\s+([A-Z]\w*)", re.M)
+TYPE = re.compile(r"^(?:pub(?:\([^)]*\))?\s+)?(?:struct|enum|trait|union|type)\s+([A-Z]\w*)", re.M)
 TESTS = re.compile(r"#\[cfg\((?:any\()?test\b.*?\)\]\s*(?:pub\s+)?mod\s+\w+\s*\{", re.S)
 # Associated types of traits, and names that the language or a macro gives a meaning.
 TYPE_EXCEPTIONS = {"Err", "Error", "Item", "Output", "Target", "IntoIter", "Result"}

@@ -4,7 +4,7 @@
 //! The command line uses [`run`] and [`check`].
 
 use crate::{
-    session::{Carried, Ended, Session},
+    session::{Session, SessionEnd, UnwrittenResults},
     settings::Settings,
 };
 use database::{Error, Phase, Target, Watch, preflight};
@@ -37,7 +37,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 /// is away or has become a standby.
 pub async fn run(settings: Settings, sender: impl Sender, shutdown: CancellationToken) -> Result<(), Error> {
     let sender = Arc::new(sender);
-    let mut carried = Carried::default();
+    let mut unwritten = UnwrittenResults::default();
     let mut patience = Patience::default();
     loop {
         let opened = tokio::select! {
@@ -49,9 +49,9 @@ pub async fn run(settings: Settings, sender: impl Sender, shutdown: Cancellation
                 // All requirements are met. What ends the session from here on may be temporary.
                 patience.has_run = true;
                 let began = Instant::now();
-                match session.run(&settings, &sender, &shutdown, &mut carried).await {
-                    Ended::Shutdown => return Ok(()),
-                    Ended::Lost { error, was_active } => {
+                match session.run(&settings, &sender, &shutdown, &mut unwritten).await {
+                    SessionEnd::Shutdown => return Ok(()),
+                    SessionEnd::Lost { error, was_active } => {
                         if was_active {
                             patience.renew(&error, began.elapsed());
                         }

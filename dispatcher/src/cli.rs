@@ -4,8 +4,8 @@
 //! `config`. Values that may contain a password or a key are parsed as plain text, because clap
 //! prints values that it cannot parse.
 
+pub mod manage;
 pub mod schema;
-pub mod steer;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::{net::SocketAddr, path::PathBuf};
@@ -45,15 +45,15 @@ pub enum Command {
     /// Create, list and revoke tokens of the admin server
     Token(Token),
     /// Subscriptions: create, list, show, alter, pause, resume, rotate, ping, delete
-    Subscription(steer::Subscription),
+    Subscription(manage::Subscription),
     /// Events: list, show
-    Event(steer::Event),
+    Event(manage::Event),
     /// Deliveries: list, show, redeliver
-    Delivery(steer::Delivery),
+    Delivery(manage::Delivery),
     /// Print attempts as they end
-    Tail(steer::Tail),
+    Tail(manage::Tail),
     /// Deliver the events of a time range to a subscription again, and show the progress
-    Replay(steer::Replay),
+    Replay(manage::Replay),
     /// Test a receiver against common mistakes and report the results
     Conform(Conform),
     /// Print the schemas of events, or compare two versions of them for receivers
@@ -344,7 +344,7 @@ pub struct Conform {
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=300_000))]
     pub timeout_ms: u64,
     #[command(flatten)]
-    pub output: steer::Output,
+    pub output: manage::Output,
 }
 
 #[derive(Debug, Args)]

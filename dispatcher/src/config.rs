@@ -129,7 +129,7 @@ pub struct Logging {
 }
 
 /// The settings of `webhookd run`.
-pub struct Dispatch {
+pub struct DaemonConfig {
     pub database: Target,
     pub way_out: WayOut,
     pub secrets: Arc<SecretStore>,
@@ -234,7 +234,7 @@ impl Layers {
     ///
     /// # Errors
     /// Returns an [`Error`] that names the setting.
-    pub fn dispatch(&self, flags: &Run) -> Result<Dispatch, Error> {
+    pub fn dispatch(&self, flags: &Run) -> Result<DaemonConfig, Error> {
         let file = &self.file;
         let memory_mb = flags.memory_mb.or(file.memory_mb).unwrap_or(32);
         if !(1..=65_536).contains(&memory_mb) {
@@ -250,7 +250,7 @@ impl Layers {
         }
         let source = flags.source.as_ref().or(file.source.as_ref());
         let origin = flags.origin.as_ref().or(file.origin.as_ref());
-        Ok(Dispatch {
+        Ok(DaemonConfig {
             source: source
                 .map(|text| Source::parse(text).map_err(|error| Error::Source(text.clone(), error)))
                 .transpose()?,

@@ -5,14 +5,14 @@
 //! reader. It decides nothing about deliveries. When it stops, it waits for attempts in flight and
 //! for the ledger.
 
-use crate::local_senders::{Crew, Finished};
+use crate::local_senders::{Finished, LocalSenders};
 use delivery::{
     Now,
     feed::Feed,
     message::Budget,
     queue_rows::{Load, Loaded},
     record::{Confirmed, Record},
-    scheduler::{Board, Limits},
+    scheduler::{Limits, Scheduler},
 };
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ pub struct Wiring {
     pub finished: mpsc::UnboundedReceiver<Vec<Finished>>,
     pub confirmed: mpsc::UnboundedReceiver<Confirmed>,
     pub loaded: mpsc::UnboundedReceiver<Loaded>,
-    pub crew: Crew,
+    pub local_senders: LocalSenders,
     pub records: mpsc::UnboundedSender<Vec<Record>>,
     pub loads: mpsc::UnboundedSender<Load>,
     pub stop: oneshot::Receiver<Stop>,
@@ -47,8 +47,8 @@ pub struct Stop {
 }
 
 struct Dispatch {
-    board: Board,
-    crew: Crew,
+    scheduler: Scheduler,
+    local_senders: LocalSenders,
     records: mpsc::UnboundedSender<Vec<Record>>,
     loads: mpsc::UnboundedSender<Load>,
     epoch: Instant,
@@ -57,54 +57,60 @@ struct Dispatch {
 /// Runs the scheduler until `stop`. Then waits for attempts in flight, up to the timeout, and until
 /// everything is written.
 pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
-    let Wiring { mut feed, mut finished, mut confirmed, mut loaded, crew, records, loads, mut stop } = wiring;
-    let mut dispatch =
-        Dispatch { board: Board::new(limits, budget), crew, records, loads, epoch: Instant::now() };
+    let Wiring { mut feed, mut finished, mut confirmed, mut loaded, local_senders, records, loads, mut stop } =
+        wiring;
+    let mut dispatch = Dispatch {
+        scheduler: Scheduler::new(limits, budget),
+        local_senders,
+        records,
+        loads,
+        epoch: Instant::now(),
+    };
     let mut done = Vec::new();
     let stop = loop {
         dispatch.carry_out();
         let now = dispatch.now();
-        let deadline = dispatch.board.deadline(now).map(|at| dispatch.epoch + at);
+        let deadline = dispatch.scheduler.deadline(now).map(|at| dispatch.epoch + at);
         tokio::select! {
             Ok(stop) = &mut stop => break stop,
             _ = finished.recv_many(&mut done, 16) => dispatch.finish(&mut done),
-            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
-            Some(some) = loaded.recv() => dispatch.board.loaded(some),
-            Some(some) = feed.recv(), if dispatch.board.is_hungry() => dispatch.board.feed(some, now),
+            Some(some) = confirmed.recv() => dispatch.scheduler.confirmed(&some),
+            Some(some) = loaded.recv() => dispatch.scheduler.loaded(some),
+            Some(some) = feed.recv(), if dispatch.scheduler.is_hungry() => dispatch.scheduler.feed(some, now),
             () = wait(deadline) => {}
         }
     };
     drop(feed);
-    dispatch.board.close();
+    dispatch.scheduler.close();
     if stop.spills {
-        dispatch.board.spill();
+        dispatch.scheduler.spill();
     }
-    let in_flight = dispatch.board.in_flight();
+    let in_flight = dispatch.scheduler.in_flight();
     info!(in_flight, timeout_ms = stop.drain_timeout.as_millis() as u64, "lanes.drain");
     let deadline = Instant::now() + stop.drain_timeout;
-    while dispatch.board.in_flight() > 0 {
+    while dispatch.scheduler.in_flight() > 0 {
         dispatch.carry_out();
         tokio::select! {
             received = timeout_at(deadline, finished.recv_many(&mut done, 16)) => match received {
                 Ok(n) if n > 0 => dispatch.finish(&mut done),
                 _ => break,
             },
-            Some(some) = confirmed.recv() => dispatch.board.confirmed(&some),
+            Some(some) = confirmed.recv() => dispatch.scheduler.confirmed(&some),
         }
     }
     if stop.spills {
-        dispatch.board.spill_flights();
+        dispatch.scheduler.spill_flights();
     }
     dispatch.carry_out();
     // The ledger closes the channel once everything is written or cannot be written.
-    let Dispatch { mut board, records, epoch, .. } = dispatch;
-    while board.unconfirmed() > 0 {
+    let Dispatch { mut scheduler, records, epoch, .. } = dispatch;
+    while scheduler.unconfirmed() > 0 {
         let Some(some) = confirmed.recv().await else { break };
-        board.confirmed(&some);
+        scheduler.confirmed(&some);
     }
-    board.advance(now(epoch));
-    let _ = records.send(std::mem::take(&mut board.out.records));
-    debug!(unconfirmed = board.unconfirmed(), "lanes.closed");
+    scheduler.advance(now(epoch));
+    let _ = records.send(std::mem::take(&mut scheduler.out.records));
+    debug!(unconfirmed = scheduler.unconfirmed(), "lanes.closed");
 }
 
 /// Sleeps until the deadline, or forever without one.
@@ -128,16 +134,16 @@ impl Dispatch {
     fn finish(&mut self, done: &mut Vec<Vec<Finished>>) {
         let now = self.now();
         for (key, outcome) in done.drain(..).flatten() {
-            self.board.finished(key, outcome, now, fastrand::f64());
+            self.scheduler.finished(key, outcome, now, fastrand::f64());
         }
     }
 
     /// Advances the scheduler and passes its effects on. If a channel is closed, the session ends
     /// elsewhere.
     fn carry_out(&mut self) {
-        self.board.advance(self.now());
-        let out = &mut self.board.out;
-        self.crew.make(&mut out.starts);
+        self.scheduler.advance(self.now());
+        let out = &mut self.scheduler.out;
+        self.local_senders.make(&mut out.starts);
         if !out.records.is_empty() {
             let _ = self.records.send(std::mem::take(&mut out.records));
         }

@@ -11,7 +11,7 @@
 
 use database::{Client, Error, chain, names_of_all_lives};
 use source::liveness::BEAT_INTERVAL;
-use source::liveness::Pulse;
+use source::liveness::Liveness;
 use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
@@ -55,10 +55,10 @@ const END_FORMER_LIVES: &str = "
 
 /// Speaks on the control session where the reader does not, until it is aborted or the session has
 /// ended.
-pub async fn beat(control: Arc<Client>, pulse: Arc<Pulse>) {
+pub async fn beat(control: Arc<Client>, liveness: Arc<Liveness>) {
     loop {
         sleep(BEAT_INTERVAL).await;
-        if pulse.silent_for() < BEAT_INTERVAL || pulse.is_asleep() {
+        if liveness.silent_for() < BEAT_INTERVAL || liveness.is_asleep() {
             continue;
         }
         if control.simple_query("select 1").await.is_err() {

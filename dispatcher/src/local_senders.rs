@@ -12,7 +12,7 @@ use delivery::{
     body::{self, Rendered},
     identity::Identity,
     outcome::Outcome,
-    scheduler::{Content, Start},
+    scheduler::{RequestContent, Start},
     subscription::Verification,
 };
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -30,12 +30,12 @@ pub type Finished = (usize, Outcome);
 
 /// The workers. When this value is dropped, they finish the attempts in flight, and then end.
 #[derive(Debug)]
-pub struct Crew {
+pub struct LocalSenders {
     members: Vec<mpsc::UnboundedSender<Vec<Start>>>,
     next: usize,
 }
 
-impl Crew {
+impl LocalSenders {
     /// Starts `size` workers, at least one. Cancelling `abandon` drops the attempts in flight.
     pub fn start<S: Sender>(
         size: usize,
@@ -47,12 +47,12 @@ impl Crew {
     ) -> Self {
         let members = (0..size.max(1)).map(|_| {
             let (starts, taken) = mpsc::unbounded_channel();
-            let desk = Desk {
+            let context = AttemptContext {
                 sender: Arc::clone(sender),
                 identity: Arc::clone(identity),
                 traces: traces.map(Arc::clone),
             };
-            let work = work(desk, taken, finished.clone());
+            let work = work(context, taken, finished.clone());
             tokio::spawn(abandon.clone().run_until_cancelled_owned(work));
             starts
         });
@@ -73,7 +73,7 @@ impl Crew {
 }
 
 /// The context in which a worker makes attempts.
-struct Desk<S> {
+struct AttemptContext<S> {
     sender: Arc<S>,
     identity: Arc<Identity>,
     /// `None` if spans are not collected.
@@ -81,7 +81,7 @@ struct Desk<S> {
 }
 
 async fn work<S: Sender>(
-    desk: Desk<S>,
+    context: AttemptContext<S>,
     mut starts: mpsc::UnboundedReceiver<Vec<Start>>,
     finished: mpsc::UnboundedSender<Vec<Finished>>,
 ) {
@@ -90,7 +90,7 @@ async fn work<S: Sender>(
     while is_open || !under_way.is_empty() {
         tokio::select! {
             taken = starts.recv(), if is_open => match taken {
-                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&desk, start))),
+                Some(taken) => under_way.extend(taken.into_iter().map(|start| attempt(&context, start))),
                 None => is_open = false,
             },
             Some(first) = under_way.next(), if !under_way.is_empty() => {
@@ -106,19 +106,19 @@ async fn work<S: Sender>(
     }
 }
 
-async fn attempt<S: Sender>(desk: &Desk<S>, start: Start) -> Finished {
-    let Desk { sender, identity, traces } = desk;
+async fn attempt<S: Sender>(context: &AttemptContext<S>, start: Start) -> Finished {
+    let AttemptContext { sender, identity, traces } = context;
     let Start { key, url, content, subscription, signers, number } = start;
     let shape = subscription.shape;
-    let is_array = matches!(content, Content::Batch(_));
+    let is_array = matches!(content, RequestContent::Batch(_));
     let (id, batch_id, rendered, traceparent) = match &content {
-        Content::One(message) => {
+        RequestContent::One(message) => {
             let id = message.id();
             let batch_id = (message.changes() > 1).then(|| Arc::clone(&id));
             let rendered = message.rendered(shape, &identity.source).clone();
             (id, batch_id, rendered, message.event().traceparent.as_deref())
         }
-        Content::Batch(messages) => {
+        RequestContent::Batch(messages) => {
             let bodies =
                 messages.iter().map(|message| message.rendered(shape, &identity.source).body.clone());
             let ids: Vec<Arc<str>> = messages.iter().map(|message| message.id()).collect();
@@ -129,8 +129,8 @@ async fn attempt<S: Sender>(desk: &Desk<S>, start: Start) -> Finished {
     };
     let span = traces.as_ref().and_then(|traces| {
         let messages = match &content {
-            Content::One(message) => std::slice::from_ref(message),
-            Content::Batch(messages) => messages,
+            RequestContent::One(message) => std::slice::from_ref(message),
+            RequestContent::Batch(messages) => messages,
         };
         let body_bytes = rendered.body.len();
         let subscription_id = subscription.id;

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction, schema::SchemaAction},
     commands::{
-        Error, FAILED, check, conform, forward, keygen, listen, manual, one_line, rekey, replay, run, schema,
-        status, steer, tail, token, verify,
+        Error, FAILED, check, conform, forward, keygen, listen, manage, manual, one_line, rekey, replay, run,
+        schema, status, tail, token, verify,
     },
     config::Layers,
     logging,
@@ -58,15 +58,15 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Conform(flags) => within_runtime(|_| async move { conform::run(&flags).await }),
         Command::Subscription(flags) => {
             let database = layers.database(flags.action.database())?;
-            within_runtime(|_| steer::subscription(flags.action, database))
+            within_runtime(|_| manage::subscription(flags.action, database))
         }
         Command::Event(flags) => {
             let database = layers.database(flags.action.database())?;
-            within_runtime(|_| steer::event(flags.action, database))
+            within_runtime(|_| manage::event(flags.action, database))
         }
         Command::Delivery(flags) => {
             let database = layers.database(flags.action.database())?;
-            within_runtime(|_| steer::delivery(flags.action, database))
+            within_runtime(|_| manage::delivery(flags.action, database))
         }
         Command::Tail(flags) => {
             let database = layers.database(&flags.database)?;

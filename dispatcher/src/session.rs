@@ -10,25 +10,22 @@
 //! two daemons never write at the same time: a connection that could still write would hold its
 //! lock.
 
-mod carried;
 mod history;
+mod pipeline;
 mod takeover;
+mod unwritten;
 
-pub use carried::Carried;
-use carried::Origin;
 pub use history::History;
 use history::{check_timeline, former, left_behind};
+use pipeline::{LAST_WRITES_TIMEOUT, Parts, Pipeline};
 use takeover::{Takeover, refused};
+use unwritten::Origin;
+pub use unwritten::UnwrittenResults;
 
 use crate::{
-    backfill,
-    dispatch::{self, Stop, Wiring},
     leadership,
-    ledger::{self, Ledger},
-    local_senders::Crew,
-    maintenance,
+    ledger::{self, Ledger, LedgerEnd},
     settings::Settings,
-    verification::{self, Desk},
 };
 use database::{
     Client, Error, Purpose, Seen, Target, Watch, connect, is_former,
@@ -36,21 +33,13 @@ use database::{
     schema::Schema,
     survey,
 };
-use delivery::{
-    lane::order::LINES_MAX,
-    message::Budget,
-    scheduler::{Limits, backlog_rate::ROWS_PER_PROCESSOR, timers::TIMERS_MAX},
-};
 use sender::Sender;
 use source::{
-    liveness::Pulse,
+    liveness::Liveness,
     outbox::{
         gate::Gate,
-        reader,
         ring::{Present, Ring},
     },
-    overdue::Overdue,
-    queue,
 };
 use std::{
     sync::{
@@ -59,10 +48,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 
@@ -75,9 +61,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long attempts in flight may take to finish after a lost connection. The others are repeated.
 const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last writes may take at shutdown.
-const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Time between two checks whether an outdated schema has been updated.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
 const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
@@ -86,7 +69,7 @@ const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
 
 /// How a session ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum SessionEnd {
     /// A requested shutdown. Everything is written.
     Shutdown,
     Lost {
@@ -167,19 +150,19 @@ impl Session {
         settings: &Settings,
         sender: &Arc<impl Sender>,
         shutdown: &CancellationToken,
-        carried: &mut Carried,
-    ) -> Ended {
+        results: &mut UnwrittenResults,
+    ) -> SessionEnd {
         let active = tokio::select! {
             active = self.become_active(settings) => active,
             () = self.watch.ended.cancelled() => Err(Error::ConnectionLost),
-            () = shutdown.cancelled() => return Ended::Shutdown,
+            () = shutdown.cancelled() => return SessionEnd::Shutdown,
         };
         match active {
-            Ok(takeover) => match self.deliver(takeover, settings, sender, shutdown, carried).await {
-                Ok(()) => Ended::Shutdown,
-                Err(error) => Ended::Lost { error, was_active: true },
+            Ok(takeover) => match self.deliver(takeover, settings, sender, shutdown, results).await {
+                Ok(()) => SessionEnd::Shutdown,
+                Err(error) => SessionEnd::Lost { error, was_active: true },
             },
-            Err(error) => Ended::Lost { error, was_active: false },
+            Err(error) => SessionEnd::Lost { error, was_active: false },
         }
     }
 
@@ -189,118 +172,48 @@ impl Session {
         settings: &Settings,
         sender: &Arc<impl Sender>,
         shutdown: &CancellationToken,
-        carried: &mut Carried,
+        results: &mut UnwrittenResults,
     ) -> Result<(), Error> {
         let Self { control, reader, ledger, queue, watch, history, schema, server } = self;
         let control_pid = control.backend_pid();
         let control = Arc::new(control);
         let origin = Origin { history: history.clone(), epoch: takeover.epoch };
-        let pulse = Arc::new(Pulse::default());
-        carried.take_over(&origin);
+        results.take_over(&origin);
+        let liveness = Arc::new(Liveness::default());
         // Ends with this function in every case. Otherwise the task would keep the control
         // connection open, and its lock.
-        let heartbeat =
-            AbortOnDropHandle::new(tokio::spawn(leadership::beat(Arc::clone(&control), Arc::clone(&pulse))));
-        let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
+        let heartbeat = AbortOnDropHandle::new(tokio::spawn(leadership::beat(
+            Arc::clone(&control),
+            Arc::clone(&liveness),
+        )));
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
         let present = present_slot(&control).await.map_err(Error::of_statement)?;
         settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
         let ledger =
             Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
-        carried.settle(&mut ledger).await?;
+        results.settle(&mut ledger).await?;
 
-        let budget = Arc::new(Budget::default());
-        let (stop_reading, give_up, abandon) =
-            <(CancellationToken, CancellationToken, CancellationToken)>::default();
-        let (feed, fed) = mpsc::channel(1);
-        let (finished_tx, finished) = mpsc::unbounded_channel();
-        let (confirmed_tx, confirmed) = mpsc::unbounded_channel();
-        let (loaded_tx, loaded) = mpsc::unbounded_channel();
-        let (records, records_rx) = mpsc::unbounded_channel();
-        let (loads, loads_rx) = mpsc::unbounded_channel();
-        let (drain, stop) = oneshot::channel();
-        let crew_size = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let crew = Crew::start(
-            crew_size,
-            sender,
-            &settings.identity,
-            settings.traces.as_ref(),
-            &finished_tx,
-            &abandon,
-        );
-        drop(finished_tx);
-        let limits = Limits {
-            memory_bytes_max: settings.memory_bytes_max,
-            in_flight_max: settings.in_flight_max.max(1),
-            timers_max: TIMERS_MAX,
-            lines_max: LINES_MAX,
-            backlog_rate: ROWS_PER_PROCESSOR * crew_size as f64,
-            periods: settings.periods,
-        };
-        let wiring = Wiring { feed: fed, finished, confirmed, loaded, crew, records, loads, stop };
-
-        let (told_tx, told) = mpsc::unbounded_channel();
-        let desk = Desk {
-            sender: Arc::clone(sender),
-            identity: Arc::clone(&settings.identity),
-            database: server.clone(),
-        };
-        let verifies = tokio::spawn(verification::run(desk, told));
-        let backfills = tokio::spawn(backfill::run(server.clone()));
-        let retires = tokio::spawn(maintenance::run(server, settings.retire_interval));
-        let mut lanes = tokio::spawn(dispatch::run(wiring, limits, Arc::clone(&budget)));
-        let writes = tokio::spawn(ledger.run(records_rx, confirmed_tx, watch.ended.clone(), give_up.clone()));
-        let mut recalls =
-            tokio::spawn(queue::run(queue, Arc::clone(&budget), Arc::clone(&overdue), loads_rx, loaded_tx));
-        let mut reads = tokio::spawn(reader::run(reader::Start {
-            client: reader,
-            gate,
-            control_pid,
-            checkpoint: takeover.checkpoint,
-            present,
-            safety_poll: settings.safety_poll,
-            durable_reads: settings.durable_reads,
-            highest: Arc::clone(&settings.highest),
-            pulse,
-            budget,
-            secrets: Arc::clone(&settings.secrets),
-            overdue,
-            feed,
-            verification: told_tx,
-            stop: stop_reading.clone(),
-        }));
-
-        let mut lost = tokio::select! {
+        let link_ended = watch.ended.clone();
+        let checkpoint = takeover.checkpoint;
+        let parts =
+            Parts { reader, queue, ledger, gate, liveness, present, checkpoint, control_pid, watch, server };
+        let mut pipeline = Pipeline::start(parts, settings, sender);
+        let lost = tokio::select! {
             () = shutdown.cancelled() => None,
-            ended = &mut reads => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::from))),
-            ended = &mut recalls => Some(ended.map_or_else(panicked, |read| read.err().map_or(Error::ConnectionLost, Error::of_statement))),
-            () = watch.ended.cancelled() => Some(Error::ConnectionLost),
+            error = pipeline.reader_ended() => Some(error),
+            () = link_ended.cancelled() => Some(Error::ConnectionLost),
             () = updated(&control, schema) => Some(Error::Updated),
             error = left_behind(&settings.database, &history) => Some(error),
         };
-        stop_reading.cancel();
-        verifies.abort();
-        backfills.abort();
-        retires.abort();
-        let spills = lost.is_none();
-        let drain_timeout = if spills { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
-        // The scheduler cannot have ended, because it waits for this message.
-        let _ = drain.send(Stop { drain_timeout, spills });
-        if timeout(drain_timeout + LAST_WRITES_TIMEOUT, &mut lanes).await.is_err() {
-            give_up.cancel();
-            lanes.await.unwrap_or_else(panicked);
-        }
-        abandon.cancel();
-        let ledger::Ended { unwritten, error } = writes.await.unwrap_or_else(panicked);
-        if let Some(error) = error {
-            lost = Some(error.into());
-        } else if lost.is_none() && !unwritten.is_empty() {
-            lost = Some(Error::Unwritten(LAST_WRITES_TIMEOUT));
-        }
-        *carried = Carried::new(unwritten, origin);
-        recalls.abort();
-        reads.abort();
+        let drain_timeout = if lost.is_none() { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
+        let LedgerEnd { unwritten, error } = pipeline.end(drain_timeout, lost.is_none()).await;
+        let lost = match error {
+            Some(error) => Some(error.into()),
+            None if lost.is_none() && !unwritten.is_empty() => Some(Error::Unwritten(LAST_WRITES_TIMEOUT)),
+            None => lost,
+        };
+        *results = UnwrittenResults::new(unwritten, origin);
         heartbeat.abort();
         // The end of the connection releases the lock too, but the next leader need not wait for
         // it.
@@ -337,9 +250,4 @@ impl From<ledger::Error> for Error {
             ledger::Error::Superseded => Self::Superseded,
         }
     }
-}
-
-/// Continues a task's panic. The process ends, and the next one starts from the checkpoint.
-fn panicked<T>(error: tokio::task::JoinError) -> T {
-    std::panic::resume_unwind(error.into_panic())
 }

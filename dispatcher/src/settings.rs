@@ -24,7 +24,7 @@ pub struct Settings {
     /// Maximum size of the events in memory, in bytes, for all subscriptions together.
     pub memory_bytes_max: usize,
     /// Maximum number of requests at once, for all subscriptions together. Each needs a socket.
-    pub in_flight_max: usize,
+    pub max_in_flight: usize,
     /// The source of signing secrets.
     pub secrets: Arc<SecretStore>,
     /// How the daemon identifies itself to receivers.
@@ -57,7 +57,7 @@ impl Settings {
             durable_reads: false,
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
-            in_flight_max: 2048,
+            max_in_flight: 2048,
             periods: Periods::default(),
             retire_interval: maintenance::RETIRE_INTERVAL,
             highest: Arc::default(),

@@ -19,7 +19,7 @@ use delivery::subscription::Verification;
 use database::{self, Purpose, Target, Watch, chain};
 use delivery::{identity::Identity, subscription::Subscription};
 use handshake::Unconfirmed;
-use held::{Change, Held};
+use held::{Held, HeldUpdate};
 use schedule::Schedule;
 use sender::Sender;
 use std::{sync::Arc, time::Duration};
@@ -45,13 +45,13 @@ const NOT_HELD: &str = "
     where held_because is not null and subscription_id <> all ($1::bigint[])";
 
 /// The resources that a request for confirmation needs.
-pub struct Desk<S> {
+pub struct VerificationContext<S> {
     pub sender: Arc<S>,
     pub identity: Arc<Identity>,
     pub database: Target,
 }
 
-impl<S> Clone for Desk<S> {
+impl<S> Clone for VerificationContext<S> {
     fn clone(&self) -> Self {
         Self {
             sender: Arc::clone(&self.sender),
@@ -62,27 +62,30 @@ impl<S> Clone for Desk<S> {
 }
 
 /// The answer of a receiver.
-type Answer = (Arc<Subscription>, Result<(), Unconfirmed>);
+type Confirmation = (Arc<Subscription>, Result<(), Unconfirmed>);
 
 /// Asks receivers until the reader closes the channel. Requests in progress are then dropped.
-pub async fn run<S: Sender>(desk: Desk<S>, mut told: mpsc::UnboundedReceiver<VerificationInput>) {
+pub async fn run<S: Sender>(
+    context: VerificationContext<S>,
+    mut told: mpsc::UnboundedReceiver<VerificationInput>,
+) {
     let epoch = Instant::now();
     let mut schedule = Schedule::default();
-    let mut asked: JoinSet<Answer> = JoinSet::new();
-    let (mut held, mut writing): (Held, JoinSet<Option<Change>>) = (Held::default(), JoinSet::new());
+    let mut asked: JoinSet<Confirmation> = JoinSet::new();
+    let (mut held, mut writing): (Held, JoinSet<Option<HeldUpdate>>) = (Held::default(), JoinSet::new());
     // After a failed write, wait for the next table of subscriptions. Postgres is unreachable, and
     // the reader sends the whole table once Postgres is back.
     let mut may_write = false;
     loop {
         for subscription in schedule.take_due(epoch.elapsed(), ASKED_MAX - asked.len()) {
-            asked.spawn(desk.clone().ask(subscription));
+            asked.spawn(context.clone().ask(subscription));
         }
         if may_write
             && writing.is_empty()
             && let Some(change) = held.change()
         {
-            let desk = desk.clone();
-            writing.spawn(async move { desk.write_held(change).await });
+            let context = context.clone();
+            writing.spawn(async move { context.write_held(change).await });
         }
         // At the maximum, only an answer makes room for the next request.
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
@@ -142,8 +145,8 @@ fn is_to_be_asked(subscription: &Subscription) -> bool {
     subscription.enabled && !subscription.is_confirmed() && subscription.url.is_some() && signs
 }
 
-impl<S: Sender> Desk<S> {
-    async fn ask(self, subscription: Arc<Subscription>) -> Answer {
+impl<S: Sender> VerificationContext<S> {
+    async fn ask(self, subscription: Arc<Subscription>) -> Confirmation {
         let answer = self.confirm(&subscription).await;
         (subscription, answer)
     }
@@ -165,7 +168,7 @@ impl<S: Sender> Desk<S> {
     }
 
     /// Writes why subscriptions are held. Returns the change if it was written.
-    async fn write_held(self, change: Change) -> Option<Change> {
+    async fn write_held(self, change: HeldUpdate) -> Option<HeldUpdate> {
         let written = async {
             let client = database::connect(&self.database, Purpose::Command, Watch::default()).await?;
             client.execute(HELD, &[&change.ids, &change.reasons]).await?;

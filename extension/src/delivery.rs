@@ -7,8 +7,9 @@
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
 use crate::memory;
+use crate::owner;
 use crate::rights::{self, Caller};
-use crate::subscribe::{check, owner};
+use crate::subscribe::check;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 

@@ -5,8 +5,8 @@
 
 use crate::error::{Error, answer, given};
 use crate::memory;
+use crate::owner;
 use crate::rights::{self, Caller};
-use crate::subscribe::owner;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use std::vec::IntoIter;
@@ -26,7 +26,7 @@ const EVENTS: &str = "
             and e.type <> 'webhook.delivery.requested' and (e.subscription_id is null or e.subscription_id = s.id)
           order by e.id) c";
 
-type Row = (
+type DryRunRow = (
     Option<String>,
     Option<i64>,
     Option<String>,
@@ -69,14 +69,14 @@ fn open(caller: Caller, id: i64, since: TimestampWithTimeZone) -> Result<String,
 /// The rest of the answer.
 struct Pages {
     portal: String,
-    page: IntoIter<Row>,
+    page: IntoIter<DryRunRow>,
     is_last: bool,
 }
 
 impl Iterator for Pages {
-    type Item = Row;
+    type Item = DryRunRow;
 
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<DryRunRow> {
         if self.page.len() == 0 && !self.is_last {
             let page = answer(|| rights::as_owner(|| fetch(&self.portal)));
             self.is_last = page.len() < PAGE as usize;
@@ -86,7 +86,7 @@ impl Iterator for Pages {
     }
 }
 
-fn fetch(portal: &str) -> Result<Vec<Row>, Error> {
+fn fetch(portal: &str) -> Result<Vec<DryRunRow>, Error> {
     Spi::connect(|client| {
         let mut cursor = client.find_cursor(portal)?;
         let mut rows = Vec::with_capacity(PAGE as usize);

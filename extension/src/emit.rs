@@ -11,8 +11,8 @@ use crate::guc::{self, OverCap};
 use crate::json::{self, Form, Printer};
 use crate::memory::{self, Bytes};
 use crate::outbox::{self, Emitted, NewEvent};
+use crate::owner;
 use crate::rights::{self, Caller};
-use crate::subscribe::owner;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 

@@ -24,6 +24,7 @@ mod json;
 mod memory;
 mod order;
 mod outbox;
+mod owner;
 mod priority;
 mod protect;
 mod rights;
@@ -37,6 +38,7 @@ mod watch;
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    memory::on_shortage(capture::free_caches);
     guc::define();
     hooks::install();
 }

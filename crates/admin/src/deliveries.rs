@@ -5,11 +5,11 @@
 //! with the daemon's rights; no row that a caller sees comes from it.
 
 use crate::{
+    answers::{Page, Problems},
     cursor::Cursor,
     extract::{DeliveryId, Query, number},
     guard::Api,
     problem::Problem,
-    routes::{Page, Problems},
     sessions::Work,
     subscriptions::{self, page_rows},
     words,

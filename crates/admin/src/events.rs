@@ -2,11 +2,11 @@
 
 use crate::{
     State,
+    answers::{Page, Problems},
     cursor::Cursor,
     extract::{EventId, Id, Query, number},
     guard::Api,
     problem::Problem,
-    routes::{Page, Problems},
     sessions::Work,
     subscriptions::{self, page_rows},
 };

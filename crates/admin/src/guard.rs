@@ -5,6 +5,9 @@
 //! address allows. This module reads `webhook.token` and writes nothing. It decides who the caller
 //! is; Postgres decides what the caller may do.
 
+use crate::caller::Caller;
+use crate::caller::ConcurrencyLimit;
+use crate::caller::Peer;
 use crate::{
     State,
     extract::BODY_BYTES_MAX,
@@ -23,11 +26,9 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::LengthLimitError;
 use ipnet::IpNet;
 use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::timeout;
@@ -59,46 +60,6 @@ const fn quota(per_second: u32, burst: u32) -> Quota {
     Quota::per_second(per_second).allow_burst(burst)
 }
 
-/// The role and owner that a request acts for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    pub role: String,
-    /// The owner that the caller is limited to. `None` means all owners that the role may see.
-    pub owner: Option<String>,
-}
-
-impl Caller {
-    /// Returns the name that people read: the role, and the owner if there is one.
-    pub fn name(&self) -> String {
-        match &self.owner {
-            Some(owner) => format!("{}/{owner}", self.role),
-            None => self.role.clone(),
-        }
-    }
-
-    /// Returns the caller's key in `webhook.idempotency`. No two callers share a key.
-    pub fn key(&self) -> String {
-        serde_json::json!([self.role, self.owner]).to_string()
-    }
-}
-
-/// The source of a request: an IPv4 address, or the /64 network of an IPv6 address, because one
-/// customer usually has a whole /64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Peer(IpAddr);
-
-impl From<IpAddr> for Peer {
-    fn from(ip: IpAddr) -> Self {
-        Self(match ip.to_canonical() {
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-            v4 => v4,
-        })
-    }
-}
-
 /// Returns the client's address behind our proxies. Reads `X-Forwarded-For` from the right, up to
 /// the first address that is not a trusted proxy. The client can forge all entries to its left. If
 /// there is no such address, or an entry is not an address, returns the last proxy before it, or
@@ -128,50 +89,6 @@ fn is_within(nets: &[IpNet], ip: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&ip))
 }
 
-/// Limits how many [`Place`]s of each key exist at the same time.
-#[derive(Debug)]
-pub struct Crowd<K: Eq + Hash> {
-    max: usize,
-    present: Mutex<HashMap<K, usize>>,
-}
-
-impl<K: Eq + Hash + Clone> Crowd<K> {
-    pub fn of_at_most(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, present: Mutex::default() })
-    }
-
-    /// Takes a place, which is free again when the [`Place`] is dropped. Returns `None` if all
-    /// places of the key are taken.
-    pub fn enter(self: &Arc<Self>, key: &K) -> Option<Place<K>> {
-        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = present.entry(key.clone()).or_default();
-        if *count >= self.max {
-            return None;
-        }
-        *count += 1;
-        Some(Place { crowd: Arc::clone(self), key: key.clone() })
-    }
-}
-
-/// A place of one key in a [`Crowd`].
-#[derive(Debug)]
-pub struct Place<K: Eq + Hash> {
-    crowd: Arc<Crowd<K>>,
-    key: K,
-}
-
-impl<K: Eq + Hash> Drop for Place<K> {
-    fn drop(&mut self) {
-        let mut present = self.crowd.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = present.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                present.remove(&self.key);
-            }
-        }
-    }
-}
-
 /// The limits, and the rule for requests without a token.
 pub struct Guard {
     /// Requests without a token act as this role. Set only on a loopback address.
@@ -179,7 +96,7 @@ pub struct Guard {
     trust_proxy: Vec<IpNet>,
     addresses: DefaultKeyedRateLimiter<Peer>,
     tokens: DefaultKeyedRateLimiter<[u8; 32]>,
-    at_once: Arc<Crowd<[u8; 32]>>,
+    at_once: Arc<ConcurrencyLimit<[u8; 32]>>,
 }
 
 impl Guard {
@@ -189,7 +106,7 @@ impl Guard {
             trust_proxy,
             addresses: RateLimiter::keyed(PER_ADDRESS),
             tokens: RateLimiter::keyed(PER_TOKEN),
-            at_once: Crowd::of_at_most(AT_ONCE_PER_TOKEN),
+            at_once: ConcurrencyLimit::of_at_most(AT_ONCE_PER_TOKEN),
         }
     }
 
@@ -470,26 +387,6 @@ mod tests {
             assert_eq!(peer("127.0.0.1", lines), is(wanted), "{lines:?}");
         }
         assert_eq!(peer("::ffff:127.0.0.1", &["198.51.100.7"]), is("198.51.100.7"), "of a socket for both");
-    }
-
-    #[test]
-    fn a_crowd_is_bounded_for_each_and_empties() {
-        let crowd = Crowd::of_at_most(2);
-        let one = (crowd.enter(&1).unwrap(), crowd.enter(&1).unwrap());
-        assert!(crowd.enter(&1).is_none());
-        assert!(crowd.enter(&2).is_some());
-        drop(one);
-        assert!(crowd.enter(&1).is_some());
-        assert!(crowd.present.lock().unwrap().is_empty(), "no key is left");
-    }
-
-    #[test]
-    fn callers_are_told_apart() {
-        let key = |role: &str, owner: Option<&str>| {
-            Caller { role: role.to_owned(), owner: owner.map(str::to_owned) }.key()
-        };
-        assert_ne!(key("a/b", None), key("a", Some("b")));
-        assert_ne!(key("a", Some("")), key("a", None));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::{
     State,
-    routes::Refusals,
+    answers::Refusals,
     sampler::{INTERVAL, Sample},
 };
 use axum::{

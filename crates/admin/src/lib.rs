@@ -1,7 +1,7 @@
 //! The admin server (`webhookd run --admin ADDR`): REST API, page, metrics and health.
 //!
 //! The server has its own thread, its own Postgres sessions and its own connections. It shares only
-//! three things with deliveries: the counters of written results ([`tally`]), the counters of
+//! three things with deliveries: the counters of written results ([`counters`]), the counters of
 //! spans, and the daemon's phase.
 //!
 //! Data of callers is read and changed only through the SQL API and its views, with the caller's
@@ -14,6 +14,9 @@
     reason = "a problem ends its request, which has cost a thousand times as much"
 )]
 
+mod answers;
+mod caller;
+pub mod counters;
 pub mod cursor;
 pub mod deliveries;
 pub mod events;
@@ -25,16 +28,16 @@ pub mod options;
 pub mod page;
 mod priority;
 pub mod problem;
-mod room;
 pub mod routes;
 pub mod sampler;
 mod server;
 pub mod sessions;
 pub mod subscriptions;
-pub mod tally;
+mod thread;
 pub mod token;
 mod words;
 
+use counters::Counters;
 use database::{Phase, Target};
 use delivery::body::Source;
 use guard::Guard;
@@ -48,7 +51,6 @@ use std::{
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
 };
-use tally::Tally;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +90,7 @@ pub enum Error {
 pub struct Shared {
     pub guard: Guard,
     pub database: Arc<Database>,
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
     /// Counters of spans by result.
     pub spans: Arc<Counts>,
     pub history: History,
@@ -129,7 +131,7 @@ impl Shared {
 #[derive(Clone)]
 pub struct Surroundings {
     pub database: Target,
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
     pub phase: watch::Receiver<Phase>,
     pub source: Source,
     pub spans: Arc<Counts>,
@@ -145,7 +147,7 @@ pub async fn start(
     surroundings: Surroundings,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Error> {
-    room::run(prepare(settings, surroundings, shutdown)).await
+    thread::run(prepare(settings, surroundings, shutdown)).await
 }
 
 async fn prepare(
@@ -153,7 +155,7 @@ async fn prepare(
     surroundings: Surroundings,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()>, Error> {
-    let Surroundings { database: target, tally, phase, source, spans } = surroundings;
+    let Surroundings { database: target, counters, phase, source, spans } = surroundings;
     let address = settings.address;
     let listener = TcpListener::bind(address).await.map_err(|cause| Error::Bind { address, cause })?;
     let address = listener.local_addr().unwrap_or(address);
@@ -170,7 +172,7 @@ async fn prepare(
     let state = State(Arc::new(Shared {
         guard: Guard::new(settings.open_as, settings.trust_proxy),
         database,
-        tally,
+        counters,
         spans,
         history: History::default(),
         phase,

@@ -6,9 +6,9 @@
 
 use crate::{
     State,
+    counters::{GONE, OTHERS},
     guard::Api,
     problem::Problem,
-    tally::{GONE, OTHERS},
 };
 use axum::{
     extract::State as Shared,
@@ -24,9 +24,9 @@ use prometheus::{
 use tokio::time::Instant;
 
 /// Creates metrics in a registry that lives for one answer.
-struct Page(Registry);
+struct MetricsPage(Registry);
 
-impl Page {
+impl MetricsPage {
     fn gauge(&self, name: &str, help: &str, value: f64) -> Result<(), prometheus::Error> {
         let gauge = Gauge::new(name, help)?;
         gauge.set(value);
@@ -64,7 +64,7 @@ fn label(id: i64) -> String {
 ///
 /// Requires the right to see the deliveries of all owners.
 #[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "health",
-    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::routes::Problems))]
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::answers::Problems))]
 pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result<Response, Problem> {
     if !work.row("select webhook.may_see_all()", &[]).await?.try_get::<_, bool>(0)? {
         return Err(Problem::new(StatusCode::FORBIDDEN, "metrics are about the subscriptions of all owners")
@@ -83,7 +83,7 @@ pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result
 /// # Errors
 /// A metric that is defined twice, which is a defect.
 pub fn text(state: &State) -> Result<String, prometheus::Error> {
-    let page = Page(Registry::new());
+    let page = MetricsPage(Registry::new());
     daemon(&page, state)?;
     attempts(&page, state)?;
     database(&page, state)?;
@@ -91,7 +91,7 @@ pub fn text(state: &State) -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+fn daemon(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     let build = page.gauges("webhookd_build_info", "The version that runs; always 1.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
     let is_active = matches!(*state.phase.borrow(), Phase::Active { .. });
@@ -127,7 +127,7 @@ fn daemon(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     Ok(())
 }
 
-fn attempts(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+fn attempts(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     let labels = ["subscription", "outcome"];
     let attempts = page.counters("webhookd_attempts_total", "Attempts written, by outcome.", &labels)?;
     let exhausted = page.counters(
@@ -139,17 +139,17 @@ fn attempts(page: &Page, state: &State) -> Result<(), prometheus::Error> {
     for id in state.history.latest().iter().flat_map(|look| look.subscriptions.keys()) {
         exhausted.with_label_values(&[label(*id)]);
     }
-    for (id, counts) in state.tally.snapshot() {
+    for (id, counts) in state.counters.snapshot() {
         let id = label(id);
         for (class, count) in Class::ALL.iter().zip(counts.outcomes).filter(|(_, count)| *count > 0) {
             attempts.with_label_values(&[id.as_str(), class.as_str()]).inc_by(count);
         }
         exhausted.with_label_values(&[&id]).inc_by(counts.exhausted);
     }
-    page.0.register(Box::new(state.tally.durations.clone()))
+    page.0.register(Box::new(state.counters.durations.clone()))
 }
 
-fn database(page: &Page, state: &State) -> Result<(), prometheus::Error> {
+fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     let Some(look) = state.history.latest() else {
         return page.gauge(
             "webhookd_look_age_seconds",

@@ -3,8 +3,8 @@
 
 use crate::{
     State,
+    counters::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
     priority::Priority,
-    tally::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
 };
 use database::{self, Client, Purpose, Target, Watch, instance::Instance, preflight::check_instance};
 use std::{
@@ -67,7 +67,7 @@ const SUBSCRIPTIONS: &str = "
 
 /// The state of one subscription, or of all those together that have no label of their own.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct SubscriptionSample {
     /// Of several subscriptions: whether all are.
     pub enabled: bool,
     /// Of several subscriptions: whether at least one is.
@@ -78,7 +78,7 @@ pub struct Standing {
     pub counts: Counts,
 }
 
-impl Default for Standing {
+impl Default for SubscriptionSample {
     fn default() -> Self {
         Self { enabled: true, circuit_open: false, backlog: 0, counts: Counts::default() }
     }
@@ -111,20 +111,20 @@ pub struct Sample {
     pub ring_bytes_max: Option<i64>,
     /// Size of the slots with undelivered events.
     pub ring_held_bytes: i64,
-    /// By number. [`OTHERS`] and [`super::tally::GONE`] stand for subscriptions without a label of
+    /// By number. [`OTHERS`] and [`super::counters::GONE`] stand for subscriptions without a label of
     /// their own.
-    pub subscriptions: BTreeMap<i64, Standing>,
+    pub subscriptions: BTreeMap<i64, SubscriptionSample>,
 }
 
 impl Sample {
     /// Returns all subscriptions together.
-    pub fn total(&self) -> Standing {
+    pub fn total(&self) -> SubscriptionSample {
         self.of(|_| true)
     }
 
     /// Returns those subscriptions together that a caller sees.
-    pub fn of(&self, sees: impl Fn(i64) -> bool) -> Standing {
-        let mut total = Standing::default();
+    pub fn of(&self, sees: impl Fn(i64) -> bool) -> SubscriptionSample {
+        let mut total = SubscriptionSample::default();
         for (_, standing) in self.subscriptions.iter().filter(|(id, _)| sees(**id)) {
             total.backlog += standing.backlog;
             total.counts.add(&standing.counts);
@@ -233,7 +233,7 @@ async fn look(
     let limit = i64::try_from(SUBSCRIPTIONS_MAX).unwrap_or(i64::MAX);
     let rows = client.query(SUBSCRIPTIONS, &[&limit]).await?;
     let places = places(&rows)?;
-    let now = state.tally.settle(places, counted);
+    let now = state.counters.settle(places, counted);
     let mut sample = read(&health, &rows, state.history.latest().as_ref(), &now, counted)?;
     sample.disarmed = disarmed(&health, &target.instance)?;
     *counted = now;
@@ -263,7 +263,7 @@ fn read(
 ) -> Result<Sample, tokio_postgres::Error> {
     let mut subscriptions = BTreeMap::new();
     for row in rows {
-        let standing = Standing {
+        let standing = SubscriptionSample {
             enabled: row.try_get(1)?,
             circuit_open: row.try_get(2)?,
             backlog: row.try_get(3)?,
@@ -274,7 +274,7 @@ fn read(
     let none = Counts::default();
     for (id, counts) in now {
         // Deleted subscriptions have been counted, and belong to the total.
-        let standing: &mut Standing = subscriptions.entry(*id).or_default();
+        let standing: &mut SubscriptionSample = subscriptions.entry(*id).or_default();
         standing.counts = counts.since(counted.get(id).unwrap_or(&none));
     }
     let at = Instant::now();
@@ -302,7 +302,7 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::GONE;
+    use crate::counters::GONE;
 
     fn sample(at: Instant, pending: i64, checkpoint_at: f64) -> Sample {
         Sample {
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_tenant_sees_nothing_of_those_without_a_place() {
-        let standing = |backlog| Standing { backlog, ..Standing::default() };
+        let standing = |backlog| SubscriptionSample { backlog, ..SubscriptionSample::default() };
         let mut look = sample(Instant::now(), 0, 1.0);
         look.subscriptions =
             BTreeMap::from([(GONE, standing(1)), (OTHERS, standing(10)), (7, standing(100))]);

@@ -3,8 +3,8 @@
 
 use crate::{
     State,
+    caller::{ConcurrencyLimit, Peer},
     extract::BODY_BYTES_MAX,
-    guard::{Crowd, Peer},
     routes,
 };
 use axum::extract::{DefaultBodyLimit, Request};
@@ -39,7 +39,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
         routes::router(&state).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(state.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
-    let crowd = Crowd::of_at_most(PER_ADDRESS_MAX);
+    let limit = ConcurrencyLimit::of_at_most(PER_ADDRESS_MAX);
     loop {
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
@@ -60,7 +60,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
         };
         let ip = address.ip();
         // The connections of a proxy belong to all its clients.
-        let seat = crowd.enter(&Peer::from(ip));
+        let seat = limit.enter(&Peer::from(ip));
         if seat.is_none() && !state.guard.is_proxy(ip) {
             debug!(%address, "admin.connection_refused");
             continue;

@@ -7,7 +7,7 @@
 //! if this module is wrong.
 
 use crate::{
-    guard::{Caller, Place},
+    caller::{Caller, Permit},
     priority::Priority,
     problem::Problem,
 };
@@ -195,7 +195,7 @@ impl Database {
     pub async fn begin(
         self: &Arc<Self>,
         is_repeatable: bool,
-        place: Option<Place<[u8; 32]>>,
+        place: Option<Permit<[u8; 32]>>,
         first: Option<Call<'_>>,
     ) -> Result<(Work, Vec<Row>), Problem> {
         let (mut session, permit) = self.session().await?;
@@ -250,7 +250,7 @@ pub struct Work {
     session: Option<Session>,
     permit: Option<OwnedSemaphorePermit>,
     turn: Option<OwnedSemaphorePermit>,
-    place: Option<Place<[u8; 32]>>,
+    place: Option<Permit<[u8; 32]>>,
     database: Arc<Database>,
     caller: Option<Caller>,
 }

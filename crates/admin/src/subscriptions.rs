@@ -11,11 +11,11 @@ pub use creation::{__path_create, create};
 pub use shape::{Listing, Subscription};
 
 use crate::{
+    answers::{Page, Problems},
     cursor::Cursor,
     extract::{Body, Id, Query},
     guard::Api,
     problem::Problem,
-    routes::{Page, Problems},
     sessions::Work,
 };
 use axum::{

@@ -9,6 +9,7 @@
 //! for values as Postgres *prints* them and as a validator with double-precision numbers reads
 //! them. If that is not certain, the crate emits no keyword.
 
+mod cast;
 mod number;
 mod term;
 mod token;

@@ -1,6 +1,6 @@
 //! Numeric literals, and the bounds that follow from them.
 
-use crate::{Kind, term::without_casts, token::Tree};
+use crate::{Kind, cast::without_casts, token::Tree};
 use serde_json::Value;
 
 /// Number of decimal digits that double precision keeps.

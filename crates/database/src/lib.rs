@@ -31,6 +31,7 @@ mod survey;
 pub mod target;
 mod tls;
 pub mod value;
+mod variables;
 
 pub use client::{Client, Rows, Transaction};
 pub use encoding::{Encoding, Text};

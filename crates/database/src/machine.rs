@@ -1,7 +1,7 @@
 //! Identifies this machine, for servers that are reached over loopback or a socket. Reads files and
 //! writes nothing.
 
-use crate::target::Variables;
+use crate::variables::Variables;
 use sha2::{Digest as _, Sha256};
 use std::{fs, path::Path};
 

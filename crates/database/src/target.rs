@@ -12,6 +12,7 @@ use crate::{
     passfile,
     survey::Known,
     tls::{self, Mode},
+    variables::Variables,
 };
 use percent_encoding::percent_decode_str;
 use std::{
@@ -52,9 +53,6 @@ pub enum Invalid {
     #[error(transparent)]
     Tls(#[from] tls::Unusable),
 }
-
-/// Returns a variable of the environment. An empty one counts as unset.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The parameters of libpq that tokio-postgres lacks, or has in part.
 const OURS: [&str; 5] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "passfile"];

@@ -3,7 +3,7 @@
 //! The scheduler asks for rows with [`Load`]. The reader of the queue answers with [`Loaded`], one
 //! request at a time, in order. The scheduler relies on that order.
 
-use crate::{event::Place, feed::Request, message::Message, record::Standing};
+use crate::{event::Place, feed::Request, message::Message, record::ReceiverHealth};
 use std::{sync::Arc, time::Duration};
 
 /// A delivery that waits in memory.
@@ -82,7 +82,7 @@ pub struct Due {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Load {
     /// The health of the receivers.
-    Standings,
+    ReceiverHealth,
     /// Deliveries of subscriptions with an order that block others, or that are blocked.
     Ordered,
     /// The subscriptions with a backlog.
@@ -94,7 +94,7 @@ pub enum Load {
     /// One subscription's backlog, forward from an event.
     Backlog { subscription_id: i64, after: i64, limit: usize },
     /// The next rows in these order groups of one subscription, up to `limit` of each.
-    Lines { subscription_id: i64, order_keys: Vec<i64>, limit: usize, entries_confirmed: u64 },
+    OrderGroups { subscription_id: i64, order_keys: Vec<i64>, limit: usize, entries_confirmed: u64 },
     /// One delivery, now. If it was redelivered and its row is gone again, also without a row.
     Request { request: Request, even_without_row: bool },
 }
@@ -102,7 +102,7 @@ pub enum Load {
 /// The answer to a [`Load`].
 #[derive(Debug)]
 pub enum Loaded {
-    Standings(Vec<(i64, Standing)>),
+    ReceiverHealth(Vec<(i64, ReceiverHealth)>),
     Ordered(Vec<Ordered>),
     Backlogged(Vec<i64>),
     Timers {
@@ -123,9 +123,9 @@ pub enum Loaded {
     },
     /// By order group, in the order of the request. Each contains whether the rows are complete.
     /// `None` must be requested again.
-    Lines {
+    OrderGroups {
         subscription_id: i64,
-        lines: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
+        groups: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
         entries_confirmed: u64,
         has_overdue_filter: bool,
     },
@@ -173,5 +173,5 @@ pub enum Filtered {
     Passed,
     /// The filter has not been evaluated.
     Undecided,
-    Struck,
+    FilteredOut,
 }

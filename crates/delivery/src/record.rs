@@ -81,7 +81,7 @@ pub enum State {
 
 /// A row of `webhook.receiver`, without the rate that the receiver has allowed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct ReceiverHealth {
     pub is_open: bool,
     pub consecutive_failures: i32,
     /// Microseconds since 1970.
@@ -91,7 +91,7 @@ pub struct Standing {
 
 /// An event about a receiver that the ledger emits for subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum ReceiverEvent {
     Failing { failing_since_us: i64, failures: i32, status: Option<i16>, error: Option<String> },
     Recovered { failing_since_us: i64 },
 }
@@ -107,10 +107,10 @@ pub enum Record {
         subscription_id: i64,
     },
     /// The health of a receiver has changed.
-    Standing {
+    ReceiverHealth {
         subscription_id: i64,
-        standing: Standing,
-        news: Option<News>,
+        health: ReceiverHealth,
+        event: Option<ReceiverEvent>,
     },
     /// Disables the subscription. Its waiting queue rows become backlog.
     Disable {

@@ -82,7 +82,7 @@ pub struct Subscription {
     pub timeout: Duration,
     /// Waits after the first, second, … failed attempt.
     pub retry: Box<[Duration]>,
-    pub in_flight_max: usize,
+    pub max_in_flight: usize,
     /// Events that are visible in this snapshot were committed before the subscription, and do not
     /// match.
     pub created_snapshot: Snapshot,
@@ -157,7 +157,7 @@ impl Subscription {
 }
 
 /// Reports whether deliveries of the subscription wait for one another.
-pub fn has_lines(subscription: &Subscription) -> bool {
+pub fn has_order(subscription: &Subscription) -> bool {
     subscription.ordering != Ordering::None || subscription.compact
 }
 
@@ -209,7 +209,7 @@ impl Subscription {
             enabled: true,
             timeout: Duration::from_secs(15),
             retry: [5, 300].map(Duration::from_secs).into(),
-            in_flight_max: 512,
+            max_in_flight: 512,
             created_snapshot: Snapshot::beginning(),
             filter: None,
             has_overdue_filter: false,

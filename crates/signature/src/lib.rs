@@ -18,13 +18,15 @@ mod key_pair;
 mod profile;
 mod reference;
 mod secret;
+mod signer;
 mod verify;
 
-pub use key::{InvalidKey, Key, Message, Signer};
+pub use key::{InvalidKey, Key};
 pub use key_pair::{InvalidKeyPair, InvalidPublicKey, KeyPair, PublicKey};
 pub use profile::{InvalidProfiles, NoKey, Profile, Profiles};
 pub use reference::{InvalidReference, Reference};
 pub use secret::{InvalidSecret, KEY_BYTES_MAX, KEY_BYTES_MIN, Secret};
+pub use signer::{Message, Signer};
 pub use verify::{InvalidVerifier, Rejected, TOLERANCE_SECONDS, Verifier, verify};
 
 /// Signs one message. Returns the token `v1,<base64>`; `timestamp` is in unix seconds.

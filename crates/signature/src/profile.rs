@@ -20,7 +20,7 @@
 //! with SHA-1 is not written: every library that reads it also reads this one, and new receivers
 //! should not depend on SHA-1.
 
-use crate::key::{Message, Signer};
+use crate::signer::{Message, Signer};
 use thiserror::Error;
 
 /// A convention for the signature headers.

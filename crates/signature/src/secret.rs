@@ -1,7 +1,9 @@
 //! Symmetric secrets: `whsec_` and the base64 of the key.
 
-use crate::key::Signer;
+use crate::signer::{Signer, keyed};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::Hmac;
+use sha2::Sha256;
 use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -71,7 +73,11 @@ impl Secret {
 
     /// Prepares this secret for signing. The key schedule is computed once and cloned per message.
     pub fn signer(&self) -> Signer {
-        Signer::of_secret(self)
+        Signer::of_secret(self.bytes(), &Zeroizing::new(self.reveal()))
+    }
+
+    pub(crate) fn keyed(&self) -> Hmac<Sha256> {
+        keyed(self.bytes())
     }
 }
 

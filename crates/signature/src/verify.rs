@@ -1,9 +1,8 @@
 //! The receiver's side of Standard Webhooks: checks a signature and reports why it does not match.
 
 use crate::{
-    InvalidKeyPair, InvalidPublicKey, InvalidSecret, KeyPair, Message, PublicKey, Secret,
-    key::{mac_v1, signed_bytes},
-    key_pair, secret,
+    InvalidKeyPair, InvalidPublicKey, InvalidSecret, KeyPair, Message, PublicKey, Secret, key_pair, secret,
+    signer::{mac_v1, signed_bytes},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signature;

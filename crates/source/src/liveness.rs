@@ -14,26 +14,26 @@ pub const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The time of the reader's last poll.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Liveness {
     began: Instant,
-    looked_ms: AtomicU64,
+    polled_ms: AtomicU64,
     is_asleep: AtomicBool,
 }
 
-impl Default for Pulse {
+impl Default for Liveness {
     fn default() -> Self {
-        Self { began: Instant::now(), looked_ms: AtomicU64::new(0), is_asleep: AtomicBool::new(false) }
+        Self { began: Instant::now(), polled_ms: AtomicU64::new(0), is_asleep: AtomicBool::new(false) }
     }
 }
 
-impl Pulse {
+impl Liveness {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Records a poll of the reader.
-    pub fn looked(&self) {
-        self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
+    pub fn polled(&self) {
+        self.polled_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Records that the control connection sleeps in a statement, until the result is dropped.
@@ -50,13 +50,13 @@ impl Pulse {
 
     /// Returns the time since the last poll.
     pub fn silent_for(&self) -> Duration {
-        Duration::from_millis(self.now_ms().saturating_sub(self.looked_ms.load(Ordering::Relaxed)))
+        Duration::from_millis(self.now_ms().saturating_sub(self.polled_ms.load(Ordering::Relaxed)))
     }
 }
 
 /// While this value lives, the control connection sleeps in a statement.
 #[derive(Debug)]
-pub struct Sleeping(Arc<Pulse>);
+pub struct Sleeping(Arc<Liveness>);
 
 impl Drop for Sleeping {
     fn drop(&mut self) {

@@ -25,7 +25,7 @@ pub struct Overdue {
 #[derive(Debug, Default)]
 struct Found {
     by_subscription: HashMap<i64, Arc<str>>,
-    is_news: bool,
+    is_changed: bool,
 }
 
 impl Overdue {
@@ -41,7 +41,7 @@ impl Overdue {
     pub fn add(&self, subscription_id: i64, filter: &Arc<str>) {
         let mut found = self.found();
         let former = found.by_subscription.insert(subscription_id, Arc::clone(filter));
-        found.is_news = true;
+        found.is_changed = true;
         drop(found);
         self.rung.notify_one();
         // The reader and the queue may have evaluated the same filter at the same time.
@@ -56,15 +56,15 @@ impl Overdue {
     }
 
     /// Reports whether filters were added since the last call of [`mark`](Self::mark).
-    pub fn has_news(&self) -> bool {
-        self.found().is_news
+    pub fn has_changes(&self) -> bool {
+        self.found().is_changed
     }
 
     /// Marks the subscriptions that still have their slow filter, and forgets the other filters.
     /// The table has all subscriptions, or only those of `ids`.
     pub fn mark(&self, ids: Option<&[i64]>, table: &mut Subscriptions) {
         let mut found = self.found();
-        found.is_news &= ids.is_some();
+        found.is_changed &= ids.is_some();
         found.by_subscription.retain(|id, filter| {
             if ids.is_some_and(|ids| !ids.contains(id)) {
                 return true;
@@ -97,9 +97,9 @@ mod tests {
         overdue.mark(None, &mut table);
         assert!(table.values().all(|subscription| subscription.is_open()));
         overdue.add(1, &"$.slow".into());
-        assert!(overdue.has_news());
+        assert!(overdue.has_changes());
         overdue.mark(None, &mut table);
-        assert!(!overdue.has_news() && !table[&1].is_open() && table[&2].is_open());
+        assert!(!overdue.has_changes() && !table[&1].is_open() && table[&2].is_open());
         assert_eq!(table[&1].problem.as_deref(), Some(PROBLEM));
         // Another option has been changed.
         table.insert(1, with("$.slow"));
@@ -118,7 +118,7 @@ mod tests {
         overdue.add(1, &"$.slow".into());
         let mut other: Subscriptions = [(2, Arc::new(Subscription::sample(2)))].into();
         overdue.mark(Some(&[2]), &mut other);
-        assert!(overdue.has_news() && overdue.filters().len() == 1, "the first is still to be marked");
+        assert!(overdue.has_changes() && overdue.filters().len() == 1, "the first is still to be marked");
         let mut one: Subscriptions = [(1, with("$.slow"))].into();
         overdue.mark(Some(&[1]), &mut one);
         assert!(!one[&1].is_open());

@@ -22,7 +22,7 @@ use delivery::{
     feed::Request,
     message::{Budget, Message},
     queue_rows::{Due, Retry, RetryKey, RowState},
-    record::{Standing, UNDECIDED},
+    record::{ReceiverHealth, UNDECIDED},
 };
 use std::{collections::HashSet, sync::Arc};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ const BACKLOGGED: &str = "
     select s.id from webhook.subscription s
     where exists (select from webhook.queue q where q.subscription_id = s.id and q.state = 'backlog')";
 
-const STANDINGS: &str = "
+const HEALTH: &str = "
     select r.subscription_id, r.circuit = 'open', r.consecutive_failures, r.failing_since, r.warned_at
     from webhook.receiver r where r.failing_since is not null";
 
@@ -69,7 +69,7 @@ struct Statements {
     timers: Statement,
     due: Statement,
     backlog: Statement,
-    lines: Statement,
+    groups: Statement,
     redelivered: Statement,
 }
 
@@ -105,7 +105,7 @@ impl Statements {
                 .await?,
             // A backlog row of the group counts like a blocked one, because the earliest row
             // matters.
-            lines: client
+            groups: client
                 .prepare(&format!(
                     "select {with_event} from unnest($2::bigint[]) with ordinality as k (order_key, at)
                      cross join lateral (
@@ -144,7 +144,7 @@ pub async fn run(
     answers: mpsc::UnboundedSender<Loaded>,
 ) -> Result<(), Error> {
     let statements = Statements::prepare(&client).await?;
-    let mut reader = Reader { client, statements, budget, matching: Matching::default(), overdue };
+    let mut reader = QueueReader { client, statements, budget, matching: Matching::default(), overdue };
     while let Some(load) = loads.recv().await {
         if answers.send(reader.answer(load).await?).is_err() {
             break;
@@ -153,7 +153,7 @@ pub async fn run(
     Ok(())
 }
 
-struct Reader {
+struct QueueReader {
     client: Client,
     statements: Statements,
     budget: Arc<Budget>,
@@ -161,27 +161,27 @@ struct Reader {
     overdue: Arc<Overdue>,
 }
 
-impl Reader {
+impl QueueReader {
     async fn answer(&mut self, load: Load) -> Result<Loaded, Error> {
         match load {
             Load::Backlogged => {
                 let rows = self.client.query(BACKLOGGED, &[]).await?;
                 Ok(Loaded::Backlogged(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
             }
-            Load::Standings => {
-                let rows = self.client.query(STANDINGS, &[]).await?;
-                Ok(Loaded::Standings(rows.iter().map(standing).collect::<Result<_, _>>()?))
+            Load::ReceiverHealth => {
+                let rows = self.client.query(HEALTH, &[]).await?;
+                Ok(Loaded::ReceiverHealth(rows.iter().map(health).collect::<Result<_, _>>()?))
             }
             Load::Ordered => {
                 let rows = self.client.query(ORDERED, &[]).await?;
                 Ok(Loaded::Ordered(rows.iter().map(ordered).collect::<Result<_, _>>()?))
             }
-            Load::Lines { subscription_id, order_keys, limit, entries_confirmed } => {
+            Load::OrderGroups { subscription_id, order_keys, limit, entries_confirmed } => {
                 let params: [&(dyn ToSql + Sync); 3] = [&subscription_id, &order_keys, &(limit as i64)];
-                let (mut rows, is_whole) = self.rows(&self.statements.lines, &params).await?;
+                let (mut rows, is_whole) = self.rows(&self.statements.groups, &params).await?;
                 let has_overdue_filter = !self.decide(subscription_id, &mut rows).await?;
-                let lines = by_line(order_keys, rows, is_whole && !has_overdue_filter, limit);
-                Ok(Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter })
+                let groups = by_line(order_keys, rows, is_whole && !has_overdue_filter, limit);
+                Ok(Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_overdue_filter })
             }
             Load::Timers { from, limit } => self.timers(from, limit).await,
             Load::Due(asked) => self.due(asked).await,
@@ -271,7 +271,7 @@ impl Reader {
     }
 }
 
-impl Reader {
+impl QueueReader {
     /// Evaluates the filter for undecided rows. Returns `false` if the filter is overdue. Then
     /// those rows and all after them are left out.
     async fn decide(&mut self, subscription_id: i64, rows: &mut Vec<QueuedRow>) -> Result<bool, Error> {
@@ -298,7 +298,7 @@ impl Reader {
         }
         for row in rows.iter_mut().filter(|row| is_asked(&&**row)) {
             if !answer.passed.contains(&(row.event_id, subscription_id)) {
-                (row.filtered, row.message) = (Filtered::Struck, None);
+                (row.filtered, row.message) = (Filtered::FilteredOut, None);
             }
         }
         Ok(true)
@@ -315,15 +315,15 @@ fn retry(row: &Row, at: usize) -> Result<Retry, Error> {
     })
 }
 
-fn standing(row: &Row) -> Result<(i64, Standing), Error> {
+fn health(row: &Row) -> Result<(i64, ReceiverHealth), Error> {
     let at = |column| Ok::<_, Error>(row.try_get::<_, Option<Micros>>(column)?.map(|at| at.0));
-    let standing = Standing {
+    let health = ReceiverHealth {
         is_open: row.try_get(1)?,
         consecutive_failures: row.try_get(2)?,
         failing_since_us: at(3)?,
         warned_at_us: at(4)?,
     };
-    Ok((row.try_get(0)?, standing))
+    Ok((row.try_get(0)?, health))
 }
 
 fn ordered(row: &Row) -> Result<Ordered, Error> {

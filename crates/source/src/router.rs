@@ -6,7 +6,7 @@
 
 use delivery::{
     event::Event,
-    subscription::{Subscription, Subscriptions, Update, has_lines},
+    subscription::{Subscription, Subscriptions, Update, has_order},
 };
 use event_type::{Pattern, is_reserved, prefixes};
 use std::{
@@ -65,14 +65,14 @@ impl Router {
             ids.insert(at, id);
         }
         self.filters += usize::from(subscription.filter.is_some());
-        self.ordered += usize::from(has_lines(&subscription));
+        self.ordered += usize::from(has_order(&subscription));
         self.subscriptions.insert(id, subscription);
     }
 
     fn remove(&mut self, id: i64) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         self.filters -= usize::from(subscription.filter.is_some());
-        self.ordered -= usize::from(has_lines(&subscription));
+        self.ordered -= usize::from(has_order(&subscription));
         for pattern in &subscription.patterns {
             let (map, name) = match pattern {
                 Pattern::All => {

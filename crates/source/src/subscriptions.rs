@@ -131,7 +131,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         enabled: row.try_get(3)?,
         timeout: duration(timeout_us),
         retry: retry_us.into_iter().map(duration).collect(),
-        in_flight_max: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
+        max_in_flight: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
         created_snapshot,
         filter: row.try_get::<_, Option<&str>>(8)?.map(Arc::from),
         has_overdue_filter: false,

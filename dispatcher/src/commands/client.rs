@@ -39,7 +39,7 @@ pub struct Call {
 
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub elapsed: Duration,
 }
@@ -55,7 +55,7 @@ pub enum Failure {
     #[error("the request cannot be made: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("the answer broke off: {0}")]
-    Answer(#[source] Box<dyn StdError + Send + Sync>),
+    ApiResponse(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// The receiver of requests.
@@ -85,7 +85,7 @@ impl Client {
 
     /// # Errors
     /// No answer, for any reason. An answer with any status is not an error.
-    pub async fn send(&self, call: Call) -> Result<Answer, Failure> {
+    pub async fn send(&self, call: Call) -> Result<ApiResponse, Failure> {
         let began = Instant::now();
         let exchange = async {
             let host = self.url.host_str().unwrap_or_default();
@@ -100,7 +100,7 @@ impl Client {
             }
         };
         let status = timeout(self.timeout, exchange).await.map_err(|_| Failure::Timeout(self.timeout))??;
-        Ok(Answer { status, elapsed: began.elapsed() })
+        Ok(ApiResponse { status, elapsed: began.elapsed() })
     }
 
     async fn exchange(
@@ -142,7 +142,7 @@ impl Client {
         connection.abort();
         match read {
             Err(error) if !error.is::<http_body_util::LengthLimitError>() && status / 100 != 2 => {
-                Err(Failure::Answer(error))
+                Err(Failure::ApiResponse(error))
             }
             _ => Ok(status),
         }

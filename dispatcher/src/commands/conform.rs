@@ -5,9 +5,9 @@ use crate::{
     cli::Conform,
     commands::{
         Error,
-        client::{Answer, Call, Client, Failure},
+        client::{ApiResponse, Call, Client, Failure},
         exit,
-        steer::tell,
+        manage::tell,
         terminal::clean,
     },
 };
@@ -84,7 +84,7 @@ pub async fn run(flags: &Conform) -> Result<ExitCode, Error> {
 }
 
 /// Returns what is wrong with an answer.
-fn fault(expected: Expected, answer: &Result<Answer, Failure>) -> Option<String> {
+fn fault(expected: Expected, answer: &Result<ApiResponse, Failure>) -> Option<String> {
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => return Some(failure.to_string()),
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn answers_are_judged() {
-        let answer = |status, ms| Ok(Answer { status, elapsed: Duration::from_millis(ms) });
+        let answer = |status, ms| Ok(ApiResponse { status, elapsed: Duration::from_millis(ms) });
         assert_eq!(fault(Expected::Take, &answer(204, 10)), None);
         assert_eq!(fault(Expected::Refuse, &answer(401, 10)), None);
         for (expected, status) in [

@@ -3,10 +3,10 @@
 //! on the number of deliveries.
 
 use crate::{
-    cli::steer::DeliveryList,
+    cli::manage::DeliveryList,
     commands::{
         Error,
-        steer::{Argument, Desk, explain},
+        manage::{Argument, ClientSession, explain},
     },
 };
 use admin::deliveries::{DeliveryFilter, Stretch, conditions};
@@ -39,7 +39,7 @@ const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
 
 /// # Errors
 /// The errors of the database, and an invalid event id.
-pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Error> {
+pub async fn list(session: &ClientSession, flags: &DeliveryList) -> Result<Vec<String>, Error> {
     let DeliveryList { state, subscription, event_type, key, event, since, until, limit, .. } = flags;
     let filter = DeliveryFilter {
         subscription: *subscription,
@@ -56,13 +56,13 @@ pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Erro
          where d.sequence between $1 and $2 and (cardinality($3::text[]) = 0 or d.state = any ($3)){conditions}
          order by d.sequence desc, d.subscription_id limit $4"
     );
-    let (first, last) = bounds(desk, &filter).await?;
-    let knows_all: bool = desk.value(KNOWS_ALL, &[]).await?;
+    let (first, last) = bounds(session, &filter).await?;
+    let knows_all: bool = session.value(KNOWS_ALL, &[]).await?;
     let one_state = if let [state] = &state[..] { Some(state) } else { None };
     let (mut rows, mut below, mut stretch) = (Vec::new(), last, Stretch::new(*limit));
     loop {
         let high: Option<i64> = if knows_all {
-            desk.value(NEXT, &[&below, &one_state, subscription]).await?
+            session.value(NEXT, &[&below, &one_state, subscription]).await?
         } else {
             Some(below)
         };
@@ -72,14 +72,14 @@ pub async fn list(desk: &Desk, flags: &DeliveryList) -> Result<Vec<String>, Erro
         let mut arguments: Vec<Argument<'_>> = vec![&low, &high, state, &left];
         arguments.extend(&filters);
         let began = Instant::now();
-        rows.extend(desk.rows(&query, &arguments).await?);
+        rows.extend(session.rows(&query, &arguments).await?);
         stretch.adapt(began.elapsed());
         below = low - 1;
     }
 }
 
-async fn bounds(desk: &Desk, filter: &DeliveryFilter) -> Result<(i64, i64), Error> {
-    let row = desk.client.query_one(BOUNDS, &[&filter.since, &filter.until, &filter.event]).await;
+async fn bounds(session: &ClientSession, filter: &DeliveryFilter) -> Result<(i64, i64), Error> {
+    let row = session.client.query_one(BOUNDS, &[&filter.since, &filter.until, &filter.event]).await;
     let row = row.map_err(explain)?;
     let get = |at| row.try_get::<_, Option<i64>>(at).map_err(explain);
     let (first, last) = (get(0)?.unwrap_or(1).max(1), get(1)?.unwrap_or(0));
@@ -97,9 +97,13 @@ async fn bounds(desk: &Desk, filter: &DeliveryFilter) -> Result<(i64, i64), Erro
 ///
 /// # Errors
 /// The errors of the database, and an event without a delivery.
-pub async fn attempts(desk: &Desk, event: &str, subscription: Option<i64>) -> Result<Vec<String>, Error> {
-    let rows = desk.rows(ATTEMPTS, &[&event, &subscription]).await?;
-    if rows.is_empty() && !desk.value::<bool>(IS_DUE, &[&event, &subscription]).await? {
+pub async fn attempts(
+    session: &ClientSession,
+    event: &str,
+    subscription: Option<i64>,
+) -> Result<Vec<String>, Error> {
+    let rows = session.rows(ATTEMPTS, &[&event, &subscription]).await?;
+    if rows.is_empty() && !session.value::<bool>(IS_DUE, &[&event, &subscription]).await? {
         let message = format!("there is no delivery of event {event}, or this role may not see it");
         return Err(Error::Refused { message });
     }

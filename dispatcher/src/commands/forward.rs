@@ -11,7 +11,7 @@ use crate::{
         Error,
         client::{Call, Client},
         exit,
-        steer::{check_reader, explain, print},
+        manage::{check_reader, explain, print},
         terminal::clean,
     },
 };

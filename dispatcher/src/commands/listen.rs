@@ -61,24 +61,24 @@ pub async fn run(flags: Listen, shutdown: CancellationToken) -> Result<ExitCode,
     if printer.greet(address, secrets.is_empty()).is_err() {
         return Ok(exit(true));
     }
-    let desk = Arc::new(Desk {
+    let context = Arc::new(ListenContext {
         secrets,
         status: StatusCode::from_u16(flags.status).unwrap_or(StatusCode::OK),
-        tally: Mutex::new(Tally { printer, left: flags.count, all_valid: true }),
+        counts: Mutex::new(RequestCounts { printer, left: flags.count, all_valid: true }),
         done: shutdown.child_token(),
     });
-    accept(listener, &desk).await;
-    let all_valid = desk.tally().all_valid;
+    accept(listener, &context).await;
+    let all_valid = context.counts().all_valid;
     Ok(exit(all_valid))
 }
 
 /// Serves connections until the count is reached, then waits for the answers in progress.
-async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
+async fn accept(listener: TcpListener, context: &Arc<ListenContext>) {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
-            () = desk.done.cancelled() => break,
+            () = context.done.cancelled() => break,
             accepted = async {
                 let place = room.clone().acquire_owned().await;
                 (place, listener.accept().await)
@@ -93,7 +93,7 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
                 continue;
             }
         };
-        let desk = desk.clone();
+        let context = context.clone();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(READ_TIMEOUT)
@@ -101,8 +101,8 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
             .serve_connection(
                 TokioIo::new(stream),
                 service_fn(move |request| {
-                    let desk = desk.clone();
-                    async move { Ok::<_, Infallible>(desk.answer(request).await) }
+                    let context = context.clone();
+                    async move { Ok::<_, Infallible>(context.answer(request).await) }
                 }),
             );
         let connection = graceful.watch(connection);
@@ -117,23 +117,23 @@ async fn accept(listener: TcpListener, desk: &Arc<Desk>) {
 }
 
 /// Verifies and prints webhooks.
-struct Desk {
+struct ListenContext {
     secrets: Vec<Verifier>,
     status: StatusCode,
-    tally: Mutex<Tally>,
+    counts: Mutex<RequestCounts>,
     done: CancellationToken,
 }
 
-struct Tally {
+struct RequestCounts {
     printer: Printer,
     /// Number of webhooks until the end. `None` for no end.
     left: Option<u64>,
     all_valid: bool,
 }
 
-impl Desk {
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+impl ListenContext {
+    fn counts(&self) -> std::sync::MutexGuard<'_, RequestCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -169,16 +169,16 @@ impl Desk {
 
     /// Prints and counts a webhook. The command ends if standard output is closed.
     fn note(&self, webhook: &Webhook<'_>) {
-        let mut tally = self.tally();
-        if tally.left == Some(0) {
+        let mut counts = self.counts();
+        if counts.left == Some(0) {
             return;
         }
-        tally.all_valid &= !matches!(webhook.verdict, Verdict::Invalid(_));
-        let printed = tally.printer.print(webhook);
-        if let Some(left) = &mut tally.left {
+        counts.all_valid &= !matches!(webhook.verdict, Verdict::Invalid(_));
+        let printed = counts.printer.print(webhook);
+        if let Some(left) = &mut counts.left {
             *left -= 1;
         }
-        if printed.is_err() || tally.left == Some(0) {
+        if printed.is_err() || counts.left == Some(0) {
             self.done.cancel();
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     cli::Cli,
-    commands::{Error, steer::print},
+    commands::{Error, manage::print},
 };
 use clap::CommandFactory as _;
 use clap_complete::Shell;

@@ -43,7 +43,7 @@ enum Fate {
 
 /// Counts the results.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct RekeyCounts {
     sealed: usize,
     were_sealed: usize,
     elsewhere: usize,
@@ -67,21 +67,21 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     let in_clear = seal_in_clear(&transaction, key).await.map_err(database::Error::of_statement)?;
     transaction.batch_execute(LOCK).await.map_err(database::Error::of_statement)?;
     let rows = transaction.query(SECRETS, &[]).await.map_err(database::Error::of_statement)?;
-    let (mut tally, mut replaced, mut unreadable) = (Tally::default(), Vec::new(), Vec::new());
+    let (mut counts, mut replaced, mut unreadable) = (RekeyCounts::default(), Vec::new(), Vec::new());
     for row in &rows {
         let Stored { id, subscription, text, expired } =
             Stored::of(row).map_err(database::Error::of_statement)?;
         match fate(&keys, key, subscription, &text)? {
             Fate::Seal(sealed) => replaced.push((id, sealed)),
-            Fate::IsSealed => tally.were_sealed += 1,
-            Fate::IsElsewhere => tally.elsewhere += 1,
-            Fate::Unreadable(_) if expired => tally.left += 1,
+            Fate::IsSealed => counts.were_sealed += 1,
+            Fate::IsElsewhere => counts.elsewhere += 1,
+            Fate::Unreadable(_) if expired => counts.left += 1,
             Fate::Unreadable(why) => unreadable.push((subscription, why)),
         }
     }
     let were_in_clear = usize::try_from(in_clear).unwrap_or_default();
-    tally.were_sealed = tally.were_sealed.saturating_sub(were_in_clear);
-    tally.sealed = replaced.len() + were_in_clear;
+    counts.were_sealed = counts.were_sealed.saturating_sub(were_in_clear);
+    counts.sealed = replaced.len() + were_in_clear;
     for (subscription, why) in &unreadable {
         eprintln!("webhookd: the secret of subscription {subscription}: {why}");
     }
@@ -94,7 +94,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
         transaction.execute(REPLACE, &[&ids, &texts]).await.map_err(database::Error::of_statement)?;
         transaction.commit().await.map_err(database::Error::of_statement)?;
     }
-    println!("{}", tally.describe(key, flags.dry_run));
+    println!("{}", counts.describe(key, flags.dry_run));
     Ok(exit(true))
 }
 
@@ -150,7 +150,7 @@ fn fate(keys: &KeyRing, key: &PrivateKey, subscription: i64, text: &str) -> Resu
     Ok(Fate::Seal(seal::seal(key.public_key(), purpose, &clear)?))
 }
 
-impl Tally {
+impl RekeyCounts {
     fn describe(&self, key: &PrivateKey, is_dry: bool) -> String {
         let Self { sealed, were_sealed, elsewhere, left } = self;
         let verb = if is_dry { "would be sealed" } else { "sealed" };

@@ -2,10 +2,10 @@
 //! progress of their delivery. Meanwhile, it reads `webhook.subscription_stats`.
 
 use crate::{
-    cli::steer::Replay,
+    cli::manage::Replay,
     commands::{
         Error,
-        steer::{Desk, explain, tell},
+        manage::{ClientSession, explain, tell},
     },
 };
 use database::Target;
@@ -23,9 +23,9 @@ const EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// The database cannot be reached, or rejects the request.
 pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
-    let desk = Desk::open(&target).await?;
+    let session = ClientSession::open(&target).await?;
     let events = (!flags.events.is_empty()).then_some(&flags.events);
-    let count = desk
+    let count = session
         .call(
             "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()), $4)::text",
             &[&flags.id, &flags.since, &flags.until, &events],
@@ -42,7 +42,7 @@ pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) ->
         bar.set_style(style);
     }
     loop {
-        let Some(row) = desk.client.query_opt(WAITING, &[&flags.id]).await.map_err(explain)? else {
+        let Some(row) = session.client.query_opt(WAITING, &[&flags.id]).await.map_err(explain)? else {
             bar.abandon();
             return Err(Error::Refused { message: format!("subscription {} is gone", flags.id) });
         };

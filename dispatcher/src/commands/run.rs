@@ -3,10 +3,10 @@
 use crate::{
     app,
     commands::{Error, one_line},
-    config::{Dispatch, WayOut},
+    config::{DaemonConfig, WayOut},
     service,
 };
-use admin::{self, Surroundings, tally::Tally};
+use admin::{self, Surroundings, counters::Counters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver};
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -26,7 +26,7 @@ const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The errors of `app::run`.
-pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+pub async fn run(settings: DaemonConfig, shutdown: CancellationToken) -> Result<ExitCode, Error> {
     let mut app = crate::settings::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
     app.durable_reads = settings.durable_reads;
@@ -35,7 +35,7 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     app.secrets = settings.secrets;
     app.periods = settings.periods;
     app.retire_interval = settings.retire_interval;
-    app.in_flight_max = app.in_flight_max.min(connections_max());
+    app.max_in_flight = app.max_in_flight.min(connections_max());
     let identity = Arc::make_mut(&mut app.identity);
     if let Some(source) = settings.source {
         identity.source = source;
@@ -46,7 +46,7 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     let WayOut { policy, proxy, tls } = settings.way_out;
     let dialer = Dialer::new(policy, Arc::new(SystemResolver::default()), tls).through(proxy);
     let sender = HttpSender::over(dialer);
-    debug!(version = env!("CARGO_PKG_VERSION"), in_flight_max = app.in_flight_max, "webhookd.starting");
+    debug!(version = env!("CARGO_PKG_VERSION"), max_in_flight = app.max_in_flight, "webhookd.starting");
     let asked = shutdown.clone();
     tokio::spawn(async move {
         asked.cancelled().await;
@@ -58,11 +58,11 @@ pub async fn run(settings: Dispatch, shutdown: CancellationToken) -> Result<Exit
     let answers = match settings.admin {
         None => None,
         Some(settings) => {
-            let tally = Arc::new(Tally::new().map_err(admin::Error::from)?);
-            app.observer = Some(Arc::clone(&tally) as _);
+            let counters = Arc::new(Counters::new().map_err(admin::Error::from)?);
+            app.observer = Some(Arc::clone(&counters) as _);
             let surroundings = Surroundings {
                 database: app.database.clone(),
-                tally,
+                counters,
                 phase: app.phase.subscribe(),
                 source: app.identity.source.clone(),
                 spans: traces.as_ref().map(|traces| traces.counts()).unwrap_or_default(),

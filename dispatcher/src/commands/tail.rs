@@ -6,10 +6,10 @@
 //! poll reads a bounded number of rows, and the next one continues there.
 
 use crate::{
-    cli::steer::Tail,
+    cli::manage::Tail,
     commands::{
         Error,
-        steer::{Desk, check_reader, explain, print},
+        manage::{ClientSession, check_reader, explain, print},
         terminal::clean,
     },
 };
@@ -74,17 +74,17 @@ impl Shown {
 /// # Errors
 /// The database cannot be reached, or rejects the request.
 pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> Result<ExitCode, Error> {
-    let desk = Desk::open(&target).await?;
+    let session = ClientSession::open(&target).await?;
     let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let began_us: i64 =
-        desk.client.query_one(now, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)?;
+        session.client.query_one(now, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)?;
     let (mut newest_us, mut left, mut shown) = (began_us, flags.count, Shown::default());
     loop {
         let mut limit = ROWS_MAX;
         loop {
             let arguments: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
                 [&newest_us, &flags.subscription, &flags.failed, &limit, &flags.output.json];
-            let rows = desk.client.query(LOOK, &arguments).await.map_err(explain)?;
+            let rows = session.client.query(LOOK, &arguments).await.map_err(explain)?;
             let mut fresh = 0;
             for row in &rows {
                 let ended_us: i64 = row.try_get(0).map_err(explain)?;

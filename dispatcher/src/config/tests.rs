@@ -16,7 +16,7 @@ fn database_url(url: &str) -> Database {
     Database { database_url: Some(url.to_owned()), database_url_file: None }
 }
 
-fn dispatch(flags: &str, file: &str) -> Result<Dispatch, Error> {
+fn dispatch(flags: &str, file: &str) -> Result<DaemonConfig, Error> {
     let line = format!("webhookd run {flags}");
     let cli = Cli::parse_from(line.split_whitespace());
     let Command::Run(run) = &cli.command else { unreachable!() };

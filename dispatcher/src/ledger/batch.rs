@@ -81,13 +81,13 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub fn of(entries: &[&'a Entry], present: &Present) -> Self {
         let mut batch = Self::default();
-        let mut changes: HashMap<(i64, i64), Change<'a>> = HashMap::new();
+        let mut changes: HashMap<(i64, i64), RowChange<'a>> = HashMap::new();
         for entry in entries {
             batch.push_attempt(entry, present);
             batch.push_exhausted(entry);
             if entry.queue != QueueChange::Keep {
                 let change = changes.entry((entry.subscription_id, entry.event_id));
-                change.and_modify(|change| change.follow(entry)).or_insert_with(|| Change::first(entry));
+                change.and_modify(|change| change.follow(entry)).or_insert_with(|| RowChange::first(entry));
             }
         }
         let attempts = &batch.attempts;
@@ -145,7 +145,7 @@ impl<'a> Batch<'a> {
         rows.error.push(attempt.outcome.error.as_deref());
     }
 
-    fn push_change(&mut self, Change { entry, is_new }: Change<'a>) {
+    fn push_change(&mut self, RowChange { entry, is_new }: RowChange<'a>) {
         match entry.queue {
             QueueChange::Keep => {}
             QueueChange::Delete => {
@@ -177,12 +177,12 @@ impl<'a> Batch<'a> {
 }
 
 /// The change of one queue row: the last entry about it, and whether an entry creates the row.
-struct Change<'a> {
+struct RowChange<'a> {
     entry: &'a Entry,
     is_new: bool,
 }
 
-impl<'a> Change<'a> {
+impl<'a> RowChange<'a> {
     fn first(entry: &'a Entry) -> Self {
         let is_new = matches!(entry.queue, QueueChange::Put { is_new: true, .. });
         Self { entry, is_new }

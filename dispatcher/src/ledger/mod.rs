@@ -13,7 +13,7 @@ use delivery::record::{Observer, summary};
 
 use batch::Batch;
 use database::{Client, chain, passes, value::Micros};
-use delivery::record::{Confirmed, Entry, News, Record, Standing};
+use delivery::record::{Confirmed, Entry, ReceiverEvent, ReceiverHealth, Record};
 use delivery::snapshot::Snapshot;
 use source::outbox::ring::Present;
 use statements::Statements;
@@ -46,7 +46,7 @@ pub enum Error {
 
 /// How the ledger ended: the records that it could not write, in order, and the reason.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct LedgerEnd {
     pub unwritten: Vec<Record>,
     pub error: Option<Error>,
 }
@@ -88,13 +88,13 @@ impl Ledger {
         confirmed: mpsc::UnboundedSender<Confirmed>,
         failed: CancellationToken,
         give_up: CancellationToken,
-    ) -> Ended {
+    ) -> LedgerEnd {
         let mut waiting: VecDeque<Record> = VecDeque::new();
         let error = loop {
             if waiting.is_empty() {
                 match records.recv().await {
                     Some(more) => waiting.extend(more),
-                    None => return Ended::default(),
+                    None => return LedgerEnd::default(),
                 }
             }
             // Entries are written together. Each other record is a statement of its own.
@@ -115,7 +115,7 @@ impl Ledger {
         while let Some(more) = records.recv().await {
             waiting.extend(more);
         }
-        Ended { unwritten: waiting.into(), error }
+        LedgerEnd { unwritten: waiting.into(), error }
     }
 
     /// Writes the entries at the front, or the one other record at the front.
@@ -157,8 +157,8 @@ impl Ledger {
             Record::Forget { subscription_id } => {
                 statements.execute(client, statements::FORGET, &[subscription_id]).await
             }
-            Record::Standing { subscription_id, standing, news } => {
-                standing_changed(client, statements, *subscription_id, standing, news.as_ref()).await
+            Record::ReceiverHealth { subscription_id, health, event } => {
+                standing_changed(client, statements, *subscription_id, health, event.as_ref()).await
             }
             Record::Disable { subscription_id, reason } => {
                 confirmed.disabled = Some(*subscription_id);
@@ -262,23 +262,23 @@ async fn standing_changed(
     client: &Client,
     statements: &mut Statements,
     subscription_id: i64,
-    standing: &Standing,
-    news: Option<&News>,
+    health: &ReceiverHealth,
+    event: Option<&ReceiverEvent>,
 ) -> Result<(), tokio_postgres::Error> {
-    let Standing { is_open, consecutive_failures, failing_since_us, warned_at_us } = standing;
+    let ReceiverHealth { is_open, consecutive_failures, failing_since_us, warned_at_us } = health;
     let (since, warned) = (failing_since_us.map(Micros), warned_at_us.map(Micros));
     let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, is_open, consecutive_failures, &since, &warned];
     client.batch_execute("begin").await?;
-    let mut written = statements.execute(client, statements::STANDING, &params).await;
+    let mut written = statements.execute(client, statements::HEALTH, &params).await;
     if written.is_ok() {
-        written = match news {
+        written = match event {
             None => Ok(()),
-            Some(News::Failing { failing_since_us, failures, status, error }) => {
+            Some(ReceiverEvent::Failing { failing_since_us, failures, status, error }) => {
                 let since = Micros(*failing_since_us);
                 let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, &since, failures, status, error];
                 statements.execute(client, statements::FAILING, &params).await
             }
-            Some(News::Recovered { failing_since_us }) => {
+            Some(ReceiverEvent::Recovered { failing_since_us }) => {
                 let since = Micros(*failing_since_us);
                 statements.execute(client, statements::RECOVERED, &[&subscription_id, &since]).await
             }

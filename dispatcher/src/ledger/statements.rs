@@ -118,7 +118,7 @@ const TELL: &str = "
 const CALLED_OFF: &str = "select webhook.remove_queued($1, $2)";
 
 /// Does not write the rate that the receiver has granted. That is written when it is granted.
-pub const STANDING: &str = "
+pub const HEALTH: &str = "
     insert into webhook.receiver as r
         (subscription_id, circuit, consecutive_failures, failing_since, warned_at, updated_at)
     select s.id, case when $2 then 'open' else 'closed' end, $3, $4, $5, clock_timestamp()

@@ -20,7 +20,7 @@ pub struct Held {
 
 /// The rows to write to the table.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct HeldUpdate {
     /// Whether all other reasons in the table must be removed, because an earlier daemon wrote
     /// them.
     pub is_whole: bool,
@@ -68,7 +68,7 @@ impl Held {
     }
 
     /// Returns the difference between the reasons and the table, if there is any.
-    pub fn change(&self) -> Option<Change> {
+    pub fn change(&self) -> Option<HeldUpdate> {
         let mut wanted = self.unconfirmed.clone();
         wanted.extend(self.broken.iter().map(|(id, why)| (*id, why.clone())));
         let none = Reasons::new();
@@ -84,11 +84,11 @@ impl Held {
         }
         rows.sort_unstable();
         let (ids, reasons) = rows.into_iter().unzip();
-        Some(Change { is_whole: self.written.is_none(), ids, reasons, after: wanted })
+        Some(HeldUpdate { is_whole: self.written.is_none(), ids, reasons, after: wanted })
     }
 
     /// Records that the table has the change.
-    pub fn written(&mut self, change: Change) {
+    pub fn written(&mut self, change: HeldUpdate) {
         self.written = Some(change.after);
     }
 }

@@ -30,7 +30,7 @@ fn bytes_of(text: &str) -> String {
 /// A column of the primary key. Its operators come from the index, by schema and name. No other
 /// operator of that name can take their place under any search path, and they sort as the index
 /// does.
-struct Column {
+struct KeyColumn {
     /// Quoted name.
     name: String,
     /// Name of the type in SQL.
@@ -44,7 +44,7 @@ struct Column {
 /// The primary key of a table.
 pub struct Keys {
     from: String,
-    columns: Vec<Column>,
+    columns: Vec<KeyColumn>,
 }
 
 impl Keys {
@@ -77,7 +77,7 @@ impl Keys {
                 row.get::<String>(at).map(Option::unwrap_or_default)
             };
             rows.map(|row| {
-                Ok(Column {
+                Ok(KeyColumn {
                     name: text(&row, 1)?,
                     type_name: text(&row, 2)?,
                     greater: text(&row, 3)?,
@@ -92,7 +92,7 @@ impl Keys {
         Ok(Self { from: from_item(table), columns })
     }
 
-    fn list(&self, separator: &str, each: impl Fn(usize, &Column) -> String) -> String {
+    fn list(&self, separator: &str, each: impl Fn(usize, &KeyColumn) -> String) -> String {
         let each: Vec<_> = self.columns.iter().enumerate().map(|(i, column)| each(i, column)).collect();
         each.join(separator)
     }
@@ -119,7 +119,7 @@ impl Keys {
     /// Returns a condition that takes the columns of one key, for the rows after it. Uses a row
     /// comparison where possible, because only that is a range of the index.
     fn after(&self) -> String {
-        let place = |i: usize, column: &Column| {
+        let place = |i: usize, column: &KeyColumn| {
             format!("cast({} as {})", text_of(&format!("${}", i + 1)), column.type_name)
         };
         if self.columns.iter().all(|column| column.greater == self.columns[0].greater) {
@@ -128,7 +128,7 @@ impl Keys {
         }
         let rows: Vec<_> = (0..self.columns.len())
             .map(|last| {
-                let is = |(i, column): (usize, &Column)| {
+                let is = |(i, column): (usize, &KeyColumn)| {
                     let operator = if i == last { &column.greater } else { &column.equal };
                     format!("new.{} {operator} {}", column.name, place(i, column))
                 };

@@ -15,7 +15,7 @@ const WAYS: usize = 8;
 /// Upper bound on the number of entries.
 pub const ENTRIES_MAX: usize = 4096;
 
-struct Entry<V> {
+struct CacheEntry<V> {
     key: u32,
     value: V,
     /// Set by each read. An eviction that passes over the entry clears it.
@@ -24,7 +24,7 @@ struct Entry<V> {
 
 pub struct Cache<V> {
     /// The sets, one after the other. Their number is zero or a power of two.
-    entries: Vec<Option<Entry<V>>>,
+    entries: Vec<Option<CacheEntry<V>>>,
     random: u32,
 }
 
@@ -55,7 +55,7 @@ impl<V> Cache<V> {
     /// value, or an evicted one. Returns the value itself if there is no memory for the table's
     /// first set.
     pub fn put(&mut self, key: u32, value: V, is_stale: impl Fn(&V) -> bool) -> Option<V> {
-        let entry = Some(Entry { key, value, is_used: Cell::new(false) });
+        let entry = Some(CacheEntry { key, value, is_used: Cell::new(false) });
         loop {
             let first = self.first(key);
             let set = self.entries.get(first..first + WAYS).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use pgrx::pg_sys;
 
-use super::event::Row;
+use super::event::CapturedRow;
 use super::plan::Operation;
 use crate::order::{Change, NO_COMMAND, Version};
 
@@ -15,7 +15,7 @@ use crate::order::{Change, NO_COMMAND, Version};
 ///
 /// # Safety
 /// The row belongs to a trigger call, or is a copy of such a row.
-pub unsafe fn version(row: Row<'_>) -> Version {
+pub unsafe fn version(row: CapturedRow<'_>) -> Version {
     // SAFETY: the caller's promise.
     let place = unsafe { (*row.tuple).t_self };
     Version {
@@ -31,8 +31,8 @@ pub unsafe fn version(row: Row<'_>) -> Version {
 /// As for [`version`].
 pub unsafe fn of(
     operation: Operation,
-    row: Row<'_>,
-    former: Option<Row<'_>>,
+    row: CapturedRow<'_>,
+    former: Option<CapturedRow<'_>>,
     key: Option<&[u8]>,
     former_key: Option<&[u8]>,
 ) -> Change {
@@ -77,7 +77,7 @@ fn hash(root: u32, key: Option<&[u8]>) -> u64 {
 }
 
 /// Returns the command of this transaction that made a row version, or [`NO_COMMAND`].
-unsafe fn made_by(row: Row<'_>) -> u32 {
+unsafe fn made_by(row: CapturedRow<'_>) -> u32 {
     // SAFETY: the caller's promise; the command is read only from a version that this transaction
     // made.
     unsafe {
@@ -93,7 +93,7 @@ unsafe fn made_by(row: Row<'_>) -> u32 {
 
 /// Returns the command of this transaction that updated or deleted a row version, or
 /// [`NO_COMMAND`].
-unsafe fn ended_by(row: Row<'_>) -> u32 {
+unsafe fn ended_by(row: CapturedRow<'_>) -> u32 {
     // HEAP_LOCK_MASK. With it, `is_locked_only` is the same condition as HEAP_XMAX_IS_LOCKED_ONLY.
     const LOCKS: u32 = pg_sys::HEAP_XMAX_EXCL_LOCK | pg_sys::HEAP_XMAX_KEYSHR_LOCK;
     // SAFETY: the caller's promise; the command is read only from a version that this transaction

@@ -14,14 +14,14 @@ use crate::protect::protect;
 /// The expressions of a relation's columns, ready to be evaluated.
 #[derive(Debug)]
 pub struct Computed {
-    columns: Box<[Column]>,
+    columns: Box<[ComputedColumn]>,
     /// Holds the row under evaluation.
     slot: *mut pg_sys::TupleTableSlot,
     context: *mut pg_sys::ExprContext,
 }
 
 #[derive(Debug)]
-struct Column {
+struct ComputedColumn {
     /// Position in a row of the relation, from 0.
     at: usize,
     expression: *mut pg_sys::ExprState,
@@ -54,7 +54,7 @@ impl Computed {
                 .map(|at| {
                     let expression = compat::generation_expression(relation, at);
                     let expression = pg_sys::expression_planner(expression.cast());
-                    Column { at, expression: pg_sys::ExecInitExpr(expression, core::ptr::null_mut()) }
+                    ComputedColumn { at, expression: pg_sys::ExecInitExpr(expression, core::ptr::null_mut()) }
                 })
                 .collect();
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);

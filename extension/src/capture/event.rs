@@ -8,7 +8,7 @@ use std::mem::ManuallyDrop;
 use pgrx::pg_sys;
 
 use super::change;
-use super::plan::{Column, Compared, Operation, Plan};
+use super::plan::{Compared, Operation, Plan, PlannedColumn};
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
@@ -38,14 +38,14 @@ impl Values {
 
 /// A row in both forms: deformed, and as a tuple for a payload function.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct CapturedRow<'a> {
     /// The plan of the relation that holds the row.
     pub plan: &'a Plan,
     pub values: Values,
     pub tuple: pg_sys::HeapTuple,
 }
 
-impl<'a> Row<'a> {
+impl<'a> CapturedRow<'a> {
     /// Combines both forms of a row, and computes its virtual columns.
     ///
     /// # Errors
@@ -89,7 +89,12 @@ thread_local! {
 ///
 /// # Safety
 /// The rows are of the relations of their plans, and the plans belong to the same watch.
-pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, site: *mut pg_sys::FmgrInfo) {
+pub unsafe fn emit(
+    operation: Operation,
+    row: CapturedRow<'_>,
+    former: Option<CapturedRow<'_>>,
+    site: *mut pg_sys::FmgrInfo,
+) {
     let Some(event_type) = row.plan.event_type(operation) else { return };
     if let Some(former) = former {
         // SAFETY: the caller's promise.
@@ -127,7 +132,7 @@ pub unsafe fn emit(operation: Operation, row: Row<'_>, former: Option<Row<'_>>, 
 
 /// Reports whether an update has changed the row's identity and the watch has verbs for both
 /// events. Without those verbs, the update is sent under the new key.
-unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
+unsafe fn is_another_thing(row: CapturedRow<'_>, former: CapturedRow<'_>) -> bool {
     let plan = row.plan;
     // SAFETY: the caller's promise: both plans have the same key, each column at its own place.
     unsafe {
@@ -155,7 +160,7 @@ unsafe fn is_another_thing(row: Row<'_>, former: Row<'_>) -> bool {
 }
 
 /// Frees the kept buffers.
-pub fn shed() {
+pub fn free_caches() {
     drop(ManuallyDrop::into_inner(SCRATCH.take()));
 }
 
@@ -190,8 +195,8 @@ enum Built {
 
 unsafe fn build(
     scratch: &mut Scratch,
-    row: Row<'_>,
-    former: Option<Row<'_>>,
+    row: CapturedRow<'_>,
+    former: Option<CapturedRow<'_>>,
     site: *mut pg_sys::FmgrInfo,
 ) -> Built {
     scratch.data.clear();
@@ -238,13 +243,13 @@ unsafe fn build(
 /// Calls the payload function on both rows. Its results are sent and compared instead of the rows.
 unsafe fn represent(
     scratch: &mut Scratch,
-    row: Row<'_>,
-    former: Option<Row<'_>>,
+    row: CapturedRow<'_>,
+    former: Option<CapturedRow<'_>>,
     site: *mut pg_sys::FmgrInfo,
 ) -> Built {
     // SAFETY: the caller's promise.
     let (data, then) = unsafe {
-        let of = |row: Row<'_>| row.plan.representation.as_ref().and_then(|r| r.of(row.tuple, site));
+        let of = |row: CapturedRow<'_>| row.plan.representation.as_ref().and_then(|r| r.of(row.tuple, site));
         let results = json::with_settings(|| of(row).map(|data| (data, former.and_then(of))));
         let Some(results) = results else { return Built::Nothing };
         results
@@ -268,7 +273,7 @@ unsafe fn represent(
 }
 
 /// Raises an error if the setting for payloads over the cap is `strict`.
-fn check_over_cap(row: Row<'_>) {
+fn check_over_cap(row: CapturedRow<'_>) {
     if guc::payload_over_cap() == OverCap::Strict {
         let table = String::from_utf8_lossy(&row.plan.table_name).into_owned();
         Error::PayloadTooLong { table, bytes_max: guc::payload_bytes_max() }.raise();
@@ -276,7 +281,7 @@ fn check_over_cap(row: Row<'_>) {
 }
 
 /// Writes the key columns instead of a payload that is over the cap or must not be sent.
-unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
+unsafe fn write_key_only(scratch: &mut Scratch, row: CapturedRow<'_>) {
     let bytes_max = guc::payload_bytes_max();
     scratch.data.clear();
     // SAFETY: the caller's promise.
@@ -291,8 +296,8 @@ unsafe fn write_key_only(scratch: &mut Scratch, row: Row<'_>) {
 #[derive(Clone, Copy)]
 struct Changed<'a> {
     operation: Operation,
-    row: Row<'a>,
-    former: Option<Row<'a>>,
+    row: CapturedRow<'a>,
+    former: Option<CapturedRow<'a>>,
 }
 
 unsafe fn send(
@@ -325,7 +330,7 @@ unsafe fn send(
 /// Calls `take` with the event that was built.
 unsafe fn complete(
     event_type: &[u8],
-    row: Row<'_>,
+    row: CapturedRow<'_>,
     scratch: &mut Scratch,
     previous: bool,
     truncated: bool,
@@ -352,7 +357,7 @@ unsafe fn complete(
 ///
 /// # Safety
 /// As for [`emit`].
-pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&NewEvent<'_>)) {
+pub unsafe fn represent_row(event_type: &[u8], row: CapturedRow<'_>, take: impl FnOnce(&NewEvent<'_>)) {
     let mut scratch = Scratch::default();
     // SAFETY: the caller's promise.
     unsafe {
@@ -375,7 +380,7 @@ pub unsafe fn represent_row(event_type: &[u8], row: Row<'_>, take: impl FnOnce(&
 
 /// Writes the key: the text of a single column, or a JSON array of several columns. Returns false
 /// if there is no key, if a single column is null, or if the key is over the cap.
-unsafe fn write_key(out: &mut Bytes, row: Row<'_>) -> bool {
+unsafe fn write_key(out: &mut Bytes, row: CapturedRow<'_>) -> bool {
     out.clear();
     let bytes_max = guc::payload_bytes_max();
     // SAFETY: the caller's promise.
@@ -400,7 +405,7 @@ unsafe fn write_key(out: &mut Bytes, row: Row<'_>) -> bool {
 
 unsafe fn write_value(
     out: &mut Bytes,
-    column: &Column,
+    column: &PlannedColumn,
     values: Values,
     bytes_max: usize,
 ) -> Result<(), TooLong> {
@@ -417,7 +422,7 @@ unsafe fn write_value(
 /// Writes the wanted columns as `row_to_json` would. Stops with an error once the text is too long.
 unsafe fn write_object(
     out: &mut Bytes,
-    columns: &[Column],
+    columns: &[PlannedColumn],
     values: Values,
     bytes_max: usize,
     wanted: impl Fn(usize) -> bool,
@@ -439,7 +444,12 @@ unsafe fn write_object(
     if out.len() > bytes_max { Err(TooLong) } else { Ok(()) }
 }
 
-unsafe fn compare(columns: &[Column], row: Row<'_>, former: Row<'_>, changed: &mut Vec<bool>) {
+unsafe fn compare(
+    columns: &[PlannedColumn],
+    row: CapturedRow<'_>,
+    former: CapturedRow<'_>,
+    changed: &mut Vec<bool>,
+) {
     changed.clear();
     // SAFETY: the caller's promise: both plans list the same columns, each at its own place.
     changed.extend(columns.iter().zip(&former.plan.columns).map(|(now, then)| unsafe {

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::plan::Column;
+use super::plan::PlannedColumn;
 use crate::compat;
 
 /// Returns the key columns that identify a row, as places in the key: the columns of the primary
@@ -17,7 +17,7 @@ use crate::compat;
 ///
 /// # Safety
 /// The relation is open and locked. The key consists of its columns, under these names.
-pub unsafe fn of(relation: pg_sys::Relation, key: &[Column], names: &[&[u8]]) -> Box<[usize]> {
+pub unsafe fn of(relation: pg_sys::Relation, key: &[PlannedColumn], names: &[&[u8]]) -> Box<[usize]> {
     // SAFETY: an open and locked relation; the set, null if empty, is in the current memory
     // context.
     let (primary_key, wanted, own, is_partition) = unsafe {

@@ -22,7 +22,7 @@ use pgrx::{pg_sys, prelude::*};
 use crate::error::Error;
 use crate::protect::entry;
 use crate::{guc, memory, order, outbox};
-use event::{Row, Values};
+use event::{CapturedRow, Values};
 use plan::{Operation, Plan};
 
 #[unsafe(no_mangle)]
@@ -75,7 +75,7 @@ unsafe fn enter(trigger: &pg_sys::TriggerData, statement: pg_sys::MemoryContext,
     settle();
     // SAFETY: the relation is open while the trigger runs.
     let relation = unsafe { (*trigger.tg_relation).rd_id };
-    let must_lock = order::enter(order::Call { context: statement, relation, is_before });
+    let must_lock = order::enter(order::NestedCall { context: statement, relation, is_before });
     if must_lock {
         // No hook runs at the end of this statement, and its events are inserted later. The
         // insert's locks are taken now: the statement itself must wait or fail, not a later one.
@@ -131,14 +131,14 @@ unsafe fn capture(trigger: &pg_sys::TriggerData, site: *mut pg_sys::FmgrInfo) {
 }
 
 /// Deforms the row in a slot, as far as the plan needs.
-unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::HeapTuple) -> Row<'_> {
+unsafe fn row(plan: &Plan, slot: *mut pg_sys::TupleTableSlot, tuple: pg_sys::HeapTuple) -> CapturedRow<'_> {
     // SAFETY: a slot of the trigger in progress; it has at least as many columns as the plan of its
     // relation needs.
     unsafe {
         if usize::try_from((*slot).tts_nvalid).unwrap_or(0) < plan.attributes {
             pg_sys::slot_getsomeattrs_int(slot, plan.attributes as i32);
         }
-        Row::of(plan, Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple)
+        CapturedRow::of(plan, Values { datums: (*slot).tts_values, nulls: (*slot).tts_isnull }, tuple)
     }
 }
 
@@ -167,7 +167,7 @@ pub unsafe fn represent(
         let (mut datums, mut nulls) = (vec![pg_sys::Datum::from(0usize); columns], vec![true; columns]);
         pg_sys::heap_deform_tuple(tuple, descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
         let values = Values { datums: datums.as_ptr(), nulls: nulls.as_ptr() };
-        event::represent_row(event_type, Row::of(&plan, values, tuple), take);
+        event::represent_row(event_type, CapturedRow::of(&plan, values, tuple), take);
     }
 }
 
@@ -223,9 +223,9 @@ pub fn forget() {
 }
 
 /// Frees the caches, because memory is short.
-pub fn shed() {
-    event::shed();
-    plan::shed();
+pub fn free_caches() {
+    event::free_caches();
+    plan::free_caches();
 }
 
 /// Invalidates plans after a change of a relation, a schema's name, or a cast. Does not allocate,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::event::{Row, Values};
+use super::event::{CapturedRow, Values};
 use super::plan::Plan;
 use crate::compat;
 
@@ -126,7 +126,7 @@ pub fn forget() {
 
 impl Moved {
     /// Calls `work` with the row, then frees it.
-    pub fn with_row<T>(self, work: impl FnOnce(Row<'_>) -> T) -> T {
+    pub fn with_row<T>(self, work: impl FnOnce(CapturedRow<'_>) -> T) -> T {
         // SAFETY: tuple and descriptor are of the same relation; the arrays hold all its columns.
         unsafe {
             let count = (*self.plan.descriptor).natts as usize;
@@ -139,7 +139,7 @@ impl Moved {
                 nulls.as_mut_ptr(),
             );
             let values = Values { datums: datums.as_ptr(), nulls: nulls.as_ptr() };
-            let result = work(Row::of(&self.plan, values, self.tuple));
+            let result = work(CapturedRow::of(&self.plan, values, self.tuple));
             pg_sys::heap_freetuple(self.tuple);
             result
         }

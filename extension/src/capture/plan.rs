@@ -17,7 +17,7 @@ use super::computed::Computed;
 use super::identity;
 use super::origin;
 use super::representation::Representation;
-use super::resolve::{self, Found, Numbers, Present};
+use super::resolve::{self, Numbers, PresentColumn, ResolvedColumn};
 use crate::definition::{self, Definition};
 use crate::error::Error;
 use crate::json::Printer;
@@ -44,7 +44,7 @@ pub struct Compared {
 
 /// A column that is printed.
 #[derive(Debug)]
-pub struct Column {
+pub struct PlannedColumn {
     pub compared: Compared,
     /// `"name":`
     pub label: Box<[u8]>,
@@ -63,11 +63,11 @@ pub struct Plan {
     /// Quoted and qualified name of the root.
     pub table_name: Box<[u8]>,
     /// The captured columns. They are in the root's order, so all partitions print alike.
-    pub columns: Box<[Column]>,
+    pub columns: Box<[PlannedColumn]>,
     /// If set, an update counts only if one of these columns changed.
     pub on: Option<Box<[Compared]>>,
     /// Empty if there is no key, or if a part of the key is excluded and must not be sent.
-    pub key: Box<[Column]>,
+    pub key: Box<[PlannedColumn]>,
     /// The key columns whose change makes the row another row ([`identity::of`]).
     pub identity: Box<[usize]>,
     /// True if an excluded column cannot be found. Any column may be that one, so only the key is
@@ -81,7 +81,7 @@ pub struct Plan {
     /// Row type of the relation, for rows that outlive their statement's slots.
     pub descriptor: pg_sys::TupleDesc,
     /// Owns the memory behind the pointers above. It is the last field, so it is dropped last.
-    _memory: Memory,
+    _memory: PlanMemory,
 }
 
 impl Plan {
@@ -98,9 +98,9 @@ impl Plan {
 
 /// A memory context that is deleted on drop.
 #[derive(Debug)]
-struct Memory(pg_sys::MemoryContext);
+struct PlanMemory(pg_sys::MemoryContext);
 
-impl Memory {
+impl PlanMemory {
     fn new() -> Self {
         // SAFETY: a plain call; the parent lives as long as the backend.
         Self(unsafe {
@@ -115,7 +115,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for PlanMemory {
     fn drop(&mut self) {
         // SAFETY: `new` made the context, and the owner of every pointer into it is dropped too.
         unsafe { pg_sys::MemoryContextDelete(self.0) };
@@ -176,7 +176,7 @@ pub unsafe fn of(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) ->
 }
 
 /// Drops all plans. A plan in use lives on until its row is done.
-pub fn shed() {
+pub fn free_caches() {
     let all = PLANS.with_borrow_mut(|plans| plans.take());
     // Outside the borrow: dropping calls into Postgres.
     all.for_each(drop);
@@ -188,7 +188,7 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
     unsafe {
         make_room(trigger, relation);
         let definition = definition_of(trigger);
-        let memory = Memory::new();
+        let memory = PlanMemory::new();
         let own = (*relation).rd_id;
         let root =
             Root::read(if (*trigger).tgisclone { root_of((*trigger).tgoid, own) } else { own }, relation);
@@ -214,7 +214,8 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
             listed.as_ref().is_none_or(|list| list.contains(&column.number))
                 && !excluded.contains(&column.number)
         });
-        let printed: Box<[Column]> = captured.filter_map(|column| columns.printed(column.number)).collect();
+        let printed: Box<[PlannedColumn]> =
+            captured.filter_map(|column| columns.printed(column.number)).collect();
         let on: Option<Box<[Compared]>> = definition.on_columns.as_deref().map(|list| {
             let numbers = columns.all(list).into_iter().filter_map(|found| found.meant);
             numbers.filter_map(|number| columns.compared(number)).collect()
@@ -223,7 +224,7 @@ unsafe fn make(trigger: *const pg_sys::Trigger, relation: pg_sys::Relation) -> P
         let is_excluded = |part: &definition::Column| {
             definition.exclude.iter().flatten().any(|other| other.name == part.name)
         };
-        let key: Box<[Column]> = if numbers.iter().any(|number| excluded.contains(number))
+        let key: Box<[PlannedColumn]> = if numbers.iter().any(|number| excluded.contains(number))
             || definition.key.iter().any(is_excluded)
         {
             Box::default()
@@ -411,7 +412,7 @@ unsafe fn name_of(name: &pg_sys::NameData) -> Box<[u8]> {
 /// Finds the root's columns in the relation whose trigger fires.
 struct Columns<'a> {
     root: &'a Root,
-    present: Vec<Present<'a>>,
+    present: Vec<PresentColumn<'a>>,
     numbers: Numbers,
     descriptor: pg_sys::TupleDesc,
     memory: pg_sys::MemoryContext,
@@ -426,7 +427,7 @@ impl<'a> Columns<'a> {
         memory: pg_sys::MemoryContext,
     ) -> Self {
         let present: Vec<_> =
-            root.columns.iter().map(|c| Present { name: &c.name, number: c.number }).collect();
+            root.columns.iter().map(|c| PresentColumn { name: &c.name, number: c.number }).collect();
         let numbers = match &definition.table {
             // Former versions wrote the OID into the definition itself.
             Some(then) if then.oid.map_or(has_own_numbers, |oid| oid == root.oid.to_u32()) => {
@@ -440,7 +441,7 @@ impl<'a> Columns<'a> {
         Self { root, present, numbers, descriptor, memory }
     }
 
-    fn all(&self, list: &[definition::Column]) -> Vec<Found> {
+    fn all(&self, list: &[definition::Column]) -> Vec<ResolvedColumn> {
         list.iter()
             .map(|column| {
                 let name = encoding::from_utf8(&column.name);
@@ -468,12 +469,12 @@ impl<'a> Columns<'a> {
         Some(Compared { at, by_value: attribute.attbyval, length: attribute.attlen })
     }
 
-    fn printed(&self, number: i16) -> Option<Column> {
+    fn printed(&self, number: i16) -> Option<PlannedColumn> {
         let (column, _, attribute) = self.attribute(number)?;
         let mut label = Bytes::with_capacity(column.name.len() + 3);
         json::write_string(&mut label, &column.name);
         label.push(b':');
-        Some(Column {
+        Some(PlannedColumn {
             compared: self.compared(number)?,
             label: label.into_boxed_slice(),
             // SAFETY: the plan holds the printer and owns the memory.

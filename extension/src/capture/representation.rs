@@ -27,7 +27,7 @@ pub struct Representation {
 
 /// The function, looked up once per statement. Its plans (if it is in SQL) and its rights must not
 /// be kept longer.
-struct Call {
+struct OutputCall {
     function: pg_sys::FmgrInfo,
     is_jsonb: bool,
 }
@@ -89,7 +89,7 @@ impl Representation {
         }
     }
 
-    unsafe fn call(&self, site: *mut pg_sys::FmgrInfo) -> *mut Call {
+    unsafe fn call(&self, site: *mut pg_sys::FmgrInfo) -> *mut OutputCall {
         // SAFETY: `fn_extra` of our own trigger function is null, or the pointer that is stored
         // below for the same statement.
         unsafe {
@@ -105,7 +105,7 @@ impl Representation {
         }
     }
 
-    unsafe fn look_up(&self, memory: pg_sys::MemoryContext) -> *mut Call {
+    unsafe fn look_up(&self, memory: pg_sys::MemoryContext) -> *mut OutputCall {
         let name = || self.function.to_string_lossy().into_owned();
         // SAFETY: look-ups by name and OID; the result lives in `memory`.
         unsafe {
@@ -119,7 +119,7 @@ impl Representation {
                 Error::NotAPayloadFunction { function: name() }.raise();
             }
             compat::check_may_execute(function, &self.function);
-            let call = pg_sys::MemoryContextAllocZero(memory, size_of::<Call>()).cast::<Call>();
+            let call = pg_sys::MemoryContextAllocZero(memory, size_of::<OutputCall>()).cast::<OutputCall>();
             pg_sys::fmgr_info_cxt(function, &raw mut (*call).function, memory);
             if (*call).function.fn_retset {
                 Error::NotAPayloadFunction { function: name() }.raise();

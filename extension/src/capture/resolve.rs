@@ -9,7 +9,7 @@
 
 /// A column of the table as it is now; dropped ones are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Present<'a> {
+pub struct PresentColumn<'a> {
     pub name: &'a [u8],
     pub number: i16,
 }
@@ -29,7 +29,11 @@ impl Numbers {
     /// Judges a table with the OID that the numbers were written for. `then` holds its former
     /// column names in number order (`None` for a dropped column). `count` is its present number of
     /// columns, including dropped ones.
-    pub fn of_columns<N: AsRef<[u8]>>(then: &[Option<N>], present: &[Present<'_>], count: usize) -> Self {
+    pub fn of_columns<N: AsRef<[u8]>>(
+        then: &[Option<N>],
+        present: &[PresentColumn<'_>],
+        count: usize,
+    ) -> Self {
         let contradicts = |(number, name): (i16, &Option<N>)| match name {
             None => present.iter().any(|column| column.number == number),
             Some(name) => present.iter().any(|column| column.name == name.as_ref() && column.number < number),
@@ -40,7 +44,7 @@ impl Numbers {
 
 /// The result of finding a watch's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct ResolvedColumn {
     /// The column that is meant. `None` if it has been dropped, or has another name and cannot be
     /// found.
     pub meant: Option<i16>,
@@ -52,7 +56,7 @@ pub struct Found {
 }
 
 /// Finds the column that had this name and number.
-pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[Present<'_>]) -> Found {
+pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[PresentColumn<'_>]) -> ResolvedColumn {
     let by_number = present.iter().find(|column| column.number == number).map(|column| column.number);
     let by_name = present.iter().find(|column| column.name == name).map(|column| column.number);
     let (meant, other) = match numbers {
@@ -60,7 +64,7 @@ pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[Present<'_>])
         Numbers::Doubtful => (by_name, by_number),
         Numbers::Foreign => (by_name, None),
     };
-    Found {
+    ResolvedColumn {
         meant,
         other: other.filter(|other| Some(*other) != meant),
         lost: numbers != Numbers::Hold && meant.is_none(),
@@ -70,23 +74,26 @@ pub fn find(name: &[u8], number: i16, numbers: Numbers, present: &[Present<'_>])
 #[cfg(test)]
 mod tests {
     use super::Numbers::{Doubtful, Foreign, Hold};
-    use super::{Found, Numbers, Present, find};
+    use super::{Numbers, PresentColumn, ResolvedColumn, find};
 
-    fn present<'a>(columns: &[(&'a str, i16)]) -> Vec<Present<'a>> {
-        columns.iter().map(|(name, number)| Present { name: name.as_bytes(), number: *number }).collect()
+    fn present<'a>(columns: &[(&'a str, i16)]) -> Vec<PresentColumn<'a>> {
+        columns
+            .iter()
+            .map(|(name, number)| PresentColumn { name: name.as_bytes(), number: *number })
+            .collect()
     }
 
-    fn meant(number: i16) -> Found {
-        Found { meant: Some(number), ..Found::default() }
+    fn meant(number: i16) -> ResolvedColumn {
+        ResolvedColumn { meant: Some(number), ..ResolvedColumn::default() }
     }
 
-    const LOST: Found = Found { meant: None, other: None, lost: true };
+    const LOST: ResolvedColumn = ResolvedColumn { meant: None, other: None, lost: true };
 
     #[test]
     fn unchanged_renamed_dropped() {
         assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("b", 2)])), meant(2));
         assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("x", 2)])), meant(2));
-        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("c", 3)])), Found::default());
+        assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("c", 3)])), ResolvedColumn::default());
         assert_eq!(find(b"b", 2, Hold, &present(&[("a", 1), ("b", 3)])), meant(3));
     }
 
@@ -97,14 +104,14 @@ mod tests {
         assert_eq!(find(b"b", 3, Foreign, &restored), meant(2));
         assert_eq!(find(b"c", 4, Foreign, &restored), meant(3));
         assert_eq!(find(b"gone", 2, Foreign, &restored), LOST);
-        assert_eq!(find(b"gone", 2, Doubtful, &restored), Found { other: Some(2), ..LOST });
-        assert_eq!(find(b"b", 3, Doubtful, &restored), Found { other: Some(3), ..meant(2) });
+        assert_eq!(find(b"gone", 2, Doubtful, &restored), ResolvedColumn { other: Some(2), ..LOST });
+        assert_eq!(find(b"b", 3, Doubtful, &restored), ResolvedColumn { other: Some(3), ..meant(2) });
     }
 
     #[test]
     fn a_name_given_to_a_new_column_is_not_followed() {
         let renamed = present(&[("a", 1), ("b_old", 2), ("b", 3)]);
-        assert_eq!(find(b"b", 2, Hold, &renamed), Found { other: Some(3), ..meant(2) });
+        assert_eq!(find(b"b", 2, Hold, &renamed), ResolvedColumn { other: Some(3), ..meant(2) });
     }
 
     #[test]

@@ -27,7 +27,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::capture;
 use crate::compat::unguarded;
 use crate::protect::protect;
 pub use bytes::Bytes;
@@ -39,6 +38,10 @@ const FATAL: c_int = 22;
 /// True after the reserve has served a request, until [`settle`] has handled the shortage. A
 /// backend has one thread.
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static FREE_CACHES: core::cell::Cell<Option<fn()>> = const { core::cell::Cell::new(None) };
+}
 /// True while the caller can handle a failed allocation.
 static IS_FALLIBLE: AtomicBool = AtomicBool::new(false);
 
@@ -92,6 +95,11 @@ pub fn room_for_input(bytes: usize) {
     room_for(FIXED_BYTES + bytes.saturating_mul(BYTES_PER_BYTE));
 }
 
+/// Sets the function that frees the caches of this backend when memory is short.
+pub fn on_shortage(free: fn()) {
+    FREE_CACHES.set(Some(free));
+}
+
 /// Handles a shortage that earlier steps survived. Call this when a step begins that may fail.
 ///
 /// # Errors
@@ -99,13 +107,15 @@ pub fn room_for_input(bytes: usize) {
 #[inline]
 pub fn settle() {
     if IS_SHORT.load(Ordering::Relaxed) {
-        shed();
+        free_caches();
     }
 }
 
 #[cold]
-fn shed() {
-    capture::shed();
+fn free_caches() {
+    if let Some(free) = FREE_CACHES.get() {
+        free();
+    }
     room_for(allocator::RESERVE_BYTES);
     IS_SHORT.store(false, Ordering::Relaxed);
 }

@@ -35,8 +35,8 @@ use crate::{guc, memory};
 pub use merge::{Change, NO_COMMAND, Version};
 use merge::{Entry, List};
 pub use statement::{
-    Call, begin, begin_firing, begin_utility, enter, find_outermost, has_ended, is_innermost, is_nested,
-    note_version,
+    NestedCall, begin, begin_firing, begin_utility, enter, find_outermost, has_ended, is_innermost,
+    is_nested, note_version,
 };
 use store::Store;
 

@@ -109,7 +109,7 @@ pub fn count() -> usize {
     STACK.with_borrow(|stack| stack.len())
 }
 
-/// Updates the cells that the hot path reads. Call this after every change of the stack. Does not
+/// Updates the cells that the hot path reads. NestedCall this after every change of the stack. Does not
 /// allocate or fail.
 fn note(stack: &[Statement]) {
     let innermost = stack.last().filter(|top| top.number == 0 && top.kind != Kind::Part);
@@ -249,7 +249,7 @@ pub fn begin_utility(relation: pg_sys::Oid) -> usize {
 
 /// The facts that a trigger call reveals about its statement.
 #[derive(Debug, Clone, Copy)]
-pub struct Call {
+pub struct NestedCall {
     pub context: pg_sys::MemoryContext,
     pub relation: pg_sys::Oid,
     /// True if the call is made before the statement's first row.
@@ -258,7 +258,7 @@ pub struct Call {
 
 /// Records the statement that a trigger is called for, unless it is known. Returns true if the
 /// tables that the statement will write to must be locked first.
-pub fn enter(call: Call) -> bool {
+pub fn enter(call: NestedCall) -> bool {
     enum Known {
         Yes { is_prepared: bool },
         No,
@@ -285,7 +285,7 @@ pub fn enter(call: Call) -> bool {
 }
 
 /// Records a statement that began before the library was loaded.
-fn adopt(call: Call) {
+fn adopt(call: NestedCall) {
     let number = next_number();
     let mut statement = Statement::new(Kind::Whole, call.context);
     statement.number = number;

@@ -48,7 +48,7 @@ pub struct Row {
 
 /// The arguments of [`Buffer::push`] besides the texts.
 #[derive(Debug, Clone, Copy)]
-pub struct Head {
+pub struct BufferHead {
     pub id: i64,
     pub created_at: i64,
     pub subscription_id: Option<i64>,
@@ -99,7 +99,11 @@ impl Buffer {
     ///
     /// # Errors
     /// Out of memory. The buffer is then unchanged.
-    pub fn push(&mut self, head: &Head, texts: &[Option<&[u8]>; TEXTS]) -> Result<bool, TryReserveError> {
+    pub fn push(
+        &mut self,
+        head: &BufferHead,
+        texts: &[Option<&[u8]>; TEXTS],
+    ) -> Result<bool, TryReserveError> {
         let begin = self.words.len();
         let wanted: usize = texts.iter().flatten().map(|text| (4 + text.len()).div_ceil(8)).sum();
         memory::fallible(|| {
@@ -227,8 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn head(id: i64, subtransaction: u32) -> Head {
-        Head { id, created_at: 0, subscription_id: None, truncated: false, command: 0, subtransaction }
+    fn head(id: i64, subtransaction: u32) -> BufferHead {
+        BufferHead { id, created_at: 0, subscription_id: None, truncated: false, command: 0, subtransaction }
     }
 
     fn push(buffer: &mut Buffer, id: i64, subtransaction: u32) -> bool {

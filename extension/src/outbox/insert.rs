@@ -29,7 +29,7 @@ use crate::protect::protect;
 /// Raises the errors of an insert: a full disk, a unique index of a user, a missing table or
 /// column.
 pub fn insert(buffer: &Buffer) {
-    let memory = Memory::take();
+    let memory = InsertMemory::take();
     let mut rest = buffer.rows();
     while let Some(first) = rest.first() {
         let same = rest.iter().take_while(|row| row.command == first.command).count();
@@ -60,7 +60,7 @@ fn mismatch(column: usize) -> ! {
 
 /// A memory context for the tuples of a batch, kept from flush to flush. A user's index may run a
 /// function that flushes too. The inner flush then creates a context of its own.
-struct Memory {
+struct InsertMemory {
     context: pg_sys::MemoryContext,
     is_own: bool,
 }
@@ -71,7 +71,7 @@ thread_local! {
     static IS_MADE: Cell<bool> = const { Cell::new(false) };
 }
 
-impl Memory {
+impl InsertMemory {
     fn take() -> Self {
         let idle = IDLE.replace(null_mut());
         let is_own = idle.is_null() && IS_MADE.replace(true);
@@ -96,7 +96,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for InsertMemory {
     fn drop(&mut self) {
         // Nothing is freed here, because an error may be in progress.
         if !self.is_own {

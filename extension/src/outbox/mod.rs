@@ -26,7 +26,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use crate::compat::unguarded;
 use crate::{gate, guc, memory};
-use buffer::{Buffer, Head};
+use buffer::{Buffer, BufferHead};
 pub use tables::{POSTGRES_EPOCH_SECONDS, schema};
 
 /// Longest text value in Postgres, in bytes. The length has 30 bits, and includes four bytes of
@@ -116,7 +116,7 @@ pub fn emit_of(event: &NewEvent<'_>, session: &Session<'_>) -> Emitted {
         // The rows of an inner subtransaction are above those of an outer one.
         late => late.max(buffer.top()).min(subtransaction),
     });
-    let head = Head {
+    let head = BufferHead {
         id,
         created_at,
         subscription_id: event.subscription_id,

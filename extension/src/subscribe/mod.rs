@@ -9,12 +9,12 @@
 pub mod check;
 mod fit;
 mod options;
-pub mod owner;
 mod secret;
 
 use crate::arguments::Arguments;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use crate::owner;
 use crate::rights::{self, Caller};
 use fit::Fit;
 use options::{Of, Options};
@@ -22,7 +22,7 @@ use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
 
-type Row = PgHeapTuple<'static, AllocatedByRust>;
+type SubscriptionRow = PgHeapTuple<'static, AllocatedByRust>;
 
 /// Runs `work` as the extension's owner, on behalf of the caller.
 fn on_behalf<T>(work: impl FnOnce(Caller) -> Result<T, Error>) -> T {
@@ -133,7 +133,7 @@ fn warn_of_missing_keys(id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
+fn alter(id: i64, mut options: Options) -> Result<SubscriptionRow, Error> {
     let present = Fit::present(id)?;
     let is_reordered = options.fit.ordering.as_ref().is_some_and(|to| Some(to) != present.ordering.as_ref());
     present.changed_to(&options.fit).check()?;
@@ -156,7 +156,7 @@ fn alter(id: i64, mut options: Options) -> Result<Row, Error> {
     );
     let row = Spi::connect_mut(|client| {
         let updated = client.update(update.as_str(), None, &values)?;
-        updated.first().get::<Row>(1)?.ok_or(Error::NoSuchSubscription(id))
+        updated.first().get::<SubscriptionRow>(1)?.ok_or(Error::NoSuchSubscription(id))
     })?;
     if is_reordered {
         reorder(id)?;

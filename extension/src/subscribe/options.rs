@@ -3,11 +3,12 @@
 
 use super::check;
 use super::fit::Fit;
-use super::owner;
+
 use super::secret::Material;
 use crate::arguments::Arguments;
 use crate::error::{Error, not_null};
 use crate::filter;
+use crate::owner;
 use crate::rights::Caller;
 use pgrx::datum::{AnyNumeric, DatumWithOid, Interval};
 use pgrx::pg_sys;

@@ -5,7 +5,7 @@
 
 use super::condition::Condition;
 use super::table::Table;
-use super::{Row, lock, triggers};
+use super::{WatchRow, lock, triggers};
 use crate::catalogue;
 use crate::definition::Definition;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::subtransaction::{self, End};
 use pgrx::pg_sys::{self, AsPgCStr, Oid};
 use pgrx::prelude::*;
 
-pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
+pub fn migrate(rel: Oid, statement: &str) -> Result<WatchRow, Error> {
     catalogue::demand_present()?;
     check_statement(statement)?;
     let caller = Caller::present();
@@ -51,7 +51,7 @@ pub fn migrate(rel: Oid, statement: &str) -> Result<Row, Error> {
     Spi::run(statement)?;
     let again = rights::as_owner(|| watch_statement(rel, condition))?;
     Spi::connect_mut(|client| {
-        client.update(&again, None, &[])?.first().get::<Row>(1)?.ok_or(Error::Missing("watch"))
+        client.update(&again, None, &[])?.first().get::<WatchRow>(1)?.ok_or(Error::Missing("watch"))
     })
 }
 

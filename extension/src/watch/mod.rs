@@ -26,7 +26,7 @@ use pgrx::{AllocatedByRust, JsonB, composite_type, prelude::*};
 use request::{Names, Request};
 use table::Table;
 
-type Row = PgHeapTuple<'static, AllocatedByRust>;
+type WatchRow = PgHeapTuple<'static, AllocatedByRust>;
 
 #[pg_extern(sql = false)]
 fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.watch") {
@@ -61,7 +61,12 @@ fn webhook_unwatch(rel: Option<Oid>) {
     answer(|| unwatch(given(rel, "rel")?))
 }
 
-fn watch(rel: Oid, request: Request, condition: Option<String>, payload: Option<Oid>) -> Result<Row, Error> {
+fn watch(
+    rel: Oid,
+    request: Request,
+    condition: Option<String>,
+    payload: Option<Oid>,
+) -> Result<WatchRow, Error> {
     let caller = Caller::present();
     let table = rights::as_owner(|| lock(rel, caller, pg_sys::ShareRowExclusiveLock))?;
     let mut definition = request.define(&table)?;
@@ -255,7 +260,7 @@ fn record(
     children: &[Table],
     definition: &Definition,
     condition: Option<&Condition>,
-) -> Result<Row, Error> {
+) -> Result<WatchRow, Error> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let verbs = serde_json::to_value(&definition.verbs).map_err(|_| Error::Missing("verbs"))?;
     let numbered_for: Vec<Oid> = std::iter::once(table).chain(children).map(|table| table.oid).collect();
@@ -287,7 +292,7 @@ fn record(
                 ],
             )?
             .first()
-            .get::<Row>(1)?
+            .get::<WatchRow>(1)?
             .ok_or(Error::Missing("watch"))
     })?;
     list_event_types([former, event_types(table.oid)?].concat())?;

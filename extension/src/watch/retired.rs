@@ -5,7 +5,7 @@
 //! because it created or altered it, the trigger is dropped at once.
 
 use super::table::Table;
-use super::triggers::Present;
+use super::triggers::PresentTrigger;
 use crate::error::Error;
 use crate::subtransaction::{self, End};
 use crate::{compat, outbox, rights};
@@ -22,7 +22,7 @@ thread_local! {
 
 /// Drops a trigger if that needs no further lock. Otherwise disables it, and marks it for the
 /// commit.
-pub fn retire(table: &Table, trigger: &Present) -> Result<(), Error> {
+pub fn retire(table: &Table, trigger: &PresentTrigger) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     if family(table.oid).into_iter().all(is_locked_against_readers) {
         return Ok(Spi::run(&format!("drop trigger {name} on {}", table.qualified()))?);

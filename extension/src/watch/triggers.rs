@@ -14,7 +14,7 @@ use std::ffi::CString;
 
 /// The event of one of our triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
+enum TriggerEvent {
     Insert,
     Update,
     Delete,
@@ -25,9 +25,10 @@ enum Event {
 /// changes, and can track the statement for the order of events (extension/src/order).
 const STATEMENT: &str = "webhook_statement";
 
-const EVENTS: [Event; 4] = [Event::Insert, Event::Update, Event::Delete, Event::Truncate];
+const EVENTS: [TriggerEvent; 4] =
+    [TriggerEvent::Insert, TriggerEvent::Update, TriggerEvent::Delete, TriggerEvent::Truncate];
 
-impl Event {
+impl TriggerEvent {
     fn word(self) -> &'static str {
         match self {
             Self::Insert => "insert",
@@ -55,12 +56,16 @@ impl Event {
 /// because a TRUNCATE of its parent would emit the same event many times. For a partitioned table,
 /// a delete and an insert can be the two halves of an update. So both get a trigger if any of the
 /// three has a verb, and capture distinguishes them.
-fn wanted<'a>(table: &Table, verbs: &'a Verbs, is_root: bool) -> impl Iterator<Item = Event> + use<'a> {
-    let by_row = [Event::Insert, Event::Update, Event::Delete];
+fn wanted<'a>(
+    table: &Table,
+    verbs: &'a Verbs,
+    is_root: bool,
+) -> impl Iterator<Item = TriggerEvent> + use<'a> {
+    let by_row = [TriggerEvent::Insert, TriggerEvent::Update, TriggerEvent::Delete];
     let can_move = table.is_partitioned() && by_row.iter().any(|event| event.is_in(verbs));
     EVENTS.into_iter().filter(move |event| {
-        let is_half = can_move && matches!(event, Event::Insert | Event::Delete);
-        (is_half || event.is_in(verbs)) && (is_root || *event != Event::Truncate)
+        let is_half = can_move && matches!(event, TriggerEvent::Insert | TriggerEvent::Delete);
+        (is_half || event.is_in(verbs)) && (is_root || *event != TriggerEvent::Truncate)
     })
 }
 
@@ -132,13 +137,13 @@ pub fn create(
     let argument = serde_json::to_string(definition).map_err(|_| Error::Missing("definition"))?;
     let always = always(table.oid)?;
     for event in wanted(table, &definition.verbs, is_root) {
-        let each = if event == Event::Truncate { "statement" } else { "row" };
+        let each = if event == TriggerEvent::Truncate { "statement" } else { "row" };
         // Half of an update may lack a row that the condition uses. The trigger then fires in any
         // case.
         let condition = match (event, condition) {
-            (Event::Truncate, _) | (_, None) => String::new(),
-            (Event::Insert, Some(condition)) if condition.old => String::new(),
-            (Event::Delete, Some(condition)) if condition.new => String::new(),
+            (TriggerEvent::Truncate, _) | (_, None) => String::new(),
+            (TriggerEvent::Insert, Some(condition)) if condition.old => String::new(),
+            (TriggerEvent::Delete, Some(condition)) if condition.new => String::new(),
             (_, Some(condition)) => condition.clause(),
         };
         Spi::run(&format!(
@@ -156,7 +161,7 @@ pub fn create(
             ))?;
         }
     }
-    let words: Vec<_> = wanted(table, &definition.verbs, is_root).map(Event::word).collect();
+    let words: Vec<_> = wanted(table, &definition.verbs, is_root).map(TriggerEvent::word).collect();
     if words.is_empty() {
         return Ok(());
     }
@@ -208,7 +213,7 @@ pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
 }
 
 /// One of our triggers.
-pub struct Present {
+pub struct PresentTrigger {
     pub oid: pg_sys::Oid,
     pub name: String,
     pub is_enabled: bool,
@@ -218,7 +223,7 @@ pub struct Present {
 
 /// Returns the table's own triggers with our function, with any name. Those of a partition belong
 /// to its root.
-pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
+pub fn present(relation: pg_sys::Oid) -> Result<Vec<PresentTrigger>, Error> {
     Spi::connect(|client| {
         let rows = client.select(
             "select t.oid, t.tgname::text, t.tgenabled <> 'D', webhook.trigger_definition(t.tgargs) ->> 'noun'
@@ -229,7 +234,7 @@ pub fn present(relation: pg_sys::Oid) -> Result<Vec<Present>, Error> {
             &[relation.into()],
         )?;
         rows.map(|row| {
-            Ok(Present {
+            Ok(PresentTrigger {
                 oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
                 name: row.get(2)?.unwrap_or_default(),
                 is_enabled: row.get(3)?.unwrap_or(false),

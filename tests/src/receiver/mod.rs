@@ -64,7 +64,7 @@ struct State {
     is_trusting: AtomicBool,
     overrides: Mutex<HashMap<String, Override>>,
     in_flight: AtomicUsize,
-    in_flight_max: AtomicUsize,
+    max_in_flight: AtomicUsize,
 }
 
 /// A running receiver.
@@ -111,7 +111,7 @@ impl Receiver {
             is_trusting: AtomicBool::new(false),
             overrides: Mutex::default(),
             in_flight: AtomicUsize::new(0),
-            in_flight_max: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, tls.clone(), state.clone())).abort_handle();
         Self { address, is_tls: tls.is_some(), state, accepting }
@@ -164,8 +164,8 @@ impl Receiver {
     }
 
     /// Most requests that were read and not yet answered at one time.
-    pub fn in_flight_max(&self) -> usize {
-        self.state.in_flight_max.load(Ordering::Relaxed)
+    pub fn max_in_flight(&self) -> usize {
+        self.state.max_in_flight.load(Ordering::Relaxed)
     }
 
     /// Waits until what has come satisfies `enough`, which is asked again after each arrival and
@@ -261,7 +261,7 @@ async fn serve<S: Stream>(stream: S, state: &State) -> std::io::Result<()> {
     let mut connection = wire::Connection::new(stream);
     while let Some(request) = connection.read().await? {
         let in_flight = state.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        state.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        state.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         let goes_on = treat(&mut connection, state, request).await;
         state.in_flight.fetch_sub(1, Ordering::Relaxed);
         if !goes_on? {

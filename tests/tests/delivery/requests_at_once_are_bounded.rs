@@ -23,6 +23,6 @@ async fn a_flood_at_one_that_does_not_answer() {
     world.receiver.release();
     world.receiver.wait_for("/hold", 1000, PATIENCE).await;
     world.settled(PATIENCE).await;
-    assert_eq!(world.receiver.in_flight_max(), 20);
+    assert_eq!(world.receiver.max_in_flight(), 20);
     world.receiver.look(|record| assert_eq!(record.duplicates("/hold"), 0));
 }

@@ -4,8 +4,10 @@
 //! Reads the visitor's subscriptions from Postgres, and all figures from the sampler's history. A
 //! visitor who may not see everything gets the figures of their own subscriptions only.
 
+use crate::sampler::SubscriptionSample;
 use crate::{
     State,
+    counters::Counts,
     page::{
         PageError, badge, layout,
         past::{Past, Point},
@@ -13,9 +15,7 @@ use crate::{
         session::Visitor,
         text::{figure, inert, milliseconds},
     },
-    sampler::Standing,
     subscriptions::{self, Subscription},
-    tally::Counts,
 };
 use axum::extract::State as Shared;
 use maud::{Markup, html};
@@ -129,7 +129,7 @@ pub fn state_of(subscription: &Subscription) -> &'static str {
 }
 
 fn table(past: &Past, listed: &[Subscription]) -> Markup {
-    let none = Standing::default();
+    let none = SubscriptionSample::default();
     html! {
         h2 { "Subscriptions" }
         @if listed.is_empty() { p { "None yet. " a href="/subscriptions/new" { "Subscribe a receiver" } "." } } @else {

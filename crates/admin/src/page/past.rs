@@ -3,9 +3,9 @@
 
 use crate::{
     State,
+    counters::Counts,
     page::plot::{Series, chart},
-    sampler::{INTERVAL, KEPT, Sample, Standing},
-    tally::Counts,
+    sampler::{INTERVAL, KEPT, Sample, SubscriptionSample},
 };
 use maud::{Markup, html};
 use std::collections::{BTreeMap, HashSet};
@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, HashSet};
 /// Number of samples per point. A plot of 30 s is smoother than one of 5 s.
 const POINT: usize = 3;
 
-/// Values over time, oldest first.
-pub type Values = Vec<Option<f64>>;
+/// Points over time, oldest first.
+pub type Points = Vec<Option<f64>>;
 
 /// The part of the last half hour that a visitor may see, point by point.
 pub struct Past {
     pub points: Vec<Point>,
     /// By subscription.
-    pub sparks: BTreeMap<i64, Spark>,
+    pub sparks: BTreeMap<i64, Sparkline>,
     pub latest: Option<Sample>,
     pub total: Counts,
 }
@@ -29,18 +29,18 @@ pub struct Point {
     pub seconds: f64,
     pub events: i64,
     pub lag_s: f64,
-    pub standing: Standing,
+    pub standing: SubscriptionSample,
     /// Whether the samples contain any of the subscriptions.
     is_told: bool,
 }
 
 /// The plots of one subscription in a row of a table.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Spark {
+pub struct Sparkline {
     /// Attempts a second.
-    pub attempts: Values,
+    pub attempts: Points,
     /// Rows in the queue.
-    pub backlog: Values,
+    pub backlog: Points,
 }
 
 impl Past {
@@ -77,7 +77,7 @@ impl Past {
         (minutes * per_minute, minutes)
     }
 
-    pub fn series(&self, value: impl Fn(&Point) -> Option<f64>) -> Values {
+    pub fn series(&self, value: impl Fn(&Point) -> Option<f64>) -> Points {
         self.points.iter().map(value).collect()
     }
 
@@ -98,7 +98,8 @@ impl Past {
 
 fn past_point(group: &[&Sample], sees_all: bool, sees: impl Fn(i64) -> bool) -> Point {
     let is_told = sees_all || group.iter().any(|sample| sample.subscriptions.keys().copied().any(&sees));
-    let mut point = Point { seconds: 0.0, events: 0, lag_s: 0.0, standing: Standing::default(), is_told };
+    let mut point =
+        Point { seconds: 0.0, events: 0, lag_s: 0.0, standing: SubscriptionSample::default(), is_told };
     for sample in group {
         let standing = sample.of(&sees);
         point.seconds += sample.seconds;
@@ -111,11 +112,12 @@ fn past_point(group: &[&Sample], sees_all: bool, sees: impl Fn(i64) -> bool) -> 
     point
 }
 
-fn spark_of(groups: &[&[&Sample]], id: i64) -> Spark {
-    let mut spark = Spark::default();
+fn spark_of(groups: &[&[&Sample]], id: i64) -> Sparkline {
+    let mut spark = Sparkline::default();
     for group in groups {
         let seconds: f64 = group.iter().map(|sample| sample.seconds).sum();
-        let told: Vec<&Standing> = group.iter().filter_map(|sample| sample.subscriptions.get(&id)).collect();
+        let told: Vec<&SubscriptionSample> =
+            group.iter().filter_map(|sample| sample.subscriptions.get(&id)).collect();
         let attempts: u64 = told.iter().map(|one| one.counts.succeeded() + one.counts.failed()).sum();
         spark.attempts.push(Some(attempts as f64 / seconds.max(0.001)));
         spark.backlog.push(told.last().map(|one| one.backlog as f64));
@@ -132,7 +134,7 @@ mod tests {
         let standing = |backlog, succeeded| {
             let mut counts = Counts::default();
             counts.outcomes[0] = succeeded;
-            Standing { enabled: true, circuit_open: false, backlog, counts }
+            SubscriptionSample { enabled: true, circuit_open: false, backlog, counts }
         };
         Sample {
             at: Instant::now(),

@@ -5,6 +5,7 @@
 //! cookie and on a key of this process. Sessions are not stored anywhere; a token that expires or
 //! is deleted ends them.
 
+use crate::caller::Caller;
 use crate::{
     State,
     guard::{self, COOKIE},
@@ -36,7 +37,7 @@ pub struct Visitor {
 impl Visitor {
     /// Returns the name that the page shows.
     pub fn name(&self) -> String {
-        self.work.caller().map(guard::Caller::name).unwrap_or_default()
+        self.work.caller().map(Caller::name).unwrap_or_default()
     }
 }
 

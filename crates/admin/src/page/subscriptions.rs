@@ -8,6 +8,7 @@ mod form;
 
 use crate::{
     State,
+    counters::{Counts, SUBSCRIPTIONS_MAX},
     cursor::Cursor,
     deliveries::{self, DeliveryFilter},
     events,
@@ -25,7 +26,6 @@ use crate::{
     sessions::Work,
     subscriptions as api,
     subscriptions::{Listing, Subscription},
-    tally::{Counts, SUBSCRIPTIONS_MAX},
 };
 use axum::{
     extract::State as Shared,

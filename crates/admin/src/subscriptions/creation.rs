@@ -1,10 +1,11 @@
 //! `POST /v1/subscriptions`: creates a subscription once, even if the request is repeated.
 
 use crate::{
+    answers::Problems,
+    caller::Caller,
     extract::Body,
-    guard::{Api, Caller},
+    guard::Api,
     problem::Problem,
-    routes::Problems,
     subscriptions::{
         calls::{find, subscribe},
         conditions::with_etag,

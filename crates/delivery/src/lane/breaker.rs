@@ -7,7 +7,7 @@
 //! The module reads outcomes, and two clocks. It returns the effects: to write the state, to
 //! report, to disable the subscription. The scheduler carries them out.
 
-use crate::record::Standing;
+use crate::record::ReceiverHealth;
 use std::time::Duration;
 
 /// Failures in a row that open the circuit.
@@ -47,11 +47,11 @@ impl Default for Periods {
 
 /// Effects of an outcome on the circuit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct CircuitChange {
     pub opened: bool,
     pub closed: bool,
     /// The state of the receiver must be written.
-    pub is_news: bool,
+    pub is_changed: bool,
     /// The receiver has failed for long enough to be reported.
     pub is_failing: bool,
     /// Set if the receiver was reported as failing and has recovered: the start of its failures, in
@@ -63,7 +63,7 @@ pub struct Turn {
 /// The circuit. See the module.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    standing: Standing,
+    health: ReceiverHealth,
     /// The table has a row that does not say that all is well.
     is_written: bool,
     probe_at: Duration,
@@ -74,16 +74,16 @@ pub struct Breaker {
 
 impl Breaker {
     /// Continues from the state in the table. The first probe is due at once.
-    pub fn restore(&mut self, standing: Standing) {
-        *self = Self { standing, is_written: standing != Standing::default(), ..Self::default() };
+    pub fn restore(&mut self, health: ReceiverHealth) {
+        *self = Self { health, is_written: health != ReceiverHealth::default(), ..Self::default() };
     }
 
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn health(&self) -> &ReceiverHealth {
+        &self.health
     }
 
     pub fn is_open(&self) -> bool {
-        self.standing.is_open
+        self.health.is_open
     }
 
     /// Returns when the next attempt may start. `None` until the probe in flight has ended.
@@ -93,8 +93,8 @@ impl Breaker {
 
     /// Counts an attempt in, and returns whether it is a probe.
     pub fn begin(&mut self) -> bool {
-        self.is_probing |= self.standing.is_open;
-        self.standing.is_open
+        self.is_probing |= self.health.is_open;
+        self.health.is_open
     }
 
     /// Records the end of an attempt that shows nothing about the receiver.
@@ -105,45 +105,52 @@ impl Breaker {
         }
     }
 
-    pub fn succeeded(&mut self) -> Turn {
-        let before = std::mem::take(&mut self.standing);
+    pub fn succeeded(&mut self) -> CircuitChange {
+        let before = std::mem::take(&mut self.health);
         self.is_probing = false;
         self.probe_at = Duration::ZERO;
         self.failed_at = None;
-        Turn {
+        CircuitChange {
             closed: before.is_open,
-            is_news: std::mem::take(&mut self.is_written),
+            is_changed: std::mem::take(&mut self.is_written),
             recovered_from_us: before.warned_at_us.and(before.failing_since_us),
-            ..Turn::default()
+            ..CircuitChange::default()
         }
     }
 
-    pub fn failed(&mut self, was_probe: bool, now: Duration, wall_us: i64, periods: &Periods) -> Turn {
+    pub fn failed(
+        &mut self,
+        was_probe: bool,
+        now: Duration,
+        wall_us: i64,
+        periods: &Periods,
+    ) -> CircuitChange {
         self.passed(was_probe, now, periods);
-        let standing = &mut self.standing;
-        standing.consecutive_failures = standing.consecutive_failures.saturating_add(1);
+        let health = &mut self.health;
+        health.consecutive_failures = health.consecutive_failures.saturating_add(1);
         let before = self.failed_at.replace((now, wall_us));
-        let since_us = standing.failing_since_us.get_or_insert(wall_us);
+        let since_us = health.failing_since_us.get_or_insert(wall_us);
         if let Some(step_us) = before.and_then(|before| step_us(before, (now, wall_us))) {
             *since_us = since_us.saturating_add(step_us).min(wall_us);
         }
         let since_us = *since_us;
         let lasted = Duration::from_micros(wall_us.saturating_sub(since_us).max(0).unsigned_abs());
-        let mut turn = Turn::default();
-        if !standing.is_open && standing.consecutive_failures >= FAILURES_MAX {
-            standing.is_open = true;
+        let mut change = CircuitChange::default();
+        if !health.is_open && health.consecutive_failures >= FAILURES_MAX {
+            health.is_open = true;
             self.probe_at = now + periods.probe_interval;
-            turn.opened = true;
+            change.opened = true;
         }
-        if standing.warned_at_us.is_none() && lasted >= periods.failing_after {
-            standing.warned_at_us = Some(wall_us);
-            turn.is_failing = true;
+        if health.warned_at_us.is_none() && lasted >= periods.failing_after {
+            health.warned_at_us = Some(wall_us);
+            change.is_failing = true;
         }
-        turn.disables =
-            lasted >= periods.disable_after && standing.consecutive_failures >= DISABLE_ATTEMPTS_MIN;
-        turn.is_news = turn.opened || turn.is_failing || (!self.is_written && lasted >= REPORT_AFTER);
-        self.is_written |= turn.is_news;
-        turn
+        change.disables =
+            lasted >= periods.disable_after && health.consecutive_failures >= DISABLE_ATTEMPTS_MIN;
+        change.is_changed =
+            change.opened || change.is_failing || (!self.is_written && lasted >= REPORT_AFTER);
+        self.is_written |= change.is_changed;
+        change
     }
 }
 
@@ -163,7 +170,7 @@ mod tests {
     const HOUR_US: i64 = 3_600_000_000;
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn fail(breaker: &mut Breaker, wall_us: i64) -> Turn {
+    fn fail(breaker: &mut Breaker, wall_us: i64) -> CircuitChange {
         let was_probe = breaker.begin();
         let now = SECOND + Duration::from_micros(wall_us.unsigned_abs());
         breaker.failed(was_probe, now, wall_us, &Periods::default())
@@ -180,30 +187,36 @@ mod tests {
             fail(&mut breaker, at, at as i64 * 1_000_000);
         }
         // The machine slept for six days, or its clock was wrong.
-        let turn = fail(&mut breaker, 70, 6 * 24 * HOUR_US);
-        assert!(!turn.disables && !turn.is_failing, "{turn:?}");
-        let turn = fail(&mut breaker, 70 + 25 * 3600, (6 * 24 + 25) * HOUR_US);
-        assert!(!turn.disables && turn.is_failing, "{turn:?}");
-        let turn = fail(&mut breaker, 70 + 125 * 3600, (6 * 24 + 125) * HOUR_US);
-        assert!(turn.disables, "{turn:?}");
+        let change = fail(&mut breaker, 70, 6 * 24 * HOUR_US);
+        assert!(!change.disables && !change.is_failing, "{change:?}");
+        let change = fail(&mut breaker, 70 + 25 * 3600, (6 * 24 + 25) * HOUR_US);
+        assert!(!change.disables && change.is_failing, "{change:?}");
+        let change = fail(&mut breaker, 70 + 125 * 3600, (6 * 24 + 125) * HOUR_US);
+        assert!(change.disables, "{change:?}");
     }
 
     #[test]
     fn ten_failures_in_a_row_open_it_and_a_success_closes_it() {
         let mut breaker = Breaker::default();
         for _ in 0..9 {
-            assert_eq!(fail(&mut breaker, 0), Turn::default());
+            assert_eq!(fail(&mut breaker, 0), CircuitChange::default());
         }
-        assert_eq!(breaker.succeeded(), Turn::default(), "nothing was written");
+        assert_eq!(breaker.succeeded(), CircuitChange::default(), "nothing was written");
         (0..9).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
         assert!(!breaker.is_open());
-        assert_eq!(fail(&mut breaker, 0), Turn { opened: true, is_news: true, ..Turn::default() });
+        assert_eq!(
+            fail(&mut breaker, 0),
+            CircuitChange { opened: true, is_changed: true, ..CircuitChange::default() }
+        );
         assert_eq!(breaker.next_at(), Some(SECOND * 61));
         assert!(breaker.begin(), "a probe");
         assert_eq!(breaker.next_at(), None, "one at a time");
         breaker.failed(true, SECOND * 100, 0, &Periods::default());
         assert_eq!(breaker.next_at(), Some(SECOND * 160));
-        assert_eq!(breaker.succeeded(), Turn { closed: true, is_news: true, ..Turn::default() });
+        assert_eq!(
+            breaker.succeeded(),
+            CircuitChange { closed: true, is_changed: true, ..CircuitChange::default() }
+        );
         assert!(!breaker.is_open());
     }
 
@@ -213,7 +226,7 @@ mod tests {
         (0..10).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
         let was_probe = breaker.begin();
         breaker.passed(was_probe, SECOND * 5, &Periods::default());
-        assert_eq!((breaker.next_at(), breaker.standing().consecutive_failures), (Some(SECOND * 65), 10));
+        assert_eq!((breaker.next_at(), breaker.health().consecutive_failures), (Some(SECOND * 65), 10));
     }
 
     #[test]
@@ -234,7 +247,11 @@ mod tests {
     fn it_goes_on_from_what_was_written() {
         let mut breaker = Breaker::default();
         let failing_since_us = Some(0);
-        breaker.restore(Standing { consecutive_failures: 9, failing_since_us, ..Standing::default() });
+        breaker.restore(ReceiverHealth {
+            consecutive_failures: 9,
+            failing_since_us,
+            ..ReceiverHealth::default()
+        });
         assert!(fail(&mut breaker, 24 * HOUR_US).is_failing);
         assert!(breaker.is_open());
     }
@@ -247,10 +264,10 @@ mod tests {
             let mut breaker = Breaker::default();
             let (mut rows, mut turns) = (0, 0);
             for (at, is_success) in (0i64..).zip(outcomes) {
-                let turn = if is_success { breaker.succeeded() } else { fail(&mut breaker, at) };
-                rows += i32::from(turn.is_news);
-                turns += i32::from(turn.opened) + i32::from(turn.closed);
-                prop_assert_eq!(breaker.is_open(), breaker.standing().consecutive_failures >= FAILURES_MAX);
+                let change = if is_success { breaker.succeeded() } else { fail(&mut breaker, at) };
+                rows += i32::from(change.is_changed);
+                turns += i32::from(change.opened) + i32::from(change.closed);
+                prop_assert_eq!(breaker.is_open(), breaker.health().consecutive_failures >= FAILURES_MAX);
             }
             prop_assert_eq!(rows, turns);
         }

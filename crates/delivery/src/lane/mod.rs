@@ -1,28 +1,28 @@
 //! A send queue: the deliveries of one subscription in memory, and the state of its receiver. Pure.
 //!
-//! A send queue decides two things. [`Lane::room`] decides whether a new event may join, must wait,
+//! A send queue decides two things. [`Lane::capacity`] decides whether a new event may join, must wait,
 //! or goes into the queue. The other methods decide how many requests may start and how many rows
 //! may be read back, under all limits: the subscription, the rate limit, the circuit, pauses, and
 //! concurrency.
 //!
-//! A send queue also claims the queue rows that it works on ([`Lane::hold`]), so that no row is
-//! taken twice. It must not write or read anything; the scheduler (`board`) does this for it.
+//! A send queue also claims the queue rows that it works on ([`Lane::claim`]), so that no row is
+//! taken twice. It must not write or read anything; the scheduler (`scheduler`) does this for it.
 
+pub mod backlog_reader;
 pub mod breaker;
 pub mod bucket;
-pub mod drain;
 pub mod order;
 pub mod pacing;
 use crate::queue_rows::Due;
 use crate::queue_rows::Item;
-use crate::subscription::has_lines;
+use crate::subscription::has_order;
 
 use crate::{
     lane::{
+        backlog_reader::{BacklogReader, PAGE_ROWS},
         breaker::Breaker,
         bucket::Bucket,
-        drain::{Drain, PAGE_ROWS},
-        order::Lines,
+        order::OrderGroups,
         pacing::Pacing,
     },
     subscription::{Ordering, Subscription},
@@ -42,21 +42,21 @@ const FRESH_SHARE: usize = FRESH_MAX / 5;
 /// Rows of backlog per read that searches for a probe.
 const PROBE_ROWS: usize = 8;
 
-/// Order groups per read that refills groups from the table. [`LINE_ROWS`] is the number of rows of
+/// Order groups per read that refills groups from the table. [`GROUP_ROWS`] is the number of rows of
 /// each.
-const LINES_AT_ONCE: usize = 20;
-pub const LINE_ROWS: usize = 100;
+const GROUPS_AT_ONCE: usize = 20;
+pub const GROUP_ROWS: usize = 100;
 
 /// The reader waits for a full send queue that frees a tenth of its capacity in this time. Such a
 /// send queue takes at least 1000 deliveries a second. A slower one spills, because it would delay
 /// the others. A send queue is measured from half full on, so that most slow ones are known as such
 /// before they are full, and the reader waits for them at no time.
 pub const STALL: Duration = Duration::from_millis(100);
-pub const STALL_ROOM: u64 = FRESH_MAX as u64 / 10;
+pub const STALL_CAPACITY: u64 = FRESH_MAX as u64 / 10;
 
 /// Whether a send queue takes one more delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Capacity {
     Yes,
     /// The send queue is full, but it moves. The caller waits.
     Soon,
@@ -74,7 +74,7 @@ pub struct Lane {
     /// Deliveries with a row. With an order, only those that do not obey it.
     pub queued: VecDeque<Item>,
     /// Order groups. `None` if no delivery waits for another.
-    pub lines: Option<Box<Lines>>,
+    pub groups: Option<Box<OrderGroups>>,
     pub breaker: Breaker,
     pub bucket: Bucket,
     /// The receiver asked for a pause until then (`Retry-After`).
@@ -100,11 +100,11 @@ pub struct Lane {
     pub due: VecDeque<Due>,
     /// Events whose queue row is claimed, and how often. A claimed row is due, being read, queued,
     /// in flight, or changed by an unconfirmed entry. A page of the queue skips it.
-    held: HashMap<i64, u32>,
+    claims: HashMap<i64, u32>,
     pub in_flight: usize,
     pub in_flight_bytes: usize,
     pub pacing: Pacing,
-    pub drain: Drain,
+    pub backlog: BacklogReader,
     /// New events go into the queue until the rows there have been taken back.
     pub is_spilling: bool,
     /// The send queue is on the scheduler's list `ready`.
@@ -124,16 +124,16 @@ struct Pace {
     /// Start of the present measurement, and [`Lane::started`] at that time.
     since: Duration,
     started: u64,
-    /// Result of the last measurement: fewer starts than [`STALL_ROOM`] in [`STALL`].
+    /// Result of the last measurement: fewer starts than [`STALL_CAPACITY`] in [`STALL`].
     is_slow: bool,
 }
 
 impl Lane {
-    pub fn new(subscription: Arc<Subscription>, lines_max: usize, now: Duration) -> Self {
+    pub fn new(subscription: Arc<Subscription>, order_groups_max: usize, now: Duration) -> Self {
         let mut bucket = Bucket::default();
         bucket.limit(subscription.rate_limit, now);
         Self {
-            lines: lines(&subscription, lines_max),
+            groups: groups(&subscription, order_groups_max),
             subscription,
             fresh: VecDeque::new(),
             queued: VecDeque::new(),
@@ -149,11 +149,11 @@ impl Lane {
             page_confirmed: 0,
             is_turn_of_fresh: false,
             due: VecDeque::new(),
-            held: HashMap::new(),
+            claims: HashMap::new(),
             in_flight: 0,
             in_flight_bytes: 0,
             pacing: Pacing::default(),
-            drain: Drain::default(),
+            backlog: BacklogReader::default(),
             is_spilling: false,
             is_listed: false,
             is_asking: false,
@@ -170,69 +170,69 @@ impl Lane {
 
     /// Returns the number of deliveries without a row.
     pub fn fresh_len(&self) -> usize {
-        self.fresh.len() + self.lines.as_ref().map_or(0, |lines| lines.fresh())
+        self.fresh.len() + self.groups.as_ref().map_or(0, |groups| groups.fresh())
     }
 
     /// Returns the number of deliveries with a row.
     pub fn queued_len(&self) -> usize {
-        self.queued.len() + self.lines.as_ref().map_or(0, |lines| lines.queued())
+        self.queued.len() + self.groups.as_ref().map_or(0, |groups| groups.queued())
     }
 
     /// Returns whether an event may join now.
-    pub fn room(&mut self, now: Duration) -> Room {
+    pub fn capacity(&mut self, now: Duration) -> Capacity {
         if !self.is_open() || self.breaker.is_open() {
-            return Room::No;
+            return Capacity::No;
         }
         let fresh = self.fresh_len();
         if self.is_spilling {
             // Without an order, new events need not wait for the backlog. Some of them are sent
             // along with it.
-            let is_beside = self.lines.is_none() && fresh < FRESH_SHARE && self.drain.is_active();
-            return if is_beside { Room::Yes } else { Room::No };
+            let is_beside = self.groups.is_none() && fresh < FRESH_SHARE && self.backlog.is_active();
+            return if is_beside { Capacity::Yes } else { Capacity::No };
         }
         if fresh < FRESH_MAX / 2 {
             self.half_full = None;
-            return Room::Yes;
+            return Capacity::Yes;
         }
         let pace = self.half_full.get_or_insert(Pace { since: now, started: self.started, is_slow: false });
         let elapsed = now.saturating_sub(pace.since);
         if elapsed >= STALL {
-            let wanted = STALL_ROOM as f64 * elapsed.div_duration_f64(STALL);
+            let wanted = STALL_CAPACITY as f64 * elapsed.div_duration_f64(STALL);
             let is_slow = ((self.started - pace.started) as f64) < wanted;
             *pace = Pace { since: now, started: self.started, is_slow };
         }
         if fresh < FRESH_MAX {
-            return Room::Yes;
+            return Capacity::Yes;
         }
         if pace.is_slow {
             self.is_spilling = true;
-            return Room::No;
+            return Capacity::No;
         }
-        Room::Soon
+        Capacity::Soon
     }
 
     /// Claims an event's queue row. A row can be claimed more than once.
-    pub fn hold(&mut self, event_id: i64) {
-        *self.held.entry(event_id).or_default() += 1;
+    pub fn claim(&mut self, event_id: i64) {
+        *self.claims.entry(event_id).or_default() += 1;
     }
 
     /// Releases one claim.
     pub fn release(&mut self, event_id: i64) {
-        if let Entry::Occupied(mut held) = self.held.entry(event_id) {
-            *held.get_mut() -= 1;
-            if *held.get() == 0 {
-                held.remove();
+        if let Entry::Occupied(mut claims) = self.claims.entry(event_id) {
+            *claims.get_mut() -= 1;
+            if *claims.get() == 0 {
+                claims.remove();
             }
         }
     }
 
-    pub fn holds(&self, event_id: i64) -> bool {
-        self.held.contains_key(&event_id)
+    pub fn is_claimed(&self, event_id: i64) -> bool {
+        self.claims.contains_key(&event_id)
     }
 
     #[cfg(test)]
-    pub fn holds_nothing(&self) -> bool {
-        self.held.is_empty()
+    pub fn claims_nothing(&self) -> bool {
+        self.claims.is_empty()
     }
 
     /// Returns how many more requests the limits of this send queue allow.
@@ -240,7 +240,7 @@ impl Lane {
         if !self.is_open() || (self.in_flight > 0 && self.in_flight_bytes >= bytes_max) {
             return 0;
         }
-        self.pacing.limit().min(self.subscription.in_flight_max).saturating_sub(self.in_flight)
+        self.pacing.limit().min(self.subscription.max_in_flight).saturating_sub(self.in_flight)
     }
 
     /// Returns how many requests may start now under the receiver's pause, circuit, and rate limit.
@@ -273,12 +273,12 @@ impl Lane {
     /// Returns the number of rows if the send queue can take a page of its backlog. With an order,
     /// deliveries that wait in memory during a spill are older and go first.
     pub fn wants_page(&self, now: Duration, entries_confirmed: u64) -> Option<usize> {
-        if !self.drain.is_active() || !self.is_open() || self.paused_until > now {
+        if !self.backlog.is_active() || !self.is_open() || self.paused_until > now {
             return None;
         }
-        if let Some(lines) = &self.lines {
+        if let Some(groups) = &self.groups {
             let is_first = !self.is_spilling || self.fresh.is_empty();
-            if !is_first || !lines.takes_pages() || self.page_after > entries_confirmed {
+            if !is_first || !groups.takes_pages() || self.page_after > entries_confirmed {
                 return None;
             }
         }
@@ -292,21 +292,22 @@ impl Lane {
     }
 
     /// Returns how many order groups may be refilled from the table, or `None` for none.
-    pub fn wants_lines(&self, now: Duration) -> Option<usize> {
-        let lines = self.lines.as_ref().filter(|lines| lines.is_wanting())?;
-        if !self.is_open() || self.paused_until > now || (lines.queued() >= PAGE_ROWS && lines.has_ready()) {
+    pub fn wants_groups(&self, now: Duration) -> Option<usize> {
+        let groups = self.groups.as_ref().filter(|groups| groups.is_wanting())?;
+        if !self.is_open() || self.paused_until > now || (groups.queued() >= PAGE_ROWS && groups.has_ready())
+        {
             return None;
         }
         if self.breaker.is_open() {
             let is_due = self.breaker.next_at().is_some_and(|at| at <= now);
             return (is_due && !self.has_ready()).then_some(1);
         }
-        Some(LINES_AT_ONCE)
+        Some(GROUPS_AT_ONCE)
     }
 
     /// Reports whether deliveries wait in the table for their turn.
     pub fn has_backlog(&self) -> bool {
-        self.is_spilling || self.drain.is_active()
+        self.is_spilling || self.backlog.is_active()
     }
 
     /// Reports whether there may be a delivery to start.
@@ -317,7 +318,7 @@ impl Lane {
     /// Reports whether there is a delivery to start that has a row or is the head of an order
     /// group.
     pub fn has_ready(&self) -> bool {
-        !self.queued.is_empty() || self.lines.as_ref().is_some_and(|lines| lines.has_ready())
+        !self.queued.is_empty() || self.groups.as_ref().is_some_and(|groups| groups.has_ready())
     }
 
     /// Counts a request in. Returns its number for the pacing, and whether it is a probe.
@@ -340,10 +341,10 @@ impl Lane {
 
 /// Returns the order groups that a subscription needs. Compaction needs them too: a group keeps the
 /// changes of one key together.
-pub fn lines(subscription: &Subscription, max: usize) -> Option<Box<Lines>> {
+pub fn groups(subscription: &Subscription, max: usize) -> Option<Box<OrderGroups>> {
     let is_strict = subscription.ordering == Ordering::Strict;
     let gathers = subscription.batch_size > 1 || subscription.compact;
-    has_lines(subscription).then(|| Box::new(Lines::new(is_strict, gathers, max)))
+    has_order(subscription).then(|| Box::new(OrderGroups::new(is_strict, gathers, max)))
 }
 
 #[cfg(test)]
@@ -370,21 +371,25 @@ mod tests {
     fn a_full_lane_that_moves_is_waited_for_and_one_that_does_not_spills() {
         let mut lane = full_lane();
         let at = Duration::from_millis;
-        assert_eq!(lane.room(at(0)), Room::Soon);
-        for _ in 0..STALL_ROOM {
+        assert_eq!(lane.capacity(at(0)), Capacity::Soon);
+        for _ in 0..STALL_CAPACITY {
             lane.begin(1, 1, Duration::ZERO);
         }
-        assert_eq!(lane.room(at(100)), Room::Soon);
+        assert_eq!(lane.capacity(at(100)), Capacity::Soon);
         // A slow send queue has capacity now and then, but not for a tenth of itself in 100 ms.
         for _ in 0..10 {
             lane.begin(1, 1, Duration::ZERO);
         }
         let one = lane.fresh.pop_front();
-        assert_eq!(lane.room(at(150)), Room::Yes);
+        assert_eq!(lane.capacity(at(150)), Capacity::Yes);
         lane.fresh.extend(one);
-        assert_eq!(lane.room(at(200)), Room::No);
+        assert_eq!(lane.capacity(at(200)), Capacity::No);
         lane.fresh.clear();
-        assert_eq!(lane.room(at(300)), Room::No, "it spills until what it spilled has been taken back");
+        assert_eq!(
+            lane.capacity(at(300)),
+            Capacity::No,
+            "it spills until what it spilled has been taken back"
+        );
     }
 
     #[test]
@@ -392,20 +397,20 @@ mod tests {
         let at = Duration::from_millis;
         let mut lane = full_lane();
         let last = lane.fresh.pop_back();
-        assert_eq!(lane.room(at(0)), Room::Yes);
-        assert_eq!(lane.room(at(500)), Room::Yes, "it has started nothing since, and has capacity");
+        assert_eq!(lane.capacity(at(0)), Capacity::Yes);
+        assert_eq!(lane.capacity(at(500)), Capacity::Yes, "it has started nothing since, and has capacity");
         lane.fresh.extend(last);
-        assert_eq!(lane.room(at(505)), Room::No);
+        assert_eq!(lane.capacity(at(505)), Capacity::No);
 
         let mut lane = full_lane();
         let last = lane.fresh.pop_back();
-        assert_eq!(lane.room(at(0)), Room::Yes);
-        for _ in 0..5 * STALL_ROOM {
+        assert_eq!(lane.capacity(at(0)), Capacity::Yes);
+        for _ in 0..5 * STALL_CAPACITY {
             lane.begin(1, 1, Duration::ZERO);
         }
-        assert_eq!(lane.room(at(500)), Room::Yes);
+        assert_eq!(lane.capacity(at(500)), Capacity::Yes);
         lane.fresh.extend(last);
-        assert_eq!(lane.room(at(505)), Room::Soon, "it is fast");
+        assert_eq!(lane.capacity(at(505)), Capacity::Soon, "it is fast");
     }
 
     #[test]
@@ -423,7 +428,7 @@ mod tests {
         let mut lane = full_lane();
         lane.fresh.clear();
         lane.subscription = Arc::new(Subscription { enabled: false, ..Subscription::sample(1) });
-        assert_eq!(lane.room(Duration::ZERO), Room::No);
+        assert_eq!(lane.capacity(Duration::ZERO), Capacity::No);
         assert_eq!(lane.allowance(100), 0);
     }
 }

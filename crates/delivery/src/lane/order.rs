@@ -1,6 +1,6 @@
 //! Order groups of one send queue: which delivery waits for which. Pure.
 //!
-//! There is one group (`Line`) per order key, and only its head is sent. A group knows its
+//! There is one group (`OrderGroup`) per order key, and only its head is sent. A group knows its
 //! deliveries in memory, in flight, or waiting for a retry. Each of them has a *place*. Deliveries
 //! further back may be rows of the queue in state `blocked`.
 //!
@@ -17,11 +17,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Maximum number of groups per send queue. Beyond it, no new key is admitted until a group is
 /// free.
-pub const LINES_MAX: usize = 50_000;
+pub const ORDER_GROUPS_MAX: usize = 50_000;
 
 /// A delivery's place in its group.
 #[derive(Debug)]
-enum Place {
+enum GroupPlace {
     /// In flight.
     Flying,
     /// Waiting for its time, or being read.
@@ -32,9 +32,9 @@ enum Place {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct OrderGroup {
     /// Ascending by event.
-    places: VecDeque<(i64, Place)>,
+    places: VecDeque<(i64, GroupPlace)>,
     /// Number of places that wait for their time.
     timed: usize,
     /// The table may have rows behind these places.
@@ -49,8 +49,8 @@ struct Line {
 
 /// The order groups of one send queue.
 #[derive(Debug)]
-pub struct Lines {
-    lines: HashMap<i64, Line>,
+pub struct OrderGroups {
+    groups: HashMap<i64, OrderGroup>,
     /// Groups whose head is in memory, in turn.
     ready: VecDeque<i64>,
     /// Groups that want rows from the table.
@@ -78,10 +78,10 @@ pub enum Entrance {
     Shut,
 }
 
-impl Lines {
+impl OrderGroups {
     pub fn new(is_strict: bool, gathers: bool, max: usize) -> Self {
         Self {
-            lines: HashMap::new(),
+            groups: HashMap::new(),
             ready: VecDeque::new(),
             wanting: VecDeque::new(),
             loading: Vec::new(),
@@ -114,16 +114,16 @@ impl Lines {
 
     /// Returns the head of the group whose turn is next.
     pub fn front(&self) -> Option<&Item> {
-        match self.lines.get(self.ready.front()?)?.places.front() {
-            Some((_, Place::Here(item))) => Some(item),
+        match self.groups.get(self.ready.front()?)?.places.front() {
+            Some((_, GroupPlace::Here(item))) => Some(item),
             _ => None,
         }
     }
 
     /// Returns whether a later delivery of the key may enter.
     pub fn entrance(&self, key: i64) -> Entrance {
-        match self.lines.get(&key) {
-            None if self.lines.len() >= self.max && !self.is_strict => Entrance::Shut,
+        match self.groups.get(&key) {
+            None if self.groups.len() >= self.max && !self.is_strict => Entrance::Shut,
             None => Entrance::Open,
             Some(line) if self.is_strict => {
                 if line.is_standing() {
@@ -141,7 +141,7 @@ impl Lines {
     /// a row that is older than another place: the rows behind the group are younger than all
     /// places.
     pub fn entrance_again(&self, key: i64, event_id: i64) -> Entrance {
-        match self.lines.get(&key).and_then(|line| line.places.back()) {
+        match self.groups.get(&key).and_then(|line| line.places.back()) {
             Some((last, _)) if event_id <= *last => Entrance::Open,
             _ => self.entrance(key),
         }
@@ -149,47 +149,51 @@ impl Lines {
 
     /// Reports whether pages of the backlog can be taken.
     pub fn takes_pages(&self) -> bool {
-        if self.is_strict { !self.lines.values().any(Line::is_standing) } else { self.lines.len() < self.max }
+        if self.is_strict {
+            !self.groups.values().any(OrderGroup::is_standing)
+        } else {
+            self.groups.len() < self.max
+        }
     }
 
     pub fn contains(&self, key: i64, event_id: i64) -> bool {
-        self.lines.get(&key).is_some_and(|line| line.find(event_id).is_ok())
+        self.groups.get(&key).is_some_and(|line| line.find(event_id).is_ok())
     }
 
     /// Puts a delivery into its group, in order of events.
     pub fn insert(&mut self, key: i64, item: Item) {
         let event_id = item.message.event().id;
         self.count(&item, true);
-        self.place(key, event_id, Place::Here(item));
+        self.place(key, event_id, GroupPlace::Here(item));
     }
 
     /// Restores a delivery that waits for its time, as read from the table.
     pub fn restore_timed(&mut self, key: i64, event_id: i64) {
-        self.place(key, event_id, Place::Timed);
+        self.place(key, event_id, GroupPlace::Timed);
     }
 
     /// Restores a row of the backlog that is older than a delivery that waits for its time, as read
     /// from the table.
     pub fn restore_backlog(&mut self, key: i64, event_id: i64) {
-        self.place(key, event_id, Place::Aside);
+        self.place(key, event_id, GroupPlace::Aside);
     }
 
     /// Records that the table has blocked rows of the key.
     pub fn restore_rows(&mut self, key: i64) {
-        self.lines.entry(key).or_default().has_rows = true;
+        self.groups.entry(key).or_default().has_rows = true;
         self.update(key);
     }
 
-    fn place(&mut self, key: i64, event_id: i64, place: Place) {
-        let line = self.lines.entry(key).or_default();
-        self.asides += usize::from(matches!(place, Place::Aside));
-        line.timed += usize::from(matches!(place, Place::Timed));
-        line.is_fetched &= !matches!(place, Place::Aside);
+    fn place(&mut self, key: i64, event_id: i64, place: GroupPlace) {
+        let line = self.groups.entry(key).or_default();
+        self.asides += usize::from(matches!(place, GroupPlace::Aside));
+        line.timed += usize::from(matches!(place, GroupPlace::Timed));
+        line.is_fetched &= !matches!(place, GroupPlace::Aside);
         match line.find(event_id) {
             Ok(at) => {
                 let former = std::mem::replace(&mut line.places[at].1, place);
-                self.asides -= usize::from(matches!(former, Place::Aside));
-                line.timed -= usize::from(matches!(former, Place::Timed));
+                self.asides -= usize::from(matches!(former, GroupPlace::Aside));
+                line.timed -= usize::from(matches!(former, GroupPlace::Timed));
             }
             Err(at) => line.places.insert(at, (event_id, place)),
         }
@@ -198,7 +202,7 @@ impl Lines {
 
     /// Records that a row is `blocked`, or will be once this ledger entry is committed.
     pub fn blocked(&mut self, key: i64, entry: u64) {
-        let line = self.lines.entry(key).or_default();
+        let line = self.groups.entry(key).or_default();
         line.has_rows = true;
         line.rows_after = line.rows_after.max(entry);
         self.update(key);
@@ -212,16 +216,16 @@ impl Lines {
         mut goes_too: impl FnMut(&Item, &Item) -> bool,
     ) -> Option<(i64, Vec<Item>)> {
         let key = self.ready.pop_front()?;
-        let line = self.lines.get_mut(&key)?;
+        let line = self.groups.get_mut(&key)?;
         line.is_ready = false;
         line.is_fetched = false;
         let mut taken: Vec<Item> = Vec::new();
         for (_, place) in &mut line.places {
-            let Place::Here(item) = place else { break };
+            let GroupPlace::Here(item) = place else { break };
             if taken.len() >= max || taken.last().is_some_and(|last| !goes_too(last, item)) {
                 break;
             }
-            if let Place::Here(item) = std::mem::replace(place, Place::Flying) {
+            if let GroupPlace::Here(item) = std::mem::replace(place, GroupPlace::Flying) {
                 taken.push(item);
             }
         }
@@ -231,18 +235,18 @@ impl Lines {
 
     /// Removes a delivery that is final or gone. `entry` is the ledger entry that says so.
     pub fn finish(&mut self, key: i64, event_id: i64, entry: u64) {
-        let Some(line) = self.lines.get_mut(&key) else { return };
+        let Some(line) = self.groups.get_mut(&key) else { return };
         if let Ok(at) = line.find(event_id)
             && let Some((_, place)) = line.places.remove(at)
         {
             match place {
-                Place::Here(item) => self.count(&item, false),
-                Place::Aside => self.asides -= 1,
-                Place::Timed => line.timed -= 1,
-                Place::Flying => {}
+                GroupPlace::Here(item) => self.count(&item, false),
+                GroupPlace::Aside => self.asides -= 1,
+                GroupPlace::Timed => line.timed -= 1,
+                GroupPlace::Flying => {}
             }
         }
-        if let Some(line) = self.lines.get_mut(&key) {
+        if let Some(line) = self.groups.get_mut(&key) {
             line.rows_after = line.rows_after.max(entry);
         }
         self.update(key);
@@ -259,9 +263,10 @@ impl Lines {
         if !self.contains(key, event_id) {
             return Vec::new();
         }
-        self.place(key, event_id, Place::Timed);
-        let Some(line) = self.lines.get(&key) else { return Vec::new() };
-        let is_busy = |(_, place): &&(i64, Place)| matches!(place, Place::Flying | Place::Timed);
+        self.place(key, event_id, GroupPlace::Timed);
+        let Some(line) = self.groups.get(&key) else { return Vec::new() };
+        let is_busy =
+            |(_, place): &&(i64, GroupPlace)| matches!(place, GroupPlace::Flying | GroupPlace::Timed);
         let last = line.places.iter().rev().find(is_busy).map_or(event_id, |(last, _)| *last);
         let items = self.leave(key, last);
         if self.is_strict {
@@ -275,9 +280,9 @@ impl Lines {
     /// Drops the backlog places behind an event. From then on, their rows count as rows behind the
     /// group.
     pub fn forget_asides_behind(&mut self, key: i64, event_id: i64) {
-        if let Some(line) = self.lines.get_mut(&key) {
+        if let Some(line) = self.groups.get_mut(&key) {
             let before = line.places.len();
-            line.places.retain(|(other, place)| *other <= event_id || !matches!(place, Place::Aside));
+            line.places.retain(|(other, place)| *other <= event_id || !matches!(place, GroupPlace::Aside));
             self.asides -= before - line.places.len();
             line.has_rows |= before > line.places.len();
         }
@@ -286,11 +291,11 @@ impl Lines {
 
     /// Removes and returns all deliveries in memory behind an event.
     fn leave(&mut self, key: i64, behind: i64) -> Vec<Item> {
-        let Some(line) = self.lines.get_mut(&key) else { return Vec::new() };
+        let Some(line) = self.groups.get_mut(&key) else { return Vec::new() };
         let mut items = Vec::new();
         for (event_id, place) in std::mem::take(&mut line.places) {
             match place {
-                Place::Here(item) if event_id > behind => items.push(item),
+                GroupPlace::Here(item) if event_id > behind => items.push(item),
                 place => line.places.push_back((event_id, place)),
             }
         }
@@ -308,15 +313,17 @@ impl Lines {
 
     /// Reports whether a delivery in memory meets the condition.
     pub fn any_here(&self, which: impl Fn(&Item) -> bool) -> bool {
-        let places = self.lines.values().flat_map(|line| &line.places);
-        places.into_iter().any(|(_, place)| matches!(place, Place::Here(item) if which(item)))
+        let places = self.groups.values().flat_map(|line| &line.places);
+        places.into_iter().any(|(_, place)| matches!(place, GroupPlace::Here(item) if which(item)))
     }
 
     /// Restarts the retry schedule of a delivery in memory. Returns `false` if it is not in memory.
     pub fn begin_anew(&mut self, key: i64, event_id: i64) -> bool {
-        let Some(line) = self.lines.get_mut(&key) else { return false };
+        let Some(line) = self.groups.get_mut(&key) else { return false };
         let at = line.find(event_id).ok();
-        let Some((_, Place::Here(item))) = at.and_then(|at| line.places.get_mut(at)) else { return false };
+        let Some((_, GroupPlace::Here(item))) = at.and_then(|at| line.places.get_mut(at)) else {
+            return false;
+        };
         item.retry_from = item.attempts;
         item.row = match item.row {
             RowState::Backlog | RowState::Blocked => RowState::Waiting,
@@ -329,26 +336,26 @@ impl Lines {
     /// A group that has rows behind it, or will have, gets no new place: the delivery would be
     /// younger than some of those rows.
     pub fn restore_aside(&mut self, key: i64, event_id: i64, entry: u64) {
-        let may = |line: &Line| line.find(event_id).is_ok() || !(line.has_rows || line.is_standing());
-        if self.is_strict || self.lines.get(&key).map_or(self.lines.len() < self.max, may) {
-            let line = self.lines.entry(key).or_default();
+        let may = |line: &OrderGroup| line.find(event_id).is_ok() || !(line.has_rows || line.is_standing());
+        if self.is_strict || self.groups.get(&key).map_or(self.groups.len() < self.max, may) {
+            let line = self.groups.entry(key).or_default();
             line.rows_after = line.rows_after.max(entry);
-            self.place(key, event_id, Place::Aside);
+            self.place(key, event_id, GroupPlace::Aside);
         }
     }
 
     /// Records that all deliveries that wait for their time have become rows of the backlog.
     pub fn park(&mut self) {
-        for line in self.lines.values_mut() {
+        for line in self.groups.values_mut() {
             for (_, place) in &mut line.places {
-                if matches!(place, Place::Timed) {
-                    *place = Place::Aside;
+                if matches!(place, GroupPlace::Timed) {
+                    *place = GroupPlace::Aside;
                     self.asides += 1;
                 }
             }
             line.timed = 0;
         }
-        for key in self.lines.keys().copied().collect::<Vec<_>>() {
+        for key in self.groups.keys().copied().collect::<Vec<_>>() {
             self.update(key);
         }
     }
@@ -369,10 +376,10 @@ impl Lines {
             return Vec::new();
         }
         let mut items = Vec::new();
-        for key in self.lines.keys().copied().collect::<Vec<_>>() {
+        for key in self.groups.keys().copied().collect::<Vec<_>>() {
             for item in self.leave(key, i64::MIN) {
                 if which(&item) {
-                    self.place(key, item.message.event().id, Place::Aside);
+                    self.place(key, item.message.event().id, GroupPlace::Aside);
                     items.push(item);
                 } else {
                     self.insert(key, item);
@@ -391,9 +398,9 @@ impl Lines {
             return;
         }
         self.asides = 0;
-        for key in self.lines.keys().copied().collect::<Vec<_>>() {
-            if let Some(line) = self.lines.get_mut(&key) {
-                line.places.retain(|(_, place)| !matches!(place, Place::Aside));
+        for key in self.groups.keys().copied().collect::<Vec<_>>() {
+            if let Some(line) = self.groups.get_mut(&key) {
+                line.places.retain(|(_, place)| !matches!(place, GroupPlace::Aside));
             }
             self.update(key);
         }
@@ -408,13 +415,13 @@ impl Lines {
         if self.asides == 0 {
             return;
         }
-        for key in self.lines.keys().copied().collect::<Vec<_>>() {
-            let Some(line) = self.lines.get_mut(&key).filter(|line| line.rows_after <= confirmed) else {
+        for key in self.groups.keys().copied().collect::<Vec<_>>() {
+            let Some(line) = self.groups.get_mut(&key).filter(|line| line.rows_after <= confirmed) else {
                 continue;
             };
             let before = line.places.len();
             line.places.retain(|(event_id, place)| {
-                !matches!(place, Place::Aside)
+                !matches!(place, GroupPlace::Aside)
                     || *event_id <= behind
                     || *event_id > upto
                     || found.contains(event_id)
@@ -429,12 +436,12 @@ impl Lines {
 
     /// Updates the state of one group: whether it is ready, wants rows, or is empty.
     fn update(&mut self, key: i64) {
-        let Some(line) = self.lines.get_mut(&key) else { return };
+        let Some(line) = self.groups.get_mut(&key) else { return };
         if line.places.is_empty() && !line.has_rows {
             if line.is_ready {
                 self.ready.retain_key(key);
             }
-            self.lines.remove(&key);
+            self.groups.remove(&key);
             return;
         }
         if line.wants(self.gathers) {
@@ -442,13 +449,13 @@ impl Lines {
                 line.is_wanting = true;
                 self.wanting.push_back(key);
             }
-        } else if !line.is_ready && matches!(line.places.front(), Some((_, Place::Here(_)))) {
+        } else if !line.is_ready && matches!(line.places.front(), Some((_, GroupPlace::Here(_)))) {
             line.is_ready = true;
             self.ready.push_back(key);
         }
-        if let Some(line) = self.lines.get_mut(&key)
+        if let Some(line) = self.groups.get_mut(&key)
             && line.is_ready
-            && !matches!(line.places.front(), Some((_, Place::Here(_))))
+            && !matches!(line.places.front(), Some((_, GroupPlace::Here(_))))
         {
             line.is_ready = false;
             self.ready.retain_key(key);
@@ -469,7 +476,7 @@ impl Lines {
 
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.groups.is_empty()
     }
 }
 
@@ -488,7 +495,7 @@ impl RetainKey for VecDeque<i64> {
     }
 }
 
-impl Line {
+impl OrderGroup {
     fn find(&self, event_id: i64) -> Result<usize, usize> {
         self.places.binary_search_by_key(&event_id, |(event_id, _)| *event_id)
     }
@@ -501,10 +508,10 @@ impl Line {
     fn wants(&self, gathers: bool) -> bool {
         match self.places.front() {
             None => self.has_rows,
-            Some((_, Place::Here(_))) => self.has_rows && gathers && !self.is_fetched,
+            Some((_, GroupPlace::Here(_))) => self.has_rows && gathers && !self.is_fetched,
             // The row may lie far back in the backlog, and rows before it may have to wait for it.
-            Some((_, Place::Aside)) => !self.is_fetched,
-            Some((_, Place::Flying | Place::Timed)) => false,
+            Some((_, GroupPlace::Aside)) => !self.is_fetched,
+            Some((_, GroupPlace::Flying | GroupPlace::Timed)) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Attempts: which are started, and the effects of their outcomes.
 //!
-//! [`Board::start`] takes deliveries from the send queues in turn, and makes requests of them (one
-//! event, a batch, or a compacted event). [`Board::finished`] turns an outcome into ledger entries:
+//! [`Scheduler::start`] takes deliveries from the send queues in turn, and makes requests of them (one
+//! event, a batch, or a compacted event). [`Scheduler::finished`] turns an outcome into ledger entries:
 //! the attempt, the change of the queue row, and the next retry.
 //!
 //! An attempt must not start if the send queue, the receiver, or the sum of all send queues is at a
@@ -15,7 +15,9 @@ use crate::{
     queue_rows::{Item, Retry, RetryKey, RowState},
     record::{Attempt, Entry, Exhausted, QueueChange, State},
     retry_policy,
-    scheduler::{Board, Content, Delivery, Flight, Message, Start, Subscription, lines::Moved},
+    scheduler::{
+        Delivery, InFlight, Message, RequestContent, Scheduler, Start, Subscription, order_groups::Moved,
+    },
 };
 use event_type::is_reserved;
 use std::{sync::Arc, time::Duration};
@@ -37,7 +39,7 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Maximum number of changes of a key that become one event.
 const CHANGES_MAX: usize = 1000;
 
-impl Board {
+impl Scheduler {
     /// Starts as many attempts as the send queues and the total limits allow, in turn.
     pub(super) fn start(&mut self, now: Now) {
         self.held_until = None;
@@ -45,7 +47,7 @@ impl Board {
             return;
         }
         let mut turns = self.ready.len();
-        while turns > 0 && self.flights.len() < self.limits.in_flight_max {
+        while turns > 0 && self.flights.len() < self.limits.max_in_flight {
             let Some(id) = self.ready.pop_front() else { break };
             turns -= 1;
             if let Some(lane) = self.lanes.get_mut(&id) {
@@ -74,11 +76,11 @@ impl Board {
 
     /// Starts the attempts that one send queue may start. Returns the number of requests.
     fn take_turn(&mut self, id: i64, now: Now) -> usize {
-        let crowded = self.flights.len() >= self.limits.in_flight_max / 2;
-        let free = self.limits.in_flight_max - self.flights.len();
+        let crowded = self.flights.len() >= self.limits.max_in_flight / 2;
+        let free = self.limits.max_in_flight - self.flights.len();
         let bytes_max = self.limits.memory_bytes_max / LANE_SHARE;
         let Some(lane) = self.lanes.get_mut(&id) else { return 0 };
-        if lane.lines.is_some() && !(self.is_known && self.is_recovered) {
+        if lane.groups.is_some() && !(self.is_known && self.is_recovered) {
             return 0;
         }
         let mut turn = lane.allowance(bytes_max).min(TURN).min(free);
@@ -139,10 +141,10 @@ impl Board {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
         let judged = self.judge(&flight, &outcome, now);
-        let Flight { first, more, .. } = flight;
+        let InFlight { first, more, .. } = flight;
         if more.is_empty() {
             let moved = self.conclude(id, first, outcome, now, unit);
-            moved.into_iter().for_each(|moved| self.move_line(id, moved));
+            moved.into_iter().for_each(|moved| self.move_group(id, moved));
         } else {
             // The entries are in order of events, because the ledger writes in order. All of them
             // come before the entries of deliveries that go back behind them. The one response is
@@ -152,7 +154,7 @@ impl Board {
             for delivery in more {
                 moved.extend(self.conclude(id, delivery, rest.clone(), now, unit));
             }
-            moved.into_iter().for_each(|moved| self.move_line(id, moved));
+            moved.into_iter().for_each(|moved| self.move_group(id, moved));
         }
         if let Some(judgement) = judged {
             self.follow(id, judgement);
@@ -195,7 +197,7 @@ impl Board {
             !delivery.again
                 && lane
                     .as_ref()
-                    .and_then(|lane| lane.lines.as_ref())
+                    .and_then(|lane| lane.groups.as_ref())
                     .is_some_and(|l| l.contains(*key, event_id))
         });
         let is_new = delivery.makes_row;
@@ -210,10 +212,10 @@ impl Board {
         // claimed from here on.
         if let Some(lane) = lane {
             if queue != QueueChange::Keep && !delivery.is_queued {
-                lane.hold(event_id);
+                lane.claim(event_id);
             }
             if is_parked {
-                lane.drain.spilled(event_id);
+                lane.backlog.spilled(event_id);
             }
         }
         let exhausted = (is_exhausted && !is_reserved(&event.event_type)).then(|| {
@@ -245,11 +247,11 @@ fn tell(subscription_id: i64, sequence: i64, attempt: i16, outcome: &Outcome, is
 ///
 /// # Errors
 /// The time until which other events may join the request.
-fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flight, Start)>, Duration> {
+fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(InFlight, Start)>, Duration> {
     let Some(url) = lane.subscription.url.clone() else { return Ok(None) };
-    let (content, first, more) = if lane.lines.is_none() && lane.subscription.batch_size <= 1 {
+    let (content, first, more) = if lane.groups.is_none() && lane.subscription.batch_size <= 1 {
         let Some(item) = next_of_both(lane) else { return Ok(None) };
-        (Content::One(Arc::clone(&item.message)), delivery(item, None), Vec::new())
+        (RequestContent::One(Arc::clone(&item.message)), delivery(item, None), Vec::new())
     } else {
         if let Some(at) = fills_until(lane).filter(|at| *at > now.at) {
             return Err(at);
@@ -264,7 +266,7 @@ fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(Flig
     let subscription_id = subscription.id;
     let number_of_event = first.attempts.saturating_add(1);
     let start = Start { key: 0, url, content, subscription, signers, number: number_of_event };
-    Ok(Some((Flight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
+    Ok(Some((InFlight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
 }
 
 /// Returns the next delivery. Rows of the queue and new events take turns.
@@ -281,8 +283,8 @@ fn fills_until(lane: &Lane) -> Option<Duration> {
     if batch_window.is_zero() || lane.queued_len() > 0 || (!compact && here >= *batch_size) {
         return None;
     }
-    let first = match &lane.lines {
-        Some(lines) => lines.front(),
+    let first = match &lane.groups {
+        Some(groups) => groups.front(),
         None => lane.fresh.front(),
     };
     match first?.row {
@@ -295,7 +297,7 @@ fn fills_until(lane: &Lane) -> Option<Duration> {
 type Element = (Arc<Message>, Vec<Delivery>);
 
 /// Fills a request with one element, or with up to a batch of them.
-fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(Content, Delivery, Vec<Delivery>)> {
+fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(RequestContent, Delivery, Vec<Delivery>)> {
     let Subscription { batch_size, compact, .. } = *lane.subscription;
     let (mut elements, mut bytes) = (Vec::<Element>::new(), 0);
     while elements.len() < batch_size && bytes < REQUEST_BYTES_MAX {
@@ -316,8 +318,8 @@ fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(Content, Delivery, V
     let mut deliveries = deliveries.into_iter().flatten();
     let first = deliveries.next()?;
     let content = match batch_size {
-        1 => Content::One(messages.into_iter().next()?),
-        _ => Content::Batch(messages.into()),
+        1 => RequestContent::One(messages.into_iter().next()?),
+        _ => RequestContent::Batch(messages.into()),
     };
     Some((content, first, deliveries.collect()))
 }
@@ -330,7 +332,7 @@ fn next_items(
     is_compact: bool,
     bytes: &mut usize,
 ) -> Option<(Option<i64>, Vec<Item>)> {
-    let alone = match &lane.lines {
+    let alone = match &lane.groups {
         Some(_) => lane.queued.pop_front(),
         None => Some(next_of_both(lane)?),
     };
@@ -344,7 +346,7 @@ fn next_items(
         *bytes += next.message.bytes();
         *bytes < REQUEST_BYTES_MAX && (!is_compact || compact::is_same_thing(last, next_event))
     };
-    let (key, items) = lane.lines.as_mut()?.take(max, goes_too)?;
+    let (key, items) = lane.groups.as_mut()?.take(max, goes_too)?;
     Some((Some(key), items))
 }
 

@@ -4,21 +4,21 @@
 //! their time, and the windows that are not resolved yet. A delivery goes one of these ways:
 //!
 //! * `route` takes it from the reader into its send queue, or past it into the queue table.
-//! * `attempts` starts it, and applies its outcome. `standing` applies the outcome to the receiver.
-//! * `lines` moves it through its order group, if the subscription has an order.
+//! * `attempts` starts it, and applies its outcome. `health` applies the outcome to the receiver.
+//! * `order_groups` moves it through its order group, if the subscription has an order.
 //! * `recall` reads it back from the queue table, as a due retry or as backlog.
 //!
-//! The caller calls one method for each thing that happened, and then [`Board::advance`]. It then
-//! carries out the contents of [`Board::out`]. Time and random numbers are arguments. The module
+//! The caller calls one method for each thing that happened, and then [`Scheduler::advance`]. It then
+//! carries out the contents of [`Scheduler::out`]. Time and random numbers are arguments. The module
 //! must not do I/O, and it must not read a clock.
 
 mod attempts;
 pub mod backlog_rate;
-mod lines;
+mod health;
+mod order_groups;
 mod progress;
 mod recall;
 mod route;
-mod standing;
 #[cfg(test)]
 mod tests;
 pub mod timers;
@@ -62,12 +62,12 @@ const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub memory_bytes_max: usize,
-    pub in_flight_max: usize,
+    pub max_in_flight: usize,
     /// Maximum number of retries in memory. Later ones stay in the table until shortly before they
     /// are due.
     pub timers_max: usize,
     /// Maximum number of order groups in memory, per send queue.
-    pub lines_max: usize,
+    pub order_groups_max: usize,
     /// Rows of backlogs per second while other subscriptions have new events, over all send queues.
     pub backlog_rate: f64,
     pub periods: Periods,
@@ -75,7 +75,7 @@ pub struct Limits {
 
 /// The content of one request.
 #[derive(Debug)]
-pub enum Content {
+pub enum RequestContent {
     One(Arc<Message>),
     /// An array, even of one event, in order of event ids. Used if the batch size is above 1.
     Batch(Box<[Arc<Message>]>),
@@ -87,7 +87,7 @@ pub struct Start {
     /// The worker returns it with the outcome.
     pub key: usize,
     pub url: Arc<url::Url>,
-    pub content: Content,
+    pub content: RequestContent,
     pub subscription: Arc<Subscription>,
     pub signers: Arc<[signature::Signer]>,
     /// Number of the attempt for the first event; 1 is the first attempt.
@@ -104,7 +104,7 @@ pub struct Out {
 
 /// A request that has been started and has no outcome yet.
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     subscription_id: i64,
     bytes: usize,
     /// Number of the request in the pacing of its send queue.
@@ -138,7 +138,7 @@ struct Delivery {
     order_key: Option<i64>,
 }
 
-impl Flight {
+impl InFlight {
     fn deliveries_mut(&mut self) -> impl Iterator<Item = &mut Delivery> {
         std::iter::once(&mut self.first).chain(&mut self.more)
     }
@@ -154,12 +154,12 @@ impl Flight {
 
 /// The scheduler. See the module.
 #[derive(Debug)]
-pub struct Board {
+pub struct Scheduler {
     limits: Limits,
     budget: Arc<Budget>,
     subscriptions: Subscriptions,
     lanes: HashMap<i64, Lane>,
-    flights: Slab<Flight>,
+    flights: Slab<InFlight>,
     /// Send queues with deliveries to start, in round-robin order.
     ready: VecDeque<i64>,
     backlog_rate: BacklogRate,
@@ -210,7 +210,7 @@ pub struct Board {
     pub out: Out,
 }
 
-impl Board {
+impl Scheduler {
     /// Creates a scheduler without send queues. The first feed must be the subscriptions.
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Self {
         Self {
@@ -359,7 +359,7 @@ impl Board {
         }
         for (subscription_id, rows) in &confirmed.spilled {
             if let Some(lane) = self.lanes.get_mut(subscription_id) {
-                lane.drain.confirmed(*rows);
+                lane.backlog.confirmed(*rows);
             }
             self.ask(*subscription_id);
         }
@@ -367,7 +367,7 @@ impl Board {
             self.disabled_for_sure(id);
         }
         if let Some(id) = confirmed.unblocked {
-            self.restart_drain(id);
+            self.restart_backlog(id);
         }
         for (subscription_id, event_id) in &confirmed.settled {
             if self.loads_in == self.loads_out {
@@ -412,8 +412,8 @@ impl Board {
     /// there is no such subscription.
     fn lane(&mut self, subscription_id: i64) -> Option<&mut Lane> {
         let subscription = self.subscriptions.get(&subscription_id)?;
-        let (lines_max, at) = (self.limits.lines_max, self.at);
-        let new = || Lane::new(Arc::clone(subscription), lines_max, at);
+        let (order_groups_max, at) = (self.limits.order_groups_max, self.at);
+        let new = || Lane::new(Arc::clone(subscription), order_groups_max, at);
         Some(self.lanes.entry(subscription_id).or_insert_with(new))
     }
 
@@ -421,7 +421,7 @@ impl Board {
     fn ask(&mut self, subscription_id: i64) {
         if let Some(lane) = self.lanes.get_mut(&subscription_id)
             && !lane.is_asking
-            && (lane.drain.is_active() || lane.lines.as_ref().is_some_and(|lines| lines.is_wanting()))
+            && (lane.backlog.is_active() || lane.groups.as_ref().is_some_and(|groups| groups.is_wanting()))
         {
             lane.is_asking = true;
             self.asking.push(subscription_id);

@@ -8,10 +8,10 @@ use crate::{
     Now,
     event::Place,
     feed::Request,
-    lane::{FRESH_MAX, LINE_ROWS, drain::PAGE_ROWS, order::Lines},
+    lane::{FRESH_MAX, GROUP_ROWS, backlog_reader::PAGE_ROWS, order::OrderGroups},
     queue_rows::{Due, Filtered, Loaded, QueuedRow, Retry, RetryKey, RowState},
     record::{Entry, QueueChange, Record},
-    scheduler::{Board, Delivery, Flight, Item, Load, order_key},
+    scheduler::{Delivery, InFlight, Item, Load, Scheduler, order_key},
 };
 use std::collections::HashSet;
 use tracing::warn;
@@ -22,7 +22,7 @@ const DUE_ROWS_MAX: usize = 500;
 /// Rows per page for a send queue with nothing in memory, if memory is over its limit.
 const SMALL_PAGE_ROWS: usize = 10;
 
-impl Board {
+impl Scheduler {
     /// Moves due retries to their send queues. If a send queue is closed or full, its retries
     /// become backlog and come later, in order of events. So a dead receiver does not fill the
     /// timers of all.
@@ -40,7 +40,7 @@ impl Board {
     fn fall_due(&mut self, id: i64, due: Due) {
         let event_id = due.event_id;
         let Some(lane) = self.lane(id) else { return };
-        lane.hold(event_id);
+        lane.claim(event_id);
         if !lane.is_open() || lane.breaker.is_open() || lane.due.len() + lane.queued_len() >= FRESH_MAX {
             self.put_due_aside(id, due);
             return;
@@ -69,27 +69,27 @@ impl Board {
                 continue;
             }
             lane.is_asking = false;
-            if lane.lines.is_some() && !is_settled {
+            if lane.groups.is_some() && !is_settled {
                 continue;
             }
             if let Some(limit) = lane.wants_page(now.at, self.entries_confirmed)
-                && let Some(after) = lane.drain.next_page()
+                && let Some(after) = lane.backlog.next_page()
             {
                 let limit = if is_over { limit.min(SMALL_PAGE_ROWS) } else { limit };
                 lane.page_confirmed = self.entries_confirmed;
                 self.load(Load::Backlog { subscription_id: id, after, limit });
             }
             let Some(lane) = self.lanes.get(&id) else { continue };
-            let (lines, resumes_at) = (lane.wants_lines(now.at), lane.resumes_at(now.at));
-            if let Some(max) = lines {
-                self.ask_lines(id, max, if is_over { SMALL_PAGE_ROWS } else { LINE_ROWS });
+            let (groups, resumes_at) = (lane.wants_groups(now.at), lane.resumes_at(now.at));
+            if let Some(max) = groups {
+                self.ask_groups(id, max, if is_over { SMALL_PAGE_ROWS } else { GROUP_ROWS });
             }
             if let Some(at) = resumes_at {
                 self.wake_at(id, at);
             }
             // Some groups still wait for the ledger.
             if let Some(lane) = self.lanes.get_mut(&id)
-                && lane.wants_lines(now.at).is_some()
+                && lane.wants_groups(now.at).is_some()
             {
                 lane.is_asking = true;
                 self.asking.push(id);
@@ -106,8 +106,8 @@ impl Board {
         for _ in 0..self.due.len() {
             let Some(id) = self.due.pop_front() else { break };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let room = PAGE_ROWS.saturating_sub(lane.queued_len()).min(DUE_ROWS_MAX - asked.len());
-            let share = room.min(lane.due.len());
+            let capacity = PAGE_ROWS.saturating_sub(lane.queued_len()).min(DUE_ROWS_MAX - asked.len());
+            let share = capacity.min(lane.due.len());
             asked.extend(lane.due.drain(..share).map(|due| (id, due)));
             if !lane.due.is_empty() {
                 self.due.push_back(id);
@@ -122,19 +122,19 @@ impl Board {
     /// Applies an answer of the queue reader.
     pub fn loaded(&mut self, loaded: Loaded) {
         match loaded {
-            Loaded::Standings(standings) => self.restore_standings(standings),
-            Loaded::Ordered(rows) => self.restore_lines(rows),
-            Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter } => {
+            Loaded::ReceiverHealth(health) => self.restore_health(health),
+            Loaded::Ordered(rows) => self.restore_groups(rows),
+            Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_overdue_filter } => {
                 if has_overdue_filter {
                     self.hold_overdue(subscription_id);
                 }
-                self.lines_loaded(subscription_id, lines, entries_confirmed);
+                self.groups_loaded(subscription_id, groups, entries_confirmed);
             }
             Loaded::Backlogged(ids) => {
                 for id in ids {
                     if let Some(lane) = self.lane(id) {
                         lane.is_spilling = true;
-                        lane.drain.restart();
+                        lane.backlog.restart();
                     }
                     self.ask(id);
                 }
@@ -142,7 +142,7 @@ impl Board {
             Loaded::Timers { rows, asked } => {
                 let lanes = &self.lanes;
                 let is_held = |key: &RetryKey| {
-                    lanes.get(&key.subscription_id).is_some_and(|lane| lane.holds(key.event_id))
+                    lanes.get(&key.subscription_id).is_some_and(|lane| lane.is_claimed(key.event_id))
                 };
                 self.timers.loaded(rows, asked, is_held);
             }
@@ -192,7 +192,7 @@ impl Board {
         let QueuedRow { subscription_id: id, event_id, retry, row, message, filtered, next_at_us: _ } = row;
         let Retry { attempts, retry_from, order_key, .. } = retry;
         let Some(message) = message else {
-            if filtered != Filtered::Struck {
+            if filtered != Filtered::FilteredOut {
                 warn!(subscription_id = id, sequence = event_id, "delivery.event_is_gone");
             }
             self.delete(id, event_id, retry.place);
@@ -201,13 +201,13 @@ impl Board {
         };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let item = Item { message, attempts, retry_from, row };
-        let line = order_key.filter(|key| lane.lines.as_ref().is_some_and(|l| l.contains(*key, event_id)));
+        let line = order_key.filter(|key| lane.groups.as_ref().is_some_and(|l| l.contains(*key, event_id)));
         if !lane.is_open() {
             self.put_aside(id, &item, line);
             return;
         }
-        match (&mut lane.lines, line) {
-            (Some(lines), Some(key)) => lines.insert(key, item),
+        match (&mut lane.groups, line) {
+            (Some(groups), Some(key)) => groups.insert(key, item),
             _ => lane.queued.push_back(item),
         }
         self.list(id);
@@ -225,17 +225,17 @@ impl Board {
             return;
         }
         let key = row.retry.order_key;
-        let is_in_line = |lines: &Lines| key.is_some_and(|key| lines.contains(key, event_id));
+        let is_in_line = |groups: &OrderGroups| key.is_some_and(|key| groups.contains(key, event_id));
         if lane.breaker.is_open() && row.row == RowState::Waiting && row.message.is_some() {
             return self.put_due_aside(id, Due { event_id, retry: row.retry });
         }
-        if row.row == RowState::Waiting || lane.lines.as_ref().is_none_or(|lines| is_in_line(lines)) {
+        if row.row == RowState::Waiting || lane.groups.as_ref().is_none_or(|groups| is_in_line(groups)) {
             return self.enqueue(row);
         }
         lane.release(event_id);
-        match (row.row, key, &mut lane.lines) {
-            (RowState::Blocked, Some(key), Some(lines)) => lines.blocked(key, 0),
-            _ => lane.drain.again(event_id),
+        match (row.row, key, &mut lane.groups) {
+            (RowState::Blocked, Some(key), Some(groups)) => groups.blocked(key, 0),
+            _ => lane.backlog.again(event_id),
         }
         self.ask(id);
     }
@@ -244,10 +244,10 @@ impl Board {
     /// wait for it.
     fn leave_line(&mut self, id: i64, order_key: Option<i64>, event_id: i64) {
         let entry = self.entries_out;
-        if let Some(lines) = self.lanes.get_mut(&id).and_then(|lane| lane.lines.as_mut())
+        if let Some(groups) = self.lanes.get_mut(&id).and_then(|lane| lane.groups.as_mut())
             && let Some(key) = order_key
         {
-            lines.finish(key, event_id, entry);
+            groups.finish(key, event_id, entry);
         }
         self.list(id);
         self.ask(id);
@@ -255,46 +255,46 @@ impl Board {
 
     fn backlog_page(&mut self, id: i64, rows: Vec<QueuedRow>, is_end: bool) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let (behind, last) = (lane.drain.position(), rows.last().map(|row| row.event_id));
-        lane.drain.page(last, is_end);
+        let (behind, last) = (lane.backlog.position(), rows.last().map(|row| row.event_id));
+        lane.backlog.page(last, is_end);
         if !lane.is_open() {
             // The subscription was paused after the request. The rows stay in the table until it
             // resumes, and it then starts from the beginning.
             return;
         }
-        let has_order = lane.lines.is_some();
+        let has_order = lane.groups.is_some();
         let found: HashSet<i64> = rows.iter().filter(|_| has_order).map(|row| row.event_id).collect();
         for row in rows {
             let Some(lane) = self.lanes.get_mut(&id) else { return };
             let event_id = row.event_id;
-            if lane.holds(event_id) || self.timers.contains(id, event_id) {
+            if lane.is_claimed(event_id) || self.timers.contains(id, event_id) {
                 continue;
             }
             if has_order && row.message.is_some() {
-                if !self.enter_line(id, row) {
+                if !self.enter_group(id, row) {
                     if let Some(lane) = self.lanes.get_mut(&id) {
-                        lane.drain.again(event_id);
+                        lane.backlog.again(event_id);
                     }
                     break;
                 }
             } else {
-                lane.hold(event_id);
+                lane.claim(event_id);
                 self.enqueue(row);
             }
         }
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if let Some(lines) = &mut lane.lines {
+        if let Some(groups) = &mut lane.groups {
             let upto = if is_end { i64::MAX } else { last.unwrap_or(behind) };
-            lines.forget_missing((behind, upto), &found, lane.page_confirmed);
+            groups.forget_missing((behind, upto), &found, lane.page_confirmed);
         }
-        if is_end && !lane.drain.goes_back() {
+        if is_end && !lane.backlog.goes_back() {
             // Few rows are left, and none is added. New events wait behind them in memory.
             lane.is_spilling = false;
         }
-        if !lane.drain.is_active()
-            && let Some(lines) = &mut lane.lines
+        if !lane.backlog.is_active()
+            && let Some(groups) = &mut lane.groups
         {
-            lines.forget_asides();
+            groups.forget_asides();
         }
         self.list(id);
         self.ask(id);
@@ -305,7 +305,7 @@ impl Board {
     fn requested(&mut self, request: Request, row: Option<QueuedRow>) {
         let Request { subscription_id: id, event_id } = request;
         let Some(row) = row else { return };
-        let of_lane = |flight: &&mut Flight| flight.subscription_id == id;
+        let of_lane = |flight: &&mut InFlight| flight.subscription_id == id;
         let is_same = |delivery: &&mut Delivery| delivery.message.event().id == event_id;
         for flight in self.flights.iter_mut().map(|(_, flight)| flight).filter(of_lane) {
             if let Some(delivery) = flight.deliveries_mut().find(is_same) {
@@ -331,17 +331,17 @@ impl Board {
             return;
         }
         let order_key = row.message.as_ref().and_then(|message| order_key(&lane.subscription, message));
-        if let (Some(lines), Some(key)) = (&mut lane.lines, order_key)
-            && lines.begin_anew(key, event_id)
+        if let (Some(groups), Some(key)) = (&mut lane.groups, order_key)
+            && groups.begin_anew(key, event_id)
         {
             return;
         }
         let attempts = row.retry.attempts.max(timed.map_or(0, |retry| retry.attempts));
         // If the row is still claimed, an entry is on its way that may delete the row after this
         // read.
-        let is_there = row.row != RowState::Asked && !lane.holds(event_id);
+        let is_there = row.row != RowState::Asked && !lane.is_claimed(event_id);
         let state = if is_there { RowState::Waiting } else { RowState::Asked };
-        lane.hold(event_id);
+        lane.claim(event_id);
         let retry = Retry { attempts, retry_from: attempts, order_key, ..row.retry };
         self.enqueue(QueuedRow { retry, row: state, ..row });
     }

@@ -11,11 +11,13 @@ use crate::{
     Now,
     event::Place,
     feed::{Batch, Feed},
-    lane::{Room, STALL, STALL_ROOM, breaker::Breaker, lines},
+    lane::{Capacity, STALL, STALL_CAPACITY, breaker::Breaker, groups},
     queue_rows::{Due, Retry, RowState},
-    record::{Entry, QueueChange, Record, Standing, State},
-    scheduler::{Board, FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, UNRESOLVED_MAX, order_key},
-    subscription::{Ordering, Subscription, Update, has_lines},
+    record::{Entry, QueueChange, ReceiverHealth, Record, State},
+    scheduler::{
+        FRESH_SUM_MAX, Item, Lane, Load, Message, SWEEP_INTERVAL, Scheduler, UNRESOLVED_MAX, order_key,
+    },
+    subscription::{Ordering, Subscription, Update, has_order},
 };
 use std::{sync::Arc, time::Duration};
 use tracing::{debug, info};
@@ -28,7 +30,7 @@ pub struct Pending {
     target: usize,
 }
 
-impl Board {
+impl Scheduler {
     /// Takes the next feed of the reader. Call this only if [`is_hungry`](Self::is_hungry).
     pub fn feed(&mut self, feed: Feed, now: Now) {
         match feed {
@@ -44,7 +46,7 @@ impl Board {
                     self.load(Load::Request { request: *request, even_without_row });
                 }
                 for id in &batch.backlogs {
-                    self.restart_drain(*id);
+                    self.restart_backlog(*id);
                 }
                 self.pending = Some(Pending { batch, event: 0, target: 0 });
             }
@@ -95,19 +97,19 @@ impl Board {
         // The subscription was removed after the event was routed. There is nothing to deliver or
         // to record.
         let Some(lane) = self.lane(subscription_id) else { return true };
-        if lane.lines.is_some() && !is_known {
+        if lane.groups.is_some() && !is_known {
             return false;
         }
         let was_spilling = lane.is_spilling;
-        let room = lane.room(now.at);
-        if lane.is_spilling && !was_spilling && lane.lines.is_some() && lane.drain.is_active() {
+        let capacity = lane.capacity(now.at);
+        if lane.is_spilling && !was_spilling && lane.groups.is_some() && lane.backlog.is_active() {
             // The deliveries in memory are younger than some of the backlog, and older than the
             // rows that are added to it from now on.
             self.spill_fresh(subscription_id);
         }
         let Some(lane) = self.lanes.get_mut(&subscription_id) else { return true };
-        match room {
-            Room::Yes if is_over == Over::No && !is_undecided => {
+        match capacity {
+            Capacity::Yes if is_over == Over::No && !is_undecided => {
                 let row = RowState::None { window, since: now.at };
                 lane.fresh.push_back(Item { message: Arc::clone(message), attempts: 0, retry_from: 0, row });
                 self.fresh += 1;
@@ -115,12 +117,14 @@ impl Board {
                 self.list(subscription_id);
                 true
             }
-            Room::No => {
+            Capacity::No => {
                 self.progress.add(window, 1);
                 self.spill_one(subscription_id, message, window, state);
                 true
             }
-            Room::Yes | Room::Soon if is_undecided || (room == Room::Yes && is_over == Over::Long) => {
+            Capacity::Yes | Capacity::Soon
+                if is_undecided || (capacity == Capacity::Yes && is_over == Over::Long) =>
+            {
                 self.spill_fresh(subscription_id);
                 if let Some(lane) = self.lanes.get_mut(&subscription_id) {
                     lane.is_spilling = true;
@@ -129,7 +133,7 @@ impl Board {
                 self.spill_one(subscription_id, message, window, state);
                 true
             }
-            Room::Yes | Room::Soon => false,
+            Capacity::Yes | Capacity::Soon => false,
         }
     }
 
@@ -145,7 +149,7 @@ impl Board {
         if now.at.saturating_sub(since) < STALL {
             return Over::Briefly;
         }
-        if self.started - started >= STALL_ROOM {
+        if self.started - started >= STALL_CAPACITY {
             self.over_since = Some((now.at, self.started));
             return Over::Briefly;
         }
@@ -164,7 +168,7 @@ impl Board {
         let event = message.event();
         let (backlog_rate, at) = (&mut self.backlog_rate, self.at);
         let order_key = self.lanes.get_mut(&subscription_id).and_then(|lane| {
-            lane.drain.spilled(event.id);
+            lane.backlog.spilled(event.id);
             // A backlog that does not drain needs no rate.
             if lane.is_open() && !lane.breaker.is_open() {
                 backlog_rate.added(at);
@@ -197,8 +201,8 @@ impl Board {
         let entry = self.entries_out;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let key = order_key(&lane.subscription, &item.message);
-        if let (Some(lines), Some(key)) = (&mut lane.lines, key) {
-            lines.restore_aside(key, item.message.event().id, entry);
+        if let (Some(groups), Some(key)) = (&mut lane.groups, key) {
+            groups.restore_aside(key, item.message.event().id, entry);
             lane.page_after = entry;
         }
     }
@@ -211,7 +215,7 @@ impl Board {
             return;
         }
         lane.is_spilling = true;
-        let mut fresh = lane.lines.as_mut().map(|lines| lines.take_fresh()).unwrap_or_default();
+        let mut fresh = lane.groups.as_mut().map(|groups| groups.take_fresh()).unwrap_or_default();
         fresh.extend(std::mem::take(&mut lane.fresh));
         self.fresh -= fresh.len();
         debug!(subscription_id, events = fresh.len(), "lane.spills");
@@ -234,7 +238,7 @@ impl Board {
         }
         for (window, message) in spilled {
             if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.hold(message.event().id);
+                lane.claim(message.event().id);
                 self.spill_one(id, &message, window, State::Backlog);
             } else {
                 self.progress.resolve(window, 1);
@@ -254,7 +258,10 @@ impl Board {
         let is_old_item = |item: &Item| matches!(item.row, RowState::None { since, .. } if is_old(since));
         let has_old = |lane: &&Lane| {
             lane.fresh.front().is_some_and(is_old_item)
-                || lane.lines.as_ref().is_some_and(|lines| lines.fresh() > 0 && lines.any_here(is_old_item))
+                || lane
+                    .groups
+                    .as_ref()
+                    .is_some_and(|groups| groups.fresh() > 0 && groups.any_here(is_old_item))
         };
         let lanes: Vec<i64> = self.lanes.values().filter(has_old).map(|lane| lane.subscription.id).collect();
         for id in lanes {
@@ -278,7 +285,7 @@ impl Board {
             .collect();
         if !self.is_open {
             self.is_open = true;
-            self.load(Load::Standings);
+            self.load(Load::ReceiverHealth);
             self.load(Load::Backlogged);
             self.load(Load::Ordered);
         }
@@ -335,25 +342,25 @@ impl Board {
     /// Closes a send queue. Its waiting deliveries go to the queue.
     pub(super) fn close_lane(&mut self, id: i64) {
         info!(subscription_id = id, "lane.closed");
-        self.retreat(id);
+        self.spill_all(id);
     }
 
     /// Reopens a send queue. It takes back its rows from the queue.
     fn reopen_lane(&mut self, id: i64) {
         info!(subscription_id = id, "lane.reopened");
-        self.restart_drain(id);
+        self.restart_backlog(id);
         self.list(id);
     }
 
     /// Reads the backlog from its beginning.
-    pub(super) fn restart_drain(&mut self, id: i64) {
-        if self.lane(id).is_some_and(|lane| !lane.is_spilling && lane.lines.is_some()) {
+    pub(super) fn restart_backlog(&mut self, id: i64) {
+        if self.lane(id).is_some_and(|lane| !lane.is_spilling && lane.groups.is_some()) {
             // New deliveries in memory are younger than the backlog.
             self.spill_fresh(id);
         }
         if let Some(lane) = self.lane(id) {
             lane.is_spilling = true;
-            lane.drain.restart();
+            lane.backlog.restart();
         }
         self.ask(id);
     }
@@ -361,12 +368,12 @@ impl Board {
     /// Applies a new order to a send queue. All waiting deliveries are read again under the new
     /// order.
     fn reorder(&mut self, id: i64) {
-        self.retreat(id);
-        let lines_max = self.limits.lines_max;
+        self.spill_all(id);
+        let order_groups_max = self.limits.order_groups_max;
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.lines = lines(&lane.subscription, lines_max);
+            lane.groups = groups(&lane.subscription, order_groups_max);
         }
-        self.restart_drain(id);
+        self.restart_backlog(id);
         self.out.records.push(Record::Unblock { subscription_id: id });
     }
 
@@ -375,11 +382,11 @@ impl Board {
     fn forgive(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.paused_until = Duration::ZERO;
-        if *lane.breaker.standing() != Standing::default() {
+        if *lane.breaker.health() != ReceiverHealth::default() {
             lane.breaker = Breaker::default();
             lane.pacing.restart();
-            let (standing, news) = (Standing::default(), None);
-            self.out.records.push(Record::Standing { subscription_id: id, standing, news });
+            let (health, event) = (ReceiverHealth::default(), None);
+            self.out.records.push(Record::ReceiverHealth { subscription_id: id, health, event });
         }
     }
 
@@ -411,10 +418,10 @@ impl Board {
         let entry = self.entry(Entry { subscription_id, event_id, place, window, attempt, queue, exhausted });
         if let Some(lane) = self.lanes.get_mut(&subscription_id) {
             lane.release(event_id);
-            lane.drain.spilled(event_id);
+            lane.backlog.spilled(event_id);
             lane.page_after = entry;
-            if let (Some(lines), Some(key)) = (&mut lane.lines, order_key) {
-                lines.put_aside(key, event_id, entry);
+            if let (Some(groups), Some(key)) = (&mut lane.groups, order_key) {
+                groups.put_aside(key, event_id, entry);
             }
         }
         self.ask(subscription_id);
@@ -424,8 +431,8 @@ impl Board {
         self.timers.forget(id);
         if let Some(lane) = self.lanes.remove(&id) {
             self.fresh -= lane.fresh_len();
-            let in_lines = lane.lines.map(|mut lines| lines.take_fresh()).unwrap_or_default();
-            for item in lane.fresh.into_iter().chain(in_lines) {
+            let in_groups = lane.groups.map(|mut groups| groups.take_fresh()).unwrap_or_default();
+            for item in lane.fresh.into_iter().chain(in_groups) {
                 if let RowState::None { window, .. } = item.row {
                     self.progress.resolve(window, 1);
                 }
@@ -443,8 +450,8 @@ impl Board {
 /// batches or compaction, which changes the deliveries that go together.
 fn has_other_order(before: &Subscription, after: &Subscription) -> bool {
     let order =
-        |s: &Subscription| (has_lines(s), s.ordering == Ordering::Strict, s.batch_size > 1 || s.compact);
-    has_lines(before) != has_lines(after) || (has_lines(after) && order(before) != order(after))
+        |s: &Subscription| (has_order(s), s.ordering == Ordering::Strict, s.batch_size > 1 || s.compact);
+    has_order(before) != has_order(after) || (has_order(after) && order(before) != order(after))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

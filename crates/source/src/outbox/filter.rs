@@ -50,7 +50,7 @@ impl Filter {
     /// # Errors
     /// Returns the errors of the connection. A filter that cannot be evaluated does not match; this
     /// is not an error.
-    pub async fn strike(
+    pub async fn filter_out(
         &mut self,
         client: &Client,
         batch: &mut Batch,

@@ -50,7 +50,7 @@ impl Cursor {
 
 /// The result of a poll.
 #[derive(Debug)]
-pub struct Look {
+pub struct PollResult {
     /// The server's snapshot. `None` if it equals the cursor: no transaction has ended since.
     pub snapshot: Option<Snapshot>,
     /// The ring in that snapshot.
@@ -117,7 +117,12 @@ impl Poll {
     ///
     /// # Errors
     /// The errors of the connection, and a snapshot that cannot be parsed.
-    pub async fn look(&mut self, client: &Client, cursor: &Cursor, check_lock: bool) -> Result<Look, Error> {
+    pub async fn run(
+        &mut self,
+        client: &Client,
+        cursor: &Cursor,
+        check_lock: bool,
+    ) -> Result<PollResult, Error> {
         let look = self.look_into(client, cursor, check_lock, cursor.slots()).await?;
         if cursor.covers(&look.ring) {
             return Ok(look);
@@ -131,7 +136,7 @@ impl Poll {
         cursor: &Cursor,
         check_lock: bool,
         slots: &[i16],
-    ) -> Result<Look, Error> {
+    ) -> Result<PollResult, Error> {
         let statement = match self.statements.get(slots) {
             Some(statement) => statement.clone(),
             None => {
@@ -143,7 +148,7 @@ impl Poll {
         let xmax = cursor.snapshot.xmax().cast_signed();
         let params: [&(dyn ToSql + Sync); 4] = [&cursor.text, &xmax, &running, &check_lock];
         let mut rows = client.query_rows(&statement, &params).await?;
-        let mut look = Look {
+        let mut look = PollResult {
             snapshot: None,
             ring: cursor.ring.clone(),
             lock_holder: None,

@@ -7,7 +7,7 @@
 
 use crate::subscriptions;
 use crate::{
-    liveness::Pulse,
+    liveness::Liveness,
     outbox::{
         BATCH_TARGETS_MAX, Error, durable,
         extent::Order,
@@ -84,7 +84,7 @@ pub struct Start {
     /// Receives the number of each event.
     pub highest: Arc<HighestNumber>,
     /// Receives a signal for each poll.
-    pub pulse: Arc<Pulse>,
+    pub liveness: Arc<Liveness>,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
     pub overdue: Arc<Overdue>,
@@ -103,7 +103,7 @@ struct Reader {
     safety_poll: Option<Duration>,
     durable_reads: bool,
     highest: Arc<HighestNumber>,
-    pulse: Arc<Pulse>,
+    liveness: Arc<Liveness>,
     budget: Arc<Budget>,
     secrets: Arc<SecretStore>,
     feed: mpsc::Sender<Feed>,
@@ -148,7 +148,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         safety_poll,
         durable_reads,
         highest,
-        pulse,
+        liveness,
         budget,
         secrets,
         overdue,
@@ -167,7 +167,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         safety_poll,
         durable_reads,
         highest,
-        pulse,
+        liveness,
         budget,
         secrets,
         feed,
@@ -231,7 +231,7 @@ async fn after(interval: Option<Duration>) {
 
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
-        if self.filter.overdue.has_news() {
+        if self.filter.overdue.has_changes() {
             self.hold_overdue().await;
         }
         let is_first = |large: &Large| !large.pages.is_bulk();
@@ -246,7 +246,7 @@ impl Reader {
                 return Ok(());
             }
         }
-        if self.look().await? {
+        if self.poll_once().await? {
             self.last_event = Instant::now();
         }
         if !self.large.is_empty() {
@@ -277,8 +277,8 @@ impl Reader {
                 return Ok(());
             }
         }
-        while !self.filter.overdue.has_news() && !self.look().await? {
-            let _sleeping = self.pulse.sleeps();
+        while !self.filter.overdue.has_changes() && !self.poll_once().await? {
+            let _sleeping = self.liveness.sleeps();
             tokio::select! {
                 ended = &mut asleep => {
                     ended?;
@@ -309,18 +309,19 @@ impl Reader {
     }
 
     /// Polls once, and sends the new events on. Reports whether there were any.
-    async fn look(&mut self) -> Result<bool, Error> {
+    async fn poll_once(&mut self) -> Result<bool, Error> {
         let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
-        let look = self.poll.look(&self.client, &self.cursor, check_lock).await?;
-        self.pulse.looked();
+        let result = self.poll.run(&self.client, &self.cursor, check_lock).await?;
+        self.liveness.polled();
         if check_lock {
-            if look.lock_holder != Some(self.control_pid) {
+            if result.lock_holder != Some(self.control_pid) {
                 return Err(Error::LockLost);
             }
             self.last_lock_check = Instant::now();
         }
-        let Some(snapshot) = look.snapshot else { return Ok(false) };
-        if look.too_many || look.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
+        let Some(snapshot) = result.snapshot else { return Ok(false) };
+        if result.too_many
+            || result.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
         {
             if self.large.len() < LARGE_MAX {
                 self.open_large().await?;
@@ -329,8 +330,8 @@ impl Reader {
             }
             return Ok(true);
         }
-        self.advance(snapshot.clone(), look.ring);
-        if look.events.is_empty() {
+        self.advance(snapshot.clone(), result.ring);
+        if result.events.is_empty() {
             return Ok(false);
         }
         if !self.is_on_disk().await? {
@@ -339,7 +340,7 @@ impl Reader {
         let window = self.next_window;
         self.next_window += 1;
         let router = Arc::clone(&self.router);
-        self.hand_on_events(window, look.events, (&router, &Revisions::default()), None, Some(snapshot))
+        self.hand_on_events(window, result.events, (&router, &Revisions::default()), None, Some(snapshot))
             .await?;
         Ok(true)
     }
@@ -445,9 +446,9 @@ impl Reader {
                 self.add(&mut batch, event, tables);
             }
             if let Some(recovered) = recovered {
-                recovered.strike(&self.client, &mut batch).await?;
+                recovered.filter_out(&self.client, &mut batch).await?;
             }
-            self.filter.strike(&self.client, &mut batch, tables).await?;
+            self.filter.filter_out(&self.client, &mut batch, tables).await?;
             let is_last = events.peek().is_none();
             batch.end = end.clone().filter(|_| is_last);
             self.hand_on(Feed::Batch(batch)).await;

@@ -39,7 +39,7 @@ impl Recovered {
     ///
     /// # Errors
     /// The errors of the connection.
-    pub async fn strike(&self, client: &Client, batch: &mut Batch) -> Result<(), Error> {
+    pub async fn filter_out(&self, client: &Client, batch: &mut Batch) -> Result<(), Error> {
         if batch.targets.is_empty() || (self.slots.is_empty() && !self.has_queue) {
             return Ok(());
         }

@@ -32,7 +32,7 @@ pub fn column_count(encoding: Encoding) -> usize {
 /// # Errors
 /// A column of another type: the extension is of another version.
 pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
-    let mut reader = Reader { row, encoding, is_replaced: false };
+    let mut reader = RowReader { row, encoding, is_replaced: false };
     let mut event = Event {
         id: row.try_get(at)?,
         slot: row.try_get(at + 1)?,
@@ -59,13 +59,13 @@ pub fn event(row: &Row, at: usize, encoding: Encoding) -> Result<Event, Error> {
 }
 
 /// Reads texts, and records whether a part of one was replaced.
-struct Reader<'a> {
+struct RowReader<'a> {
     row: &'a Row,
     encoding: Encoding,
     is_replaced: bool,
 }
 
-impl Reader<'_> {
+impl RowReader<'_> {
     fn text(&mut self, at: usize) -> Result<Option<Box<str>>, Error> {
         let raw: Option<Raw<'_>> = self.row.try_get(at)?;
         Ok(raw.map(|raw| {

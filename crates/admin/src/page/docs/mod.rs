@@ -29,7 +29,7 @@ use delivery::shape::Format;
 use document::Header;
 use fields::Form;
 use maud::{Markup, html};
-use samples::{SECRET, SNIPPETS, Sample};
+use samples::{EventSample, SECRET, SNIPPETS};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -45,7 +45,7 @@ pub fn pages() -> [(&'static str, MethodRouter<State>); 4] {
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub struct Search {
+pub struct DocsSearch {
     q: Option<String>,
 }
 
@@ -104,7 +104,7 @@ fn data_of(body: &RawValue) -> Option<&RawValue> {
 }
 
 /// `/docs`
-async fn list(mut visitor: Visitor, query: Result<Filled<Search>, Problem>) -> Result<Markup, PageError> {
+async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) -> Result<Markup, PageError> {
     let Filled(search) = query?;
     let all = match listed(&mut visitor.work).await {
         Err(problem) if is_forbidden(&problem) => return Ok(not_for_you(&visitor)),
@@ -123,7 +123,7 @@ async fn list(mut visitor: Visitor, query: Result<Filled<Search>, Problem>) -> R
             p { "What this database tells its receivers, as it is now. " a href="#verify" { "How to verify" } "." }
             form.row action="/docs" role="search" aria-label="Event types" {
                 div { label for="words" { "Type or description" } input #words name="q" type="search" value=(words); }
-                button.main { "Search" }
+                button.main { "DocsSearch" }
             }
             p role="status" { @if words.is_empty() { (count) " event types" } @else { (found.len()) " of " (count) " event types" } }
             @if !found.is_empty() {
@@ -227,7 +227,7 @@ fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
     }
 }
 
-fn requests(samples: &[Sample]) -> Markup {
+fn requests(samples: &[EventSample]) -> Markup {
     html! {
         p { "The subscription's format decides. Every one is signed, here with " code.any { (SECRET) } ": what you verify with must accept these very bytes, were it not for their age." }
         @for sample in samples {

@@ -42,7 +42,7 @@ pub const SNIPPETS: [Snippet; 6] = snippets![
 
 /// A request.
 #[derive(Debug)]
-pub struct Sample {
+pub struct EventSample {
     pub format: Format,
     pub head: String,
     pub body: Bytes,
@@ -91,7 +91,7 @@ fn key_of(data: &RawValue, names: &[String]) -> Option<String> {
 }
 
 /// Returns the example in every format, in their order.
-pub fn requests(example: &RawValue, key: &[String], source: &Source) -> Vec<Sample> {
+pub fn requests(example: &RawValue, key: &[String], source: &Source) -> Vec<EventSample> {
     let (Some(event), Ok(secret)) = (event(example, key), Secret::parse(SECRET)) else { return Vec::new() };
     let id = delivery::body::public_id(&event);
     Format::ALL
@@ -108,7 +108,7 @@ pub fn requests(example: &RawValue, key: &[String], source: &Source) -> Vec<Samp
             for (name, value) in rendered.headers.iter().flat_map(|headers| headers.iter()) {
                 lines.push(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
             }
-            Sample { format, head: lines.join("\n"), body: rendered.body }
+            EventSample { format, head: lines.join("\n"), body: rendered.body }
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::lane::order::*;
 
-impl Lines {
+impl OrderGroups {
     /// Returns up to `max` groups that want rows and can be read now. The caller reads them and
     /// passes the answer to [`take_answer`](Self::take_answer), and then each group to
     /// [`loaded`](Self::loaded) or [`not_loaded`](Self::not_loaded).
@@ -12,7 +12,7 @@ impl Lines {
             && keys.len() < max
             && let Some(key) = self.wanting.front().copied()
         {
-            let Some(line) = self.lines.get_mut(&key).filter(|line| line.wants(self.gathers)) else {
+            let Some(line) = self.groups.get_mut(&key).filter(|line| line.wants(self.gathers)) else {
                 self.wanting.pop_front();
                 self.not_loaded(key);
                 continue;
@@ -45,14 +45,14 @@ impl Lines {
     /// committed. `is_end` means that the table had no rows beyond those that have been inserted
     /// since.
     pub fn loaded(&mut self, key: i64, is_end: bool, entries_confirmed: u64) {
-        if let Some(line) = self.lines.get_mut(&key) {
+        if let Some(line) = self.groups.get_mut(&key) {
             line.is_wanting = false;
             line.is_fetched = true;
             if is_end && line.rows_after <= entries_confirmed {
                 line.has_rows = false;
                 // Each backlog place that remains has lost its row, or its row has another key.
                 let before = line.places.len();
-                line.places.retain(|(_, place)| !matches!(place, Place::Aside));
+                line.places.retain(|(_, place)| !matches!(place, GroupPlace::Aside));
                 self.asides -= before - line.places.len();
             }
         }
@@ -62,7 +62,7 @@ impl Lines {
     /// Records that the load had no answer for this group, or that not all of its rows could enter.
     /// The group is read again if it still wants rows.
     pub fn not_loaded(&mut self, key: i64) {
-        if let Some(line) = self.lines.get_mut(&key) {
+        if let Some(line) = self.groups.get_mut(&key) {
             line.is_wanting = false;
         }
         self.update(key);

@@ -59,7 +59,7 @@ enum Receiver {
     /// This many workers, shared by all requests in flight.
     Shared(usize),
     /// This many workers, each with one request. The other requests wait in a line.
-    Line(usize),
+    OrderGroup(usize),
     /// Unlimited, and ten times slower after 30 s for reasons of its own.
     Slower,
     /// Answers 503 to requests beyond this many.
@@ -85,7 +85,7 @@ struct World {
 
 impl World {
     fn new(receiver: Receiver, service: Service, seed: u64) -> Self {
-        let workers = if let Receiver::Line(workers) = receiver { workers } else { 0 };
+        let workers = if let Receiver::OrderGroup(workers) = receiver { workers } else { 0 };
         Self {
             pacing: Pacing::default(),
             receiver,
@@ -122,7 +122,7 @@ impl World {
                 is_refused = true;
                 5.0
             }
-            Receiver::Line(_) => {
+            Receiver::OrderGroup(_) => {
                 let Reverse(free_us) = self.workers.pop().expect("a worker");
                 from_us = free_us.max(self.now_us);
                 self.workers.push(Reverse(from_us + (ms * 1000.0) as u64));
@@ -195,7 +195,7 @@ fn one_of_fixed_capacity_is_used_and_not_flooded() {
         // Without the exponential service: with few workers, it sometimes gets ten times the
         // requests that it can handle at once.
         for service in &SERVICES[..5] {
-            for receiver in [Receiver::Shared(workers), Receiver::Line(workers)] {
+            for receiver in [Receiver::Shared(workers), Receiver::OrderGroup(workers)] {
                 for seed in 0..2 {
                     let mut world = World::new(receiver, *service, seed);
                     let (_, start) = world.run(Duration::from_mins(1), usize::MAX);

@@ -14,14 +14,17 @@ fn a_backlog_behind_a_rate_limit_is_bounded_in_memory_and_wakes_nobody() {
     let mut started = 0;
     while world.now_us < 20_000_000 {
         let now = world.now();
-        let next =
-            world.board.deadline(now).unwrap_or(now.at + seconds(1)).max(now.at + Duration::from_millis(1));
+        let next = world
+            .scheduler
+            .deadline(now)
+            .unwrap_or(now.at + seconds(1))
+            .max(now.at + Duration::from_millis(1));
         world.now_us += (next - now.at).as_micros() as i64;
         world.advance();
         looks += 1;
         started += world.under_way.len();
         end_all(&mut world, &outcome(Class::Succeeded));
-        assert!(world.board.lanes[&1].queued.len() <= 1000);
+        assert!(world.scheduler.lanes[&1].queued.len() <= 1000);
     }
     assert!((90..=100).contains(&started), "{started}");
     assert!(looks < 500, "{looks} looks in 20 s");
@@ -29,7 +32,7 @@ fn a_backlog_behind_a_rate_limit_is_bounded_in_memory_and_wakes_nobody() {
 
 #[test]
 fn new_events_go_out_beside_a_backlog() {
-    let mut world = with_events(Options { in_flight_max: 1, ..PLAIN }, 1);
+    let mut world = with_events(Options { max_in_flight: 1, ..PLAIN }, 1);
     world.find_backlogs(&[1], 2..5_000);
     world.next_event = 10_000;
     world.hand_on((10_000..10_010).map(|id| (id, vec![1])).collect());
@@ -46,8 +49,8 @@ fn new_events_go_out_beside_a_backlog() {
 /// Lets 10 s pass with two large backlogs, and a new event of a third subscription whenever
 /// `is_time` says so of the step. Returns how many rows of each backlog have started.
 fn beside_two_backlogs(is_time: impl Fn(i64) -> bool) -> [usize; 2] {
-    let subscriptions = vec![Options { in_flight_max: 32, ..PLAIN }; 3];
-    let mut world = World::new(Plan { subscriptions, in_flight_max: 100, ..Plan::plain(3) });
+    let subscriptions = vec![Options { max_in_flight: 32, ..PLAIN }; 3];
+    let mut world = World::new(Plan { subscriptions, max_in_flight: 100, ..Plan::plain(3) });
     world.find_backlogs(&[1, 2], 1..10_000);
     world.next_event = 10_000;
     for step in 0..500 {
@@ -78,8 +81,8 @@ fn backlogs_have_the_whole_machine_while_others_have_none() {
 
 #[test]
 fn the_backlog_of_a_paused_subscription_raises_no_rate() {
-    let subscriptions = vec![Options { in_flight_max: 32, ..PLAIN }; 3];
-    let mut world = World::new(Plan { subscriptions, in_flight_max: 100, ..Plan::plain(3) });
+    let subscriptions = vec![Options { max_in_flight: 32, ..PLAIN }; 3];
+    let mut world = World::new(Plan { subscriptions, max_in_flight: 100, ..Plan::plain(3) });
     world.pause(2);
     world.find_backlogs(&[1], 1..10_000);
     world.next_event = 10_000;
@@ -96,14 +99,14 @@ fn the_backlog_of_a_paused_subscription_raises_no_rate() {
 
 #[test]
 fn a_send_queue_that_waits_for_the_rate_is_listed_once() {
-    let subscriptions = vec![Options { in_flight_max: 32, ..PLAIN }; 2];
-    let mut world = World::new(Plan { subscriptions, in_flight_max: 100, ..Plan::plain(3) });
+    let subscriptions = vec![Options { max_in_flight: 32, ..PLAIN }; 2];
+    let mut world = World::new(Plan { subscriptions, max_in_flight: 100, ..Plan::plain(3) });
     world.find_backlogs(&[1], 1..10_000);
     world.next_event = 10_000;
     for _ in 0..100 {
         world.hand_on(vec![(world.next_event, vec![1, 2])]);
         world.pass(STEP, STEP);
         end_all(&mut world, &outcome(Class::Succeeded));
-        assert!(world.board.ready.len() <= 2, "{:?}", world.board.ready);
+        assert!(world.scheduler.ready.len() <= 2, "{:?}", world.scheduler.ready);
     }
 }

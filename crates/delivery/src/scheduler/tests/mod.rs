@@ -12,7 +12,7 @@ use crate::{
     feed::{Batch, Feed, Request},
     outcome::{Class, Outcome},
     queue_rows::{Loaded, Ordered, OrderedPlace, QueuedRow, RowState},
-    record::{self, Attempt, News, QueueChange, Standing, State},
+    record::{self, Attempt, QueueChange, ReceiverEvent, ReceiverHealth, State},
     scheduler::*,
     snapshot::Snapshot,
 };
@@ -38,15 +38,15 @@ prop_compose! {
         success_percent in prop_oneof![0u8..=100, 60u8..=100],
         memory_bytes_max in prop_oneof![Just(1 << 20), Just(8_000usize)],
         timers_max in prop_oneof![Just(1000usize), 2usize..6],
-        lines_max in prop_oneof![Just(1000usize), 1usize..4],
+        order_groups_max in prop_oneof![Just(1000usize), 1usize..4],
         keys in 1u64..5,
         subscriptions in proptest::collection::vec(options(), 3),
         (gone_percent, quiet_percent) in prop_oneof![Just((0u8, 0u8)), (0u8..3, 0u8..40)],
     ) -> Plan {
         Plan {
             seed,
-            in_flight_max: 6,
-            memory_bytes_max, timers_max, lines_max, keys, subscriptions, success_percent, gone_percent, quiet_percent }
+            max_in_flight: 6,
+            memory_bytes_max, timers_max, order_groups_max, keys, subscriptions, success_percent, gone_percent, quiet_percent }
     }
 }
 
@@ -99,7 +99,7 @@ proptest! {
     /// for one, and no other delivery is delayed.
     #[test]
     fn a_deleted_row_stays_deleted(plan in plans()) {
-        let mut world = World::new(Plan { timers_max: 1000, lines_max: 1000, ..plan });
+        let mut world = World::new(Plan { timers_max: 1000, order_groups_max: 1000, ..plan });
         for step in 0..1500 {
             world.step();
             if step % 20 == 19 {
@@ -181,7 +181,7 @@ fn what_is_under_way_for_long_gets_a_row_and_the_checkpoint_moves() {
         world.confirm();
     }
     assert_eq!(world.queue[&pair].state, State::Backlog);
-    assert_eq!(world.board.progress.oldest_since(), None);
+    assert_eq!(world.scheduler.progress.oldest_since(), None);
     assert_eq!(world.under_way.len(), 1, "it is still under way, once");
     world.settle();
     assert_eq!(world.attempts[&pair], [Class::Succeeded]);
@@ -193,15 +193,15 @@ fn closing_leaves_a_row_for_everything() {
     let mut world = World::new(Plan::plain(7));
     (0..20).for_each(|_| world.new_batch());
     assert!(!world.under_way.is_empty());
-    world.board.close();
-    world.board.spill();
-    world.board.spill_flights();
+    world.scheduler.close();
+    world.scheduler.spill();
+    world.scheduler.spill_flights();
     world.advance();
     while !world.records.is_empty() || !world.confirmations.is_empty() {
         world.commit();
         world.confirm();
     }
-    assert_eq!(world.board.progress.oldest_since(), None);
+    assert_eq!(world.scheduler.progress.oldest_since(), None);
     for pair in world.routed.iter().flatten() {
         assert!(world.queue.contains_key(pair), "{pair:?}");
     }
@@ -290,7 +290,7 @@ fn a_receiver_that_is_gone_gets_nothing_more_and_what_waits_is_kept() {
 fn a_pace_needs_no_answer_to_go_on() {
     let mut world = with_events(Options { rate_limit: Some(10.0), ..PLAIN }, 20);
     world.pass(Duration::from_millis(600), STEP);
-    assert_eq!(world.under_way.len(), PLAIN.in_flight_max, "after 0.6 s at 10/s");
+    assert_eq!(world.under_way.len(), PLAIN.max_in_flight, "after 0.6 s at 10/s");
 }
 
 #[test]
@@ -306,12 +306,12 @@ fn another_url_is_another_receiver() {
     // The same holds for an open circuit, and for the time since which the former receiver has
     // failed.
     let mut world = with_events(PLAIN, 50);
-    while !world.board.lanes[&1].breaker.is_open() {
+    while !world.scheduler.lanes[&1].breaker.is_open() {
         end_all(&mut world, &outcome(Class::Timeout));
         world.pass(seconds(1), STEP);
     }
     world.move_receiver(1, "https://elsewhere.example/");
-    assert_eq!(*world.board.lanes[&1].breaker.standing(), Standing::default());
+    assert_eq!(*world.scheduler.lanes[&1].breaker.health(), ReceiverHealth::default());
 }
 
 /// During a pause of an hour, deliveries must not wait only in memory, where users cannot see them.
@@ -325,7 +325,7 @@ fn what_waits_for_its_receiver_is_soon_in_the_queue() {
     while world.now_us < until {
         let now = world.now();
         let next = world
-            .board
+            .scheduler
             .deadline(now)
             .map_or(until, |at| world.now_us + (at.saturating_sub(now.at)).as_micros() as i64);
         world.now_us = next.clamp(world.now_us + 1000, until);
@@ -358,27 +358,31 @@ fn not_before_is_said_to_the_whole_lane() {
 fn an_open_circuit_lets_one_through_at_a_time_and_costs_nothing_in_between() {
     let mut world = with_events(PLAIN, 200);
     let mut failed = 0;
-    while !world.board.lanes[&1].breaker.is_open() {
+    while !world.scheduler.lanes[&1].breaker.is_open() {
         failed += world.under_way.len();
         end_all(&mut world, &outcome(Class::Connect));
         world.pass(STEP, STEP);
     }
     assert!((10..20).contains(&failed), "{failed}");
-    assert!(world.standings[&1].is_open, "it is written");
+    assert!(world.health[&1].is_open, "it is written");
     end_all(&mut world, &outcome(Class::Connect));
     world.pass(Duration::from_millis(2900), STEP);
     assert!(world.under_way.is_empty());
-    assert_eq!((world.board.fresh, world.board.lanes[&1].queued.len()), (0, 0), "all of it is in the table");
+    assert_eq!(
+        (world.scheduler.fresh, world.scheduler.lanes[&1].queued.len()),
+        (0, 0),
+        "all of it is in the table"
+    );
     for _ in 0..5 {
         world.pass(seconds(3), STEP);
         assert_eq!(world.under_way.len(), 1, "a probe");
-        let deadline = world.board.deadline(world.now()).unwrap();
+        let deadline = world.scheduler.deadline(world.now()).unwrap();
         assert!(deadline > world.now().at, "nothing to do meanwhile");
         end_all(&mut world, &outcome(Class::Connect));
     }
     world.pass(seconds(3), STEP);
     end_all(&mut world, &outcome(Class::Succeeded));
-    assert!(!world.standings[&1].is_open);
+    assert!(!world.health[&1].is_open);
     world.pass(STEP, STEP);
     assert!(world.under_way.len() > 1, "open to all again");
     world.settle();
@@ -395,22 +399,26 @@ fn a_receiver_that_fails_for_long_is_told_once_and_then_given_up() {
         world.pass(Duration::from_millis(500), STEP);
         is_disabled = !world.subscriptions[&1].enabled;
     }
-    let [News::Failing { failures, .. }] = &world.news[..] else { panic!("{:?}", world.news) };
+    let [ReceiverEvent::Failing { failures, .. }] = &world.event[..] else { panic!("{:?}", world.event) };
     assert!(*failures >= 10);
     world.settle();
     world.check_end();
-    assert_eq!(world.news.len(), 1, "a subscription that is enabled again has no failures");
+    assert_eq!(world.event.len(), 1, "a subscription that is enabled again has no failures");
 }
 
 #[test]
 fn who_recovers_after_a_warning_is_told_of() {
     let mut world = with_events(PLAIN, 200);
-    while world.news.is_empty() {
+    while world.event.is_empty() {
         end_all(&mut world, &outcome(Class::Timeout));
         world.pass(Duration::from_millis(500), STEP);
     }
     world.settle();
-    assert!(matches!(world.news[..], [News::Failing { .. }, News::Recovered { .. }]), "{:?}", world.news);
+    assert!(
+        matches!(world.event[..], [ReceiverEvent::Failing { .. }, ReceiverEvent::Recovered { .. }]),
+        "{:?}",
+        world.event
+    );
     world.check_end();
 }
 
@@ -418,8 +426,8 @@ fn who_recovers_after_a_warning_is_told_of() {
 /// 300 requests in flight are needed. The scheduler must reach this within seconds.
 fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
     let plan = Plan {
-        subscriptions: vec![Options { in_flight_max: 512, ..PLAIN }],
-        in_flight_max: 2048,
+        subscriptions: vec![Options { max_in_flight: 512, ..PLAIN }],
+        max_in_flight: 2048,
         memory_bytes_max: 32 << 20,
         ..Plan::plain(3)
     };
@@ -428,7 +436,7 @@ fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
     let mut most = 0;
     for _ in 0..30 * 50 {
         world.now_us += 20_000;
-        if world.board.is_hungry() {
+        if world.scheduler.is_hungry() {
             let first = world.next_event;
             world.hand_on((first..first + 4).map(|id| (id, vec![1])).collect());
         }
@@ -445,7 +453,7 @@ fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
         world.advance();
         world.catch_up();
         if world.now_us > 12_000_000 {
-            most = most.max(world.board.fresh + world.queue.len());
+            most = most.max(world.scheduler.fresh + world.queue.len());
         }
     }
     let made = world.attempts.len() as i64;

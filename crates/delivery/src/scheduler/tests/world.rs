@@ -24,7 +24,7 @@ pub struct Row {
 }
 
 pub struct World {
-    pub board: Board,
+    pub scheduler: Scheduler,
     pub budget: Arc<Budget>,
     pub plan: Plan,
     pub subscriptions: Subscriptions,
@@ -35,7 +35,7 @@ pub struct World {
     /// The rows of `webhook.attempt`: the class of each attempt, by delivery.
     pub attempts: BTreeMap<Pair, Vec<Class>>,
     /// The rows of `webhook.receiver`.
-    pub standings: BTreeMap<i64, Standing>,
+    pub health: BTreeMap<i64, ReceiverHealth>,
     /// The deliveries of each window of this scheduler.
     pub routed: Vec<Vec<Pair>>,
     /// The deliveries that checkpoints of earlier schedulers have passed.
@@ -67,7 +67,7 @@ pub struct World {
     pub called_off: HashSet<Pair>,
     /// Exhausted deliveries that were reported, and other reports.
     pub told: Vec<Pair>,
-    pub news: Vec<News>,
+    pub event: Vec<ReceiverEvent>,
 }
 
 /// Rows of backlogs per second while other subscriptions have new events.
@@ -82,9 +82,9 @@ pub fn end(window: u64) -> Snapshot {
 fn limits(plan: &Plan) -> Limits {
     Limits {
         memory_bytes_max: plan.memory_bytes_max,
-        in_flight_max: plan.in_flight_max,
+        max_in_flight: plan.max_in_flight,
         timers_max: plan.timers_max,
-        lines_max: plan.lines_max,
+        order_groups_max: plan.order_groups_max,
         backlog_rate: BACKLOG_RATE,
         periods: Periods {
             probe_interval: Duration::from_secs(3),
@@ -95,11 +95,11 @@ fn limits(plan: &Plan) -> Limits {
 }
 
 pub fn subscription(id: i64, options: Options, enabled: bool) -> Arc<Subscription> {
-    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, in_flight_max } = options;
+    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, max_in_flight } = options;
     Arc::new(Subscription {
         enabled,
         retry: [1, 2, 5].map(Duration::from_secs).into(),
-        in_flight_max,
+        max_in_flight,
         ordering,
         batch_size,
         batch_window: Duration::from_millis(batch_window_ms),
@@ -128,13 +128,13 @@ impl World {
         let budget = Arc::new(Budget::default());
         let ids = (1..).zip(&plan.subscriptions);
         let mut world = Self {
-            board: Board::new(limits(&plan), Arc::clone(&budget)),
+            scheduler: Scheduler::new(limits(&plan), Arc::clone(&budget)),
             budget,
             subscriptions: ids.map(|(id, options)| (id, subscription(id, *options, true))).collect(),
             fed: Subscriptions::new(),
             queue: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            standings: BTreeMap::new(),
+            health: BTreeMap::new(),
             routed: Vec::new(),
             passed: Vec::new(),
             checkpoint: 0,
@@ -154,7 +154,7 @@ impl World {
             checks_order: true,
             called_off: HashSet::new(),
             told: Vec::new(),
-            news: Vec::new(),
+            event: Vec::new(),
             plan,
         };
         world.fed = world.subscriptions.clone();
@@ -175,7 +175,7 @@ impl World {
 
     pub fn feed(&mut self, feed: Feed) {
         let now = self.now();
-        self.board.feed(feed, now);
+        self.scheduler.feed(feed, now);
         self.advance();
     }
 
@@ -196,8 +196,8 @@ impl World {
     /// Advances the scheduler, and takes its effects.
     pub fn advance(&mut self) {
         let now = self.now();
-        self.board.advance(now);
-        let out = std::mem::take(&mut self.board.out);
+        self.scheduler.advance(now);
+        let out = std::mem::take(&mut self.scheduler.out);
         for entry in out.records.iter().filter_map(Record::entry) {
             if entry.attempt.is_some() && matches!(entry.queue, QueueChange::Keep | QueueChange::Delete) {
                 self.last_word.insert((entry.subscription_id, entry.event_id));
@@ -212,12 +212,12 @@ impl World {
 
     fn begin(&mut self, start: &Start) {
         let id = start.subscription.id;
-        let flight = &self.board.flights[start.key];
+        let flight = &self.scheduler.flights[start.key];
         let deliveries = std::iter::once(&flight.first).chain(&flight.more);
         let pairs: Vec<Pair> = deliveries.map(|delivery| (id, delivery.message.event().id)).collect();
         let changes: usize = match &start.content {
-            Content::One(message) => message.changes() as usize,
-            Content::Batch(messages) => {
+            RequestContent::One(message) => message.changes() as usize,
+            RequestContent::Batch(messages) => {
                 assert!(messages.len() <= start.subscription.batch_size);
                 assert!(messages.is_sorted_by_key(|message| message.event().id));
                 messages.iter().map(|message| message.changes() as usize).sum()
@@ -255,13 +255,13 @@ impl World {
                 self.queue.get(&pair),
                 self.queue.get(earlier),
                 self.plan.subscriptions[pair.0 as usize - 1],
-                self.board.lanes[&pair.0],
+                self.scheduler.lanes[&pair.0],
             );
         }
     }
 
     pub fn new_batch(&mut self) {
-        if !self.board.is_hungry() {
+        if !self.scheduler.is_hungry() {
             return;
         }
         if !self.recovering.is_empty() {
@@ -313,13 +313,13 @@ impl World {
     pub fn end(&mut self, key: usize, outcome: Outcome) {
         self.under_way.retain(|(other, _)| *other != key);
         let (now, unit) = (self.now(), self.rng.f64());
-        self.board.finished(key, outcome, now, unit);
+        self.scheduler.finished(key, outcome, now, unit);
         self.advance();
     }
 
     pub fn confirm(&mut self) {
         if let Some(confirmed) = self.confirmations.pop_front() {
-            self.board.confirmed(&confirmed);
+            self.scheduler.confirmed(&confirmed);
             self.advance();
             if confirmed.disabled.is_some() {
                 // The change comes back as an event.
@@ -329,7 +329,7 @@ impl World {
     }
 
     fn reload(&mut self) {
-        if self.board.is_hungry() {
+        if self.scheduler.is_hungry() {
             let all = Update::All(Arc::new(self.subscriptions.clone()));
             let update = match self.rng.bool() {
                 true => all,
@@ -342,13 +342,13 @@ impl World {
 
     pub fn answer(&mut self) {
         if let Some(answer) = self.answers.pop_front() {
-            self.board.loaded(answer);
+            self.scheduler.loaded(answer);
             self.advance();
         }
     }
 
     fn pause_or_resume(&mut self) {
-        if self.board.is_hungry() {
+        if self.scheduler.is_hungry() {
             let id = self.rng.i64(1..=self.plan.subscriptions.len() as i64);
             let enabled = !self.subscriptions[&id].enabled;
             self.replace(id, enabled);
@@ -385,7 +385,7 @@ impl World {
 
     /// Changes the order, the batch size, and compaction of one subscription.
     pub fn alter(&mut self) {
-        if self.board.is_hungry() {
+        if self.scheduler.is_hungry() {
             let at = self.rng.usize(0..self.plan.subscriptions.len());
             self.checks_order = false;
             let options = &mut self.plan.subscriptions[at];
@@ -417,7 +417,7 @@ impl World {
         let unresolved: Vec<Pair> = self.routed.split_off(self.checkpoint).into_iter().flatten().collect();
         self.passed.extend(std::mem::take(&mut self.routed).into_iter().flatten());
         self.checkpoint = 0;
-        self.board = Board::new(limits(&self.plan), Arc::clone(&self.budget));
+        self.scheduler = Scheduler::new(limits(&self.plan), Arc::clone(&self.budget));
         self.under_way.clear();
         self.records.clear();
         self.confirmations.clear();
@@ -477,10 +477,10 @@ impl World {
     /// done.
     pub fn settle(&mut self) {
         for round in 0..6000 {
-            if self.board.is_hungry() && !self.recovering.is_empty() {
+            if self.scheduler.is_hungry() && !self.recovering.is_empty() {
                 self.recover_some();
             }
-            if self.board.is_hungry() && self.subscriptions.values().any(|s| !s.enabled) && round > 50 {
+            if self.scheduler.is_hungry() && self.subscriptions.values().any(|s| !s.enabled) && round > 50 {
                 for id in self.subscriptions.keys().copied().collect::<Vec<_>>() {
                     self.replace(id, true);
                 }

@@ -55,7 +55,7 @@ enum Step {
     Close(i16),
     /// Either of these commits.
     Maintained,
-    Look,
+    PollResult,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Turn),
         4 => (0..SLOTS).prop_map(Step::Close),
         5 => Just(Step::Maintained),
-        5 => Just(Step::Look),
+        5 => Just(Step::PollResult),
     ]
 }
 
@@ -201,11 +201,11 @@ impl World {
                     self.end(transaction, true);
                 }
             }
-            Step::Look => self.look(),
+            Step::PollResult => self.run(),
         }
     }
 
-    fn look(&mut self) {
+    fn run(&mut self) {
         let (snapshot, ring) = (self.snapshot(), self.head.ring());
         if snapshot == self.cursor.snapshot {
             return;
@@ -239,8 +239,8 @@ proptest! {
         for writer in 0..WRITERS {
             world.step(&Step::Commit(writer));
         }
-        world.look();
-        world.look();
+        world.run();
+        world.run();
         let mut committed: Vec<u64> = world.rows.iter().map(|(_, _, id)| *id).collect();
         committed.sort_unstable();
         world.read.sort_unstable();
@@ -255,15 +255,15 @@ fn a_look_goes_into_one_slot() {
     world.step(&Step::Capture(0));
     world.step(&Step::Commit(0));
     assert_eq!((world.cursor.slots(), world.cursor.covers(&world.head.ring())), (&[0][..], true));
-    for step in [Step::Capture(1), Step::Turn, Step::Maintained, Step::Look, Step::Look] {
+    for step in [Step::Capture(1), Step::Turn, Step::Maintained, Step::PollResult, Step::PollResult] {
         world.step(&step);
     }
     assert_eq!(world.cursor.slots(), [0, 1], "a transaction that has written to the one before is open");
     for step in [Step::Close(0), Step::Maintained, Step::Commit(1), Step::Close(0), Step::Maintained] {
         world.step(&step);
     }
-    world.look();
-    world.look();
+    world.run();
+    world.run();
     assert_eq!((world.cursor.slots(), world.read.len()), (&[1][..], 2));
     let sql = statement(&[1], Encoding::Utf8);
     assert!(sql.contains("webhook.event_1 e") && !sql.contains("webhook.event e"));

@@ -6,22 +6,24 @@ impl World {
     /// Describes the first row that is left, and its send queue.
     pub(super) fn left(&self) -> String {
         let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
-        let Some(lane) = self.board.lanes.get(&pair.0) else { return format!("{pair:?} {row:?}, no lane") };
+        let Some(lane) = self.scheduler.lanes.get(&pair.0) else {
+            return format!("{pair:?} {row:?}, no lane");
+        };
         let options = self.plan.subscriptions[pair.0 as usize - 1];
         format!(
             "{} of them, {pair:?} {row:?}; {options:?}; {:?}; {:?}; {:?}; fresh {} queued {} spilling {} asking {} held {} \
              page_after {} of {} wake {:?} now {:?} paused until {:?} disabled {} {}",
             self.queue.len(),
-            lane.lines,
-            lane.drain,
+            lane.groups,
+            lane.backlog,
             lane.breaker,
             lane.fresh.len(),
             lane.queued.len(),
             lane.is_spilling,
             lane.is_asking,
-            lane.holds(pair.1),
+            lane.is_claimed(pair.1),
             lane.page_after,
-            self.board.entries_confirmed,
+            self.scheduler.entries_confirmed,
             lane.wake_at,
             self.now(),
             lane.paused_until,
@@ -31,10 +33,10 @@ impl World {
     }
 
     pub fn check_end(&self) {
-        let board = &self.board;
+        let scheduler = &self.scheduler;
         assert!(self.queue.is_empty(), "rows are left: {}", self.left());
-        assert_eq!((board.in_flight(), board.unconfirmed(), board.fresh), (0, 0, 0));
-        assert_eq!(board.progress.oldest_since(), None, "all windows are resolved");
+        assert_eq!((scheduler.in_flight(), scheduler.unconfirmed(), scheduler.fresh), (0, 0, 0));
+        assert_eq!(scheduler.progress.oldest_since(), None, "all windows are resolved");
         for pair in self.everything() {
             let made = self.attempts.get(pair).map_or(&[][..], Vec::as_slice);
             let successes = made.iter().filter(|class| **class == Class::Succeeded).count();
@@ -52,12 +54,12 @@ impl World {
                 );
             }
         }
-        for lane in board.lanes.values() {
-            assert!(lane.holds_nothing(), "rows are still held: {lane:?}");
+        for lane in scheduler.lanes.values() {
+            assert!(lane.claims_nothing(), "rows are still held: {lane:?}");
             assert!(
-                lane.lines.as_ref().is_none_or(|lines| lines.is_empty()),
-                "lines are left: {:?}",
-                lane.lines
+                lane.groups.as_ref().is_none_or(|groups| groups.is_empty()),
+                "groups are left: {:?}",
+                lane.groups
             );
         }
         assert_eq!(self.budget.bytes_held(), 0, "messages are still held");

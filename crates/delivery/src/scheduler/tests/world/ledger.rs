@@ -37,9 +37,9 @@ impl World {
             Record::Forget { subscription_id } => {
                 assert!(self.subscriptions.contains_key(&subscription_id), "none is ever removed");
             }
-            Record::Standing { subscription_id, standing, news } => {
-                self.standings.insert(subscription_id, standing);
-                self.news.extend(news);
+            Record::ReceiverHealth { subscription_id, health, event } => {
+                self.health.insert(subscription_id, health);
+                self.event.extend(event);
             }
             Record::Disable { subscription_id, .. } => {
                 confirmed.disabled = Some(subscription_id);

@@ -7,9 +7,9 @@ use crate::scheduler::tests::world::*;
 pub struct Plan {
     pub seed: u64,
     pub memory_bytes_max: usize,
-    pub in_flight_max: usize,
+    pub max_in_flight: usize,
     pub timers_max: usize,
-    pub lines_max: usize,
+    pub order_groups_max: usize,
     pub keys: u64,
     /// The first subscription has id 1.
     pub subscriptions: Vec<Options>,
@@ -29,7 +29,7 @@ pub struct Options {
     pub batch_window_ms: u64,
     pub compact: bool,
     pub rate_limit: Option<f64>,
-    pub in_flight_max: usize,
+    pub max_in_flight: usize,
 }
 
 pub const PLAIN: Options = Options {
@@ -38,7 +38,7 @@ pub const PLAIN: Options = Options {
     batch_window_ms: 0,
     compact: false,
     rate_limit: None,
-    in_flight_max: 3,
+    max_in_flight: 3,
 };
 
 impl Plan {
@@ -47,9 +47,9 @@ impl Plan {
         Self {
             seed,
             memory_bytes_max: 1 << 20,
-            in_flight_max: 6,
+            max_in_flight: 6,
             timers_max: 1000,
-            lines_max: 1000,
+            order_groups_max: 1000,
             keys: 3,
             subscriptions: vec![PLAIN; 3],
             success_percent: 50,

@@ -7,11 +7,11 @@ impl World {
     pub fn read(&mut self) {
         let Some(load) = self.loads.pop_front() else { return };
         let answer = match load {
-            Load::Standings => {
-                Loaded::Standings(self.standings.iter().map(|(id, standing)| (*id, *standing)).collect())
+            Load::ReceiverHealth => {
+                Loaded::ReceiverHealth(self.health.iter().map(|(id, health)| (*id, *health)).collect())
             }
             Load::Ordered => Loaded::Ordered(self.ordered()),
-            Load::Lines { subscription_id, order_keys, limit, entries_confirmed } => {
+            Load::OrderGroups { subscription_id, order_keys, limit, entries_confirmed } => {
                 let line = |key: i64| {
                     let limit = limit.min(3);
                     let is_next = |pair: &Pair, row: &Row| {
@@ -23,8 +23,8 @@ impl World {
                     let is_end = Some(rows.len() < limit);
                     (key, rows, is_end)
                 };
-                let lines = order_keys.into_iter().map(line).collect();
-                Loaded::Lines { subscription_id, lines, entries_confirmed, has_overdue_filter: false }
+                let groups = order_keys.into_iter().map(line).collect();
+                Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_overdue_filter: false }
             }
             Load::Backlogged => {
                 let ids: HashSet<i64> =

@@ -12,7 +12,7 @@ pub const PAGE_ROWS: usize = 500;
 
 /// The state of the backlog reader.
 #[derive(Debug, Default)]
-pub struct Drain {
+pub struct BacklogReader {
     /// The table may have rows that are not in memory.
     is_active: bool,
     /// The last event that has been read.
@@ -28,7 +28,7 @@ pub struct Drain {
     is_waiting: bool,
 }
 
-impl Drain {
+impl BacklogReader {
     pub fn is_active(&self) -> bool {
         self.is_active
     }
@@ -116,21 +116,21 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_of_an_idle_lane() {
-        assert_eq!(Drain::default().next_page(), None);
+        assert_eq!(BacklogReader::default().next_page(), None);
     }
 
     #[test]
     fn an_uncommitted_row_is_waited_for_then_looked_for() {
-        let mut drain = Drain::default();
-        drain.spilled(7);
-        assert_eq!(drain.next_page(), Some(0));
-        assert_eq!(drain.next_page(), None, "one page at a time");
-        drain.page(None, true);
-        assert_eq!(drain.next_page(), None, "it cannot be there yet");
-        drain.confirmed(1);
-        assert_eq!(drain.next_page(), Some(0));
-        drain.page(Some(7), true);
-        assert!(!drain.is_active());
+        let mut reader = BacklogReader::default();
+        reader.spilled(7);
+        assert_eq!(reader.next_page(), Some(0));
+        assert_eq!(reader.next_page(), None, "one page at a time");
+        reader.page(None, true);
+        assert_eq!(reader.next_page(), None, "it cannot be there yet");
+        reader.confirmed(1);
+        assert_eq!(reader.next_page(), Some(0));
+        reader.page(Some(7), true);
+        assert!(!reader.is_active());
     }
 
     proptest! {
@@ -138,33 +138,33 @@ mod tests {
         /// rests.
         #[test]
         fn every_row_is_read(steps in proptest::collection::vec((0u8..3, 1i64..60), 0..200)) {
-            let mut drain = Drain::default();
+            let mut reader = BacklogReader::default();
             let (mut table, mut on_their_way, mut read) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
             let mut spilled = BTreeSet::new();
             let settle = (0..400).flat_map(|_| [(1u8, 0i64), (2, 0)]);
             for (step, id) in steps.into_iter().chain(settle) {
                 match step {
                     0 if spilled.insert(id) => {
-                        drain.spilled(id);
+                        reader.spilled(id);
                         on_their_way.push(id);
                     }
                     1 if !on_their_way.is_empty() => {
                         table.insert(on_their_way.remove(0));
-                        drain.confirmed(1);
+                        reader.confirmed(1);
                     }
-                    2 => if let Some(after) = drain.next_page() {
+                    2 => if let Some(after) = reader.next_page() {
                         let page: Vec<i64> = table.range(after + 1..).take(3).copied().collect();
                         for id in &page {
                             table.remove(id);
                             read.insert(*id);
                         }
-                        drain.page(page.last().copied(), page.len() < 3);
+                        reader.page(page.last().copied(), page.len() < 3);
                     },
                     _ => {}
                 }
             }
             prop_assert_eq!(read, spilled);
-            prop_assert!(!drain.is_active());
+            prop_assert!(!reader.is_active());
         }
     }
 }

@@ -138,13 +138,13 @@ impl Kept {
 
 /// The counters of this daemon's attempts.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Counters {
     kept: Mutex<Kept>,
     /// Durations of all attempts, in seconds.
     pub durations: Histogram,
 }
 
-impl Tally {
+impl Counters {
     /// Creates the counters, all zero.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Tally {
     }
 }
 
-impl Observer for Tally {
+impl Observer for Counters {
     fn written(&self, entries: &[&Entry]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
@@ -224,8 +224,8 @@ mod tests {
         assert_eq!((later.succeeded(), later.failed(), later.exhausted), (14, 6, 4));
     }
 
-    fn attempts(tally: &Tally, ids: impl IntoIterator<Item = i64>) {
-        let mut kept = tally.kept.lock().unwrap();
+    fn attempts(counters: &Counters, ids: impl IntoIterator<Item = i64>) {
+        let mut kept = counters.kept.lock().unwrap();
         for id in ids {
             kept.of(id).outcomes[0] += 1;
         }
@@ -241,55 +241,55 @@ mod tests {
 
     #[test]
     fn those_that_are_deleted_free_their_places() {
-        let tally = Tally::new().unwrap();
-        attempts(&tally, 1..=500);
-        attempts(&tally, [501, 501]);
-        assert_eq!(tally.snapshot()[&OTHERS].succeeded(), 2, "there is no place for it");
-        let mut earlier = tally.settle(places(1..=500, true), &mut BTreeMap::new());
+        let counters = Counters::new().unwrap();
+        attempts(&counters, 1..=500);
+        attempts(&counters, [501, 501]);
+        assert_eq!(counters.snapshot()[&OTHERS].succeeded(), 2, "there is no place for it");
+        let mut earlier = counters.settle(places(1..=500, true), &mut BTreeMap::new());
         // The first hundred are deleted; 501 gets counters of its own.
-        let after = tally.settle(places(101..=501, false), &mut earlier);
+        let after = counters.settle(places(101..=501, false), &mut earlier);
         assert_eq!((after.len(), after[&GONE].succeeded(), sum(&after)), (402, 100, 502));
         assert_eq!(
             (earlier[&GONE].succeeded(), sum(&earlier)),
             (100, 502),
             "nothing counts twice for the plots"
         );
-        attempts(&tally, [501, 502]);
-        let after = tally.snapshot();
+        attempts(&counters, [501, 502]);
+        let after = counters.snapshot();
         assert_eq!((after[&501].succeeded(), after[&502].succeeded(), sum(&after)), (1, 1, 504));
     }
 
     #[test]
     fn for_ever_new_ones_do_not_use_it_up() {
-        let tally = Tally::new().unwrap();
+        let counters = Counters::new().unwrap();
         let mut earlier = BTreeMap::new();
         for id in 1..=2000 {
-            attempts(&tally, [id]);
+            attempts(&counters, [id]);
             // The subscription is deleted before the next poll.
-            earlier = tally.settle(places([], false), &mut earlier);
+            earlier = counters.settle(places([], false), &mut earlier);
         }
-        attempts(&tally, [2001]);
-        let counts = tally.snapshot();
+        attempts(&counters, [2001]);
+        let counts = counters.snapshot();
         assert_eq!((counts[&2001].succeeded(), counts.get(&OTHERS), sum(&counts)), (1, None, 2001));
         assert!(counts.len() <= 3, "{}", counts.len());
     }
 
     #[test]
     fn one_that_is_newer_than_a_look_keeps_what_it_has() {
-        let tally = Tally::new().unwrap();
-        attempts(&tally, [1]);
-        let mut earlier = tally.settle(places([1], false), &mut BTreeMap::new());
-        attempts(&tally, [2]);
-        let mut earlier = tally.settle(places([1], false), &mut earlier);
-        assert_eq!(tally.settle(places([1, 2], false), &mut earlier)[&2].succeeded(), 1);
+        let counters = Counters::new().unwrap();
+        attempts(&counters, [1]);
+        let mut earlier = counters.settle(places([1], false), &mut BTreeMap::new());
+        attempts(&counters, [2]);
+        let mut earlier = counters.settle(places([1], false), &mut earlier);
+        assert_eq!(counters.settle(places([1, 2], false), &mut earlier)[&2].succeeded(), 1);
     }
 
     #[test]
     fn the_first_are_told_apart_whoever_comes_first() {
-        let tally = Tally::new().unwrap();
-        let mut earlier = tally.settle(places(1..=500, true), &mut BTreeMap::new());
-        attempts(&tally, 400..=700);
-        let counts = tally.settle(places(1..=500, true), &mut earlier);
+        let counters = Counters::new().unwrap();
+        let mut earlier = counters.settle(places(1..=500, true), &mut BTreeMap::new());
+        attempts(&counters, 400..=700);
+        let counts = counters.settle(places(1..=500, true), &mut earlier);
         assert_eq!((counts[&500].succeeded(), counts[&OTHERS].succeeded()), (1, 200));
         assert_eq!((counts.get(&501), counts.get(&GONE)), (None, None));
     }

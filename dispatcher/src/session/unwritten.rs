@@ -18,14 +18,14 @@ pub struct Origin {
 
 /// The results that are not in the database yet.
 #[derive(Debug, Default)]
-pub struct Carried {
+pub struct UnwrittenResults {
     records: Vec<Record>,
     from: Option<Origin>,
     /// Another daemon has been the leader since.
     is_superseded: bool,
 }
 
-impl Carried {
+impl UnwrittenResults {
     pub fn new(records: Vec<Record>, from: Origin) -> Self {
         Self { records, from: Some(from), is_superseded: false }
     }
@@ -69,28 +69,28 @@ mod tests {
         Origin { history: History::sample("00000001"), epoch }
     }
 
-    fn carried(epoch: i64) -> Carried {
-        Carried::new(vec![Record::Forget { subscription_id: 1 }], origin(epoch))
+    fn unwritten(epoch: i64) -> UnwrittenResults {
+        UnwrittenResults::new(vec![Record::Forget { subscription_id: 1 }], origin(epoch))
     }
 
     #[test]
     fn own_failed_takeovers_change_nothing() {
-        let mut carried = carried(4);
+        let mut unwritten = unwritten(4);
         for epoch in 5..9 {
-            carried.take_over(&origin(epoch));
+            unwritten.take_over(&origin(epoch));
         }
-        assert!(!carried.is_superseded);
-        carried.take_over(&origin(10));
-        assert!(carried.is_superseded, "9 was another daemon's");
-        carried.take_over(&origin(11));
-        assert!(carried.is_superseded, "still superseded");
+        assert!(!unwritten.is_superseded);
+        unwritten.take_over(&origin(10));
+        assert!(unwritten.is_superseded, "9 was another daemon's");
+        unwritten.take_over(&origin(11));
+        assert!(unwritten.is_superseded, "still superseded");
     }
 
     #[test]
     fn a_failover_drops_all_results() {
         let promoted = Origin { history: History::sample("00000002"), epoch: 5 };
-        let mut carried = carried(4);
-        carried.take_over(&promoted);
-        assert!(carried.records.is_empty());
+        let mut unwritten = unwritten(4);
+        unwritten.take_over(&promoted);
+        assert!(unwritten.records.is_empty());
     }
 }

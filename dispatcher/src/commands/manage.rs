@@ -4,7 +4,7 @@
 use crate::{
     cli::{
         Database,
-        steer::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
+        manage::{DeliveryAction, DeliveryList, EventAction, Output, SubscriptionAction},
     },
     commands::{
         Error, deliveries,
@@ -55,13 +55,13 @@ const SCHEMA: &str = "
 pub type Argument<'a> = &'a (dyn ToSql + Sync);
 
 /// A session of the role that connects.
-pub struct Desk {
+pub struct ClientSession {
     pub client: Client,
     /// The schema of the extension's functions, quoted.
     pub schema: String,
 }
 
-impl Desk {
+impl ClientSession {
     /// # Errors
     /// The database cannot be reached, or lacks the extension.
     pub async fn open(target: &Target) -> Result<Self, Error> {
@@ -264,23 +264,23 @@ impl DeliveryAction {
 /// # Errors
 /// The database cannot be reached, or rejects the request.
 pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<ExitCode, Error> {
-    let desk = Desk::open(&target).await?;
+    let session = ClientSession::open(&target).await?;
     match action {
         SubscriptionAction::List { output, .. } => {
             const HEADINGS: [&str; 9] =
                 ["id", "name", "owner", "url", "events", "state", "circuit", "queued", "delivered_1h"];
-            list(&desk.rows(SUBSCRIPTIONS, &[]).await?, &HEADINGS, output)
+            list(&session.rows(SUBSCRIPTIONS, &[]).await?, &HEADINGS, output)
         }
         SubscriptionAction::Show { id, output, .. } => {
-            show(desk.rows(SUBSCRIPTION, &[&id]).await?.first(), &format!("subscription {id}"), output)
+            show(session.rows(SUBSCRIPTION, &[&id]).await?.first(), &format!("subscription {id}"), output)
         }
         SubscriptionAction::Create { url, set, output, .. } => {
             let (arguments, values) = options(&set, 2)?;
             let statement =
-                format!("select id, secret from {}.webhook_subscribe(url => $1{arguments})", desk.schema);
+                format!("select id, secret from {}.webhook_subscribe(url => $1{arguments})", session.schema);
             let values: Vec<Argument<'_>> =
                 std::iter::once(&url as Argument<'_>).chain(values.iter().map(|value| value as _)).collect();
-            let made = desk.rows(&statement, &values).await?;
+            let made = session.rows(&statement, &values).await?;
             show(made.first(), "subscription", output)
         }
         SubscriptionAction::Alter { id, set, clear, .. } => {
@@ -288,27 +288,28 @@ pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<
             let clear = (!clear.is_empty()).then_some(clear);
             let mut all: Vec<Argument<'_>> = vec![&id, &clear];
             all.extend(values.iter().map(|value| value as Argument<'_>));
-            desk.call(&format!("webhook_alter(id => $1, clear => $2{arguments})::text"), &all).await?;
+            session.call(&format!("webhook_alter(id => $1, clear => $2{arguments})::text"), &all).await?;
             Ok(ExitCode::SUCCESS)
         }
         SubscriptionAction::Delete { id, .. } => {
-            desk.call("webhook_unsubscribe($1)::text", &[&id]).await?;
+            session.call("webhook_unsubscribe($1)::text", &[&id]).await?;
             Ok(ExitCode::SUCCESS)
         }
         SubscriptionAction::Pause { id, reason, .. } => {
-            desk.call("webhook_pause($1, $2)::text", &[&id, &reason]).await?;
+            session.call("webhook_pause($1, $2)::text", &[&id, &reason]).await?;
             Ok(ExitCode::SUCCESS)
         }
         SubscriptionAction::Resume { id, skip_backlog, .. } => {
-            desk.call("webhook_resume($1, $2)::text", &[&id, &skip_backlog]).await?;
+            session.call("webhook_resume($1, $2)::text", &[&id, &skip_backlog]).await?;
             Ok(ExitCode::SUCCESS)
         }
         SubscriptionAction::Rotate { id, overlap, .. } => {
-            let secret = desk.call("webhook_rotate_secret($1, $2::text::interval)", &[&id, &overlap]).await?;
+            let secret =
+                session.call("webhook_rotate_secret($1, $2::text::interval)", &[&id, &overlap]).await?;
             print(&format!("{}\n", secret.unwrap_or_default()))
         }
         SubscriptionAction::Ping { id, .. } => {
-            let event = desk.call("webhook_ping($1)", &[&id]).await?;
+            let event = session.call("webhook_ping($1)", &[&id]).await?;
             print(&format!("{}\n", event.unwrap_or_default()))
         }
     }
@@ -333,15 +334,15 @@ fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>)
 /// # Errors
 /// The database cannot be reached, or rejects the request.
 pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Error> {
-    let desk = Desk::open(&target).await?;
+    let session = ClientSession::open(&target).await?;
     match action {
         EventAction::List { types, key, within, since, until, limit, output, .. } => {
             const HEADINGS: [&str; 6] = ["id", "created_at", "type", "table", "key", "actor"];
             let arguments: [Argument<'_>; 6] = [&types, &since, &within, &until, &key, &limit];
-            list(&desk.rows(EVENTS, &arguments).await?, &HEADINGS, output)
+            list(&session.rows(EVENTS, &arguments).await?, &HEADINGS, output)
         }
         EventAction::Show { id, output, .. } => {
-            show(desk.rows(EVENT, &[&id]).await?.first(), &format!("event {id}"), output)
+            show(session.rows(EVENT, &[&id]).await?.first(), &format!("event {id}"), output)
         }
     }
 }
@@ -349,7 +350,7 @@ pub async fn event(action: EventAction, target: Target) -> Result<ExitCode, Erro
 /// # Errors
 /// The database cannot be reached, or rejects the request.
 pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode, Error> {
-    let desk = Desk::open(&target).await?;
+    let session = ClientSession::open(&target).await?;
     match action {
         DeliveryAction::List(flags) => {
             const HEADINGS: [&str; 9] = [
@@ -363,7 +364,7 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "next_attempt_at",
                 "error",
             ];
-            list(&deliveries::list(&desk, &flags).await?, &HEADINGS, flags.output)
+            list(&deliveries::list(&session, &flags).await?, &HEADINGS, flags.output)
         }
         DeliveryAction::Show { event, subscription, output, .. } => {
             const HEADINGS: [&str; 9] = [
@@ -377,10 +378,10 @@ pub async fn delivery(action: DeliveryAction, target: Target) -> Result<ExitCode
                 "error",
                 "response",
             ];
-            list(&deliveries::attempts(&desk, &event, subscription).await?, &HEADINGS, output)
+            list(&deliveries::attempts(&session, &event, subscription).await?, &HEADINGS, output)
         }
         DeliveryAction::Redeliver { event, subscription, .. } => {
-            desk.call("webhook_redeliver($1, $2)::text", &[&event, &subscription]).await?;
+            session.call("webhook_redeliver($1, $2)::text", &[&event, &subscription]).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

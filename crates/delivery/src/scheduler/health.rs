@@ -1,18 +1,18 @@
 //! Health of receivers: the effects of outcomes on the circuit, on pauses, and on subscriptions
 //! that end.
 //!
-//! [`Board::judge`] applies an outcome to the pacing and the circuit of a send queue, before the
-//! attempt is recorded. [`Board::follow`] carries out the result after it is recorded: it writes
+//! [`Scheduler::judge`] applies an outcome to the pacing and the circuit of a send queue, before the
+//! attempt is recorded. [`Scheduler::follow`] carries out the result after it is recorded: it writes
 //! the state of the receiver, gives deliveries back to the table, or disables the subscription.
 //!
 //! Failures that are not the receiver's fault ([`Verdict::Ours`]) must not be charged to it.
 
 use crate::{
-    lane::breaker::Turn,
+    lane::breaker::CircuitChange,
     outcome::{Class, Outcome, Verdict},
     queue_rows::RowState,
-    record::{News, Standing},
-    scheduler::{Board, Flight, Item, Lane, Now, Record, order_key},
+    record::{ReceiverEvent, ReceiverHealth},
+    scheduler::{InFlight, Item, Lane, Now, Record, Scheduler, order_key},
 };
 use std::time::Duration;
 use tracing::{info, warn};
@@ -27,29 +27,29 @@ pub const NEVER_WELL: &str = "nothing but failures for too long";
 /// The effects of an attempt on its receiver.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    turn: Turn,
-    standing: Standing,
-    news: Option<News>,
+    change: CircuitChange,
+    health: ReceiverHealth,
+    event: Option<ReceiverEvent>,
     is_gone: bool,
 }
 
-impl Board {
+impl Scheduler {
     /// Restores the state of receivers from the table.
-    pub(super) fn restore_standings(&mut self, standings: Vec<(i64, Standing)>) {
-        for (id, standing) in standings {
+    pub(super) fn restore_health(&mut self, health: Vec<(i64, ReceiverHealth)>) {
+        for (id, health) in health {
             let Some(lane) = self.lane(id) else { continue };
             // An outcome since the start takes precedence over an old row.
-            if *lane.breaker.standing() == Standing::default() {
-                lane.breaker.restore(standing);
+            if *lane.breaker.health() == ReceiverHealth::default() {
+                lane.breaker.restore(health);
             }
             if lane.breaker.is_open() {
-                self.retreat(id);
+                self.spill_all(id);
             }
         }
     }
 
     /// Counts an attempt out. Returns its effects on the receiver, if there are any.
-    pub(super) fn judge(&mut self, flight: &Flight, outcome: &Outcome, now: Now) -> Option<Judgement> {
+    pub(super) fn judge(&mut self, flight: &InFlight, outcome: &Outcome, now: Now) -> Option<Judgement> {
         let periods = self.limits.periods;
         let id = flight.subscription_id;
         let lane = self.lanes.get_mut(&id)?;
@@ -60,50 +60,50 @@ impl Board {
             lane.paused_until = until;
             info!(subscription_id = id, pause_ms = (until - now.at).as_millis() as u64, "lane.pauses");
         }
-        let turn = match verdict {
+        let change = match verdict {
             Verdict::Succeeded => lane.breaker.succeeded(),
             Verdict::Ours => {
                 lane.breaker.passed(flight.is_probe, now.at, &periods);
-                Turn::default()
+                CircuitChange::default()
             }
             Verdict::Retry | Verdict::Gone => {
                 lane.breaker.failed(flight.is_probe, now.at, now.wall_us, &periods)
             }
         };
         let is_gone = verdict == Verdict::Gone;
-        if turn == Turn::default() && !is_gone {
+        if change == CircuitChange::default() && !is_gone {
             return None;
         }
-        let standing = *lane.breaker.standing();
-        let news = match turn.recovered_from_us {
-            Some(failing_since_us) => Some(News::Recovered { failing_since_us }),
-            None => turn.is_failing.then(|| News::Failing {
-                failing_since_us: standing.failing_since_us.unwrap_or(now.wall_us),
-                failures: standing.consecutive_failures,
+        let health = *lane.breaker.health();
+        let event = match change.recovered_from_us {
+            Some(failing_since_us) => Some(ReceiverEvent::Recovered { failing_since_us }),
+            None => change.is_failing.then(|| ReceiverEvent::Failing {
+                failing_since_us: health.failing_since_us.unwrap_or(now.wall_us),
+                failures: health.consecutive_failures,
                 status: outcome.status.map(u16::cast_signed),
                 error: outcome.error.clone(),
             }),
         };
-        Some(Judgement { turn, standing, news, is_gone })
+        Some(Judgement { change, health, event, is_gone })
     }
 
     /// Carries out the effects, after the attempt itself has been recorded.
     pub(super) fn follow(&mut self, id: i64, judgement: Judgement) {
-        let Judgement { turn, standing, news, is_gone } = judgement;
-        if turn.opened {
-            warn!(subscription_id = id, failures = standing.consecutive_failures, "circuit.opened");
-            self.retreat(id);
+        let Judgement { change, health, event, is_gone } = judgement;
+        if change.opened {
+            warn!(subscription_id = id, failures = health.consecutive_failures, "circuit.opened");
+            self.spill_all(id);
         }
-        if turn.closed {
+        if change.closed {
             info!(subscription_id = id, "circuit.closed");
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.pacing.restart();
             }
         }
-        if turn.is_news || news.is_some() {
-            self.out.records.push(Record::Standing { subscription_id: id, standing, news });
+        if change.is_changed || event.is_some() {
+            self.out.records.push(Record::ReceiverHealth { subscription_id: id, health, event });
         }
-        if is_gone || turn.disables {
+        if is_gone || change.disables {
             self.disable(id, if is_gone { GONE } else { NEVER_WELL });
         }
     }
@@ -122,8 +122,8 @@ impl Board {
         self.timers.forget(id);
         if let Some(lane) = self.lanes.get_mut(&id) {
             // The record below makes backlog of all its rows that wait for their time.
-            if let Some(lines) = &mut lane.lines {
-                lines.park();
+            if let Some(groups) = &mut lane.groups {
+                groups.park();
             }
         }
         self.out.records.push(Record::Disable { subscription_id: id, reason });
@@ -141,22 +141,22 @@ impl Board {
             }
         }
         // The rows that waited for their time are backlog now.
-        self.restart_drain(id);
+        self.restart_backlog(id);
         self.list(id);
     }
 
     /// Moves all waiting deliveries from memory to the table. New events go there too until the
     /// rows have been taken back.
-    pub(super) fn retreat(&mut self, id: i64) {
+    pub(super) fn spill_all(&mut self, id: i64) {
         self.spill_fresh(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.is_spilling = true;
         let (queued, due) = (std::mem::take(&mut lane.queued), std::mem::take(&mut lane.due));
-        let in_lines = lane.lines.as_mut().map(|lines| lines.take_queued()).unwrap_or_default();
+        let in_groups = lane.groups.as_mut().map(|groups| groups.take_queued()).unwrap_or_default();
         for item in queued {
             self.lay_back(id, item, None);
         }
-        for item in in_lines {
+        for item in in_groups {
             let lane = self.lanes.get(&id);
             let key = lane.and_then(|lane| order_key(&lane.subscription, &item.message));
             self.lay_back(id, item, key);
@@ -171,15 +171,15 @@ impl Board {
     fn lay_back(&mut self, id: i64, item: Item, order_key: Option<i64>) {
         let event_id = item.message.event().id;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        match (item.row, order_key, &mut lane.lines) {
+        match (item.row, order_key, &mut lane.groups) {
             (RowState::Backlog, _, _) => {
-                lane.drain.again(event_id);
+                lane.backlog.again(event_id);
                 lane.release(event_id);
             }
-            (RowState::Blocked, Some(key), Some(lines)) => {
-                lines.blocked(key, 0);
-                lines.finish(key, event_id, 0);
-                lines.forget_asides_behind(key, event_id);
+            (RowState::Blocked, Some(key), Some(groups)) => {
+                groups.blocked(key, 0);
+                groups.finish(key, event_id, 0);
+                groups.forget_asides_behind(key, event_id);
                 lane.release(event_id);
             }
             _ => self.put_aside(id, &item, order_key),
@@ -188,7 +188,7 @@ impl Board {
 }
 
 /// Counts the request out, and adjusts the concurrency and the rate to the outcome.
-fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, now: Duration) {
+fn pace(lane: &mut Lane, flight: &InFlight, outcome: &Outcome, verdict: Verdict, now: Duration) {
     let is_full = lane.end(flight.bytes);
     let is_failing = verdict != Verdict::Succeeded;
     if is_failing != lane.is_failing {
@@ -205,7 +205,7 @@ fn pace(lane: &mut Lane, flight: &Flight, outcome: &Outcome, verdict: Verdict, n
             || matches!(outcome.status, Some(429 | 502 | 503 | 504));
     match verdict {
         Verdict::Succeeded => {
-            lane.pacing.succeeded(flight.number, outcome.duration, is_full, lane.subscription.in_flight_max);
+            lane.pacing.succeeded(flight.number, outcome.duration, is_full, lane.subscription.max_in_flight);
         }
         // The time of a refusal does not show how fast the receiver works.
         _ if verdict == Verdict::Ours || !overwhelmed => {}

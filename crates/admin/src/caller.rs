@@ -1,0 +1,117 @@
+//! Who sends a request, and how many requests each may have at once.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The role and owner that a request acts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub role: String,
+    /// The owner that the caller is limited to. `None` means all owners that the role may see.
+    pub owner: Option<String>,
+}
+
+impl Caller {
+    /// Returns the name that people read: the role, and the owner if there is one.
+    pub fn name(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("{}/{owner}", self.role),
+            None => self.role.clone(),
+        }
+    }
+
+    /// Returns the caller's key in `webhook.idempotency`. No two callers share a key.
+    pub fn key(&self) -> String {
+        serde_json::json!([self.role, self.owner]).to_string()
+    }
+}
+
+/// The source of a request: an IPv4 address, or the /64 network of an IPv6 address, because one
+/// customer usually has a whole /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer(IpAddr);
+
+impl From<IpAddr> for Peer {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// Limits how many [`Permit`]s of each key exist at the same time.
+#[derive(Debug)]
+pub struct ConcurrencyLimit<K: Eq + Hash> {
+    max: usize,
+    present: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Eq + Hash + Clone> ConcurrencyLimit<K> {
+    pub fn of_at_most(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, present: Mutex::default() })
+    }
+
+    /// Takes a place, which is free again when the [`Permit`] is dropped. Returns `None` if all
+    /// places of the key are taken.
+    pub fn enter(self: &Arc<Self>, key: &K) -> Option<Permit<K>> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = present.entry(key.clone()).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Permit { limit: Arc::clone(self), key: key.clone() })
+    }
+}
+
+/// A place of one key in a [`ConcurrencyLimit`].
+#[derive(Debug)]
+pub struct Permit<K: Eq + Hash> {
+    limit: Arc<ConcurrencyLimit<K>>,
+    key: K,
+}
+
+impl<K: Eq + Hash> Drop for Permit<K> {
+    fn drop(&mut self) {
+        let mut present = self.limit.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = present.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                present.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_holds_for_each_key_and_forgets_it() {
+        let limit = ConcurrencyLimit::of_at_most(2);
+        let one = (limit.enter(&1).unwrap(), limit.enter(&1).unwrap());
+        assert!(limit.enter(&1).is_none());
+        assert!(limit.enter(&2).is_some());
+        drop(one);
+        assert!(limit.enter(&1).is_some());
+        assert!(limit.present.lock().unwrap().is_empty(), "no key is left");
+    }
+
+    #[test]
+    fn callers_are_told_apart() {
+        let key = |role: &str, owner: Option<&str>| {
+            Caller { role: role.to_owned(), owner: owner.map(str::to_owned) }.key()
+        };
+        assert_ne!(key("a/b", None), key("a", Some("b")));
+        assert_ne!(key("a", Some("")), key("a", None));
+    }
+}

@@ -67,7 +67,7 @@ pub async fn run(database: Target) {
         let watch = Watch::default();
         let error = match connect(&database, Purpose::Backfill, watch.clone()).await {
             Ok(client) => tokio::select! {
-                Err(error) = work(client, &watch.rung) => Some(error),
+                Err(error) = work(client, &watch.notified) => Some(error),
                 () = watch.ended.cancelled() => None,
             },
             Err(error) => Some(error),
@@ -78,8 +78,8 @@ pub async fn run(database: Target) {
     }
 }
 
-/// `rung` means that there may be a new backfill.
-async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
+/// `notified` means that there may be a new backfill.
+async fn work(client: Client, notified: &Notify) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
     let worker = Worker {
         running: client.prepare(RUNNING).await?,
@@ -92,11 +92,11 @@ async fn work(client: Client, rung: &Notify) -> Result<(), Error> {
         match worker.round().await? {
             // Postgres may fail to queue notifications, so the task also polls.
             Round::Idle => {
-                let _ = timeout(IDLE_INTERVAL, rung.notified()).await;
+                let _ = timeout(IDLE_INTERVAL, notified.notified()).await;
             }
             Round::Stepped => wait = ROOM_INTERVAL_MIN,
             Round::NoRoom => {
-                let _ = timeout(wait, rung.notified()).await;
+                let _ = timeout(wait, notified.notified()).await;
                 wait = (wait * 2).min(ROOM_INTERVAL_MAX);
             }
         }

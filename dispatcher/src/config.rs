@@ -20,7 +20,7 @@ use database::{
 use delivery::{
     body::{BadSource, Source},
     identity::{BadOrigin, Identity},
-    lane::breaker::Periods,
+    send_queue::breaker::Periods,
 };
 use hyper::header::HeaderValue;
 use seal::InvalidRing;

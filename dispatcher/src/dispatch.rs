@@ -109,7 +109,7 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
         scheduler.confirmed(&some);
     }
     scheduler.advance(now(epoch));
-    let _ = records.send(std::mem::take(&mut scheduler.out.records));
+    let _ = records.send(std::mem::take(&mut scheduler.out().records));
     debug!(unconfirmed = scheduler.unconfirmed(), "lanes.closed");
 }
 
@@ -142,7 +142,7 @@ impl Dispatch {
     /// elsewhere.
     fn carry_out(&mut self) {
         self.scheduler.advance(self.now());
-        let out = &mut self.scheduler.out;
+        let out = self.scheduler.out();
         self.local_senders.make(&mut out.starts);
         if !out.records.is_empty() {
             let _ = self.records.send(std::mem::take(&mut out.records));

@@ -2,9 +2,9 @@
 //!
 //! # The problem
 //!
-//! One daemon delivers from a database, others stand by. The leader reads events, sends them, and
-//! records every outcome. It survives lost connections, and leaves a consistent state when it ends
-//! at any moment.
+//! One daemon delivers from a database, and others are standbys. The leader reads events, sends
+//! them, and records every outcome. It survives lost connections, and leaves a consistent state
+//! when it ends at any moment.
 //!
 //! # The nouns
 //!

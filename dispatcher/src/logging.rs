@@ -66,7 +66,7 @@ mod tests {
         assert!(!error.would_enable("tokio_postgres", &Level::WARN));
         let by_module = filter("warn,webhookd::sender=debug").unwrap();
         assert!(by_module.would_enable("webhookd::sender::http", &Level::DEBUG));
-        assert!(!by_module.would_enable("webhookd::lane", &Level::INFO));
+        assert!(!by_module.would_enable("webhookd::send_queue", &Level::INFO));
         for wrong in ["loud", "loud=very", "warn,loud"] {
             assert_eq!(filter(wrong).err(), Some(Error::LogLevel(wrong.into())));
         }

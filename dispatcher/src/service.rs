@@ -17,7 +17,7 @@ use tracing::debug;
 fn line(phase: &Phase) -> String {
     match phase {
         Phase::Connecting => "connecting to Postgres".to_owned(),
-        Phase::StandsBy => "standby: another daemon is the leader".to_owned(),
+        Phase::Standby => "standby: another daemon is the leader".to_owned(),
         Phase::Active { epoch } => format!("delivers (epoch {epoch})"),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::maintenance;
 use database::{Phase, Target};
-use delivery::{body::Source, identity::Identity, lane::breaker::Periods, record::Observer};
+use delivery::{body::Source, identity::Identity, record::Observer, send_queue::breaker::Periods};
 use source::{outbox::highest::HighestNumber, secret_store::SecretStore};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;

@@ -4,7 +4,7 @@
 //! The reader passes the subscriptions to this module. It sends requests through the sender and
 //! calls `webhook.confirm_subscription()`. Confirmations are rare, so each one opens its own
 //! connection. The resulting change of the subscription comes back through the outbox and opens its
-//! lane; this module touches no lane.
+//! send_queue; this module touches no send_queue.
 //!
 //! It also writes to `webhook.receiver` why a subscription is held, so the log is not the only
 //! place to find the reason.

@@ -29,9 +29,9 @@ const LOOK_TIME: Duration = Duration::from_millis(800);
 /// It starts with the number of wanted rows. After each query that found too little, it grows by a
 /// factor of four, up to `MAX`. If the query was slow, it is halved instead.
 #[derive(Debug)]
-pub struct Stretch(i64);
+pub struct IdRange(i64);
 
-impl Stretch {
+impl IdRange {
     const MAX: i64 = 65_536;
     const SLOW: Duration = Duration::from_millis(200);
 
@@ -190,7 +190,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
          order by d.sequence desc, d.subscription_id desc limit $5) x"
     );
     let mut items = Vec::<Delivery>::new();
-    let mut stretch = Stretch::new(wanted);
+    let mut range = IdRange::new(wanted);
     let (mut below, began) = (last.min(from.0), Instant::now());
     loop {
         const NEXT: &str = "select webhook.delivery_number($1, $2, $3)";
@@ -199,7 +199,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
         let Some(high) = next.filter(|high| *high >= first) else {
             return Ok(Page { items, next: None });
         };
-        let low = stretch.low(high).max(first);
+        let low = range.low(high).max(first);
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low, &high, &from.0, &from.1, &wanted];
         values.extend(&filters);
         let look_began = Instant::now();
@@ -213,7 +213,7 @@ pub async fn page(work: &mut Work, filter: &DeliveryFilter) -> Result<Page<Deliv
             from = Cursor(last.sequence, last.subscription_id);
         }
         below = low - 1;
-        stretch.adapt(look_began.elapsed());
+        range.adapt(look_began.elapsed());
         if began.elapsed() > LOOK_TIME {
             let next = (below >= first).then(|| Cursor(below, i64::MAX).to_string());
             return Ok(Page { items, next });

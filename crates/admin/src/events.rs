@@ -315,8 +315,8 @@ pub async fn pull(
         }
         Some(text) => Cursor::parse(text).map_err(|problem| problem.field("after"))?,
     };
-    let stretch = "select xid, id, rows from webhook.event_stretch($1, $2, $3)";
-    let found = work.query(stretch, &[&after.0, &after.1, &rows]).await?;
+    let range = "select xid, id, rows from webhook.event_stretch($1, $2, $3)";
+    let found = work.query(range, &[&after.0, &after.1, &rows]).await?;
     let Some(row) = found.first() else {
         return Ok(Json(Pulled { items: Vec::new(), next: after.to_string(), more: false }));
     };

@@ -46,7 +46,7 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
     let mut reasons = Vec::new();
     match phase {
         Phase::Connecting => reasons.push("connecting: it has no session with Postgres".to_owned()),
-        Phase::StandsBy => reasons.push("standby: another daemon is the leader".to_owned()),
+        Phase::Standby => reasons.push("standby: another daemon is the leader".to_owned()),
         Phase::Active { .. } => {}
     }
     match look.filter(|look| now.duration_since(look.at) <= LOOK_AGE_MAX) {
@@ -87,7 +87,7 @@ fn answer(phase: &Phase, failing: bool, reasons: Vec<String>) -> Response {
     let status = if failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let word = match (failing, phase) {
         (true, _) => "failing",
-        (false, Phase::StandsBy) => "ok",
+        (false, Phase::Standby) => "ok",
         (false, _) if reasons.is_empty() => "ok",
         (false, _) => "degraded",
     };
@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(words(&active, Some(&good), 20, 0), ["stalled"]);
         assert_eq!(words(&active, Some(&good), 0, 21), ["database"]);
         assert_eq!(words(&active, None, 0, 0), ["database"]);
-        assert_eq!(words(&Phase::StandsBy, Some(&good), 0, 0), ["standby"]);
+        assert_eq!(words(&Phase::Standby, Some(&good), 0, 0), ["standby"]);
         let copy = Sample { disarmed: Some("a copy".to_owned()), dispatcher_running: false, ..good };
         assert_eq!(words(&Phase::Connecting, Some(&copy), 0, 0), ["connecting", "disarmed", "lock"]);
         assert!(is_dead(&active, Duration::from_secs(60)) && !is_dead(&active, Duration::from_secs(59)));
-        assert!(!is_dead(&Phase::StandsBy, Duration::from_secs(600)), "a restart does not help");
+        assert!(!is_dead(&Phase::Standby, Duration::from_secs(600)), "a restart does not help");
     }
 }

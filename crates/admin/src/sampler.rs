@@ -111,8 +111,8 @@ pub struct Sample {
     pub ring_bytes_max: Option<i64>,
     /// Size of the slots with undelivered events.
     pub ring_held_bytes: i64,
-    /// By number. [`OTHERS`] and [`super::counters::GONE`] stand for subscriptions without a label of
-    /// their own.
+    /// By number. [`OTHERS`] and [`super::counters::GONE`] stand for subscriptions without a label
+    /// of their own.
     pub subscriptions: BTreeMap<i64, SubscriptionSample>,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! # The problem
 //!
-//! A server may be away, starting, a standby, a former primary, a copy of another cluster, or behind
-//! a pooler. A link may stay open and carry nothing. The daemon must deliver from the right database
-//! only, and must notice within seconds when a session is of no use.
+//! A server may be away, starting, a standby, a former primary, a copy of another cluster, or
+//! behind a pooler. A link may stay open and carry nothing. The daemon must deliver from the right
+//! database only, and must notice within seconds when a session is of no use.
 //!
 //! # The nouns
 //!
@@ -111,7 +111,7 @@ const ASLEEP: &str = "pg_webhook: asleep";
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// A notification has come.
-    pub rung: Arc<Notify>,
+    pub notified: Arc<Notify>,
     /// `webhook.gate_sleep()` has reported that the gate is shut.
     pub asleep: Arc<Notify>,
     /// The connection has ended.
@@ -234,7 +234,7 @@ where
         };
         match message {
             Some(Ok(AsyncMessage::Notification(_))) => {
-                watch.rung.notify_one();
+                watch.notified.notify_one();
             }
             Some(Ok(AsyncMessage::Notice(notice))) if notice.message() == ASLEEP => watch.asleep.notify_one(),
             Some(Ok(AsyncMessage::Notice(notice))) => match notice.parsed_severity() {

@@ -7,7 +7,7 @@ pub enum Phase {
     #[default]
     Connecting,
     /// Another daemon is the leader.
-    StandsBy,
+    Standby,
     /// It is the leader. The epoch is the number of its takeover.
     Active { epoch: i64 },
 }
@@ -16,7 +16,7 @@ impl Phase {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
-            Self::StandsBy => "standby",
+            Self::Standby => "standby",
             Self::Active { .. } => "active",
         }
     }

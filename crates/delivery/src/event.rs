@@ -11,7 +11,8 @@ pub struct Place {
     pub xid: u64,
 }
 
-/// A committed event. All lanes that it belongs to share it; it never changes after it was read.
+/// A committed event. All send_queues that it belongs to share it; it never changes after it was
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// `webhook.event.id`, the sequence number. It increases from event to event of one row.

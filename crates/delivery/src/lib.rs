@@ -13,8 +13,8 @@
 //!   the parts that all its receivers share. A [`subscription`] says who gets it, and how.
 //! * A delivery is one event for one subscription. It has a row in `webhook.queue`
 //!   ([`queue_rows`]) if it failed or cannot be sent now.
-//! * Each subscription has a send queue ([`lane`]). It is bounded and paced, and knows the health
-//!   of its receiver.
+//! * Each subscription has a send queue ([`send_queue`]). It is bounded and paced, and knows the
+//!   health of its receiver.
 //! * The [`scheduler`] holds all send queues. It starts attempts and applies their [`outcome`].
 //! * The scheduler writes nothing. It returns each result as a [`record`] for the ledger.
 //!
@@ -33,7 +33,6 @@ pub mod event;
 pub mod feed;
 pub mod headers;
 pub mod identity;
-pub mod lane;
 pub mod members;
 pub mod message;
 pub mod outcome;
@@ -41,6 +40,7 @@ pub mod queue_rows;
 pub mod record;
 pub mod retry_policy;
 pub mod scheduler;
+pub mod send_queue;
 pub mod shape;
 pub mod snapshot;
 pub mod subscription;

@@ -43,7 +43,8 @@ pub struct Message {
     budget: Arc<Budget>,
 }
 
-/// Memory of a message besides its payload: the struct, the entry in its lane, allocator overhead.
+/// Memory of a message besides its payload: the struct, the entry in its send_queue, allocator
+/// overhead.
 const OVERHEAD_BYTES: usize = 512;
 
 impl Message {

@@ -119,7 +119,7 @@ pub enum Loaded {
         subscription_id: i64,
         rows: Vec<QueuedRow>,
         is_end: bool,
-        has_overdue_filter: bool,
+        has_slow_filter: bool,
     },
     /// By order group, in the order of the request. Each contains whether the rows are complete.
     /// `None` must be requested again.
@@ -127,7 +127,7 @@ pub enum Loaded {
         subscription_id: i64,
         groups: Vec<(i64, Vec<QueuedRow>, Option<bool>)>,
         entries_confirmed: u64,
-        has_overdue_filter: bool,
+        has_slow_filter: bool,
     },
     Request {
         request: Request,

@@ -89,7 +89,7 @@ pub struct Subscription {
     /// A SQL/JSON path that Postgres evaluates. An event that does not match is not delivered.
     pub filter: Option<Arc<str>>,
     /// The filter exceeds its time limit. The subscription is held, and no filter is evaluated.
-    pub has_overdue_filter: bool,
+    pub has_slow_filter: bool,
     /// Events of these origins do not match.
     pub exclude_origin: Box<[Box<str>]>,
     pub shape: Shape,
@@ -122,11 +122,7 @@ pub struct Subscription {
 impl Subscription {
     /// Reports whether attempts may be made now. If not, matches are kept in the queue.
     pub fn is_open(&self) -> bool {
-        self.enabled
-            && self.is_confirmed()
-            && self.url.is_some()
-            && self.can_sign()
-            && !self.has_overdue_filter
+        self.enabled && self.is_confirmed() && self.url.is_some() && self.can_sign() && !self.has_slow_filter
     }
 
     /// Reports whether the subscription has the keys that its signature profiles need.
@@ -212,7 +208,7 @@ impl Subscription {
             max_in_flight: 512,
             created_snapshot: Snapshot::beginning(),
             filter: None,
-            has_overdue_filter: false,
+            has_slow_filter: false,
             exclude_origin: Box::default(),
             shape: Shape::default(),
             headers: None,

@@ -11,7 +11,7 @@
 //! * The [`outbox`] is `webhook.event`. Its reader polls it, with a snapshot as its cursor.
 //! * A window is what became visible between two snapshots. A large window is read in pages.
 //! * The [`router`] finds the subscriptions of an event. [`matching`] evaluates their filters in
-//!   Postgres, and [`overdue`] holds subscriptions whose filter is too slow.
+//!   Postgres, and [`slow_filters`] holds subscriptions whose filter is too slow.
 //! * The [`queue`] reads deliveries back that failed or had to wait.
 //! * [`subscriptions`] reads who gets what, and [`secret_store`] resolves the keys that sign.
 //! * [`liveness`] tells standbys that the reader is alive.
@@ -23,8 +23,8 @@
 pub mod liveness;
 pub mod matching;
 pub mod outbox;
-pub mod overdue;
 pub mod queue;
 pub mod router;
 pub mod secret_store;
+pub mod slow_filters;
 pub mod subscriptions;

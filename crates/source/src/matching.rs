@@ -2,9 +2,10 @@
 //! webhook_dry_run() use, and with a time limit for each filter.
 //!
 //! If all filters together take too long, each is evaluated by itself. A filter that is too slow by
-//! itself is overdue, and its deliveries stay undecided: they are neither delivered nor dropped.
+//! itself is slow_filters, and its deliveries stay undecided: they are neither delivered nor
+//! dropped.
 
-use crate::overdue::Overdue;
+use crate::slow_filters::SlowFilters;
 use database::Client;
 use delivery::event::Place;
 use delivery::feed::Deliveries;
@@ -29,7 +30,7 @@ const ALONE_MAX: Duration = Duration::from_millis(500);
 
 /// Time limit of a second evaluation, after all other causes have been excluded. It is at least
 /// this long, and this many times as long as the cheapest filter needs for the same events. So a
-/// busy machine makes no filter overdue.
+/// busy machine makes no filter slow_filters.
 const ALONE_AGAIN_MIN: Duration = Duration::from_secs(1);
 const TIMES_ANYTHING: u32 = 8;
 
@@ -49,7 +50,7 @@ pub struct Pair {
 #[derive(Debug, Default)]
 pub struct Answer {
     pub passed: Deliveries,
-    /// The filter is overdue.
+    /// The filter is slow_filters.
     pub undecided: Deliveries,
 }
 
@@ -60,7 +61,7 @@ pub struct Matching {
 }
 
 impl Matching {
-    /// Evaluates the filters of deliveries. It skips filters that are known to be overdue, and
+    /// Evaluates the filters of deliveries. It skips filters that are known to be slow_filters, and
     /// records new ones.
     ///
     /// # Errors
@@ -70,10 +71,10 @@ impl Matching {
         &mut self,
         client: &Client,
         mut pairs: Vec<Pair>,
-        overdue: &Overdue,
+        slow_filters: &SlowFilters,
     ) -> Result<Answer, Error> {
         let mut answer = Answer::default();
-        let held = overdue.filters();
+        let held = slow_filters.filters();
         if !held.is_empty() {
             let is_held = |pair: &mut Pair| held.get(&pair.subscription_id) == Some(&pair.filter);
             answer.undecided = deliveries(&pairs.extract_if(.., is_held).collect::<Vec<_>>());
@@ -96,7 +97,7 @@ impl Matching {
             match asked.alone(&alone).await? {
                 Some(passed) => answer.passed.extend(passed),
                 None => {
-                    overdue.add(alone[0].subscription_id, &alone[0].filter);
+                    slow_filters.add(alone[0].subscription_id, &alone[0].filter);
                     answer.undecided.extend(deliveries(&alone));
                 }
             }

@@ -8,7 +8,7 @@
 use crate::{
     matching::{Matching, Pair},
     outbox::{BATCH_BYTES_MAX, row},
-    overdue::Overdue,
+    slow_filters::SlowFilters,
 };
 use database::{Client, value::Micros};
 use delivery::queue_rows::Filtered;
@@ -139,12 +139,12 @@ impl Statements {
 pub async fn run(
     client: Client,
     budget: Arc<Budget>,
-    overdue: Arc<Overdue>,
+    slow_filters: Arc<SlowFilters>,
     mut loads: mpsc::UnboundedReceiver<Load>,
     answers: mpsc::UnboundedSender<Loaded>,
 ) -> Result<(), Error> {
     let statements = Statements::prepare(&client).await?;
-    let mut reader = QueueReader { client, statements, budget, matching: Matching::default(), overdue };
+    let mut reader = QueueReader { client, statements, budget, matching: Matching::default(), slow_filters };
     while let Some(load) = loads.recv().await {
         if answers.send(reader.answer(load).await?).is_err() {
             break;
@@ -158,7 +158,7 @@ struct QueueReader {
     statements: Statements,
     budget: Arc<Budget>,
     matching: Matching,
-    overdue: Arc<Overdue>,
+    slow_filters: Arc<SlowFilters>,
 }
 
 impl QueueReader {
@@ -179,9 +179,9 @@ impl QueueReader {
             Load::OrderGroups { subscription_id, order_keys, limit, entries_confirmed } => {
                 let params: [&(dyn ToSql + Sync); 3] = [&subscription_id, &order_keys, &(limit as i64)];
                 let (mut rows, is_whole) = self.rows(&self.statements.groups, &params).await?;
-                let has_overdue_filter = !self.decide(subscription_id, &mut rows).await?;
-                let groups = by_line(order_keys, rows, is_whole && !has_overdue_filter, limit);
-                Ok(Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_overdue_filter })
+                let has_slow_filter = !self.decide(subscription_id, &mut rows).await?;
+                let groups = by_line(order_keys, rows, is_whole && !has_slow_filter, limit);
+                Ok(Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_slow_filter })
             }
             Load::Timers { from, limit } => self.timers(from, limit).await,
             Load::Due(asked) => self.due(asked).await,
@@ -189,9 +189,9 @@ impl QueueReader {
                 let (mut rows, is_whole) =
                     self.rows(&self.statements.backlog, &[&subscription_id, &after, &(limit as i64)]).await?;
                 let is_end = is_whole && rows.len() < limit;
-                let has_overdue_filter = !self.decide(subscription_id, &mut rows).await?;
-                let is_end = is_end && !has_overdue_filter;
-                Ok(Loaded::Backlog { subscription_id, rows, is_end, has_overdue_filter })
+                let has_slow_filter = !self.decide(subscription_id, &mut rows).await?;
+                let is_end = is_end && !has_slow_filter;
+                Ok(Loaded::Backlog { subscription_id, rows, is_end, has_slow_filter })
             }
             Load::Request { request, even_without_row } => {
                 let Request { subscription_id, event_id } = request;
@@ -272,7 +272,7 @@ impl QueueReader {
 }
 
 impl QueueReader {
-    /// Evaluates the filter for undecided rows. Returns `false` if the filter is overdue. Then
+    /// Evaluates the filter for undecided rows. Returns `false` if the filter is slow_filters. Then
     /// those rows and all after them are left out.
     async fn decide(&mut self, subscription_id: i64, rows: &mut Vec<QueuedRow>) -> Result<bool, Error> {
         let is_asked = |row: &&QueuedRow| row.filtered == Filtered::Undecided && row.message.is_some();
@@ -290,7 +290,7 @@ impl QueueReader {
             filter: Arc::clone(&filter),
         };
         let pairs = rows.iter().filter(is_asked).map(pair).collect();
-        let answer = self.matching.ask(&self.client, pairs, &self.overdue).await?;
+        let answer = self.matching.ask(&self.client, pairs, &self.slow_filters).await?;
         if !answer.undecided.is_empty() {
             let first = rows.iter().position(|row| is_asked(&row));
             rows.truncate(first.unwrap_or(0));

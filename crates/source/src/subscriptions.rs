@@ -134,7 +134,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         max_in_flight: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,
         created_snapshot,
         filter: row.try_get::<_, Option<&str>>(8)?.map(Arc::from),
-        has_overdue_filter: false,
+        has_slow_filter: false,
         exclude_origin: exclude_origin.into_iter().map(Box::from).collect(),
         shape: Shape {
             // The table's CHECKs allow no other words.

@@ -149,7 +149,7 @@ fn armed(report: &Report) -> String {
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
     match database::connect(database, Purpose::Command, watch.clone()).await {
-        Ok(client) => (Some(notify(&client, &watch.rung).await), Some(clock(&client).await)),
+        Ok(client) => (Some(notify(&client, &watch.notified).await), Some(clock(&client).await)),
         Err(error) => (Some(Err(one_line(&error))), None),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         manage::{Argument, ClientSession, explain},
     },
 };
-use admin::deliveries::{DeliveryFilter, Stretch, conditions};
+use admin::deliveries::{DeliveryFilter, IdRange, conditions};
 use std::time::Instant;
 
 const COLUMNS: &str =
@@ -59,7 +59,7 @@ pub async fn list(session: &ClientSession, flags: &DeliveryList) -> Result<Vec<S
     let (first, last) = bounds(session, &filter).await?;
     let knows_all: bool = session.value(KNOWS_ALL, &[]).await?;
     let one_state = if let [state] = &state[..] { Some(state) } else { None };
-    let (mut rows, mut below, mut stretch) = (Vec::new(), last, Stretch::new(*limit));
+    let (mut rows, mut below, mut range) = (Vec::new(), last, IdRange::new(*limit));
     loop {
         let high: Option<i64> = if knows_all {
             session.value(NEXT, &[&below, &one_state, subscription]).await?
@@ -68,12 +68,12 @@ pub async fn list(session: &ClientSession, flags: &DeliveryList) -> Result<Vec<S
         };
         let left = limit.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
         let Some(high) = high.filter(|high| *high >= first && left > 0) else { return Ok(rows) };
-        let low = stretch.low(high).max(first);
+        let low = range.low(high).max(first);
         let mut arguments: Vec<Argument<'_>> = vec![&low, &high, state, &left];
         arguments.extend(&filters);
         let began = Instant::now();
         rows.extend(session.rows(&query, &arguments).await?);
-        stretch.adapt(began.elapsed());
+        range.adapt(began.elapsed());
         below = low - 1;
     }
 }

@@ -1,8 +1,8 @@
 //! The tasks of a leader's session, from the outbox to the ledger.
 //!
 //! `start` connects them with channels, and `end` ends them in the order of the data: the readers
-//! first, then the scheduler with the attempts in flight, then the ledger. So no result is lost that
-//! could still be written.
+//! first, then the scheduler with the attempts in flight, then the ledger. So no result is lost
+//! that could still be written.
 
 use crate::{
     backfill,
@@ -15,17 +15,17 @@ use crate::{
 };
 use database::{Client, Error, Target, Watch};
 use delivery::{
-    lane::order::ORDER_GROUPS_MAX,
     message::Budget,
     scheduler::{Limits, backlog_rate::ROWS_PER_PROCESSOR, timers::TIMERS_MAX},
+    send_queue::order::ORDER_GROUPS_MAX,
     snapshot::Snapshot,
 };
 use sender::Sender;
 use source::{
     liveness::Liveness,
     outbox::{self, gate::Gate, reader, ring::Present},
-    overdue::Overdue,
     queue,
+    slow_filters::SlowFilters,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -75,7 +75,7 @@ impl Pipeline {
         let Parts { reader, queue, ledger, gate, liveness, present, checkpoint, control_pid, watch, server } =
             parts;
         let budget = Arc::new(Budget::default());
-        let overdue = Arc::new(Overdue::new(Arc::clone(&watch.rung)));
+        let slow_filters = Arc::new(SlowFilters::new(Arc::clone(&watch.notified)));
         let (stop_reading, give_up, abandon) =
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let (feed, fed) = mpsc::channel(1);
@@ -116,14 +116,14 @@ impl Pipeline {
             liveness,
             budget: Arc::clone(&budget),
             secrets: Arc::clone(&settings.secrets),
-            overdue: Arc::clone(&overdue),
+            slow_filters: Arc::clone(&slow_filters),
             feed,
             verification,
             stop: stop_reading.clone(),
         });
         Self {
             reads: spawn(reads),
-            recalls: spawn(queue::run(queue, Arc::clone(&budget), overdue, loads_rx, loaded_tx)),
+            recalls: spawn(queue::run(queue, Arc::clone(&budget), slow_filters, loads_rx, loaded_tx)),
             helpers: vec![
                 spawn(verification::run(context, verification_rx)),
                 spawn(backfill::run(server.clone())),

@@ -85,7 +85,7 @@ impl Session {
             }
             if !is_told {
                 info!("daemon.stands_by; another one is active");
-                settings.phase.send_replace(Phase::StandsBy);
+                settings.phase.send_replace(Phase::Standby);
                 leadership::warn_if_hidden(&self.control).await?;
                 is_told = true;
             }

@@ -49,7 +49,7 @@ const LOCK_GATE: u32 = 2;
 /// A class of advisory lock that no SQL function can take (those use 1 and 2), so no application
 /// holds the gate by accident.
 const LOCK_CLASS: u16 = 7;
-/// The message of `gate_sleep()` when the gate is shut. dispatcher/src/postgres waits for these
+/// The message of `gate_sleep()` when the gate is shut. crates/database/src waits for these
 /// words.
 const ASLEEP: &std::ffi::CStr = c"pg_webhook: asleep";
 

@@ -109,8 +109,8 @@ pub fn count() -> usize {
     STACK.with_borrow(|stack| stack.len())
 }
 
-/// Updates the cells that the hot path reads. NestedCall this after every change of the stack. Does not
-/// allocate or fail.
+/// Updates the cells that the hot path reads. NestedCall this after every change of the stack. Does
+/// not allocate or fail.
 fn note(stack: &[Statement]) {
     let innermost = stack.last().filter(|top| top.number == 0 && top.kind != Kind::Part);
     INNERMOST.set(innermost.map_or(core::ptr::null_mut(), |top| top.context));

@@ -31,7 +31,7 @@ use crate::rights;
 const PER_TIMELINE: i64 = 1 << 38;
 
 /// Skipped numbers are a multiple of this, so that a counter of events can subtract them
-/// (`dispatcher/src/admin/sampler.rs`). Without a timeline, the clock determines the number: this
+/// (`crates/admin/src/sampler.rs`). Without a timeline, the clock determines the number: this
 /// many for each minute since 2026. No server can emit as many, and 63 years stay below 2^53.
 const PER_MINUTE: i64 = 1 << 28;
 

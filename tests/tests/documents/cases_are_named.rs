@@ -16,8 +16,11 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 fn file(modules: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match modules {
-        ["sender", file] => root.join(format!("../dispatcher/tests/sender/{file}.rs")),
+        ["sender", file] => root.join(format!("../crates/sender/tests/sender/{file}.rs")),
         [file] => find(&root.join("tests"), &format!("{file}.rs")).unwrap_or_default(),
+        [first, rest @ ..] if root.join(format!("../crates/{first}/src")).is_dir() => {
+            root.join(format!("../crates/{first}/src/{}.rs", rest.join("/")))
+        }
         path => root.join(format!("../dispatcher/src/{}.rs", path.join("/"))),
     }
 }

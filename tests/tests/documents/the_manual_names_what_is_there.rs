@@ -169,7 +169,7 @@ fn sources() -> String {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut text = String::new();
-    for folder in ["sql", "extension/src", "dispatcher/src"] {
+    for folder in ["sql", "extension/src", "dispatcher/src", "crates"] {
         gather(&root.join(folder), &mut text);
     }
     text

@@ -149,16 +149,16 @@ async fn in_one_look() {
             let close = "select count(webhook.retire_slot(n)) from generate_series(0, 15) n";
             witness.query_one(close, &[]).await.expect("they are looked at");
         }
-        let look = poll.look(&reader, &cursor, false).await.expect("a look");
-        let Some(upto) = look.snapshot else {
-            assert!(look.events.is_empty());
+        let result = poll.run(&reader, &cursor, false).await.expect("a poll");
+        let Some(upto) = result.snapshot else {
+            assert!(result.events.is_empty());
             continue;
         };
-        let read: Vec<i64> = look.events.iter().map(|event| event.id).collect();
+        let read: Vec<i64> = result.events.iter().map(|event| event.id).collect();
         assert_eq!(read, between(&witness, &cursor.snapshot, &upto).await, "{} to {upto}", cursor.snapshot);
         total += read.len();
-        stragglers += look.events.iter().filter(|event| event.xid < cursor.snapshot.xmax()).count();
-        cursor.advance(upto, look.ring);
+        stragglers += result.events.iter().filter(|event| event.xid < cursor.snapshot.xmax()).count();
+        cursor.advance(upto, result.ring);
     }
     assert!(total > 500 && stragglers > 50, "{total} events, {stragglers} of stragglers: that tests little");
     assert!(turns >= 10, "{turns} turns: that tests little");

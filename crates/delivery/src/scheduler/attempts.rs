@@ -1,23 +1,25 @@
 //! Attempts: which are started, and the effects of their outcomes.
 //!
-//! [`Scheduler::start`] takes deliveries from the send queues in turn, and makes requests of them (one
-//! event, a batch, or a compacted event). [`Scheduler::finished`] turns an outcome into ledger entries:
-//! the attempt, the change of the queue row, and the next retry.
+//! [`Scheduler::start`] takes deliveries from the send queues in turn, and makes requests of them
+//! (one event, a batch, or a compacted event). [`Scheduler::finished`] turns an outcome into ledger
+//! entries: the attempt, the change of the queue row, and the next retry.
 //!
 //! An attempt must not start if the send queue, the receiver, or the sum of all send queues is at a
 //! limit.
 
 use crate::{
     Now, compact,
-    lane::Lane,
-    message::Budget,
+    message::{Budget, Message},
     outcome::{Outcome, Verdict},
     queue_rows::{Item, Retry, RetryKey, RowState},
     record::{Attempt, Entry, Exhausted, QueueChange, State},
     retry_policy,
     scheduler::{
-        Delivery, InFlight, Message, RequestContent, Scheduler, Start, Subscription, order_groups::Moved,
+        Delivery, InFlight, RequestContent, Scheduler, Start, UNCONFIRMED_MAX, order_groups::Moved,
+        work::Work,
     },
+    send_queue::{NextSource, SendQueue},
+    subscription::Subscription,
 };
 use event_type::is_reserved;
 use std::{sync::Arc, time::Duration};
@@ -31,7 +33,7 @@ const TURN: usize = 32;
 const CROWDED_MAX: usize = 4;
 
 /// The requests in flight of one send queue may use the memory limit divided by this.
-const LANE_SHARE: usize = 8;
+const SEND_QUEUE_SHARE: usize = 8;
 
 /// A request of this size takes no further events.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -42,93 +44,56 @@ const CHANGES_MAX: usize = 1000;
 impl Scheduler {
     /// Starts as many attempts as the send queues and the total limits allow, in turn.
     pub(super) fn start(&mut self, now: Now) {
-        self.held_until = None;
-        if self.unconfirmed() >= super::UNCONFIRMED_MAX {
+        self.shared.agenda.waiting_until = None;
+        if self.unconfirmed() >= UNCONFIRMED_MAX {
             return;
         }
-        let mut turns = self.ready.len();
-        while turns > 0 && self.flights.len() < self.limits.max_in_flight {
-            let Some(id) = self.ready.pop_front() else { break };
+        let mut turns = self.shared.agenda.ready.len();
+        while turns > 0 && self.flights.len() < self.shared.limits.max_in_flight {
+            let Some(id) = self.shared.agenda.ready.pop_front() else { break };
             turns -= 1;
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.is_listed = false;
-            }
-            self.admit(id);
-            let started = self.take_turn(id, now);
             // A send queue that cannot start more is listed again later, by its wake-up time or by
             // an outcome.
-            if started > 0
-                && let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.has_work() && !lane.is_listed)
-            {
-                lane.is_listed = true;
-                self.ready.push_back(id);
+            if self.take_turn(id, now) > 0 && self.work(id).is_some_and(|mut work| work.list()) {
                 turns += 1;
             }
         }
         // They come first when the rate allows more, in the same order. So none waits forever.
-        for id in std::mem::take(&mut self.held).into_iter().rev() {
-            if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_listed) {
-                lane.is_listed = true;
-                self.ready.push_front(id);
+        for id in std::mem::take(&mut self.shared.agenda.waiting).into_iter().rev() {
+            if let Some(work) = self.work(id) {
+                work.shared.agenda.add_ready_first(work.queue);
             }
         }
     }
 
     /// Starts the attempts that one send queue may start. Returns the number of requests.
     fn take_turn(&mut self, id: i64, now: Now) -> usize {
-        let crowded = self.flights.len() >= self.limits.max_in_flight / 2;
-        let free = self.limits.max_in_flight - self.flights.len();
-        let bytes_max = self.limits.memory_bytes_max / LANE_SHARE;
-        let Some(lane) = self.lanes.get_mut(&id) else { return 0 };
-        if lane.groups.is_some() && !(self.is_known && self.is_recovered) {
-            return 0;
-        }
-        let mut turn = lane.allowance(bytes_max).min(TURN).min(free);
-        if crowded {
-            turn = turn.min(CROWDED_MAX.saturating_sub(lane.in_flight));
-        }
-        if turn == 0 || !lane.has_work() {
-            return 0;
-        }
-        match lane.pace(now.at) {
-            Ok(allowed) => turn = turn.min(allowed),
-            Err(until) => {
-                if let Some(at) = until {
-                    self.wake_at(id, at);
-                }
-                return 0;
-            }
-        }
-        let has_backlog = lane.has_backlog();
-        if has_backlog {
-            match self.backlog_rate.allowance(now.at) {
-                Ok(allowed) => turn = turn.min(allowed),
-                Err(at) => {
-                    self.held.push(id);
-                    self.held_until = Some(at);
-                    return 0;
-                }
-            }
-        }
+        let Self { flights, send_queues, shared, budget, .. } = self;
+        let Some(queue) = send_queues.get_mut(&id) else { return 0 };
+        let mut work = Work { id, queue, shared };
+        work.queue.listed.ready = false;
+        work.admit();
+        let has_backlog = work.queue.has_backlog();
+        let turn = work.turn(flights.len(), has_backlog, now);
+        let bytes_max = work.bytes_max();
         let mut started = 0;
-        while started < turn && lane.allowance(bytes_max) > 0 {
-            match begin(lane, now, &self.budget) {
+        while started < turn && work.queue.allowance(bytes_max) > 0 {
+            match begin(work.queue, now, budget) {
                 Ok(Some((flight, start))) => {
-                    let fresh = |delivery: &Delivery| usize::from(!delivery.is_queued);
                     self.started += 1 + flight.more.len() as u64;
-                    self.fresh -= fresh(&flight.first) + flight.more.iter().map(fresh).sum::<usize>();
                     let rows = flight.deliveries().filter(|delivery| delivery.is_queued).count();
+                    work.shared.fresh -= 1 + flight.more.len() - rows;
                     match has_backlog {
-                        true => self.backlog_rate.started(rows, now.at),
-                        false => self.backlog_rate.other_started(now.at),
+                        true => work.shared.backlog_rate.started(rows, now.at),
+                        false => work.shared.backlog_rate.other_started(now.at),
                     }
-                    let key = self.flights.insert(flight);
-                    self.out.starts.push(Start { key, ..start });
+                    let key = flights.insert(flight);
+                    work.shared.effects.out.starts.push(Start { key, ..start });
                     started += 1;
                 }
                 Ok(None) => break,
                 Err(at) => {
-                    self.wake_at(id, at);
+                    work.shared.agenda.wake_at(work.queue, at);
                     break;
                 }
             }
@@ -140,27 +105,25 @@ impl Scheduler {
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
-        let judged = self.judge(&flight, &outcome, now);
+        let judged = self.work(id).and_then(|mut work| work.judge(&flight, &outcome, now));
         let InFlight { first, more, .. } = flight;
-        if more.is_empty() {
-            let moved = self.conclude(id, first, outcome, now, unit);
-            moved.into_iter().for_each(|moved| self.move_group(id, moved));
-        } else {
-            // The entries are in order of events, because the ledger writes in order. All of them
-            // come before the entries of deliveries that go back behind them. The one response is
-            // stored with the first event.
-            let rest = Outcome { response: None, ..outcome.clone() };
-            let mut moved = Vec::from_iter(self.conclude(id, first, outcome, now, unit));
+        // The entries are in order of events, because the ledger writes in order. All of them come
+        // before the entries of deliveries that go back behind them. The one response is stored
+        // with the first event.
+        let rest = (!more.is_empty()).then(|| Outcome { response: None, ..outcome.clone() });
+        let mut moved = Vec::from_iter(self.conclude(id, first, outcome, now, unit));
+        if let Some(rest) = rest {
             for delivery in more {
                 moved.extend(self.conclude(id, delivery, rest.clone(), now, unit));
             }
-            moved.into_iter().for_each(|moved| self.move_group(id, moved));
         }
+        let Some(mut work) = self.work(id) else { return };
+        moved.into_iter().for_each(|moved| work.move_group(moved));
         if let Some(judgement) = judged {
-            self.follow(id, judgement);
+            work.follow(judgement);
         }
-        self.list(id);
-        self.ask(id);
+        work.list();
+        work.ask();
     }
 
     /// Applies the outcome to one event of the request. Returns the effect on its order group.
@@ -176,46 +139,43 @@ impl Scheduler {
         let (event_id, place) = (event.id, event.place());
         let attempts = delivery.attempts.saturating_add(1);
         let verdict = outcome.verdict();
-        let lane = self.lanes.get_mut(&id);
-        let next_at_us = lane.as_ref().and_then(|lane| {
+        let send_queue = self.send_queues.get_mut(&id);
+        let next_at_us = send_queue.as_ref().and_then(|send_queue| {
             let failures = usize::try_from(attempts.saturating_sub(delivery.retry_from)).unwrap_or_default();
             let wait = match verdict {
                 Verdict::Succeeded | Verdict::Gone => None,
                 Verdict::Retry | Verdict::Ours => {
-                    retry_policy::wait(&lane.subscription.retry, failures, outcome.retry_after, unit)
+                    retry_policy::wait(&send_queue.subscription.retry, failures, outcome.retry_after, unit)
                 }
             };
             wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
         });
-        let is_parked = verdict == Verdict::Gone && lane.is_some() && !delivery.again;
+        let is_parked = verdict == Verdict::Gone && send_queue.is_some() && !delivery.again;
         let (due_us, retry_from) =
             if delivery.again { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
         let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
         tell(id, event_id, attempts, &outcome, is_exhausted);
         // A delivery that was requested by hand obeys no order.
-        let order_key = delivery.order_key.filter(|key| {
-            !delivery.again
-                && lane
-                    .as_ref()
-                    .and_then(|lane| lane.groups.as_ref())
-                    .is_some_and(|l| l.contains(*key, event_id))
-        });
+        let groups = send_queue.as_ref().and_then(|send_queue| send_queue.groups.as_ref());
+        let order_key = delivery
+            .order_key
+            .filter(|key| !delivery.again && groups.is_some_and(|groups| groups.contains(*key, event_id)));
         let is_new = delivery.makes_row;
         let put = |state| QueueChange::Put { state, attempts, retry_from, order_key, is_new };
         let queue = match due_us {
-            Some(next_at_us) if lane.is_some() => put(State::Waiting { next_at_us }),
+            Some(next_at_us) if send_queue.is_some() => put(State::Waiting { next_at_us }),
             _ if is_parked => put(State::Backlog),
             _ if delivery.is_queued => QueueChange::Delete,
             _ => QueueChange::Keep,
         };
         // The claim on the row ends when the entry is confirmed. A delivery without a row is
         // claimed from here on.
-        if let Some(lane) = lane {
+        if let Some(send_queue) = send_queue {
             if queue != QueueChange::Keep && !delivery.is_queued {
-                lane.claim(event_id);
+                send_queue.claim(event_id);
             }
             if is_parked {
-                lane.backlog.spilled(event_id);
+                send_queue.backlog.spilled(event_id);
             }
         }
         let exhausted = (is_exhausted && !is_reserved(&event.event_type)).then(|| {
@@ -223,14 +183,57 @@ impl Scheduler {
         });
         let attempt = Some(Attempt { number: attempts, outcome, next_at_us });
         let window = delivery.window;
-        let entry =
-            self.entry(Entry { subscription_id: id, event_id, place, window, attempt, queue, exhausted });
+        let entry = Entry { subscription_id: id, event_id, place, window, attempt, queue, exhausted };
+        let entry = self.shared.effects.entry(entry);
         if let QueueChange::Put { state: State::Waiting { next_at_us }, .. } = queue {
             let retry = Retry { place, attempts, retry_from, after_entry: entry, order_key };
-            self.timers.insert(RetryKey { next_at_us, subscription_id: id, event_id }, retry);
+            self.shared.timers.insert(RetryKey { next_at_us, subscription_id: id, event_id }, retry);
         }
         let stays = order_key.is_some();
         delivery.order_key.map(|order_key| Moved { order_key, event_id, queue, stays, entry })
+    }
+}
+
+impl Work<'_> {
+    /// Returns how many bytes the requests in flight of one send queue may have.
+    fn bytes_max(&self) -> usize {
+        self.shared.limits.memory_bytes_max / SEND_QUEUE_SHARE
+    }
+
+    /// Returns how many requests the send queue may start in its turn, beside those in flight.
+    fn turn(&mut self, in_flight: usize, has_backlog: bool, now: Now) -> usize {
+        if self.queue.groups.is_some() && !(self.shared.is_known && self.shared.is_recovered) {
+            return 0;
+        }
+        let max_in_flight = self.shared.limits.max_in_flight;
+        let free = max_in_flight - in_flight;
+        let mut turn = self.queue.allowance(self.bytes_max()).min(TURN).min(free);
+        if in_flight >= max_in_flight / 2 {
+            turn = turn.min(CROWDED_MAX.saturating_sub(self.queue.in_flight));
+        }
+        if turn == 0 || !self.queue.has_work() {
+            return 0;
+        }
+        match self.queue.pace(now.at) {
+            Ok(allowed) => turn = turn.min(allowed),
+            Err(until) => {
+                if let Some(at) = until {
+                    self.shared.agenda.wake_at(self.queue, at);
+                }
+                return 0;
+            }
+        }
+        if !has_backlog {
+            return turn;
+        }
+        match self.shared.backlog_rate.allowance(now.at) {
+            Ok(allowed) => turn.min(allowed),
+            Err(at) => {
+                self.shared.agenda.waiting.push(self.id);
+                self.shared.agenda.waiting_until = Some(at);
+                0
+            }
+        }
     }
 }
 
@@ -247,21 +250,25 @@ fn tell(subscription_id: i64, sequence: i64, attempt: i16, outcome: &Outcome, is
 ///
 /// # Errors
 /// The time until which other events may join the request.
-fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(InFlight, Start)>, Duration> {
-    let Some(url) = lane.subscription.url.clone() else { return Ok(None) };
-    let (content, first, more) = if lane.groups.is_none() && lane.subscription.batch_size <= 1 {
-        let Some(item) = next_of_both(lane) else { return Ok(None) };
+fn begin(
+    send_queue: &mut SendQueue,
+    now: Now,
+    budget: &Arc<Budget>,
+) -> Result<Option<(InFlight, Start)>, Duration> {
+    let Some(url) = send_queue.subscription.url.clone() else { return Ok(None) };
+    let (content, first, more) = if send_queue.groups.is_none() && send_queue.subscription.batch_size <= 1 {
+        let Some(item) = next_of_both(send_queue) else { return Ok(None) };
         (RequestContent::One(Arc::clone(&item.message)), delivery(item, None), Vec::new())
     } else {
-        if let Some(at) = fills_until(lane).filter(|at| *at > now.at) {
+        if let Some(at) = fills_until(send_queue).filter(|at| *at > now.at) {
             return Err(at);
         }
-        let Some(gathered) = gather(lane, budget) else { return Ok(None) };
+        let Some(gathered) = gather(send_queue, budget) else { return Ok(None) };
         gathered
     };
     let bytes = first.message.bytes() + more.iter().map(|delivery| delivery.message.bytes()).sum::<usize>();
-    let (number, is_probe) = lane.begin(bytes, 1 + more.len() as u64, now.at);
-    let subscription = Arc::clone(&lane.subscription);
+    let (number, is_probe) = send_queue.begin(bytes, 1 + more.len() as u64, now.at);
+    let subscription = Arc::clone(&send_queue.subscription);
     let signers = subscription.signers(now.wall_us);
     let subscription_id = subscription.id;
     let number_of_event = first.attempts.saturating_add(1);
@@ -270,22 +277,23 @@ fn begin(lane: &mut Lane, now: Now, budget: &Arc<Budget>) -> Result<Option<(InFl
 }
 
 /// Returns the next delivery. Rows of the queue and new events take turns.
-fn next_of_both(lane: &mut Lane) -> Option<Item> {
-    let from_fresh = lane.queued.is_empty() || (lane.is_turn_of_fresh && !lane.fresh.is_empty());
-    lane.is_turn_of_fresh = !from_fresh;
-    if from_fresh { lane.fresh.pop_front() } else { lane.queued.pop_front() }
+fn next_of_both(send_queue: &mut SendQueue) -> Option<Item> {
+    let is_turn = send_queue.next == NextSource::New && !send_queue.fresh.is_empty();
+    let from_fresh = send_queue.queued.is_empty() || is_turn;
+    send_queue.next = if from_fresh { NextSource::Queued } else { NextSource::New };
+    if from_fresh { send_queue.fresh.pop_front() } else { send_queue.queued.pop_front() }
 }
 
 /// Returns the time until which the next request waits for more events. `None` if it need not wait.
-fn fills_until(lane: &Lane) -> Option<Duration> {
-    let Subscription { batch_size, batch_window, compact, .. } = &*lane.subscription;
-    let here = lane.fresh_len() + lane.queued_len();
-    if batch_window.is_zero() || lane.queued_len() > 0 || (!compact && here >= *batch_size) {
+fn fills_until(send_queue: &SendQueue) -> Option<Duration> {
+    let Subscription { batch_size, batch_window, compact, .. } = &*send_queue.subscription;
+    let here = send_queue.fresh_len() + send_queue.queued_len();
+    if batch_window.is_zero() || send_queue.queued_len() > 0 || (!compact && here >= *batch_size) {
         return None;
     }
-    let first = match &lane.groups {
+    let first = match &send_queue.groups {
         Some(groups) => groups.front(),
-        None => lane.fresh.front(),
+        None => send_queue.fresh.front(),
     };
     match first?.row {
         RowState::None { since, .. } => Some(since + *batch_window),
@@ -297,12 +305,15 @@ fn fills_until(lane: &Lane) -> Option<Duration> {
 type Element = (Arc<Message>, Vec<Delivery>);
 
 /// Fills a request with one element, or with up to a batch of them.
-fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(RequestContent, Delivery, Vec<Delivery>)> {
-    let Subscription { batch_size, compact, .. } = *lane.subscription;
+fn gather(
+    send_queue: &mut SendQueue,
+    budget: &Arc<Budget>,
+) -> Option<(RequestContent, Delivery, Vec<Delivery>)> {
+    let Subscription { batch_size, compact, .. } = *send_queue.subscription;
     let (mut elements, mut bytes) = (Vec::<Element>::new(), 0);
     while elements.len() < batch_size && bytes < REQUEST_BYTES_MAX {
         let left = batch_size - elements.len();
-        let Some((order_key, items)) = next_items(lane, left, compact, &mut bytes) else { break };
+        let Some((order_key, items)) = next_items(send_queue, left, compact, &mut bytes) else { break };
         if compact && items.len() > 1 {
             let changes: Vec<_> = items.iter().map(|item| item.message.event()).collect();
             let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
@@ -327,14 +338,14 @@ fn gather(lane: &mut Lane, budget: &Arc<Budget>) -> Option<(RequestContent, Deli
 /// Returns the next deliveries that may start: the head of an order group with those that may go
 /// with it, or one delivery that obeys no order.
 fn next_items(
-    lane: &mut Lane,
+    send_queue: &mut SendQueue,
     max: usize,
     is_compact: bool,
     bytes: &mut usize,
 ) -> Option<(Option<i64>, Vec<Item>)> {
-    let alone = match &lane.groups {
-        Some(_) => lane.queued.pop_front(),
-        None => Some(next_of_both(lane)?),
+    let alone = match &send_queue.groups {
+        Some(_) => send_queue.queued.pop_front(),
+        None => Some(next_of_both(send_queue)?),
     };
     if let Some(item) = alone {
         *bytes += item.message.bytes();
@@ -346,7 +357,7 @@ fn next_items(
         *bytes += next.message.bytes();
         *bytes < REQUEST_BYTES_MAX && (!is_compact || compact::is_same_thing(last, next_event))
     };
-    let (key, items) = lane.groups.as_mut()?.take(max, goes_too)?;
+    let (key, items) = send_queue.groups.as_mut()?.take(max, goes_too)?;
     Some((Some(key), items))
 }
 

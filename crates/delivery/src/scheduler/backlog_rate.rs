@@ -8,7 +8,7 @@
 //! the free part would help no delivery. The limit is at least twice the rate at which backlogs
 //! grow, so that a backlog becomes shorter.
 
-use crate::lane::bucket::Bucket;
+use crate::send_queue::bucket::Bucket;
 use std::time::Duration;
 
 /// The lowest limit, in rows per second and processor. Without a limit, a processor delivers about

@@ -1,43 +1,57 @@
 //! The scheduler: decides which delivery is sent, written, or read back next. Pure.
 //!
-//! The scheduler holds a [`Lane`] (a send queue) for each subscription, the retries that wait for
-//! their time, and the windows that are not resolved yet. A delivery goes one of these ways:
+//! The scheduler holds a [`SendQueue`] for each subscription, the retries that wait for their time,
+//! and the windows that are not resolved yet. A delivery goes one of these ways:
 //!
 //! * `route` takes it from the reader into its send queue, or past it into the queue table.
 //! * `attempts` starts it, and applies its outcome. `health` applies the outcome to the receiver.
 //! * `order_groups` moves it through its order group, if the subscription has an order.
 //! * `recall` reads it back from the queue table, as a due retry or as backlog.
 //!
-//! The caller calls one method for each thing that happened, and then [`Scheduler::advance`]. It then
-//! carries out the contents of [`Scheduler::out`]. Time and random numbers are arguments. The module
-//! must not do I/O, and it must not read a clock.
+//! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows which
+//! send queues have something to do. `subscriptions` applies changes of subscriptions.
+//!
+//! The caller calls one method for each thing that happened, and then [`Scheduler::advance`]. It
+//! then carries out what [`Scheduler::out`] returns. Time and random numbers are arguments. The
+//! module must not do I/O, and it must not read a clock.
 
+mod agenda;
 mod attempts;
 pub mod backlog_rate;
+mod effects;
 mod health;
 mod order_groups;
 mod progress;
 mod recall;
 mod route;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod work;
+
+pub use effects::Out;
 
 use crate::{
     Now,
-    lane::{Lane, breaker::Periods},
     message::{Budget, Message},
-    queue_rows::{Item, Load, Retry, RetryKey},
-    record::{Confirmed, Entry, Record},
-    scheduler::{backlog_rate::BacklogRate, progress::Progress, timers::Timers},
+    queue_rows::{Retry, RetryKey},
+    record::{Confirmed, Record},
+    send_queue::{SendQueue, breaker::Periods},
     subscription::{Ordering, Subscription, Subscriptions},
 };
+use agenda::Agenda;
+use backlog_rate::BacklogRate;
+use effects::Effects;
+use progress::Progress;
 use slab::Slab;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
+use timers::Timers;
+use work::Work;
 
 /// Maximum number of entries that wait for the ledger. Beyond it, the scheduler starts and spills
 /// nothing until Postgres has caught up.
@@ -94,14 +108,6 @@ pub struct Start {
     pub number: i16,
 }
 
-/// The effects for the caller to carry out. Each list is in order.
-#[derive(Debug, Default)]
-pub struct Out {
-    pub starts: Vec<Start>,
-    pub records: Vec<Record>,
-    pub loads: Vec<Load>,
-}
-
 /// A request that has been started and has no outcome yet.
 #[derive(Debug)]
 struct InFlight {
@@ -126,10 +132,10 @@ struct Delivery {
     /// The window that the next entry for this delivery resolves. `None` if no window waits for it.
     window: Option<u64>,
     /// The delivery has a queue row, a row is on its way, or it was requested by hand and its row
-    /// may be gone ([`RowState::Asked`](super::lane::RowState::Asked)).
+    /// may be gone ([`RowState::Asked`](super::send_queue::RowState::Asked)).
     is_queued: bool,
     /// The next entry creates the row; see
-    /// [`RowState::is_missing`](super::lane::RowState::is_missing).
+    /// [`RowState::is_missing`](super::send_queue::RowState::is_missing).
     makes_row: bool,
     /// A redelivery was requested during the attempt. Another attempt follows, whether or not this
     /// one succeeds.
@@ -152,108 +158,93 @@ impl InFlight {
     }
 }
 
+/// The state that all send queues share.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    /// The time of the last `advance`.
+    now: Now,
+    effects: Effects,
+    agenda: Agenda,
+    progress: Progress,
+    timers: Timers,
+    backlog_rate: BacklogRate,
+    /// Deliveries in memory that have no row, over all send queues.
+    fresh: usize,
+    /// Set once the order groups that an earlier run left are known. Send queues with an order wait
+    /// for this.
+    is_known: bool,
+    is_recovered: bool,
+}
+
 /// The scheduler. See the module.
 #[derive(Debug)]
 pub struct Scheduler {
-    limits: Limits,
     budget: Arc<Budget>,
     subscriptions: Subscriptions,
-    lanes: HashMap<i64, Lane>,
+    send_queues: HashMap<i64, SendQueue>,
     flights: Slab<InFlight>,
-    /// Send queues with deliveries to start, in round-robin order.
-    ready: VecDeque<i64>,
-    backlog_rate: BacklogRate,
-    /// Send queues that wait for `backlog_rate`, and when it allows the next start.
-    held: Vec<i64>,
-    held_until: Option<Duration>,
-    /// Send queues that may want rows: a page of their backlog, or rows of order groups.
-    asking: Vec<i64>,
-    /// Send queues with due retries to read.
-    due: VecDeque<i64>,
-    /// Send queues that can continue at a known time.
-    wakes: BTreeSet<(Duration, i64)>,
-    timers: Timers,
-    progress: Progress,
+    shared: Shared,
     /// The batch that is being routed, and the position in it.
     pending: Option<route::Pending>,
-    /// Deliveries in memory that have no row, over all send queues.
-    fresh: usize,
     /// Deliveries started since this scheduler was created.
     started: u64,
     /// Set while memory is over its limit: the start of the current check, and `started` at that
     /// time.
     over_since: Option<(Duration, u64)>,
-    entries_out: u64,
-    entries_confirmed: u64,
-    loads_out: u64,
-    loads_in: u64,
     /// Retries that are being read, as subscription and event.
     due_asked: HashSet<(i64, i64)>,
-    /// Claims to release when the load with that number has been answered (load, subscription,
-    /// event). Its answer may be older than the confirmation.
-    leaving: VecDeque<(u64, i64, i64)>,
     swept_at: Duration,
     checkpoint_at: Option<Duration>,
     /// Set once the subscriptions are known. Before that, the scheduler cannot judge any queue row.
     is_open: bool,
-    /// Set once the order groups that an earlier run left are known. Send queues with an order wait
-    /// for this.
-    is_known: bool,
-    is_recovered: bool,
     is_closing: bool,
-    /// The time of the last `advance`, monotonic and wall clock.
-    at: Duration,
-    wall_us: i64,
     /// Due retries of subscriptions that are not in `subscriptions`. Each of these subscriptions is
     /// newer than that table, or gone.
     strays: Vec<(RetryKey, Retry)>,
-    pub out: Out,
 }
 
 impl Scheduler {
     /// Creates a scheduler without send queues. The first feed must be the subscriptions.
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Self {
-        Self {
+        let shared = Shared {
             limits,
+            now: Now { at: Duration::ZERO, wall_us: 0 },
+            effects: Effects::default(),
+            agenda: Agenda::default(),
+            progress: Progress::default(),
+            timers: Timers::new(limits.timers_max),
+            backlog_rate: BacklogRate::new(limits.backlog_rate),
+            fresh: 0,
+            is_known: false,
+            is_recovered: false,
+        };
+        Self {
             budget,
             subscriptions: Subscriptions::new(),
-            lanes: HashMap::new(),
+            send_queues: HashMap::new(),
             flights: Slab::new(),
-            ready: VecDeque::new(),
-            backlog_rate: BacklogRate::new(limits.backlog_rate),
-            held: Vec::new(),
-            held_until: None,
-            asking: Vec::new(),
-            due: VecDeque::new(),
-            wakes: BTreeSet::new(),
-            timers: Timers::new(limits.timers_max),
-            progress: Progress::default(),
+            shared,
             pending: None,
-            fresh: 0,
             started: 0,
             over_since: None,
-            entries_out: 0,
-            entries_confirmed: 0,
-            loads_out: 0,
-            loads_in: 0,
             due_asked: HashSet::new(),
-            leaving: VecDeque::new(),
             swept_at: Duration::ZERO,
             checkpoint_at: None,
             is_open: false,
-            is_known: false,
-            is_recovered: false,
             is_closing: false,
-            at: Duration::ZERO,
-            wall_us: 0,
             strays: Vec::new(),
-            out: Out::default(),
         }
+    }
+
+    /// Returns the effects to carry out. The caller takes them out of the lists.
+    pub fn out(&mut self) -> &mut Out {
+        &mut self.shared.effects.out
     }
 
     /// Applies the consequences of everything that has happened, and of the time.
     pub fn advance(&mut self, now: Now) {
-        (self.at, self.wall_us) = (now.at, now.wall_us);
+        self.shared.now = now;
         if self.is_open && !self.is_closing {
             self.wake(now);
             self.take_due(now);
@@ -268,50 +259,32 @@ impl Scheduler {
     /// Returns when [`advance`](Self::advance) has work even if nothing happens, or `None` for
     /// never.
     pub fn deadline(&self, now: Now) -> Option<Duration> {
+        let next_at = self.shared.agenda.next_at();
         if self.pending.is_some()
             || !self.flights.is_empty()
             || self.unconfirmed() > 0
-            || self.progress.has_moved()
+            || self.shared.progress.has_moved()
         {
-            let wake = self.wakes.first().map(|(at, _)| *at).into_iter().chain(self.held_until).min();
-            return Some((now.at + TICK).min(wake.unwrap_or(Duration::MAX)));
+            return Some((now.at + TICK).min(next_at.unwrap_or(Duration::MAX)));
         }
         if self.is_closing {
             return None;
         }
         let wait = |us: i64| Duration::from_micros(us.saturating_sub(now.wall_us).max(1000).unsigned_abs());
-        let retry = self.timers.first_us().map(|us| now.at + wait(us));
-        let wake = self.wakes.first().map(|(at, _)| *at);
+        let retry = self.shared.timers.first_us().map(|us| now.at + wait(us));
         // Deliveries that wait for their receiver go into the queue, where users see them and where
         // they survive a restart.
-        let sweep = self
-            .progress
-            .oldest_since()
-            .map(|since| (since + UNRESOLVED_MAX).max(self.swept_at + SWEEP_INTERVAL));
-        retry.into_iter().chain(wake).chain(sweep).chain(self.held_until).min()
-    }
-
-    /// Schedules a check of a send queue at this time, unless an earlier check is scheduled.
-    fn wake_at(&mut self, id: i64, at: Duration) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.wake_at.is_none_or(|before| at < before)
-            && let Some(before) = lane.wake_at.replace(at)
-        {
-            self.wakes.remove(&(before, id));
-        }
-        if lane.wake_at == Some(at) {
-            self.wakes.insert((at, id));
-        }
+        let oldest = self.shared.progress.oldest_since();
+        let sweep = oldest.map(|since| (since + UNRESOLVED_MAX).max(self.swept_at + SWEEP_INTERVAL));
+        retry.into_iter().chain(next_at).chain(sweep).min()
     }
 
     fn wake(&mut self, now: Now) {
-        while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now.at) {
-            self.wakes.remove(&(at, id));
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.wake_at = None;
-            }
-            self.list(id);
-            self.ask(id);
+        while let Some(id) = self.shared.agenda.pop_wake(now.at) {
+            let Some(mut work) = self.work(id) else { continue };
+            work.queue.wake_at = None;
+            work.list();
+            work.ask();
         }
     }
 
@@ -327,7 +300,7 @@ impl Scheduler {
 
     /// Returns the number of entries that were given to the ledger and are not committed yet.
     pub fn unconfirmed(&self) -> u64 {
-        self.entries_out - self.entries_confirmed
+        self.shared.effects.unconfirmed()
     }
 
     /// Stops starting attempts and taking batches.
@@ -338,9 +311,9 @@ impl Scheduler {
 
     /// Puts all deliveries that wait without a row into the queue.
     pub fn spill(&mut self) {
-        let ids: Vec<i64> = self.lanes.keys().copied().collect();
-        for id in ids {
-            self.spill_fresh(id);
+        let Self { send_queues, shared, .. } = self;
+        for (id, queue) in send_queues {
+            Work { id: *id, queue, shared }.spill_fresh();
         }
     }
 
@@ -353,27 +326,25 @@ impl Scheduler {
 
     /// Applies a commit of the ledger.
     pub fn confirmed(&mut self, confirmed: &Confirmed) {
-        self.entries_confirmed += confirmed.entries;
+        self.shared.effects.confirm(confirmed.entries);
         for (window, deliveries) in &confirmed.windows {
-            self.progress.resolve(*window, *deliveries);
+            self.shared.progress.resolve(*window, *deliveries);
         }
-        for (subscription_id, rows) in &confirmed.spilled {
-            if let Some(lane) = self.lanes.get_mut(subscription_id) {
-                lane.backlog.confirmed(*rows);
+        for (id, rows) in &confirmed.spilled {
+            if let Some(mut work) = self.work(*id) {
+                work.queue.backlog.confirmed(*rows);
+                work.ask();
             }
-            self.ask(*subscription_id);
         }
-        if let Some(id) = confirmed.disabled {
-            self.disabled_for_sure(id);
+        if let Some(mut work) = confirmed.disabled.and_then(|id| self.work_or_new(id)) {
+            work.disabled_in_table();
         }
-        if let Some(id) = confirmed.unblocked {
-            self.restart_backlog(id);
+        if let Some(mut work) = confirmed.unblocked.and_then(|id| self.work_or_new(id)) {
+            work.restart_backlog();
         }
         for (subscription_id, event_id) in &confirmed.settled {
-            if self.loads_in == self.loads_out {
+            if !self.shared.effects.keep_claim(*subscription_id, *event_id) {
                 self.release(*subscription_id, *event_id);
-            } else {
-                self.leaving.push_back((self.loads_out, *subscription_id, *event_id));
             }
         }
     }
@@ -383,60 +354,33 @@ impl Scheduler {
     fn checkpoint(&mut self, now: Now) {
         let is_time = self.checkpoint_at.is_none_or(|at| now.at.saturating_sub(at) >= CHECKPOINT_INTERVAL);
         if (is_time || self.is_closing)
-            && let Some(snapshot) = self.progress.take_resolved()
+            && let Some(snapshot) = self.shared.progress.take_resolved()
         {
             self.checkpoint_at = Some(now.at);
-            self.out.records.push(Record::Checkpoint(snapshot));
+            self.shared.effects.record(Record::Checkpoint(snapshot));
         }
-    }
-
-    fn load(&mut self, load: Load) {
-        self.loads_out += 1;
-        self.out.loads.push(load);
-    }
-
-    /// Adds an entry for the ledger, and returns its number.
-    fn entry(&mut self, entry: Entry) -> u64 {
-        self.entries_out += 1;
-        self.out.records.push(Record::Entry(entry));
-        self.entries_out
     }
 
     fn release(&mut self, subscription_id: i64, event_id: i64) {
-        if let Some(lane) = self.lanes.get_mut(&subscription_id) {
-            lane.release(event_id);
+        if let Some(queue) = self.send_queues.get_mut(&subscription_id) {
+            queue.release(event_id);
         }
+    }
+
+    /// Returns the send queue of a subscription, if there is one.
+    fn work(&mut self, id: i64) -> Option<Work<'_>> {
+        let queue = self.send_queues.get_mut(&id)?;
+        Some(Work { id, queue, shared: &mut self.shared })
     }
 
     /// Returns the send queue of a subscription, and creates it at first use. Returns `None` if
     /// there is no such subscription.
-    fn lane(&mut self, subscription_id: i64) -> Option<&mut Lane> {
-        let subscription = self.subscriptions.get(&subscription_id)?;
-        let (order_groups_max, at) = (self.limits.order_groups_max, self.at);
-        let new = || Lane::new(Arc::clone(subscription), order_groups_max, at);
-        Some(self.lanes.entry(subscription_id).or_insert_with(new))
-    }
-
-    /// Puts a send queue on the list of those that may want rows.
-    fn ask(&mut self, subscription_id: i64) {
-        if let Some(lane) = self.lanes.get_mut(&subscription_id)
-            && !lane.is_asking
-            && (lane.backlog.is_active() || lane.groups.as_ref().is_some_and(|groups| groups.is_wanting()))
-        {
-            lane.is_asking = true;
-            self.asking.push(subscription_id);
-        }
-    }
-
-    /// Puts a send queue on the list of those with deliveries to start.
-    fn list(&mut self, subscription_id: i64) {
-        if let Some(lane) = self.lanes.get_mut(&subscription_id)
-            && !lane.is_listed
-            && lane.has_work()
-        {
-            lane.is_listed = true;
-            self.ready.push_back(subscription_id);
-        }
+    fn work_or_new(&mut self, id: i64) -> Option<Work<'_>> {
+        let Self { subscriptions, send_queues, shared, .. } = self;
+        let subscription = subscriptions.get(&id)?;
+        let new = || SendQueue::new(Arc::clone(subscription), shared.limits.order_groups_max, shared.now.at);
+        let queue = send_queues.entry(id).or_insert_with(new);
+        Some(Work { id, queue, shared })
     }
 }
 

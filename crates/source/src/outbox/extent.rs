@@ -29,7 +29,7 @@ pub struct Extent {
 
 /// A range of ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stretch {
+pub struct IdRange {
     pub rows: i64,
     /// Smallest and largest id.
     pub first: i64,
@@ -65,7 +65,7 @@ pub struct Measured {
     pub kind: Kind,
     pub whole: Extent,
     /// All transactions that are not in `bulk`, ascending.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Vec<IdRange>,
     /// The largest transactions with more rows than one batch holds.
     pub bulk: Vec<(i64, Extent)>,
 }
@@ -122,16 +122,16 @@ async fn part(
     }
     let apart: Vec<i64> = measured.bulk.iter().map(|(xid, _)| *xid).collect();
     for row in transaction.query(&stretches(condition), &before(&apart, xids)).await? {
-        let stretch = Stretch {
+        let range = IdRange {
             rows: row.try_get(0)?,
             first: row.try_get(1)?,
             last: row.try_get(2)?,
             first_xid: row.try_get(3)?,
             last_xid: row.try_get(4)?,
         };
-        let Stretch { rows, first, last, .. } = stretch;
+        let IdRange { rows, first, last, .. } = range;
         measured.whole = measured.whole.and(&Extent { rows, first, last, first_change: row.try_get(5)? });
-        join(&mut measured.stretches, stretch);
+        join(&mut measured.stretches, range);
     }
     Ok(measured)
 }
@@ -142,7 +142,7 @@ fn before<'a>(first: &'a (dyn ToSql + Sync), rest: &[&'a (dyn ToSql + Sync)]) ->
 }
 
 /// Appends a range, or joins it to the last one if both fit into one page.
-fn join(stretches: &mut Vec<Stretch>, next: Stretch) {
+fn join(stretches: &mut Vec<IdRange>, next: IdRange) {
     match stretches.last_mut() {
         Some(last) if last.rows + next.rows <= BATCH_ROWS_MAX as i64 => {
             last.rows += next.rows;
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn stretches_are_joined_as_long_as_they_fit_one_page() {
         let step =
-            |rows, first, xid| Stretch { rows, first, last: first + 9, first_xid: xid, last_xid: xid + 1 };
+            |rows, first, xid| IdRange { rows, first, last: first + 9, first_xid: xid, last_xid: xid + 1 };
         let mut joined = Vec::new();
         for (rows, first, xid) in
             [(900, 0, 50), (900, 10, 40), (900, 20, 60), (2500, 30, 70), (1, 40, 80), (2, 50, 7)]
@@ -184,10 +184,10 @@ mod tests {
             join(&mut joined, step(rows, first, xid));
         }
         let wanted = [
-            Stretch { rows: 1800, first: 0, last: 19, first_xid: 40, last_xid: 51 },
-            Stretch { rows: 900, first: 20, last: 29, first_xid: 60, last_xid: 61 },
-            Stretch { rows: 2500, first: 30, last: 39, first_xid: 70, last_xid: 71 },
-            Stretch { rows: 3, first: 40, last: 59, first_xid: 7, last_xid: 81 },
+            IdRange { rows: 1800, first: 0, last: 19, first_xid: 40, last_xid: 51 },
+            IdRange { rows: 900, first: 20, last: 29, first_xid: 60, last_xid: 61 },
+            IdRange { rows: 2500, first: 30, last: 39, first_xid: 70, last_xid: 71 },
+            IdRange { rows: 3, first: 40, last: 59, first_xid: 7, last_xid: 81 },
         ];
         assert_eq!(joined, wanted);
     }

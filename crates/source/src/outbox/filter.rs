@@ -11,8 +11,8 @@
 use crate::{
     matching::{Answer, Matching, Pair},
     outbox::Error,
-    overdue::Overdue,
     router::{Revisions, Router},
+    slow_filters::SlowFilters,
 };
 use database::Client;
 use delivery::{
@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Filter {
     matching: Matching,
-    pub overdue: Arc<Overdue>,
+    pub slow_filters: Arc<SlowFilters>,
 }
 
 /// Returns the deliveries whose filter must be evaluated.
@@ -40,8 +40,8 @@ fn pairs(batch: &Batch, router: &Router, revisions: &Revisions) -> Vec<Pair> {
 }
 
 impl Filter {
-    pub fn new(overdue: Arc<Overdue>) -> Self {
-        Self { matching: Matching::default(), overdue }
+    pub fn new(slow_filters: Arc<SlowFilters>) -> Self {
+        Self { matching: Matching::default(), slow_filters }
     }
 
     /// Removes from a batch the deliveries that a filter rejects. Sends no query if no filter
@@ -64,7 +64,7 @@ impl Filter {
             return Ok(());
         }
         let asked: Deliveries = pairs.iter().map(|pair| (pair.event_id, pair.subscription_id)).collect();
-        let Answer { passed, undecided } = self.matching.ask(client, pairs, &self.overdue).await?;
+        let Answer { passed, undecided } = self.matching.ask(client, pairs, &self.slow_filters).await?;
         batch.retain(|event_id, subscription_id| {
             let pair = (event_id, subscription_id);
             !asked.contains(&pair) || passed.contains(&pair) || undecided.contains(&pair)

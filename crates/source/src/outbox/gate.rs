@@ -29,7 +29,7 @@ const SLEEP: &str = "call webhook.gate_sleep($1)";
 pub struct Gate {
     client: Arc<Client>,
     /// The reader has other work.
-    rung: Arc<Notify>,
+    notified: Arc<Notify>,
     /// The server has shut the gate for our sleep.
     shut: Arc<Notify>,
     /// `None`: there is no gate, so no commit wakes the daemon.
@@ -61,7 +61,7 @@ impl Gate {
                 None
             }
         };
-        Ok(Self { client, rung: Arc::clone(&watch.rung), shut: Arc::clone(&watch.asleep), sleep })
+        Ok(Self { client, notified: Arc::clone(&watch.notified), shut: Arc::clone(&watch.asleep), sleep })
     }
 
     async fn prepare(client: &Client) -> Result<Sleep, Error> {
@@ -114,14 +114,14 @@ impl Gate {
     }
 
     /// Forgets earlier signals.
-    pub fn forget_rings(&self) {
+    pub fn forget_signals(&self) {
         // At most one of each is stored.
-        let _ = self.rung.notified().now_or_never();
+        let _ = self.notified.notified().now_or_never();
         let _ = self.shut.notified().now_or_never();
     }
 
     /// Waits for other work of the reader.
-    pub async fn rung(&self) {
-        self.rung.notified().await;
+    pub async fn notified(&self) {
+        self.notified.notified().await;
     }
 }

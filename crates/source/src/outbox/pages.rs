@@ -8,7 +8,7 @@
 use crate::{
     outbox::{
         BATCH_BYTES_MAX, BATCH_ROWS_MAX,
-        extent::{Extent, Kind, Measured, Order, Stretch, measure},
+        extent::{Extent, IdRange, Kind, Measured, Order, measure},
         ring::Ring,
         row,
     },
@@ -70,9 +70,9 @@ fn of_one(encoding: Encoding) -> String {
 #[derive(Debug)]
 enum Source {
     /// Transactions that began after the cursor, without `except`.
-    Range { stretches: VecDeque<Stretch>, except: Vec<i64> },
+    Range { stretches: VecDeque<IdRange>, except: Vec<i64> },
     /// These transactions.
-    List { stretches: VecDeque<Stretch>, xids: Vec<i64> },
+    List { stretches: VecDeque<IdRange>, xids: Vec<i64> },
     /// One transaction, ids `first` to `last`.
     One { xid: i64, first: i64, last: i64 },
 }

@@ -20,9 +20,9 @@ use crate::{
         requested::{Requested, requested},
         ring::{Present, Ring},
     },
-    overdue::Overdue,
     router::{Revisions, Router},
     secret_store::SecretStore,
+    slow_filters::SlowFilters,
 };
 use database::Client;
 use delivery::{
@@ -87,7 +87,7 @@ pub struct Start {
     pub liveness: Arc<Liveness>,
     pub budget: Arc<Budget>,
     pub secrets: Arc<SecretStore>,
-    pub overdue: Arc<Overdue>,
+    pub slow_filters: Arc<SlowFilters>,
     pub feed: mpsc::Sender<Feed>,
     /// The task that asks receivers for confirmation.
     pub verification: mpsc::UnboundedSender<VerificationInput>,
@@ -151,7 +151,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         liveness,
         budget,
         secrets,
-        overdue,
+        slow_filters,
         feed,
         verification,
         stop,
@@ -175,7 +175,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         stop,
         poll: Poll::default(),
         present,
-        filter: Filter::new(overdue),
+        filter: Filter::new(slow_filters),
         cursor,
         router,
         next_window: u64::from(large.is_some()),
@@ -231,7 +231,7 @@ async fn after(interval: Option<Duration>) {
 
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
-        if self.filter.overdue.has_changes() {
+        if self.filter.slow_filters.has_changes() {
             self.hold_overdue().await;
         }
         let is_first = |large: &Large| !large.pages.is_bulk();
@@ -265,7 +265,7 @@ impl Reader {
     /// Sleeps in the server until a commit or another cause wakes the daemon. Meanwhile, the safety
     /// poll goes on.
     async fn sleep_in_server(&mut self) -> Result<(), Error> {
-        self.gate.forget_rings();
+        self.gate.forget_signals();
         let mut asleep = Arc::clone(&self.gate).sleep(self.safety_poll);
         tokio::select! {
             biased;
@@ -277,7 +277,7 @@ impl Reader {
                 return Ok(());
             }
         }
-        while !self.filter.overdue.has_changes() && !self.poll_once().await? {
+        while !self.filter.slow_filters.has_changes() && !self.poll_once().await? {
             let _sleeping = self.liveness.sleeps();
             tokio::select! {
                 ended = &mut asleep => {
@@ -288,7 +288,7 @@ impl Reader {
                     return Ok(());
                 }
                 () = after(self.safety_poll) => {}
-                () = self.gate.rung() => break,
+                () = self.gate.notified() => break,
                 () = self.stop.cancelled() => break,
             }
         }
@@ -303,7 +303,7 @@ impl Reader {
     async fn sleep_without_gate(&self) {
         tokio::select! {
             () = sleep(self.safety_poll.unwrap_or(SAFETY_POLL_DEFAULT)) => {}
-            () = self.gate.rung() => {}
+            () = self.gate.notified() => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -368,7 +368,7 @@ impl Reader {
                 let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
                 let mut loaded =
                     subscriptions::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
-                self.filter.overdue.mark(few.as_deref(), &mut loaded);
+                self.filter.slow_filters.mark(few.as_deref(), &mut loaded);
                 revisions = Revisions::new(self.router.subscriptions(), changes, &loaded);
                 let new = match few {
                     Some(few) => Update::of(&few, loaded),
@@ -482,7 +482,7 @@ impl Reader {
     /// Reports the subscriptions that are held because of the cost of their filters.
     async fn hold_overdue(&mut self) {
         let mut table = Subscriptions::clone(self.router.subscriptions());
-        self.filter.overdue.mark(None, &mut table);
+        self.filter.slow_filters.mark(None, &mut table);
         let update = Update::All(Arc::new(table));
         Arc::make_mut(&mut self.router).update(&update);
         self.hand_on_subscriptions(update).await;

@@ -24,7 +24,7 @@ fn a_backlog_behind_a_rate_limit_is_bounded_in_memory_and_wakes_nobody() {
         looks += 1;
         started += world.under_way.len();
         end_all(&mut world, &outcome(Class::Succeeded));
-        assert!(world.scheduler.lanes[&1].queued.len() <= 1000);
+        assert!(world.scheduler.send_queues[&1].queued.len() <= 1000);
     }
     assert!((90..=100).contains(&started), "{started}");
     assert!(looks < 500, "{looks} looks in 20 s");
@@ -107,6 +107,6 @@ fn a_send_queue_that_waits_for_the_rate_is_listed_once() {
         world.hand_on(vec![(world.next_event, vec![1, 2])]);
         world.pass(STEP, STEP);
         end_all(&mut world, &outcome(Class::Succeeded));
-        assert!(world.scheduler.ready.len() <= 2, "{:?}", world.scheduler.ready);
+        assert!(world.scheduler.shared.agenda.ready.len() <= 2, "{:?}", world.scheduler.shared.agenda.ready);
     }
 }

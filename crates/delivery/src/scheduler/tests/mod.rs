@@ -181,7 +181,7 @@ fn what_is_under_way_for_long_gets_a_row_and_the_checkpoint_moves() {
         world.confirm();
     }
     assert_eq!(world.queue[&pair].state, State::Backlog);
-    assert_eq!(world.scheduler.progress.oldest_since(), None);
+    assert_eq!(world.scheduler.shared.progress.oldest_since(), None);
     assert_eq!(world.under_way.len(), 1, "it is still under way, once");
     world.settle();
     assert_eq!(world.attempts[&pair], [Class::Succeeded]);
@@ -201,7 +201,7 @@ fn closing_leaves_a_row_for_everything() {
         world.commit();
         world.confirm();
     }
-    assert_eq!(world.scheduler.progress.oldest_since(), None);
+    assert_eq!(world.scheduler.shared.progress.oldest_since(), None);
     for pair in world.routed.iter().flatten() {
         assert!(world.queue.contains_key(pair), "{pair:?}");
     }
@@ -306,12 +306,12 @@ fn another_url_is_another_receiver() {
     // The same holds for an open circuit, and for the time since which the former receiver has
     // failed.
     let mut world = with_events(PLAIN, 50);
-    while !world.scheduler.lanes[&1].breaker.is_open() {
+    while !world.scheduler.send_queues[&1].breaker.is_open() {
         end_all(&mut world, &outcome(Class::Timeout));
         world.pass(seconds(1), STEP);
     }
     world.move_receiver(1, "https://elsewhere.example/");
-    assert_eq!(*world.scheduler.lanes[&1].breaker.health(), ReceiverHealth::default());
+    assert_eq!(*world.scheduler.send_queues[&1].breaker.health(), ReceiverHealth::default());
 }
 
 /// During a pause of an hour, deliveries must not wait only in memory, where users cannot see them.
@@ -358,7 +358,7 @@ fn not_before_is_said_to_the_whole_lane() {
 fn an_open_circuit_lets_one_through_at_a_time_and_costs_nothing_in_between() {
     let mut world = with_events(PLAIN, 200);
     let mut failed = 0;
-    while !world.scheduler.lanes[&1].breaker.is_open() {
+    while !world.scheduler.send_queues[&1].breaker.is_open() {
         failed += world.under_way.len();
         end_all(&mut world, &outcome(Class::Connect));
         world.pass(STEP, STEP);
@@ -369,7 +369,7 @@ fn an_open_circuit_lets_one_through_at_a_time_and_costs_nothing_in_between() {
     world.pass(Duration::from_millis(2900), STEP);
     assert!(world.under_way.is_empty());
     assert_eq!(
-        (world.scheduler.fresh, world.scheduler.lanes[&1].queued.len()),
+        (world.scheduler.shared.fresh, world.scheduler.send_queues[&1].queued.len()),
         (0, 0),
         "all of it is in the table"
     );
@@ -453,7 +453,7 @@ fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
         world.advance();
         world.catch_up();
         if world.now_us > 12_000_000 {
-            most = most.max(world.scheduler.fresh + world.queue.len());
+            most = most.max(world.scheduler.shared.fresh + world.queue.len());
         }
     }
     let made = world.attempts.len() as i64;

@@ -5,6 +5,8 @@ mod end;
 mod ledger;
 mod plan;
 mod queue;
+use crate::queue_rows::Load;
+use std::collections::VecDeque;
 
 pub use plan::{Options, PLAIN, Plan};
 
@@ -197,7 +199,7 @@ impl World {
     pub fn advance(&mut self) {
         let now = self.now();
         self.scheduler.advance(now);
-        let out = std::mem::take(&mut self.scheduler.out);
+        let out = std::mem::take(self.scheduler.out());
         for entry in out.records.iter().filter_map(Record::entry) {
             if entry.attempt.is_some() && matches!(entry.queue, QueueChange::Keep | QueueChange::Delete) {
                 self.last_word.insert((entry.subscription_id, entry.event_id));
@@ -255,7 +257,7 @@ impl World {
                 self.queue.get(&pair),
                 self.queue.get(earlier),
                 self.plan.subscriptions[pair.0 as usize - 1],
-                self.scheduler.lanes[&pair.0],
+                self.scheduler.send_queues[&pair.0],
             );
         }
     }

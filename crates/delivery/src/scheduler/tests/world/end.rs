@@ -6,37 +6,36 @@ impl World {
     /// Describes the first row that is left, and its send queue.
     pub(super) fn left(&self) -> String {
         let Some((pair, row)) = self.queue.first_key_value() else { return String::new() };
-        let Some(lane) = self.scheduler.lanes.get(&pair.0) else {
-            return format!("{pair:?} {row:?}, no lane");
+        let Some(send_queue) = self.scheduler.send_queues.get(&pair.0) else {
+            return format!("{pair:?} {row:?}, no send_queue");
         };
         let options = self.plan.subscriptions[pair.0 as usize - 1];
         format!(
             "{} of them, {pair:?} {row:?}; {options:?}; {:?}; {:?}; {:?}; fresh {} queued {} spilling {} asking {} held {} \
-             page_after {} of {} wake {:?} now {:?} paused until {:?} disabled {} {}",
+             page_after {} of {} wake {:?} now {:?} paused until {:?} disabled {:?}",
             self.queue.len(),
-            lane.groups,
-            lane.backlog,
-            lane.breaker,
-            lane.fresh.len(),
-            lane.queued.len(),
-            lane.is_spilling,
-            lane.is_asking,
-            lane.is_claimed(pair.1),
-            lane.page_after,
-            self.scheduler.entries_confirmed,
-            lane.wake_at,
+            send_queue.groups,
+            send_queue.backlog,
+            send_queue.breaker,
+            send_queue.fresh.len(),
+            send_queue.queued.len(),
+            send_queue.is_spilling(),
+            send_queue.listed.asking,
+            send_queue.is_claimed(pair.1),
+            send_queue.page_after,
+            self.scheduler.shared.effects.confirmed(),
+            send_queue.wake_at,
             self.now(),
-            lane.paused_until,
-            lane.is_disabled,
-            lane.is_disabled_for_sure,
+            send_queue.paused_until,
+            send_queue.disabling,
         )
     }
 
     pub fn check_end(&self) {
         let scheduler = &self.scheduler;
         assert!(self.queue.is_empty(), "rows are left: {}", self.left());
-        assert_eq!((scheduler.in_flight(), scheduler.unconfirmed(), scheduler.fresh), (0, 0, 0));
-        assert_eq!(scheduler.progress.oldest_since(), None, "all windows are resolved");
+        assert_eq!((scheduler.in_flight(), scheduler.unconfirmed(), scheduler.shared.fresh), (0, 0, 0));
+        assert_eq!(scheduler.shared.progress.oldest_since(), None, "all windows are resolved");
         for pair in self.everything() {
             let made = self.attempts.get(pair).map_or(&[][..], Vec::as_slice);
             let successes = made.iter().filter(|class| **class == Class::Succeeded).count();
@@ -54,12 +53,12 @@ impl World {
                 );
             }
         }
-        for lane in scheduler.lanes.values() {
-            assert!(lane.claims_nothing(), "rows are still held: {lane:?}");
+        for send_queue in scheduler.send_queues.values() {
+            assert!(send_queue.claims_nothing(), "rows are still held: {send_queue:?}");
             assert!(
-                lane.groups.as_ref().is_none_or(|groups| groups.is_empty()),
+                send_queue.groups.as_ref().is_none_or(|groups| groups.is_empty()),
                 "groups are left: {:?}",
-                lane.groups
+                send_queue.groups
             );
         }
         assert_eq!(self.budget.bytes_held(), 0, "messages are still held");

@@ -1,6 +1,7 @@
 //! The ledger of the simulated world: what it commits, and what must hold for the tables at each
 //! checkpoint.
 
+use crate::record::Entry;
 use crate::scheduler::tests::world::*;
 
 impl World {

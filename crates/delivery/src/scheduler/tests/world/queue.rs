@@ -1,5 +1,6 @@
 //! The queue reader of the simulated world.
 
+use crate::queue_rows::Load;
 use crate::{queue_rows::Filtered, scheduler::tests::world::*};
 
 impl World {
@@ -24,7 +25,7 @@ impl World {
                     (key, rows, is_end)
                 };
                 let groups = order_keys.into_iter().map(line).collect();
-                Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_overdue_filter: false }
+                Loaded::OrderGroups { subscription_id, groups, entries_confirmed, has_slow_filter: false }
             }
             Load::Backlogged => {
                 let ids: HashSet<i64> =
@@ -66,7 +67,7 @@ impl World {
                     subscription_id,
                     rows: pairs.into_iter().map(|pair| self.queued(pair)).collect(),
                     is_end,
-                    has_overdue_filter: false,
+                    has_slow_filter: false,
                 }
             }
             Load::Request { request, .. } => {

@@ -16,10 +16,10 @@ const PROBLEM: &str = "its filter: it takes too long";
 
 /// The known slow filters.
 #[derive(Debug, Default)]
-pub struct Overdue {
+pub struct SlowFilters {
     found: Mutex<Found>,
     /// Wakes the reader.
-    rung: Arc<Notify>,
+    notified: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -28,9 +28,9 @@ struct Found {
     is_changed: bool,
 }
 
-impl Overdue {
-    pub fn new(rung: Arc<Notify>) -> Self {
-        Self { found: Mutex::default(), rung }
+impl SlowFilters {
+    pub fn new(notified: Arc<Notify>) -> Self {
+        Self { found: Mutex::default(), notified }
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -43,7 +43,7 @@ impl Overdue {
         let former = found.by_subscription.insert(subscription_id, Arc::clone(filter));
         found.is_changed = true;
         drop(found);
-        self.rung.notify_one();
+        self.notified.notify_one();
         // The reader and the queue may have evaluated the same filter at the same time.
         if former.as_ref() != Some(filter) {
             warn!(subscription_id, "subscription.filter_too_slow; it is held until it has another filter");
@@ -72,9 +72,9 @@ impl Overdue {
             let Some(subscription) = table.get_mut(id).filter(|s| s.filter.as_ref() == Some(filter)) else {
                 return false;
             };
-            if !subscription.has_overdue_filter {
+            if !subscription.has_slow_filter {
                 let mut held = (**subscription).clone();
-                held.has_overdue_filter = true;
+                held.has_slow_filter = true;
                 held.problem.get_or_insert_with(|| PROBLEM.into());
                 *subscription = Arc::new(held);
             }
@@ -92,37 +92,40 @@ mod tests {
     fn a_subscription_is_held_as_long_as_it_has_that_filter() {
         let with =
             |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
-        let overdue = Overdue::default();
+        let slow_filters = SlowFilters::default();
         let mut table: Subscriptions = [(1, with("$.slow")), (2, Arc::new(Subscription::sample(2)))].into();
-        overdue.mark(None, &mut table);
+        slow_filters.mark(None, &mut table);
         assert!(table.values().all(|subscription| subscription.is_open()));
-        overdue.add(1, &"$.slow".into());
-        assert!(overdue.has_changes());
-        overdue.mark(None, &mut table);
-        assert!(!overdue.has_changes() && !table[&1].is_open() && table[&2].is_open());
+        slow_filters.add(1, &"$.slow".into());
+        assert!(slow_filters.has_changes());
+        slow_filters.mark(None, &mut table);
+        assert!(!slow_filters.has_changes() && !table[&1].is_open() && table[&2].is_open());
         assert_eq!(table[&1].problem.as_deref(), Some(PROBLEM));
         // Another option has been changed.
         table.insert(1, with("$.slow"));
-        overdue.mark(None, &mut table);
+        slow_filters.mark(None, &mut table);
         assert!(!table[&1].is_open());
         table.insert(1, with("$.fast"));
-        overdue.mark(None, &mut table);
-        assert!(table[&1].is_open() && overdue.filters().is_empty());
+        slow_filters.mark(None, &mut table);
+        assert!(table[&1].is_open() && slow_filters.filters().is_empty());
     }
 
     #[test]
     fn a_part_of_the_table_says_nothing_of_the_others() {
         let with =
             |filter: &str| Arc::new(Subscription { filter: Some(filter.into()), ..Subscription::sample(1) });
-        let overdue = Overdue::default();
-        overdue.add(1, &"$.slow".into());
+        let slow_filters = SlowFilters::default();
+        slow_filters.add(1, &"$.slow".into());
         let mut other: Subscriptions = [(2, Arc::new(Subscription::sample(2)))].into();
-        overdue.mark(Some(&[2]), &mut other);
-        assert!(overdue.has_changes() && overdue.filters().len() == 1, "the first is still to be marked");
+        slow_filters.mark(Some(&[2]), &mut other);
+        assert!(
+            slow_filters.has_changes() && slow_filters.filters().len() == 1,
+            "the first is still to be marked"
+        );
         let mut one: Subscriptions = [(1, with("$.slow"))].into();
-        overdue.mark(Some(&[1]), &mut one);
+        slow_filters.mark(Some(&[1]), &mut one);
         assert!(!one[&1].is_open());
-        overdue.mark(Some(&[1]), &mut Subscriptions::new());
-        assert!(overdue.filters().is_empty(), "it is gone");
+        slow_filters.mark(Some(&[1]), &mut Subscriptions::new());
+        assert!(slow_filters.filters().is_empty(), "it is gone");
     }
 }

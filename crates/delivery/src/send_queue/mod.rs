@@ -1,12 +1,13 @@
 //! A send queue: the deliveries of one subscription in memory, and the state of its receiver. Pure.
 //!
-//! A send queue decides two things. [`Lane::capacity`] decides whether a new event may join, must wait,
-//! or goes into the queue. The other methods decide how many requests may start and how many rows
-//! may be read back, under all limits: the subscription, the rate limit, the circuit, pauses, and
-//! concurrency.
+//! A send queue decides two things. [`SendQueue::capacity`] decides whether a new event may join,
+//! must wait, or goes into the queue. The other methods decide how many requests may start and how
+//! many rows may be read back, under all limits: the subscription, the rate limit, the circuit,
+//! pauses, and concurrency.
 //!
-//! A send queue also claims the queue rows that it works on ([`Lane::claim`]), so that no row is
-//! taken twice. It must not write or read anything; the scheduler (`scheduler`) does this for it.
+//! A send queue also claims the queue rows that it works on ([`SendQueue::claim`]), so that no row
+//! is taken twice. It must not write or read anything; the scheduler (`scheduler`) does this for
+//! it.
 
 pub mod backlog_reader;
 pub mod breaker;
@@ -18,7 +19,7 @@ use crate::queue_rows::Item;
 use crate::subscription::has_order;
 
 use crate::{
-    lane::{
+    send_queue::{
         backlog_reader::{BacklogReader, PAGE_ROWS},
         breaker::Breaker,
         bucket::Bucket,
@@ -42,8 +43,8 @@ const FRESH_SHARE: usize = FRESH_MAX / 5;
 /// Rows of backlog per read that searches for a probe.
 const PROBE_ROWS: usize = 8;
 
-/// Order groups per read that refills groups from the table. [`GROUP_ROWS`] is the number of rows of
-/// each.
+/// Order groups per read that refills groups from the table. [`GROUP_ROWS`] is the number of rows
+/// of each.
 const GROUPS_AT_ONCE: usize = 20;
 pub const GROUP_ROWS: usize = 100;
 
@@ -64,9 +65,78 @@ pub enum Capacity {
     No,
 }
 
+/// Whether the daemon has disabled the subscription: the receiver answered that it is gone, or it
+/// has failed for too long. The send queue is closed until the table agrees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disabling {
+    No,
+    /// The ledger has not committed it yet.
+    Pending,
+    /// The same, and the subscription has changed since. It may have changed before our update.
+    /// Then our update follows, and the receiver gets requests in between.
+    PendingAltered,
+    /// The ledger has committed it, and the table that the scheduler has does not say so yet.
+    Committed,
+}
+
+impl Disabling {
+    /// Disables the subscription. Reports whether it was not disabled before.
+    pub fn begin(&mut self) -> bool {
+        let is_first = *self == Self::No;
+        if is_first {
+            *self = Self::Pending;
+        }
+        is_first
+    }
+
+    /// Records that the subscription has changed.
+    pub fn altered(&mut self, is_enabled: bool) {
+        *self = match self {
+            Self::Pending | Self::PendingAltered if is_enabled => Self::PendingAltered,
+            _ => Self::No,
+        };
+    }
+
+    /// Records that the ledger has committed it.
+    pub fn committed(&mut self) {
+        *self = match self {
+            Self::Pending => Self::Committed,
+            _ => Self::No,
+        };
+    }
+}
+
+/// Where new events go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    Memory,
+    Queue,
+}
+
+/// The two kinds of deliveries that take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextSource {
+    New,
+    Queued,
+}
+
+/// The result of the last attempt. A change is logged once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastOutcome {
+    Succeeded,
+    Failed,
+}
+
+/// The lists of the scheduler that a send queue is on.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Listed {
+    pub ready: bool,
+    pub asking: bool,
+}
+
 /// A send queue. See the module.
 #[derive(Debug)]
-pub struct Lane {
+pub struct SendQueue {
     pub subscription: Arc<Subscription>,
     /// Deliveries without a row. With an order, only those that have not entered their order
     /// groups.
@@ -79,15 +149,9 @@ pub struct Lane {
     pub bucket: Bucket,
     /// The receiver asked for a pause until then (`Retry-After`).
     pub paused_until: Duration,
-    /// The receiver answered that it is gone, or it has failed for too long. The send queue is
-    /// closed until the table agrees.
-    pub is_disabled: bool,
-    /// The ledger has committed that.
-    pub is_disabled_for_sure: bool,
+    pub disabling: Disabling,
     /// The queue reader found the filter too slow, and the table does not say so yet.
-    pub has_overdue_filter: bool,
-    /// The subscription has changed since `is_disabled` was set.
-    pub is_altered: bool,
+    pub has_slow_filter: bool,
     /// When the scheduler checks this send queue again.
     pub wake_at: Option<Duration>,
     /// The backlog is not read before this ledger entry is committed, because an older row is on
@@ -95,8 +159,8 @@ pub struct Lane {
     pub page_after: u64,
     /// Number of committed entries when the present page was requested.
     pub page_confirmed: u64,
-    /// The next delivery comes from `fresh`.
-    pub is_turn_of_fresh: bool,
+    /// Where the next delivery comes from, if there are both kinds.
+    pub next: NextSource,
     pub due: VecDeque<Due>,
     /// Events whose queue row is claimed, and how often. A claimed row is due, being read, queued,
     /// in flight, or changed by an unconfirmed entry. A page of the queue skips it.
@@ -105,14 +169,9 @@ pub struct Lane {
     pub in_flight_bytes: usize,
     pub pacing: Pacing,
     pub backlog: BacklogReader,
-    /// New events go into the queue until the rows there have been taken back.
-    pub is_spilling: bool,
-    /// The send queue is on the scheduler's list `ready`.
-    pub is_listed: bool,
-    /// The send queue is on the scheduler's list `asking`.
-    pub is_asking: bool,
-    /// The last attempt failed. A change is logged once.
-    pub is_failing: bool,
+    intake: Intake,
+    pub listed: Listed,
+    pub last_outcome: LastOutcome,
     started: u64,
     /// `None` if the send queue is less than half full.
     half_full: Option<Pace>,
@@ -121,14 +180,14 @@ pub struct Lane {
 /// How fast a send queue starts its deliveries.
 #[derive(Debug)]
 struct Pace {
-    /// Start of the present measurement, and [`Lane::started`] at that time.
+    /// Start of the present measurement, and [`SendQueue::started`] at that time.
     since: Duration,
     started: u64,
     /// Result of the last measurement: fewer starts than [`STALL_CAPACITY`] in [`STALL`].
     is_slow: bool,
 }
 
-impl Lane {
+impl SendQueue {
     pub fn new(subscription: Arc<Subscription>, order_groups_max: usize, now: Duration) -> Self {
         let mut bucket = Bucket::default();
         bucket.limit(subscription.rate_limit, now);
@@ -140,32 +199,44 @@ impl Lane {
             breaker: Breaker::default(),
             bucket,
             paused_until: Duration::ZERO,
-            is_disabled: false,
-            is_disabled_for_sure: false,
-            has_overdue_filter: false,
-            is_altered: false,
+            disabling: Disabling::No,
+            has_slow_filter: false,
+            next: NextSource::Queued,
+            intake: Intake::Memory,
+            listed: Listed::default(),
+            last_outcome: LastOutcome::Succeeded,
             wake_at: None,
             page_after: 0,
             page_confirmed: 0,
-            is_turn_of_fresh: false,
             due: VecDeque::new(),
             claims: HashMap::new(),
             in_flight: 0,
             in_flight_bytes: 0,
             pacing: Pacing::default(),
             backlog: BacklogReader::default(),
-            is_spilling: false,
-            is_listed: false,
-            is_asking: false,
-            is_failing: false,
             started: 0,
             half_full: None,
         }
     }
 
+    /// Reports whether new events go into the queue.
+    pub fn is_spilling(&self) -> bool {
+        self.intake == Intake::Queue
+    }
+
+    /// Lets new events go into the queue, until the rows there have been taken back.
+    pub fn spill(&mut self) {
+        self.intake = Intake::Queue;
+    }
+
+    /// Lets new events wait in memory again.
+    pub fn end_spill(&mut self) {
+        self.intake = Intake::Memory;
+    }
+
     /// Reports whether attempts may be made.
     pub fn is_open(&self) -> bool {
-        self.subscription.is_open() && !self.is_disabled && !self.has_overdue_filter
+        self.subscription.is_open() && self.disabling == Disabling::No && !self.has_slow_filter
     }
 
     /// Returns the number of deliveries without a row.
@@ -184,7 +255,7 @@ impl Lane {
             return Capacity::No;
         }
         let fresh = self.fresh_len();
-        if self.is_spilling {
+        if self.is_spilling() {
             // Without an order, new events need not wait for the backlog. Some of them are sent
             // along with it.
             let is_beside = self.groups.is_none() && fresh < FRESH_SHARE && self.backlog.is_active();
@@ -205,7 +276,7 @@ impl Lane {
             return Capacity::Yes;
         }
         if pace.is_slow {
-            self.is_spilling = true;
+            self.spill();
             return Capacity::No;
         }
         Capacity::Soon
@@ -277,7 +348,7 @@ impl Lane {
             return None;
         }
         if let Some(groups) = &self.groups {
-            let is_first = !self.is_spilling || self.fresh.is_empty();
+            let is_first = !self.is_spilling() || self.fresh.is_empty();
             if !is_first || !groups.takes_pages() || self.page_after > entries_confirmed {
                 return None;
             }
@@ -307,7 +378,7 @@ impl Lane {
 
     /// Reports whether deliveries wait in the table for their turn.
     pub fn has_backlog(&self) -> bool {
-        self.is_spilling || self.backlog.is_active()
+        self.is_spilling() || self.backlog.is_active()
     }
 
     /// Reports whether there may be a delivery to start.
@@ -356,37 +427,37 @@ mod tests {
         queue_rows::RowState,
     };
 
-    fn full_lane() -> Lane {
-        let mut lane = Lane::new(Arc::new(Subscription::sample(1)), 10, Duration::ZERO);
+    fn full_send_queue() -> SendQueue {
+        let mut send_queue = SendQueue::new(Arc::new(Subscription::sample(1)), 10, Duration::ZERO);
         let budget = Arc::new(Budget::default());
         for id in 0..FRESH_MAX as i64 {
             let message = Arc::new(Message::new(Event::sample(id), &budget));
             let row = RowState::None { window: 0, since: Duration::ZERO };
-            lane.fresh.push_back(Item { message, attempts: 0, retry_from: 0, row });
+            send_queue.fresh.push_back(Item { message, attempts: 0, retry_from: 0, row });
         }
-        lane
+        send_queue
     }
 
     #[test]
     fn a_full_lane_that_moves_is_waited_for_and_one_that_does_not_spills() {
-        let mut lane = full_lane();
+        let mut send_queue = full_send_queue();
         let at = Duration::from_millis;
-        assert_eq!(lane.capacity(at(0)), Capacity::Soon);
+        assert_eq!(send_queue.capacity(at(0)), Capacity::Soon);
         for _ in 0..STALL_CAPACITY {
-            lane.begin(1, 1, Duration::ZERO);
+            send_queue.begin(1, 1, Duration::ZERO);
         }
-        assert_eq!(lane.capacity(at(100)), Capacity::Soon);
+        assert_eq!(send_queue.capacity(at(100)), Capacity::Soon);
         // A slow send queue has capacity now and then, but not for a tenth of itself in 100 ms.
         for _ in 0..10 {
-            lane.begin(1, 1, Duration::ZERO);
+            send_queue.begin(1, 1, Duration::ZERO);
         }
-        let one = lane.fresh.pop_front();
-        assert_eq!(lane.capacity(at(150)), Capacity::Yes);
-        lane.fresh.extend(one);
-        assert_eq!(lane.capacity(at(200)), Capacity::No);
-        lane.fresh.clear();
+        let one = send_queue.fresh.pop_front();
+        assert_eq!(send_queue.capacity(at(150)), Capacity::Yes);
+        send_queue.fresh.extend(one);
+        assert_eq!(send_queue.capacity(at(200)), Capacity::No);
+        send_queue.fresh.clear();
         assert_eq!(
-            lane.capacity(at(300)),
+            send_queue.capacity(at(300)),
             Capacity::No,
             "it spills until what it spilled has been taken back"
         );
@@ -395,40 +466,44 @@ mod tests {
     #[test]
     fn a_lane_that_fills_slowly_spills_at_once_when_it_is_full() {
         let at = Duration::from_millis;
-        let mut lane = full_lane();
-        let last = lane.fresh.pop_back();
-        assert_eq!(lane.capacity(at(0)), Capacity::Yes);
-        assert_eq!(lane.capacity(at(500)), Capacity::Yes, "it has started nothing since, and has capacity");
-        lane.fresh.extend(last);
-        assert_eq!(lane.capacity(at(505)), Capacity::No);
+        let mut send_queue = full_send_queue();
+        let last = send_queue.fresh.pop_back();
+        assert_eq!(send_queue.capacity(at(0)), Capacity::Yes);
+        assert_eq!(
+            send_queue.capacity(at(500)),
+            Capacity::Yes,
+            "it has started nothing since, and has capacity"
+        );
+        send_queue.fresh.extend(last);
+        assert_eq!(send_queue.capacity(at(505)), Capacity::No);
 
-        let mut lane = full_lane();
-        let last = lane.fresh.pop_back();
-        assert_eq!(lane.capacity(at(0)), Capacity::Yes);
+        let mut send_queue = full_send_queue();
+        let last = send_queue.fresh.pop_back();
+        assert_eq!(send_queue.capacity(at(0)), Capacity::Yes);
         for _ in 0..5 * STALL_CAPACITY {
-            lane.begin(1, 1, Duration::ZERO);
+            send_queue.begin(1, 1, Duration::ZERO);
         }
-        assert_eq!(lane.capacity(at(500)), Capacity::Yes);
-        lane.fresh.extend(last);
-        assert_eq!(lane.capacity(at(505)), Capacity::Soon, "it is fast");
+        assert_eq!(send_queue.capacity(at(500)), Capacity::Yes);
+        send_queue.fresh.extend(last);
+        assert_eq!(send_queue.capacity(at(505)), Capacity::Soon, "it is fast");
     }
 
     #[test]
     fn large_messages_count_against_what_is_under_way() {
-        let mut lane = full_lane();
-        assert_eq!(lane.allowance(100), 32);
-        lane.begin(1000, 1, Duration::ZERO);
-        assert_eq!(lane.allowance(100), 0);
-        assert!(!lane.end(1000));
-        assert_eq!(lane.allowance(100), 32);
+        let mut send_queue = full_send_queue();
+        assert_eq!(send_queue.allowance(100), 32);
+        send_queue.begin(1000, 1, Duration::ZERO);
+        assert_eq!(send_queue.allowance(100), 0);
+        assert!(!send_queue.end(1000));
+        assert_eq!(send_queue.allowance(100), 32);
     }
 
     #[test]
     fn a_paused_lane_takes_and_starts_nothing() {
-        let mut lane = full_lane();
-        lane.fresh.clear();
-        lane.subscription = Arc::new(Subscription { enabled: false, ..Subscription::sample(1) });
-        assert_eq!(lane.capacity(Duration::ZERO), Capacity::No);
-        assert_eq!(lane.allowance(100), 0);
+        let mut send_queue = full_send_queue();
+        send_queue.fresh.clear();
+        send_queue.subscription = Arc::new(Subscription { enabled: false, ..Subscription::sample(1) });
+        assert_eq!(send_queue.capacity(Duration::ZERO), Capacity::No);
+        assert_eq!(send_queue.allowance(100), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Simulates [`Pacing`] with receivers of many kinds and a send queue that always has more events.
 //! The clock is virtual, and random numbers have a seed.
 
-use crate::lane::pacing::Pacing;
+use crate::send_queue::pacing::Pacing;
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 const MAX: usize = 512;

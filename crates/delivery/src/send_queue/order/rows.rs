@@ -1,6 +1,6 @@
 //! Rows of order groups in the table: which to read next, and the effect of each read.
 
-use crate::lane::order::*;
+use crate::send_queue::order::*;
 
 impl OrderGroups {
     /// Returns up to `max` groups that want rows and can be read now. The caller reads them and

@@ -52,8 +52,7 @@ begin
     -- daemon has moved. The next daemon that delivers decides. If a daemon already delivers, the
     -- instance stays. Without an instance, copies made from now on would deliver.
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
-        if exists (select from pg_locks l where l.locktype = 'advisory' and l.database = this_database and l.granted
-                   and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) then
+        if exists (select from webhook.daemon_lock l where l.name = 'leader') then
             raise notice using message = 'nothing to arm: a daemon delivers from this database',
                 hint = 'To let a daemon of another instance deliver, stop that one first.';
         elsif armed.instance is not null then

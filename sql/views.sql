@@ -166,13 +166,21 @@ where k.public_key is not null and (k.expires_at is null or k.expires_at > now()
 comment on view webhook.public_key is
     'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
 
+-- dispatcher: crates/database/src/locks.rs and extension/src/gate have the same keys.
+create view webhook.daemon_lock as
+select case l.objid when 1 then 'leader' when 2 then 'gate' else 'writer' end as name, l.pid, l.mode
+from pg_locks l
+where l.locktype = 'advisory' and l.granted and l.classid = 1885820776
+  and (l.objid, l.objsubid) in ((1, 2), (2, 7), (3, 2))
+  and l.database = (select d.oid from pg_database d where d.datname = current_database());
+comment on view webhook.daemon_lock is
+    'The locks of the daemons of this database: leader (it delivers), writer (it writes results), gate (RowExclusiveLock: it sleeps)';
+
 -- The daemon needs no heartbeat: its locks are visible to everyone, and vanish with it.
 create view webhook.health as
 select d.disarmed_because is null as armed,
        d.is_running as dispatcher_running,
-       case when exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
-                         and l.granted and l.mode = 'RowExclusiveLock'
-                         and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7)
+       case when exists (select from webhook.daemon_lock l where l.name = 'gate' and l.mode = 'RowExclusiveLock')
             then 'asleep' else 'awake' end as gate,
        c.saved_at as checkpoint_at,
        p.count as pending,
@@ -198,11 +206,10 @@ select d.disarmed_because is null as armed,
        -- daemon is running, or that its sessions are hidden from the reader.
        (select case when bool_or(o.state = 'active' and o.query not like '%gate_sleep($1) -- polls') then interval '0'
                     else greatest(clock_timestamp() - max(o.state_change), interval '0') end
-        from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        from webhook.daemon_lock l join pg_stat_activity a on a.pid = l.pid
         join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
                                                      and o.application_name like 'webhookd %')
-        where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as dispatcher_silent_for,
+        where l.name = 'leader') as dispatcher_silent_for,
        (select s.ring_bytes_max from webhook.setting s where s.singleton and s.retention) as ring_bytes_max,
        (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint
         from webhook.ring r) as ring_held_bytes
@@ -221,7 +228,6 @@ cross join lateral (
                                 c.instance, c.refused_instance)
                 end as disarmed_because
     -- offset 0: the locks are listed once.
-    from (select exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-                         and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) as is_running offset 0) r) d;
+    from (select exists (select from webhook.daemon_lock l where l.name = 'leader') as is_running offset 0) r) d;
 comment on view webhook.health is
     'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, pending and queued deliveries, size and age of the ring, how secrets are kept, how long the daemon has been silent. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';

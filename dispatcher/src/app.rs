@@ -92,7 +92,7 @@ impl Default for Patience {
 impl Patience {
     /// Records that a leader's session has ended after this time.
     fn renew(&mut self, error: &Error, lasted: Duration) {
-        let is_refused = !passes(error) && lasted < REFUSED_WITHIN;
+        let is_refused = !error.may_pass() && lasted < REFUSED_WITHIN;
         self.refused = if is_refused { self.refused + 1 } else { 0 };
         self.has_run = true;
         if lasted >= LASTING {
@@ -106,7 +106,8 @@ impl Patience {
     /// # Errors
     /// The same error, if another attempt does not help.
     fn wait_after(&mut self, error: Error, unit: f64) -> Result<Duration, Error> {
-        let may_pass = passes(&error) || (matches!(error, Error::Database(_)) && self.refused < REFUSED_MAX);
+        let may_pass =
+            error.may_pass() || (matches!(error, Error::Database(_)) && self.refused < REFUSED_MAX);
         if !self.has_run || !may_pass {
             return Err(error);
         }
@@ -120,29 +121,6 @@ impl Patience {
         let wait = self.backoff.mul_f64(0.8 + 0.4 * unit);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
         Ok(wait)
-    }
-}
-
-/// Reports whether waiting may help: the server is away, starting or full, or a standby that may be
-/// promoted.
-fn passes(error: &Error) -> bool {
-    match error {
-        Error::ReadOnly
-        | Error::FormerPrimary { .. }
-        | Error::ConnectionLost
-        | Error::LockLost
-        | Error::Superseded
-        | Error::Updated => true,
-        Error::Connect(cause) | Error::Database(cause) => database::passes(cause),
-        Error::ExtensionMissing
-        | Error::OtherVersion { .. }
-        | Error::Outdated { .. }
-        | Error::TransactionPooler
-        | Error::Privileges { .. }
-        | Error::OtherCluster
-        | Error::OtherInstance { .. }
-        | Error::Snapshot(_)
-        | Error::Unwritten(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@
 //! no connection over which it could write. The module reads `pg_locks` and `pg_stat_activity`, as
 //! `webhook.health` does. It needs no table.
 
-use database::{Client, Error, chain, names_of_all_lives};
+use database::{Client, Error, chain, is_lock, names_of_all_lives};
 use source::liveness::BEAT_INTERVAL;
 use source::liveness::Liveness;
 use std::sync::Arc;
@@ -20,26 +20,25 @@ use tracing::warn;
 /// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
 /// for a lock is not idle. A leader whose control session sleeps while its reader polls
 /// (`outbox::gate`) is idle.
-const FROZEN: &str = "
-    select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
+const FROZEN: &str = concat!(
+    "select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
     cross join lateral (
         select max(o.state_change) as at from pg_stat_activity o
         where o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
                                 and o.application_name like 'webhookd %')) heard
-    where l.locktype = 'advisory' and l.granted
-      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2
-      and (a.state = 'idle' or a.query like '%gate_sleep($1) -- polls') and heard.at < clock_timestamp() - interval '8 s'";
+    where (a.state = 'idle' or a.query like '%gate_sleep($1) -- polls')
+      and heard.at < clock_timestamp() - interval '8 s' and ",
+    is_lock!(leader)
+);
 
 /// Reports whether the leader's activity is hidden from this role. Postgres shows it to members of
 /// the leader's role and of `pg_read_all_stats`.
-const IS_HIDDEN: &str = "
-    select exists (
-        select from pg_locks l join pg_stat_activity a on a.pid = l.pid
-        where l.locktype = 'advisory' and l.granted
-          and l.database = (select d.oid from pg_database d where d.datname = current_database())
-          and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2 and a.state is null)";
+const IS_HIDDEN: &str = concat!(
+    "select exists (select from pg_locks l join pg_stat_activity a on a.pid = l.pid where a.state is null and ",
+    is_lock!(leader),
+    ")"
+);
 
 /// Ends the session with the lock last. When the lock is free, that daemon can no longer write.
 const END: &str = "

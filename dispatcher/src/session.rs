@@ -28,7 +28,7 @@ use crate::{
     settings::Settings,
 };
 use database::{
-    Client, Error, Purpose, Seen, Target, Watch, connect, is_former,
+    Client, Error, Purpose, Seen, Target, Watch, connect, is_former, lock_key,
     preflight::{Report, preflight, refuse_transaction_pooler},
     schema::Schema,
     survey,
@@ -65,7 +65,7 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
 const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
 
-const UNLOCK: &str = "select pg_advisory_unlock(1885820776, 1)";
+const UNLOCK: &str = concat!("select pg_advisory_unlock(", lock_key!(leader), ")");
 
 /// How a session ended.
 #[derive(Debug)]

@@ -6,7 +6,9 @@ use crate::{
     counters::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
     priority::Priority,
 };
-use database::{self, Client, Purpose, Target, Watch, instance::Instance, preflight::check_instance};
+use database::{
+    self, Client, Purpose, Target, Watch, instance::Instance, is_lock, preflight::check_instance,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, PoisonError},
@@ -36,13 +38,14 @@ const SESSION: &str = "set statement_timeout = '4s'; set synchronous_commit = of
 /// The cheap columns of `webhook.health`, and the number of events after the checkpoint. Whether
 /// these match a subscription is not evaluated, because that costs every event times every
 /// subscription.
-const HEALTH: &str = "
-    select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null),
-           exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid and l.granted
-                   and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2),
-           exists (select from pg_locks l where l.locktype = 'advisory' and l.database = i.database_oid
-                   and l.granted and l.mode = 'RowExclusiveLock'
-                   and l.classid = 1885820776 and l.objid = 2 and l.objsubid = 7),
+const HEALTH: &str = concat!(
+    "select c.snapshot is null or (c.system_identifier = i.system_identifier and c.database_oid = i.database_oid and c.restored_at is null),
+           exists (select from pg_locks l where ",
+    is_lock!(leader),
+    "),
+           exists (select from pg_locks l where l.mode = 'RowExclusiveLock' and ",
+    is_lock!(gate),
+    "),
            extract(epoch from c.saved_at)::float8, w.count,
            extract(epoch from clock_timestamp() - w.oldest)::float8, webhook.last_number(), c.instance,
            r.bytes, r.bytes_max, r.held_bytes
@@ -51,7 +54,8 @@ const HEALTH: &str = "
     left join webhook.cursor c on c.singleton
     cross join (select count(*) as count, min(p.created_at) as oldest
                 from (select b.created_at from webhook.beyond_checkpoint b limit 10000) p) w
-    cross join webhook.ring_size() r";
+    cross join webhook.ring_size() r"
+);
 
 /// The first subscriptions have labels of their own. The others are one row, with number 0
 /// ([`OTHERS`]).

@@ -15,7 +15,6 @@ use axum::http::StatusCode;
 use database::{self, Client, Encoding, Purpose, Target, Text, Watch, preflight};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -33,9 +32,6 @@ const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 /// Requests run one after the other, so that the server's other processors are free for deliveries.
 /// A request that has waited this long for a slow one runs beside it.
 const WAIT_FOR_TURN: Duration = Duration::from_millis(25);
-
-/// Maximum number of prepared statements per session.
-const STATEMENTS_MAX: usize = 128;
 
 /// The limits of a request. A change is durable when it is answered. Plans are made once: for views
 /// over all slots, planning takes several times as long as execution, and the plan does not depend
@@ -57,28 +53,19 @@ pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A statement with its parameters.
 pub type Call<'a> = (&'a str, Params<'a>);
 
-/// A session with its prepared statements.
+/// A session, and its priority.
 struct Session {
     client: Client,
     priority: Priority,
-    prepared: HashMap<String, Statement>,
 }
 
 impl Session {
     fn new(client: Client) -> Self {
-        Self { client, priority: Priority::default(), prepared: HashMap::new() }
+        Self { client, priority: Priority::default() }
     }
 
-    async fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
-        if let Some(statement) = self.prepared.get(sql) {
-            return Ok(statement.clone());
-        }
-        if self.prepared.len() >= STATEMENTS_MAX {
-            self.prepared.clear();
-        }
-        let statement = self.client.prepare(sql).await?;
-        self.prepared.insert(sql.to_owned(), statement.clone());
-        Ok(statement)
+    async fn statement(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        self.client.prepare_cached(sql).await
     }
 
     /// Executes a statement between two others, in one round trip. The server executes them in

@@ -17,8 +17,9 @@ use crate::{Encoding, Purpose, Target, Watch, chain};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, TryStreamExt};
 use std::{
+    collections::HashMap,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -55,6 +56,9 @@ pub struct Session<C> {
     link: Arc<Link>,
 }
 
+/// Maximum number of statements that [`Session::prepare_cached`] keeps per connection.
+const CACHED_MAX: usize = 256;
+
 pub type Client = Session<tokio_postgres::Client>;
 
 /// A transaction is rolled back if it is dropped before [`commit`](Self::commit).
@@ -74,6 +78,8 @@ struct Link {
     backend_pid: i32,
     encoding: Encoding,
     watch: Watch,
+    /// Prepared statements by their text.
+    cached: Mutex<HashMap<Box<str>, Statement>>,
 }
 
 /// What the backend does, by its own account.
@@ -183,7 +189,10 @@ impl Client {
         (backend_pid, encoding): (i32, Encoding),
         watch: Watch,
     ) -> Self {
-        Self { inner, link: Arc::new(Link { server, purpose, backend_pid, encoding, watch }) }
+        Self {
+            inner,
+            link: Arc::new(Link { server, purpose, backend_pid, encoding, watch, cached: Mutex::default() }),
+        }
     }
 
     /// The process that serves the session, as the server numbers it.
@@ -247,6 +256,24 @@ impl<C: GenericClient + Sync> Session<C> {
     /// What the session reads.
     pub fn encoding(&self) -> Encoding {
         self.link.encoding
+    }
+
+    /// Prepares a statement once per connection, and keeps it.
+    ///
+    /// # Errors
+    /// The statement's, and the connection's.
+    pub async fn prepare_cached(&self, sql: &str) -> Result<Statement, Error> {
+        let cached = || self.link.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = cached().get(sql).cloned() {
+            return Ok(statement);
+        }
+        let statement = self.prepare(sql).await?;
+        let mut cached = cached();
+        if cached.len() >= CACHED_MAX {
+            cached.clear();
+        }
+        cached.insert(sql.into(), statement.clone());
+        Ok(statement)
     }
 
     /// # Errors

@@ -63,4 +63,27 @@ impl Error {
     pub fn of_statement(error: tokio_postgres::Error) -> Self {
         if error.is_closed() { Self::ConnectionLost } else { Self::Database(error) }
     }
+
+    /// Reports whether waiting may help: the server is away, starting or full, or a standby that may be
+    /// promoted.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::ReadOnly
+            | Self::FormerPrimary { .. }
+            | Self::ConnectionLost
+            | Self::LockLost
+            | Self::Superseded
+            | Self::Updated => true,
+            Self::Connect(cause) | Self::Database(cause) => crate::passes(cause),
+            Self::ExtensionMissing
+            | Self::OtherVersion { .. }
+            | Self::Outdated { .. }
+            | Self::TransactionPooler
+            | Self::Privileges { .. }
+            | Self::OtherCluster
+            | Self::OtherInstance { .. }
+            | Self::Snapshot(_)
+            | Self::Unwritten(_) => false,
+        }
+    }
 }

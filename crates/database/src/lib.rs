@@ -20,6 +20,7 @@ mod encoding;
 mod error;
 mod failure;
 pub mod instance;
+mod locks;
 mod machine;
 mod passfile;
 mod phase;

@@ -151,25 +151,25 @@ impl Ledger {
 
     /// Writes a record that is not an entry. If Postgres rejects its data, deliveries continue.
     async fn write_alone(&mut self, record: &Record) -> Result<Confirmed, Error> {
-        let (client, statements) = (&self.client, &mut self.statements);
+        let (client, _statements) = (&self.client, &mut self.statements);
         let mut confirmed = Confirmed::default();
         let written = match record {
             Record::Forget { subscription_id } => {
-                statements.execute(client, statements::FORGET, &[subscription_id]).await
+                statements::execute(client, statements::FORGET, &[subscription_id]).await
             }
             Record::ReceiverHealth { subscription_id, health, event } => {
-                standing_changed(client, statements, *subscription_id, health, event.as_ref()).await
+                health_changed(client, *subscription_id, health, event.as_ref()).await
             }
             Record::Disable { subscription_id, reason } => {
                 confirmed.disabled = Some(*subscription_id);
-                match statements.execute(client, statements::DISABLE, &[subscription_id, reason]).await {
-                    Ok(()) => statements.execute(client, statements::PARK, &[subscription_id]).await,
+                match statements::execute(client, statements::DISABLE, &[subscription_id, reason]).await {
+                    Ok(()) => statements::execute(client, statements::PARK, &[subscription_id]).await,
                     Err(error) => Err(error),
                 }
             }
             Record::Unblock { subscription_id } => {
                 confirmed.unblocked = Some(*subscription_id);
-                statements.execute(client, statements::UNBLOCK, &[subscription_id]).await
+                statements::execute(client, statements::UNBLOCK, &[subscription_id]).await
             }
             Record::Entry(_) | Record::Checkpoint(_) => Ok(()),
         };
@@ -258,9 +258,8 @@ impl Ledger {
 }
 
 /// Writes the health of a receiver, and emits the event about it.
-async fn standing_changed(
+async fn health_changed(
     client: &Client,
-    statements: &mut Statements,
     subscription_id: i64,
     health: &ReceiverHealth,
     event: Option<&ReceiverEvent>,
@@ -269,18 +268,18 @@ async fn standing_changed(
     let (since, warned) = (failing_since_us.map(Micros), warned_at_us.map(Micros));
     let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, is_open, consecutive_failures, &since, &warned];
     client.batch_execute("begin").await?;
-    let mut written = statements.execute(client, statements::HEALTH, &params).await;
+    let mut written = statements::execute(client, statements::HEALTH, &params).await;
     if written.is_ok() {
         written = match event {
             None => Ok(()),
             Some(ReceiverEvent::Failing { failing_since_us, failures, status, error }) => {
                 let since = Micros(*failing_since_us);
                 let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, &since, failures, status, error];
-                statements.execute(client, statements::FAILING, &params).await
+                statements::execute(client, statements::FAILING, &params).await
             }
             Some(ReceiverEvent::Recovered { failing_since_us }) => {
                 let since = Micros(*failing_since_us);
-                statements.execute(client, statements::RECOVERED, &[&subscription_id, &since]).await
+                statements::execute(client, statements::RECOVERED, &[&subscription_id, &since]).await
             }
         };
     }

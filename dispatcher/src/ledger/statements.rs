@@ -2,20 +2,13 @@
 
 use crate::ledger::{batch::Batch, copy};
 use database::Client;
-use std::collections::HashMap;
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
-/// The statements of the ledger's session.
+/// The statements that the ledger's session needs most.
 pub struct Statements {
-    /// By slot and by whether the rows are plain.
-    successes: HashMap<(i16, bool), Statement>,
-    /// The same for COPY.
-    copies: HashMap<(i16, bool), Statement>,
     everything: Statement,
     pub checkpoint: Statement,
-    /// Rare statements. They are prepared at first use.
-    seldom: HashMap<&'static str, Statement>,
 }
 
 /// Returns the INSERT into the partition, so Postgres does no routing. Plain rows have half the
@@ -165,58 +158,35 @@ pub const KNOWN: &str = "
 const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";
 
+/// Executes a rare statement, which is prepared at first use.
+pub async fn execute(
+    client: &Client,
+    sql: &'static str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<(), Error> {
+    let statement = client.prepare_cached(sql).await?;
+    client.execute(&statement, params).await.map(drop)
+}
+
 impl Statements {
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
-            successes: HashMap::new(),
-            copies: HashMap::new(),
             everything: client.prepare(&everything(false)).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
-            seldom: HashMap::new(),
         })
-    }
-
-    /// Executes a rare statement.
-    pub async fn execute(
-        &mut self,
-        client: &Client,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<(), Error> {
-        let statement = match self.seldom.get(sql) {
-            Some(statement) => statement.clone(),
-            None => {
-                let prepared = client.prepare(sql).await?;
-                self.seldom.entry(sql).or_insert(prepared).clone()
-            }
-        };
-        client.execute(&statement, params).await.map(drop)
     }
 
     /// Writes a batch in one statement.
     pub async fn write(&mut self, client: &Client, batch: &Batch<'_>, is_again: bool) -> Result<(), Error> {
         let a = &batch.attempts;
         if let Some(slot) = batch.only_successes_in.filter(|_| !is_again) {
-            let key = (slot, batch.is_plain);
             if a.event_id.len() >= copy::ROWS_MIN
                 && let Some(rows) = copy::rows(a, batch.is_plain)
             {
-                let statement = match self.copies.get(&key) {
-                    Some(statement) => statement.clone(),
-                    None => {
-                        let prepared = client.prepare(&copy::statement(slot, batch.is_plain)).await?;
-                        self.copies.entry(key).or_insert(prepared).clone()
-                    }
-                };
+                let statement = client.prepare_cached(&copy::statement(slot, batch.is_plain)).await?;
                 return client.copy_in(&statement, rows).await.map(drop);
             }
-            let statement = match self.successes.get(&key) {
-                Some(statement) => statement.clone(),
-                None => {
-                    let prepared = client.prepare(&successes(slot, batch.is_plain)).await?;
-                    self.successes.entry(key).or_insert(prepared).clone()
-                }
-            };
+            let statement = client.prepare_cached(&successes(slot, batch.is_plain)).await?;
             let params: [&(dyn ToSql + Sync); 12] = [
                 &a.event_id,
                 &a.subscription_id,
@@ -285,14 +255,14 @@ impl Statements {
         let rows = if x.sequence.is_empty() {
             client.query(&self.everything, &params[..34]).await?
         } else {
-            client.query(&client.prepare(&everything(true)).await?, &params).await?
+            client.query(&client.prepare_cached(&everything(true)).await?, &params).await?
         };
         let pair = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.zip(row.try_get::<_, Option<i64>>(1)?));
         let came_back = rows.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
         let (subscriptions, events): (Vec<i64>, Vec<i64>) = came_back.into_iter().flatten().unzip();
         if !events.is_empty() {
             debug!(deliveries = events.len(), "ledger.called_off");
-            self.execute(client, CALLED_OFF, &[&subscriptions, &events]).await?;
+            execute(client, CALLED_OFF, &[&subscriptions, &events]).await?;
         }
         Ok(())
     }

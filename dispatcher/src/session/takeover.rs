@@ -5,6 +5,7 @@ use crate::{leadership, session::Session, settings::Settings};
 use database::{
     Client, Error, Phase, chain,
     instance::Instance,
+    is_lock, lock_key,
     preflight::{Identity, check_instance},
 };
 use delivery::snapshot::Snapshot;
@@ -16,20 +17,19 @@ use tracing::{debug, error, info, warn};
 /// Time between two attempts to become the leader.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
-const TRY_LOCK: &str = "select pg_try_advisory_lock(1885820776, 1)";
+const TRY_LOCK: &str = concat!("select pg_try_advisory_lock(", lock_key!(leader), ")");
 
 /// Held by the ledger's connection, from the takeover until that connection is gone.
-const TRY_WRITE_LOCK: &str = "select pg_try_advisory_lock(1885820776, 3)";
+const TRY_WRITE_LOCK: &str = concat!("select pg_try_advisory_lock(", lock_key!(writer), ")");
 const WRITE_LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a former leader may take for its last writes (`LOST_DRAIN_TIMEOUT` and
 /// `LAST_WRITES_TIMEOUT`). One that takes longer does not know that it has lost the lock.
 const FORMER_WRITER_TIMEOUT: Duration = Duration::from_secs(8);
-const END_WRITER: &str = "
-    select pg_terminate_backend(l.pid, 2000) from pg_locks l
-    where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
-      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-      and l.classid = 1885820776 and l.objid = 3 and l.objsubid = 2";
+const END_WRITER: &str = concat!(
+    "select pg_terminate_backend(l.pid, 2000) from pg_locks l where l.pid <> pg_backend_pid() and ",
+    is_lock!(writer)
+);
 
 /// The first daemon of a database creates the cursor. Each takeover raises the epoch.
 const ADOPT: &str = "
@@ -42,12 +42,13 @@ const TAKE_OVER: &str = "
     where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
     returning epoch, snapshot::text";
 /// For `webhook.health`. If another daemon delivers, nothing is wrong with the database.
-const REFUSED: &str = "
-    update webhook.cursor set refused_instance = $1
-    where instance is not null and refused_instance is distinct from $1
-      and not exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.pid <> pg_backend_pid()
-                      and l.database = (select d.oid from pg_database d where d.datname = current_database())
-                      and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2)";
+const REFUSED: &str = concat!(
+    "update webhook.cursor set refused_instance = $1
+     where instance is not null and refused_instance is distinct from $1
+       and not exists (select from pg_locks l where l.pid <> pg_backend_pid() and ",
+    is_lock!(leader),
+    ")"
+);
 
 /// The values that a new leader gets.
 #[derive(Debug)]

@@ -7,9 +7,8 @@
 //! proof.
 
 use crate::outbox::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Error, ring::Ring, row};
-use database::{Client, Encoding, value::Xid};
+use database::{Client, Encoding, is_lock, value::Xid};
 use delivery::{event::Event, snapshot::Snapshot};
-use std::collections::HashMap;
 use tokio_postgres::{Statement, types::ToSql};
 
 /// The position up to which the outbox has been read.
@@ -69,8 +68,8 @@ const HEADER_COLUMNS: usize = 3;
 /// Polls the outbox over one connection.
 #[derive(Debug, Default)]
 pub struct Poll {
-    /// By slots. The statement of no slots reads the whole ring.
-    statements: HashMap<Vec<i16>, Statement>,
+    /// The statement of the last poll, and its slots.
+    last: Option<(Vec<i16>, Statement)>,
 }
 
 /// Returns the tables of a poll. Each slot is a partition of its own, so Postgres opens no other.
@@ -89,11 +88,10 @@ fn statement(slots: &[i16], encoding: Encoding) -> String {
     let columns = row::columns(encoding, "e");
     let limit = BATCH_ROWS_MAX + 1;
     let ring = Ring::COLUMN;
+    let is_leader = is_lock!(leader);
     let mut text = format!(
         "select pg_current_snapshot()::text,
-                case when $4 then (select l.pid from pg_locks l where l.locktype = 'advisory' and l.granted
-                    and l.database = (select d.oid from pg_database d where d.datname = current_database())
-                    and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2) end,
+                case when $4 then (select l.pid from pg_locks l where {is_leader}) end,
                 case when pg_current_snapshot()::text <> $1::text then {ring} end, {nulls}"
     );
     for table in tables(slots) {
@@ -123,32 +121,33 @@ impl Poll {
         cursor: &Cursor,
         check_lock: bool,
     ) -> Result<PollResult, Error> {
-        let look = self.look_into(client, cursor, check_lock, cursor.slots()).await?;
-        if cursor.covers(&look.ring) {
-            return Ok(look);
+        let result = self.read(client, cursor, check_lock, cursor.slots()).await?;
+        if cursor.covers(&result.ring) {
+            return Ok(result);
         }
-        self.look_into(client, cursor, check_lock, &[]).await
+        self.read(client, cursor, check_lock, &[]).await
     }
 
-    async fn look_into(
+    async fn read(
         &mut self,
         client: &Client,
         cursor: &Cursor,
         check_lock: bool,
         slots: &[i16],
     ) -> Result<PollResult, Error> {
-        let statement = match self.statements.get(slots) {
-            Some(statement) => statement.clone(),
-            None => {
-                let prepared = client.prepare(&statement(slots, client.encoding())).await?;
-                self.statements.entry(slots.to_vec()).or_insert(prepared).clone()
+        let statement = match &self.last {
+            Some((last, statement)) if last == slots => statement.clone(),
+            _ => {
+                let prepared = client.prepare_cached(&statement(slots, client.encoding())).await?;
+                self.last = Some((slots.to_vec(), prepared.clone()));
+                prepared
             }
         };
         let running: Vec<Xid> = cursor.snapshot.running().iter().copied().map(Xid).collect();
         let xmax = cursor.snapshot.xmax().cast_signed();
         let params: [&(dyn ToSql + Sync); 4] = [&cursor.text, &xmax, &running, &check_lock];
         let mut rows = client.query_rows(&statement, &params).await?;
-        let mut look = PollResult {
+        let mut result = PollResult {
             snapshot: None,
             ring: cursor.ring.clone(),
             lock_holder: None,
@@ -160,25 +159,25 @@ impl Poll {
             if let Some(text) = row.try_get::<_, Option<&str>>(0)? {
                 // The header is the first row, and there is exactly one.
                 if text != cursor.text {
-                    look.snapshot = Some(text.parse()?);
-                    look.ring = Ring::of(row.try_get(2)?);
+                    result.snapshot = Some(text.parse()?);
+                    result.ring = Ring::of(row.try_get(2)?);
                 }
-                look.lock_holder = row.try_get(1)?;
+                result.lock_holder = row.try_get(1)?;
                 continue;
             }
             let event = row::event(&row, HEADER_COLUMNS, client.encoding())?;
             bytes += row::payload_bytes(&event);
-            look.events.push(event);
-            if look.events.len() > BATCH_ROWS_MAX || bytes > BATCH_BYTES_MAX {
+            result.events.push(event);
+            if result.events.len() > BATCH_ROWS_MAX || bytes > BATCH_BYTES_MAX {
                 // The rest of the answer is dropped unread, so memory is bounded for rows of any
                 // size.
-                look.too_many = true;
-                look.events = Vec::new();
+                result.too_many = true;
+                result.events = Vec::new();
                 break;
             }
         }
-        look.events.sort_unstable_by_key(|event| event.id);
-        Ok(look)
+        result.events.sort_unstable_by_key(|event| event.id);
+        Ok(result)
     }
 }
 

@@ -64,8 +64,8 @@ impl Error {
         if error.is_closed() { Self::ConnectionLost } else { Self::Database(error) }
     }
 
-    /// Reports whether waiting may help: the server is away, starting or full, or a standby that may be
-    /// promoted.
+    /// Reports whether waiting may help: the server is away, starting or full, or a standby that
+    /// may be promoted.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::ReadOnly

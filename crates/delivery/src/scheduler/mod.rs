@@ -8,8 +8,8 @@
 //! * `order_groups` moves it through its order group, if the subscription has an order.
 //! * `recall` reads it back from the queue table, as a due retry or as backlog.
 //!
-//! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows which
-//! send queues have something to do. `subscriptions` applies changes of subscriptions.
+//! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows
+//! which send queues have something to do. `subscriptions` applies changes of subscriptions.
 //!
 //! The caller calls one method for each thing that happened, and then [`Scheduler::advance`]. It
 //! then carries out what [`Scheduler::out`] returns. Time and random numbers are arguments. The

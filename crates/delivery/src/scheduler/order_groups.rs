@@ -179,7 +179,8 @@ impl Work<'_> {
             return false;
         }
         let Retry { attempts, retry_from, order_key, .. } = row.retry;
-        // A row with another order key, or with none, must be written again before it is given back.
+        // A row with another order key, or with none, must be written again before it is given
+        // back.
         let row = if order_key == Some(key) { row.row } else { RowState::Waiting };
         let item = Item { message, attempts, retry_from, row };
         self.queue.claim(event_id);

@@ -1,4 +1,5 @@
-//! The steps on one send queue: what leaves memory for the queue table, and what comes back. Pure.
+//! The steps on one send queue: which deliveries leave memory for the queue table, and which
+//! return. Pure.
 //!
 //! With an order, no delivery may go past older deliveries of its send queue. So each step that
 //! writes a row into the backlog also notes it in the order group, and no page of the backlog is

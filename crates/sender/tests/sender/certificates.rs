@@ -180,7 +180,7 @@ async fn an_authority_of_the_operator_is_trusted_beside_the_machines() {
     let ca = certificates.path("ca.pem");
     let sender = sender(Tls::load(Some(&ca), &sets([("alpha", set)])).unwrap());
     assert_eq!(send(&sender, "receiver.example", address, Some("alpha")).await.class, Class::Succeeded);
-    // The certificate is trusted; that we show none is what fails.
+    // The certificate is trusted. The request fails because we show none.
     let outcome = send(&sender, "receiver.example", address, None).await;
     assert!(!outcome.error.unwrap().contains("not trusted"));
     assert_eq!(shown.lock().unwrap().len(), 1);

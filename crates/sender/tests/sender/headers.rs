@@ -1,4 +1,4 @@
-//! What goes over the wire, byte by byte, and whether another's library accepts it.
+//! The bytes of a request on the wire, and whether the library of another project accepts them.
 
 use crate::support::{Receiver, SECRET, request, sender, signer};
 use bytes::Bytes;

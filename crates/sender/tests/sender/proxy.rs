@@ -148,7 +148,7 @@ async fn what_may_not_be_called_is_not_asked_for() {
         ("10.0.0.1", "https://intranet.example/", false),
         ("8.8.8.8", "https://example.com:22/", false),
         ("8.8.8.8", "http://example.com/", false),
-        // Literals are judged whoever resolves.
+        // The policy also checks literals that the proxy would resolve.
         ("8.8.8.8", "https://10.0.0.1/", true),
         ("8.8.8.8", "https://[::ffff:169.254.169.254]/", true),
         ("8.8.8.8", "https://example.com:6379/", true),

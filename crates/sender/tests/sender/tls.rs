@@ -1,4 +1,4 @@
-//! TLS: whom the sender trusts, and that nobody else sees a request.
+//! TLS: which receivers the sender trusts, and that no other server sees a request.
 
 use crate::support::{Received, loopback, read_request, request};
 use delivery::outcome::{Class, Outcome};

@@ -329,7 +329,7 @@ pub async fn pull(
     let found = work.query(&sql, &[&id, &after.0, &after.1, &end.0, &end.1]).await?;
     let shape = Shape {
         format: Format::Standard,
-        payload_mode: PayloadMode::parse(&subscription.payload_mode).unwrap_or_default(),
+        payload_mode: PayloadMode::parse(subscription.text("payload_mode")).unwrap_or_default(),
     };
     let mut items = Vec::with_capacity(found.len());
     for row in &found {

@@ -5,49 +5,7 @@
 
 use serde_json::{Map, Value};
 use std::fmt::Write;
-
-/// An argument of `webhook_subscribe` and `webhook_alter`.
-#[derive(Debug, Clone, Copy)]
-pub struct SqlOption {
-    pub name: &'static str,
-    /// The type that the text is cast to. An array of texts is cast to `text[]` first.
-    pub cast: &'static str,
-    pub is_array: bool,
-}
-
-const fn one(name: &'static str, cast: &'static str) -> SqlOption {
-    SqlOption { name, cast, is_array: false }
-}
-
-const fn many(name: &'static str, cast: &'static str) -> SqlOption {
-    SqlOption { name, cast, is_array: true }
-}
-
-/// All options, in the order of `sql/functions.sql`.
-pub const OPTIONS: [SqlOption; 22] = [
-    one("url", "text"),
-    many("events", "text[]"),
-    one("name", "text"),
-    one("secret", "text"),
-    one("timeout", "interval"),
-    many("retry", "interval[]"),
-    one("max_in_flight", "integer"),
-    one("enabled", "boolean"),
-    one("filter", "jsonpath"),
-    one("format", "text"),
-    one("payload_mode", "text"),
-    one("headers", "jsonb"),
-    one("rate_limit", "numeric"),
-    one("ordering", "text"),
-    one("batch_size", "integer"),
-    one("batch_window", "interval"),
-    one("compact", "boolean"),
-    many("exclude_origin", "text[]"),
-    one("verification", "text"),
-    many("signature", "text[]"),
-    one("owner", "text"),
-    one("tls", "text"),
-];
+use subscription_options::OPTIONS;
 
 /// The value of a parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,14 +37,14 @@ impl Arguments {
     /// is the number of the first parameter.
     pub fn of(members: &Map<String, Value>, first: usize) -> Self {
         let mut arguments = Self::default();
-        for option in OPTIONS {
+        for option in &OPTIONS {
             let Some(value) = members.get(option.name) else { continue };
             if value.is_null() {
                 arguments.clear.push(option.name.to_owned());
                 continue;
             }
             let argument = match value {
-                Value::Array(items) if option.is_array => {
+                Value::Array(items) if option.kind.is_array() => {
                     Argument::Texts(items.iter().map(text_of).collect())
                 }
                 other => Argument::Text(text_of(other)),
@@ -95,8 +53,9 @@ impl Arguments {
                 arguments.sql.push_str(", ");
             }
             let number = first + arguments.values.len();
-            let through = if option.is_array { "text[]" } else { "text" };
-            let _ = write!(arguments.sql, "{} => ${number}::{through}::{}", option.name, option.cast);
+            let through = if option.kind.is_array() { "text[]" } else { "text" };
+            let _ =
+                write!(arguments.sql, "{} => ${number}::{through}::{}", option.name, option.kind.sql_type());
             arguments.values.push(argument);
         }
         arguments

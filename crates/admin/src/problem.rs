@@ -102,7 +102,7 @@ pub fn field_of(message: &str) -> Option<&str> {
         Some(rest) => rest.split_once('"')?.0,
         None => message.split_once([':', ' '])?.0,
     };
-    super::options::OPTIONS.iter().map(|option| option.name).find(|known| *known == name)
+    subscription_options::find(name).map(|option| option.name)
 }
 
 impl From<tokio_postgres::Error> for Problem {

@@ -122,8 +122,9 @@ async fn no_panic(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{options::OPTIONS, words};
+    use crate::words;
     use serde_json::{Value, json};
+    use subscription_options::OPTIONS;
 
     #[test]
     fn the_document_says_what_is_asked_for_and_what_is_answered() {

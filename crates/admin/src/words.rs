@@ -1,10 +1,6 @@
 //! The words of fixed sets, for the API's document. Postgres decides which words are valid.
 
-use delivery::{
-    outcome::Class,
-    shape::{Format, PayloadMode},
-    subscription::{Ordering, Verification},
-};
+use delivery::outcome::Class;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// The states of `webhook.delivery`.
@@ -20,20 +16,4 @@ pub fn states() -> Object {
 
 pub fn outcomes() -> Object {
     one_of(Class::ALL.map(Class::as_str))
-}
-
-pub fn formats() -> Object {
-    one_of(Format::ALL.map(Format::as_str))
-}
-
-pub fn payload_modes() -> Object {
-    one_of(PayloadMode::ALL.map(PayloadMode::as_str))
-}
-
-pub fn orderings() -> Object {
-    one_of(Ordering::ALL.map(Ordering::as_str))
-}
-
-pub fn verifications() -> Object {
-    one_of(Verification::ALL.map(Verification::as_str))
 }

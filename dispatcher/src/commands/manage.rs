@@ -11,7 +11,6 @@ use crate::{
         terminal::{clean, table},
     },
 };
-use admin::options::OPTIONS;
 use database::{self, Client, Purpose, Target, Text, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
@@ -20,6 +19,7 @@ use std::{
     io::{self, Write},
     process::ExitCode,
 };
+use subscription_options::OPTIONS;
 use tokio_postgres::{
     error::SqlState,
     types::{FromSqlOwned, ToSql},
@@ -320,12 +320,12 @@ pub async fn subscription(action: SubscriptionAction, target: Target) -> Result<
 fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>), Error> {
     let (mut sql, mut values) = (String::new(), Vec::new());
     for (name, value) in set {
-        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+        let Some(option) = subscription_options::find(name) else {
             let known: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
             let message = format!("{name} is no option; there are {}", known.join(", "));
             return Err(Error::Usage(clean(&message)));
         };
-        let _ = write!(sql, ", {name} => ${}::text::{}", first + values.len(), option.cast);
+        let _ = write!(sql, ", {name} => ${}::text::{}", first + values.len(), option.kind.sql_type());
         values.push(value.as_str());
     }
     Ok((sql, values))

@@ -7,6 +7,7 @@ use pgrx::datum::{AnyNumeric, Interval};
 use serde_json::Value;
 use signature::Profiles;
 use std::fmt::Write as _;
+use subscription_options::{Kind, SubscriptionOption};
 use url::Url;
 
 /// Maximum length of a URL, in bytes, as given and as stored.
@@ -31,6 +32,62 @@ const DAY_US: i128 = 86_400 * SECOND_US;
 
 fn bad(option: &'static str, reason: impl Into<String>, hint: &'static str) -> Error {
     Error::BadOption { option, reason: reason.into(), hint }
+}
+
+fn bad_option(option: &SubscriptionOption, reason: impl Into<String>) -> Error {
+    bad(option.name, reason, option.hint)
+}
+
+/// Validates a whole number by the limits of its option.
+///
+/// # Errors
+/// Names the range.
+pub fn integer(option: &SubscriptionOption, count: i32) -> Result<i32, Error> {
+    match option.kind {
+        Kind::Integer { min, max } if !(min..=max).contains(&count) => {
+            Err(bad_option(option, format!("it must lie between {min} and {max}")))
+        }
+        _ => Ok(count),
+    }
+}
+
+/// Validates a word by the list of its option.
+///
+/// # Errors
+/// Lists the words.
+pub fn word(option: &SubscriptionOption, word: String) -> Result<String, Error> {
+    match option.kind {
+        Kind::Word(words) if !words.contains(&word.as_str()) => {
+            Err(bad_option(option, format!("\"{word}\" is none of {}", words.join(", "))))
+        }
+        _ => Ok(word),
+    }
+}
+
+/// Validates a text by the limits of its option.
+///
+/// # Errors
+/// Names the limit.
+pub fn text(option: &SubscriptionOption, text: String) -> Result<String, Error> {
+    match option.kind {
+        Kind::Text { max } if text.chars().count() > max as usize => {
+            Err(bad_option(option, format!("it is longer than {max} characters")))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Validates a list of texts by the limits of its option.
+///
+/// # Errors
+/// Names the limits, or a text is null.
+pub fn texts(option: &SubscriptionOption, texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    if let Kind::Texts { min, max } = option.kind
+        && !(min as usize..=max as usize).contains(&texts.len())
+    {
+        return Err(bad_option(option, format!("from {min} to {max} are allowed")));
+    }
+    texts.into_iter().map(|text| text.ok_or_else(|| bad_option(option, "it holds a null"))).collect()
 }
 
 /// Validates a URL, and returns it in the normal form of the WHATWG URL standard, which the daemon
@@ -168,17 +225,6 @@ pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
     Ok(waits)
 }
 
-/// Validates the maximum number of requests at once: 1 to 4096.
-///
-/// # Errors
-/// Names the range.
-pub fn max_in_flight(count: i32) -> Result<i32, Error> {
-    match count {
-        1..=4096 => Ok(count),
-        _ => Err(bad("max_in_flight", "it must lie between 1 and 4096", "The default is 512.")),
-    }
-}
-
 /// Validates how long old secrets sign together with a new one: 0 to 7 days.
 ///
 /// # Errors
@@ -190,49 +236,6 @@ pub fn overlap(interval: Interval) -> Result<Interval, Error> {
     } else {
         Err(bad("overlap", "it must lie between 0 and 7 days", "The default is '24 hours'."))
     }
-}
-
-/// Validates a word against a list.
-fn one_of(option: &'static str, word: String, words: &[&str], hint: &'static str) -> Result<String, Error> {
-    if words.contains(&word.as_str()) {
-        Ok(word)
-    } else {
-        Err(bad(option, format!("\"{word}\" is none of {}", words.join(", ")), hint))
-    }
-}
-
-/// Validates the format of requests.
-///
-/// # Errors
-/// Lists the formats.
-pub fn format(word: String) -> Result<String, Error> {
-    const FORMATS: [&str; 7] =
-        ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw", "supabase", "hasura"];
-    one_of("format", word, &FORMATS, "The default is 'standard'.")
-}
-
-/// Validates the payload mode.
-///
-/// # Errors
-/// Lists the modes.
-pub fn payload_mode(word: String) -> Result<String, Error> {
-    one_of("payload_mode", word, &["full", "thin", "changed"], "The default is 'full'.")
-}
-
-/// Validates the ordering.
-///
-/// # Errors
-/// Lists the orderings.
-pub fn ordering(word: String) -> Result<String, Error> {
-    one_of("ordering", word, &["none", "key", "strict"], "The default is 'none'.")
-}
-
-/// Validates the verification.
-///
-/// # Errors
-/// Lists the kinds.
-pub fn verification(word: String) -> Result<String, Error> {
-    one_of("verification", word, &["none", "ping", "handshake"], "The default is 'none'.")
 }
 
 /// Validates additional request headers: an object of texts.
@@ -287,17 +290,6 @@ pub fn rate_limit(per_second: AnyNumeric) -> Result<AnyNumeric, Error> {
             "it must lie between 1/86400 (one a day) and 100000 a second",
             "Leave it out for as fast as the receiver takes it; webhook_alter(..., clear => '{rate_limit}') ends a limit.",
         ))
-    }
-}
-
-/// Validates the number of events per request: 1 to 1000.
-///
-/// # Errors
-/// Names the range.
-pub fn batch_size(count: i32) -> Result<i32, Error> {
-    match count {
-        1..=1000 => Ok(count),
-        _ => Err(bad("batch_size", "it must lie between 1 and 1000", "The default is 1: no batches.")),
     }
 }
 

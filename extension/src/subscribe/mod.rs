@@ -21,6 +21,7 @@ use options::{Of, Options};
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
+use subscription_options::OPTIONS;
 
 type SubscriptionRow = PgHeapTuple<'static, AllocatedByRust>;
 
@@ -38,7 +39,7 @@ fn webhook_subscribe(
 ) -> TableIterator<'static, (name!(id, i64), name!(secret, Option<String>))> {
     on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares the options in this order.
-        let mut arguments = unsafe { Arguments::of(call, 22) }?;
+        let mut arguments = unsafe { Arguments::of(call, OPTIONS.len() as i16) }?;
         let options = Options::read(&mut arguments, Of::New, caller)?;
         options.fit.check()?;
         Ok(TableIterator::once(subscribe(options)?))
@@ -49,7 +50,7 @@ fn webhook_subscribe(
 fn webhook_alter(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.subscription") {
     on_behalf(|caller| {
         // SAFETY: sql/functions.sql declares an id, the options in this order, and a list of names.
-        let mut arguments = unsafe { Arguments::of(call, 24) }?;
+        let mut arguments = unsafe { Arguments::of(call, OPTIONS.len() as i16 + 2) }?;
         let id = given(arguments.take::<i64>(), "id")?;
         let mut options = Options::read(&mut arguments, Of::Existing, caller)?;
         options.clear(arguments.take())?;

@@ -1,5 +1,5 @@
 //! The options of `webhook_subscribe` and `webhook_alter`: reads them, validates them, and converts
-//! them to columns. This is the only list.
+//! them to columns. The crate `subscription_options` lists them.
 
 use super::check;
 use super::fit::Fit;
@@ -14,14 +14,7 @@ use pgrx::datum::{AnyNumeric, DatumWithOid, Interval};
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, JsonB};
 use signature::Profiles;
-
-/// Options that can be null, with the types of their columns.
-const NULLABLE: [(&str, pg_sys::Oid); 4] = [
-    ("name", pg_sys::TEXTOID),
-    ("filter", pg_sys::JSONPATHOID),
-    ("rate_limit", pg_sys::NUMERICOID),
-    ("tls", pg_sys::TEXTOID),
-];
+use subscription_options::{Kind, OPTIONS, SubscriptionOption};
 
 /// A null argument means the default for a new subscription, and no change for an existing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,52 +57,129 @@ impl Options {
             enabled: None,
             fit: Fit::default(),
         };
-        let url: Option<String> = arguments.take();
-        if of == Of::New && url.is_none() {
-            return Err(Error::Null("url"));
+        for option in &OPTIONS {
+            options.take(option, arguments, caller)?;
         }
-        options.set("url", url, |url| check::url(&url))?;
-        options.set("events", arguments.take(), check::events)?;
-        options.name = options.set_and_keep("name", arguments.take(), check::name)?;
-        options.secret = arguments.take::<String>().map(|text| Material::parse(&text)).transpose()?;
-        options.set("timeout", arguments.take::<Interval>(), check::timeout)?;
-        options.set("retry", arguments.take(), check::retry)?;
-        options.set("max_in_flight", arguments.take(), check::max_in_flight)?;
-        options.enabled = options.set_and_keep("enabled", arguments.take(), Ok::<bool, _>)?;
-        if let Some(path) = arguments.take_datum() {
-            // SAFETY: the argument is declared as jsonpath, and lives as long as the call.
-            let path = unsafe { DatumWithOid::new(filter::check(path)?, pg_sys::JSONPATHOID) };
-            options.columns.push(("filter", path));
-        }
-        options.fit.format = options.set_and_keep("format", arguments.take(), check::format)?;
-        options.set("payload_mode", arguments.take(), check::payload_mode)?;
-        options
-            .set("headers", arguments.take_json("headers")?, |headers| check::headers(headers).map(JsonB))?;
-        options.set("rate_limit", arguments.take::<AnyNumeric>(), check::rate_limit)?;
-        options.fit.ordering = options.set_and_keep("ordering", arguments.take(), check::ordering)?;
-        options.fit.batch_size = options.set_and_keep("batch_size", arguments.take(), check::batch_size)?;
-        let window =
-            options.set_and_keep("batch_window", arguments.take::<Interval>(), check::batch_window)?;
-        options.fit.has_batch_window = window.map(|window| window.days() != 0 || window.micros() != 0);
-        options.fit.compact = options.set_and_keep("compact", arguments.take(), Ok::<bool, _>)?;
-        options.set("exclude_origin", arguments.take(), check::exclude_origin)?;
-        options.set("verification", arguments.take(), check::verification)?;
-        let mut profiles = None;
-        options.set("signature", arguments.take(), |words| {
-            check::signature(words).map(|(parsed, words)| {
-                profiles = Some(parsed);
-                words
-            })
-        })?;
-        options.profiles = profiles;
-        let named = arguments.take::<String>();
-        if of == Of::New || named.is_some() {
-            let owner = owner::choose(caller, named)?;
-            options.columns.push(("owner", owner.clone().into()));
-            options.owner = Some(owner);
-        }
-        options.set("tls", arguments.take(), check::tls)?;
         Ok(options)
+    }
+
+    /// Reads one option. An option without a rule of its own is validated by its kind.
+    fn take(
+        &mut self,
+        option: &SubscriptionOption,
+        arguments: &mut Arguments,
+        caller: Caller,
+    ) -> Result<(), Error> {
+        let name = option.name;
+        match name {
+            "url" => {
+                let url: Option<String> = arguments.take();
+                if self.of == Of::New && url.is_none() {
+                    return Err(Error::Null(name));
+                }
+                self.set(name, url, |url| check::url(&url))
+            }
+            "events" => self.set(name, arguments.take(), check::events),
+            "name" => {
+                self.name = self.set_and_keep(name, arguments.take(), check::name)?;
+                Ok(())
+            }
+            "secret" => {
+                self.secret = arguments.take::<String>().map(|text| Material::parse(&text)).transpose()?;
+                Ok(())
+            }
+            "timeout" => self.set(name, arguments.take::<Interval>(), check::timeout),
+            "retry" => self.set(name, arguments.take(), check::retry),
+            "enabled" => {
+                self.enabled = self.set_and_keep(name, arguments.take(), Ok::<bool, _>)?;
+                Ok(())
+            }
+            "filter" => {
+                if let Some(path) = arguments.take_datum() {
+                    // SAFETY: the argument is declared as jsonpath, and lives as long as the call.
+                    let path = unsafe { DatumWithOid::new(filter::check(path)?, pg_sys::JSONPATHOID) };
+                    self.columns.push((name, path));
+                }
+                Ok(())
+            }
+            "format" => {
+                self.fit.format =
+                    self.set_and_keep(name, arguments.take(), |word| check::word(option, word))?;
+                Ok(())
+            }
+            "headers" => {
+                let headers = arguments.take_json(name)?;
+                self.set(name, headers, |headers| check::headers(headers).map(JsonB))
+            }
+            "rate_limit" => self.set(name, arguments.take::<AnyNumeric>(), check::rate_limit),
+            "ordering" => {
+                self.fit.ordering =
+                    self.set_and_keep(name, arguments.take(), |word| check::word(option, word))?;
+                Ok(())
+            }
+            "batch_size" => {
+                self.fit.batch_size =
+                    self.set_and_keep(name, arguments.take(), |count| check::integer(option, count))?;
+                Ok(())
+            }
+            "batch_window" => {
+                let window = self.set_and_keep(name, arguments.take::<Interval>(), check::batch_window)?;
+                self.fit.has_batch_window = window.map(|window| window.days() != 0 || window.micros() != 0);
+                Ok(())
+            }
+            "compact" => {
+                self.fit.compact = self.set_and_keep(name, arguments.take(), Ok::<bool, _>)?;
+                Ok(())
+            }
+            "exclude_origin" => self.set(name, arguments.take(), check::exclude_origin),
+            "signature" => {
+                let mut profiles = None;
+                self.set(name, arguments.take(), |words| {
+                    check::signature(words).map(|(parsed, words)| {
+                        profiles = Some(parsed);
+                        words
+                    })
+                })?;
+                self.profiles = profiles;
+                Ok(())
+            }
+            "owner" => {
+                let named = arguments.take::<String>();
+                if self.of == Of::New || named.is_some() {
+                    let owner = owner::choose(caller, named)?;
+                    self.columns.push((name, owner.clone().into()));
+                    self.owner = Some(owner);
+                }
+                Ok(())
+            }
+            "tls" => self.set(name, arguments.take(), check::tls),
+            _ => self.take_by_kind(option, arguments),
+        }
+    }
+
+    fn take_by_kind(&mut self, option: &SubscriptionOption, arguments: &mut Arguments) -> Result<(), Error> {
+        let name = option.name;
+        match option.kind {
+            Kind::Boolean => self.set(name, arguments.take(), Ok::<bool, _>),
+            Kind::Integer { .. } => self.set(name, arguments.take(), |count| check::integer(option, count)),
+            Kind::Number => self.set(name, arguments.take(), Ok::<AnyNumeric, _>),
+            Kind::Text { .. } => self.set(name, arguments.take(), |text| check::text(option, text)),
+            Kind::Word(_) => self.set(name, arguments.take(), |word| check::word(option, word)),
+            Kind::Texts { .. } => self.set(name, arguments.take(), |texts| check::texts(option, texts)),
+            Kind::Interval => self.set(name, arguments.take(), Ok::<Interval, _>),
+            Kind::Intervals { .. } => self.set(name, arguments.take(), Ok::<Vec<Option<Interval>>, _>),
+            Kind::JsonPath => {
+                if let Some(path) = arguments.take_datum() {
+                    // SAFETY: the argument is declared as jsonpath, and lives as long as the call.
+                    self.columns.push((name, unsafe { DatumWithOid::new(path, pg_sys::JSONPATHOID) }));
+                }
+                Ok(())
+            }
+            Kind::Object => {
+                let object = arguments.take_json(name)?;
+                self.set(name, object.map(JsonB), Ok)
+            }
+        }
     }
 
     /// Reads the names of options to clear.
@@ -124,14 +194,17 @@ impl Options {
         };
         for name in names.into_iter().flatten() {
             let name = name.ok_or_else(|| bad("it holds a null".to_owned()))?;
-            let Some((column, oid)) = NULLABLE.into_iter().find(|(column, _)| *column == name) else {
+            let option = subscription_options::find(&name).filter(|option| option.is_nullable);
+            let Some(option) = option else {
                 return Err(bad(format!("\"{name}\" cannot be cleared")));
             };
+            let column = option.name;
             if self.columns.iter().any(|(given, _)| *given == column) {
                 return Err(bad(format!("{column} is given a value in the same call, or named twice")));
             }
             // SAFETY: null is a value of every type.
-            self.columns.push((column, unsafe { DatumWithOid::new(None::<String>, oid) }));
+            self.columns
+                .push((column, unsafe { DatumWithOid::new(None::<String>, column_type(option.kind)) }));
             self.cleared.push(column);
         }
         Ok(())
@@ -154,7 +227,8 @@ impl Options {
         value: Option<T>,
         check: impl FnOnce(T) -> Result<U, Error>,
     ) -> Result<(), Error> {
-        if self.of == Of::New && NULLABLE.iter().all(|(nullable, _)| *nullable != column) {
+        if self.of == Of::New && !subscription_options::find(column).is_some_and(|option| option.is_nullable)
+        {
             not_null(value.as_ref(), column)?;
         }
         if let Some(value) = value {
@@ -173,5 +247,20 @@ impl Options {
         let mut kept = None;
         self.set(column, value, |value| check(value).inspect(|value| kept = Some(value.clone())))?;
         Ok(kept)
+    }
+}
+
+/// Returns the type of the column of an option that can be null.
+fn column_type(kind: Kind) -> pg_sys::Oid {
+    match kind {
+        Kind::Text { .. } | Kind::Word(_) => pg_sys::TEXTOID,
+        Kind::Texts { .. } => pg_sys::TEXTARRAYOID,
+        Kind::Boolean => pg_sys::BOOLOID,
+        Kind::Integer { .. } => pg_sys::INT4OID,
+        Kind::Number => pg_sys::NUMERICOID,
+        Kind::Interval => pg_sys::INTERVALOID,
+        Kind::Intervals { .. } => pg_sys::INTERVALARRAYOID,
+        Kind::JsonPath => pg_sys::JSONPATHOID,
+        Kind::Object => pg_sys::JSONBOID,
     }
 }

@@ -138,7 +138,7 @@ pub async fn show(
         html! {
             h1 { (inert(delivery.event_type.as_deref().unwrap_or("an event that is gone"))) " " span.soft { "to" } " "
                 @match &subscription {
-                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(one.name.as_deref().unwrap_or(&one.url))) },
+                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(one.title())) },
                     None => { "subscription " (id) }
                 }
             }
@@ -220,19 +220,21 @@ async fn request(
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let event = events::captured(row, visitor.work.encoding())?;
-    let format = Format::parse(&subscription.format).unwrap_or_default();
-    let payload_mode = PayloadMode::parse(&subscription.payload_mode).unwrap_or_default();
+    let format = Format::parse(subscription.text("format")).unwrap_or_default();
+    let payload_mode = PayloadMode::parse(subscription.text("payload_mode")).unwrap_or_default();
     let rendered = body::render(&event, 1, Shape { format, payload_mode }, &state.source);
-    let mut lines = vec![format!("POST {}", subscription.url), format!("webhook-id: {}", delivery.event_id)];
+    let mut lines =
+        vec![format!("POST {}", subscription.text("url")), format!("webhook-id: {}", delivery.event_id)];
     for (name, value) in rendered.headers.iter().flat_map(|headers| headers.iter()) {
         lines.push(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
     }
     // The values can be credentials.
-    lines.extend(subscription.headers.keys().map(|name| format!("{name}: •••")));
+    let headers = subscription.option("headers").as_object();
+    lines.extend(headers.into_iter().flat_map(|pairs| pairs.keys()).map(|name| format!("{name}: •••")));
     if let Some(traceparent) = &event.traceparent {
         lines.push(format!("traceparent: {traceparent}"));
     }
-    lines.push(format!("signature: {}", subscription.signature.join(", ")));
+    lines.push(format!("signature: {}", subscription.texts("signature", ", ")));
     Ok(Some((inert(&lines.join("\n")), pretty(&rendered.body))))
 }
 

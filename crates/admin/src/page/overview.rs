@@ -122,8 +122,8 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
 /// Returns the state of a subscription in one word.
 pub fn state_of(subscription: &Subscription) -> &'static str {
     match subscription {
-        one if !one.enabled => "paused",
-        one if one.verification != "none" && one.verified_at.is_none() => "unconfirmed",
+        one if !one.is_enabled() => "paused",
+        one if one.text("verification") != "none" && one.verified_at.is_none() => "unconfirmed",
         _ => "on",
     }
 }
@@ -140,7 +140,7 @@ fn table(past: &Past, listed: &[Subscription]) -> Markup {
                     @let standing = past.latest.as_ref().and_then(|look| look.subscriptions.get(&one.id)).unwrap_or(&none);
                     @let spark_of = past.sparks.get(&one.id).cloned().unwrap_or_default();
                     tr {
-                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.name.as_deref().unwrap_or(&one.url))) } }
+                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.title())) } }
                         td { (badge(state_of(one))) }
                         td { (spark("attempts a second", spark_of.attempts, past.span().0)) }
                         td.n { (spark("in the queue", spark_of.backlog, past.span().0)) " " (figure(standing.backlog as f64)) }

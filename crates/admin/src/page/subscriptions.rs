@@ -65,12 +65,12 @@ pub async fn list(
                     thead { tr { th scope="col" { "Id" } th scope="col" { "Name" } th scope="col" { "URL" } th scope="col" { "Events" } th scope="col" { "State" } th.n scope="col" { "Queue" } th scope="col" { "Owner" } } }
                     tbody { @for one in &items { tr {
                         td.n { (one.id) }
-                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.name.as_deref().unwrap_or("(no name)"))) } }
-                        td.any { (inert(&one.url)) }
-                        td.any { (inert(&one.events.join(" "))) }
+                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.option("name").as_str().unwrap_or("(no name)"))) } }
+                        td.any { (inert(one.text("url"))) }
+                        td.any { (inert(&one.texts("events", " "))) }
                         td { (badge(state_of(one))) }
                         td.n { (backlog(one.id).map_or("–".to_owned(), |rows| figure(rows as f64))) }
-                        td.any { (inert(&one.owner)) }
+                        td.any { (inert(one.text("owner"))) }
                     } } }
                 } } }
             }
@@ -100,7 +100,7 @@ async fn form_for_new(
             @if let Some(problem) = problem { (complaint(problem)) }
             form.panel method="post" action="/subscriptions" {
                 (form_token(visitor))
-                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &known, true))
+                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &known))
                 div.row { button.main { "Subscribe" } }
             }
         },
@@ -190,14 +190,14 @@ async fn detail(
         Some(visitor),
         "/subscriptions",
         html! {
-            h1 { (inert(subscription.name.as_deref().unwrap_or(&subscription.url))) }
+            h1 { (inert(subscription.title())) }
             @if let Some(problem) = problem { (complaint(problem)) }
             @if problem.is_some_and(|problem| problem.status() == StatusCode::PRECONDITION_FAILED) { (overtaken(values, subscription)) }
             div #doing data-live {
                 dl.facts.panel {
                     dt { "State" } dd { (badge(state_of(subscription))) @if let Some(reason) = &subscription.paused_reason { " " (inert(reason)) } }
-                    dt { "URL" } dd.any { (inert(&subscription.url)) }
-                    dt { "Owner" } dd.any { (inert(&subscription.owner)) }
+                    dt { "URL" } dd.any { (inert(subscription.text("url"))) }
+                    dt { "Owner" } dd.any { (inert(subscription.text("owner"))) }
                     dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
                     @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
                     dt { "In the queue" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
@@ -213,7 +213,7 @@ async fn detail(
             form.panel method="post" action=(format!("/subscriptions/{id}")) {
                 (form_token(visitor))
                 input type="hidden" name=(ETAG) value=[values.get(ETAG)];
-                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &[], false))
+                (fields(values, problem.and_then(|problem| problem.field.as_deref()), &[]))
                 div.row { button.main name="action" value="alter" { "Save" } }
             }
         },
@@ -266,7 +266,7 @@ fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
     html! {
         div.row {
             (form("ping", "", "Send a ping", None, html! {}))
-            @if subscription.enabled {
+            @if subscription.is_enabled() {
                 (form("pause", "", "Pause", None, html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
             } @else {
                 (form("resume", "main", "Resume", None, html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "drop what was kept" } } }))

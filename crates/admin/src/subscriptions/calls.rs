@@ -2,28 +2,33 @@
 //! transaction.
 
 use crate::{
-    extract::{Body, typed},
-    options::{Argument, Arguments, OPTIONS},
+    extract::Body,
+    options::{Argument, Arguments},
     problem::Problem,
     sessions::Work,
-    subscriptions::shape::{Draft, Subscription},
+    subscriptions::shape::{Subscription, check_types},
 };
 use axum::http::StatusCode;
-use serde_json::Value;
+use subscription_options::OPTIONS;
 use tokio_postgres::types::ToSql;
 
-const ROW: &str = "select row_to_json(x)::text from (
-    select s.id, s.name, s.url, s.events, s.enabled, s.paused_reason, s.timeout, s.retry, s.max_in_flight, s.filter, s.format,
-           s.payload_mode, s.headers, s.rate_limit, s.ordering, s.batch_size, s.batch_window, s.compact, s.exclude_origin,
-           s.verification, s.verified_at, s.signature, s.owner, s.tls, s.created_at, s.updated_at
-    from webhook.subscription s";
+/// Returns a statement for subscriptions as JSON, up to its conditions.
+fn rows() -> String {
+    let options =
+        OPTIONS.iter().filter(|option| !option.is_secret).map(|option| format!("s.{}, ", option.name));
+    format!(
+        "select row_to_json(x)::text from (
+         select s.id, {}s.paused_reason, s.verified_at, s.created_at, s.updated_at from webhook.subscription s",
+        options.collect::<String>()
+    )
+}
 
 /// Returns the subscriptions that the caller may see, by number.
 ///
 /// # Errors
 /// The errors of the statement.
 pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscription>, Problem> {
-    work.json(&format!("{ROW} where s.id > $1 order by s.id limit $2) x"), &[&id, &rows]).await
+    work.json(&format!("{} where s.id > $1 order by s.id limit $2) x", self::rows()), &[&id, &rows]).await
 }
 
 /// Returns one subscription.
@@ -31,7 +36,7 @@ pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscripti
 /// # Errors
 /// 404 if there is none, or if it belongs to another owner.
 pub async fn find(work: &mut Work, id: i64) -> Result<Subscription, Problem> {
-    let found = work.json(&format!("{ROW} where s.id = $1) x"), &[&id]).await?;
+    let found = work.json(&format!("{} where s.id = $1) x", rows()), &[&id]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("subscription"))
 }
 
@@ -43,7 +48,7 @@ fn arguments(body: &Body, first: usize) -> Result<Arguments, Problem> {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name} is no option"));
         return Err(problem.field(name.as_str()).hint("See /v1/openapi.json for those there are."));
     }
-    let _: Draft = typed(Value::Object(members.clone()))?;
+    check_types(&members)?;
     Ok(Arguments::of(&members, first))
 }
 

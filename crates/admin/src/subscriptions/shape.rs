@@ -1,119 +1,196 @@
 //! The members of requests and answers of `/v1/subscriptions`.
 
-use crate::{extract::number, words};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use crate::{extract::number, problem::Problem};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Map, Value};
+use subscription_options::{Kind, OPTIONS, SubscriptionOption};
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
-    openapi::{RefOr, Schema, schema::Type},
+    openapi::{
+        KnownFormat, RefOr, Schema, SchemaFormat,
+        schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, SchemaType, Type},
+    },
 };
 
-/// A subscription. Durations are ISO 8601 (`PT15S`), times RFC 3339.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+/// A subscription with its options.
+#[derive(Debug, Clone, Deserialize)]
 pub struct Subscription {
     pub id: i64,
-    pub name: Option<String>,
-    pub url: String,
-    /// Patterns: `order.paid`, `order.*`, `*`.
-    pub events: Vec<String>,
-    /// `false` means paused. Matching events are kept meanwhile.
-    pub enabled: bool,
     pub paused_reason: Option<String>,
-    /// Time limit of a whole attempt.
-    pub timeout: String,
-    /// Waits after the 1st, 2nd, … failed attempt.
-    pub retry: Vec<String>,
-    pub max_in_flight: i32,
-    /// SQL/JSON path, applied to the event.
-    pub filter: Option<String>,
-    #[schema(schema_with = words::formats)]
-    pub format: String,
-    #[schema(schema_with = words::payload_modes)]
-    pub payload_mode: String,
-    pub headers: BTreeMap<String, String>,
-    /// Maximum number of requests a second.
-    pub rate_limit: Option<f64>,
-    #[schema(schema_with = words::orderings)]
-    pub ordering: String,
-    pub batch_size: i32,
-    pub batch_window: String,
-    pub compact: bool,
-    pub exclude_origin: Vec<String>,
-    #[schema(schema_with = words::verifications)]
-    pub verification: String,
     pub verified_at: Option<String>,
-    pub signature: Vec<String>,
-    pub owner: String,
-    pub tls: Option<String>,
     pub created_at: String,
     pub updated_at: String,
+    #[serde(flatten)]
+    options: Map<String, Value>,
 }
 
-/// The options of a subscription to change. Members that are left out stay.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "only judges: the members go to Postgres as they came")]
-pub struct Draft {
-    /// `http` or `https`, with a host, at most 2048 bytes.
-    #[schema(min_length = 1, max_length = 2048)]
-    url: Option<String>,
-    #[schema(min_items = 1, max_items = 1000)]
-    events: Option<Vec<String>>,
-    /// Unique among the subscriptions of its owner. Null for no name.
-    #[schema(min_length = 1, max_length = 200)]
-    name: Option<String>,
-    /// `whsec_…`, `whsk_…`, `env:…` or `file:…`. If it is left out, a secret is generated and shown
-    /// once.
-    secret: Option<String>,
-    /// 1 ms to 5 min.
-    timeout: Option<String>,
-    #[schema(max_items = 50)]
-    retry: Option<Vec<String>>,
-    #[schema(minimum = 1, maximum = 4096)]
-    max_in_flight: Option<i32>,
-    enabled: Option<bool>,
-    filter: Option<String>,
-    #[schema(schema_with = words::formats)]
-    format: Option<String>,
-    #[schema(schema_with = words::payload_modes)]
-    payload_mode: Option<String>,
-    headers: Option<BTreeMap<String, String>>,
-    rate_limit: Option<f64>,
-    #[schema(schema_with = words::orderings)]
-    ordering: Option<String>,
-    #[schema(minimum = 1, maximum = 1000)]
-    batch_size: Option<i32>,
-    batch_window: Option<String>,
-    compact: Option<bool>,
-    exclude_origin: Option<Vec<String>>,
-    #[schema(schema_with = words::verifications)]
-    verification: Option<String>,
-    signature: Option<Vec<String>>,
-    /// The owner: a role, or a tenant of the application.
-    owner: Option<String>,
-    tls: Option<String>,
+impl Subscription {
+    /// Returns the value of an option. Null if it has none.
+    pub fn option(&self, name: &str) -> &Value {
+        self.options.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// Returns the value of an option that is text. Empty if it has none.
+    pub fn text(&self, name: &str) -> &str {
+        self.option(name).as_str().unwrap_or_default()
+    }
+
+    /// Returns the values of an option that is an array of texts, as one text.
+    pub fn texts(&self, name: &str, separator: &str) -> String {
+        let texts = self.option(name).as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.collect::<Vec<_>>().join(separator)
+    }
+
+    /// Returns the name, or the URL if there is none.
+    pub fn title(&self) -> &str {
+        self.option("name").as_str().unwrap_or(self.text("url"))
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.option("enabled").as_bool().unwrap_or_default()
+    }
 }
 
-/// A new subscription. Members other than the URL have defaults. This type is for the document. A
-/// [`Draft`] validates the request, and reports a missing URL by its name.
+impl Serialize for Subscription {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        for option in OPTIONS.iter().filter(|option| !option.is_secret) {
+            map.serialize_entry(option.name, self.option(option.name))?;
+        }
+        map.serialize_entry("paused_reason", &self.paused_reason)?;
+        map.serialize_entry("verified_at", &self.verified_at)?;
+        map.serialize_entry("created_at", &self.created_at)?;
+        map.serialize_entry("updated_at", &self.updated_at)?;
+        map.end()
+    }
+}
+
+/// Returns the schema of an option.
+fn schema_of(option: &SubscriptionOption) -> RefOr<Schema> {
+    let of = |kind: Type| match option.is_nullable {
+        true => SchemaType::from_iter([kind, Type::Null]),
+        false => SchemaType::new(kind),
+    };
+    let description = (!option.description.is_empty()).then_some(option.description);
+    let object = |kind| ObjectBuilder::new().schema_type(of(kind)).description(description);
+    let array = |min: u32, max: u32| {
+        let items = ObjectBuilder::new().schema_type(Type::String);
+        let array = ArrayBuilder::new().schema_type(of(Type::Array)).description(description).items(items);
+        array.min_items((min > 0).then_some(min as usize)).max_items(Some(max as usize))
+    };
+    match option.kind {
+        Kind::Text { max: 0 } | Kind::Interval | Kind::JsonPath => object(Type::String).into(),
+        Kind::Text { max } => object(Type::String).min_length(Some(1)).max_length(Some(max as usize)).into(),
+        Kind::Word(words) => object(Type::String).enum_values(Some(words.iter().copied())).into(),
+        Kind::Texts { min, max } => array(min, max).into(),
+        Kind::Intervals { max } => array(0, max).into(),
+        Kind::Boolean => object(Type::Boolean).into(),
+        Kind::Integer { min, max } => object(Type::Integer).minimum(Some(min)).maximum(Some(max)).into(),
+        Kind::Number => object(Type::Number).into(),
+        Kind::Object => {
+            let texts = ObjectBuilder::new().schema_type(Type::String);
+            object(Type::Object).additional_properties(Some(texts)).into()
+        }
+    }
+}
+
+impl PartialSchema for Subscription {
+    fn schema() -> RefOr<Schema> {
+        let nullable = || ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let id = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        let mut object = ObjectBuilder::new()
+            .description(Some("A subscription. Durations are ISO 8601 (`PT15S`), times RFC 3339."))
+            .property("id", id)
+            .required("id");
+        for option in OPTIONS.iter().filter(|option| !option.is_secret) {
+            object = object.property(option.name, schema_of(option));
+            if !option.is_nullable {
+                object = object.required(option.name);
+            }
+        }
+        let object = object.property("paused_reason", nullable()).property("verified_at", nullable());
+        let object = object.property("created_at", text()).required("created_at");
+        object.property("updated_at", text()).required("updated_at").into()
+    }
+}
+
+impl ToSchema for Subscription {}
+
+/// The options of a subscription to change.
+pub struct Draft;
+
+fn draft(description: &str) -> ObjectBuilder {
+    let object = ObjectBuilder::new().description(Some(description));
+    let object =
+        OPTIONS.iter().fold(object, |object, option| object.property(option.name, schema_of(option)));
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+}
+
+impl PartialSchema for Draft {
+    fn schema() -> RefOr<Schema> {
+        draft("The options of a subscription to change. Members that are left out stay.").into()
+    }
+}
+
+impl ToSchema for Draft {}
+
+/// A new subscription.
 pub struct NewSubscription;
 
 impl PartialSchema for NewSubscription {
     fn schema() -> RefOr<Schema> {
-        let mut schema = Draft::schema();
-        if let RefOr::T(Schema::Object(draft)) = &mut schema {
-            draft.description =
-                Some("A new subscription. Members other than the URL have defaults.".to_owned());
-            draft.required = vec!["url".to_owned()];
-            if let Some(RefOr::T(Schema::Object(url))) = draft.properties.get_mut("url") {
-                url.schema_type = Type::String.into();
-            }
-        }
-        schema
+        draft("A new subscription. Members other than the URL have defaults.").required("url").into()
     }
 }
 
 impl ToSchema for NewSubscription {}
+
+/// Checks the JSON types of options. Their values go to Postgres, which decides. Null clears an
+/// option.
+///
+/// # Errors
+/// 422 with the name of the member.
+pub fn check_types(members: &Map<String, Value>) -> Result<(), Problem> {
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+        let Some(option) = subscription_options::find(name) else { continue };
+        let wrong = match option.kind {
+            Kind::Text { .. } | Kind::Word(_) | Kind::Interval | Kind::JsonPath => {
+                (!value.is_string()).then_some((name.clone(), "a string"))
+            }
+            Kind::Boolean => (!value.is_boolean()).then_some((name.clone(), "true or false")),
+            Kind::Number => (!value.is_number()).then_some((name.clone(), "a number")),
+            Kind::Integer { .. } => {
+                let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+                number.is_none().then_some((name.clone(), "a whole number of at most 32 bits"))
+            }
+            Kind::Texts { .. } | Kind::Intervals { .. } => match value.as_array() {
+                None => Some((name.clone(), "an array of strings")),
+                Some(items) => {
+                    let at = items.iter().position(|item| !item.is_string());
+                    at.map(|at| (format!("{name}[{at}]"), "a string"))
+                }
+            },
+            Kind::Object => match value.as_object() {
+                None => Some((name.clone(), "an object of strings")),
+                Some(pairs) => {
+                    let pair = pairs.iter().find(|(_, value)| !value.is_string());
+                    pair.map(|(key, _)| (format!("{name}.{key}"), "a string"))
+                }
+            },
+        };
+        if let Some((field, expected)) = wrong {
+            let problem =
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: it must be {expected}"));
+            return Err(problem.field(field));
+        }
+    }
+    Ok(())
+}
 
 /// A new subscription with its secret, which is shown only here.
 #[derive(Debug, Serialize, ToSchema)]

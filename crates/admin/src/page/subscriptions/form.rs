@@ -5,22 +5,24 @@
 
 use crate::{
     extract::Body,
-    options::OPTIONS,
     page::{session::Fields, text::inert},
     problem::Problem,
     subscriptions::Subscription,
 };
 use axum::{body::Bytes, http::StatusCode};
-use delivery::shape::Format;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use subscription_options::{Control, Kind, OPTIONS, SubscriptionOption};
 
-/// Fields of the form that hold several values, one per line.
-const LINES: [&str; 2] = ["events", "exclude_origin"];
+fn has_control(name: &str, control: Control) -> bool {
+    subscription_options::find(name).is_some_and(|option| option.control == control)
+}
 
-/// Checkboxes. A browser sends no field for an unchecked box.
-const TICKED: [&str; 1] = ["compact"];
+/// A browser sends no field for an unchecked box.
+fn is_checkbox(name: &str) -> bool {
+    has_control(name, Control::Checkbox)
+}
 
 /// The values of a form, by field name.
 pub type Values = BTreeMap<String, String>;
@@ -34,7 +36,7 @@ pub fn values_of(subscription: &Subscription) -> Values {
             Value::Null => continue,
             Value::String(text) => text.clone(),
             Value::Array(items) => {
-                let separator = if LINES.contains(&name.as_str()) { "\n" } else { " " };
+                let separator = if has_control(&name, Control::Lines) { "\n" } else { " " };
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
             }
             Value::Object(pairs) => pairs
@@ -52,8 +54,8 @@ pub fn values_of(subscription: &Subscription) -> Values {
 /// Returns the submitted values, for a form that is shown again.
 pub fn entered(fields: &Fields) -> Values {
     let mut values = fields.0.clone();
-    for name in TICKED {
-        values.entry(name.to_owned()).or_insert_with(|| "false".to_owned());
+    for option in OPTIONS.iter().filter(|option| option.control == Control::Checkbox) {
+        values.entry(option.name.to_owned()).or_insert_with(|| "false".to_owned());
     }
     values
 }
@@ -66,7 +68,7 @@ fn plain(text: Option<&str>) -> String {
 /// Returns the fields whose submitted value differs from the stored one, with the stored value.
 pub fn differing(entered: &Values, stored: &Values) -> Vec<(&'static str, String)> {
     let text = |values: &Values, name: &str| match values.get(name).map(String::as_str) {
-        Some("on") if TICKED.contains(&name) => "true".to_owned(),
+        Some("on") if is_checkbox(name) => "true".to_owned(),
         text => plain(text),
     };
     OPTIONS
@@ -83,23 +85,23 @@ pub fn differing(entered: &Values, stored: &Values) -> Vec<(&'static str, String
 pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<String, Value>, Problem> {
     let mut members = Map::new();
     for option in
-        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || TICKED.contains(&option.name))
+        OPTIONS.iter().filter(|option| fields.0.contains_key(option.name) || is_checkbox(option.name))
     {
         let (name, text) = (option.name, fields.get(option.name));
         let was = present.and_then(|values| values.get(name)).map(String::as_str);
-        if present.is_some() && !TICKED.contains(&name) && plain(text) == was.unwrap_or_default() {
+        if present.is_some() && !is_checkbox(name) && plain(text) == was.unwrap_or_default() {
             continue;
         }
         let value = match (name, text) {
-            (name, text) if TICKED.contains(&name) => Value::Bool(text.is_some()),
-            ("headers", text) => headers(text.unwrap_or_default())?,
-            (_, None) if option.is_array && present.is_some() => Value::Array(Vec::new()),
+            (name, text) if is_checkbox(name) => Value::Bool(text.is_some()),
+            (_, text) if option.kind == Kind::Object => pairs(name, text.unwrap_or_default())?,
+            (_, None) if option.kind.is_array() && present.is_some() => Value::Array(Vec::new()),
             (_, None) if present.is_some() => Value::Null,
             (_, None) => continue,
-            (_, Some(text)) if option.is_array => {
+            (_, Some(text)) if option.kind.is_array() => {
                 text.split([' ', '\r', '\n', ',']).filter(|word| !word.is_empty()).map(Value::from).collect()
             }
-            (_, Some(text)) if matches!(option.cast, "integer" | "numeric") => {
+            (_, Some(text)) if matches!(option.kind, Kind::Integer { .. } | Kind::Number) => {
                 text.parse().map(Value::Number).map_err(|_| {
                     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: this is no number"))
                         .field(name)
@@ -112,13 +114,14 @@ pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<Strin
     Ok(members)
 }
 
-/// Parses header lines, one `Name: value` per line.
-fn headers(text: &str) -> Result<Value, Problem> {
+/// Parses lines, one `Name: value` per line.
+fn pairs(option: &str, text: &str) -> Result<Value, Problem> {
     let mut pairs = Map::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "headers: a line has no colon");
-            return Err(problem.field("headers").hint("Write one in a line, as in X-Team: billing."));
+            let problem =
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{option}: a line has no colon"));
+            return Err(problem.field(option).hint("Write one in a line, as in X-Team: billing."));
         };
         pairs.insert(name.trim().to_owned(), Value::from(value.trim()));
     }
@@ -130,60 +133,54 @@ pub fn body_of(members: Map<String, Value>) -> Body {
     Body(Bytes::from(Value::Object(members).to_string()))
 }
 
-/// Renders the fields of a subscription. `wrong` is the name of the field that was rejected.
-pub fn fields(values: &Values, wrong: Option<&str>, known: &[&str], is_new: bool) -> Markup {
-    let text = |name: &'static str, label: &str, hint: &str| {
-        html! {
-            div {
-                label for=(name) { (label) " " small { (hint) } }
-                input id=(name) name=(name) value=[values.get(name)] aria-invalid=[(wrong == Some(name)).then_some("true")];
-            }
-        }
+/// Renders one field.
+fn field(option: &SubscriptionOption, values: &Values, wrong: Option<&str>) -> Markup {
+    let (name, value) = (option.name, values.get(option.name).map(String::as_str));
+    let invalid = (wrong == Some(name)).then_some("true");
+    let words = match option.kind {
+        Kind::Word(words) => words,
+        _ => &[],
     };
-    let choice = |name: &'static str, label: &str, words: &[&str]| {
-        html! {
+    html! {
+        @if option.control == Control::Checkbox {
+            p.check {
+                input id=(name) name=(name) type="checkbox" value="on" checked[matches!(value, Some("true" | "on"))];
+                " " label for=(name) { (option.label) }
+            }
+        } @else {
             div {
-                label for=(name) { (label) }
-                select id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] {
-                    @for word in words { option value=(word) selected[values.get(name).is_some_and(|value| value == word)] { (word) } }
+                label for=(name) {
+                    (option.label)
+                    @if !option.label_hint.is_empty() { " " small { (option.label_hint) } }
+                }
+                @match option.control {
+                    Control::Choice => select id=(name) name=(name) aria-invalid=[invalid] {
+                        @for word in words { option value=(word) selected[value == Some(word)] { (word) } }
+                    }
+                    Control::Lines => textarea id=(name) name=(name) aria-invalid=[invalid] { (value.unwrap_or_default()) }
+                    _ => input id=(name) name=(name) value=[value] aria-invalid=[invalid];
                 }
             }
         }
+    }
+}
+
+/// Renders the fields of a subscription. `wrong` is the name of the field that was rejected.
+pub fn fields(values: &Values, wrong: Option<&str>, known: &[&str]) -> Markup {
+    let shown = |is_basic: bool, controls: &'static [Control]| {
+        OPTIONS.iter().filter(move |option| option.is_basic == is_basic && controls.contains(&option.control))
     };
-    let area = |name: &'static str, label: &str, hint: &str| {
-        html! {
-            div {
-                label for=(name) { (label) " " small { (hint) } }
-                textarea id=(name) name=(name) aria-invalid=[(wrong == Some(name)).then_some("true")] { (values.get(name).map(String::as_str).unwrap_or_default()) }
-            }
-        }
-    };
+    let is_folded = |name: &str| subscription_options::find(name).is_some_and(|option| !option.is_basic);
     html! {
-        (text("url", "URL", "where requests go"))
-        (text("name", "Name", "may be left out"))
-        (area("events", "Events", "patterns, one in a line: order.paid, order.*, *"))
+        @for option in shown(true, &[Control::Line, Control::Lines]) { (field(option, values, wrong)) }
         @if !known.is_empty() { p.hint { "Known here: " (inert(&known.join(", "))) } }
-        details open[wrong.is_some_and(|name| !matches!(name, "url" | "name" | "events"))] {
+        details open[wrong.is_some_and(is_folded)] {
             summary { "How requests look, and when they are made" }
             div.grid2 {
-                (text("filter", "Filter", "SQL/JSON path, as in $.data.total > 100"))
-                (choice("format", "Format", &Format::ALL.map(Format::as_str)))
-                (choice("payload_mode", "Payload", &["full", "thin", "changed"]))
-                (choice("ordering", "Order", &["none", "key", "strict"]))
-                (choice("verification", "Confirmation", &["none", "ping", "handshake"]))
-                (text("signature", "Signature", "standard, standard-v1a, svix, github, stripe, none"))
-                (text("timeout", "Timeout", "as in PT15S or 15 s"))
-                (text("retry", "Waits between attempts", "as in PT5S PT5M"))
-                (text("max_in_flight", "At once", "1 to 4096"))
-                (text("rate_limit", "A second, at most", "empty: no limit"))
-                (text("batch_size", "Events in a request", "1 to 1000"))
-                (text("batch_window", "Wait for a batch", "up to PT1M"))
-                (text("owner", "Owner", if is_new { "left out: you" } else { "a role or a tenant" }))
-                (text("tls", "Certificates", "a set of the daemon's configuration"))
-                (area("headers", "Headers", "Name: value, one in a line"))
-                (area("exclude_origin", "Not from these origins", "one in a line"))
+                @for option in shown(false, &[Control::Line, Control::Choice]) { (field(option, values, wrong)) }
+                @for option in shown(false, &[Control::Lines]) { (field(option, values, wrong)) }
             }
-            p.check { input #compact name="compact" type="checkbox" value="on" checked[values.get("compact").is_some_and(|value| value == "true" || value == "on")]; " " label for="compact" { "Several changes of one key become one event while undelivered" } }
+            @for option in shown(false, &[Control::Checkbox]) { (field(option, values, wrong)) }
         }
     }
 }

@@ -43,10 +43,7 @@ begin
 
             ('subscriber', 'grant usage on schema @extschema@, webhook to %s'),
             ('subscriber', 'grant execute on function
-                 @extschema@.webhook_subscribe(text, text[], text, text, interval, interval[], integer, boolean,
-                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text),
-                 @extschema@.webhook_alter(bigint, text, text[], text, text, interval, interval[], integer, boolean,
-                     jsonpath, text, text, jsonb, numeric, text, integer, interval, boolean, text[], text, text[], text, text, text[]),
+                 @extschema@.webhook_subscribe, @extschema@.webhook_alter,
                  @extschema@.webhook_unsubscribe(bigint), @extschema@.webhook_pause(bigint, text),
                  @extschema@.webhook_resume(bigint, boolean), @extschema@.webhook_rotate_secret(bigint, interval),
                  @extschema@.webhook_ping(bigint), @extschema@.webhook_redeliver(text, bigint),

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Under concurrent writers that roll back transactions and savepoints, and through kill -9 of the whole server, the
-# events are those of the committed changes, no more and no fewer, and every index of the outbox agrees with its table.
+# events are exactly the committed changes, and every index of the outbox agrees with its table.
 #
-# What is true is told by ordinary triggers, which write to an ordinary table in the same transactions.
+# Ordinary triggers record the true changes in an ordinary table, in the same transactions.
 #
 # usage: PG_BIN=… extension/tests/capture_survives_crashes.sh     (scripts/regress.sh runs it)
 set -euo pipefail

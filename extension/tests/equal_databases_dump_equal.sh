@@ -61,7 +61,7 @@ repair partial
 expect "repaired" '' "$(problems partial)"
 expect "the watches" 'log,orders' "$(sql -d partial -c "select string_agg(relation::text, ',' order by relation::text) from webhook.watch")"
 
-# All of it: names alone count in the copy, and nothing is to be repaired.
+# All of it: only names count in the copy, and nothing needs a repair.
 "$bin/createdb" whole
 dump one | sql -d whole >"$work/void"
 expect "whole" '' "$(problems whole)"

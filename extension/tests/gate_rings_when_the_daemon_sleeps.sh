@@ -24,7 +24,7 @@ create trigger webhook_insert after insert on item for each row execute function
     webhook.capture('{"noun": "item", "verbs": {"insert": "created"}}');
 SQL
 
-# The daemon's session: a psql that is told what to do, line by line, and answers with a word when it has done it.
+# The daemon's session: a psql that reads its commands line by line, and prints a word after each.
 start_session() {
     rm -f "$work/in" "$work/out"
     mkfifo "$work/in" "$work/out"
@@ -37,7 +37,7 @@ end_session() {
     wait "$session" 2>"$work/void" || true
 }
 tell() { printf '%s;\nselect %s;\n' "$1" "'done'" >&3; }
-# What came back: "slept" if the session has slept.
+# The answer: "slept" if the session has slept.
 answer() {
     local line answer=''
     while read -r -t 60 -u 4 line; do
@@ -148,7 +148,7 @@ end_session
 
 start_session
 if [ "$major" -ge 17 ]; then
-    # Somebody listens in a transaction that stays open, and others notify until there is no room.
+    # A session listens in a transaction that stays open, and others notify until the queue is full.
     mkfifo "$work/listener"
     "$bin/psql" -X -q <"$work/listener" >"$work/void" 2>&1 &
     exec 5>"$work/listener"

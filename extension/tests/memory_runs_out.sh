@@ -60,7 +60,7 @@ insert into item (body) values ('last');
 SQL
 
 # What the extension itself refuses in some of these lines when an earlier one has failed, or for its size; and 58P01, Postgres's
-# own error when a library (of PL/pgSQL) does not fit into what is left.
+# own error when a library (of PL/pgSQL) does not fit into the rest.
 known='53200|22023|55000|42704|58P01'
 ok=0 clean=0 other=0 crashes=0 lost=0
 for ((i = 0; i < limits; i++)); do

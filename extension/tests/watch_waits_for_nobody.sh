@@ -26,7 +26,7 @@ create table parted_1 partition of parted for values from (0) to (100);
 select webhook_watch(t::regclass) from unnest('{a1,a2,read,open,parted}'::text[]) t;
 SQL
 
-# A session that is told what to do, line by line, and answers with a word when it has done it.
+# A session that reads its commands line by line, and prints a word after each.
 mkfifo "$work/in" "$work/out"
 "$bin/psql" -X -q -A -t <"$work/in" >"$work/out" 2>&1 &
 exec 3>"$work/in" 4<"$work/out"
@@ -55,7 +55,7 @@ at_once "select webhook_watch('a3')"
 at_once "drop table a3"
 other 'rollback'
 
-# An idle reader: the watch ends beside it, others go on reading, and what is left does nothing.
+# An idle reader: the watch ends beside it, others go on reading, and the remaining triggers do nothing.
 other 'begin; select count(*) from read; select count(*) from parted_1'
 at_once "select webhook_watch('read', verbs => '{\"insert\":\"created\"}')"
 at_once "select webhook_unwatch('read')"

@@ -48,7 +48,7 @@ fn with_runtime<T>(run: impl FnOnce(&Runtime) -> T) -> T {
     })
 }
 
-/// Sends a webhook to a peer that says these bytes, whatever it is sent, and hangs up.
+/// Sends a webhook to a peer that answers any request with these bytes, and hangs up.
 fn send(bytes: &[u8], proxy: impl FnOnce(SocketAddr) -> Option<Proxy>) -> Outcome {
     let bytes = bytes.to_vec();
     with_runtime(|runtime| {
@@ -61,7 +61,7 @@ fn send(bytes: &[u8], proxy: impl FnOnce(SocketAddr) -> Option<Proxy>) -> Outcom
                 let _ = tcp.read(&mut request).await;
                 let _ = tcp.write_all(&bytes).await;
                 let _ = tcp.shutdown().await;
-                // Read what is left, or closing would be a reset.
+                // Read the rest, or closing would be a reset.
                 while matches!(tcp.read(&mut request).await, Ok(1..)) {}
             });
             let policy = AddressPolicy {
@@ -97,7 +97,7 @@ fn check(outcome: &Outcome) {
     assert!(outcome.error.is_some() || outcome.class == Class::Succeeded, "{outcome:?}");
 }
 
-/// A receiver's answer: head, body, trailers, and what comes before and after.
+/// A receiver's answer: head, body, trailers, and the bytes before and after.
 pub fn answer(bytes: &[u8]) {
     let outcome = send(bytes, |_| None);
     assert!(outcome.class != Class::Refused, "{outcome:?}");

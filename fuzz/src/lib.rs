@@ -1,7 +1,7 @@
 //! What reads foreign bytes, each as a function that takes any bytes and must neither panic nor
 //! break its promise.
 //!
-//! Who writes the bytes: receivers and proxies (answers), whoever may subscribe (patterns, headers,
+//! Who writes the bytes: receivers and proxies (answers), subscribers (patterns, headers,
 //! URLs, secret texts), the application's rows (payloads), the database (snapshots), the operator
 //! (configuration). `fuzzer/` has coverage-guided targets of the same names over these; `tests/`
 //! runs them over the corpus, mutations of it and random bytes.

@@ -27,7 +27,7 @@ use std::{
 use url::{Host, Url};
 use webhookd::config::Layers;
 
-/// `Retry-After`: bounded, whatever it says.
+/// `Retry-After`: bounded, with any value.
 pub fn retry_after(bytes: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     if let Some(wait) = parse_retry_after(bytes, now) {

@@ -2,7 +2,7 @@
 # What watching costs an application that inserts single rows from many connections.
 #
 #   unwatched    no trigger
-#   watched      the trigger; the daemon is awake (nobody holds the gate)
+#   watched      the trigger; the daemon is awake (no session holds the gate)
 #
 # usage: tests/benches/bench_tps.sh     CLIENTS="16 64" SECONDS_PER_RUN=10
 source "$(dirname "$0")/cluster.sh"

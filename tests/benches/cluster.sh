@@ -8,7 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${PG_BIN:-$(PROFILE=${PROFILE:-release} "$root/scripts/sandbox.sh")}
 rounds=${ROUNDS:-5}
-# Defaults, but for what would make one round differ from the next: checkpoints, new WAL files, autovacuum.
+# Defaults, except for what would make one round differ from the next: checkpoints, new WAL files, autovacuum.
 CONF='max_connections = 200
 shared_buffers = 512MB
 min_wal_size = 4GB

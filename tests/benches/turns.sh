@@ -6,7 +6,7 @@
 #   bulk      microseconds for each row of a bulk insert into a watched table
 #   tps       transactions for each second of processor time of the server: single-row inserts by
 #             16 clients into a watched table
-#   base      the same for a table that nobody watches: how exact the measurement is
+#   base      the same for a table without a watch: how exact the measurement is
 #
 # usage: tests/benches/turns.sh NAME=BIN NAME=BIN…     BIN: a bin directory that scripts/sandbox.sh has made
 #        ROUNDS=20 ROWS=100000 SECONDS_PER_RUN=2

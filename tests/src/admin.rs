@@ -166,7 +166,7 @@ impl Admin {
     /// Asks until the status is this one and these words are in the answer.
     ///
     /// # Panics
-    /// If it is not within twice [`PATIENCE`]: a stall is told after 20 seconds.
+    /// If it is not within twice [`PATIENCE`]: the daemon reports a stall after 20 seconds.
     pub async fn until(&self, path: &str, status: u16, words: &str) -> Answer {
         let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
         let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));

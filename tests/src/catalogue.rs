@@ -90,7 +90,7 @@ pub async fn facts(database: &Database) -> BTreeSet<String> {
     let client = database.client().await;
     // Postgres then prints names in full, independent of the extension's schema.
     client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
-    let rows = client.query(FACTS, &[]).await.expect("the catalogue can be read");
+    let rows = client.query(FACTS, &[]).await.expect("the system catalog can be read");
     rows.iter().map(|row| row.get::<_, String>(0)).collect()
 }
 

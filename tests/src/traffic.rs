@@ -203,7 +203,7 @@ pub async fn committed(database: &Database, tried: &[BTreeMap<i64, Changes>]) ->
     all
 }
 
-/// Returns the rows of a writer as they are, whatever has been undone.
+/// Returns the rows of a writer as they are, without those that were undone.
 async fn alive(database: &Database, number: u32) -> Vec<i64> {
     let first = begin(number, 0).1.next;
     let query = "select id from orders where id between $1 and $1 + 999999998 order by id";

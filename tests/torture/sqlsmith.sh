@@ -3,7 +3,7 @@
 # has every part of webhook_grant but admin, and as one that has nothing but its tables. The server must not crash, and
 # nothing of ours may fail with an internal error (SQLSTATE XX…).
 #
-# usage: tests/torture/sqlsmith.sh [QUERIES] [SECONDS] [SEED]     of each role; whichever ends first (default: 3000 300, a random seed)
+# usage: tests/torture/sqlsmith.sh [QUERIES] [SECONDS] [SEED]     of each role; the first limit ends the run (default: 3000 300, a random seed)
 #   PG_BIN      a bin directory with the extension installed beside it (default: what scripts/sandbox.sh makes)
 #   OUT         folder for server log and sqlsmith's output, which are kept there (default: nothing is kept)
 set -euo pipefail

@@ -109,7 +109,7 @@ insert into webhook.cursor (snapshot, system_identifier, database_oid)
     select webhook.snapshot_before_this_transaction(), c.system_identifier, d.oid
     from pg_control_system() c, pg_database d where d.datname = current_database();
 update webhook.cursor set epoch = 3;
--- Of each subscription that matches: what came of it, by the number of the order.
+-- The outcome of each matching subscription, by the number of the order.
 create temporary table dealt on commit drop as
     select s.id as subscription_id, s.name, s.ordering, e, (e).key::integer as n
     from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null and e.type like 'order.%';

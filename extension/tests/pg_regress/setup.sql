@@ -37,7 +37,7 @@ begin
 end
 $$;
 
--- What the current transaction has emitted, and what is left over of earlier ones, in order.
+-- The events of the current transaction, and those of earlier ones, in order.
 create view by_hand.event as
 select type, key, payload, previous from webhook.event order by id;
 

@@ -110,7 +110,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same of another version: that of the programs in `bin`.
+    /// The same of another version, with the programs in `bin`.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -296,7 +296,7 @@ impl Cluster {
         Database { cluster: self.clone(), name: name.to_owned() }
     }
 
-    /// Starts a server program of somebody else beside the cluster, as the server's user.
+    /// Starts another server program beside the cluster, as the server's user.
     pub fn spawn(&self, name: &str, mut command: Command) -> Process {
         command.current_dir(self.dir.path());
         Account::apply(self.account, &mut command);

@@ -54,7 +54,7 @@ impl Cluster {
     /// If `pg_upgrade` fails, with what it said.
     pub async fn upgraded(self: &Arc<Self>) -> Arc<Self> {
         // Debian's 15.20 notes an option with every column that no later pg_dump leaves out and no
-        // later server takes, so that pg_upgrade fails for whatever table there is.
+        // later server takes, so that pg_upgrade fails for every table.
         let names = "select string_agg(datname, ' ') from pg_database where datallowconn";
         for name in self.existing("postgres").text(names).await.unwrap_or_default().split(' ') {
             self.existing(name)
@@ -96,7 +96,7 @@ impl Cluster {
         self.standby_through(self.port).await
     }
 
-    /// The same, which is told of another port that leads here, such as that of a
+    /// The same, with the number of another port that leads here, such as that of a
     /// [`Link`](crate::link::Link).
     ///
     /// # Panics

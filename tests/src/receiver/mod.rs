@@ -1,4 +1,4 @@
-//! A receiver on a real socket that behaves as badly as it is told and remembers what it got.
+//! A receiver on a real socket that behaves as badly as a test asks, and remembers its requests.
 //!
 //! The path names the behaviour ([`Behaviour`]); every request is judged by the `standardwebhooks`
 //! crate, and a receiver that is dropped with a rejected request fails the test. HTTP/1.1 by hand,
@@ -35,10 +35,10 @@ use wire::Stream;
 /// The secret that [`Receiver`] expects unless told otherwise: 32 bytes from 0 to 31.
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// Decides on each request by itself, by what came and how often its id has come.
+/// Decides on each request by itself, by the request and how often its id has come.
 type Judge = Arc<dyn Fn(&Received, u32) -> Behaviour + Send + Sync>;
 
-/// What is to be done with the requests to a path, whatever the path says.
+/// The behaviour for the requests to a path. It replaces the one that the path names.
 #[derive(Clone)]
 enum Override {
     Always(Behaviour),
@@ -136,7 +136,7 @@ impl Receiver {
         self.state.is_trusting.store(true, Ordering::Relaxed);
     }
 
-    /// From now on `path` behaves so, whatever it says.
+    /// From now on `path` behaves so, and not as it says.
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Always(behaviour));
     }
@@ -147,7 +147,7 @@ impl Receiver {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Judged(Arc::new(judge)));
     }
 
-    /// Answers everything that is held, and holds nothing any more.
+    /// Answers everything that is held, and holds nothing from now on.
     pub fn release(&self) {
         *lock(&self.state.released) = true;
         self.state.release.notify_waiters();
@@ -281,7 +281,7 @@ async fn treat<S: Stream>(
     let handling = lock(&state.overrides).get(&path).cloned();
     let handling = handling.unwrap_or_else(|| Override::Always(Behaviour::of(&path)));
     let secret = lock(&state.secrets).get(&path).cloned();
-    // What is not a POST carries no event and no signature.
+    // Only a POST has an event and a signature.
     let verified = match method.as_str() {
         "POST" if !state.is_trusting.load(Ordering::Relaxed) => {
             verify(secret.as_deref().unwrap_or(SECRET), &headers, &body)
@@ -316,7 +316,7 @@ async fn treat<S: Stream>(
         _ => {}
     }
     let status = behaviour.status(attempt);
-    // Before the answer can be seen: whoever acts on it acts later.
+    // Before the answer can be seen, so a test that acts on it acts later.
     lock(&state.record).answered(at, status);
     state.arrived.send_modify(|count| *count += 1);
     answer::write(connection, &behaviour, status, &echo).await

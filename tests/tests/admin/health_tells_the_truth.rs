@@ -20,7 +20,7 @@ async fn active_standby_and_copy() {
     one.until("/readyz", 200, "active").await;
     let other = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     other.until("/readyz", 503, "standby").await;
-    assert_eq!(other.ask("GET", "/healthz", None, &[], None).await.status, 200, "standing by is no illness");
+    assert_eq!(other.ask("GET", "/healthz", None, &[], None).await.status, 200, "a standby is healthy");
     one.daemon.kill9().await;
     // The standby has taken over.
     other.until("/readyz", 200, r#""phase":"active""#).await;
@@ -48,6 +48,8 @@ async fn a_stalled_daemon_is_told() {
     world.subscribe("/ok").await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     admin.until("/readyz", 200, "active").await;
+    // The events about the subscription are behind the checkpoint.
+    world.database.until("select not exists (select from webhook.beyond_checkpoint)", PATIENCE).await;
     // The ledger cannot write, so the checkpoint cannot move.
     let mut blocker = world.database.client().await;
     let lock = blocker.transaction().await.expect("a transaction");

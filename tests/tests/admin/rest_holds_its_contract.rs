@@ -277,7 +277,7 @@ async fn the_document_is_true() {
 
     world.subscribe("/ok").await;
     world.insert_orders(1, 20).await;
-    // The fuzzer rotates secrets, which the receiver does not learn. What comes before and after is
+    // The fuzzer rotates secrets, which the receiver does not learn. A request before or after that is
     // judged.
     world.receiver.wait_for("/ok", 20, e2e::PATIENCE).await;
     world.receiver.trust();
@@ -297,7 +297,7 @@ async fn the_document_is_true() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    // Whatever the fuzzer has done, a new subscription gets signed events.
+    // After everything that the fuzzer has done, a new subscription gets signed events.
     let after = e2e::receiver::Receiver::start().await;
     world.subscribe_url(&after.url("/ok"), "").await;
     world.insert_orders(101, 5).await;

@@ -223,7 +223,7 @@ async fn limits_are_those_of_whom_a_trusted_proxy_names() {
     assert!(forged.1 > 0 && forged.0 + forged.1 == 3000, "they are one: {forged:?}");
     assert_eq!(flood(&admin, "127.0.0.1", each).await, (3000, 0), "they are many");
     let one = flood(&admin, "127.0.0.1", |at| format!("198.51.100.{}, 203.0.113.1", at % 250)).await;
-    assert!(one.1 > 0 && one.0 + one.1 == 3000, "what it has been told itself is not believed: {one:?}");
+    assert!(one.1 > 0 && one.0 + one.1 == 3000, "it does not believe its own input: {one:?}");
     // A trusted proxy's connections serve many clients, so they are not limited.
     let ask = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", address(&admin));
     let mut held = Vec::new();

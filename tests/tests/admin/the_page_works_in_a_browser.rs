@@ -26,7 +26,7 @@ async fn a_subscription_lives_through_it() {
     let browser = Browser::start(&admin.url).await;
 
     browser.go("/").await;
-    assert_eq!(browser.path().await, "/login", "nobody is let in unknown");
+    assert_eq!(browser.path().await, "/login", "an unknown visitor is not let in");
     browser.fill("Token", "whtok_nonsense").await;
     browser.press("Sign in").await;
     browser.until_it_says("one begins with whtok_").await;

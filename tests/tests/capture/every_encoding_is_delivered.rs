@@ -92,7 +92,7 @@ async fn delivers(encoding: &str, bad: [&[u8]; 2], good: &str) {
     assert!(raw.iter().all(|request| std::str::from_utf8(&request.body).is_ok()));
     let cloud = receiver.at("/ok/cloud");
     assert!(cloud.iter().any(|request| request.json()["replaced"] == true));
-    // What a receiver answers is stored, whatever the database lacks.
+    // An answer of a receiver is stored, with replacements for what the database lacks.
     let stored = "select bool_and(response is not null) and count(*) >= 3 from webhook.attempt where outcome = 'http_error'";
     assert_eq!(database.text(stored).await.as_deref(), Some("t"), "{encoding}");
 

@@ -102,7 +102,7 @@ async fn what_others_have_written_since_is_not_read_again() {
         "select count(*), min(b.created_at) from (select created_at from webhook.beyond_checkpoint limit 10000) b",
         "select webhook.delivery_number(9223372036854775807, 'queued', null)",
     ] {
-        world.app.batch_execute(look).await.expect("what is read of the catalogue is kept");
+        world.app.batch_execute(look).await.expect("results from the system catalog are kept");
         let plan = format!("explain (analyze, buffers, format json) {look}");
         let plan: serde_json::Value =
             serde_json::from_str(&value(&world.app, &plan).await.expect("a plan")).expect("JSON");

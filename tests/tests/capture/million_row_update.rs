@@ -79,7 +79,7 @@ async fn a_million_rows_in_one_transaction() {
         after.len()
     );
     assert!(peak <= MEMORY_MIB_MAX, "{peak:.0} MiB");
-    assert!(max(&before) < Duration::from_secs(2), "an open update delays nobody");
+    assert!(max(&before) < Duration::from_secs(2), "an open update delays no transaction");
     assert!(!before.is_empty() && !after.is_empty(), "orders came in both phases");
     world.receiver.look(|record| assert_eq!(record.duplicates("/ok/big"), 0));
 }

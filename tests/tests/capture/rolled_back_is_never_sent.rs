@@ -47,7 +47,7 @@ async fn concurrent_traffic_with_rollbacks_and_savepoint_rollbacks() {
             let change = (event_type.expect("a type").to_owned(), key.to_string());
             *delivered.entry(change).or_default() += 1;
         }
-        assert_eq!(delivered, committed, "the bodies tell what was committed");
+        assert_eq!(delivered, committed, "the bodies have what was committed");
     });
     let attempts = "select count(*) from webhook.attempt";
     assert_eq!(world.database.number(attempts).await, events.len() as i64, "one attempt row each");

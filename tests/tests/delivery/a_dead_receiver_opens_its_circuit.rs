@@ -83,7 +83,7 @@ async fn nobody_listens_and_hundreds_wait() {
     );
     let attempts = world.database.number(&attempts).await;
     // The attempts that were in flight when the circuit opened (32 at the start), and some probes.
-    assert!((10..100).contains(&attempts), "{attempts} attempts at a port where nobody listens");
+    assert!((10..100).contains(&attempts), "{attempts} attempts at a port without a listener");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 

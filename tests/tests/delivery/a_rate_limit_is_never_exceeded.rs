@@ -60,7 +60,7 @@ async fn with_a_large_backlog_behind_it() {
         world.receiver.at("/ok/limited").iter().map(|r| r.json()["sequence"].as_i64()).collect();
     let displaced = came.windows(2).filter(|pair| pair[1] < pair[0]).count();
     println!("{displaced} of {} came out of order", came.len());
-    assert!(daemon.sigterm(PATIENCE).await.success(), "what waits does not keep it from ending");
+    assert!(daemon.sigterm(PATIENCE).await.success(), "waiting deliveries do not keep it from ending");
 }
 
 #[tokio::test(flavor = "multi_thread")]

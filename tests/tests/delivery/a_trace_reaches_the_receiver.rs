@@ -81,7 +81,7 @@ async fn from_the_insert_through_a_failure_and_a_retry() {
     world.insert_orders(3, 1).await;
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
-    assert_eq!(collector.collected().len(), 2, "what was left has been sent by now, and there is no more");
+    assert_eq!(collector.collected().len(), 2, "the rest has been sent by now");
     let carried: BTreeSet<_> = world.receiver.at("/flaky/1")[2..]
         .iter()
         .map(|request| request.header("traceparent").map(str::to_owned))

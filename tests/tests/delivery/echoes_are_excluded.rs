@@ -21,7 +21,7 @@ async fn by_origin() {
     let mut came: Vec<_> =
         world.receiver.at("/ok/crm").iter().filter_map(|r| r.json()["data"]["id"].as_i64()).collect();
     came.sort_unstable();
-    assert_eq!(came, [2, 3, 5], "what came from others, and what nobody signed");
+    assert_eq!(came, [2, 3, 5], "from other origins, and without an origin");
     // The views agree: no delivery, none pending.
     let matched = world.database.number("select count(*) from webhook.delivery").await;
     assert_eq!(matched, 8);

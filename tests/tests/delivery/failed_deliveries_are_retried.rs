@@ -36,7 +36,7 @@ async fn spaced_by_the_schedule_same_id_same_body_new_timestamp() {
     for pair in requests.windows(2) {
         assert_eq!(pair[0].id(), pair[1].id());
         assert_eq!(pair[0].body, pair[1].body);
-        assert!(pair[0].timestamp() < pair[1].timestamp(), "each attempt is signed anew");
+        assert!(pair[0].timestamp() < pair[1].timestamp(), "each attempt has a signature of its own");
     }
     let attempts = "select string_agg(attempt || ' ' || outcome || ' ' || status || ' ' || coalesce(response, '-') || ' '
                     || (next_at is not null), ', ' order by attempt) from webhook.attempt";

@@ -45,7 +45,7 @@ async fn wait_told(world: &World, subscription: i64, kinds: &[&str]) {
     world.database.until(&emitted, PATIENCE).await;
     world
         .receiver
-        .wait("the operator is told", PATIENCE, |record| {
+        .wait("the operator gets the event", PATIENCE, |record| {
             record.at("/ok/operator").filter(|r| kinds.iter().any(|kind| r.json()["type"] == *kind)).count()
                 >= kinds.len()
         })

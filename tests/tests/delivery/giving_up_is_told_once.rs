@@ -54,5 +54,5 @@ async fn the_operators_own_receiver_fails() {
     world.database.until(&given_up.replace("= 3", "= 4"), PATIENCE).await;
     world.database.until("select pending = 0 and queued = 0 from webhook.health", PATIENCE).await;
     let events = format!("select count(*) from webhook.event where type = '{EXHAUSTED}'");
-    assert_eq!(world.database.number(&events).await, 4, "what is told of is not told of in turn");
+    assert_eq!(world.database.number(&events).await, 4, "an event about a delivery causes no further event");
 }

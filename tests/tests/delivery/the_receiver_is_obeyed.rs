@@ -136,7 +136,7 @@ async fn gone_ends_it_at_once() {
     };
     world
         .receiver
-        .wait("the operator is told", PATIENCE, |record| record.at("/ok/operator").any(|r| told(&r)))
+        .wait("the operator gets the event", PATIENCE, |record| record.at("/ok/operator").any(|r| told(&r)))
         .await;
 
     // An operator resumes the subscription.

@@ -114,7 +114,7 @@ async fn what_the_documents_say() {
     assert_eq!(row("id")[1..4], ["integer", "never", "-9223372036854775808 to 9223372036854775807"]);
     assert!(row("tags")[1].starts_with("array of string"), "{:?}", row("tags"));
     assert!(row("at")[3].contains("format date-time"));
-    assert!(!page.text.contains("secret_note"), "what is not captured is not shown");
+    assert!(!page.text.contains("secret_note"), "a column that is not captured is not shown");
 
     // The page and the document agree.
     let document: Value = database

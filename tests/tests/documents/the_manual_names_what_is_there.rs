@@ -152,7 +152,7 @@ fn commands_and_flags() {
 
 async fn names(database: &Database, query: &str) -> BTreeSet<String> {
     let client = database.client().await;
-    client.query(query, &[]).await.expect("the catalogue").iter().map(|row| row.get(0)).collect()
+    client.query(query, &[]).await.expect("the system catalog").iter().map(|row| row.get(0)).collect()
 }
 
 /// Returns all sources, which spell the event types and the settings.

@@ -99,7 +99,7 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
     world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (150, 0)));
 }
 
-/// Every session finds the server that takes writes, those of the admin server too.
+/// Every session finds the server that takes writes, also the sessions of the admin server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_standby_that_is_named_first_is_passed_over() {
     let world = World::new().await;
@@ -250,7 +250,7 @@ async fn fails_over_with_events_past_the_standbys_position(
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
     copy.run(&insert(2_001, AFTER)).await;
-    // What was under way at the former primary is answered now, and nobody's any more.
+    // The requests that were under way at the former primary get their answers now, in vain.
     receiver.release();
 
     let after: Vec<_> = events(&copy).await.split_off(BEFORE as usize);
@@ -297,7 +297,7 @@ async fn with_events_past_its_position_and_a_url_of_both_servers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_events_past_its_position_over_tls_and_the_standby_named_first() {
-    // Without target_session_attrs: the daemon itself passes by whoever takes no writes.
+    // Without target_session_attrs: the daemon itself skips servers that take no writes.
     let connection = |one, other| {
         format!(
             "host=127.0.0.1,127.0.0.1 port={other},{one} user=postgres dbname=app sslmode=require connect_timeout=3"
@@ -370,7 +370,7 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     assert!(!keys.contains("1001"), "{keys:?}");
 }
 
-/// A daemon that starts knows no more than its servers say: the one that is named first takes
+/// A daemon that starts knows only what its servers say: the server that is named first takes
 /// writes, and is a former primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn and_a_new_daemon_does_not_believe_it_either() {

@@ -27,7 +27,7 @@ async fn with_bounded_memory_and_nothing_sent_twice() {
     let rows = format!(
         "insert into orders select i, 'customer ' || i, 1, md5(i::text) from generate_series(101, {EVENTS}) i"
     );
-    world.app.batch_execute(&rows).await.expect("nobody holds up the application");
+    world.app.batch_execute(&rows).await.expect("nothing holds up the application");
     // Deliveries continue until the limit of unwritten results is reached, and stop there. Spilled
     // events count towards the limit, so the test cannot know the number of deliveries beforehand.
     let unwritten = || world.receiver.look(|record| record.distinct("/ok")) as i64 - 100;

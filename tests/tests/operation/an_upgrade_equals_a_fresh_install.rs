@@ -121,14 +121,14 @@ async fn delivered(database: &Database, name: &str) -> usize {
     usize::try_from(database.number(&query).await).expect("a count")
 }
 
-/// Waits until every delivery has been made, but for those of the subscription that is paused.
+/// Waits until every delivery has been made, except for the paused subscription.
 async fn all_delivered(database: &Database) {
     let all = "select not exists (select from webhook.delivery d join webhook.subscription s on s.id = d.subscription_id
                                   where d.state <> 'delivered' and s.name <> 'paused')";
     database.until(all, PATIENCE).await;
 }
 
-/// What came is all that was open, once, and as 0.2.0 was told to send it.
+/// The receiver has got all open deliveries, once, with the options that 0.2.0 had stored.
 async fn judge(database: &Database, receiver: &Receiver, before: usize) {
     let twice = "select count(*) from (select from webhook.attempt where outcome = 'succeeded'
                                        group by subscription_id, event_id, event_xid having count(*) > 1) twice";
@@ -148,7 +148,7 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
         let strict: Vec<_> =
             record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
-        // What comes later may be of transactions side by side, which have no order but that of
+        // Later events may be of transactions side by side, which have no order except that of
         // their ends.
         assert!(
             strict.len() >= 10 && strict[..10].is_sorted(),
@@ -186,7 +186,7 @@ async fn what_was_there_is_kept_and_delivered() {
     ] {
         assert!(described.contains(words), "{described}");
     }
-    // Nobody has looked at the payload function. What the check says repairs it.
+    // The check has not seen the payload function before. Its repair works.
     let problems = "select string_agg(distinct problem || ': ' || detail, '; ') from webhook_check()";
     assert_eq!(
         database.text(problems).await.as_deref(),
@@ -234,7 +234,7 @@ async fn between_package_and_update_everything_goes_on() {
     all_delivered(&database).await;
     assert!(
         daemon.process().log().iter().any(|line| line.contains("extension.outdated")),
-        "it says what is to be done"
+        "it says what to do"
     );
 
     // An update that would have to wait for somebody who steers gives up as it is told to, and
@@ -246,7 +246,7 @@ async fn between_package_and_update_everything_goes_on() {
         .expect("it can be paused");
     let impatient = database.client().await;
     let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
-    let refused = refused.expect_err("somebody is there");
+    let refused = refused.expect_err("another session has the lock");
     assert!(describe(&refused).starts_with("55P03"), "{}", describe(&refused));
     app.execute(&insert, &[&302_i64]).await.expect("the application goes on");
     steering.batch_execute("rollback").await.expect("it can be undone");
@@ -256,9 +256,9 @@ async fn between_package_and_update_everything_goes_on() {
     let writer = database.client().await;
     writer.batch_execute("begin; insert into orders values (303, 'c', 50)").await.expect("it goes on");
     let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
-    assert!(describe(&refused.expect_err("somebody writes")).starts_with("55P03"));
+    assert!(describe(&refused.expect_err("another session writes")).starts_with("55P03"));
     let refused = impatient.batch_execute(&format!("reset lock_timeout; {UPDATE}")).await;
-    assert!(describe(&refused.expect_err("somebody writes")).starts_with("55P03"));
+    assert!(describe(&refused.expect_err("another session writes")).starts_with("55P03"));
     writer
         .batch_execute("insert into orders values (305, 'c', 50); commit")
         .await
@@ -285,7 +285,7 @@ async fn between_package_and_update_everything_goes_on() {
     // The daemon notices, and does what it could not do before: it writes down why something is
     // held.
     daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
-    // It delivers from here, so it is the one that the database is armed for from now on.
+    // It delivers from here, so the database is armed for its instance from now on.
     database.until("select instance is not null from webhook.cursor", PATIENCE).await;
     database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;
     let held = "select held_because is not null from webhook.subscription_stats where name = 'form'";

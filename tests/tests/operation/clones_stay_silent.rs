@@ -106,7 +106,7 @@ impl Source {
     async fn judge(&self, copy: &Database) {
         let delivered = self.receiver.look(|record| record.distinct("/ok"));
         let refused = Daemon::spawn(copy);
-        assert!(!refused.ended(PATIENCE).await.success(), "it is to be armed first");
+        assert!(!refused.ended(PATIENCE).await.success(), "it must be armed first");
         assert_eq!(copy.text("select armed from webhook.health").await.as_deref(), Some("f"));
         // The copy's application writes on meanwhile. No subscription matches the event that is not
         // about an order.
@@ -279,7 +279,7 @@ async fn a_physical_copy_of_the_cluster_stays_silent_until_it_is_armed() {
     assert_eq!(
         copy.text("select armed from webhook.health").await.as_deref(),
         Some("t"),
-        "nobody has come yet"
+        "no daemon has come yet"
     );
     let (code, said) = webhookd(&["check", "--database-url", &copy.url()]).await;
     assert!(code == Some(3) && said.contains("✗ armed") && said.contains("webhook_arm()"), "{said}");

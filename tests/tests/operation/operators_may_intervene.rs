@@ -174,7 +174,7 @@ async fn a_retry_is_made_by_hand_before_its_time() {
     // The retry's own time by the schedule passes.
     let past = "select bool_and(a.next_at + interval '1 s' < now()) from webhook.attempt a where attempt = 1";
     world.database.until(past, PATIENCE).await;
-    world.receiver.look(|record| assert_eq!(record.total, 2, "by hand, and not once more by the schedule"));
+    world.receiver.look(|record| assert_eq!(record.total, 2, "by hand, and not again by the schedule"));
     let attempts = "select string_agg(attempt || ' ' || outcome, ', ' order by attempt) from webhook.attempt";
     assert_eq!(world.database.text(attempts).await.as_deref(), Some("1 http_error, 2 succeeded"));
 }

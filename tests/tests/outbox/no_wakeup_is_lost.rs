@@ -110,9 +110,9 @@ async fn a_sleeping_daemon_holds_back_no_vacuum() {
         Daemon::spawn_with(&world.database.url(), &["--allow-net", "127.0.0.0/8", "--safety-poll-ms", "0"]);
     daemon.ready(&world.database).await;
     Daemon::asleep(&world.database).await;
-    let sessions = "select string_agg(coalesce(backend_xmin::text, 'none'), ',') from pg_stat_activity
-                    where state = 'active' and query like 'call webhook.gate_sleep%'";
-    assert_eq!(world.database.text(sessions).await.as_deref(), Some("none"));
+    let holds_nothing = "select bool_and(backend_xmin is null) from pg_stat_activity
+                         where state = 'active' and query like 'call webhook.gate_sleep%'";
+    world.database.until(holds_nothing, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 

@@ -64,7 +64,7 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
 
     reader.batch_execute("commit").await.expect("it ends");
     let gone = format!("select {} = 0", old(5));
-    assert!(world.database.becomes(&gone, Duration::from_secs(70)).await, "nobody reads them any more");
+    assert!(world.database.becomes(&gone, Duration::from_secs(70)).await, "no reader is left");
     writer.batch_execute("commit").await.expect("the slot was not taken from under it");
     world.receiver.wait_for("/ok", 2_101, PATIENCE).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Promise: whatever the statistics say, no statement of the daemon reads a table of ours from end
+//! Promise: with any statistics, no statement of the daemon reads a table of ours from end
 //! to end, and none reads many rows that it does not need.
 //!
 //! Postgres itself logs the plan of every statement that the daemon executes, nested ones included

@@ -110,7 +110,7 @@ async fn of_transactions_that_lock_from_the_end_to_the_beginning() {
         writer.await.expect("no transaction of the application has failed");
     }
     println!("{steps} steps, {busy} found a row in use for too long; {beside} transactions beside them");
-    assert!(beside > 20, "the backfill had hardly anybody beside it: {beside} transactions");
+    assert!(beside > 20, "hardly any transaction ran beside the backfill: {beside}");
     let (known, snapshots) = applied(&world).await;
     assert_eq!(known, table(&world).await);
     assert!(snapshots <= ROWS, "{snapshots} snapshots of {ROWS} rows");

@@ -48,7 +48,9 @@ async fn a_range_and_some_types_of_it() {
         let first = world.receiver.at("/ok/again").into_iter().find(|other| other.id() == request.id());
         assert_eq!(first.expect("it came before").body, request.body, "the same id, the same bytes");
     }
-    world.receiver.look(|record| assert_eq!(record.duplicates("/ok/other"), 0, "nobody else gets it"));
+    world
+        .receiver
+        .look(|record| assert_eq!(record.duplicates("/ok/other"), 0, "no other subscription gets it"));
     let twice = format!("select count(*) from webhook.attempt where subscription_id = {id} and attempt = 2");
     assert_eq!(world.database.number(&twice).await, 10);
     assert!(daemon.sigterm(PATIENCE).await.success());

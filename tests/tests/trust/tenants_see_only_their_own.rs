@@ -131,10 +131,7 @@ async fn no_route_is_left_out() {
     assert_eq!(tabled.len(), ROUTES.len() + HEALTH.len(), "none twice");
     let missing: Vec<_> = routes.difference(&tabled).collect();
     let gone: Vec<_> = tabled.difference(&routes).collect();
-    assert!(
-        missing.is_empty() && gone.is_empty(),
-        "not in ROUTES: {missing:?}; not there any more: {gone:?}"
-    );
+    assert!(missing.is_empty() && gone.is_empty(), "not in ROUTES: {missing:?}; no longer there: {gone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

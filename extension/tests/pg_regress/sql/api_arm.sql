@@ -36,7 +36,7 @@ select armed from webhook.health;
 select snapshot::text = :'snapshot', epoch - :epoch, restored_at from webhook.cursor;
 select created_snapshot::text <> '3:3:' from webhook.subscription where id = :sub;
 
-\echo -- another instance: nobody knows of a copy until a daemon has been refused, and an active daemon keeps its database
+\echo -- another instance: a copy is unknown until a daemon has been refused, and an active daemon keeps its database
 update webhook.cursor set instance = 'db.example:5432/shop';
 select armed, instance, disarmed_because from webhook.health;
 update webhook.cursor set refused_instance = 'staging';
@@ -61,13 +61,13 @@ update webhook.cursor set refused_instance = E'a\nb';
 rollback to bad;
 \set VERBOSITY default
 \set ON_ERROR_STOP on
-\echo -- a copy of another cluster is armed for nobody, whatever its original was armed for
+\echo -- a copy of another cluster is armed for no instance, although its original was armed
 update webhook.cursor set system_identifier = 1;
 select disarmed_because from webhook.health;
 select webhook_arm();
 select instance, refused_instance from webhook.cursor;
 
-\echo -- a dump, as COPY brings it: silent at once, in its own database too; nothing is told of subscriptions that come back
+\echo -- a dump, loaded by COPY: silent at once, in its own database too; subscriptions that come back emit no event
 create table the as select e.slot from webhook.event e limit 1;
 update webhook.cursor set snapshot = '99900:100000:99905';
 create table dumped as select * from webhook.cursor;

@@ -30,7 +30,7 @@ select after_key, rows_done, state from webhook.backfill where id = :backfill;
 select webhook.backfill_step(:backfill, 2), webhook.backfill_step(-1, 2);
 table sent;
 table told;
-\echo -- it matches, whatever the patterns are; for others it does not
+\echo -- it matches with any patterns; for others it does not
 select count(*) from webhook.pending p join webhook.event e on e.id = p.sequence where e.type = 'order.snapshot' and p.subscription_id = :id;
 delete from webhook.event where type like '%.snapshot' or type like 'webhook.backfill.%';
 
@@ -85,7 +85,7 @@ select key from sent;
 select search_path, rows_done, state, error from webhook.backfill where id = :backfill;
 select by_hand.fails(format('select webhook_backfill(%s, ''orders'', %L)', :id, condition)) from unnest(array['', 'id = 1; drop table orders', 'id = 1) or (true', 'nowhere = 1', 'id', 'old.id = 1', 'true limit 1', 'count(*) > 1', 'id = 1, 2']) condition;
 
-\echo -- partitions and heirs
+\echo -- partitions and child tables
 create table part (id int, k text, primary key (id, k)) partition by range (id);
 create table part_1 partition of part for values from (0) to (10);
 create table part_2 (k text, id int not null, primary key (k, id));
@@ -177,7 +177,7 @@ select webhook.backfill_step(:backfill, 100);
 select state, error from webhook.backfill where id = :backfill;
 alter role regress_renamed rename to regress_asker;
 
-\echo -- what goes away meanwhile: a column, the watch, the table; an error in the condition
+\echo -- removed meanwhile: a column, the watch, the table; an error in the condition
 delete from webhook.event where type like 'webhook.backfill.%';
 create table going (id int primary key, v int);
 insert into going values (1, 1), (2, 0), (3, 3);

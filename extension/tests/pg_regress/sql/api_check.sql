@@ -9,7 +9,7 @@ create schema s;
 create table s.orders (id int primary key, customer text, total int, note text);
 create table "Odd one" (id int primary key, a text);
 create view problems as select coalesce(relation::text, '-') as relation, problem, detail, repair from webhook_check();
--- Does what is proposed, and tells what is left.
+-- Executes the repairs, and returns the remaining problems.
 create function repair() returns setof text language plpgsql as $$
 declare
     r record;
@@ -93,7 +93,7 @@ select webhook_event_schema('nicks.created')::text ~ '"(nick|ssn)"' as has_more;
 select problem, detail, repair from problems;
 select repair();
 drop table restored_nicks;
-\echo -- an excluded column is not there: it may be any, and only the key is told
+\echo -- an excluded column is not there: it may be any, so events have only the key
 create table person (id int primary key, junk text, ssn text, email text);
 select noun from webhook_watch('person', exclude => '{ssn}');
 alter table person drop column junk;
@@ -141,7 +141,7 @@ select problem, detail from problems;
 select noun from webhook_watch('sales', noun => 'order');
 table problems;
 
-\echo -- heirs that came later, partitions that come by themselves
+\echo -- later child tables, and partitions, which get their triggers from Postgres
 create table export_sales () inherits (sales);
 table problems;
 select repair();
@@ -166,7 +166,7 @@ alter function odd_json("Odd one") rename to other_json;
 table problems;
 select repair();
 
-\echo -- a table that went while nobody looked
+\echo -- a table that was dropped without the event trigger
 alter event trigger webhook_forget_dropped_tables disable;
 select noun from webhook_watch('parted');
 drop table parted;

@@ -1,4 +1,4 @@
--- What the catalogue says of events: descriptions, schemas, examples, documents.
+-- The documentation of events from the system catalog: descriptions, schemas, examples, documents.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -27,7 +27,7 @@ select webhook_event_schema('thing.snapshot')::jsonb - 'title' = webhook_event_s
 \echo -- and an example
 select webhook_event_example('thing.created');
 
-\echo -- it follows the catalogue: what is renamed, added, relaxed, no longer certain
+\echo -- it follows the system catalog: renamed, added, relaxed, no longer certain
 alter table thing rename secret to hidden;
 alter table thing rename id to number;
 alter table thing drop column body, drop column tags, alter column state drop not null, add column added uuid;
@@ -38,12 +38,12 @@ select string_agg(p.key, ' ') from json_each(webhook_event_schema('thing.created
 select p.value from json_each(webhook_event_schema('thing.created') #> '{anyOf,0,properties}') p where p.key in ('state', 'amount');
 select webhook_openapi() #>> '{webhooks,thing.created,post,description}';
 
-\echo -- an heir may be null where its parent is not
+\echo -- a column of a child table may be null although that of its parent may not
 create table parent (id int primary key, note text not null);
 create table heir () inherits (parent);
 select noun from webhook_watch('parent');
 select webhook_event_schema('parent.created') #> '{anyOf,0,properties,note}';
--- Since 18 an heir cannot be laxer than its parent.
+-- Since 18, a child table cannot be laxer than its parent.
 do $$ begin alter table heir alter column note drop not null; exception when invalid_table_definition then null; end $$;
 select (webhook_event_schema('parent.created') #>> '{anyOf,0,properties,note,type}')
        = (select case when a.attnotnull then 'string' else '["string", "null"]' end from pg_attribute a where a.attrelid = 'heir'::regclass and a.attname = 'note');
@@ -65,7 +65,7 @@ create table late (id int);
 select noun from webhook_watch('late');
 select noun from webhook_watch('parent');
 select type, relation, description from webhook.event_type where description in ('Ours', 'By hand', 'Before the watch') order by type;
--- Beyond the watch too; what nobody has written anything about goes with it.
+-- Beyond the watch too; an event type without a description goes with it.
 update webhook.event_type set example = '{"id":7}' where type = 'late.deleted';
 select webhook_unwatch('late');
 select type, relation, description, example from webhook.event_type where type ~ '^late' order by type;

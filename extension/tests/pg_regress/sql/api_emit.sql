@@ -59,11 +59,11 @@ select webhook.event_sequence(:'e2'), webhook.current_xid(), :sub, now() + n * i
 from generate_series(1, 3) n;
 select webhook_redeliver(:'e2', :sub);
 select attempts, retry_from, state, last_status, last_error from webhook.queue where event_id = webhook.event_sequence(:'e2');
-\echo -- of what waits or lies in the backlog: due now
+\echo -- a delivery that waits or is in the backlog: due now
 update webhook.queue set state = 'backlog', next_at = null, attempts = 5, retry_from = 2 where event_id = webhook.event_sequence(:'e2');
 select webhook_redeliver(:'e2', :sub);
 select attempts, retry_from, state, next_at <= clock_timestamp(), last_status from webhook.queue where event_id = webhook.event_sequence(:'e2');
-\echo -- twice is twice: each is told
+\echo -- twice is twice: each emits its event
 select count(*) from webhook.event where type = 'webhook.delivery.requested' and subscription_id = :sub;
 
 \echo -- a ping goes to its own subscription only; a request to the daemon to none

@@ -1,4 +1,4 @@
--- What was told about a subject is blanked; that it was told, and what proves it, stays.
+-- The data about a subject is blanked; the events and attempts, and their proof, stay.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -29,7 +29,7 @@ select e.type, e.key, e.payload, e.previous, x.event_id is not null as erased,
 from webhook.event e join was using (id) left join webhook.erasure x on x.event_id = e.id and x.event_xid = e.xid where e.type not like 'webhook.%' order by e.id;
 select count(*), count(response), min(status) from webhook.attempt where subscription_id = :subscription;
 select bool_and(erased_by = session_user) from webhook.erasure;
-\echo -- once more: nothing is left to do, and the proof stays as it is
+\echo -- again: there is nothing left to do, and the proof stays as it is
 select webhook_erase('person', '1'), count(*) from webhook.erasure;
 \echo -- several key columns; events of webhook_emit
 select webhook_erase('"Other"', '[1,"x"]'), webhook_erase('"Other"', '1'), webhook_erase(null, '1');

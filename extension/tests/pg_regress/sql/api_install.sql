@@ -99,7 +99,7 @@ select rolsuper from pg_roles where rolname = 'intruder';
 drop database hostile;
 drop role intruder;
 
-\echo -- in a database of another encoding: what is not ASCII in a script has to have a meaning there
+\echo -- in a database of another encoding: a script must be readable there
 select file from pg_config c, lateral pg_ls_dir(c.setting || '/extension') file
 where c.name = 'SHAREDIR' and file ~ '^pg_webhook--.*0\.2\..*\.sql$'
   and convert_from(pg_read_binary_file(c.setting || '/extension/' || file), 'UTF8') ~ '[^\x01-\x7F]';

@@ -1,5 +1,5 @@
 -- Our own tables: what is dropped, disabled or changed is reported, with the statement that repairs it. And our own triggers
--- fire whatever session_replication_role says.
+-- fire with any session_replication_role.
 \pset format unaligned
 \pset tuples_only on
 begin;

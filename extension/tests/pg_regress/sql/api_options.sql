@@ -9,7 +9,7 @@ create temporary view shown as
 select id, filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at
 from webhook.subscription;
 
-\echo -- defaults: those of the function are those of the table
+\echo -- defaults: the function and the table have the same
 select id as plain from webhook_subscribe('https://example.com') \gset
 insert into webhook.subscription (url) values ('https://example.com/') returning id as bare \gset
 select filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at from shown where id = :plain;
@@ -23,7 +23,7 @@ select id from webhook_subscribe('https://example.com', name => 'all', filter =>
 select filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at from shown where id = :id;
 \echo -- by position, in the order of the documentation
 select count(*) from webhook_subscribe('https://example.com', '{*}', null, null, '1 s', '{}', 1, true, '$', 'form', 'thin', '{}', 1, 'strict', 1, '0', false, '{}', 'ping');
-\echo -- alter: what is not given stays, nulls too
+\echo -- alter: options that are left out stay, nulls too
 select (s).headers, (s).batch_window, (s).exclude_origin from (select webhook_alter(:id) s) a;
 select filter, rate_limit, ordering, verification from webhook_alter(:id, rate_limit => 100000, ordering => 'none', verification => 'ping');
 select filter, format, payload_mode, headers, batch_size, batch_window, compact, exclude_origin from webhook_alter(:id, filter => '$.data.vip', format => 'raw', payload_mode => 'thin',
@@ -77,7 +77,7 @@ select format, ordering, batch_size, batch_window, compact from shown where id =
 \echo -- nothing is stored of what is refused
 select count(*) from webhook.subscription where url like '%example.com%' and (filter::text like '%limit%' and filter::text not like '%"$limit"%' or format not in ('standard', 'cloudevents-structured', 'raw', 'form'));
 
-\echo -- another URL must be confirmed anew
+\echo -- another URL must be confirmed again
 update webhook.subscription set verified_at = now() where id = :id;
 select verified_at is not null from webhook_alter(:id, timeout => '2 s', url => 'https://example.com', verification => 'ping');
 select verified_at is not null from webhook_alter(:id, verification => 'handshake');

@@ -25,7 +25,7 @@ create role regress_carl in role regress_team;
 select count(webhook_grant(r::regrole, 'subscriber')) from unnest(array['regress_anna', 'regress_bert', 'regress_team', '"regress Odd ""Role"""']) r;
 select webhook_grant('regress_rea', 'reader'), webhook_grant('regress_dis', 'dispatcher'), webhook_grant('regress_adm', 'admin');
 
-\echo -- a subscription belongs to whoever makes it
+\echo -- a subscription belongs to the role that makes it
 set local role regress_anna;
 select count(*) from webhook_subscribe('https://example.com/anna', name => 'anna');
 set local role regress_bert;
@@ -68,7 +68,7 @@ set local role regress_dis;
 select count(*) = (select count(*) from webhook.attempt) from webhook.subscription;
 reset role;
 
-\echo -- what belongs to another is not there, whatever one asks for
+\echo -- a subscription of another owner does not exist for any call
 select t.tries('regress_bert', variadic array[
     'select webhook_pause(t.id(''anna''))', 'select webhook_resume(t.id(''anna''))', 'select webhook_unsubscribe(t.id(''anna''))',
     'select webhook_alter(t.id(''anna''), url => ''https://example.com/bert'')', 'select webhook_alter(t.id(''anna''), owner => ''regress_bert'')',

@@ -1,4 +1,4 @@
--- Past events once more: redeliver one, replay a range; and a dry run of what would have matched.
+-- Past events again: redeliver one, replay a range; and a dry run of what would have matched.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -44,11 +44,11 @@ select by_hand.fails(statement) from unnest(array['select webhook_dry_run(-1, no
 select webhook_alter(:id, filter => '$.data.total > 100 || $.type == "order.note"') is null;
 update webhook.subscription set created_snapshot = '900000000:900000000:' where id = :id;
 
-\echo -- replay: what matches now, older than the subscription or not; what waits already stays as it is
+\echo -- replay: events that match now, older than the subscription or not; waiting deliveries stay as they are
 select webhook_replay(:id, pg_temp.at(1), pg_temp.at(10));
 table queued;
 table asked;
-\echo -- a second time there is nothing to add, and nobody is asked
+\echo -- a second time there is nothing to add, and no event is emitted
 select webhook_replay(:id, pg_temp.at(1), pg_temp.at(10));
 select count(*) from asked;
 \echo -- other types, by patterns; the range is open at its end
@@ -77,7 +77,7 @@ update webhook.cursor set snapshot = pg_current_snapshot();
 update webhook.ring_turn set removed_upto = now() - interval '40 days' where slot = 3;
 select by_hand.fails(format('select webhook_replay(%s)', arguments)) from unnest(array['-1, now() - interval ''1 hour''', 'null, now()', '1, null', '1, now() - interval ''1 hour'', null', '1, now()',
     '1, now(), now() - interval ''1 hour''', '1, now() - interval ''41 days''', '1, now() - interval ''1 hour'', events => ''{}''', '1, now() - interval ''1 hour'', events => ''{Order}''']) arguments;
-\echo -- the ring: what has been removed is older, and what is not counted may be of any time
+\echo -- the ring: removed events are older, and a slot that was not counted may have events of any time
 select webhook.ring_begins() = now() - interval '40 days', webhook.ring_begins(now() - interval '50 days') = now() - interval '50 days';
 select webhook.ring_slots('-infinity', now()) @> array[s.slot], s.slots @> array[s.slot] from (select h.present as slot, webhook.ring_slots(now(), now()) as slots from webhook.ring_head h) s;
 select webhook.ring_slot(now()) = present, webhook.ring_slot('2000-01-01') = present from webhook.ring_head;

@@ -50,7 +50,7 @@ select mod(16 + slot - slot(0), 16), payload from webhook.event order by id;
 update webhook.ring_turn set began_at = clock_timestamp() + interval '400 days' where slot = slot(1);
 select webhook.turn_ring(true) = slot(2), (select began_at <= clock_timestamp() from webhook.ring_turn where slot = slot(1));
 
-\echo -- closed when no transaction can write to it any more; then counted, and it stays for 30 days
+\echo -- closed when no transaction can write to it; then counted, and it stays for 30 days
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome)
 select e.id, e.xid, 1, m.now, 1, m.slot, 1, 200, 'succeeded' from webhook.event e, moment m where e.slot = m.slot;
 insert into webhook.cursor (snapshot, system_identifier, database_oid, saved_at)
@@ -75,12 +75,12 @@ select webhook.retire_slot_at(slot, at + interval '31 days') from moment, ended;
 select count(*) from webhook.event where type = 'order.paid';
 select count(*) from webhook.attempt;
 select webhook.retire_slot_at(slot, at + interval '35 days' - interval '1 second') from moment, ended;
-\echo -- nobody has asked to be told
+\echo -- no subscription takes the event
 select webhook.exhaust_slot(slot, '35 days', 1) from moment;
 select count(*) from webhook.queue;
 select count(*) from webhook.event where type = 'webhook.delivery.exhausted';
 select id as told from webhook_subscribe('https://example.com', '{webhook.*}') \gset
-\echo -- somebody has
+\echo -- a subscription takes it
 select webhook.retire_slot_at(slot, at + interval '35 days') from moment, ended;
 select attempt, outcome, status, next_at, error, response from webhook.attempt where outcome = 'refused';
 select key::integer between 1 and 3 as key, payload::jsonb - 'event_id' - 'sequence' - 'subscription_id' as payload, payload ->> 'event_id' like 'evt_%' as event_id
@@ -96,7 +96,7 @@ select count(*) from webhook.event where slot = slot(0);
 select count(*) from webhook.attempt where slot = slot(0);
 select sum(pg_relation_size(format('webhook.event_%s', slot)::regclass) + pg_relation_size(format('webhook.attempt_%s', slot)::regclass)) from moment;
 
-\echo -- what is found by its public id, whichever slot it is in, and whatever the clock said
+\echo -- an event is found by its public id, in any slot, with any time
 select (webhook.find_event(webhook.public_id(e.id, e.created_at))).payload from webhook.event e where e.slot = slot(1);
 update webhook.event set created_at = created_at - interval '1 year' where slot = slot(1);
 update webhook.ring_turn set rows = null where slot = slot(1);
@@ -154,7 +154,7 @@ select webhook.turn_ring() = slot(5);
 select fill(1);
 select webhook.retire_slot(slot(2)), webhook.retire_slot(slot(3)), webhook.retire_slot(slot(4));
 select problem, relation, repair from webhook_check();
-\echo -- nobody has read them
+\echo -- no daemon has read them
 savepoint full_of_undelivered;
 update webhook.cursor set snapshot = '3:3:';
 select bytes > bytes_max, held_bytes > 67108864, cardinality(retired) from webhook.relieve_ring();

@@ -63,7 +63,7 @@ select role::regrole, object, string_agg(distinct lower(privilege), ', ' order b
 from acl where role in ('regress_pub'::regrole, 'regress_sub'::regrole, 'regress_rea'::regrole, 'regress_dis'::regrole, 'regress_adm'::regrole) group by 1, 2 order by role::regrole::text collate "C", object collate "C";
 select has_table_privilege('regress Odd "Role"', 'webhook.event', 'select');
 
-\echo -- each part can do its work, and what is not its work it cannot
+\echo -- each part can do its work, and nothing else
 create table orders (id int primary key);
 create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
 declare
@@ -93,7 +93,7 @@ select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select we
     'insert into webhook.event_type (type, description) values (''a.b'', ''by hand'')', 'update webhook.event_type set description = ''x''',
     'update webhook.event_type set relation = null', 'select from webhook.secret', 'select webhook_grant(''regress_nobody'', ''admin'')');
 
-\echo -- watching is for the owner and his members, whoever has logged in
+\echo -- watching is for the owner and its members, with any session user
 grant create on schema public to regress_pub;
 create role regress_member in role regress_pub;
 grant usage on schema webhook to regress_nobody;
@@ -122,7 +122,7 @@ grant execute on function deputy to public;
 reset role;
 select by_hand.fails('select deputy(''orders'')');
 select by_hand.fails('select deputy(''his'')');
-\echo -- … and what its owner may, it may for anybody
+\echo -- … and what its owner may do, it may do for any role
 set local role regress_pub;
 create function helper(rel regclass) returns text language sql security definer set search_path = public
     begin atomic select noun from webhook_watch(rel, noun => 'helped'); end;
@@ -175,7 +175,7 @@ reset role;
 set local search_path = public;
 select relation, noun, verbs from webhook.watch;
 
-\echo -- an heir that belongs to somebody else is not watched on the sly
+\echo -- a child table of another owner is not watched through its parent
 create table heir () inherits (his);
 select t.tries('regress_pub', 'select webhook_watch(''his'')');
 \pset format aligned

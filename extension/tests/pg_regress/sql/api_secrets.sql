@@ -47,7 +47,7 @@ select by_hand.fails(statement) from unnest(array[
     'select webhook_subscribe(''https://example.com'', tls => repeat(''x'', 64))', 'select webhook_seal(null)', 'select webhook_seal(''hunter2'')',
     'select webhook_seal(''webhookd_private_AAAA'')', 'select webhook_seal(''webhookd_public_AAAA'')']) statement;
 
-\echo -- altered: what is given replaces its kind, what is needed is made, what is not signed with any more goes
+\echo -- altered: a given secret replaces those of its kind, a missing one is made, an unused one is deleted
 select count(*) from webhook_subscribe('https://example.com', name => 'a', tls => 'bank');
 select tls from webhook.subscription where name = 'a';
 select (webhook_alter(t.id('a'), clear => '{tls}')).tls;
@@ -89,7 +89,7 @@ select t.kinds('late'), count(*) from webhook.public_key where subscription_id =
 select left(webhook_rotate_secret(t.id('late')), 6), t.kinds('late');
 select (webhook_alter(t.id('late'), signature => '{standard-v1a}')).name;
 select t.kinds('late');
-\echo -- for another key: what is sealed already stays (webhookd rekey has both keys), what comes is for the new one
+\echo -- for another key: sealed secrets stay (webhookd rekey has both keys), later ones are for the new key
 select webhook_seal(:'key_b'), webhook_seal(:'key_b');
 select count(*), bool_and(set_by = session_user) from webhook.sealing_key;
 select count(distinct split_part(secret, ':', 3)) from webhook.secret where secret ~ '^sealed:';

@@ -19,11 +19,11 @@ select :'first_secret' ~ '^whsec_[A-Za-z0-9+/]{43}=$', secret = :'first_secret',
 select count(distinct secret) from (select (webhook_subscribe('https://example.com')).secret from generate_series(1, 20)) s;
 delete from webhook.subscription where id <> :one;
 
-\echo -- the checkpoint and the subscription count this transaction as not yet seen, whatever has ended meanwhile
+\echo -- the checkpoint and the subscription count this transaction as not yet seen, although others have ended meanwhile
 select not pg_visible_in_snapshot(pg_current_xact_id(), snapshot) from webhook.cursor;
 select not pg_visible_in_snapshot(pg_current_xact_id(), created_snapshot) from webhook.subscription where id = :one;
 
-\echo -- the daemon is told through the outbox
+\echo -- the daemon learns it through the outbox
 select type, key = :'one', payload->>'name', payload->>'enabled' from webhook.event where key = :'one' order by id;
 
 \echo -- all options; unnamed subscriptions may be many, names are unique among those of an owner
@@ -83,7 +83,7 @@ select enabled, paused_reason from webhook_alter(:one, enabled => true);
 select webhook_rotate_secret(:one) as new_secret \gset
 select secret = :'first_secret' as first, secret = :'new_secret' as newest, expires_at - clock_timestamp() between '23:59' and '24:00' as ends_in_24_hours
 from webhook.secret where subscription_id = :one order by id;
-\echo -- a shorter overlap shortens what is left, a longer one does not prolong it
+\echo -- a shorter overlap shortens the remaining time, a longer one does not prolong it
 select webhook_rotate_secret(:one, '1 hour') <> :'new_secret';
 select webhook_rotate_secret(:one, '7 days') <> :'new_secret';
 select date_trunc('hour', justify_hours(expires_at - clock_timestamp() + interval '1 min')) from webhook.secret where subscription_id = :one order by id;

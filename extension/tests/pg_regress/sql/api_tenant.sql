@@ -1,4 +1,4 @@
--- webhook.act_for(): one owner's subscriptions and no others, for one transaction, whatever the role may.
+-- webhook.act_for(): one owner's subscriptions and no others, for one transaction, with any rights of the role.
 begin;
 create role regress_tenants;
 select webhook_grant('regress_tenants', 'subscriber');
@@ -12,7 +12,7 @@ set local role regress_tenants;
 select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1'), webhook.may_see('t2'), webhook.may_see('regress_tenants');
 select id is not null as made from webhook_subscribe('https://example.com/3', name => 'three');
 select name, owner from webhook.subscription order by name;
--- A name that another has is free: whoever tries it learns nothing.
+-- A name that another owner has is free, so a caller who tries it learns nothing.
 select id is not null as made from webhook_subscribe('https://example.com/5', name => 'two');
 select name, owner from webhook_alter((select id from webhook.subscription where name = 'three'), name => 'two''s');
 savepoint n;
@@ -26,7 +26,7 @@ select webhook_pause(s.id) from generate_series(1, (select max(id) from webhook.
 rollback to s;
 select webhook_subscribe('https://example.com/4', owner => 't2');
 rollback to s;
--- Nobody gets out of it, or into another's.
+-- No caller gets out of it, or into another one.
 set local webhook.tenant = 't2';
 rollback to s;
 select set_config('webhook.tenant', '', true);

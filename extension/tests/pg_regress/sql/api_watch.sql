@@ -27,7 +27,7 @@ select pg_temp.triggers('orders');
 table webhook.event_type order by type;
 select count(*) from webhook.watch where relation = 'orders'::regclass;
 
-\echo -- exclude; no key at all
+\echo -- exclude; without a key
 select exclude, key_columns from webhook_watch('orders', exclude => '{secret}', key_columns => '{}');
 \echo -- an empty exclude is none
 select exclude is null from webhook_watch('orders', exclude => '{}');
@@ -86,7 +86,7 @@ where tgrelid in ('part'::regclass, 'part_1'::regclass, 'part_2'::regclass) orde
 select webhook_unwatch('part');
 select count(*) from pg_trigger where tgrelid in ('part'::regclass, 'part_1'::regclass, 'part_2'::regclass);
 
-\echo -- inheritance: present heirs get the triggers with their own column numbers, but TRUNCATE is of the parent alone
+\echo -- inheritance: present child tables get the triggers with their own column numbers, but TRUNCATE is of the parent alone
 create table base (id int primary key, kind text);
 create table gap (other text);
 create table heir (extra int) inherits (gap, base);
@@ -95,7 +95,7 @@ select noun from webhook_watch('base', columns => '{kind}');
 select pg_temp.triggers('base');
 select pg_temp.triggers('heir');
 select tgname from pg_trigger where tgrelid = 'grandchild'::regclass order by 1;
-\echo -- an heir of two tables is captured through one of them
+\echo -- a child of two tables is captured through one of them
 select by_hand.fails('select webhook_watch(''gap'')');
 select by_hand.fails('select webhook_unwatch(''gap'')');
 select count(*) from pg_temp.triggers('heir');
@@ -104,7 +104,7 @@ select count(*) from pg_temp.triggers('late');
 select noun from webhook_watch('base', verbs => '{"insert":"created"}');
 select tgrelid::regclass, tgname from pg_trigger
 where tgrelid in ('base'::regclass, 'heir'::regclass, 'grandchild'::regclass, 'late'::regclass) order by 1, 2;
-\echo -- an heir that leaves keeps its triggers until it is told
+\echo -- a child table that leaves keeps its triggers until webhook_unwatch()
 alter table late no inherit base;
 select webhook_unwatch('late');
 select webhook_unwatch('base');

@@ -104,7 +104,7 @@ insert into part values (1, 'a'), (11, 'b'), (12, '');
 update part set v = v || '!';
 select pg_temp.events();
 
-\echo -- heirs emit the events of their parent under their own name; truncating the parent tells it once
+\echo -- child tables emit the events of their parent under their own name; TRUNCATE of the parent emits one event
 create table base (id int primary key, kind text);
 create table gap (other text);
 create table heir (extra int) inherits (gap, base);

@@ -100,7 +100,7 @@ alter table parts attach partition parts_2 for values from (100) to (200);
 rollback to s;
 select relation from webhook.watch where noun = 'loner';
 drop table parts_2;
-\echo -- one that leaves is captured no longer, and that is told
+\echo -- a partition that leaves is captured no longer, and a message says so
 alter table parts detach partition parts_1;
 insert into parts_1 values (2, 'y');
 select count(*) from emitted where payload ->> 'id' = '2' and type = 'part.created';

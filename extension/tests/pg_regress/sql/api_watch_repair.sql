@@ -19,7 +19,7 @@ begin
 end
 $$;
 
-\echo -- equal tables have equal triggers, whatever their OIDs
+\echo -- equal tables have equal triggers, with any OIDs
 create table same (id int primary key, gone int, note text);
 alter table same drop column gone;
 create table arguments (at int, tgname name, tgargs bytea);

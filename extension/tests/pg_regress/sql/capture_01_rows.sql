@@ -3,7 +3,7 @@ begin;
 create table orders (id int primary key, status text, total numeric(10, 2));
 call by_hand.watch('orders', '{"noun": "sales.order"}');
 
--- One event per row, in order; nothing for an update that changes nothing; previous has what changed, and no more.
+-- One event per row, in order; none for an update that changes nothing; previous has exactly the changed columns.
 insert into orders values (1, 'new', 9.90), (2, 'new', null);
 update orders set status = 'paid', total = 10 where id = 1;
 update orders set status = status, total = total;
@@ -99,7 +99,7 @@ delete from parent;
 select type, table_name, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- Verbs that are not given are not emitted, even if the trigger is there. Names are told quoted as needed.
+-- Verbs that are not given are not emitted, even if the trigger is there. Names are quoted as needed.
 create schema "Odd.Schema";
 create table "Odd.Schema"."Odd ""Table""" ("the Id" int primary key, "wéird €" text);
 call by_hand.watch('"Odd.Schema"."Odd ""Table"""', '{"noun": "odd", "verbs": {"update": "changed"}}');

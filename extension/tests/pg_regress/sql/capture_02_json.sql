@@ -1,4 +1,4 @@
--- Payloads are byte for byte what row_to_json prints in UTC and with the other canonical settings, whatever the writer's are.
+-- Payloads are byte for byte what row_to_json prints in UTC and with the other canonical settings, with any settings of the writer.
 begin;
 create extension hstore;
 create extension citext;
@@ -98,7 +98,7 @@ delete from wide;
 select count(*) as compared from webhook.event e join gone g on g.id = e.key::int and g.json = e.payload::text;
 rollback;
 
--- A key is one text, whatever the session's settings.
+-- A key is one text, with any settings of the session.
 begin;
 create domain moment as timestamptz;
 create table keyed (at moment, period tstzrange, span interval, bin bytea, f float8, list timestamptz[], primary key (at, period, span, bin, f, list));

@@ -81,7 +81,7 @@ select keys() as "100 1000+101 …";
 drop trigger zz_trip on item;
 delete from webhook.event;
 
--- An error in the middle of a statement: all of it goes, whatever has been flushed already.
+-- An error in the middle of a statement: all of it goes, flushed or not.
 begin;
 insert into item values (200);
 savepoint s;
@@ -136,7 +136,7 @@ select keys() as "600,5600";
 drop trigger zz_late on item;
 delete from webhook.event;
 
--- PREPARE TRANSACTION: the events come with COMMIT PREPARED, or not at all.
+-- PREPARE TRANSACTION: the events come with COMMIT PREPARED, or never.
 begin;
 insert into item values (700);
 savepoint p;
@@ -195,7 +195,7 @@ insert into item values (821);
 select keys() as "820,821";
 rollback;
 
--- Numbers rise with every event of a row, whatever rolls back in between.
+-- Numbers rise with every event of a row, also with rollbacks in between.
 begin;
 insert into item values (900, 'a');
 savepoint s;

@@ -1,4 +1,4 @@
--- Which columns are told, which decide, and what ALTER TABLE does to them afterwards.
+-- Which columns an event has, which decide, and what ALTER TABLE does to them afterwards.
 begin;
 create table person (id int primary key, name text, email text, secret text, seen int);
 call by_hand.watch('person', jsonb_build_object('exclude', by_hand.columns('person', 'secret', 'seen')));
@@ -16,7 +16,7 @@ update person set email = 'b@x', secret = 'z';
 table by_hand.event;
 delete from webhook.event;
 
--- on_columns decide, whether they are told or not.
+-- on_columns decide, whether the event has them or not.
 call by_hand.watch('person', jsonb_build_object('columns', by_hand.columns('person', 'id', 'name'),
                                                 'on_columns', by_hand.columns('person', 'seen', 'name')));
 update person set email = 'c@x';
@@ -31,7 +31,7 @@ update person set name = 'Cle';
 table by_hand.event;
 delete from webhook.event;
 
--- Nothing at all.
+-- No column.
 call by_hand.watch('person', '{"columns": []}');
 update person set name = 'Dan';
 insert into person values (2);

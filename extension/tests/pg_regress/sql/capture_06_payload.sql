@@ -28,7 +28,7 @@ delete from account;
 table by_hand.event;
 delete from webhook.event;
 
--- On a partitioned table the function gets the root's row, whatever partition it lies in; moves are updates.
+-- On a partitioned table the function gets the root's row, from any partition; moves are updates.
 create table acc (id int, region text, note text) partition by list (region);
 create table acc_1 partition of acc for values in ('1');
 create table acc_2 (note text, region text, id int);

@@ -114,7 +114,7 @@ insert into app_table values (6);
 select type, key, actor, origin, traceparent from webhook.event order by id;
 truncate webhook.event;
 
--- The payload function has the rights of the writing role, no more.
+-- The payload function has exactly the rights of the writing role.
 create table vault (n int);
 insert into vault values (42);
 create function app_json(a app_table) returns json language plpgsql as $$

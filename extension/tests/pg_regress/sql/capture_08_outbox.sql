@@ -85,7 +85,7 @@ drop function write_item;
 truncate item;
 truncate webhook.event;
 
--- Columns that somebody has added, between ours or behind them.
+-- Columns that an operator has added, between ours or behind them.
 begin;
 alter table webhook.event add column remark text, add column n int default 1;
 insert into item values (1, 'a');

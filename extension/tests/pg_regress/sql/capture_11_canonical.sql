@@ -1,4 +1,4 @@
--- A row is written in one spelling, whatever the settings of the session that writes it.
+-- A row is written in one spelling, with any settings of the session that writes it.
 begin;
 create schema app;
 create type app.span as (begins timestamptz, length interval, ratio float8, day daterange);

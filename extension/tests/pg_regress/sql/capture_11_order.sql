@@ -1,4 +1,4 @@
--- The events of a row are in the order of its changes, whatever other triggers do; and the first statement of a session,
+-- The events of a row are in the order of its changes, beside any other triggers; and the first statement of a session,
 -- which loads the library, makes the same events as a later one.
 \t on
 set client_min_messages = warning;
@@ -7,7 +7,7 @@ create schema o;
 create table o.item (id int primary key, no text, parent int references o.item on update cascade on delete cascade);
 select noun from webhook_watch('o.item');
 
--- What a trigger does is told by the setting o.NAME: a statement that is executed with $1 = the row's id.
+-- The setting o.NAME says what a trigger does: a statement that is executed with $1 = the row's id.
 create function o.act() returns trigger language plpgsql as $$
 declare
     statement text := nullif(current_setting('o.' || tg_name, true), '');
@@ -64,7 +64,7 @@ $$;
 \set prepare 'set session_replication_role = replica; truncate o.item; insert into o.item select g, ''old'', nullif(g - 1, 0) from generate_series(1, 3) g; truncate webhook.event; reset session_replication_role;'
 \set events 'select ''   '' || coalesce(string_agg(concat_ws('' '', split_part(type, ''.'', 2), key, payload ->> ''no''), '', '' order by id), ''none'') from webhook.event;'
 \set rows 'select '' = '' || coalesce(string_agg(concat_ws('' '', id, no), '', '' order by id), ''none'') from o.item;'
--- In a new session, then once more in the same one.
+-- In a new session, then again in the same one.
 \set twice ':prepare \\c \\\\ begin; :settings :do :events :rows commit; :prepare begin; :settings :do :events :rows commit;'
 
 \echo -- a trigger ahead of ours changes its own row, and one behind it
@@ -201,7 +201,7 @@ create rule write as on update to o.seen do instead (insert into o.log values (n
 \set do 'update o.seen set no = ''rule'' where id = 1;'
 :twice
 
--- Triggers of an earlier version: without the one that fires before each statement.
+-- Triggers of an earlier version: none fires before each statement.
 drop trigger webhook_statement on o.item;
 drop trigger webhook_statement on o.part;
 \echo -- a watch of an earlier version is named

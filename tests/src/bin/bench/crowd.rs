@@ -1,4 +1,4 @@
-//! Measures what somebody looks at in trouble, with 20 000 subscriptions and 1 000 000 queued
+//! Measures what operators read in trouble, with 20 000 subscriptions and 1 000 000 queued
 //! deliveries and as many attempts, at default settings; and what changes of subscriptions do to
 //! the deliveries of the others.
 
@@ -89,7 +89,7 @@ pub async fn run(report: &mut Report) {
             .replace("middle", &middle);
         let mut times = Vec::new();
         for _ in 0..rounds {
-            // A session of its own, as somebody has who looks once.
+            // A session of its own, as an operator has who looks once.
             let session = world.database.client().await;
             let from = Instant::now();
             session.batch_execute(&statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));

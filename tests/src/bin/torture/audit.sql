@@ -4,7 +4,7 @@
 --
 -- Tables whose rows other triggers change meanwhile are "stamped": a BEFORE trigger that sorts last
 -- takes the time directly before the change is made, and writes it into column v of the row. No
--- user code runs in between, so stamps give the true order, whatever order AFTER triggers fire in.
+-- user code runs in between, so stamps give the true order, with any order of AFTER triggers.
 -- Each version of a row has its own v, which says what each event is about. An AFTER trigger then
 -- confirms that the change was made.
 --

@@ -81,14 +81,14 @@ pub fn each_once(
         let change = told(request);
         assert!(
             all.insert(change.clone()),
-            "{change:?} is told twice, now by {}",
+            "{change:?} has two events, now by {}",
             if request.is_ours() { "webhookd" } else { "the old sender" }
         );
         ours += usize::from(request.is_ours());
     }
     let lost: Vec<_> = written.difference(&all).take(5).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
-    assert_eq!(all.len(), written.len(), "nothing is told that has not happened");
+    assert_eq!(all.len(), written.len(), "no event without a change");
     assert!(ours >= 20 && requests.len() - ours >= 20, "{ours} of {} are webhookd's", requests.len());
 }
 

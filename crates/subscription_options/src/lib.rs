@@ -1,7 +1,7 @@
 //! The options of a subscription, in one table.
 //!
-//! The functions `webhook_subscribe` and `webhook_alter`, the REST API with its document, the form of
-//! the page, and the commands read this table. A new option needs:
+//! The functions `webhook_subscribe` and `webhook_alter`, the REST API with its document, the form
+//! of the page, and the commands read this table. A new option needs:
 //!
 //! 1. a row here,
 //! 2. a column in `sql/subscription.sql`,

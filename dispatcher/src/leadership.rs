@@ -10,8 +10,7 @@
 //! `webhook.health` does. It needs no table.
 
 use database::{Client, Error, chain, is_lock, names_of_all_lives};
-use source::liveness::BEAT_INTERVAL;
-use source::liveness::Liveness;
+use source::liveness::{BEAT_INTERVAL, Liveness};
 use std::sync::Arc;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;

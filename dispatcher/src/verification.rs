@@ -13,11 +13,13 @@ mod handshake;
 mod held;
 mod ping;
 mod schedule;
-use delivery::feed::VerificationInput;
-use delivery::subscription::Verification;
+use delivery::{
+    feed::VerificationInput,
+    identity::Identity,
+    subscription::{Subscription, Verification},
+};
 
 use database::{self, Purpose, Target, Watch, chain};
-use delivery::{identity::Identity, subscription::Subscription};
 use handshake::Unconfirmed;
 use held::{Held, HeldUpdate};
 use schedule::Schedule;

@@ -5,11 +5,9 @@
 //! address allows. This module reads `webhook.token` and writes nothing. It decides who the caller
 //! is; Postgres decides what the caller may do.
 
-use crate::caller::Caller;
-use crate::caller::ConcurrencyLimit;
-use crate::caller::Peer;
 use crate::{
     State,
+    caller::{Caller, ConcurrencyLimit, Peer},
     extract::BODY_BYTES_MAX,
     problem::Problem,
     sessions::{Call, Work},

@@ -7,8 +7,7 @@
 
 use crate::slow_filters::SlowFilters;
 use database::Client;
-use delivery::event::Place;
-use delivery::feed::Deliveries;
+use delivery::{event::Place, feed::Deliveries};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_postgres::{Error, Statement, error::SqlState};

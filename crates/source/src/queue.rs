@@ -11,17 +11,11 @@ use crate::{
     slow_filters::SlowFilters,
 };
 use database::{Client, value::Micros};
-use delivery::queue_rows::Filtered;
-use delivery::queue_rows::Load;
-use delivery::queue_rows::Loaded;
-use delivery::queue_rows::Ordered;
-use delivery::queue_rows::OrderedPlace;
-use delivery::queue_rows::QueuedRow;
 use delivery::{
     event::Place,
     feed::Request,
     message::{Budget, Message},
-    queue_rows::{Due, Retry, RetryKey, RowState},
+    queue_rows::{Due, Filtered, Load, Loaded, Ordered, OrderedPlace, QueuedRow, Retry, RetryKey, RowState},
     record::{ReceiverHealth, UNDECIDED},
 };
 use std::{collections::HashSet, sync::Arc};

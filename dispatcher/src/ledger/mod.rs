@@ -9,12 +9,13 @@
 pub mod batch;
 mod copy;
 mod statements;
-use delivery::record::{Observer, summary};
+use delivery::{
+    record::{Confirmed, Entry, Observer, ReceiverEvent, ReceiverHealth, Record, summary},
+    snapshot::Snapshot,
+};
 
 use batch::Batch;
 use database::{Client, chain, passes, value::Micros};
-use delivery::record::{Confirmed, Entry, ReceiverEvent, ReceiverHealth, Record};
-use delivery::snapshot::Snapshot;
 use source::outbox::ring::Present;
 use statements::Statements;
 use std::{

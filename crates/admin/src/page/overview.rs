@@ -4,7 +4,6 @@
 //! Reads the visitor's subscriptions from Postgres, and all figures from the sampler's history. A
 //! visitor who may not see everything gets the figures of their own subscriptions only.
 
-use crate::sampler::SubscriptionSample;
 use crate::{
     State,
     counters::Counts,
@@ -15,6 +14,7 @@ use crate::{
         session::Visitor,
         text::{figure, inert, milliseconds},
     },
+    sampler::SubscriptionSample,
     subscriptions::{self, Subscription},
 };
 use axum::extract::State as Shared;

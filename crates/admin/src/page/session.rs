@@ -5,9 +5,9 @@
 //! cookie and on a key of this process. Sessions are not stored anywhere; a token that expires or
 //! is deleted ends them.
 
-use crate::caller::Caller;
 use crate::{
     State,
+    caller::Caller,
     guard::{self, COOKIE},
     page::{PageError, layout},
     problem::Problem,

@@ -7,8 +7,7 @@
 //! The module returns which range of the table to read, and takes the answer. It must not read
 //! before the rows that left memory are committed.
 
-use crate::queue_rows::Retry;
-use crate::queue_rows::RetryKey;
+use crate::queue_rows::{Retry, RetryKey};
 use std::collections::{BTreeMap, HashMap};
 
 /// Maximum number of retries in memory. Each takes about 150 bytes.

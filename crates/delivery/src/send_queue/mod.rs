@@ -14,11 +14,8 @@ pub mod breaker;
 pub mod bucket;
 pub mod order;
 pub mod pacing;
-use crate::queue_rows::Due;
-use crate::queue_rows::Item;
-use crate::subscription::has_order;
-
 use crate::{
+    queue_rows::{Due, Item},
     send_queue::{
         backlog_reader::{BacklogReader, PAGE_ROWS},
         breaker::Breaker,
@@ -26,8 +23,9 @@ use crate::{
         order::OrderGroups,
         pacing::Pacing,
     },
-    subscription::{Ordering, Subscription},
+    subscription::{Ordering, Subscription, has_order},
 };
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     sync::Arc,

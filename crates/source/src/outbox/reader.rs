@@ -5,7 +5,6 @@
 //! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
 //! loop reads nothing.
 
-use crate::subscriptions;
 use crate::{
     liveness::Liveness,
     outbox::{
@@ -23,6 +22,7 @@ use crate::{
     router::{Revisions, Router},
     secret_store::SecretStore,
     slow_filters::SlowFilters,
+    subscriptions,
 };
 use database::Client;
 use delivery::{

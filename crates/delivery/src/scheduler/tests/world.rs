@@ -5,12 +5,10 @@ mod end;
 mod ledger;
 mod plan;
 mod queue;
-use crate::queue_rows::Load;
+use crate::{event::Place, queue_rows::Load, scheduler::tests::*, subscription::Update};
 use std::collections::VecDeque;
 
 pub use plan::{Options, PLAIN, Plan};
-
-use crate::{event::Place, scheduler::tests::*, subscription::Update};
 
 pub type Pair = (i64, i64);
 

@@ -1,8 +1,7 @@
 //! The ledger of the simulated world: what it commits, and what must hold for the tables at each
 //! checkpoint.
 
-use crate::record::Entry;
-use crate::scheduler::tests::world::*;
+use crate::{record::Entry, scheduler::tests::world::*};
 
 impl World {
     /// Commits some of the records. The confirmation is on its way.

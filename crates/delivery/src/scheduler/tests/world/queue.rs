@@ -1,7 +1,9 @@
 //! The queue reader of the simulated world.
 
-use crate::queue_rows::Load;
-use crate::{queue_rows::Filtered, scheduler::tests::world::*};
+use crate::{
+    queue_rows::{Filtered, Load},
+    scheduler::tests::world::*,
+};
 
 impl World {
     /// Reads the queue now. The answer arrives later.

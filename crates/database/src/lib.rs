@@ -62,8 +62,8 @@ use tracing::{debug, trace, warn};
 /// another's statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The leader's lock, the gate, and LISTEN. While the daemon sleeps, this session executes the
-    /// statement that sleeps.
+    /// The leader's lock and the gate. While the daemon sleeps, this session executes the statement
+    /// that sleeps.
     Control,
     /// Reads the outbox.
     Reader,

@@ -23,9 +23,8 @@ pub async fn run(report: &mut Report) {
     database.run(&format!("{ORDERS}; select webhook_watch('orders', noun => 'order'); {subscribe}")).await;
     let daemon = Daemon::start(&database).await;
     Daemon::asleep(&database).await;
-    // By then the follow-up of the start is over: the first checkpoint, and the statistics that a
-    // session sends 10 s after its last transaction, whose timer ends the first sleep.
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    // After two idle seconds the follow-up of the start, such as the first checkpoint, is over.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let (lines, cpu) = (cluster.log().len(), daemon.process().cpu());
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let used = daemon.process().cpu() - cpu;

@@ -2,6 +2,8 @@
 //!
 //! The module stores nothing and decides nothing.
 
+use std::time::Duration;
+
 use pgrx::pg_sys;
 
 use crate::protect::protect;
@@ -222,7 +224,7 @@ pub fn process_of(transaction: &pg_sys::VirtualTransactionId) -> *mut pg_sys::PG
 /// # Errors
 /// Raises an error if the system lacks resources for the wait. Ends the process if the postmaster
 /// has gone.
-pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
+pub fn wait_on_latch(timeout: Option<Duration>) -> u32 {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // PGINVALID_SOCKET: a background worker has no client.
     let mut socket = -1;
@@ -234,15 +236,34 @@ pub fn wait_on_latch(timeout_ms: Option<u32>) -> u32 {
             events |= pg_sys::WL_SOCKET_READABLE;
         }
     }
-    if timeout_ms.is_some() {
+    let mut milliseconds = -1;
+    if let Some(timeout) = timeout {
         events |= pg_sys::WL_TIMEOUT;
+        milliseconds = core::ffi::c_long::try_from(timeout.as_millis()).unwrap_or(core::ffi::c_long::MAX);
     }
-    let timeout = timeout_ms.map_or(-1, core::ffi::c_long::from);
     // SAFETY: the latch is this process's own, the socket its client's.
     unsafe {
-        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, timeout, pg_sys::PG_WAIT_EXTENSION)
+        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, milliseconds, pg_sys::PG_WAIT_EXTENSION)
             as u32
     }
+}
+
+/// Returns the time until the alarm of this process, if one is set. Postgres keeps one alarm for all
+/// its timeouts, and does not take it back when a timeout is cancelled (utils/misc/timeout.c): each
+/// alarm sets the latch. Statistics that a session has not yet reported set one of 10 s.
+pub fn time_to_alarm() -> Option<Duration> {
+    unsafe extern "C" {
+        // POSIX. The libc crate describes its type, but not the function.
+        safe fn getitimer(which: core::ffi::c_int, value: &mut libc::itimerval) -> core::ffi::c_int;
+    }
+    const ZERO: libc::timeval = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    const ITIMER_REAL: core::ffi::c_int = 0;
+    let mut timer = libc::itimerval { it_interval: ZERO, it_value: ZERO };
+    let found = getitimer(ITIMER_REAL, &mut timer) == 0;
+    let seconds = u64::try_from(timer.it_value.tv_sec).ok()?;
+    let micros = u64::try_from(timer.it_value.tv_usec).ok()?;
+    let left = Duration::from_secs(seconds) + Duration::from_micros(micros);
+    (found && !left.is_zero()).then_some(left)
 }
 
 /// Releases the snapshot of the procedure call that runs, so that a long wait holds back no vacuum.

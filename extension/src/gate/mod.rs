@@ -24,6 +24,9 @@
 //!   ends at once. A commit may take long between the two steps (a synchronous standby). Meanwhile
 //!   the daemon may wake and fall asleep again; it does so in the same backend, which owns the
 //!   latch.
+//! * An alarm of Postgres sets the latch too, such as the one for statistics 10 s after a statement.
+//!   The backend then resets the latch, keeps the gate shut, and reports again that it is shut. The
+//!   daemon polls, and finds the commit if one has also set the latch.
 //! * `gate_sleep()` does not wait for the lock. In the lock's queue it would make every later
 //!   commit find the gate shut. It returns instead, and the daemon continues to poll, because a
 //!   commit is in progress.
@@ -36,7 +39,10 @@
 
 mod sleepers;
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use pgrx::{pg_sys, prelude::*};
 
@@ -158,10 +164,8 @@ fn sleep_at_gate(timeout_ms: Option<i32>) {
         return;
     }
     compat::release_snapshot();
-    compat::inform(ASLEEP);
-    compat::wait_on_latch(
-        timeout_ms.and_then(|timeout| u32::try_from(timeout).ok()).filter(|timeout| *timeout > 0),
-    );
+    let timeout = timeout_ms.and_then(|timeout| u64::try_from(timeout).ok()).filter(|timeout| *timeout > 0);
+    wait_for_commit(timeout.map(Duration::from_millis));
     let tag = tag();
     // SAFETY: this transaction holds exactly this lock; an error before this point releases it too.
     unsafe { pg_sys::LockRelease(&tag, pg_sys::RowExclusiveLock as i32, false) };
@@ -169,6 +173,28 @@ fn sleep_at_gate(timeout_ms: Option<i32>) {
     // A sleep is not a slow statement: log_min_duration_statement counts from here.
     // SAFETY: sets a variable of the backend.
     unsafe { pg_sys::SetCurrentStatementStartTimestamp() };
+}
+
+/// Reports that the gate is shut, and waits for what ends the sleep.
+///
+/// If an alarm of this process may have set the latch, the cause is unknown. The gate then stays
+/// shut, and the message goes out again, so the daemon polls once.
+fn wait_for_commit(timeout: Option<Duration>) {
+    let start = Instant::now();
+    loop {
+        let alarm = compat::time_to_alarm();
+        let shut = Instant::now();
+        compat::inform(ASLEEP);
+        let events = compat::wait_on_latch(timeout.map(|timeout| timeout.saturating_sub(start.elapsed())));
+        let by_alarm = alarm.is_some_and(|alarm| shut.elapsed() >= alarm);
+        if events != pg_sys::WL_LATCH_SET || !by_alarm {
+            return;
+        }
+        // SAFETY: the latch is this process's own. Every commit that has set it is visible to the
+        // poll that follows the next message.
+        unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
+        pgrx::check_for_interrupts!();
+    }
 }
 
 extension_sql!(

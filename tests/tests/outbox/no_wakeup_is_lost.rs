@@ -116,6 +116,35 @@ async fn a_sleeping_daemon_holds_back_no_vacuum() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
+/// Postgres sets the latch of a session when the time of an earlier timeout comes, even if that
+/// timeout was cancelled. The sleep goes on, and the daemon is asked to poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_of_postgres_ends_no_sleep() {
+    let world = World::new().await;
+    let (client, mut connection) =
+        tokio_postgres::connect(&world.database.url(), tokio_postgres::NoTls).await.expect("it connects");
+    let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notice(notice) = message {
+                let _ = sender.send(notice.message().to_owned());
+            }
+        }
+    });
+    for statement in ["set statement_timeout = '500ms'", "select 1", "set statement_timeout = 0"] {
+        client.batch_execute(statement).await.expect("it runs");
+    }
+    let mut sleep = std::pin::pin!(client.batch_execute("call webhook.gate_sleep(0)"));
+    for turn in ["shut", "after the alarm"] {
+        tokio::select! {
+            notice = notices.recv() => assert_eq!(notice.as_deref(), Some("pg_webhook: asleep"), "{turn}"),
+            ended = &mut sleep => panic!("{turn}: the sleep has ended: {ended:?}"),
+        }
+    }
+    world.insert_orders(1, 1).await;
+    tokio::time::timeout(PATIENCE, sleep).await.expect("the commit wakes it").expect("no error");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_daemon_costs_one_wake_up() {
     let world = World::new().await;

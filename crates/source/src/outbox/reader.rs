@@ -288,6 +288,7 @@ impl Reader {
                     return Ok(());
                 }
                 () = after(self.safety_poll) => {}
+                () = self.gate.shut() => {}
                 () = self.gate.notified() => break,
                 () = self.stop.cancelled() => break,
             }

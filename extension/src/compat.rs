@@ -243,8 +243,13 @@ pub fn wait_on_latch(timeout: Option<Duration>) -> u32 {
     }
     // SAFETY: the latch is this process's own, the socket its client's.
     unsafe {
-        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, milliseconds, pg_sys::PG_WAIT_EXTENSION)
-            as u32
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket,
+            milliseconds,
+            pg_sys::PG_WAIT_EXTENSION,
+        ) as u32
     }
 }
 

@@ -2,8 +2,9 @@
 """Reports how the modules of each crate depend on one another.
 
 For each crate it prints the top-level modules in layers (a module only imports modules of lower
-layers), the circles between modules, and the type names that are defined more than once. Exits
-with 1 if there is a circle or a repeated name.
+layers), the circles between modules, the type names that are defined more than once, and the
+statements that belong into a .sql file because they have four lines or more. Exits with 1 if there
+is one of the last three.
 
 usage: scripts/check_layers.py [CRATE…]    default: all crates of the workspace
 """
@@ -18,6 +19,8 @@ COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 STRING = re.compile(r'r(#*)".*?"\1|"(?:\\.|[^"\\])*"', re.S)
 TYPE = re.compile(r"^(?:pub(?:\([^)]*\))?\s+)?(?:struct|enum|trait|union|type)\s+([A-Z]\w*)", re.M)
 TESTS = re.compile(r"#\[cfg\((?:any\()?test\b.*?\)\]\s*(?:pub\s+)?mod\s+\w+\s*\{", re.S)
+STATEMENT = re.compile(r'"\s*(?:select|insert|update|delete|with|merge)\b[^"]*"', re.S)
+STATEMENT_LINES_MAX = 3
 # Associated types of traits, and names that the language or a macro gives a meaning.
 TYPE_EXCEPTIONS = {"Err", "Error", "Item", "Output", "Target", "IntoIter", "Result"}
 
@@ -40,6 +43,19 @@ def without_tests(text):
             at += 1
         text = text[: match.start()] + text[at:]
     return text
+
+
+def long_statements(source):
+    """Yields the places of the statements in the crate's Rust files that have too many lines."""
+    for path in sorted(source.rglob("*.rs")):
+        text = path.read_text()
+        if "tests" in path.parts or path.name == "tests.rs":
+            continue
+        tests = TESTS.search(text)
+        for match in STATEMENT.finditer(text, 0, tests.start() if tests else len(text)):
+            if match.group().strip('"').strip().count("\n") >= STATEMENT_LINES_MAX:
+                line = text.count("\n", 0, match.start()) + 1
+                yield f"{path.relative_to(ROOT)}:{line}"
 
 
 def expand(tree):
@@ -158,6 +174,9 @@ def main():
             if len(places) > 1:
                 failed = True
                 print(f"  {type_name} is defined {len(places)} times: {' '.join(places)}")
+        for place in long_statements(source):
+            failed = True
+            print(f"  {place}: move the statement into a .sql file")
     return failed
 
 

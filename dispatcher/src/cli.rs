@@ -73,7 +73,7 @@ pub struct Common {
     /// Format of log lines on standard error [default: text]
     #[arg(long, env = "WEBHOOKD_LOG_FORMAT", value_name = "FORMAT", global = true)]
     pub log_format: Option<LogFormat>,
-    /// error, warn, info, debug or trace. Also by module, as in warn,webhookd::sender=debug
+    /// error, warn, info, debug or trace. Also by module, as in warn,webhookd_sender=debug
     /// [default: info]
     #[arg(long, env = "WEBHOOKD_LOG_LEVEL", value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,

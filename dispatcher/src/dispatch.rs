@@ -86,7 +86,7 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
         dispatch.scheduler.spill();
     }
     let in_flight = dispatch.scheduler.in_flight();
-    info!(in_flight, timeout_ms = stop.drain_timeout.as_millis() as u64, "lanes.drain");
+    info!(in_flight, timeout_ms = stop.drain_timeout.as_millis() as u64, "deliveries.drain");
     let deadline = Instant::now() + stop.drain_timeout;
     while dispatch.scheduler.in_flight() > 0 {
         dispatch.carry_out();
@@ -110,7 +110,7 @@ pub async fn run(wiring: Wiring, limits: Limits, budget: Arc<Budget>) {
     }
     scheduler.advance(now(epoch));
     let _ = records.send(std::mem::take(&mut scheduler.out().records));
-    debug!(unconfirmed = scheduler.unconfirmed(), "lanes.closed");
+    debug!(unconfirmed = scheduler.unconfirmed(), "deliveries.drained");
 }
 
 /// Sleeps until the deadline, or forever without one.

@@ -19,17 +19,7 @@ use tracing::warn;
 /// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
 /// for a lock is not idle. A leader whose control session sleeps while its reader polls
 /// (`outbox::gate`) is idle.
-const FROZEN: &str = concat!(
-    "select a.pid, a.application_name, (extract(epoch from clock_timestamp() - heard.at) * 1000)::bigint
-    from pg_locks l join pg_stat_activity a on a.pid = l.pid
-    cross join lateral (
-        select max(o.state_change) as at from pg_stat_activity o
-        where o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
-                                and o.application_name like 'webhookd %')) heard
-    where (a.state = 'idle' or a.query like '%gate_sleep($1) -- polls')
-      and heard.at < clock_timestamp() - interval '8 s' and ",
-    is_lock!(leader)
-);
+const FROZEN: &str = concat!(include_str!("sql/leadership_frozen.sql"), is_lock!(leader));
 
 /// Reports whether the leader's activity is hidden from this role. Postgres shows it to members of
 /// the leader's role and of `pg_read_all_stats`.
@@ -40,16 +30,10 @@ const IS_HIDDEN: &str = concat!(
 );
 
 /// Ends the session with the lock last. When the lock is free, that daemon can no longer write.
-const END: &str = "
-    select pg_terminate_backend(a.pid, 2000) from pg_stat_activity a
-    where a.pid = $1 or (a.datname = current_database() and a.application_name = $2 and a.application_name like 'webhookd %')
-    order by a.pid = $1";
+const END: &str = include_str!("sql/leadership_end.sql");
 
 /// The application name of this session contains the number of the present session.
-const END_FORMER_LIVES: &str = "
-    select count(*) filter (where pg_terminate_backend(a.pid, 2000)) from pg_stat_activity a
-    where a.datname = current_database() and a.application_name like $1
-      and a.application_name <> current_setting('application_name')";
+const END_FORMER_LIVES: &str = include_str!("sql/leadership_end_former_lives.sql");
 
 /// Speaks on the control session where the reader does not, until it is aborted or the session has
 /// ended.

@@ -59,13 +59,13 @@ mod tests {
     #[test]
     fn a_level_is_webhookds_own() {
         let debug = filter("debug").unwrap();
-        assert!(debug.would_enable("webhookd::sender", &Level::DEBUG));
+        assert!(debug.would_enable("webhookd_sender", &Level::DEBUG));
         assert!(!debug.would_enable("tokio_postgres", &Level::INFO));
         assert!(debug.would_enable("tokio_postgres", &Level::WARN));
         let error = filter("error").unwrap();
         assert!(!error.would_enable("tokio_postgres", &Level::WARN));
-        let by_module = filter("warn,webhookd::sender=debug").unwrap();
-        assert!(by_module.would_enable("webhookd::sender::http", &Level::DEBUG));
+        let by_module = filter("warn,webhookd_sender=debug").unwrap();
+        assert!(by_module.would_enable("webhookd_sender::http", &Level::DEBUG));
         assert!(!by_module.would_enable("webhookd::send_queue", &Level::INFO));
         for wrong in ["loud", "loud=very", "warn,loud"] {
             assert_eq!(filter(wrong).err(), Some(Error::LogLevel(wrong.into())));

@@ -4,7 +4,7 @@
 //! The reader passes the subscriptions to this module. It sends requests through the sender and
 //! calls `webhook.confirm_subscription()`. Confirmations are rare, so each one opens its own
 //! connection. The resulting change of the subscription comes back through the outbox and opens its
-//! send_queue; this module touches no send_queue.
+//! send queue; this module touches no send queue.
 //!
 //! It also writes to `webhook.receiver` why a subscription is held, so the log is not the only
 //! place to find the reason.
@@ -36,12 +36,7 @@ use url::Url;
 /// Maximum number of receivers that are asked at the same time.
 const ASKED_MAX: usize = 16;
 
-const HELD: &str = "
-    insert into webhook.receiver as r (subscription_id, held_because)
-    select s.id, h.why from unnest($1::bigint[], $2::text[]) as h (id, why) join webhook.subscription s on s.id = h.id
-    on conflict (subscription_id) do update
-        set held_because = excluded.held_because, updated_at = clock_timestamp()
-        where r.held_because is distinct from excluded.held_because";
+const HELD: &str = include_str!("sql/verification_held.sql");
 const NOT_HELD: &str = "
     update webhook.receiver set held_because = null, updated_at = clock_timestamp()
     where held_because is not null and subscription_id <> all ($1::bigint[])";

@@ -253,9 +253,9 @@ pub fn wait_on_latch(timeout: Option<Duration>) -> u32 {
     }
 }
 
-/// Returns the time until the alarm of this process, if one is set. Postgres keeps one alarm for all
-/// its timeouts, and does not take it back when a timeout is cancelled (utils/misc/timeout.c): each
-/// alarm sets the latch. Statistics that a session has not yet reported set one of 10 s.
+/// Returns the time until the alarm of this process, if one is set. Postgres keeps one alarm for
+/// all its timeouts, and does not take it back when a timeout is cancelled (utils/misc/timeout.c).
+/// Each alarm sets the latch. Statistics that a session has not yet reported set one of 10 s.
 pub fn time_to_alarm() -> Option<Duration> {
     unsafe extern "C" {
         // POSIX. The libc crate describes its type, but not the function.

@@ -61,17 +61,7 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
     // The schedule starts from its beginning: attempts continue to count, and retries are counted
     // from here.
     Spi::run_with_args(
-        "insert into webhook.queue as q
-             (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, next_at, last_status,
-              last_error, order_key)
-         select $1, $2, $4, $3, coalesce(max(a.attempt), 0), coalesce(max(a.attempt), 0), 'waiting', clock_timestamp(),
-                (array_agg(a.status order by a.attempt desc))[1], (array_agg(a.error order by a.attempt desc))[1],
-                (select webhook.order_key(s.ordering, e) from webhook.subscription s, webhook.event e
-                 where s.id = $1 and e.slot = $3 and e.xid = $4 and e.id = $2)
-         from webhook.attempt a where a.event_id = $2 and a.subscription_id = $1
-         on conflict (subscription_id, event_id) do update set
-             attempts = greatest(q.attempts, excluded.attempts), retry_from = greatest(q.attempts, excluded.attempts),
-             state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key",
+        include_str!("sql/redeliver.sql"),
         &[subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into()],
     )?;
     emit::delivery_requested(subscription_id, sequence);
@@ -90,24 +80,7 @@ fn replay(
     let slots = check_range(since, until)?;
     owner::lock(caller, subscription_id)?;
     let count = Spi::get_one_with_args::<i64>(
-        "with put as (
-             insert into webhook.queue
-                 (subscription_id, event_id, event_xid, event_slot, attempts, retry_from, state, order_key)
-             select s.id, e.id, e.xid, e.slot, made.attempts, made.attempts, 'backlog', webhook.order_key(s.ordering, e)
-             from webhook.subscription s
-             join webhook.event e on e.slot = any ($5) and e.created_at >= $2 and e.created_at < $3
-             cross join lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
-                                 where a.event_id = e.id and a.subscription_id = $1 and a.slot = any ($6)) made
-             where s.id = $1 and e.type <> 'webhook.delivery.requested'
-               and (e.subscription_id is null or e.subscription_id = s.id)
-               and webhook.pattern_matches(coalesce($4, s.events), e.type)
-               and (e.origin is null or e.origin <> all (s.exclude_origin))
-               and webhook.filter_matches(e, s.filter)
-               and not exists (select from webhook.pending p where p.subscription_id = $1 and p.sequence = e.id)
-             on conflict (subscription_id, event_id) do nothing
-             returning 1
-         )
-         select count(*) from put",
+        include_str!("sql/replay.sql"),
         &[
             subscription_id.into(),
             since.into(),

@@ -16,15 +16,7 @@ const PAGE: core::ffi::c_long = 1000;
 
 // Key and reason as bytes: they may contain any bytes of the database.
 // The sort is in the subquery, so the reason is computed once per event.
-const EVENTS: &str = "
-    select webhook.public_id(c.id, c.created_at), c.id, c.type, convert_to(c.key, getdatabaseencoding()), c.created_at,
-           c.reason is null, convert_to(c.reason, getdatabaseencoding())
-    from (select e.id, e.type, e.key, e.created_at, webhook.mismatch(e, s) as reason
-          from webhook.subscription s, webhook.event e
-          where s.id = $1
-            and e.slot = any (webhook.ring_slots($2, now())) and e.created_at >= $2
-            and e.type <> 'webhook.delivery.requested' and (e.subscription_id is null or e.subscription_id = s.id)
-          order by e.id) c";
+const EVENTS: &str = include_str!("sql/dry_run_events.sql");
 
 type DryRunRow = (
     Option<String>,

@@ -219,7 +219,7 @@ comment on function webhook.path_matches(jsonpath, text, text, text, text, text,
 revoke all on function webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) from public;
 "#,
     name = "filter",
-    requires = ["tables"]
+    requires = ["cursor"]
 );
 
 #[cfg(test)]

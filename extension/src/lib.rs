@@ -47,12 +47,14 @@ pub extern "C-unwind" fn _PG_init() {
 // modules). The script of an installation, and therefore that of an update, has the same order in
 // every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../../sql/cursor.sql", name = "cursor", requires = ["tables"]);
 extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["priority"]);
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription"]);
 extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
 extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["views"]);
-extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["restore"]);
+extension_sql_file!("../../sql/watching.sql", name = "watching", requires = ["restore"]);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["watching"]);
 extension_sql_file!("../../sql/integrity.sql", name = "integrity", requires = ["functions"]);
 extension_sql_file!("../../sql/check.sql", name = "check", requires = ["integrity"]);
 extension_sql_file!("../../sql/delivery.sql", name = "delivery", requires = ["check"]);

@@ -37,10 +37,7 @@ fn seal_all(text: &str) -> Result<i64, Error> {
     // makes the next one wait for us.
     Spi::run("lock table webhook.sealing_key in exclusive mode")?;
     Spi::run_with_args(
-        "insert into webhook.sealing_key as k (public_key, key_id) values ($1, $2)
-         on conflict (singleton) do update
-             set public_key = excluded.public_key, key_id = excluded.key_id, set_at = now(), set_by = session_user
-             where k.public_key <> excluded.public_key",
+        include_str!("sql/set_sealing_key.sql"),
         &[key.to_string().into(), key.id().to_string().into()],
     )?;
     let in_clear = Spi::connect(|client| {

@@ -266,11 +266,7 @@ pub async fn find(work: &mut Work, event_id: &str, subscription_id: i64) -> Resu
 /// # Errors
 /// Returns the errors of the statement.
 pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
-    let sql = "select row_to_json(x)::text from (
-        select a.attempt, a.started_at, a.duration_ms, a.status, a.outcome, a.next_at, a.error, a.response, a.dns_ms, a.connect_ms,
-               a.tls_ms, a.first_byte_ms, a.batch_id
-        from webhook.attempt a where a.event_id = $1 and a.subscription_id = $2
-        order by a.attempt, a.started_at limit 1000) x";
+    let sql = include_str!("sql/attempts_of_delivery.sql");
     work.json(sql, &[&delivery.sequence, &delivery.subscription_id]).await
 }
 

@@ -119,28 +119,11 @@ pub async fn readyz(Shared(state): Shared<State>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn every_obstacle_is_named() {
         let now = Instant::now();
-        let good = Sample {
-            at: now,
-            seconds: 5.0,
-            disarmed: None,
-            dispatcher_running: true,
-            asleep: false,
-            checkpoint_at: None,
-            pending: 3,
-            lag_s: 70.0,
-            sequence: 0,
-            captured: 0,
-            events: 0,
-            ring_bytes: 0,
-            ring_bytes_max: None,
-            ring_held_bytes: 0,
-            subscriptions: BTreeMap::new(),
-        };
+        let good = Sample { pending: 3, lag_s: 70.0, ..Sample::idle(now) };
         let active = Phase::Active { epoch: 1 };
         let words = |phase: &Phase, look: Option<&Sample>, seconds, later| -> Vec<String> {
             let reasons =

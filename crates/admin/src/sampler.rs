@@ -59,15 +59,7 @@ const HEALTH: &str = concat!(
 
 /// The first subscriptions have labels of their own. The others are one row, with number 0
 /// ([`OTHERS`]).
-const SUBSCRIPTIONS: &str = "
-    select case when s.place <= $1 then s.id else 0 end, bool_and(s.enabled), bool_or(s.circuit_open), sum(s.backlog)::bigint
-    from (select s.id, s.enabled, coalesce(r.circuit = 'open', false) as circuit_open, coalesce(q.count, 0) as backlog,
-                 row_number() over (order by s.id) as place
-          from webhook.subscription s
-          left join webhook.receiver r on r.subscription_id = s.id
-          left join (select subscription_id, count(*) as count from webhook.queue group by subscription_id) q
-              on q.subscription_id = s.id) s
-    group by 1";
+const SUBSCRIPTIONS: &str = include_str!("sql/sampler_subscriptions.sql");
 
 /// The state of one subscription, or of all those together that have no label of their own.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +110,30 @@ pub struct Sample {
     /// By number. [`OTHERS`] and [`super::counters::GONE`] stand for subscriptions without a label
     /// of their own.
     pub subscriptions: BTreeMap<i64, SubscriptionSample>,
+}
+
+#[cfg(test)]
+impl Sample {
+    /// A sample of a database in which nothing happens.
+    pub fn idle(at: Instant) -> Self {
+        Self {
+            at,
+            seconds: 5.0,
+            disarmed: None,
+            dispatcher_running: true,
+            asleep: false,
+            checkpoint_at: None,
+            pending: 0,
+            lag_s: 0.0,
+            sequence: 0,
+            captured: 0,
+            events: 0,
+            ring_bytes: 0,
+            ring_bytes_max: None,
+            ring_held_bytes: 0,
+            subscriptions: BTreeMap::new(),
+        }
+    }
 }
 
 impl Sample {
@@ -309,23 +325,7 @@ mod tests {
     use crate::counters::GONE;
 
     fn sample(at: Instant, pending: i64, checkpoint_at: f64) -> Sample {
-        Sample {
-            at,
-            seconds: 5.0,
-            disarmed: None,
-            dispatcher_running: true,
-            asleep: false,
-            checkpoint_at: Some(checkpoint_at),
-            pending,
-            lag_s: 0.0,
-            sequence: 0,
-            captured: 0,
-            events: 0,
-            ring_bytes: 0,
-            ring_bytes_max: None,
-            ring_held_bytes: 0,
-            subscriptions: BTreeMap::new(),
-        }
+        Sample { checkpoint_at: Some(checkpoint_at), pending, ..Sample::idle(at) }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 
 use crate::{Encoding, Purpose, Target, Watch, chain};
 use bytes::Bytes;
-use futures_util::{FutureExt, SinkExt, TryStreamExt};
+use futures_util::{FutureExt, SinkExt, TryStreamExt, future::join_all, join};
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
@@ -229,6 +229,29 @@ impl Client {
             sink.finish().await
         };
         self.link.bound(copy).await
+    }
+
+    /// Executes up to 30 statements in one transaction, and returns the rows of each. All are sent
+    /// at once, so this takes one round trip, and no lock depends on the client's next step.
+    ///
+    /// # Errors
+    /// The first error of a statement, and the connection's. Then none has an effect, unless the
+    /// connection broke during the commit.
+    pub async fn query_together(
+        &self,
+        statements: &[(&Statement, &[Parameter<'_>])],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        if let [(statement, params)] = statements {
+            return Ok(vec![self.query(*statement, params).await?]);
+        }
+        // Each future sends its message when it is first polled, and both joins do that in order.
+        let all = join_all(statements.iter().map(|(statement, params)| self.query(*statement, params)));
+        let (begun, answers, committed) =
+            join!(self.batch_execute("begin"), all, self.batch_execute("commit"));
+        begun?;
+        let answers = answers.into_iter().collect::<Result<_, _>>()?;
+        committed?;
+        Ok(answers)
     }
 
     /// Begins a transaction.

@@ -81,31 +81,13 @@ const ADMIN_FUNCTIONS: [&str; 5] =
     ["act_for", "last_number", "delivery_number", "number_at", "lower_priority"];
 
 /// The roles that callers of the admin server act as, and that the daemon is not a member of.
-const FOREIGN_ROLES: &str = "
-    select r.name from (select t.role::text as name from webhook.token t where t.expires_at is null or t.expires_at > now()
-                        union select $1::text where $1::text is not null) r
-    where not coalesce(pg_has_role(current_user, to_regrole(quote_ident(r.name)), 'member'), false) order by r.name";
+const FOREIGN_ROLES: &str = include_str!("sql/preflight_foreign_roles.sql");
 
-const MISSING_FUNCTIONS: &str = "
-    select r.name from unnest($1::text[]) as r (name)
-    where not exists (select from pg_proc p where p.pronamespace = 'webhook'::regnamespace and p.proname = r.name
-                      and has_function_privilege(p.oid, 'execute'))";
+const MISSING_FUNCTIONS: &str = include_str!("sql/preflight_missing_functions.sql");
 
-const MISSING_RIGHTS: &str = "
-    select r.relation, string_agg(p.privilege, ', ' order by p.at)
-    from unnest($1::text[], $2::text[]) as r (relation, privileges),
-         lateral unnest(string_to_array(r.privileges, ',')) with ordinality as p (privilege, at)
-    where not has_table_privilege(r.relation, p.privilege)
-    group by r.relation order by r.relation";
+const MISSING_RIGHTS: &str = include_str!("sql/preflight_missing_rights.sql");
 
-const STATE: &str = "
-    select (pg_control_system()).system_identifier,
-           (select oid from pg_database where datname = current_database()),
-           left(pg_walfile_name(pg_current_wal_lsn()), 8),
-           (select snapshot::text from webhook.cursor),
-           (select system_identifier from webhook.cursor),
-           (select database_oid from webhook.cursor),
-           (select count(*) from webhook.subscription)";
+const STATE: &str = include_str!("sql/preflight_state.sql");
 
 /// Whether a restored dump contained the checkpoint, and the instance that the database is armed
 /// for.

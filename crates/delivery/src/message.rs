@@ -43,7 +43,7 @@ pub struct Message {
     budget: Arc<Budget>,
 }
 
-/// Memory of a message besides its payload: the struct, the entry in its send_queue, allocator
+/// Memory of a message besides its payload: the struct, the entry in its send queue, allocator
 /// overhead.
 const OVERHEAD_BYTES: usize = 512;
 

@@ -2,7 +2,7 @@
 //! webhook_dry_run() use, and with a time limit for each filter.
 //!
 //! If all filters together take too long, each is evaluated by itself. A filter that is too slow by
-//! itself is slow_filters, and its deliveries stay undecided: they are neither delivered nor
+//! itself is too slow, and its deliveries stay undecided: they are neither delivered nor
 //! dropped.
 
 use crate::slow_filters::SlowFilters;
@@ -13,13 +13,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Error, Statement, error::SqlState};
 
 /// By the index. With the slot, each look-up opens one partition and not sixteen.
-const MATCHING: &str = "
-    select p.event_id, p.subscription_id
-    from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::integer[], $6::bigint[])
-         as p (slot, event_id, subscription_id, filter, xid)
-    cross join lateral (select e as event from webhook.event e
-                        where e.slot = p.slot and e.xid = p.xid and e.id = p.event_id offset 0) e
-    where webhook.filter_matches(e.event, ($5::text[])[p.filter]::jsonpath)";
+const MATCHING: &str = include_str!("sql/matching.sql");
 
 /// Time limit for all filters of a batch together. 20 000 deliveries need less than half of it.
 const TOGETHER_MAX: Duration = Duration::from_secs(2);
@@ -29,7 +23,7 @@ const ALONE_MAX: Duration = Duration::from_millis(500);
 
 /// Time limit of a second evaluation, after all other causes have been excluded. It is at least
 /// this long, and this many times as long as the cheapest filter needs for the same events. So a
-/// busy machine makes no filter slow_filters.
+/// busy machine makes no filter count as too slow.
 const ALONE_AGAIN_MIN: Duration = Duration::from_secs(1);
 const TIMES_ANYTHING: u32 = 8;
 
@@ -49,7 +43,7 @@ pub struct Pair {
 #[derive(Debug, Default)]
 pub struct Answer {
     pub passed: Deliveries,
-    /// The filter is slow_filters.
+    /// The filter is too slow.
     pub undecided: Deliveries,
 }
 
@@ -60,7 +54,7 @@ pub struct Matching {
 }
 
 impl Matching {
-    /// Evaluates the filters of deliveries. It skips filters that are known to be slow_filters, and
+    /// Evaluates the filters of deliveries. It skips filters that are known to be too slow, and
     /// records new ones.
     ///
     /// # Errors

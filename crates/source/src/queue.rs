@@ -32,26 +32,9 @@ const HEALTH: &str = "
 
 /// Each row by its state. Backlog rows are included only if a crash has left them before a row that
 /// waits for its time. There are few of them.
-const ORDERED: &str = "
-    select q.subscription_id, q.order_key, q.event_id, q.state from webhook.queue q
-    where q.order_key is not null and q.state = 'waiting'
-    union all
-    select distinct b.subscription_id, b.order_key, b.event_id, b.state from webhook.queue w
-    cross join lateral (select * from webhook.queue q
-                        where q.subscription_id = w.subscription_id
-                          and q.order_key >= w.order_key and q.order_key <= w.order_key
-                          and q.event_id < w.event_id and q.state = 'backlog'
-                        order by q.order_key, q.event_id offset 0) as b
-    where w.order_key is not null and w.state = 'waiting'
-    union all
-    select distinct q.subscription_id, q.order_key, 0::bigint, q.state from webhook.queue q
-    where q.order_key is not null and q.state = 'blocked'";
+const ORDERED: &str = include_str!("sql/queue_ordered.sql");
 
-const TIMERS: &str = "
-    select q.next_at, q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key
-    from webhook.queue q
-    where q.state = 'waiting' and q.next_at >= $1 and (q.next_at, q.subscription_id, q.event_id) >= ($1, $2, $3)
-    order by q.next_at, q.subscription_id, q.event_id limit $4::bigint";
+const TIMERS: &str = include_str!("sql/queue_timers.sql");
 
 /// The columns of a row before those of its event.
 const QUEUE_COLUMNS: &str = "q.subscription_id, q.event_id, q.event_slot, q.event_xid, q.attempts, q.retry_from, q.state, q.order_key, q.next_at";
@@ -59,10 +42,13 @@ const QUEUE_COLUMN_COUNT: usize = 10;
 
 const FILTER: &str = "select s.filter::text from webhook.subscription s where s.id = $1";
 
+/// Those that return rows with their events. Each look-up descends one index, and each depends on
+/// the one before.
 struct Statements {
     timers: Statement,
     due: Statement,
     backlog: Statement,
+    /// A backlog row of a group counts like a blocked one, because the earliest row matters.
     groups: Statement,
     redelivered: Statement,
 }
@@ -74,52 +60,19 @@ impl Statements {
         );
         let encoding = client.encoding();
         let with_event = format!("{QUEUE_COLUMNS}, {is_undecided}, {}", row::columns(encoding, "e.event"));
-        // Each look-up descends one index, and each depends on the one before.
-        let event = "left join lateral (
-                         select e as event, e.* from webhook.event e
-                         where e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id offset 0) e on true";
         Ok(Self {
             timers: client.prepare(TIMERS).await?,
-            due: client
-                .prepare(&format!(
-                    "select {with_event} from unnest($1::bigint[], $2::bigint[]) as p (subscription_id, event_id)
-                     cross join lateral (
-                         select * from webhook.queue q
-                         where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0) q {event}"
-                ))
-                .await?,
+            due: client.prepare(&format!(include_str!("sql/queue_due.sql"), columns = with_event)).await?,
             backlog: client
-                .prepare(&format!(
-                    "select {with_event} from (
-                         select * from webhook.queue q
-                         where q.subscription_id = $1 and q.event_id > $2 and q.state = 'backlog'
-                         order by q.event_id limit $3::bigint) q {event}
-                     order by q.event_id"
-                ))
+                .prepare(&format!(include_str!("sql/queue_backlog.sql"), columns = with_event))
                 .await?,
-            // A backlog row of the group counts like a blocked one, because the earliest row
-            // matters.
             groups: client
-                .prepare(&format!(
-                    "select {with_event} from unnest($2::bigint[]) with ordinality as k (order_key, at)
-                     cross join lateral (
-                         select * from webhook.queue q
-                         where q.subscription_id = $1 and q.order_key >= k.order_key and q.order_key <= k.order_key
-                           and q.state in ('blocked', 'backlog')
-                         order by q.order_key, q.event_id limit $3::bigint) as q {event}
-                     order by k.at, q.event_id"
-                ))
+                .prepare(&format!(include_str!("sql/queue_groups.sql"), columns = with_event))
                 .await?,
             redelivered: client
                 .prepare(&format!(
-                    "select $1::bigint, e.id, e.slot, e.xid, made.attempts, made.attempts, 'asked'::text, null::bigint,
-                            null::timestamptz, false, {}
-                     from (select coalesce(max(a.attempt) filter (where a.subscription_id = $1), 0::smallint) as attempts,
-                                  array_agg(distinct a.event_xid) as xids
-                           from webhook.attempt a where a.event_id = $2) made
-                     cross join lateral (
-                         select e as event, e.* from webhook.event e where e.xid = any (made.xids) and e.id = $2 offset 0) e",
-                    row::columns(encoding, "e.event")
+                    include_str!("sql/queue_redelivered.sql"),
+                    columns = row::columns(encoding, "e.event")
                 ))
                 .await?,
         })
@@ -266,7 +219,7 @@ impl QueueReader {
 }
 
 impl QueueReader {
-    /// Evaluates the filter for undecided rows. Returns `false` if the filter is slow_filters. Then
+    /// Evaluates the filter for undecided rows. Returns `false` if the filter is too slow. Then
     /// those rows and all after them are left out.
     async fn decide(&mut self, subscription_id: i64, rows: &mut Vec<QueuedRow>) -> Result<bool, Error> {
         let is_asked = |row: &&QueuedRow| row.filtered == Filtered::Undecided && row.message.is_some();

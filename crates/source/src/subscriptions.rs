@@ -16,22 +16,9 @@ use tokio_postgres::Row;
 use tracing::warn;
 use url::Url;
 
-const SUBSCRIPTIONS: &str = "
-    select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from s.timeout) * 1000000)::bigint,
-           array(select (extract(epoch from r.wait) * 1000000)::bigint
-                 from unnest(s.retry) with ordinality as r (wait, at)
-                 where r.wait is not null order by r.at),
-           s.max_in_flight, s.created_snapshot::text, s.filter::text, array_remove(s.exclude_origin, null), s.format,
-           s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
-           s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
-           (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact, array_remove(s.signature, null), s.tls
-    from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
-    where $1::bigint[] is null or s.id = any ($1)";
+const SUBSCRIPTIONS: &str = include_str!("sql/subscriptions.sql");
 
-const SECRETS: &str = "
-    select subscription_id, secret, expires_at from webhook.secret
-    where (expires_at is null or expires_at > now()) and ($1::bigint[] is null or subscription_id = any ($1))
-    order by id desc";
+const SECRETS: &str = include_str!("sql/subscriptions_secrets.sql");
 
 /// Reads subscriptions and their secrets in this transaction, all of them (`None`) or some. The
 /// store resolves the secrets.

@@ -15,23 +15,12 @@ use std::time::Instant;
 const COLUMNS: &str =
     "d.event_id, d.subscription_id as subscription, d.type, d.key, d.state, d.attempts, d.last_status as status,
     d.next_attempt_at, d.last_error as error";
-const ATTEMPTS: &str = "
-    select a.subscription_id as subscription, a.attempt, a.started_at, a.outcome, a.status, a.duration_ms, a.dns_ms, a.connect_ms,
-           a.tls_ms, a.first_byte_ms, a.next_at, a.error, a.response
-    from webhook.attempt a
-    where a.event_id = webhook.event_sequence($1) and ($2::bigint is null or a.subscription_id = $2)
-    order by a.started_at, a.subscription_id";
+const ATTEMPTS: &str = include_str!("sql/deliveries_attempts.sql");
 /// A delivery without an attempt.
-const IS_DUE: &str = "
-    select exists (select from webhook.delivery d
-                   where d.sequence = webhook.event_sequence($1) and d.event_id = $1
-                     and ($2::bigint is null or d.subscription_id = $2))";
+const IS_DUE: &str = include_str!("sql/deliveries_is_due.sql");
 /// The range of numbers that can match. Clocks change, so events captured up to an hour off are
 /// found too.
-const BOUNDS: &str = "
-    select coalesce(webhook.number_at($1::text::timestamptz - interval '1 hour'), 1),
-           least(webhook.last_number(), webhook.number_at($2::text::timestamptz + interval '1 hour') + 1000),
-           webhook.event_sequence($3)";
+const BOUNDS: &str = include_str!("sql/deliveries_bounds.sql");
 /// Roles that may see the deliveries of all owners skip gaps in the numbers.
 const KNOWS_ALL: &str =
     "select has_function_privilege('webhook.delivery_number(bigint,text,bigint)', 'execute')";

@@ -126,18 +126,8 @@ async fn page(
     patterns: &[String],
     after: i64,
 ) -> Result<Vec<Event>, Error> {
-    let query = format!(
-        "select {} from (
-             select e as event, e.* from webhook.event e where e.xid >= pg_snapshot_xmax($1::text::pg_snapshot)::text::bigint
-             union all
-             select e as event, e.* from webhook.event e
-             where e.xid = any (array(select x.xid::text::bigint from pg_snapshot_xip($1::text::pg_snapshot) x (xid)))) e
-         where pg_visible_in_snapshot(e.xid::text::xid8, $2::text::pg_snapshot)
-           and e.id > $4 and e.subscription_id is null and e.type <> 'webhook.delivery.requested'
-           and webhook.pattern_matches($3, e.type)
-         order by e.id limit $5",
-        row::columns(session.encoding(), "e.event")
-    );
+    let columns = row::columns(session.encoding(), "e.event");
+    let query = format!(include_str!("sql/forward_page.sql"), columns = columns);
     let patterns = patterns.to_vec();
     let rows = session.query(&query, &[&seen, &now, &patterns, &after, &PAGE_ROWS]).await.map_err(explain)?;
     rows.iter().map(|found| row::event(found, 0, session.encoding()).map_err(explain)).collect()

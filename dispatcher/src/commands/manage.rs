@@ -25,30 +25,12 @@ use tokio_postgres::{
     types::{FromSqlOwned, ToSql},
 };
 
-const SUBSCRIPTIONS: &str = "
-    select s.id, s.name, s.owner, s.url, s.events, case when s.enabled then 'on' else 'paused' end as state,
-           t.circuit, t.retrying, t.queued, t.delivered_1h, t.failed_attempts_1h
-    from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id order by s.id";
-const SUBSCRIPTION: &str = "
-    select s.*, t.circuit, t.consecutive_failures, t.failing_since, t.allowed_rate, t.retrying, t.queued, t.blocked,
-           t.next_attempt_at, t.delivered_1h, t.failed_attempts_1h, t.duration_ms_p50_1h, t.duration_ms_p99_1h,
-           t.last_success_at, t.last_failure_at
-    from webhook.subscription s left join webhook.subscription_stats t on t.id = s.id where s.id = $1";
+const SUBSCRIPTIONS: &str = include_str!("sql/manage_subscriptions.sql");
+const SUBSCRIPTION: &str = include_str!("sql/manage_subscription.sql");
 /// The slots limit the search to the partitions of that time. Their index has the order, so the
 /// search ends after enough rows.
-const EVENTS: &str = "
-    select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.id as sequence
-    from webhook.event e
-    where e.slot = any (webhook.ring_slots(coalesce($2::text::timestamptz, now() - $3::text::interval),
-                                           coalesce($4::text::timestamptz, now())))
-      and e.created_at >= coalesce($2::text::timestamptz, now() - $3::text::interval)
-      and ($4::text is null or e.created_at < $4::text::timestamptz)
-      and webhook.pattern_matches($1, e.type) and ($5::text is null or e.key = $5)
-    order by e.xid desc, e.id desc limit $6";
-const EVENT: &str = "
-    select webhook.public_id(e.id, e.created_at) as id, e.created_at, e.type, e.table_name as table, e.key, e.actor, e.origin,
-           e.traceparent, e.id as sequence, e.truncated, e.payload as data, e.previous
-    from webhook.find_event($1) e";
+const EVENTS: &str = include_str!("sql/manage_events.sql");
+const EVENT: &str = include_str!("sql/manage_event.sql");
 const SCHEMA: &str = "
     select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'pg_webhook'";
 

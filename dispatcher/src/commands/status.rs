@@ -9,31 +9,13 @@ use database::{self, Client, Purpose, Target, Watch};
 use std::process::ExitCode;
 use tokio_postgres::{Row, error::SqlState};
 
-const JSON: &str = "
-    select json_build_object(
-        'health', (select row_to_json(h) from webhook.health h),
-        'subscriptions', coalesce((select json_agg(s order by s.id) from webhook.subscription_stats s), '[]'))::text";
+const JSON: &str = include_str!("sql/status_json.sql");
 
-const HEALTH: &str = "
-    select armed, dispatcher_running, gate, pending, queued,
-           date_trunc('milliseconds', lag)::text,
-           coalesce(date_trunc('second', oldest_undelivered_at)::text, '-'),
-           coalesce(date_trunc('second', checkpoint_at)::text, '-'),
-           case when dispatcher_silent_for > interval '8 s' then date_trunc('second', dispatcher_silent_for)::text end
-    from webhook.health h";
+const HEALTH: &str = include_str!("sql/status_health.sql");
 
 const DISARMED: &str = "select disarmed_because from webhook.health";
 
-const SUBSCRIPTIONS: &str = "
-    select id::text, coalesce(name, '-'),
-           case when enabled then 'on' else 'paused' || coalesce(': ' || paused_reason, '') end,
-           delivered_1h::text, failed_attempts_1h::text, retrying::text, queued::text,
-           coalesce(date_trunc('second', next_attempt_at)::text, '-'),
-           coalesce(round(duration_ms_p50_1h::numeric, 1)::text, '-'),
-           coalesce(round(duration_ms_p99_1h::numeric, 1)::text, '-'),
-           coalesce(date_trunc('second', last_success_at)::text, '-'),
-           coalesce(date_trunc('second', last_failure_at)::text, '-')
-    from webhook.subscription_stats order by id";
+const SUBSCRIPTIONS: &str = include_str!("sql/status_subscriptions.sql");
 
 const HEADINGS: [&str; 12] = [
     "id",

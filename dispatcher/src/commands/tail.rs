@@ -28,21 +28,7 @@ const ROWS_MAX: i64 = 1000;
 const SHOWN_MAX: usize = 20_000;
 /// An attempt lasts 5 min at most. This bounds its start, which the index is on. `$1` is the end of
 /// the newest printed attempt, in microseconds. The poll goes back 5 s from there.
-const LOOK: &str = "
-    select a.ended_us, a.event_id, a.subscription_id, a.attempt,
-           to_char(to_timestamp(a.ended_us / 1e6) at time zone 'UTC', 'HH24:MI:SS.MS') || 'Z',
-           coalesce(d.event_id, '#' || a.event_id), coalesce(d.type, '-'), coalesce(d.key, '-'), a.outcome,
-           coalesce(a.status::text, '-'), a.duration_ms, coalesce(a.error, ''),
-           case when $5::boolean then (select row_to_json(j) from (select d.event_id, a.subscription_id, d.type, d.key, a.attempt,
-                a.started_at, a.duration_ms, a.outcome, a.status, a.next_at, a.error, a.response) j)::text end
-    from (select a.*, (extract(epoch from a.started_at) * 1000000 + a.duration_ms * 1000)::bigint as ended_us
-          from webhook.attempt a
-          where a.started_at > to_timestamp(($1::bigint - 5000000) / 1e6) - interval '6 minutes'
-            and ($2::bigint is null or a.subscription_id = $2) and not ($3::boolean and a.outcome = 'succeeded')) a
-    left join lateral (select d.event_id, d.type, d.key from webhook.delivery d
-                       where d.sequence = a.event_id and d.subscription_id = a.subscription_id offset 0) d on true
-    where a.ended_us > $1::bigint - 5000000
-    order by a.ended_us, a.event_id, a.subscription_id limit $4::bigint";
+const ATTEMPTS: &str = include_str!("sql/tail_attempts.sql");
 
 type Key = (i64, i64, i16);
 
@@ -84,7 +70,7 @@ pub async fn run(flags: &Tail, target: Target, shutdown: CancellationToken) -> R
         loop {
             let arguments: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
                 [&newest_us, &flags.subscription, &flags.failed, &limit, &flags.output.json];
-            let rows = session.client.query(LOOK, &arguments).await.map_err(explain)?;
+            let rows = session.client.query(ATTEMPTS, &arguments).await.map_err(explain)?;
             let mut fresh = 0;
             for row in &rows {
                 let ended_us: i64 = row.try_get(0).map_err(explain)?;

@@ -18,10 +18,7 @@ const CREATE: &str = "
 const ROLE: &str = "
     select not (r.rolsuper or r.rolbypassrls or has_table_privilege(r.oid, 'webhook.event', 'select'))
     from pg_roles r where r.rolname = $1";
-const LIST: &str = "
-    select id, name, role::text, coalesce(owner, '-'), date_trunc('second', created_at)::text,
-           coalesce(date_trunc('second', expires_at)::text, '-')
-    from webhook.token order by id";
+const LIST: &str = include_str!("sql/token_list.sql");
 
 /// Executes the action.
 ///

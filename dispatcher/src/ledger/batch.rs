@@ -1,4 +1,4 @@
-//! Converts entries to the columns of one statement. Pure.
+//! Converts entries to the columns of the ledger's statements. Pure.
 //!
 //! Each attempt becomes a row. Several changes of one queue row become one change.
 
@@ -9,6 +9,10 @@ use delivery::{
 };
 use source::outbox::ring::Present;
 use std::{collections::HashMap, time::Duration};
+use tokio_postgres::types::ToSql;
+
+/// The values of one column.
+pub type Column<'a> = &'a (dyn ToSql + Sync);
 
 /// The columns of `webhook.attempt`.
 #[derive(Debug, Default)]
@@ -32,6 +36,31 @@ pub struct Attempts<'a> {
     pub batch_id: Vec<Option<&'a str>>,
 }
 
+impl Attempts<'_> {
+    /// Returns the columns in the order of `sql/insert_attempts.sql`.
+    pub fn columns(&self) -> [Column<'_>; 17] {
+        [
+            &self.event_id,
+            &self.event_xid,
+            &self.subscription_id,
+            &self.started_at,
+            &self.duration_ms,
+            &self.slot,
+            &self.attempt,
+            &self.status,
+            &self.outcome,
+            &self.next_at,
+            &self.error,
+            &self.response,
+            &self.dns_ms,
+            &self.connect_ms,
+            &self.tls_ms,
+            &self.first_byte_ms,
+            &self.batch_id,
+        ]
+    }
+}
+
 /// The columns of `webhook.queue`.
 #[derive(Debug, Default)]
 pub struct Puts<'a> {
@@ -49,6 +78,26 @@ pub struct Puts<'a> {
     pub is_new: Vec<bool>,
 }
 
+impl Puts<'_> {
+    /// Returns the columns in the order of `sql/put_queued.sql`.
+    pub fn columns(&self) -> [Column<'_>; 12] {
+        [
+            &self.subscription_id,
+            &self.event_id,
+            &self.event_xid,
+            &self.event_slot,
+            &self.attempts,
+            &self.retry_from,
+            &self.next_at,
+            &self.last_status,
+            &self.last_error,
+            &self.state,
+            &self.order_key,
+            &self.is_new,
+        ]
+    }
+}
+
 /// The columns of the `webhook.delivery.exhausted` events for the deliveries that the batch gives
 /// up.
 #[derive(Debug, Default)]
@@ -63,7 +112,23 @@ pub struct ExhaustedRows<'a> {
     pub error: Vec<Option<&'a str>>,
 }
 
-/// The content of one statement. If several entries change one queue row, the last one counts.
+impl ExhaustedRows<'_> {
+    /// Returns the columns in the order of `sql/tell_exhausted.sql`.
+    pub fn columns(&self) -> [Column<'_>; 8] {
+        [
+            &self.subscription_id,
+            &self.sequence,
+            &self.started_at,
+            &self.event_id,
+            &self.event_type,
+            &self.attempts,
+            &self.status,
+            &self.error,
+        ]
+    }
+}
+
+/// The content of one transaction. If several entries change one queue row, the last one counts.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     pub attempts: Attempts<'a>,
@@ -79,6 +144,11 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Returns the queue rows to delete: subscriptions and events.
+    pub fn deleted(&self) -> [Column<'_>; 2] {
+        [&self.deleted_subscription_id, &self.deleted_event_id]
+    }
+
     pub fn of(entries: &[&'a Entry], present: &Present) -> Self {
         let mut batch = Self::default();
         let mut changes: HashMap<(i64, i64), RowChange<'a>> = HashMap::new();

@@ -1,7 +1,7 @@
 //! The ledger writes results in batches: attempts, changes of the queue, and the checkpoint.
 //!
-//! It writes one statement per 5 ms or per 1000 results. Commits of this session are asynchronous.
-//! So a crash of the server may lose the last commits. It never loses an attempt and keeps a
+//! It writes one transaction per 5 ms or per 1000 results. Commits of this session are
+//! asynchronous. So a crash of the server may lose the last commits. It never loses an attempt and keeps a
 //! checkpoint that covers it, because the log is in order. While the daemon lives, it loses
 //! nothing: the ledger returns the results that a broken connection did not confirm, and the next
 //! session writes them again.
@@ -32,7 +32,7 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// Maximum number of results in one statement, and how long the first of them waits for others.
+/// Maximum number of results in one transaction, and how long the first of them waits for others.
 const BATCH_ENTRIES_MAX: usize = 1000;
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 
@@ -152,7 +152,7 @@ impl Ledger {
 
     /// Writes a record that is not an entry. If Postgres rejects its data, deliveries continue.
     async fn write_alone(&mut self, record: &Record) -> Result<Confirmed, Error> {
-        let (client, _statements) = (&self.client, &mut self.statements);
+        let client = &self.client;
         let mut confirmed = Confirmed::default();
         let written = match record {
             Record::Forget { subscription_id } => {
@@ -219,7 +219,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes all entries in one statement. If Postgres rejects the data, bisects to isolate the
+    /// Writes all entries in one transaction. If Postgres rejects the data, bisects to isolate the
     /// bad entry.
     async fn write_entries(&mut self, entries: &[&Entry], is_again: bool) -> Result<(), Error> {
         let mut parts = vec![entries.to_vec()];

@@ -37,10 +37,7 @@ const ADOPT: &str = "
     on conflict (singleton) do nothing";
 const ARMED: &str = "
     select instance from webhook.cursor where system_identifier = $1 and database_oid = $2 and restored_at is null";
-const TAKE_OVER: &str = "
-    update webhook.cursor set epoch = epoch + 1, instance = coalesce(instance, $4), refused_instance = null
-    where system_identifier = $1 and database_oid = $2 and restored_at is null and instance is not distinct from $3
-    returning epoch, snapshot::text";
+const TAKE_OVER: &str = include_str!("sql/take_over.sql");
 /// For `webhook.health`. If another daemon delivers, nothing is wrong with the database.
 const REFUSED: &str = concat!(
     "update webhook.cursor set refused_instance = $1

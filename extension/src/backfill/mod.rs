@@ -70,11 +70,7 @@ fn check_source(table: &Table, caller: Caller) -> Result<(), Error> {
     let (may_select, noun, payload, may_execute) = Spi::connect(|client| {
         // Null if there is no such function.
         let row = client.select(
-            "select has_table_privilege($1, $2, 'select'), w.noun, w.payload,
-                    case when w.payload is not null then
-                        has_function_privilege($1, to_regprocedure(format('%s(%I.%I)', w.payload, n.nspname, c.relname)), 'execute') end
-             from pg_class c join pg_namespace n on n.oid = c.relnamespace left join webhook.watch w on w.relation = c.oid
-             where c.oid = $2",
+            include_str!("sql/backfill_rights.sql"),
             Some(1),
             &[caller.id.into(), table.oid.into()],
         )?;

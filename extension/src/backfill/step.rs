@@ -81,11 +81,7 @@ pub fn step(id: i64, rows_max: i32) -> Result<bool, Error> {
     match made {
         Ok(progress) => {
             Spi::run_with_args(
-                "update webhook.backfill
-                 set after_key = (select array_agg(convert_from(k.part, getdatabaseencoding()) order by k.at)
-                                  from unnest($2) with ordinality as k (part, at)),
-                     rows_done = rows_done + $3,
-                     last_event_id = coalesce($4, last_event_id), updated_at = clock_timestamp() where id = $1",
+                include_str!("sql/backfill_progress.sql"),
                 &[id.into(), progress.after.into(), progress.rows.into(), progress.last_event_id.into()],
             )?;
             if progress.is_end {
@@ -106,14 +102,7 @@ pub fn step(id: i64, rows_max: i32) -> Result<bool, Error> {
 impl Backfill {
     fn lock(id: i64) -> Result<Option<Self>, Error> {
         Spi::connect_mut(|client| {
-            let found = client.update(
-                "select subscription_id, relation::oid, condition, requested_by::text, search_path,
-                        (select array_agg(convert_to(k.part, getdatabaseencoding()) order by k.at)
-                         from unnest(after_key) with ordinality as k (part, at))
-                 from webhook.backfill where id = $1 and state = 'running' for update",
-                Some(1),
-                &[id.into()],
-            )?;
+            let found = client.update(include_str!("sql/backfill_lock.sql"), Some(1), &[id.into()])?;
             if found.is_empty() {
                 return Ok(None);
             }
@@ -201,15 +190,8 @@ impl Source {
     fn find(table: &Table, subscription_id: i64) -> Result<Self, Error> {
         let filter = filter(subscription_id)?;
         Spi::connect(|client| {
-            let found = client.select(
-                "select (select t.oid from pg_trigger t where t.tgrelid = w.relation and not t.tgisinternal
-                             and t.tgfoid = 'webhook.capture()'::regprocedure
-                         order by t.tgenabled = 'D', t.oid limit 1),
-                        w.noun
-                 from webhook.watch w where w.relation = $1",
-                Some(1),
-                &[table.oid.into()],
-            )?;
+            let found =
+                client.select(include_str!("sql/backfill_capture.sql"), Some(1), &[table.oid.into()])?;
             if found.is_empty() {
                 return Err(Error::NotWatched(table.qualified()));
             }

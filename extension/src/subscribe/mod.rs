@@ -86,12 +86,7 @@ fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
 fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
     // The checkpoint starts before the first subscription, so that its first event is after it. If
     // two sessions create it, the primary key lets one of them win.
-    Spi::run(
-        "insert into webhook.cursor (snapshot, system_identifier, database_oid)
-         select webhook.snapshot_before_this_transaction(), (pg_control_system()).system_identifier, d.oid
-         from pg_database d where d.datname = current_database()
-         on conflict do nothing",
-    )?;
+    Spi::run(include_str!("sql/first_cursor.sql"))?;
     let name = options.name.take().unwrap_or_default();
     let (secret, profiles) = (options.secret.take(), options.profiles.unwrap_or_default());
     let (columns, values) = options.into_columns();
@@ -116,14 +111,8 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
 /// Warns that a subscription with order by key matches events without a key. If one of them fails,
 /// it blocks all of them.
 fn warn_of_missing_keys(id: i64) -> Result<(), Error> {
-    let types: Option<String> = Spi::get_one_with_args(
-        "select string_agg(distinct w.noun || '.' || v.value, ', ')
-         from webhook.subscription s
-         join webhook.watch w on s.ordering = 'key' and w.key_columns = '{}'
-         cross join lateral jsonb_each_text(w.verbs) v
-         where s.id = $1 and webhook.pattern_matches(s.events, w.noun || '.' || v.value)",
-        &[id.into()],
-    )?;
+    let types: Option<String> =
+        Spi::get_one_with_args(include_str!("sql/types_without_key.sql"), &[id.into()])?;
     if let Some(types) = types {
         crate::error::warn(
             format!("events without a key wait for one another: {types}"),
@@ -174,11 +163,7 @@ fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
     }
     Spi::connect(|client| {
         let found = client.select(
-            "select o.name
-             from webhook.subscription s
-             join webhook.subscription o
-                 on o.id <> s.id and o.owner = coalesce($3, s.owner) and o.name = coalesce($2, s.name)
-             where s.id = $1",
+            include_str!("sql/same_name.sql"),
             Some(1),
             &[id.into(), name.into(), owner.into()],
         )?;
@@ -190,24 +175,7 @@ fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
 /// daemon knows what is in flight, and a row that waited for a final one would wait forever.
 /// Blocked rows become backlog, which the daemon takes from the start and in order.
 fn reorder(id: i64) -> Result<(), Error> {
-    let changed = Spi::get_one_with_args::<bool>(
-        "with keyed as (
-             select q.event_id, webhook.order_key(s.ordering, e) as order_key
-             from webhook.queue q
-             join webhook.subscription s on s.id = q.subscription_id
-             left join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id
-             where q.subscription_id = $1
-         ), changed as (
-             update webhook.queue q
-                 set order_key = k.order_key, state = case q.state when 'blocked' then 'backlog' else q.state end
-                 from keyed k
-                 where q.subscription_id = $1 and q.event_id = k.event_id
-                   and (q.order_key is distinct from k.order_key or q.state = 'blocked')
-                 returning q.state
-         )
-         select exists (select from changed where state = 'backlog')",
-        &[id.into()],
-    )?;
+    let changed = Spi::get_one_with_args::<bool>(include_str!("sql/reorder.sql"), &[id.into()])?;
     if changed == Some(true) {
         emit::backlog_requested(id);
     }

@@ -96,16 +96,8 @@ struct InForce {
 impl InForce {
     fn of(subscription: i64) -> Result<Self, Error> {
         Spi::connect(|client| {
-            let row = client.select(
-                "select coalesce(bool_or(k.is_secret), false), coalesce(bool_or(k.public_key is not null), false),
-                        coalesce(bool_or(k.is_elsewhere), false)
-                 from (select s.public_key, s.secret ~ '^(env|file):' as is_elsewhere,
-                              s.public_key is null and s.secret !~ '^(env|file):' as is_secret
-                       from webhook.secret s
-                       where s.subscription_id = $1 and (s.expires_at is null or s.expires_at > clock_timestamp())) k",
-                Some(1),
-                &[subscription.into()],
-            )?;
+            let row =
+                client.select(include_str!("sql/kinds_of_secrets.sql"), Some(1), &[subscription.into()])?;
             let row = row.first();
             let is = |at| row.get::<bool>(at).map(|is| is == Some(true));
             Ok(Self { secret: is(1)?, pair: is(2)?, elsewhere: is(3)? })

@@ -108,13 +108,6 @@ fn definition(table: &Table) -> Result<Definition, Error> {
 
 /// Returns the call that creates the watch again, with the present names of its columns.
 fn watch_statement(rel: Oid, condition: Option<String>) -> Result<String, Error> {
-    Spi::get_one_with_args(
-        "select webhook.watch_statement((p.relation, p.noun, p.verbs, p.columns, p.exclude, p.on_columns, $2, p.payload,
-                                         p.key_columns, p.created_at, p.numbered_for)::webhook.watch)
-         from webhook.watch w
-         cross join lateral webhook.present_columns(w, webhook.watch_definition(w.relation)) p
-         where w.relation = $1",
-        &[rel.into(), condition.into()],
-    )?
-    .ok_or(Error::Missing("watch"))
+    Spi::get_one_with_args(include_str!("sql/watch_statement.sql"), &[rel.into(), condition.into()])?
+        .ok_or(Error::Missing("watch"))
 }

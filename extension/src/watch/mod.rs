@@ -31,7 +31,7 @@ type WatchRow = PgHeapTuple<'static, AllocatedByRust>;
 #[pg_extern(sql = false)]
 fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "webhook.watch") {
     answer(|| {
-        // SAFETY: sql/functions.sql declares the arguments in this order.
+        // SAFETY: sql/watching.sql declares the arguments in this order.
         let mut arguments = unsafe { Arguments::of(call, 9) }?;
         catalogue::demand_present()?;
         let (rel, noun) = (arguments.take::<Oid>(), arguments.take::<String>());
@@ -268,15 +268,7 @@ fn record(
     let row = Spi::connect_mut(|client| {
         client
             .update(
-                "insert into webhook.watch as w
-                     (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns, numbered_for)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-                 on conflict (relation) do update set
-                     noun = excluded.noun, verbs = excluded.verbs, columns = excluded.columns,
-                     exclude = excluded.exclude, on_columns = excluded.on_columns,
-                     condition = excluded.condition, payload = excluded.payload, key_columns = excluded.key_columns,
-                     numbered_for = excluded.numbered_for
-                 returning w",
+                include_str!("sql/put_watch.sql"),
                 None,
                 &[
                     table.oid.into(),

@@ -16,11 +16,7 @@ use pgrx::spi::quote_qualified_identifier;
 pub fn check(function: Oid, table: &Table, caller: Caller) -> Result<String, Error> {
     Spi::connect(|client| {
         let found = client.select(
-            "select n.nspname::text, p.proname::text, p.prokind = 'f' and not p.proretset,
-                    p.pronargs = 1 and p.proargtypes[0] = $2,
-                    p.prorettype in ('json'::regtype, 'jsonb'::regtype),
-                    has_function_privilege($3, p.oid, 'execute')
-             from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = $1",
+            include_str!("sql/payload_function.sql"),
             Some(1),
             &[function.into(), table.row_type.into(), caller.id.into()],
         )?;

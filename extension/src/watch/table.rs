@@ -115,24 +115,12 @@ impl Table {
 
     /// Returns partitions and child tables at any depth.
     pub fn descendants(&self) -> Result<Vec<Oid>, Error> {
-        Ok(oids(
-            "with recursive below (oid) as (
-                 select inhrelid from pg_inherits where inhparent = $1
-                 union select i.inhrelid from pg_inherits i join below b on i.inhparent = b.oid)
-             select oid from below order by oid",
-            self.oid,
-        )?)
+        Ok(oids(include_str!("sql/descendants.sql"), self.oid)?)
     }
 
     /// Returns its first watched ancestor except one.
     pub fn watched_ancestor(&self, but: &Self) -> Result<Option<Self>, Error> {
-        let found = oids(
-            "with recursive above (oid) as (
-                 select inhparent from pg_inherits where inhrelid = $1
-                 union select i.inhparent from pg_inherits i join above a on i.inhrelid = a.oid)
-             select a.oid from above a where exists (select from webhook.watch w where w.relation = a.oid) order by a.oid",
-            self.oid,
-        )?;
+        let found = oids(include_str!("sql/ancestors.sql"), self.oid)?;
         found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
     }
 
@@ -176,16 +164,7 @@ fn columns(names: &[Option<String>]) -> Vec<Column> {
 fn primary_key(oid: Oid) -> SpiResult<Vec<String>> {
     Spi::connect(|client| {
         // Included columns of the index come after the key's own columns.
-        let rows = client.select(
-            "select a.attname::text
-             from pg_index i
-             cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
-             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-             where i.indrelid = $1 and i.indisprimary and k.place <= i.indnkeyatts
-             order by k.place",
-            None,
-            &[oid.into()],
-        )?;
+        let rows = client.select(include_str!("sql/primary_key.sql"), None, &[oid.into()])?;
         rows.map(|row| Ok(row.get(1)?.unwrap_or_default())).collect()
     })
 }

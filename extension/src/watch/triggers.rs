@@ -91,15 +91,8 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
     let mut relations = table.descendants()?;
     relations.push(table.oid);
     Spi::connect(|client| {
-        let taken = client.select(
-            "select tgrelid, tgname::text from pg_trigger
-             where tgrelid = any ($1) and not tgisinternal and tgfoid <> 'webhook.capture()'::regprocedure
-               and tgname in ('webhook_insert', 'webhook_update', 'webhook_delete', 'webhook_truncate',
-                              'webhook_statement')
-             order by tgrelid, tgname",
-            Some(1),
-            &[relations.into()],
-        )?;
+        let taken =
+            client.select(include_str!("sql/triggers_of_tables.sql"), Some(1), &[relations.into()])?;
         if taken.is_empty() {
             return Ok(());
         }
@@ -225,14 +218,7 @@ pub struct PresentTrigger {
 /// to its root.
 pub fn present(relation: pg_sys::Oid) -> Result<Vec<PresentTrigger>, Error> {
     Spi::connect(|client| {
-        let rows = client.select(
-            "select t.oid, t.tgname::text, t.tgenabled <> 'D', webhook.trigger_definition(t.tgargs) ->> 'noun'
-             from pg_trigger t
-             where t.tgrelid = $1 and t.tgparentid = 0 and t.tgfoid = 'webhook.capture()'::regprocedure
-             order by t.tgname",
-            None,
-            &[relation.into()],
-        )?;
+        let rows = client.select(include_str!("sql/present_triggers.sql"), None, &[relation.into()])?;
         rows.map(|row| {
             Ok(PresentTrigger {
                 oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),

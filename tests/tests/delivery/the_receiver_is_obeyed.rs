@@ -156,7 +156,7 @@ async fn gone_ends_it_at_once() {
 
 /// A receiver with a rate limit of its own answers 429 without Retry-After.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn too_many_slows_the_lane_down_and_it_recovers() {
+async fn too_many_slows_the_deliveries_down_and_they_recover() {
     const PER_SECOND: usize = 40;
     let world = World::new().await;
     let taken = Mutex::new(Vec::<Instant>::new());

@@ -4,7 +4,7 @@
 use e2e::{PATIENCE, daemon::Daemon, receiver::Keep, world::World};
 use std::time::Duration;
 
-/// The most results that may wait for the ledger (`UNCONFIRMED_MAX` of the lanes), plus the
+/// The most results that may wait for the ledger (`UNCONFIRMED_MAX` of the send queues), plus the
 /// attempts in flight.
 const UNWRITTEN_MAX: i64 = 20_000 + 2_048;
 const EVENTS: i64 = 60_000;

@@ -137,24 +137,11 @@ mod tests {
             SubscriptionSample { enabled: true, circuit_open: false, backlog, counts }
         };
         Sample {
-            at: Instant::now(),
-            seconds: 5.0,
-            disarmed: None,
-            dispatcher_running: true,
-            asleep: false,
-            checkpoint_at: None,
-            pending: 0,
-            lag_s: 0.0,
-            sequence: 0,
-            captured: 0,
-            events: 0,
-            ring_bytes: 0,
-            ring_bytes_max: None,
-            ring_held_bytes: 0,
             subscriptions: subscriptions
                 .iter()
                 .map(|(id, backlog, succeeded)| (*id, standing(*backlog, *succeeded)))
                 .collect(),
+            ..Sample::idle(Instant::now())
         }
     }
 

@@ -118,15 +118,7 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     if content.data.is_some() {
         member("datacontenttype", "application/json");
     }
-    if content.truncated() {
-        out.extend_from_slice(br#","truncated":true"#);
-    }
-    if event.replaced {
-        out.extend_from_slice(br#","replaced":true"#);
-    }
-    if let Some(changes) = content.compacted() {
-        let _ = write!(out, r#","compacted":{changes}"#);
-    }
+    content.push_marks(&mut out);
     if content.data.is_some() {
         out.extend_from_slice(br#","data":"#);
         out.extend_from_slice(data);

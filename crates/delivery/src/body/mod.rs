@@ -18,7 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, io::Write, sync::Arc};
 
 pub use cloudevents::{BadSource, Source};
 pub use text::public_id;
@@ -86,6 +86,19 @@ impl<'a> Content<'a> {
     /// Returns the number of changes that the event is made of, if it is more than one.
     fn compacted(&self) -> Option<u32> {
         (self.changes > 1).then_some(self.changes)
+    }
+
+    /// Appends the members that say how `data` differs from the row.
+    fn push_marks(&self, out: &mut Vec<u8>) {
+        if self.truncated() {
+            out.extend_from_slice(br#","truncated":true"#);
+        }
+        if self.event.replaced {
+            out.extend_from_slice(br#","replaced":true"#);
+        }
+        if let Some(changes) = self.compacted() {
+            let _ = write!(out, r#","compacted":{changes}"#);
+        }
     }
 }
 

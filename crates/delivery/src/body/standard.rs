@@ -40,15 +40,7 @@ pub fn body(content: &Content<'_>) -> Bytes {
         out.extend_from_slice(br#","actor":"#);
         push_text(&mut out, actor);
     }
-    if content.truncated() {
-        out.extend_from_slice(br#","truncated":true"#);
-    }
-    if event.replaced {
-        out.extend_from_slice(br#","replaced":true"#);
-    }
-    if let Some(changes) = content.compacted() {
-        let _ = write!(out, r#","compacted":{changes}"#);
-    }
+    content.push_marks(&mut out);
     if let Some(data) = &content.data {
         out.extend_from_slice(br#","data":"#);
         out.extend_from_slice(data);

@@ -64,7 +64,7 @@ impl Scheduler {
                 }
             }
         }
-        info!(subscription_id = id, "lane.removed");
+        info!(subscription_id = id, "send_queue.removed");
         self.shared.effects.record(Record::Forget { subscription_id: id });
     }
 }

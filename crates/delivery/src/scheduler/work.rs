@@ -81,7 +81,7 @@ impl Work<'_> {
         let mut fresh = self.queue.groups.as_mut().map(|groups| groups.take_fresh()).unwrap_or_default();
         fresh.extend(std::mem::take(&mut self.queue.fresh));
         self.shared.fresh -= fresh.len();
-        debug!(subscription_id = self.id, events = fresh.len(), "lane.spills");
+        debug!(subscription_id = self.id, events = fresh.len(), "send_queue.spills");
         for item in &fresh {
             self.spill_item(item);
         }
@@ -168,13 +168,13 @@ impl Work<'_> {
 
     /// Closes the send queue. Its waiting deliveries go to the queue table.
     pub fn close(&mut self) {
-        info!(subscription_id = self.id, "lane.closed");
+        info!(subscription_id = self.id, "send_queue.closed");
         self.spill_all();
     }
 
     /// Reopens the send queue. It takes back its rows from the queue table.
     pub fn reopen(&mut self) {
-        info!(subscription_id = self.id, "lane.reopened");
+        info!(subscription_id = self.id, "send_queue.reopened");
         self.restart_backlog();
         self.list();
     }

@@ -115,7 +115,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn nothing_is_asked_of_an_idle_lane() {
+    fn nothing_is_asked_of_an_idle_queue() {
         assert_eq!(BacklogReader::default().next_page(), None);
     }
 

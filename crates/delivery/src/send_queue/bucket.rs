@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_now_and_then_does_not_strangle_a_lane_with_little_to_send() {
+    fn a_refusal_now_and_then_does_not_strangle_a_queue_with_little_to_send() {
         let mut bucket = Bucket::default();
         let mut at = Duration::ZERO;
         for _ in 0..100 {

@@ -10,42 +10,16 @@
 //! The module counts and orders places. It does not write rows: the scheduler writes them and
 //! reports the ledger entry here, so that a read of the table never misses an uncommitted row.
 
+mod group;
 mod rows;
 
 use crate::queue_rows::{Item, RowState};
+use group::{GroupPlace, OrderGroup};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Maximum number of groups per send queue. Beyond it, no new key is admitted until a group is
 /// free.
 pub const ORDER_GROUPS_MAX: usize = 50_000;
-
-/// A delivery's place in its group.
-#[derive(Debug)]
-enum GroupPlace {
-    /// In flight.
-    Flying,
-    /// Waiting for its time, or being read.
-    Timed,
-    /// A row of the backlog that will be read in its turn.
-    Aside,
-    Here(Item),
-}
-
-#[derive(Debug, Default)]
-struct OrderGroup {
-    /// Ascending by event.
-    places: VecDeque<(i64, GroupPlace)>,
-    /// Number of places that wait for their time.
-    timed: usize,
-    /// The table may have rows behind these places.
-    has_rows: bool,
-    /// All rows of the group are in the table once this ledger entry is committed.
-    rows_after: u64,
-    is_ready: bool,
-    is_wanting: bool,
-    /// The rows that are sent together with the head, or that come before it, have been read.
-    is_fetched: bool,
-}
 
 /// The order groups of one send queue.
 #[derive(Debug)]
@@ -491,27 +465,6 @@ impl RetainKey for VecDeque<i64> {
             self.pop_front();
         } else {
             self.retain(|other| *other != key);
-        }
-    }
-}
-
-impl OrderGroup {
-    fn find(&self, event_id: i64) -> Result<usize, usize> {
-        self.places.binary_search_by_key(&event_id, |(event_id, _)| *event_id)
-    }
-
-    /// Reports whether a delivery of the group waits for its time.
-    fn is_standing(&self) -> bool {
-        self.timed > 0
-    }
-
-    fn wants(&self, gathers: bool) -> bool {
-        match self.places.front() {
-            None => self.has_rows,
-            Some((_, GroupPlace::Here(_))) => self.has_rows && gathers && !self.is_fetched,
-            // The row may lie far back in the backlog, and rows before it may have to wait for it.
-            Some((_, GroupPlace::Aside)) => !self.is_fetched,
-            Some((_, GroupPlace::Flying | GroupPlace::Timed)) => false,
         }
     }
 }

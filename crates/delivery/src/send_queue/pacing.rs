@@ -181,7 +181,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn it_does_not_grow_unless_it_holds_the_lane_back() {
+    fn it_does_not_grow_unless_it_holds_the_queue_back() {
         let mut pacing = Pacing::default();
         for _ in 0..1000 {
             let number = pacing.begin();

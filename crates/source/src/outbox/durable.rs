@@ -11,10 +11,7 @@ use tokio_postgres::Error;
 /// Every commit that a snapshot sees has a position in the log before the insert position. At the
 /// start of a page, the insert position is behind the page header of 24 or 40 bytes, and there is
 /// nothing to flush before it.
-const IS_FLUSHED: &str = "
-    select pg_current_wal_flush_lsn() >= l.lsn - case when l.at in (24, 40) then l.at else 0 end
-    from (select i.lsn, (i.lsn - pg_lsn '0/0') % current_setting('wal_block_size')::numeric as at
-          from pg_current_wal_insert_lsn() as i (lsn)) l";
+const IS_FLUSHED: &str = include_str!("sql/durable_is_flushed.sql");
 
 /// Postgres does not flush for a transaction that has written nothing to the log, so this one logs
 /// a message. With `local`, the commit does not wait for a standby that is away.

@@ -100,8 +100,8 @@ impl Gate {
         .boxed()
     }
 
-    /// Waits until the server has shut the gate for [`sleep`](Self::sleep). If it reports that again
-    /// during the same sleep, a commit may have set its latch, and the caller must poll.
+    /// Waits until the server has shut the gate for [`sleep`](Self::sleep). If it reports that
+    /// again during the same sleep, a commit may have set its latch, and the caller must poll.
     pub async fn shut(&self) {
         self.shut.notified().await;
     }

@@ -25,45 +25,19 @@ use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
 /// The changes of subscriptions in the window, with the events that each subscription matched from
 /// then on.
-const CHANGES: &str = "
-    select e.id, e.key::bigint, array(select json_array_elements_text(e.payload -> 'events')),
-           array(select json_array_elements_text(case json_typeof(e.payload -> 'exclude_origin') when 'array'
-                                                 then e.payload -> 'exclude_origin' end)),
-           e.payload ->> 'filter'
-    from webhook.event e
-    where e.id >= $1::bigint and e.id <= $2::bigint
-      and e.type in ('webhook.subscription.created', 'webhook.subscription.updated', 'webhook.subscription.deleted')
-      and e.key ~ '^[0-9]{1,18}$' and json_typeof(e.payload -> 'events') = 'array'
-      and ((e.xid >= $3::bigint and e.xid < $4::bigint and e.xid <> all ($5::bigint[])) or e.xid = any ($6::bigint[]))
-    order by e.id";
+const CHANGES: &str = include_str!("sql/pages_changes.sql");
 
 /// Returns the statements of the three sources, in the order of [`Source`].
 fn of_range(encoding: Encoding) -> String {
-    let columns = row::columns(encoding, "e");
-    format!(
-        "select {columns} from webhook.event e
-         where e.xid >= $1::bigint and e.xid <= $2::bigint and e.xid <> all ($3::bigint[])
-           and e.id >= $4::bigint and e.id <= $5::bigint
-         order by e.id limit $6::bigint"
-    )
+    format!(include_str!("sql/pages_of_range.sql"), columns = row::columns(encoding, "e"))
 }
 
 fn of_list(encoding: Encoding) -> String {
-    let columns = row::columns(encoding, "e");
-    format!(
-        "select {columns} from webhook.event e
-         where e.xid = any ($1::bigint[]) and e.id >= $2::bigint and e.id <= $3::bigint
-         order by e.id limit $4::bigint"
-    )
+    format!(include_str!("sql/pages_of_list.sql"), columns = row::columns(encoding, "e"))
 }
 
 fn of_one(encoding: Encoding) -> String {
-    let columns = row::columns(encoding, "e");
-    format!(
-        "select {columns} from webhook.event e
-         where e.xid = $1::bigint and e.id >= $2::bigint and e.id <= $3::bigint
-         order by e.id limit $4::bigint"
-    )
+    format!(include_str!("sql/pages_of_one.sql"), columns = row::columns(encoding, "e"))
 }
 
 /// The source of one part of the window.

@@ -5,10 +5,12 @@
 //! ends the window. The bounded channel to the scheduler is the backpressure: while it is full, the
 //! loop reads nothing.
 
+mod routing;
+
 use crate::{
     liveness::Liveness,
     outbox::{
-        BATCH_TARGETS_MAX, Error, durable,
+        Error, durable,
         extent::Order,
         filter::Filter,
         gate::Gate,
@@ -16,7 +18,6 @@ use crate::{
         pages::{self, Frozen, Pages},
         poll::{Cursor, Poll},
         recovered::Recovered,
-        requested::{Requested, requested},
         ring::{Present, Ring},
     },
     router::{Revisions, Router},
@@ -26,11 +27,10 @@ use crate::{
 };
 use database::Client;
 use delivery::{
-    event::Event,
-    feed::{Batch, Feed, VerificationInput},
-    message::{Budget, Message},
+    feed::{Feed, VerificationInput},
+    message::Budget,
     snapshot::Snapshot,
-    subscription::{Subscriptions, Update},
+    subscription::Update,
 };
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -423,83 +423,5 @@ impl Reader {
         let Large { window, router, revisions, recovered, .. } = &large;
         self.hand_on_events(*window, events, (router, revisions), recovered.as_ref(), end).await?;
         Ok((!is_end).then_some(large))
-    }
-
-    /// Routes events and sends them on, in as many batches as their deliveries need.
-    async fn hand_on_events(
-        &mut self,
-        window: u64,
-        events: Vec<Event>,
-        tables: (&Router, &Revisions),
-        recovered: Option<&Recovered>,
-        end: Option<Snapshot>,
-    ) -> Result<(), Error> {
-        let is_recovered = recovered.is_some();
-        if let Some(last) = events.last() {
-            self.highest.note(last.id);
-        }
-        let mut events = events.into_iter().peekable();
-        loop {
-            let mut batch = Batch { window, is_recovered, ..Batch::default() };
-            while batch.targets.len() < BATCH_TARGETS_MAX
-                && let Some(event) = events.next()
-            {
-                self.add(&mut batch, event, tables);
-            }
-            if let Some(recovered) = recovered {
-                recovered.filter_out(&self.client, &mut batch).await?;
-            }
-            self.filter.filter_out(&self.client, &mut batch, tables).await?;
-            let is_last = events.peek().is_none();
-            batch.end = end.clone().filter(|_| is_last);
-            self.hand_on(Feed::Batch(batch)).await;
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    fn add(&self, batch: &mut Batch, event: Event, (router, revisions): (&Router, &Revisions)) {
-        if &*event.event_type == DELIVERY_REQUESTED {
-            match requested(&event) {
-                Some(Requested::Delivery(request)) => batch.requests.push(request),
-                Some(Requested::Backlog(subscription_id)) => batch.backlogs.push(subscription_id),
-                None => {}
-            }
-            return;
-        }
-        if &*event.event_type == PING
-            && let Some(id) = event.subscription_id
-        {
-            let _ = self.verification.send(VerificationInput::Wanted(id));
-        }
-        let start = batch.targets.len();
-        router.route_revised(revisions, &event, &mut batch.targets);
-        if batch.targets.len() > start {
-            batch.events.push((Arc::new(Message::new(event, &self.budget)), batch.targets.len()));
-        }
-    }
-
-    /// Reports the subscriptions that are held because of the cost of their filters.
-    async fn hold_overdue(&mut self) {
-        let mut table = Subscriptions::clone(self.router.subscriptions());
-        self.filter.slow_filters.mark(None, &mut table);
-        let update = Update::All(Arc::new(table));
-        Arc::make_mut(&mut self.router).update(&update);
-        self.hand_on_subscriptions(update).await;
-    }
-
-    async fn hand_on_subscriptions(&mut self, update: Update) {
-        // The task ends with the session, as the scheduler does.
-        let _ = self.verification.send(VerificationInput::Subscriptions(update.clone()));
-        self.hand_on(Feed::Subscriptions(update)).await;
-    }
-
-    /// Waits for space in the channel. The end of the session ends the wait.
-    async fn hand_on(&mut self, feed: Feed) {
-        tokio::select! {
-            sent = self.feed.send(feed) => if sent.is_err() { self.stop.cancel() },
-            () = self.stop.cancelled() => {}
-        }
     }
 }

@@ -18,10 +18,7 @@ const SLOTS: &str = "
                  where exists (select from webhook.attempt a where a.slot = s.slot and a.event_id between $1 and $2 offset 0))";
 const ATTEMPTS: &str = "
     select a.event_id, a.subscription_id from webhook.attempt a where a.slot = any ($1) and a.event_id = any ($2)";
-const QUEUED: &str = "
-    select p.event_id, p.subscription_id from unnest($1::bigint[], $2::bigint[]) as p (event_id, subscription_id)
-    where exists (select from webhook.queue q
-                  where q.subscription_id = p.subscription_id and q.event_id = p.event_id offset 0)";
+const QUEUED: &str = include_str!("sql/recovered_queued.sql");
 
 impl Recovered {
     /// Creates the query for the events with ids from `first` to `last`.

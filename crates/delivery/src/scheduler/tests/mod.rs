@@ -336,7 +336,7 @@ fn what_waits_for_its_receiver_is_soon_in_the_queue() {
 }
 
 #[test]
-fn not_before_is_said_to_the_whole_lane() {
+fn not_before_is_said_to_the_whole_queue() {
     let mut world = with_events(PLAIN, 50);
     end_all(&mut world, &answer(503, Some(seconds(30))));
     let said_us = world.now_us;

@@ -1,6 +1,7 @@
 //! A simulated world: tables that change when the ledger commits, late answers, receivers that
 //! fail, subscriptions that pause, daemons that crash. At each step it checks what must hold.
 
+mod alter;
 mod end;
 mod ledger;
 mod plan;
@@ -347,15 +348,6 @@ impl World {
         }
     }
 
-    fn pause_or_resume(&mut self) {
-        if self.scheduler.is_hungry() {
-            let id = self.rng.i64(1..=self.plan.subscriptions.len() as i64);
-            let enabled = !self.subscriptions[&id].enabled;
-            self.replace(id, enabled);
-            self.reload();
-        }
-    }
-
     /// Restarts the daemon, which finds these events in the backlogs of these subscriptions.
     pub fn find_backlogs(&mut self, ids: &[i64], events: std::ops::Range<i64>) {
         let row = Row { state: State::Backlog, attempts: 0, retry_from: 0, order_key: None };
@@ -364,12 +356,6 @@ impl World {
         }
         self.crash();
         self.catch_up();
-    }
-
-    /// Pauses a subscription.
-    pub fn pause(&mut self, id: i64) {
-        self.replace(id, false);
-        self.reload();
     }
 
     /// Deletes rows of the queue: all of them, or some.
@@ -381,35 +367,6 @@ impl World {
             self.queue.remove(&pair);
             self.called_off.insert(pair);
         }
-    }
-
-    /// Changes the order, the batch size, and compaction of one subscription.
-    pub fn alter(&mut self) {
-        if self.scheduler.is_hungry() {
-            let at = self.rng.usize(0..self.plan.subscriptions.len());
-            self.checks_order = false;
-            let options = &mut self.plan.subscriptions[at];
-            options.ordering = Ordering::ALL[self.rng.usize(0..3)];
-            options.batch_size = self.rng.usize(1..4);
-            options.compact = self.rng.bool() && options.ordering != Ordering::Strict;
-            let id = at as i64 + 1;
-            self.replace(id, self.subscriptions[&id].enabled);
-            self.reload();
-        }
-    }
-
-    /// Changes the URL of a subscription.
-    pub fn move_receiver(&mut self, id: i64, url: &str) {
-        let mut moved = subscription(id, self.plan.subscriptions[id as usize - 1], true);
-        Arc::get_mut(&mut moved).expect("it has one owner").url = Some(Arc::new(url.parse().expect("a URL")));
-        self.subscriptions.insert(id, moved);
-        self.reload();
-        self.advance();
-    }
-
-    fn replace(&mut self, id: i64, enabled: bool) {
-        let options = self.plan.subscriptions[id as usize - 1];
-        self.subscriptions.insert(id, subscription(id, options, enabled));
     }
 
     /// Crashes the daemon, which loses its uncommitted work. Another one starts from the tables.

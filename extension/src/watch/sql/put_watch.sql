@@ -1,0 +1,9 @@
+insert into webhook.watch as w
+    (relation, noun, verbs, columns, exclude, on_columns, condition, payload, key_columns, numbered_for)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+on conflict (relation) do update set
+    noun = excluded.noun, verbs = excluded.verbs, columns = excluded.columns,
+    exclude = excluded.exclude, on_columns = excluded.on_columns,
+    condition = excluded.condition, payload = excluded.payload, key_columns = excluded.key_columns,
+    numbered_for = excluded.numbered_for
+returning w

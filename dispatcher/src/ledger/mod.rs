@@ -1,8 +1,8 @@
 //! The ledger writes results in batches: attempts, changes of the queue, and the checkpoint.
 //!
 //! It writes one transaction per 5 ms or per 1000 results. Commits of this session are
-//! asynchronous. So a crash of the server may lose the last commits. It never loses an attempt and keeps a
-//! checkpoint that covers it, because the log is in order. While the daemon lives, it loses
+//! asynchronous. So a crash of the server may lose the last commits. It never loses an attempt and
+//! keeps a checkpoint that covers it, because the log is in order. While the daemon lives, it loses
 //! nothing: the ledger returns the results that a broken connection did not confirm, and the next
 //! session writes them again.
 

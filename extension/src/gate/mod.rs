@@ -25,8 +25,8 @@
 //!   the daemon may wake and fall asleep again; it does so in the same backend, which owns the
 //!   latch.
 //! * An alarm of Postgres sets the latch too, such as the one for statistics 10 s after a
-//!   statement. The backend then resets the latch, keeps the gate shut, and reports again that it is shut. The
-//!   daemon polls, and finds the commit if one has also set the latch.
+//!   statement. The backend then resets the latch, keeps the gate shut, and reports again that it
+//!   is shut. The daemon polls, and finds the commit if one has also set the latch.
 //! * `gate_sleep()` does not wait for the lock. In the lock's queue it would make every later
 //!   commit find the gate shut. It returns instead, and the daemon continues to poll, because a
 //!   commit is in progress.

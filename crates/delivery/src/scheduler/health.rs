@@ -59,7 +59,11 @@ impl Work<'_> {
         let quiet = outcome.quiet().map(|wait| now.at + wait.min(PAUSE_MAX));
         if let Some(until) = quiet.filter(|until| *until > self.queue.paused_until) {
             self.queue.paused_until = until;
-            info!(subscription_id = self.id, pause_ms = (until - now.at).as_millis() as u64, "send_queue.pauses");
+            info!(
+                subscription_id = self.id,
+                pause_ms = (until - now.at).as_millis() as u64,
+                "send_queue.pauses"
+            );
         }
         let change = match verdict {
             Verdict::Succeeded => self.queue.breaker.succeeded(),

@@ -79,11 +79,11 @@ def expand(tree):
 
 
 def paths(text):
-    """Yields every path that begins with `crate::`, in a use or inline."""
+    """Yields every path in a use, and every other that begins with `crate::` or `super::`."""
     for match in re.finditer(r"\buse\s+([^;]+);", text):
         yield from (p.strip() for p in expand(" ".join(match[1].split())))
-    for match in re.finditer(r"(?<![\w:])crate::([a-z_]\w*)", re.sub(r"\buse\s+[^;]+;", "", text)):
-        yield "crate::" + match[1]
+    for match in re.finditer(r"(?<![\w:])(?:crate|super)(?:::[a-z_]\w*)+", re.sub(r"\buse\s+[^;]+;", "", text)):
+        yield match[0]
 
 
 def is_test(path):
@@ -115,6 +115,32 @@ def scan(source):
                 if target in modules and target != module:
                     imports[module].add(target)
     return imports, types
+
+
+def rooms(source):
+    """Returns the imports between the modules of each folder below the top, by folder."""
+    files = {}
+    for path in sorted(source.rglob("*.rs")):
+        local = path.relative_to(source)
+        if not is_test(local) and len(local.parts) > 1 and local.parts[0] != "bin":
+            parts = local.with_suffix("").parts
+            files[parts[:-1] if parts[-1] == "mod" else parts] = path
+    modules = set(files) | {name[:end] for name in files for end in range(1, len(name))}
+    result = collections.defaultdict(lambda: collections.defaultdict(set))
+    for name, path in files.items():
+        for used in paths(without_tests(path.read_text())):
+            parts, base = used.split("::"), list(name)
+            if parts[0] == "crate":
+                base = []
+            while parts[0] in ("crate", "self", "super"):
+                base = base[:-1] if parts.pop(0) == "super" else base
+                if not parts:
+                    break
+            target = tuple(base + [part.split(" ")[0] for part in parts])
+            same = next((i for i, (a, b) in enumerate(zip(name, target)) if a != b), None)
+            if same and target[: same + 1] in modules:
+                result["::".join(name[:same])][name[same]].add(target[same])
+    return result
 
 
 def circles(imports):
@@ -170,6 +196,12 @@ def main():
             print(f"  circle: {' '.join(circle)}")
             for module in circle:
                 print(f"    {module} -> {' '.join(sorted(imports[module] & set(circle)))}")
+        for room, used in sorted(rooms(source).items()):
+            for circle in circles(used):
+                failed = True
+                print(f"  circle in {room}: {' '.join(circle)}")
+                for module in circle:
+                    print(f"    {module} -> {' '.join(sorted(used[module] & set(circle)))}")
         for type_name, places in sorted(types.items()):
             if len(places) > 1:
                 failed = True

@@ -43,10 +43,6 @@ const SESSION: &str = "\
     set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off; \
     set max_parallel_workers_per_gather = 0; set default_transaction_isolation = 'read committed'";
 
-const SCHEMA: &str = "
-    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
-    where x.extname = 'pg_webhook'";
-
 /// Parameters of a statement.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -121,7 +117,8 @@ impl Database {
         if !foreign.is_empty() {
             warn!("admin.roles_missing; {}", preflight::membership(&foreign, &report.role));
         }
-        let schema = client.query_opt(SCHEMA, &[]).await.map_err(database::Error::of_statement)?;
+        let schema =
+            client.query_opt(database::EXTENSION_SCHEMA, &[]).await.map_err(database::Error::of_statement)?;
         let schema = schema
             .ok_or(database::Error::ExtensionMissing)?
             .try_get(0)

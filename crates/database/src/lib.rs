@@ -105,6 +105,11 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// ([`Target::for_life`]), so that a new leader can terminate exactly these.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("webhookd {:016x}", fastrand::u64(..)));
 
+/// Returns the schema of the extension's functions, quoted.
+pub const EXTENSION_SCHEMA: &str = "
+    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
+    where x.extname = 'pg_webhook'";
+
 /// The message of `webhook.gate_sleep()` (extension/src/gate).
 const ASLEEP: &str = "pg_webhook: asleep";
 

@@ -7,7 +7,7 @@ use crate::{
         Error,
         client::{ApiResponse, Call, Client, Failure},
         exit,
-        manage::tell,
+        output::tell,
         terminal::clean,
     },
 };

@@ -6,7 +6,7 @@ use crate::{
     cli::manage::DeliveryList,
     commands::{
         Error,
-        manage::{Argument, ClientSession, explain},
+        session::{Argument, ClientSession, explain},
     },
 };
 use admin::deliveries::{DeliveryFilter, IdRange, conditions};

@@ -11,7 +11,8 @@ use crate::{
         Error,
         client::{Call, Client},
         exit,
-        manage::{check_reader, explain, print},
+        output::{check_reader, print},
+        session::explain,
         terminal::clean,
     },
 };

@@ -8,22 +8,15 @@ use crate::{
     },
     commands::{
         Error, deliveries,
+        output::print,
+        session::{Argument, ClientSession},
         terminal::{clean, table},
     },
 };
-use database::{self, Client, Purpose, Target, Text, Watch};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use database::Target;
 use serde_json::value::RawValue;
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, process::ExitCode};
 use subscription_options::OPTIONS;
-use tokio_postgres::{
-    error::SqlState,
-    types::{FromSqlOwned, ToSql},
-};
 
 const SUBSCRIPTIONS: &str = include_str!("sql/manage_subscriptions.sql");
 const SUBSCRIPTION: &str = include_str!("sql/manage_subscription.sql");
@@ -31,97 +24,6 @@ const SUBSCRIPTION: &str = include_str!("sql/manage_subscription.sql");
 /// search ends after enough rows.
 const EVENTS: &str = include_str!("sql/manage_events.sql");
 const EVENT: &str = include_str!("sql/manage_event.sql");
-const SCHEMA: &str = "
-    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace where x.extname = 'pg_webhook'";
-
-pub type Argument<'a> = &'a (dyn ToSql + Sync);
-
-/// A session of the role that connects.
-pub struct ClientSession {
-    pub client: Client,
-    /// The schema of the extension's functions, quoted.
-    pub schema: String,
-}
-
-impl ClientSession {
-    /// # Errors
-    /// The database cannot be reached, or lacks the extension.
-    pub async fn open(target: &Target) -> Result<Self, Error> {
-        let client = database::connect(target, Purpose::Command, Watch::default())
-            .await
-            .map_err(database::Error::Connect)?;
-        let found = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
-        let schema = found.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
-        Ok(Self { client, schema })
-    }
-
-    /// Calls a function of the API. Returns its result as text.
-    pub async fn call(&self, call: &str, arguments: &[Argument<'_>]) -> Result<Option<String>, Error> {
-        let statement = format!("select {}.{call}", self.schema);
-        self.value(&statement, arguments).await
-    }
-
-    /// Returns the one value of a query.
-    pub async fn value<T: FromSqlOwned>(&self, query: &str, arguments: &[Argument<'_>]) -> Result<T, Error> {
-        self.client.query_one(query, arguments).await.and_then(|row| row.try_get(0)).map_err(explain)
-    }
-
-    /// Returns rows as JSON texts.
-    pub async fn rows(&self, query: &str, arguments: &[Argument<'_>]) -> Result<Vec<String>, Error> {
-        let statement = format!("select row_to_json(r)::text from ({query}) r");
-        let rows = self.client.query(&statement, arguments).await.map_err(explain)?;
-        rows.iter().map(|row| row.try_get(0).map(|Text(text)| text).map_err(explain)).collect()
-    }
-}
-
-/// Returns the database's message with its hint, in one line.
-pub fn explain(error: tokio_postgres::Error) -> Error {
-    let Some(said) = error.as_db_error() else { return database::Error::of_statement(error).into() };
-    match *said.code() {
-        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => database::Error::ExtensionMissing.into(),
-        _ => {
-            let hint = said.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            Error::Refused { message: clean(&format!("{}{hint}", said.message())) }
-        }
-    }
-}
-
-/// Writes to standard output.
-///
-/// # Errors
-/// [`Error::ReaderGone`] ends the command.
-pub fn print(text: &str) -> Result<ExitCode, Error> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::ReaderGone),
-        Err(error) => Err(Error::Output(error)),
-    }
-}
-
-/// The same for output of a command that continues without a reader.
-///
-/// # Errors
-/// Any other failure to write.
-pub fn tell(text: &str) -> Result<(), Error> {
-    match print(text) {
-        Ok(_) | Err(Error::ReaderGone) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Checks that the other end of standard output is open, for commands that wait for something to
-/// print.
-///
-/// # Errors
-/// [`Error::ReaderGone`].
-pub fn check_reader() -> Result<(), Error> {
-    let out = io::stdout();
-    let mut pipe = [PollFd::new(&out, PollFlags::empty())];
-    let told = poll(&mut pipe, Some(&Timespec::default()));
-    if told.is_ok() && pipe[0].revents().contains(PollFlags::ERR) { Err(Error::ReaderGone) } else { Ok(()) }
-}
-
 /// Prints lines of JSON, or a table with a column for each heading.
 fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, Error> {
     if output.json {

@@ -3,7 +3,7 @@
 
 use crate::{
     cli::Cli,
-    commands::{Error, manage::print},
+    commands::{Error, output::print},
 };
 use clap::CommandFactory as _;
 use clap_complete::Shell;

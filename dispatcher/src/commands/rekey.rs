@@ -17,10 +17,6 @@ use std::process::ExitCode;
 use tokio_postgres::Row;
 use zeroize::Zeroizing;
 
-/// The schema of the extension's functions.
-const SCHEMA: &str = "
-    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
-    where x.extname = 'pg_webhook'";
 /// A secret that is added meanwhile would be missed.
 const LOCK: &str = "lock table webhook.secret in share row exclusive mode";
 const SECRETS: &str = "
@@ -104,7 +100,7 @@ async fn seal_in_clear(
     transaction: &Transaction<'_>,
     key: &PrivateKey,
 ) -> Result<i64, tokio_postgres::Error> {
-    let schema: String = transaction.query_one(SCHEMA, &[]).await?.try_get(0)?;
+    let schema: String = transaction.query_one(database::EXTENSION_SCHEMA, &[]).await?.try_get(0)?;
     let seal = format!("select {schema}.webhook_seal($1)");
     transaction.query_one(&seal, &[&key.public_key().to_string()]).await?.try_get(0)
 }

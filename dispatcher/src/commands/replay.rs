@@ -5,7 +5,8 @@ use crate::{
     cli::manage::Replay,
     commands::{
         Error,
-        manage::{ClientSession, explain, tell},
+        output::tell,
+        session::{ClientSession, explain},
     },
 };
 use database::Target;

@@ -15,10 +15,6 @@ use std::{
 };
 use tokio_postgres::error::SqlState;
 
-const SCHEMA: &str = "
-    select quote_ident(n.nspname) from pg_extension x join pg_namespace n on n.oid = x.extnamespace
-    where x.extname = 'pg_webhook'";
-
 /// Prints the result of `webhook_openapi()`.
 ///
 /// # Errors
@@ -42,7 +38,7 @@ async fn document(database: &Target) -> Result<String, Error> {
         },
         _ => Error::App(database::Error::of_statement(error)),
     };
-    let schema = client.query_opt(SCHEMA, &[]).await.map_err(explain)?;
+    let schema = client.query_opt(database::EXTENSION_SCHEMA, &[]).await.map_err(explain)?;
     let schema: String = schema.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
     let call = format!("select {schema}.webhook_openapi()::text");
     client.query_one(&call, &[]).await.and_then(|row| row.try_get(0)).map_err(explain)

@@ -9,7 +9,8 @@ use crate::{
     cli::manage::Tail,
     commands::{
         Error,
-        manage::{ClientSession, check_reader, explain, print},
+        output::{check_reader, print},
+        session::{ClientSession, explain},
         terminal::clean,
     },
 };

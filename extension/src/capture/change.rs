@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 use pgrx::pg_sys;
 
-use super::event::CapturedRow;
-use super::plan::Operation;
+use super::planned::Operation;
+use super::row::CapturedRow;
 use crate::order::{Change, NO_COMMAND, Version};
 
 /// Returns the physical place of a row.

@@ -7,7 +7,7 @@
 
 use pgrx::pg_sys;
 
-use super::event::Values;
+use super::values::Values;
 use crate::compat;
 use crate::protect::protect;
 

@@ -8,7 +8,10 @@ use std::mem::ManuallyDrop;
 use pgrx::pg_sys;
 
 use super::change;
-use super::plan::{Compared, Operation, Plan, PlannedColumn};
+use super::plan::Plan;
+use super::planned::{Compared, Operation, PlannedColumn};
+use super::row::CapturedRow;
+use super::values::Values;
 use crate::compat;
 use crate::error::Error;
 use crate::guc::{self, OverCap};
@@ -19,50 +22,6 @@ use crate::outbox::{self, NewEvent};
 
 /// Scratch buffers larger than this are freed after the row.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
-
-/// The columns of a row, as Postgres deforms it.
-#[derive(Debug, Clone, Copy)]
-pub struct Values {
-    pub datums: *const pg_sys::Datum,
-    pub nulls: *const bool,
-}
-
-impl Values {
-    /// # Safety
-    /// The arrays hold more than `at` columns.
-    unsafe fn get(&self, at: usize) -> Option<pg_sys::Datum> {
-        // SAFETY: the caller's promise.
-        unsafe { (!*self.nulls.add(at)).then(|| *self.datums.add(at)) }
-    }
-}
-
-/// A row in both forms: deformed, and as a tuple for a payload function.
-#[derive(Debug, Clone, Copy)]
-pub struct CapturedRow<'a> {
-    /// The plan of the relation that holds the row.
-    pub plan: &'a Plan,
-    pub values: Values,
-    pub tuple: pg_sys::HeapTuple,
-}
-
-impl<'a> CapturedRow<'a> {
-    /// Combines both forms of a row, and computes its virtual columns.
-    ///
-    /// # Errors
-    /// Raises the errors of the virtual columns' expressions.
-    ///
-    /// # Safety
-    /// Both forms are of one row of the plan's relation. The row is deformed as far as the plan
-    /// needs.
-    pub unsafe fn of(plan: &'a Plan, values: Values, tuple: pg_sys::HeapTuple) -> Self {
-        let (values, tuple) = match &plan.computed {
-            None => (values, tuple),
-            // SAFETY: the caller's promise.
-            Some(computed) => unsafe { computed.complete(tuple) },
-        };
-        Self { plan, values, tuple }
-    }
-}
 
 /// Buffers that are kept from row to row.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::plan::PlannedColumn;
+use super::planned::PlannedColumn;
 use crate::compat;
 
 /// Returns the key columns that identify a row, as places in the key: the columns of the primary

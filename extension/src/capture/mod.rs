@@ -14,16 +14,22 @@ mod identity;
 mod moved;
 mod origin;
 mod plan;
+mod planned;
 mod representation;
 mod resolve;
+mod root;
+mod row;
+mod values;
 
 use pgrx::{pg_sys, prelude::*};
 
 use crate::error::Error;
 use crate::protect::entry;
 use crate::{guc, memory, order, outbox};
-use event::{CapturedRow, Values};
-use plan::{Operation, Plan};
+use plan::Plan;
+use planned::Operation;
+use row::CapturedRow;
+use values::Values;
 
 #[unsafe(no_mangle)]
 #[doc(hidden)]

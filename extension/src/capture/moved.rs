@@ -14,8 +14,9 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::event::{CapturedRow, Values};
 use super::plan::Plan;
+use super::row::CapturedRow;
+use super::values::Values;
 use crate::compat;
 
 /// A deleted row that was set aside.

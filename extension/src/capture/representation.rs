@@ -9,7 +9,7 @@ use std::ffi::CString;
 
 use pgrx::pg_sys;
 
-use super::plan::Root;
+use super::root::Root;
 use crate::error::Error;
 use crate::{compat, json};
 

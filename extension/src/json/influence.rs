@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys;
 
-use super::value::cast_to_json;
+use super::cast::cast_to_json;
 use crate::compat;
 
 /// The settings that can change the text. Each variant includes those before it.

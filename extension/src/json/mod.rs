@@ -5,6 +5,7 @@
 //! module here knows what an event is.
 
 mod canonical;
+mod cast;
 mod escape;
 mod influence;
 mod members;

@@ -10,6 +10,7 @@ use core::ffi::{CStr, c_char, c_int};
 use pgrx::pg_sys;
 
 use super::canonical::printing;
+use super::cast::cast_to_json;
 use super::influence::Influence;
 use super::{TooLong, write_string};
 use crate::compat::unguarded;
@@ -222,29 +223,6 @@ impl Printer {
             out.push(b'"');
         }
     }
-}
-
-/// Returns the function that makes JSON of a value, if an extension has one for its type. The casts
-/// of built-in types to json are not meant.
-///
-/// # Safety
-/// The type exists.
-pub unsafe fn cast_to_json(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    if oid.to_u32() < pg_sys::FirstNormalObjectId {
-        return None;
-    }
-    let mut function = pg_sys::Oid::INVALID;
-    // SAFETY: the caller's promise.
-    let path = unsafe {
-        pg_sys::find_coercion_pathway(
-            pg_sys::JSONOID,
-            oid,
-            pg_sys::CoercionContext::COERCION_EXPLICIT,
-            &mut function,
-        )
-    };
-    let is_function = path == pg_sys::CoercionPathType::COERCION_PATH_FUNC;
-    (is_function && function != pg_sys::Oid::INVALID).then_some(function)
 }
 
 fn write_text(out: &mut Bytes, text: &[u8], form: Form) {

@@ -8,11 +8,6 @@ use std::sync::atomic::Ordering;
 use super::reserve::Reserve;
 use super::{FATAL, IS_FALLIBLE, IS_SHORT, report};
 
-/// Enough for an error in progress with all its texts, and for the memory that a row needs in
-/// addition to its data: arrays of 1,600 columns. The reserve lies in the library's own memory. It
-/// takes address space from the start, and no memory until it is used.
-pub const RESERVE_BYTES: usize = 256 * 1024;
-
 static RESERVE: Reserve = Reserve::new();
 
 struct Allocator;

@@ -116,7 +116,7 @@ fn free_caches() {
     if let Some(free) = FREE_CACHES.get() {
         free();
     }
-    room_for(allocator::RESERVE_BYTES);
+    room_for(reserve::RESERVE_BYTES);
     IS_SHORT.store(false, Ordering::Relaxed);
 }
 

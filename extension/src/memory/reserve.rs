@@ -6,7 +6,10 @@
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 
-use super::allocator::RESERVE_BYTES;
+/// Enough for an error in progress with all its texts, and for the memory that a row needs in
+/// addition to its data: arrays of 1,600 columns. The reserve lies in the library's own memory. It
+/// takes address space from the start, and no memory until it is used.
+pub const RESERVE_BYTES: usize = 256 * 1024;
 
 const BLOCK_BYTES: usize = 256;
 const BLOCKS: usize = RESERVE_BYTES / BLOCK_BYTES;

@@ -9,6 +9,7 @@ pub mod condition;
 mod migrate;
 mod partition;
 mod payload;
+mod present;
 mod request;
 pub mod retired;
 pub mod table;
@@ -135,7 +136,7 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
             Err(Error::NoSuchRelation(_)) if forget(rel)? => return Ok(()),
             Err(other) => return Err(other),
         };
-        let own = triggers::present(table.oid)?;
+        let own = present::of(table.oid)?;
         if !table.is_watched()? {
             if let Some(root) = table.watched_ancestor(&table)? {
                 return Err(Error::WatchedThrough { relation: table.qualified(), root: root.qualified() });
@@ -163,7 +164,7 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
 /// Retires the triggers that a child table has from a watch of this noun. It leaves those of other
 /// watches.
 fn retire_from_child(child: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
-    for trigger in triggers::present(child.oid)? {
+    for trigger in present::of(child.oid)? {
         if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun)) {
             check_owner(child, caller)?;
             retired::retire(child, &trigger)?;

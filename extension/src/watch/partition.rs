@@ -7,7 +7,7 @@
 //! captured.
 
 use super::table::Table;
-use super::{check_owner, forget, retired, triggers};
+use super::{check_owner, forget, present, retired, triggers};
 use crate::error::Error;
 use crate::protect::entry;
 use crate::rights::{self, Caller};
@@ -94,7 +94,7 @@ fn attach(root: &Table, member: &Table, caller: Caller) -> Result<(), Error> {
     if member.is_partitioned() {
         super::lock_members(member.oid, pg_sys::AccessExclusiveLock);
     }
-    for trigger in triggers::present(member.oid)? {
+    for trigger in present::of(member.oid)? {
         retired::retire(member, &trigger)?;
     }
     forget(member.oid)?;

@@ -4,8 +4,8 @@
 //! and `webhook_check()` lists it. If the transaction has already locked the table against readers,
 //! because it created or altered it, the trigger is dropped at once.
 
+use super::present::PresentTrigger;
 use super::table::Table;
-use super::triggers::PresentTrigger;
 use crate::error::Error;
 use crate::subtransaction::{self, End};
 use crate::{compat, outbox, rights};

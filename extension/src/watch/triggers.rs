@@ -2,8 +2,8 @@
 //! TRIGGER. Everything else here is called as the owner of the extension.
 
 use super::condition::Condition;
-use super::retired;
 use super::table::Table;
+use super::{present, retired};
 use crate::definition::{Definition, Verbs};
 use crate::error::Error;
 use crate::rights::Caller;
@@ -105,7 +105,7 @@ pub fn check_names(table: &Table) -> Result<(), Error> {
 /// Retires our triggers that the table no longer needs, and those that a user has renamed, which
 /// would capture a second time.
 pub fn retire_others(table: &Table, verbs: &Verbs, is_root: bool) -> Result<(), Error> {
-    for trigger in present(table.oid)? {
+    for trigger in present::of(table.oid)? {
         let mut wanted = wanted(table, verbs, is_root);
         let is_wanted = wanted.any(|event| trigger.name == STATEMENT || event.trigger() == trigger.name);
         if !is_wanted {
@@ -203,32 +203,6 @@ pub fn depend(table: &Table, verbs: &Verbs, function: pg_sys::Oid) {
             pg_sys::recordDependencyOn(&trigger, &function, pg_sys::DependencyType::DEPENDENCY_NORMAL);
         }
     }
-}
-
-/// One of our triggers.
-pub struct PresentTrigger {
-    pub oid: pg_sys::Oid,
-    pub name: String,
-    pub is_enabled: bool,
-    /// `None` if `webhook_watch` did not write its argument.
-    pub noun: Option<String>,
-}
-
-/// Returns the table's own triggers with our function, with any name. Those of a partition belong
-/// to its root.
-pub fn present(relation: pg_sys::Oid) -> Result<Vec<PresentTrigger>, Error> {
-    Spi::connect(|client| {
-        let rows = client.select(include_str!("sql/present_triggers.sql"), None, &[relation.into()])?;
-        rows.map(|row| {
-            Ok(PresentTrigger {
-                oid: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-                name: row.get(2)?.unwrap_or_default(),
-                is_enabled: row.get(3)?.unwrap_or(false),
-                noun: row.get(4)?,
-            })
-        })
-        .collect()
-    })
 }
 
 /// Reports whether a table has enabled triggers of ours, its own or those of its root.

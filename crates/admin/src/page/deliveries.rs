@@ -11,9 +11,7 @@ use crate::{
     events,
     extract::{DeliveryId, Filled},
     page::{
-        PageError, badge, complaint,
-        events::field,
-        form_token, layout, next_link,
+        PageError, badge, complaint, field, form_token, layout, next_link,
         plot::phases,
         session::{Fields, Visitor},
         text::{inert, milliseconds, pretty},

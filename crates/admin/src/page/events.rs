@@ -8,7 +8,7 @@ use crate::{
     events::{self, EventFilter},
     extract::Filled,
     page::{
-        PageError, layout, next_link,
+        PageError, field, layout, next_link,
         session::Visitor,
         text::{inert, pretty},
         time,
@@ -17,11 +17,6 @@ use crate::{
 };
 use axum::extract::Path;
 use maud::{Markup, html};
-
-/// Renders a text field of a filter form.
-pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
-    html! { div { label for=(name) { (label) } input id=(name) name=(name) value=[value]; } }
-}
 
 /// `/events`
 pub async fn list(

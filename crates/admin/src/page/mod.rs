@@ -232,3 +232,8 @@ async fn live(Shared(state): Shared<State>, visitor: Visitor) -> Response {
     headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));
     (headers, Sse::new(stream).keep_alive(KeepAlive::default())).into_response()
 }
+
+/// Renders a text field of a filter form.
+pub fn field(name: &str, label: &str, value: Option<&str>) -> Markup {
+    html! { div { label for=(name) { (label) } input id=(name) name=(name) value=[value]; } }
+}

@@ -1,18 +1,20 @@
--- Run once before the regression files: what they share.
+-- Objects that the regression files share. The test run executes this file once, before them.
 --
--- Triggers are made here by hand, from the definition alone, so that a file about capture tests capture.
+-- by_hand.watch() creates triggers from the definition alone, so a file about capture tests only
+-- capture.
 
 create schema by_hand;
 grant usage on schema by_hand to public;
 
--- Columns as a definition holds them.
+-- Returns columns as a definition holds them.
 create function by_hand.columns(rel regclass, variadic names text[]) returns jsonb
     language sql stable
     return (select coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'number', a.attnum) order by n.at), '[]')
             from unnest(names) with ordinality as n (name, at)
             join pg_attribute a on a.attrelid = rel and a.attname = n.name);
 
--- Watches a table: `definition` is laid over what a watch has by default (all verbs, all columns, the primary key).
+-- Watches a table. `definition` overrides the defaults of a watch: all verbs, all columns, the
+-- primary key.
 create procedure by_hand.watch(rel regclass, definition jsonb default '{}', condition text default null)
     language plpgsql set client_min_messages = warning
 as $$
@@ -41,7 +43,7 @@ $$;
 create view by_hand.event as
 select type, key, payload, previous from webhook.event order by id;
 
--- What a statement fails with: SQLSTATE, message and hint, without what differs from run to run.
+-- Returns a statement's SQLSTATE, error message and hint, without the parts that vary between runs.
 create function by_hand.fails(statement text) returns text language plpgsql as $$
 declare
     state text; message text; hint text;

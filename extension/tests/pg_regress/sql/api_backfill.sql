@@ -1,4 +1,5 @@
--- Existing rows as noun.snapshot events: the same payload as capture's, step by step, with the rights of who asked.
+-- Backfills send existing rows as noun.snapshot events, step by step, with the same payload as
+-- capture and with the rights of the requesting role.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -13,11 +14,11 @@ select id from webhook_subscribe('https://example.com', events => '{nothing.else
 create temporary view sent as
 select e.type, e.table_name, e.key, e.payload, e.previous, e.truncated, e.subscription_id = (select id from webhook.subscription where name = 'one') as for_it
 from webhook.event e where e.type like '%.snapshot' and e.xid = webhook.current_xid() order by e.id;
-create temporary view told as
+create temporary view reported as
 select e.type, e.key is not null as has_key, e.payload::jsonb - 'id' - 'subscription_id' as payload, e.subscription_id from webhook.event e
 where e.type like 'webhook.backfill.%' and e.xid = webhook.current_xid() order by e.id;
 
-\echo -- in steps of two, in the order of the key; what the filter does not match is left out and not counted
+\echo -- steps of two in key order; rows that the filter rejects are left out and not counted
 select webhook_backfill(:id, 'orders') as backfill \gset
 select relation, condition, requested_by = current_user as by_me, search_path, state, after_key, rows_done, last_event_id, error from webhook.backfill where id = :backfill;
 select webhook.backfill_step(:backfill, 2);
@@ -26,15 +27,15 @@ select webhook.backfill_step(:backfill, 2);
 select after_key, rows_done, state, last_event_id = (select max(id) from webhook.event where type = 'order.snapshot') as last from webhook.backfill where id = :backfill;
 select webhook.backfill_step(:backfill, 2);
 select after_key, rows_done, state from webhook.backfill where id = :backfill;
-\echo -- it has ended: nothing more
+\echo -- a step after the end does nothing
 select webhook.backfill_step(:backfill, 2), webhook.backfill_step(-1, 2);
 table sent;
-table told;
-\echo -- it matches with any patterns; for others it does not
+table reported;
+\echo -- the events match their own subscription with any patterns, and no other subscription
 select count(*) from webhook.pending p join webhook.event e on e.id = p.sequence where e.type = 'order.snapshot' and p.subscription_id = :id;
 delete from webhook.event where type like '%.snapshot' or type like 'webhook.backfill.%';
 
-\echo -- the payload is byte for byte what an insert makes
+\echo -- the payload equals the payload of an insert, byte for byte
 create table kinds (a text, b int, c timestamptz, d numeric(10, 2), e jsonb, f json, g text[], h bytea, i interval, "J k" float8, dropped int, l boolean, primary key (b, a));
 alter table kinds drop column dropped;
 alter table kinds add column m text default 'late';
@@ -74,7 +75,8 @@ select state, error, rows_done from webhook.backfill where id = :backfill;
 reset webhook.payload_bytes_max; reset webhook.payload_over_cap;
 delete from webhook.event where type like '%.snapshot' or type like 'webhook.backfill.%';
 
-\echo -- conditions: columns with or without new, sub-selects, a comment; names in the search path of who asked
+\echo -- conditions: columns with or without new, subqueries, a comment; names resolve in the
+\echo -- search path of the requesting role
 create schema t;
 create function t.wanted(n bigint) returns boolean language sql as $$ select n % 2 = 1 $$;
 set local search_path = public, t;
@@ -92,8 +94,8 @@ create table part_2 (k text, id int not null, primary key (k, id));
 alter table part_2 drop constraint part_2_pkey;
 alter table part attach partition part_2 for values from (10) to (20);
 insert into part values (11, 'b'), (1, 'z'), (1, 'a'), (10, 'y');
-create table heir () inherits (orders);
-insert into heir values (1, 1, 'x', 'of the heir');
+create table child () inherits (orders);
+insert into child values (1, 1, 'x', 'of the child');
 select count(*) from webhook_watch('part') a, webhook_watch('orders', noun => 'order') b;
 delete from webhook.event where type like '%.snapshot';
 select webhook_backfill(:id, 'part') as backfill \gset
@@ -103,7 +105,7 @@ delete from webhook.event where type like '%.snapshot';
 select webhook_backfill(:id, 'orders') as backfill \gset
 select webhook.backfill_step(:backfill, 100);
 select count(*), count(distinct key) from sent;
-\echo -- keys whose order is not that of their text, and operators that are not in pg_catalog
+\echo -- keys that do not sort like their text, and operators outside pg_catalog
 create type mood as enum ('sad', 'ok', 'glad');
 create function t.less(mood, mood) returns boolean language sql immutable as $$ select enum_lt($1, $2) $$;
 create operator t.> (leftarg = mood, rightarg = mood, function = t.less);
@@ -120,7 +122,7 @@ set local search_path = public;
 select payload->>'m' as m, payload->>'f' as f, payload->>'b' as b from sent;
 select rows_done, state, error from webhook.backfill where id = :backfill;
 
-\echo -- rights: SELECT is enough, and nothing runs with more than that
+\echo -- rights: SELECT is enough, and no code runs with more rights
 create role regress_asker; create role regress_owner; create role regress_none;
 grant usage on schema public to regress_asker, regress_owner, regress_none;
 select webhook_grant('regress_asker', 'subscriber'), webhook_grant('regress_none', 'subscriber'), webhook_grant('regress_owner', 'publisher');
@@ -159,7 +161,7 @@ set local work_mem = '7MB';
 select webhook.backfill_step(:backfill, 100);
 select current_user = session_user, current_setting('work_mem');
 select key, payload from sent;
-\echo -- row security of who asked; his right taken away; he is gone
+\echo -- row security of the requesting role; its SELECT right is revoked; the role is dropped
 alter table his enable row level security;
 create policy mine on his for select to regress_asker using (v <> 20);
 select t.as_role('regress_asker', format('select webhook_backfill(%s, ''his'')', :id)) as backfill \gset
@@ -177,7 +179,7 @@ select webhook.backfill_step(:backfill, 100);
 select state, error from webhook.backfill where id = :backfill;
 alter role regress_renamed rename to regress_asker;
 
-\echo -- removed meanwhile: a column, the watch, the table; an error in the condition
+\echo -- removed during the backfill: a column, the watch, the table; an error in the condition
 delete from webhook.event where type like 'webhook.backfill.%';
 create table going (id int primary key, v int);
 insert into going values (1, 1), (2, 0), (3, 3);
@@ -201,9 +203,10 @@ drop table going;
 select webhook.backfill_step(:backfill, 1);
 select state, regexp_replace(error, '\d+', 'N') from webhook.backfill where id = :backfill;
 select key from sent;
-select type, payload->>'rows' as rows from told where type <> 'webhook.backfill.requested';
+select type, payload->>'rows' as rows from reported where type <> 'webhook.backfill.requested';
 
-\echo -- cancel; one at a time for a table and a subscription; with the subscription everything goes
+\echo -- cancel; one backfill at a time per table and subscription; unsubscribing removes
+\echo -- everything
 select webhook_backfill(:id, 'orders') as backfill \gset
 select regexp_replace(by_hand.fails(format('select webhook_backfill(%s, ''orders'')', :id)), 'subscription \d+', 'subscription N');
 select webhook_backfill_cancel(:backfill), webhook_backfill_cancel(:backfill);

@@ -1,4 +1,5 @@
--- Every mistake gets a SQLSTATE, a message that names what is wrong, a hint that is a sentence, and leaves nothing behind.
+-- Every mistake gets a SQLSTATE, a message that names the problem and a hint that is a full
+-- sentence, and it leaves no trace.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -7,7 +8,7 @@ set local search_path = public;
 \pset tuples_only on
 create table orders (id bigint primary key, total numeric, note text);
 
-\echo -- what is no table
+\echo -- relations that are not tables
 create view v as select 1 as x;
 create materialized view mv as select 1 as x;
 create sequence sq;
@@ -52,7 +53,7 @@ from unnest(array[
     'true order by 1', 'true limit 1', 'true for update', 'distinct true', 'all true', 'true into t', '*', 'new.*', 'select true', '(select true)',
     'exists (select 1)', 'true /*', 'true */', '''abc', '$$', 'nwe.total > 1', 'new.totl > 1', 'total > 1', 'new.total', '1', 'null::text',
     'new.total = ''x''', 'count(*) > 1', 'row_number() over () > 1', 'generate_series(1, 2) = 1', 'nothing(new.total)', '$1', 'new.id = new.nope']) condition;
-\echo -- … and the rows they look at
+\echo -- … and rows that the operation does not have
 select by_hand.fails('select webhook_watch(''orders'', condition => ''new.total > 1'')');
 select by_hand.fails('select webhook_watch(''orders'', condition => ''old.total > 1'')');
 select by_hand.fails('select webhook_watch(''orders'', condition => ''old.total <> new.total'')');
@@ -72,7 +73,7 @@ select by_hand.fails('select webhook_watch(''orders'', payload => ''twice'', col
 select by_hand.fails(format('select webhook_watch(''orders'', payload => %L)', f))
 from unnest('{nothing,takes_none,takes_int,takes_two,gives_text,gives_many,twice,proc,json_agg,-}'::text[]) f;
 
-\echo -- a foreign trigger of our name
+\echo -- a trigger of the application with one of our names
 create trigger webhook_update before update on orders for each row execute function suppress_redundant_updates_trigger();
 select by_hand.fails('select webhook_watch(''orders'')');
 drop trigger webhook_update on orders;
@@ -83,7 +84,7 @@ select by_hand.fails('select webhook_watch(''parted'')');
 select tgfoid::regproc from pg_trigger where tgrelid = 'parted_1'::regclass;
 drop table parted;
 
-\echo -- families
+\echo -- partitions and child tables
 create table part (id int) partition by list (id);
 create table part_1 partition of part for values in (1);
 select noun from webhook_watch('part');
@@ -94,15 +95,15 @@ select noun from webhook_watch('part_1');
 select by_hand.fails('select webhook_watch(''part'')');
 select webhook_unwatch('part_1');
 create table base (id int);
-create table heir () inherits (base);
+create table child () inherits (base);
 create function base_json(base) returns json language sql stable return row_to_json($1);
 select by_hand.fails('select webhook_watch(''base'', payload => ''base_json'')');
 select noun from webhook_watch('base');
-select by_hand.fails('select webhook_watch(''heir'')');
-select by_hand.fails('select webhook_unwatch(''heir'')');
+select by_hand.fails('select webhook_watch(''child'')');
+select by_hand.fails('select webhook_unwatch(''child'')');
 select webhook_unwatch('base');
 
-\echo -- nothing of all this has left a trace
+\echo -- the rejected calls left no trace
 select count(*) from webhook.watch;
 select count(*) from webhook.event_type;
 select count(*) from pg_trigger where tgname like 'webhook\_%' and tgrelid >= 16384;
@@ -128,7 +129,7 @@ from unnest(array[
     'max_in_flight => 0', 'max_in_flight => 4097', 'max_in_flight => null', 'enabled => null']) arguments;
 select by_hand.fails('select webhook_subscribe(null)');
 
-\echo -- what does not exist
+\echo -- objects that do not exist
 select by_hand.fails(statement) from unnest(array[
     'select webhook_alter(-1)', 'select webhook_unsubscribe(-1)', 'select webhook_pause(-1)', 'select webhook_resume(-1)', 'select webhook_ping(-1)',
     'select webhook_rotate_secret(-1)', 'select webhook_redeliver(''evt_000000000000011'', -1)', 'select webhook_alter(null)', 'select webhook_unsubscribe(null)',

@@ -1,4 +1,5 @@
--- webhook_check: what keeps a watched table from being captured, and that what it proposes repairs it.
+-- webhook_check() lists the reasons why a watched table is not captured, and its statements repair
+-- them.
 begin;
 set local client_min_messages = warning;
 set local search_path = public;
@@ -22,12 +23,12 @@ end
 $$;
 create view emitted as select type, payload, previous from webhook.event where type not like 'webhook.%' and xid = webhook.current_xid() order by id;
 
-\echo -- all is well
+\echo -- no problems
 select noun from webhook_watch('s.orders', noun => 'order', exclude => '{note}', on_columns => '{total,customer}');
 select noun from webhook_watch('"Odd one"', noun => 'odd', verbs => '{"insert":"made","truncate":"emptied"}', condition => 'new.a <> ''it''''s''');
 table problems;
 
-\echo -- dropped, disabled, for replication only; a name of its own
+\echo -- triggers that are dropped, disabled, for replication only, or renamed
 drop trigger webhook_update on s.orders;
 alter table s.orders disable trigger webhook_insert;
 alter table s.orders enable replica trigger webhook_delete;
@@ -35,7 +36,7 @@ alter trigger webhook_truncate on "Odd one" rename to mine;
 table problems;
 select repair();
 
-\echo -- columns renamed, dropped, added; the table renamed and moved
+\echo -- columns that are renamed, dropped and added; the table is renamed and moved
 alter table s.orders rename customer to client;
 table problems;
 insert into s.orders values (1, 'c', 2, 'secret');
@@ -53,12 +54,12 @@ update sales set client = 'e';
 table emitted;
 select columns, exclude, on_columns, key_columns from webhook.watch where noun = 'order';
 
-\echo -- restored: only names count; a name that was given to a new column does not
+\echo -- a restored table: only names count; a new column that took an old name does not count
 create table gap (a int, id int primary key, b int, c int);
 alter table gap drop column a;
 select noun from webhook_watch('gap', exclude => '{b}');
 create table restored_gap (id int primary key, b int, c int);
--- As a dump and restore brings it: another table, with the triggers of the first.
+-- Imitates a dump and restore: another table, with the triggers of the first.
 create procedure restore(former regclass, restored regclass) language plpgsql as $$
 declare
     statement text;
@@ -81,7 +82,7 @@ insert into restored_gap values (1, 2, 3);
 select payload from emitted where type = 'gap.created';
 select name, number, webhook.column_now('restored_gap'::regclass, name, number::smallint, false) from (values ('id', 2::smallint), ('b', 3), ('c', 4), ('x', 9)) c (name, number);
 drop table restored_gap;
-\echo -- a column of the watch is not there: another has its number, and is not told for it
+\echo -- a column of the watch is missing; the column that has its number now is not sent
 create table nicks (id int primary key, nick text, ssn text);
 select noun from webhook_watch('nicks', columns => '{id,nick}');
 alter table nicks drop column nick;
@@ -93,7 +94,7 @@ select webhook_event_schema('nicks.created')::text ~ '"(nick|ssn)"' as has_more;
 select problem, detail, repair from problems;
 select repair();
 drop table restored_nicks;
-\echo -- an excluded column is not there: it may be any, so events have only the key
+\echo -- an excluded column is missing and may be any column, so events have only the key
 create table person (id int primary key, junk text, ssn text, email text);
 select noun from webhook_watch('person', exclude => '{ssn}');
 alter table person drop column junk;
@@ -114,7 +115,7 @@ update restored_person set email = 'g@x';
 select payload, previous from emitted where payload ->> 'email' = 'g@x';
 table problems;
 drop table restored_person;
-\echo -- a restored table that has got the same number by chance: its columns tell
+\echo -- a restored table that has the same OID by chance is recognized by its columns
 create table chance (id int primary key, ssn text, padding text);
 call by_hand.watch('chance', jsonb_build_object(
     'columns', '[{"name":"id","number":1},{"name":"nick","number":2}]'::jsonb,
@@ -134,14 +135,14 @@ select problem, detail from problems;
 select repair();
 drop table again;
 
-\echo -- all columns of on_columns are gone: nothing that a column could repair
+\echo -- all columns of on_columns are missing; no column could repair this
 select noun from webhook_watch('sales', noun => 'order', on_columns => '{client}');
 alter table sales drop column client;
 select problem, detail from problems;
 select noun from webhook_watch('sales', noun => 'order');
 table problems;
 
-\echo -- later child tables, and partitions, which get their triggers from Postgres
+\echo -- child tables that are added later; partitions, which get their triggers from Postgres
 create table export_sales () inherits (sales);
 table problems;
 select repair();
@@ -159,14 +160,14 @@ update webhook.watch set noun = 'sale' where noun = 'order';
 table problems;
 select repair();
 
-\echo -- the payload function is gone
+\echo -- the payload function is missing
 create function odd_json("Odd one") returns json language sql stable return row_to_json($1);
 select noun from webhook_watch('"Odd one"', noun => 'odd', payload => 'odd_json', verbs => '{"insert":"made"}');
 alter function odd_json("Odd one") rename to other_json;
 table problems;
 select repair();
 
-\echo -- a table that was dropped without the event trigger
+\echo -- a table that was dropped while the event trigger was disabled
 alter event trigger webhook_forget_dropped_tables disable;
 select noun from webhook_watch('parted');
 drop table parted;
@@ -174,7 +175,8 @@ select replace(repair, oid::text, 'OID') as repair, problem, replace(detail, oid
 from problems, (select max(relation::oid) as oid from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)) o;
 select repair();
 
-\echo -- replicated changes are no events, unless asked for; asking outlives another webhook_watch
+\echo -- replicated changes emit no events unless the trigger is enabled always; webhook_watch()
+\echo -- keeps that setting
 create table replicated (id int primary key);
 select noun from webhook_watch('replicated');
 set local session_replication_role = replica;
@@ -189,7 +191,7 @@ set local session_replication_role = origin;
 table problems;
 select * from emitted where type ~ 'replicated|copy';
 
-\echo -- triggers made by hand, with any argument, stop neither this nor the documents
+\echo -- handmade triggers with any argument break neither webhook_check() nor the documents
 create table by_hand (id int primary key, a text);
 select noun from webhook_watch('by_hand');
 do $$
@@ -210,7 +212,7 @@ select problem, detail, repair from problems;
 select webhook_event_schema('by_hand.created') #> '{anyOf,0,properties}', webhook_openapi() is not null, webhook_asyncapi() is not null;
 select repair();
 
-\echo -- for whom
+\echo -- roles that may call it
 create role regress_rea; create role regress_nobody;
 select webhook_grant('regress_rea', 'reader');
 grant usage on schema public to regress_rea;

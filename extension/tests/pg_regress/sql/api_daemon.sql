@@ -1,4 +1,4 @@
--- What the daemon tells the tables: disable, confirm, tell; and what that does to views and receivers.
+-- The daemon's functions disable, confirm and tell, and their effects on views and receivers.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -11,22 +11,22 @@ select webhook_grant('regress_daemon', 'dispatcher');
 select id from webhook_subscribe('https://example.com', name => 'one') \gset
 select id as other from webhook_subscribe('https://example.org', name => 'other') \gset
 
-\echo -- disable: once, and told once
+\echo -- disable: works once, and is reported once
 insert into webhook.receiver (subscription_id, circuit, consecutive_failures, failing_since, warned_at, allowed_rate) values (:id, 'open', 12, now(), now(), 2.5);
 set local role regress_daemon;
 select webhook.disable_subscription(:id, 'the receiver answered 410 Gone');
 select webhook.disable_subscription(:id, 'again');
-select webhook.disable_subscription(-1, 'nobody');
+select webhook.disable_subscription(-1, 'no such id');
 reset role;
 select enabled, paused_reason from webhook.subscription where id = :id;
 select type, table_name, key = :'id' as key, payload::jsonb - 'id' as payload, subscription_id from webhook.event where type = 'webhook.subscription.disabled' and xid = webhook.current_xid();
-\echo -- resume: a clean record, but what the receiver allows still holds
+\echo -- resume: clears the failures, and keeps the rate that the receiver allows
 select circuit, consecutive_failures, failing_since is not null as failing, allowed_rate from webhook.subscription_stats where id = :id;
 select webhook_resume(:id);
 select enabled, paused_reason, circuit, consecutive_failures, failing_since is not null as failing, allowed_rate from webhook.subscription_stats where id = :id;
 select warned_at from webhook.receiver where subscription_id = :id;
 
-\echo -- confirm: for the URL that was asked, and only where it is asked for
+\echo -- confirm: only for the URL that was asked, and only for subscriptions with verification
 set local role regress_daemon;
 select webhook.confirm_subscription(:id, 'https://example.com/', 10);
 reset role;
@@ -37,10 +37,11 @@ select webhook.confirm_subscription(-1, 'https://example.com/', 10);
 select webhook.confirm_subscription(:id, 'https://example.com/', 10);
 reset role;
 select verification, verified_at is not null as verified, allowed_rate from webhook.subscription_stats where id = :id;
-\echo -- no word about the rate: no limit
+\echo -- without a stated rate there is no limit
 select webhook.confirm_subscription(:id, 'https://example.com/');
 select verified_at is not null as verified, allowed_rate from webhook.subscription_stats where id = :id;
-\echo -- other changes keep it; another URL or another way of asking does not, and another URL is another receiver
+\echo -- another URL or another verification voids the confirmation, other changes do not; another
+\echo -- URL is another receiver
 update webhook.subscription set timeout = '1 s', url = url, verification = verification where id = :id;
 select verified_at is not null as verified, allowed_rate from webhook.subscription_stats where id = :id;
 update webhook.subscription set verification = 'handshake' where id = :id;
@@ -50,7 +51,7 @@ update webhook.subscription set url = 'https://example.com/b' where id = :id;
 select verified_at is not null as verified, allowed_rate from webhook.subscription_stats where id = :id;
 select count(*) from webhook.receiver;
 
-\echo -- tell: three types, to all who name them
+\echo -- tell: three event types, for all subscriptions that name them
 set local role regress_daemon;
 select webhook.tell('webhook.delivery.exhausted', :id, '{"event_id":"evt_1"}'), webhook.tell('webhook.subscription.failing', :id, '{}'), webhook.tell('webhook.subscription.recovered', :id, '{}');
 select by_hand.fails(format('select webhook.tell(%s)', arguments)) from unnest(array['''order.created'', 1, ''{}''', '''webhook.ping'', 1, ''{}''', 'null, 1, ''{}''', '''webhook.delivery.exhausted'', null, ''{}''']) arguments;
@@ -58,7 +59,7 @@ reset role;
 select type, table_name, key = :'id' as key, payload, subscription_id, webhook.pattern_matches('{webhook.*}', type) as by_prefix, webhook.pattern_matches('{*}', type) as by_star
 from webhook.event where xid = webhook.current_xid() and type similar to 'webhook.(delivery|subscription).(exhausted|failing|recovered)' order by id;
 
-\echo -- pending heeds origin and filter; delivery and the figures know what is blocked
+\echo -- pending respects origin and filter; delivery and the figures count blocked deliveries
 update webhook.subscription set filter = '$.data.total > 100', exclude_origin = '{erp}' where id = :id;
 delete from webhook.subscription where id = :other;
 set local webhook.origin = 'erp';

@@ -1,4 +1,5 @@
--- The documentation of events from the system catalog: descriptions, schemas, examples, documents.
+-- The documentation of events is made from the system catalog: descriptions, schemas, examples,
+-- documents.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -16,7 +17,7 @@ comment on table thing is 'What we "sell".';
 comment on column thing.amount is 'How many, in "pieces"';
 select noun from webhook_watch('thing', exclude => '{secret}');
 
-\echo -- the types are described
+\echo -- descriptions of the event types
 select type, relation, description from webhook.event_type order by type;
 \echo -- the schema of each column
 select p.key, p.value from json_each(webhook_event_schema('thing.created') #> '{anyOf,0,properties}') p;
@@ -24,10 +25,11 @@ select webhook_event_schema('thing.created') #> '{anyOf,0,required}';
 select webhook_event_schema('thing.created') #> '{anyOf,1}';
 select webhook_event_schema('thing.truncated');
 select webhook_event_schema('thing.snapshot')::jsonb - 'title' = webhook_event_schema('thing.created')::jsonb - 'title';
-\echo -- and an example
+\echo -- an example
 select webhook_event_example('thing.created');
 
-\echo -- it follows the system catalog: renamed, added, relaxed, no longer certain
+\echo -- the documentation follows the system catalog: columns are renamed, added and made
+\echo -- nullable; values are no longer certain
 alter table thing rename secret to hidden;
 alter table thing rename id to number;
 alter table thing drop column body, drop column tags, alter column state drop not null, add column added uuid;
@@ -38,17 +40,17 @@ select string_agg(p.key, ' ') from json_each(webhook_event_schema('thing.created
 select p.value from json_each(webhook_event_schema('thing.created') #> '{anyOf,0,properties}') p where p.key in ('state', 'amount');
 select webhook_openapi() #>> '{webhooks,thing.created,post,description}';
 
-\echo -- a column of a child table may be null although that of its parent may not
+\echo -- a column of a child table may be null although the column of its parent may not
 create table parent (id int primary key, note text not null);
-create table heir () inherits (parent);
+create table child () inherits (parent);
 select noun from webhook_watch('parent');
 select webhook_event_schema('parent.created') #> '{anyOf,0,properties,note}';
--- Since 18, a child table cannot be laxer than its parent.
-do $$ begin alter table heir alter column note drop not null; exception when invalid_table_definition then null; end $$;
+-- Since Postgres 18, a child table cannot drop NOT NULL from an inherited column.
+do $$ begin alter table child alter column note drop not null; exception when invalid_table_definition then null; end $$;
 select (webhook_event_schema('parent.created') #>> '{anyOf,0,properties,note,type}')
-       = (select case when a.attnotnull then 'string' else '["string", "null"]' end from pg_attribute a where a.attrelid = 'heir'::regclass and a.attname = 'note');
+       = (select case when a.attnotnull then 'string' else '["string", "null"]' end from pg_attribute a where a.attrelid = 'child'::regclass and a.attname = 'note');
 
-\echo -- of a payload function nothing is known; two tables may tell the same event
+\echo -- the result of a payload function is unknown; two tables may emit the same event type
 create function thing_json(thing) returns jsonb language sql return to_jsonb($1.number);
 select noun from webhook_watch('thing', payload => 'thing_json');
 select webhook_event_schema('thing.created');
@@ -56,7 +58,7 @@ create table other (id int primary key);
 select noun from webhook_watch('other', noun => 'parent', verbs => '{"insert":"created"}');
 select json_array_length(webhook_event_schema('parent.created') -> 'anyOf'), description from webhook.event_type where type = 'parent.created';
 
-\echo -- what is entered by hand stays
+\echo -- descriptions entered by hand stay
 update webhook.event_type set description = 'Ours' where type = 'parent.deleted';
 insert into webhook.event_type (type, description, data_schema, example)
     values ('invoice.paid', 'By hand', '{"type":"object","properties":{"no":{"type":"string"}}}', '{"no":"2026-17"}'), ('parent.updated2', null, null, null);
@@ -65,7 +67,7 @@ create table late (id int);
 select noun from webhook_watch('late');
 select noun from webhook_watch('parent');
 select type, relation, description from webhook.event_type where description in ('Ours', 'By hand', 'Before the watch') order by type;
--- Beyond the watch too; an event type without a description goes with it.
+-- They outlive the watch; an event type without a description is removed with it.
 update webhook.event_type set example = '{"id":7}' where type = 'late.deleted';
 select webhook_unwatch('late');
 select type, relation, description, example from webhook.event_type where type ~ '^late' order by type;
@@ -88,7 +90,7 @@ select d.key from json_each(webhook_asyncapi()) d;
 select webhook_asyncapi() #> '{components,messages,invoice.paid}';
 select webhook_asyncapi() -> 'operations', webhook_asyncapi() #> '{channels,webhooks,messages,invoice.paid}';
 
-\echo -- who may ask
+\echo -- roles that may read them
 create role regress_doc_pub; create role regress_doc_sub; create role regress_doc_read; create role regress_doc_adm; create role regress_doc_none;
 select webhook_grant('regress_doc_pub', 'publisher'), webhook_grant('regress_doc_sub', 'subscriber'), webhook_grant('regress_doc_read', 'reader'), webhook_grant('regress_doc_adm', 'admin');
 set local role regress_doc_pub; select json_typeof(webhook_openapi()), json_typeof(webhook_asyncapi()), json_typeof(webhook_event_schema('invoice.paid')), json_typeof(webhook_event_example('invoice.paid'));

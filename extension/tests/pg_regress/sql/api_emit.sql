@@ -23,7 +23,7 @@ select webhook_emit('sales.order.paid', 'null') as e2 \gset
 select type, payload, key, actor from webhook.event where id = webhook.event_sequence(:'e2');
 select webhook.event_sequence(:'e2') > webhook.event_sequence(:'e1');
 
-\echo -- over the cap: the key alone, and a mark
+\echo -- over the cap: only the key, and a mark
 set local webhook.payload_bytes_max = 1024;
 select webhook_emit('order.paid', to_json(repeat('x', 1023)), 'order "8"') as e3 \gset
 select webhook_emit('order.paid', to_json(repeat('x', 1023))) as e4 \gset
@@ -32,20 +32,21 @@ select left(payload::text, 40), key, truncated from webhook.event
 where id in (webhook.event_sequence(:'e3'), webhook.event_sequence(:'e4'), webhook.event_sequence(:'e5')) order by id;
 reset webhook.payload_bytes_max;
 
-\echo -- rolled back to a savepoint: gone
+\echo -- rolled back to a savepoint: removed
 select count(*) as before from webhook.event \gset
 savepoint s;
 select webhook_emit('order.paid', '{}') is not null;
 rollback to s;
 select count(*) = :before from webhook.event;
 
-\echo -- a ping is for one subscription, paused or not
+\echo -- a ping goes to one subscription, paused or not
 select webhook_pause(:sub);
 select webhook_ping(:sub) as ping \gset
 select type, subscription_id = :sub, key = :'sub', payload::text = format('{"subscription_id":%s}', :sub) from webhook.event
 where id = webhook.event_sequence(:'ping');
 
-\echo -- redelivery of what was never attempted: a row that is due now, and a word to the daemon
+\echo -- redelivery of an event that was never attempted: a queue row that is due now, and an event
+\echo -- for the daemon
 select webhook_redeliver(:'e1', :sub);
 select event_id = webhook.event_sequence(:'e1'), event_slot = webhook.ring_slot(clock_timestamp()), attempts, retry_from, state,
        next_at between now() and clock_timestamp(), last_status, last_error
@@ -53,20 +54,20 @@ from webhook.queue where subscription_id = :sub;
 select type, subscription_id = :sub, payload::text = format('{"sequence":%s}', webhook.event_sequence(:'e1'))
 from webhook.event order by id desc limit 1;
 
-\echo -- of what was attempted and exhausted: attempts go on counting, a fresh schedule begins
+\echo -- redelivery after the last attempt: attempts keep counting, and the schedule starts again
 insert into webhook.attempt (event_id, event_xid, subscription_id, started_at, duration_ms, slot, attempt, status, outcome, next_at, error)
 select webhook.event_sequence(:'e2'), webhook.current_xid(), :sub, now() + n * interval '1 s', 5, 0, n, 500 + n, 'http_error', null, 'status ' || 500 + n
 from generate_series(1, 3) n;
 select webhook_redeliver(:'e2', :sub);
 select attempts, retry_from, state, last_status, last_error from webhook.queue where event_id = webhook.event_sequence(:'e2');
-\echo -- a delivery that waits or is in the backlog: due now
+\echo -- redelivery of a delivery that waits or is in the backlog: due now
 update webhook.queue set state = 'backlog', next_at = null, attempts = 5, retry_from = 2 where event_id = webhook.event_sequence(:'e2');
 select webhook_redeliver(:'e2', :sub);
 select attempts, retry_from, state, next_at <= clock_timestamp(), last_status from webhook.queue where event_id = webhook.event_sequence(:'e2');
-\echo -- twice is twice: each emits its event
+\echo -- two calls emit two events
 select count(*) from webhook.event where type = 'webhook.delivery.requested' and subscription_id = :sub;
 
-\echo -- a ping goes to its own subscription only; a request to the daemon to none
+\echo -- a ping goes only to its own subscription; a request to the daemon goes to none
 savepoint s;
 do $$
 declare
@@ -88,7 +89,7 @@ begin
     perform webhook_redeliver(ping, one);
 end
 $$;
-\echo -- the number alone does not name an event: the time must fit
+\echo -- the number alone does not identify an event: the time must match
 \set VERBOSITY sqlstate
 select webhook_redeliver('evt_00000000000001' || to_hex(webhook.event_sequence(:'e1')), :sub);
 \set VERBOSITY default

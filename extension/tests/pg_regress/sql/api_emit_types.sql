@@ -1,13 +1,15 @@
--- webhook_emit with payloads and keys of several types, and no call that says less than before is ambiguous.
+-- webhook_emit() with payloads and keys of several types. Calls with untyped arguments stay
+-- unambiguous.
 begin;
 set local client_min_messages = warning;
 set local search_path = public;
 set local timezone = 'Asia/Kathmandu';
 set local bytea_output = 'escape';
-create temp view told as
+create temp view emitted as
 select coalesce(key, '(null)') as key, payload from webhook.event e where e.xid = webhook.current_xid() order by e.id;
 
--- Payloads: untyped, json, jsonb, what functions make of both, domains of them; with a key and without, by place and by name.
+-- Payloads: untyped, json, jsonb, results of functions of both, domains of them; with and without a
+-- key; positional and named.
 create domain some_json as json;
 create domain some_jsonb as jsonb;
 select count(*) from (values
@@ -27,20 +29,20 @@ select count(*) from (values
     (webhook_emit(event_type => 'a.b', payload => '{}', key => 'k')),
     (webhook_emit(event_type => 'a.b', payload => '{}'::json, key => 'k')),
     (webhook_emit(key => 'k', payload => '{}'::jsonb, event_type => 'a.b'))) as v (id);
-table told;
+table emitted;
 delete from webhook.event;
 
--- Event types of every kind of string.
+-- Event types of every string type.
 select count(*) from (values
     (webhook_emit('a.b'::text, '{}')), (webhook_emit('a.b'::varchar, '{}')), (webhook_emit('a.b'::char(3), '{}')), (webhook_emit('a.b'::name, '{}')),
     (webhook_emit('a.b'::text, '{}', 'k')), (webhook_emit('a.b'::varchar, '{}', key => 'k')), (webhook_emit('a.b'::text, '{}', key => 7)),
     (webhook_emit('a.b'::text, '{}'::jsonb)), (webhook_emit('a.b'::varchar, '{}'::jsonb, 'k')), (webhook_emit('a.b'::varchar, '{}'::jsonb, 7)),
     (webhook_emit(('a.' || repeat('b', 100))::text, '{}'::jsonb)), (webhook_emit('a.b'::varchar, '{ "a" : 1 }'))) as v (id);
-table told;
+table emitted;
 select max(length(type)) from webhook.event where xid = webhook.current_xid();
 delete from webhook.event;
 
--- Keys: each as the key of a watched table would be written.
+-- Keys: each is written like the key of a watched table.
 create type mood as enum ('sad', 'ok');
 create domain order_number as bigint;
 create table keyed (id bigint, at timestamptz);
@@ -56,14 +58,14 @@ select count(*) from (values
     (webhook_emit('a.b', '{}'::json, key => 42)), (webhook_emit('a.b', '{}'::jsonb, key => 42)), (webhook_emit('a.b', '{"x":1}'::jsonb, 4.20)),
     (webhook_emit('a.b', '{}', null)), (webhook_emit('a.b', '{}', key => null)), (webhook_emit('a.b', '{}'::jsonb, key => null)),
     (webhook_emit('a.b', '{}', key => null::bigint)), (webhook_emit('a.b', '{}'::jsonb, key => null::uuid))) as v (id);
-table told;
+table emitted;
 delete from webhook.event;
 insert into keyed values (7, '2026-01-01 12:00+00');
 select webhook_emit('a.b', to_jsonb(k), k.id) is not null, webhook_emit('a.b', row_to_json(k), k.at) is not null from keyed k;
-table told;
+table emitted;
 delete from webhook.event;
 
--- Parameters without a type are what they were: text, json, text.
+-- Parameters without a type resolve as before: text, json, text.
 prepare two as select webhook_emit($1, $2);
 prepare three as select webhook_emit($1, $2, $3);
 prepare named as select webhook_emit(event_type => $1, payload => $2, key => $3);
@@ -84,10 +86,10 @@ begin
     perform webhook_emit(t, j, n), webhook_emit(t, j), webhook_emit('a.b', j, key => n), webhook_emit(t, to_json(n), 'k');
 end
 $$;
-table told;
+table emitted;
 delete from webhook.event;
 
--- What is refused, and how.
+-- Rejected calls, and their errors.
 select by_hand.fails(statement) from (values
     ('select webhook_emit(''a.b'', ''{}'', array[1])'), ('select webhook_emit(''a.b'', ''{}''::text)'), ('select webhook_emit(''a.b'', 1)'),
     ('select webhook_emit(''a.b'', null::jsonb)'), ('select webhook_emit(null, ''{}''::jsonb)'), ('select webhook_emit(''a'', ''{}''::jsonb)'),
@@ -96,5 +98,5 @@ set local webhook.payload_bytes_max = 1024;
 select webhook_emit('a.b', to_jsonb(repeat('x', 2000)), 7) is not null;
 set local webhook.payload_over_cap = 'strict';
 select by_hand.fails('select webhook_emit(''a.b'', to_jsonb(repeat(''x'', 2000)))');
-table told;
+table emitted;
 rollback;

@@ -1,4 +1,5 @@
--- A filter is a SQL/JSON path on the event. Conditions have the meaning of @@, other paths of @?; nothing raises.
+-- A filter is a SQL/JSON path on the event. Conditions have the meaning of @@, other paths the
+-- meaning of @?. No filter raises an error.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -14,7 +15,7 @@ insert into webhook.event (id, type, table_name, key, actor, origin, payload, pr
     (:base + 5, 'note.added', null, 'huge', null, null, '{"n": 1e999999}', null),
     (:base + 6, 'note.added', null, 'twice', null, null, '{"a": 1, "a": 2}', null);
 
-\echo -- every kind of condition, with what the operators say of the same object
+\echo -- every kind of condition, compared with the operators on the same object
 create function pg_temp.object(e webhook.event) returns jsonb language sql return jsonb_strip_nulls(jsonb_build_object(
     'type', e.type, 'key', e.key, 'table', e.table_name, 'actor', e.actor, 'origin', e.origin, 'data', e.payload, 'previous', e.previous));
 select f.path, webhook.filter_matches(e, f.path) as matches,
@@ -32,32 +33,32 @@ from webhook.event e, (values
     ('$.data.total + 1', false), ('-$.data.total', false), ('$.data.tags.size()', false), ('$', false), ('$.**.total', false), ('true', false), ('null', false)
 ) as f (path, is_condition) where e.id = :base + 1;
 
-\echo -- no filter lets everything through; what an event lacks is absent, not null
+\echo -- no filter lets everything through; missing members are absent, not null
 select e.id - :base, webhook.filter_matches(e, null) as none, webhook.filter_matches(e, 'exists($.table)') as has_table, webhook.filter_matches(e, '$.key == null') as null_key,
        webhook.filter_matches(e, '$.keyvalue().key ? (@ == "previous")') as has_previous
 from webhook.event e where e.id - :base between 1 and 2 order by e.id;
 
-\echo -- what jsonb cannot hold, or the path cannot be evaluated on, does not match
+\echo -- an event that jsonb cannot hold, or on which the path fails, does not match
 select e.id - :base, webhook.filter_matches(e, '$.type == "note.added"') as matches from webhook.event e where e.id - :base between 3 and 5 order by e.id;
 select webhook.filter_matches(e, '$.data.a == 2') as the_last_counts, webhook.filter_matches(e, '$.data.a == 1') as the_first from webhook.event e where e.id = :base + 6;
 select webhook.filter_matches(e, '$.data.total > $limit') as variable from webhook.event e where e.id = :base + 1;
 select webhook.filter_matches(e, '$.data.at.datetime() > "2026-01-01T00:00:00".datetime()') as needs_a_time_zone from webhook.event e where e.id = :base + 1;
-\echo -- the transaction is none the worse, and events that are made meanwhile stay
+\echo -- the transaction continues, and events emitted meanwhile stay
 select webhook_emit('a.b', json_build_object('matches', (select webhook.filter_matches(e, '$') from webhook.event e where e.id = :base + 3))) is not null;
 select payload from webhook.event where type = 'a.b';
 
-\echo -- a passing trouble is not taken for an answer: a cancelled query is cancelled
+\echo -- a cancelled query fails: it does not count as a mismatch
 savepoint s;
 set local statement_timeout = 1;
 select count(*) from webhook.event e, generate_series(1, 1000000) where webhook.filter_matches(e, '$.data.total > 100');
 \echo :SQLSTATE
 rollback to s;
 
-\echo -- the planner puts it into the query
+\echo -- the planner inlines the function
 create function pg_temp.plan(query text) returns setof text language plpgsql as $$ begin return query execute 'explain (verbose, costs off) ' || query; end $$;
 select count(*) > 0 as inlined from pg_temp.plan('select from webhook.event e where webhook.filter_matches(e, ''$.data'')') line where line like '%path_matches(%.payload, %.previous)%';
 
-\echo -- why not: one rule for views, replay and dry run
+\echo -- reasons: views, replay and dry run use the same rule
 create function pg_temp.sub(id bigint, events text[], filter jsonpath default null, exclude_origin text[] default '{}', created pg_snapshot default '3:3:') returns webhook.subscription
     language sql return jsonb_populate_record(null::webhook.subscription, jsonb_build_object('id', id, 'events', events, 'filter', filter::text, 'exclude_origin', exclude_origin, 'created_snapshot', created::text));
 select coalesce(webhook.mismatch(e, pg_temp.sub(7, '{order.*}')), 'matches') as pattern,
@@ -70,7 +71,7 @@ update webhook.event set subscription_id = 8 where id = :base + 1;
 update webhook.event set type = 'webhook.delivery.requested', subscription_id = 8 where id = :base + 2;
 select coalesce(webhook.mismatch(e, pg_temp.sub(7, '{*}')), 'matches') as another, coalesce(webhook.mismatch(e, pg_temp.sub(8, '{none.such}', '$.no')), 'matches') as this_one from webhook.event e where id - :base between 1 and 2 order by id;
 
-\echo -- the key of an order: the first eight bytes of SHA-256, signed
+\echo -- the order key: the first eight bytes of SHA-256, signed
 select ordering, e.key, webhook.order_key(ordering, e) from webhook.event e, unnest('{none,key,strict}'::text[]) ordering where e.id - :base in (2, 3) order by e.id, ordering;
 update webhook.event set subscription_id = null, type = 'order.updated' where id - :base in (1, 2);
 select key, table_name, webhook.order_key('key', e) = ('x' || left(encode(sha256(convert_to(coalesce(key, table_name, type), 'UTF8')), 'hex'), 16))::bit(64)::bigint as is_that

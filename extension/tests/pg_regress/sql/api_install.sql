@@ -1,10 +1,12 @@
--- Who may create in the schema that the extension goes to does not get his functions called, by creating or updating it or later.
+-- A role that may create objects in the extension's schema cannot get its functions called, neither
+-- when the extension is created or updated nor later.
 \pset format unaligned
 \pset tuples_only on
 set client_min_messages = warning;
 create role intruder;
 
--- What fits better than what Postgres has of that name: that takes "any", anyarray, or another type.
+-- These functions fit calls better than those of Postgres, which take "any", anyarray, or another
+-- type.
 create temporary table trap as select $$
     create function {s}.trap() returns void language plpgsql as 'begin raise exception ''caught: %'', current_user; end';
     create function {s}.format(text, integer, integer) returns text language sql as 'select {s}.trap(); select ''''';
@@ -33,7 +35,8 @@ create temporary table trap as select $$
 $$ as code;
 select format('set role intruder; %s reset role', replace(code, '{s}', 'public')) as set_in_public,
        format('set role intruder; %s reset role', replace(code, '{s}', 'api')) as set_in_api from trap \gset
--- What of the extension means an object of the intruder's: for good.
+-- Finds objects of the extension that refer to an object of the intruder. Such a reference would be
+-- permanent.
 select $$
     set search_path = pg_catalog;
     select pg_describe_object(d.classid, d.objid, d.objsubid), 'means', pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
@@ -46,7 +49,7 @@ select $$
     reset search_path
 $$ as led_astray \gset
 
-\echo -- created where he may create
+\echo -- created in a schema where the intruder may create
 create database hostile template template0;
 \c hostile
 set client_min_messages = warning;
@@ -55,7 +58,7 @@ grant create on schema public to intruder;
 create extension pg_webhook;
 show search_path;
 :led_astray;
--- Every table of ours has what names its rows (see api_arm).
+-- Every table of the extension has a replica identity (see api_arm).
 select c.oid::regclass from pg_class c
 where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('r', 'p') and c.relreplident <> 'f'
   and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary);

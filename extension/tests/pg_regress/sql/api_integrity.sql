@@ -1,5 +1,5 @@
--- Our own tables: what is dropped, disabled or changed is reported, with the statement that repairs it. And our own triggers
--- fire with any session_replication_role.
+-- The extension's own tables: dropped, disabled and changed parts are reported with the statement
+-- that repairs them. The extension's own triggers fire with any session_replication_role.
 \pset format unaligned
 \pset tuples_only on
 begin;
@@ -24,7 +24,7 @@ table problem;
 select repair();
 select count(*) from problem;
 select count(*) from pg_inherits where inhparent = 'webhook.event_xid_id_idx'::regclass;
-\echo -- an index that a failed REINDEX CONCURRENTLY has left invalid
+\echo -- an index that a failed REINDEX CONCURRENTLY left invalid
 update pg_index set indisvalid = false where indexrelid = 'webhook.attempt_3_event_id_subscription_id_idx'::regclass;
 table problem;
 update pg_index set indisvalid = true where indexrelid = 'webhook.attempt_3_event_id_subscription_id_idx'::regclass;
@@ -41,7 +41,7 @@ select count(*) from problem;
 select tgrelid::regclass, tgname, tgenabled from pg_trigger
 where tgname in ('tell', 'forget', 'open_slot') and tgrelid in ('webhook.subscription'::regclass, 'webhook.secret'::regclass, 'webhook.event_7'::regclass)
 order by tgrelid::regclass::text, tgname;
-\echo -- rights by row
+\echo -- row security
 alter table webhook.attempt disable row level security;
 drop policy of_owner on webhook.backfill;
 alter policy of_owner on webhook.subscription using (true);
@@ -53,7 +53,7 @@ alter table webhook.queue drop constraint state_is_known;
 table problem;
 select repair();
 select count(*) from problem;
-\echo -- settings of the session that asks do not matter
+\echo -- settings of the calling session do not matter
 set local quote_all_identifiers = on;
 set local intervalstyle = iso_8601;
 set local search_path = webhook, public;
@@ -61,7 +61,7 @@ set local datestyle = german;
 select count(*) from public.problem;
 reset quote_all_identifiers;
 reset search_path;
-\echo -- with session_replication_role = replica the daemon hears of every change
+\echo -- with session_replication_role = replica the daemon is notified of every change
 set local session_replication_role = replica;
 select id as id, secret is not null as has_secret from webhook_subscribe('https://example.com/a', name => 'a') \gset
 select webhook_pause(:id, 'a test');

@@ -1,4 +1,5 @@
--- The options of delivery policy: what is stored, what is refused and why, what a change does.
+-- The options of the delivery policy: stored values, rejected values with their errors, effects of
+-- a change.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -9,7 +10,7 @@ create temporary view shown as
 select id, filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at
 from webhook.subscription;
 
-\echo -- defaults: the function and the table have the same
+\echo -- defaults: the function and the table agree
 select id as plain from webhook_subscribe('https://example.com') \gset
 insert into webhook.subscription (url) values ('https://example.com/') returning id as bare \gset
 select filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at from shown where id = :plain;
@@ -23,7 +24,7 @@ select id from webhook_subscribe('https://example.com', name => 'all', filter =>
 select filter, format, payload_mode, headers, rate_limit, ordering, batch_size, batch_window, compact, exclude_origin, verification, verified_at from shown where id = :id;
 \echo -- by position, in the order of the documentation
 select count(*) from webhook_subscribe('https://example.com', '{*}', null, null, '1 s', '{}', 1, true, '$', 'form', 'thin', '{}', 1, 'strict', 1, '0', false, '{}', 'ping');
-\echo -- alter: options that are left out stay, nulls too
+\echo -- alter: omitted options stay, and so do nulls
 select (s).headers, (s).batch_window, (s).exclude_origin from (select webhook_alter(:id) s) a;
 select filter, rate_limit, ordering, verification from webhook_alter(:id, rate_limit => 100000, ordering => 'none', verification => 'ping');
 select filter, format, payload_mode, headers, batch_size, batch_window, compact, exclude_origin from webhook_alter(:id, filter => '$.data.vip', format => 'raw', payload_mode => 'thin',
@@ -35,7 +36,7 @@ select name, filter, rate_limit from webhook_alter(:id, clear => '{}', name => '
 select by_hand.fails(format('select webhook_alter(%s, %s)', :id, arguments)) from unnest(array['clear => ''{url}''', 'clear => ''{filter,null}''', 'clear => ''{"a b"}''', 'clear => ''{filter}'', filter => ''$.a''',
     'clear => ''{name,name}''']) arguments;
 
-\echo -- out of range, or no word of ours
+\echo -- out of range, or an unknown word
 create function pg_temp.refused(arguments text) returns text language sql as $$
     select by_hand.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
 $$;
@@ -47,8 +48,8 @@ select arguments, pg_temp.refused(arguments) from unnest(array[
 ]) arguments;
 select pg_temp.refused('rate_limit => 1.0 / 86400'), pg_temp.refused('rate_limit => 100000'), pg_temp.refused('batch_size => 2, batch_window => ''1 min''');
 
-\echo -- a filter that is no path, or has a variable
-\echo -- (the words are those of Postgres)
+\echo -- a filter that is not a path, or has a variable
+\echo -- (the messages are those of Postgres)
 select arguments, left(pg_temp.refused(arguments), 5) from unnest(array['filter => ''$.data.total >''', 'filter => ''''', 'filter => ''select 1''']) arguments;
 select left(by_hand.fails(format('select webhook_alter(%s, filter => ''not a path'')', :id)), 5);
 select arguments, pg_temp.refused(arguments) from unnest(array['filter => ''$.data.total > $limit''', 'filter => ''$.a ? (@.b == $"x y")''']) arguments;
@@ -62,19 +63,19 @@ select headers, pg_temp.refused(format('headers => %L', headers)) from unnest(ar
     '{"X-Amz-Date": "x"}', '{"Proxy-Authorization": "x"}', '{"X-Forwarded-For": "x"}', '{"User-Agent": "x"}', '{"Cookie": "x"}', '{"traceparent": "x"}']) headers;
 select pg_temp.refused(format('headers => %L', json_build_object('x-long', repeat('x', 4097)))), pg_temp.refused(format('headers => %L', json_build_object('x-long', repeat('x', 4096))));
 select pg_temp.refused(format('headers => %L', (select json_object_agg('x-' || i, '') from generate_series(1, 21) i))), pg_temp.refused(format('headers => %L', (select json_object_agg('x-' || i, '') from generate_series(1, 20) i)));
-\echo -- the value is never repeated: it may be a password
-select pg_temp.refused('headers => ''{"authorization": "hunter2\n"}''') like '%hunter2%' as is_told;
+\echo -- the error never repeats the value: it may be a password
+select pg_temp.refused('headers => ''{"authorization": "hunter2\n"}''') like '%hunter2%' as is_repeated;
 
 \echo -- contradictions
 select arguments, pg_temp.refused(arguments) from unnest(array['batch_size => 2, format => ''raw''', 'batch_size => 2, format => ''form''', 'batch_size => 2, format => ''cloudevents-binary''',
     'batch_window => ''1 s''', 'compact => true, ordering => ''strict''']) arguments;
-\echo -- … also of what is changed with what stays
+\echo -- … also between changed and unchanged options
 select id as batching from webhook_subscribe('https://example.com', batch_size => 10, batch_window => '1 s', compact => true) \gset
 select arguments, by_hand.fails(format('select webhook_alter(%s, %s)', :batching, arguments)) from unnest(array['format => ''raw''', 'batch_size => 1', 'ordering => ''strict''',
     'batch_size => 1, batch_window => ''0'', ordering => ''strict''']) arguments;
 select by_hand.fails(format('select webhook_alter(%s, batch_size => 1, batch_window => ''0'', compact => false, ordering => ''strict'', format => ''raw'')', :batching));
 select format, ordering, batch_size, batch_window, compact from shown where id = :batching;
-\echo -- nothing is stored of what is refused
+\echo -- no part of a rejected call is stored
 select count(*) from webhook.subscription where url like '%example.com%' and (filter::text like '%limit%' and filter::text not like '%"$limit"%' or format not in ('standard', 'cloudevents-structured', 'raw', 'form'));
 
 \echo -- another URL must be confirmed again
@@ -84,7 +85,8 @@ select verified_at is not null from webhook_alter(:id, verification => 'handshak
 update webhook.subscription set verified_at = now() where id = :id;
 select verified_at is not null from webhook_alter(:id, url => 'https://example.org');
 
-\echo -- another order, with deliveries queued: keys follow, what was blocked is backlog again, and the daemon is asked to take it
+\echo -- another ordering, with queued deliveries: keys follow, blocked deliveries join the
+\echo -- backlog, and the daemon is notified
 select count(*) from webhook_alter(:id, clear => '{filter}');
 select webhook_emit('order.paid', '{}', key => 'a') is not null, webhook_emit('order.paid', '{}', key => 'b') is not null, webhook_emit('order.paid', '{}', key => 'a') is not null;
 insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, next_at, order_key)

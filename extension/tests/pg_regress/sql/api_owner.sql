@@ -1,4 +1,5 @@
--- Whose a subscription is: owners and their members see and change their own, readers see all, admins change all.
+-- Owners of subscriptions: owners and their members see and change their own, readers see all,
+-- admins change all.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -25,7 +26,7 @@ create role regress_carl in role regress_team;
 select count(webhook_grant(r::regrole, 'subscriber')) from unnest(array['regress_anna', 'regress_bert', 'regress_team', '"regress Odd ""Role"""']) r;
 select webhook_grant('regress_rea', 'reader'), webhook_grant('regress_dis', 'dispatcher'), webhook_grant('regress_adm', 'admin');
 
-\echo -- a subscription belongs to the role that makes it
+\echo -- a subscription belongs to the role that creates it
 set local role regress_anna;
 select count(*) from webhook_subscribe('https://example.com/anna', name => 'anna');
 set local role regress_bert;
@@ -68,7 +69,7 @@ set local role regress_dis;
 select count(*) = (select count(*) from webhook.attempt) from webhook.subscription;
 reset role;
 
-\echo -- a subscription of another owner does not exist for any call
+\echo -- no call finds a subscription of another owner
 select t.tries('regress_bert', variadic array[
     'select webhook_pause(t.id(''anna''))', 'select webhook_resume(t.id(''anna''))', 'select webhook_unsubscribe(t.id(''anna''))',
     'select webhook_alter(t.id(''anna''), url => ''https://example.com/bert'')', 'select webhook_alter(t.id(''anna''), owner => ''regress_bert'')',
@@ -76,7 +77,7 @@ select t.tries('regress_bert', variadic array[
     'select webhook_redeliver(''evt_000000000000000'', t.id(''anna''))', 'select webhook_replay(t.id(''anna''), now() - interval ''1 day'')',
     'select webhook_dry_run(t.id(''anna''), now() - interval ''1 day'')',
     'select webhook_backfill_cancel(t.backfill_of(''anna''))', 'select webhook_pause(0)']);
-\echo -- … and to see it, nothing helps
+\echo -- … and no query shows it
 select t.tries('regress_bert', 'select from webhook.secret', 'select from webhook.event', 'select from webhook.queue', 'select from webhook.attempt_3',
     'update webhook.subscription set owner = ''regress_bert''', 'insert into webhook.attempt select * from webhook.attempt', 'select from webhook.sealing_key');
 create function t.leaks(text) returns boolean language plpgsql cost 0.0000001 as $$ begin raise warning 'leaked %', $1; return true; end $$;
@@ -85,7 +86,7 @@ select count(*) from webhook.subscription where t.leaks(name);
 select count(*) from webhook.subscription_stats where t.leaks(name);
 reset role;
 
-\echo -- what is of oneself or of the team one may change
+\echo -- a role may change its own subscriptions and those of its team
 select t.tries('regress_carl', variadic array[
     'select webhook_pause(t.id(''team''))', 'select webhook_resume(t.id(''team''))',
     'select webhook_alter(t.id(''carl''), owner => ''regress_team'')', 'select webhook_alter(t.id(''carl''), owner => ''regress_anna'')',

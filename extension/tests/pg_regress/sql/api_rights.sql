@@ -1,4 +1,4 @@
--- Who may do what: nothing for PUBLIC, five parts of the work for roles, and the table's owner for watching.
+-- Rights: nothing for PUBLIC, five parts of the work for roles, and watching for the table's owner.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -9,7 +9,7 @@ set local jit = off;  -- compiling the views takes seconds, on empty tables too
 create schema t;
 grant usage on schema t to public;
 
-\echo -- nothing of ours is open to PUBLIC
+\echo -- no object of the extension is open to PUBLIC
 with member as (select classid, objid from pg_depend where deptype = 'e' and refclassid = 'pg_extension'::regclass
                 and refobjid = (select oid from pg_extension where extname = 'pg_webhook'))
 select 'function ' || p.oid::regprocedure from pg_proc p join member m on m.objid = p.oid and m.classid = 'pg_proc'::regclass
@@ -25,7 +25,7 @@ select 'schema webhook' where has_schema_privilege('public', 'webhook', 'usage, 
 select p.oid::regprocedure from pg_proc p join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
 join pg_extension x on x.oid = d.refobjid and x.extname = 'pg_webhook'
 where p.prosecdef and not coalesce(p.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) and p.proname not in ('capture');
-\echo -- and every public one has a comment
+\echo -- every public function has a comment
 select p.oid::regprocedure from pg_proc p join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
 join pg_extension x on x.oid = d.refobjid and x.extname = 'pg_webhook'
 where obj_description(p.oid, 'pg_proc') is null;
@@ -44,7 +44,7 @@ select by_hand.fails('select webhook_grant(''regress_pub'', ''admin'')');
 reset role;
 revoke execute on function webhook_grant(regrole, text) from regress_pub;
 
-\echo -- webhook_grant: exactly this
+\echo -- webhook_grant: exactly these rights
 select webhook_grant('regress_pub', 'publisher'), webhook_grant('regress_sub', 'subscriber'), webhook_grant('regress_rea', 'reader'),
        webhook_grant('regress_dis', 'dispatcher'), webhook_grant('regress_adm', 'admin'), webhook_grant('"regress Odd ""Role"""', 'reader');
 select webhook_grant('regress_pub', 'publisher');
@@ -93,7 +93,7 @@ select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select we
     'insert into webhook.event_type (type, description) values (''a.b'', ''by hand'')', 'update webhook.event_type set description = ''x''',
     'update webhook.event_type set relation = null', 'select from webhook.secret', 'select webhook_grant(''regress_nobody'', ''admin'')');
 
-\echo -- watching is for the owner and its members, with any session user
+\echo -- the owner of a table and its members may watch, with any session user
 grant create on schema public to regress_pub;
 create role regress_member in role regress_pub;
 grant usage on schema webhook to regress_nobody;
@@ -113,7 +113,7 @@ grant execute on function webhook.capture() to regress_nobody;
 select t.tries('regress_nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
 alter table his owner to regress_pub;
 
-\echo -- a definer function watches with its own rights: what its owner may not, it may not for a superuser either
+\echo -- a definer function watches with the rights of its owner only, even if a superuser calls it
 grant all on schema public to regress_nobody;
 set local role regress_nobody;
 create function deputy(rel regclass) returns void language sql security definer set search_path = public
@@ -122,7 +122,7 @@ grant execute on function deputy to public;
 reset role;
 select by_hand.fails('select deputy(''orders'')');
 select by_hand.fails('select deputy(''his'')');
-\echo -- … and what its owner may do, it may do for any role
+\echo -- … and with all rights of its owner, for any caller
 set local role regress_pub;
 create function helper(rel regclass) returns text language sql security definer set search_path = public
     begin atomic select noun from webhook_watch(rel, noun => 'helped'); end;
@@ -132,7 +132,8 @@ set local role regress_nobody;
 select helper('his');
 reset role;
 
-\echo -- reading a condition can run code of its author: with his rights, not with ours
+\echo -- reading a condition can run code of its author: with the rights of the author, not with
+\echo -- ours
 set local role regress_pub;
 create function whoami(v int) returns boolean language plpgsql as $$ begin raise warning 'read as %', current_user; return true; end $$;
 create domain sly as int check (whoami(value));
@@ -146,7 +147,7 @@ select t.tries('regress_pub', 'create trigger x after insert on trap for each ro
     'insert into trap values (1)');
 drop trigger x on trap;
 
-\echo -- a failure half-way leaves user and search path as they were
+\echo -- a failure half-way leaves user and search path unchanged
 create function t.refuse() returns event_trigger language plpgsql as $$
 begin
     raise exception 'no triggers today';
@@ -176,7 +177,7 @@ set local search_path = public;
 select relation, noun, verbs from webhook.watch;
 
 \echo -- a child table of another owner is not watched through its parent
-create table heir () inherits (his);
+create table child () inherits (his);
 select t.tries('regress_pub', 'select webhook_watch(''his'')');
 \pset format aligned
 \pset tuples_only off

@@ -1,4 +1,4 @@
--- Keys of subscriptions: which kinds there are, what is shown of them, how they are stored, how they are replaced.
+-- Keys of subscriptions: kinds, display, storage and replacement.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -7,7 +7,7 @@ set local jit = off;
 \pset format unaligned
 \pset tuples_only on
 create schema t;
--- What is stored, without what is random.
+-- The stored keys, without their random parts.
 create function t.kinds(wanted text) returns text language sql as $$
     select string_agg(regexp_replace(k.secret, '(whs[a-z]+_|v1:).*', '\1') || coalesce(' ' || left(k.public_key, 5), '')
                       || case when k.expires_at is null then '' else ' expiring' end, ', ' order by k.id)
@@ -15,7 +15,7 @@ create function t.kinds(wanted text) returns text language sql as $$
 create function t.id(wanted text) returns bigint language sql as $$ select id from webhook.subscription where name = wanted $$;
 select secrets, sealing_key from webhook.health;
 
-\echo -- one key of each kind that the profiles need, and its owner is shown what he has to know
+\echo -- one key of each kind that the profiles need; the owner sees what receivers need
 create temp table made as
     select p.name, s.id, s.secret
     from unnest(array['{standard}', '{github,stripe,svix}', '{standard-v1a}', '{standard,standard-v1a}', '{none}', '{stripe,standard,stripe}']) p (name),
@@ -23,7 +23,7 @@ create temp table made as
 select name, substring(secret from '^whs[a-z]+_|^whpk_'), length(secret), t.kinds(name), s.signature from made join webhook.subscription s using (id, name) order by id;
 select m.name, m.secret = p.public_key from made m join webhook.public_key p on p.subscription_id = m.id order by m.id;
 
-\echo -- what one brings
+\echo -- secrets that the caller brings
 \set pair 'whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA=='
 \set own 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='
 select secret = :'own' from webhook_subscribe('https://example.com', name => 'own', secret => :'own');
@@ -34,7 +34,7 @@ select secret from webhook_subscribe('https://example.com', name => 'env', secre
 select secret from webhook_subscribe('https://example.com', name => 'file', secret => 'file:sub/orders', signature => '{standard-v1a}');
 select t.kinds('env'), t.kinds('file');
 
-\echo -- mistakes name the rule and never the text
+\echo -- errors name the rule and never repeat the text
 select by_hand.fails(format('select webhook_subscribe(''https://example.com'', secret => %L, signature => %L)', s.secret, s.signature)) from (values
     ('hunter2', '{standard}'), ('whsec_hunter2', '{standard}'), ('whsk_hunter2', '{standard-v1a}'), ('whsk_' || encode('\x00', 'base64'), '{standard-v1a}'),
     ('env:PGPASSWORD', '{standard}'), ('env:', '{standard}'), ('file:', '{standard}'), ('file:/etc/passwd', '{standard}'), ('file:../x', '{standard}'), ('file:a' || chr(10), '{standard}'),
@@ -47,7 +47,8 @@ select by_hand.fails(statement) from unnest(array[
     'select webhook_subscribe(''https://example.com'', tls => repeat(''x'', 64))', 'select webhook_seal(null)', 'select webhook_seal(''hunter2'')',
     'select webhook_seal(''webhookd_private_AAAA'')', 'select webhook_seal(''webhookd_public_AAAA'')']) statement;
 
-\echo -- altered: a given secret replaces those of its kind, a missing one is made, an unused one is deleted
+\echo -- altered: a given secret replaces the others of its kind, a missing one is created, an
+\echo -- unused one is deleted
 select count(*) from webhook_subscribe('https://example.com', name => 'a', tls => 'bank');
 select tls from webhook.subscription where name = 'a';
 select (webhook_alter(t.id('a'), clear => '{tls}')).tls;
@@ -66,7 +67,7 @@ select t.kinds('a'), by_hand.fails(format('select webhook_alter(%s, signature =>
 select (webhook_alter(t.id('a'), signature => '{standard-v1a}')).name;
 select t.kinds('a'), by_hand.fails(format('select webhook_alter(%s, secret => %L)', t.id('a'), :'own'));
 
-\echo -- rotated: a new one of each kind, the old ones beside it for a while
+\echo -- rotated: a new key of each kind; the old keys stay valid for a while
 select left(webhook_rotate_secret(t.id('{standard,standard-v1a}')), 6);
 select t.kinds('{standard,standard-v1a}'), (select count(*) from webhook.public_key where subscription_id = t.id('{standard,standard-v1a}'));
 select left(webhook_rotate_secret(t.id('{standard-v1a}'), '0'), 5);
@@ -74,7 +75,7 @@ select t.kinds('{standard-v1a}');
 select count(webhook_rotate_secret(t.id('own'), '7 days')) from generate_series(1, 9);
 select regexp_replace(by_hand.fails(format('select webhook_rotate_secret(%s)', t.id('own'))), 'subscription \d+', 'subscription N');
 
-\echo -- sealed: from here on, and what was there too
+\echo -- sealed: new secrets and existing ones
 select secrets ~ '^\d+ in clear, ' from webhook.health;
 \set key_a 'webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp'
 \set key_b 'webhookd_public_AgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICEtLuEz'

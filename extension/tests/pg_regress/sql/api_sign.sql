@@ -14,15 +14,15 @@ insert into message values
      'v1,h4wM0iJBg86tjddY9w57S2oGX7vmhxNSYAqdgUYnv2c=');
 \echo -- known answers
 select webhook_sign(secret, id, ts, body) = header, webhook_verify(secret, id, ts, body, header, now => to_timestamp(ts)) from message;
-\echo -- a signature of this moment verifies without saying when
+\echo -- a signature made now verifies without an explicit time
 select webhook_verify(secret, id, now, body, webhook_sign(secret, id, now, body)) from message, cast(extract(epoch from now()) as bigint) as now limit 1;
 
-\echo -- five minutes either way
+\echo -- a tolerance of five minutes in both directions
 select seconds, webhook_verify(secret, id, ts, body, header, to_timestamp(ts + seconds))
 from message, unnest('{-301,-300,0,300,301,1e9}'::float8[]) seconds where id = 'msg_1';
 select webhook_verify(secret, id, ts, body, header, at), at
 from message, unnest('{-infinity,infinity}'::timestamptz[]) at where id = 'msg_1';
-\echo -- another id, time, body, secret, version or half of the token: no
+\echo -- another id, time, body, secret, version or half of the token does not verify
 select webhook_verify(secret, 'msg_2', ts, body, header, to_timestamp(ts)),
        webhook_verify(secret, id, ts + 1, body, header, to_timestamp(ts)),
        webhook_verify(secret, id, ts, body || ' ', header, to_timestamp(ts)),
@@ -31,14 +31,14 @@ select webhook_verify(secret, 'msg_2', ts, body, header, to_timestamp(ts)),
        webhook_verify(secret, id, ts, body, left(header, 20), to_timestamp(ts)),
        webhook_verify(secret, id, ts, body, '', to_timestamp(ts))
 from message where id = 'msg_1';
-\echo -- any one of several tokens is enough
+\echo -- one valid token of several is enough
 select webhook_verify(secret, id, ts, body, 'v1a,zzz v1,AAAA ' || header || ' v1,', to_timestamp(ts)) from message;
-\echo -- a missing part is no, not unknown; a message without one has no signature
+\echo -- a missing part gives false, not null; a message with a missing part has no signature
 select webhook_verify(secret, null, ts, body, header, to_timestamp(ts)), webhook_verify(secret, id, null, body, header, to_timestamp(ts)),
        webhook_verify(secret, id, ts, null, header, to_timestamp(ts)), webhook_verify(secret, id, ts, body, null, to_timestamp(ts)),
        webhook_verify(secret, id, ts, body, header, null), webhook_sign(secret, null, ts, body) is null
 from message where id = 'msg_1';
-\echo -- a bad secret is an error that does not repeat it
+\echo -- a bad secret is an error that does not repeat the secret
 \set ON_ERROR_ROLLBACK on
 select webhook_sign('hunter2', 'a', 1, '');
 \echo :SQLSTATE

@@ -1,4 +1,5 @@
--- webhook.act_for(): one owner's subscriptions and no others, for one transaction, with any rights of the role.
+-- webhook.act_for() limits one transaction to one owner's subscriptions, with any rights of the
+-- role.
 begin;
 create role regress_tenants;
 select webhook_grant('regress_tenants', 'subscriber');
@@ -6,13 +7,13 @@ select id is not null as made from webhook_subscribe('https://example.com/1', na
 select id is not null as made from webhook_subscribe('https://example.com/2', name => 'two', owner => 't2');
 select webhook.tenant();
 
--- What is made belongs to the tenant, and what is another's is not there.
+-- New subscriptions belong to the tenant, and subscriptions of other owners do not exist.
 select webhook.act_for('t1');
 set local role regress_tenants;
 select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1'), webhook.may_see('t2'), webhook.may_see('regress_tenants');
 select id is not null as made from webhook_subscribe('https://example.com/3', name => 'three');
 select name, owner from webhook.subscription order by name;
--- A name that another owner has is free, so a caller who tries it learns nothing.
+-- The name of another owner's subscription is free, so a caller who tries it learns nothing.
 select id is not null as made from webhook_subscribe('https://example.com/5', name => 'two');
 select name, owner from webhook_alter((select id from webhook.subscription where name = 'three'), name => 'two''s');
 savepoint n;
@@ -26,7 +27,7 @@ select webhook_pause(s.id) from generate_series(1, (select max(id) from webhook.
 rollback to s;
 select webhook_subscribe('https://example.com/4', owner => 't2');
 rollback to s;
--- No caller gets out of it, or into another one.
+-- No caller can leave the tenant or become another one.
 set local webhook.tenant = 't2';
 rollback to s;
 select set_config('webhook.tenant', '', true);
@@ -41,7 +42,7 @@ set local role regress_tenants;
 select webhook.tenant(), count(*) from webhook.subscription group by 1;
 reset role;
 select webhook.tenant(), array_agg(name order by name) from webhook.subscription;
--- What is given to another must not have a name there already; unless it gives its own up.
+-- An owner cannot get a subscription whose name it uses already, unless the call clears the name.
 savepoint n;
 select webhook_alter((select id from webhook.subscription where name = 'two' and owner = 't1'), owner => 't2');
 rollback to n;

@@ -1,4 +1,4 @@
--- What a watch says is what is captured: one change, one event, with the columns, condition and verbs it was given.
+-- A watch captures what it names: one event per change, with its columns, condition and verbs.
 \encoding UTF8
 begin;
 set local client_min_messages = warning;
@@ -16,7 +16,7 @@ $$;
 select set_config('t.last', (select coalesce(max(e.id), 0) from webhook.event e)::text, true) \gset
 create table orders (id int primary key, total numeric, note text, secret text);
 
-\echo -- everything
+\echo -- all changes
 select noun from webhook_watch('orders', noun => 'shop.order');
 insert into orders values (1, 10, 'a', 'x'), (2, 200, 'b', 'y');
 update orders set total = total + 1 where id = 1;
@@ -25,7 +25,7 @@ delete from orders where id = 2;
 truncate orders;
 select pg_temp.events();
 
-\echo -- redefined: the new rules alone
+\echo -- redefined: only the new rules apply
 select noun from webhook_watch('orders', noun => 'order', verbs => '{"insert":"placed","update":"changed","truncate":"emptied"}', columns => '{id,total}',
                                on_columns => '{note}', condition => 'new.total > 100 or new.note = ''vip''');
 insert into orders values (1, 10, 'a', 'x'), (2, 200, 'b', 'y'), (3, 1, 'vip', 'z');
@@ -46,13 +46,13 @@ update orders set total = 5;
 delete from orders;
 select pg_temp.events();
 
-\echo -- unwatched: nothing
+\echo -- unwatched: no events
 select webhook_unwatch('orders');
 insert into orders values (1, 10, 'a', 'x');
 truncate orders;
 select pg_temp.events();
 
-\echo -- a partitioned table is one table, wherever a row lies or goes
+\echo -- a partitioned table is one table, in any partition and across moves
 create table mover (id int primary key, v text) partition by range (id);
 create table mover_low partition of mover for values from (0) to (10);
 create table mover_high partition of mover for values from (10) to (20);
@@ -68,19 +68,19 @@ begin
     return query select concat_ws(' ', type, payload, previous) from webhook.event where type like 'mover.%' order by id;
 end
 $$;
-\echo -- only what there is a verb for, and never one half of an update
+\echo -- only events that have a verb, and never half of an update
 select move('{"update":"changed"}');
 select move('{"insert":"placed","update":"changed"}');
 select move('{"update":"changed","delete":"gone"}');
 select move('{"insert":"placed"}');
 select move('{"delete":"gone"}');
 select move('{"truncate":"emptied"}');
-\echo -- conditions: of one row; of both, which a move cannot be judged by
+\echo -- conditions on one row; conditions on both rows, which cannot judge a move
 select move('{"insert":"placed","update":"changed"}', 'new.v = ''b''');
 select move('{"update":"changed"}', 'new.v = ''b''');
 select move('{"update":"changed","delete":"gone"}', 'old.id = 1');
 select move('{"update":"changed"}', 'old.v is distinct from new.v');
-\echo -- triggers of a version that did not have both
+\echo -- triggers of an earlier version, which lacks those for insert and delete
 drop trigger webhook_insert on mover;
 drop trigger webhook_delete on mover;
 select relation, problem, detail from webhook_check() where relation = 'mover'::regclass;
@@ -107,17 +107,17 @@ select pg_temp.events();
 \echo -- child tables emit the events of their parent under their own name; TRUNCATE of the parent emits one event
 create table base (id int primary key, kind text);
 create table gap (other text);
-create table heir (extra int) inherits (gap, base);
+create table child (extra int) inherits (gap, base);
 select noun from webhook_watch('base', columns => '{kind}');
 insert into base values (1, 'b');
-insert into heir (id, kind, other, extra) values (2, 'h', 'o', 3);
+insert into child (id, kind, other, extra) values (2, 'h', 'o', 3);
 update base set kind = upper(kind);
 delete from base where id = 2;
 truncate base;
 select pg_temp.events();
 
 
-\echo -- a role that may write the table and nothing else
+\echo -- a role that may only write to the table
 create role regress_writer;
 grant insert on orders to regress_writer;
 select noun from webhook_watch('orders', condition => 'new.total > 0', verbs => '{"insert":"created"}');

@@ -1,17 +1,17 @@
--- Partitions of watched tables: made by an owner who is no publisher, attached with a watch of
--- their own, detached. And what the right to execute webhook.capture() does not allow.
+-- Partitions of watched tables: created by an owner who is not a publisher, attached with a watch
+-- of their own, detached. Also the limits of EXECUTE on webhook.capture().
 begin;
 set local client_min_messages = warning;
 set local search_path = public;
 set local jit = off;
 \pset format unaligned
 \pset tuples_only on
-create role regress_owner; create role regress_heir; create role regress_forger;
-grant create, usage on schema public to regress_owner, regress_heir, regress_forger;
+create role regress_owner; create role regress_second; create role regress_forger;
+grant create, usage on schema public to regress_owner, regress_second, regress_forger;
 create view emitted as select type, table_name, payload from webhook.event where type not like 'webhook.%' and xid = webhook.current_xid() order by id;
 create view problems as select relation, problem, detail, repair from webhook_check();
 
-\echo -- the owner of a watched table makes and attaches partitions without being a publisher
+\echo -- the owner of a watched table creates and attaches partitions without being a publisher
 set local role regress_owner;
 create table orders (id int, at date, primary key (id, at)) partition by range (at);
 reset role;
@@ -28,22 +28,22 @@ reset role;
 select type, payload from emitted;
 table problems;
 
-\echo -- another owner follows
-alter table orders owner to regress_heir;
-set local role regress_heir;
+\echo -- a change of the owner is followed
+alter table orders owner to regress_second;
+set local role regress_second;
 create table orders_4 partition of orders for values from ('2029-01-01') to ('2030-01-01');
 reset role;
 table problems;
 
-\echo -- REASSIGN OWNED is seen by webhook_check() alone
+\echo -- only webhook_check() notices REASSIGN OWNED
 create role regress_third;
 grant create, usage on schema public to regress_third;
-reassign owned by regress_heir to regress_third;
+reassign owned by regress_second to regress_third;
 table problems;
 grant execute on function webhook.capture() to regress_third;
 table problems;
 
-\echo -- the right to execute the trigger function forges no event
+\echo -- EXECUTE on the trigger function allows no forged events
 grant usage on schema webhook to regress_owner, regress_forger;
 grant execute on function webhook.capture() to regress_forger;
 set local role regress_forger;
@@ -55,7 +55,8 @@ insert into mine values (1), (2);
 insert into mine values (3);
 reset role;
 select count(*) from emitted where type = 'invoice.paid';
-\echo -- nor does a trigger on a watched table tell more than its watch, nor one on a table that others may put triggers on
+\echo -- a trigger on a watched table emits no more than its watch; a trigger on a table where
+\echo -- others may create triggers emits nothing
 set local role regress_owner;
 create trigger forged after insert on orders_1 for each row
     execute function webhook.capture('{"noun":"orders","verbs":{"insert":"paid"}}');
@@ -70,7 +71,7 @@ create trigger webhook_insert after insert on shared for each row
 insert into shared values (1);
 reset role;
 select count(*) from emitted where type = 'invoice.paid';
-\echo -- a publisher may emit anyway, and so may a trigger that he has made
+\echo -- a publisher may emit anyway, and so may a trigger that the publisher creates
 select webhook_grant('regress_forger', 'publisher');
 create table his (id int primary key);
 alter table his owner to regress_forger;
@@ -81,7 +82,7 @@ insert into his values (1);
 reset role;
 select type, payload from emitted where type = 'his.made';
 
-\echo -- a watched table becomes a partition of a watched one, and is captured once
+\echo -- a watched table that becomes a partition of a watched table is captured once
 set local client_min_messages = notice;
 create table parts (id int primary key, a text) partition by range (id);
 create table parts_1 (id int primary key, a text);
@@ -92,7 +93,7 @@ insert into parts_1 values (1, 'x');
 select type, payload from emitted where type ~ '^(part|loner)\.';
 select relation from webhook.watch where noun in ('part', 'loner');
 select count(*) from webhook.event_type where type ~ '^loner';
-\echo -- an attach that fails changes nothing
+\echo -- a failed attach changes nothing
 create table parts_2 (id int primary key, a text, b text);
 select noun from webhook_watch('parts_2', noun => 'loner');
 savepoint s;
@@ -100,7 +101,7 @@ alter table parts attach partition parts_2 for values from (100) to (200);
 rollback to s;
 select relation from webhook.watch where noun = 'loner';
 drop table parts_2;
-\echo -- a partition that leaves is captured no longer, and a message says so
+\echo -- a detached partition is no longer captured, and a message reports it
 alter table parts detach partition parts_1;
 insert into parts_1 values (2, 'y');
 select count(*) from emitted where payload ->> 'id' = '2' and type = 'part.created';

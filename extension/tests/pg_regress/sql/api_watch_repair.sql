@@ -1,6 +1,6 @@
--- What stops capture, or makes it other than was meant, while nothing fails: webhook_check() lists
--- it with the repair, and webhook_watch() warns. Triggers without their watch; changes of a column
--- that a condition looks at.
+-- Problems that stop or change capture without an error. webhook_check() lists them with the
+-- repair, and webhook_watch() warns. They include triggers without a watch, and changes of a column
+-- that a condition uses.
 begin;
 set local client_min_messages = warning;
 set local search_path = public;
@@ -30,7 +30,7 @@ create table same (id int primary key, gone int, note text);
 alter table same drop column gone;
 select noun from webhook_watch('same', exclude => '{note}');
 select count(*) from arguments a join pg_trigger t using (tgname) where t.tgrelid = 'same'::regclass and t.tgargs = a.tgargs;
-\echo -- a renamed column is followed all the same; in a restored copy the name alone counts
+\echo -- a renamed column is followed; in a restored copy only the name counts
 alter table same rename column note to remark;
 insert into same values (1, 'secret');
 select payload from emitted;
@@ -41,7 +41,7 @@ select payload from emitted where payload ->> 'id' = '2';
 select problem, detail from problems;
 drop table same;
 
-\echo -- triggers without their watch, as pg_dump --schema-only brings them
+\echo -- triggers without their watch, as pg_dump --schema-only restores them
 create table customers (id int primary key, name text, age int, ssn text);
 create table customers_old () inherits (customers);
 create function customer_json(c customers) returns json language sql begin atomic select json_build_object('id', (c).id); end;
@@ -59,12 +59,12 @@ table problems;
 select b.noun, b.verbs = w.verbs, b.exclude = w.exclude, b.on_columns = w.on_columns, b.key_columns = w.key_columns, w.condition
 from before b left join webhook.watch w using (relation, noun) order by 1;
 insert into customers values (2, ') EXECUTE FUNCTION', 5, 'x');
-insert into customers_old values (3, 'heir', 5, 'x');
+insert into customers_old values (3, 'child', 5, 'x');
 select type, payload from emitted where type ~ 'customer';
 select webhook_unwatch('pets');
 drop table customers, customers_old, pets, before cascade;
 
-\echo -- tables that change places
+\echo -- tables that swap places
 create table jobs (id int primary key, a text);
 select noun from webhook_watch('jobs', noun => 'job', exclude => '{a}');
 create table jobs_new (like jobs including all);
@@ -79,7 +79,7 @@ insert into jobs_old values (2, 'a');
 select type, payload from emitted where type = 'job.created';
 drop table jobs, jobs_old;
 
-\echo -- a table without a key under a subscription that orders by key; a key that comes later
+\echo -- a table without a key under a subscription that orders by key; a key that is added later
 create table lines (no int not null, a text);
 select noun from webhook_watch('lines', noun => 'line');
 table problems;
@@ -105,7 +105,7 @@ select ordering from webhook.subscription where name = 'ordered';
 table problems;
 drop table nokey;
 
-\echo -- a payload function that finds its tables by the search_path of the session that writes
+\echo -- a payload function that resolves tables by the search_path of the writing session
 create schema app;
 create table app.rate (currency text primary key, rate numeric);
 insert into app.rate values ('EUR', 1.1);
@@ -126,7 +126,7 @@ select count(*) from public.webhook_check();
 set local search_path = public;
 drop schema app cascade;
 
-\echo -- the type of a column in a condition
+\echo -- a new type for a column of a condition
 create table bills (id int primary key, total int, note text);
 create table bills_old () inherits (bills);
 select noun from webhook_watch('bills', noun => 'bill', columns => '{id,total}', condition => 'new.total > 100', verbs => '{"insert":"made","update":"changed"}');
@@ -140,12 +140,12 @@ insert into bills values (1, 100.5), (2, 99);
 insert into bills_old values (3, 200);
 select payload from emitted where type = 'bill.made';
 table problems;
-\echo -- after a rename, which the trigger has followed; several statements; renames within
+\echo -- after a rename, which the trigger follows; several statements; renames within them
 alter table bills rename column total to amount;
 select columns, condition from webhook_migrate('bills', 'alter table bills alter column amount type bigint; alter table bills rename column note to remark; alter table bills add column more int');
 insert into bills values (4, 300);
 select payload from emitted where payload ->> 'id' = '4';
-\echo -- mistakes, and what is no ALTER TABLE
+\echo -- mistakes, and statements other than ALTER TABLE
 select by_hand.fails($$select webhook_migrate('bills', 'delete from bills')$$);
 select by_hand.fails($$select webhook_migrate('bills', 'alter table bills add column x int; drop table bills')$$);
 select by_hand.fails($$select webhook_migrate('bills', '')$$);
@@ -161,7 +161,7 @@ select by_hand.fails($$select webhook_migrate('bills', 'alter table bills add co
 reset role;
 select pg_get_triggerdef(oid) ~ 'WHEN' from pg_trigger where tgrelid = 'bills'::regclass order by tgname;
 
-\echo -- what was not watched is not touched
+\echo -- tables that are not watched stay untouched
 create table parent (id int primary key);
 create table child () inherits (parent);
 select noun from webhook_watch('child');
@@ -180,7 +180,7 @@ select by_hand.fails('select webhook_unwatch(''parent'')');
 reset role;
 rollback;
 
--- Fewer verbs: the triggers are disabled at once and gone after the commit.
+-- Fewer verbs: the triggers are disabled at once and removed after the commit.
 create table fewer (id int primary key);
 select noun from webhook_watch('fewer');
 begin;

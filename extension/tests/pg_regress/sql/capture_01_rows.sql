@@ -1,9 +1,10 @@
--- Every way a row can change, and what is emitted for it.
+-- Every way to change a row, and the events that it emits.
 begin;
 create table orders (id int primary key, status text, total numeric(10, 2));
 call by_hand.watch('orders', '{"noun": "sales.order"}');
 
--- One event per row, in order; none for an update that changes nothing; previous has exactly the changed columns.
+-- One event per row, in order. An update that changes nothing emits none. previous has exactly the
+-- changed columns.
 insert into orders values (1, 'new', 9.90), (2, 'new', null);
 update orders set status = 'paid', total = 10 where id = 1;
 update orders set status = status, total = total;
@@ -14,7 +15,7 @@ truncate orders;
 table by_hand.event;
 delete from webhook.event;
 
--- What is the same for every event of a statement, and what it is by itself.
+-- Values that all events of a statement share, and values that are unique to each event.
 insert into orders select g, 'new' from generate_series(1, 3) g;
 select bool_and(xid = pg_current_xact_id()::text::bigint) as own_xid,
        bool_and(created_at between now() and clock_timestamp()) as created_now,
@@ -26,7 +27,7 @@ from webhook.event;
 select tableoid::regclass = ('webhook.event_' || slot)::regclass as in_its_partition from webhook.event limit 1;
 delete from webhook.event;
 
--- Many rows: more than a buffer's worth, all there, each once, in order.
+-- Many rows, more than one buffer: each emits one event, in order.
 insert into orders select g, 'bulk' from generate_series(10, 1009) g;
 select count(*), count(distinct id), min(key::int), max(key::int),
        bool_and(key::int = g) as in_order
@@ -56,7 +57,7 @@ deallocate change;
 table by_hand.event;
 delete from webhook.event;
 
--- Cascades fire the triggers of the tables they reach.
+-- Cascades fire the triggers of the tables that they reach.
 create table lines (order_id int references orders on delete cascade on update cascade, no int, primary key (order_id, no));
 call by_hand.watch('lines');
 insert into lines values (1, 1), (1, 2), (3, 1);
@@ -65,7 +66,7 @@ delete from orders where id = 11;
 table by_hand.event;
 delete from webhook.event;
 
--- A bulk insert with foreign key checks: a statement per row inside, and still all events.
+-- A bulk insert with foreign key checks runs a statement per row, and still emits all events.
 insert into lines select 3, g from generate_series(2, 400) g;
 select count(*), count(distinct key) from webhook.event;
 rollback;
@@ -86,7 +87,8 @@ insert into moment values ('2026-01-02 03:04:05+00'), ('infinity');
 table by_hand.event;
 delete from webhook.event;
 
--- Inheritance: a parent's triggers do not fire for the child's rows; the child's own do, in its own name.
+-- Inheritance: rows of a child table do not fire the parent's triggers. The child's own triggers
+-- emit events under its own name.
 create table parent (id int, name text);
 create table child (extra text) inherits (parent);
 call by_hand.watch('parent');
@@ -99,7 +101,7 @@ delete from parent;
 select type, table_name, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- Verbs that are not given are not emitted, even if the trigger is there. Names are quoted as needed.
+-- Verbs that are not given emit nothing, even if the trigger exists. Names are quoted as needed.
 create schema "Odd.Schema";
 create table "Odd.Schema"."Odd ""Table""" ("the Id" int primary key, "wéird €" text);
 call by_hand.watch('"Odd.Schema"."Odd ""Table"""', '{"noun": "odd", "verbs": {"update": "changed"}}');
@@ -124,5 +126,5 @@ insert into big values (1, 100), (2, 101);
 table by_hand.event;
 rollback;
 
--- The ring: the extension and the SQL function agree on the slot of every moment.
+-- The ring: the extension and the SQL function choose the same slot at every moment.
 select count(*) from webhook.event;

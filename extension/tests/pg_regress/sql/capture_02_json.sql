@@ -1,4 +1,5 @@
--- Payloads are byte for byte what row_to_json prints in UTC and with the other canonical settings, with any settings of the writer.
+-- Payloads equal row_to_json's output in UTC and with the other canonical settings, byte for byte,
+-- with any settings of the writer.
 begin;
 create extension hstore;
 create extension citext;
@@ -69,7 +70,7 @@ insert into wide (id, t, j, n, aco)
 values (6, repeat('compressible ', 2000), json_build_object('k', repeat('v', 10000)), ('9' || repeat('0', 900) || '.5')::numeric,
         array_fill(row (1, 2, repeat('z', 50))::point3, array[100]));
 
--- Nothing differs from these.
+-- No payload differs from these.
 set local timezone = 'UTC';
 set local datestyle = 'ISO';
 set local intervalstyle = 'iso_8601';
@@ -82,7 +83,7 @@ select payload from webhook.event where key = '2';
 select payload->'f8', payload->'n', payload->'tstz', payload->'an' from webhook.event where key::int in (3, 4) order by id;
 delete from webhook.event;
 
--- Nor in previous, nor for the default of a column that old rows do not hold.
+-- The same holds for previous, and for the default of a column that old rows do not hold.
 update wide set b = false, t = 'now', n = 'NaN', te = '-1', e = 'sad', co = null, j = '{"a" : 1, "a":2,   "s":"\u0041" }' where id = 2;
 select payload->'g2' as generated, previous from webhook.event;
 delete from webhook.event;
@@ -98,7 +99,7 @@ delete from wide;
 select count(*) as compared from webhook.event e join gone g on g.id = e.key::int and g.json = e.payload::text;
 rollback;
 
--- A key is one text, with any settings of the session.
+-- A key has the same text with any settings of the session.
 begin;
 create domain moment as timestamptz;
 create table keyed (at moment, period tstzrange, span interval, bin bytea, f float8, list timestamptz[], primary key (at, period, span, bin, f, list));
@@ -119,12 +120,12 @@ set local bytea_output = 'escape';
 set local extra_float_digits = -3;
 call write_both();
 select type, key, count(*), count(distinct payload::text) as payloads from webhook.event group by type, key order by type;
--- Put back.
+-- The session's own settings are restored.
 select payload from webhook.event where type = 'keyed.created' order by id desc limit 1;
 select current_setting('timezone'), timestamptz '2026-01-01 12:00+00', interval '1 day 02:00', '\x00ff'::bytea, 0.1::float8 + 0.2;
 rollback;
 
--- And if printing a key fails.
+-- They are also restored if printing a key fails.
 begin;
 create type mood as enum ('fine');
 create function mood_json(mood) returns json language plpgsql as $$ begin raise exception 'no mood'; end $$;

@@ -1,5 +1,5 @@
--- An event shares the fate of the change that caused it: savepoints, exception blocks, errors, prepared transactions;
--- and what a statement has emitted, the next one sees.
+-- An event shares the fate of its change: savepoints, exception blocks, errors, prepared
+-- transactions. A statement sees the events of earlier statements.
 create table item (id int primary key, name text);
 call by_hand.watch('item');
 create table audit (n bigint);
@@ -33,7 +33,8 @@ commit;
 select keys() as "1,7";
 delete from webhook.event;
 
--- Exception blocks, in both directions: what the block did goes, what was before and after it stays.
+-- Exception blocks, in both directions: the changes of the block are undone, earlier and later
+-- changes stay.
 do $$
 begin
     insert into item values (10);
@@ -61,7 +62,7 @@ $$;
 select keys() as "10,15,16,17";
 delete from webhook.event;
 
--- Rows that are still in memory when a trigger further on opens a subtransaction, and rolls it back.
+-- Rows are still in memory when a later trigger opens a subtransaction and rolls it back.
 create function trip() returns trigger language plpgsql as $$
 begin
     begin
@@ -81,7 +82,7 @@ select keys() as "100 1000+101 …";
 drop trigger zz_trip on item;
 delete from webhook.event;
 
--- An error in the middle of a statement: all of it goes, flushed or not.
+-- An error in the middle of a statement undoes all of it, flushed or not.
 begin;
 insert into item values (200);
 savepoint s;
@@ -93,7 +94,8 @@ commit;
 select keys() as "200";
 delete from webhook.event;
 
--- A trigger, a cursor, a function within the statement, a COPY TO: all see what earlier statements have emitted.
+-- A trigger, a cursor, a function within the statement and a COPY TO all see the events of earlier
+-- statements.
 create function count_events() returns trigger language plpgsql as $$
 begin
     insert into audit select count(*) from webhook.event;
@@ -117,7 +119,7 @@ select keys();
 rollback;
 delete from webhook.event;
 
--- A hold cursor and a deferred trigger work at commit time; so does the buffer.
+-- A hold cursor and a deferred trigger work at commit time, and so does the buffer.
 create function late() returns trigger language plpgsql as $$
 begin
     insert into item values (new.id + 5000);
@@ -136,7 +138,7 @@ select keys() as "600,5600";
 drop trigger zz_late on item;
 delete from webhook.event;
 
--- PREPARE TRANSACTION: the events come with COMMIT PREPARED, or never.
+-- PREPARE TRANSACTION: the events appear at COMMIT PREPARED, or never.
 begin;
 insert into item values (700);
 savepoint p;
@@ -166,7 +168,7 @@ call in_steps();
 select keys() as "800,802";
 delete from webhook.event;
 
--- Serializable, read only, and a failed transaction that is ended by hand.
+-- Serializable and read-only transactions, and a failed transaction that the session ends.
 begin isolation level serializable;
 insert into item values (810);
 select keys() as "810";
@@ -182,12 +184,12 @@ commit;
 select keys() as "810";
 delete from webhook.event;
 
--- In a parallel plan's leader, between two flushes.
+-- In the leader of a parallel plan, between two flushes.
 begin;
 set local parallel_setup_cost = 0;
 set local parallel_tuple_cost = 0;
 set local min_parallel_table_scan_size = 0;
--- It has another name since 16.
+-- The setting has another name since Postgres 16.
 select set_config(name, 'on', true) from pg_settings where name in ('force_parallel_mode', 'debug_parallel_query');
 insert into item values (820);
 select count(*) > 0 as parallel from item;

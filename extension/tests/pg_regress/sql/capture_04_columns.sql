@@ -1,4 +1,5 @@
--- Which columns an event has, which decide, and what ALTER TABLE does to them afterwards.
+-- The columns of an event, the columns that decide whether there is one, and the effects of a later
+-- ALTER TABLE.
 begin;
 create table person (id int primary key, name text, email text, secret text, seen int);
 call by_hand.watch('person', jsonb_build_object('exclude', by_hand.columns('person', 'secret', 'seen')));
@@ -16,7 +17,7 @@ update person set email = 'b@x', secret = 'z';
 table by_hand.event;
 delete from webhook.event;
 
--- on_columns decide, whether the event has them or not.
+-- on_columns decides, whether or not the event has these columns.
 call by_hand.watch('person', jsonb_build_object('columns', by_hand.columns('person', 'id', 'name'),
                                                 'on_columns', by_hand.columns('person', 'seen', 'name')));
 update person set email = 'c@x';
@@ -25,20 +26,20 @@ update person set name = 'Bea', seen = 8;
 table by_hand.event;
 delete from webhook.event;
 
--- A key that is excluded is not told either.
+-- An excluded key is not sent either.
 call by_hand.watch('person', jsonb_build_object('exclude', by_hand.columns('person', 'id')));
 update person set name = 'Cle';
 table by_hand.event;
 delete from webhook.event;
 
--- No column.
+-- No columns.
 call by_hand.watch('person', '{"columns": []}');
 update person set name = 'Dan';
 insert into person values (2);
 table by_hand.event;
 rollback;
 
--- DDL after the watch, in a session that has the plan already.
+-- DDL after the watch, in a session that has cached the plan.
 begin;
 create table thing (id int primary key, a text, b text, c int);
 call by_hand.watch('thing', jsonb_build_object('exclude', by_hand.columns('thing', 'b')));
@@ -55,7 +56,7 @@ alter table thing rename column b to b_renamed;
 alter table sel rename column b to b_renamed;
 update thing set c = 3, b_renamed = 'secret too';
 update sel set b_renamed = 'b3';
--- The old name given to a new column: still excluded is what was, and what bears its name, both.
+-- A new column takes the old name: both the old column and the new one are excluded.
 alter table thing add column b text default 'new b';
 alter table sel add column b text default 'new b';
 update thing set c = 4, b = 'x';
@@ -76,7 +77,7 @@ alter schema elsewhere rename to "Somewhere";
 update "Somewhere".thing_renamed set c = 'c9';
 select type, table_name, payload, previous from webhook.event order by id;
 delete from webhook.event;
--- The key's column, dropped and renamed.
+-- The key column is renamed and dropped.
 alter table sel rename column id to ident;
 update sel set b_renamed = 'b6';
 alter table sel drop column ident;
@@ -84,18 +85,18 @@ update sel set b_renamed = 'b7';
 table by_hand.event;
 rollback;
 
--- After a dump and restore the columns have new numbers: the name is followed.
+-- After a dump and restore the columns have new numbers, and their names count.
 begin;
 create table restored (id int primary key, b text, c text);
 call by_hand.watch('restored', '{"noun": "restored", "table": null,
     "columns": [{"name": "id", "number": 1}, {"name": "b", "number": 3}],
     "on_columns": [{"name": "b", "number": 3}], "key": [{"name": "id", "number": 1}]}');
-insert into restored values (1, 'b', 'never told');
+insert into restored values (1, 'b', 'never sent');
 update restored set c = 'not on it';
 update restored set b = 'b2';
 call by_hand.watch('restored', '{"noun": "restored", "table": null, "exclude": [{"name": "b", "number": 3}]}');
 update restored set b = 'b3', c = 'c3';
--- One that is excluded and not found may be any, the key too.
+-- An excluded column that is missing may be any column, even the key.
 call by_hand.watch('restored', '{"noun": "restored", "table": {"oid": 1, "columns": []}, "exclude": [{"name": "x", "number": 2}]}');
 update restored set b = 'b4';
 call by_hand.watch('restored', '{"noun": "restored", "table": null, "exclude": [{"name": "x", "number": 2}],
@@ -104,7 +105,7 @@ update restored set b = 'b5';
 table by_hand.event;
 rollback;
 
--- A watch that is made again, in the same session and transaction.
+-- A table is watched again, in the same session and transaction.
 begin;
 create table again (id int primary key, a text);
 call by_hand.watch('again', '{"noun": "first"}');

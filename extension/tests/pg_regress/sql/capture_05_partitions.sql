@@ -1,8 +1,9 @@
--- Partitions: one watch on the root, one name, one order of columns; and rows that move between them.
+-- Partitions: one watch on the root, one name, one order of columns; and rows that move between
+-- partitions.
 begin;
 create table parted (id int, region text, note text, extra int, primary key (id, region)) partition by list (region);
 create table parted_eu partition of parted for values in ('eu');
--- Another order, a dropped column before, other numbers.
+-- Another order of columns, a dropped column before them, other numbers.
 create table parted_us (gone int, note text, extra int, region text not null, id int not null);
 alter table parted_us drop column gone;
 alter table parted attach partition parted_us for values in ('us');
@@ -18,7 +19,7 @@ delete from parted where id = 4;
 select type, table_name, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- Moved: one update, with what changed.
+-- A move is one update, with the changed columns.
 update parted set region = 'us', note = 'moved' where id = 1;
 update parted set region = 'asia' where id = 1;
 update parted set region = case region when 'us' then 'eu' else 'us' end;
@@ -30,14 +31,14 @@ select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 select count(*), count(distinct id) from parted;
 
--- Many at once.
+-- Many moves at once.
 insert into parted select g, 'eu', 'bulk', g from generate_series(1000, 1999) g;
 update parted set region = 'us' where id >= 1000;
 select type, count(*), min(previous::text), max(previous::text) from webhook.event group by type order by type;
 delete from parted where id >= 1000;
 delete from webhook.event;
 
--- Only what counts: on_columns, an excluded column.
+-- on_columns and excluded columns apply to moves too.
 call by_hand.watch('parted', jsonb_build_object('on_columns', by_hand.columns('parted', 'note')));
 update parted set region = 'us' where id = 1;
 update parted set region = 'eu', note = 'both' where id = 1;
@@ -45,7 +46,7 @@ select type, payload, previous from webhook.event order by id;
 delete from webhook.event;
 call by_hand.watch('parted');
 
--- A BEFORE trigger on the target refuses the row: it has been deleted.
+-- A BEFORE trigger on the target rejects the row, so the row is deleted.
 create function refuse() returns trigger language plpgsql as $$ begin return null; end $$;
 create trigger refuse before insert on parted_us for each row execute function refuse();
 update parted set region = 'us' where id = 1;
@@ -57,7 +58,7 @@ select type, payload, previous from webhook.event order by id;
 drop trigger refuse on parted_us;
 delete from webhook.event;
 
--- Other triggers of the deleted row write watched tables in between.
+-- Other triggers of the deleted row write to watched tables in between.
 create table journal (id int, what text);
 call by_hand.watch('journal');
 create function note_it() returns trigger language plpgsql as $$
@@ -77,7 +78,7 @@ select type, key, payload, previous from webhook.event order by id;
 drop trigger zz_note on parted;
 delete from webhook.event;
 
--- What they do fails and is caught, or moves rows too: the outer ones are still updates.
+-- They fail and the error is caught, or they move rows too: the outer moves are still updates.
 create table strict (id int primary key);
 create table follower (id int references strict);
 create function fail_quietly() returns trigger language plpgsql as $$
@@ -121,7 +122,7 @@ drop trigger zz_move on parted;
 delete from parted where id in (6, 7, 8);
 delete from webhook.event;
 
--- The move is rolled back.
+-- A move is rolled back.
 savepoint s;
 update parted set region = 'eu' where id = 5;
 rollback to s;
@@ -142,13 +143,13 @@ delete from webhook.event;
 update reg set code = 'b';
 select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
--- Renames of the root, seen by partitions whose plans are made.
+-- The root is renamed and so is a column, while partitions have cached plans.
 alter table city rename column id to ident;
 alter table city rename to town;
 update town set ident = 3 where ident = 1;
 select type, table_name, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
--- Attached later, detached again.
+-- Partitions are attached later and detached again.
 create table city_c (code text not null, ident int not null);
 alter table town attach partition city_c for values in ('c');
 insert into reg values ('c');

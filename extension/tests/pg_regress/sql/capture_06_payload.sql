@@ -1,4 +1,4 @@
--- The API's own form of a row, and the cap on its size.
+-- Payload functions, and the cap on the size of a payload.
 begin;
 create table account (id int primary key, first text, last text, hash text);
 create function account_json(a account) returns json language sql stable
@@ -21,14 +21,15 @@ delete from webhook.event;
 call by_hand.watch('account', '{"payload": "public.account_jsonb"}');
 insert into account values (1, 'Ann', 'Lee', 'h');
 update account set first = 'Eve';
--- Replaced: the next statement uses the new one.
+-- Replaced: the next statement uses the new function.
 create or replace function account_jsonb(a account) returns jsonb language sql as $$ select '[1]'::jsonb $$;
 update account set hash = 'h3';
 delete from account;
 table by_hand.event;
 delete from webhook.event;
 
--- On a partitioned table the function gets the root's row, from any partition; moves are updates.
+-- On a partitioned table the function gets the root's row from every partition, and moves are
+-- updates.
 create table acc (id int, region text, note text) partition by list (region);
 create table acc_1 partition of acc for values in ('1');
 create table acc_2 (note text, region text, id int);
@@ -42,7 +43,7 @@ table by_hand.event;
 delete from webhook.event;
 rollback;
 
--- A function that is missing, of the wrong type, or fails.
+-- A function that is missing, has the wrong type, or fails.
 begin;
 create table plain (id int primary key);
 call by_hand.watch('plain', '{"payload": "public.no_such_function"}');
@@ -68,7 +69,7 @@ insert into plain values (1);
 rollback to s;
 do $$ begin insert into plain values (1); exception when sqlstate 'ABC12' then raise notice '% %', sqlstate, sqlerrm; end $$;
 rollback to s;
--- A function that itself writes a watched table.
+-- A function that writes to a watched table.
 create table side (n int);
 call by_hand.watch('side');
 create function plain_writes(p plain) returns json language plpgsql as $$
@@ -82,7 +83,7 @@ insert into plain values (1), (2);
 table by_hand.event;
 rollback;
 
--- The cap: payload and previous together.
+-- The cap applies to payload and previous together.
 begin;
 set local webhook.payload_bytes_max = '1kB';
 create table doc (id int, kind text, body text, primary key (id, kind));
@@ -96,7 +97,7 @@ select type, key, truncated, length(payload::text), length(previous::text),
        case when truncated then payload end as payload
 from webhook.event order by id;
 delete from webhook.event;
--- Large values that are stored out of line are not fetched to be left out.
+-- Large values that are stored out of line are left out without being fetched.
 create table blob (id int primary key, b bytea, j jsonb);
 alter table blob alter column b set storage external;
 call by_hand.watch('blob');
@@ -104,19 +105,19 @@ insert into blob select 1, decode(repeat('00', 5000000), 'hex'), jsonb_build_obj
 insert into blob values (2, '\x00', '{}');
 select key, truncated, payload from webhook.event order by id;
 delete from webhook.event;
--- A key that is over the cap is not told.
+-- A key over the cap is not sent.
 create table longkey (k text, v int);
 call by_hand.watch('longkey', jsonb_build_object('key', by_hand.columns('longkey', 'k')));
 insert into longkey values (repeat('k', 2000), 1);
 select key, truncated, payload from webhook.event order by id;
 delete from webhook.event;
--- A payload function's result is capped as well.
+-- The cap applies to the result of a payload function too.
 create function doc_json(d doc) returns json language sql return json_build_object('b', d.body);
 call by_hand.watch('doc', '{"payload": "doc_json"}');
 insert into doc values (3, 'k', repeat('x', 2000)), (4, 'k', 'x');
 select key, truncated, payload from webhook.event order by id;
 delete from webhook.event;
--- strict: the statement fails, and nothing of it stays.
+-- strict: the statement fails and is undone.
 set local webhook.payload_over_cap = 'strict';
 call by_hand.watch('doc');
 savepoint s;

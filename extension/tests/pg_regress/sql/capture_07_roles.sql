@@ -1,10 +1,11 @@
--- Who may do what: a role with rights on its own table alone emits; settings; the first statement of a session.
+-- Roles: a role with rights on its own table alone emits events; settings; the first statement of a
+-- session.
 create role app login;
 create table app_table (id int primary key, note text, secret text);
 call by_hand.watch('app_table', jsonb_build_object('exclude', by_hand.columns('app_table', 'secret')));
 grant select, insert, update, delete, truncate on app_table to app;
 
--- The library is not loaded yet: hooks come in the middle of this statement.
+-- The library is not loaded yet: its hooks are installed in the middle of this statement.
 \c - app
 begin;
 insert into app_table select g, 'first', 's' from generate_series(1, 300) g;
@@ -20,7 +21,8 @@ create trigger t after insert on mine for each row execute function webhook.capt
 select type, count(*), count(distinct key), bool_or(payload::text ~ 'secret') from webhook.event group by type order by type;
 truncate webhook.event;
 
--- Loaded by a COPY; by a statement in a savepoint that is rolled back; by a statement whose function fails.
+-- The library is loaded by a COPY, by a statement in a savepoint that is rolled back, and by a
+-- statement whose function fails.
 \c - app
 copy app_table (id, note) from stdin;
 1001	copied
@@ -60,7 +62,8 @@ truncate webhook.event;
 truncate app_table;
 truncate webhook.event;
 
--- A move between partitions as the first statement, alone and with a refused target.
+-- The first statement is a move between partitions: one that succeeds, and one that the target
+-- rejects.
 create table app_parted (id int, p int) partition by list (p);
 create table app_parted_1 partition of app_parted for values in (1);
 create table app_parted_2 partition of app_parted for values in (2);
@@ -124,7 +127,7 @@ end
 $$;
 call by_hand.watch('app_table', '{"payload": "public.app_json"}');
 \c - app
--- What kind of expression it is goes by another name since 18.
+-- Postgres 18 gives this kind of expression another name.
 \set SHOW_CONTEXT never
 insert into app_table values (10);
 \set SHOW_CONTEXT errors
@@ -141,7 +144,8 @@ table by_hand.event;
 truncate webhook.event;
 drop table app_table, vault cascade;
 
--- Row security and revoked rights on the outbox do not matter to capture; replication roles are Postgres's own rule.
+-- Row security and revoked rights on the outbox do not affect capture. session_replication_role
+-- works as in Postgres.
 create table ruled (id int primary key);
 call by_hand.watch('ruled');
 set session_replication_role = replica;

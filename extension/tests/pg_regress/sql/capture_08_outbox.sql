@@ -1,9 +1,10 @@
--- The outbox table as others may have it: more indexes, more columns, dropped and created again.
+-- Outbox tables with more indexes, with more columns, and after they were dropped and created
+-- again.
 set client_min_messages = warning;
 create table item (id int primary key, name text);
 call by_hand.watch('item');
 
--- C and SQL choose the same slot, and learn of a turn at once: see also own_slot in capture_01_rows.
+-- C and SQL choose the same slot and notice a turn at once; see also own_slot in capture_01_rows.
 begin;
 insert into item values (1000, 'before');
 select webhook.turn_ring(true) is not null;
@@ -56,7 +57,8 @@ insert into item values (304, 'u4');
 select count(*) from webhook.event;
 rollback;
 
--- An index function that writes a watched table, and fails in a block of its own, while a batch is being inserted.
+-- An index function writes to a watched table and fails in a block of its own while a batch is
+-- inserted.
 begin;
 create function write_item(n int) returns void language plpgsql as $$
 begin
@@ -85,7 +87,7 @@ drop function write_item;
 truncate item;
 truncate webhook.event;
 
--- Columns that an operator has added, between ours or behind them.
+-- An operator has added columns, between ours or after them.
 begin;
 alter table webhook.event add column remark text, add column n int default 1;
 insert into item values (1, 'a');
@@ -96,7 +98,7 @@ insert into item values (2);
 rollback to s;
 rollback;
 
--- Dropped and created again in one session.
+-- The extension is dropped and created again in one session.
 begin;
 insert into item values (1);
 drop extension pg_webhook cascade;
@@ -115,7 +117,8 @@ insert into item values (5);
 insert into item values (6);
 table by_hand.event;
 
--- A partition, or all of it, that is gone: the statement fails, with a word on why.
+-- A partition of the outbox, or the whole outbox, is missing: the statement fails, and the error
+-- says why.
 begin;
 do $$ begin execute format('alter table webhook.event_%s rename to gone', webhook.ring_slot(clock_timestamp())); end $$;
 savepoint s;

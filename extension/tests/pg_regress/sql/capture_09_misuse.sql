@@ -1,4 +1,4 @@
--- Calls and triggers that must not be made.
+-- Calls and triggers that are not allowed.
 begin;
 create table t (id int primary key);
 savepoint s;
@@ -37,7 +37,7 @@ create trigger t instead of insert on v for each row execute function webhook.ca
 insert into v values (1);
 rollback;
 
--- Errors of the application keep all their fields when they pass hooks.
+-- Errors of the application keep all their fields when they pass through the hooks.
 begin;
 create table u (id int constraint my_key primary key, name text constraint my_check check (name <> 'x'));
 call by_hand.watch('u');

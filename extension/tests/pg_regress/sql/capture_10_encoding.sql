@@ -1,4 +1,4 @@
--- A database that is not in UTF-8: names in the trigger's argument, and texts.
+-- A database whose encoding is not UTF-8: names in the trigger's argument, and texts.
 set client_encoding = 'UTF8';
 create database latin1 template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C';
 \c latin1

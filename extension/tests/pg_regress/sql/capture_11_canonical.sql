@@ -1,11 +1,11 @@
--- A row is written in one spelling, with any settings of the session that writes it.
+-- A row has one spelling, with any settings of the writing session.
 begin;
 create schema app;
 create type app.span as (begins timestamptz, length interval, ratio float8, day daterange);
 create type app.celsius as enum ('cold', 'warm');
 create function app.celsius_json(app.celsius) returns json language plpgsql as $$
 begin
-    -- The function ends with the setting that it began with.
+    -- The settings that the function began with stay in effect.
     perform app.local_time();
     return json_build_object('is', $1::text, 'now', timestamptz '2026-01-01 12:00+00', 'zone', current_setting('timezone'));
 end
@@ -22,7 +22,7 @@ create table app.thing (
 );
 select noun from webhook_watch('app.thing', noun => 'thing');
 
--- One row, written, changed and deleted.
+-- One row: inserted, updated and deleted.
 create procedure app.write() language sql as $$
     insert into app.thing values (
         1, '2026-07-01 12:00+00', '2026-07-01 12:00+00', '{2026-07-01 12:00+00,infinity}', '[2026-07-01 12:00+00,2026-08-01 12:00+00)',
@@ -53,7 +53,7 @@ set local intervalstyle = 'postgres_verbose';
 set local extra_float_digits = 3;
 set local search_path = '';
 call app.write();
--- What the session had set, it has still.
+-- The session's own settings are unchanged.
 select current_setting('timezone'), current_setting('datestyle'), current_setting('intervalstyle'), current_setting('bytea_output'),
        current_setting('extra_float_digits'), current_setting('search_path'), current_setting('quote_all_identifiers');
 select timestamptz '2026-07-01 12:00+00', interval '1 year 2 days', '\x00ff'::bytea, 0.1::float8 + 0.2, 'app.thing'::regclass;
@@ -62,7 +62,8 @@ select type, count(*), count(distinct payload::text) as payloads, count(distinct
 from webhook.event group by type order by type;
 delete from webhook.event;
 
--- A payload function runs with the same settings; its own SET clause, and what it sets for the session, hold.
+-- A payload function runs with the same settings. Its own SET clause and its own changes of
+-- settings stay in effect.
 create function app.thing_json(t app.thing) returns json language plpgsql as $$
 begin
     perform app.local_time();
@@ -86,7 +87,7 @@ from webhook.event group by type order by type;
 select payload from webhook.event where type = 'thing.created' limit 1;
 rollback;
 
--- An error in the middle leaves the settings as they were.
+-- An error in the middle leaves the settings unchanged.
 begin;
 create type mood as enum ('fine');
 create function mood_json(mood) returns json language plpgsql set extra_float_digits = 0 set bytea_output = 'escape' as $$

@@ -1,5 +1,5 @@
--- The events of a row are in the order of its changes, beside any other triggers; and the first statement of a session,
--- which loads the library, makes the same events as a later one.
+-- The events of a row are in the order of its changes, with any other triggers. A session's first
+-- statement, which loads the library, emits the same events as a later one.
 \t on
 set client_min_messages = warning;
 \pset format unaligned
@@ -7,7 +7,7 @@ create schema o;
 create table o.item (id int primary key, no text, parent int references o.item on update cascade on delete cascade);
 select noun from webhook_watch('o.item');
 
--- The setting o.NAME says what a trigger does: a statement that is executed with $1 = the row's id.
+-- The setting o.NAME is the statement that trigger NAME executes, with $1 = the row's id.
 create function o.act() returns trigger language plpgsql as $$
 declare
     statement text := nullif(current_setting('o.' || tg_name, true), '');
@@ -64,15 +64,15 @@ $$;
 \set prepare 'set session_replication_role = replica; truncate o.item; insert into o.item select g, ''old'', nullif(g - 1, 0) from generate_series(1, 3) g; truncate webhook.event; reset session_replication_role;'
 \set events 'select ''   '' || coalesce(string_agg(concat_ws('' '', split_part(type, ''.'', 2), key, payload ->> ''no''), '', '' order by id), ''none'') from webhook.event;'
 \set rows 'select '' = '' || coalesce(string_agg(concat_ws('' '', id, no), '', '' order by id), ''none'') from o.item;'
--- In a new session, then again in the same one.
+-- Each case runs in a new session, and again in the same session.
 \set twice ':prepare \\c \\\\ begin; :settings :do :events :rows commit; :prepare begin; :settings :do :events :rows commit;'
 
-\echo -- a trigger ahead of ours changes its own row, and one behind it
+\echo -- a trigger before ours changes its own row, and so does a trigger after ours
 \set settings 'set local o.ahead = ''update o.item set no = ''''ahead'''' where id = $1''; set local o.zz_behind = ''update o.item set no = ''''behind'''' where id = $1'';'
 \set do 'insert into o.item values (4), (5);'
 :twice
 
-\echo -- the row is deleted by a trigger
+\echo -- a trigger deletes the row
 \set settings 'set local o.ahead = ''delete from o.item where id = $1 and id = 4'';'
 \set do 'insert into o.item values (4), (5);'
 :twice
@@ -82,7 +82,7 @@ $$;
 \set do 'update o.item set no = ''new'' where id < 3;'
 :twice
 
-\echo -- the trigger of one row changes another whose event is still to come
+\echo -- the trigger of one row changes another row whose event is not emitted yet
 \set settings 'set local o.ahead = ''update o.item set no = coalesce(no, '''''''') || ''''x'''' where id = $1 + 1 or id = 6'';'
 \set do 'insert into o.item values (4), (5), (6);'
 :twice
@@ -97,7 +97,7 @@ $$;
 \set do 'insert into o.item values (1, ''new''), (4, ''new'');'
 :twice
 
-\echo -- a BEFORE trigger renames the former row
+\echo -- a BEFORE trigger renames the existing row
 \set settings 'set local o.before = ''update o.item set id = id + 10, no = ''''version'''' where id = $1'';'
 \set do 'insert into o.item values (1, ''new'');'
 :twice
@@ -107,12 +107,12 @@ $$;
 \set do 'insert into o.item select g, ''new'' from generate_series(4, 6) g;'
 :twice
 
-\echo -- a BEFORE trigger deletes and inserts a row that came before it
+\echo -- a BEFORE trigger deletes the row before it and inserts another
 \set settings 'set local o.before = ''with d as (delete from o.item where id = $1 - 1 returning id) insert into o.item select 40 + id, ''''made'''' from d'';'
 \set do 'insert into o.item values (4, ''new''), (5, ''new'');'
 :twice
 
-\echo -- a cascade, and triggers that change what it deletes
+\echo -- a cascade, and triggers that change the rows that it deletes
 \set settings 'set local o.ahead = ''update o.item set no = no || ''''*'''' where parent = $1'';'
 \set do 'delete from o.item where id = 1;'
 :twice
@@ -122,7 +122,7 @@ $$;
 \set do 'insert into o.item select 10 + o.make(g), ''outer'' from generate_series(4, 5) g;'
 :twice
 
-\echo -- exception blocks: what is undone is not told
+\echo -- exception blocks: undone changes emit no events
 \set settings 'set local o.ahead = ''select o.try($1)'';'
 \set do 'insert into o.item values (4), (5);'
 :twice
@@ -162,7 +162,7 @@ $$;
 \set do 'truncate o.item;'
 :twice
 
--- Partitions: the root, and one that is written directly.
+-- Partitions: statements on the root, and on a partition directly.
 create table o.part (id int, region text, no text, primary key (id, region)) partition by list (region);
 create table o.part_eu partition of o.part for values in ('eu');
 create table o.part_us partition of o.part for values in ('us');
@@ -174,24 +174,24 @@ create trigger zz_behind after insert or update or delete on o.part for each row
 \set prepare 'set session_replication_role = replica; truncate o.part; insert into o.part select g, ''eu'', ''old'' from generate_series(1, 3) g; truncate webhook.event; reset session_replication_role;'
 \set rows 'select '' = '' || coalesce(string_agg(concat_ws('' '', id, region, no), '', '' order by id), ''none'') from o.part;'
 
-\echo -- a row that moves is one update, though another trigger runs SQL
+\echo -- a row that moves is one update, even if another trigger runs SQL
 \set settings 'set local o.ahead = ''insert into o.log values ($1)''; set local o.zz_behind = ''insert into o.log values ($1)'';'
 \set do 'update o.part set region = ''us'' where id < 3;'
 :twice
 
-\echo -- a row that moves is changed by a trigger
+\echo -- a trigger changes a row that moves
 \set settings 'set local o.ahead = ''update o.part set no = no || ''''*'''' where id = $1'';'
 :twice
 
-\echo -- a partition is written directly
+\echo -- a statement on a partition
 \set do 'update o.part_eu set no = ''direct'' where id < 3;'
 :twice
 
-\echo -- a partition is written directly, and a trigger moves the row
+\echo -- a statement on a partition, and a trigger that moves the row
 \set settings 'set local o.ahead = ''update o.part set region = ''''us'''' where id = $1'';'
 :twice
 
-\echo -- by a function, through a cursor of the client, in a rule
+\echo -- in a function, through a cursor of the client, in a rule
 \set settings 'set local o.ahead = ''update o.part set no = no || ''''*'''' where id = $1'';'
 create function o.write() returns void language sql as $$ update o.part set no = 'sql' where id < 3 $$;
 \set do 'select o.write();'
@@ -201,19 +201,19 @@ create rule write as on update to o.seen do instead (insert into o.log values (n
 \set do 'update o.seen set no = ''rule'' where id = 1;'
 :twice
 
--- Triggers of an earlier version: none fires before each statement.
+-- Triggers of an earlier version, without a statement trigger.
 drop trigger webhook_statement on o.item;
 drop trigger webhook_statement on o.part;
-\echo -- a watch of an earlier version is named
+\echo -- webhook_check() reports a watch of an earlier version
 select relation, problem, detail from webhook_check() order by 1;
-\echo -- and its events are in order where a statement of the client is the first
+\echo -- its events are in order where a statement of the client comes first
 \set do 'update o.part set no = ''new'' where id < 3;'
 :twice
 \set settings 'set local o.ahead = ''insert into o.log values ($1)''; set local o.zz_behind = ''insert into o.log values ($1)'';'
 \set do 'update o.part set region = ''us'' where id < 3;'
 :twice
 
-\echo -- more than fits into work_mem, and a part of it undone
+\echo -- more events than fit into work_mem, some of them undone
 select noun from webhook_watch('o.item');
 create function o.many() returns void language plpgsql as $$
 begin
@@ -242,7 +242,7 @@ select count(*) from (
 join o.item on id = key::int and item.no = last.no;
 rollback;
 
-\echo -- prepared
+\echo -- a prepared transaction
 begin;
 set local o.ahead = 'update o.item set no = ''ahead'' where id = $1';
 insert into o.item values (2001);

@@ -1,4 +1,5 @@
--- Virtual generated columns, the default kind since Postgres 18. Earlier versions have none: the other expected output.
+-- Virtual generated columns, the default kind since Postgres 18. Earlier versions do not have them;
+-- see the other expected output.
 select current_setting('server_version_num')::int >= 180000 as has_virtual \gset
 \if :has_virtual
 \else
@@ -22,7 +23,7 @@ select e.payload::text = row_to_json(i)::text as as_row_to_json
 from item i join webhook.event e on e.key = i.id::text order by e.id desc limit 1;
 delete from webhook.event;
 
--- Captured alone, left out, as what an update must change, and as the key.
+-- Captured alone, excluded, in on_columns, and as the key.
 select noun from webhook_watch('item', columns => '{id,total}');
 update item set note = 'b';
 update item set price = 2;
@@ -45,7 +46,7 @@ update item set price = 6;
 select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- A payload function sees them.
+-- A payload function can read them.
 create function item_json(i item) returns jsonb language plpgsql as $$ begin return jsonb_build_object('total', i.total, 'label', i.label); end $$;
 create function item_sql(i item) returns json language sql return json_build_object('total', i.total, 'label', i.label);
 select noun from webhook_watch('item', payload => 'item_json');
@@ -55,7 +56,7 @@ update item set price = 8;
 select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- An expression that changes, a column that is renamed, in a session that has the plan already.
+-- An expression changes and a column is renamed, in a session that has cached the plan.
 select noun from webhook_watch('item', columns => '{id,total}');
 update item set price = 1;
 alter table item alter column total set expression as (price * amount * 100);
@@ -66,7 +67,7 @@ select * from webhook_check();
 select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- A backfill equals it, and the documents know it.
+-- A backfill sends the same payload, and the documents describe the columns.
 select id from webhook_subscribe('https://example.com') \gset
 select noun from webhook_watch('item', exclude => '{note,label}');
 select webhook_backfill(:id, 'item') as backfill \gset
@@ -75,13 +76,14 @@ select type, payload from webhook.event where type = 'item.snapshot';
 select webhook_event_schema('item.created')::text like '%"cents"%' as knows_cents;
 delete from webhook.event;
 
--- Restored, with other numbers: an excluded virtual column is found by its name, and nothing is cut.
+-- Restored, with other numbers: an excluded virtual column is found by its name, and nothing is
+-- cut.
 call by_hand.watch('item', '{"noun": "item", "table": null, "exclude": [{"name": "label", "number": 77}, {"name": "cents", "number": 78}]}');
 update item set price = 9;
 select type, payload, previous, truncated from webhook.event order by id;
 delete from webhook.event;
 
--- Partitions, with an expression of their own and columns in another order; moves.
+-- Partitions with expressions of their own and with columns in another order; moves.
 create table part (id int, region text, n int, double int generated always as (n * 2) virtual) partition by list (region);
 create table part_1 partition of part for values in ('1');
 create table part_2 (n int, double int generated always as (n * 20) virtual, region text, id int);
@@ -95,7 +97,8 @@ update part set n = 2;
 select type, key, payload, previous from webhook.event order by id;
 delete from webhook.event;
 
--- Toasted inputs, a null row, an expression that fails: the statement's error, as it would be a stored column's.
+-- Toasted inputs, a null row, an expression that fails: the statement fails as it does with a
+-- stored column.
 create table odd (id int primary key, big text, zero int, head text generated always as (left(big, 3)), inverse int generated always as (10 / zero));
 select noun from webhook_watch('odd', exclude => '{big}');
 insert into odd values (1, repeat('abc', 100000), 2);

@@ -1,5 +1,5 @@
--- Databases that are not in UTF-8, with bytes that UTF-8 lacks: what is written stays as it is, and a session that asks for it
--- can read everything.
+-- Databases whose encoding is not UTF-8, with bytes that UTF-8 lacks: stored text is unchanged, and
+-- a session can ask for replacements to read everything.
 \pset format unaligned
 \pset tuples_only on
 \set VERBOSITY terse
@@ -14,18 +14,19 @@ create extension pg_webhook;
 create table thing (id text primary key, note text);
 select noun from webhook_watch('thing');
 insert into thing values ('a', 'é€'), (e'a\x81', e'\x81'), (e'a\x8d', 'plain'), (e'\x81\x8d', null);
-\echo -- without asking, a session in UTF-8 gets an error
+\echo -- by default, a session in UTF-8 gets an error
 select payload from webhook.event order by id;
-\echo -- one that asks reads a replacement character, and stores what the database lacks by its number
+\echo -- a session that asks reads a replacement character, and stores missing characters by their
+\echo -- number
 select webhook.replace_untranslatable();
 select key, payload from webhook.event order by id;
 create temp table stored as select 'ł€😀'::text as text;
 select text, octet_length(text) from stored;
-\echo -- keys that read the same remain different
+\echo -- keys that read the same stay different
 select key, webhook.exact_utf8(key), count(*) over (partition by webhook.order_key('key', e)) as same
 from webhook.event e order by id;
 select webhook.exact_utf8('aé') = convert_to('aé', 'UTF8') as equal;
-\echo -- functions that hash texts, and those that return them
+\echo -- functions that hash texts, and functions that return texts
 select webhook_erase('thing', e'a\x81');
 select count(*) from webhook.erasure;
 select id from webhook_subscribe('https://example.com/', name => 'a', filter => '$.key == "a"');
@@ -33,9 +34,9 @@ insert into thing values (e'b\x81', 'x');
 select key, matches, reason from webhook_dry_run((select id from webhook.subscription), now() - interval '1 hour') where key like 'b%';
 select webhook_replay((select id from webhook.subscription), '-infinity') > 0 as replayed;
 select length(webhook_openapi() -> 'info' ->> 'version');
-\echo -- errors too can be read
+\echo -- errors are readable too
 select e'\x81'::int;
-\echo -- other sessions are as before
+\echo -- other sessions are unchanged
 \c win1252
 set client_encoding = 'UTF8';
 select payload from webhook.event order by id limit 1;

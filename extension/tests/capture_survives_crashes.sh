@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Under concurrent writers that roll back transactions and savepoints, and through kill -9 of the whole server, the
+# Concurrent writers roll back transactions and savepoints, and kill -9 ends the whole server. The
 # events are exactly the committed changes, and every index of the outbox agrees with its table.
 #
 # Ordinary triggers record the true changes in an ordinary table, in the same transactions.
@@ -20,7 +20,7 @@ create extension amcheck;
 create table item (id int primary key, n int not null, filler text);
 insert into item select g, 0, repeat('x', g) from generate_series(1, 200) g;
 create table truth (type text, key text, n int);
-create function tell() returns trigger language plpgsql as $$
+create function record_change() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' and old is not distinct from new then
         return null;
@@ -30,7 +30,7 @@ begin
     return null;
 end
 $$;
-create trigger tell after insert or update or delete on item for each row execute function tell();
+create trigger record_change after insert or update or delete on item for each row execute function record_change();
 do $$
 declare
     definition text := '{"noun": "item", "key": [{"name": "id", "number": 1}],
@@ -45,7 +45,8 @@ end
 $$;
 SQL
 
-# A transaction of one to many changes; a fifth is rolled back, and a savepoint in every one.
+# A transaction of one or many changes. A fifth of the transactions are rolled back, and each has a
+# savepoint that is rolled back.
 cat >"$work/mixed.sql" <<'SQL'
 \set id random(1, 200)
 \set rows random(1, 300)
@@ -76,13 +77,13 @@ select (select count(*) from (select * from e except all table truth) x) + (sele
        (select count(*) from truth), (select count(*) = count(distinct id) from webhook.event);
 SQL
 )
-    case $wrong in 0\|????*\|t) echo "$1: $(cut -d '|' -f 2 <<<"$wrong") events, as many changes" ;; *) echo "$1: events differ from changes: $wrong" >&2; exit 1 ;; esac
+    case $wrong in 0\|????*\|t) echo "$1: $(cut -d '|' -f 2 <<<"$wrong") events, equal to the changes" ;; *) echo "$1: events differ from changes: $wrong" >&2; exit 1 ;; esac
     sql -o "$work/amcheck" -c "
         select bt_index_check(c.oid, heapallindexed => true) from pg_class c join pg_index i on i.indexrelid = c.oid
         where i.indrelid::regclass::text like 'webhook.event%' and c.relkind = 'i' and c.relam = (select oid from pg_am where amname = 'btree')"
 }
 
-# Starts writers in the background, and returns when they are at it.
+# Starts writers in the background, and returns when they have written.
 begin_writing() {
     local before
     before=$(sql -c 'select count(*) from truth')
@@ -96,9 +97,9 @@ begin_writing() {
 "$bin/pgbench" -n -c "$clients" -j 2 -t "$transactions" -f "$work/mixed.sql" postgres >"$work/pgbench" 2>&1 || { cat "$work/pgbench" >&2; exit 1; }
 check "concurrent writers"
 
-# kill -9 of every process of the server, while writers are at work.
+# kill -9 ends every process of the server while writers are at work.
 for round in 1 2 3; do
-    # A commit that has been acknowledged, and a transaction that is only prepared.
+    # An acknowledged commit, and a transaction that is only prepared.
     sql -c "insert into item values (-$round, 0, 'acknowledged')"
     sql -c "begin; insert into item values (-10$round, 0, 'prepared'); prepare transaction 'p$round'"
     begin_writing
@@ -114,7 +115,8 @@ for round in 1 2 3; do
     check "kill -9, round $round"
 done
 
-# One backend dies; the others' transactions with events in memory go with it, and nothing else.
+# One backend dies. The other backends lose their open transactions with events in memory, and
+# nothing else.
 begin_writing
 victim=
 until [ -n "$victim" ]; do

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Databases with equal tables and watches have equal schema dumps. A restore that loses rows of webhook.watch (schema only,
-# or without a watched table) is repaired by the statements of webhook_check().
+# Databases with equal tables and watches have equal schema dumps. A restore can lose rows of
+# webhook.watch: of the schema only, or without a watched table. The statements of webhook_check()
+# repair it.
 #
 # usage: PG_BIN=… extension/tests/equal_databases_dump_equal.sh     (scripts/regress.sh runs it)
 set -euo pipefail
@@ -37,12 +38,12 @@ dump two --schema-only >"$work/two"
 diff "$work/one" "$work/two" || fail "equal databases dump differently"
 expect "different tables" t "$(sql -c "select '$(sql -d one -c "select 'orders'::regclass::oid")' <> '$(sql -d two -c "select 'orders'::regclass::oid")'")"
 
-# The schema alone: the triggers come without their watches.
+# The schema alone: the dump restores the triggers without their watches.
 "$bin/createdb" schema_only
 sql -d schema_only <"$work/one" >"$work/void"
 expect "without watches" 'watch is missing' "$(problems schema_only)"
 sql -d schema_only -c "insert into orders values (1, 200, 'a', 'secret'), (2, 50, 'a', 'secret')" -c "insert into child (id, kind) values (1, 'x')"
-expect "captured all the same" '{"id":1,"total":200,"note":"a"} {"kind":"x"}' \
+expect "captured without watches" '{"id":1,"total":200,"note":"a"} {"kind":"x"}' \
     "$(sql -d schema_only -c "select string_agg(payload::text, ' ' order by id) from webhook.event")"
 repair schema_only
 expect "repaired" '' "$(problems schema_only)"
@@ -52,7 +53,8 @@ sql -d schema_only -c "insert into orders values (3, 300, 'b', 'secret')"
 expect "captured" '{"id":3,"total":300,"note":"b"}' \
     "$(sql -d schema_only -c 'select payload from webhook.event order by id desc limit 1')"
 
-# Without a watched table: its name in the data of webhook.watch is none, and no row of it is restored.
+# Without a watched table: its name in the data of webhook.watch is unknown, so no row of
+# webhook.watch is restored.
 "$bin/createdb" partial
 dump one --exclude-table=base --exclude-table=child | "$bin/psql" -X -q -d partial >"$work/void" 2>&1 || true
 expect "lost" 0 "$(sql -d partial -c 'select count(*) from webhook.watch')"
@@ -61,7 +63,7 @@ repair partial
 expect "repaired" '' "$(problems partial)"
 expect "the watches" 'log,orders' "$(sql -d partial -c "select string_agg(relation::text, ',' order by relation::text) from webhook.watch")"
 
-# All of it: only names count in the copy, and nothing needs a repair.
+# The whole database: only names count in the copy, and nothing needs a repair.
 "$bin/createdb" whole
 dump one | sql -d whole >"$work/void"
 expect "whole" '' "$(problems whole)"

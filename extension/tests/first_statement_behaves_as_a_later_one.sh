@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The first watched statement of a session loads the library in its middle. It waits and fails as a later statement does;
-# a ROLLBACK never waits for the outbox, and a COMMIT that cannot write to it ends the transaction.
+# The first watched statement of a session loads the library while it runs. It waits and fails as a
+# later statement does. A ROLLBACK never waits for the outbox, and a COMMIT that cannot write to the
+# outbox ends the transaction.
 #
 # usage: PG_BIN=… extension/tests/first_statement_behaves_as_a_later_one.sh     (scripts/regress.sh runs it)
 set -euo pipefail
@@ -18,13 +19,14 @@ create table part (id int, region text) partition by list (region);
 create table part_eu partition of part for values in ('eu');
 insert into part values (1, 'eu');
 select webhook_watch('item'), webhook_watch('part');
--- As an earlier version made it.
+-- The triggers of an earlier version.
 create table former (id int primary key);
 select webhook_watch('former');
 drop trigger if exists webhook_statement on former;
 SQL
 
-# Runs a statement in a transaction that ends so; prints the three SQLSTATEs, and whether the transaction has ended.
+# Runs a statement in a transaction, and ends the transaction with END. Prints both SQLSTATEs, and
+# whether the transaction has ended.
 # usage: outcome LOAD STATEMENT END
 outcome() {
     "$bin/psql" -X -q -A -t 2>"$work/void" <<SQL | tr '\n' ' '
@@ -49,8 +51,8 @@ expect() {
 statements=("insert into item values (2);" "insert into former values (2);" "update part_eu set id = 2;"
     "copy item from program 'printf 3,eu' (format csv);" "with i as (insert into item values (4) returning *) select from i;")
 
-# The trigger's own changes are held while COPY is in progress. No hook reports the end of a first COPY, and a savepoint
-# that begins afterwards must not take the held events along when it is rolled back.
+# The extension holds the events of a trigger's own changes back during a COPY. No hook reports the
+# end of a first COPY. The rollback of a later savepoint must not remove the held events.
 sql >"$work/void" <<'SQL'
 create table nest (id int, n int);
 create function renew() returns trigger language plpgsql as $$
@@ -105,7 +107,7 @@ for statement in "${statements[@]}"; do
     expect "later" "00000 00000 t" "load 'pg_webhook';" "$statement" rollback
 done
 
-# The outbox refuses the events. What a first COPY has emitted is written with the next statement.
+# The outbox rejects the events. The events of a first COPY are written with the next statement.
 sql -c "do \$\$ begin
     for i in 0 .. 15 loop execute format('create unique index on webhook.event_%s (type)', i); end loop;
 end \$\$"

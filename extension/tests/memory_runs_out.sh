@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Wherever a backend runs out of memory, the statement succeeds or fails with SQLSTATE 53200, the session goes on, and no
-# process of the server ends.
+# When a backend runs out of memory, at any place, the statement succeeds or fails with SQLSTATE
+# 53200. The session continues, and no process of the server ends.
 #
-# Each session runs the same statements under its own limit of address space (prlimit): a little more than what the
-# backend has after its first watched insert. Payloads may have 64 MB, or in every second session the default of 256 KiB.
+# Each session runs the same statements under a limit of address space of its own (prlimit): a
+# little more than the backend has after its first watched insert. Payloads may have 64 MB, and in
+# every second session the default of 256 KiB.
 #
 # usage: PG_BIN=… extension/tests/memory_runs_out.sh     (scripts/regress.sh runs it)
 #   LIMITS   how many limits to try (default 12)
-#   REPORT   set: go on after a crash, and only count
+#   REPORT   if set, continues after a crash and only counts
 set -euo pipefail
 bin=${PG_BIN:?a bin directory with the extension installed beside it}
 limits=${LIMITS:-12}
@@ -59,12 +60,13 @@ select webhook_replay(1, '-infinity', events => array(select 'e.' || g from gene
 insert into item (body) values ('last');
 SQL
 
-# What the extension itself refuses in some of these lines when an earlier one has failed, or for its size; and 58P01, Postgres's
-# own error when a library (of PL/pgSQL) does not fit into the rest.
+# The expected errors: out of memory, the extension's own errors when an earlier line has failed or
+# a value is too large, and 58P01, Postgres's error when the remaining memory cannot hold PL/pgSQL's
+# library.
 known='53200|22023|55000|42704|58P01'
 ok=0 clean=0 other=0 crashes=0 lost=0
 for ((i = 0; i < limits; i++)); do
-    # From nothing to 256 MB, every second time by a step that is no round number.
+    # From 0 to 256 MB; every second step is not a round number.
     delta_kb=$((262144 * i * i / (limits * limits) + (i % 2) * 1237))
     until sql -c 'truncate webhook.event, item, doc' >"$work/void" 2>&1; do :; done
     mkfifo "$work/in" "$work/out"
@@ -79,7 +81,7 @@ for ((i = 0; i < limits; i++)); do
     [ -n "$pid" ] || { echo "no backend" >&2; exit 1; }
     size_kb=$(awk '$1 == "VmSize:" { print $2 }' "/proc/$pid/status")
     as_owner prlimit --pid "$pid" --as="$(((size_kb + delta_kb) * 1024))"
-    # Every second session with the default cap, where what is too long is cut.
+    # Every second session has the default cap, which cuts long payloads.
     cap=$((i % 2 == 0 ? 67108864 : 262144))
     cat <(echo "set webhook.payload_bytes_max = $cap;") "$work/statements.sql" <(echo "select 'the end';") >&3 &
     exec 3>&-
@@ -100,5 +102,5 @@ for ((i = 0; i < limits; i++)); do
 done
 echo "$limits limits, $(wc -l <"$work/statements.sql") statements each: $crashes crashes, $lost sessions lost, $clean times out of memory, $other other errors"
 [ -n "${REPORT:-}" ] || [ "$lost$other" = 00 ] || exit 1
-# A sweep in which nothing ran out of memory has shown nothing.
+# A run in which no session ran out of memory proves nothing.
 [ "$clean" -gt 0 ]

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Watching one table waits for no other table's watch or drop, and no call of the two makes readers
-# wait. Each statement that must not wait has a lock_timeout, so a wait shows as an error.
+# webhook_watch() and webhook_unwatch() do not wait for a watch or drop of another table, and do not
+# make readers wait. Each statement that must not wait has a lock_timeout, so a wait shows as an
+# error.
 #
-# usage: PG_BIN=… extension/tests/watch_waits_for_nobody.sh     (scripts/regress.sh runs it)
+# usage: PG_BIN=… extension/tests/watch_does_not_block_others.sh     (scripts/regress.sh runs it)
 set -euo pipefail
 bin=${PG_BIN:?a bin directory with the extension installed beside it}
 # shellcheck source=scripts/cluster.sh
@@ -26,7 +27,7 @@ create table parted_1 partition of parted for values from (0) to (100);
 select webhook_watch(t::regclass) from unnest('{a1,a2,read,open,parted}'::text[]) t;
 SQL
 
-# A session that reads its commands line by line, and prints a word after each.
+# A session that reads its commands line by line, and prints a word after each command.
 mkfifo "$work/in" "$work/out"
 "$bin/psql" -X -q -A -t <"$work/in" >"$work/out" 2>&1 &
 exec 3>"$work/in" 4<"$work/out"
@@ -43,7 +44,7 @@ other() {
 }
 triggers() { sql -c "select string_agg(concat(tgname, ' ', tgenabled), ',' order by tgname) from pg_trigger where tgrelid = '$1'::regclass"; }
 
-# Tables do not wait for one another.
+# Calls on different tables do not wait for each other.
 other 'begin; drop table a1'
 at_once "select webhook_watch('a3')"
 at_once "select webhook_watch('a2', verbs => '{\"insert\":\"made\"}')"
@@ -55,7 +56,8 @@ at_once "select webhook_watch('a3')"
 at_once "drop table a3"
 other 'rollback'
 
-# An idle reader: the watch ends beside it, others go on reading, and the remaining triggers do nothing.
+# An idle reader: the watch ends meanwhile, other sessions continue to read, and the remaining
+# triggers do nothing.
 other 'begin; select count(*) from read; select count(*) from parted_1'
 at_once "select webhook_watch('read', verbs => '{\"insert\":\"created\"}')"
 at_once "select webhook_unwatch('read')"
@@ -70,13 +72,14 @@ other 'commit'
 sql -c "select format('%s;', repair) from webhook_check() where problem = 'trigger belongs to no watch'" | sql
 expect "repaired" '' "$(triggers read)$(triggers parted)$(triggers parted_1)"
 
-# An open transaction that ends a watch: others go on reading; after the commit nothing is left.
+# An open transaction ends a watch: other sessions continue to read, and no trigger remains after
+# the commit.
 other "begin; select webhook_unwatch('open')"
 at_once 'select count(*) from open'
 other 'commit'
 expect "gone" '' "$(triggers open)"
 
-# A writer that stays: the wait has an end.
+# A writer stays: the wait is limited.
 sql -c "select webhook_watch('open')" >"$work/answer"
 other 'begin; insert into open values (2)'
 if sql -c "select webhook_watch('open', noun => 'other')" >"$work/answer" 2>&1; then fail "did not wait for the writer"; fi

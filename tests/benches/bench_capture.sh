@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# What capture costs per row of a bulk insert, against PL/pgSQL triggers that insert row_to_json(new) into a table:
+# Measures the cost of capture per row of a bulk insert, compared with PL/pgSQL triggers that insert
+# row_to_json(new) into a table:
 #
-#   plpgsql           the least there could be: create table t (payload json). It cannot be read in order, nor an event
-#                     be found in it.
-#   plpgsql_outbox    what one writes by hand to deliver from: a number, the transaction, the time, the payload, and an
-#                     index on number and on transaction, as webhook.event has.
+#   plpgsql           the smallest table: create table t (payload json). It has no order, and no event
+#                     can be found in it.
+#   plpgsql_outbox    a handwritten outbox that events can be delivered from: a number, the
+#                     transaction, the time, the payload, and an index on number and on transaction,
+#                     as in webhook.event.
 #
 # usage: tests/benches/bench_capture.sh     ROWS=200000
 source "$(dirname "$0")/cluster.sh"
@@ -36,12 +38,12 @@ begin
     return null;
 end
 $$;
-create trigger tell after insert on plpgsql for each row execute function into_t();
-create trigger tell after insert on plpgsql_outbox for each row execute function into_o();
+create trigger copy_row after insert on plpgsql for each row execute function into_t();
+create trigger copy_row after insert on plpgsql_outbox for each row execute function into_o();
 SQL
 watch_inserts watched
 
-# Milliseconds of one bulk insert in a session of its own that has its caches.
+# Prints the milliseconds of one bulk insert, in a session of its own with warm caches.
 measure() {
     sql <<SQL | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
 truncate $1, t, o, webhook.event;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What watching costs an application that inserts single rows from many connections.
+# Measures the cost of a watch for an application that inserts single rows from many connections.
 #
 #   unwatched    no trigger
 #   watched      the trigger; the daemon is awake (no session holds the gate)
@@ -15,10 +15,10 @@ create table watched (like unwatched including all);
 SQL
 watch_inserts watched
 for table in unwatched watched; do
-    echo "insert into $table (name, amount) values ('name of somebody', 42)" >"$work/$table.sql"
+    echo "insert into $table (name, amount) values ('name of a person', 42)" >"$work/$table.sql"
 done
 
-# Transactions per second: table, clients.
+# Prints the transactions per second. Arguments: table, clients.
 measure() {
     "$bin/pgbench" -n -M prepared -c "$2" -j 2 -T "$seconds" -f "$work/$1.sql" postgres 2>"$work/pgbench.err" |
         sed -n 's/^tps = \([0-9.]*\) (without.*/\1/p'

@@ -1,14 +1,19 @@
-# What the benchmarks share; to be sourced. Starts a throw-away cluster with the release build of the extension.
+# The common part of the benchmarks, which source it. Starts a throw-away cluster with the release
+# build of the extension.
+#
 # Benchmarks print JSON lines on stdout: {"name": …, "value": …, "unit": …}.
 #
-#   PG_BIN    a bin directory with the extension installed beside it (default: what scripts/sandbox.sh makes)
-#   ROUNDS    how often each variant is measured; the variants alternate, and the median counts
+#   PG_BIN    a bin directory with the extension installed beside it (default: from
+#             scripts/sandbox.sh)
+#   ROUNDS    the number of measurements of each variant; the variants alternate, and the median
+#             counts
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${PG_BIN:-$(PROFILE=${PROFILE:-release} "$root/scripts/sandbox.sh")}
 rounds=${ROUNDS:-5}
-# Defaults, except for what would make one round differ from the next: checkpoints, new WAL files, autovacuum.
+# Defaults, except for settings that would make rounds differ: checkpoints, new WAL files,
+# autovacuum.
 CONF='max_connections = 200
 shared_buffers = 512MB
 min_wal_size = 4GB
@@ -18,13 +23,13 @@ autovacuum = off'
 # shellcheck source=scripts/cluster.sh
 source "$root/scripts/cluster.sh"
 
-# Median of the numbers in a file.
+# Prints the median of the numbers in a file.
 median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
-# name value unit
+# Prints a figure. Arguments: name, value, unit.
 report() { printf '{"name": "%s", "value": %.3f, "unit": "%s"}\n' "$@"; }
 
-# Makes the trigger of a watch that emits noun.created on INSERT, as webhook_watch() does.
+# Creates the trigger of a watch that emits noun.created on INSERT, as webhook_watch() does.
 watch_inserts() {
     sql -c "create trigger webhook_insert after insert on $1 for each row execute function webhook.capture(
         '{\"noun\": \"$1\", \"verbs\": {\"insert\": \"created\"}, \"key\": [{\"name\": \"id\", \"number\": 1}]}')"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compares what capture costs with the extension of several installations: short measurements in
-# turns, so that a noisy machine disturbs all sides alike. Prints one line for each figure: the
+# Compares the cost of capture between several installations of the extension. Short measurements
+# take turns, so a noisy machine disturbs all sides equally. Prints one line for each figure: the
 # value of each side in a good round, and its ratio to the first side (above 1: better).
 #
 #   bulk      microseconds for each row of a bulk insert into a watched table
 #   tps       transactions for each second of processor time of the server: single-row inserts by
 #             16 clients into a watched table
-#   base      the same for a table without a watch: how exact the measurement is
+#   base      the same for a table without a watch; it shows the precision of the measurement
 #
 # usage: tests/benches/turns.sh NAME=BIN NAME=BIN…     BIN: a bin directory that scripts/sandbox.sh has made
 #        ROUNDS=20 ROWS=100000 SECONDS_PER_RUN=2
@@ -24,8 +24,8 @@ for side in "$@"; do
     bins[$name]=${side#*=}
 done
 
-# Each cluster lives in a process of its own, which answers each name of a
-# measurement with a number, until "end".
+# Runs a cluster in a process of its own, which answers each name of a measurement with a number,
+# until "end".
 serve() {
     bin=$1
     CONF=$'fsync = off\nautovacuum = off\nmax_wal_size = 8GB'
@@ -39,7 +39,7 @@ create table bulk (id bigint primary key, name text, amount int, at timestamptz)
 select webhook_watch('watched'), webhook_watch('bulk');
 SQL
     for table in base watched; do
-        echo "insert into $table (name, amount) values ('name of somebody', 42)" >"$work/$table.sql"
+        echo "insert into $table (name, amount) values ('name of a person', 42)" >"$work/$table.sql"
     done
     postmaster=$(head -n 1 "$data/postmaster.pid")
     # Processor time of the backends that have ended, in ticks.
@@ -48,14 +48,14 @@ SQL
         sql -c 'truncate base, watched, bulk, webhook.event' -c checkpoint >&2
         case $what in
         bulk)
-            sql -c "\\timing on" -c "insert into bulk select i, 'name of somebody', i, now() from generate_series(1, $rows) i" |
+            sql -c "\\timing on" -c "insert into bulk select i, 'name of a person', i, now() from generate_series(1, $rows) i" |
                 awk -v rows="$rows" '/^Time/ { print $2 * 1000 / rows }' ;;
         *)
             while pgrep -P "$postmaster" -f '\[local\]' >/dev/null; do :; done
             before=$(ticks)
             count=$("$bin/pgbench" -n -M prepared -c 16 -j 2 -T "$seconds" -f "$work/$what.sql" postgres 2>&1 |
                 sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p')
-            # Their time counts once the postmaster has seen their end.
+            # Their time counts after the postmaster has noticed their end.
             while pgrep -P "$postmaster" -f '\[local\]' >/dev/null; do :; done
             after=$(ticks)
             awk -v n="$count" -v t=$((after - before)) 'BEGIN { print n * 100 / t }' ;;
@@ -88,7 +88,7 @@ for name in "${names[@]}"; do
     echo end >&"${!input}"
     wait "${servers[$name]}" || true
 done
-# A good round: a machine that others use is slower at times, and never faster than it is.
+# Prints the figure of a good round. Other users can slow the machine down but never speed it up.
 best() {
     local order=-n
     [ "$1" = bulk ] || order=-rn

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Milliseconds per webhook_watch(), per webhook_unwatch() and per drop of a watched table, beside
-# 10, 100, 1 000 and 5 000 other watches; and webhook_check() at the end. Each figure is the median
-# of 5.
+# Measures the milliseconds per webhook_watch(), per webhook_unwatch() and per drop of a watched
+# table, with 10, 100, 1 000 and 5 000 other watches, and webhook_check() at the end. Each figure is
+# the median of 5.
 #
 # usage: PG_BIN=DIR tests/benches/watches.sh [COUNT…]
 set -euo pipefail

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def total(samples):
-    """null: an infinity, which JSON has no word for (the age of a look that has not been taken yet)."""
+    """Returns the sum, or None for an infinity, which JSON lacks (the age of a poll before the first)."""
     value = sum(sample.value for sample in samples)
     return value if math.isfinite(value) else None
 

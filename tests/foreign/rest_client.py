@@ -1,5 +1,6 @@
-"""Drives the REST API through a client that openapi-python-client has generated from the served document: reads {"do", …} per
-line, prints what came of it as JSON. The first line names the client's package, the server and the token."""
+"""Calls the REST API through a client that openapi-python-client has generated from the served
+document. Reads {"do", …} per line and prints the result as JSON. The first line names the client's
+package, the server and the token."""
 import importlib
 import json
 import sys
@@ -18,7 +19,7 @@ client = package.AuthenticatedClient(base_url=start["url"], token=start["token"]
 
 
 def call(tag, operation, **arguments):
-    """The answer's model; a problem document is an error."""
+    """Returns the answer's model. Raises an error for a problem document."""
     module = importlib.import_module(f"{name}.api.{tag}.{operation}")
     answer = module.sync_detailed(client=client, **arguments)
     if answer.status_code >= 300:

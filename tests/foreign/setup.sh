@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs libraries of two other languages under target/foreign, for the tests that have them judge our requests:
-# those that receivers verify signatures with, CloudEvents, the schemas of OpenAPI, AsyncAPI and JSON Schema, Prometheus's
-# parser, what finds barriers on a page (axe-core), schemathesis, and a generator of clients (the two in venvs of their own, whose
-# dependencies do not fit the others'); for Python from PyPI into a venv, for JavaScript from
-# npm. Does nothing when they are there.
+# Installs the Python and JavaScript libraries of the tests under target/foreign, from PyPI into a
+# venv and from npm. They are libraries for signatures and CloudEvents, schemas of OpenAPI, AsyncAPI
+# and JSON Schema, Prometheus's parser, and axe-core, which finds barriers on a page. schemathesis
+# and openapi-python-client get venvs of their own, because their dependencies conflict with the
+# others. Does nothing if everything is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=${CARGO_TARGET_DIR:-target}/foreign

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Random queries by sqlsmith against a database with watched tables, subscriptions and events: as a superuser, as a role that
-# has every part of webhook_grant but admin, and as one that has nothing but its tables. The server must not crash, and
-# nothing of ours may fail with an internal error (SQLSTATE XX…).
+# Runs sqlsmith's random queries against a database with watched tables, subscriptions and events:
+# as a superuser, as a role with every part of webhook_grant except admin, and as a role with rights
+# on its tables only. The server must not crash, and the extension must not raise an internal error
+# (SQLSTATE XX…).
 #
 # usage: tests/torture/sqlsmith.sh [QUERIES] [SECONDS] [SEED]     of each role; the first limit ends the run (default: 3000 300, a random seed)
 #   PG_BIN      a bin directory with the extension installed beside it (default: what scripts/sandbox.sh makes)
-#   OUT         folder for server log and sqlsmith's output, which are kept there (default: nothing is kept)
+#   OUT         folder that keeps the server log and sqlsmith's output (default: nothing is kept)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 queries=${1:-3000} seconds=${2:-300} seed=${3:-$RANDOM}
 command -v sqlsmith >/dev/null || { echo "sqlsmith is missing (scripts/setup.sh torture installs it)" >&2; exit 1; }
 bin=${PG_BIN:-$(scripts/sandbox.sh)}
-# What logs are read for: who was refused what, and where an error comes from.
+# The log shows which role got which error, and where the error was raised.
 CONF=$'fsync = off\njit = off\nmax_prepared_transactions = 5\nlog_error_verbosity = verbose\nlog_line_prefix = \'%p %u \'\nlog_min_error_statement = error'
 # shellcheck source=scripts/cluster.sh
 source scripts/cluster.sh
@@ -19,10 +20,10 @@ source scripts/cluster.sh
 sql -d smith -c 'create extension pg_webhook' -f tests/torture/sqlsmith.sql >/dev/null
 out=${OUT:-$work/out}
 mkdir -p "$out"
-echo "torture: sqlsmith, seed $seed; the same again: make torture WHAT=sqlsmith SEED=$seed"
+echo "torture: sqlsmith, seed $seed; to repeat: make torture WHAT=sqlsmith SEED=$seed"
 
 transactions() { sql -d postgres -c "select pg_stat_force_next_flush(), xact_commit + xact_rollback from pg_stat_database where datname = 'smith'" | cut -d '|' -f 2; }
-# It ends with 1 if the server does, and with a signal if its time is up.
+# sqlsmith exits with 1 if the server ends, and by a signal if its time is up.
 for role in postgres member plain; do
     status=0
     begun=$(transactions)
@@ -35,12 +36,12 @@ done
 cp "$work/cluster/log" "$out/log"
 
 crashes=$(grep -cE 'terminated by signal|PANIC' "$out/log" || true)
-# An error, and the place that raised it on one of the lines that follow.
+# Joins each error with the line after it that shows its place in the source.
 internal=$(awk '
     / (ERROR|FATAL|PANIC):  XX/ { error = $0; next }
     /LOCATION:/ && error != "" { print error " @ " $0; error = "" }
     / (ERROR|FATAL|PANIC):  [^X]/ { error = "" }' "$out/log" | sed -E 's/^[0-9]+ //; s/ @ [0-9]+ \S+ LOCATION: +/ @ /' | sort | uniq -c | sort -rn)
 ours=$(grep -E '@ .*(\.rs|webhook)|ERROR.*(webhook|panicked|pgrx)' <<<"$internal" || true)
-[ -z "$internal" ] || { echo "internal errors, Postgres' own among them:"; head -n 20 <<<"$internal" | cut -c 1-300 | sed 's/^/    /'; }
+[ -z "$internal" ] || { echo "internal errors, including Postgres' own:"; head -n 20 <<<"$internal" | cut -c 1-300 | sed 's/^/    /'; }
 printf 'server    %4d crashes, %4d kinds of internal errors of ours; events: %s\n' "$crashes" "$(grep -c . <<<"$ours" || true)" "$(sql -d smith -c 'select count(*) from webhook.event' 2>/dev/null || echo '?')"
 [ "$crashes" = 0 ] && [ -z "$ours" ]

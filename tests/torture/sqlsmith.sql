@@ -1,4 +1,5 @@
--- What sqlsmith writes to: watched tables of several kinds, with rows, subscriptions and events.
+-- The database that sqlsmith writes to: watched tables of several kinds, with rows, subscriptions
+-- and events.
 create role plain login;
 create role member login;
 create type mood as enum ('sad', 'ok');

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs Postgres' own regression and isolation suites twice, in a plain database and in one where every
-# table is watched, and compares the results. A rule of explained.tsv must explain each line that
-# differs. The server must not crash, and must not report an internal error that the plain run does
-# not report.
+# Runs Postgres' own regression and isolation suites twice, in a plain database and in a database
+# where every table is watched, and compares the results. A rule of explained.tsv must explain each
+# line that differs. The server must not crash, and must not report an internal error that the plain
+# run does not report.
 #
 # usage: tests/torture/suites.sh [TEST…]     names of regression tests, in order (default: both suites)
 #   PG_BIN      a bin directory with the extension installed beside it (default: what scripts/sandbox.sh makes)
-#   OUT         folder for results, differences and server logs, which are kept there (default: nothing is kept)
+#   OUT         folder that keeps results, differences and server logs (default: nothing is kept)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=${PG_BIN:-$(scripts/sandbox.sh)}
@@ -26,7 +26,7 @@ out=${kept:-$own}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
-# The tests load C functions of theirs; two modules of contrib/spi are in the server's package.
+# The tests load C functions of their own; two modules of contrib/spi are in the server's package.
 mkdir "$own/lib"
 cc -shared -fPIC -O1 -w -I"$("$bin/pg_config" --includedir-server)" -o "$own/lib/regress.so" "$source/src/test/regress/regress.c"
 for module in refint autoinc; do
@@ -34,7 +34,7 @@ for module in refint autoinc; do
     [ ! -f "$module" ] || cp "$module" "$own/lib/"
 done
 
-# One suite in a database of its own.
+# Runs one suite in a database of its own.
 run_suite() { # SUITE KIND
     local suite=$1 kind=$2 status=0 database=regression program=$pgxs/test/regress/pg_regress schedule=parallel_schedule
     if [ "$suite" = isolation ]; then
@@ -42,12 +42,13 @@ run_suite() { # SUITE KIND
     fi
     local results=$out/$kind/$suite chosen=("--schedule=$source/src/test/$suite/$schedule")
     [ ${#tests[@]} = 0 ] || chosen=("${tests[@]}")
-    # Newer versions take expected results from another folder by default.
+    # Newer versions read expected results from another folder by default.
     if "$program" --help | grep -q expecteddir; then chosen+=("--expecteddir=$source/src/test/$suite"); fi
     mkdir -p "$results/results" "$results/testtablespace"
-    # Some tests write there through the server.
+    # Some tests write to this folder through the server.
     [ "$(id -u)" != 0 ] || chown -R postgres "$results"
-    # As pg_regress makes it, but that it may hold the extension before the tests begin.
+    # The database is as pg_regress creates it, but it can hold the extension before the tests
+    # begin.
     sql -d postgres -c "create database $database template template0"
     for setting in "lc_messages to 'C'" "lc_monetary to 'C'" "lc_numeric to 'C'" "lc_time to 'C'" "bytea_output to 'hex'" "timezone_abbreviations to 'Default'"; do
         sql -d postgres -c "alter database $database set $setting"
@@ -57,7 +58,8 @@ run_suite() { # SUITE KIND
     fi
     nice -n 5 "$program" --use-existing --dbname="$database" --bindir="$bin" --host="$PGHOST" --user=postgres --dlpath="$own/lib" \
         --inputdir="$source/src/test/$suite" --outputdir="$results" --max-connections=8 "${chosen[@]}" >"$results/run.log" 2>&1 || status=$?
-    # 1: some tests differ from what Postgres expects. Run is compared with run, so that is no matter.
+    # Status 1 means that some tests differ from Postgres' expected results. That is acceptable,
+    # because the two runs are compared with each other.
     [ "$status" -le 1 ] || { tail -n 20 "$results/run.log" >&2; return 1; }
     if [ "$kind" = watched ]; then
         sql -d "$database" -F $'\t' -f - >"$results/watched.tsv" <<'SQL'
@@ -86,10 +88,10 @@ for kind in plain watched; do
     run_kind "$kind"
 done
 
-# The expressions of explained.tsv for a test.
+# Prints the expressions of explained.tsv for a test.
 rules() { awk -F '\t' -v name="$1" '!/^#/ && NF >= 3 && $1 == name { print $2 }' "$here/explained.tsv"; }
-# A result without what differs anyway: the run's folder, the width of tables, and lines that rules
-# for "*" match.
+# Prints a result without the parts that always differ: the run's folder, the width of tables, and
+# lines that rules for "*" match.
 rules '*' >"$own/ignored"
 normal() {
     sed -E "s#$out/(plain|watched)/##g; s/[[:space:]]+/ /g; s/-{2,}/--/g; s/ \$//" "$1" | grep -vE -f "$own/ignored"
@@ -116,7 +118,8 @@ for suite in "${suites[@]}"; do
     unexplained=$((unexplained + open))
 done
 
-# What the server says of itself: crashes, and internal errors and messages about us that the plain run does not have.
+# The server's own log: crashes, and internal errors and messages about the extension that the plain
+# run does not have.
 crashes=$(grep -cE 'terminated by signal|PANIC|was terminated|database system was interrupted' "$out/watched/log" || true)
 messages() { sed -nE 's/^[0-9]+ (XX...|53...|58...|57P0[23]) [^ ]* *(ERROR|FATAL|PANIC|WARNING): +/\1 /p' "$1" | sed -E 's/[0-9]+/N/g' | sort -u; }
 internal=$(comm -13 <(messages "$out/plain/log") <(messages "$out/watched/log"))

@@ -1,11 +1,11 @@
--- Watches every permanent table that is created in this database, and keeps count of those that
--- cannot be watched. The extension is in schema pgw, out of the way of the suites' own names.
+-- Watches every permanent table that is created in this database, and records the tables that
+-- cannot be watched. The extension is in schema pgw, where its names do not clash with the suites'
+-- own names.
 create schema torture;
 create table torture.watched (relation oid, command text);
 create table torture.skipped (relation text, command text, sqlstate text, message text);
 
--- Tables whose role lacks rights on schema torture are watched too, so it runs with the rights of
--- its owner.
+-- SECURITY DEFINER, because roles without rights on schema torture create tables too.
 create function torture.watch_new_tables() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -35,8 +35,8 @@ create event trigger torture_watch on ddl_command_end
     when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
     execute function torture.watch_new_tables();
 
--- Unwatches a table before it becomes a partition of another watched table, unless the extension does
--- so itself: Postgres would refuse a second trigger of the same name.
+-- Unwatches a table before it becomes a partition of another watched table, unless the extension
+-- does it. Postgres rejects a second trigger of the same name.
 create function torture.unwatch_before_attach() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -51,8 +51,8 @@ begin
         return;
     end if;
     perform set_config('torture.is_unwatching', 'yes', true);
-    -- Each table named in the text that was sent. A name may have no schema, and the caller's search
-    -- path is not ours, so the newest table of the name counts.
+    -- Each table that the client's text names. A name may have no schema, and this function has
+    -- another search path than the caller, so the newest table of the name counts.
     for attached in
         select parse_ident(match[1])
         from regexp_matches(current_query(), '\mattach\s+partition\s+([\w."]+)', 'gi') match

@@ -1,15 +1,14 @@
--- The audit that the differential compares the outbox with. It knows nothing of the extension:
--- PL/pgSQL triggers write down what happens to each row, with the place of each change on one
--- clock.
+-- The audit that the differential test compares the outbox with. It is independent of the
+-- extension: PL/pgSQL triggers record each change of a row, with its time on one clock.
 --
--- Tables whose rows other triggers change meanwhile are "stamped": a BEFORE trigger that sorts last
--- takes the time directly before the change is made, and writes it into column v of the row. No
--- user code runs in between, so stamps give the true order, with any order of AFTER triggers.
--- Each version of a row has its own v, which says what each event is about. An AFTER trigger then
--- confirms that the change was made.
+-- Tables whose rows are changed by other triggers meanwhile are "stamped": a BEFORE trigger that
+-- sorts last takes the time directly before the change, and writes it into column v of the row. No
+-- user code runs in between, so stamps give the true order with any order of AFTER triggers. Each
+-- version of a row has its own v, which identifies the change that an event reports. An AFTER
+-- trigger then confirms that the change was made.
 --
--- Other tables have the AFTER trigger alone, so that they are written to as a table without BEFORE
--- triggers is. Their v comes from the column's default and from the statements.
+-- Other tables have only the AFTER trigger, so they behave like tables without BEFORE triggers.
+-- Their v comes from the column's default and from the statements.
 create schema torture;
 
 create sequence torture.clock;
@@ -24,8 +23,8 @@ create table torture.change (
     -- I, U, D, T.
     operation text not null,
     former_v bigint,
-    -- What column v of a new row held before it was stamped: a row that moves between partitions
-    -- has a stamp already.
+    -- Column v of a new row before the stamp. A row that moves between partitions has a stamp
+    -- already.
     given_v bigint,
     v bigint,
     former_key text,
@@ -44,7 +43,7 @@ begin
     elsif tg_op = 'INSERT' then
         insert into torture.change (at, noun, phase, operation, given_v, v) values (at, tg_argv[0], 'b', 'I', new.v, at);
         new.v := at;
-    -- An update that changes no bit is no change.
+    -- An update that changes no bit is not a change.
     elsif new *<> old then
         insert into torture.change (at, noun, phase, operation, former_v, v) values (at, tg_argv[0], 'b', 'U', old.v, at);
         new.v := at;
@@ -53,8 +52,8 @@ begin
 end
 $$;
 
--- A row as JSON, with the columns in the order of the table that is watched. What pg_attribute
--- holds is not asked: under REPEATABLE READ that may be older than the table.
+-- Returns a row as JSON, with the columns in the order of the watched table. It does not read
+-- pg_attribute, which may be older than the table under REPEATABLE READ.
 create function torture.object(data json, relation oid, root regclass) returns text language plpgsql as $$
 declare
     model json;

@@ -1,7 +1,8 @@
--- pg_webhook 0.2.0 becomes 0.3.0. scripts/compose_update.sh puts the code of the fresh installation
--- in the place of the line with @code@.
+-- Updates pg_webhook from 0.2.0 to 0.3.0. scripts/compose_update.sh replaces the line with @code@
+-- by the code of a fresh installation.
 
--- As in a fresh installation: nothing is looked up where others may create.
+-- As in a fresh installation, names resolve only in schemas where other roles cannot create
+-- objects.
 set local search_path = pg_catalog, pg_temp;
 
 -- The update waits for open transactions that have written events, and writers queue behind the
@@ -22,10 +23,11 @@ drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_rel
 
 -- @code@
 
--- -- Rights that follow from it --------------------------------------------------------------------
+-- -- Rights that follow from it
+-- --------------------------------------------------------------------
 
--- Roles that have a part of the work (webhook_grant) get the rights that were added to it. A right
--- that no other part has identifies the part.
+-- Roles with a part of the work (webhook_grant) get the rights that were added to this part. A
+-- right that only one part has identifies the part.
 do $$
 declare
     had record;
@@ -46,8 +48,8 @@ begin
 end
 $$;
 select webhook.admit_partition_owners();
--- Rights that are granted while an extension's script runs count as the extension's own, and pg_dump
--- leaves them out. Only those of the owner and of PUBLIC are the extension's own.
+-- Postgres counts rights that are granted while an extension's script runs as the extension's own,
+-- and pg_dump leaves them out. Only the rights of the owner and of PUBLIC are the extension's own.
 delete from pg_catalog.pg_init_privs i using pg_depend d
     where d.refclassid = 'pg_extension'::regclass and d.refobjid = (select oid from pg_extension where extname = 'pg_webhook') and d.deptype = 'e'
       and d.classid = i.classoid and d.objid = i.objoid

@@ -1,9 +1,8 @@
--- A database that pg_webhook 0.2.0 left, for the tests: watches, subscriptions with every option,
--- secrets, event types, and events that are delivered, failing, deferred, blocked, or not read yet.
--- These are rows and not calls of the SQL API, so they stay what 0.2.0 wrote.
+-- A database of pg_webhook 0.2.0 for the tests: watches, subscriptions with every option, secrets,
+-- event types, and events that are delivered, failing, deferred, blocked, or not read yet. The
+-- script inserts rows and does not call the SQL API, so they stay as 0.2.0 wrote them.
 --
--- {receiver} stands for the URL of the test's receiver, {secret} for the signing secret that it
--- expects.
+-- {receiver} is the URL of the test's receiver, {secret} the signing secret that it expects.
 
 create table public.orders (id bigint primary key, customer text not null, total numeric not null default 0, note text);
 comment on table public.orders is 'What customers have ordered';

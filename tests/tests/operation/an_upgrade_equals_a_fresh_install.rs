@@ -1,6 +1,6 @@
-//! Promise: a database that had pg_webhook 0.2.0 and was updated is the same as one where the
-//! extension was created today, and keeps all that it held; and between the package and `alter
-//! extension pg_webhook update` the application goes on, and so do deliveries.
+//! Promise: a database that is updated from pg_webhook 0.2.0 equals one with a fresh extension, and
+//! keeps its rows. Between the installation of the package and `alter extension pg_webhook update`
+//! the application and the deliveries continue.
 
 use e2e::{
     PATIENCE,
@@ -17,7 +17,7 @@ use std::{
 
 const UPDATE: &str = "alter extension pg_webhook update";
 
-/// A database with 0.2.0 and what it left there (tests/upgrade).
+/// Creates a database with 0.2.0 and its rows (tests/upgrade).
 async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -> Database {
     let database = cluster.empty_database(name).await;
     let fixture = include_str!("../../upgrade/fixture-0.2.0.sql");
@@ -27,8 +27,7 @@ async fn old_database(cluster: &Arc<Cluster>, name: &str, receiver: &Receiver) -
     database
 }
 
-/// All that is known of the extension where it was created today; the fixture's roles have the same
-/// parts of the work.
+/// Creates a database with a fresh extension. The fixture's roles have the same parts of the work.
 async fn new_database(cluster: &Arc<Cluster>) -> Database {
     let database = cluster.database("fresh").await;
     let parts = ["publisher", "subscriber", "reader", "dispatcher", "admin"];
@@ -38,7 +37,7 @@ async fn new_database(cluster: &Arc<Cluster>) -> Database {
     database
 }
 
-/// The rows of every table of the schema, those columns that 0.2.0 has, by table.
+/// Returns the rows of every table of the schema, with the columns that 0.2.0 has, by table.
 async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let client = database.client().await;
     client.batch_execute("set search_path = pg_catalog").await.expect("it can be set");
@@ -52,7 +51,7 @@ async fn rows(database: &Database, columns: &BTreeMap<String, String>) -> BTreeM
     all
 }
 
-/// Tables with their columns, except for those that the update changes or drops.
+/// Returns the tables with their columns, except columns that the update changes or drops.
 async fn columns(database: &Database) -> BTreeMap<String, String> {
     let query = "select a.attrelid::regclass::text,
             string_agg(case when a.atttypid = 'regproc'::regtype then format('%I::text', a.attname) else format('%I', a.attname) end, ', ' order by a.attnum)
@@ -71,7 +70,7 @@ async fn columns(database: &Database) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The rights that a dump carries: all but those that the extension's own script gives.
+/// Returns the rights in a dump: all except those that the extension's own script grants.
 async fn dumped_rights(database: &Database) -> BTreeSet<String> {
     let mut dump = database.cluster.program("pg_dump");
     let done = dump.args(["--schema-only", "-d", &database.url()]).output().expect("pg_dump can be started");
@@ -101,8 +100,8 @@ async fn objects_and_rights_are_the_same() {
         "an updated database (+) differs from a fresh one (-). Functions, views, triggers, policies, comments: run \
          scripts/compose_update.sh. Tables, and what has to go: extension/update/, see docs/RELEASE.md.\n{differing}"
     );
-    // What is granted within the script of an extension counts as the extension's own, unless that
-    // is put right.
+    // Postgres counts rights that an extension's script grants as the extension's own. The update
+    // must correct this.
     let (fresh, updated) = (dumped_rights(&new).await, dumped_rights(&old).await);
     assert!(fresh.len() > 100, "roles have been granted their parts: {fresh:#?}");
     let differing = difference(&fresh, &updated);
@@ -112,7 +111,7 @@ async fn objects_and_rights_are_the_same() {
     );
 }
 
-/// Deliveries that succeeded, by subscription's name.
+/// Returns the number of successful deliveries of the subscription with this name.
 async fn delivered(database: &Database, name: &str) -> usize {
     let query = format!(
         "select count(*) from webhook.attempt a join webhook.subscription s on s.id = a.subscription_id
@@ -121,14 +120,14 @@ async fn delivered(database: &Database, name: &str) -> usize {
     usize::try_from(database.number(&query).await).expect("a count")
 }
 
-/// Waits until every delivery has been made, except for the paused subscription.
+/// Waits until everything is delivered, except to the paused subscription.
 async fn all_delivered(database: &Database) {
     let all = "select not exists (select from webhook.delivery d join webhook.subscription s on s.id = d.subscription_id
                                   where d.state <> 'delivered' and s.name <> 'paused')";
     database.until(all, PATIENCE).await;
 }
 
-/// The receiver has got all open deliveries, once, with the options that 0.2.0 had stored.
+/// Checks that the receiver got all open deliveries, once, with the options that 0.2.0 stored.
 async fn judge(database: &Database, receiver: &Receiver, before: usize) {
     let twice = "select count(*) from (select from webhook.attempt where outcome = 'succeeded'
                                        group by subscription_id, event_id, event_xid having count(*) > 1) twice";
@@ -148,15 +147,15 @@ async fn judge(database: &Database, receiver: &Receiver, before: usize) {
         assert_eq!(record.rejected, Vec::<String>::new(), "every signature holds");
         let strict: Vec<_> =
             record.at("/ok/strict").map(|request| request.json()["sequence"].as_i64()).collect();
-        // Later events may be of transactions side by side, which have no order except that of
-        // their ends.
+        // Later events may belong to concurrent transactions, which are only ordered by their
+        // commits.
         assert!(
             strict.len() >= 10 && strict[..10].is_sorted(),
             "what 0.2.0 left goes out in order: {strict:?}"
         );
-        let told =
+        let is_sent =
             record.at("/ok").any(|request| String::from_utf8_lossy(&request.body).contains("not told"));
-        assert!(!told, "the triggers of 0.2.0 leave out what they were told to");
+        assert!(!is_sent, "the triggers of 0.2.0 leave out excluded columns");
     });
 }
 
@@ -217,17 +216,17 @@ async fn between_package_and_update_everything_goes_on() {
     let database = old_database(&cluster, "app", &receiver).await;
     let before = delivered(&database, "plain").await;
 
-    // The application writes, in a session that stays open across all of it and keeps its plans.
+    // The application writes in a session that stays open during the update and keeps its plans.
     let app = database.client().await;
     let insert = app.prepare("insert into orders values ($1, 'c', 50)").await.expect("it parses");
     app.execute(&insert, &[&301_i64]).await.expect("the application goes on");
-    // What cannot be done before the update says so.
+    // Calls that need the update fail and name it.
     let refused =
         app.batch_execute("select webhook_watch('invoice')").await.expect_err("the table lacks a column");
     assert!(describe(&refused).contains("ALTER EXTENSION pg_webhook UPDATE"), "{}", describe(&refused));
     app.batch_execute("select webhook_pause(id) from webhook.subscription where name = 'raw'; select webhook_resume(id) from webhook.subscription where name = 'raw'")
         .await
-        .expect("what needs nothing new works");
+        .expect("other calls work");
 
     // The daemon delivers from the old schema.
     let daemon = Daemon::start(&database).await;
@@ -237,10 +236,10 @@ async fn between_package_and_update_everything_goes_on() {
         "it says what to do"
     );
 
-    // An update that would have to wait for somebody who steers gives up as it is told to, and
-    // leaves things as they are.
-    let steering = database.client().await;
-    steering
+    // An update that waits for a session that changes subscriptions gives up after lock_timeout and
+    // changes nothing.
+    let changing = database.client().await;
+    changing
         .batch_execute("begin; select webhook_pause(id) from webhook.subscription where name = 'raw'")
         .await
         .expect("it can be paused");
@@ -249,10 +248,10 @@ async fn between_package_and_update_everything_goes_on() {
     let refused = refused.expect_err("another session has the lock");
     assert!(describe(&refused).starts_with("55P03"), "{}", describe(&refused));
     app.execute(&insert, &[&302_i64]).await.expect("the application goes on");
-    steering.batch_execute("rollback").await.expect("it can be undone");
+    changing.batch_execute("rollback").await.expect("it can be undone");
 
-    // An open transaction that has written events holds the outbox, and writers queue behind the
-    // wait for it. So the update gives up after a time of its own, too.
+    // An open transaction that has written events locks the outbox, and writers queue behind the
+    // waiting update. So the update also gives up after a default time.
     let writer = database.client().await;
     writer.batch_execute("begin; insert into orders values (303, 'c', 50)").await.expect("it goes on");
     let refused = impatient.batch_execute(&format!("set lock_timeout = '200ms'; {UPDATE}")).await;
@@ -263,8 +262,8 @@ async fn between_package_and_update_everything_goes_on() {
         .batch_execute("insert into orders values (305, 'c', 50); commit")
         .await
         .expect("the transaction goes on");
-    // A transaction that has written nothing is in nobody's way. Who writes in the very moment
-    // waits for it.
+    // A transaction without writes does not block the update. A concurrent writer waits for the
+    // update.
     writer.batch_execute("begin; select count(*) from orders").await.expect("it goes on");
     let (updated, written) = tokio::join!(database.run(UPDATE), app.execute(&insert, &[&304_i64]));
     written.expect("the application goes on");
@@ -282,10 +281,9 @@ async fn between_package_and_update_everything_goes_on() {
     .await
     .expect("it can be done now");
 
-    // The daemon notices, and does what it could not do before: it writes down why something is
-    // held.
+    // The daemon notices the update and uses the new schema: it records why a delivery is held.
     daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
-    // It delivers from here, so the database is armed for its instance from now on.
+    // The daemon delivers from this database, so the database is armed for its instance.
     database.until("select instance is not null from webhook.cursor", PATIENCE).await;
     database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;
     let held = "select held_because is not null from webhook.subscription_stats where name = 'form'";

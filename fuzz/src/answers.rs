@@ -30,8 +30,8 @@ impl Resolve for Nobody {
     }
 }
 
-/// One for many inputs: to start one for each would be most of the work, and one for all would
-/// gather what senders leave behind until their next sweep.
+/// Runs with a runtime that many inputs share. A runtime per input would be most of the work, and
+/// one for all would collect what senders leave behind until their next sweep.
 fn with_runtime<T>(run: impl FnOnce(&Runtime) -> T) -> T {
     const INPUTS: u32 = 1000;
     thread_local! {
@@ -83,7 +83,8 @@ fn send(bytes: &[u8], proxy: impl FnOnce(SocketAddr) -> Option<Proxy>) -> Outcom
     })
 }
 
-/// What is stored of an answer is bounded, is text that Postgres takes, and fits its class.
+/// Checks that the stored part of an answer is bounded, is text that Postgres accepts, and fits its
+/// class.
 fn check(outcome: &Outcome) {
     for text in [&outcome.error, &outcome.response].into_iter().flatten() {
         assert!(text.len() <= STORED_BYTES_MAX && !text.contains('\0'), "{text:?}");
@@ -97,19 +98,19 @@ fn check(outcome: &Outcome) {
     assert!(outcome.error.is_some() || outcome.class == Class::Succeeded, "{outcome:?}");
 }
 
-/// A receiver's answer: head, body, trailers, and the bytes before and after.
+/// Checks a receiver's answer: head, body, trailers, and the bytes before and after.
 pub fn answer(bytes: &[u8]) {
     let outcome = send(bytes, |_| None);
     assert!(outcome.class != Class::Refused, "{outcome:?}");
     check(&outcome);
 }
 
-/// An HTTP proxy's answer.
+/// Checks an HTTP proxy's answer.
 pub fn http_proxy(bytes: &[u8]) {
     check(&send(bytes, |address| Proxy::parse(&format!("http://u:p@{address}")).ok()));
 }
 
-/// A SOCKS proxy's answers, all at once.
+/// Checks a SOCKS proxy's answers, all at once.
 pub fn socks_proxy(bytes: &[u8]) {
     check(&send(bytes, |address| Proxy::parse(&format!("socks5://u:p@{address}")).ok()));
 }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_heard() {
+    fn outcomes_match_the_answers() {
         let heard = send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", |_| None);
         assert_eq!((heard.class, heard.status), (Class::Succeeded, Some(200)));
         let heard = send(b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nno", |_| None);
@@ -137,7 +138,7 @@ mod tests {
             let heard = send(bytes, proxy(scheme)).error.unwrap_or_default();
             assert!(heard.contains(want), "{heard}");
         }
-        // A tunnel that stands and an answer through it, which came before it was asked for.
+        // A tunnel is open, and an answer arrives through it before the request.
         let heard =
             send(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", proxy("http"));
         assert_ne!(heard.class, Class::Refused, "{heard:?}");

@@ -1,10 +1,10 @@
-//! What reads foreign bytes, each as a function that takes any bytes and must neither panic nor
-//! break its promise.
+//! Fuzz targets for the parsers of untrusted bytes. Each is a function that takes any bytes and
+//! must neither panic nor break its promise.
 //!
-//! Who writes the bytes: receivers and proxies (answers), subscribers (patterns, headers,
-//! URLs, secret texts), the application's rows (payloads), the database (snapshots), the operator
-//! (configuration). `fuzzer/` has coverage-guided targets of the same names over these; `tests/`
-//! runs them over the corpus, mutations of it and random bytes.
+//! The bytes come from receivers and proxies (answers), subscribers (patterns, headers, URLs,
+//! secret texts), the application's rows (payloads), the database (snapshots) and the operator
+//! (configuration). `fuzzer/` has coverage-guided targets of the same names. `tests/` runs the
+//! functions over the corpus, its mutations and random bytes.
 
 mod answers;
 mod texts;
@@ -12,10 +12,10 @@ mod texts;
 pub use answers::{answer, http_proxy, socks_proxy};
 pub use texts::{body, config, headers, pattern, retry_after, sealed, secret, snapshot, target};
 
-/// Takes bytes, and panics at a finding.
+/// Takes bytes, and panics on a finding.
 pub type Target = fn(&[u8]);
 
-/// Every function by its name: the corpus of each lies in the directory of that name.
+/// Every function with its name, which is also the name of its corpus directory.
 pub const ALL: [(&str, Target); 12] = [
     ("answer", answer),
     ("body", body),
@@ -31,7 +31,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("target", target),
 ];
 
-/// The text that bytes are, if they are one.
+/// Returns the bytes as text, if they are UTF-8.
 fn text(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok()
 }

@@ -27,7 +27,7 @@ use std::{
 use url::{Host, Url};
 use webhookd::config::Layers;
 
-/// `Retry-After`: bounded, with any value.
+/// Checks that `Retry-After` is bounded, with any value.
 pub fn retry_after(bytes: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     if let Some(wait) = parse_retry_after(bytes, now) {
@@ -35,7 +35,8 @@ pub fn retry_after(bytes: &[u8]) {
     }
 }
 
-/// Event types and patterns, parted by a line break: a pattern matches what it should.
+/// Checks an event type and a pattern, separated by a line break: the pattern matches the right
+/// types.
 pub fn pattern(bytes: &[u8]) {
     let Some((pattern, name)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
     let is_type = event_type::check_type(name).is_ok();
@@ -55,7 +56,7 @@ pub fn pattern(bytes: &[u8]) {
     }
 }
 
-/// A snapshot as Postgres writes it: what is read is written again.
+/// Checks a snapshot in Postgres's format: parsing and printing return the same text.
 pub fn snapshot(bytes: &[u8]) {
     let Some(snapshot) = text(bytes).and_then(|text| text.parse::<Snapshot>().ok()) else { return };
     assert!(snapshot.xmin() <= snapshot.xmax());
@@ -63,7 +64,7 @@ pub fn snapshot(bytes: &[u8]) {
     assert_eq!(snapshot.to_string().parse::<Snapshot>().ok().as_ref(), Some(&snapshot));
 }
 
-/// The configuration file: read, or an error that has a line.
+/// Checks the configuration file: it is parsed, or the error has a line.
 pub fn config(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     if let Err((line, problem)) = Layers::parse(text) {
@@ -74,7 +75,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// Keys of signatures: what is read is written again, and signs what it verifies.
+/// Checks keys of signatures: a parsed key prints the same text, and verifies its own signatures.
 pub fn secret(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let store = SecretStore::default();
@@ -86,19 +87,19 @@ pub fn secret(bytes: &[u8]) {
         assert_eq!(store.resolve(1, text), Ok(key));
     } else if let Err(error) = store.resolve(1, text) {
         let shown = format!("{error} {error:?}");
-        // The name of a variable is no secret; nothing else of the text is told, but for a text
-        // that is what is said of any.
+        // The name of a variable is not a secret. The error must repeat nothing else of the text,
+        // unless the text is a part of the usual message.
         let is_usual =
             store.resolve(1, "hunter2").is_err_and(|usual| format!("{usual} {usual:?}").contains(text));
-        let is_told = shown.contains(text) && !is_usual;
-        assert!(text.len() < 24 || text.starts_with("env:") || !is_told, "{shown}");
+        let is_repeated = shown.contains(text) && !is_usual;
+        assert!(text.len() < 24 || text.starts_with("env:") || !is_repeated, "{shown}");
     }
     if let Ok(verifier) = Verifier::parse(text) {
         let _ = verifier.verify(&Message { id: text, timestamp: 1, body: bytes }, text, 1);
     }
 }
 
-/// Sealed texts: nothing that was not sealed for the key opens.
+/// Checks sealed texts: the key opens only the text that was sealed for it.
 pub fn sealed(bytes: &[u8]) {
     const KEY: &str = "webhookd_private_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8XqsIW";
     const GENUINE: &str = "sealed:v1:eedd883da0a94515:yc+Xph+CE1JEKj1ibDT3cCmdWMJIxw9qDxR4RxXQOn8UFMU5mLb6g1I2fAg9Vpjw/seGYMUNAy7WAlK9Pg9etS5f23321O6cEElBq263/2/+/MpEAyH4TsXF2bxMlWYrbjw=";
@@ -110,13 +111,13 @@ pub fn sealed(bytes: &[u8]) {
     let _ = (KeyRing::parse(text), PrivateKey::parse(text), seal::PublicKey::parse(text));
 }
 
-/// What an operator and a subscriber write down as destinations: an address that is private is
-/// never one.
+/// Checks destinations of operators and subscribers: a private address is never allowed.
 pub fn target(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let _ = (Proxy::parse(text), Ports::parse([text]));
     let Ok(url) = Url::parse(text) else { return };
-    // Of other schemes the URL standard leaves hosts as they are written; they are not called.
+    // The URL standard does not normalize the hosts of other schemes, and the daemon does not call
+    // them.
     if !matches!(url.scheme(), "http" | "https") {
         return;
     }
@@ -142,7 +143,7 @@ pub fn target(bytes: &[u8]) {
     assert!(!is_local || verdict.is_err(), "{literal}");
 }
 
-/// Headers of a subscription: none that is ours, none that breaks a line.
+/// Checks headers of a subscription: no reserved names, no line breaks.
 pub fn headers(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let (map, _) = subscription_headers::parse(text);
@@ -152,7 +153,7 @@ pub fn headers(bytes: &[u8]) {
     }
 }
 
-/// A row's JSON (first line) and its former values (second), in every shape.
+/// Renders a row's JSON (first line) and its former values (second line) in every shape.
 pub fn body(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let (payload, previous) = (lines.next().unwrap_or_default(), lines.next());

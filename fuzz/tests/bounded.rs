@@ -1,9 +1,9 @@
-//! The targets without a fuzzer: over the corpus, over mutations of it, and over random bytes.
+//! Runs the targets without a fuzzer: over the corpus, its mutations, and random bytes.
 
 use proptest::{prelude::*, sample::Index};
 use std::{fs, path::Path};
 
-/// Inputs of one target, from the corpus.
+/// Returns the inputs of one target, from the corpus.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut paths: Vec<_> = fs::read_dir(&folder)

@@ -1,4 +1,4 @@
-//! The admin server of a daemon, its callers and a client: what tests of REST and page need.
+//! The admin server of a daemon, its callers and a client, for the tests of REST and page.
 
 use crate::{
     PATIENCE,
@@ -30,20 +30,20 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body, which must be JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// If it is not.
+    /// If it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// A header's text.
+    /// Returns a header's text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The value that a form of ours brings along.
+    /// Returns the token of a form.
     ///
     /// # Panics
     /// If there is no form.
@@ -51,7 +51,7 @@ impl Answer {
         self.hidden("form_token")
     }
 
-    /// The value of a hidden field.
+    /// Returns the value of a hidden field.
     ///
     /// # Panics
     /// If there is none of this name.
@@ -72,12 +72,13 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Makes the roles.
+    /// Creates the roles.
     pub async fn roles(database: &Database) {
         database.run(ROLES).await;
     }
 
-    /// Starts it; a token must be there, or `--admin-open-as` among the arguments.
+    /// Starts a daemon with an admin server. It needs a token, or `--admin-open-as` among the
+    /// arguments.
     ///
     /// # Panics
     /// If it does not listen and deliver within [`PATIENCE`].
@@ -85,7 +86,7 @@ impl Admin {
         Self::start_in(database, arguments, &[]).await
     }
 
-    /// The same with variables in its environment.
+    /// Starts it with variables in its environment.
     ///
     /// # Panics
     /// If it does not listen and deliver within [`PATIENCE`].
@@ -93,7 +94,7 @@ impl Admin {
         Self::start_at(database, &database.url_as("daemon"), arguments, environment).await
     }
 
-    /// The same with a URL that leads to the database by another way.
+    /// Starts it with another URL of the same database.
     ///
     /// # Panics
     /// If it does not listen and deliver within [`PATIENCE`].
@@ -112,7 +113,7 @@ impl Admin {
         Self { daemon, url: url.trim_end_matches('/').to_owned(), client }
     }
 
-    /// A request with a token, further headers and a body.
+    /// Sends a request with a token, further headers and a body.
     ///
     /// # Panics
     /// If there is no answer.
@@ -143,7 +144,7 @@ impl Admin {
         Answer { status, headers, text: response.text().await.expect("a whole answer") }
     }
 
-    /// The status of a GET whose answer may have no end.
+    /// Returns the status of a GET whose answer may have no end.
     ///
     /// # Panics
     /// If there is no answer.
@@ -153,20 +154,20 @@ impl Admin {
         request.send().await.expect("an answer").status().as_u16()
     }
 
-    /// GET with a token.
+    /// Sends a GET with a token.
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.ask("GET", path, Some(token), &[], None).await
     }
 
-    /// POST of JSON with a token.
+    /// Sends a POST of JSON with a token.
     pub async fn post(&self, path: &str, token: &str, body: &str) -> Answer {
         self.ask("POST", path, Some(token), &[], Some(body)).await
     }
 
-    /// Asks until the status is this one and these words are in the answer.
+    /// Repeats a GET until the answer has this status and contains these words.
     ///
     /// # Panics
-    /// If it is not within twice [`PATIENCE`]: the daemon reports a stall after 20 seconds.
+    /// If that takes longer than twice [`PATIENCE`]: the daemon reports a stall after 20 seconds.
     pub async fn until(&self, path: &str, status: u16, words: &str) -> Answer {
         let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
         let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
@@ -181,10 +182,10 @@ impl Admin {
     }
 }
 
-/// `webhookd token create …`: a token.
+/// Creates a token with `webhookd token create …`.
 ///
 /// # Panics
-/// If none is made.
+/// If the command fails.
 pub fn token(database: &Database, arguments: &[&str]) -> String {
     let output = Command::new(binary())
         .args(["token", "create", "--database-url", &database.url(), "--name", "a test's"])

@@ -1,5 +1,5 @@
-//! The network between the daemon and the server: a TCP proxy that can hold all data back, as a
-//! frozen proxy does, or cut every connection, as a router does that has lost its state.
+//! The network between the daemon and the server: a TCP proxy that can hold all data back, like a
+//! frozen proxy, or cut every connection, like a router that has lost its state.
 
 use std::{
     net::SocketAddr,
@@ -24,11 +24,11 @@ struct State {
     cut_below: u64,
 }
 
-/// A port of its own that leads to another one of this machine.
+/// A port that forwards to another port of this machine.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
-    /// The port that new connections lead to.
+    /// The port that new connections are forwarded to.
     target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     /// The number of the next connection.
@@ -37,6 +37,8 @@ pub struct Link {
 }
 
 impl Link {
+    /// Starts a link to this port.
+    ///
     /// # Panics
     /// If no port is free.
     pub async fn to(port: u16) -> Self {
@@ -51,7 +53,7 @@ impl Link {
                 let (seen, port) = (seen.clone(), leads_to.load(Ordering::Relaxed));
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
-                    // A server that is away refuses; so do we.
+                    // The link refuses connections while the server does.
                     let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
@@ -65,7 +67,7 @@ impl Link {
         Self { address, target, state, next, accepts }
     }
 
-    /// Leads new connections to another port, as a name does that gets another address.
+    /// Forwards new connections to another port, like a name that gets another address.
     pub fn lead_to(&self, port: u16) {
         self.target.store(port, Ordering::Relaxed);
     }
@@ -74,7 +76,7 @@ impl Link {
         self.address.port()
     }
 
-    /// Holds all data back, in both directions and on new connections too. No connection ends.
+    /// Holds all data back, in both directions and also on new connections. No connection ends.
     pub fn hold(&self) {
         self.state.send_modify(|state| state.is_held = true);
     }
@@ -85,12 +87,12 @@ impl Link {
         self.state.send_modify(|state| state.held_below = next);
     }
 
-    /// Lets the data pass that [`hold`](Self::hold) has held back.
+    /// Releases the data that [`hold`](Self::hold) has held back.
     pub fn release(&self) {
         self.state.send_modify(|state| state.is_held = false);
     }
 
-    /// Closes every connection there is; new ones may be made.
+    /// Closes all present connections. New connections work.
     pub fn cut(&self) {
         let next = self.next.load(Ordering::Relaxed);
         self.state.send_modify(|state| state.cut_below = next);

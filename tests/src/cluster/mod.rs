@@ -1,8 +1,8 @@
-//! A throw-away Postgres cluster with the extension at hand.
+//! A throw-away Postgres cluster with the extension installed.
 //!
 //! `PGW_BIN` names the bin directory of a Postgres that has the extension (`scripts/sandbox.sh`
-//! makes one). The data lies in a temporary directory; server and directory go when the value is
-//! dropped. As root the server runs as the user `postgres`, since it refuses root.
+//! makes one). The data is in a temporary directory. Dropping the value ends the server and removes
+//! the directory. Under root the server runs as the user `postgres`, because it refuses root.
 
 mod database;
 mod origin;
@@ -31,18 +31,18 @@ pub struct Cluster {
     account: Option<Account>,
     port: u16,
     settings: Vec<String>,
-    /// `None`: the server's clock is ours.
+    /// `None` if the server uses the machine's clock.
     clock: Option<Clock>,
-    /// Size of tablespace `small`, which is a disk of its own.
+    /// The limited disk of tablespace `small`.
     small_disk: Option<SmallDisk>,
     postmaster: Mutex<Option<Process>>,
 }
 
-/// Held while a port is chosen, so that two clusters of one test binary do not choose the same.
+/// Held while a port is chosen, so that two clusters of one test binary choose different ports.
 static STARTING: Mutex<()> = Mutex::new(());
 
 impl Cluster {
-    /// Makes a cluster and starts it.
+    /// Creates a cluster and starts it.
     ///
     /// # Panics
     /// If `PGW_BIN` is not set or the server does not start.
@@ -50,7 +50,7 @@ impl Cluster {
         Self::start_with(&[]).await
     }
 
-    /// The same with settings such as `fsync=off`, which come after the usual ones.
+    /// Starts a cluster with settings such as `fsync=off`, which come after the usual ones.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -63,7 +63,7 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// The same with a clock of the server's own, so far from ours (`-100d`, `+2h`): see
+    /// Starts a cluster with a clock of its own, at this offset from ours (`-100d`, `+2h`); see
     /// [`Cluster::set_clock`].
     ///
     /// # Panics
@@ -72,7 +72,7 @@ impl Cluster {
         Self::start_with_clock_and(offset, &[]).await
     }
 
-    /// The same with settings.
+    /// Starts a cluster with a clock of its own and with settings.
     ///
     /// # Panics
     /// As [`Cluster::start_with_clock`].
@@ -86,7 +86,7 @@ impl Cluster {
         Arc::new(cluster)
     }
 
-    /// The same with a tablespace `small` on a disk of so many MiB.
+    /// Starts a cluster with a tablespace `small` on a disk of this many MiB.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -110,7 +110,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same of another version, with the programs in `bin`.
+    /// Starts a cluster of another version, with the programs in `bin`.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -143,7 +143,7 @@ impl Cluster {
     /// Sets the server's clock.
     ///
     /// # Panics
-    /// If it has none of its own.
+    /// If the cluster has no clock of its own.
     pub fn set_clock(&self, offset: &str) {
         self.clock.as_ref().expect("started with a clock").set(offset);
     }
@@ -161,7 +161,7 @@ impl Cluster {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("root may chown");
         }
         let mut initdb = Command::new(bin.join("initdb"));
-        // Checksums are there by default or not, depending on the version.
+        // The default for checksums depends on the version.
         initdb.args(["--no-sync", "-k", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
         initdb.arg(dir.path().join("data")).current_dir(dir.path());
         Account::apply(account, &mut initdb);
@@ -181,8 +181,8 @@ impl Cluster {
         }
     }
 
-    /// Starts the postmaster over the existing data (after [`Cluster::kill9`], recovery included)
-    /// and waits until it takes connections.
+    /// Starts the postmaster on the existing data (after [`Cluster::kill9`] with recovery) and
+    /// waits until it accepts connections.
     ///
     /// # Panics
     /// If it has ended, or does not answer in time.
@@ -197,8 +197,8 @@ impl Cluster {
             "shared_buffers=128MB",
             "max_wal_size=2GB",
             "log_line_prefix=%m [%p] %d ",
-            // The views span all slots of the ring: for a handful of rows, half a second of
-            // compiling.
+            // The views span all slots of the ring, so JIT would compile for half a second for a
+            // handful of rows.
             "jit=off",
         ]
         .into_iter()
@@ -206,7 +206,7 @@ impl Cluster {
         {
             command.args(["-c", setting]);
         }
-        // A developer's shell may ask for backtraces, which pgrx would put into the details of
+        // A developer's shell may request backtraces, which pgrx would add to the details of
         // errors.
         command.env_remove("RUST_BACKTRACE");
         if let Some(clock) = &self.clock {
@@ -216,14 +216,14 @@ impl Cluster {
             disk.apply(&mut command);
         }
         Account::apply(self.account, &mut command);
-        // SIGQUIT: an immediate shutdown that takes the backends along.
+        // SIGQUIT is an immediate shutdown, which also ends the backends.
         let postmaster = Process::spawn("postgres", command, libc::SIGQUIT);
         postmaster.wait_for_line(|line| line.contains("ready to accept"), Duration::from_secs(120)).await;
         *lock(&self.postmaster) = Some(postmaster);
     }
 
-    /// Kills the postmaster as a power failure would; its backends notice and leave. Returns when
-    /// all are gone, so that the data directory can be opened again.
+    /// Kills the postmaster like a power failure. Returns when all backends have ended, so that the
+    /// data directory can be opened again.
     ///
     /// # Panics
     /// If it does not run.
@@ -233,8 +233,8 @@ impl Cluster {
         postmaster.signal(libc::SIGKILL);
         postmaster.wait(Duration::from_secs(10)).await;
         for pid in backends {
-            // SAFETY: backends of our own postmaster, listed a moment ago; a stopped one is gone or
-            // ours still.
+            // SAFETY: these are backends of our own postmaster, listed a moment ago. A pid among
+            // them has either ended or is still ours.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             while Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -250,17 +250,17 @@ impl Cluster {
         &self.bin
     }
 
-    /// The directory of the cluster, writable for the server's user.
+    /// Returns the directory of the cluster, writable for the server's user.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The server's log so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> Vec<String> {
         lock(&self.postmaster).as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// Makes a database of that name with the extension in it.
+    /// Creates a database of this name with the extension.
     ///
     /// # Panics
     /// If either fails.
@@ -270,7 +270,7 @@ impl Cluster {
         database
     }
 
-    /// Makes a database of another encoding, without the extension.
+    /// Creates a database of another encoding, without the extension.
     ///
     /// # Panics
     /// If it fails.
@@ -282,7 +282,7 @@ impl Cluster {
         self.existing(name)
     }
 
-    /// Makes a database without the extension.
+    /// Creates a database without the extension.
     ///
     /// # Panics
     /// If it fails.
@@ -291,7 +291,7 @@ impl Cluster {
         self.existing(name)
     }
 
-    /// A database of this cluster that exists already.
+    /// Returns an existing database of this cluster.
     pub fn existing(self: &Arc<Self>, name: &str) -> Database {
         Database { cluster: self.clone(), name: name.to_owned() }
     }
@@ -303,7 +303,8 @@ impl Cluster {
         Process::spawn(name, command, libc::SIGKILL)
     }
 
-    /// A program of this Postgres (`pg_basebackup`, `pg_dump`), to be run as the server's user.
+    /// Returns the command for a program of this Postgres (`pg_basebackup`, `pg_dump`), as the
+    /// server's user.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         command.current_dir(self.dir.path());

@@ -1,11 +1,11 @@
-//! Clusters that come of others: standbys, upgrades, and one that has seen many transactions.
+//! Clusters that are made from others (standbys, upgrades), and clusters with high transaction ids.
 
 use super::{Cluster, STARTING, system::Account};
 use crate::process::lock;
 use std::{process::Command, sync::Arc};
 
 impl Cluster {
-    /// The same whose next transaction id is this one.
+    /// Starts a cluster whose next transaction id is this one.
     ///
     /// # Panics
     /// As [`Cluster::start`].
@@ -14,8 +14,8 @@ impl Cluster {
             let _one_at_a_time = lock(&STARTING);
             Arc::new(Self::init(&[]))
         };
-        // Nothing may be older than half the circle of ids: in three steps, with everything frozen
-        // before each.
+        // No row may be older than half the range of ids, so there are three steps, and all rows
+        // are frozen before each step.
         for next in [xid / 3, xid / 3 * 2, xid] {
             cluster.boot().await;
             cluster.existing("postgres").run("alter database template0 allow_connections true").await;
@@ -36,7 +36,8 @@ impl Cluster {
             cluster.stop().await;
             let data = cluster.dir.path().join("data");
             cluster.complete("pg_resetwal", &["-x", &next.to_string(), "-D", &data.to_string_lossy()]);
-            // The commit log of the id: a segment has 32 pages, a page 32 768 transactions.
+            // The segment of the commit log for the id. A segment has 32 pages, and a page 32 768
+            // transactions.
             let segment = data.join(format!("pg_xact/{:04X}", next / 32_768 / 32));
             std::fs::write(&segment, vec![0; 32 * 8192]).expect("the segment can be written");
             if let Some(Account(uid, gid)) = cluster.account {
@@ -47,14 +48,14 @@ impl Cluster {
         cluster
     }
 
-    /// What `pg_upgrade` makes of this cluster, which it shuts down for good: one of the version of
-    /// `PGW_BIN`, up and running.
+    /// Shuts this cluster down and upgrades it with `pg_upgrade`. Returns the running cluster of
+    /// the version of `PGW_BIN`.
     ///
     /// # Panics
-    /// If `pg_upgrade` fails, with what it said.
+    /// If `pg_upgrade` fails, with its output.
     pub async fn upgraded(self: &Arc<Self>) -> Arc<Self> {
-        // Debian's 15.20 notes an option with every column that no later pg_dump leaves out and no
-        // later server takes, so that pg_upgrade fails for every table.
+        // Debian's 15.20 adds an option to every column. A later pg_dump prints it and a later
+        // server rejects it, so pg_upgrade would fail for every table.
         let names = "select string_agg(datname, ' ') from pg_database where datallowconn";
         for name in self.existing("postgres").text(names).await.unwrap_or_default().split(' ') {
             self.existing(name)
@@ -88,27 +89,27 @@ impl Cluster {
         Arc::new(new)
     }
 
-    /// A standby that follows this cluster by streaming replication, up and readable.
+    /// Starts a standby that follows this cluster by streaming replication and accepts queries.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub async fn standby(&self) -> Arc<Self> {
         self.standby_through(self.port).await
     }
 
-    /// The same, with the number of another port that leads here, such as that of a
+    /// Starts a standby that connects through another port that leads here, such as the port of a
     /// [`Link`](crate::link::Link).
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub async fn standby_through(&self, port: u16) -> Arc<Self> {
         self.base_backup(port, &["-R"]).await
     }
 
-    /// A physical copy of this cluster as it is now, up and taking writes, on a port of its own.
+    /// Starts a physical copy of this cluster that accepts writes, on a port of its own.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub async fn physical_copy(&self) -> Arc<Self> {
         self.base_backup(self.port, &[]).await
     }
@@ -124,7 +125,7 @@ impl Cluster {
         let mut copy = self.program("pg_basebackup");
         copy.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync", "-p"]);
         copy.arg(port.to_string()).arg("-D").arg(data).args(options);
-        // Not in this task's thread: what leads here may be carried by it.
+        // Not in this task's thread, which may also carry the link to this cluster.
         let done = tokio::task::spawn_blocking(move || copy.output()).await.expect("it ends");
         let done = done.expect("pg_basebackup can be started");
         assert!(done.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));

@@ -1,5 +1,5 @@
-//! Recoveries of a cluster, in its own place and on its own port: to a point in time, and from a
-//! snapshot of its disk.
+//! Recoveries of a cluster in place, on its own port: to a point in time, and from a snapshot of
+//! its disk.
 
 use super::{Cluster, system::Account};
 use crate::PATIENCE;
@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     /// Shuts the cluster down, and recovers it from the base backup to a restore point
-    /// (`pg_create_restore_point`), after which it takes connections, on a new timeline.
+    /// (`pg_create_restore_point`). Then it accepts connections on a new timeline.
     ///
     /// # Panics
     /// If it does not recover.

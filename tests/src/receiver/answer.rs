@@ -14,8 +14,8 @@ use std::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-/// Answers a POST as `behaviour` says, whose `status` for this attempt is given; false: the
-/// connection is at its end.
+/// Answers a POST by `behaviour`, with its `status` for this attempt. Returns false if the
+/// connection ends.
 pub async fn write<S: Stream>(
     connection: &mut Connection<S>,
     behaviour: &Behaviour,
@@ -64,7 +64,7 @@ pub async fn write<S: Stream>(
     Ok(true)
 }
 
-/// What is no whole answer; false: the connection is at its end.
+/// Sends an incomplete or invalid answer. Returns false if the connection ends.
 async fn misbehave<S: Stream>(connection: &mut Connection<S>, behaviour: &Behaviour) -> Result<bool> {
     match behaviour {
         Behaviour::Drip => {
@@ -111,13 +111,13 @@ pub async fn handshake<S: Stream>(
         }
         Behaviour::Handshake(Handshake::Absent) => &[],
         Behaviour::Handshake(Handshake::Refused) => return connection.respond(403, b"").await,
-        // A server that has not heard of it.
+        // A server without support for the handshake.
         _ => return connection.respond(405, b"").await,
     };
     connection.respond_with(200, headers, b"").await
 }
 
-/// `in:5`: the date in five seconds; anything else is sent as it is.
+/// Returns the header's value: for `in:5` the date in five seconds, otherwise the text itself.
 fn retry_after(value: &str) -> String {
     let Some(seconds) = value.strip_prefix("in:").and_then(|text| text.parse::<i64>().ok()) else {
         return value.to_owned();
@@ -127,7 +127,7 @@ fn retry_after(value: &str) -> String {
     httpdate::fmt_http_date(at)
 }
 
-/// 128 MiB of zeros as gzip makes them: about 128 KiB.
+/// Returns 128 MiB of zeros, compressed by gzip to about 128 KiB.
 fn gzip_bomb() -> &'static [u8] {
     static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
     BOMB.get_or_init(|| {

@@ -1,23 +1,22 @@
-//! How a receiver treats a request: named by the first segments of the path, and sometimes by its
-//! query.
+//! The behaviours of a receiver. The first segments of the path name one, sometimes with a query.
 
 use std::time::Duration;
 use url::form_urlencoded;
 
-/// What the receiver does with a request once it has read it.
+/// What the receiver does after it has read a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
     /// `/ok`: 200 at once.
     Ok,
     /// `/status/503`: that status.
     Status(u16),
-    /// `/slow/1500`: 200 after so many milliseconds.
+    /// `/slow/1500`: 200 after this many milliseconds.
     Slow(Duration),
     /// `/flaky/3`: the first three attempts of every `webhook-id` get 500, later ones 200.
     Flaky(u32),
     /// `/drip`: the head at once, then a byte of the body per second for ever.
     Drip,
-    /// `/hang`: never an answer.
+    /// `/hang`: no answer.
     Hang,
     /// `/hold`: an answer only after [`Receiver::release`](super::Receiver::release).
     Hold,
@@ -25,13 +24,13 @@ pub enum Behaviour {
     Reset,
     /// `/close`: the connection is closed instead of an answer.
     Close,
-    /// `/close-after`: 200 that promises to stay, then the connection is closed.
+    /// `/close-after`: 200 that promises keep-alive, then the connection is closed.
     CloseAfter,
     /// `/half-headers`: the connection is closed in the middle of the answer's head.
     HalfHeaders,
     /// `/cut`: 200, and the connection is closed in the middle of the body.
     Cut,
-    /// `/huge/104857600`: 200 with so many bytes of body; `/huge/1000000/503` with that status.
+    /// `/huge/104857600`: 200 with this many bytes of body; `/huge/1000000/503` with that status.
     Huge(u64, u16),
     /// `/endless`: 500 with a chunked body that has no end.
     Endless,
@@ -39,7 +38,7 @@ pub enum Behaviour {
     GzipBomb,
     /// `/gone`: 410.
     Gone,
-    /// `/redirect?to=http://…`: 302 to there; `/redirect/308?to=…` with that status.
+    /// `/redirect?to=http://…`: 302 to this URL; `/redirect/308?to=…` with that status.
     Redirect(u16, String),
     /// `/retry-after?v=120`: 429 with that header; `/retry-after/503?v=…` with that status.
     /// `v=in:5` is the HTTP date of five seconds from now (`in:-5`: ago).
@@ -51,16 +50,15 @@ pub enum Behaviour {
     /// `/nul`: 500 with a body that is neither UTF-8 nor free of NUL.
     Nul,
     /// `/not-http/status`, `/not-http/header`, `/not-http/length`: an answer that no HTTP client
-    /// should take for one.
+    /// should accept.
     NotHttp(&'static str),
-    /// `/many-headers/1000`: 200 with so many headers.
+    /// `/many-headers/1000`: 200 with this many headers.
     ManyHeaders(usize),
-    /// `/long-header/1048576`: 200 with a header of so many bytes.
+    /// `/long-header/1048576`: 200 with a header of this many bytes.
     LongHeader(usize),
-    /// `/interim/3`: so many interim answers (100 first, then 103), then 200.
+    /// `/interim/3`: this many interim answers (100 first, then 103), then 200.
     Interim(usize),
-    /// `/handshake/ok` and the like: how the CloudEvents OPTIONS request is answered; POSTs get
-    /// 200.
+    /// `/handshake/ok` and the like: the answer to the CloudEvents OPTIONS request. POSTs get 200.
     Handshake(Handshake),
 }
 
@@ -80,10 +78,10 @@ pub enum Handshake {
 }
 
 impl Behaviour {
-    /// Reads the behaviour from a path; what follows it is free, to tell subscriptions apart.
+    /// Reads the behaviour from a path. The rest of the path is free, to distinguish subscriptions.
     ///
     /// # Panics
-    /// If the path names none: the test is wrong.
+    /// If the path names no behaviour, because the test is wrong.
     pub fn of(path: &str) -> Self {
         let (path_only, query) = path.split_once('?').unwrap_or((path, ""));
         let mut segments = path_only.trim_start_matches('/').split('/');
@@ -131,8 +129,8 @@ impl Behaviour {
         }
     }
 
-    /// The status that the `attempt`th request of an event is answered with; `None`: it gets no
-    /// whole answer.
+    /// Returns the status of the answer to the `attempt`th request of an event, or `None` if it
+    /// gets no whole answer.
     pub fn status(&self, attempt: u32) -> Option<u16> {
         match self {
             Self::Flaky(failures) if attempt <= *failures => Some(500),

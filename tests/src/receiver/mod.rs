@@ -1,8 +1,8 @@
 //! A receiver on a real socket that behaves as badly as a test asks, and remembers its requests.
 //!
-//! The path names the behaviour ([`Behaviour`]); every request is judged by the `standardwebhooks`
-//! crate, and a receiver that is dropped with a rejected request fails the test. HTTP/1.1 by hand,
-//! just enough of it: what it does wrong must be under the test's control, down to the bytes.
+//! The path names the behaviour ([`Behaviour`]). The `standardwebhooks` crate judges every request,
+//! and a receiver that is dropped with a rejected request fails the test. The receiver implements
+//! the needed part of HTTP/1.1 itself, so a test controls its mistakes down to the bytes.
 
 mod answer;
 mod behaviour;
@@ -32,13 +32,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use wire::Stream;
 
-/// The secret that [`Receiver`] expects unless told otherwise: 32 bytes from 0 to 31.
+/// The secret that [`Receiver`] expects by default: 32 bytes from 0 to 31.
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// Decides on each request by itself, by the request and how often its id has come.
+/// Decides on each request separately, by the request and the number of requests with its id.
 type Judge = Arc<dyn Fn(&Received, u32) -> Behaviour + Send + Sync>;
 
-/// The behaviour for the requests to a path. It replaces the one that the path names.
+/// The behaviour for the requests to a path. It replaces the behaviour that the path names.
 #[derive(Clone)]
 enum Override {
     Always(Behaviour),
@@ -77,7 +77,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one that remembers whole requests.
+    /// Starts a receiver that keeps whole requests.
     ///
     /// # Panics
     /// If it cannot listen.
@@ -85,13 +85,15 @@ impl Receiver {
         Self::start_with(Keep::Requests).await
     }
 
+    /// Starts a receiver that keeps this much of the requests.
+    ///
     /// # Panics
     /// If it cannot listen.
     pub async fn start_with(keep: Keep) -> Self {
         Self::serving(keep, None).await
     }
 
-    /// One that speaks TLS, as `localhost`.
+    /// Starts a receiver that speaks TLS, as `localhost`.
     ///
     /// # Panics
     /// If it cannot listen.
@@ -117,7 +119,7 @@ impl Receiver {
         Self { address, is_tls: tls.is_some(), state, accepting }
     }
 
-    /// The address of a path, such as `/ok/a`.
+    /// Returns the URL of a path, such as `/ok/a`.
     pub fn url(&self, path: &str) -> String {
         if self.is_tls {
             return format!("https://localhost:{}{path}", self.address.port());
@@ -125,54 +127,54 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// Judge the requests to `path` by this secret instead of [`SECRET`].
+    /// Judges the requests to `path` by this secret instead of [`SECRET`].
     pub fn expect_secret(&self, path: &str, secret: &str) {
         lock(&self.state.secrets).insert(path.to_owned(), secret.to_owned());
     }
 
-    /// Judge no signature: for senders whose clock is not ours, and whose timestamps are too old or
-    /// too new to be believed.
+    /// Checks no signatures, for senders with another clock, whose timestamps are too old or too
+    /// new.
     pub fn trust(&self) {
         self.state.is_trusting.store(true, Ordering::Relaxed);
     }
 
-    /// From now on `path` behaves so, and not as it says.
+    /// Sets the behaviour of `path`, instead of the behaviour that the path names.
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Always(behaviour));
     }
 
-    /// From now on `judge` decides on each request to `path`: it gets the request and how often its
-    /// id has come.
+    /// Lets `judge` decide on each request to `path`. It gets the request and the number of
+    /// requests with its id.
     pub fn behave_by(&self, path: &str, judge: impl Fn(&Received, u32) -> Behaviour + Send + Sync + 'static) {
         lock(&self.state.overrides).insert(path.to_owned(), Override::Judged(Arc::new(judge)));
     }
 
-    /// Answers everything that is held, and holds nothing from now on.
+    /// Answers all held requests, and holds no later ones.
     pub fn release(&self) {
         *lock(&self.state.released) = true;
         self.state.release.notify_waiters();
     }
 
-    /// Looks at what has come so far.
+    /// Reads the record of the requests so far.
     pub fn look<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
         look(&lock(&self.state.record))
     }
 
-    /// The requests to `path` so far, in order of arrival.
+    /// Returns the requests to `path` so far, in order of arrival.
     pub fn at(&self, path: &str) -> Vec<Received> {
         self.look(|record| record.at(path).cloned().collect())
     }
 
-    /// Most requests that were read and not yet answered at one time.
+    /// Returns the most requests that were unanswered at one time.
     pub fn max_in_flight(&self) -> usize {
         self.state.max_in_flight.load(Ordering::Relaxed)
     }
 
-    /// Waits until what has come satisfies `enough`, which is asked again after each arrival and
-    /// each answer.
+    /// Waits until the record satisfies `enough`, which is checked after each arrival and each
+    /// answer.
     ///
     /// # Panics
-    /// If it does not within `deadline`; `what` says what was waited for.
+    /// If it does not within `deadline`. `what` describes the condition in the message.
     pub async fn wait(&self, what: &str, deadline: Duration, enough: impl Fn(&Record) -> bool) {
         let mut arrived = self.state.arrived.subscribe();
         let all = async {
@@ -228,7 +230,7 @@ impl Drop for Receiver {
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
-    // The connections go with the set when this task is aborted.
+    // Aborting this task drops the set, and with it the connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -239,7 +241,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
                     connections.spawn(async move {
                         match tls {
                             None => drop(serve(stream, &state).await),
-                            // A handshake that fails is the sender's to report.
+                            // The sender reports a failed handshake.
                             Some(tls) => if let Ok(stream) = tls.accept(stream).await {
                                 drop(serve(stream, &state).await);
                             },
@@ -271,7 +273,7 @@ async fn serve<S: Stream>(stream: S, state: &State) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Records a request and treats it as its path says; false: the connection is at its end.
+/// Records a request and answers it by its behaviour. Returns false if the connection ends.
 async fn treat<S: Stream>(
     connection: &mut wire::Connection<S>,
     state: &State,
@@ -316,17 +318,17 @@ async fn treat<S: Stream>(
         _ => {}
     }
     let status = behaviour.status(attempt);
-    // Before the answer can be seen, so a test that acts on it acts later.
+    // Recorded before the answer is visible, so a test that reacts to it does so later.
     lock(&state.record).answered(at, status);
     state.arrived.send_modify(|count| *count += 1);
     answer::write(connection, &behaviour, status, &echo).await
 }
 
-/// Waits until what is held is let go.
+/// Waits until the held requests are released.
 async fn released(state: &State) {
     let release = state.release.notified();
     tokio::pin!(release);
-    // Enabled before the look at the flag, so that no release falls in between.
+    // Enabled before the flag is read, so that no release is missed in between.
     release.as_mut().enable();
     if !*lock(&state.released) {
         release.await;

@@ -214,7 +214,7 @@ async fn nobody_is_let_in_by_accident() {
         assert!(code == Some(2) && said.contains(words), "{arguments:?}: {code:?} {said}");
     }
     for (arguments, words) in [
-        (["--role", "nobody"].as_slice(), "does not exist"),
+        (["--role", "absent"].as_slice(), "does not exist"),
         (&["--role", "ops", "--owner", "t1"], "sees what others have"),
     ] {
         let output = Command::new(binary())

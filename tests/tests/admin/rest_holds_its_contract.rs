@@ -277,8 +277,8 @@ async fn the_document_is_true() {
 
     world.subscribe("/ok").await;
     world.insert_orders(1, 20).await;
-    // The fuzzer rotates secrets, which the receiver does not learn. A request before or after that is
-    // judged.
+    // The fuzzer rotates secrets, and the receiver does not get the new ones. Requests before and
+    // after it are judged.
     world.receiver.wait_for("/ok", 20, e2e::PATIENCE).await;
     world.receiver.trust();
     for token in [&ops, &alice] {

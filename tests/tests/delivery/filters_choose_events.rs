@@ -74,7 +74,7 @@ async fn on_former_values_and_on_what_jsonb_cannot_hold() {
     world.settled(PATIENCE).await;
     world.receiver.look(|record| {
         assert_eq!(record.distinct("/ok/risen"), 1);
-        assert_eq!(record.distinct("/ok/any"), 5, "all except the one that cannot be evaluated");
+        assert_eq!(record.distinct("/ok/any"), 5, "all except the event that jsonb cannot hold");
     });
     let said = daemon.process().log();
     assert!(!said.iter().any(|line| line.contains("session.lost")), "{said:#?}");

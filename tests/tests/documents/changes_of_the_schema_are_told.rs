@@ -127,7 +127,7 @@ async fn of_two_databases_and_of_a_file() {
     );
 
     // A migration that only adds.
-    old.run("alter table orders add column colour text, alter code set not null; comment on table orders is 'Said anew'").await;
+    old.run("alter table orders add column colour text, alter code set not null; comment on table orders is 'Another description'").await;
     let (code, added, _) = webhookd(&["diff", &path, &old.url()], "");
     assert_eq!(code, Some(0), "{added}");
     assert!(
@@ -139,7 +139,7 @@ async fn of_two_databases_and_of_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_compared_ends_with_2() {
     let (old, _new) = two().await;
-    old.run("create role clerk login; select webhook_grant('clerk', 'reader'); create role nobody login; create role alice login; select webhook_grant('alice', 'subscriber')").await;
+    old.run("create role clerk login; select webhook_grant('clerk', 'reader'); create role stranger login; create role alice login; select webhook_grant('alice', 'subscriber')").await;
     let plain = old.cluster.empty_database("plain").await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, text: &str| {
@@ -157,9 +157,9 @@ async fn what_cannot_be_compared_ends_with_2() {
         );
     }
     for (wrong, why) in [
-        (old.url_as("nobody"), "NEW, a database, cannot be read: this role may not read the documentation"),
+        (old.url_as("stranger"), "NEW, a database, cannot be read: this role may not read the documentation"),
         (plain.url(), "the extension"),
-        ("postgres://nobody:hunter2@127.0.0.1:1/x".to_owned(), "NEW, a database, cannot be read"),
+        ("postgres://stranger:hunter2@127.0.0.1:1/x".to_owned(), "NEW, a database, cannot be read"),
         ("host=127.0.0.1 port=1 password=hunter2 sslmode=never".to_owned(), "sslmode"),
         ("nowhere.json".to_owned(), "NEW, the file nowhere.json, cannot be read"),
         (empty, "it is no JSON"),

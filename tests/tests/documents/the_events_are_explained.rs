@@ -68,7 +68,7 @@ async fn started() -> (Database, Admin) {
     let database = cluster.database("app").await;
     Admin::roles(&database).await;
     database.run(TABLES).await;
-    database.run("create role nobody; grant nobody to daemon").await;
+    database.run("create role visitor; grant visitor to daemon").await;
     token(&database, &["--role", "ops"]);
     let admin = Admin::start(&database, &[]).await;
     (database, admin)
@@ -204,7 +204,7 @@ async fn to_those_who_may() {
         token(&database, &["--role", "ops"]),
         token(&database, &["--role", "tenants", "--owner", "t1"]),
     ];
-    let nobody = token(&database, &["--role", "nobody"]);
+    let visitor = token(&database, &["--role", "visitor"]);
     let paths = [
         "/docs",
         "/docs/order.created",
@@ -216,7 +216,7 @@ async fn to_those_who_may() {
         for token in &may {
             assert_eq!(show(&admin, path, token).await.status, 200, "{path}");
         }
-        let refused = show(&admin, path, &nobody).await;
+        let refused = show(&admin, path, &visitor).await;
         assert!(
             !refused.text.contains("total") && !refused.text.contains("What customers buy"),
             "{path}: {}",

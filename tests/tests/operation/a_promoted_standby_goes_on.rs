@@ -1,6 +1,6 @@
-//! Promise: after a failover the daemon on the new primary delivers what was committed and not yet
-//! delivered, and goes on. What the former primary had and the new one has not hides nothing,
-//! although its transaction ids are given out again.
+//! Promise: after a failover the daemon on the new primary delivers all committed events that are
+//! undelivered, and continues. Events that only the former primary had hide no new event, although
+//! the new primary assigns their transaction ids again.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use e2e::{
@@ -22,13 +22,13 @@ async fn promoted_after_the_primary_was_lost() {
     world.receiver.behave("/ok/held", Behaviour::Status(503));
     world.subscribe("/ok").await;
     world.subscribe_with("/ok/held", "retry => '{2s,2s,2s,2s,2s,2s,2s,2s,2s,2s}'").await;
-    // Behind one address; the case of two is the next test's.
+    // The servers share one instance name; the next test uses two addresses.
     let named = ["--instance", "shop", "--probe-interval-ms", "500"];
     let first = Daemon::start_with(&world.database, &named).await;
     world.insert_orders(1, 50).await;
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
     world.receiver.wait_for("/ok/held", 10, PATIENCE).await;
-    // The last orders reach the standby, and no daemon.
+    // The last orders reach the standby, but no daemon.
     assert!(first.sigterm(PATIENCE).await.success());
     world.insert_orders(51, 50).await;
     copy.until("select count(*) = 100 from webhook.event where type = 'order.created'", PATIENCE).await;
@@ -42,7 +42,7 @@ async fn promoted_after_the_primary_was_lost() {
     world.receiver.wait_for("/ok", 100, PATIENCE).await;
     copy.run("insert into orders select i, 'c' from generate_series(101, 150) i").await;
     world.receiver.wait_for("/ok", 150, PATIENCE).await;
-    // What waited for its retry before the failover waits no longer than it should have.
+    // Deliveries that waited for a retry before the failover keep their schedule.
     world.receiver.behave("/ok/held", Behaviour::Ok);
     world.receiver.wait_for("/ok/held", 150, PATIENCE).await;
     copy.until("select not exists (select from webhook.delivery where state <> 'delivered')", PATIENCE).await;
@@ -50,14 +50,13 @@ async fn promoted_after_the_primary_was_lost() {
     assert!(second.sigterm(PATIENCE).await.success());
 }
 
-/// One after another, so that none of them takes over while another is active: ends the daemon, and
-/// kills the primary.
+/// Ends the daemon, then kills the primary, so no daemon takes over while another is active.
 async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
     world.settled(PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     world.insert_orders(51, 50).await;
     copy.until("select count(*) = 100 from webhook.event where type = 'order.created'", PATIENCE).await;
-    // The checkpoint too: what is sent twice is counted.
+    // The checkpoint reaches the standby too, because the test counts duplicates.
     let checkpoint = "select snapshot::text from webhook.cursor";
     let checkpoint = world.database.text(checkpoint).await.expect("there is one");
     let arrived = format!("select snapshot::text = '{checkpoint}' from webhook.cursor");
@@ -65,8 +64,8 @@ async fn lose_the_primary(daemon: Daemon, world: &World, copy: &Database) {
     fail_over(world, copy).await;
 }
 
-/// A daemon that is new after the promotion knows it by nothing but its own settings: the list of
-/// servers, in any order.
+/// A daemon that starts after the promotion recognizes the instance only by its own settings: the
+/// list of servers, in any order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_the_new_is_refused() {
     let world = World::new().await;
@@ -83,7 +82,7 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
     world.receiver.wait_for("/ok", 50, PATIENCE).await;
     lose_the_primary(first, &world, &copy).await;
 
-    // To it, this may as well be a standby that was detached to become a copy.
+    // For this daemon, the server could also be a standby that was detached as a copy.
     let alone = Daemon::spawn(&copy);
     assert_eq!(alone.ended(PATIENCE).await.code(), Some(3));
     let said = alone.process().log().join(" ");
@@ -99,7 +98,7 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
     world.receiver.look(|record| assert_eq!((record.distinct("/ok"), record.duplicates("/ok")), (150, 0)));
 }
 
-/// Every session finds the server that takes writes, also the sessions of the admin server.
+/// Every session finds the server that accepts writes, including the admin server's sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_standby_that_is_named_first_is_passed_over() {
     let world = World::new().await;
@@ -134,7 +133,7 @@ async fn a_standby_that_is_named_first_is_passed_over() {
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 
-/// The name in the connection string stays, and leads to another server.
+/// The name in the connection string stays the same and leads to another server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn through_one_name_a_daemon_that_runs_and_a_new_one_go_on() {
     let world = World::new().await;
@@ -161,7 +160,7 @@ async fn through_one_name_a_daemon_that_runs_and_a_new_one_go_on() {
     assert!(new.sigterm(PATIENCE).await.success());
 }
 
-/// Public id, number and transaction of each event of an order.
+/// Returns public id, number and transaction of each event of an order.
 async fn events(database: &Database) -> Vec<(String, i64, i64)> {
     let client = database.client().await;
     let query = "select webhook.public_id(id, created_at), id, xid from webhook.event where type like 'order.%' order by id";
@@ -169,7 +168,7 @@ async fn events(database: &Database) -> Vec<(String, i64, i64)> {
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
 
-/// Has the server speak TLS, with a certificate of its own making.
+/// Turns on TLS, with a self-signed certificate.
 async fn encrypt(database: &Database) {
     let folder = database.cluster.dir();
     let owner = fs::metadata(folder).expect("it is there");
@@ -198,8 +197,8 @@ fn uid(owner: &fs::Metadata) -> u32 {
     std::os::unix::fs::MetadataExt::uid(owner)
 }
 
-/// A primary under load dies with events that its standby has never seen; the daemon, which has
-/// seen them, knows both servers by `connection` and follows.
+/// A primary under load dies with events that its standby has never received. The daemon has read
+/// them. It has both servers in its `connection` and follows.
 async fn fails_over_with_events_past_the_standbys_position(
     connection: impl Fn(u16, u16) -> String,
     is_encrypted: bool,
@@ -250,7 +249,7 @@ async fn fails_over_with_events_past_the_standbys_position(
     copy.run("select pg_promote()").await;
     copy.until("select not pg_is_in_recovery()", PATIENCE).await;
     copy.run(&insert(2_001, AFTER)).await;
-    // The requests that were under way at the former primary get their answers now, in vain.
+    // The requests in flight from the former primary get their answers now, without effect.
     receiver.release();
 
     let after: Vec<_> = events(&copy).await.split_off(BEFORE as usize);
@@ -280,7 +279,7 @@ async fn fails_over_with_events_past_the_standbys_position(
     let known: HashSet<String> = events(&copy).await.into_iter().map(|event| event.0).chain(past).collect();
     receiver.look(|record| {
         assert_eq!(record.ids("/ok"), known, "nothing but what one of them had committed");
-        // What the former primary's ledger had written last may not have reached the standby.
+        // The last writes of the former primary's ledger may not have reached the standby.
         println!("{} twice at /ok, {} at /hold", record.duplicates("/ok"), record.duplicates("/hold"));
     });
 }
@@ -297,7 +296,7 @@ async fn with_events_past_its_position_and_a_url_of_both_servers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_events_past_its_position_over_tls_and_the_standby_named_first() {
-    // Without target_session_attrs: the daemon itself skips servers that take no writes.
+    // Without target_session_attrs, the daemon itself skips servers that accept no writes.
     let connection = |one, other| {
         format!(
             "host=127.0.0.1,127.0.0.1 port={other},{one} user=postgres dbname=app sslmode=require connect_timeout=3"
@@ -326,7 +325,7 @@ impl Servers {
     }
 }
 
-/// Has 20 orders delivered, and their attempts replicated.
+/// Delivers 20 orders, and waits until their attempts are replicated.
 async fn deliver_some(world: &World, copy: &Database) {
     world.insert_orders(1, 20).await;
     world.receiver.wait_for("/ok", 20, PATIENCE).await;
@@ -355,9 +354,9 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     copy.run("insert into orders values (21, 'c')").await;
     world.receiver.wait_for("/ok", 21, PATIENCE).await;
 
-    // It is named first, and takes writes.
+    // The former primary is named first and accepts writes.
     world.cluster.boot().await;
-    world.database.run("insert into orders values (1001, 'nobody saw this')").await;
+    world.database.run("insert into orders values (1001, 'not replicated')").await;
     copy.run(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'webhookd%'",
     )
@@ -370,7 +369,7 @@ async fn and_a_former_primary_that_comes_back_is_not_believed() {
     assert!(!keys.contains("1001"), "{keys:?}");
 }
 
-/// A daemon that starts knows only what its servers say: the server that is named first takes
+/// A starting daemon knows only the answers of its servers. The server that is named first accepts
 /// writes, and is a former primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn and_a_new_daemon_does_not_believe_it_either() {
@@ -383,7 +382,7 @@ async fn and_a_new_daemon_does_not_believe_it_either() {
     fail_over(&world, &copy).await;
     copy.run("insert into orders values (21, 'c')").await;
     world.cluster.boot().await;
-    world.database.run("insert into orders values (1001, 'nobody saw this')").await;
+    world.database.run("insert into orders values (1001, 'not replicated')").await;
 
     let second = Daemon::spawn_with(&url, &arguments);
     second.ready(&copy).await;
@@ -397,11 +396,11 @@ async fn and_a_new_daemon_does_not_believe_it_either() {
     let text = String::from_utf8_lossy(&listed.stdout);
     assert!(listed.status.success() && text.contains("paused"), "a command asks the same server: {listed:?}");
     copy.run("select webhook_resume(id) from webhook.subscription").await;
-    // Where the new primary is away, the former one is still not believed: its own timeline is
-    // known to this process.
+    // While the new primary is down, the daemon still rejects the former one: this process knows
+    // the timelines.
     copy.cluster.stop().await;
     second.process().wait_for_line(|line| line.contains("session.lost"), PATIENCE).await;
-    world.database.run("insert into orders values (1002, 'nor this')").await;
+    world.database.run("insert into orders values (1002, 'not replicated either')").await;
     standby.boot().await;
     copy.run("insert into orders values (22, 'c')").await;
     world.receiver.wait_for("/ok", 22, PATIENCE).await;
@@ -410,7 +409,7 @@ async fn and_a_new_daemon_does_not_believe_it_either() {
     assert!(!keys.contains("1001") && !keys.contains("1002"), "{keys:?}");
 }
 
-/// A server that takes connections and says nothing is passed by.
+/// The daemon skips a server that accepts connections and does not answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn and_one_that_does_not_answer_is_passed_by() {
     let world = World::new().await;

@@ -50,7 +50,7 @@ async fn database_role_extension_version_and_copy() {
     let bare = cluster.empty_database("bare").await;
     refuses(&bare.url(), &["pg_webhook", "create extension"]).await;
     refuses(&app.url().replace("/app", "/absent"), &["absent", "--database-url"]).await;
-    refuses(&app.url_as("nobody"), &["nobody"]).await;
+    refuses(&app.url_as("stranger"), &["stranger"]).await;
 
     app.run("create role clerk login").await;
     refuses(&app.url_as("clerk"), &["clerk", "webhook_grant"]).await;

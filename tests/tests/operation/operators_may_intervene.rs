@@ -125,10 +125,10 @@ async fn the_extension_is_dropped_and_made_anew() {
     assert!(!said.iter().any(|line| line.contains("panicked")), "{said:#?}");
 
     world.database.run("create extension pg_webhook; select webhook_watch('orders', noun => 'order')").await;
-    world.subscribe("/ok/anew").await;
+    world.subscribe("/ok/again").await;
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1001, 10).await;
-    world.receiver.wait_for("/ok/anew", 10, PATIENCE).await;
+    world.receiver.wait_for("/ok/again", 10, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
 

@@ -76,7 +76,7 @@ async fn an_authority_for_the_subscription_that_names_it() {
     world.subscribe_url(&receiver.url("/ok/named"), "tls => 'partner'").await;
     let mut refused = Vec::new();
     for (option, class) in
-        [("retry => '{1h}'", "tls"), ("tls => 'elsewhere'", "refused"), ("tls => 'nobody'", "refused")]
+        [("retry => '{1h}'", "tls"), ("tls => 'elsewhere'", "refused"), ("tls => 'unknown'", "refused")]
     {
         refused.push((world.subscribe_url(&receiver.url("/ok/no"), option).await, option, class));
     }

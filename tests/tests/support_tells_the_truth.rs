@@ -44,7 +44,7 @@ fn the_judge_rejects_what_is_forged() {
 }
 
 #[tokio::test]
-async fn the_receiver_does_as_it_is_told() {
+async fn the_receiver_behaves_as_set() {
     let receiver = Receiver::start().await;
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let send = async |path: &str, id: &str| {
@@ -111,7 +111,7 @@ async fn the_receiver_remembers_how_it_answered() {
 }
 
 #[tokio::test]
-async fn the_receiver_shakes_hands_as_it_is_told() {
+async fn the_receiver_shakes_hands_as_set() {
     let receiver = Receiver::start().await;
     let client = reqwest::Client::new();
     for (profile, status, allowed) in [

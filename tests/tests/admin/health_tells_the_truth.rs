@@ -42,7 +42,7 @@ async fn active_standby_and_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_daemon_is_told() {
+async fn a_stalled_daemon_is_reported() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     world.subscribe("/ok").await;
@@ -197,7 +197,7 @@ async fn a_scrape_under_load_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_let_in_by_accident() {
+async fn no_caller_is_let_in_by_accident() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let url = world.database.url_as("daemon");
@@ -235,7 +235,7 @@ async fn nobody_is_let_in_by_accident() {
 
 /// After the last token is revoked, the next start of the daemon must still deliver.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_it_delivers_and_lets_nobody_in() {
+async fn without_a_token_it_delivers_and_rejects_every_caller() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     world.subscribe("/ok").await;

@@ -3,6 +3,6 @@
 mod health_tells_the_truth;
 mod rest_holds_its_contract;
 mod the_admin_server_stays_free;
-mod the_command_line_shows_and_steers;
-mod the_page_shows_and_steers;
+mod the_command_line_shows_and_changes;
+mod the_page_shows_and_changes;
 mod the_page_works_in_a_browser;

@@ -60,7 +60,7 @@ async fn a_slow_body_holds_no_session() {
 
 /// Requests go to the database one after the other, but a request that waits there delays no other.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_statement_holds_up_nobody_else() {
+async fn a_slow_statement_delays_no_other_request() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let (ops, clerk) =
@@ -213,7 +213,7 @@ async fn flood(admin: &Admin, from: &str, name: impl Fn(usize) -> String) -> (us
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_are_those_of_whom_a_trusted_proxy_names() {
+async fn limits_apply_to_the_client_that_a_trusted_proxy_names() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let _ = token(&world.database, &["--role", "clerk"]);

@@ -147,7 +147,7 @@ async fn furnished() -> (World, Admin, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_is_for_everybody() {
+async fn every_page_is_accessible() {
     let (_world, admin, paths) = furnished().await;
     let browser = Browser::start(&admin.url).await;
     for (width, height, scheme) in [(1280, 900, "light"), (1280, 900, "dark"), (360, 740, "light")] {
@@ -168,7 +168,7 @@ async fn every_page_is_for_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_page_tells_when_it_is_out_of_date() {
+async fn an_open_page_reports_that_it_is_out_of_date() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let ops = token(&world.database, &["--role", "ops"]);

@@ -5,7 +5,7 @@ mod capture_kinds;
 mod every_encoding_is_delivered;
 mod four_ways_lead_to_the_same;
 mod hostile_strings_do_no_harm;
-mod long_transactions_delay_nobody;
+mod long_transactions_delay_no_others;
 mod million_row_update;
 mod prepared_transactions_are_delivered;
 mod replicated_changes_are_no_events;

@@ -59,7 +59,7 @@ async fn opens_probes_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_listens_and_hundreds_wait() {
+async fn a_closed_port_while_hundreds_wait() {
     let world = World::new().await;
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

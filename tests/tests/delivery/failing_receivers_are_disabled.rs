@@ -23,7 +23,7 @@ fn patient() -> String {
 
 /// Returns the types of the operational events about a subscription that arrived at `/ok/operator`,
 /// ordered by sequence.
-fn told(world: &World, subscription: i64) -> Vec<String> {
+fn reported(world: &World, subscription: i64) -> Vec<String> {
     let of_subscription = |request: &Received| {
         let body = request.json();
         let about = body["data"]["id"].as_i64().or(body["data"]["subscription_id"].as_i64());
@@ -36,7 +36,7 @@ fn told(world: &World, subscription: i64) -> Vec<String> {
     all.into_iter().map(|(_, kind)| kind).filter(|kind| wanted.contains(&kind.as_str())).collect()
 }
 
-async fn wait_told(world: &World, subscription: i64, kinds: &[&str]) {
+async fn wait_reported(world: &World, subscription: i64, kinds: &[&str]) {
     let emitted = format!(
         "select count(*) >= {} from webhook.event where key = '{subscription}'
          and type in ('{FAILING}', '{DISABLED}', '{RECOVERED}')",
@@ -50,7 +50,7 @@ async fn wait_told(world: &World, subscription: i64, kinds: &[&str]) {
                 >= kinds.len()
         })
         .await;
-    assert_eq!(told(world, subscription), kinds);
+    assert_eq!(reported(world, subscription), kinds);
 }
 
 async fn with_operator() -> World {
@@ -66,12 +66,12 @@ async fn warned_then_disabled_then_resumed_by_hand() {
     world.subscribe_with("/ok/other", "events => '{order.*}'").await;
     let _daemon = Daemon::start_with(&world.database, &FLAGS).await;
     world.insert_orders(1, 20).await;
-    wait_told(&world, dead, &[FAILING]).await;
+    wait_reported(&world, dead, &[FAILING]).await;
     let warned = format!(
         "select warned_at is not null and failing_since < warned_at from webhook.receiver where subscription_id = {dead}"
     );
     assert_eq!(world.database.text(&warned).await.as_deref(), Some("t"));
-    wait_told(&world, dead, &[FAILING, DISABLED]).await;
+    wait_reported(&world, dead, &[FAILING, DISABLED]).await;
     let reason = format!("select paused_reason from webhook.subscription where id = {dead} and not enabled");
     let reason = world.database.text(&reason).await.expect("it is disabled, and says why");
     assert!(reason.contains("fail"), "{reason}");
@@ -98,16 +98,16 @@ async fn warned_then_disabled_then_resumed_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_recovers_in_time_is_told_of_and_kept() {
+async fn a_receiver_that_recovers_in_time_is_reported_and_kept() {
     let world = with_operator().await;
     let failing = world.subscribe_with("/status/503", &patient()).await;
     let _daemon =
         Daemon::start_with(&world.database, &["--failing-after-ms", "2000", "--probe-interval-ms", "300"])
             .await;
     world.insert_orders(1, 20).await;
-    wait_told(&world, failing, &[FAILING]).await;
+    wait_reported(&world, failing, &[FAILING]).await;
     world.receiver.behave("/status/503", Behaviour::Ok);
-    wait_told(&world, failing, &[FAILING, RECOVERED]).await;
+    wait_reported(&world, failing, &[FAILING, RECOVERED]).await;
     world.settled(PATIENCE).await;
     let clean = format!(
         "select not exists (select from webhook.receiver where subscription_id = {failing} and (failing_since is not null or circuit = 'open'))"
@@ -116,7 +116,7 @@ async fn one_that_recovers_in_time_is_told_of_and_kept() {
     // A second failing period is reported again.
     world.receiver.behave("/status/503", Behaviour::Status(503));
     world.insert_orders(101, 20).await;
-    wait_told(&world, failing, &[FAILING, RECOVERED, FAILING]).await;
+    wait_reported(&world, failing, &[FAILING, RECOVERED, FAILING]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn sporadic_failures_never_disable() {
             .await;
     }
     world.settled(PATIENCE).await;
-    assert_eq!(told(&world, flaky), Vec::<String>::new());
+    assert_eq!(reported(&world, flaky), Vec::<String>::new());
     let enabled = format!("select enabled from webhook.subscription where id = {flaky}");
     assert_eq!(world.database.text(&enabled).await.as_deref(), Some("t"));
 }

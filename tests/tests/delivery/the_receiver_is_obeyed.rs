@@ -88,7 +88,7 @@ async fn and_it_comes_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_told_and_not_followed() {
+async fn a_redirect_is_recorded_and_not_followed() {
     let world = World::new().await;
     let elsewhere = world.receiver.url("/ok/elsewhere");
     for status in [301, 302, 303, 307, 308] {

@@ -114,7 +114,7 @@ async fn by_ping() {
 
 /// A confirmation is for an address, not for a subscription.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_address_is_asked_anew() {
+async fn another_address_must_confirm_again() {
     let world = World::new().await;
     let id = world.subscribe_with("/handshake/ok", "verification => 'handshake'").await;
     world.subscribe("/ok/other").await;

@@ -232,7 +232,7 @@ async fn to_those_who_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn to_everybody_s_eyes_and_ears() {
+async fn in_accessible_pages() {
     let (database, admin) = started().await;
     let alice = token(&database, &["--role", "alice"]);
     for path in [

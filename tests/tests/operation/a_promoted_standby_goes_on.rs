@@ -100,7 +100,7 @@ async fn a_new_daemon_that_knows_both_servers_goes_on_and_one_that_knows_only_th
 
 /// Every session finds the server that accepts writes, including the admin server's sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_standby_that_is_named_first_is_passed_over() {
+async fn a_standby_that_is_named_first_is_skipped() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     Admin::roles(&world.database).await;
@@ -411,7 +411,7 @@ async fn and_a_new_daemon_does_not_believe_it_either() {
 
 /// The daemon skips a server that accepts connections and does not answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn and_one_that_does_not_answer_is_passed_by() {
+async fn and_a_silent_server_is_skipped() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -10,7 +10,7 @@ const TAKEOVER: Duration = Duration::from_secs(3);
 const FROZEN_TAKEOVER: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn when_the_active_one_is_killed_or_stopped() {
+async fn when_the_leader_is_killed_or_stopped() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let first = Daemon::start(&world.database).await;
@@ -68,7 +68,7 @@ async fn under_traffic<T>(world: &World, first: i64, work: impl Future<Output = 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn when_the_active_one_is_frozen_and_comes_back() {
+async fn when_the_leader_is_frozen_and_comes_back() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     world.subscribe_with("/ok/keyed", "ordering => 'key'").await;
@@ -118,7 +118,7 @@ async fn when_the_active_one_is_frozen_and_comes_back() {
 /// The statement in which the leader sleeps takes minutes, and does not hide that the leader is
 /// frozen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn when_the_active_one_is_frozen_in_its_sleep() {
+async fn when_the_leader_is_frozen_in_its_sleep() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let first = Daemon::start(&world.database).await;
@@ -138,7 +138,7 @@ async fn when_the_active_one_is_frozen_in_its_sleep() {
 
 /// A leader that polls less often than every two seconds is silent in its sleep, and alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn not_when_the_active_one_polls_rarely() {
+async fn not_when_the_leader_polls_rarely() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let allow = ["--allow-net", "127.0.0.0/8", "--safety-poll-ms"];
@@ -159,7 +159,7 @@ async fn not_when_the_active_one_polls_rarely() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn when_the_active_one_is_cut_off() {
+async fn when_the_leader_is_cut_off() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     let link = Link::to(world.cluster.port()).await;
@@ -200,7 +200,7 @@ fn holder(lock: u32) -> String {
 
 /// The leader's lock is free, but the leader still has a session that could write stale results.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
+async fn when_the_leader_is_frozen_and_its_ledger_session_remains() {
     let world = World::new().await;
     world.subscribe("/hold").await;
     world.subscribe_with("/status/500", "retry => '{1h}'").await;
@@ -246,7 +246,7 @@ async fn when_the_active_one_is_frozen_and_its_ledgers_session_is_left() {
 /// A standby that may not see or terminate the leader's sessions reports this, waits, and writes
 /// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn not_when_it_may_not_end_the_frozen_one() {
+async fn not_without_the_right_to_end_the_frozen_leader() {
     let world = World::new().await;
     world
         .database

@@ -367,7 +367,7 @@ async fn of_two_instances_that_meet_exactly_one_adopts_the_database() {
 /// A restore renumbers columns. A watch must not send another column in place of one that was
 /// dropped or renamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_restored_watch_tells_no_column_that_was_not_told() {
+async fn a_restored_watch_sends_no_other_column() {
     let cluster = Cluster::start().await;
     let source = cluster.database("app").await;
     source

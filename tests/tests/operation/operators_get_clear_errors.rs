@@ -32,7 +32,7 @@ async fn refuses_with(url: &str, arguments: &[&str], words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_url_and_nobody_there() {
+async fn wrong_url_and_no_server() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("it is bound")

@@ -109,7 +109,7 @@ async fn a_delivery_is_called_off_while_it_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_extension_is_dropped_and_made_anew() {
+async fn the_extension_is_dropped_and_created_again() {
     let world = World::new().await;
     world.subscribe("/slow/50").await;
     let daemon = Daemon::start(&world.database).await;
@@ -196,7 +196,7 @@ async fn an_event_that_is_not_there_cannot_be_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_subscribed() {
+async fn no_subscription_exists() {
     let world = World::new().await;
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 500).await;

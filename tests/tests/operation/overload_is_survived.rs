@@ -245,7 +245,7 @@ async fn the_database_has_no_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn everybodys_sessions_are_terminated_and_statements_cancelled_every_second() {
+async fn all_sessions_are_terminated_and_statements_cancelled_every_second() {
     const SECONDS: u64 = 8;
     let world = World::new().await;
     world.database.run(COMMITTED).await;

@@ -35,7 +35,7 @@ fn old(turns: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
+async fn events_stay_until_their_reader_ends_and_no_other_session_waits() {
     let world = World::new().await;
     world.subscribe("/ok").await;
     world.database.run("update webhook.setting set retention_period = '1 day', max_age = '20 days'").await;
@@ -75,7 +75,7 @@ async fn what_is_read_stays_until_the_reader_has_gone_and_nobody_else_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_not_delivered_stays_until_max_age_and_is_then_told() {
+async fn undelivered_events_stay_until_max_age_and_are_then_reported() {
     let world = World::new().await;
     let paused = world.subscribe_with("/ok/paused", "enabled => false").await;
     world.subscribe_with("/ok/told", "events => '{webhook.delivery.exhausted}'").await;

@@ -123,7 +123,7 @@ async fn in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_look() {
+async fn in_one_poll() {
     let cluster = Cluster::start().await;
     let database = cluster.database("app").await;
     let witness = database.client().await;

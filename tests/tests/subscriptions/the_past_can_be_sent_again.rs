@@ -124,7 +124,7 @@ async fn fresh_events_do_not_wait_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_tells_what_would_come() {
+async fn a_dry_run_lists_the_matching_events() {
     let world = World::new().await;
     let since = now(&world).await;
     let arguments = "events => '{order.*}', filter => '$.data.id > 3', exclude_origin => '{crm}'";

@@ -50,7 +50,7 @@ async fn expired_self_signed_and_of_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authority_that_nobody_trusts() {
+async fn an_untrusted_authority() {
     let (world, ours, theirs) = (World::new().await, Authority::new(), Authority::new());
     let stranger = Receiver::start_tls(theirs.acceptor(Identity::Good)).await;
     world.subscribe_url(&stranger.url("/ok"), "retry => '{1h}'").await;

@@ -320,7 +320,7 @@ fn with_keys(plain: &Received, rotating: &Received, new_public: &str) -> Vec<Cas
 
 /// Checks that the documentation names every program, and that each is short.
 #[test]
-fn every_program_is_told_of() {
+fn every_program_is_documented() {
     let page = include_str!("../../../docs/RECEIVING.md");
     let mut count = 0;
     for entry in fs::read_dir(folder()).expect("a folder") {

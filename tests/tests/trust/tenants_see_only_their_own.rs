@@ -246,7 +246,7 @@ async fn check(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_nobody() {
+async fn without_a_token_every_route_is_rejected() {
     let world = World::new().await;
     let database = &world.database;
     Admin::roles(database).await;

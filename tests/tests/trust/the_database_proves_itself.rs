@@ -255,7 +255,7 @@ async fn man_in_the_middle(
 static AUTHORITY: std::sync::OnceLock<CertificateDer<'static>> = std::sync::OnceLock::new();
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_in_between_gets_a_password_that_works() {
+async fn a_man_in_the_middle_gets_no_working_password() {
     let server = Server::start().await;
     AUTHORITY.set(server.authority.0.der().clone()).unwrap();
     let real = SocketAddr::from(([127, 0, 0, 1], server.database.cluster.port()));

@@ -186,7 +186,7 @@ async fn each_role_has_its_part_and_nothing_else() {
 
 /// A setting that is made before the extension is loaded is checked when it loads.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_mute_may_not_do_so_early() {
+async fn a_role_without_the_right_cannot_mute_early() {
     let world = World::new().await;
     let database = &world.database;
     database.run(SET_UP).await;
@@ -221,7 +221,7 @@ async fn who_may_not_mute_may_not_do_so_early() {
 /// A writer's own objects, in schemas that come first in its search path, must not affect a
 /// trigger.
 #[tokio::test(flavor = "multi_thread")]
-async fn search_paths_lead_nobody_astray() {
+async fn search_paths_redirect_no_call() {
     let world = World::new().await;
     let database = &world.database;
     database.run(SET_UP).await;

@@ -313,7 +313,7 @@ async fn a_change_by_another_is_not_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_nobody_gets_is_found() {
+async fn an_event_without_a_subscription_is_found() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let alice = token(&world.database, &["--role", "alice"]);

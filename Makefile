@@ -52,7 +52,7 @@ lint: ## formatting and lints, as CI runs them
 	cargo clippy --profile quick --package e2e --all-targets -- -D warnings
 	scripts/deny.sh
 	scripts/check_layers.py >/dev/null || scripts/check_layers.py
-	scripts/check_prose.py dispatcher/src extension/src crates sql scripts docs README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md
+	scripts/check_prose.py dispatcher/src extension/src extension/tests extension/update crates sql scripts tests fuzz deny.toml docs README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md
 	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo clippy --profile quick --package pg_webhook --no-default-features --features pg$(PG_MAJOR) -- -D warnings
 
 clean: ## remove what was built

@@ -23,8 +23,7 @@ drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_rel
 
 -- @code@
 
--- -- Rights that follow from it
--- --------------------------------------------------------------------
+-- -- Rights that follow from it -------------------------------------------------------------------
 
 -- Roles with a part of the work (webhook_grant) get the rights that were added to this part. A
 -- right that only one part has identifies the part.

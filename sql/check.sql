@@ -310,7 +310,7 @@ begin atomic
           and not exists (select from family f where f.relation = c.oid)
           and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
     )
-    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+    select w.relation, 'table is gone', format('relation with OID %s does not exist', w.relation::oid),
            format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
     from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
     union all
@@ -340,7 +340,7 @@ begin atomic
            webhook.watch_statement(r.watch) || format('; select @extschema@.webhook_unwatch(%L)', n.qualified)
     from replaced r join named n on n.relation = r.relation
     union all
-    select d.relation, 'partition was detached', format('%s is captured no longer: it has left %s', n.qualified, r.qualified),
+    select d.relation, 'partition was detached', format('%s is no longer captured: it was detached from %s', n.qualified, r.qualified),
            webhook.watch_statement((d.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition,
                                     null, w.key_columns, w.created_at, '{}')::webhook.watch)
     from webhook.detached_partition d

@@ -67,12 +67,12 @@ as $$
 #variable_conflict use_variable
 begin
     if num_nulls(event_type, subscription_id, payload) > 0 then
-        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
+        raise exception using errcode = 'null_value_not_allowed', message = 'arguments of webhook.tell() must not be null',
             hint = 'Pass the event type, the subscription''s id and a JSON object.';
     elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
-            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
+            message = format('event_type: "%s" is not an event type of the daemon', event_type),
+            hint = 'Use webhook.subscription.failing, webhook.subscription.recovered or webhook.delivery.exhausted.';
     end if;
     insert into webhook.event (type, table_name, key, payload)
     values (event_type, 'webhook.subscription', subscription_id::text, payload);

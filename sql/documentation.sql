@@ -31,11 +31,11 @@ as $$
 begin
     if event_type is null then
         raise exception using errcode = 'null_value_not_allowed', message = 'event_type must not be null',
-            hint = 'Name one of webhook.event_type.';
+            hint = 'Pass an event type that webhook.event_type lists.';
     elsif not exists (select from webhook.event_type t where t.type = event_type)
           and not exists (select from webhook.sources(event_type)) then
-        raise exception using errcode = 'undefined_object', message = format('there is no event type "%s"', event_type),
-            hint = 'webhook.event_type lists them. Add a row there for a type that the application emits itself.';
+        raise exception using errcode = 'undefined_object', message = format('event type "%s" does not exist', event_type),
+            hint = 'webhook.event_type lists the event types. For a type that the application emits itself, add a row there.';
     end if;
     return event_type;
 end

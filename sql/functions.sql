@@ -266,15 +266,15 @@ declare
 begin
     if webhook_erase.key is null then
         raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
-            hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
+            hint = 'Pass the value of webhook.event.key: the text of the key column, or a JSON array for several key columns.';
     end if;
     -- Events may name a table that no longer exists. regclass has no name for it.
     select format('%I.%I', n.nspname, c.relname) into name
         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
     if webhook_erase.rel is not null and name is null then
         raise exception using errcode = 'undefined_table',
-            message = format('there is no relation with number %s', webhook_erase.rel::oid),
-            hint = 'It may have been dropped just now.';
+            message = format('relation with OID %s does not exist', webhook_erase.rel::oid),
+            hint = 'The relation may have been dropped concurrently.';
     end if;
     with subject as (
         select e.slot, e.xid, e.id, e.payload, e.previous from webhook.event e

@@ -53,8 +53,8 @@ begin
     -- instance stays. Without an instance, copies made from now on would deliver.
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
         if exists (select from webhook.daemon_lock l where l.name = 'leader') then
-            raise notice using message = 'nothing to arm: a daemon delivers from this database',
-                hint = 'To let a daemon of another instance deliver, stop that one first.';
+            raise notice using message = 'webhook_arm() did nothing: a daemon delivers from this database',
+                hint = 'To deliver with a daemon of another instance, stop the running daemon first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
             -- This may be production itself, restored from a snapshot of its disk.

@@ -310,8 +310,8 @@ begin
     select * into setting from webhook.setting;
     select * into head from webhook.ring_head;
     if slot not between 0 and 15 then
-        raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is no slot of the ring', slot),
-            hint = 'They are numbered from 0 to 15.';
+        raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is not a slot of the ring', slot),
+            hint = 'Slots are numbered from 0 to 15.';
     elsif head.present = slot then
         return 'young';
     elsif slot = any (head.open) then

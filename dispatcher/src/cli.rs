@@ -420,14 +420,14 @@ fn parse_tolerance(text: &str) -> Result<Tolerance, String> {
     if text == "any" {
         return Ok(Tolerance::Any);
     }
-    text.parse().map(Tolerance::Seconds).map_err(|_| "a number of seconds, or `any`".to_owned())
+    text.parse().map(Tolerance::Seconds).map_err(|_| "must be a number of seconds, or `any`".to_owned())
 }
 
 fn parse_bind(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(([127, 0, 0, 1], port).into());
     }
-    text.parse().map_err(|_| "an address with a port as in 127.0.0.1:8080, or a port".to_owned())
+    text.parse().map_err(|_| "must be an address with a port, such as 127.0.0.1:8080, or a port".to_owned())
 }
 
 #[cfg(test)]

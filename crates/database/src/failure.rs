@@ -12,7 +12,7 @@ use tokio_postgres::{Config, Error, NoTls};
 
 /// Returns the error of a server that has not answered in time.
 pub async fn expired() -> Error {
-    failure(io::ErrorKind::TimedOut, "the server has not answered in time".to_owned()).await
+    failure(io::ErrorKind::TimedOut, "the server did not answer in time".to_owned()).await
 }
 
 /// Returns an error with this kind and text.

@@ -23,7 +23,7 @@ pub enum Class {
     /// The response was not HTTP, or it ended early.
     Protocol,
     /// Nothing was sent, for a reason of our own. Either the address policy forbids the target, or
-    /// there is no secret to sign with, or this machine has no file descriptor or port left.
+    /// the subscription has no secret to sign with, or this machine has no file descriptor or port left.
     Refused,
 }
 

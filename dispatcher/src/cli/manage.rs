@@ -16,7 +16,7 @@ pub struct Output {
 
 /// Parses `OPTION=VALUE`.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be OPTION=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("must be OPTION=VALUE")?;
     Ok((name.trim().to_owned(), value.to_owned()))
 }
 

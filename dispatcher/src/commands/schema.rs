@@ -37,7 +37,7 @@ async fn document(database: &Target) -> Result<String, Error> {
     let explain = |error: tokio_postgres::Error| match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
             message:
-                "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
+                "permission denied to read the documentation; as the extension's owner, run: select webhook_grant('…', 'reader')"
                     .to_owned(),
         },
         _ => Error::App(database::Error::of_statement(error)),

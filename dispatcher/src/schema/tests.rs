@@ -181,7 +181,7 @@ fn types_come_go_and_are_renamed() {
     );
     assert_eq!(
         changes[0].message,
-        "event type removed; purchase.created has come with the same data: renamed?"
+        "event type removed; purchase.created was added with the same data: renamed?"
     );
     for other in [parse("order.updated", &data), parse("purchase.created", &json!({}))] {
         assert_eq!(old.changes(&other)[0].message, "event type removed");

@@ -192,7 +192,7 @@ async fn an_open_page_tells_when_it_is_out_of_date() {
 
     // The database stops and returns, and the page says so.
     world.cluster.stop().await;
-    stale("the database is away").await;
+    stale("the database is not available").await;
     assert_eq!(browser.barriers().await, [] as [String; 0]);
     browser.picture("stale-1280-light").await;
     browser.look(360, 740, "dark").await;

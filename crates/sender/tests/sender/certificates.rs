@@ -150,7 +150,7 @@ async fn each_subscription_shows_the_certificate_it_names() {
     let trusting = send(&sender, "receiver.example", address, Some("trusting")).await;
     assert!(matches!(trusting.class, Class::Tls | Class::Protocol), "{trusting:?}");
     let usual = send(&sender, "receiver.example", address, None).await;
-    assert_eq!(usual.error.as_deref(), Some("the certificate's issuer is not trusted by webhookd's machine"));
+    assert_eq!(usual.error.as_deref(), Some("webhookd does not trust the certificate's issuer"));
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn a_subscription_lives_through_it() {
     assert_eq!(browser.path().await, "/login", "an unknown visitor is not let in");
     browser.fill("Token", "whtok_nonsense").await;
     browser.press("Sign in").await;
-    browser.until_it_says("one begins with whtok_").await;
+    browser.until_it_says("A token starts with whtok_").await;
     enter(&browser, &alice).await;
     assert_eq!(browser.path().await, "/");
 
@@ -48,7 +48,7 @@ async fn a_subscription_lives_through_it() {
     let secret = shown.split_whitespace().find(|word| word.starts_with("whsec_")).expect("it is shown once");
     world.receiver.expect_secret("/ok/page", secret);
     browser.picture("secret").await;
-    browser.press("To the subscription").await;
+    browser.press("Go to the subscription").await;
     assert!(!browser.text().await.contains("whsec_"), "once");
 
     // Changes appear as they happen, without a reload.
@@ -69,7 +69,7 @@ async fn a_subscription_lives_through_it() {
     world.receiver.wait_for("/ok/page", 4, PATIENCE).await;
     browser.press("Send a ping").await;
     world.receiver.wait_for("/ok/page", 5, PATIENCE).await;
-    browser.press("Make a new secret").await;
+    browser.press("Rotate secret").await;
     assert!(browser.text().await.contains("whsec_"));
     browser.go(&path).await;
     browser.fill("Name", "renamed").await;
@@ -83,12 +83,12 @@ async fn a_subscription_lives_through_it() {
     browser.press("Search").await;
     browser.click(&format!("a[href='/deliveries/{event}/{id}']")).await;
     browser.until_it_says("succeeded").await;
-    browser.press("Deliver again").await;
+    browser.press("Redeliver").await;
     let again = "select count(*) = 6 from webhook.attempt where outcome = 'succeeded'";
     world.database.until(again, PATIENCE).await;
 
     browser.go(&path).await;
-    browser.press("End the subscription").await;
+    browser.press("Delete subscription").await;
     assert_eq!(browser.path().await, "/subscriptions");
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
     let complaints: Vec<String> = browser
@@ -231,7 +231,7 @@ async fn a_keyboard_is_enough() {
     // Tab leads from there to the page's main action.
     for _ in 0..20 {
         browser.keys("\u{e004}").await;
-        if browser.focused().await == "Subscribe a receiver" {
+        if browser.focused().await == "Create a subscription" {
             break;
         }
     }

@@ -22,7 +22,7 @@ begin
 end
 $$;
 comment on function webhook.disable_subscription(bigint, text) is
-    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
+    'Daemon: pauses a subscription whose receiver failed permanently, and emits webhook.subscription.disabled; false: it is already paused or deleted';
 
 create function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -45,7 +45,7 @@ begin
 end
 $$;
 comment on function webhook.confirm_subscription(bigint, text, numeric) is
-    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+    'Daemon: records that the receiver at this URL confirmed, and the requests per second that it allows (null: no limit); false: the URL has changed, or the subscription requires no confirmation';
 
 -- One by one, each by the primary key. A DELETE that joins the list may be planned as a scan of the
 -- queue, if the queue was small when ANALYZE last saw it; the target of a DELETE cannot be in a
@@ -80,4 +80,4 @@ begin
 end
 $$;
 comment on function webhook.tell(text, bigint, json) is
-    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';
+    'Daemon: emits an operational event about a subscription, for all subscriptions whose patterns name it';

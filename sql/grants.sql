@@ -126,7 +126,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_grant is
-    'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
+    'Grants a role the privileges of a publisher, subscriber, reader, dispatcher or admin (admin includes the first three)';
 
 do $$
 declare

@@ -34,7 +34,7 @@ begin
 end
 $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
-    'Prepares the contents of a dump for delivery here: undelivered events go into the queue, and transaction ids become past ones';
+    'Prepares the contents of a dump for delivery here: queues undelivered events, and replaces transaction ids by past ones';
 
 create function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -74,4 +74,4 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopts this cluster and database, so that the next daemon of any instance delivers from here. Does nothing while a daemon delivers';
+    'Adopts this cluster and database after a restore or a copy: the next daemon of any instance then delivers from here. Does nothing while a daemon delivers';

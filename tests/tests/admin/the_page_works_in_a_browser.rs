@@ -39,11 +39,11 @@ async fn a_subscription_lives_through_it() {
     browser.fill("URL", &url).await;
     browser.fill("Name", "by hand").await;
     browser.fill("Timeout", "never").await;
-    browser.press("Subscribe").await;
+    browser.press("Create").await;
     browser.until_it_says("invalid input syntax for type interval").await;
     browser.picture("mistake").await;
     browser.fill("Timeout", "PT5S").await;
-    browser.press("Subscribe").await;
+    browser.press("Create").await;
     let shown = browser.text().await;
     let secret = shown.split_whitespace().find(|word| word.starts_with("whsec_")).expect("it is shown once");
     world.receiver.expect_secret("/ok/page", secret);

@@ -17,7 +17,7 @@ create function webhook.mismatch(event webhook.event, subscription webhook.subsc
     return case
         when (event).type = 'webhook.delivery.requested' then 'it is a request to the daemon'
         when (event).subscription_id = (subscription).id then null
-        when (event).subscription_id is not null then format('it is for subscription %s alone', (event).subscription_id)
+        when (event).subscription_id is not null then format('it is only for subscription %s', (event).subscription_id)
         when not webhook.pattern_matches((subscription).events, (event).type) then 'no pattern matches its type'
         when pg_visible_in_snapshot((event).xid::text::xid8, (subscription).created_snapshot)
             then 'it was committed before the subscription was created'

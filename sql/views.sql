@@ -222,8 +222,8 @@ cross join lateral (
            case when c.system_identifier <> i.system_identifier or c.database_oid <> i.database_oid or c.restored_at is not null
                     then 'this database is a copy from another cluster, so webhookd does not deliver; to deliver from here, run: select webhook_arm()'
                 when c.refused_instance is not null and not r.is_running
-                    then format('this database is armed for instance %1$s, and a daemon of instance %2$s was refused; '
-                                'if it is a copy that is to deliver, run: select webhook_arm(); if it is the same '
+                    then format('this database is armed for instance %1$s, but a daemon of instance %2$s was rejected; '
+                                'to deliver from a copy, run: select webhook_arm(); if it is the same '
                                 'database under another name, start webhookd with --instance ''%1$s''',
                                 c.instance, c.refused_instance)
                 end as disarmed_because

@@ -56,7 +56,9 @@ pub async fn beat(control: Arc<Client>, liveness: Arc<Liveness>) {
 pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
     let row = control.query_one(IS_HIDDEN, &[]).await.map_err(Error::of_statement)?;
     if row.try_get(0).map_err(Error::of_statement)? {
-        warn!("daemon.cannot_watch_another; if the leader freezes, no standby takes over; run both daemons as the same role");
+        warn!(
+            "daemon.cannot_watch_another; if the leader freezes, no standby takes over; run both daemons as the same role"
+        );
     }
     Ok(())
 }

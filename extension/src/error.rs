@@ -203,13 +203,9 @@ impl Error {
             Self::NotOwner(_) => {
                 "Only the table's owner, a member of the owning role, or a superuser can watch it."
             }
-            Self::NotAPublisher => {
-                "Ask the extension's owner to run webhook_grant('...', 'publisher')."
-            }
+            Self::NotAPublisher => "Ask the extension's owner to run webhook_grant('...', 'publisher').",
             Self::NotWatched(_) => "The table webhook.watch lists the watched tables.",
-            Self::WatchedThrough { .. } => {
-                "Call webhook_unwatch() for that table first, or keep its watch."
-            }
+            Self::WatchedThrough { .. } => "Call webhook_unwatch() for that table first, or keep its watch.",
             Self::ChildWatched { .. } => {
                 "A table can have only one watch. Call webhook_unwatch() for that parent first, or keep its watch."
             }
@@ -220,7 +216,9 @@ impl Error {
             Self::NounNeeded(_) => {
                 "Pass a noun of lower-case letters, digits and underscores, as in noun => 'order'."
             }
-            Self::Reserved(_) => "Only pg_webhook itself emits events in this namespace. Choose another namespace or noun.",
+            Self::Reserved(_) => {
+                "Only pg_webhook itself emits events in this namespace. Choose another namespace or noun."
+            }
             Self::NoSuchColumn { hint, .. }
             | Self::ConditionRow { hint, .. }
             | Self::ConditionMeaning { hint, .. } => hint,
@@ -245,11 +243,15 @@ impl Error {
             Self::EmittedTooLong { .. } => {
                 "Send a smaller payload, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
             }
-            Self::BadEventType { .. } => "An event type has the form noun.verb or namespace.noun.verb, as in 'order.paid'.",
+            Self::BadEventType { .. } => {
+                "An event type has the form noun.verb or namespace.noun.verb, as in 'order.paid'."
+            }
             Self::MalformedEventId(_) => {
                 "An event id is evt_ followed by hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."
             }
-            Self::NoSuchEvent(_) => "Retention may have removed the event, or it may belong to another database.",
+            Self::NoSuchEvent(_) => {
+                "Retention may have removed the event, or it may belong to another database."
+            }
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
             Self::NeverDelivered(_) => "Redeliver the event that the request names.",
             Self::NoSelect(_) => "The caller must own the table or have the privilege SELECT on it.",
@@ -261,15 +263,17 @@ impl Error {
             Self::NotReadCommitted => "Run the transaction at isolation level read committed.",
             Self::NoSuchSubscription(_) => "The table webhook.subscription lists the subscriptions.",
             Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
-            Self::NotTheirs(_) => {
-                "Omit owner, or ask an admin or a member of that role to make the call."
-            }
+            Self::NotTheirs(_) => "Omit owner, or ask an admin or a member of that role to make the call.",
             Self::BadSecret(_) => {
                 "Pass whsec_ followed by the padded base64 of 24 to 64 random bytes (for a key pair: whsk_ and 64 bytes), or omit the secret to generate one."
             }
-            Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME. The daemon reads the secret from there.",
+            Self::BadReference(_) => {
+                "Pass env:WEBHOOKD_SECRET_NAME or file:NAME. The daemon reads the secret from there."
+            }
             Self::Unsigned(_) => "Choose a signature with webhook_alter(..., signature => ...).",
-            Self::BadSealingKey(_) => "Pass the public key that webhookd keygen prints: webhookd_public_ followed by base64.",
+            Self::BadSealingKey(_) => {
+                "Pass the public key that webhookd keygen prints: webhookd_public_ followed by base64."
+            }
             Self::NoSuchBackfill(_) => "The table webhook.backfill lists the backfills.",
             Self::TooManySecrets(_) => {
                 "Wait until a key expires, or rotate with overlap => '0' to expire all others at once."

@@ -154,7 +154,7 @@ pub unsafe fn check(path: pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
     };
     let bad = |reason, hint| Err(Error::BadOption { option: "filter", reason, hint });
     if text.len() > BYTES_MAX {
-        let reason = format!("the path has {} bytes, and {BYTES_MAX} are the most", text.len());
+        let reason = format!("the path has {} bytes; the maximum is {BYTES_MAX}", text.len());
         return bad(reason, "Add the value to the event in the application, and filter by that value.");
     }
     match variable(text) {

@@ -41,7 +41,8 @@ fn tenant() -> Option<String> {
 /// [`Error::NotTheirs`] if the name is not a role of which the caller is a member, and the caller
 /// is not an admin.
 pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
-    const HINT: &str = "Pass the name of a role or of a tenant, or omit owner to own the subscription yourself.";
+    const HINT: &str =
+        "Pass the name of a role or of a tenant, or omit owner to own the subscription yourself.";
     let bad = |reason: &str| Error::BadOption { option: "owner", reason: reason.to_owned(), hint: HINT };
     let Some(name) = name.or_else(guc::tenant) else {
         let own = Spi::get_one_with_args("select pg_get_userbyid($1)::text", &[caller.id.into()])?;

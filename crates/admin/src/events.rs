@@ -320,9 +320,11 @@ pub async fn pull(
     for row in &found {
         let body = body::render(&captured(row, work.encoding())?, 1, shape, &state.source).body;
         let text = String::from_utf8_lossy(&body).into_owned();
-        items.push(RawValue::from_string(text).map_err(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot read an event's data")
-        })?);
+        items.push(
+            RawValue::from_string(text).map_err(|_| {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot read an event's data")
+            })?,
+        );
     }
     Ok(Json(Pulled { items, next: end.to_string(), more: count >= i64::from(rows) }))
 }

@@ -292,7 +292,10 @@ impl FromRequestParts<State> for Api {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
         let headers = &parts.headers;
         if headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none() {
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the header Authorization must be Bearer followed by a token"));
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "the header Authorization must be Bearer followed by a token",
+            ));
         }
         state.enter(bearer(headers), is_conditional(headers)).await.map(Self)
     }

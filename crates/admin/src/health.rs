@@ -1,9 +1,9 @@
 //! `/healthz` and `/readyz`: whether this process should be restarted, and whether it delivers.
 //!
 //! Both answer from the last sample (`sampler.rs`), so a request costs nothing. If the sample is
-//! too old, the database is not available. The process is alive unless it is the leader and has made no
-//! progress for a minute, which a restart may repair. It is ready if it is the leader of an armed
-//! database and makes progress.
+//! too old, the database is not available. The process is alive unless it is the leader and has
+//! made no progress for a minute, which a restart may repair. It is ready if it is the leader of an
+//! armed database and makes progress.
 
 use crate::{
     State,

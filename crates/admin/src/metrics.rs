@@ -151,11 +151,7 @@ fn attempts(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> 
 
 fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     let Some(look) = state.history.latest() else {
-        return page.gauge(
-            "webhookd_look_age_seconds",
-            "Age of the sample of the database.",
-            f64::INFINITY,
-        );
+        return page.gauge("webhookd_look_age_seconds", "Age of the sample of the database.", f64::INFINITY);
     };
     page.gauge(
         "webhookd_look_age_seconds",
@@ -197,8 +193,11 @@ fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> 
         "1 if the receiver fails and is probed once a minute.",
         &["subscription"],
     )?;
-    let enabled =
-        page.gauges("webhookd_subscription_enabled", "0 if the subscription is paused or disabled.", &["subscription"])?;
+    let enabled = page.gauges(
+        "webhookd_subscription_enabled",
+        "0 if the subscription is paused or disabled.",
+        &["subscription"],
+    )?;
     for (id, standing) in look.subscriptions.iter().filter(|(id, _)| **id != GONE) {
         let id = label(*id);
         backlog.with_label_values(&[&id]).set(standing.backlog as f64);

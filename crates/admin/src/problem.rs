@@ -113,10 +113,7 @@ impl From<tokio_postgres::Error> for Problem {
             }
             // A value that cannot be sent, or a row of another shape. This is our defect.
             error!(error = %database::chain(&cause), "admin.statement_failed");
-            return Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal error; see the log of webhookd",
-            );
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log of webhookd");
         };
         let code = database.code().code();
         if let Some(status) = status_of(code) {

@@ -114,7 +114,8 @@ async fn no_panic(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => {
             tracing::error!("admin.request_panicked");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log of webhookd").into_response()
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log of webhookd")
+                .into_response()
         }
     }
 }

@@ -330,9 +330,7 @@ impl Work {
     /// The errors of the statement. No row counts as a defect of ours.
     pub async fn row(&mut self, sql: &str, params: Params<'_>) -> Result<Row, Problem> {
         let row = self.query(sql, params).await?.into_iter().next();
-        row.ok_or_else(|| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database returned no row")
-        })
+        row.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database returned no row"))
     }
 
     /// Returns rows whose first column is JSON.

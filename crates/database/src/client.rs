@@ -166,7 +166,9 @@ impl Link {
             let carried = tokio::spawn(connection);
             let row = client.query_opt(AT_WORK, &[&self.backend_pid]).await;
             carried.abort();
-            let Some(row) = row? else { return Ok(Backend::Silent("the backend no longer exists".to_owned())) };
+            let Some(row) = row? else {
+                return Ok(Backend::Silent("the backend no longer exists".to_owned()));
+            };
             Ok::<_, Error>(Backend::of(row.try_get(0)?, row.try_get(1)?))
         };
         match timeout(QUESTION_TIMEOUT, question).await {

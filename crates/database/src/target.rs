@@ -44,9 +44,7 @@ impl std::fmt::Debug for Target {
 /// Why a connection string is not valid.
 #[derive(Debug, Error, PartialEq)]
 pub enum Invalid {
-    #[error(
-        "invalid database URL ({0}); use postgres://user:password@host:5432/database"
-    )]
+    #[error("invalid database URL ({0}); use postgres://user:password@host:5432/database")]
     Url(String),
     #[error("sslmode must be disable, prefer, require, verify-ca or verify-full")]
     SslMode,

@@ -30,8 +30,7 @@ use url::{Host, Url};
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 const GONE: Failure = Failure::Ours("cannot connect to webhookd's forward proxy");
-const GARBLED: Failure =
-    Failure::Ours("webhookd's forward proxy does not speak the protocol of its URL");
+const GARBLED: Failure = Failure::Ours("webhookd's forward proxy does not speak the protocol of its URL");
 const UNWILLING: Failure = Failure::Ours("webhookd's forward proxy does not allow this host");
 const STRANGER: Failure = Failure::Ours("webhookd's forward proxy rejected the credentials");
 const UNREACHABLE: Failure = Failure::Connect("the forward proxy could not reach the host");

@@ -107,9 +107,7 @@ impl Tls {
         if named.hosts.iter().any(|pattern| pattern.matches(host)) {
             Ok(&named.connector)
         } else {
-            Err(Failure::Ours(
-                "the section of the subscription's option tls does not list this host",
-            ))
+            Err(Failure::Ours("the section of the subscription's option tls does not list this host"))
         }
     }
 }

@@ -46,7 +46,10 @@ impl SlowFilters {
         self.notified.notify_one();
         // The reader and the queue may have evaluated the same filter at the same time.
         if former.as_ref() != Some(filter) {
-            warn!(subscription_id, "subscription.filter_too_slow; the subscription is held until its filter changes");
+            warn!(
+                subscription_id,
+                "subscription.filter_too_slow; the subscription is held until its filter changes"
+            );
         }
     }
 

@@ -203,7 +203,9 @@ async fn notify(client: &Client, ring: &Notify) -> Result<String, String> {
     let channel = format!("webhookd_check_{}", std::process::id());
     let sent = client.batch_execute(&format!("listen {channel}; notify {channel};")).await;
     let heard = match sent {
-        Ok(()) => timeout(NOTIFY_TIMEOUT, ring.notified()).await.map_err(|_| "no notification arrived".to_owned()),
+        Ok(()) => {
+            timeout(NOTIFY_TIMEOUT, ring.notified()).await.map_err(|_| "no notification arrived".to_owned())
+        }
         Err(error) => Err(one_line(&error)),
     };
     heard

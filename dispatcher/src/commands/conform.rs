@@ -156,7 +156,8 @@ fn without(mut call: Call, header: &str) -> Call {
 
 fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
     use Expected::{Refuse, Take};
-    const GENUINE: &str = "Answer genuine webhooks with 2xx. Otherwise webhookd retries them, and finally gives up.";
+    const GENUINE: &str =
+        "Answer genuine webhooks with 2xx. Otherwise webhookd retries them, and finally gives up.";
     const FORGED: &str = "Anyone who knows the URL can send this request. Verify the signature of every request, over the raw body.";
     const REPLAYED: &str = "Anyone who has seen a request can send it again. Reject timestamps that differ by more than five minutes.";
     let sample = Sample { secret, run_id, now };

@@ -42,7 +42,9 @@ pub enum Error {
     Usage(String),
     #[error(transparent)]
     App(#[from] database::Error),
-    #[error("permission denied to read the state of delivery; as the extension's owner, run: select webhook_grant('…', 'reader')")]
+    #[error(
+        "permission denied to read the state of delivery; as the extension's owner, run: select webhook_grant('…', 'reader')"
+    )]
     NotReader(#[source] tokio_postgres::Error),
     #[error(transparent)]
     Seal(#[from] seal::CannotSeal),
@@ -109,8 +111,8 @@ impl Error {
     }
 }
 
-/// Returns the exit code: the database is not available or rejects us (another attempt may help), or the
-/// daemon cannot deliver from it (an operator must act).
+/// Returns the exit code: the database is not available or rejects us (another attempt may help), or
+/// the daemon cannot deliver from it (an operator must act).
 fn database_exit_code(error: &database::Error) -> u8 {
     match error {
         database::Error::Connect(_)

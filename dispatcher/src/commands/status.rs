@@ -93,7 +93,8 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
         }
         (true, false, _) => "no: no daemon is running; start webhookd run".to_owned(),
         (true, true, Some(_)) => {
-            "no: the daemon is frozen or disconnected from the server; start another daemon, which takes over".to_owned()
+            "no: the daemon is frozen or disconnected from the server; start another daemon, which takes over"
+                .to_owned()
         }
         (true, true, None) => "yes".to_owned(),
     };

@@ -77,9 +77,9 @@ async fn list(client: &Client) -> Result<ExitCode, tokio_postgres::Error> {
 
 fn explain(error: tokio_postgres::Error) -> Error {
     match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Error::Usage("permission denied; as the extension's owner, run: select webhook_grant('…', 'admin')".to_owned())
-        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Usage(
+            "permission denied; as the extension's owner, run: select webhook_grant('…', 'admin')".to_owned(),
+        ),
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
             Error::App(database::Error::ExtensionMissing)
         }

@@ -134,8 +134,8 @@ mod tests {
             (headers(TOKEN), b"{}", AT - 301, "301 s ahead"),
             (headers(TOKEN), b"{}\n", AT, "without the newline"),
             (headers(TOKEN), b"{}\r\n", AT, "without the newline"),
-            (headers(TOKEN), b"{ }", AT, "another secret, id, timestamp or body"),
-            (headers(TOKEN), b"{ }\n", AT, "another secret, id, timestamp or body"),
+            (headers(TOKEN), b"{ }", AT, "does not match the secret, id, timestamp and body"),
+            (headers(TOKEN), b"{ }\n", AT, "does not match the secret, id, timestamp and body"),
             (headers("v2,xyz"), b"{}", AT, "no signature of version v1"),
             (headers(""), b"{}", AT, "no signature of version v1"),
             (

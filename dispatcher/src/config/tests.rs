@@ -128,7 +128,7 @@ fn nothing_repeats_a_password() {
     ] {
         let flags = database_url(url);
         let text = Layers::default().database(&flags).unwrap_err().to_string();
-        assert!(text.contains("cannot be read") && !text.contains("hunter2"), "{text}");
+        assert!(text.contains("invalid database URL") && !text.contains("hunter2"), "{text}");
     }
     assert!(!format!("{:?}", dispatch("", "").unwrap().database).contains("hunter2"));
 }
@@ -146,7 +146,7 @@ fn what_is_out_of_range_is_named() {
         ("--allow-port 443,http", "`http` is no port"),
         ("--source /shop?x", "/shop?x"),
         ("--origin https://hooks.example", "https://hooks.example"),
-        ("--admin-open-as app", "needs --admin"),
+        ("--admin-open-as app", "requires --admin"),
         ("--admin 0.0.0.0:1 --admin-open-as app", "others reach 0.0.0.0:1"),
     ] {
         let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
@@ -189,7 +189,7 @@ fn the_way_out_is_as_the_file_says() {
     assert_eq!(from_flags.policy.ports.to_string(), "443");
     assert!(dispatch("", "").unwrap().way_out.proxy.is_none());
     for (flags, file, want) in [
-        ("--proxy ftp://user:hunter2@a", "", "this is no proxy"),
+        ("--proxy ftp://user:hunter2@a", "", "invalid --proxy"),
         ("--proxy http://a --proxy-bypass a/b", "", "--proxy-bypass: `a/b`"),
         ("--ca-file /nowhere/ca.pem", "", "cannot read /nowhere/ca.pem"),
         ("", "[tls.partner]\nhosts = []", "tls.partner lists no hosts"),

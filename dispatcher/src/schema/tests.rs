@@ -207,10 +207,10 @@ fn previous_repeats_nothing() {
 #[test]
 fn what_is_no_document_is_said() {
     for (text, error) in [
-        ("", "no JSON"),
-        ("{}", "no OpenAPI"),
-        (r#"{"openapi":"3.0.1","webhooks":{}}"#, "no OpenAPI"),
-        (r#"{"asyncapi":"3.0.0"}"#, "no OpenAPI"),
+        ("", "invalid JSON"),
+        ("{}", "not an OpenAPI"),
+        (r#"{"openapi":"3.0.1","webhooks":{}}"#, "not an OpenAPI"),
+        (r#"{"asyncapi":"3.0.0"}"#, "not an OpenAPI"),
         (r#"{"openapi":"3.1.0","webhooks":{"a.b":{}}}"#, "a.b has no schema"),
         (
             r##"{"openapi":"3.1.0","webhooks":{"a.b":{"post":{"requestBody":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/x"}}}}}}}}"##,

@@ -148,7 +148,10 @@ impl Session {
                 match self.control.query(END_WRITER, &[]).await {
                     Ok(_) => {}
                     Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                        warn!(error = chain(&error), "daemon.cannot_end_another; run both daemons as the same role");
+                        warn!(
+                            error = chain(&error),
+                            "daemon.cannot_end_another; run both daemons as the same role"
+                        );
                     }
                     Err(error) => return Err(Error::of_statement(error)),
                 }

@@ -117,7 +117,8 @@ pub fn url(text: &str) -> Result<String, Error> {
     }
     let url = Url::parse(text).map_err(|why| bad("url", why.to_string(), HINT))?;
     if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
-        let hint = "Everyone who can see the subscription can see its URL. Receivers verify a signature instead.";
+        let hint =
+            "Everyone who can see the subscription can see its URL. Receivers verify a signature instead.";
         return Err(bad("url", "must not contain credentials", hint));
     }
     if url.fragment().is_some() {
@@ -178,7 +179,11 @@ pub fn name(name: String) -> Result<String, Error> {
 /// has months.
 fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error> {
     if interval.months() != 0 {
-        return Err(bad(option, "must not contain months or years, which have no fixed length", "Use days or smaller units."));
+        return Err(bad(
+            option,
+            "must not contain months or years, which have no fixed length",
+            "Use days or smaller units.",
+        ));
     }
     Ok(i128::from(interval.days()) * DAY_US + i128::from(interval.micros()))
 }
@@ -190,11 +195,9 @@ fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error
 pub fn timeout(interval: Interval) -> Result<Interval, Error> {
     match microseconds("timeout", &interval)? {
         1_000..=300_000_000 => Ok(interval),
-        _ => Err(bad(
-            "timeout",
-            "must be between 1 millisecond and 5 minutes",
-            "The default is '15 seconds'.",
-        )),
+        _ => {
+            Err(bad("timeout", "must be between 1 millisecond and 5 minutes", "The default is '15 seconds'."))
+        }
     }
 }
 
@@ -334,8 +337,7 @@ pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error
 /// # Errors
 /// Names the unknown word, or the broken rule.
 pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), Error> {
-    const HINT: &str =
-        "Pass one or more of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
+    const HINT: &str = "Pass one or more of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
     let words = words.into_iter().collect::<Option<Vec<_>>>();
     let words = words.ok_or_else(|| bad("signature", "must not contain a null", HINT))?;
     let profiles = Profiles::parse(words.iter().map(String::as_str))

@@ -114,9 +114,10 @@ fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
         Material::Key(Key::Pair(_)) => {
             (profiles.need_pair(), "whsk_ is a key pair, which only standard-v1a can use")
         }
-        Material::Elsewhere(_) => {
-            (profiles.need_secret() || profiles.need_pair(), "requests are not signed with signature => '{none}'")
-        }
+        Material::Elsewhere(_) => (
+            profiles.need_secret() || profiles.need_pair(),
+            "requests are not signed with signature => '{none}'",
+        ),
     };
     if is_used {
         return Ok(());

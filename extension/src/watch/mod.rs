@@ -116,10 +116,7 @@ fn children(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Tabl
         // Its rows have another type, and the function would make the application's statement fail.
         Some(child) if has_payload => Err(Error::BadOption {
             option: "payload",
-            reason: format!(
-                "{} inherits from the table, but its rows have another type",
-                child.qualified()
-            ),
+            reason: format!("{} inherits from the table, but its rows have another type", child.qualified()),
             hint: "Use columns or exclude instead, or watch a table without child tables.",
         }),
         _ => Ok(children),

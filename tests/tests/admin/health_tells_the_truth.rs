@@ -207,15 +207,15 @@ async fn nobody_is_let_in_by_accident() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for (arguments, words) in [
-        (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "others reach"),
-        (&["--admin-open-as", "ops"], "needs --admin"),
+        (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "requires a loopback address"),
+        (&["--admin-open-as", "ops"], "requires --admin"),
     ] {
         let (code, said) = refusal(arguments);
         assert!(code == Some(2) && said.contains(words), "{arguments:?}: {code:?} {said}");
     }
     for (arguments, words) in [
         (["--role", "nobody"].as_slice(), "does not exist"),
-        (&["--role", "ops", "--owner", "t1"], "sees what others have"),
+        (&["--role", "ops", "--owner", "t1"], "can see other owners"),
     ] {
         let output = Command::new(binary())
             .args(["token", "create", "--database-url", &world.database.url(), "--name", "x"])

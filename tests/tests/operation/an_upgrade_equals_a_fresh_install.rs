@@ -191,7 +191,7 @@ async fn what_was_there_is_kept_and_delivered() {
     assert_eq!(
         database.text(problems).await.as_deref(),
         Some(
-            "payload function follows search_path: public.\"Invoice as JSON\" finds tables and functions by the \
+            "payload function follows search_path: public.\"Invoice as JSON\" finds tables and functions through the \
              search_path of each session that writes to public.invoice"
         )
     );

@@ -96,7 +96,7 @@ async fn for_a_first_key_and_then_for_another() {
     let (code, told) = webhookd(&[&["check", "--database-url", &url][..], &old_flag].concat()).await;
     assert_eq!(code, Some(1), "{told}");
     assert!(
-        told.contains("✗ secrets    that of subscription") && told.contains("which is not at hand"),
+        told.contains("✗ secrets    secret of subscription") && told.contains("which is not in the key file"),
         "{told}"
     );
 

@@ -100,8 +100,9 @@ impl axum::extract::FromRequest<State> for Fields {
         let fields: BTreeMap<String, String> = fields.into_iter().collect();
         let sent = fields.get("form_token").map(String::as_str).unwrap_or_default();
         if !is_ours(&state.form_key, cookie.as_deref(), sent) {
-            let problem = Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or comes from another site")
-                .hint("Go back, reload the page, and submit it again.");
+            let problem =
+                Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or comes from another site")
+                    .hint("Go back, reload the page, and submit it again.");
             return Err(PageError(problem).into_response());
         }
         Ok(Self(fields))

@@ -297,9 +297,7 @@ pub async fn act(
     match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
-        Ok(Done::Secret(secret)) => {
-            Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response())
-        }
+        Ok(Done::Secret(secret)) => Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response()),
         Err(problem) => {
             visitor.work.restart().await?;
             let subscription = api::find(&mut visitor.work, id).await?;

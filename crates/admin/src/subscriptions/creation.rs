@@ -54,10 +54,8 @@ pub async fn create(Api(mut work): Api, headers: HeaderMap, body: Body) -> Resul
             };
             let (is_same, id): (bool, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
             if !is_same {
-                let problem = Problem::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "this key was used for another request",
-                );
+                let problem =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "this key was used for another request");
                 return Err(problem.field("Idempotency-Key").hint("Use a new key for each request."));
             }
             let subscription = find(&mut work, id.unwrap_or_default()).await?;

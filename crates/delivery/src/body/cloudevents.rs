@@ -33,7 +33,9 @@ pub enum BadSource {
     Empty,
     #[error("a source must have at most {SOURCE_BYTES_MAX} bytes")]
     TooLong,
-    #[error("a source must be a URI reference such as /shop or https://shop.example, without query and fragment")]
+    #[error(
+        "a source must be a URI reference such as /shop or https://shop.example, without query and fragment"
+    )]
     NoUri,
 }
 

@@ -119,8 +119,10 @@ fn pairs(option: &str, text: &str) -> Result<Value, Problem> {
     let mut pairs = Map::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
-            let problem =
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{option}: each line must have a colon"));
+            let problem = Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("{option}: each line must have a colon"),
+            );
             return Err(problem.field(option).hint("Enter one header per line, as in X-Team: billing."));
         };
         pairs.insert(name.trim().to_owned(), Value::from(value.trim()));

@@ -153,8 +153,8 @@ pub struct Run {
     /// The forward proxy for receivers: http://… (with CONNECT) or socks5://…
     #[arg(long, env = "WEBHOOKD_PROXY", value_name = "URL", hide_env_values = true)]
     pub proxy: Option<String>,
-    /// Receivers to call without the proxy: a range (CIDR), a host, or .example.com for all hosts of
-    /// a domain. May be repeated
+    /// Receivers to call without the proxy: a range (CIDR), a host, or .example.com for all hosts
+    /// of a domain. May be repeated
     #[arg(long, env = "WEBHOOKD_PROXY_BYPASS", value_name = "WHO", value_delimiter = ',')]
     pub proxy_bypass: Vec<String>,
     /// Let the proxy resolve names. The proxy then decides which addresses a name may have
@@ -168,7 +168,7 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub proxy_resolves: Option<bool>,
-    /// Certificate authorities (PEM) to trust in addition to the certificate authorities of the machine
+    /// Certificate authorities (PEM) to trust, in addition to the ones of the machine
     #[arg(long, env = "WEBHOOKD_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     #[command(flatten)]

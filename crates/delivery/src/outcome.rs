@@ -23,7 +23,7 @@ pub enum Class {
     /// The response was not HTTP, or it ended early.
     Protocol,
     /// Nothing was sent, for a reason of our own: the address policy forbids the target, the
-    /// subscription has no secret to sign with, or this machine has no free file descriptor or port.
+    /// subscription has no secret to sign with, or no file descriptor or port is free.
     Refused,
 }
 

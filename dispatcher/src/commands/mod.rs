@@ -111,8 +111,8 @@ impl Error {
     }
 }
 
-/// Returns the exit code: the database is not available or rejects us (another attempt may help), or
-/// the daemon cannot deliver from it (an operator must act).
+/// Returns the exit code: the database is not available or rejects us (another attempt may help),
+/// or the daemon cannot deliver from it (an operator must act).
 fn database_exit_code(error: &database::Error) -> u8 {
     match error {
         database::Error::Connect(_)

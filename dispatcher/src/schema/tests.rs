@@ -125,7 +125,10 @@ fn what_a_value_may_be() {
 fn what_is_said_is_what_is_new_instead_of_what_was() {
     let of = |most: u8| events(&row(&json!({ "x": { "type": "string", "maxLength": most } }), &[]));
     let said = |old: &Events, new: &Events| old.changes(new)[0].message.clone();
-    assert_eq!(said(&of(8), &of(9)), "further lengths: at most 9 characters instead of at most 8 characters");
+    assert_eq!(
+        said(&of(8), &of(9)),
+        "additional lengths: at most 9 characters instead of at most 8 characters"
+    );
     assert_eq!(said(&of(9), &of(8)), "fewer lengths: at most 8 characters instead of at most 9 characters");
 }
 

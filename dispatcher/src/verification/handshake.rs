@@ -138,7 +138,7 @@ mod tests {
             assert!(judged(204, &[origin("*"), rate(bad)], false).contains("Allowed-Rate must be"), "{bad}");
         }
         for status in [199, 301, 403, 405, 500] {
-            assert_eq!(judged(status, &[origin("*")], false), format!("it answered {status}"));
+            assert_eq!(judged(status, &[origin("*")], false), format!("the receiver answered {status}"));
         }
     }
 

@@ -55,7 +55,7 @@ async fn a_stalled_daemon_is_told() {
     let lock = blocker.transaction().await.expect("a transaction");
     lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
     world.insert_orders(1, 10).await;
-    admin.until("/readyz", 503, "stalled: 10 events wait").await;
+    admin.until("/readyz", 503, "stalled: 10 events are pending").await;
     lock.rollback().await.expect("it lets go");
     admin.until("/readyz", 200, "active").await;
 }

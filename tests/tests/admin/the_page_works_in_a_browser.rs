@@ -180,13 +180,13 @@ async fn an_open_page_tells_when_it_is_out_of_date() {
     let stale = async |why: &str| {
         browser.until_it_says(why).await;
         let text = browser.text().await;
-        assert!(text.contains("Not renewed since "), "{text}");
+        assert!(text.contains("Not updated since "), "{text}");
         assert!(!text.contains("Delivering."), "it does not claim what it cannot know: {text}");
     };
     let renewed = async || {
         browser.until_gone(".stale").await;
         browser.until_it_says("Delivering.").await;
-        assert!(!browser.text().await.contains("Not renewed since "));
+        assert!(!browser.text().await.contains("Not updated since "));
     };
     renewed().await;
 
@@ -212,7 +212,7 @@ async fn an_open_page_tells_when_it_is_out_of_date() {
 
     // The visitor's token expires.
     world.database.run("update webhook.token set expires_at = now()").await;
-    stale("your sign-in has ended").await;
+    stale("your session has ended").await;
     browser.picture("signed-out-360-dark").await;
     browser.press("Sign in again").await;
     assert_eq!(browser.path().await, "/login");

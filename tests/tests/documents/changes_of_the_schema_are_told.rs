@@ -112,7 +112,7 @@ async fn of_two_databases_and_of_a_file() {
     assert_eq!(told["breaking"], 12);
     assert!(
         table.contains("BREAKING")
-            && table.contains("further values: \"refunded\"")
+            && table.contains("additional values: \"refunded\"")
             && table.ends_with("12 breaking, 6 compatible\n"),
         "{table}"
     );

@@ -284,7 +284,7 @@ async fn between_package_and_update_everything_goes_on() {
 
     // The daemon notices, and does what it could not do before: it writes down why something is
     // held.
-    daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
+    daemon.process().wait_for_line(|line| line.contains("was updated"), PATIENCE).await;
     // It delivers from here, so the database is armed for its instance from now on.
     database.until("select instance is not null from webhook.cursor", PATIENCE).await;
     database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;

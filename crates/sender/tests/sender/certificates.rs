@@ -194,15 +194,15 @@ fn files_that_cannot_be_used_are_named() {
     let (set, missing) = (certificates.set(Some("alpha")), Some(PathBuf::from("/nowhere/a.pem")));
     let key = Some(certificates.path("alpha.key"));
     for (set, want) in [
-        (CertificateSet { hosts: vec![], ..set.clone() }, "tls.x lists no hosts"),
+        (CertificateSet { hosts: vec![], ..set.clone() }, "tls.x has no hosts"),
         (CertificateSet { hosts: vec!["a b".into()], ..set.clone() }, "tls.x"),
         (CertificateSet { ca_file: missing.clone(), ..set.clone() }, "cannot read /nowhere/a.pem"),
         (CertificateSet { cert_file: missing, ..set.clone() }, "cannot read /nowhere/a.pem"),
-        (CertificateSet { ca_file: key.clone(), ..set.clone() }, "alpha.key holds no certificate"),
-        (CertificateSet { cert_file: key, ..set.clone() }, "alpha.key holds no certificate"),
+        (CertificateSet { ca_file: key.clone(), ..set.clone() }, "alpha.key contains no certificate"),
+        (CertificateSet { cert_file: key, ..set.clone() }, "alpha.key contains no certificate"),
         (
             CertificateSet { key_file: Some(certificates.path("ca.pem")), ..set.clone() },
-            "holds no private key",
+            "contains no private key",
         ),
         (CertificateSet { key_file: Some(certificates.path("beta.key")), ..set.clone() }, "do not match"),
         (CertificateSet { key_file: None, ..set.clone() }, "cert_file and key_file together"),

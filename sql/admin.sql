@@ -18,12 +18,12 @@ create table webhook.token (
     constraint token_sha256_has_32_bytes check (length(token_sha256) = 32)
 );
 comment on table  webhook.token is
-    'Bearer tokens of the admin server: in whose name its callers act. Only hashes; made by webhookd token create';
+    'Bearer tokens of the admin server, as hashes, with the role that their requests act as; created by webhookd token create';
 comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
-comment on column webhook.token.role is 'The role that each request is made in (SET LOCAL ROLE): the daemon must be a member of it';
+comment on column webhook.token.role is 'Role of the token's requests (SET LOCAL ROLE); the daemon must be a member of it';
 comment on column webhook.token.owner is
-    'The one owner whose subscriptions the token sees and changes, a role or not; null: those that the role sees and changes';
-comment on column webhook.token.expires_at is 'null: until it is revoked';
+    'Owner whose subscriptions the token can see and change, a role or another name; null: all that the role can see and change';
+comment on column webhook.token.expires_at is 'null: the token does not expire';
 
 -- -- Requests that must not be done twice ---------------------------------------------------------
 
@@ -37,9 +37,9 @@ create table webhook.idempotency (
     constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
 );
 comment on table  webhook.idempotency is
-    'Idempotency-Key of POST /v1/subscriptions, for a day: the same request again is answered with what it made the first time';
+    'Idempotency-Key values of POST /v1/subscriptions, kept for a day; a repeated request gets the result of the first one';
 comment on column webhook.idempotency.caller is 'Role and owner of the token';
-comment on column webhook.idempotency.request_sha256 is 'Of the request''s body: another body under the same key is refused';
+comment on column webhook.idempotency.request_sha256 is 'SHA-256 of the request''s body; another body with the same key is rejected';
 -- Old keys are deleted when new ones are added: "created_at < now() - interval '1 day'".
 create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
@@ -55,7 +55,7 @@ begin
 end
 $$;
 comment on function webhook.act_for(text) is
-    'For the daemon: until the end of the transaction, limits what can be seen and changed to this owner. Null: the rights of the role decide';
+    'Daemon: limits visible and changeable rows to this owner until the end of the transaction; null: only the privileges of the role apply';
 
 -- -- What subscribers may read of events ----------------------------------------------------------
 
@@ -73,7 +73,7 @@ join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
 join webhook.subscription s on s.id = d.subscription_id
 where webhook.may_see(s.owner);
 comment on view webhook.delivered_event is
-    'Events as their subscribers get them: one row per event and subscription that there is a delivery of';
+    'Events as their subscribers receive them: one row per event and subscription that have a delivery';
 
 create view webhook.matching_event with (security_barrier) as
 select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
@@ -81,7 +81,7 @@ select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_i
 from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
 where webhook.may_see(s.owner);
 comment on view webhook.matching_event is
-    'Events that match a subscription as it is now, delivered or not. A receiver reads it to find missed events';
+    'Events that match the current options of a subscription, delivered or not; a receiver reads it to find missed events';
 
 -- What a caller may learn about events of other owners is in these four columns: that they exist,
 -- their numbers, and their times.
@@ -98,21 +98,21 @@ begin atomic
     order by x.xid desc, x.id desc limit 1;
 end;
 comment on function webhook.event_stretch(bigint, bigint, integer) is
-    'Where the next so many events end, in the order of transactions, and how many there are. Up to the oldest transaction that is open, so that none is passed over that commits later';
+    'End and size of the next page of events, in the order of transactions. The page ends before the oldest open transaction, so later commits are not skipped';
 
 create function webhook.event_place(event_id text) returns table (xid bigint, id bigint)
     language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
 begin atomic
     select e.xid, e.id from webhook.find_event(event_place.event_id) e;
 end;
-comment on function webhook.event_place(text) is 'Where an event stands in the order of transactions';
+comment on function webhook.event_place(text) is 'Position of an event in the order of transactions';
 
 create function webhook.last_number() returns bigint
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select case when s.is_called then s.last_value else 0 end from webhook.event_id_seq s;
 end;
-comment on function webhook.last_number() is 'The number that has been handed out to an event last';
+comment on function webhook.last_number() is 'Last number that was assigned to an event';
 
 -- Returns where a search through the deliveries continues. For the daemon only, because it knows
 -- the deliveries of all owners. PL/pgSQL keeps its plans. Each branch descends one index. The
@@ -152,7 +152,7 @@ begin
 end
 $$;
 comment on function webhook.delivery_number(bigint, text, bigint) is
-    'No delivery in this state (null: any), of this subscription (null: any), bears a number between this one and the given one; null: nor any lower one';
+    'Next lower event number that can have a delivery in this state (null: any) of this subscription (null: any); null: there is no lower one';
 
 create function webhook.number_at(at timestamptz) returns bigint
     language plpgsql stable strict security definer set search_path = pg_catalog, pg_temp
@@ -189,7 +189,7 @@ begin
 end
 $$;
 comment on function webhook.number_at(timestamptz) is
-    'About where the events of a moment are: those up to this number were captured before it, and those 1000 further after it, as far as the clock ran forwards';
+    'Approximate number at a time: events up to this number were captured before it, and events from 1000 higher after it, provided the clock ran forwards';
 
 select pg_extension_config_dump('webhook.token', '');
 select pg_extension_config_dump('webhook.token_id_seq', '');

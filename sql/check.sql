@@ -14,7 +14,7 @@ create function webhook.watch_statement(watch webhook.watch) returns text
         || case when (watch).condition is null then '' else format(', condition => %L', (watch).condition) end
         || case when (watch).payload is null then '' else format(', payload => %L', (watch).payload) end
         || format(', key_columns => %L)', (watch).key_columns);
-comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that makes a table''s triggers what this row says';
+comment on function webhook.watch_statement(webhook.watch) is 'The call of webhook_watch() that creates the triggers as this row describes them';
 
 create function webhook.is_numbered_for(relation oid) returns boolean
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -27,7 +27,7 @@ begin atomic
     select exists (select from above a join webhook.watch w on w.relation = a.oid and is_numbered_for.relation = any (w.numbered_for));
 end;
 comment on function webhook.is_numbered_for(oid) is
-    'Whether webhook_watch() has written the column numbers in this table''s triggers for this table, not for one that it is a restored copy of';
+    'Whether the column numbers in this table''s triggers were written for this table, and not for a table that it was restored from';
 
 -- The rule of capture (extension/src/capture/resolve.rs): a rename keeps the number, and a restore
 -- keeps only the name.
@@ -43,7 +43,7 @@ begin atomic
                else definition #> '{table,columns}' is not null and webhook.is_numbered_for(numbers_hold.relation) end;
 end;
 comment on function webhook.numbers_hold(oid, jsonb) is
-    'Whether a definition''s numbers belong to the table''s columns. False: doubtful. Null: they were written for another table';
+    'Whether the column numbers of a definition are valid for the table; false: doubtful; null: they were written for another table';
 
 create function webhook.column_now(relation oid, name text, number smallint, numbers_hold boolean) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -52,7 +52,7 @@ create function webhook.column_now(relation oid, name text, number smallint, num
             from pg_attribute a where a.attrelid = column_now.relation and a.attnum > 0 and not a.attisdropped
                 and (a.attname = column_now.name or a.attnum = column_now.number));
 comment on function webhook.column_now(oid, text, smallint, boolean) is
-    'What a column is called that a watch knows by this name and number; null: it is gone, or it cannot be told which it is';
+    'Current name of a column that a watch stores with this name and number; null: the column was dropped or cannot be identified';
 
 create function webhook.lost_columns(relation oid, definition jsonb) returns text[]
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -63,7 +63,7 @@ begin atomic
       and webhook.column_now(lost_columns.relation, c.col ->> 'name', null, false) is null;
 end;
 comment on function webhook.lost_columns(oid, jsonb) is
-    'Excluded columns that may have any name by now; as long as there are some, capture tells nothing but the key';
+    'Excluded columns that may have been renamed; while there are any, events contain only the key';
 
 create function webhook.present_columns(watch webhook.watch, definition jsonb) returns webhook.watch
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -89,7 +89,7 @@ begin
     return watch;
 end
 $$;
-comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with its columns under their present names, without those that are gone';
+comment on function webhook.present_columns(webhook.watch, jsonb) is 'A watch with the current names of its columns, without dropped columns';
 
 -- The owner of a table can create a trigger by hand, with any argument. Functions that read
 -- definitions must accept that. A failed cast shows most mistakes.
@@ -114,14 +114,14 @@ exception
 end
 $$;
 comment on function webhook.trigger_definition(bytea) is
-    'The definition in the argument of a trigger (pg_trigger.tgargs); null: webhook_watch() has not written it';
+    'The definition in the argument of a trigger (pg_trigger.tgargs); null: webhook_watch() did not write the argument';
 
 create view webhook.capture_trigger as
 select t.oid, t.tgrelid as relation, t.tgname as name, t.tgenabled as enabled,
        webhook.trigger_definition(t.tgargs) as definition
 from pg_trigger t
 where t.tgfoid = 'webhook.capture()'::regprocedure and t.tgparentid = 0 and not t.tgisinternal;
-comment on view webhook.capture_trigger is 'The triggers of watched tables with their definitions, without those that partitions have from their root';
+comment on view webhook.capture_trigger is 'The triggers of watched tables with their definitions, without triggers that partitions inherit from their root';
 
 -- A watch that gets fewer verbs, or ends, disables triggers. It drops them at commit if no reader
 -- uses the table then.
@@ -150,7 +150,7 @@ comment on function webhook.is_wanted(oid, name) is 'Whether a watch needs a tri
 create view webhook.leftover_trigger as
 select t.oid, t.relation, t.name from webhook.capture_trigger t
 where t.enabled = 'D' and not webhook.is_wanted(t.relation, t.name);
-comment on view webhook.leftover_trigger is 'Disabled triggers of watches that have ended or have fewer verbs now; they do nothing';
+comment on view webhook.leftover_trigger is 'Disabled triggers of watches that ended or lost a verb; they do nothing';
 
 create function webhook.trigger_condition(relation oid) returns text
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -173,7 +173,7 @@ begin atomic
          case when definition ? 'on_columns' then '{}'::text[] end, webhook.trigger_condition(watch_of_triggers.relation),
          definition ->> 'payload', '{}', now(), '{}')::webhook.watch, definition);
 end;
-comment on function webhook.watch_of_triggers(oid, jsonb) is 'The row of webhook.watch that the triggers of a table were made for';
+comment on function webhook.watch_of_triggers(oid, jsonb) is 'The row of webhook.watch that the triggers of a table were created for';
 
 create function webhook.key_of(relation oid, is_primary boolean) returns text[]
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -192,7 +192,7 @@ begin atomic
     limit 1;
 end;
 comment on function webhook.key_of(oid, boolean) is
-    'The columns of the primary key, or else of a unique index without nulls; is_primary: of the primary key alone';
+    'The columns of the primary key, or otherwise of a unique index without nulls; is_primary: only of the primary key';
 
 -- Returns the effects of a watch that its owner may not want. webhook_watch() warns of them, and
 -- webhook_check() lists them. It names no subscription, because only their owners may see them. The
@@ -200,13 +200,13 @@ comment on function webhook.key_of(oid, boolean) is
 create function webhook.advice(watch webhook.watch) returns table (problem text, detail text, repair text)
     language sql stable set search_path = pg_catalog, pg_temp set jit = off
 begin atomic
-    select 'key came later', format('the events of %s have no key, and the table has a primary key now', (watch).relation),
+    select 'key came later', format('events of %s have no key, but the table now has a primary key', (watch).relation),
            webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
                                     (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
     from webhook.key_of((watch).relation, true) as k (columns)
     where (watch).key_columns = '{}' and k.columns is not null
     union all
-    select 'events have no key', format('a subscription orders by key, and all events of %s wait for one another', (watch).relation),
+    select 'events have no key', format('a subscription orders by key, but events of %s have no key, so all of them wait for one another', (watch).relation),
            case when k.columns is not null
                 then webhook.watch_statement(((watch).relation, (watch).noun, (watch).verbs, (watch).columns, (watch).exclude, (watch).on_columns,
                                               (watch).condition, (watch).payload, k.columns, (watch).created_at, (watch).numbered_for)::webhook.watch)
@@ -219,7 +219,7 @@ begin atomic
                   where s.ordering = 'key' and webhook.pattern_matches(s.events, u.type))
     union all
     select 'payload function follows search_path',
-           format('%s finds tables and functions by the search_path of each session that writes to %s', (watch).payload, (watch).relation),
+           format('%s finds tables and functions through the search_path of each session that writes to %s', (watch).payload, (watch).relation),
            format('alter function %s set search_path = %s, pg_temp', p.oid::regprocedure,
                   (select string_agg(format('%I', x.nspname), ', ' order by x.nspname) from pg_namespace x
                    where x.oid in (p.pronamespace, c.relnamespace)))
@@ -230,7 +230,7 @@ begin atomic
       and not exists (select from unnest(p.proconfig) o where o like 'search_path=%');
 end;
 comment on function webhook.advice(webhook.watch) is
-    'What is wrong with a watch although its triggers do what they were told, and the statement that repairs it';
+    'Problems of a watch whose triggers are correct, and the statements that repair them';
 
 create function @extschema@.webhook_check() returns table (relation regclass, problem text, detail text, repair text)
     -- Compiling the query takes longer than running it.
@@ -274,8 +274,8 @@ begin atomic
                w.definition ->> 'noun' <> (w.watch).noun or w.definition -> 'verbs' <> jsonb_strip_nulls((w.watch).verbs) as is_other
         from representative w
         cross join lateral (
-            select string_agg(distinct case when n.name is null then format('column %s is gone', col ->> 'name')
-                                            else format('column %s is called %s now', col ->> 'name', n.name) end, '; ') as changes
+            select string_agg(distinct case when n.name is null then format('column %s does not exist', col ->> 'name')
+                                            else format('column %s is now called %s', col ->> 'name', n.name) end, '; ') as changes
             from jsonb_each(w.definition) l
             cross join lateral jsonb_array_elements(case when jsonb_typeof(l.value) = 'array' then l.value else '[]' end) col
             cross join webhook.column_now(w.relation, col ->> 'name', (col ->> 'number')::smallint,
@@ -310,7 +310,7 @@ begin atomic
           and not exists (select from family f where f.relation = c.oid)
           and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = 'webhook.capture()'::regprocedure)
     )
-    select w.relation, 'table is gone', format('there is no relation with number %s', w.relation::oid),
+    select w.relation, 'table is gone', format('relation with OID %s does not exist', w.relation::oid),
            format('select @extschema@.webhook_unwatch(%s)', w.relation::oid)
     from webhook.watch w where not exists (select from pg_class c where c.oid = w.relation)
     union all
@@ -323,24 +323,24 @@ begin atomic
     from present t join named n on n.relation = t.relation
     where t.enabled = 'R' or t.enabled = 'D' and webhook.is_wanted(t.relation, t.name)
     union all
-    select t.relation::regclass, 'trigger belongs to no watch', t.name::text,
+    select t.relation::regclass, 'trigger does not belong to a watch', t.name::text,
            format('drop trigger %I on %s', t.name, n.qualified)
     from (select p.relation, p.name::text from present p except select w.relation, w.name from wanted w) t
     join named n on n.relation = t.relation
     where not exists (select from orphaned o where o.relation = t.relation and o.name = t.name)
     union all
     (select distinct on (o.relation) o.relation::regclass, 'watch is missing',
-            format('its triggers emit %s events, and webhook.watch has no row for it (as after pg_dump --schema-only); webhook_unwatch() removes them',
+            format('its triggers emit %s events, but webhook.watch has no row for the table (as after pg_dump --schema-only); webhook_unwatch() removes the triggers',
                    o.definition ->> 'noun'),
             webhook.watch_statement(webhook.watch_of_triggers(o.relation, o.definition))
      from orphaned o where not o.is_child order by o.relation, o.name)
     union all
     select r.relation, 'table was replaced',
-           format('%s is the watched table, which was called %s; another table has that name now and is not watched', n.qualified, r.former),
+           format('%s is the watched table, which was called %s; another table now has that name and is not watched', n.qualified, r.former),
            webhook.watch_statement(r.watch) || format('; select @extschema@.webhook_unwatch(%L)', n.qualified)
     from replaced r join named n on n.relation = r.relation
     union all
-    select d.relation, 'partition was detached', format('%s is captured no longer: it has left %s', n.qualified, r.qualified),
+    select d.relation, 'partition was detached', format('%s is no longer captured: it was detached from %s', n.qualified, r.qualified),
            webhook.watch_statement((d.relation, w.noun, w.verbs, w.columns, w.exclude, w.on_columns, w.condition,
                                     null, w.key_columns, w.created_at, '{}')::webhook.watch)
     from webhook.detached_partition d
@@ -352,20 +352,20 @@ begin atomic
     union all
     select w.relation, a.problem, a.detail, a.repair from webhook.watch w cross join lateral webhook.advice(w) a
     union all
-    select c.oid::regclass, 'owner cannot make partitions', pg_get_userbyid(c.relowner)::text,
+    select c.oid::regclass, 'owner cannot create partitions', pg_get_userbyid(c.relowner)::text,
            format('grant execute on function webhook.capture() to %s', c.relowner::regrole)
     from pg_class c
     where c.relkind = 'p' and exists (select from present t where t.relation = c.oid)
       and not has_function_privilege(c.relowner, 'webhook.capture()'::regprocedure, 'execute')
     union all
     select s.relation, case when s.lost is null then 'trigger is stale' else 'excluded column is not found' end,
-           case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was made for another noun or other verbs' end)
-                else format('%s; events contain only the key meanwhile. Put its present name into the statement, or leave it out if the column is gone',
+           case when s.lost is null then concat_ws('; ', s.changes, case when s.is_other then 'it was created for another noun or other verbs' end)
+                else format('%s; events contain only the key until this is repaired. Put the current name of the column into the statement, or omit the column if it was dropped',
                             array_to_string(s.lost, ', ')) end,
            webhook.watch_statement(case when s.changes is null then s.watch else webhook.present_columns(s.watch, s.definition) end)
     from stale s where s.changes is not null or s.is_other
     union all
-    select t.relation::regclass, 'trigger is stale', format('%s carries nothing that webhook_watch() has written', t.name),
+    select t.relation::regclass, 'trigger is stale', format('%s has an argument that webhook_watch() did not write', t.name),
            webhook.watch_statement(w.w)
     from present t join wanted w on w.relation = t.relation and w.name = t.name
     where t.definition is null
@@ -390,4 +390,4 @@ begin atomic
     order by 1, 2, 3;
 end;
 comment on function @extschema@.webhook_check is
-    'What keeps watched tables from being captured as was asked for: triggers missing, disabled, stale, and the statement that repairs each. No row: all is well';
+    'Problems that prevent watched tables from being captured as requested, such as missing, disabled or stale triggers, and the statement that repairs each. No rows: no problems';

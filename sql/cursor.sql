@@ -15,16 +15,16 @@ create table webhook.cursor (
     constraint instance_is_a_line check (instance !~ '^$|[[:cntrl:]]' and refused_instance !~ '^$|[[:cntrl:]]')
 );
 comment on table  webhook.cursor is
-    'Checkpoint of the daemon, and the cluster and instance it belongs to: a copy of the database has another and stays silent';
+    'Checkpoint of the daemon, and the cluster and instance that it belongs to; the daemon does not deliver from a copy of the database';
 comment on column webhook.cursor.instance is
-    'What the daemons of this database call it (webhookd run --instance); those of another instance do not deliver. null: the next daemon to deliver decides';
+    'Instance of the daemons of this database (webhookd run --instance); daemons of another instance do not deliver; null: the next daemon that delivers sets it';
 comment on column webhook.cursor.refused_instance is
-    'Instance of the daemon that was refused last, if none has delivered since';
+    'Instance of the last rejected daemon, if no daemon has delivered since';
 comment on column webhook.cursor.restored_at is
-    'A dump has brought this row, and webhook_arm() has not been called since; null: it was made here, or has been adopted';
+    'When this row was restored from a dump, until webhook_arm() is called; null: the row was created here or has been adopted';
 comment on column webhook.cursor.snapshot is
-    'All events visible in it are resolved: attempted, queued, or without a match';
-comment on column webhook.cursor.epoch is 'Raised by each daemon that takes over; a checkpoint of an older one is refused';
+    'All events that are visible in it are resolved: attempted, queued, or without a match';
+comment on column webhook.cursor.epoch is 'Each daemon that takes over increases it; a checkpoint with a lower epoch is rejected';
 
 -- The rows of a dump come by COPY, which fires these triggers. Capture inserts without triggers.
 -- webhook_arm() handles the marks (sql/restore.sql).
@@ -40,7 +40,7 @@ begin
     return new;
 end
 $$;
-comment on function webhook.mark_restored_cursor() is 'Tells a checkpoint that a dump has brought from one that is made here';
+comment on function webhook.mark_restored_cursor() is 'Marks a checkpoint that was restored from a dump';
 create trigger mark_restored before insert on webhook.cursor for each row execute function webhook.mark_restored_cursor();
 alter table webhook.cursor enable always trigger mark_restored;
 
@@ -53,7 +53,7 @@ begin
 end
 $$;
 comment on function webhook.mark_restored_event() is
-    'An event that another transaction has caused comes from a dump: its transaction id is none of this cluster, and is stored as a negative number until webhook_arm()';
+    'Marks events that were restored from a dump: their transaction ids are not of this cluster, and are stored as negative numbers until webhook_arm()';
 create trigger mark_restored before insert on webhook.event for each row
     when (new.xid <> webhook.current_xid()) execute function webhook.mark_restored_event();
 
@@ -69,7 +69,7 @@ begin
 end
 $$;
 comment on function webhook.open_slot() is
-    'A row that was inserted by hand into a slot whose turn is over opens the slot again, in the same transaction';
+    'Reopens a slot whose turn is over when a row is inserted into it by hand, in the same transaction';
 -- After mark_restored, which comes first by its name: the daemon does not read the rows of a dump
 -- from the outbox.
 create trigger open_slot before insert on webhook.event for each row

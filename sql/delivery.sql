@@ -22,7 +22,7 @@ begin
 end
 $$;
 comment on function webhook.disable_subscription(bigint, text) is
-    'Daemon: pause a subscription whose receiver is beyond hope, and tell (webhook.subscription.disabled); false: it is paused already, or gone';
+    'Daemon: pauses a subscription whose receiver failed permanently, and emits webhook.subscription.disabled; false: it is already paused or deleted';
 
 create function webhook.confirm_subscription(id bigint, url text, allowed_rate numeric default null) returns boolean
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -45,7 +45,7 @@ begin
 end
 $$;
 comment on function webhook.confirm_subscription(bigint, text, numeric) is
-    'Daemon: the receiver at this URL has confirmed, and allows so many requests a second (null: sets no limit); false: the subscription has another URL by now, or asks for no confirmation';
+    'Daemon: records that the receiver at this URL confirmed, and the requests per second that it allows (null: no limit); false: the URL has changed, or the subscription requires no confirmation';
 
 -- One by one, each by the primary key. A DELETE that joins the list may be planned as a scan of the
 -- queue, if the queue was small when ANALYZE last saw it; the target of a DELETE cannot be in a
@@ -67,12 +67,12 @@ as $$
 #variable_conflict use_variable
 begin
     if num_nulls(event_type, subscription_id, payload) > 0 then
-        raise exception using errcode = 'null_value_not_allowed', message = 'no argument of webhook.tell() may be null',
+        raise exception using errcode = 'null_value_not_allowed', message = 'arguments of webhook.tell() must not be null',
             hint = 'Pass the event type, the subscription''s id and a JSON object.';
     elsif event_type <> all (array['webhook.subscription.failing', 'webhook.subscription.recovered', 'webhook.delivery.exhausted']) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('event_type: "%s" is nothing that the daemon has to tell', event_type),
-            hint = 'It tells webhook.subscription.failing, webhook.subscription.recovered and webhook.delivery.exhausted.';
+            message = format('event_type: "%s" is not an event type of the daemon', event_type),
+            hint = 'Use webhook.subscription.failing, webhook.subscription.recovered or webhook.delivery.exhausted.';
     end if;
     insert into webhook.event (type, table_name, key, payload)
     values (event_type, 'webhook.subscription', subscription_id::text, payload);
@@ -80,4 +80,4 @@ begin
 end
 $$;
 comment on function webhook.tell(text, bigint, json) is
-    'Daemon: emit an operational event about a subscription, for all who name it in their patterns';
+    'Daemon: emits an operational event about a subscription, for all subscriptions whose patterns name it';

@@ -11,7 +11,7 @@ begin atomic
     select t.type, case when t.description is not distinct from t.derived then webhook.derived_description(t.type) else t.description end
     from webhook.event_type t;
 end;
-comment on function webhook.described_event_types() is 'All event types, described as of now';
+comment on function webhook.described_event_types() is 'All event types with their current descriptions';
 
 -- Expensive parts are computed once for each type.
 create function webhook.exemplified_event_types(events text[]) returns table (type text, description text, schema json, example json)
@@ -23,7 +23,7 @@ begin atomic
         where webhook.pattern_matches(coalesce(events, '{*}'), t.type))
     select d.type, d.description, d.schema, webhook.body_example(d.type, d.schema) from described d;
 end;
-comment on function webhook.exemplified_event_types(text[]) is 'The event types that patterns match, with schema and example of a body in format standard';
+comment on function webhook.exemplified_event_types(text[]) is 'The event types that match the patterns, with schema and example of a body in format standard';
 
 create function webhook.check_event_type(event_type text) returns text
     language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -31,16 +31,16 @@ as $$
 begin
     if event_type is null then
         raise exception using errcode = 'null_value_not_allowed', message = 'event_type must not be null',
-            hint = 'Name one of webhook.event_type.';
+            hint = 'Pass an event type that webhook.event_type lists.';
     elsif not exists (select from webhook.event_type t where t.type = event_type)
           and not exists (select from webhook.sources(event_type)) then
-        raise exception using errcode = 'undefined_object', message = format('there is no event type "%s"', event_type),
-            hint = 'webhook.event_type lists them. Add a row there for a type that the application emits itself.';
+        raise exception using errcode = 'undefined_object', message = format('event type "%s" does not exist', event_type),
+            hint = 'webhook.event_type lists the event types. For a type that the application emits itself, add a row there.';
     end if;
     return event_type;
 end
 $$;
-comment on function webhook.check_event_type(text) is 'Raises if nothing is known of an event type';
+comment on function webhook.check_event_type(text) is 'Raises an error if the event type is unknown';
 
 -- Security definer: schema and watches are not public. The parts that are shown here are known to
 -- everyone who may subscribe.
@@ -50,7 +50,7 @@ create function @extschema@.webhook_event_schema(event_type text) returns json
                     || case when s.schema = '{}' then '}' else ',' || substr(s.schema, 2) end)::json
             from (select webhook.data_schema(webhook.check_event_type(event_type))::text) as s (schema));
 comment on function @extschema@.webhook_event_schema is
-    'JSON Schema of "data" of an event type, from the present system catalog';
+    'JSON Schema of "data" of an event type, from the current system catalog';
 
 create function @extschema@.webhook_event_example(event_type text) returns json
     language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -72,7 +72,7 @@ create function webhook.header_schemas() returns json
     return json '{"webhook-id":{"type":"string","description":"The event: the same for every attempt to deliver it","examples":["evt_0660d5342ff8402a"]},'
         '"webhook-timestamp":{"type":"string","pattern":"^[0-9]+$","description":"When this attempt was made, in seconds since 1970","examples":["1795318680"]},'
         '"webhook-signature":{"type":"string","description":"v1, and the base64 of HMAC-SHA256 over webhook-id.webhook-timestamp.body; several, separated by a space, while a secret is being replaced","examples":["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="]}}';
-comment on function webhook.header_schemas() is 'JSON Schemas of the headers that every webhook carries';
+comment on function webhook.header_schemas() is 'JSON Schemas of the headers of every webhook';
 
 create function @extschema@.webhook_openapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -116,7 +116,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_openapi is
-    'The events as an OpenAPI 3.1 document (member webhooks), from the present system catalog';
+    'The events as an OpenAPI 3.1 document (member webhooks), from the current system catalog';
 
 create function @extschema@.webhook_asyncapi(events text[] default '{*}') returns json
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -149,4 +149,4 @@ begin
         channels, operations, json_build_object('messages', messages)]);
 end
 $$;
-comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the present system catalog';
+comment on function @extschema@.webhook_asyncapi is 'The events as an AsyncAPI 3 document, from the current system catalog';

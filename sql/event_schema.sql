@@ -12,7 +12,7 @@ create function webhook.watch_definition(rel oid) returns jsonb
             where t.tgrelid = rel and t.tgfoid = 'webhook.capture()'::regprocedure and d.definition is not null
             -- A retired trigger contains a former definition.
             order by t.tgenabled = 'D', t.tgname limit 1);
-comment on function webhook.watch_definition(oid) is 'The definition that the triggers of a watched table carry';
+comment on function webhook.watch_definition(oid) is 'The definition in the triggers of a watched table';
 
 -- The rule of extension/src/capture/resolve.rs.
 create function webhook.meant_columns(rel oid, definition jsonb, list text, others boolean) returns smallint[]
@@ -29,7 +29,7 @@ begin atomic
     where m.number is not null;
 end;
 comment on function webhook.meant_columns(oid, jsonb, text, boolean) is
-    'The present numbers of the columns in a list of a watch; others: those too that it could mean';
+    'The current numbers of the columns in a list of a watch; others: include the columns that it could mean';
 
 create function webhook.captured_columns(rel oid, definition jsonb) returns smallint[]
     language sql stable set search_path = pg_catalog, pg_temp
@@ -44,7 +44,7 @@ begin atomic
       and (webhook.lost_columns(rel, definition) is null
            or a.attnum = any (webhook.meant_columns(rel, definition, 'key', false)));
 end;
-comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns that a watch puts into "data"';
+comment on function webhook.captured_columns(oid, jsonb) is 'The numbers of the columns in "data" of a watch';
 
 -- -- Schemas of events ----------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ as $$
         '{}')
 $$;
 comment on function webhook.data_schema(text) is
-    'JSON Schema of "data": as entered by hand, else from the watched tables; {} says nothing';
+    'JSON Schema of "data": as entered by hand, or otherwise from the watched tables; {} if nothing is known';
 
 create function webhook.previous_schema(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -85,7 +85,7 @@ as $$
     where 'update' = any (s.operations)
     having count(*) > 0
 $$;
-comment on function webhook.previous_schema(text) is 'JSON Schema of "previous"; null: events of this type have none';
+comment on function webhook.previous_schema(text) is 'JSON Schema of "previous"; null: events of this type do not have it';
 
 create function webhook.body_schema(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
@@ -172,13 +172,13 @@ begin
     end case;
 end
 $$;
-comment on function webhook.schema_example(json) is 'A value that a schema of ours accepts';
+comment on function webhook.schema_example(json) is 'A value that a schema of pg_webhook accepts';
 
 create function webhook.data_example(event_type text) returns json
     language sql stable set search_path = pg_catalog, pg_temp
     return coalesce((select t.example from webhook.event_type t where t.type = event_type),
                     webhook.schema_example(webhook.data_schema(event_type)));
-comment on function webhook.data_example(text) is 'An example of "data": as entered by hand, else from the schema';
+comment on function webhook.data_example(text) is 'An example of "data": as entered by hand, or otherwise from the schema';
 
 -- Returns a value other than the present example, if the schema has one.
 create function webhook.former_example(schema json) returns json
@@ -187,7 +187,7 @@ create function webhook.former_example(schema json) returns json
                 when (schema -> 'type')::jsonb @> '"null"' or (schema -> 'anyOf')::jsonb @> '[{"type":"null"}]' then 'null'
                 when schema ->> 'type' = 'boolean' then 'false'
                 else webhook.schema_example(schema) end;
-comment on function webhook.former_example(json) is 'A value that a schema accepts, another than schema_example() if it is easy to say';
+comment on function webhook.former_example(json) is 'A value that a schema accepts, different from schema_example() if possible';
 
 -- One column is enough for "previous": the last one whose change is certain.
 create function webhook.previous_example(schema json, data json) returns json
@@ -196,7 +196,7 @@ create function webhook.previous_example(schema json, data json) returns json
             from json_each(coalesce(schema #> '{anyOf,0,properties}', schema -> 'properties')) with ordinality as p (key, value, at)
             where webhook.former_example(p.value)::text is distinct from (data -> p.key)::text
             order by p.at desc limit 1);
-comment on function webhook.previous_example(json, json) is 'An example of "previous" beside this example of "data"; null: there is none, or none can be made up';
+comment on function webhook.previous_example(json, json) is 'An example of "previous" for this example of "data"; null: there is no "previous", or no example can be derived';
 
 -- The schema is an argument, because computing it is expensive.
 create function webhook.body_example(event_type text, body_schema json) returns json

@@ -11,7 +11,7 @@ create function @extschema@.webhook_emit(event_type text, payload json, key text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_wrapper';
 comment on function @extschema@.webhook_emit(text, json, text) is
-    'Put an application event into the outbox, in this transaction; returns its id (evt_...)';
+    'Puts an application event into the outbox, in this transaction. Returns its id (evt_...)';
 
 -- If a call has untyped literals or parameters and several functions match, Postgres prefers those
 -- with the preferred type of a category. For strings, this is text and never a domain. So such
@@ -19,30 +19,30 @@ comment on function @extschema@.webhook_emit(text, json, text) is
 -- payload.
 create domain webhook.event_type_name as text;
 comment on domain webhook.event_type_name is
-    'An event type where text would make calls of webhook_emit() with untyped arguments ambiguous';
+    'Type of the event type argument where text would make calls of webhook_emit() with untyped arguments ambiguous';
 
 create function @extschema@.webhook_emit(event_type text, payload json, key anynonarray) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
 comment on function @extschema@.webhook_emit(text, json, anynonarray) is
-    'webhook_emit() with a key of any type; it is written as the key of a watched table is';
+    'webhook_emit() with a key of any type, written like the key of a watched table';
 
 create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key text default null) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
 comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, text) is
-    'webhook_emit() of a jsonb payload';
+    'webhook_emit() with a jsonb payload';
 
 create function @extschema@.webhook_emit(event_type webhook.event_type_name, payload jsonb, key anynonarray) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_emit_typed_wrapper';
 comment on function @extschema@.webhook_emit(webhook.event_type_name, jsonb, anynonarray) is
-    'webhook_emit() of a jsonb payload with a key of any type';
+    'webhook_emit() with a jsonb payload and a key of any type';
 
 create function @extschema@.webhook_ping(id bigint) returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
-comment on function @extschema@.webhook_ping is 'Send webhook.ping to one subscription; returns the event''s id (evt_...)';
+comment on function @extschema@.webhook_ping is 'Sends webhook.ping to one subscription. Returns the event''s id (evt_...)';
 
 create function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
@@ -66,7 +66,7 @@ create function @extschema@.webhook_dry_run(subscription_id bigint, since timest
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_dry_run_wrapper';
 comment on function @extschema@.webhook_dry_run is
-    'Which events since then a subscription would have got as it is now, and why not the others. Delivers nothing';
+    'Lists which events since then match the current options of a subscription, and why others do not. Delivers nothing';
 
 -- -- Backfills: backfill/ -------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ create function @extschema@.webhook_backfill(subscription_id bigint, rel regclas
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
 comment on function @extschema@.webhook_backfill is
-    'Send the rows that a watched table has to one subscription, as events noun.snapshot, between the changes to it; returns the id in webhook.backfill';
+    'Sends the existing rows of a watched table to one subscription, as events noun.snapshot, between the table's changes. Returns the id in webhook.backfill';
 
 -- Ends a running backfill. Returns false if it is not running.
 create function webhook.end_backfill(id bigint, state text, error text default null) returns boolean
@@ -100,7 +100,7 @@ begin
 end
 $$;
 comment on function webhook.end_backfill(bigint, text, text) is
-    'Ends a backfill as done, failed or cancelled, and tells (webhook.backfill.done ...); false: it is not running';
+    'Ends a backfill as done, failed or cancelled, and emits webhook.backfill.done and the like; false: it is not running';
 
 create function @extschema@.webhook_backfill_cancel(id bigint) returns boolean
     language c volatile parallel unsafe
@@ -116,7 +116,7 @@ create function webhook.backfill_step(id bigint, rows_max integer) returns boole
     set enable_hashjoin = on set enable_mergejoin = on set enable_material = on
     as 'MODULE_PATHNAME', 'backfill_step_wrapper';
 comment on function webhook.backfill_step(bigint, integer) is
-    'Daemon: send the next rows of a backfill, at most so many, in a transaction of its own; true: it has ended';
+    'Daemon: sends the next rows of a backfill, at most this many, in a separate transaction; true: the backfill has ended';
 
 -- -- Subscriptions: subscribe/ --------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ create function @extschema@.webhook_subscribe(
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
 comment on function @extschema@.webhook_subscribe is
-    'Deliver events that match the patterns to a URL, from this transaction on. The secret is shown here only; of a key pair (standard-v1a) its public half';
+    'Delivers events that match the patterns to a URL, starting with this transaction. Returns the secret, which is shown only here, or the public half of a key pair (standard-v1a)';
 
 create function @extschema@.webhook_alter(
     id bigint,
@@ -178,36 +178,36 @@ create function @extschema@.webhook_alter(
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
 comment on function @extschema@.webhook_alter is
-    'Change a subscription; null leaves as is, clear ends name, filter, rate_limit or tls. A secret given here replaces all others at once';
+    'Changes a subscription. Null keeps an option; clear removes name, filter, rate_limit or tls. A new secret replaces all others at once';
 
 create function @extschema@.webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unsubscribe_wrapper';
 comment on function @extschema@.webhook_unsubscribe is
-    'End a subscription, with its secrets and what is queued for it; past attempts stay';
+    'Deletes a subscription, with its secrets and queued deliveries. Past attempts stay';
 
 create function @extschema@.webhook_pause(id bigint, reason text default null) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_pause_wrapper';
-comment on function @extschema@.webhook_pause is 'Stop delivering to a subscription; what matches meanwhile is kept';
+comment on function @extschema@.webhook_pause is 'Pauses a subscription. Matching events are kept until it resumes';
 
 create function @extschema@.webhook_resume(id bigint, skip_backlog boolean default false) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_resume_wrapper';
 comment on function @extschema@.webhook_resume is
-    'Deliver to a subscription again, what was kept first; skip_backlog drops what is queued instead';
+    'Resumes a subscription, and delivers the kept events first. skip_backlog discards queued deliveries instead';
 
 create function @extschema@.webhook_rotate_secret(id bigint, overlap interval default '24 hours') returns text
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_rotate_secret_wrapper';
 comment on function @extschema@.webhook_rotate_secret is
-    'Make a new signing secret and return it (of a key pair: the public half); the old ones sign beside it until the overlap is over';
+    'Creates a new signing secret and returns it (for a key pair: the public half). The old secrets also sign until the overlap ends';
 
 create function @extschema@.webhook_seal(public_key text) returns bigint
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
 comment on function @extschema@.webhook_seal is
-    'Keep signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half); those in clear are sealed at once. Returns how many that were';
+    'Stores signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half), and seals the existing ones. Returns the number of those';
 
 -- -- Signatures: signing.rs -----------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ create function @extschema@.webhook_sign(secret text, id text, ts bigint, body t
     language c immutable parallel safe strict
     as 'MODULE_PATHNAME', 'webhook_sign_wrapper';
 comment on function @extschema@.webhook_sign is
-    'The header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
+    'Returns the header webhook-signature (Standard Webhooks v1) of a message: "v1," and base64; ts in seconds since 1970';
 
 create function @extschema@.webhook_verify(
     secret text,
@@ -228,7 +228,7 @@ create function @extschema@.webhook_verify(
     language c immutable parallel safe
     as 'MODULE_PATHNAME', 'webhook_verify_wrapper';
 comment on function @extschema@.webhook_verify is
-    'Whether a webhook-signature header fits the message and its timestamp lies within 5 minutes of now; a missing part: false';
+    'Returns whether a webhook-signature header matches the message, and the timestamp is within 5 minutes of now; false if a part is missing';
 
 -- -- Ownership ------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ create function webhook.may_manage(role oid, owner text) returns boolean
     return case when webhook.tenant() is not null then owner = webhook.tenant()
                 else has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
                      or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
-comment on function webhook.may_manage(oid, text) is 'Whether a role may change what this owner has: it is the owner, a member, or an admin';
+comment on function webhook.may_manage(oid, text) is 'Whether a role can change the subscriptions of this owner, because it is the owner, a member, or an admin';
 
 -- -- Erasure --------------------------------------------------------------------------------------
 
@@ -251,9 +251,9 @@ create table webhook.erasure (
     erased_by       name        not null default session_user,
     constraint erasure_pkey primary key (event_id, event_xid)
 );
-comment on table  webhook.erasure is 'Events whose payload webhook_erase() has blanked, and what proves what it was';
-comment on column webhook.erasure.payload_sha256 is 'SHA-256 of webhook.event.payload as it was, in UTF-8';
-comment on column webhook.erasure.previous_sha256 is 'The same of webhook.event.previous, if there was one';
+comment on table  webhook.erasure is 'Events whose payload webhook_erase() has blanked, with hashes of the former payload';
+comment on column webhook.erasure.payload_sha256 is 'SHA-256 of the former webhook.event.payload, in UTF-8';
+comment on column webhook.erasure.previous_sha256 is 'SHA-256 of the former webhook.event.previous, in UTF-8; null: there was none';
 select pg_extension_config_dump('webhook.erasure', '');
 
 create function @extschema@.webhook_erase(rel regclass, key text) returns bigint
@@ -266,15 +266,15 @@ declare
 begin
     if webhook_erase.key is null then
         raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
-            hint = 'Pass what webhook.event.key holds: the key column''s text, or a JSON array of them when there are several.';
+            hint = 'Pass the value of webhook.event.key: the text of the key column, or a JSON array for several key columns.';
     end if;
     -- Events may name a table that no longer exists. regclass has no name for it.
     select format('%I.%I', n.nspname, c.relname) into name
         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
     if webhook_erase.rel is not null and name is null then
         raise exception using errcode = 'undefined_table',
-            message = format('there is no relation with number %s', webhook_erase.rel::oid),
-            hint = 'It may have been dropped just now.';
+            message = format('relation with OID %s does not exist', webhook_erase.rel::oid),
+            hint = 'The relation may have been dropped concurrently.';
     end if;
     with subject as (
         select e.slot, e.xid, e.id, e.payload, e.previous from webhook.event e
@@ -296,4 +296,4 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_erase is
-    'Blanks the payloads of all events about a subject, and the answers of receivers. Attempts and hashes stay. rel null: events of webhook_emit(). Returns the number of events';
+    'Blanks the payloads of all events about a subject, and the responses of receivers. Attempts and hashes stay. rel null: events of webhook_emit(). Returns the number of events';

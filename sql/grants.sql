@@ -15,18 +15,18 @@ begin
     if role is null or what is null then
         raise exception using errcode = 'null_value_not_allowed',
             message = format('%s must not be null', case when role is null then 'role' else 'what' end),
-            hint = 'Name a role and one of publisher, subscriber, reader, dispatcher, admin.';
+            hint = 'Pass a role, and one of publisher, subscriber, reader, dispatcher and admin.';
     elsif not exists (select from pg_roles r where r.oid = role) then
         raise exception using errcode = 'undefined_object', message = format('role %s does not exist', role),
-            hint = 'Create the role first. Nothing can be granted to PUBLIC.';
+            hint = 'Create the role first. PUBLIC cannot be used.';
     elsif what <> all (parts) then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('what: "%s" is no part of the work', what),
-            hint = 'Choose one of publisher, subscriber, reader, dispatcher, admin.';
+            message = format('what: "%s" is not valid', what),
+            hint = 'Pass publisher, subscriber, reader, dispatcher or admin.';
     elsif not pg_has_role((select x.extowner from pg_extension x where x.extname = 'pg_webhook'), 'usage') then
         raise exception using errcode = 'insufficient_privilege',
             message = 'must be owner of extension pg_webhook',
-            hint = 'The superuser who created the extension may grant, and members of his role.';
+            hint = 'Only the superuser who created the extension, and members of that role, can grant.';
     end if;
     included := case what when 'admin' then array['publisher', 'subscriber', 'reader', 'admin'] else array[what] end;
 
@@ -126,7 +126,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_grant is
-    'Give a role what it needs as publisher, subscriber, reader, dispatcher or admin (the first three together)';
+    'Grants a role the privileges of a publisher, subscriber, reader, dispatcher or admin (admin includes the first three)';
 
 do $$
 declare

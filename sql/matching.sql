@@ -9,7 +9,7 @@ create function webhook.filter_matches(event webhook.event, filter jsonpath) ret
         or webhook.path_matches(filter, (event).type, (event).key, (event).table_name, (event).actor, (event).origin,
                                 (event).truncated, (event).payload, (event).previous);
 comment on function webhook.filter_matches(webhook.event, jsonpath) is
-    'Whether a filter lets an event through: a condition if it holds (@@), another path if it finds anything (@?), null always. What cannot be evaluated does not match; never raises for what an event holds';
+    'Whether an event matches a filter: a condition must be true (@@), another path must find an item (@?), and null always matches. A filter that cannot be evaluated does not match. The contents of an event never raise an error';
 
 -- Stable, because format() is. As an immutable function, it would not be inlined.
 create function webhook.mismatch(event webhook.event, subscription webhook.subscription) returns text
@@ -17,15 +17,15 @@ create function webhook.mismatch(event webhook.event, subscription webhook.subsc
     return case
         when (event).type = 'webhook.delivery.requested' then 'it is a request to the daemon'
         when (event).subscription_id = (subscription).id then null
-        when (event).subscription_id is not null then format('it is for subscription %s alone', (event).subscription_id)
+        when (event).subscription_id is not null then format('it is only for subscription %s', (event).subscription_id)
         when not webhook.pattern_matches((subscription).events, (event).type) then 'no pattern matches its type'
         when pg_visible_in_snapshot((event).xid::text::xid8, (subscription).created_snapshot)
-            then 'it was committed before the subscription was made'
+            then 'it was committed before the subscription was created'
         when (event).origin = any ((subscription).exclude_origin) then 'its origin is excluded'
         when not webhook.filter_matches(event, (subscription).filter) then 'the filter does not match'
     end;
 comment on function webhook.mismatch(webhook.event, webhook.subscription) is
-    'Why a subscription does not get an event; null: it does';
+    'Why an event does not match a subscription; null: it matches';
 
 -- -- Moments and the ring -------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ create function webhook.ring_begins(at timestamptz default now()) returns timest
     language sql stable parallel safe strict security definer set search_path = pg_catalog, pg_temp
     return least(at, (select coalesce(max(t.removed_upto), '-infinity') from webhook.ring_turn t));
 comment on function webhook.ring_begins(timestamptz) is
-    'The moment from which on the ring holds every event: those that have been removed were captured before. -infinity: none has been';
+    'The time since which the ring has every event; removed events were captured earlier; -infinity: no events were removed';
 
 -- By the contents of the slots, because the clock may have been changed during a turn. A slot that
 -- has not been counted yet may contain any event.
@@ -43,7 +43,7 @@ create function webhook.ring_slots(since timestamptz, until timestamptz) returns
                  where t.first_at is null or (t.first_at <= until and t.last_at >= since)
                  order by t.slot);
 comment on function webhook.ring_slots(timestamptz, timestamptz) is
-    'The slots of the ring that can hold events of a range of time';
+    'The slots of the ring that can contain events of a time range';
 
 -- The daemon writes an attempt to the present slot, after it has read the event.
 create function webhook.attempt_slots(event_slots smallint[]) returns smallint[]
@@ -51,4 +51,4 @@ create function webhook.attempt_slots(event_slots smallint[]) returns smallint[]
     return array(select t.slot from webhook.ring_turn t
                  where t.turn >= (select min(e.turn) from webhook.ring_turn e where e.slot = any (event_slots))
                  order by t.slot);
-comment on function webhook.attempt_slots(smallint[]) is 'The slots that can hold attempts to deliver events of these slots';
+comment on function webhook.attempt_slots(smallint[]) is 'The slots that can contain attempts to deliver events of these slots';

@@ -34,7 +34,7 @@ begin
 end
 $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
-    'Prepares the contents of a dump for delivery here: undelivered events go into the queue, and transaction ids become past ones';
+    'Prepares the contents of a dump for delivery here: queues undelivered events, and replaces transaction ids by past ones';
 
 create function @extschema@.webhook_arm() returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
@@ -53,8 +53,8 @@ begin
     -- instance stays. Without an instance, copies made from now on would deliver.
     if armed.system_identifier = here and armed.database_oid = this_database and armed.restored_at is null then
         if exists (select from webhook.daemon_lock l where l.name = 'leader') then
-            raise notice using message = 'nothing to arm: a daemon delivers from this database',
-                hint = 'To let a daemon of another instance deliver, stop that one first.';
+            raise notice using message = 'webhook_arm() did nothing: a daemon delivers from this database',
+                hint = 'To deliver with a daemon of another instance, stop the running daemon first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
             -- This may be production itself, restored from a snapshot of its disk.
@@ -74,4 +74,4 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_arm is
-    'After a restore or a copy: adopts this cluster and database, so that the next daemon of any instance delivers from here. Does nothing while a daemon delivers';
+    'Adopts this cluster and database after a restore or a copy: the next daemon of any instance then delivers from here. Does nothing while a daemon delivers';

@@ -14,16 +14,16 @@ create table webhook.setting (
     constraint max_age_is_from_the_retention_period_to_37_days check (max_age between retention_period and '37 days'),
     constraint ring_bytes_max_is_at_least_64_mib check (ring_bytes_max >= 67108864)
 );
-comment on table  webhook.setting is 'One row: what the database decides about its own outbox. Changed with UPDATE';
+comment on table  webhook.setting is 'One row with the settings of the outbox; change it with UPDATE';
 comment on column webhook.setting.retention is 'Whether old events and attempts are removed';
 comment on column webhook.setting.retention_period is
-    'How long events and attempts are kept at least; they go by the slot of the ring, a twelfth of this together';
+    'Minimum time that events and attempts are kept; they are removed by slots of the ring, each a twelfth of this time';
 comment on column webhook.setting.max_age is
-    'How long undelivered events keep their slot beyond that. Then their deliveries are exhausted (webhook.delivery.exhausted)';
+    'How long undelivered events keep their slot after that; then their deliveries are exhausted (webhook.delivery.exhausted)';
 comment on column webhook.setting.dump_events is
-    'Whether pg_dump takes undelivered events along, so that webhook_arm() delivers them from the copy';
+    'Whether pg_dump includes undelivered events, so that webhook_arm() delivers them from the copy';
 comment on column webhook.setting.ring_bytes_max is
-    'Size of all slots with their indexes above which delivered events are removed before retention_period is over. Undelivered events stay. Null: no limit';
+    'Size of all slots with their indexes above which delivered events are removed before the end of retention_period; undelivered events stay; null: no limit';
 
 -- The row exists from the start, and a dump contains another one.
 create function webhook.replace_setting() returns trigger
@@ -46,7 +46,7 @@ select pg_extension_config_dump('webhook.setting', '');
 create function webhook.slot_period() returns interval
     language sql stable parallel safe
     return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s where s.singleton);
-comment on function webhook.slot_period() is 'How long the turn of a slot is; view webhook.ring computes the same';
+comment on function webhook.slot_period() is 'Length of a slot's turn; the view webhook.ring computes the same';
 
 create function webhook.slot_bytes(slot integer) returns bigint
     language sql volatile parallel safe strict
@@ -63,13 +63,13 @@ begin atomic
     group by s.retention, s.ring_bytes_max;
 end;
 comment on function webhook.ring_size() is
-    'Size of all slots with their indexes, its limit, and how much of it is in slots that hold undelivered events';
+    'Size of all slots with their indexes, the limit, and the size of the slots with undelivered events';
 
 create function webhook.slot_ended_at(slot integer, at timestamptz) returns timestamptz
     language sql stable parallel safe strict
     return (select least(t.ended_at, t.last_at, at) from webhook.ring_turn t where t.slot = slot_ended_at.slot and t.ended_at is not null);
 comment on function webhook.slot_ended_at(integer, timestamptz) is
-    'The moment before which all events of a slot were captured, not later than "at"; null: its turn is not over';
+    'The time before which all events of a slot were captured, not later than "at"; null: its turn is not over';
 
 -- If a clock was ahead for a while, a time may be in the future. Such a slot gets the present time.
 create function webhook.correct_turns(at timestamptz) returns void
@@ -78,7 +78,7 @@ begin atomic
     update webhook.ring_turn t set began_at = least(t.began_at, at), ended_at = least(t.ended_at, at)
     where t.began_at > at or t.ended_at > at;
 end;
-comment on function webhook.correct_turns(timestamptz) is 'Takes back to this moment what the clock has put after it';
+comment on function webhook.correct_turns(timestamptz) is 'Sets times that are later than this time back to it';
 
 -- The row lock lets one session at a time turn and close. A session that does not get it at once
 -- does nothing.
@@ -119,7 +119,7 @@ begin
 end
 $$;
 comment on function webhook.turn_ring(boolean) is
-    'Begins the turn of the next empty slot if the present one is a slot period old or a sixteenth of ring_bytes_max in size, or at once; returns the slot, or null if the present one goes on';
+    'Begins the turn of the next empty slot if the current slot is a slot period old or has a sixteenth of ring_bytes_max, or at once. Returns the slot, or null if the current slot continues';
 
 -- A transaction that has written to the slot holds a lock on the partition until it ends, also if
 -- it is prepared. With the lock in share mode, there is no such transaction. A later one sees after
@@ -146,7 +146,7 @@ exception
 end
 $$;
 comment on function webhook.close_slot(integer) is
-    'Ends the turn of a slot if no open transaction has written to it. The daemon no longer reads it';
+    'Ends the turn of a slot if no open transaction has written to it; the daemon then stops reading it';
 
 create function webhook.count_slot(slot integer) returns void
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
@@ -167,7 +167,7 @@ begin
         where t.slot = slot and t.ended_at = turn.ended_at;
 end
 $$;
-comment on function webhook.count_slot(integer) is 'Notes what a slot holds whose turn is over: how many events, of which time';
+comment on function webhook.count_slot(integer) is 'Records the number and the times of the events in a slot whose turn is over';
 
 -- Events after the checkpoint may have neither an attempt nor a queue row. After a crash, attempts
 -- show which of them are done. An attempt may be in any slot: it counts to the slot of its event.
@@ -209,7 +209,7 @@ begin
 end
 $$;
 comment on function webhook.slot_is_held(text, integer, timestamptz, boolean) is
-    'Why the events or attempts of a slot must stay: young (unless early), unresolved (the daemon has not come to them), undelivered (they wait in webhook.queue). Null: nothing needs them';
+    'Why the events or attempts of a slot must stay: young (unless early), unresolved (the daemon has not processed them), undelivered (in webhook.queue); null: they can be removed';
 
 -- Empties a part of a slot that is not needed, if no session uses it.
 create function webhook.empty_slot(kind text, slot integer, at timestamptz, early boolean default false) returns text
@@ -247,7 +247,7 @@ exception
 end
 $$;
 comment on function webhook.empty_slot(text, integer, timestamptz, boolean) is
-    'Truncates the events or the attempts of a slot: retired, empty, in use (a reader, a dump or an open insert has it), or why they must stay';
+    'Truncates the events or the attempts of a slot. Returns retired, empty, in use (by a reader, a dump or an open insert), or why they must stay';
 
 create function webhook.exhaust_slot(slot integer, max_age interval, rows_max integer) returns bigint
     language plpgsql volatile parallel unsafe strict set search_path = pg_catalog, pg_temp
@@ -257,7 +257,7 @@ as $$
 declare
     told constant boolean := exists (select from webhook.subscription s
                                      where webhook.pattern_matches(s.events, 'webhook.delivery.exhausted'));
-    reason constant text := format('not delivered within %s; the event is kept no longer', max_age);
+    reason constant text := format('not delivered within %s; the event is removed', max_age);
     moment constant timestamptz := clock_timestamp();
     count bigint;
 begin
@@ -286,14 +286,14 @@ begin
 end
 $$;
 comment on function webhook.exhaust_slot(integer, interval, integer) is
-    'Gives up deliveries of a slot that wait in webhook.queue, with an attempt that says why, and tells; returns how many';
+    'Gives up queued deliveries of a slot, records an attempt with the reason, and emits webhook.delivery.exhausted. Returns their number';
 
 -- Returns the most important result.
 create function webhook.told_of_slot(parts text[]) returns text
     language sql immutable parallel safe strict
     return (select s from unnest(array['in use', 'undelivered', 'unresolved', 'retired', 'young', 'empty']) with ordinality as o (s, at)
             where s = any (parts) order by o.at limit 1);
-comment on function webhook.told_of_slot(text[]) is 'One word for what has become of the events and the attempts of a slot';
+comment on function webhook.told_of_slot(text[]) is 'One word for the results of the events and the attempts of a slot';
 
 -- The time is an argument, so that tests need not wait for weeks. The daemon may not call this
 -- function: a role that chooses the time can remove recent events.
@@ -310,8 +310,8 @@ begin
     select * into setting from webhook.setting;
     select * into head from webhook.ring_head;
     if slot not between 0 and 15 then
-        raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is no slot of the ring', slot),
-            hint = 'They are numbered from 0 to 15.';
+        raise exception using errcode = 'invalid_parameter_value', message = format('slot: %s is not a slot of the ring', slot),
+            hint = 'Slots are numbered from 0 to 15.';
     elsif head.present = slot then
         return 'young';
     elsif slot = any (head.open) then
@@ -337,7 +337,7 @@ begin
 end
 $$;
 comment on function webhook.retire_slot_at(integer, timestamptz) is
-    'As webhook.retire_slot(), as if it were this moment. For the extension''s owner';
+    'Like webhook.retire_slot(), for a given time. For the extension''s owner';
 
 create function webhook.retire_slot(slot integer) returns text
     language sql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
@@ -345,7 +345,7 @@ begin atomic
     select webhook.retire_slot_at(slot, clock_timestamp());
 end;
 comment on function webhook.retire_slot(integer) is
-    'Daemon: empty a slot of the ring if its time is over: retired, empty, young, in use (try again soon), undelivered or unresolved (something in it still has to go out), exhausting (max_age is over: call again until it is gone), off';
+    'Daemon: empties a slot of the ring whose time is over. Returns retired, empty, young, in use (retry soon), undelivered or unresolved (events must still be delivered), exhausting (max_age is over: call again until the slot is empty), or off';
 
 -- The limit alone removes no undelivered event. A full disk stops the application, but it is
 -- visible and can be enlarged. A removed event is lost. So there is a limit for delivered events,
@@ -386,7 +386,7 @@ begin
 end
 $$;
 comment on function webhook.relieve_ring() is
-    'Daemon: while the ring is larger than ring_bytes_max, empty its oldest slots of which everything is delivered. Returns its size, the limit, how much is in slots that hold undelivered events, the slots, whether one was in use, and how long a turn is';
+    'Daemon: while the ring is larger than ring_bytes_max, empties its oldest fully delivered slots. Returns the size, the limit, the size of slots with undelivered events, the emptied slots, whether a slot was in use, and the length of a turn';
 
 create view webhook.ring as
 select t.slot::integer as slot, t.began_at,
@@ -405,4 +405,4 @@ from webhook.ring_turn t
 cross join (select present, open from webhook.ring_head limit 1) h cross join (select * from webhook.setting limit 1) s
 cross join lateral (select greatest(s.retention_period / 12, interval '1 minute') as period) p;
 comment on view webhook.ring is
-    'The slots of the outbox: start and end of their turn, contents, when they are emptied, whether they are written to, and what keeps them';
+    'The slots of the outbox: start and end of their turn, contents, when they are due to be emptied, whether transactions write to them, and why they are kept';

@@ -56,35 +56,35 @@ create table webhook.subscription (
     constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
     constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$')
 );
-comment on table  webhook.subscription is 'Who gets which events, and how';
-comment on column webhook.subscription.enabled is 'false: paused; what matches meanwhile is kept in webhook.queue';
-comment on column webhook.subscription.timeout is 'For a whole attempt, the response body included';
-comment on column webhook.subscription.retry is 'Waits after the 1st, 2nd, ... failed attempt; after the last the delivery is exhausted';
-comment on column webhook.subscription.max_in_flight is 'Most requests under way at once';
+comment on table  webhook.subscription is 'Subscriptions: the receiver, the patterns of its events, and the options of delivery';
+comment on column webhook.subscription.enabled is 'false: paused; matching events are kept in webhook.queue';
+comment on column webhook.subscription.timeout is 'Time limit of one attempt, including the response body';
+comment on column webhook.subscription.retry is 'Time to wait after the 1st, 2nd, ... failed attempt; after the last attempt, the delivery is exhausted';
+comment on column webhook.subscription.max_in_flight is 'Maximum number of concurrent requests';
 comment on column webhook.subscription.filter is
-    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); what it does not match is not delivered';
-comment on column webhook.subscription.format is 'Shape and content type of the body; supabase and hasura are those of their webhooks, for receivers that exist';
+    'SQL/JSON path on the event ({"type", "key", "table", "actor", "origin", "truncated", "data", "previous"}); only matching events are delivered';
+comment on column webhook.subscription.format is 'Format and content type of the body; supabase and hasura are for existing receivers of their webhooks';
 comment on column webhook.subscription.payload_mode is
-    'full: data and previous; thin: neither, only which thing changed; changed: of data only what previous names too';
-comment on column webhook.subscription.headers is 'Further request headers, name to value';
-comment on column webhook.subscription.exclude_origin is 'Events with one of these origins (setting webhook.origin) do not match: no echo';
-comment on column webhook.subscription.rate_limit is 'Most requests a second; null: as fast as the receiver takes them';
+    'full: data and previous; thin: only the identity of the changed row; changed: only the members of data that previous has too';
+comment on column webhook.subscription.headers is 'Additional request headers, by name';
+comment on column webhook.subscription.exclude_origin is 'Events with one of these origins (setting webhook.origin) do not match; prevents echoes';
+comment on column webhook.subscription.rate_limit is 'Maximum number of requests per second; null: no limit';
 comment on column webhook.subscription.ordering is
-    'none; key: an event of a key only after the former one of that key is final; strict: one after the other';
-comment on column webhook.subscription.batch_size is 'Most events in one request; above 1 the body is a JSON array';
+    'none; key: an event is sent after the previous event of its key is final; strict: events are sent one after another';
+comment on column webhook.subscription.batch_size is 'Maximum number of events per request; above 1, the body is a JSON array';
 comment on column webhook.subscription.batch_window is 'How long an event may wait for others to fill the request';
 comment on column webhook.subscription.compact is
-    'While undelivered, several changes of one key become one event: first previous, last data';
+    'Merges several undelivered changes of one key into one event, with the first previous and the last data';
 comment on column webhook.subscription.verification is
-    'none; ping: a webhook.ping must be answered with 2xx first; handshake: CloudEvents abuse protection (OPTIONS)';
-comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then it gets nothing, and what matches is kept';
+    'none; ping: the receiver must first answer a webhook.ping with 2xx; handshake: CloudEvents abuse protection (OPTIONS)';
+comment on column webhook.subscription.verified_at is 'When the receiver confirmed; until then, nothing is sent and matching events are kept';
 comment on column webhook.subscription.signature is
     'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe. none: requests are not signed';
 comment on column webhook.subscription.owner is
-    'Whose it is: a role, whose members see and change it; or any other name, of a tenant of the application say, and then the admins alone';
+    'Owner: a role, whose members can see and change the subscription; or another name, such as a tenant of the application, whose subscriptions only admins can see and change';
 comment on column webhook.subscription.tls is
-    'Name of a set of certificates in the daemon''s configuration, [tls.NAME]: authorities and client certificate for this receiver';
-comment on column webhook.subscription.created_snapshot is 'What is visible in it was committed before the subscription and does not match';
+    'Name of a section [tls.NAME] in the daemon''s configuration: certificate authorities and client certificate for this receiver';
+comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
 
 -- -- Secrets --------------------------------------------------------------------------------------
 
@@ -101,11 +101,11 @@ create table webhook.secret (
     constraint public_key_is_whpk check (public_key ~ '^whpk_[A-Za-z0-9+/]{43}=$'),
     constraint pair_has_a_public_key check (secret !~ '^whsk_' or public_key is not null)
 );
-comment on table  webhook.secret is 'Signing keys; every one that has not expired signs, the newest first. For the daemon alone';
+comment on table  webhook.secret is 'Signing keys; every unexpired key signs, the newest first. Only the daemon reads them';
 comment on column webhook.secret.secret is
-    'sealed:v1:... for the daemon''s key; env:NAME or file:PATH, which the daemon looks up; or, without a sealing key, the secret in clear: whsec_..., whsk_...';
-comment on column webhook.secret.expires_at is 'null: until it is replaced';
-comment on column webhook.secret.public_key is 'Of a key pair (ed25519): what receivers verify with; null: a symmetric secret, or one that is kept elsewhere';
+    'sealed:v1:... for the daemon''s key; env:NAME or file:PATH, which the daemon reads; or, without a sealing key, the secret in clear text: whsec_..., whsk_...';
+comment on column webhook.secret.expires_at is 'null: the key is valid until it is replaced';
+comment on column webhook.secret.public_key is 'Public half of a key pair (ed25519), for receivers; null: a symmetric secret, or a secret that is kept elsewhere';
 -- The secrets of one subscription, and the cascade from it.
 create index secret_subscription_id_idx on webhook.secret (subscription_id);
 
@@ -120,8 +120,8 @@ create table webhook.sealing_key (
     constraint key_id_is_hex check (key_id ~ '^[0-9a-f]{16}$')
 );
 comment on table  webhook.sealing_key is
-    'The public half of the daemon''s key: what it seals, the daemon alone can open. No row: secrets are stored in clear';
-comment on column webhook.sealing_key.key_id is 'Fingerprint; sealed texts bear it';
+    'The public half of the daemon''s key; only the daemon can open what it seals. No row: secrets are stored in clear text';
+comment on column webhook.sealing_key.key_id is 'Fingerprint of the key, which sealed secrets contain';
 
 -- -- Receivers: what the daemon has learnt of them ------------------------------------------------
 
@@ -139,14 +139,14 @@ create table webhook.receiver (
     constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
     constraint open_only_when_failing check (circuit = 'closed' or failing_since is not null)
 );
-comment on table  webhook.receiver is 'How each receiver is doing, as the daemon sees it; written when it changes';
-comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, one delivery a minute is tried; closed: all are';
-comment on column webhook.receiver.failing_since is 'Start of the present run of nothing but failures';
-comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this run';
+comment on table  webhook.receiver is 'State of each receiver, as the daemon sees it; written when it changes';
+comment on column webhook.receiver.circuit is 'open: after 10 failures in a row, the daemon tries one delivery a minute; closed: it tries all deliveries';
+comment on column webhook.receiver.failing_since is 'Start of the current series of failures';
+comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this series';
 comment on column webhook.receiver.held_because is
-    'Why it gets nothing although it is not paused: the receiver has not confirmed, or a secret is not where it should be, say; what matches is kept. Null: nothing holds it';
+    'Why nothing is sent although the subscription is not paused: for example, the receiver has not confirmed, or a secret is missing; matching events are kept; null: not held';
 comment on column webhook.receiver.allowed_rate is
-    'Requests a second that the receiver has allowed in its handshake (WebHook-Allowed-Rate); null: it sets no limit. What its 429s bring the rate down to is known to the daemon alone';
+    'Requests per second that the receiver allowed in its handshake (WebHook-Allowed-Rate); null: no limit. It does not include a lower rate after answers with 429';
 
 -- After a change of the URL, or of the verification, the receiver must confirm again.
 create function webhook.forget_confirmation() returns trigger
@@ -183,7 +183,7 @@ begin
     return null;
 end
 $$;
-comment on function webhook.forget_receiver() is 'A changed URL or a resumed subscription: past failures do not count';
+comment on function webhook.forget_receiver() is 'Forgets past failures after a change of URL or a resume';
 revoke all on function webhook.forget_receiver() from public;
 
 create trigger forget_receiver after update on webhook.subscription for each row
@@ -211,13 +211,13 @@ create table webhook.backfill (
     constraint state_is_known check (state in ('running', 'done', 'failed', 'cancelled')),
     constraint error_iff_failed check ((state = 'failed') = (error is not null))
 );
-comment on table  webhook.backfill is 'Existing rows on their way to a subscription as noun.snapshot events, and how far they have come';
-comment on column webhook.backfill.condition is 'Only rows that meet it; evaluated with the rights of requested_by';
+comment on table  webhook.backfill is 'Backfills: existing rows that are sent to a subscription as noun.snapshot events, with their progress';
+comment on column webhook.backfill.condition is 'Only rows that meet it are sent; evaluated with the privileges of requested_by';
 comment on column webhook.backfill.search_path is 'The search path of the caller, for names in the condition';
 comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
-comment on column webhook.backfill.after_key is 'Primary key of the last row that has been looked at, as text';
-comment on column webhook.backfill.rows_done is 'Rows sent so far; those that do not meet condition or filter are not counted';
-comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last of them: the next step waits until it has been attempted or queued';
+comment on column webhook.backfill.after_key is 'Primary key of the last processed row, as text';
+comment on column webhook.backfill.rows_done is 'Number of rows sent so far, without rows that do not meet the condition or the filter';
+comment on column webhook.backfill.last_event_id is 'webhook.event.id of the last sent row; the next step waits until it was attempted or queued';
 -- One at a time, and for the daemon's query of running backfills.
 create unique index backfill_running_idx on webhook.backfill (subscription_id, relation) where state = 'running';
 
@@ -232,7 +232,7 @@ begin
     return null;
 end
 $$;
-comment on function webhook.forget_subscription() is 'Removes what belongs to a deleted subscription';
+comment on function webhook.forget_subscription() is 'Removes the dependent rows of a deleted subscription';
 revoke all on function webhook.forget_subscription() from public;
 
 create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
@@ -246,20 +246,20 @@ create function webhook.tenant() returns text
     language c stable parallel safe
     as 'MODULE_PATHNAME', 'tenant_wrapper';
 comment on function webhook.tenant() is
-    'The owner that this transaction is confined to (webhook.act_for()); null: the role decides';
+    'The owner that this transaction is limited to (webhook.act_for()); null: only the privileges of the role apply';
 
 -- A role that may read every event may see every delivery. Views are called as their reader, so
 -- they check it here too.
 create function webhook.may_see_all() returns boolean
     language sql stable parallel safe
     return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
-comment on function webhook.may_see_all() is 'Whether the present role sees the subscriptions and deliveries of all owners: readers, the daemon, admins';
+comment on function webhook.may_see_all() is 'Whether the current role can see the subscriptions and deliveries of all owners, as readers, the daemon and admins can';
 
 create function webhook.may_see(owner text) returns boolean
     language sql stable parallel safe
     return case when webhook.tenant() is not null then owner = webhook.tenant()
                 else webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false) end;
-comment on function webhook.may_see(text) is 'Whether the present role sees what this owner has: it is the owner, a member, or sees everything';
+comment on function webhook.may_see(text) is 'Whether the current role can see the rows of this owner, because it is the owner, a member, or can see all owners';
 
 -- For reading only. Functions that write check the owner themselves
 -- (extension/src/subscribe/owner.rs).

@@ -28,13 +28,13 @@ create table webhook.ring_head (
     constraint there_is_one_row check (singleton),
     constraint the_present_slot_is_open check (present between 0 and 15 and present = any (open))
 );
-comment on table  webhook.ring_head is 'One row: which slot of the ring is written to, and which may still be';
-comment on column webhook.ring_head.present is 'Slot of the events that are captured now';
+comment on table  webhook.ring_head is 'One row: the current slot of the ring, and the slots that transactions may still write to';
+comment on column webhook.ring_head.present is 'Slot of newly captured events';
 comment on column webhook.ring_head.open is
-    'Slots that transactions may still write to: the present one, and earlier ones that open transactions have written to';
+    'Slots that transactions may still write to: the current slot, and earlier slots that open transactions have written to';
 comment on column webhook.ring_head.changes is 'Number of changes of this row';
 comment on column webhook.ring_head.sessions_since is
-    'Set by an update after which older libraries may write to another slot: no slot is closed while a session from before this moment is connected';
+    'Set by an update after which older libraries may write to another slot; no slot is closed while a session from before this time is connected';
 insert into webhook.ring_head (present, open) values (0, '{0}');
 
 create table webhook.ring_turn (
@@ -50,16 +50,16 @@ create table webhook.ring_turn (
     constraint slot_is_from_0_to_15 check (slot between 0 and 15)
 );
 comment on table  webhook.ring_turn is 'The last turn of each slot of the ring';
-comment on column webhook.ring_turn.turn is 'Turns are numbered from 1 on; 0: none since the installation or the update';
-comment on column webhook.ring_turn.began_at is 'When the slot became the present one';
-comment on column webhook.ring_turn.ended_at is 'When the last transaction that could write to it had ended; null: one still can';
+comment on column webhook.ring_turn.turn is 'Number of the turn, from 1; 0: no turn since the installation or the update';
+comment on column webhook.ring_turn.began_at is 'When the slot became the current slot';
+comment on column webhook.ring_turn.ended_at is 'When the last transaction that could write to it had ended; null: transactions can still write to it';
 comment on column webhook.ring_turn.rows is 'Number of events at the end of the turn; null: not counted yet';
 comment on column webhook.ring_turn.first_at is 'Smallest created_at of its events; null: not known yet';
 comment on column webhook.ring_turn.last_at is 'Largest created_at of its events';
 comment on column webhook.ring_turn.held is
-    'Why retention kept the slot when it was last due: in use, undelivered or unresolved; null: nothing kept it';
+    'Why retention kept the slot when it was last due: in use, undelivered or unresolved; null: it was not kept';
 comment on column webhook.ring_turn.removed_upto is
-    'Events that have been removed from the slot were captured up to this moment; null: none has been';
+    'Events up to this time of capture have been removed from the slot; null: no events have been removed';
 insert into webhook.ring_turn (slot, turn, began_at)
     select n, case n when 0 then 1 else 0 end, case n when 0 then clock_timestamp() end from generate_series(0, 15) n;
 
@@ -67,16 +67,16 @@ insert into webhook.ring_turn (slot, turn, began_at)
 create function webhook.present_slot() returns smallint
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'present_slot_wrapper';
 comment on function webhook.present_slot() is
-    'The slot for an event that is inserted now; stays open until this transaction ends';
+    'The slot for a new event; it stays open until this transaction ends';
 
 create function webhook.slot_is_open(slot smallint) returns boolean
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'slot_is_open_wrapper';
 comment on function webhook.slot_is_open(smallint) is
-    'Whether the daemon reads the slot. Certain for a transaction that holds a lock on the partition';
+    'Whether the daemon reads the slot; reliable only in a transaction that holds a lock on the partition';
 
 create function webhook.ring_changed() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'ring_changed_wrapper';
-comment on function webhook.ring_changed() is 'Tells all sessions that webhook.ring_head is another once this transaction commits';
+comment on function webhook.ring_changed() is 'Notifies all sessions of a change of webhook.ring_head when this transaction commits';
 
 create function webhook.announce_ring() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -86,7 +86,7 @@ begin
     return null;
 end
 $$;
-comment on function webhook.announce_ring() is 'Writers of events see a change of webhook.ring_head before their next event';
+comment on function webhook.announce_ring() is 'Makes writers see a change of webhook.ring_head before their next event';
 create trigger announce after insert or update or delete or truncate on webhook.ring_head
     for each statement execute function webhook.announce_ring();
 alter table webhook.ring_head enable always trigger announce;
@@ -98,13 +98,13 @@ create function webhook.ring_slot(at timestamptz) returns smallint
                      order by t.turn desc limit 1),
                     (select h.present from webhook.ring_head h where h.singleton));
 comment on function webhook.ring_slot(timestamptz) is
-    'The slot of the ring whose turn it was at a moment, by the server''s clock; the present one if it was none''s';
+    'The slot whose turn it was at a given time, by the server''s clock; the current slot if there was none';
 
 create function webhook.current_xid() returns bigint
     language sql volatile parallel unsafe
     return pg_current_xact_id()::text::bigint;
 comment on function webhook.current_xid() is
-    'The full id of the top-level transaction: savepoints share it, so one comparison shows whether an event is committed';
+    'The full id of the top-level transaction; savepoints share it, so one comparison shows whether an event is committed';
 
 -- A transaction's own id is in no snapshot that it takes: once a later transaction has ended, the
 -- snapshot shows our own changes as visible. A subscription or the checkpoint must see our changes
@@ -118,7 +118,7 @@ create function webhook.snapshot_before_this_transaction() returns pg_snapshot
                    end
             from (select pg_current_xact_id() as own, pg_current_snapshot() as seen) as t);
 comment on function webhook.snapshot_before_this_transaction() is
-    'What is committed now, without what this transaction has done';
+    'The snapshot of the committed transactions, without this transaction';
 
 -- 14 hex digits of microseconds since 1970, then the sequence number in hex. With the time, ids
 -- stay unique if a point-in-time restore assigns the same numbers again, and ids sort by age.
@@ -133,13 +133,13 @@ create function webhook.event_sequence(event_id text) returns bigint
     return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
                 then ('x' || lpad(substr(event_id, 19), 16, '0'))::bit(64)::bigint end;
 comment on function webhook.event_sequence(text) is
-    'webhook.event.id of a public id, or null if the text is none: where sequence = webhook.event_sequence(''evt_...'')';
+    'webhook.event.id of a public id, or null if the text is not a public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 create function webhook.event_created_at(event_id text) returns timestamptz
     language sql immutable parallel safe strict
     return case when event_id ~ '^evt_[0-9a-f]{15,30}$'
                 then timestamptz 'epoch' + ('x' || substr(event_id, 5, 14))::bit(56)::bigint * interval '1 microsecond' end;
-comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is none';
+comment on function webhook.event_created_at(text) is 'webhook.event.created_at of a public id, or null if the text is not a public id';
 
 -- The same rule as crates/event_type: `*` matches everything outside the namespace `webhook`, and
 -- `order.*` is a prefix. A type has two or three segments, so at most four patterns match it. There
@@ -150,7 +150,7 @@ create function webhook.pattern_matches(events text[], type text) returns boolea
                            case when split_part(type, '.', 2) <> '' then split_part(type, '.', 1) || '.*' end,
                            case when split_part(type, '.', 3) <> ''
                                 then split_part(type, '.', 1) || '.' || split_part(type, '.', 2) || '.*' end];
-comment on function webhook.pattern_matches(text[], text) is 'Whether an event type belongs to a subscription''s patterns';
+comment on function webhook.pattern_matches(text[], text) is 'Whether an event type matches a subscription''s patterns';
 
 -- -- Outbox: an append-only ring ------------------------------------------------------------------
 
@@ -167,16 +167,16 @@ create sequence webhook.timeline_seq;
 create function webhook.next_number() returns bigint
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'next_number_wrapper';
 comment on function webhook.next_number() is
-    'The number for an event that is inserted now; after a recovery, beyond all numbers that can have been delivered';
+    'The number for a new event; after a recovery, higher than all numbers that may have been delivered';
 
 create function webhook.skip_numbers(beyond bigint default 0) returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'skip_numbers_wrapper';
 comment on function webhook.skip_numbers(bigint) is
-    'Daemon: skips all numbers up to this one, and so many more that no number that can have been delivered is used again';
+    'Daemon: skips all numbers up to this one, and enough more numbers that no delivered number is used again';
 
 create function webhook.note_timeline() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'note_timeline_wrapper';
-comment on function webhook.note_timeline() is 'Installation: the numbers so far belong to the present timeline';
+comment on function webhook.note_timeline() is 'Installation: records that the numbers so far belong to the current timeline';
 select webhook.note_timeline();
 
 create table webhook.event (
@@ -202,19 +202,19 @@ create table webhook.event (
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$')
 ) partition by list (slot);
 
-comment on table  webhook.event is 'Every event, in the transaction that caused it; append-only';
-comment on column webhook.event.id is 'Sequence number; the events of one row have rising numbers';
+comment on table  webhook.event is 'Events, each written in the transaction that caused it; append-only';
+comment on column webhook.event.id is 'Sequence number; it increases over the events of one row';
 comment on column webhook.event.xid is 'Full id of the top-level transaction that wrote it';
 comment on column webhook.event.created_at is 'When the change was captured, within its transaction';
-comment on column webhook.event.subscription_id is 'For this subscription alone (a ping); null: for all that match';
+comment on column webhook.event.subscription_id is 'The only subscription of the event (a ping); null: all matching subscriptions';
 comment on column webhook.event.slot is 'Slot of the ring';
-comment on column webhook.event.truncated is 'The payload was over the cap and has been cut to the key columns';
+comment on column webhook.event.truncated is 'The payload was too large and was reduced to the key columns';
 comment on column webhook.event.type is 'noun.verb or namespace.noun.verb';
 comment on column webhook.event.table_name is 'Qualified name of the table; null for webhook_emit()';
 comment on column webhook.event.key is
-    'Which thing it is about: the key column''s text, or a JSON array of them when there are several';
-comment on column webhook.event.actor is 'Setting webhook.actor of the session: who did it';
-comment on column webhook.event.origin is 'Setting webhook.origin of the session: which system did it';
+    'Key of the subject: the text of the key column, or a JSON array for several key columns';
+comment on column webhook.event.actor is 'Setting webhook.actor of the session: who made the change';
+comment on column webhook.event.origin is 'Setting webhook.origin of the session: the system that made the change';
 comment on column webhook.event.traceparent is 'Setting webhook.traceparent of the session (W3C Trace Context)';
 comment on column webhook.event.payload is '"data" in the body';
 comment on column webhook.event.previous is '"previous" in the body: former values of the columns that an update changed';
@@ -230,12 +230,12 @@ create index event_xid_id_idx on webhook.event (xid, id);
 create function webhook.exact_utf8(text text) returns bytea
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'exact_utf8_wrapper';
 comment on function webhook.exact_utf8(text) is
-    'A text in UTF-8, different for different texts: what UTF-8 lacks is marked, byte for byte. Never raises';
+    'A text in UTF-8, different for different texts; bytes that have no UTF-8 equivalent are marked. Raises no errors';
 
 create function webhook.replace_untranslatable() returns void
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'replace_untranslatable_wrapper';
 comment on function webhook.replace_untranslatable() is
-    'From now on, this session reads U+FFFD for what UTF-8 lacks, and stores <U+0142> for what the database lacks';
+    'Makes this session read U+FFFD for characters that UTF-8 does not have, and store <U+0142> for characters that the database encoding does not have';
 
 -- The function above selects these two. Without it, they do what the built-in conversions do.
 create function webhook.convert_encoding(integer, integer, cstring, internal, integer, boolean) returns integer
@@ -264,7 +264,7 @@ create function webhook.order_key(ordering text, event webhook.event) returns bi
                                               1, 8), 'hex'))::bit(64)::bigint
     end;
 comment on function webhook.order_key(text, webhook.event) is
-    'Which events of a subscription wait for one another: those of one number. Null: none';
+    'Order group of an event: events of a subscription with the same number wait for one another; null: no order';
 
 -- -- Attempts: what happened on the wire, append-only ---------------------------------------------
 
@@ -294,25 +294,25 @@ create table webhook.attempt (
     constraint success_is_final check (outcome <> 'succeeded' or next_at is null)
 ) partition by list (slot);
 
-comment on table  webhook.attempt is 'Every attempt to deliver an event to a subscription, the successful ones too; append-only';
+comment on table  webhook.attempt is 'Attempts to deliver an event to a subscription, including successful ones; append-only';
 comment on column webhook.attempt.event_id is 'webhook.event.id';
 comment on column webhook.attempt.event_xid is 'webhook.event.xid: events are found by transaction and id';
 comment on column webhook.attempt.started_at is 'When the request was handed to the network, by the daemon''s clock';
-comment on column webhook.attempt.duration_ms is 'Until the outcome was known, in milliseconds';
-comment on column webhook.attempt.slot is 'Slot of the ring that was the present one when the row was written';
-comment on column webhook.attempt.attempt is '1 for the first';
+comment on column webhook.attempt.duration_ms is 'Time until the outcome was known, in milliseconds';
+comment on column webhook.attempt.slot is 'Current slot of the ring when the row was written';
+comment on column webhook.attempt.attempt is 'Number of the attempt, from 1';
 comment on column webhook.attempt.status is 'HTTP status, if one was received';
 comment on column webhook.attempt.outcome is
-    'succeeded, http_error (any status but 2xx), timeout, dns, connect, tls, protocol, or refused (by the daemon: its address policy, or a fault of its own, which is not charged to the receiver)';
-comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last';
-comment on column webhook.attempt.error is 'The error, in words';
-comment on column webhook.attempt.dns_ms is 'Resolving the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
-comment on column webhook.attempt.connect_ms is 'TCP connect, in milliseconds; null: a kept-alive connection';
-comment on column webhook.attempt.tls_ms is 'TLS handshake, in milliseconds; null: a kept-alive connection, or plain http';
-comment on column webhook.attempt.first_byte_ms is 'From the request being written to the head of the answer, in milliseconds';
+    'succeeded, http_error (any status except 2xx), timeout, dns, connect, tls, protocol, or refused (blocked by the daemon's address policy or by a fault of the daemon, which does not count against the receiver)';
+comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last attempt';
+comment on column webhook.attempt.error is 'The error message';
+comment on column webhook.attempt.dns_ms is 'Time to resolve the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';
+comment on column webhook.attempt.connect_ms is 'Time to connect over TCP, in milliseconds; null: a kept-alive connection';
+comment on column webhook.attempt.tls_ms is 'Time of the TLS handshake, in milliseconds; null: a kept-alive connection, or plain http';
+comment on column webhook.attempt.first_byte_ms is 'Time from the written request to the headers of the answer, in milliseconds';
 comment on column webhook.attempt.batch_id is
-    'webhook-id of the request when it carried several events, or one made of several changes; one attempt row per event';
-comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; kept of failed attempts';
+    'webhook-id of a request with several events, or with one event for several changes; each event has its own attempt row';
+comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; stored only for failed attempts';
 
 -- The attempts of one delivery (webhook.delivery). After a crash, also the pairs of a page of
 -- events that are done.
@@ -377,15 +377,15 @@ create table webhook.queue (
     constraint attempts_are_not_negative check (attempts >= 0 and retry_from between 0 and attempts)
 );
 comment on table  webhook.queue is
-    'Deliveries that could not be made at once: failed and waiting for their next attempt, or put aside while a receiver is slow, down or paused. Ids only; the payload stays in webhook.event';
+    'Deferred deliveries: failed ones that wait for their next attempt, and those of slow, unavailable or paused receivers. Ids only; the payload stays in webhook.event';
 comment on column webhook.queue.event_xid is 'webhook.event.xid: events are found by transaction and id';
 comment on column webhook.queue.event_slot is 'webhook.event.slot, to find the event without searching the ring';
 comment on column webhook.queue.attempts is 'Attempts made so far';
-comment on column webhook.queue.retry_from is 'Attempts made before the present schedule began (a redelivery begins a new one)';
+comment on column webhook.queue.retry_from is 'Attempts made before the current schedule began (a redelivery begins a new one)';
 comment on column webhook.queue.state is
-    'waiting: due at next_at; backlog: taken in order as soon as the send queue has room; blocked: an earlier event of its order_key is not final yet';
+    'waiting: due at next_at; backlog: sent in order when the send queue has room; blocked: an earlier event of its order_key is not final yet';
 comment on column webhook.queue.order_key is
-    'With ordering key: a hash of the event''s key; with strict: 0; null: the subscription has no order';
+    'Hash of the event''s key with ordering key, 0 with strict; null: the subscription has no ordering';
 
 -- No two of these indexes fit one statement, so a statement's plan does not depend on statistics.
 -- This one is for the daemon's timer: "state = 'waiting' and next_at >= $1 order by next_at,
@@ -416,13 +416,13 @@ create table webhook.watch (
     constraint noun_has_one_or_two_segments check (noun ~ '^[a-z0-9_]+(\.[a-z0-9_]+)?$'),
     constraint columns_or_exclude_not_both check (columns is null or exclude is null)
 );
-comment on table webhook.watch is 'Watched tables, as given to webhook_watch(). The argument of the triggers contains the same';
+comment on table webhook.watch is 'Watched tables, with the arguments of webhook_watch(); the argument of the triggers contains the same';
 -- Not regproc: pg_upgrade rejects a database with such a column.
 comment on column webhook.watch.payload is 'Qualified name of the function from the row type to json or jsonb';
 -- Plain numbers: a restore changes the OIDs of tables and keeps these numbers. So capture can
 -- recognize a restored table.
 comment on column webhook.watch.numbered_for is
-    'OIDs of the table and its child tables when webhook_watch() was called: the column numbers in their triggers belong to these tables alone';
+    'OIDs of the table and its child tables when webhook_watch() was called; the column numbers in their triggers are valid only for these tables';
 -- The tables that emit an event type (webhook.sources): "noun = $1".
 create index watch_noun_idx on webhook.watch (noun);
 
@@ -432,7 +432,7 @@ create table webhook.detached_partition (
     detached_at timestamptz not null default now()
 );
 comment on table webhook.detached_partition is
-    'Tables that were partitions of watched tables and are captured no longer; a row goes when its table is watched, attached or dropped, or by webhook_unwatch()';
+    'Former partitions of watched tables, which are no longer captured; a row is removed when its table is watched, attached or dropped, or by webhook_unwatch()';
 
 create table webhook.event_type (
     type        text     primary key,
@@ -445,10 +445,10 @@ create table webhook.event_type (
     constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object')
 );
 comment on table webhook.event_type is
-    'Event types: those that watches emit, and those that were entered by hand for what the application emits itself';
+    'Event types: those of watches, and those entered by hand for events that the application emits itself';
 comment on column webhook.event_type.relation is 'A table whose watch emits it; null: entered by hand';
 comment on column webhook.event_type.description is
-    'For receivers. Follows the watch and the table''s comment until a user writes another one';
+    'Description for receivers; follows the watch and the table''s comment until a user changes it';
 comment on column webhook.event_type.derived is 'The description that follows from the watch';
 comment on column webhook.event_type.data_schema is
     'JSON Schema of "data", entered by hand. Null: derived from the system catalog where possible. See webhook_event_schema()';

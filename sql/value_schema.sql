@@ -18,7 +18,7 @@ begin atomic
     from unnest(names, members) with ordinality as m (name, member, at)
     where m.member is not null;
 end;
-comment on function webhook.json_members(text[], json[]) is 'An object of the members that are not null, in this order';
+comment on function webhook.json_members(text[], json[]) is 'A JSON object of the members that are not null, in this order';
 
 create function webhook.json_elements(elements json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -27,7 +27,7 @@ begin atomic
     from unnest(elements) with ordinality as e (element, at)
     where e.element is not null;
 end;
-comment on function webhook.json_elements(json[]) is 'An array of the elements that are not null, in this order';
+comment on function webhook.json_elements(json[]) is 'A JSON array of the elements that are not null, in this order';
 
 -- -- What a CHECK says: documentation.rs, crates/check_constraint ---------------------------------
 
@@ -35,7 +35,7 @@ create function webhook.check_keywords(expressions text[], subjects text[], kind
     language c immutable parallel safe strict
     as 'MODULE_PATHNAME', 'check_keywords_wrapper';
 comment on function webhook.check_keywords(text[], text[], text, integer) is
-    'Keywords of JSON Schema that follow from CHECK expressions of one column, as pg_get_expr() prints them with pg_catalog alone in the search path';
+    'JSON Schema keywords that follow from the CHECK expressions of one column, as pg_get_expr() prints them with only pg_catalog in the search path';
 
 -- -- Schemas of values ----------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ create function webhook.schema_any_of(variadic schemas json[]) returns json
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     return case when num_nonnulls(variadic schemas) > 1 then webhook.json_members('{anyOf}', array[webhook.json_elements(schemas)])
                 else (select s from unnest(schemas) s where s is not null) end;
-comment on function webhook.schema_any_of(json[]) is 'A schema that accepts what one of these does; nulls are left out, and of nothing else there is none';
+comment on function webhook.schema_any_of(json[]) is 'A schema that accepts the values of each of these schemas; nulls are ignored; null if all are null';
 
 -- Values that are printed as text, by their pg_type.oid. RFC 3339 has no infinite times, no times
 -- before Christ or after the year 9999, and no timestamps or times without time zone. Its durations
@@ -257,7 +257,7 @@ as $$
     ) c
 $$;
 comment on function webhook.row_schema(oid, smallint[], boolean, boolean, text) is
-    'Schema of an object of these columns of a relation (null: of all)';
+    'Schema of an object with these columns of a relation (null: all columns)';
 
 -- A child table can omit its parent's NOT NULL. Since 18, the constraint can be NOT VALID.
 create function webhook.is_never_null(rel oid, name name) returns boolean
@@ -271,4 +271,4 @@ begin atomic
                           or exists (select from pg_constraint c where c.conrelid = f.oid and c.contype = 'n'
                                      and c.conkey = array[a.attnum] and not c.convalidated));
 end;
-comment on function webhook.is_never_null(oid, name) is 'Whether a column is NOT NULL in a table and in all that inherit from it';
+comment on function webhook.is_never_null(oid, name) is 'Whether a column is NOT NULL in a table and in all its child tables';

@@ -15,7 +15,7 @@ from webhook.event e
 where e.xid between (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c where c.singleton) and 9223372036854775807
   and e.xid = any (array(select x.xid::text::bigint
                          from webhook.cursor c cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton));
-comment on view webhook.beyond_checkpoint is 'Committed events that the checkpoint has not come to, whether they match a subscription or not';
+comment on view webhook.beyond_checkpoint is 'Committed events after the checkpoint, whether they match a subscription or not';
 
 -- Committed and matched, but neither attempted nor queued: the events between the checkpoint and
 -- now. Patterns are compared once per type and not per event, because there may be thousands of
@@ -39,7 +39,7 @@ join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is n
 -- are.
 where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
   and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
-comment on view webhook.pending is 'Events past the checkpoint that match a subscription and have neither attempt nor queue row';
+comment on view webhook.pending is 'Events after the checkpoint that match a subscription and have neither an attempt nor a queue row';
 
 -- Owners see their own rows. security_barrier: a function in WHERE never sees rows of other owners.
 create view webhook.delivery with (security_barrier) as
@@ -104,7 +104,7 @@ begin
 end
 $$;
 comment on function @extschema@.webhook_deliveries is
-    'The last deliveries of a subscription, the newest event first: webhook.delivery, read by indexes. before: only of events with a lower sequence';
+    'Returns the last deliveries of a subscription, newest events first, like webhook.delivery but through indexes. before: only events with a lower sequence';
 
 -- Attempts and queue rows contain the event's transaction, and so lead to the index. For an event
 -- without deliveries, the slots with events of that moment are searched, mostly one or two.
@@ -128,7 +128,7 @@ begin
     end if;
 end
 $$;
-comment on function webhook.find_event(text) is 'The event with a public id (evt_...). No row: there is none, or it no longer exists';
+comment on function webhook.find_event(text) is 'The event with a public id (evt_...). No row: the event does not exist or was removed';
 
 create view webhook.subscription_stats with (security_barrier) as
 select s.id, s.name, s.owner, s.enabled, s.paused_reason, s.verification, s.verified_at,
@@ -164,7 +164,7 @@ select k.subscription_id, k.public_key, k.created_at, k.expires_at
 from webhook.secret k join webhook.subscription s on s.id = k.subscription_id
 where k.public_key is not null and (k.expires_at is null or k.expires_at > now()) and webhook.may_see(s.owner);
 comment on view webhook.public_key is
-    'What receivers verify signatures of profile standard-v1a with (ed25519): whpk_ and base64; during a rotation the old one too';
+    'Public keys with which receivers verify signatures of profile standard-v1a (ed25519): whpk_ and base64; during a rotation, also the old key';
 
 -- dispatcher: crates/database/src/locks.rs and extension/src/gate have the same keys.
 create view webhook.daemon_lock as
@@ -220,10 +220,10 @@ left join webhook.cursor c on c.singleton
 cross join lateral (
     select r.is_running,
            case when c.system_identifier <> i.system_identifier or c.database_oid <> i.database_oid or c.restored_at is not null
-                    then 'this database is a copy of another cluster''s and stays silent; to deliver from here: select webhook_arm()'
+                    then 'this database is a copy from another cluster, so webhookd does not deliver; to deliver from here, run: select webhook_arm()'
                 when c.refused_instance is not null and not r.is_running
-                    then format('this database is armed for instance %1$s, and a daemon of instance %2$s was refused; '
-                                'if it is a copy that is to deliver, run: select webhook_arm(); if it is the same '
+                    then format('this database is armed for instance %1$s, but a daemon of instance %2$s was rejected; '
+                                'to deliver from a copy, run: select webhook_arm(); if it is the same '
                                 'database under another name, start webhookd with --instance ''%1$s''',
                                 c.instance, c.refused_instance)
                 end as disarmed_because

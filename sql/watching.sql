@@ -18,18 +18,18 @@ create function @extschema@.webhook_watch(
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_watch_wrapper';
 comment on function @extschema@.webhook_watch is
-    'Watch a table: its changes become events noun.verb. Calling again redefines. For the table''s owner';
+    'Watches a table: its changes become events noun.verb. Another call redefines the watch. For the table''s owner';
 
 create function @extschema@.webhook_unwatch(rel regclass) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_unwatch_wrapper';
-comment on function @extschema@.webhook_unwatch is 'Watch a table no longer: its triggers go, its past events stay';
+comment on function @extschema@.webhook_unwatch is 'Ends the watch of a table: its triggers are removed, its past events stay';
 
 create function @extschema@.webhook_migrate(rel regclass, statement text) returns webhook.watch
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_migrate_wrapper';
 comment on function @extschema@.webhook_migrate is
-    'Run ALTER TABLE statements that the condition of a watch stands in the way of, with the caller''s rights, and watch the table as before. For the table''s owner';
+    'Runs ALTER TABLE statements that the condition of a watch would prevent, with the caller''s privileges, and keeps the watch. For the table''s owner';
 
 create function webhook.noun_of(event_type text) returns text
     language sql immutable parallel safe strict
@@ -50,7 +50,7 @@ begin atomic
     order by w.relation::oid;
 end;
 comment on function webhook.sources(text) is
-    'The watched tables that emit an event type, and on what: insert, update, delete, truncate, snapshot (a row of a backfill)';
+    'The watched tables that emit an event type, and the operation: insert, update, delete, truncate, snapshot (a row of a backfill)';
 
 create function webhook.derived_description(event_type text) returns text
     language sql stable set search_path = pg_catalog, pg_temp
@@ -66,7 +66,7 @@ begin atomic
         from unnest(s.operations) with ordinality as o (operation, at)) as o (sentences);
 end;
 comment on function webhook.derived_description(text) is
-    'What an event type says, from its watch and the table''s comment; null: no watch emits it';
+    'Description of an event type, from its watch and the table''s comment; null: no watch emits it';
 
 -- Event types follow from the watches. Types without a table were entered by hand, and stay. A
 -- description that a user has written for a watch's type stays too, also after the watch. The
@@ -116,7 +116,7 @@ begin
 end
 $$;
 comment on function webhook.list_event_types(text[]) is
-    'Brings these event types in line with webhook.watch; null: all of them';
+    'Updates these event types from webhook.watch; null: all event types';
 
 -- DROP TABLE drops the triggers of a table, but not its row in webhook.watch.
 create function webhook.forget_dropped_tables() returns event_trigger
@@ -186,7 +186,7 @@ begin
 end
 $$;
 comment on function webhook.admit_partition_owners(oid[]) is
-    'Lets the owners of watched partitioned tables make partitions; null: all of them';
+    'Allows the owners of these watched partitioned tables to create partitions; null: all watched partitioned tables';
 
 -- A role that still has a right cannot be dropped.
 create function webhook.dismiss_partition_owners() returns void
@@ -216,7 +216,7 @@ begin
 end
 $$;
 comment on function webhook.dismiss_partition_owners() is
-    'Takes the right to make partitions back from those who own no watched partitioned table any longer';
+    'Revokes the privilege to create partitions from roles that no longer own a watched partitioned table';
 
 create function webhook.follow_owners() returns event_trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -229,7 +229,7 @@ exception
         raise warning 'pg_webhook could not let a new owner make partitions: %', sqlerrm;
 end
 $$;
-comment on function webhook.follow_owners() is 'Lets the new owner of a watched partitioned table make partitions of it';
+comment on function webhook.follow_owners() is 'Allows the new owner of a watched partitioned table to create partitions of it';
 
 -- Postgres has no event triggers for REASSIGN OWNED. After one, webhook_check() lists the owners
 -- that lack the right.
@@ -237,23 +237,23 @@ create event trigger webhook_follow_owners on ddl_command_end
     when tag in ('ALTER TABLE')
     execute function webhook.follow_owners();
 alter event trigger webhook_follow_owners enable always;
-comment on event trigger webhook_follow_owners is 'Lets the new owner of a watched partitioned table make partitions of it';
+comment on event trigger webhook_follow_owners is 'Allows the new owner of a watched partitioned table to create partitions of it';
 
 -- Postgres passes the parse tree of a statement only to C functions: watch/partition.rs.
 create function webhook.follow_partitions() returns event_trigger
     language c
     as 'MODULE_PATHNAME', 'webhook_follow_partitions';
 comment on function webhook.follow_partitions() is
-    'Ends the watch of a table that becomes a partition of a watched one; notes a partition that leaves a watched table';
+    'Ends the watch of a table that becomes a partition of a watched table; records a partition that is detached from a watched table';
 
 create event trigger webhook_merge_attached_partitions on ddl_command_start
     when tag in ('ALTER TABLE')
     execute function webhook.follow_partitions();
 alter event trigger webhook_merge_attached_partitions enable always;
-comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched one';
+comment on event trigger webhook_merge_attached_partitions is 'Ends the watch of a table that becomes a partition of a watched table';
 
 create event trigger webhook_note_detached_partitions on ddl_command_end
     when tag in ('ALTER TABLE')
     execute function webhook.follow_partitions();
 alter event trigger webhook_note_detached_partitions enable always;
-comment on event trigger webhook_note_detached_partitions is 'Notes a partition that leaves a watched table, which is captured no longer';
+comment on event trigger webhook_note_detached_partitions is 'Records a partition that is detached from a watched table and is no longer captured';

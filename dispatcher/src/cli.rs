@@ -14,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf};
 #[command(
     name = "webhookd",
     version,
-    about = "The dispatcher of pg_webhook: committed events out of Postgres, signed POSTs to their receivers",
+    about = "Sends the committed events of pg_webhook to receivers, as signed POST requests",
     after_help = "Settings come from flags, then the environment (WEBHOOKD_…), then the file given with --config.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this database cannot be worked with."
 )]
@@ -27,7 +27,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon, which delivers
+    /// Run the daemon, which delivers events
     Run(Box<Run>),
     /// Run a local receiver that verifies signatures and prints webhooks
     Listen(Listen),
@@ -37,10 +37,10 @@ pub enum Command {
     Check(Check),
     /// Verify the signature of one webhook, whose body is on standard input
     Verify(Verify),
-    /// Create the key that secrets are sealed for: the private key in a file, the public key on
-    /// standard output
+    /// Create the key that secrets are sealed for. Writes the private key to a file, and the public
+    /// key to standard output
     Keygen(Keygen),
-    /// Seal every secret of the database for the present key (the first of the key file)
+    /// Seal every secret of the database for the current key (the first in the key file)
     Rekey(Rekey),
     /// Create, list and revoke tokens of the admin server
     Token(Token),
@@ -50,7 +50,7 @@ pub enum Command {
     Event(manage::Event),
     /// Deliveries: list, show, redeliver
     Delivery(manage::Delivery),
-    /// Print attempts as they end
+    /// Print attempts as they finish
     Tail(manage::Tail),
     /// Deliver the events of a time range to a subscription again, and show the progress
     Replay(manage::Replay),
@@ -73,7 +73,8 @@ pub struct Common {
     /// Format of log lines on standard error [default: text]
     #[arg(long, env = "WEBHOOKD_LOG_FORMAT", value_name = "FORMAT", global = true)]
     pub log_format: Option<LogFormat>,
-    /// error, warn, info, debug or trace. Also by module, as in warn,webhookd_sender=debug
+    /// Log level: error, warn, info, debug or trace. Also by module, as in
+    /// warn,webhookd_sender=debug
     /// [default: info]
     #[arg(long, env = "WEBHOOKD_LOG_LEVEL", value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,
@@ -90,11 +91,11 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 pub struct Database {
     /// The database with the extension, as postgres://user:password@host/database or host=…
-    /// dbname=… (DATABASE_URL is read too)
+    /// dbname=… (also from DATABASE_URL)
     #[arg(long, env = "WEBHOOKD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// A file that contains it. The password may also come from PGPASSWORD, or PGPASSFILE
-    /// (~/.pgpass)
+    /// A file that contains the database URL. The password can also come from PGPASSWORD, or from
+    /// PGPASSFILE (~/.pgpass)
     #[arg(long, env = "WEBHOOKD_DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 }
@@ -113,10 +114,10 @@ pub struct Delivers {
 #[derive(Debug, Args)]
 pub struct Keys {
     /// The private key that secrets are sealed for (see keygen), followed by former keys.
-    /// WEBHOOKD_KEY may contain it instead
+    /// Alternatively, set WEBHOOKD_KEY
     #[arg(long, env = "WEBHOOKD_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// The directory of the files for secrets of the form file:NAME
+    /// The directory of the files of secrets that have the form file:NAME
     #[arg(long, env = "WEBHOOKD_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
 }
@@ -127,17 +128,18 @@ pub struct Run {
     pub database: Database,
     #[command(flatten)]
     pub delivers: Delivers,
-    /// A private range that may be called, also over plain http. May be repeated
+    /// A private range to allow, also over plain http. May be repeated
     #[arg(long, env = "WEBHOOKD_ALLOW_NET", value_name = "CIDR", value_delimiter = ',')]
     pub allow_net: Vec<String>,
-    /// A range that must not be called. It takes precedence over all other rules. May be repeated
+    /// A range to deny. It takes precedence over all other rules. May be repeated
     #[arg(long, env = "WEBHOOKD_DENY_NET", value_name = "CIDR", value_delimiter = ',')]
     pub deny_net: Vec<String>,
-    /// A port, or a range such as 8000-8999. May be repeated. Only these are called then [default:
-    /// 80, 443, and ports from 1024 on, except the usual ports of databases and the like]
+    /// A port or a range such as 8000-8999 to allow. Other ports are then denied. May be repeated
+    /// [default: 80, 443, and ports from 1024 on, except the usual ports of databases and similar
+    /// services]
     #[arg(long, env = "WEBHOOKD_ALLOW_PORT", value_name = "PORTS", value_delimiter = ',')]
     pub allow_port: Vec<String>,
-    /// Allow plain http outside these ranges too
+    /// Allow plain http also outside the ranges of --allow-net
     #[arg(
         long,
         env = "WEBHOOKD_ALLOW_HTTP",
@@ -151,8 +153,8 @@ pub struct Run {
     /// The forward proxy for receivers: http://… (with CONNECT) or socks5://…
     #[arg(long, env = "WEBHOOKD_PROXY", value_name = "URL", hide_env_values = true)]
     pub proxy: Option<String>,
-    /// Receivers that are called without the proxy: a range (CIDR), a host, or .example.com for all
-    /// hosts in a domain. May be repeated
+    /// Receivers to call without the proxy: a range (CIDR), a host, or .example.com for all hosts
+    /// of a domain. May be repeated
     #[arg(long, env = "WEBHOOKD_PROXY_BYPASS", value_name = "WHO", value_delimiter = ',')]
     pub proxy_bypass: Vec<String>,
     /// Let the proxy resolve names. The proxy then decides which addresses a name may have
@@ -166,12 +168,12 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub proxy_resolves: Option<bool>,
-    /// Certificate authorities (PEM) that are trusted in addition to the machine's
+    /// Certificate authorities (PEM) to trust, in addition to the ones of the machine
     #[arg(long, env = "WEBHOOKD_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub keys: Keys,
-    /// Time between two polls while no commit wakes the daemon. 0: no polls [default: 1000]
+    /// Time between two polls while no commit wakes the daemon. 0 disables polls [default: 1000]
     #[arg(long, env = "WEBHOOKD_SAFETY_POLL_MS", value_name = "MS")]
     pub safety_poll_ms: Option<u64>,
     /// Deliver only events whose commits are on the server's disk. For applications that commit
@@ -186,35 +188,35 @@ pub struct Run {
         value_parser = BoolishValueParser::new()
     )]
     pub durable_reads: Option<bool>,
-    /// How long attempts in flight may take to finish at shutdown [default: 10000]
+    /// How long to wait for attempts in flight at shutdown [default: 10000]
     #[arg(long, env = "WEBHOOKD_DRAIN_TIMEOUT_MS", value_name = "MS")]
     pub drain_timeout_ms: Option<u64>,
     /// Maximum size of the events in memory, for all subscriptions together [default: 32]
     #[arg(long, env = "WEBHOOKD_MEMORY_MB", value_name = "MB")]
     pub memory_mb: Option<u64>,
-    /// The source in the formats of CloudEvents: a URI reference, to which each table is added
+    /// The source in the CloudEvents formats: a URI reference, to which each table is appended
     /// [default: / and the database's name]
     #[arg(long, env = "WEBHOOKD_SOURCE", value_name = "URI")]
     pub source: Option<String>,
-    /// The sender in the handshake of CloudEvents: a DNS name [default: this machine's]
+    /// The sender in the CloudEvents handshake: a DNS name [default: the name of this machine]
     #[arg(long, env = "WEBHOOKD_ORIGIN", value_name = "NAME")]
     pub origin: Option<String>,
     /// Address of the admin server, with REST, page, /metrics and /healthz, such as 127.0.0.1:8080
     /// [default: no admin server]
     #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
-    /// Requests without a token act as this role of Postgres. On a loopback address only
+    /// Postgres role of requests without a token. Requires a loopback address
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
     /// A proxy in front of the admin server, whose X-Forwarded-For names the client: a range
-    /// (CIDR). May be repeated [default: none, and the header is ignored]
+    /// (CIDR). May be repeated [default: none; the header is ignored]
     #[arg(long, env = "WEBHOOKD_ADMIN_TRUST_PROXY", value_name = "CIDR", value_delimiter = ',')]
     pub admin_trust_proxy: Vec<String>,
     /// The OpenTelemetry collector for spans of attempts, over OTLP/HTTP: its base URL, to which
-    /// /v1/traces is added (OTEL_EXPORTER_OTLP_ENDPOINT is read too) [default: none, and no spans]
+    /// /v1/traces is appended (also from OTEL_EXPORTER_OTLP_ENDPOINT) [default: none; no spans]
     #[arg(long, env = "WEBHOOKD_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
     pub otlp_endpoint: Option<String>,
-    /// Share of the events without a trace that get one: 0 to 1 [default: 0]
+    /// Share of the events without a trace for which a trace is started: 0 to 1 [default: 0]
     #[arg(long, env = "WEBHOOKD_OTLP_RATIO", value_name = "SHARE")]
     pub otlp_ratio: Option<f64>,
     #[command(flatten)]
@@ -227,11 +229,11 @@ pub struct Periods {
     /// Time between two probes of a receiver whose circuit is open [default: one minute]
     #[arg(long, env = "WEBHOOKD_PROBE_INTERVAL", value_name = "MS", hide = true)]
     pub probe_interval_ms: Option<u64>,
-    /// Time of nothing but failures before webhook.subscription.failing is emitted [default: one
+    /// How long a receiver must fail before webhook.subscription.failing is emitted [default: one
     /// day]
     #[arg(long, env = "WEBHOOKD_FAILING_AFTER", value_name = "MS", hide = true)]
     pub failing_after_ms: Option<u64>,
-    /// Time of nothing but failures before the subscription is disabled [default: five days]
+    /// How long a receiver must fail before its subscription is disabled [default: five days]
     #[arg(long, env = "WEBHOOKD_DISABLE_AFTER", value_name = "MS", hide = true)]
     pub disable_after_ms: Option<u64>,
     /// Maximum time between two searches for expired slots of the ring [default: ten minutes]
@@ -259,14 +261,14 @@ pub struct Check {
     /// Also check the requirements of the admin server (as for run)
     #[arg(long, env = "WEBHOOKD_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
-    /// The role of requests without a token (as for run)
+    /// Postgres role of requests without a token (as for run)
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Keygen {
-    /// The file to write. It must not exist. Only its owner may read it
+    /// The file to create, readable only by its owner. It must not exist
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -290,11 +292,11 @@ pub struct Token {
 
 #[derive(Debug, Subcommand)]
 pub enum TokenAction {
-    /// Create a token, and print it on standard output. It is shown only here
+    /// Create a token, and print it on standard output. It is shown only once
     Create(CreateToken),
     /// List the tokens, without their secrets
     List(TokenDatabase),
-    /// Revoke a token at once
+    /// Revoke a token immediately
     Revoke(RevokeToken),
 }
 
@@ -311,14 +313,14 @@ pub struct CreateToken {
     /// The role of its requests. The daemon's role must be a member of it
     #[arg(long, value_name = "ROLE")]
     pub role: String,
-    /// The owner whose subscriptions it may see and change: a role, or a tenant of the application
-    /// [default: all that the role may see and change]
+    /// The owner whose subscriptions the token can see and change: a role, or a tenant of the
+    /// application [default: all that the role can see and change]
     #[arg(long, value_name = "NAME")]
     pub owner: Option<String>,
     /// What the token is for
     #[arg(long, value_name = "TEXT")]
     pub name: String,
-    /// Number of days until it expires [default: it does not expire]
+    /// Number of days until the token expires [default: it does not expire]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650))]
     pub days: Option<i32>,
 }
@@ -349,9 +351,9 @@ pub struct Conform {
 
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Do not listen. Send the events of a database, as they are committed, to this address
-    /// (http://…). Reads only, needs a reader's rights, and no subscription. Signed with --secret,
-    /// or with a generated secret, which is printed
+    /// Do not listen. Send the events of a database, as they are committed, to this URL (http://…).
+    /// Requires the privileges of a reader, and no subscription. Writes nothing to the database.
+    /// Signs with --secret, or with a generated secret, which is printed
     #[arg(long, value_name = "URL", conflicts_with_all = ["bind", "status"])]
     pub forward_to: Option<String>,
     /// Events to forward: a type, or a pattern such as order.*. May be repeated
@@ -363,7 +365,7 @@ pub struct Listen {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = parse_bind)]
     pub bind: SocketAddr,
     /// The subscription's secret, whsec_…, or its public key, whpk_…. May be repeated while it is
-    /// rotated. Without it, nothing is verified
+    /// rotated. Without a secret, signatures are not verified
     #[arg(
         long,
         env = "WEBHOOKD_LISTEN_SECRET",
@@ -372,10 +374,10 @@ pub struct Listen {
         value_delimiter = ','
     )]
     pub secret: Vec<String>,
-    /// Status of the answers
+    /// HTTP status of the answers
     #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
-    /// Exit after this many webhooks, with 0 if every signature was valid, and otherwise with 1
+    /// Exit after this many webhooks: with 0 if every signature was valid, otherwise with 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Print one line for each webhook, without its data
@@ -391,13 +393,13 @@ pub struct Verify {
     /// The subscription's secret, whsec_…, or its public key, whpk_…
     #[arg(long, env = "WEBHOOKD_LISTEN_SECRET", value_name = "WHSEC", hide_env_values = true)]
     pub secret: String,
-    /// Header webhook-id
+    /// Value of the header webhook-id
     #[arg(long)]
     pub id: Option<String>,
-    /// Header webhook-timestamp
+    /// Value of the header webhook-timestamp
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub timestamp: Option<String>,
-    /// Header webhook-signature
+    /// Value of the header webhook-signature
     #[arg(long)]
     pub signature: Option<String>,
     /// A header as copied from a log, 'webhook-id: evt_…'. May be repeated. Other headers are
@@ -420,14 +422,14 @@ fn parse_tolerance(text: &str) -> Result<Tolerance, String> {
     if text == "any" {
         return Ok(Tolerance::Any);
     }
-    text.parse().map(Tolerance::Seconds).map_err(|_| "a number of seconds, or `any`".to_owned())
+    text.parse().map(Tolerance::Seconds).map_err(|_| "must be a number of seconds, or `any`".to_owned())
 }
 
 fn parse_bind(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(([127, 0, 0, 1], port).into());
     }
-    text.parse().map_err(|_| "an address with a port as in 127.0.0.1:8080, or a port".to_owned())
+    text.parse().map_err(|_| "must be an address with a port, such as 127.0.0.1:8080, or a port".to_owned())
 }
 
 #[cfg(test)]

@@ -50,25 +50,25 @@ pub enum Error {
     Unreadable { path: PathBuf, cause: std::io::ErrorKind },
     #[error("{}, line {line}: {problem}", path.display())]
     File { path: PathBuf, line: usize, problem: String },
-    #[error("no database; give --database-url postgres://user@host/database, or set DATABASE_URL")]
+    #[error("no database is set; use --database-url postgres://user@host/database, or set DATABASE_URL")]
     NoDatabase,
     #[error(transparent)]
     Database(#[from] target::Invalid),
-    #[error("`{range}` is no range; {flag} takes an address or CIDR such as 10.0.0.0/8")]
+    #[error("invalid range `{range}`; {flag} requires an address or a CIDR range such as 10.0.0.0/8")]
     Range { flag: &'static str, range: String },
     #[error(transparent)]
     Ports(#[from] InvalidPorts),
-    #[error("this is no proxy: {0}")]
+    #[error("invalid --proxy: {0}")]
     Proxy(#[from] InvalidProxy),
     #[error("--proxy-bypass: {0}")]
     Bypass(#[from] InvalidHost),
     #[error(transparent)]
     Tls(#[from] tls::Unusable),
-    #[error("the keys cannot be read: {0}; webhookd keygen makes one")]
+    #[error("cannot read the keys: {0}; create a key with webhookd keygen")]
     Keys(#[from] InvalidRing),
-    #[error("{} holds no key; webhookd keygen makes one", .0.display())]
+    #[error("{} contains no key; create a key with webhookd keygen", .0.display())]
     NoKey(PathBuf),
-    #[error("`{0}` is no log level; use error, warn, info, debug or trace")]
+    #[error("invalid log level `{0}`; use error, warn, info, debug or trace")]
     LogLevel(String),
     #[error("`{0}`: {1}")]
     Source(String, BadSource),
@@ -76,11 +76,11 @@ pub enum Error {
     Origin(String, BadOrigin),
     #[error("`{0}`: {1}")]
     Instance(String, BadInstance),
-    #[error("--admin-open-as needs --admin and a loopback address")]
+    #[error("--admin-open-as requires --admin with a loopback address")]
     OpenWithoutAdmin,
-    #[error("others reach {0}: without tokens the admin server answers on a loopback address only")]
+    #[error("--admin-open-as requires a loopback address; {0} is not one")]
     OpenToOthers(SocketAddr),
-    #[error("this is no collector's address; --otlp-endpoint takes a URL such as http://127.0.0.1:4318")]
+    #[error("invalid --otlp-endpoint; use a URL such as http://127.0.0.1:4318")]
     Collector,
     #[error("{setting} must be {rule}")]
     OutOfRange { setting: &'static str, rule: &'static str },

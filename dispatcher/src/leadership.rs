@@ -56,7 +56,9 @@ pub async fn beat(control: Arc<Client>, liveness: Arc<Liveness>) {
 pub async fn warn_if_hidden(control: &Client) -> Result<(), Error> {
     let row = control.query_one(IS_HIDDEN, &[]).await.map_err(Error::of_statement)?;
     if row.try_get(0).map_err(Error::of_statement)? {
-        warn!("daemon.cannot_watch_another; if it freezes, no standby takes over; run both as one role");
+        warn!(
+            "daemon.cannot_watch_another; if the leader freezes, no standby takes over; run both daemons as the same role"
+        );
     }
     Ok(())
 }
@@ -70,7 +72,7 @@ pub async fn end_former_lives(control: &Client) -> Result<bool, Error> {
     let row = control.query_one(END_FORMER_LIVES, &[&names_of_all_lives()]).await;
     let ended: i64 = row.and_then(|row| row.try_get(0)).map_err(Error::of_statement)?;
     if ended > 0 {
-        warn!(sessions = ended, "daemon.ends_own_former_sessions; the server still has them");
+        warn!(sessions = ended, "daemon.ends_own_former_sessions; they are still open on the server");
     }
     Ok(ended > 0)
 }
@@ -86,11 +88,11 @@ pub async fn end_frozen(control: &Client) -> Result<(), Error> {
         row.try_get(1).map_err(Error::of_statement)?,
         row.try_get(2).map_err(Error::of_statement)?,
     );
-    warn!(pid, silent_ms, "daemon.ends_another; it holds the active lock and does nothing");
+    warn!(pid, silent_ms, "daemon.ends_another; it holds the leader's lock and is silent");
     match control.query(END, &[&pid, &name]).await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            warn!(error = chain(&error), "daemon.cannot_end_another; let both run as one role");
+            warn!(error = chain(&error), "daemon.cannot_end_another; run both daemons as the same role");
             Ok(())
         }
         Err(error) => Err(Error::of_statement(error)),

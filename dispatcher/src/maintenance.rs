@@ -131,10 +131,10 @@ impl Warned {
                 bytes,
                 bytes_max,
                 held_bytes,
-                "ring.over_limit; undelivered events remain, and exceed the limit: see webhook.ring and webhook.subscription_stats"
+                "ring.over_limit; only undelivered events are left; see webhook.ring and webhook.subscription_stats"
             );
         } else {
-            warn!(bytes, bytes_max, held_bytes, "ring.nearly_full; undelivered events take most of it");
+            warn!(bytes, bytes_max, held_bytes, "ring.nearly_full; undelivered events use most of it");
         }
     }
 }
@@ -196,7 +196,7 @@ async fn retire(client: &Client, statement: &Statement, slot: i32) -> Result<Slo
     let row = client.query_one(statement, &[&slot]).await?;
     let became = Slot::of(row.try_get(0)?);
     if became == Slot::Exhausting {
-        warn!(slot, "ring.deliveries_exhausted; they were older than max_age (webhook.setting)");
+        warn!(slot, "ring.deliveries_exhausted; their events were older than max_age (webhook.setting)");
     }
     Ok(became)
 }

@@ -58,7 +58,7 @@ pub async fn run(mut phase: watch::Receiver<Phase>, shutdown: CancellationToken)
             }
             () = alive => tell(&[NotifyState::Watchdog]),
             () = shutdown.cancelled() => {
-                tell(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
+                tell(&[NotifyState::Stopping, NotifyState::Status("finishing attempts in flight")]);
                 return;
             }
         }

@@ -139,7 +139,10 @@ impl Session {
                 .map_err(Error::Connect)?;
         refuse_transaction_pooler(&control, &reader).await?;
         if schema.is_outdated() {
-            warn!(installed = extension_version, "extension.outdated; alter extension pg_webhook update");
+            warn!(
+                installed = extension_version,
+                "extension.outdated; run: alter extension pg_webhook update"
+            );
         }
         Ok(Self { control, reader, ledger, queue, watch, history, schema, server })
     }

@@ -23,7 +23,7 @@ pub async fn obey(shutdown: CancellationToken, exit_code: i32) {
     let mut signals = match Signals::open() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::warn!(%error, "signals.unavailable; SIGTERM ends webhookd without draining");
+            tracing::warn!(%error, "signals.unavailable; SIGTERM stops webhookd without waiting for attempts in flight");
             return;
         }
     };

@@ -64,8 +64,8 @@ impl Arguments {
         let value = text.to_str().ok().and_then(|text| serde_json::from_str(text).ok());
         value.map(Some).ok_or_else(|| Error::BadOption {
             option,
-            reason: "it holds a number that is out of range, or nests too deep".to_owned(),
-            hint: "Its values are strings.",
+            reason: "contains a number that is out of range, or is nested too deeply".to_owned(),
+            hint: "The values must be strings.",
         })
     }
 

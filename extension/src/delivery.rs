@@ -121,16 +121,16 @@ fn check_range(since: TimestampWithTimeZone, until: TimestampWithTimeZone) -> Re
     if is_empty == Some(true) {
         return Err(Error::BadOption {
             option: "until",
-            reason: "the range ends before it begins".to_owned(),
-            hint: "Give a moment after since, or leave it out to go up to now.",
+            reason: "must not be earlier than since".to_owned(),
+            hint: "Pass a time after since, or omit until to use the present time.",
         });
     }
     match too_early {
         None => Ok(slots),
         Some(beginning) => Err(Error::BadOption {
             option: "since",
-            reason: format!("no event from before {beginning} is kept"),
-            hint: "Begin later, or pass '-infinity' for everything that there still is.",
+            reason: format!("events from before {beginning} have been removed"),
+            hint: "Pass a later time, or '-infinity' for all events that are still stored.",
         }),
     }
 }

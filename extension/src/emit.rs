@@ -116,8 +116,8 @@ fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String,
 fn key_too_long() -> Error {
     Error::BadOption {
         option: "key",
-        reason: format!("it is longer than {KEY_BYTES_MAX} bytes"),
-        hint: "Pass what names the thing, such as its id; the rest belongs into the payload.",
+        reason: format!("must have at most {KEY_BYTES_MAX} bytes"),
+        hint: "Pass an identifier of the subject, and put other data into the payload.",
     }
 }
 

@@ -21,11 +21,11 @@ pub enum Error {
     NullForDefault(&'static str),
     #[error("{option}: {reason}")]
     BadOption { option: &'static str, reason: String, hint: &'static str },
-    #[error("pg_webhook's library is of a later version than what this database has of it")]
+    #[error("the library of pg_webhook is newer than the extension in this database")]
     Outdated,
 
     // ── watching ──
-    #[error("there is no relation with number {0}")]
+    #[error("relation with OID {0} does not exist")]
     NoSuchRelation(u32),
     #[error("{relation} is {kind}, which cannot be watched")]
     NotATable { relation: String, kind: &'static str },
@@ -33,27 +33,27 @@ pub enum Error {
     Unwatchable { relation: String, kind: &'static str },
     #[error("must be owner of table {0}")]
     NotOwner(String),
-    #[error("permission denied to make triggers of pg_webhook")]
+    #[error("permission denied to create triggers of pg_webhook")]
     NotAPublisher,
     #[error("{0} is not watched")]
     NotWatched(String),
-    #[error("{relation} is watched through {root} already")]
+    #[error("{relation} is already watched through {root}")]
     WatchedThrough { relation: String, root: String },
-    #[error("{child}, which inherits from {relation}, is watched through {root} already")]
+    #[error("{child}, a child table of {relation}, is already watched through {root}")]
     ChildWatched { relation: String, child: String, root: String },
-    #[error("{member}, which belongs to {relation}, is watched on its own already")]
+    #[error("{member}, which belongs to {relation}, already has a watch of its own")]
     MemberWatched { relation: String, member: String },
-    #[error("{relation} has a trigger {trigger} that is not pg_webhook's")]
+    #[error("trigger {trigger} of {relation} does not belong to pg_webhook")]
     TriggerNameTaken { relation: String, trigger: String },
-    #[error("the name of table {0} does not make a noun")]
+    #[error("the name of table {0} is not a valid noun")]
     NounNeeded(String),
     #[error("the namespace \"webhook\" is reserved: {0}")]
     Reserved(String),
     #[error("column \"{column}\" in {option} does not exist in {relation}")]
     NoSuchColumn { option: &'static str, column: String, relation: String, hint: String },
-    #[error("condition ({text}) is not one SQL expression: {reason}")]
+    #[error("condition ({text}) is not a single SQL expression: {reason}")]
     ConditionSyntax { text: String, reason: String },
-    #[error("condition ({text}) does not fit the table: {reason}")]
+    #[error("condition ({text}) is not valid for the table: {reason}")]
     ConditionMeaning { sqlstate: PgSqlErrorCode, text: String, reason: String, hint: String },
     #[error("condition refers to {row}, which {event} does not have")]
     ConditionRow { row: &'static str, event: &'static str, hint: String },
@@ -65,29 +65,29 @@ pub enum Error {
     // ── capture ──
     #[error("webhook.capture() can only be called as an AFTER trigger, for each row or on TRUNCATE")]
     NotATrigger,
-    #[error("the argument of trigger \"{trigger}\" does not define a watch: {cause}")]
+    #[error("the argument of trigger \"{trigger}\" is not a valid watch definition: {cause}")]
     NotADefinition { trigger: String, cause: String },
-    #[error("\"{name}\" is not an event type: {cause}")]
+    #[error("\"{name}\" is not a valid event type: {cause}")]
     NotAnEventType { name: String, cause: String },
     #[error("payload function {function} does not exist for the row type of the watched table")]
     NoPayloadFunction { function: String },
-    #[error("payload function {function} does not return one json or jsonb value")]
+    #[error("payload function {function} does not return a single json or jsonb value")]
     NotAPayloadFunction { function: String },
-    #[error("an event of table {table} is over {bytes_max} bytes")]
+    #[error("an event of table {table} has more than {bytes_max} bytes")]
     PayloadTooLong { table: String, bytes_max: usize },
 
     // ── events and deliveries ──
-    #[error("the payload has {bytes} bytes; {bytes_max} are allowed")]
+    #[error("the payload has {bytes} bytes; the maximum is {bytes_max}")]
     EmittedTooLong { bytes: usize, bytes_max: usize },
-    #[error("event type \"{text}\": {reason}")]
+    #[error("invalid event type \"{text}\": {reason}")]
     BadEventType { text: String, reason: event_type::Invalid },
-    #[error("\"{0}\" is not an event id")]
+    #[error("\"{0}\" is not a valid event id")]
     MalformedEventId(String),
     #[error("event {0} does not exist")]
     NoSuchEvent(String),
-    #[error("event {event_id} is for subscription {subscription_id} alone")]
+    #[error("event {event_id} is only for subscription {subscription_id}")]
     ForAnother { event_id: String, subscription_id: i64 },
-    #[error("event {0} is never delivered: it is a request to the daemon")]
+    #[error("event {0} cannot be delivered: it is a request to the daemon")]
     NeverDelivered(String),
 
     // ── backfills ──
@@ -95,21 +95,21 @@ pub enum Error {
     NoSelect(String),
     #[error("table {0} has no primary key")]
     NoPrimaryKey(String),
-    #[error("{relation} is being backfilled for subscription {subscription_id} already")]
+    #[error("{relation} is already being backfilled for subscription {subscription_id}")]
     BackfillRunning { relation: String, subscription_id: i64 },
     #[error("role \"{0}\", which requested the backfill, no longer exists")]
     RequesterGone(String),
     #[error("backfill {0} does not exist")]
     NoSuchBackfill(i64),
-    #[error("a backfill needs isolation level read committed")]
+    #[error("a backfill requires the isolation level read committed")]
     NotReadCommitted,
 
     // ── subscriptions ──
     #[error("subscription {0} does not exist")]
     NoSuchSubscription(i64),
-    #[error("there is already a subscription named \"{0}\"")]
+    #[error("subscription \"{0}\" already exists")]
     NameTaken(String),
-    #[error("owner: permission denied to give a subscription to \"{0}\"")]
+    #[error("owner: permission denied to assign a subscription to \"{0}\"")]
     NotTheirs(String),
     #[error("secret: {0}")]
     BadSecret(signature::InvalidKey),
@@ -119,17 +119,17 @@ pub enum Error {
     Unsigned(i64),
     #[error("public_key: {0}")]
     BadSealingKey(seal::InvalidKey),
-    #[error("a secret cannot be sealed: {0}")]
+    #[error("cannot seal the secret: {0}")]
     Unsealed(#[from] seal::CannotSeal),
-    #[error("subscription {0} has 10 keys that have not expired")]
+    #[error("subscription {0} already has 10 keys that have not expired")]
     TooManySecrets(i64),
-    #[error("the server has no random numbers to make a secret of")]
+    #[error("could not generate random bytes for a secret")]
     NoRandomness,
 
     // ── ours ──
-    #[error("a query of pg_webhook failed: {0}")]
+    #[error("an internal query of pg_webhook failed: {0}")]
     Spi(#[from] pgrx::spi::SpiError),
-    #[error("a query of pg_webhook returned no {0}")]
+    #[error("an internal query of pg_webhook returned no {0}")]
     Missing(&'static str),
 }
 
@@ -191,88 +191,92 @@ impl Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Outdated => {
-                "Run ALTER EXTENSION pg_webhook UPDATE. Events are captured and delivered meanwhile."
+                "Run ALTER EXTENSION pg_webhook UPDATE. Events are captured and delivered until then."
             }
-            Self::Null("payload") => "For an event without data pass '{}' or 'null'::json.",
+            Self::Null("payload") => "For an event without data, pass '{}' or 'null'::json.",
             Self::Null(_) => "The argument is required.",
-            Self::NullForDefault(_) => "Leave the argument out to get its default.",
+            Self::NullForDefault(_) => "Omit the argument to use its default.",
             Self::BadOption { hint, .. } => hint,
-            Self::NoSuchRelation(_) => "It may have been dropped just now.",
-            Self::NotATable { .. } => "Ordinary and partitioned tables can be watched.",
+            Self::NoSuchRelation(_) => "The relation may have been dropped concurrently.",
+            Self::NotATable { .. } => "Only ordinary and partitioned tables can be watched.",
             Self::Unwatchable { .. } => "Only permanent tables of your own application can be watched.",
             Self::NotOwner(_) => {
-                "The table's owner, a member of the owning role, or a superuser may watch it."
+                "Only the table's owner, a member of the owning role, or a superuser can watch it."
             }
-            Self::NotAPublisher => {
-                "The extension's owner can allow it with webhook_grant('...', 'publisher')."
-            }
-            Self::NotWatched(_) => "See the table webhook.watch for those that are.",
-            Self::WatchedThrough { .. } => {
-                "Call webhook_unwatch() for that table first, or leave it as it is."
-            }
+            Self::NotAPublisher => "Ask the extension's owner to run webhook_grant('...', 'publisher').",
+            Self::NotWatched(_) => "The table webhook.watch lists the watched tables.",
+            Self::WatchedThrough { .. } => "Call webhook_unwatch() for that table first, or keep its watch.",
             Self::ChildWatched { .. } => {
-                "A table is captured once. Call webhook_unwatch() for that parent first, or leave it as it is."
+                "A table can have only one watch. Call webhook_unwatch() for that parent first, or keep its watch."
             }
-            Self::MemberWatched { .. } => "Call webhook_unwatch() for it first.",
+            Self::MemberWatched { .. } => "Call webhook_unwatch() for that table first.",
             Self::TriggerNameTaken { .. } => {
-                "Rename it: webhook_watch() needs webhook_insert, webhook_update, webhook_delete and webhook_truncate."
+                "Rename the trigger. webhook_watch() needs the names webhook_insert, webhook_update, webhook_delete and webhook_truncate."
             }
             Self::NounNeeded(_) => {
                 "Pass a noun of lower-case letters, digits and underscores, as in noun => 'order'."
             }
-            Self::Reserved(_) => "Events in it are pg_webhook's own; choose another namespace or noun.",
+            Self::Reserved(_) => {
+                "Only pg_webhook itself emits events in this namespace. Choose another namespace or noun."
+            }
             Self::NoSuchColumn { hint, .. }
             | Self::ConditionRow { hint, .. }
             | Self::ConditionMeaning { hint, .. } => hint,
             Self::ConditionSyntax { .. } => {
-                "Pass what CREATE TRIGGER takes between WHEN ( and ), as in 'new.total > 100'."
+                "Pass an expression as in CREATE TRIGGER ... WHEN (...), such as 'new.total > 100'."
             }
             Self::BadPayloadFunction { row_type, .. } => {
                 return Some(format!("Pass a function that takes one {row_type} and returns json or jsonb."));
             }
             Self::PayloadFunctionDenied(_) => {
-                "The caller of webhook_watch() must have the right to execute it."
+                "The caller of webhook_watch() must have the privilege EXECUTE on it."
             }
             Self::NotATrigger | Self::NotADefinition { .. } | Self::NotAnEventType { .. } => {
-                "Make the triggers of a table with webhook_watch()."
+                "Use webhook_watch() to create the triggers of a table."
             }
             Self::NoPayloadFunction { .. } | Self::NotAPayloadFunction { .. } => {
                 "Call webhook_watch() again with a function that takes the table's row type."
             }
             Self::PayloadTooLong { .. } => {
-                "Leave the large columns out with webhook_watch(..., exclude => ...), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+                "Exclude the large columns with webhook_watch(..., exclude => ...), raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
             }
             Self::EmittedTooLong { .. } => {
-                "Send less, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
+                "Send a smaller payload, raise webhook.payload_bytes_max, or set webhook.payload_over_cap to thin."
             }
-            Self::BadEventType { .. } => "A type is noun.verb or namespace.noun.verb, as in 'order.paid'.",
+            Self::BadEventType { .. } => {
+                "An event type has the form noun.verb or namespace.noun.verb, as in 'order.paid'."
+            }
             Self::MalformedEventId(_) => {
-                "An id is evt_ and hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."
+                "An event id is evt_ followed by hexadecimal digits, as in webhook.delivery.event_id and the header webhook-id."
             }
-            Self::NoSuchEvent(_) => "It may be older than the retention, or of another database.",
+            Self::NoSuchEvent(_) => {
+                "Retention may have removed the event, or it may belong to another database."
+            }
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
-            Self::NeverDelivered(_) => "Redeliver the event it asked for.",
-            Self::NoSelect(_) => "The caller must own the table, or have the right to SELECT from it.",
-            Self::NoPrimaryKey(_) => "A backfill goes through the table in the order of its primary key.",
+            Self::NeverDelivered(_) => "Redeliver the event that the request names.",
+            Self::NoSelect(_) => "The caller must own the table or have the privilege SELECT on it.",
+            Self::NoPrimaryKey(_) => "A backfill reads the table in the order of its primary key.",
             Self::BackfillRunning { .. } => {
-                "Wait for its end (webhook.backfill), or call webhook_backfill_cancel() first."
+                "Wait until that backfill ends (see webhook.backfill), or call webhook_backfill_cancel() first."
             }
-            Self::RequesterGone(_) => "Ask for the backfill again.",
-            Self::NotReadCommitted => "Set transaction isolation level read committed.",
-            Self::NoSuchSubscription(_) => "See the table webhook.subscription for those that do.",
+            Self::RequesterGone(_) => "Start the backfill again.",
+            Self::NotReadCommitted => "Run the transaction at isolation level read committed.",
+            Self::NoSuchSubscription(_) => "The table webhook.subscription lists the subscriptions.",
             Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
-            Self::NotTheirs(_) => {
-                "Leave owner out to keep it; a member of that role, or an admin, may name it."
-            }
+            Self::NotTheirs(_) => "Omit owner, or ask an admin or a member of that role to make the call.",
             Self::BadSecret(_) => {
-                "Pass whsec_ and the padded base64 of 24 to 64 random bytes (whsk_ and 64 bytes for a key pair), or leave it out to have one made."
+                "Pass whsec_ followed by the padded base64 of 24 to 64 random bytes (for a key pair: whsk_ and 64 bytes), or omit the secret to generate one."
             }
-            Self::BadReference(_) => "Pass env:WEBHOOKD_SECRET_NAME or file:NAME; the daemon looks it up.",
+            Self::BadReference(_) => {
+                "Pass env:WEBHOOKD_SECRET_NAME or file:NAME. The daemon reads the secret from there."
+            }
             Self::Unsigned(_) => "Choose a signature with webhook_alter(..., signature => ...).",
-            Self::BadSealingKey(_) => "Pass what webhookd keygen prints: webhookd_public_ and base64.",
-            Self::NoSuchBackfill(_) => "See the table webhook.backfill for those that do.",
+            Self::BadSealingKey(_) => {
+                "Pass the public key that webhookd keygen prints: webhookd_public_ followed by base64."
+            }
+            Self::NoSuchBackfill(_) => "The table webhook.backfill lists the backfills.",
             Self::TooManySecrets(_) => {
-                "Wait until one expires, or rotate with overlap => '0' to end all others at once."
+                "Wait until a key expires, or rotate with overlap => '0' to expire all others at once."
             }
             Self::NoRandomness | Self::Unsealed(_) | Self::Spi(_) | Self::Missing(_) => return None,
         };

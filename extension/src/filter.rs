@@ -154,13 +154,13 @@ pub unsafe fn check(path: pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
     };
     let bad = |reason, hint| Err(Error::BadOption { option: "filter", reason, hint });
     if text.len() > BYTES_MAX {
-        let reason = format!("the path has {} bytes, and {BYTES_MAX} are the most", text.len());
-        return bad(reason, "Let the application add the value to the event, and filter by that.");
+        let reason = format!("the path has {} bytes; the maximum is {BYTES_MAX}", text.len());
+        return bad(reason, "Add the value to the event in the application, and filter by that value.");
     }
     match variable(text) {
         None => Ok(path),
         Some(name) => bad(
-            format!("the variable ${} has no value", String::from_utf8_lossy(name)),
+            format!("variable ${} is not defined", String::from_utf8_lossy(name)),
             "Write the value itself into the path, as in '$.data.total > 100'.",
         ),
     }

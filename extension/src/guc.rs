@@ -95,33 +95,33 @@ pub fn define() {
     };
     text(
         c"webhook.actor",
-        c"Who makes the changes of this session, as receivers see it.",
-        c"Stored with every event and sent as \"actor\". Empty: none.",
+        c"Sets the actor of this session's changes, as receivers see it.",
+        c"Stored with every event and sent as \"actor\". Empty means none.",
         &ACTOR,
     );
     text(
         c"webhook.origin",
-        c"Which system makes the changes of this session.",
-        c"Stored with every event; a subscription with this name in exclude_origin does not get it. Empty: none.",
+        c"Sets the system that makes this session's changes.",
+        c"Stored with every event. A subscription with this name in exclude_origin does not receive it. Empty means none.",
         &ORIGIN,
     );
     text(
         c"webhook.traceparent",
-        c"W3C Trace Context of the request that makes the changes of this session.",
-        c"Stored with every event and passed on to receivers. Empty: none.",
+        c"Sets the W3C Trace Context of the request that makes this session's changes.",
+        c"Stored with every event and sent to receivers. Empty means none.",
         &TRACEPARENT,
     );
     GucRegistry::define_string_guc(
         c"webhook.tenant",
-        c"The only owner whose subscriptions can be seen and changed, regardless of the role's rights.",
-        c"Set by webhook.act_for() for one transaction. Empty: the role decides.",
+        c"Limits the visible and changeable subscriptions to one owner, regardless of the role's privileges.",
+        c"webhook.act_for() sets it for one transaction. Empty means no limit beyond the role's privileges.",
         &TENANT,
         GucContext::Suset,
         GucFlags::NO_SHOW_ALL,
     );
     GucRegistry::define_bool_guc(
         c"webhook.mute",
-        c"Changes of this session are not captured.",
+        c"Turns off capture of this session's changes.",
         c"For bulk repairs that must not emit events. webhook_emit() is not affected.",
         &MUTE,
         GucContext::Suset,
@@ -129,8 +129,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"webhook.payload_bytes_max",
-        c"Largest payload of an event, former values included.",
-        c"webhook.payload_over_cap decides about a larger payload.",
+        c"Sets the maximum size of an event's payload, including former values.",
+        c"webhook.payload_over_cap sets what happens to a larger payload.",
         &PAYLOAD_BYTES_MAX,
         1024,
         64 * 1024 * 1024,
@@ -139,8 +139,8 @@ pub fn define() {
     );
     GucRegistry::define_enum_guc(
         c"webhook.payload_over_cap",
-        c"What happens to an event whose payload is over webhook.payload_bytes_max.",
-        c"thin: the payload is cut to the key columns and marked as truncated; strict: the statement fails.",
+        c"Sets what happens to an event whose payload exceeds webhook.payload_bytes_max.",
+        c"thin cuts the payload to the key columns and marks it as truncated; strict makes the statement fail.",
         &PAYLOAD_OVER_CAP,
         GucContext::Suset,
         GucFlags::default(),

@@ -41,17 +41,18 @@ fn tenant() -> Option<String> {
 /// [`Error::NotTheirs`] if the name is not a role of which the caller is a member, and the caller
 /// is not an admin.
 pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
-    const HINT: &str = "Pass the name of a role, or leave it out: then it is yours.";
+    const HINT: &str =
+        "Pass the name of a role or of a tenant, or omit owner to own the subscription yourself.";
     let bad = |reason: &str| Error::BadOption { option: "owner", reason: reason.to_owned(), hint: HINT };
     let Some(name) = name.or_else(guc::tenant) else {
         let own = Spi::get_one_with_args("select pg_get_userbyid($1)::text", &[caller.id.into()])?;
         return own.ok_or(Error::Missing("role"));
     };
     if name.trim().is_empty() {
-        return Err(bad("it is blank"));
+        return Err(bad("must not be blank"));
     }
     if name.chars().count() > CHARS_MAX || name.chars().any(char::is_control) {
-        return Err(bad("it is longer than 200 characters, or holds a control character"));
+        return Err(bad("must have at most 200 characters and no control characters"));
     }
     let may = Spi::get_one_with_args::<bool>(
         "select webhook.may_manage($1, $2)",

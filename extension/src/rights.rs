@@ -139,7 +139,7 @@ fn owner() -> pg_sys::Oid {
             pg_sys::Datum::from(namespace),
         );
         if tuple.is_null() {
-            pgrx::error!("schema webhook has gone");
+            pgrx::error!("schema webhook does not exist");
         }
         let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>()).nspowner;
         pg_sys::ReleaseSysCache(tuple);

@@ -67,9 +67,9 @@ at_once 'insert into read values (1)'
 at_once 'insert into parted values (1)'
 expect "no events" 0 "$(sql -c "select count(*) from webhook.event where type ~ '^(read|parted)'")"
 expect "left over" 'webhook_delete D,webhook_insert D,webhook_statement D,webhook_truncate D,webhook_update D' "$(triggers read)"
-expect "listed" 10 "$(sql -c "select count(*) from webhook_check() where problem = 'trigger belongs to no watch'")"
+expect "listed" 10 "$(sql -c "select count(*) from webhook_check() where problem = 'trigger does not belong to a watch'")"
 other 'commit'
-sql -c "select format('%s;', repair) from webhook_check() where problem = 'trigger belongs to no watch'" | sql
+sql -c "select format('%s;', repair) from webhook_check() where problem = 'trigger does not belong to a watch'" | sql
 expect "repaired" '' "$(triggers read)$(triggers parted)$(triggers parted_1)"
 
 # An open transaction ends a watch: other sessions continue to read, and no trigger remains after

@@ -24,7 +24,7 @@ impl<T> Default for Page<T> {
 pub enum Problems {
     #[response(
         status = 400,
-        description = "A parameter or the body cannot be read",
+        description = "A parameter or the body is not valid",
         content_type = "application/problem+json"
     )]
     BadRequest(Problem),
@@ -36,25 +36,25 @@ pub enum Problems {
     Unauthorized(Problem),
     #[response(
         status = 403,
-        description = "The token's role may not",
+        description = "The token's role does not have the privilege",
         content_type = "application/problem+json"
     )]
     Forbidden(Problem),
     #[response(
         status = 404,
-        description = "There is no such thing, or it is another's",
+        description = "The object does not exist, or belongs to another owner",
         content_type = "application/problem+json"
     )]
     NotFound(Problem),
     #[response(
         status = 409,
-        description = "It is not in a state for that, or the name is taken",
+        description = "The state of the object does not allow this, or the name is taken",
         content_type = "application/problem+json"
     )]
     Conflict(Problem),
     #[response(
         status = 412,
-        description = "It has been changed since",
+        description = "The object has changed since",
         content_type = "application/problem+json"
     )]
     PreconditionFailed(Problem),
@@ -68,13 +68,13 @@ pub enum Problems {
     NotJson(Problem),
     #[response(
         status = 421,
-        description = "Without tokens only this machine's own names are answered",
+        description = "Without tokens, the host must be a name of this machine",
         content_type = "application/problem+json"
     )]
     Misdirected(Problem),
     #[response(
         status = 422,
-        description = "A member of the body is wrong: `field` names it",
+        description = "A member of the body is not valid; `field` names it",
         content_type = "application/problem+json"
     )]
     Unprocessable(Problem),
@@ -82,13 +82,13 @@ pub enum Problems {
     TooMany(Problem),
     #[response(
         status = 500,
-        description = "A defect. The daemon's log has the details",
+        description = "Internal error; see the daemon's log",
         content_type = "application/problem+json"
     )]
     Defect(Problem),
     #[response(
         status = 503,
-        description = "The database is away or busy",
+        description = "The database is not available, or busy",
         content_type = "application/problem+json"
     )]
     Unavailable(Problem),
@@ -100,7 +100,7 @@ pub enum Problems {
 pub enum Refusals {
     #[response(
         status = 421,
-        description = "Without tokens only this machine's own names are answered",
+        description = "Without tokens, the host must be a name of this machine",
         content_type = "application/problem+json"
     )]
     Misdirected(Problem),

@@ -25,9 +25,9 @@ impl Cursor {
             Some(Self(one.parse().ok()?, other.parse().ok()?))
         };
         read().ok_or_else(|| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "cursor: this is none")
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "cursor: invalid value")
                 .field("cursor")
-                .hint("Pass what `next` of the page before says.")
+                .hint("Pass the value of `next` from the previous page.")
         })
     }
 }

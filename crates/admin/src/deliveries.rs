@@ -240,8 +240,8 @@ async fn bounds(work: &mut Work, filter: &DeliveryFilter) -> Result<(i64, i64), 
         let sequence: Option<i64> =
             work.row("select webhook.event_sequence($1)", &[event]).await?.try_get(0)?;
         let Some(sequence) = sequence else {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "event is no event id").field("event");
-            return Err(problem.hint("An id is evt_ and hexadecimal digits."));
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "event must be an event id").field("event");
+            return Err(problem.hint("An event id is evt_ followed by hexadecimal digits."));
         };
         (first, last) = (first.max(sequence), last.min(sequence));
     }
@@ -273,7 +273,7 @@ pub async fn attempts_of(work: &mut Work, delivery: &Delivery) -> Result<Vec<Att
 /// Show a delivery
 #[utoipa::path(get, operation_id = "read_delivery", path = "/v1/deliveries/{event_id}/{subscription_id}", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
-    responses((status = 200, description = "It", body = Delivery), Problems))]
+    responses((status = 200, description = "The delivery", body = Delivery), Problems))]
 pub async fn read(
     Api(mut work): Api,
     DeliveryId(event_id, id): DeliveryId,
@@ -286,7 +286,7 @@ pub async fn read(
 /// Every request for the delivery, with its outcome.
 #[utoipa::path(get, operation_id = "list_attempts", path = "/v1/deliveries/{event_id}/{subscription_id}/attempts", tag = "deliveries",
     params(("event_id" = String, Path), ("subscription_id" = i64, Path)),
-    responses((status = 200, description = "All of them", body = Page<Attempt>), Problems))]
+    responses((status = 200, description = "All attempts", body = Page<Attempt>), Problems))]
 pub async fn attempts(
     Api(mut work): Api,
     DeliveryId(event_id, id): DeliveryId,

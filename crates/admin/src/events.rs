@@ -125,7 +125,7 @@ const COLUMNS: &str =
 
 /// List event types
 #[utoipa::path(get, operation_id = "list_event_types", path = "/v1/event-types", tag = "events",
-    responses((status = 200, description = "All of them", body = Page<EventType>), Problems))]
+    responses((status = 200, description = "All event types", body = Page<EventType>), Problems))]
 pub async fn types(Api(mut work): Api) -> Result<Json<Page<EventType>>, Problem> {
     Ok(Json(Page { items: all_types(&mut work).await?, next: None }))
 }
@@ -211,7 +211,7 @@ pub async fn page(work: &mut Work, filter: &EventFilter) -> Result<Page<Event>, 
 
 /// Show an event
 #[utoipa::path(get, operation_id = "read_event", path = "/v1/events/{event_id}", tag = "events", params(("event_id" = String, Path)),
-    responses((status = 200, description = "It, with its data", body = WholeEvent), Problems))]
+    responses((status = 200, description = "The event, with its data", body = WholeEvent), Problems))]
 pub async fn read(Api(mut work): Api, EventId(event_id): EventId) -> Result<Json<WholeEvent>, Problem> {
     find(&mut work, &event_id).await.map(Json)
 }
@@ -320,9 +320,11 @@ pub async fn pull(
     for row in &found {
         let body = body::render(&captured(row, work.encoding())?, 1, shape, &state.source).body;
         let text = String::from_utf8_lossy(&body).into_owned();
-        items.push(RawValue::from_string(text).map_err(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an event's data could not be read")
-        })?);
+        items.push(
+            RawValue::from_string(text).map_err(|_| {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot read an event's data")
+            })?,
+        );
     }
     Ok(Json(Pulled { items, next: end.to_string(), more: count >= i64::from(rows) }))
 }

@@ -70,7 +70,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
                     StatusCode::PAYLOAD_TOO_LARGE,
                     format!("the body has more than {BODY_BYTES_MAX} bytes"),
                 ),
-                _ => Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"),
+                _ => Problem::new(StatusCode::BAD_REQUEST, "cannot read the body"),
             })?;
         if bytes.is_empty() && !has_type {
             return Ok(Self(Bytes::from_static(b"{}")));

@@ -133,7 +133,7 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
         Some(problem) => problem.into_response(),
         None => match timeout(REQUEST_TIMEOUT, whole(request, next)).await {
             Ok(response) => response,
-            Err(_) => Problem::unavailable("this took too long").into_response(),
+            Err(_) => Problem::unavailable("the request took too long").into_response(),
         },
     };
     let headers = response.headers_mut();
@@ -162,7 +162,7 @@ async fn whole(request: Request, next: Next) -> Response {
                 let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
             } else {
-                Problem::new(StatusCode::BAD_REQUEST, "the body could not be read")
+                Problem::new(StatusCode::BAD_REQUEST, "cannot read the body")
             };
             problem.into_response()
         }
@@ -178,11 +178,11 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
     // Without a token, only the loopback address protects us. DNS rebinding can make another site's
     // name resolve to this machine. The browser then sends that name in `Host`.
     if guard.open_as.is_some() && !is_loopback(headers) {
-        let detail = "without tokens only 127.0.0.1, [::1] and localhost are answered";
+        let detail = "without tokens, the host must be 127.0.0.1, [::1] or localhost";
         return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
     if is_unsafe(request.method()) && is_foreign(headers) {
-        return Some(Problem::new(StatusCode::FORBIDDEN, "this comes from a page of another site"));
+        return Some(Problem::new(StatusCode::FORBIDDEN, "the request comes from a page of another site"));
     }
     None
 }
@@ -256,8 +256,8 @@ impl State {
         const WHO: &str = "select t.role::text, t.owner from webhook.token t
             where t.token_sha256 = $1 and (t.expires_at is null or t.expires_at > now())";
         let unknown = || {
-            Problem::new(StatusCode::UNAUTHORIZED, "a token is needed")
-                .hint("webhookd token create makes one; send it as Authorization: Bearer …")
+            Problem::new(StatusCode::UNAUTHORIZED, "a token is required")
+                .hint("Create a token with webhookd token create, and send it as Authorization: Bearer …")
         };
         let (mut work, caller) = match (token, &self.guard.open_as) {
             (None, Some(role)) => {
@@ -292,7 +292,10 @@ impl FromRequestParts<State> for Api {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
         let headers = &parts.headers;
         if headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none() {
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "Authorization must be Bearer and a token"));
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "the header Authorization must be Bearer followed by a token",
+            ));
         }
         state.enter(bearer(headers), is_conditional(headers)).await.map(Self)
     }

@@ -1,9 +1,9 @@
 //! `/healthz` and `/readyz`: whether this process should be restarted, and whether it delivers.
 //!
 //! Both answer from the last sample (`sampler.rs`), so a request costs nothing. If the sample is
-//! too old, the database is away. The process is alive unless it is the leader and has made no
-//! progress for a minute, which a restart may repair. It is ready if it is the leader of an armed
-//! database and makes progress.
+//! too old, the database is not available. The process is alive unless it is the leader and has
+//! made no progress for a minute, which a restart may repair. It is ready if it is the leader of an
+//! armed database and makes progress.
 
 use crate::{
     State,
@@ -45,12 +45,12 @@ pub struct Health {
 pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now: Instant) -> Vec<String> {
     let mut reasons = Vec::new();
     match phase {
-        Phase::Connecting => reasons.push("connecting: it has no session with Postgres".to_owned()),
+        Phase::Connecting => reasons.push("connecting: no session with Postgres".to_owned()),
         Phase::Standby => reasons.push("standby: another daemon is the leader".to_owned()),
         Phase::Active { .. } => {}
     }
     match look.filter(|look| now.duration_since(look.at) <= LOOK_AGE_MAX) {
-        None => reasons.push("database: no answer lately".to_owned()),
+        None => reasons.push("database: no recent answer".to_owned()),
         Some(look) => {
             reasons.extend(look.disarmed.iter().map(|why| format!("disarmed: {why}")));
             if !look.dispatcher_running {
@@ -58,7 +58,7 @@ pub fn obstacles(phase: &Phase, look: Option<&Sample>, stands_for: Duration, now
             }
             if stands_for >= STALLED_AFTER {
                 reasons.push(format!(
-                    "stalled: {} events wait, the oldest for {:.0} s, and the checkpoint has not moved for {} s",
+                    "stalled: {} events are pending, the oldest for {:.0} s, and the checkpoint has not moved for {} s",
                     look.pending,
                     look.lag_s,
                     stands_for.as_secs()
@@ -109,7 +109,7 @@ pub async fn healthz(Shared(state): Shared<State>) -> Response {
 
 /// Readiness
 #[utoipa::path(get, operation_id = "readyz", path = "/readyz", tag = "health", security(()),
-    responses((status = 200, description = "It delivers", body = Health), (status = 503, description = "It does not, and why", body = Health), Refusals))]
+    responses((status = 200, description = "The daemon delivers", body = Health), (status = 503, description = "The daemon does not deliver, with the reasons", body = Health), Refusals))]
 pub async fn readyz(Shared(state): Shared<State>) -> Response {
     let phase = state.phase.borrow().clone();
     let reasons = state.obstacles();

@@ -78,11 +78,11 @@ pub enum Error {
     },
     #[error(transparent)]
     App(#[from] database::Error),
-    #[error("it gets no thread")]
+    #[error("cannot start the admin server's thread")]
     Thread(#[from] io::Error),
-    #[error("the machine has no random numbers")]
+    #[error("cannot generate random numbers")]
     NoRandomness(#[source] getrandom::Error),
-    #[error("the metrics could not be set up")]
+    #[error("cannot set up the metrics")]
     Metrics(#[from] prometheus::Error),
 }
 

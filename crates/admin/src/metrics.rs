@@ -67,13 +67,13 @@ fn label(id: i64) -> String {
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"), super::answers::Problems))]
 pub async fn metrics(Shared(state): Shared<State>, Api(mut work): Api) -> Result<Response, Problem> {
     if !work.row("select webhook.may_see_all()", &[]).await?.try_get::<_, bool>(0)? {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "metrics are about the subscriptions of all owners")
+        return Err(Problem::new(StatusCode::FORBIDDEN, "metrics cover the subscriptions of all owners")
             .hint("Use a token of a role with webhook_grant('…', 'reader')."));
     }
     drop(work);
     let text = text(&state).map_err(|error| {
         tracing::error!(%error, "metrics.failed");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics")
     })?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
@@ -92,7 +92,7 @@ pub fn text(state: &State) -> Result<String, prometheus::Error> {
 }
 
 fn daemon(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
-    let build = page.gauges("webhookd_build_info", "The version that runs; always 1.", &["version"])?;
+    let build = page.gauges("webhookd_build_info", "Version of webhookd; always 1.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
     let is_active = matches!(*state.phase.borrow(), Phase::Active { .. });
     page.gauge(
@@ -101,11 +101,11 @@ fn daemon(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
         f64::from(u8::from(is_active)),
     )?;
     let is_ready = state.obstacles().is_empty();
-    page.gauge("webhookd_ready", "1: it delivers, as /readyz says.", f64::from(u8::from(is_ready)))?;
+    page.gauge("webhookd_ready", "1 if the daemon delivers, as in /readyz.", f64::from(u8::from(is_ready)))?;
     let standing = state.history.stands_for(Instant::now()).as_secs_f64();
     page.gauge(
         "webhookd_stalled_seconds",
-        "How long events have waited without a move of the checkpoint.",
+        "How long events have waited while the checkpoint did not move.",
         standing,
     )?;
     let requests = page.counters(
@@ -118,7 +118,7 @@ fn daemon(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     }
     let spans = page.counters(
         "webhookd_spans_total",
-        "Spans of attempts: taken by the collector, not taken, or dropped because too many waited.",
+        "Spans of attempts: accepted by the collector, not accepted, or dropped because too many were waiting.",
         &["result"],
     )?;
     for (result, count) in state.spans.by_result() {
@@ -151,20 +151,16 @@ fn attempts(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> 
 
 fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> {
     let Some(look) = state.history.latest() else {
-        return page.gauge(
-            "webhookd_look_age_seconds",
-            "Age of what is said of the database.",
-            f64::INFINITY,
-        );
+        return page.gauge("webhookd_look_age_seconds", "Age of the sample of the database.", f64::INFINITY);
     };
     page.gauge(
         "webhookd_look_age_seconds",
-        "Age of what is said of the database.",
+        "Age of the sample of the database.",
         look.at.elapsed().as_secs_f64(),
     )?;
     page.gauge(
         "webhookd_armed",
-        "1: the checkpoint belongs to this cluster and database.",
+        "1 if the checkpoint belongs to this cluster and database.",
         f64::from(u8::from(look.disarmed.is_none())),
     )?;
     page.gauge(
@@ -172,14 +168,14 @@ fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> 
         "1 if a daemon holds the leader's lock.",
         f64::from(u8::from(look.dispatcher_running)),
     )?;
-    page.gauge("webhookd_pending", "Events past the checkpoint, counted to 10000.", look.pending as f64)?;
-    page.gauge("webhookd_lag_seconds", "Age of the oldest of them.", look.lag_s)?;
+    page.gauge("webhookd_pending", "Events after the checkpoint, counted to 10000.", look.pending as f64)?;
+    page.gauge("webhookd_lag_seconds", "Age of the oldest event after the checkpoint.", look.lag_s)?;
     if let Some(at) = look.checkpoint_at {
-        page.gauge("webhookd_checkpoint_timestamp_seconds", "When the checkpoint was written last.", at)?;
+        page.gauge("webhookd_checkpoint_timestamp_seconds", "Time of the last checkpoint.", at)?;
     }
     page.counter(
         "webhookd_event_numbers_total",
-        "Numbers handed out to events since the daemon started, those rolled back included.",
+        "Numbers assigned to events since the daemon started, including rolled-back events.",
         look.captured,
     )?;
     page.gauge("webhookd_ring_bytes", "Events and attempts on disk.", look.ring_bytes as f64)?;
@@ -188,17 +184,20 @@ fn database(page: &MetricsPage, state: &State) -> Result<(), prometheus::Error> 
     }
     page.gauge(
         "webhookd_ring_held_bytes",
-        "Of these, in slots that hold undelivered events.",
+        "Part of webhookd_ring_bytes in slots with undelivered events.",
         look.ring_held_bytes as f64,
     )?;
     let backlog = page.gauges("webhookd_backlog", "Rows in the queue.", &["subscription"])?;
     let circuits = page.gauges(
         "webhookd_circuit_open",
-        "1: the receiver fails, and is probed once a minute.",
+        "1 if the receiver fails and is probed once a minute.",
         &["subscription"],
     )?;
-    let enabled =
-        page.gauges("webhookd_subscription_enabled", "0: paused or disabled.", &["subscription"])?;
+    let enabled = page.gauges(
+        "webhookd_subscription_enabled",
+        "0 if the subscription is paused or disabled.",
+        &["subscription"],
+    )?;
     for (id, standing) in look.subscriptions.iter().filter(|(id, _)| **id != GONE) {
         let id = label(*id);
         backlog.with_label_values(&[&id]).set(standing.backlog as f64);

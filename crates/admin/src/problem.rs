@@ -64,11 +64,11 @@ impl Problem {
 
     /// Returns 404: the thing does not exist, or the caller may not know that it does.
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
-            .hint("It may have been removed, or belong to another.")
+        Self::new(StatusCode::NOT_FOUND, format!("the {what} does not exist"))
+            .hint("It may have been deleted, or belong to another owner.")
     }
 
-    /// Returns 503: the database is away or busy.
+    /// Returns 503: the database is not available or busy.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).hint("Try again in a moment.")
     }
@@ -94,7 +94,7 @@ fn status_of(code: &str) -> Option<StatusCode> {
     })
 }
 
-/// Returns the option at the start of a message of the SQL API, as in `rate_limit: it must be above
+/// Returns the option at the start of a message of the SQL API, as in `rate_limit: must be above
 /// 0`.
 pub fn field_of(message: &str) -> Option<&str> {
     // `clear: "url" cannot be cleared` is about a null value.
@@ -109,14 +109,11 @@ impl From<tokio_postgres::Error> for Problem {
     fn from(cause: tokio_postgres::Error) -> Self {
         let Some(database) = cause.as_db_error() else {
             if database::passes(&cause) {
-                return Self::unavailable("the database is away");
+                return Self::unavailable("the database is not available");
             }
             // A value that cannot be sent, or a row of another shape. This is our defect.
             error!(error = %database::chain(&cause), "admin.statement_failed");
-            return Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this request met a defect; the log of webhookd names it",
-            );
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log of webhookd");
         };
         let code = database.code().code();
         if let Some(status) = status_of(code) {
@@ -130,14 +127,14 @@ impl From<tokio_postgres::Error> for Problem {
             return problem;
         }
         match *database.code() {
-            SqlState::QUERY_CANCELED => Self::unavailable("this took too long; ask for less at a time"),
-            SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("another session is changing this"),
+            SqlState::QUERY_CANCELED => Self::unavailable("the request took too long; ask for fewer rows"),
+            SqlState::LOCK_NOT_AVAILABLE => Self::unavailable("another session is changing this object"),
             _ if database::passes(&cause) => Self::unavailable("the database is busy or restarting"),
             _ => {
                 error!(error = %database::chain(&cause), "admin.statement_failed");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "the database refused what webhookd asked; its log names it",
+                    "the database rejected a statement of webhookd; see the log of webhookd",
                 )
             }
         }
@@ -166,9 +163,9 @@ mod tests {
 
     #[test]
     fn the_field_is_the_option_that_the_message_begins_with() {
-        assert_eq!(field_of("rate_limit: it must lie between"), Some("rate_limit"));
+        assert_eq!(field_of("rate_limit: must be between"), Some("rate_limit"));
         assert_eq!(field_of("url must not be null"), Some("url"));
-        assert_eq!(field_of("there is already a subscription named \"url\""), None);
+        assert_eq!(field_of("subscription \"url\" already exists"), None);
         assert_eq!(field_of("clear: \"url\" cannot be cleared"), Some("url"));
         assert_eq!(field_of("other: no"), None);
     }

@@ -23,16 +23,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 #[openapi(
     info(
         title = "pg_webhook",
-        description = "Webhook subscriptions and deliveries of one Postgres database. Every call is made with the rights of the token's role."
+        description = "Webhook subscriptions and deliveries of one Postgres database. Every call has the privileges of the token's role."
     ),
     modifiers(&Bearer),
     components(schemas(Problem)),
     security(("token" = [])),
     tags(
-        (name = "subscriptions", description = "Who gets which events, and how"),
-        (name = "events", description = "What has happened"),
-        (name = "deliveries", description = "Who got what"),
-        (name = "health", description = "For those who carry the pager")
+        (name = "subscriptions", description = "Subscriptions and their options"),
+        (name = "events", description = "Events and event types"),
+        (name = "deliveries", description = "Deliveries and attempts"),
+        (name = "health", description = "Health and metrics, for operators")
     )
 )]
 struct Document;
@@ -92,7 +92,7 @@ pub fn router(state: &State) -> Router<State> {
         .merge(page::router())
         .fallback(page::nowhere)
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done with that method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not support this method")
         })
         .layer(from_fn_with_state(state.clone(), guard::admit))
         .layer(from_fn_with_state(state.clone(), count))
@@ -114,7 +114,8 @@ async fn no_panic(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => {
             tracing::error!("admin.request_panicked");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a defect").into_response()
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log of webhookd")
+                .into_response()
         }
     }
 }

@@ -263,7 +263,7 @@ async fn look(
 fn disarmed(health: &Row, ours: &Instance) -> Result<Option<String>, tokio_postgres::Error> {
     let (is_this_clusters, armed): (bool, Option<&str>) = (health.try_get(0)?, health.try_get(7)?);
     if !is_this_clusters {
-        return Ok(Some("this database is a copy; webhook_arm() lets it deliver".to_owned()));
+        return Ok(Some("this database is a copy; to deliver from it, call webhook_arm()".to_owned()));
     }
     Ok(check_instance(ours, armed).err().map(|error| error.to_string()))
 }

@@ -153,7 +153,7 @@ impl Database {
     async fn session(&self) -> Result<(Session, OwnedSemaphorePermit), Problem> {
         let permit = timeout(WAIT_FOR_SESSION, Arc::clone(&self.permits).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
-            return Err(Problem::unavailable("too many requests are being answered"));
+            return Err(Problem::unavailable("too many requests at once"));
         };
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -163,7 +163,7 @@ impl Database {
                 None => {
                     let client = connect(&self.target).await.map_err(|error| {
                         warn!(error = %database::chain(&error), "admin.no_session");
-                        Problem::unavailable("the database is away")
+                        Problem::unavailable("the database is not available")
                     })?;
                     return Ok((Session::new(client), permit));
                 }
@@ -241,7 +241,7 @@ pub struct Work {
 
 impl Work {
     fn session(&mut self) -> Result<&mut Session, Problem> {
-        self.session.as_mut().ok_or_else(|| Problem::unavailable("the session has ended"))
+        self.session.as_mut().ok_or_else(|| Problem::unavailable("the session with the database has ended"))
     }
 
     fn client(&mut self) -> Result<&Client, Problem> {
@@ -273,13 +273,13 @@ impl Work {
         let refused = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
         if caller.role == "none" {
             // `none` is not a role. SET ROLE NONE would restore the daemon's own rights.
-            return Err(refused("webhookd may not act as the role none".to_owned()));
+            return Err(refused("webhookd cannot act as the role none".to_owned()));
         }
         match self.query(ACT, &[&caller.owner, &caller.role]).await {
             Ok(_) => {}
             Err(problem) if problem.sqlstate.is_some() => {
                 warn!(role = caller.role, detail = problem.detail, "admin.role_refused");
-                return Err(refused(format!("webhookd may not act as the role {}", caller.role)).hint(
+                return Err(refused(format!("webhookd cannot act as the role {}", caller.role)).hint(
                     "The role must exist, and the daemon's role must be a member of it: grant … to ….",
                 ));
             }
@@ -292,9 +292,9 @@ impl Work {
                 and not has_table_privilege('webhook.event', 'select')";
             if !self.row(CONFINED, &[]).await?.try_get::<_, bool>(0)? {
                 return Err(refused(
-                    "the token is one owner's, and its role sees those of others".to_owned(),
+                    "the token is for one owner, but its role can see other owners".to_owned(),
                 )
-                .hint("Make the token with another --role, one that is a subscriber and nothing else."));
+                .hint("Create the token with a --role that is only a subscriber."));
             }
         }
         self.caller = Some(caller);
@@ -327,9 +327,7 @@ impl Work {
     /// The errors of the statement. No row counts as a defect of ours.
     pub async fn row(&mut self, sql: &str, params: Params<'_>) -> Result<Row, Problem> {
         let row = self.query(sql, params).await?.into_iter().next();
-        row.ok_or_else(|| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database answered with nothing")
-        })
+        row.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database returned no row"))
     }
 
     /// Returns rows whose first column is JSON.
@@ -347,7 +345,7 @@ impl Work {
                 let Text(text) = row.try_get(0)?;
                 serde_json::from_str(&text).map_err(|error| {
                     tracing::error!(%error, "admin.row_unreadable");
-                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a row of the database could not be read")
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot read a row of the database")
                 })
             })
             .collect()

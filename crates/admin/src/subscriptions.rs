@@ -60,7 +60,7 @@ pub async fn list(
 
 /// Show a subscription
 #[utoipa::path(get, operation_id = "read_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions", params(("id" = i64, Path)),
-    responses((status = 200, description = "It", body = Subscription, headers(("ETag" = String))), Problems))]
+    responses((status = 200, description = "The subscription", body = Subscription, headers(("ETag" = String))), Problems))]
 pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     let subscription = find(&mut work, id).await?;
     Ok(with_etag(&subscription, Json(&subscription).into_response()))
@@ -71,9 +71,9 @@ pub async fn read(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
 /// A merge patch (RFC 7396): members that are left out stay. Null clears `name`, `filter`,
 /// `rate_limit` and `tls`. A `secret` replaces all other secrets at once.
 #[utoipa::path(patch, operation_id = "change_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
-    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
+    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the expected state")),
     request_body(content((Draft = "application/merge-patch+json"), (Draft = "application/json"))),
-    responses((status = 200, description = "As it is now", body = Subscription, headers(("ETag" = String))), Problems))]
+    responses((status = 200, description = "The subscription after the change", body = Subscription, headers(("ETag" = String))), Problems))]
 pub async fn change(
     Api(mut work): Api,
     Id(id): Id,
@@ -92,8 +92,8 @@ pub async fn change(
 ///
 /// Deletes its secrets and its queued deliveries too. Past attempts stay.
 #[utoipa::path(delete, operation_id = "delete_subscription", path = "/v1/subscriptions/{id}", tag = "subscriptions",
-    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")),
-    responses((status = 204, description = "Ended"), Problems))]
+    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the expected state")),
+    responses((status = 204, description = "Deleted"), Problems))]
 pub async fn delete(Api(mut work): Api, Id(id): Id, headers: HeaderMap) -> Result<StatusCode, Problem> {
     let condition = expect(&mut work, id, &headers).await?;
     let ended = call(&mut work, "webhook_unsubscribe($1)", &[&id]).await;
@@ -105,8 +105,8 @@ pub async fn delete(Api(mut work): Api, Id(id): Id, headers: HeaderMap) -> Resul
 
 /// Pause a subscription
 #[utoipa::path(post, operation_id = "pause_subscription", path = "/v1/subscriptions/{id}/pause", tag = "subscriptions", 
-    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Pause,
-    responses((status = 200, description = "As it is now", body = Subscription), Problems))]
+    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the expected state")), request_body = Pause,
+    responses((status = 200, description = "The subscription after the change", body = Subscription), Problems))]
 pub async fn pause(
     Api(mut work): Api,
     Id(id): Id,
@@ -123,8 +123,8 @@ pub async fn pause(
 
 /// Resume a subscription
 #[utoipa::path(post, operation_id = "resume_subscription", path = "/v1/subscriptions/{id}/resume", tag = "subscriptions", 
-    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Resume,
-    responses((status = 200, description = "As it is now", body = Subscription), Problems))]
+    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the expected state")), request_body = Resume,
+    responses((status = 200, description = "The subscription after the change", body = Subscription), Problems))]
 pub async fn resume(
     Api(mut work): Api,
     Id(id): Id,
@@ -141,8 +141,8 @@ pub async fn resume(
 
 /// Rotate the secret
 #[utoipa::path(post, operation_id = "rotate_secret", path = "/v1/subscriptions/{id}/rotate", tag = "subscriptions", 
-    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the state that is meant")), request_body = Rotate,
-    responses((status = 200, description = "The new secret, shown here and nowhere else", body = Rotated), Problems))]
+    params(("id" = i64, Path), ("If-Match" = Option<String>, Header, description = "ETag of the expected state")), request_body = Rotate,
+    responses((status = 200, description = "The new secret, which is shown only here", body = Rotated), Problems))]
 pub async fn rotate(
     Api(mut work): Api,
     Id(id): Id,

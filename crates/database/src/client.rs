@@ -145,7 +145,7 @@ impl Link {
                     if let Ok(answer) = timeout(LATE_ANSWER, &mut answer).await {
                         return answer;
                     }
-                    warn!(purpose = ?self.purpose, seconds, why, "postgres.silent; the session ends");
+                    warn!(purpose = ?self.purpose, seconds, why, "postgres.silent; closing the session");
                     // The task that carries the session ends, and with it this wait.
                     self.watch.silent.cancel();
                     return answer.await;
@@ -157,7 +157,7 @@ impl Link {
     /// Asks the server over a new connection.
     async fn backend(&self) -> Backend {
         if self.purpose.answers_within().is_some() {
-            return Backend::Silent("the server's own limit of time is over".to_owned());
+            return Backend::Silent("the server exceeded its own time limit".to_owned());
         }
         let question = async {
             let mut config = self.server.config.clone();
@@ -166,16 +166,18 @@ impl Link {
             let carried = tokio::spawn(connection);
             let row = client.query_opt(AT_WORK, &[&self.backend_pid]).await;
             carried.abort();
-            let Some(row) = row? else { return Ok(Backend::Silent("the backend is gone".to_owned())) };
+            let Some(row) = row? else {
+                return Ok(Backend::Silent("the backend no longer exists".to_owned()));
+            };
             Ok::<_, Error>(Backend::of(row.try_get(0)?, row.try_get(1)?))
         };
         match timeout(QUESTION_TIMEOUT, question).await {
             Ok(Ok(backend)) => backend,
             Ok(Err(error)) => {
                 debug!(error = chain(&error), "postgres.question_failed");
-                Backend::Silent(format!("the server cannot be asked: {}", chain(&error)))
+                Backend::Silent(format!("cannot query the server: {}", chain(&error)))
             }
-            Err(_) => Backend::Silent("the server does not answer on a new connection either".to_owned()),
+            Err(_) => Backend::Silent("the server does not answer on a new connection".to_owned()),
         }
     }
 }

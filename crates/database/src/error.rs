@@ -8,9 +8,9 @@ use thiserror::Error;
 /// Why the daemon does not run. Each message says what to do. The source is the cause, if any.
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("cannot connect to Postgres; check --database-url and that the server is up")]
+    #[error("cannot connect to Postgres; check --database-url, and that the server is running")]
     Connect(#[source] tokio_postgres::Error),
-    #[error("the extension is not in this database; run: create extension pg_webhook")]
+    #[error("the extension is not installed in this database; run: create extension pg_webhook")]
     ExtensionMissing,
     #[error(
         "the database has pg_webhook {installed}, and webhookd {} delivers from {} and {}; \
@@ -20,41 +20,41 @@ pub enum Error {
     OtherVersion { installed: String },
     #[error("the database has pg_webhook {installed} still; this needs {}: alter extension pg_webhook update", Schema::ACCEPTED[1].1)]
     Outdated { installed: String },
-    #[error("this Postgres is a standby and takes no writes; connect to the primary")]
+    #[error("this server is a standby and accepts no writes; connect to the primary")]
     ReadOnly,
     #[error(
-        "this server is on timeline {timeline}, and its cluster has come to {newest}: a former primary has come back; \
+        "this server is on timeline {timeline}, but its cluster has reached timeline {newest}: the server is a former primary; \
          shut it down, or make it a standby"
     )]
     FormerPrimary { timeline: String, newest: String },
     #[error(
-        "there is a transaction pooler in between; connect to Postgres directly or through a session pool"
+        "a transaction pooler is between webhookd and Postgres; connect directly or through a session pool"
     )]
     TransactionPooler,
     #[error("role {role} lacks {missing}; run as the owner: select webhook_grant('{role}', 'dispatcher')")]
     Privileges { role: String, missing: String },
     #[error(
-        "this database is a copy of another cluster's and stays silent; to deliver from here: select webhook_arm()"
+        "this database is a copy from another cluster, so webhookd does not deliver; to deliver from here, run: select webhook_arm()"
     )]
     OtherCluster,
     #[error(
-        "this database is armed for instance {armed}, and this daemon is instance {ours}; if it is a copy that is to deliver, \
+        "this database is armed for instance {armed}, but this daemon is instance {ours}; to deliver from a copy, \
          run: select webhook_arm(); if it is the same database under another name, start webhookd with --instance '{armed}'"
     )]
     OtherInstance { armed: String, ours: String },
-    #[error("Postgres refused a statement of the daemon")]
+    #[error("Postgres rejected a statement of webhookd")]
     Database(#[source] tokio_postgres::Error),
-    #[error("the server's snapshot could not be read")]
+    #[error("cannot read the server's snapshot")]
     Snapshot(#[source] snapshot::Invalid),
-    #[error("the extension has been updated; starting a new session")]
+    #[error("the extension was updated; starting a new session")]
     Updated,
     #[error("a connection to Postgres was lost")]
     ConnectionLost,
-    #[error("the lock of the active daemon was lost")]
+    #[error("the leader's lock was lost")]
     LockLost,
     #[error("another daemon has taken over")]
     Superseded,
-    #[error("the last results could not be written within {} s; those deliveries will be made again", .0.as_secs())]
+    #[error("the last results could not be written within {} s; webhookd will repeat those deliveries", .0.as_secs())]
     Unwritten(Duration),
 }
 

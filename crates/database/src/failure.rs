@@ -12,7 +12,7 @@ use tokio_postgres::{Config, Error, NoTls};
 
 /// Returns the error of a server that has not answered in time.
 pub async fn expired() -> Error {
-    failure(io::ErrorKind::TimedOut, "the server has not answered in time".to_owned()).await
+    failure(io::ErrorKind::TimedOut, "the server did not answer in time".to_owned()).await
 }
 
 /// Returns an error with this kind and text.
@@ -60,6 +60,6 @@ mod tests {
     async fn it_says_so_and_passes() {
         let error = super::expired().await;
         assert!(super::super::passes(&error));
-        assert!(super::super::chain(&error).contains("not answered in time"), "{error:?}");
+        assert!(super::super::chain(&error).contains("not answer in time"), "{error:?}");
     }
 }

@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 1000;
 
 /// An instance that the database cannot store.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("an instance has 1 to {NAME_BYTES_MAX} bytes and no control characters")]
+#[error("an instance must have 1 to {NAME_BYTES_MAX} bytes and no control characters")]
 pub struct BadInstance;
 
 /// What one daemon calls the database it delivers from. All daemons of a database need the same.

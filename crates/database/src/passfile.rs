@@ -13,11 +13,11 @@ pub fn read(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() {
-        warn!(path = %path.display(), "passfile.ignored; it is no plain file");
+        warn!(path = %path.display(), "passfile.ignored; it is not a regular file");
         return None;
     }
     if metadata.mode() & 0o077 != 0 {
-        warn!(path = %path.display(), "passfile.ignored; others may read it: chmod 600 it");
+        warn!(path = %path.display(), "passfile.ignored; other users can read it: run chmod 600");
         return None;
     }
     let mut text = String::new();

@@ -176,7 +176,7 @@ pub async fn preflight_admin(
 
 /// Returns the statement that lets the daemon act as these roles.
 pub fn membership(foreign: &[String], role: &str) -> String {
-    format!("webhookd may not act as {0} for its callers; run: grant {0} to {role}", foreign.join(", "))
+    format!("webhookd cannot act as {0} for its callers; run: grant {0} to {role}", foreign.join(", "))
 }
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {

@@ -44,11 +44,9 @@ impl std::fmt::Debug for Target {
 /// Why a connection string is not valid.
 #[derive(Debug, Error, PartialEq)]
 pub enum Invalid {
-    #[error(
-        "the database URL cannot be read ({0}); it looks like postgres://user:password@host:5432/database"
-    )]
+    #[error("invalid database URL ({0}); use postgres://user:password@host:5432/database")]
     Url(String),
-    #[error("sslmode is one of disable, prefer, require, verify-ca, verify-full")]
+    #[error("sslmode must be disable, prefer, require, verify-ca or verify-full")]
     SslMode,
     #[error(transparent)]
     Tls(#[from] tls::Unusable),

@@ -40,13 +40,13 @@ pub enum Mode {
 pub enum Unusable {
     #[error(transparent)]
     File(#[from] BadFile),
-    #[error("{} holds no authority that could be trusted", .0.display())]
+    #[error("{} contains no certificate authority", .0.display())]
     NoAuthority(PathBuf),
-    #[error("no authority is trusted; name a file with sslrootcert, or install ca-certificates")]
+    #[error("no certificate authority is trusted; set sslrootcert, or install ca-certificates")]
     NoAuthorities,
-    #[error("sslcert and sslkey are needed together")]
+    #[error("sslcert and sslkey must be set together")]
     Halves,
-    #[error("sslcert and sslkey do not go together")]
+    #[error("sslcert and sslkey do not match")]
     Pair(#[source] Error),
 }
 

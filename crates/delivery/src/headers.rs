@@ -29,7 +29,7 @@ pub fn parse(headers: &str) -> (HeaderMap, Vec<LeftOut>) {
 }
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let text: String = serde_json::from_str(value).map_err(|_| "its value is no text")?;
+    let text: String = serde_json::from_str(value).map_err(|_| "the value must be a string")?;
     let text = text.as_str();
     check_name(name).and_then(|()| check_value(text)).map_err(|why| why.to_string())?;
     let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A text that is not a valid origin.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("an origin is a DNS name such as hooks.example.com")]
+#[error("an origin must be a DNS name such as hooks.example.com")]
 pub struct BadOrigin;
 
 /// The daemon's names, which are the same for every subscription.

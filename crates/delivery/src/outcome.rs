@@ -22,8 +22,8 @@ pub enum Class {
     Tls,
     /// The response was not HTTP, or it ended early.
     Protocol,
-    /// Nothing was sent, for a reason of our own. Either the address policy forbids the target, or
-    /// there is no secret to sign with, or this machine has no file descriptor or port left.
+    /// Nothing was sent, for a reason of our own: the address policy forbids the target, the
+    /// subscription has no secret to sign with, or no file descriptor or port is free.
     Refused,
 }
 

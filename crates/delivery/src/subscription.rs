@@ -106,7 +106,7 @@ pub struct Subscription {
     pub batch_size: usize,
     /// How long an event may wait for others to fill the request.
     pub batch_window: Duration,
-    /// Several undelivered changes of one key become one event.
+    /// Merges several undelivered changes of one key into one event.
     pub compact: bool,
     /// How requests are signed.
     pub profiles: Profiles,

@@ -18,15 +18,15 @@ pub const TYPE_BYTES_MAX: usize = 200;
 /// The reason why a text is not a valid event type or pattern.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Invalid {
-    #[error("it is empty")]
+    #[error("must not be empty")]
     Empty,
-    #[error("it is longer than 200 bytes")]
+    #[error("must have at most 200 bytes")]
     TooLong,
-    #[error("each segment between the dots must be lower-case letters, digits or underscores")]
+    #[error("each segment must have only lower-case letters, digits and underscores")]
     Segment,
-    #[error("it must have two or three segments: noun.verb or namespace.noun.verb")]
+    #[error("must have two or three segments: noun.verb or namespace.noun.verb")]
     Segments,
-    #[error("`*` stands alone or as the last segment, as in `order.*`")]
+    #[error("`*` must be the whole pattern or its last segment, as in `order.*`")]
     Star,
 }
 

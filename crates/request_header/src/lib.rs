@@ -57,17 +57,17 @@ const DENIED_PREFIXES: [&str; 14] = [
 /// The reason why a header is rejected.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Invalid {
-    #[error("it is no header name (RFC 9110: letters, digits and !#$%&'*+-.^_`|~)")]
+    #[error("invalid header name (RFC 9110: letters, digits and !#$%&'*+-.^_`|~)")]
     Name,
-    #[error("its name is longer than 256 bytes")]
+    #[error("the name must have at most 256 bytes")]
     NameTooLong,
-    #[error("its name is reserved")]
+    #[error("the name is reserved")]
     Reserved,
-    #[error("its value is longer than 4096 bytes")]
+    #[error("the value must have at most 4096 bytes")]
     ValueTooLong,
-    #[error("its value holds a line break or another control character")]
+    #[error("the value must not contain line breaks or other control characters")]
     Control,
-    #[error("its value begins or ends with a space")]
+    #[error("the value must not begin or end with a space")]
     Padded,
 }
 

@@ -23,11 +23,11 @@ const CHECK_BYTES: usize = 4;
 /// The reason why a text is not a valid key. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKey {
-    #[error("it does not start with webhookd_public_")]
+    #[error("must start with webhookd_public_")]
     NotPublic,
-    #[error("it does not start with webhookd_private_")]
+    #[error("must start with webhookd_private_")]
     NotPrivate,
-    #[error("a letter of it is missing or wrong")]
+    #[error("a character is missing or invalid")]
     Letters,
 }
 

@@ -55,20 +55,20 @@ impl Purpose {
 /// The reason why a text cannot be sealed.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum CannotSeal {
-    #[error("the operating system gives no random bytes")]
+    #[error("the operating system returned no random bytes")]
     NoRandomness,
-    #[error("the public key is of small order: everyone could open what is sealed for it")]
+    #[error("the public key has a small order, so anyone could open secrets that are sealed for it")]
     WeakKey,
 }
 
 /// The reason why a text cannot be opened. The message contains neither the text nor its content.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum CannotOpen {
-    #[error("it is no sealed text: sealed:v1:<key id>:<base64>")]
+    #[error("invalid sealed secret; it must be sealed:v1:<key id>:<base64>")]
     Form,
-    #[error("it is sealed for the key {0}, which is not at hand")]
+    #[error("it is sealed for the key {0}, which is not in the key file")]
     OtherKey(KeyId),
-    #[error("it was altered, or sealed for something else")]
+    #[error("it was changed, or sealed for another purpose")]
     Damaged,
 }
 

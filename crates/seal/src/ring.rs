@@ -11,7 +11,7 @@ pub struct KeyRing(Vec<PrivateKey>);
 
 /// The reason why a text is not a list of private keys. The message contains no key.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
-#[error("key {at} cannot be read: {why}")]
+#[error("invalid key {at}: {why}")]
 pub struct InvalidRing {
     /// Position of the key in the list, counted from 1.
     pub at: usize,

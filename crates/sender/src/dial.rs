@@ -107,7 +107,7 @@ impl Dialer {
         let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
         let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)))
             .await
-            .map_err(|_| Failure::Tls("the TLS handshake took too long"))?
+            .map_err(|_| Failure::Tls("the TLS handshake timed out"))?
             .map_err(|error| Failure::of_handshake(&error))?;
         Ok(Stream::new(Transport::Tls(Box::new(tls))))
     }

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub enum Failure {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("{0}; webhook_rotate_secret() makes one")]
+    #[error("{0}; create one with webhook_rotate_secret()")]
     NoKey(#[from] NoKey),
     /// A fault of this machine or this daemon. The receiver was not reached and is not charged.
     #[error("{0}")]
@@ -54,10 +54,10 @@ impl Failure {
     /// at fault.
     pub fn of_this_machine(error: &io::Error) -> Option<Self> {
         Some(Self::Ours(match Errno::from_io_error(error)? {
-            Errno::MFILE | Errno::NFILE => "webhookd has no file descriptor left",
-            Errno::ADDRNOTAVAIL => "webhookd has no local port left for this host",
-            Errno::NOBUFS | Errno::NOMEM => "webhookd's machine has no memory left for a connection",
-            Errno::PERM => "this machine does not let webhookd connect to the host",
+            Errno::MFILE | Errno::NFILE => "webhookd has no free file descriptor",
+            Errno::ADDRNOTAVAIL => "webhookd has no free local port for this host",
+            Errno::NOBUFS | Errno::NOMEM => "webhookd's machine has no free memory for a connection",
+            Errno::PERM => "webhookd's machine does not permit a connection to the host",
             _ => return None,
         }))
     }
@@ -69,12 +69,12 @@ impl Failure {
         }
         Self::Connect(match Errno::from_io_error(error) {
             Some(Errno::CONNREFUSED) => "the connection was refused",
-            Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset while it was being made",
+            Some(Errno::CONNRESET | Errno::CONNABORTED) => "the connection was reset during connect",
             Some(Errno::TIMEDOUT) => "the host did not answer",
             Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NETDOWN) => "there is no route to the host",
             // ICMPv6's "administratively prohibited" is reported as this error.
-            Some(Errno::ACCESS) => "a firewall on the way prohibits the connection",
-            _ => "no connection could be made",
+            Some(Errno::ACCESS) => "a firewall blocks the connection",
+            _ => "the connection failed",
         })
     }
 
@@ -100,7 +100,7 @@ impl Failure {
             return Self::Tls(describe_tls(tls));
         }
         Self::Protocol(if error.is_parse_too_large() {
-            "the head of the answer is too large"
+            "the headers of the answer are too large"
         } else if error.is_parse() {
             "the answer is not HTTP/1.1"
         } else if is_reset(error) {
@@ -143,11 +143,11 @@ fn describe_tls(error: &rustls::Error) -> &'static str {
     use rustls::Error as E;
     match error {
         E::InvalidCertificate(why) => describe_certificate(why),
-        E::NoCertificatesPresented => "the receiver showed no certificate",
+        E::NoCertificatesPresented => "the receiver sent no certificate",
         E::InvalidMessage(_) => "the receiver does not speak TLS on this port",
-        E::PeerIncompatible(_) => "no TLS version or cipher in common (TLS 1.2 or 1.3 is needed)",
+        E::PeerIncompatible(_) => "no common TLS version or cipher (TLS 1.2 or 1.3 is required)",
         E::AlertReceived(_) => "the receiver ended the TLS handshake with an alert",
-        E::NoApplicationProtocol => "the receiver offers no HTTP/1.1",
+        E::NoApplicationProtocol => "the receiver does not offer HTTP/1.1",
         _ => "the TLS handshake failed",
     }
 }
@@ -157,8 +157,8 @@ fn describe_certificate(error: &CertificateError) -> &'static str {
     match error {
         C::Expired | C::ExpiredContext { .. } => "the certificate has expired",
         C::NotValidYet | C::NotValidYetContext { .. } => "the certificate is not valid yet",
-        C::NotValidForName | C::NotValidForNameContext { .. } => "the certificate is for another name",
-        C::UnknownIssuer => "the certificate's issuer is not trusted by webhookd's machine",
+        C::NotValidForName | C::NotValidForNameContext { .. } => "the certificate is for another host name",
+        C::UnknownIssuer => "webhookd does not trust the certificate's issuer",
         C::Revoked => "the certificate has been revoked",
         _ => "the certificate is not valid",
     }

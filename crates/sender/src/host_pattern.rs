@@ -14,7 +14,7 @@ pub enum HostPattern {
 
 /// A text that is not a host pattern.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
-#[error("`{0}` names no host; write hooks.example.com, or .example.com for all within it")]
+#[error("invalid host `{0}`; use hooks.example.com, or .example.com for all hosts in the domain")]
 pub struct InvalidHost(pub String);
 
 impl HostPattern {

@@ -122,7 +122,7 @@ impl HttpSender {
                     }
                     tracing::debug!(
                         host = %target.origin.endpoint.host,
-                        "connection.replaced; the receiver had closed it while idle"
+                        "connection.replaced; the receiver closed it while it was idle"
                     );
                 }
             }
@@ -213,7 +213,7 @@ fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Message, 
     headers.insert(header::CONTENT_TYPE, request.content_type.clone());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
     headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-    let bad_header = |_| Failure::Ours("the id of the event cannot be put into a header");
+    let bad_header = |_| Failure::Ours("the event's id is not a valid header value");
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(&request.id).map_err(bad_header)?);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     sign(&mut headers, request, timestamp)?;
@@ -262,7 +262,7 @@ fn sign(headers: &mut HeaderMap, request: &Request, timestamp: i64) -> Result<()
         match HeaderValue::from_maybe_shared(Bytes::from(value)) {
             Ok(value) => drop(headers.insert(HeaderName::from_static(name), value)),
             // Fails instead of omitting the header: a signed delivery must not be sent unsigned.
-            Err(_) => unfit = Some(Failure::Ours("a signature cannot be put into a header")),
+            Err(_) => unfit = Some(Failure::Ours("a signature is not a valid header value")),
         }
     })?;
     unfit.map_or(Ok(()), Err)
@@ -315,8 +315,8 @@ async fn finish(
             None
         }
         End::TooLong => None,
-        End::Late => Some("the rest of the answer did not come in time"),
-        End::Broken => Some("the connection ended before the answer did"),
+        End::Late => Some("the rest of the answer did not arrive in time"),
+        End::Broken => Some("the connection was closed before the answer ended"),
     };
     if let Some(note) = note {
         match &mut outcome.error {

@@ -29,11 +29,10 @@ use url::{Host, Url};
 /// Maximum size of the head of an HTTP proxy's response, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-const GONE: Failure = Failure::Ours("webhookd's forward proxy cannot be reached");
-const GARBLED: Failure =
-    Failure::Ours("webhookd's forward proxy does not speak the protocol it was named with");
-const UNWILLING: Failure = Failure::Ours("webhookd's forward proxy does not let it call this host");
-const STRANGER: Failure = Failure::Ours("webhookd's forward proxy wants other credentials");
+const GONE: Failure = Failure::Ours("cannot connect to webhookd's forward proxy");
+const GARBLED: Failure = Failure::Ours("webhookd's forward proxy does not speak the protocol of its URL");
+const UNWILLING: Failure = Failure::Ours("webhookd's forward proxy does not allow this host");
+const STRANGER: Failure = Failure::Ours("webhookd's forward proxy rejected the credentials");
 const UNREACHABLE: Failure = Failure::Connect("the forward proxy could not reach the host");
 
 /// A proxy, and the hosts that are called without it.
@@ -71,13 +70,13 @@ enum Bypass {
 /// not repeat it.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidProxy {
-    #[error("it is no URL; write http://proxy.example:3128 or socks5://proxy.example:1080")]
+    #[error("the proxy must be a URL such as http://proxy.example:3128 or socks5://proxy.example:1080")]
     Url,
-    #[error("its scheme is neither http nor socks5 (for socks5h, add --proxy-resolves)")]
+    #[error("the proxy URL must have the scheme http or socks5 (for socks5h, add --proxy-resolves)")]
     Scheme,
-    #[error("it has a path, which a proxy has not")]
+    #[error("the proxy URL has a path; remove it")]
     Path,
-    #[error("SOCKS takes user name and password of 1 to 255 bytes each")]
+    #[error("for SOCKS, user name and password must have 1 to 255 bytes each")]
     Credentials,
 }
 

@@ -41,15 +41,15 @@ pub struct CertificateSet {
 pub enum Unusable {
     #[error(transparent)]
     File(#[from] BadFile),
-    #[error("the certificate of tls.{name} and its key do not go together")]
+    #[error("the certificate and the key of tls.{name} do not match")]
     Pair {
         name: String,
         #[source]
         cause: rustls::Error,
     },
-    #[error("tls.{0} needs cert_file and key_file together, and them or ca_file")]
+    #[error("tls.{0} must set cert_file and key_file together, or ca_file, or all three")]
     Halves(String),
-    #[error("tls.{0} lists no hosts; name those that it is for")]
+    #[error("tls.{0} has no hosts; list the hosts that it applies to")]
     NoHosts(String),
     #[error("tls.{name}")]
     Host {
@@ -57,7 +57,7 @@ pub enum Unusable {
         #[source]
         cause: InvalidHost,
     },
-    #[error("TLS cannot be set up")]
+    #[error("cannot set up TLS")]
     Provider(#[source] rustls::Error),
 }
 
@@ -102,14 +102,12 @@ impl Tls {
     pub fn connector(&self, set: Option<&str>, host: &Host<String>) -> Result<&TlsConnector, Failure> {
         let Some(name) = set else { return Ok(&self.usual) };
         let named = self.named.get(name).ok_or(Failure::Ours(
-            "webhookd has no certificates of the name that the subscription's option tls gives",
+            "webhookd's configuration has no section for the subscription's option tls",
         ))?;
         if named.hosts.iter().any(|pattern| pattern.matches(host)) {
             Ok(&named.connector)
         } else {
-            Err(Failure::Ours(
-                "the certificates that the subscription's option tls names are not for this host",
-            ))
+            Err(Failure::Ours("the section of the subscription's option tls does not list this host"))
         }
     }
 }

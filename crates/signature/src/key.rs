@@ -13,7 +13,7 @@ pub enum Key {
 /// The reason why a text is not a valid key. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKey {
-    #[error("it starts with neither whsec_ nor whsk_")]
+    #[error("must start with whsec_ or whsk_")]
     Prefix,
     #[error(transparent)]
     Secret(#[from] InvalidSecret),

@@ -28,26 +28,26 @@ pub struct PublicKey(pub(crate) VerifyingKey);
 /// The reason why a text is not a valid key pair. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidKeyPair {
-    #[error("it does not start with whsk_")]
+    #[error("must start with whsk_")]
     Prefix,
-    #[error("what follows whsk_ is not base64 with its padding")]
+    #[error("the text after whsk_ must be padded base64")]
     Base64,
-    #[error("the key has {0} bytes; 64 are needed, the private half and then the public one")]
+    #[error("the key has {0} bytes; it must have 64: the private half, then the public half")]
     Length(usize),
-    #[error("its public half does not belong to its private half")]
+    #[error("the public half does not match the private half")]
     Halves,
 }
 
 /// The reason why a text is not a valid public key.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidPublicKey {
-    #[error("it does not start with whpk_")]
+    #[error("must start with whpk_")]
     Prefix,
-    #[error("what follows whpk_ is not base64 with its padding")]
+    #[error("the text after whpk_ must be padded base64")]
     Base64,
-    #[error("the key has {0} bytes; 32 are needed")]
+    #[error("the key has {0} bytes; it must have 32")]
     Length(usize),
-    #[error("it is no key of ed25519")]
+    #[error("invalid ed25519 key")]
     Point,
 }
 

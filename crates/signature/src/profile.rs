@@ -47,18 +47,18 @@ pub struct Profiles(u8);
 /// The reason why a list of words is not a set of profiles.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum InvalidProfiles {
-    #[error("at least one is needed; `none` leaves requests unsigned")]
+    #[error("must have at least one profile; use `none` for unsigned requests")]
     Empty,
-    #[error("`none` goes with no other")]
+    #[error("`none` cannot be combined with other profiles")]
     NoneAmongOthers,
-    #[error("`{0}` is none of standard, standard-v1a, svix, github, stripe, none")]
+    #[error("unknown profile `{0}`; use standard, standard-v1a, svix, github, stripe or none")]
     Unknown(String),
 }
 
 /// A profile that no live key can sign. The request must not be sent without the signature that the
 /// subscription asks for.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
-#[error("no key is left to sign with as `{}`", .0.as_str())]
+#[error("the subscription has no key for the signature `{}`", .0.as_str())]
 pub struct NoKey(pub Profile);
 
 impl Profile {

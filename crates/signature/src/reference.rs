@@ -23,9 +23,9 @@ pub enum Reference<'a> {
 /// The reason why a text is not a valid name of a secret.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidReference {
-    #[error("a variable that holds a secret is named WEBHOOKD_SECRET_... in capitals")]
+    #[error("the name of the variable must be WEBHOOKD_SECRET_... in upper case")]
     Variable,
-    #[error("a file is named by its path within the daemon's --secrets-dir")]
+    #[error("the file must be a relative path within the daemon's --secrets-dir")]
     File,
 }
 

@@ -27,11 +27,11 @@ impl fmt::Debug for Secret {
 /// The reason why a text is not a valid secret. The message never contains the text itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidSecret {
-    #[error("it does not start with whsec_")]
+    #[error("must start with whsec_")]
     Prefix,
-    #[error("what follows whsec_ is not base64 with its padding")]
+    #[error("the text after whsec_ must be padded base64")]
     Base64,
-    #[error("the key has {0} bytes; 24 to 64 are allowed")]
+    #[error("the key has {0} bytes; it must have 24 to 64")]
     Length(usize),
 }
 

@@ -22,9 +22,9 @@ pub enum Rejected {
     Timestamp,
     #[error("the timestamp is too old")]
     TooOld,
-    #[error("the timestamp lies in the future")]
+    #[error("the timestamp is in the future")]
     TooNew,
-    #[error("no signature of version v1 fits")]
+    #[error("no v1 signature matches")]
     Mismatch,
 }
 
@@ -32,7 +32,7 @@ pub enum Rejected {
 /// itself.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum InvalidVerifier {
-    #[error("it starts with neither whsec_ nor whpk_ (nor whsk_)")]
+    #[error("must start with whsec_ or whpk_ (or whsk_)")]
     Prefix,
     #[error(transparent)]
     Secret(#[from] InvalidSecret),

@@ -199,7 +199,7 @@ fn nothing_is_signed_without_a_fitting_key() {
         headers(&[Profile::Standard, Profile::StandardV1a], &secret, "a", 1, b"{}"),
         Err(NoKey(Profile::StandardV1a))
     );
-    assert_eq!(NoKey(Profile::Stripe).to_string(), "no key is left to sign with as `stripe`");
+    assert_eq!(NoKey(Profile::Stripe).to_string(), "the subscription has no key for the signature `stripe`");
 }
 
 fn keys() -> impl Strategy<Value = Vec<Key>> {

@@ -28,21 +28,21 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// The reason why a secret cannot be resolved. No message contains any part of it.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Unresolvable {
-    #[error("it is no secret: {0}")]
+    #[error("invalid secret: {0}")]
     Key(#[from] InvalidKey),
-    #[error("it does not open: {0}")]
+    #[error("cannot open the sealed secret: {0}")]
     Sealed(#[from] CannotOpen),
     #[error(transparent)]
     Reference(#[from] InvalidReference),
     #[error("the variable {0} is not set")]
     VariableUnset(String),
-    #[error("without --secrets-dir no secret is read from a file")]
+    #[error("cannot read a secret from a file: --secrets-dir is not set")]
     NoDirectory,
-    #[error("the file's links lead out of --secrets-dir")]
+    #[error("the file is a link to a place outside --secrets-dir")]
     Outside,
-    #[error("the file cannot be read: {0}")]
+    #[error("cannot read the file: {0}")]
     Unreadable(io::ErrorKind),
-    #[error("the file is larger than 4 KiB, or not plain text")]
+    #[error("the file is larger than 4 KiB, or is not text")]
     NoText,
 }
 

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-const PROBLEM: &str = "its filter: it takes too long";
+const PROBLEM: &str = "filter: evaluation takes too long";
 
 /// The known slow filters.
 #[derive(Debug, Default)]
@@ -46,7 +46,10 @@ impl SlowFilters {
         self.notified.notify_one();
         // The reader and the queue may have evaluated the same filter at the same time.
         if former.as_ref() != Some(filter) {
-            warn!(subscription_id, "subscription.filter_too_slow; it is held until it has another filter");
+            warn!(
+                subscription_id,
+                "subscription.filter_too_slow; the subscription is held until its filter changes"
+            );
         }
     }
 

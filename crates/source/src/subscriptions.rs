@@ -44,7 +44,7 @@ pub async fn load(
             }
             Err(error) => {
                 warn!(subscription_id = id, %error, "subscription.secret_unusable");
-                by_subscription.entry(id).or_default().problem.get_or_insert(format!("its secret: {error}"));
+                by_subscription.entry(id).or_default().problem.get_or_insert(format!("secret: {error}"));
             }
         }
     }
@@ -72,7 +72,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     let url = Url::parse(url)
         .inspect_err(|error| {
             warn!(subscription_id = id, %error, "subscription.url_unusable");
-            problem = Some(format!("its URL: {error}"));
+            problem = Some(format!("URL: {error}"));
         })
         .ok();
     let mut patterns = Vec::new();
@@ -90,7 +90,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         Ok(_) => url,
         Err(error) => {
             warn!(subscription_id = id, %error, "subscription.signature_unusable");
-            problem = Some(format!("its signature: {error}"));
+            problem = Some(format!("signature: {error}"));
             None
         }
     };
@@ -108,7 +108,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     let (signers, expiries_us): (Vec<_>, Vec<_>) = secrets.signers.into_iter().unzip();
     if !profiles.can_sign(&signers) {
         warn!(subscription_id = id, "subscription.has_no_fitting_secret");
-        let none = || "there is no key for one of its signatures".to_owned();
+        let none = || "there is no key for one of the signatures".to_owned();
         problem = problem.or(secrets.problem).or_else(|| Some(none()));
     }
     Ok(Subscription {

@@ -26,7 +26,7 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         kind: Text { max: 2048 },
         description: "`http` or `https`, with a host, at most 2048 bytes.",
         label: "URL",
-        label_hint: "where requests go",
+        label_hint: "the receiver's address",
         is_basic: true,
         ..PLAIN
     },
@@ -36,7 +36,7 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         description: "Patterns: `order.paid`, `order.*`, `*`.",
         control: Lines,
         label: "Events",
-        label_hint: "patterns, one in a line: order.paid, order.*, *",
+        label_hint: "patterns, one per line: order.paid, order.*, *",
         is_basic: true,
         ..PLAIN
     },
@@ -46,7 +46,7 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         is_nullable: true,
         description: "Unique among the subscriptions of its owner. Null for no name.",
         label: "Name",
-        label_hint: "may be left out",
+        label_hint: "optional",
         is_basic: true,
         ..PLAIN
     },
@@ -54,14 +54,14 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         name: "secret",
         kind: Text { max: 0 },
         is_secret: true,
-        description: "`whsec_…`, `whsk_…`, `env:…` or `file:…`. If it is left out, a secret is generated and shown once.",
+        description: "`whsec_…`, `whsk_…`, `env:…` or `file:…`. If it is omitted, a secret is generated and shown once.",
         control: Hidden,
         ..PLAIN
     },
     SubscriptionOption {
         name: "timeout",
         kind: Interval,
-        description: "Time limit of a whole attempt, 1 ms to 5 min.",
+        description: "Time limit of one attempt, 1 ms to 5 min.",
         hint: "The default is '15 seconds'.",
         label: "Timeout",
         label_hint: "as in PT15S or 15 s",
@@ -70,24 +70,24 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
     SubscriptionOption {
         name: "retry",
         kind: Intervals { max: 50 },
-        description: "Waits after the 1st, 2nd, … failed attempt.",
-        label: "Waits between attempts",
+        description: "Time to wait after the 1st, 2nd, … failed attempt.",
+        label: "Retry intervals",
         label_hint: "as in PT5S PT5M",
         ..PLAIN
     },
     SubscriptionOption {
         name: "max_in_flight",
         kind: Integer { min: 1, max: 4096 },
-        description: "Maximum number of requests at once.",
+        description: "Maximum number of concurrent requests.",
         hint: "The default is 512.",
-        label: "At once",
+        label: "Concurrent requests",
         label_hint: "1 to 4096",
         ..PLAIN
     },
     SubscriptionOption {
         name: "enabled",
         kind: Boolean,
-        description: "`false` means paused. Matching events are kept meanwhile.",
+        description: "`false` pauses the subscription. Matching events are kept until it resumes.",
         control: Hidden,
         ..PLAIN
     },
@@ -130,16 +130,16 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         description: "Additional request headers.",
         control: Lines,
         label: "Headers",
-        label_hint: "Name: value, one in a line",
+        label_hint: "Name: value, one per line",
         ..PLAIN
     },
     SubscriptionOption {
         name: "rate_limit",
         kind: Number,
         is_nullable: true,
-        description: "Maximum number of requests a second.",
-        label: "A second, at most",
-        label_hint: "empty: no limit",
+        description: "Maximum number of requests per second.",
+        label: "Requests per second",
+        label_hint: "empty means no limit",
         ..PLAIN
     },
     SubscriptionOption {
@@ -153,9 +153,9 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
     SubscriptionOption {
         name: "batch_size",
         kind: Integer { min: 1, max: 1000 },
-        description: "Maximum number of events in a request.",
-        hint: "The default is 1: no batches.",
-        label: "Events in a request",
+        description: "Maximum number of events per request.",
+        hint: "The default is 1, which means no batches.",
+        label: "Events per request",
         label_hint: "1 to 1000",
         ..PLAIN
     },
@@ -163,25 +163,25 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         name: "batch_window",
         kind: Interval,
         description: "How long an event may wait for others, up to 1 min.",
-        label: "Wait for a batch",
+        label: "Batch window",
         label_hint: "up to PT1M",
         ..PLAIN
     },
     SubscriptionOption {
         name: "compact",
         kind: Boolean,
-        description: "Several undelivered changes of one key become one event.",
+        description: "Merges several undelivered changes of one key into one event.",
         control: Checkbox,
-        label: "Several changes of one key become one event while undelivered",
+        label: "Merge undelivered changes of one key into one event",
         ..PLAIN
     },
     SubscriptionOption {
         name: "exclude_origin",
         kind: Texts { min: 0, max: 100 },
-        description: "Changes that these systems made do not match.",
+        description: "Excludes changes that these systems made.",
         control: Lines,
-        label: "Not from these origins",
-        label_hint: "one in a line",
+        label: "Exclude origins",
+        label_hint: "one per line",
         ..PLAIN
     },
     SubscriptionOption {
@@ -189,7 +189,7 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         kind: Word(&["none", "ping", "handshake"]),
         hint: "The default is 'none'.",
         control: Choice,
-        label: "Confirmation",
+        label: "Verification",
         ..PLAIN
     },
     SubscriptionOption {
@@ -205,16 +205,16 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         kind: Text { max: 200 },
         description: "The owner: a role, or a tenant of the application.",
         label: "Owner",
-        label_hint: "a role or a tenant; left out: you",
+        label_hint: "a role or a tenant; empty means you",
         ..PLAIN
     },
     SubscriptionOption {
         name: "tls",
         kind: Text { max: 200 },
         is_nullable: true,
-        description: "A set of certificates of the daemon's configuration.",
+        description: "The name of a set of certificates in the daemon's configuration.",
         label: "Certificates",
-        label_hint: "a set of the daemon's configuration",
+        label_hint: "the name of a set in the daemon's configuration",
         ..PLAIN
     },
 ];

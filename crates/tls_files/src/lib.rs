@@ -17,9 +17,9 @@ use thiserror::Error;
 pub enum BadFile {
     #[error("cannot read {}: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: io::ErrorKind },
-    #[error("{} holds no certificate in PEM form", .0.display())]
+    #[error("{} contains no certificate in PEM format", .0.display())]
     NoCertificate(PathBuf),
-    #[error("{} holds no private key in PEM form", .0.display())]
+    #[error("{} contains no private key in PEM format", .0.display())]
     NoKey(PathBuf),
 }
 

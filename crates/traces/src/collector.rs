@@ -74,7 +74,7 @@ impl Collector {
     fn tell(&self, problem: Option<String>) {
         match problem {
             Some(error) if !self.is_failing.swap(true, Ordering::Relaxed) => {
-                warn!(error, "traces.collector_fails; deliveries go on, spans are lost");
+                warn!(error, "traces.collector_fails; deliveries continue, spans are lost");
             }
             None if self.is_failing.swap(false, Ordering::Relaxed) => info!("traces.collector_recovers"),
             _ => {}
@@ -97,12 +97,12 @@ impl HttpClient for Collector {
             let exchange = async move { timeout(TIMEOUT, exchange(dialer, request)).await };
             let answered = match self.runtime.spawn(exchange).await {
                 Ok(Ok(answered)) => answered,
-                Ok(Err(_)) => Err("the collector took too long".into()),
+                Ok(Err(_)) => Err("the collector did not answer in time".into()),
                 Err(error) => Err(error.into()),
             };
             self.tell(match &answered {
                 Ok(response) if response.status().is_success() => None,
-                Ok(response) => Some(format!("it answered {}", response.status())),
+                Ok(response) => Some(format!("the collector answered {}", response.status())),
                 Err(error) => Some(error.to_string()),
             });
             answered

@@ -51,7 +51,7 @@ pub struct Settings {
 /// The reason why tracing cannot start.
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("spans cannot be sent to the collector")]
+    #[error("cannot send spans to the collector")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     #[error(transparent)]
     Tls(#[from] tls::Unusable),

@@ -16,7 +16,7 @@ pub struct Output {
 
 /// Parses `OPTION=VALUE`.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be OPTION=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("must be OPTION=VALUE")?;
     Ok((name.trim().to_owned(), value.to_owned()))
 }
 
@@ -28,7 +28,7 @@ pub struct Subscription {
 
 #[derive(Debug, Subcommand)]
 pub enum SubscriptionAction {
-    /// List the subscriptions that this role may see
+    /// List the subscriptions that this role can see
     List {
         #[command(flatten)]
         database: Database,
@@ -43,7 +43,7 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         output: Output,
     },
-    /// Create a subscription. Prints its number and, only here, its secret
+    /// Create a subscription. Prints its number, and its secret, which is shown only once
     Create {
         /// URL of the receiver
         url: String,
@@ -56,7 +56,7 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         output: Output,
     },
-    /// Change options. The others stay
+    /// Change options. Other options do not change
     Alter {
         id: i64,
         /// An option of webhook_alter(), with its value as in Postgres. May be repeated
@@ -74,16 +74,16 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         database: Database,
     },
-    /// Pause a subscription. Matching events are kept meanwhile
+    /// Pause a subscription. Matching events are kept until it resumes
     Pause {
         id: i64,
-        /// The reason, for other people
+        /// The reason, for other operators
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
         database: Database,
     },
-    /// Resume a subscription. Kept deliveries come first
+    /// Resume a subscription. The kept events are delivered first
     Resume {
         id: i64,
         /// Discard the queued deliveries
@@ -92,10 +92,10 @@ pub enum SubscriptionAction {
         #[command(flatten)]
         database: Database,
     },
-    /// Create a new secret and print it. The old ones sign together with it for a while
+    /// Create a new secret and print it. The old secrets also sign for a while
     Rotate {
         id: i64,
-        /// How long the old secrets sign, as an interval of Postgres
+        /// How long the old secrets also sign, as a Postgres interval
         #[arg(long, value_name = "INTERVAL", default_value = "24 hours")]
         overlap: String,
         #[command(flatten)]
@@ -125,13 +125,13 @@ pub enum EventAction {
         /// The key: a value of the key column
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
-        /// How far back to search, as an interval of Postgres
+        /// How far back to search, as a Postgres interval
         #[arg(long, value_name = "INTERVAL", default_value = "1 day")]
         within: String,
-        /// From this moment on, as in Postgres: '2026-11-22 03:00'. Replaces --within
+        /// Start time, as in Postgres: '2026-11-22 03:00'. Replaces --within
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "within")]
         since: Option<String>,
-        /// Before this moment
+        /// End time, exclusive
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         until: Option<String>,
         /// Maximum number of rows
@@ -167,7 +167,7 @@ pub enum DeliveryAction {
     Show {
         /// evt_…
         event: String,
-        /// Only to this subscription
+        /// Only deliveries to this subscription
         subscription: Option<i64>,
         #[command(flatten)]
         database: Database,
@@ -186,10 +186,10 @@ pub enum DeliveryAction {
 
 #[derive(Debug, Args)]
 pub struct DeliveryList {
-    /// delivered, retrying, queued or exhausted. May be repeated
+    /// State: delivered, retrying, queued or exhausted. May be repeated
     #[arg(long, value_name = "STATE", value_parser = ["delivered", "retrying", "queued", "exhausted"])]
     pub state: Vec<String>,
-    /// Only of this subscription
+    /// Only for this subscription
     #[arg(long, value_name = "ID")]
     pub subscription: Option<i64>,
     /// Only events of this type, or of a pattern such as order.*
@@ -201,10 +201,10 @@ pub struct DeliveryList {
     /// Only this event, evt_…
     #[arg(long, value_name = "EVENT")]
     pub event: Option<String>,
-    /// Only events from this moment on, as in Postgres: '2026-11-22 03:00'
+    /// Only events since this time, as in Postgres: '2026-11-22 03:00'
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
-    /// Only events before this moment
+    /// Only events before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
     /// Maximum number of rows
@@ -220,7 +220,7 @@ pub struct DeliveryList {
 pub struct Tail {
     #[command(flatten)]
     pub database: Database,
-    /// Only of this subscription
+    /// Only for this subscription
     #[arg(long, value_name = "ID")]
     pub subscription: Option<i64>,
     /// Only failed attempts
@@ -240,14 +240,13 @@ pub struct Tail {
 pub struct Replay {
     /// The number of the subscription
     pub id: i64,
-    /// From this moment on, as in Postgres: '2026-11-22 03:00', or -infinity for all events that
-    /// still exist
+    /// Start time, as in Postgres: '2026-11-22 03:00', or -infinity for all events that still exist
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: String,
-    /// Before this moment [default: now]
+    /// End time, exclusive [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
-    /// Patterns that replace the subscription's. May be repeated
+    /// Patterns to use instead of the subscription's. May be repeated
     #[arg(long, value_name = "PATTERN")]
     pub events: Vec<String>,
     /// Do not wait for the deliveries

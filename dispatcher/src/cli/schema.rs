@@ -18,8 +18,8 @@ pub enum SchemaAction {
         #[command(flatten)]
         database: Database,
     },
-    /// Print the changes from OLD to NEW, and which of them break receivers. Exit codes: 0 if none
-    /// does, 1 if one does, 2 if they cannot be compared
+    /// Print the changes from OLD to NEW, and which of them break receivers. Exit codes: 0 if no
+    /// change does, 1 if a change does, 2 if the documents cannot be compared
     Diff(Diff),
 }
 
@@ -28,7 +28,7 @@ pub struct Diff {
     /// A file with a document, - for standard input, or a database: postgres://… or host=… dbname=…
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The same for the new version
+    /// The new version, in the same forms
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Print one JSON object instead of a table

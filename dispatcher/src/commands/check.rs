@@ -83,18 +83,18 @@ fn demands(report: &Result<Report, database::Error>) -> [(&'static str, Step); 6
     let met = match report {
         Ok(report) => [
             format!("Postgres {} as {}", report.server_version, report.role),
-            "it takes writes".to_owned(),
+            "the server accepts writes".to_owned(),
             format!(
                 "pg_webhook {}, {} subscriptions{}",
                 report.extension_version,
                 report.subscriptions,
                 if report.schema.is_outdated() {
-                    "; to be updated: alter extension pg_webhook update"
+                    "; update it: alter extension pg_webhook update"
                 } else {
                     ""
                 }
             ),
-            format!("{} has the rights the daemon needs", report.role),
+            format!("{} has the privileges that the daemon needs", report.role),
             armed(report),
             "sessions keep their backends".to_owned(),
         ],
@@ -138,10 +138,10 @@ fn demands(report: &Result<Report, database::Error>) -> [(&'static str, Step); 6
 fn armed(report: &Report) -> String {
     match (&report.checkpoint, &report.instance) {
         (None, _) => "there is no checkpoint yet".to_owned(),
-        (_, Some(instance)) => format!("the checkpoint is this cluster's; instance {instance}"),
+        (_, Some(instance)) => format!("the checkpoint belongs to this cluster; instance {instance}"),
         // The previous schema stores none.
-        (_, None) if report.schema.is_outdated() => "the checkpoint is this cluster's".to_owned(),
-        (_, None) => "the checkpoint is this cluster's; the first daemon decides whose instance".to_owned(),
+        (_, None) if report.schema.is_outdated() => "the checkpoint belongs to this cluster".to_owned(),
+        (_, None) => "the checkpoint belongs to this cluster; the first daemon sets its instance".to_owned(),
     }
 }
 
@@ -167,7 +167,7 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
     }
     let is_usable = open_as.is_some() || has_tokens(&client).await.map_err(|error| one_line(&error))?;
     let hint = if is_usable { "" } else { "; there is no token yet: create one with webhookd token create" };
-    Ok(format!("{} has the rights the admin server needs{hint}", report.role))
+    Ok(format!("{} has the privileges that the admin server needs{hint}", report.role))
 }
 
 /// Checks whether all valid secrets can be read, and returns where they are kept.
@@ -185,14 +185,14 @@ async fn secrets(database: &Target, store: &SecretStore) -> Result<String, Strin
         let read = row.try_get(0).and_then(|id| Ok((id, row.try_get(1)?)));
         let (subscription, text): (i64, &str) = read.map_err(|error| one_line(&error))?;
         match store.resolve(subscription, text) {
-            Err(why) => broken.push(format!("that of subscription {subscription}: {why}")),
+            Err(why) => broken.push(format!("secret of subscription {subscription}: {why}")),
             Ok(_) if seal::is_sealed(text) => sealed += 1,
             Ok(_) if text.starts_with("env:") || text.starts_with("file:") => elsewhere += 1,
             Ok(_) => clear += 1,
         }
     }
     match &broken[..] {
-        [] => Ok(format!("{sealed} sealed, {elsewhere} kept elsewhere, {clear} in clear")),
+        [] => Ok(format!("{sealed} sealed, {elsewhere} kept elsewhere, {clear} in clear text")),
         [one] => Err(one.clone()),
         [first, rest @ ..] => Err(format!("{first}; {} more cannot be read", rest.len())),
     }
@@ -203,7 +203,9 @@ async fn notify(client: &Client, ring: &Notify) -> Result<String, String> {
     let channel = format!("webhookd_check_{}", std::process::id());
     let sent = client.batch_execute(&format!("listen {channel}; notify {channel};")).await;
     let heard = match sent {
-        Ok(()) => timeout(NOTIFY_TIMEOUT, ring.notified()).await.map_err(|_| "none arrived".to_owned()),
+        Ok(()) => {
+            timeout(NOTIFY_TIMEOUT, ring.notified()).await.map_err(|_| "no notification arrived".to_owned())
+        }
         Err(error) => Err(one_line(&error)),
     };
     heard
@@ -219,10 +221,10 @@ async fn clock(client: &Client) -> Result<String, String> {
     let theirs: f64 = row.and_then(|row| row.try_get(0)).map_err(|error| one_line(&error))?;
     let apart = theirs - (before + now()) / 2.0;
     if apart.abs() <= CLOCK_TOLERANCE_SECONDS {
-        Ok("this machine and Postgres agree".to_owned())
+        Ok("the clocks of this machine and of Postgres agree".to_owned())
     } else {
         Err(format!(
-            "this machine and Postgres are {:.0} s apart; receivers reject more than 300 s",
+            "the clocks of this machine and of Postgres differ by {:.0} s; receivers reject more than 300 s",
             apart.abs()
         ))
     }
@@ -244,10 +246,10 @@ fn trust() -> Result<String, String> {
 fn files() -> Result<String, String> {
     match connections_max() {
         n @ ..512 => Err(format!(
-            "room for {n} connections to receivers only; raise the limit of open files (ulimit -n)"
+            "only {n} connections to receivers are possible; raise the limit on open files (ulimit -n)"
         )),
-        usize::MAX => Ok("no limit of open files".to_owned()),
-        n => Ok(format!("room for {n} connections to receivers")),
+        usize::MAX => Ok("no limit on open files".to_owned()),
+        n => Ok(format!("{n} connections to receivers are possible")),
     }
 }
 

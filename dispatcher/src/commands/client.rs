@@ -50,11 +50,11 @@ pub enum Failure {
     Timeout(Duration),
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed: {0}")]
     Protocol(#[from] hyper::Error),
-    #[error("the request cannot be made: {0}")]
+    #[error("cannot build the request: {0}")]
     Request(#[from] hyper::http::Error),
-    #[error("the answer broke off: {0}")]
+    #[error("the answer ended early: {0}")]
     ApiResponse(#[source] Box<dyn StdError + Send + Sync>),
 }
 
@@ -69,9 +69,9 @@ impl Client {
     /// # Errors
     /// What is wrong with the address, in words.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|why| format!("`{url}` is no URL: {why}"))?;
+        let url = Url::parse(url).map_err(|why| format!("invalid URL `{url}`: {why}"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(format!("`{url}` is not http://… or https://…"));
+            return Err(format!("invalid URL `{url}`: it must start with http:// or https://"));
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

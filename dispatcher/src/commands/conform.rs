@@ -95,10 +95,10 @@ fn fault(expected: Expected, answer: &Result<ApiResponse, Failure>) -> Option<St
     };
     let wanted = if expected == Expected::Take { "2xx" } else { "4xx" };
     if !fits {
-        Some(format!("answered {}, should be {wanted}", answer.status))
+        Some(format!("answered {}, expected {wanted}", answer.status))
     } else if answer.elapsed > PROMPT {
         Some(format!(
-            "answered after {:.1} s, should be below {} s",
+            "answered after {:.1} s, expected less than {} s",
             answer.elapsed.as_secs_f64(),
             PROMPT.as_secs()
         ))
@@ -156,9 +156,10 @@ fn without(mut call: Call, header: &str) -> Call {
 
 fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
     use Expected::{Refuse, Take};
-    const GENUINE: &str = "A genuine webhook that is not taken is sent again, and is lost in the end.";
-    const FORGED: &str = "Everyone who knows the address could make this request. Verify the signature over the raw body, in every request.";
-    const REPLAYED: &str = "Everyone who has seen a request could send it again. Reject timestamps that are more than five minutes off.";
+    const GENUINE: &str =
+        "Answer genuine webhooks with 2xx. Otherwise webhookd retries them, and finally gives up.";
+    const FORGED: &str = "Anyone who knows the URL can send this request. Verify the signature of every request, over the raw body.";
+    const REPLAYED: &str = "Anyone who has seen a request can send it again. Reject timestamps that differ by more than five minutes.";
     let sample = Sample { secret, run_id, now };
     let plain = |number| sample.body(number, "");
     let case = |name, expected, advice, call| Case { name, expected, advice, call };
@@ -183,33 +184,33 @@ fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
     vec![
         case("a genuine webhook", Take, GENUINE, sample.call(2, plain(2))),
         case(
-            "the same again",
+            "the same webhook again",
             Take,
-            "Repetitions are normal: answer 2xx, and do the work once for each webhook-id.",
+            "Webhooks can be repeated: answer 2xx, and process each webhook-id once.",
             sample.call(2, plain(2)),
         ),
         case(
             "an earlier event after a later one",
             Take,
-            "Order is not kept unless the subscription says so: take it, and compare sequence.",
+            "Events can arrive in another order, unless the subscription sets ordering: answer 2xx, and compare sequence.",
             sample.call(1, plain(1)),
         ),
         case(
             "unknown members",
             Take,
-            "New members may be added: ignore what you do not know.",
+            "New members can be added: ignore unknown members.",
             sample.call(3, sample.body(3, r#","unheard_of":{"a":[null]}"#)),
         ),
         case(
-            "two signatures, the second one holds",
+            "two signatures, of which the second is valid",
             Take,
-            "While a secret is replaced there is one for each: one that fits is enough.",
+            "During a rotation, each secret signs: accept the webhook if one signature is valid.",
             rotated,
         ),
         case("a body of 256 KiB", Take, GENUINE, sample.call(16, large)),
-        case("a body that comes slowly", Take, GENUINE, Call { pause: SLOW, ..sample.call(4, plain(4)) }),
+        case("a body that arrives slowly", Take, GENUINE, Call { pause: SLOW, ..sample.call(4, plain(4)) }),
         case("a wrong signature", Refuse, FORGED, other_key),
-        case("a body that was changed on the way", Refuse, FORGED, tampered),
+        case("a body that was changed in transit", Refuse, FORGED, tampered),
         case("the signature of another webhook-id", Refuse, FORGED, moved),
         case("no signature", Refuse, FORGED, without(sample.call(17, plain(17)), "webhook-signature")),
         case("no timestamp", Refuse, FORGED, without(sample.call(18, plain(18)), "webhook-timestamp")),
@@ -219,7 +220,7 @@ fn cases(secret: &Secret, run_id: i64, now: i64) -> Vec<Case> {
         case(
             "a GET",
             Refuse,
-            "Webhooks are POSTs: nothing else should have an effect.",
+            "Webhooks are POST requests: reject other methods.",
             Call {
                 method: Method::GET,
                 body: Bytes::new(),

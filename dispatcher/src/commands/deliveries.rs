@@ -76,7 +76,7 @@ async fn bounds(session: &ClientSession, filter: &DeliveryFilter) -> Result<(i64
         (None, _) => Ok((first, last)),
         (Some(_), Some(sequence)) => Ok((first.max(sequence), last.min(sequence))),
         (Some(event), None) => Err(Error::Refused {
-            message: format!("{event} is no event id; it is evt_ and hexadecimal digits"),
+            message: format!("invalid event id {event}; an event id is evt_ followed by hexadecimal digits"),
         }),
     }
 }
@@ -93,7 +93,7 @@ pub async fn attempts(
 ) -> Result<Vec<String>, Error> {
     let rows = session.rows(ATTEMPTS, &[&event, &subscription]).await?;
     if rows.is_empty() && !session.value::<bool>(IS_DUE, &[&event, &subscription]).await? {
-        let message = format!("there is no delivery of event {event}, or this role may not see it");
+        let message = format!("event {event} has no delivery, or this role cannot see it");
         return Err(Error::Refused { message });
     }
     Ok(rows)

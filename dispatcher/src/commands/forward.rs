@@ -104,11 +104,11 @@ fn secret(flags: &Listen) -> Result<Secret, Error> {
             ring::default_provider()
                 .secure_random
                 .fill(&mut key)
-                .map_err(|_| Error::Usage("this machine has no randomness; give --secret".to_owned()))?;
+                .map_err(|_| Error::Usage("cannot generate a secret; use --secret".to_owned()))?;
             Secret::from_key(&key).map_err(why)
         }
         [secret] => Secret::parse(secret.trim()).map_err(why),
-        _ => Err(Error::Usage("with --forward-to, give one --secret to sign with".to_owned())),
+        _ => Err(Error::Usage("--forward-to accepts only one --secret".to_owned())),
     }
 }
 

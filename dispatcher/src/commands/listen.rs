@@ -150,7 +150,7 @@ impl ListenContext {
                 return say(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB\n");
             }
             Ok(Err(_)) => return say(StatusCode::BAD_REQUEST, "the body ended early\n"),
-            Err(_) => return say(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
+            Err(_) => return say(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n"),
         };
         let received_at = SystemTime::now();
         let verdict = self.verdict(&head.headers, &body, received_at);
@@ -208,7 +208,7 @@ impl ListenContext {
         Verdict::Invalid(match why {
             signature::Rejected::TooOld => "the timestamp is more than 5 minutes old",
             signature::Rejected::TooNew => "the timestamp is more than 5 minutes ahead of this clock",
-            signature::Rejected::Timestamp | signature::Rejected::Mismatch => "the signature does not fit",
+            signature::Rejected::Timestamp | signature::Rejected::Mismatch => "the signature does not match",
         })
     }
 }

@@ -47,7 +47,7 @@ fn list(rows: &[String], headings: &[&str], output: Output) -> Result<ExitCode, 
 /// row.
 fn show(row: Option<&String>, what: &str, output: Output) -> Result<ExitCode, Error> {
     let Some(row) = row else {
-        return Err(Error::Refused { message: format!("there is no {what}, or this role may not see it") });
+        return Err(Error::Refused { message: format!("{what} does not exist, or this role cannot see it") });
     };
     if output.json {
         return print(&lines(std::slice::from_ref(row)));
@@ -206,7 +206,7 @@ fn options(set: &[(String, String)], first: usize) -> Result<(String, Vec<&str>)
     for (name, value) in set {
         let Some(option) = subscription_options::find(name) else {
             let known: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
-            let message = format!("{name} is no option; there are {}", known.join(", "));
+            let message = format!("unknown option {name}; the options are {}", known.join(", "));
             return Err(Error::Usage(clean(&message)));
         };
         let _ = write!(sql, ", {name} => ${}::text::{}", first + values.len(), option.kind.sql_type());

@@ -38,13 +38,15 @@ pub const DATABASE: u8 = 3;
 pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
-    #[error("this is no secret: {0}; it looks like whsec_ followed by base64 of 24 to 64 bytes")]
+    #[error("invalid secret: {0}; use whsec_ followed by the base64 of 24 to 64 bytes")]
     Secret(#[from] InvalidVerifier),
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
     App(#[from] database::Error),
-    #[error("this role may not read how things stand; as the owner: select webhook_grant('…', 'reader')")]
+    #[error(
+        "permission denied to read the state of delivery; as the extension's owner, run: select webhook_grant('…', 'reader')"
+    )]
     NotReader(#[source] tokio_postgres::Error),
     #[error(transparent)]
     Seal(#[from] seal::CannotSeal),
@@ -64,7 +66,7 @@ pub enum Error {
     Admin(#[from] admin::Error),
     #[error(transparent)]
     Traces(#[from] traces::Error),
-    #[error("the machine has no random numbers")]
+    #[error("cannot generate random numbers")]
     NoRandomness(#[source] getrandom::Error),
     /// The database rejected the request.
     #[error("{message}")]
@@ -76,15 +78,15 @@ pub enum Error {
         #[source]
         cause: Box<dyn StdError + Send + Sync>,
     },
-    #[error("standard output cannot be written")]
+    #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     /// The reader of standard output has closed it, as in `webhookd tail | head`. This is not a
     /// failure.
     #[error("standard output was closed")]
     ReaderGone,
-    #[error("standard input cannot be read")]
+    #[error("cannot read standard input")]
     Input(#[source] io::Error),
-    #[error("the runtime cannot start")]
+    #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
 }
 
@@ -111,8 +113,8 @@ impl Error {
     }
 }
 
-/// Returns the exit code: the database is away or rejects us (another attempt may help), or the
-/// daemon cannot deliver from it (an operator must act).
+/// Returns the exit code: the database is not available or rejects us (another attempt may help),
+/// or the daemon cannot deliver from it (an operator must act).
 fn database_exit_code(error: &database::Error) -> u8 {
     match error {
         database::Error::Connect(_)

@@ -54,7 +54,7 @@ struct RekeyCounts {
 /// No key, and the errors of the database.
 pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitCode, Error> {
     let Some(key) = keys.current() else {
-        return Err(Error::Usage("no key to seal for; give --key-file, or set WEBHOOKD_KEY".to_owned()));
+        return Err(Error::Usage("no key is set; use --key-file, or set WEBHOOKD_KEY".to_owned()));
     };
     let mut client = database::connect(&database, Purpose::Command, Watch::default())
         .await
@@ -151,7 +151,7 @@ impl RekeyCounts {
         let Self { sealed, were_sealed, elsewhere, left } = self;
         let verb = if is_dry { "would be sealed" } else { "sealed" };
         format!(
-            "{sealed} {verb} for key {}; {were_sealed} were already, {elsewhere} are kept elsewhere, \
+            "{sealed} {verb} for key {}; {were_sealed} were already sealed, {elsewhere} are kept elsewhere, \
              {left} have expired and cannot be read",
             key.public_key().id()
         )

@@ -45,14 +45,14 @@ pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) ->
     loop {
         let Some(row) = session.client.query_opt(WAITING, &[&flags.id]).await.map_err(explain)? else {
             bar.abandon();
-            return Err(Error::Refused { message: format!("subscription {} is gone", flags.id) });
+            return Err(Error::Refused { message: format!("subscription {} was deleted", flags.id) });
         };
         let (retrying, queued): (i64, i64) =
             (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
         let waiting = u64::try_from(retrying + queued).unwrap_or_default();
         bar.set_position(count.saturating_sub(waiting));
         if retrying > 0 {
-            bar.set_message(format!(", {retrying} failed and wait for another attempt"));
+            bar.set_message(format!(", {retrying} failed and will be retried"));
         }
         if queued == 0 {
             bar.finish();
@@ -61,7 +61,7 @@ pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) ->
         tokio::select! {
             () = shutdown.cancelled() => {
                 bar.abandon();
-                eprintln!("webhookd: {waiting} still wait; they are delivered all the same");
+                eprintln!("webhookd: {waiting} deliveries are still queued; webhookd delivers them later");
                 return Ok(super::exit(false));
             }
             () = tokio::time::sleep(EVERY) => {}

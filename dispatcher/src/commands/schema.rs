@@ -30,13 +30,15 @@ async fn document(database: &Target) -> Result<String, Error> {
     let client = database::connect(database, Purpose::Command, Watch::default())
         .await
         .map_err(database::Error::Connect)?;
-    let explain = |error: tokio_postgres::Error| match error.code() {
+    let explain = |error: tokio_postgres::Error| {
+        match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {
             message:
-                "this role may not read the documentation; as the owner: select webhook_grant('…', 'reader')"
+                "permission denied to read the documentation; as the extension's owner, run: select webhook_grant('…', 'reader')"
                     .to_owned(),
         },
         _ => Error::App(database::Error::of_statement(error)),
+    }
     };
     let schema = client.query_opt(database::EXTENSION_SCHEMA, &[]).await.map_err(explain)?;
     let schema: String = schema.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;

@@ -71,7 +71,7 @@ async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
     let mut text = describe(&health, disarmed)?;
     let rows = client.query(SUBSCRIPTIONS, &[]).await?;
     if rows.is_empty() {
-        text.push_str("\nno subscriptions; select * from webhook_subscribe('https://…')\n");
+        text.push_str("\nno subscriptions; create one: select * from webhook_subscribe('https://…')\n");
         return Ok(text);
     }
     let cells = rows
@@ -93,7 +93,8 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
         }
         (true, false, _) => "no: no daemon is running; start webhookd run".to_owned(),
         (true, true, Some(_)) => {
-            "no: the daemon is frozen or cut off from the server; start another, which takes over".to_owned()
+            "no: the daemon is frozen or disconnected from the server; start another daemon, which takes over"
+                .to_owned()
         }
         (true, true, None) => "yes".to_owned(),
     };

@@ -37,7 +37,7 @@ pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Err
                 .await
                 .map_err(explain)?;
             if revoked == 0 {
-                eprintln!("webhookd: there is no token {}", flags.id);
+                eprintln!("webhookd: token {} does not exist", flags.id);
             }
             Ok(exit(revoked == 1))
         }
@@ -51,7 +51,7 @@ async fn create(client: &Client, flags: &CreateToken) -> Result<ExitCode, Error>
     };
     if flags.owner.is_some() && !role.try_get::<_, bool>(0).map_err(explain)? {
         return Err(Error::Usage(format!(
-            "the role {} sees what others have; a token of one owner needs one that is a subscriber and nothing else",
+            "role {} can see other owners; a token with --owner requires a role that is only a subscriber",
             flags.role
         )));
     }
@@ -77,9 +77,9 @@ async fn list(client: &Client) -> Result<ExitCode, tokio_postgres::Error> {
 
 fn explain(error: tokio_postgres::Error) -> Error {
     match error.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Error::Usage("this role may not; as the owner: select webhook_grant('…', 'admin')".to_owned())
-        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Usage(
+            "permission denied; as the extension's owner, run: select webhook_grant('…', 'admin')".to_owned(),
+        ),
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
             Error::App(database::Error::ExtensionMissing)
         }

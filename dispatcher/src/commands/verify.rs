@@ -54,7 +54,7 @@ impl Headers {
             };
             given.clone().or_else(copied).map(|value| value.trim().to_owned()).ok_or_else(|| {
                 let flag = name.trim_start_matches("webhook-");
-                Error::Usage(format!("header {name} is missing; give --{flag}, or --header '{name}: …'"))
+                Error::Usage(format!("header {name} is missing; use --{flag}, or --header '{name}: …'"))
             })
         };
         Ok(Self {
@@ -84,23 +84,23 @@ fn verify(
             && (fits(shorter) || shorter.strip_suffix(b"\r").is_some_and(fits))
         {
             return Err(
-                "it fits only without the newline at the end of the body; a file or shell added that".into(),
+                "the signature matches only without the newline at the end of the body; a file or a shell added it".into(),
             );
         }
         let version = verifier.version();
         return Err(if headers.signature.split(' ').any(|token| token.starts_with(version)) {
-            "the signature is of another secret, id, timestamp or body (the body must be the bytes as they came)"
+            "the signature does not match the secret, id, timestamp and body (the body must have exactly the received bytes)"
                 .to_owned()
         } else {
-            format!("the header holds no signature of version {}", version.trim_end_matches(','))
+            format!("the header has no signature of version {}", version.trim_end_matches(','))
         });
     }
     match (tolerance, now.saturating_sub(timestamp)) {
         (Tolerance::Seconds(limit), age) if age > limit.into() => {
-            Err(format!("the signature fits, but it is {age} s old (see --tolerance)"))
+            Err(format!("the signature is valid, but it is {age} s old (see --tolerance)"))
         }
         (Tolerance::Seconds(limit), age) if age < -i64::from(limit) => {
-            Err(format!("the signature fits, but its timestamp is {} s ahead of this clock", -age))
+            Err(format!("the signature is valid, but its timestamp is {} s ahead of this clock", -age))
         }
         _ => Ok(()),
     }
@@ -134,8 +134,8 @@ mod tests {
             (headers(TOKEN), b"{}", AT - 301, "301 s ahead"),
             (headers(TOKEN), b"{}\n", AT, "without the newline"),
             (headers(TOKEN), b"{}\r\n", AT, "without the newline"),
-            (headers(TOKEN), b"{ }", AT, "another secret, id, timestamp or body"),
-            (headers(TOKEN), b"{ }\n", AT, "another secret, id, timestamp or body"),
+            (headers(TOKEN), b"{ }", AT, "does not match the secret, id, timestamp and body"),
+            (headers(TOKEN), b"{ }\n", AT, "does not match the secret, id, timestamp and body"),
             (headers("v2,xyz"), b"{}", AT, "no signature of version v1"),
             (headers(""), b"{}", AT, "no signature of version v1"),
             (

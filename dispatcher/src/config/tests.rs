@@ -128,7 +128,7 @@ fn nothing_repeats_a_password() {
     ] {
         let flags = database_url(url);
         let text = Layers::default().database(&flags).unwrap_err().to_string();
-        assert!(text.contains("cannot be read") && !text.contains("hunter2"), "{text}");
+        assert!(text.contains("invalid database URL") && !text.contains("hunter2"), "{text}");
     }
     assert!(!format!("{:?}", dispatch("", "").unwrap().database).contains("hunter2"));
 }
@@ -142,12 +142,12 @@ fn what_is_out_of_range_is_named() {
         ("--allow-net 10.0.0.0/33", "10.0.0.0/33"),
         ("--allow-net intranet", "intranet"),
         ("--deny-net 10.0.0.0/33", "--deny-net"),
-        ("--allow-port 0", "`0` is no port"),
-        ("--allow-port 443,http", "`http` is no port"),
+        ("--allow-port 0", "invalid port `0`"),
+        ("--allow-port 443,http", "invalid port `http`"),
         ("--source /shop?x", "/shop?x"),
         ("--origin https://hooks.example", "https://hooks.example"),
-        ("--admin-open-as app", "needs --admin"),
-        ("--admin 0.0.0.0:1 --admin-open-as app", "others reach 0.0.0.0:1"),
+        ("--admin-open-as app", "requires --admin"),
+        ("--admin 0.0.0.0:1 --admin-open-as app", "requires a loopback address; 0.0.0.0:1 is not one"),
     ] {
         let text = dispatch(flags, "").map(|_| ()).unwrap_err().to_string();
         assert!(text.contains(want), "{flags}: {text}");
@@ -189,11 +189,11 @@ fn the_way_out_is_as_the_file_says() {
     assert_eq!(from_flags.policy.ports.to_string(), "443");
     assert!(dispatch("", "").unwrap().way_out.proxy.is_none());
     for (flags, file, want) in [
-        ("--proxy ftp://user:hunter2@a", "", "this is no proxy"),
-        ("--proxy http://a --proxy-bypass a/b", "", "--proxy-bypass: `a/b`"),
+        ("--proxy ftp://user:hunter2@a", "", "invalid --proxy"),
+        ("--proxy http://a --proxy-bypass a/b", "", "--proxy-bypass: invalid host `a/b`"),
         ("--ca-file /nowhere/ca.pem", "", "cannot read /nowhere/ca.pem"),
-        ("", "[tls.partner]\nhosts = []", "tls.partner lists no hosts"),
-        ("", "[tls.partner]\nhosts = ['a.example']", "tls.partner needs"),
+        ("", "[tls.partner]\nhosts = []", "tls.partner has no hosts"),
+        ("", "[tls.partner]\nhosts = ['a.example']", "tls.partner must set"),
         ("--key-file /nowhere/key", "", "cannot read /nowhere/key"),
         ("--secrets-dir /nowhere/secrets", "", "cannot read /nowhere/secrets"),
     ] {

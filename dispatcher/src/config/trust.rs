@@ -93,7 +93,7 @@ impl Layers {
 fn warn_if_others_may_read(path: &Path) {
     use std::os::unix::fs::MetadataExt;
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        tracing::warn!(path = %path.display(), "key_file.open_to_others; chmod 600 it");
+        tracing::warn!(path = %path.display(), "key_file.open_to_others; run chmod 600");
     }
 }
 

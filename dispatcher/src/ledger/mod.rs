@@ -39,7 +39,7 @@ const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// Why the ledger stopped before its end.
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("results could not be written")]
+    #[error("cannot write results")]
     Database(#[from] tokio_postgres::Error),
     #[error("another daemon has taken over")]
     Superseded,

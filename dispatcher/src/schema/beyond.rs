@@ -55,23 +55,23 @@ impl Rule {
         match (self, breaking) {
             (Self::Field, true) => "field removed",
             (Self::Field, false) => "field added",
-            (Self::Required, true) => "no longer always there",
-            (Self::Required, false) => "always there now",
-            (Self::Type, true) => "may be of a further type",
-            (Self::Type, false) => "no longer of that type",
+            (Self::Required, true) => "no longer always present",
+            (Self::Required, false) => "always present now",
+            (Self::Type, true) => "may have another type",
+            (Self::Type, false) => "no longer has that type",
             (Self::Null, true) => "may be null now",
             (Self::Null, false) => "no longer null",
-            (Self::Values, true) => "further values",
+            (Self::Values, true) => "additional values",
             (Self::Values, false) => "values that no longer occur",
-            (Self::Range, true) => "further numbers",
+            (Self::Range, true) => "additional numbers",
             (Self::Range, false) => "fewer numbers",
-            (Self::Length, true) => "further lengths",
+            (Self::Length, true) => "additional lengths",
             (Self::Length, false) => "fewer lengths",
-            (Self::Format, true) => "no longer promised",
-            (Self::Format, false) => "promised now",
-            (Self::Open, true) => "may have further members",
+            (Self::Format, true) => "no longer guaranteed",
+            (Self::Format, false) => "guaranteed now",
+            (Self::Open, true) => "may have additional members",
             (Self::Open, false) => "no longer has other members",
-            (Self::Described, true) => "anything may come now",
+            (Self::Described, true) => "any value is possible now",
             (Self::Described, false) => "described now",
             (Self::Undecided, _) => "cannot be compared",
         }
@@ -129,7 +129,7 @@ fn compared(path: &str, promised: &Value, sent: &Value) -> Vec<Reason> {
         })
     };
     if with_more(promised) || with_more(sent) {
-        return vec![Reason::new(path, Rule::Undecided, "keywords beside anyOf")];
+        return vec![Reason::new(path, Rule::Undecided, "keywords next to anyOf")];
     }
     let may_be = atoms(promised);
     let mut reasons = Vec::new();

@@ -32,11 +32,11 @@ pub struct Change {
 /// The reason why a text is not an output of `webhook_openapi()`.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NoDocument {
-    #[error("it is no JSON: {0}")]
+    #[error("invalid JSON: {0}")]
     NoJson(String),
-    #[error("it is no OpenAPI 3.1 document with webhooks; webhookd schema dump makes one")]
+    #[error("not an OpenAPI 3.1 document with webhooks; create one with webhookd schema dump")]
     NoOpenApi,
-    #[error("the event type {0} has no schema of a JSON body")]
+    #[error("event type {0} has no schema of a JSON body")]
     NoSchema(String),
 }
 
@@ -107,7 +107,7 @@ fn removed(event_type: &str, schema: &Value, old: &Events, new: &Events) -> Chan
             && new.0.get(*other).is_some_and(|other| data(other) == data(schema))
     };
     let message = match new.0.keys().find(tells_the_same) {
-        Some(other) => format!("event type removed; {other} has come with the same data: renamed?"),
+        Some(other) => format!("event type removed; {other} was added with the same data: renamed?"),
         None => "event type removed".to_owned(),
     };
     Change {

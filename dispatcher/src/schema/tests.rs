@@ -125,7 +125,10 @@ fn what_a_value_may_be() {
 fn what_is_said_is_what_is_new_instead_of_what_was() {
     let of = |most: u8| events(&row(&json!({ "x": { "type": "string", "maxLength": most } }), &[]));
     let said = |old: &Events, new: &Events| old.changes(new)[0].message.clone();
-    assert_eq!(said(&of(8), &of(9)), "further lengths: at most 9 characters instead of at most 8 characters");
+    assert_eq!(
+        said(&of(8), &of(9)),
+        "additional lengths: at most 9 characters instead of at most 8 characters"
+    );
     assert_eq!(said(&of(9), &of(8)), "fewer lengths: at most 8 characters instead of at most 9 characters");
 }
 
@@ -181,7 +184,7 @@ fn types_come_go_and_are_renamed() {
     );
     assert_eq!(
         changes[0].message,
-        "event type removed; purchase.created has come with the same data: renamed?"
+        "event type removed; purchase.created was added with the same data: renamed?"
     );
     for other in [parse("order.updated", &data), parse("purchase.created", &json!({}))] {
         assert_eq!(old.changes(&other)[0].message, "event type removed");
@@ -207,10 +210,10 @@ fn previous_repeats_nothing() {
 #[test]
 fn what_is_no_document_is_said() {
     for (text, error) in [
-        ("", "no JSON"),
-        ("{}", "no OpenAPI"),
-        (r#"{"openapi":"3.0.1","webhooks":{}}"#, "no OpenAPI"),
-        (r#"{"asyncapi":"3.0.0"}"#, "no OpenAPI"),
+        ("", "invalid JSON"),
+        ("{}", "not an OpenAPI"),
+        (r#"{"openapi":"3.0.1","webhooks":{}}"#, "not an OpenAPI"),
+        (r#"{"asyncapi":"3.0.0"}"#, "not an OpenAPI"),
         (r#"{"openapi":"3.1.0","webhooks":{"a.b":{}}}"#, "a.b has no schema"),
         (
             r##"{"openapi":"3.1.0","webhooks":{"a.b":{"post":{"requestBody":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/x"}}}}}}}}"##,

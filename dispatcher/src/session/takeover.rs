@@ -82,7 +82,7 @@ impl Session {
                 continue;
             }
             if !is_told {
-                info!("daemon.stands_by; another one is active");
+                info!("daemon.stands_by; another daemon is the leader");
                 settings.phase.send_replace(Phase::Standby);
                 leadership::warn_if_hidden(&self.control).await?;
                 is_told = true;
@@ -125,7 +125,7 @@ impl Session {
             if armed.is_none() {
                 info!(%instance, "database.adopted");
                 if instance.rests_on_host_name() {
-                    warn!(%instance, "instance.rests_on_host_name; name it with --instance if that name may change");
+                    warn!(%instance, "instance.rests_on_host_name; set --instance if the host name can change");
                 }
             }
             return Ok(taken);
@@ -144,11 +144,14 @@ impl Session {
             .map_err(Error::of_statement)?
         {
             if since.elapsed() > FORMER_WRITER_TIMEOUT {
-                warn!("daemon.ends_former_writer; it is no longer the leader, and keeps its session");
+                warn!("daemon.ends_former_writer; it is no longer the leader, but still has its session");
                 match self.control.query(END_WRITER, &[]).await {
                     Ok(_) => {}
                     Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                        warn!(error = chain(&error), "daemon.cannot_end_another; let both run as one role");
+                        warn!(
+                            error = chain(&error),
+                            "daemon.cannot_end_another; run both daemons as the same role"
+                        );
                     }
                     Err(error) => return Err(Error::of_statement(error)),
                 }

@@ -36,7 +36,7 @@ impl UnwrittenResults {
         let Some(from) = self.from.replace(now.clone()) else { return };
         if from.history != now.history {
             if !self.records.is_empty() {
-                warn!(results = self.records.len(), "session.results_dropped; the server has failed over");
+                warn!(results = self.records.len(), "session.results_dropped; the server failed over");
             }
             *self = Self::default();
         } else if from.epoch + 1 != now.epoch {

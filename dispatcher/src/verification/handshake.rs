@@ -18,19 +18,19 @@ const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate")
 pub enum Unconfirmed {
     #[error("{0}")]
     Unanswered(String),
-    #[error("it answered {0}")]
+    #[error("the receiver answered {0}")]
     Status(u16),
-    #[error("its answer has no WebHook-Allowed-Origin")]
+    #[error("the answer has no header WebHook-Allowed-Origin")]
     NoOrigin,
-    #[error("its WebHook-Allowed-Origin is neither * nor the --origin of webhookd")]
+    #[error("WebHook-Allowed-Origin must be * or the --origin of webhookd")]
     OtherOrigin,
-    #[error("a rate was asked for, and its answer has no WebHook-Allowed-Rate")]
+    #[error("the request asked for a rate, but the answer has no header WebHook-Allowed-Rate")]
     NoRate,
-    #[error("its WebHook-Allowed-Rate is neither * nor a number of requests a minute from 1")]
+    #[error("WebHook-Allowed-Rate must be * or a number of requests a minute, at least 1")]
     BadRate,
-    #[error("the subscription has been changed meanwhile")]
+    #[error("the subscription has changed in the meantime")]
     Changed,
-    #[error("the confirmation could not be written")]
+    #[error("cannot write the confirmation")]
     Unwritten(#[source] tokio_postgres::Error),
 }
 
@@ -119,25 +119,26 @@ mod tests {
             (&[origin("*"), rate("120")], true, "Some(120)"),
             (&[origin("*"), rate("120")], false, "Some(120)"),
             (&[origin("*"), rate("99999999999999999999")], true, "Some(9223372036854775807)"),
-            (&[origin("*")], true, "a rate was asked for, and its answer has no WebHook-Allowed-Rate"),
-            (&[], false, "its answer has no WebHook-Allowed-Origin"),
+            (
+                &[origin("*")],
+                true,
+                "the request asked for a rate, but the answer has no header WebHook-Allowed-Rate",
+            ),
+            (&[], false, "the answer has no header WebHook-Allowed-Origin"),
             (
                 &[origin("evil.example")],
                 false,
-                "its WebHook-Allowed-Origin is neither * nor the --origin of webhookd",
+                "WebHook-Allowed-Origin must be * or the --origin of webhookd",
             ),
-            (&[origin("")], false, "its WebHook-Allowed-Origin is neither * nor the --origin of webhookd"),
+            (&[origin("")], false, "WebHook-Allowed-Origin must be * or the --origin of webhookd"),
         ] {
             assert_eq!(judged(200, headers, asked), want, "{headers:?}");
         }
         for bad in ["0", "-1", "+1", "1.5", "", "many"] {
-            assert!(
-                judged(204, &[origin("*"), rate(bad)], false).contains("Allowed-Rate is neither"),
-                "{bad}"
-            );
+            assert!(judged(204, &[origin("*"), rate(bad)], false).contains("Allowed-Rate must be"), "{bad}");
         }
         for status in [199, 301, 403, 405, 500] {
-            assert_eq!(judged(status, &[origin("*")], false), format!("it answered {status}"));
+            assert_eq!(judged(status, &[origin("*")], false), format!("the receiver answered {status}"));
         }
     }
 

@@ -137,7 +137,7 @@ mod tests {
     fn what_is_mended_confirmed_or_gone_is_taken_back() {
         let mut held = Held::default();
         held.look(&table([broken(1, "a"), asking(2), broken(3, "c")]));
-        held.asked(2, Some("it answered 404"));
+        held.asked(2, Some("the receiver answered 404"));
         write(&mut held);
         held.look(&table([broken(1, "b"), asking(2)]));
         assert_eq!(rows(&held), [(1, Some("b".into())), (3, None)]);
@@ -146,7 +146,7 @@ mod tests {
         held.look(&Update::Only([(1, Some(Arc::new(Subscription::sample(1))))].into()));
         assert_eq!(rows(&held), [(1, None), (2, None)]);
         write(&mut held);
-        held.asked(2, Some("it answered 404"));
+        held.asked(2, Some("the receiver answered 404"));
         held.look(&Update::Only([(2, None)].into()));
         assert!(rows(&held).is_empty(), "it is gone");
     }

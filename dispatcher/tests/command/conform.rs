@@ -39,7 +39,7 @@ async fn one_that_takes_anything_is_told_what_it_takes() {
     assert_eq!(code, Some(1));
     let want = [
         "a wrong signature",
-        "a body that was changed on the way",
+        "a body that was changed in transit",
         "the signature of another webhook-id",
         "no signature",
         "no timestamp",
@@ -51,7 +51,7 @@ async fn one_that_takes_anything_is_told_what_it_takes() {
     let (code, out, _) = finish(webhookd(&["conform", &url, "--secret", SECRET])).await;
     assert_eq!(code, Some(1));
     assert!(
-        out.contains("✓ a GET\n") && out.contains("✗ no signature: answered 200, should be 4xx\n"),
+        out.contains("✓ a GET\n") && out.contains("✗ no signature: answered 200, expected 4xx\n"),
         "{out}"
     );
     assert!(out.ends_with("8 right, 8 wrong\n"), "{out}");

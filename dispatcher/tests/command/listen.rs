@@ -97,7 +97,7 @@ async fn it_prints_what_holds_and_answers_401_to_what_does_not() {
     let refused = listener.send(STRANGER, "evt_2", BODY).await;
     assert_eq!(
         (refused.status, refused.response.as_deref()),
-        (Some(401), Some("the signature does not fit"))
+        (Some(401), Some("the signature does not match"))
     );
     let line = listener.line().await;
     assert!(line.contains("✗ order.created  evt_2") && line.contains("answered 401"), "{line}");

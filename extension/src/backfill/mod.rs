@@ -58,7 +58,7 @@ fn backfill(subscription_id: i64, rel: Oid, condition: Option<&str>) -> Result<i
         let query = format!("select 1 from {} as new where ({text}\n) limit 0", from_item(&table));
         let is_caught = |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED;
         subtransaction::attempt(End::Undo, is_caught, || Spi::run(&query)).map_err(|caught| {
-            condition::misfit(text, caught, "The row is named new, and its columns can be named without it.")
+            condition::misfit(text, caught, "The row is named new. Its columns do not need a prefix.")
         })??;
     }
     let search_path: Option<String> = Spi::get_one("select pg_catalog.current_setting('search_path')")?;

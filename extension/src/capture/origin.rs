@@ -57,12 +57,12 @@ pub fn warn(trigger: &CStr, table: &[u8]) {
     pgrx::pg_sys::panic::ErrorReport::new(
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
         format!(
-            "trigger \"{trigger}\" of table {} emits no events: no watch has made it",
+            "trigger \"{trigger}\" of table {} emits no events: webhook_watch() did not create it",
             String::from_utf8_lossy(table)
         ),
         "pg_webhook",
     )
-    .set_hint("Call webhook_watch() for the table; webhook_check() prints the statement.")
+    .set_hint("Call webhook_watch() for the table. webhook_check() prints the statement.")
     .report(pgrx::PgLogLevel::WARNING);
 }
 

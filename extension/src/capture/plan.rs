@@ -261,7 +261,7 @@ unsafe fn definition_of(trigger: *const pg_sys::Trigger) -> Definition {
     let (name, argument) = unsafe {
         let name = CStr::from_ptr((*trigger).tgname).to_string_lossy();
         if (*trigger).tgnargs != 1 {
-            let cause = format!("it has {} arguments", (*trigger).tgnargs);
+            let cause = format!("the trigger has {} arguments", (*trigger).tgnargs);
             Error::NotADefinition { trigger: name.into_owned(), cause }.raise();
         }
         (name, CStr::from_ptr(*(*trigger).tgargs).to_bytes())

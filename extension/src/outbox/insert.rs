@@ -53,7 +53,7 @@ fn mismatch(column: usize) -> ! {
         format!("webhook.event does not have the column \"{column}\" that this version of pg_webhook writes"),
         "pg_webhook",
     )
-    .set_hint("Run ALTER EXTENSION pg_webhook UPDATE, or install the library that belongs to the tables.")
+    .set_hint("Run ALTER EXTENSION pg_webhook UPDATE, or install the library that matches the extension.")
     .report(pgrx::PgLogLevel::ERROR);
     unreachable!("ERROR does not return")
 }

@@ -272,7 +272,7 @@ pub fn forget() {
 fn too_long() -> ! {
     pgrx::pg_sys::panic::ErrorReport::new(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-        "a text of an event is over 1 GiB",
+        "a value of an event has more than 1 GiB",
         "pg_webhook",
     )
     .report(pgrx::PgLogLevel::ERROR);

@@ -45,7 +45,7 @@ fn bad_option(option: &SubscriptionOption, reason: impl Into<String>) -> Error {
 pub fn integer(option: &SubscriptionOption, count: i32) -> Result<i32, Error> {
     match option.kind {
         Kind::Integer { min, max } if !(min..=max).contains(&count) => {
-            Err(bad_option(option, format!("it must lie between {min} and {max}")))
+            Err(bad_option(option, format!("must be between {min} and {max}")))
         }
         _ => Ok(count),
     }
@@ -58,7 +58,7 @@ pub fn integer(option: &SubscriptionOption, count: i32) -> Result<i32, Error> {
 pub fn word(option: &SubscriptionOption, word: String) -> Result<String, Error> {
     match option.kind {
         Kind::Word(words) if !words.contains(&word.as_str()) => {
-            Err(bad_option(option, format!("\"{word}\" is none of {}", words.join(", "))))
+            Err(bad_option(option, format!("\"{word}\" is not one of {}", words.join(", "))))
         }
         _ => Ok(word),
     }
@@ -71,7 +71,7 @@ pub fn word(option: &SubscriptionOption, word: String) -> Result<String, Error> 
 pub fn text(option: &SubscriptionOption, text: String) -> Result<String, Error> {
     match option.kind {
         Kind::Text { max } if text.chars().count() > max as usize => {
-            Err(bad_option(option, format!("it is longer than {max} characters")))
+            Err(bad_option(option, format!("must have at most {max} characters")))
         }
         _ => Ok(text),
     }
@@ -85,9 +85,9 @@ pub fn texts(option: &SubscriptionOption, texts: Vec<Option<String>>) -> Result<
     if let Kind::Texts { min, max } = option.kind
         && !(min as usize..=max as usize).contains(&texts.len())
     {
-        return Err(bad_option(option, format!("from {min} to {max} are allowed")));
+        return Err(bad_option(option, format!("must have {min} to {max} elements")));
     }
-    texts.into_iter().map(|text| text.ok_or_else(|| bad_option(option, "it holds a null"))).collect()
+    texts.into_iter().map(|text| text.ok_or_else(|| bad_option(option, "must not contain a null"))).collect()
 }
 
 /// Validates a URL, and returns it in the normal form of the WHATWG URL standard, which the daemon
@@ -97,40 +97,41 @@ pub fn texts(option: &SubscriptionOption, texts: Vec<Option<String>>) -> Result<
 /// # Errors
 /// Names the broken rule and never the URL, which may contain a password.
 pub fn url(text: &str) -> Result<String, Error> {
-    const HINT: &str = "Pass an absolute URL like 'https://example.com/hooks'.";
+    const HINT: &str = "Pass an absolute URL such as 'https://example.com/hooks'.";
     let no = |reason: &str| Err(bad("url", reason, HINT));
     if text.len() > URL_BYTES_MAX {
-        return no("it is longer than 2048 bytes");
+        return no("must have at most 2048 bytes");
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-        return no("it holds white space, a control character or a backslash");
+        return no("must not contain white space, control characters or backslashes");
     }
     // Url::parse accepts `https:example.com` and `https:///example.com`, which are always mistakes.
     let Some((scheme, rest)) = text.split_once("://") else {
-        return no("it is not an absolute http or https URL");
+        return no("must be an absolute http or https URL");
     };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return no("its scheme is neither http nor https");
+        return no("the scheme must be http or https");
     }
     if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
-        return no("it has no host");
+        return no("must have a host");
     }
     let url = Url::parse(text).map_err(|why| bad("url", why.to_string(), HINT))?;
     if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
-        let hint = "A URL is shown to everyone who may see the subscription; requests are signed instead.";
-        return Err(bad("url", "it has credentials", hint));
+        let hint =
+            "Everyone who can see the subscription can see its URL. Receivers verify a signature instead.";
+        return Err(bad("url", "must not contain credentials", hint));
     }
     if url.fragment().is_some() {
-        return no("it has a fragment, which is never sent");
+        return no("must not have a fragment, because fragments are not sent");
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return no("it has no host");
+        return no("must have a host");
     }
     if url.port() == Some(0) {
-        return no("port 0 cannot be called");
+        return no("must not have port 0");
     }
     let url = String::from(url);
-    if url.len() > URL_BYTES_MAX { no("it is longer than 2048 bytes once it is encoded") } else { Ok(url) }
+    if url.len() > URL_BYTES_MAX { no("must have at most 2048 bytes after encoding") } else { Ok(url) }
 }
 
 fn authority(rest: &str) -> &str {
@@ -142,14 +143,14 @@ fn authority(rest: &str) -> &str {
 /// # Errors
 /// Names the first invalid pattern, or the count.
 pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
-    const HINT: &str = "Pass patterns like '{order.created,invoice.*}'; '{*}' stands for every event.";
+    const HINT: &str = "Pass patterns such as '{order.created,invoice.*}'. '{*}' matches every event.";
     if patterns.is_empty() || patterns.len() > EVENTS_MAX {
-        return Err(bad("events", "from 1 to 1000 patterns are needed", HINT));
+        return Err(bad("events", "must have 1 to 1000 patterns", HINT));
     }
     patterns
         .into_iter()
         .map(|pattern| {
-            let pattern = pattern.ok_or_else(|| bad("events", "a pattern is null", HINT))?;
+            let pattern = pattern.ok_or_else(|| bad("events", "must not contain a null", HINT))?;
             Pattern::parse(&pattern).map_err(|why| bad("events", format!("\"{pattern}\": {why}"), HINT))?;
             Ok(pattern)
         })
@@ -163,13 +164,13 @@ pub fn events(patterns: Vec<Option<String>>) -> Result<Vec<String>, Error> {
 pub fn name(name: String) -> Result<String, Error> {
     const HINT: &str = "Pass 1 to 200 characters, as in 'billing'.";
     if name.trim().is_empty() {
-        return Err(bad("name", "it is blank", HINT));
+        return Err(bad("name", "must not be blank", HINT));
     }
     if name.chars().count() > NAME_CHARS_MAX {
-        return Err(bad("name", "it is longer than 200 characters", HINT));
+        return Err(bad("name", "must have at most 200 characters", HINT));
     }
     if name.chars().any(char::is_control) {
-        return Err(bad("name", "it holds a control character", HINT));
+        return Err(bad("name", "must not contain control characters", HINT));
     }
     Ok(name)
 }
@@ -178,7 +179,11 @@ pub fn name(name: String) -> Result<String, Error> {
 /// has months.
 fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error> {
     if interval.months() != 0 {
-        return Err(bad(option, "months and years have no fixed length", "Give it in days or less."));
+        return Err(bad(
+            option,
+            "must not contain months or years, which have no fixed length",
+            "Use days or smaller units.",
+        ));
     }
     Ok(i128::from(interval.days()) * DAY_US + i128::from(interval.micros()))
 }
@@ -190,11 +195,9 @@ fn microseconds(option: &'static str, interval: &Interval) -> Result<i128, Error
 pub fn timeout(interval: Interval) -> Result<Interval, Error> {
     match microseconds("timeout", &interval)? {
         1_000..=300_000_000 => Ok(interval),
-        _ => Err(bad(
-            "timeout",
-            "it must lie between 1 millisecond and 5 minutes",
-            "The default is '15 seconds'.",
-        )),
+        _ => {
+            Err(bad("timeout", "must be between 1 millisecond and 5 minutes", "The default is '15 seconds'."))
+        }
     }
 }
 
@@ -204,9 +207,9 @@ pub fn timeout(interval: Interval) -> Result<Interval, Error> {
 /// # Errors
 /// Names the step that is out of range, counted from 1.
 pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
-    const HINT: &str = "Pass the waits after the 1st, 2nd, ... failed attempt, as in '{5s,5min,1h}'.";
+    const HINT: &str = "Pass the time to wait after the 1st, 2nd, ... failed attempt, as in '{5s,5min,1h}'.";
     if steps.len() > RETRY_STEPS_MAX {
-        return Err(bad("retry", "it has more than 50 steps", HINT));
+        return Err(bad("retry", "must have at most 50 steps", HINT));
     }
     let mut waits = Vec::with_capacity(steps.len());
     for (i, step) in steps.into_iter().enumerate() {
@@ -217,7 +220,7 @@ pub fn retry(steps: Vec<Option<Interval>>) -> Result<Vec<Interval>, Error> {
         };
         let wait = microseconds("retry", &step)?;
         if !(0..=i128::from(RETRY_STEP_DAYS_MAX) * DAY_US).contains(&wait) {
-            let _ = write!(reason, "must lie between 0 and {RETRY_STEP_DAYS_MAX} days");
+            let _ = write!(reason, "must be between 0 and {RETRY_STEP_DAYS_MAX} days");
             return Err(bad("retry", reason, HINT));
         }
         waits.push(step);
@@ -234,7 +237,7 @@ pub fn overlap(interval: Interval) -> Result<Interval, Error> {
     if (0..=i128::from(OVERLAP_DAYS_MAX) * DAY_US).contains(&us) {
         Ok(interval)
     } else {
-        Err(bad("overlap", "it must lie between 0 and 7 days", "The default is '24 hours'."))
+        Err(bad("overlap", "must be between 0 and 7 days", "The default is '24 hours'."))
     }
 }
 
@@ -243,13 +246,13 @@ pub fn overlap(interval: Interval) -> Result<Interval, Error> {
 /// # Errors
 /// Names the header and the rule, and never the value, which may be a password.
 pub fn headers(headers: Value) -> Result<Value, Error> {
-    const HINT: &str = "Pass an object like '{\"authorization\": \"Bearer ...\"}'; what describes the request itself cannot be set.";
+    const HINT: &str = "Pass an object such as '{\"authorization\": \"Bearer ...\"}'. Headers that describe the request itself cannot be set.";
     let no = |reason: String| Err(bad("headers", reason, HINT));
     let Value::Object(object) = &headers else {
-        return no("it must be a JSON object".to_owned());
+        return no("must be a JSON object".to_owned());
     };
     if object.len() > HEADERS_MAX {
-        return no(format!("there are more than {HEADERS_MAX}"));
+        return no(format!("must have at most {HEADERS_MAX} headers"));
     }
     let mut seen: Vec<String> = Vec::with_capacity(object.len());
     for (name, value) in object {
@@ -258,11 +261,11 @@ pub fn headers(headers: Value) -> Result<Value, Error> {
         }
         let lower = name.to_ascii_lowercase();
         if seen.contains(&lower) {
-            return no(format!("\"{name}\": it is there twice, in different case"));
+            return no(format!("\"{name}\" is given twice, in different case"));
         }
         seen.push(lower);
         let Value::String(value) = value else {
-            return no(format!("\"{name}\": its value must be a string"));
+            return no(format!("\"{name}\": the value must be a string"));
         };
         if let Err(why) = request_header::check_value(value) {
             return no(format!("\"{name}\": {why}"));
@@ -287,8 +290,8 @@ pub fn rate_limit(per_second: AnyNumeric) -> Result<AnyNumeric, Error> {
     } else {
         Err(bad(
             "rate_limit",
-            "it must lie between 1/86400 (one a day) and 100000 a second",
-            "Leave it out for as fast as the receiver takes it; webhook_alter(..., clear => '{rate_limit}') ends a limit.",
+            "must be between 1/86400 (one a day) and 100000 requests a second",
+            "Omit rate_limit to send without a limit. Use webhook_alter(..., clear => '{rate_limit}') to remove a limit.",
         ))
     }
 }
@@ -302,7 +305,7 @@ pub fn batch_window(interval: Interval) -> Result<Interval, Error> {
         0..=60_000_000 => Ok(interval),
         _ => Err(bad(
             "batch_window",
-            "it must lie between 0 and 1 minute",
+            "must be between 0 and 1 minute",
             "The default is '0': a request does not wait for more events.",
         )),
     }
@@ -313,16 +316,16 @@ pub fn batch_window(interval: Interval) -> Result<Interval, Error> {
 /// # Errors
 /// A name is null or blank, or there are more than 100.
 pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error> {
-    const HINT: &str = "Pass what the other system sets webhook.origin to, as in '{crm}'.";
+    const HINT: &str = "Pass the value that the other system sets webhook.origin to, as in '{crm}'.";
     if origins.len() > ORIGINS_MAX {
-        return Err(bad("exclude_origin", "there are more than 100", HINT));
+        return Err(bad("exclude_origin", "must have at most 100 origins", HINT));
     }
     origins
         .into_iter()
         .map(|origin| match origin {
-            None => Err(bad("exclude_origin", "an origin is null", HINT)),
+            None => Err(bad("exclude_origin", "must not contain a null", HINT)),
             Some(origin) if origin.trim().is_empty() => {
-                Err(bad("exclude_origin", "an origin is blank", HINT))
+                Err(bad("exclude_origin", "must not contain a blank origin", HINT))
             }
             Some(origin) => Ok(origin),
         })
@@ -334,10 +337,9 @@ pub fn exclude_origin(origins: Vec<Option<String>>) -> Result<Vec<String>, Error
 /// # Errors
 /// Names the unknown word, or the broken rule.
 pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), Error> {
-    const HINT: &str =
-        "Pass some of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
+    const HINT: &str = "Pass one or more of '{standard,standard-v1a,svix,github,stripe}', or '{none}' for unsigned requests.";
     let words = words.into_iter().collect::<Option<Vec<_>>>();
-    let words = words.ok_or_else(|| bad("signature", "a word is null", HINT))?;
+    let words = words.ok_or_else(|| bad("signature", "must not contain a null", HINT))?;
     let profiles = Profiles::parse(words.iter().map(String::as_str))
         .map_err(|why| bad("signature", shown(&why.to_string()), HINT))?;
     Ok((profiles, profiles.iter().map(|profile| profile.as_str().to_owned()).collect()))
@@ -354,8 +356,8 @@ pub fn tls(name: String) -> Result<String, Error> {
     } else {
         Err(bad(
             "tls",
-            "it must be 1 to 63 letters, digits, _ or -",
-            "Pass NAME of a section [tls.NAME] in the configuration of webhookd.",
+            "must have 1 to 63 letters, digits, _ or -",
+            "Pass the NAME of a section [tls.NAME] in the configuration of webhookd.",
         ))
     }
 }

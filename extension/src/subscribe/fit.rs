@@ -61,22 +61,22 @@ impl Fit {
         if batches && !matches!(format, "standard" | "cloudevents-structured") {
             return bad(
                 "batch_size, format",
-                format!("{format} holds one event in a request"),
-                "Leave batch_size at 1, or choose standard or cloudevents-structured.",
+                format!("format {format} allows only one event in a request"),
+                "Use a batch_size of 1, or format standard or cloudevents-structured.",
             );
         }
         if self.has_batch_window == Some(true) && !batches {
             return bad(
                 "batch_window",
-                "there is nothing to wait for with a batch_size of 1".to_owned(),
-                "Give a batch_size above 1 too, or a batch_window of '0'.",
+                "requires a batch_size above 1".to_owned(),
+                "Set batch_size above 1, or batch_window to '0'.",
             );
         }
         if self.compact == Some(true) && self.ordering.as_deref() == Some("strict") {
             return bad(
                 "compact, ordering",
-                "strict means every event, one after the other, and compact leaves some out".to_owned(),
-                "Choose ordering => 'key' to go with compact.",
+                "strict delivers every event, but compact omits some".to_owned(),
+                "Use ordering => 'key' together with compact.",
             );
         }
         Ok(())

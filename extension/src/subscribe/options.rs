@@ -190,17 +190,17 @@ impl Options {
         let bad = |reason: String| Error::BadOption {
             option: "clear",
             reason,
-            hint: "Name options among '{name,filter,rate_limit,tls}'; the others have no value that stands for none.",
+            hint: "Pass one or more of '{name,filter,rate_limit,tls}'. Other options always have a value.",
         };
         for name in names.into_iter().flatten() {
-            let name = name.ok_or_else(|| bad("it holds a null".to_owned()))?;
+            let name = name.ok_or_else(|| bad("must not contain a null".to_owned()))?;
             let option = subscription_options::find(&name).filter(|option| option.is_nullable);
             let Some(option) = option else {
                 return Err(bad(format!("\"{name}\" cannot be cleared")));
             };
             let column = option.name;
             if self.columns.iter().any(|(given, _)| *given == column) {
-                return Err(bad(format!("{column} is given a value in the same call, or named twice")));
+                return Err(bad(format!("{column} is set in the same call, or named twice")));
             }
             // SAFETY: null is a value of every type.
             self.columns

@@ -109,19 +109,20 @@ impl InForce {
 fn check_use(given: &Material, profiles: Profiles) -> Result<(), Error> {
     let (is_used, reason) = match given {
         Material::Key(Key::Secret(_)) => {
-            (profiles.need_secret(), "whsec_ is a symmetric secret, which these signatures do not take")
+            (profiles.need_secret(), "whsec_ is a symmetric secret, which these signatures cannot use")
         }
         Material::Key(Key::Pair(_)) => {
-            (profiles.need_pair(), "whsk_ is a key pair, which standard-v1a alone takes")
+            (profiles.need_pair(), "whsk_ is a key pair, which only standard-v1a can use")
         }
-        Material::Elsewhere(_) => {
-            (profiles.need_secret() || profiles.need_pair(), "nothing is signed with signature => '{none}'")
-        }
+        Material::Elsewhere(_) => (
+            profiles.need_secret() || profiles.need_pair(),
+            "requests are not signed with signature => '{none}'",
+        ),
     };
     if is_used {
         return Ok(());
     }
-    let hint = "standard, svix, github and stripe take whsec_..., standard-v1a takes whsk_...; leave it out to have one made.";
+    let hint = "Pass whsec_... for standard, svix, github and stripe, and whsk_... for standard-v1a, or omit the secret to generate one.";
     Err(Error::BadOption { option: "secret, signature", reason: reason.to_owned(), hint })
 }
 
@@ -188,7 +189,7 @@ pub fn alter(subscription: i64, profiles: Profiles, given: Option<Material>) -> 
     if profiles.need_secret() && !has.secret && !has.elsewhere && !brings_secret {
         return Err(Error::BadOption {
             option: "signature",
-            reason: "there is no secret to sign with".to_owned(),
+            reason: "the subscription has no secret to sign with".to_owned(),
             hint: "Pass secret => 'whsec_...' in the same call.",
         });
     }

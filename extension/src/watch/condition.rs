@@ -67,7 +67,7 @@ impl Condition {
         rest.delete = rest.delete.filter(|_| !no_delete);
         let hint = if rest.insert.is_some() || rest.update.is_some() || rest.delete.is_some() {
             let verbs = serde_json::to_string(&rest).unwrap_or_default();
-            format!("Leave that verb out: verbs => '{verbs}'.")
+            format!("Omit that verb: verbs => '{verbs}'.")
         } else {
             format!("The row of {event} is {}.", if row == "OLD" { "NEW" } else { "OLD" })
         };
@@ -82,7 +82,7 @@ impl Condition {
 pub fn check_syntax(text: &str) -> Result<(), Error> {
     let syntax = |reason: String| Error::ConditionSyntax { text: text.to_owned(), reason };
     if text.trim().is_empty() {
-        return Err(syntax("it is empty".to_owned()));
+        return Err(syntax("must not be empty".to_owned()));
     }
     one_expression(text).map_err(syntax)?;
     // The newline ends a comment at the end of the condition.
@@ -110,7 +110,7 @@ fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
 fn one_expression(text: &str) -> Result<(), String> {
     match attempt(|| single_value(text).is_some()) {
         Ok(true) => Ok(()),
-        Ok(false) => Err("it must be a single expression, without a name, a comma or a clause".to_owned()),
+        Ok(false) => Err("it must be one expression, without an alias, a comma or a clause".to_owned()),
         Err(caught) => Err(caught.message),
     }
 }
@@ -167,7 +167,7 @@ fn rows(text: &str, relation: pg_sys::Oid) -> Result<(bool, bool), Caught> {
         // the table.
         unsafe {
             let Some(expression) = single_value(&format!("({text}\n)")) else {
-                pgrx::error!("condition changed its meaning between two readings");
+                pgrx::error!("the condition was parsed differently the second time");
             };
             let table = pg_sys::table_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             let state = pg_sys::make_parsestate(std::ptr::null_mut());

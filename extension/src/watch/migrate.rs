@@ -66,7 +66,7 @@ fn check_statement(statement: &str) -> Result<(), Error> {
     let is_syntax = |sqlstate| sqlstate != PgSqlErrorCode::ERRCODE_QUERY_CANCELED;
     match subtransaction::attempt(End::Undo, is_syntax, || is_alter_table(statement)) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(bad("it must consist of ALTER TABLE statements".to_owned())),
+        Ok(false) => Err(bad("must consist of ALTER TABLE statements".to_owned())),
         Err(caught) => Err(bad(caught.message)),
     }
 }

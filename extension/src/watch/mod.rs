@@ -43,8 +43,8 @@ fn webhook_watch(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "we
         if payload.is_some() && (columns.is_some() || exclude.is_some()) {
             return Err(Error::BadOption {
                 option: "payload",
-                reason: "columns and exclude have nothing to shape beside it".to_owned(),
-                hint: "Let the payload function omit columns that receivers must not see.",
+                reason: "cannot be combined with columns or exclude".to_owned(),
+                hint: "Let the payload function omit the columns that receivers must not see.",
             });
         }
         let request = Request { noun, verbs, columns, exclude, on_columns, key_columns };
@@ -117,11 +117,8 @@ fn children(table: &Table, caller: Caller, has_payload: bool) -> Result<Vec<Tabl
         // Its rows have another type, and the function would make the application's statement fail.
         Some(child) if has_payload => Err(Error::BadOption {
             option: "payload",
-            reason: format!(
-                "{} inherits from the table, and its rows are of another type",
-                child.qualified()
-            ),
-            hint: "Shape the payload with columns or exclude, or watch tables without child tables.",
+            reason: format!("{} inherits from the table, but its rows have another type", child.qualified()),
+            hint: "Use columns or exclude instead, or watch a table without child tables.",
         }),
         _ => Ok(children),
     }

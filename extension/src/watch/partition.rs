@@ -99,7 +99,7 @@ fn attach(root: &Table, member: &Table, caller: Caller) -> Result<(), Error> {
     }
     forget(member.oid)?;
     pgrx::notice!(
-        "the watch of {} ends: it is captured through {} now",
+        "the watch of {} has ended: it is now captured through {}",
         member.qualified(),
         root.qualified()
     );
@@ -113,8 +113,8 @@ fn detach(root: &Table, member: &Table, _caller: Caller) -> Result<(), Error> {
         &[member.oid.into(), root.oid.into()],
     )?;
     crate::error::warn(
-        format!("{} is no longer captured: it has left {}", member.qualified(), root.qualified()),
-        "webhook_check() prints the call that watches it. If that is not wanted, call webhook_unwatch() for it."
+        format!("{} is no longer captured: it was detached from {}", member.qualified(), root.qualified()),
+        "To watch the table, run the statement that webhook_check() prints. To stop this report, call webhook_unwatch() for the table."
             .to_owned(),
     );
     Ok(())

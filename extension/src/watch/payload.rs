@@ -29,7 +29,7 @@ pub fn check(function: Oid, table: &Table, caller: Caller) -> Result<String, Err
         let function = quote_qualified_identifier(schema, name);
         for (ordinal, wrong) in [
             (3, "is not an ordinary function"),
-            (4, "does not take the row type of the table as its one argument"),
+            (4, "does not take the row type of the table as its only argument"),
             (5, "does not return json or jsonb"),
         ] {
             if row.get(ordinal)? != Some(true) {

@@ -30,15 +30,15 @@ impl Request {
         if self.columns.is_some() && self.exclude.is_some() {
             return Err(Error::BadOption {
                 option: "columns, exclude",
-                reason: "only one of the two can be given".to_owned(),
-                hint: "Name the columns to capture, or those to leave out.",
+                reason: "only one of the two can be set".to_owned(),
+                hint: "Pass the columns to capture, or the columns to exclude.",
             });
         }
         if self.on_columns.is_some() && verbs.update.is_none() {
             return Err(Error::BadOption {
                 option: "on_columns",
-                reason: "it limits updates, and these verbs have none".to_owned(),
-                hint: "Give the key update a verb, or leave on_columns out.",
+                reason: "requires a verb for update".to_owned(),
+                hint: "Add the key update to verbs, or omit on_columns.",
             });
         }
         let key = match named("key_columns", self.key_columns, table)? {
@@ -50,7 +50,7 @@ impl Request {
         };
         let exclude = named("exclude", self.exclude, table)?.filter(|names| !names.is_empty());
         if exclude.as_ref().is_some_and(|names| names.len() == table.columns.len()) {
-            return Err(empty("exclude", "it leaves no column"));
+            return Err(empty("exclude", "must not exclude all columns"));
         }
         Ok(Definition {
             noun,
@@ -73,8 +73,8 @@ fn noun(given: Option<String>, table: &Table) -> Result<String, Error> {
     };
     event_type::check_noun(&noun).map_err(|why| Error::BadOption {
         option: "noun",
-        reason: format!("\"{noun}\": {}", plain(why, "it must have one or two segments: noun or namespace.noun")),
-        hint: "A noun is lower-case letters, digits and underscores, with a namespace before it or not, as in 'order' or 'sales.order'.",
+        reason: format!("\"{noun}\": {}", plain(why, "must have one or two segments: noun or namespace.noun")),
+        hint: "A noun has lower-case letters, digits and underscores, and optionally a namespace, as in 'order' or 'sales.order'.",
     })?;
     if event_type::is_reserved(&noun) {
         return Err(Error::Reserved(noun));
@@ -98,10 +98,10 @@ fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
     let bad = |reason: String| Error::BadOption {
         option: "verbs",
         reason,
-        hint: "Pass an object like '{\"insert\":\"created\",\"update\":\"changed\"}'; what has no key is not watched.",
+        hint: "Pass an object such as '{\"insert\":\"created\",\"update\":\"changed\"}'. Operations without a key are not watched.",
     };
     let Value::Object(given) = given else {
-        return Err(bad("it must be a JSON object".to_owned()));
+        return Err(bad("must be a JSON object".to_owned()));
     };
     let mut verbs = Verbs::default();
     for (key, value) in given {
@@ -111,7 +111,7 @@ fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
             "delete" => &mut verbs.delete,
             "truncate" => &mut verbs.truncate,
             _ => {
-                return Err(bad(format!("\"{key}\" is none of the keys insert, update, delete, truncate")));
+                return Err(bad(format!("unknown key \"{key}\"; use insert, update, delete or truncate")));
             }
         };
         let verb = match value {
@@ -120,15 +120,15 @@ fn verbs(given: &Value, noun: &str) -> Result<Verbs, Error> {
             other => return Err(bad(format!("the verb for {key} must be a string or null, not {other}"))),
         };
         event_type::check_verb(verb).map_err(|why| {
-            bad(format!("\"{verb}\" for {key}: {}", plain(why, "it must be a single segment")))
+            bad(format!("\"{verb}\" for {key}: {}", plain(why, "must be a single segment")))
         })?;
         event_type::check_type(&format!("{noun}.{verb}"))
-            .map_err(|why| bad(format!("the event type {noun}.{verb}: {why}")))?;
+            .map_err(|why| bad(format!("invalid event type {noun}.{verb}: {why}")))?;
         *place = Some(verb.clone());
     }
     if verbs == Verbs::default() {
         return Err(bad(
-            "it must name a verb for at least one of insert, update, delete, truncate".to_owned()
+            "must name a verb for at least one of insert, update, delete and truncate".to_owned()
         ));
     }
     Ok(verbs)
@@ -140,7 +140,7 @@ fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec
     let mut found: Vec<Column> = Vec::with_capacity(names.len());
     for name in names {
         let Some(name) = name else {
-            return Err(empty(option, "it holds a null"));
+            return Err(empty(option, "must not contain a null"));
         };
         let Some(column) = table.columns.iter().find(|column| column.name == name) else {
             return Err(Error::NoSuchColumn {
@@ -151,7 +151,7 @@ fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec
             });
         };
         if found.contains(column) {
-            return Err(empty(option, &format!("it names \"{name}\" twice")));
+            return Err(empty(option, &format!("names \"{name}\" twice")));
         }
         found.push(column.clone());
     }
@@ -160,7 +160,7 @@ fn named(option: &'static str, names: Names, table: &Table) -> Result<Option<Vec
 
 fn not_empty(option: &'static str, names: Option<Vec<Column>>) -> Result<Option<Vec<Column>>, Error> {
     match names {
-        Some(names) if names.is_empty() => Err(empty(option, "it names no column")),
+        Some(names) if names.is_empty() => Err(empty(option, "must name at least one column")),
         names => Ok(names),
     }
 }
@@ -169,7 +169,7 @@ fn empty(option: &'static str, reason: &str) -> Error {
     Error::BadOption {
         option,
         reason: reason.to_owned(),
-        hint: "Name each column once, or leave the argument out.",
+        hint: "Name each column once, or omit the argument.",
     }
 }
 
@@ -190,7 +190,7 @@ fn suggestion(name: &str, table: &Table) -> String {
     if near.is_empty() {
         let all = table.columns.iter().map(|column| column.name.as_str());
         let more = if table.columns.len() > NAMES_MAX { ", ..." } else { "" };
-        format!("Its columns are {}{more}.", quoted(all, ", "))
+        format!("The table has the columns {}{more}.", quoted(all, ", "))
     } else {
         format!("Did you mean {}?", quoted(near.iter().map(|(_, name)| *name), " or "))
     }

@@ -90,7 +90,7 @@ impl Table {
             b'i' | b'I' => Some("an index"),
             b'c' => Some("a composite type"),
             b't' => Some("a TOAST table"),
-            _ => Some("of an unknown kind"),
+            _ => Some("a relation of an unknown kind"),
         };
         if let Some(kind) = no_table {
             return Err(Error::NotATable { relation, kind });

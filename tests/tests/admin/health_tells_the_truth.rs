@@ -55,7 +55,7 @@ async fn a_stalled_daemon_is_reported() {
     let lock = blocker.transaction().await.expect("a transaction");
     lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
     world.insert_orders(1, 10).await;
-    admin.until("/readyz", 503, "stalled: 10 events wait").await;
+    admin.until("/readyz", 503, "stalled: 10 events are pending").await;
     lock.rollback().await.expect("it lets go");
     admin.until("/readyz", 200, "active").await;
 }
@@ -207,15 +207,15 @@ async fn no_caller_is_let_in_by_accident() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for (arguments, words) in [
-        (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "others reach"),
-        (&["--admin-open-as", "ops"], "needs --admin"),
+        (["--admin", "0.0.0.0:0", "--admin-open-as", "ops"].as_slice(), "requires a loopback address"),
+        (&["--admin-open-as", "ops"], "requires --admin"),
     ] {
         let (code, said) = refusal(arguments);
         assert!(code == Some(2) && said.contains(words), "{arguments:?}: {code:?} {said}");
     }
     for (arguments, words) in [
         (["--role", "absent"].as_slice(), "does not exist"),
-        (&["--role", "ops", "--owner", "t1"], "sees what others have"),
+        (&["--role", "ops", "--owner", "t1"], "can see other owners"),
     ] {
         let output = Command::new(binary())
             .args(["token", "create", "--database-url", &world.database.url(), "--name", "x"])

@@ -104,7 +104,10 @@ async fn what_is_foreign_is_text() {
         shown.contains("X-Note: •••") || shown.contains("x-note: •••"),
         "values of headers are not: {shown}"
     );
-    assert!(shown.contains("what was sent is not kept"), "the request is not passed off as a recording");
+    assert!(
+        shown.contains("webhookd does not store requests"),
+        "the request is not passed off as a recording"
+    );
     let missing =
         admin.ask("GET", "/deliveries/%3Cscript%3Ealert(1)%3C/1", None, &[("cookie", &cookie)], None).await;
     assert_eq!(missing.status, 404);
@@ -353,23 +356,18 @@ async fn a_subscription_s_plots_are_its_own() {
     admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
     let cookie = |token: &str| format!("webhookd_token={token}");
     let own = show(&admin, &path(broken), &cookie(&one)).await.text;
-    assert!(
-        own.contains("aria-label=\"In the queue, last 5 minutes. deliveries: now 7, at most 7\""),
-        "{own}"
-    );
-    assert!(
-        own.contains(
-            "aria-label=\"Deliveries a second, last 5 minutes. delivered: now 0, at most 0; failed: "
-        )
-    );
+    assert!(own.contains("aria-label=\"Queued, last 5 minutes. deliveries: now 7, at most 7\""), "{own}");
+    assert!(own.contains(
+        "aria-label=\"Deliveries per second, last 5 minutes. delivered: now 0, at most 0; failed: "
+    ));
     let other = show(&admin, &path(fine), &cookie(&two)).await.text;
     assert!(other.contains("deliveries: now 0, at most 0"), "{other}");
     assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
     // The overview does not show another owner's figures either.
     let overview = show(&admin, "/", &cookie(&two)).await.text;
-    assert!(overview.contains("in the queue: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
-    assert!(show(&admin, "/", "").await.text.contains("in the queue: now 7, at most 7"));
+    assert!(overview.contains("queued: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
+    assert!(show(&admin, "/", "").await.text.contains("queued: now 7, at most 7"));
     let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &cookie(&two))], None).await;
     assert_eq!(hidden.status, 404);
-    assert!(!hidden.text.contains("In the queue"));
+    assert!(!hidden.text.contains("Queued"));
 }

@@ -29,7 +29,7 @@ async fn a_subscription_lives_through_it() {
     assert_eq!(browser.path().await, "/login", "an unknown visitor is not let in");
     browser.fill("Token", "whtok_nonsense").await;
     browser.press("Sign in").await;
-    browser.until_it_says("one begins with whtok_").await;
+    browser.until_it_says("A token starts with whtok_").await;
     enter(&browser, &alice).await;
     assert_eq!(browser.path().await, "/");
 
@@ -39,16 +39,16 @@ async fn a_subscription_lives_through_it() {
     browser.fill("URL", &url).await;
     browser.fill("Name", "by hand").await;
     browser.fill("Timeout", "never").await;
-    browser.press("Subscribe").await;
+    browser.press("Create").await;
     browser.until_it_says("invalid input syntax for type interval").await;
     browser.picture("mistake").await;
     browser.fill("Timeout", "PT5S").await;
-    browser.press("Subscribe").await;
+    browser.press("Create").await;
     let shown = browser.text().await;
     let secret = shown.split_whitespace().find(|word| word.starts_with("whsec_")).expect("it is shown once");
     world.receiver.expect_secret("/ok/page", secret);
     browser.picture("secret").await;
-    browser.press("To the subscription").await;
+    browser.press("Go to the subscription").await;
     assert!(!browser.text().await.contains("whsec_"), "once");
 
     // Changes appear as they happen, without a reload.
@@ -69,7 +69,7 @@ async fn a_subscription_lives_through_it() {
     world.receiver.wait_for("/ok/page", 4, PATIENCE).await;
     browser.press("Send a ping").await;
     world.receiver.wait_for("/ok/page", 5, PATIENCE).await;
-    browser.press("Make a new secret").await;
+    browser.press("Rotate secret").await;
     assert!(browser.text().await.contains("whsec_"));
     browser.go(&path).await;
     browser.fill("Name", "renamed").await;
@@ -83,12 +83,12 @@ async fn a_subscription_lives_through_it() {
     browser.press("Search").await;
     browser.click(&format!("a[href='/deliveries/{event}/{id}']")).await;
     browser.until_it_says("succeeded").await;
-    browser.press("Deliver again").await;
+    browser.press("Redeliver").await;
     let again = "select count(*) = 6 from webhook.attempt where outcome = 'succeeded'";
     world.database.until(again, PATIENCE).await;
 
     browser.go(&path).await;
-    browser.press("End the subscription").await;
+    browser.press("Delete subscription").await;
     assert_eq!(browser.path().await, "/subscriptions");
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
     let complaints: Vec<String> = browser
@@ -180,19 +180,19 @@ async fn an_open_page_reports_that_it_is_out_of_date() {
     let stale = async |why: &str| {
         browser.until_it_says(why).await;
         let text = browser.text().await;
-        assert!(text.contains("Not renewed since "), "{text}");
+        assert!(text.contains("Not updated since "), "{text}");
         assert!(!text.contains("Delivering."), "it does not claim what it cannot know: {text}");
     };
     let renewed = async || {
         browser.until_gone(".stale").await;
         browser.until_it_says("Delivering.").await;
-        assert!(!browser.text().await.contains("Not renewed since "));
+        assert!(!browser.text().await.contains("Not updated since "));
     };
     renewed().await;
 
     // The database stops and returns, and the page says so.
     world.cluster.stop().await;
-    stale("the database is away").await;
+    stale("the database is not available").await;
     assert_eq!(browser.barriers().await, [] as [String; 0]);
     browser.picture("stale-1280-light").await;
     browser.look(360, 740, "dark").await;
@@ -212,7 +212,7 @@ async fn an_open_page_reports_that_it_is_out_of_date() {
 
     // The visitor's token expires.
     world.database.run("update webhook.token set expires_at = now()").await;
-    stale("your sign-in has ended").await;
+    stale("your session has ended").await;
     browser.picture("signed-out-360-dark").await;
     browser.press("Sign in again").await;
     assert_eq!(browser.path().await, "/login");
@@ -231,7 +231,7 @@ async fn a_keyboard_is_enough() {
     // Tab leads from there to the page's main action.
     for _ in 0..20 {
         browser.keys("\u{e004}").await;
-        if browser.focused().await == "Subscribe a receiver" {
+        if browser.focused().await == "Create a subscription" {
             break;
         }
     }

@@ -112,11 +112,11 @@ async fn of_two_databases_and_of_a_file() {
     assert_eq!(told["breaking"], 12);
     assert!(
         table.contains("BREAKING")
-            && table.contains("further values: \"refunded\"")
+            && table.contains("additional values: \"refunded\"")
             && table.ends_with("12 breaking, 6 compatible\n"),
         "{table}"
     );
-    assert!(table.contains("task.created has come with the same data: renamed?"), "{table}");
+    assert!(table.contains("task.created was added with the same data: renamed?"), "{table}");
 
     // In the opposite direction, compatible changes become breaking ones, and the reverse.
     let (code, back, _) = webhookd(&["diff", &new.url(), &path], "");
@@ -157,13 +157,16 @@ async fn what_cannot_be_compared_ends_with_2() {
         );
     }
     for (wrong, why) in [
-        (old.url_as("stranger"), "NEW, a database, cannot be read: this role may not read the documentation"),
+        (
+            old.url_as("stranger"),
+            "NEW, a database, cannot be read: permission denied to read the documentation",
+        ),
         (plain.url(), "the extension"),
         ("postgres://stranger:hunter2@127.0.0.1:1/x".to_owned(), "NEW, a database, cannot be read"),
         ("host=127.0.0.1 port=1 password=hunter2 sslmode=never".to_owned(), "sslmode"),
         ("nowhere.json".to_owned(), "NEW, the file nowhere.json, cannot be read"),
-        (empty, "it is no JSON"),
-        (other, "it is no OpenAPI 3.1 document"),
+        (empty, "invalid JSON"),
+        (other, "not an OpenAPI 3.1 document"),
         ("-".to_owned(), "standard input, cannot be read"),
     ] {
         let (code, told, error) = webhookd(&["diff", &old.url(), &wrong], "nonsense");

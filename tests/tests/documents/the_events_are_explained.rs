@@ -109,7 +109,7 @@ async fn what_the_documents_say() {
         "in their order, without what is excluded"
     );
     assert_eq!(row("total")[2..], ["never", "> 0 and < 1000000; or \"NaN\"", "In euros, with <b>tax</b>"]);
-    assert_eq!(row("state")[1..4], ["string", "may be", "\"open\", \"paid\""]);
+    assert_eq!(row("state")[1..4], ["string", "allowed", "\"open\", \"paid\""]);
     assert_eq!(row("mood")[1..4], ["string", "never", "\"sad\", \"ok & \\\"well\\\"\""]);
     assert_eq!(row("id")[1..4], ["integer", "never", "-9223372036854775808 to 9223372036854775807"]);
     assert!(row("tags")[1].starts_with("array of string"), "{:?}", row("tags"));
@@ -223,7 +223,7 @@ async fn to_those_who_may() {
             refused.text
         );
         assert!(
-            refused.status == 403 || refused.text.contains("this token's role is none of these"),
+            refused.status == 403 || refused.text.contains("The role of this token is not one of them"),
             "{path}: {refused:?}"
         );
         let unknown = admin.ask("GET", path, None, &[], None).await;

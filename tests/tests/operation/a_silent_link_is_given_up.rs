@@ -33,9 +33,8 @@ async fn when_nothing_passes_any_more() {
     link.hold();
     world.insert_orders(21, 20).await;
     let log = admin.daemon.process();
-    let silent = |line: &str| {
-        line.contains("postgres.silent") && line.contains("does not answer on a new connection either")
-    };
+    let silent =
+        |line: &str| line.contains("postgres.silent") && line.contains("does not answer on a new connection");
     log.wait_for_line(silent, PATIENCE).await;
     log.wait_for_line(|line| line.contains("session.lost"), PATIENCE).await;
     admin.until("/readyz", 503, "connecting").await;

@@ -190,7 +190,7 @@ async fn what_was_there_is_kept_and_delivered() {
     assert_eq!(
         database.text(problems).await.as_deref(),
         Some(
-            "payload function follows search_path: public.\"Invoice as JSON\" finds tables and functions by the \
+            "payload function follows search_path: public.\"Invoice as JSON\" finds tables and functions through the \
              search_path of each session that writes to public.invoice"
         )
     );
@@ -282,7 +282,7 @@ async fn between_package_and_update_everything_goes_on() {
     .expect("it can be done now");
 
     // The daemon notices the update and uses the new schema: it records why a delivery is held.
-    daemon.process().wait_for_line(|line| line.contains("has been updated"), PATIENCE).await;
+    daemon.process().wait_for_line(|line| line.contains("was updated"), PATIENCE).await;
     // The daemon delivers from this database, so the database is armed for its instance.
     database.until("select instance is not null from webhook.cursor", PATIENCE).await;
     database.run("update webhook.secret set secret = 'file:/nowhere' where subscription_id = (select id from webhook.subscription where name = 'form')").await;

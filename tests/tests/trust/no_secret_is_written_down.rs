@@ -241,10 +241,10 @@ async fn grep_of_everything() {
     found("webhook.public_key", "whpk_");
     found("pg_stat_statements", "webhook_subscribe");
     found("pg_dump", "sealed:v1:");
-    found("webhookd check", "secrets    that of subscription");
+    found("webhookd check", "secrets    secret of subscription");
     found("webhookd rekey", "4 are kept elsewhere");
     found("webhookd's log", "secret_unusable");
-    found("Postgres' log", "is not base64");
+    found("Postgres' log", "must be padded base64");
     for secret in &secrets {
         if secret.starts_with("whpk_") {
             continue;

@@ -278,7 +278,7 @@ async fn without_a_token_every_route_is_rejected() {
             assert!(want != 303 || answer.header("location") == "/login", "{method} {path}: {answer:?}");
         }
         for (refused, why) in
-            [(&stranger, "webhookd may not act as"), (&grown, "its role sees those of others")]
+            [(&stranger, "webhookd cannot act as"), (&grown, "its role can see other owners")]
         {
             let answer = ask(&admin, method, &path, *body, refused).await;
             assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");

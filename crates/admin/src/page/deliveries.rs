@@ -38,10 +38,10 @@ fn path_of(delivery: &Delivery) -> String {
 /// Renders a table of deliveries.
 pub fn table(items: &[Delivery]) -> Markup {
     html! {
-        @if items.is_empty() { p { "Nothing here." } } @else {
+        @if items.is_empty() { p { "No matches." } } @else {
             div.scroll { table {
                 caption.hidden { "Deliveries, newest events first" }
-                thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "To" } th scope="col" { "State" } th.n scope="col" { "Attempts" } th scope="col" { "Last answer" } th scope="col" { "Event" } } }
+                thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "To" } th scope="col" { "State" } th.n scope="col" { "Attempts" } th scope="col" { "Last response" } th scope="col" { "Event" } } }
                 tbody { @for one in items { tr {
                     td.t { @if let Some(at) = &one.created_at { (time(at)) } @else { "–" } }
                     td.any { (inert(one.event_type.as_deref().unwrap_or("–"))) }
@@ -102,7 +102,7 @@ pub async fn list(
                 Ok(page) => {
                     div #deliveries data-live[filter.cursor.is_none()] {
                         (table(&page.items))
-                        @if page.next.is_some() && page.items.is_empty() { p { "The search has not come to the end yet." } }
+                        @if page.next.is_some() && page.items.is_empty() { p { "The search is not complete yet." } }
                     }
                     (next_link("/deliveries", &pairs, page.next.as_deref()))
                 }
@@ -134,7 +134,7 @@ pub async fn show(
         Some(&visitor),
         "/deliveries",
         html! {
-            h1 { (inert(delivery.event_type.as_deref().unwrap_or("an event that is gone"))) " " span.soft { "to" } " "
+            h1 { (inert(delivery.event_type.as_deref().unwrap_or("deleted event"))) " " span.soft { "to" } " "
                 @match &subscription {
                     Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(one.title())) },
                     None => { "subscription " (id) }
@@ -151,14 +151,14 @@ pub async fn show(
                     dt { "Attempts" } dd { (delivery.attempts) }
                 }
                 h2 { "Attempts" }
-                @if attempts.is_empty() { p { "None yet." } }
+                @if attempts.is_empty() { p { "There are no attempts yet." } }
                 @for attempt in attempts.iter().rev() { (one(attempt)) }
             }
-            form.row method="post" { (form_token(&visitor)) button.main { "Deliver again" } }
+            form.row method="post" { (form_token(&visitor)) button.main { "Redeliver" } }
             @if let Some((headers, body)) = request {
                 h2 { "Request" }
-                p { "Made for this page out of the event and the subscription's options as they are now; what was sent is not kept. Attempts "
-                    "before a change of the options looked otherwise, and each has a timestamp and signatures of its own." }
+                p { "webhookd does not store requests. This one is made from the event and the current options of the subscription. "
+                    "Attempts before a change of the options were different, and each attempt has its own timestamp and signatures." }
                 pre tabindex="0" { (headers) }
                 pre tabindex="0" { (body) }
             }
@@ -186,12 +186,12 @@ fn one(attempt: &Attempt) -> Markup {
             }
             div.row {
                 (phases(&parts, f64::from(attempt.duration_ms)))
-                span { (milliseconds(f64::from(attempt.duration_ms))) " in all" }
+                span { (milliseconds(f64::from(attempt.duration_ms))) " in total" }
                 @for (name, ms) in parts.iter().filter(|(_, ms)| *ms > 0.0) { span.soft { (name) " " (milliseconds(*ms)) } }
             }
             @if let Some(error) = &attempt.error { p.any { b { (inert(error)) } } }
             @if let Some(at) = &attempt.next_at { p.hint { "Next attempt " (time(at)) } }
-            @if let Some(batch) = &attempt.batch_id { p.hint { "Went with others, under " code { (inert(batch)) } } }
+            @if let Some(batch) = &attempt.batch_id { p.hint { "Sent in a batch with the id " code { (inert(batch)) } } }
             @if let Some(response) = &attempt.response {
                 h4.hidden { "Answer" }
                 pre tabindex="0" { (inert(response)) }

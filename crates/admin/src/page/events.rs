@@ -33,7 +33,7 @@ pub async fn list(
                 "/events",
                 html! {
                     h1 { "Events" }
-                    div.note { p { "The outbox is for those who may read all of it. What your subscriptions got is under " a href="/deliveries" { "deliveries" } "." } }
+                    div.note { p { "Only readers of the whole outbox can see this page. For the events of your subscriptions, see " a href="/deliveries" { "deliveries" } "." } }
                 },
             ));
         }
@@ -59,7 +59,7 @@ pub async fn list(
                 button.main { "Filter" }
             }
             div #events data-live[filter.cursor.is_none()] {
-                @if page.items.is_empty() { p { "Nothing here." @if page.next.is_some() { " The search has not come to the end yet." } } } @else {
+                @if page.items.is_empty() { p { "No matches." @if page.next.is_some() { " The search is not complete yet." } } } @else {
                     div.scroll { table {
                         caption.hidden { "Events, newest first" }
                         thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "Table" } th scope="col" { "By" } th scope="col" { "Event" } } }
@@ -94,7 +94,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
         "/events",
         html! {
             h1 { (inert(&event.event_type)) }
-            @if is_described { p { a href=(format!("/docs/{}", event.event_type)) { "What this means" } } }
+            @if is_described { p { a href=(format!("/docs/{}", event.event_type)) { "Description of this event type" } } }
             dl.facts.panel {
                 dt { "Id" } dd { code { (event.id) } }
                 dt { "Sequence" } dd { (event.sequence) }
@@ -103,7 +103,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
                 (fact("Table", event.table.as_deref()))
                 (fact("By", event.actor.as_deref()))
                 (fact("Origin", event.origin.as_deref()))
-                @if event.truncated { dt { "Data" } dd.warn { "over the cap, cut to the key" } }
+                @if event.truncated { dt { "Data" } dd.warn { "too large; only the key was kept" } }
             }
             h2 { "Data" } pre tabindex="0" { (pretty(whole.data.get().as_bytes())) }
             @if let Some(previous) = &whole.previous { h2 { "Before" } pre tabindex="0" { (pretty(previous.get().as_bytes())) } }

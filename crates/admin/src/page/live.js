@@ -21,7 +21,7 @@ let busy = false, renewed = new Date(), asked = Date.now(), stream;
 // Says since when nothing is new and why, and hides what the page claims of now; with no reason, takes it back.
 const tell = (why, link) => {
   document.body.classList.toggle('stale', Boolean(why));
-  const text = why ? `Not renewed since ${renewed.toTimeString().slice(0, 8)}: ${why}. ` : '';
+  const text = why ? `Not updated since ${renewed.toTimeString().slice(0, 8)}: ${why}. ` : '';
   if (notice.firstChild?.textContent === text || (!why && !notice.firstChild)) return;
   notice.replaceChildren(...(why ? [text, ...(link ? [link] : [])] : []));
 };
@@ -45,7 +45,7 @@ const renew = async () => {
     const answer = await fetch(location.href,
       { headers: { accept: 'text/html' }, redirect: 'manual', signal: AbortSignal.timeout(PATIENCE_MS) });
     // The only place that a page of ours sends people on to.
-    if (answer.type === 'opaqueredirect') return tell('your sign-in has ended', signIn());
+    if (answer.type === 'opaqueredirect') return tell('your session has ended', signIn());
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
     if (!answer.ok) return tell(fresh.querySelector('[role=alert] b')?.textContent ?? `webhookd answers with ${answer.status}`);
     for (const part of document.querySelectorAll('[data-live]')) {

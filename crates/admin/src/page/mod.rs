@@ -87,7 +87,7 @@ impl IntoResponse for PageError {
                 &title,
                 None,
                 "",
-                html! { h1 { (title) } (complaint(&problem)) p { a href="/" { "To the overview" } } },
+                html! { h1 { (title) } (complaint(&problem)) p { a href="/" { "Go to the overview" } } },
             ),
         )
             .into_response()

@@ -62,7 +62,7 @@ pub async fn show(Shared(state): Shared<State>, mut visitor: Visitor) -> Result<
                     div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the leader." } }
                 } @else {
                     div.note.warn.now role="status" {
-                        p { b { "Not delivering from here." } }
+                        p { b { "This daemon does not deliver." } }
                         @for reason in &obstacles { p { (reason) } }
                     }
                 }
@@ -80,13 +80,13 @@ fn tiles(past: &Past, sees_all: bool) -> Markup {
     let tile = |name: &str, value: Option<String>| html! { div.tile { dt { (name) } dd { (value.unwrap_or_else(|| "–".to_owned())) } } };
     html! {
         dl.tiles {
-            @if sees_all { (tile("Events a second", last.map(|point| rate(point.events as f64, point)))) }
-            (tile("Deliveries a second", last.map(|point| rate(point.standing.counts.succeeded() as f64, point))))
-            (tile("Succeeded, 30 min", share(&past.total).map(percent)))
-            (tile("Request, median", past.total.quantile_ms(0.5).map(milliseconds)))
-            (tile("Request, 99 %", past.total.quantile_ms(0.99).map(milliseconds)))
+            @if sees_all { (tile("Events per second", last.map(|point| rate(point.events as f64, point)))) }
+            (tile("Deliveries per second", last.map(|point| rate(point.standing.counts.succeeded() as f64, point))))
+            (tile("Success rate (30 min)", share(&past.total).map(percent)))
+            (tile("Request duration, median", past.total.quantile_ms(0.5).map(milliseconds)))
+            (tile("Request duration, p99", past.total.quantile_ms(0.99).map(milliseconds)))
             @if sees_all { (tile("Lag", past.latest.as_ref().map(|look| seconds(look.lag_s)))) }
-            (tile("In the queue", last.map(|point| figure(point.standing.backlog as f64))))
+            (tile("Queued", last.map(|point| figure(point.standing.backlog as f64))))
         }
     }
 }
@@ -109,10 +109,10 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
         section aria-label="The last minutes" {
             h2 { "The last " (minutes) " minutes" }
             div.plots {
-                (chart("A second", &rates, kept, minutes, None, figure))
-                (chart("Succeeded", &[Series { name: "share", values: past.series(|point| share(&point.standing.counts)) }], kept, minutes, Some(100.0), percent))
-                (chart("Request", &[quantile("median", 0.5), quantile("99 %", 0.99)], kept, minutes, None, milliseconds))
-                @if sees_all { (chart("Lag", &[Series { name: "oldest past the checkpoint", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
+                (chart("Per second", &rates, kept, minutes, None, figure))
+                (chart("Success rate", &[Series { name: "share", values: past.series(|point| share(&point.standing.counts)) }], kept, minutes, Some(100.0), percent))
+                (chart("Request duration", &[quantile("median", 0.5), quantile("99 %", 0.99)], kept, minutes, None, milliseconds))
+                @if sees_all { (chart("Lag", &[Series { name: "oldest undelivered event", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
                 (past.backlog())
             }
         }
@@ -132,18 +132,18 @@ fn table(past: &Past, listed: &[Subscription]) -> Markup {
     let none = SubscriptionSample::default();
     html! {
         h2 { "Subscriptions" }
-        @if listed.is_empty() { p { "None yet. " a href="/subscriptions/new" { "Subscribe a receiver" } "." } } @else {
+        @if listed.is_empty() { p { "There are no subscriptions. " a href="/subscriptions/new" { "Create a subscription" } "." } } @else {
             div.scroll { table {
-                caption.hidden { "Subscriptions and how they do" }
-                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Attempts a second" } th.n scope="col" { "Queue" } th.n scope="col" { "Failed, 5 s" } th scope="col" { "Circuit" } } }
+                caption.hidden { "State of the subscriptions" }
+                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Attempts per second" } th.n scope="col" { "Queue" } th.n scope="col" { "Failed (5 s)" } th scope="col" { "Circuit" } } }
                 tbody { @for one in listed {
                     @let standing = past.latest.as_ref().and_then(|look| look.subscriptions.get(&one.id)).unwrap_or(&none);
                     @let spark_of = past.sparks.get(&one.id).cloned().unwrap_or_default();
                     tr {
                         th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.title())) } }
                         td { (badge(state_of(one))) }
-                        td { (spark("attempts a second", spark_of.attempts, past.span().0)) }
-                        td.n { (spark("in the queue", spark_of.backlog, past.span().0)) " " (figure(standing.backlog as f64)) }
+                        td { (spark("attempts per second", spark_of.attempts, past.span().0)) }
+                        td.n { (spark("queued", spark_of.backlog, past.span().0)) " " (figure(standing.backlog as f64)) }
                         td.n { (standing.counts.failed()) }
                         td { (badge(if standing.circuit_open { "open" } else { "closed" })) }
                     }

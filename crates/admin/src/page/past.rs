@@ -92,7 +92,7 @@ impl Past {
         let (kept, minutes) = self.span();
         let values = self.series(|point| point.is_told.then_some(point.standing.backlog as f64));
         let series = [Series { name: "deliveries", values }];
-        html! { (chart("In the queue", &series, kept, minutes, None, super::text::figure)) }
+        html! { (chart("Queued", &series, kept, minutes, None, super::text::figure)) }
     }
 }
 

@@ -95,13 +95,14 @@ impl axum::extract::FromRequest<State> for Fields {
         let cookie = guard::cookie(request.headers()).filter(|cookie| !cookie.is_empty()).map(str::to_owned);
         let Form(fields) =
             Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(|_| {
-                PageError(Problem::new(StatusCode::BAD_REQUEST, "the form could not be read")).into_response()
+                PageError(Problem::new(StatusCode::BAD_REQUEST, "cannot read the form")).into_response()
             })?;
         let fields: BTreeMap<String, String> = fields.into_iter().collect();
         let sent = fields.get("form_token").map(String::as_str).unwrap_or_default();
         if !is_ours(&state.form_key, cookie.as_deref(), sent) {
-            let problem = Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or not ours")
-                .hint("Go back, reload the page, and submit it again.");
+            let problem =
+                Problem::new(StatusCode::FORBIDDEN, "this form is out of date, or comes from another site")
+                    .hint("Go back, reload the page, and submit it again.");
             return Err(PageError(problem).into_response());
         }
         Ok(Self(fields))
@@ -144,16 +145,16 @@ pub async fn login(
     login: Result<Form<Login>, FormRejection>,
 ) -> Response {
     let Ok(Form(login)) = login else {
-        return (StatusCode::BAD_REQUEST, form(Some("The form could not be read."))).into_response();
+        return (StatusCode::BAD_REQUEST, form(Some("Cannot read the form."))).into_response();
     };
     let text = login.token.trim();
     if Token::parse(text).is_none() {
-        return (StatusCode::UNAUTHORIZED, form(Some("This is no token: one begins with whtok_.")))
+        return (StatusCode::UNAUTHORIZED, form(Some("Invalid token. A token starts with whtok_.")))
             .into_response();
     }
     if let Err(problem) = state.enter(Some(text), false).await {
         let detail = match problem.status {
-            401 => "The token is unknown, or it has expired.".to_owned(),
+            401 => "The token is unknown or has expired.".to_owned(),
             _ => problem.detail.clone().unwrap_or_default(),
         };
         return (problem.status(), form(Some(&detail))).into_response();

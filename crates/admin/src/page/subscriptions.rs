@@ -58,9 +58,9 @@ pub async fn list(
         "/subscriptions",
         html! {
             h1 { "Subscriptions" }
-            p { a.button.main href="/subscriptions/new" { "Subscribe a receiver" } }
+            p { a.button.main href="/subscriptions/new" { "Create a subscription" } }
             div #subscriptions data-live {
-                @if items.is_empty() { p { "None here." } } @else { div.scroll { table {
+                @if items.is_empty() { p { "There are no subscriptions." } } @else { div.scroll { table {
                     caption.hidden { "Subscriptions" }
                     thead { tr { th scope="col" { "Id" } th scope="col" { "Name" } th scope="col" { "URL" } th scope="col" { "Events" } th scope="col" { "State" } th.n scope="col" { "Queue" } th scope="col" { "Owner" } } }
                     tbody { @for one in &items { tr {
@@ -96,12 +96,12 @@ async fn form_for_new(
         Some(visitor),
         "/subscriptions",
         html! {
-            h1 { "Subscribe a receiver" }
+            h1 { "Create a subscription" }
             @if let Some(problem) = problem { (complaint(problem)) }
             form.panel method="post" action="/subscriptions" {
                 (form_token(visitor))
                 (fields(values, problem.and_then(|problem| problem.field.as_deref()), &known))
-                div.row { button.main { "Subscribe" } }
+                div.row { button.main { "Create" } }
             }
         },
     ))
@@ -116,7 +116,7 @@ pub async fn create(mut visitor: Visitor, fields: Fields) -> Result<Response, Pa
     match made {
         Ok((id, secret)) => {
             visitor.work.commit().await?;
-            Ok(shown_once(&visitor, id, secret.as_deref(), "Subscribed").into_response())
+            Ok(shown_once(&visitor, id, secret.as_deref(), "Subscription created").into_response())
         }
         Err(problem) => {
             visitor.work.restart().await?;
@@ -136,13 +136,13 @@ fn shown_once(visitor: &Visitor, id: i64, secret: Option<&str>, title: &str) -> 
             @match secret {
                 Some(secret) => {
                     div.note role="status" {
-                        p { b { "Give this secret to the receiver now: it is shown here and nowhere else." } }
+                        p { b { "Copy this secret to the receiver now. It is shown only once." } }
                         pre.secret tabindex="0" { (secret) }
                     }
                 }
-                None => { p { "It is not signed, so there is no secret." } }
+                None => { p { "Requests are not signed, so there is no secret." } }
             }
-            p { a.button.main href=(format!("/subscriptions/{id}")) { "To the subscription" } }
+            p { a.button.main href=(format!("/subscriptions/{id}")) { "Go to the subscription" } }
         },
     )
 }
@@ -200,15 +200,15 @@ async fn detail(
                     dt { "Owner" } dd.any { (inert(subscription.text("owner"))) }
                     dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
                     @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
-                    dt { "In the queue" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
-                    dt { "Made" } dd { (time(&subscription.created_at)) }
+                    dt { "Queued" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
+                    dt { "Created" } dd { (time(&subscription.created_at)) }
                 }
             }
             (actions(visitor, subscription))
             div #past data-live { (plots(&past, backlog.is_some())) }
             h2 { "Last deliveries" }
             div #told data-live { (log::table(&told.items)) }
-            p { a href=(format!("/deliveries?subscription={id}")) { "All of them" } }
+            p { a href=(format!("/deliveries?subscription={id}")) { "All deliveries" } }
             h2 #edit { "Edit" }
             form.panel method="post" action=(format!("/subscriptions/{id}")) {
                 (form_token(visitor))
@@ -228,10 +228,10 @@ fn plots(past: &Past, is_told: bool) -> Markup {
             h2 { "The last " (minutes) " minutes" }
             div.plots {
                 (past.backlog())
-                (chart("Deliveries a second", &rates, kept, minutes, None, figure))
+                (chart("Deliveries per second", &rates, kept, minutes, None, figure))
             }
         } @else {
-            p.hint { "There are no figures yet. Figures are kept for the first " (SUBSCRIPTIONS_MAX) " subscriptions." }
+            p.hint { "There are no statistics yet. Statistics are kept for the first " (SUBSCRIPTIONS_MAX) " subscriptions." }
         }
     }
 }
@@ -242,13 +242,13 @@ fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
     let differing = differing(values, &values_of(subscription));
     html! {
         div.note.warn #stored {
-            @if differing.is_empty() { p { "What is stored now is what the form says." } } @else {
-                p { "Stored now, where the form says something else:" }
+            @if differing.is_empty() { p { "The stored values are the same as in the form." } } @else {
+                p { "Stored values that differ from the form:" }
                 dl.facts { @for (name, text) in &differing {
                     dt { (name) } dd.any { @if text.is_empty() { "nothing" } @else { (inert(text)) } }
                 } }
             }
-            p { a href="#edit" { "To the form" } }
+            p { a href="#edit" { "Go to the form" } }
         }
     }
 }
@@ -269,17 +269,17 @@ fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
             @if subscription.is_enabled() {
                 (form("pause", "", "Pause", None, html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
             } @else {
-                (form("resume", "main", "Resume", None, html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "drop what was kept" } } }))
+                (form("resume", "main", "Resume", None, html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "discard queued deliveries" } } }))
             }
         }
         details {
-            summary { "Secret, replay, end" }
-            (form("rotate", "", "Make a new secret", None, html! { div { label for="overlap" { "Both sign for" } input #overlap name="overlap" value="PT24H"; } }))
-            (form("replay", "", "Send the past again", None, html! {
+            summary { "Rotate secret, replay, delete" }
+            (form("rotate", "", "Rotate secret", None, html! { div { label for="overlap" { "Both secrets sign for" } input #overlap name="overlap" value="PT24H"; } }))
+            (form("replay", "", "Replay", None, html! {
                 div { label for="from" { "Since" } input #from name="since" placeholder="2026-11-22 03:00+00" required; }
                 div { label for="to" { "Until" } input #to name="until" placeholder="now"; }
             }))
-            (form("delete", "danger", "End the subscription", Some("End this subscription, with its secrets and what is queued for it?"), html! {}))
+            (form("delete", "danger", "Delete subscription", Some("Delete this subscription, with its secrets and its queued deliveries?"), html! {}))
         }
     }
 }
@@ -297,9 +297,7 @@ pub async fn act(
     match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
-        Ok(Done::Secret(secret)) => {
-            Ok(shown_once(&visitor, id, Some(&secret), "A new secret").into_response())
-        }
+        Ok(Done::Secret(secret)) => Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response()),
         Err(problem) => {
             visitor.work.restart().await?;
             let subscription = api::find(&mut visitor.work, id).await?;
@@ -369,7 +367,7 @@ async fn perform(work: &mut Work, id: i64, fields: &Fields) -> Result<Done, Prob
             api::call(work, "webhook_unsubscribe($1)", &[&id]).await?;
             done = Done::Gone;
         }
-        _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "no such action").field("action")),
+        _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "unknown action").field("action")),
     }
     work.commit().await?;
     Ok(done)

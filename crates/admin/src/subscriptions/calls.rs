@@ -45,8 +45,8 @@ fn arguments(body: &Body, first: usize) -> Result<Arguments, Problem> {
     let members = body.members()?;
     let unknown = members.keys().find(|name| OPTIONS.iter().all(|option| option.name != name.as_str()));
     if let Some(name) = unknown {
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name} is no option"));
-        return Err(problem.field(name.as_str()).hint("See /v1/openapi.json for those there are."));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("unknown option {name}"));
+        return Err(problem.field(name.as_str()).hint("/v1/openapi.json lists the options."));
     }
     check_types(&members)?;
     Ok(Arguments::of(&members, first))

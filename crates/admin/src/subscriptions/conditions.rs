@@ -69,7 +69,7 @@ pub async fn expect_tag(work: &mut Work, id: i64, tag: Option<&str>) -> Result<S
 }
 
 fn changed() -> Problem {
-    Problem::new(StatusCode::PRECONDITION_FAILED, "the subscription has been changed since")
+    Problem::new(StatusCode::PRECONDITION_FAILED, "the subscription has changed")
         .hint("Read it again, and send its new ETag in If-Match.")
 }
 

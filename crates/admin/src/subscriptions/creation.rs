@@ -30,9 +30,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// secret.
 #[utoipa::path(post, operation_id = "create_subscription", path = "/v1/subscriptions", tag = "subscriptions", request_body = NewSubscription,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters", min_length = 1, max_length = 255)),
-    responses((status = 201, description = "Made; the secret is shown here and nowhere else", body = Created,
+    responses((status = 201, description = "Created; the secret is shown only here", body = Created,
                headers(("Location" = String), ("ETag" = String))),
-              (status = 200, description = "Made by an earlier request with this key", body = Created), Problems))]
+              (status = 200, description = "Created by an earlier request with this key", body = Created), Problems))]
 pub async fn create(Api(mut work): Api, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     // A statement of its own. Within the next statement, the old row would still be in the way.
     const FORGET: &str = "delete from webhook.idempotency where created_at < now() - interval '1 day'";
@@ -50,14 +50,12 @@ pub async fn create(Api(mut work): Api, headers: HeaderMap, body: Body) -> Resul
         if work.as_daemon(CLAIM, &params).await?.is_empty() {
             let rows = work.as_daemon(CLAIMED, &params).await?;
             let Some(row) = rows.first() else {
-                return Err(Problem::unavailable("this key is just being forgotten"));
+                return Err(Problem::unavailable("this key has just expired"));
             };
             let (is_same, id): (bool, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
             if !is_same {
-                let problem = Problem::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "this key has been used for another request",
-                );
+                let problem =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "this key was used for another request");
                 return Err(problem.field("Idempotency-Key").hint("Use a new key for each request."));
             }
             let subscription = find(&mut work, id.unwrap_or_default()).await?;

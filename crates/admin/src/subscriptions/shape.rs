@@ -133,7 +133,7 @@ fn draft(description: &str) -> ObjectBuilder {
 
 impl PartialSchema for Draft {
     fn schema() -> RefOr<Schema> {
-        draft("The options of a subscription to change. Members that are left out stay.").into()
+        draft("The options of a subscription to change. Omitted members do not change.").into()
     }
 }
 
@@ -185,7 +185,7 @@ pub fn check_types(members: &Map<String, Value>) -> Result<(), Problem> {
         };
         if let Some((field, expected)) = wrong {
             let problem =
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: it must be {expected}"));
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: must be {expected}"));
             return Err(problem.field(field));
         }
     }

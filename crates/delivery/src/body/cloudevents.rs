@@ -29,11 +29,13 @@ pub struct Source(Box<str>);
 /// The reason why a text is not a source.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum BadSource {
-    #[error("a source is not empty")]
+    #[error("a source must not be empty")]
     Empty,
-    #[error("a source is at most {SOURCE_BYTES_MAX} bytes long")]
+    #[error("a source must have at most {SOURCE_BYTES_MAX} bytes")]
     TooLong,
-    #[error("a source is a URI reference such as /shop or https://shop.example, without query and fragment")]
+    #[error(
+        "a source must be a URI reference such as /shop or https://shop.example, without query and fragment"
+    )]
     NoUri,
 }
 

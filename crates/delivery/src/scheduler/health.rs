@@ -23,7 +23,7 @@ use tracing::{info, warn};
 pub const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 pub const GONE: &str = "the receiver answered 410 Gone";
-pub const NEVER_WELL: &str = "nothing but failures for too long";
+pub const NEVER_WELL: &str = "the receiver failed for too long";
 
 /// The effects of an attempt on its receiver.
 #[derive(Debug)]

@@ -32,20 +32,20 @@ use thiserror::Error;
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     #[error(
-        "the host's address is private or reserved (to call it, start webhookd with --allow-net and its range)"
+        "the host's address is private or reserved (to allow it, start webhookd with --allow-net and its range)"
     )]
     Address,
     #[error(
-        "one of the host's addresses is private or reserved (to call it, start webhookd with --allow-net and its range)"
+        "one of the host's addresses is private or reserved (to allow it, start webhookd with --allow-net and its range)"
     )]
     MixedAddresses,
-    #[error("the operator of webhookd does not let it call this host (--deny-net)")]
+    #[error("webhookd's configuration denies this host (--deny-net)")]
     Denied,
-    #[error("port {0} is not among those that may be called (see --allow-port)")]
+    #[error("port {0} is not allowed (see --allow-port)")]
     Port(u16),
-    #[error("plain http goes only to ranges named with --allow-net (or everywhere with --allow-http)")]
+    #[error("plain http is allowed only for the ranges of --allow-net (or everywhere with --allow-http)")]
     PlainHttp,
-    #[error("only http and https URLs with a host can be called")]
+    #[error("the URL must be http or https and have a host")]
     Url,
 }
 

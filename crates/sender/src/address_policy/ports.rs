@@ -9,7 +9,7 @@ pub struct Ports(Vec<RangeInclusive<u16>>);
 
 /// A text that is not a port or a range of ports.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
-#[error("`{0}` is no port; --allow-port takes one as in 443, or a range as in 8000-8999")]
+#[error("invalid port `{0}`; --allow-port requires a port such as 443, or a range such as 8000-8999")]
 pub struct InvalidPorts(pub String);
 
 /// Ports from 1024 up that are never called by default. A POST could harm the services that listen

@@ -101,7 +101,7 @@ async fn a_dripping_error_ends_at_the_deadline_with_its_status() {
     assert_eq!((outcome.class, outcome.status), (Class::HttpError, Some(500)));
     assert_eq!(
         outcome.error.as_deref(),
-        Some("HTTP 500 Internal Server Error; the rest of the answer did not come in time")
+        Some("HTTP 500 Internal Server Error; the rest of the answer did not arrive in time")
     );
     assert!(outcome.response.unwrap().starts_with("xx"));
     assert!(outcome.duration >= Duration::from_millis(300) && outcome.duration < Duration::from_secs(2));
@@ -113,7 +113,7 @@ async fn a_dripping_success_is_a_success_and_is_not_waited_for() {
     let begun = Instant::now();
     let outcome = sender().send(request(&receiver.url("/"))).await;
     assert_eq!((outcome.class, outcome.status), (Class::Succeeded, Some(200)));
-    assert_eq!(outcome.error.as_deref(), Some("the rest of the answer did not come in time"));
+    assert_eq!(outcome.error.as_deref(), Some("the rest of the answer did not arrive in time"));
     assert!(outcome.duration < Duration::from_secs(1), "until the status was known: {:?}", outcome.duration);
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
@@ -128,7 +128,7 @@ async fn a_success_cut_short_is_a_success_with_a_note() {
     .await;
     let outcome = send_to(&receiver).await;
     assert_eq!((outcome.class, outcome.status), (Class::Succeeded, Some(200)));
-    assert_eq!(outcome.error.as_deref(), Some("the connection ended before the answer did"));
+    assert_eq!(outcome.error.as_deref(), Some("the connection was closed before the answer ended"));
 }
 
 #[tokio::test]

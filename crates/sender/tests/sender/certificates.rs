@@ -150,7 +150,7 @@ async fn each_subscription_shows_the_certificate_it_names() {
     let trusting = send(&sender, "receiver.example", address, Some("trusting")).await;
     assert!(matches!(trusting.class, Class::Tls | Class::Protocol), "{trusting:?}");
     let usual = send(&sender, "receiver.example", address, None).await;
-    assert_eq!(usual.error.as_deref(), Some("the certificate's issuer is not trusted by webhookd's machine"));
+    assert_eq!(usual.error.as_deref(), Some("webhookd does not trust the certificate's issuer"));
 }
 
 #[tokio::test]
@@ -160,9 +160,9 @@ async fn certificates_are_shown_to_the_hosts_they_are_for() {
     certificates.client("alpha");
     let sender = sender(Tls::load(None, &sets([("alpha", certificates.set(Some("alpha")))])).unwrap());
     for (host, name, want) in [
-        ("other.example", "alpha", "not for this host"),
-        ("127.0.0.1", "alpha", "not for this host"),
-        ("receiver.example", "gamma", "no certificates of the name"),
+        ("other.example", "alpha", "does not list this host"),
+        ("127.0.0.1", "alpha", "does not list this host"),
+        ("receiver.example", "gamma", "has no section"),
     ] {
         let outcome = send(&sender, host, address, Some(name)).await;
         assert_eq!(outcome.verdict(), Verdict::Ours);
@@ -182,7 +182,7 @@ async fn an_authority_of_the_operator_is_trusted_beside_the_machines() {
     assert_eq!(send(&sender, "receiver.example", address, Some("alpha")).await.class, Class::Succeeded);
     // The certificate is trusted. The request fails because we show none.
     let outcome = send(&sender, "receiver.example", address, None).await;
-    assert!(!outcome.error.unwrap().contains("not trusted"));
+    assert!(!outcome.error.unwrap().contains("does not trust"));
     assert_eq!(shown.lock().unwrap().len(), 1);
 }
 
@@ -194,20 +194,17 @@ fn files_that_cannot_be_used_are_named() {
     let (set, missing) = (certificates.set(Some("alpha")), Some(PathBuf::from("/nowhere/a.pem")));
     let key = Some(certificates.path("alpha.key"));
     for (set, want) in [
-        (CertificateSet { hosts: vec![], ..set.clone() }, "tls.x lists no hosts"),
+        (CertificateSet { hosts: vec![], ..set.clone() }, "tls.x has no hosts"),
         (CertificateSet { hosts: vec!["a b".into()], ..set.clone() }, "tls.x"),
         (CertificateSet { ca_file: missing.clone(), ..set.clone() }, "cannot read /nowhere/a.pem"),
         (CertificateSet { cert_file: missing, ..set.clone() }, "cannot read /nowhere/a.pem"),
-        (CertificateSet { ca_file: key.clone(), ..set.clone() }, "alpha.key holds no certificate"),
-        (CertificateSet { cert_file: key, ..set.clone() }, "alpha.key holds no certificate"),
+        (CertificateSet { ca_file: key.clone(), ..set.clone() }, "alpha.key contains no certificate"),
+        (CertificateSet { cert_file: key, ..set.clone() }, "alpha.key contains no certificate"),
         (
             CertificateSet { key_file: Some(certificates.path("ca.pem")), ..set.clone() },
-            "holds no private key",
+            "contains no private key",
         ),
-        (
-            CertificateSet { key_file: Some(certificates.path("beta.key")), ..set.clone() },
-            "do not go together",
-        ),
+        (CertificateSet { key_file: Some(certificates.path("beta.key")), ..set.clone() }, "do not match"),
         (CertificateSet { key_file: None, ..set.clone() }, "cert_file and key_file together"),
         (
             CertificateSet { ca_file: None, cert_file: None, key_file: None, ..set.clone() },

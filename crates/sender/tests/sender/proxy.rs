@@ -257,7 +257,7 @@ async fn a_dead_proxy_is_not_the_receivers_fault() {
         let proxy = Proxy::parse(&format!("{scheme}://user:hunter2@{closed}")).unwrap();
         let outcome = failed_by(proxy).await;
         assert!(is_ours(&outcome), "{outcome:?}");
-        assert_eq!(outcome.error.as_deref(), Some("webhookd's forward proxy cannot be reached"));
+        assert_eq!(outcome.error.as_deref(), Some("cannot connect to webhookd's forward proxy"));
     }
 }
 

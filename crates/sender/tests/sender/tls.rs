@@ -120,12 +120,20 @@ async fn an_untrusted_receiver_sees_no_request() {
     };
     let tomorrow = |params: &mut CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
     for ((address, requests), host, want) in [
-        (receiver(None, |_| {}, versions).await, "receiver.example", "issuer is not trusted"),
-        (receiver(Some(&stranger), |_| {}, versions).await, "receiver.example", "issuer is not trusted"),
+        (
+            receiver(None, |_| {}, versions).await,
+            "receiver.example",
+            "does not trust the certificate's issuer",
+        ),
+        (
+            receiver(Some(&stranger), |_| {}, versions).await,
+            "receiver.example",
+            "does not trust the certificate's issuer",
+        ),
         (receiver(Some(&authority), expired, versions).await, "receiver.example", "has expired"),
         (receiver(Some(&authority), tomorrow, versions).await, "receiver.example", "not valid yet"),
-        (receiver(Some(&authority), |_| {}, versions).await, "other.example", "for another name"),
-        (receiver(Some(&authority), |_| {}, versions).await, "127.0.0.1", "for another name"),
+        (receiver(Some(&authority), |_| {}, versions).await, "other.example", "for another host name"),
+        (receiver(Some(&authority), |_| {}, versions).await, "127.0.0.1", "for another host name"),
     ] {
         let outcome = send(&sender(&authority), host, address).await;
         let error = outcome.error.unwrap();

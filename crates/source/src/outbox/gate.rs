@@ -57,7 +57,7 @@ impl Gate {
             Err(error) if error.is_closed() || error.code().is_none() => return Err(error),
             Err(error) => {
                 let error = database::chain(&error);
-                warn!(error, "gate.unavailable; the outbox is looked at by the safety poll alone");
+                warn!(error, "gate.unavailable; only the safety poll reads the outbox");
                 None
             }
         };

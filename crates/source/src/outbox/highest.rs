@@ -33,7 +33,7 @@ impl HighestNumber {
         let last: i64 = client.query_one("select webhook.last_number()", &[]).await?.try_get(0)?;
         if self.has_gone_back(identity, last) {
             let highest = self.number.load(Ordering::Relaxed);
-            warn!(last, highest, "numbers.skipped; the server has gone back to an earlier state");
+            warn!(last, highest, "numbers.skipped; the server has returned to an earlier state");
             client.execute("select webhook.skip_numbers($1)", &[&highest]).await?;
         }
         Ok(())

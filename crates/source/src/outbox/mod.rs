@@ -22,11 +22,11 @@ use thiserror::Error;
 /// Why reading ended.
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("the outbox could not be read")]
+    #[error("cannot read the outbox")]
     Database(#[from] tokio_postgres::Error),
-    #[error("the server's snapshot could not be read")]
+    #[error("cannot read the server's snapshot")]
     Snapshot(#[from] delivery::snapshot::Invalid),
-    #[error("the active lock is no longer held by this daemon's session")]
+    #[error("this daemon's session no longer holds the leader's lock")]
     LockLost,
 }
 

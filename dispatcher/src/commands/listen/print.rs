@@ -326,10 +326,11 @@ mod tests {
     fn what_is_wrong_is_said() {
         let printer = Printer { json: false, quiet: false, terminal: true, colour: true };
         let mut headers = HeaderMap::new();
-        let bad = webhook(&mut headers, b"no \x1b[2J json\n", Verdict::Invalid("the signature does not fit"));
+        let bad =
+            webhook(&mut headers, b"no \x1b[2J json\n", Verdict::Invalid("the signature does not match"));
         assert_eq!(
             printer.readable(&bad),
-            "03:38:00.123Z \u{1b}[31m✗\u{1b}[0m (no type)  evt_1  the signature does not fit  answered 401\n    no \u{fffd}[2J json\n"
+            "03:38:00.123Z \u{1b}[31m✗\u{1b}[0m (no type)  evt_1  the signature does not match  answered 401\n    no \u{fffd}[2J json\n"
         );
     }
 

@@ -84,10 +84,10 @@ fn page(visitor: &Visitor, title: &str, content: Markup) -> Markup {
 fn not_for_you(visitor: &Visitor) -> Markup {
     page(
         visitor,
-        "Events explained",
+        "Event documentation",
         html! {
-            h1 { "Events explained" }
-            div.note { p { "The documentation is for publishers, subscribers, readers and admins; this token's role is none of these." } }
+            h1 { "Event documentation" }
+            div.note { p { "Only publishers, subscribers, readers and admins can read the documentation. The role of this token is not one of them." } }
         },
     )
 }
@@ -117,28 +117,28 @@ async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) 
     let found: Vec<Listed> = all.into_iter().filter(|one| matches(one, &words)).collect();
     Ok(page(
         &visitor,
-        "Events explained",
+        "Event documentation",
         html! {
-            h1 { "Events explained" }
-            p { "What this database tells its receivers, as it is now. " a href="#verify" { "How to verify" } "." }
+            h1 { "Event documentation" }
+            p { "The events that this database currently sends to receivers. " a href="#verify" { "How to verify" } "." }
             form.row action="/docs" role="search" aria-label="Event types" {
                 div { label for="words" { "Type or description" } input #words name="q" type="search" value=(words); }
-                button.main { "DocsSearch" }
+                button.main { "Search" }
             }
             p role="status" { @if words.is_empty() { (count) " event types" } @else { (found.len()) " of " (count) " event types" } }
             @if !found.is_empty() {
                 div.scroll { table {
                     caption.hidden { "Event types" }
-                    thead { tr { th scope="col" { "Type" } th scope="col" { "What has happened" } } }
+                    thead { tr { th scope="col" { "Type" } th scope="col" { "Description" } } }
                     tbody { @for one in &found { tr {
                         th scope="row" { a href=(format!("/docs/{}", one.event_type)) { code.any { (one.event_type) } } }
                         td.any { (inert(one.description.as_deref().unwrap_or("–"))) }
                     } } }
                 } }
             } @else if count == 0 {
-                p { "There are none yet: " code { "webhook_watch()" } " makes those of a table." }
+                p { "There are no event types yet. " code { "webhook_watch()" } " adds those of a table." }
             }
-            h2 { "To take along" }
+            h2 { "Downloads" }
             ul {
                 li { a href="/docs/documents/openapi.json" download { "OpenAPI 3.1" } " – for viewers and code generators" }
                 li { a href="/docs/documents/asyncapi.json" download { "AsyncAPI 3" } }
@@ -182,18 +182,18 @@ async fn show(
             h1 { (inert(&event_type)) }
             @if let Some(description) = &one.description { p.any { (inert(description)) } }
             @if !siblings.is_empty() {
-                p { "Of the same thing: " @for (at, other) in siblings.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/docs/{other}")) { code { (other) } } } }
+                p { "Other events of the same noun: " @for (at, other) in siblings.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/docs/{other}")) { code { (other) } } } }
             }
             h2 #fields { "Fields of " code { "data" } }
             (field_tables(&event_type, &forms))
             @if let Some(key) = &key {
-                p.hint { "Of a row that is too large (" code { "truncated" } "), or has been erased, there is no more than its key"
+                p.hint { "For a row that is too large (" code { "truncated" } ") or was erased, the event has only the key"
                     @if !key.is_empty() { ": " code.any { (inert(&key.join(", "))) } } "." }
             }
-            h2 #request { "What is sent" }
+            h2 #request { "Example request" }
             (requests(&samples))
             h2 #schema { "JSON Schema of " code { "data" } }
-            p { a href=(format!("/docs/{event_type}/schema.json")) download=(format!("{event_type}.json")) { "Take it along" } }
+            p { a href=(format!("/docs/{event_type}/schema.json")) download=(format!("{event_type}.json")) { "Download" } }
             details { summary { "Show" } pre tabindex="0" { (pretty(schema.get().as_bytes())) } }
             (verify(&document::headers(&document)))
         },
@@ -216,27 +216,27 @@ fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
                 tbody { @for field in &form.fields { tr {
                     th scope="row" { code.any { (inert(&field.name)) } }
                     td { (inert(&field.kind)) }
-                    td.t { @if field.is_nullable { "may be" } @else { "never" } }
+                    td.t { @if field.is_nullable { "allowed" } @else { "never" } }
                     td.any { (inert(&field.constraint)) }
                     td.any { (inert(field.description.as_deref().unwrap_or_default())) }
                 } } }
             } }
-            @if at + 1 < forms.len() { p { "Or, since these events come from several tables:" } }
+            @if at + 1 < forms.len() { p { "These events come from several tables. Another form:" } }
         }
-        @if forms.is_empty() { p { "Nothing is known of them; see the schema." } }
+        @if forms.is_empty() { p { "The fields are not known. See the schema." } }
     }
 }
 
 fn requests(samples: &[EventSample]) -> Markup {
     html! {
-        p { "The subscription's format decides. Every one is signed, here with " code.any { (SECRET) } ": what you verify with must accept these very bytes, were it not for their age." }
+        p { "The format depends on the subscription. Every request is signed. These examples are signed with " code.any { (SECRET) } ": a correct verifier accepts exactly these bytes, except that they are too old." }
         @for sample in samples {
             details open[sample.format == Format::Standard] {
                 summary { "Format " code { (sample.format.as_str()) } }
                 pre tabindex="0" { (inert(&sample.head)) "\n\n" (inert(&String::from_utf8_lossy(&sample.body))) }
             }
         }
-        @if samples.is_empty() { p { "The example that a user has entered is not a body." } }
+        @if samples.is_empty() { p { "The example that a user entered is not a valid body." } }
     }
 }
 
@@ -248,7 +248,7 @@ fn verify(headers: &[Header]) -> Markup {
                 dt { code { (inert(&header.name)) } } dd.any { (inert(header.description.as_deref().unwrap_or_default())) }
             } }
         }
-        p { "Over the bytes of the body as they came, before anything is parsed. Reject what is more than five minutes old or new; of several signatures one that fits is enough; compare in constant time. Each of these needs nothing but its language's own library:" }
+        p { "Verify the bytes of the body as they arrived, before you parse them. Reject timestamps that are more than five minutes old or ahead. If there are several signatures, one valid signature is enough. Compare in constant time. These examples need only the standard library of their language:" }
         @for snippet in &SNIPPETS {
             details { summary { (snippet.language) " (" code { (snippet.file) } ")" } pre tabindex="0" { (snippet.text) } }
         }

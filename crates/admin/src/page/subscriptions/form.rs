@@ -103,7 +103,7 @@ pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<Strin
             }
             (_, Some(text)) if matches!(option.kind, Kind::Integer { .. } | Kind::Number) => {
                 text.parse().map(Value::Number).map_err(|_| {
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: this is no number"))
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: must be a number"))
                         .field(name)
                 })?
             }
@@ -119,9 +119,11 @@ fn pairs(option: &str, text: &str) -> Result<Value, Problem> {
     let mut pairs = Map::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
-            let problem =
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{option}: a line has no colon"));
-            return Err(problem.field(option).hint("Write one in a line, as in X-Team: billing."));
+            let problem = Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("{option}: each line must have a colon"),
+            );
+            return Err(problem.field(option).hint("Enter one header per line, as in X-Team: billing."));
         };
         pairs.insert(name.trim().to_owned(), Value::from(value.trim()));
     }
@@ -173,9 +175,9 @@ pub fn fields(values: &Values, wrong: Option<&str>, known: &[&str]) -> Markup {
     let is_folded = |name: &str| subscription_options::find(name).is_some_and(|option| !option.is_basic);
     html! {
         @for option in shown(true, &[Control::Line, Control::Lines]) { (field(option, values, wrong)) }
-        @if !known.is_empty() { p.hint { "Known here: " (inert(&known.join(", "))) } }
+        @if !known.is_empty() { p.hint { "Known event types: " (inert(&known.join(", "))) } }
         details open[wrong.is_some_and(is_folded)] {
-            summary { "How requests look, and when they are made" }
+            summary { "Advanced options" }
             div.grid2 {
                 @for option in shown(false, &[Control::Line, Control::Choice]) { (field(option, values, wrong)) }
                 @for option in shown(false, &[Control::Lines]) { (field(option, values, wrong)) }

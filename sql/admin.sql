@@ -20,7 +20,7 @@ create table webhook.token (
 comment on table  webhook.token is
     'Bearer tokens of the admin server, as hashes, with the role that their requests act as; created by webhookd token create';
 comment on column webhook.token.token_sha256 is 'SHA-256 of the token, which has 256 random bits and so needs no salt';
-comment on column webhook.token.role is 'Role of the token's requests (SET LOCAL ROLE); the daemon must be a member of it';
+comment on column webhook.token.role is 'Role of the token''s requests (SET LOCAL ROLE); the daemon must be a member of it';
 comment on column webhook.token.owner is
     'Owner whose subscriptions the token can see and change, a role or another name; null: all that the role can see and change';
 comment on column webhook.token.expires_at is 'null: the token does not expire';

@@ -75,7 +75,7 @@ create function @extschema@.webhook_backfill(subscription_id bigint, rel regclas
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_backfill_wrapper';
 comment on function @extschema@.webhook_backfill is
-    'Sends the existing rows of a watched table to one subscription, as events noun.snapshot, between the table's changes. Returns the id in webhook.backfill';
+    'Sends the existing rows of a watched table to one subscription, as events noun.snapshot, between the table''s changes. Returns the id in webhook.backfill';
 
 -- Ends a running backfill. Returns false if it is not running.
 create function webhook.end_backfill(id bigint, state text, error text default null) returns boolean

@@ -9,7 +9,7 @@ create table webhook.own_part (
     repair text not null,
     constraint own_part_pkey primary key (kind, name)
 );
-comment on table  webhook.own_part is 'Indexes, constraints, triggers and policies of pg_webhook's tables, as installed';
+comment on table  webhook.own_part is 'Indexes, constraints, triggers and policies of pg_webhook''s tables, as installed';
 comment on column webhook.own_part.state is 'The installed state; webhook_check() reports another one';
 comment on column webhook.own_part.repair is 'The statement that restores it';
 
@@ -61,7 +61,7 @@ begin atomic
     select 'row-level security', o.qualified, 'enabled', format('alter table %s enable row level security', o.qualified)
     from ours o where o.relrowsecurity;
 end;
-comment on function webhook.installed_part() is 'Current indexes, constraints, triggers and policies of pg_webhook's tables';
+comment on function webhook.installed_part() is 'Current indexes, constraints, triggers and policies of pg_webhook''s tables';
 
 create function webhook.note_own_parts() returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -71,7 +71,7 @@ begin
     insert into webhook.own_part select * from webhook.installed_part();
 end
 $$;
-comment on function webhook.note_own_parts() is 'Installation: records the current parts of pg_webhook's tables as the correct ones';
+comment on function webhook.note_own_parts() is 'Installation: records the current parts of pg_webhook''s tables as the correct ones';
 
 create function webhook.own_problem() returns table (problem text, detail text, repair text)
     language sql stable set search_path = pg_catalog, pg_temp
@@ -96,4 +96,4 @@ begin atomic
     from webhook.installed_part() i
     where i.kind = 'index' and i.state = 'invalid' and not exists (select from webhook.own_part o where o.kind = 'index' and o.name = i.name);
 end;
-comment on function webhook.own_problem() is 'Parts of pg_webhook's tables that differ from the installation, and the statement that repairs each';
+comment on function webhook.own_problem() is 'Parts of pg_webhook''s tables that differ from the installation, and the statement that repairs each';

@@ -46,7 +46,7 @@ select pg_extension_config_dump('webhook.setting', '');
 create function webhook.slot_period() returns interval
     language sql stable parallel safe
     return (select greatest(s.retention_period / 12, interval '1 minute') from webhook.setting s where s.singleton);
-comment on function webhook.slot_period() is 'Length of a slot's turn; the view webhook.ring computes the same';
+comment on function webhook.slot_period() is 'Length of a slot''s turn; the view webhook.ring computes the same';
 
 create function webhook.slot_bytes(slot integer) returns bigint
     language sql volatile parallel safe strict

@@ -303,7 +303,7 @@ comment on column webhook.attempt.slot is 'Current slot of the ring when the row
 comment on column webhook.attempt.attempt is 'Number of the attempt, from 1';
 comment on column webhook.attempt.status is 'HTTP status, if one was received';
 comment on column webhook.attempt.outcome is
-    'succeeded, http_error (any status except 2xx), timeout, dns, connect, tls, protocol, or refused (blocked by the daemon's address policy or by a fault of the daemon, which does not count against the receiver)';
+    'succeeded, http_error (any status except 2xx), timeout, dns, connect, tls, protocol, or refused (blocked by the daemon''s address policy or by a fault of the daemon, which does not count against the receiver)';
 comment on column webhook.attempt.next_at is 'When the next attempt is due; null: this was the last attempt';
 comment on column webhook.attempt.error is 'The error message';
 comment on column webhook.attempt.dns_ms is 'Time to resolve the host name, in milliseconds; null: a kept-alive connection, or an address in the URL';

@@ -281,6 +281,7 @@ as $$
 declare
     subscription webhook.subscription;
     verb text;
+    previous json;
 begin
     -- Not created in this transaction: the row comes from a dump.
     if tg_op = 'INSERT' and new.created_at <> now() then
@@ -299,12 +300,18 @@ begin
     else
         subscription := new;
         verb := case tg_op when 'INSERT' then 'created' else 'updated' end;
+        -- For events that were captured before the change (Revisions in crates/source).
+        if tg_op = 'UPDATE' and (old.events, old.filter::text, old.exclude_origin)
+                is distinct from (new.events, new.filter::text, new.exclude_origin) then
+            previous := json_build_object('events', old.events, 'filter', old.filter,
+                                          'exclude_origin', old.exclude_origin);
+        end if;
     end if;
     insert into webhook.event (type, table_name, key, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
                               'events', subscription.events, 'filter', subscription.filter,
-                              'exclude_origin', subscription.exclude_origin));
+                              'exclude_origin', subscription.exclude_origin, 'previous', previous));
     perform webhook.gate_ring();
     return null;
 end

@@ -198,20 +198,22 @@ pub struct Change {
     pub event_id: i64,
     pub subscription_id: i64,
     pub rule: Rule,
+    /// The rule before the change.
+    pub previous: Rule,
 }
 
 impl Revisions {
     /// Combines the table before the window, the changes in the window in ascending order of
-    /// events, and the changed subscriptions at its end.
+    /// events, and the changed subscriptions at its end. `before` may lack a subscription, as it
+    /// does at the start of the daemon. Then the first change contains the rule before the window.
     pub fn new(before: &Subscriptions, changes: Vec<Change>, end: &Subscriptions) -> Self {
         let mut by_subscription: BTreeMap<i64, Vec<(i64, Rule)>> = BTreeMap::new();
-        for Change { event_id, subscription_id, rule } in changes {
-            let revisions = by_subscription.entry(subscription_id).or_insert_with(|| {
-                // A subscription that was created in this window starts with its first rule. Its
-                // snapshot excludes earlier events.
-                let before = before.get(&subscription_id);
-                vec![(i64::MIN, before.map_or_else(|| rule.clone(), |subscription| Rule::of(subscription)))]
-            });
+        for Change { event_id, subscription_id, rule, previous } in changes {
+            // The snapshot of a subscription that was created in this window excludes earlier
+            // events.
+            let before = || before.get(&subscription_id).map_or(previous, |before| Rule::of(before));
+            let revisions =
+                by_subscription.entry(subscription_id).or_insert_with(|| vec![(i64::MIN, before())]);
             revisions.push((event_id, rule));
         }
         by_subscription.retain(|id, revisions| {
@@ -333,38 +335,40 @@ mod tests {
 
     #[test]
     fn within_a_window_an_event_meets_the_patterns_of_its_moment() {
-        let change = |event_id, subscription_id, text: &str| Change {
+        let rule = |text: &str| Rule {
+            patterns: vec![Pattern::parse(text).unwrap()],
+            exclude_origin: Box::default(),
+            filter: None,
+        };
+        let change = |event_id, subscription_id, previous: &str, text: &str| Change {
             event_id,
             subscription_id,
-            rule: Rule {
-                patterns: vec![Pattern::parse(text).unwrap()],
-                exclude_origin: Box::default(),
-                filter: None,
-            },
+            rule: rule(text),
+            previous: rule(previous),
         };
         let before = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:")]);
         let end = table(&[(1, &["a.x"], "3:3:"), (2, &["*"], "3:3:"), (3, &["b.*"], "3:3:")]);
         let changes = vec![
-            change(10, 1, "b.x"),
-            change(15, 2, "*"),
-            change(18, 3, "a.*"),
-            change(20, 1, "a.x"),
-            change(30, 3, "b.*"),
+            change(10, 1, "a.x", "b.x"),
+            change(15, 2, "*", "*"),
+            change(18, 3, "a.*", "a.*"),
+            change(20, 1, "b.x", "a.x"),
+            change(30, 3, "a.*", "b.*"),
         ];
-        let revisions = Revisions::new(before.subscriptions(), changes, end.subscriptions());
-        let at = |id: i64| {
-            let mut matched = vec![99];
-            end.route_revised(
-                &revisions,
-                &Event { id, event_type: "a.x".into(), ..Event::sample(id) },
-                &mut matched,
-            );
-            matched.split_off(1)
-        };
-        assert_eq!(at(9), [1, 2, 3]);
-        assert_eq!(at(11), [2, 3]);
-        assert_eq!(at(21), [1, 2, 3]);
-        assert_eq!(at(31), [1, 2]);
+        // At the start of the daemon, the table before the window is not known.
+        for before in [before.subscriptions(), &Subscriptions::new()] {
+            let revisions = Revisions::new(before, changes.clone(), end.subscriptions());
+            let at = |id: i64| {
+                let mut matched = vec![99];
+                let event = Event { id, event_type: "a.x".into(), ..Event::sample(id) };
+                end.route_revised(&revisions, &event, &mut matched);
+                matched.split_off(1)
+            };
+            assert_eq!(at(9), [1, 2, 3]);
+            assert_eq!(at(11), [2, 3]);
+            assert_eq!(at(21), [1, 2, 3]);
+            assert_eq!(at(31), [1, 2]);
+        }
     }
 
     #[test]
@@ -398,8 +402,13 @@ mod tests {
         };
         let table = |rule| -> Subscriptions { [(1, subscription(rule))].into() };
         let changes = vec![
-            Change { event_id: 10, subscription_id: 1, rule: rule("b", Some("$.y")) },
-            Change { event_id: 20, subscription_id: 1, rule: rule("c", None) },
+            Change {
+                event_id: 10,
+                subscription_id: 1,
+                rule: rule("b", Some("$.y")),
+                previous: rule("a", None),
+            },
+            Change { event_id: 20, subscription_id: 1, rule: rule("c", None), previous: rule("b", None) },
         ];
         let end = Router::new(table(rule("c", None)));
         let revisions = Revisions::new(&table(rule("a", Some("$.x"))), changes, end.subscriptions());

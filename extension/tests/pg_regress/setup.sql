@@ -52,7 +52,7 @@ begin
     return 'allowed';
 exception when others then
     get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-    message := regexp_replace(regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N'), 'before .* is kept', 'before MOMENT is kept');
+    message := regexp_replace(regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N'), 'before .* have been removed', 'before MOMENT have been removed');
     return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
 end
 $$;

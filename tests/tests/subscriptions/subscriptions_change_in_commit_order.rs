@@ -39,6 +39,33 @@ async fn patterns_changed_in_the_midst_of_traffic() {
     assert_eq!(orders(&world, "/ok"), expected);
 }
 
+/// The daemon finds the changes and the events in one window, which began before it was started.
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_changed_while_no_daemon_ran() {
+    let world = World::new().await;
+    let id = world.subscribe_with("/ok", "events => '{order.created}'").await;
+    world.subscribe("/ok/fence").await;
+    let daemon = Daemon::start(&world.database).await;
+    world.insert_orders(1, 1).await;
+    world.receiver.wait_for("/ok/fence", 1, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    world.insert_orders(2, 1).await;
+    let alter = async |option: String| world.database.run(&format!("select webhook_alter({option})")).await;
+    alter(format!("{id}, events => '{{order.deleted}}'")).await;
+    world.insert_orders(3, 1).await;
+    alter(format!("{id}, name => 'another'")).await;
+    world.insert_orders(4, 1).await;
+    alter(format!("{id}, events => '{{order.created}}'")).await;
+    world.insert_orders(5, 1).await;
+    alter(format!("{id}, events => '{{order.deleted}}'")).await;
+    let daemon = Daemon::start(&world.database).await;
+    world.receiver.wait_for("/ok/fence", 5, PATIENCE).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    assert_eq!(orders(&world, "/ok"), [1, 2, 5]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_subscribe_to_unsubscribe() {
     let world = World::new().await;

@@ -40,6 +40,16 @@ fn of_one(encoding: Encoding) -> String {
     format!(include_str!("sql/pages_of_one.sql"), columns = row::columns(encoding, "e"))
 }
 
+/// Returns a rule from three columns.
+fn rule(row: &Row, at: usize) -> Result<Rule, tokio_postgres::Error> {
+    let (patterns, origins): (Vec<&str>, Vec<Option<&str>>) = (row.try_get(at)?, row.try_get(at + 1)?);
+    Ok(Rule {
+        patterns: patterns.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
+        exclude_origin: origins.into_iter().flatten().map(Box::from).collect(),
+        filter: row.try_get::<_, Option<&str>>(at + 2)?.map(Arc::from),
+    })
+}
+
 /// The source of one part of the window.
 #[derive(Debug)]
 enum Source {
@@ -197,13 +207,8 @@ impl Pages {
             [&first_change, &self.whole.last, &first, &end, &running, &ended];
         let rows = frozen.transaction.query(CHANGES, &params).await?;
         let change = |row: &Row| {
-            let (patterns, origins): (Vec<&str>, Vec<Option<&str>>) = (row.try_get(2)?, row.try_get(3)?);
-            let rule = Rule {
-                patterns: patterns.into_iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
-                exclude_origin: origins.into_iter().flatten().map(Box::from).collect(),
-                filter: row.try_get::<_, Option<&str>>(4)?.map(Arc::from),
-            };
-            Ok(Change { event_id: row.try_get(0)?, subscription_id: row.try_get(1)?, rule })
+            let (event_id, subscription_id) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Change { event_id, subscription_id, rule: rule(row, 2)?, previous: rule(row, 5)? })
         };
         rows.iter().map(change).collect()
     }

@@ -30,7 +30,7 @@ use delivery::{
     feed::{Feed, VerificationInput},
     message::Budget,
     snapshot::Snapshot,
-    subscription::Update,
+    subscription::{Subscriptions, Update},
 };
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -208,6 +208,12 @@ async fn recover(
     let router = Arc::new(Router::new(subscriptions::load(&frozen.transaction, secrets, None).await?));
     let pages = Pages::open(&frozen, checkpoint, Order::Strict).await?;
     let recovered = Recovered::open(&frozen.transaction, pages.ids()).await?;
+    // The subscriptions may have changed since the checkpoint, too.
+    let mut revisions = Revisions::default();
+    if let Some(first_change) = pages.first_change() {
+        let changes = pages.changes(&frozen, first_change).await?;
+        revisions = Revisions::new(&Subscriptions::new(), changes, router.subscriptions());
+    }
     let cursor = Cursor::new(frozen.snapshot.clone(), frozen.ring);
     frozen.transaction.commit().await?;
     info!(events = pages.rows(), subscriptions = router.subscriptions().len(), "outbox.recovers");
@@ -215,7 +221,7 @@ async fn recover(
         window: 0,
         pages,
         router: Arc::clone(&router),
-        revisions: Revisions::default(),
+        revisions,
         recovered: Some(recovered),
     });
     Ok((cursor, router, large))

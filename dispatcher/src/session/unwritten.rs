@@ -54,7 +54,7 @@ impl UnwrittenResults {
             let known = ledger.known(&self.records).await?;
             self.records.retain_mut(|record| record.is_final_or(&known) && record.keep_queue());
         }
-        info!(results = self.records.len(), "session.results_carried");
+        info!(results = self.records.len(), "session.results_rewritten");
         ledger.write_again(&self.records).await?;
         *self = Self::default();
         Ok(())

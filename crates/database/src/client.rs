@@ -19,7 +19,10 @@ use futures_util::{FutureExt, SinkExt, TryStreamExt, future::join_all, join};
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -243,16 +246,27 @@ impl Client {
         &self,
         statements: &[(&Statement, &[Parameter<'_>])],
     ) -> Result<Vec<Vec<Row>>, Error> {
-        if let [(statement, params)] = statements {
-            return Ok(vec![self.query(*statement, params).await?]);
+        match statements {
+            [] => return Ok(Vec::new()),
+            [(statement, params)] => return Ok(vec![self.query(*statement, params).await?]),
+            _ => {}
         }
-        // Each future sends its message when it is first polled, and both joins do that in order.
-        let all = join_all(statements.iter().map(|(statement, params)| self.query(*statement, params)));
-        let (begun, answers, committed) =
-            join!(self.batch_execute("begin"), all, self.batch_execute("commit"));
+        // Each future sends its message when it is first polled, and both joins do that in order. A
+        // value that cannot be encoded fails then, and its statement is not sent.
+        let has_failed = AtomicBool::new(false);
+        let all = join_all(statements.iter().map(async |(statement, params)| {
+            let answer = self.query(*statement, params).await;
+            has_failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+            answer
+        }));
+        let end = async {
+            let end = if has_failed.load(Ordering::Relaxed) { "rollback" } else { "commit" };
+            self.batch_execute(end).await
+        };
+        let (begun, answers, ended) = join!(self.batch_execute("begin"), all, end);
         begun?;
         let answers = answers.into_iter().collect::<Result<_, _>>()?;
-        committed?;
+        ended?;
         Ok(answers)
     }
 

@@ -127,6 +127,7 @@ impl Statements {
         let put = [&puts.columns()[..], &[&is_again, &true]].concat();
         let change = [&puts.columns()[..], &[&is_again, &false]].concat();
         let remove = batch.deleted();
+        let changes = puts.is_new.contains(&false);
         // Before the attempts: the event of an attempt that exists has been emitted.
         let parts = [
             (!batch.exhausted.sequence.is_empty()).then_some((&self.exhausted, &exhausted[..])),
@@ -134,10 +135,9 @@ impl Statements {
             (is_again && !puts.is_new.is_empty() || puts.is_new.contains(&true))
                 .then_some((&self.put, &put[..])),
             (!batch.deleted_event_id.is_empty()).then_some((&self.remove, &remove[..])),
-            puts.is_new.contains(&false).then_some((&self.change, &change[..])),
+            changes.then_some((&self.change, &change[..])),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        let changes = puts.is_new.contains(&false);
         let answers = client.query_together(&parts).await?;
         let Some(changed) = answers.last().filter(|_| changes) else { return Ok(()) };
         let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));

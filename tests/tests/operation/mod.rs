@@ -11,6 +11,7 @@ mod operators_get_clear_errors;
 mod operators_may_intervene;
 mod overload_is_survived;
 mod pg_upgrade_continues;
+mod results_are_written_together;
 mod settings_change_nothing;
 mod survives_chaos;
 mod survives_kill_9;

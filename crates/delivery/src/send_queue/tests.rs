@@ -1,3 +1,5 @@
+//! Tests of one send queue: its capacity, and what it may start.
+
 use super::*;
 use crate::{
     event::Event,

@@ -55,7 +55,7 @@ insert into mine values (1), (2);
 insert into mine values (3);
 reset role;
 select count(*) from emitted where type = 'invoice.paid';
-\echo -- a trigger on a watched table emits no more than its watch; a trigger on a table where
+\echo -- a trigger on a watched table emits only the events of its watch; a trigger on a table where
 \echo -- others may create triggers emits nothing
 set local role regress_owner;
 create trigger forged after insert on orders_1 for each row

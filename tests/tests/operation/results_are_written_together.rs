@@ -16,7 +16,7 @@ async fn statements_sent_together_have_all_an_effect_or_none() {
     let database = cluster.database("app").await;
     database.run("create table results (id bigint primary key)").await;
     let client = session(&database).await;
-    let insert = client.prepare("insert into results values ($1) returning id").await.expect("it parses");
+    let insert = client.prepare("insert into public.results values ($1) returning id").await.expect("it parses");
     let [one, two, three, text]: [[&(dyn ToSql + Sync); 1]; 4] = [[&1_i64], [&2_i64], [&3_i64], [&"three"]];
 
     let rows = client.query_together(&[(&insert, &one), (&insert, &two)]).await.expect("both");

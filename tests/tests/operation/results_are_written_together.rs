@@ -1,5 +1,5 @@
-//! Promise: the parts of a batch of results are written together or not at all, although the ledger
-//! sends them without waiting for an answer.
+//! Promise: either all parts of a batch of results are written, or none is, although the ledger sends
+//! them without waiting for an answer.
 
 use database::{Client, Purpose, Watch};
 use e2e::cluster::{Cluster, Database};
@@ -16,7 +16,8 @@ async fn statements_sent_together_have_all_an_effect_or_none() {
     let database = cluster.database("app").await;
     database.run("create table results (id bigint primary key)").await;
     let client = session(&database).await;
-    let insert = client.prepare("insert into public.results values ($1) returning id").await.expect("it parses");
+    let insert =
+        client.prepare("insert into public.results values ($1) returning id").await.expect("it parses");
     let [one, two, three, text]: [[&(dyn ToSql + Sync); 1]; 4] = [[&1_i64], [&2_i64], [&3_i64], [&"three"]];
 
     let rows = client.query_together(&[(&insert, &one), (&insert, &two)]).await.expect("both");

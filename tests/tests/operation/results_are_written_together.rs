@@ -1,5 +1,5 @@
-//! Promise: either all parts of a batch of results are written, or none is, although the ledger sends
-//! them without waiting for an answer.
+//! Promise: either all parts of a batch of results are written, or none is, although the ledger
+//! sends them without waiting for an answer.
 
 use database::{Client, Purpose, Watch};
 use e2e::cluster::{Cluster, Database};

@@ -111,6 +111,14 @@ impl Class {
 /// The status of a receiver that is gone for good.
 const GONE: u16 = 410;
 
+/// The status for a request body that is too large (RFC 9110, 15.5.14).
+pub const TOO_LARGE: u16 = 413;
+
+/// The statuses that reject the content of a request, and not its sender: bad request, conflict,
+/// content too large, URI too long, unsupported media type, unprocessable content (RFC 9110,
+/// 15.5), and header fields too large (RFC 6585, 5).
+const REJECTED: [u16; 7] = [400, 409, TOO_LARGE, 414, 415, 422, 431];
+
 /// The consequence of an outcome for the delivery and for the receiver's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -119,6 +127,9 @@ pub enum Verdict {
     /// The receiver failed. The delivery is retried on the schedule, and the failure is charged to
     /// the receiver.
     Retry,
+    /// The receiver works, and rejected this event. The delivery is retried on the schedule, and
+    /// the failure is not charged to the receiver. A batch is split until the event is alone.
+    Rejected,
     /// Our own settings blocked the attempt. The delivery is retried on the schedule, and the
     /// receiver is not charged.
     Ours,
@@ -129,7 +140,11 @@ pub enum Verdict {
 impl Outcome {
     /// Returns the consequence of this outcome.
     pub fn verdict(&self) -> Verdict {
-        if self.status == Some(GONE) { Verdict::Gone } else { self.class.verdict() }
+        match self.status {
+            Some(GONE) => Verdict::Gone,
+            Some(status) if REJECTED.contains(&status) => Verdict::Rejected,
+            _ => self.class.verdict(),
+        }
     }
 
     /// Returns how long the receiver asks for a pause of all requests: too many requests, or
@@ -231,6 +246,9 @@ mod tests {
         };
         assert_eq!(outcome(410, None).verdict(), Verdict::Gone);
         assert_eq!(outcome(404, None).verdict(), Verdict::Retry);
+        for status in [400, 409, 413, 414, 415, 422, 431] {
+            assert_eq!(outcome(status, None).verdict(), Verdict::Rejected, "{status}");
+        }
         for (status, retry_after, quiet) in [
             (429, wait, wait),
             (503, wait, wait),

@@ -10,7 +10,7 @@
 use crate::{
     Now, compact,
     message::{Budget, Message},
-    outcome::{Outcome, Verdict},
+    outcome::{Outcome, TOO_LARGE, Verdict},
     queue_rows::{Item, Retry, RetryKey, RowState},
     record::{Attempt, Entry, Exhausted, QueueChange, State},
     retry_policy,
@@ -18,7 +18,7 @@ use crate::{
         Delivery, InFlight, RequestContent, Scheduler, Start, UNCONFIRMED_MAX, order_groups::Moved,
         work::Work,
     },
-    send_queue::{NextSource, SendQueue},
+    send_queue::SendQueue,
     subscription::Subscription,
 };
 use event_type::is_reserved;
@@ -34,9 +34,6 @@ const CROWDED_MAX: usize = 4;
 
 /// The requests in flight of one send queue may use the memory limit divided by this.
 const SEND_QUEUE_SHARE: usize = 8;
-
-/// A request of this size takes no further events.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// Maximum number of changes of a key that become one event.
 const CHANGES_MAX: usize = 1000;
@@ -105,16 +102,20 @@ impl Scheduler {
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
+        let is_split = flight.events > 1 && outcome.verdict() == Verdict::Rejected;
+        if let Some(mut work) = self.work(id) {
+            work.note_rejection(&flight, &outcome);
+        }
         let judged = self.work(id).and_then(|mut work| work.judge(&flight, &outcome, now));
         let InFlight { first, more, .. } = flight;
         // The entries are in order of events, because the ledger writes in order. All of them come
         // before the entries of deliveries that go back behind them. The one response is stored
         // with the first event.
         let rest = (!more.is_empty()).then(|| Outcome { response: None, ..outcome.clone() });
-        let mut moved = Vec::from_iter(self.conclude(id, first, outcome, now, unit));
+        let mut moved = Vec::from_iter(self.conclude(id, first, (outcome, is_split), now, unit));
         if let Some(rest) = rest {
             for delivery in more {
-                moved.extend(self.conclude(id, delivery, rest.clone(), now, unit));
+                moved.extend(self.conclude(id, delivery, (rest.clone(), is_split), now, unit));
             }
         }
         let Some(mut work) = self.work(id) else { return };
@@ -127,11 +128,14 @@ impl Scheduler {
     }
 
     /// Applies the outcome to one event of the request. Returns the effect on its order group.
+    ///
+    /// After a batch that is split, the delivery is attempted again at once, in a smaller one. This
+    /// uses up nothing of its retry schedule.
     fn conclude(
         &mut self,
         id: i64,
         delivery: Delivery,
-        outcome: Outcome,
+        (outcome, is_split): (Outcome, bool),
         now: Now,
         unit: f64,
     ) -> Option<Moved> {
@@ -144,15 +148,17 @@ impl Scheduler {
             let failures = usize::try_from(attempts.saturating_sub(delivery.retry_from)).unwrap_or_default();
             let wait = match verdict {
                 Verdict::Succeeded | Verdict::Gone => None,
-                Verdict::Retry | Verdict::Ours => {
+                Verdict::Retry | Verdict::Rejected | Verdict::Ours => {
                     retry_policy::wait(&send_queue.subscription.retry, failures, outcome.retry_after, unit)
                 }
             };
             wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
         });
         let is_parked = verdict == Verdict::Gone && send_queue.is_some() && !delivery.again;
+        let is_at_once = delivery.again || is_split;
+        let next_at_us = if is_split { Some(now.wall_us) } else { next_at_us };
         let (due_us, retry_from) =
-            if delivery.again { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
+            if is_at_once { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
         let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
         tell(id, event_id, attempts, &outcome, is_exhausted);
         // A delivery that was requested by hand obeys no order.
@@ -171,6 +177,9 @@ impl Scheduler {
         // The claim on the row ends when the entry is confirmed. A delivery without a row is
         // claimed from here on.
         if let Some(send_queue) = send_queue {
+            if matches!(queue, QueueChange::Keep | QueueChange::Delete) {
+                send_queue.batches.forget(event_id);
+            }
             if queue != QueueChange::Keep && !delivery.is_queued {
                 send_queue.claim(event_id);
             }
@@ -195,6 +204,19 @@ impl Scheduler {
 }
 
 impl Work<'_> {
+    /// Limits the batches with these events, if the receiver rejected the request.
+    fn note_rejection(&mut self, flight: &InFlight, outcome: &Outcome) {
+        if outcome.verdict() != Verdict::Rejected || self.queue.subscription.batch_size <= 1 {
+            return;
+        }
+        if outcome.status == Some(TOO_LARGE) && flight.events > 1 {
+            self.queue.batches.too_large(flight.bytes);
+        }
+        for delivery in flight.deliveries() {
+            self.queue.batches.reject(delivery.message.event().id, flight.events);
+        }
+    }
+
     /// Returns how many bytes the requests in flight of one send queue may have.
     fn bytes_max(&self) -> usize {
         self.shared.limits.memory_bytes_max / SEND_QUEUE_SHARE
@@ -257,7 +279,7 @@ fn begin(
 ) -> Result<Option<(InFlight, Start)>, Duration> {
     let Some(url) = send_queue.subscription.url.clone() else { return Ok(None) };
     let (content, first, more) = if send_queue.groups.is_none() && send_queue.subscription.batch_size <= 1 {
-        let Some(item) = next_of_both(send_queue) else { return Ok(None) };
+        let Some(item) = send_queue.pop_front() else { return Ok(None) };
         (RequestContent::One(Arc::clone(&item.message)), delivery(item, None), Vec::new())
     } else {
         if let Some(at) = fills_until(send_queue).filter(|at| *at > now.at) {
@@ -272,16 +294,15 @@ fn begin(
     let signers = subscription.signers(now.wall_us);
     let subscription_id = subscription.id;
     let number_of_event = first.attempts.saturating_add(1);
+    let events = match &content {
+        RequestContent::One(_) => 1,
+        RequestContent::Batch(messages) => messages.len(),
+    };
     let start = Start { key: 0, url, content, subscription, signers, number: number_of_event };
-    Ok(Some((InFlight { subscription_id, bytes, number, is_probe, since: now.at, first, more }, start)))
-}
-
-/// Returns the next delivery. Rows of the queue and new events take turns.
-fn next_of_both(send_queue: &mut SendQueue) -> Option<Item> {
-    let is_turn = send_queue.next == NextSource::New && !send_queue.fresh.is_empty();
-    let from_fresh = send_queue.queued.is_empty() || is_turn;
-    send_queue.next = if from_fresh { NextSource::Queued } else { NextSource::New };
-    if from_fresh { send_queue.fresh.pop_front() } else { send_queue.queued.pop_front() }
+    Ok(Some((
+        InFlight { subscription_id, bytes, number, is_probe, since: now.at, events, first, more },
+        start,
+    )))
 }
 
 /// Returns the time until which the next request waits for more events. `None` if it need not wait.
@@ -310,10 +331,18 @@ fn gather(
     budget: &Arc<Budget>,
 ) -> Option<(RequestContent, Delivery, Vec<Delivery>)> {
     let Subscription { batch_size, compact, .. } = *send_queue.subscription;
-    let (mut elements, mut bytes) = (Vec::<Element>::new(), 0);
-    while elements.len() < batch_size && bytes < REQUEST_BYTES_MAX {
-        let left = batch_size - elements.len();
-        let Some((order_key, items)) = next_items(send_queue, left, compact, &mut bytes) else { break };
+    let (mut elements, mut bytes, mut room) = (Vec::<Element>::new(), 0, batch_size);
+    while bytes < send_queue.batches.bytes_max()
+        && let Some(next) = send_queue.front()
+    {
+        room = room.min(send_queue.batches.events_max(next.message.event().id));
+        if elements.len() >= room {
+            break;
+        }
+        let Some((order_key, items)) = next_items(send_queue, elements.len(), &mut room, compact, &mut bytes)
+        else {
+            break;
+        };
         if compact && items.len() > 1 {
             let changes: Vec<_> = items.iter().map(|item| item.message.event()).collect();
             let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
@@ -339,25 +368,32 @@ fn gather(
 /// with it, or one delivery that obeys no order.
 fn next_items(
     send_queue: &mut SendQueue,
-    max: usize,
+    events: usize,
+    room: &mut usize,
     is_compact: bool,
     bytes: &mut usize,
 ) -> Option<(Option<i64>, Vec<Item>)> {
     let alone = match &send_queue.groups {
         Some(_) => send_queue.queued.pop_front(),
-        None => Some(next_of_both(send_queue)?),
+        None => Some(send_queue.pop_front()?),
     };
     if let Some(item) = alone {
         *bytes += item.message.bytes();
         return Some((None, vec![item]));
     }
-    let max = if is_compact { CHANGES_MAX } else { max };
+    let bytes_max = send_queue.batches.bytes_max();
+    let mut sum = *bytes;
     let goes_too = |last: &Item, next: &Item| {
         let (last, next_event) = (last.message.event(), next.message.event());
-        *bytes += next.message.bytes();
-        *bytes < REQUEST_BYTES_MAX && (!is_compact || compact::is_same_thing(last, next_event))
+        sum += next.message.bytes();
+        sum < bytes_max && (!is_compact || compact::is_same_thing(last, next_event))
     };
-    let (key, items) = send_queue.groups.as_mut()?.take(max, goes_too)?;
+    // Several changes become one event, and count as one.
+    let (key, items) = match is_compact {
+        true => send_queue.groups.as_mut()?.take(CHANGES_MAX, goes_too)?,
+        false => send_queue.take_group(events, room, goes_too)?,
+    };
+    *bytes += items.iter().map(|item| item.message.bytes()).sum::<usize>();
     Some((Some(key), items))
 }
 

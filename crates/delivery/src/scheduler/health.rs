@@ -6,7 +6,9 @@
 //! writes the state of the receiver, gives deliveries back to the table, or disables the
 //! subscription.
 //!
-//! Failures that are not the receiver's fault ([`Verdict::Ours`]) must not be charged to it.
+//! Failures that are not the receiver's fault must not be charged to it: those of our own settings
+//! ([`Verdict::Ours`]), and those of single events ([`Verdict::Rejected`]). An event type that is
+//! always rejected must not stop the others.
 
 use crate::{
     Now,
@@ -66,7 +68,8 @@ impl Work<'_> {
             );
         }
         let change = match verdict {
-            Verdict::Succeeded => self.queue.breaker.succeeded(),
+            // The receiver has answered, and means this event.
+            Verdict::Succeeded | Verdict::Rejected => self.queue.breaker.succeeded(),
             Verdict::Ours => {
                 self.queue.breaker.passed(flight.is_probe, now.at, &periods);
                 CircuitChange::default()
@@ -139,7 +142,7 @@ impl Work<'_> {
 /// Counts the request out, and adjusts the concurrency and the rate to the outcome.
 fn pace(send_queue: &mut SendQueue, flight: &InFlight, outcome: &Outcome, verdict: Verdict, now: Duration) {
     let is_full = send_queue.end(flight.bytes);
-    let is_failing = verdict != Verdict::Succeeded;
+    let is_failing = !matches!(verdict, Verdict::Succeeded | Verdict::Rejected);
     let last = if is_failing { LastOutcome::Failed } else { LastOutcome::Succeeded };
     if std::mem::replace(&mut send_queue.last_outcome, last) != last {
         let (subscription_id, class) = (send_queue.subscription.id, outcome.class.as_str());
@@ -162,7 +165,8 @@ fn pace(send_queue: &mut SendQueue, flight: &InFlight, outcome: &Outcome, verdic
             );
         }
         // The time of a refusal does not show how fast the receiver works.
-        _ if verdict == Verdict::Ours || !overwhelmed => {}
+        Verdict::Rejected | Verdict::Ours => {}
+        _ if !overwhelmed => {}
         _ => {
             // Of the requests that were in flight together, only the first counts.
             if send_queue.pacing.pushed_back(flight.number) && outcome.status == Some(429) {

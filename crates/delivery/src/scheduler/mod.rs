@@ -118,6 +118,8 @@ struct InFlight {
     /// The request shows whether the circuit can close.
     is_probe: bool,
     since: Duration,
+    /// Number of events in the request. Several compacted changes are one event.
+    events: usize,
     first: Delivery,
     /// The other deliveries in the same request.
     more: Vec<Delivery>,

@@ -5,7 +5,7 @@ use crate::{
     queue_rows::{Load, RowState},
     record::{ReceiverHealth, Record},
     scheduler::{Scheduler, work::Work},
-    send_queue::{breaker::Breaker, groups},
+    send_queue::{batches::Batches, breaker::Breaker, groups},
     subscription::{Ordering, Subscription, Update, has_order},
 };
 use std::{sync::Arc, time::Duration};
@@ -86,6 +86,7 @@ impl Work<'_> {
             self.queue.bucket.forget_refusals();
             self.queue.pacing.restart();
         }
+        self.queue.batches = Batches::default();
         if is_elsewhere || (subscription.enabled && !was_enabled) {
             self.forgive();
         }

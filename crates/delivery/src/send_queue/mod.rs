@@ -10,6 +10,7 @@
 //! it.
 
 pub mod backlog_reader;
+pub mod batches;
 pub mod breaker;
 pub mod bucket;
 pub mod order;
@@ -18,6 +19,7 @@ use crate::{
     queue_rows::{Due, Item},
     send_queue::{
         backlog_reader::{BacklogReader, PAGE_ROWS},
+        batches::Batches,
         breaker::Breaker,
         bucket::Bucket,
         order::OrderGroups,
@@ -167,6 +169,7 @@ pub struct SendQueue {
     pub in_flight_bytes: usize,
     pub pacing: Pacing,
     pub backlog: BacklogReader,
+    pub batches: Batches,
     intake: Intake,
     pub listed: Listed,
     pub last_outcome: LastOutcome,
@@ -212,6 +215,7 @@ impl SendQueue {
             in_flight_bytes: 0,
             pacing: Pacing::default(),
             backlog: BacklogReader::default(),
+            batches: Batches::default(),
             started: 0,
             half_full: None,
         }

@@ -5,6 +5,7 @@
 //! of events.
 
 mod backlogs;
+mod rejections;
 mod world;
 
 use crate::{
@@ -42,11 +43,12 @@ prop_compose! {
         keys in 1u64..5,
         subscriptions in proptest::collection::vec(options(), 3),
         (gone_percent, quiet_percent) in prop_oneof![Just((0u8, 0u8)), (0u8..3, 0u8..40)],
+        rejects in prop_oneof![2 => Just(None), 1 => (2i64..30).prop_map(Some)],
     ) -> Plan {
         Plan {
             seed,
             max_in_flight: 6,
-            memory_bytes_max, timers_max, order_groups_max, keys, subscriptions, success_percent, gone_percent, quiet_percent }
+            memory_bytes_max, timers_max, order_groups_max, keys, subscriptions, success_percent, gone_percent, quiet_percent, rejects }
     }
 }
 

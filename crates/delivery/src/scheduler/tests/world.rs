@@ -297,9 +297,14 @@ impl World {
         if self.under_way.is_empty() {
             return;
         }
-        let (key, _) = self.under_way.swap_remove(self.rng.usize(0..self.under_way.len()));
+        let (key, pairs) = self.under_way.swap_remove(self.rng.usize(0..self.under_way.len()));
+        let is_rejected = |(_, event): &Pair| self.plan.rejects.is_some_and(|multiple| event % multiple == 0);
         let ended = if self.rng.u8(0..100) < success_percent {
-            outcome(Class::Succeeded)
+            if pairs.iter().any(is_rejected) {
+                Outcome { status: Some(422), ..outcome(Class::HttpError) }
+            } else {
+                outcome(Class::Succeeded)
+            }
         } else if self.rng.u8(0..100) < self.plan.gone_percent {
             Outcome { status: Some(410), ..outcome(Class::HttpError) }
         } else if self.rng.u8(0..100) < self.plan.quiet_percent {
@@ -433,6 +438,7 @@ impl World {
     /// Runs without new events, with healthy receivers and enabled subscriptions, until all work is
     /// done.
     pub fn settle(&mut self) {
+        self.plan.rejects = None;
         for round in 0..6000 {
             if self.scheduler.is_hungry() && !self.recovering.is_empty() {
                 self.recover_some();

@@ -19,6 +19,9 @@ pub struct Plan {
     /// rest that is answered with 429 and Retry-After.
     pub gone_percent: u8,
     pub quiet_percent: u8,
+    /// Receivers reject each event whose number is a multiple of this, and every batch with one.
+    /// `None`: they reject none.
+    pub rejects: Option<i64>,
 }
 
 /// The options of a subscription.
@@ -55,6 +58,7 @@ impl Plan {
             success_percent: 50,
             gone_percent: 0,
             quiet_percent: 0,
+            rejects: None,
         }
     }
 }

@@ -103,7 +103,7 @@ begin
                  webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on routine webhook.gate_ring(), webhook.gate_sleep(integer) to %s'),
 
-            ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_seal(text),
+            ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_arm(boolean), @extschema@.webhook_seal(text),
                  @extschema@.webhook_erase(regclass, text), webhook.turn_ring(boolean) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             ('admin', 'grant select, insert, delete on webhook.token to %s'),

@@ -36,7 +36,25 @@ $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
     'Prepares the contents of a dump for delivery here: queues undelivered events, and replaces transaction ids by past ones';
 
-create function @extschema@.webhook_arm() returns void
+-- A copy of a database contains the hashes of its tokens, so those who have a token of the original
+-- could use it here.
+create function webhook.revoke_copied_tokens() returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    count bigint;
+begin
+    delete from webhook.token;
+    get diagnostics count = row_count;
+    if count > 0 then
+        raise notice using message = format('%s tokens of the admin server were revoked', count),
+            hint = 'Tokens of the original must not work on a copy. For the original itself, use webhook_arm(keep_tokens => true). To create tokens, use webhookd token create.';
+    end if;
+end
+$$;
+comment on function webhook.revoke_copied_tokens() is 'webhook_arm(): deletes the tokens of the admin server, which may be those of another database';
+
+create function @extschema@.webhook_arm(keep_tokens boolean) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -57,10 +75,16 @@ begin
                 hint = 'To deliver with a daemon of another instance, stop the running daemon first.';
         elsif armed.instance is not null then
             update webhook.cursor set instance = null, refused_instance = null;
+            if keep_tokens is not true then
+                perform webhook.revoke_copied_tokens();
+            end if;
             -- This may be production itself, restored from a snapshot of its disk.
             perform webhook.skip_numbers();
         end if;
         return;
+    end if;
+    if keep_tokens is not true then
+        perform webhook.revoke_copied_tokens();
     end if;
     -- Receivers may know higher numbers than the copy.
     perform webhook.skip_numbers();
@@ -73,5 +97,10 @@ begin
             instance = null, refused_instance = null, epoch = epoch + 1, saved_at = clock_timestamp();
 end
 $$;
-comment on function @extschema@.webhook_arm is
+comment on function @extschema@.webhook_arm(boolean) is
     'Adopts this cluster and database after a restore or a copy: the next daemon of any instance then delivers from here. Does nothing while a daemon delivers';
+
+create function @extschema@.webhook_arm() returns void
+    language sql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+    as $$ select @extschema@.webhook_arm(false) $$;
+comment on function @extschema@.webhook_arm() is 'webhook_arm(keep_tokens => false)';

@@ -129,12 +129,8 @@ impl Patience {
 /// # Errors
 /// The first requirement that is not met.
 pub async fn check(database: &Target) -> Result<preflight::Report, Error> {
-    let client = database::connect(database, database::Purpose::Command, Watch::default())
-        .await
-        .map_err(Error::Connect)?;
-    let other = database::connect(database, database::Purpose::Command, Watch::default())
-        .await
-        .map_err(Error::Connect)?;
+    let client = database::open_session(database, database::Purpose::Command, Watch::default()).await?;
+    let other = database::open_session(database, database::Purpose::Command, Watch::default()).await?;
     let report = preflight::preflight(&client, &database.instance).await?;
     preflight::refuse_transaction_pooler(&client, &other).await?;
     Ok(report)

@@ -109,7 +109,7 @@ impl Session {
         let mut last = Error::ConnectionLost;
         for Seen { server, answer } in survey(database).await {
             last = match answer {
-                Err(error) => Error::Connect(error),
+                Err(error) => server.cannot_connect(error),
                 Ok(state) if state.is_standby => Error::ReadOnly,
                 Ok(state) if is_former(database, &state) => former(database, &state),
                 Ok(_) => match open_at(server).await {
@@ -126,7 +126,7 @@ impl Session {
         let server = server.for_life(LIVES.fetch_add(1, Ordering::Relaxed));
         let watch = Watch::default();
         let open = |purpose| connect(&server, purpose, watch.clone());
-        let control = open(Purpose::Control).await.map_err(Error::Connect)?;
+        let control = open(Purpose::Control).await.map_err(|cause| server.cannot_connect(cause))?;
         let checked = preflight(&control, &server.instance).await;
         let Report { identity, timeline, schema, extension_version, .. } = match checked {
             Err(error @ Error::OtherInstance { .. }) => return Err(refused(&control, error).await),
@@ -136,7 +136,7 @@ impl Session {
         check_timeline(&server, &history)?;
         let (reader, ledger, queue) =
             futures_util::try_join!(open(Purpose::Reader), open(Purpose::Ledger), open(Purpose::Queue))
-                .map_err(Error::Connect)?;
+                .map_err(|cause| server.cannot_connect(cause))?;
         refuse_transaction_pooler(&control, &reader).await?;
         if schema.is_outdated() {
             warn!(

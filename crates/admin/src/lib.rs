@@ -67,6 +67,16 @@ pub struct Settings {
     pub trust_proxy: Vec<IpNet>,
 }
 
+/// The warning about an admin server that other machines reach without TLS.
+pub const EXPOSED: &str = "other machines reach it over plain HTTP, and tokens are sent in clear text; put a TLS proxy in front of it";
+
+impl Settings {
+    /// Reports whether other machines reach the server without a proxy that is known to us.
+    pub fn is_exposed(&self) -> bool {
+        !self.address.ip().to_canonical().is_loopback() && self.trust_proxy.is_empty()
+    }
+}
+
 /// The reason why the admin server cannot start.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -156,7 +166,7 @@ async fn prepare(
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()>, Error> {
     let Surroundings { database: target, counters, phase, source, spans } = surroundings;
-    let address = settings.address;
+    let (address, is_exposed) = (settings.address, settings.is_exposed());
     let listener = TcpListener::bind(address).await.map_err(|cause| Error::Bind { address, cause })?;
     let address = listener.local_addr().unwrap_or(address);
     let database = Database::open(target.clone(), settings.open_as.as_deref()).await?;
@@ -182,6 +192,9 @@ async fn prepare(
         requests: Mutex::default(),
     }));
     info!(url = %format_args!("http://{address}/"), "admin.listens");
+    if is_exposed {
+        warn!("admin.exposed; {EXPOSED}");
+    }
     tokio::spawn(sampler::run(target, state.clone(), shutdown.clone()));
     Ok(server::serve(listener, state, shutdown))
 }

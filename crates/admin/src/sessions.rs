@@ -112,7 +112,7 @@ impl Database {
     /// The server is away, or the database cannot be used: it lacks the extension, the extension
     /// must be updated first, or the role lacks rights.
     pub async fn open(target: Target, open_as: Option<&str>) -> Result<Arc<Self>, database::Error> {
-        let client = connect(&target).await.map_err(database::Error::Connect)?;
+        let client = connect(&target).await.map_err(|cause| target.cannot_connect(cause))?;
         let (report, foreign) = preflight::preflight_admin(&client, &target.instance, open_as).await?;
         if !foreign.is_empty() {
             warn!("admin.roles_missing; {}", preflight::membership(&foreign, &report.role));

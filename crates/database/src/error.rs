@@ -1,6 +1,6 @@
 //! Why the daemon does not deliver from a database.
 
-use crate::schema::Schema;
+use crate::{cannot_connect::CannotConnect, schema::Schema};
 use delivery::snapshot;
 use std::time::Duration;
 use thiserror::Error;
@@ -8,8 +8,8 @@ use thiserror::Error;
 /// Why the daemon does not run. Each message says what to do. The source is the cause, if any.
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("cannot connect to Postgres; check --database-url, and that the server is running")]
-    Connect(#[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Connect(CannotConnect),
     #[error("the extension is not installed in this database; run: create extension pg_webhook")]
     ExtensionMissing,
     #[error(
@@ -74,7 +74,8 @@ impl Error {
             | Self::LockLost
             | Self::Superseded
             | Self::Updated => true,
-            Self::Connect(cause) | Self::Database(cause) => crate::passes(cause),
+            Self::Connect(failure) => crate::passes(failure.cause()),
+            Self::Database(cause) => crate::passes(cause),
             Self::ExtensionMissing
             | Self::OtherVersion { .. }
             | Self::Outdated { .. }

@@ -15,6 +15,7 @@
 //! * An [`instance`] tells a database from its physical copies.
 //! * [`Error`] says why the daemon does not deliver, and what to do.
 
+mod cannot_connect;
 mod client;
 mod encoding;
 mod error;
@@ -34,6 +35,7 @@ mod tls;
 pub mod value;
 mod variables;
 
+pub use cannot_connect::CannotConnect;
 pub use client::{Client, Rows, Transaction};
 pub use encoding::{Encoding, Text};
 pub use error::Error;
@@ -185,6 +187,14 @@ pub async fn connect(
         // tokio-postgres has an error message for a target without a server.
         (None, None) => open(target, purpose, watch).await,
     }
+}
+
+/// Like [`connect`], with an error that names the servers.
+///
+/// # Errors
+/// [`Error::Connect`](Error::Connect).
+pub async fn open_session(target: &Target, purpose: Purpose, watch: Watch) -> Result<Client, Error> {
+    connect(target, purpose, watch).await.map_err(|cause| target.cannot_connect(cause))
 }
 
 async fn open_within(

@@ -73,6 +73,7 @@ impl Verification {
 #[derive(Debug, Clone)]
 pub struct Subscription {
     pub id: i64,
+    pub name: Option<Arc<str>>,
     /// `None` if deliveries are not possible (the log has the reason). The subscription is then
     /// held like a paused one.
     pub url: Option<Arc<Url>>,
@@ -200,6 +201,7 @@ impl Subscription {
     pub fn sample(id: i64) -> Self {
         Self {
             id,
+            name: None,
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
             patterns: vec![Pattern::All],
             enabled: true,

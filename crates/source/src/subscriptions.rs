@@ -1,7 +1,7 @@
 //! Reads `webhook.subscription` and `webhook.secret`. It never logs the path of a URL, or a secret.
 
 use crate::secret_store::SecretStore;
-use database::{Transaction, value::Micros};
+use database::{Text, Transaction, value::Micros};
 use delivery::{
     headers::{self, LeftOut},
     shape::{Format, PayloadMode, Shape},
@@ -113,6 +113,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     }
     Ok(Subscription {
         id,
+        name: row.try_get::<_, Option<Text>>(22)?.map(|Text(name)| name.into()),
         url: url.map(Arc::new),
         patterns,
         enabled: row.try_get(3)?,

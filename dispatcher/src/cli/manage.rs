@@ -241,8 +241,11 @@ pub struct Replay {
     /// The number of the subscription
     pub id: i64,
     /// Start time, as in Postgres: '2026-11-22 03:00', or -infinity for all events that still exist
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub since: String,
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, required_unless_present = "within")]
+    pub since: Option<String>,
+    /// Length of the range up to now, such as '1 hour'. Replaces --since
+    #[arg(long, value_name = "INTERVAL", conflicts_with = "since")]
+    pub within: Option<String>,
     /// End time, exclusive [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,

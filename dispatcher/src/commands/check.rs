@@ -3,7 +3,7 @@
 
 use crate::{
     app,
-    commands::{DATABASE, Error, FAILED, one_line, run::connections_max},
+    commands::{DATABASE, Error, FAILED, one_line, output::tell, run::connections_max},
 };
 use admin::{self, sessions::has_tokens};
 use database::{
@@ -25,13 +25,27 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
 
 /// The result of one requirement, in words. `None` if an earlier requirement is not met.
-type Step = Option<Result<String, String>>;
+type Step = Option<Result<Met, String>>;
+
+/// A requirement that is met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Met {
+    Well(String),
+    /// Deliveries work, and an operator should change this nevertheless.
+    Poorly(String),
+}
+
+impl From<String> for Met {
+    fn from(text: String) -> Self {
+        Self::Well(text)
+    }
+}
 
 /// Prints the list. The exit code is 0 if all requirements are met, 3 if the database does not meet
 /// one, and 1 otherwise.
 ///
 /// # Errors
-/// None. Each problem is a line of the list.
+/// Standard output cannot be written. Each problem of the database is a line of the list.
 pub async fn run(
     database: Target,
     store: Arc<SecretStore>,
@@ -40,7 +54,7 @@ pub async fn run(
     let report = app::check(&database).await;
     let mut code = report.as_ref().err().map_or(0, super::database_exit_code);
     for (name, step) in demands(&report) {
-        print(name, &step);
+        print(name, &step)?;
     }
     let (notifies, clock) = match &report {
         Err(database::Error::Connect(_)) => (None, None),
@@ -51,7 +65,7 @@ pub async fn run(
         Err(_) => None,
     };
     let admin = match (&report, admin) {
-        (Ok(_), Some(admin)) => Some(admin_server(&database, admin.open_as.as_deref()).await),
+        (Ok(_), Some(admin)) => Some(admin_server(&database, &admin).await),
         _ => None,
     };
     for (name, step, charge) in [
@@ -59,10 +73,10 @@ pub async fn run(
         ("secrets", secrets, FAILED),
         ("notify", notifies, DATABASE),
         ("clock", clock, FAILED),
-        ("https", Some(trust()), FAILED),
-        ("files", Some(files()), FAILED),
+        ("https", Some(trust().map(Met::from)), FAILED),
+        ("files", Some(files().map(Met::from)), FAILED),
     ] {
-        print(name, &step);
+        print(name, &step)?;
         if matches!(step, Some(Err(_))) {
             code = code.max(charge);
         }
@@ -70,12 +84,14 @@ pub async fn run(
     Ok(ExitCode::from(code))
 }
 
-fn print(name: &str, step: &Step) {
-    match step {
-        Some(Ok(text)) => println!("{}", format!("✓ {name:<11}{text}").trim_end()),
-        Some(Err(text)) => println!("✗ {name:<11}{text}"),
-        None => println!("- {name:<11}not checked"),
-    }
+fn print(name: &str, step: &Step) -> Result<(), Error> {
+    let (sign, text) = match step {
+        Some(Ok(Met::Well(text))) => ("✓", text.as_str()),
+        Some(Ok(Met::Poorly(text))) => ("!", text.as_str()),
+        Some(Err(text)) => ("✗", text.as_str()),
+        None => ("-", "not checked"),
+    };
+    tell(&format!("{}\n", format!("{sign} {name:<11}{text}").trim_end()))
 }
 
 /// Returns the requirements of `app::check`, in order. It stops at the first that is not met.
@@ -128,7 +144,7 @@ fn demands(report: &Result<Report, database::Error>) -> [(&'static str, Step); 6
         let step = match &failed {
             Some((failed, why)) if at == *failed => Some(Err(why.clone())),
             Some((failed, _)) if at > *failed => None,
-            _ => Some(Ok(text)),
+            _ => Some(Ok(Met::Well(text))),
         };
         (name, step)
     })
@@ -149,13 +165,17 @@ fn armed(report: &Report) -> String {
 async fn session(database: &Target) -> (Step, Step) {
     let watch = Watch::default();
     match database::connect(database, Purpose::Command, watch.clone()).await {
-        Ok(client) => (Some(notify(&client, &watch.notified).await), Some(clock(&client).await)),
+        Ok(client) => (
+            Some(notify(&client, &watch.notified).await.map(Met::from)),
+            Some(clock(&client).await.map(Met::from)),
+        ),
         Err(error) => (Some(Err(one_line(&error))), None),
     }
 }
 
 /// Checks whether the admin server can serve all its callers.
-async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String, String> {
+async fn admin_server(database: &Target, settings: &admin::Settings) -> Result<Met, String> {
+    let open_as = settings.open_as.as_deref();
     let client = database::connect(database, Purpose::Admin, Watch::default())
         .await
         .map_err(|error| one_line(&error))?;
@@ -167,11 +187,15 @@ async fn admin_server(database: &Target, open_as: Option<&str>) -> Result<String
     }
     let is_usable = open_as.is_some() || has_tokens(&client).await.map_err(|error| one_line(&error))?;
     let hint = if is_usable { "" } else { "; there is no token yet: create one with webhookd token create" };
-    Ok(format!("{} has the privileges that the admin server needs{hint}", report.role))
+    let text = format!("{} has the privileges that the admin server needs{hint}", report.role);
+    if settings.is_exposed() {
+        return Ok(Met::Poorly(format!("{text}; {}", admin::EXPOSED)));
+    }
+    Ok(Met::Well(text))
 }
 
 /// Checks whether all valid secrets can be read, and returns where they are kept.
-async fn secrets(database: &Target, store: &SecretStore) -> Result<String, String> {
+async fn secrets(database: &Target, store: &SecretStore) -> Result<Met, String> {
     const IN_FORCE: &str = "
         select subscription_id, secret from webhook.secret where expires_at is null or expires_at > now()
         order by id";
@@ -192,7 +216,11 @@ async fn secrets(database: &Target, store: &SecretStore) -> Result<String, Strin
         }
     }
     match &broken[..] {
-        [] => Ok(format!("{sealed} sealed, {elsewhere} kept elsewhere, {clear} in clear text")),
+        [] if clear > 0 => Ok(Met::Poorly(format!(
+            "{clear} in clear text, {sealed} sealed, {elsewhere} kept elsewhere; to seal those in clear text, use \
+             webhookd keygen and webhookd rekey"
+        ))),
+        [] => Ok(Met::Well(format!("{sealed} sealed, {elsewhere} kept elsewhere"))),
         [one] => Err(one.clone()),
         [first, rest @ ..] => Err(format!("{first}; {} more cannot be read", rest.len())),
     }
@@ -210,7 +238,7 @@ async fn notify(client: &Client, ring: &Notify) -> Result<String, String> {
     };
     heard
         .map(|()| "LISTEN and NOTIFY work".to_owned())
-        .map_err(|why| format!("LISTEN does not work ({why}); events wait for the safety poll"))
+        .map_err(|why| format!("LISTEN does not work ({why}); backfills wait for their next poll"))
 }
 
 /// Compares Postgres' clock with ours, which dates the signatures.

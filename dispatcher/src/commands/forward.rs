@@ -54,9 +54,7 @@ pub async fn run(
     let secret = secret(flags)?;
     // The standard format does not contain it.
     let source = Source::parse("/").map_err(|why| Error::Usage(why.to_string()))?;
-    let session = database::connect(&target, Purpose::Reader, Watch::default())
-        .await
-        .map_err(database::Error::Connect)?;
+    let session = database::open_session(&target, Purpose::Reader, Watch::default()).await?;
     session.batch_execute("set default_transaction_read_only = on").await.map_err(explain)?;
     let mut seen = snapshot(&session).await?;
     print(&format!("forwarding to {}\n", clean(url)))?;

@@ -1,7 +1,10 @@
 //! `webhookd keygen`: creates the key that secrets are sealed for. Writes one file, and connects to
 //! nothing.
 
-use crate::{cli::Keygen, commands::Error};
+use crate::{
+    cli::Keygen,
+    commands::{Error, output::print},
+};
 use seal::PrivateKey;
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::ExitCode};
 
@@ -22,6 +25,6 @@ pub fn run(flags: &Keygen) -> Result<ExitCode, Error> {
         *key.reveal()
     ));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
-    println!("{}", key.public_key());
+    print(&format!("{}\n", key.public_key()))?;
     Ok(ExitCode::SUCCESS)
 }

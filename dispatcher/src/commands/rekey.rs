@@ -8,7 +8,7 @@
 
 use crate::{
     cli::Rekey,
-    commands::{Error, exit},
+    commands::{Error, exit, output::tell},
 };
 use database::{self, Purpose, Target, Transaction, Watch};
 use seal::{KeyRing, PrivateKey, Purpose as For};
@@ -56,9 +56,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     let Some(key) = keys.current() else {
         return Err(Error::Usage("no key is set; use --key-file, or set WEBHOOKD_KEY".to_owned()));
     };
-    let mut client = database::connect(&database, Purpose::Command, Watch::default())
-        .await
-        .map_err(database::Error::Connect)?;
+    let mut client = database::open_session(&database, Purpose::Command, Watch::default()).await?;
     let transaction = client.transaction().await.map_err(database::Error::of_statement)?;
     let in_clear = seal_in_clear(&transaction, key).await.map_err(database::Error::of_statement)?;
     transaction.batch_execute(LOCK).await.map_err(database::Error::of_statement)?;
@@ -90,7 +88,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
         transaction.execute(REPLACE, &[&ids, &texts]).await.map_err(database::Error::of_statement)?;
         transaction.commit().await.map_err(database::Error::of_statement)?;
     }
-    println!("{}", counts.describe(key, flags.dry_run));
+    tell(&format!("{}\n", counts.describe(key, flags.dry_run)))?;
     Ok(exit(true))
 }
 

@@ -28,8 +28,9 @@ pub async fn run(flags: &Replay, target: Target, shutdown: CancellationToken) ->
     let events = (!flags.events.is_empty()).then_some(&flags.events);
     let count = session
         .call(
-            "webhook_replay($1, $2::text::timestamptz, coalesce($3::text::timestamptz, now()), $4)::text",
-            &[&flags.id, &flags.since, &flags.until, &events],
+            "webhook_replay($1, coalesce($2::text::timestamptz, now() - $5::text::interval), \
+             coalesce($3::text::timestamptz, now()), $4)::text",
+            &[&flags.id, &flags.since, &flags.until, &events, &flags.within],
         )
         .await?;
     let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or_default();

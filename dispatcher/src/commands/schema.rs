@@ -27,9 +27,7 @@ pub async fn dump(database: Target) -> Result<ExitCode, Error> {
 }
 
 async fn document(database: &Target) -> Result<String, Error> {
-    let client = database::connect(database, Purpose::Command, Watch::default())
-        .await
-        .map_err(database::Error::Connect)?;
+    let client = database::open_session(database, Purpose::Command, Watch::default()).await?;
     let explain = |error: tokio_postgres::Error| {
         match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Refused {

@@ -20,9 +20,7 @@ impl ClientSession {
     /// # Errors
     /// The database cannot be reached, or lacks the extension.
     pub async fn open(target: &Target) -> Result<Self, Error> {
-        let client = database::connect(target, Purpose::Command, Watch::default())
-            .await
-            .map_err(database::Error::Connect)?;
+        let client = database::open_session(target, Purpose::Command, Watch::default()).await?;
         let found = client.query_opt(EXTENSION_SCHEMA, &[]).await.map_err(explain)?;
         let schema = found.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(explain)?;
         Ok(Self { client, schema })

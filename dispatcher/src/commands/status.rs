@@ -3,7 +3,7 @@
 
 use crate::{
     cli,
-    commands::{Error, terminal::table},
+    commands::{Error, output::print, terminal::table},
 };
 use database::{self, Client, Purpose, Target, Watch};
 use std::process::ExitCode;
@@ -37,12 +37,9 @@ const HEADINGS: [&str; 12] = [
 /// # Errors
 /// The database cannot be reached, lacks the extension, or does not grant the rights.
 pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
-    let client = database::connect(&database, Purpose::Command, Watch::default())
-        .await
-        .map_err(database::Error::Connect)?;
+    let client = database::open_session(&database, Purpose::Command, Watch::default()).await?;
     let text = if flags.json { json(&client).await } else { tables(&client).await };
-    print!("{}", text.map_err(explain)?);
-    Ok(ExitCode::SUCCESS)
+    print(&text.map_err(explain)?)
 }
 
 /// Explains the two mistakes that have a remedy.

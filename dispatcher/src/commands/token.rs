@@ -3,11 +3,11 @@
 
 use crate::{
     cli::{CreateToken, TokenAction},
-    commands::{Error, exit},
+    commands::{Error, exit, output::print},
 };
 use admin::token::Token;
 use database::{self, Client, Purpose, Target, Watch};
-use std::process::ExitCode;
+use std::{fmt::Write as _, process::ExitCode};
 use tokio_postgres::error::SqlState;
 
 const CREATE: &str = "
@@ -25,12 +25,10 @@ const LIST: &str = include_str!("sql/token_list.sql");
 /// # Errors
 /// The database is away, or rejects the request.
 pub async fn run(action: &TokenAction, database: Target) -> Result<ExitCode, Error> {
-    let client = database::connect(&database, Purpose::Command, Watch::default())
-        .await
-        .map_err(database::Error::Connect)?;
+    let client = database::open_session(&database, Purpose::Command, Watch::default()).await?;
     match action {
         TokenAction::Create(flags) => create(&client, flags).await,
-        TokenAction::List(_) => list(&client).await.map_err(explain),
+        TokenAction::List(_) => print(&list(&client).await.map_err(explain)?),
         TokenAction::Revoke(flags) => {
             let revoked = client
                 .execute("delete from webhook.token where id = $1", &[&flags.id])
@@ -61,18 +59,18 @@ async fn create(client: &Client, flags: &CreateToken) -> Result<ExitCode, Error>
         .execute(CREATE, &[&flags.name, &sha256.as_slice(), &flags.role, &flags.owner, &flags.days])
         .await
         .map_err(explain)?;
-    println!("{}", token.reveal());
-    Ok(exit(true))
+    print(&format!("{}\n", token.reveal()))
 }
 
-async fn list(client: &Client) -> Result<ExitCode, tokio_postgres::Error> {
-    println!("id\tname\trole\towner\tcreated\texpires");
+async fn list(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let mut text = "id\tname\trole\towner\tcreated\texpires\n".to_owned();
     for row in client.query(LIST, &[]).await? {
         let id: i64 = row.try_get(0)?;
         let texts = (1..6).map(|at| row.try_get(at)).collect::<Result<Vec<String>, _>>()?;
-        println!("{id}\t{}", texts.join("\t"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{id}\t{}", texts.join("\t"));
     }
-    Ok(exit(true))
+    Ok(text)
 }
 
 fn explain(error: tokio_postgres::Error) -> Error {

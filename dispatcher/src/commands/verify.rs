@@ -3,7 +3,7 @@
 
 use crate::{
     cli::{Tolerance, Verify},
-    commands::{Error, exit},
+    commands::{Error, exit, output::tell},
 };
 use signature::{Message, Rejected, Verifier};
 use std::{
@@ -26,10 +26,10 @@ pub fn run(flags: &Verify) -> Result<ExitCode, Error> {
     std::io::stdin().lock().take(BODY_BYTES_MAX).read_to_end(&mut body).map_err(Error::Input)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let verdict = verify(&verifier, &headers, &body, flags.tolerance, i64::try_from(now).unwrap_or(i64::MAX));
-    match &verdict {
-        Ok(()) => println!("valid"),
-        Err(why) => println!("not valid: {why}"),
-    }
+    tell(&match &verdict {
+        Ok(()) => "valid\n".to_owned(),
+        Err(why) => format!("not valid: {why}\n"),
+    })?;
     Ok(exit(verdict.is_ok()))
 }
 

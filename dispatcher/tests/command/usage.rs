@@ -90,7 +90,7 @@ async fn a_server_that_is_away_is_one_line_and_a_failure() {
             finish(webhookd(&[&command[..], &["--database-url", &url, "--log-level", "error"]].concat()))
                 .await;
         assert_eq!((code, out.as_str()), (Some(1), ""), "{command:?}: {err}");
-        assert!(err.starts_with("webhookd: cannot connect to Postgres"), "{err}");
+        assert!(err.starts_with("webhookd: cannot connect to Postgres at 127.0.0.1:"), "{err}");
         assert!(err.matches('\n').count() == 1 && !err.contains("hunter2"), "{err:?}");
     }
     let (code, out, _) = finish(webhookd(&["check", "--database-url", &url])).await;

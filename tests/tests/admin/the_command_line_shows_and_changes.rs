@@ -221,6 +221,25 @@ async fn a_reader_that_goes_away_ends_what_follows() {
     }
 }
 
+/// `webhookd status | true`: a command whose reader has gone fails no more than others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_no_panic() {
+    let world = World::new().await;
+    world.subscribe("/ok").await;
+    let url = world.database.url();
+    for command in
+        ["status", "status --json", "check", "token list", "subscription list", "event list", "man"]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut started = std::process::Command::new(binary());
+        started.args(command.split(' ')).env("DATABASE_URL", &url).stdout(writer);
+        let output = started.stderr(std::process::Stdio::piped()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{command}: {:?}: {said}", output.status);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_sees_and_does_what_it_may() {
     let world = World::new().await;
@@ -271,6 +290,7 @@ async fn attempts_are_followed_and_the_past_replayed() {
     assert_eq!(ok(&url, &format!("replay {id} --since -infinity --events order.*")).await, "2\n");
     assert_eq!(world.receiver.at("/ok").len(), 4, "it has waited for them");
     assert_eq!(ok(&url, &format!("replay {id} --since -infinity --events none.such")).await, "0\n");
+    assert_eq!(ok(&url, &format!("replay {id} --within 1h --events order.*")).await, "2\n");
     assert_eq!(ok(&url, &format!("replay {id} --since -infinity --events order.* --no-wait")).await, "2\n");
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..7 {

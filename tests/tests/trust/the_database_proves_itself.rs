@@ -185,6 +185,8 @@ async fn a_password_or_a_certificate_of_ones_own() {
     let string = server.string("by_password", "127.0.0.1", port, "sslmode=require");
     fails(server.check(&string, &[]).await, "password");
     fails(server.check(&string, &[("PGPASSWORD", "wrong")]).await, "password authentication failed");
+    let says_what_to_do = format!("127.0.0.1:{port} as by_password; check user and password");
+    fails(server.check(&string, &[("PGPASSWORD", "wrong")]).await, &says_what_to_do);
     let line = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
     let passfile = server.write("passwords", &format!("# ours\n127.0.0.1:{port}:shop:by_password:{line}\n"));
     let passfile = passfile.to_str().unwrap();

@@ -23,7 +23,7 @@ use crate::{
 };
 use event_type::is_reserved;
 use std::{sync::Arc, time::Duration};
-use tracing::{debug, info};
+use tracing::debug;
 
 /// Maximum number of requests that a send queue starts in its turn.
 const TURN: usize = 32;
@@ -160,7 +160,14 @@ impl Scheduler {
         let (due_us, retry_from) =
             if is_at_once { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
         let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
-        tell(id, event_id, attempts, &outcome, is_exhausted);
+        if verdict != Verdict::Succeeded {
+            let class = outcome.class.as_str();
+            debug!(subscription_id = id, sequence = event_id, attempt = attempts, class, "attempt.failed");
+        }
+        if is_exhausted {
+            let subscription = self.subscriptions.get(&id).map(|subscription| &**subscription);
+            self.shared.given_up.note(id, subscription, (event_id, outcome.status), now.at);
+        }
         // A delivery that was requested by hand obeys no order.
         let groups = send_queue.as_ref().and_then(|send_queue| send_queue.groups.as_ref());
         let order_key = delivery
@@ -256,15 +263,6 @@ impl Work<'_> {
                 0
             }
         }
-    }
-}
-
-fn tell(subscription_id: i64, sequence: i64, attempt: i16, outcome: &Outcome, is_exhausted: bool) {
-    if outcome.verdict() != Verdict::Succeeded {
-        debug!(subscription_id, sequence, attempt, class = outcome.class.as_str(), "attempt.failed");
-    }
-    if is_exhausted {
-        info!(subscription_id, sequence, attempts = attempt, "delivery.exhausted");
     }
 }
 

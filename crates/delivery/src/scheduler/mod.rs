@@ -19,6 +19,7 @@ mod agenda;
 mod attempts;
 pub mod backlog_rate;
 mod effects;
+mod given_up;
 mod health;
 mod order_groups;
 mod progress;
@@ -43,6 +44,7 @@ use crate::{
 use agenda::Agenda;
 use backlog_rate::BacklogRate;
 use effects::Effects;
+use given_up::GivenUp;
 use progress::Progress;
 use slab::Slab;
 use std::{
@@ -171,6 +173,7 @@ struct Shared {
     progress: Progress,
     timers: Timers,
     backlog_rate: BacklogRate,
+    given_up: GivenUp,
     /// Deliveries in memory that have no row, over all send queues.
     fresh: usize,
     /// Set once the order groups that an earlier run left are known. Send queues with an order wait
@@ -217,6 +220,7 @@ impl Scheduler {
             progress: Progress::default(),
             timers: Timers::new(limits.timers_max),
             backlog_rate: BacklogRate::new(limits.backlog_rate),
+            given_up: GivenUp::default(),
             fresh: 0,
             is_known: false,
             is_recovered: false,
@@ -256,6 +260,7 @@ impl Scheduler {
             self.start(now);
         }
         self.checkpoint(now);
+        self.shared.given_up.report(if self.is_closing { Duration::MAX } else { now.at });
     }
 
     /// Returns when [`advance`](Self::advance) has work even if nothing happens, or `None` for
@@ -278,7 +283,7 @@ impl Scheduler {
         // they survive a restart.
         let oldest = self.shared.progress.oldest_since();
         let sweep = oldest.map(|since| (since + UNRESOLVED_MAX).max(self.swept_at + SWEEP_INTERVAL));
-        retry.into_iter().chain(next_at).chain(sweep).min()
+        retry.into_iter().chain(next_at).chain(sweep).chain(self.shared.given_up.report_at()).min()
     }
 
     fn wake(&mut self, now: Now) {

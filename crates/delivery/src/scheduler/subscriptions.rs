@@ -35,10 +35,12 @@ impl Scheduler {
                 self.shared.timers.insert(key, retry);
             }
         }
+        let mut removed = Vec::new();
         for ((id, subscription), before) in changed.iter().zip(&former) {
             let before = before.as_ref();
             let Some(subscription) = subscription else {
                 self.drop_send_queue(*id);
+                removed.push(*id);
                 continue;
             };
             if let Some(mut work) = self.work(*id) {
@@ -50,6 +52,7 @@ impl Scheduler {
                 work.reopen();
             }
         }
+        log_removed(&removed);
     }
 
     fn drop_send_queue(&mut self, id: i64) {
@@ -64,7 +67,6 @@ impl Scheduler {
                 }
             }
         }
-        info!(subscription_id = id, "send_queue.removed");
         self.shared.effects.record(Record::Forget { subscription_id: id });
     }
 }
@@ -116,6 +118,17 @@ impl Work<'_> {
             self.queue.pacing.restart();
             let (health, event) = (ReceiverHealth::default(), None);
             self.shared.effects.record(Record::ReceiverHealth { subscription_id: self.id, health, event });
+        }
+    }
+}
+
+/// Logs one line for all subscriptions that were deleted together.
+fn log_removed(ids: &[i64]) {
+    match ids {
+        [] => {}
+        [subscription_id] => info!(subscription_id, "send_queue.removed"),
+        [first, .., last] => {
+            info!(subscriptions = ids.len(), first_id = first, last_id = last, "send_queues.removed");
         }
     }
 }

@@ -21,10 +21,17 @@ select armed from webhook.health;
 select webhook_arm();
 select snapshot::text = :'snapshot', epoch = :epoch from webhook.cursor;
 
-\echo -- a copy within the cluster: transaction ids continue
+\echo -- a copy within the cluster: transaction ids continue; the tokens of the original do not work
+insert into webhook.token (name, token_sha256, role) values ('one', sha256('one'), current_user);
 update webhook.cursor set database_oid = 1;
 select armed from webhook.health;
+select webhook_arm(keep_tokens => true);
+select count(*) from webhook.token;
+update webhook.cursor set database_oid = 1, epoch = epoch - 1;
+set local client_min_messages = notice;
 select webhook_arm();
+set local client_min_messages = warning;
+select count(*) from webhook.token;
 select armed from webhook.health;
 select snapshot::text = :'snapshot', epoch - :epoch from webhook.cursor;
 select created_snapshot::text <> '3:3:' from webhook.subscription where id = :sub;

@@ -43,6 +43,10 @@ pub enum Behaviour {
     /// `/retry-after?v=120`: 429 with that header; `/retry-after/503?v=…` with that status.
     /// `v=in:5` is the HTTP date of five seconds from now (`in:-5`: ago).
     RetryAfter(u16, String),
+    /// `/limit/1048576`: 413 if the request's body is longer, otherwise 200.
+    Limit(usize),
+    /// `/rejects/TEXT`: 422 if the request's body contains this text, otherwise 200.
+    Rejects(String),
     /// `/echo`: 200 with the request's body.
     Echo,
     /// `/foreign`: 500 with a body in UTF-8 whose characters many encodings lack.
@@ -117,6 +121,8 @@ impl Behaviour {
             "gone" => Self::Gone,
             "redirect" => Self::Redirect(status_or(argument, 302), parameter("to")),
             "retry-after" => Self::RetryAfter(status_or(argument, 429), parameter("v")),
+            "limit" => Self::Limit(number() as usize),
+            "rejects" => Self::Rejects(argument.unwrap_or_default().to_owned()),
             "echo" => Self::Echo,
             "foreign" => Self::Foreign,
             "nul" => Self::Nul,
@@ -129,10 +135,14 @@ impl Behaviour {
         }
     }
 
-    /// Returns the status of the answer to the `attempt`th request of an event, or `None` if it
-    /// gets no whole answer.
-    pub fn status(&self, attempt: u32) -> Option<u16> {
+    /// Returns the status of the answer to the `attempt`th request of an event with this body, or
+    /// `None` if it gets no whole answer.
+    pub fn status(&self, attempt: u32, body: &[u8]) -> Option<u16> {
         match self {
+            Self::Limit(bytes) if body.len() > *bytes => Some(413),
+            Self::Rejects(text) if body.windows(text.len().max(1)).any(|part| part == text.as_bytes()) => {
+                Some(422)
+            }
             Self::Flaky(failures) if attempt <= *failures => Some(500),
             Self::Status(status)
             | Self::Huge(_, status)
@@ -148,6 +158,8 @@ impl Behaviour {
             | Self::Hold
             | Self::CloseAfter
             | Self::Cut
+            | Self::Limit(_)
+            | Self::Rejects(_)
             | Self::Echo
             | Self::ManyHeaders(_)
             | Self::LongHeader(_)
@@ -203,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_flaky_one_recovers() {
-        let statuses = [1, 2, 3].map(|attempt| Behaviour::Flaky(2).status(attempt));
+        let statuses = [1, 2, 3].map(|attempt| Behaviour::Flaky(2).status(attempt, b""));
         assert_eq!(statuses, [Some(500), Some(500), Some(200)]);
     }
 }

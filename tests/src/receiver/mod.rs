@@ -317,7 +317,7 @@ async fn treat<S: Stream>(
         Behaviour::Hold => released(state).await,
         _ => {}
     }
-    let status = behaviour.status(attempt);
+    let status = behaviour.status(attempt, &echo);
     // Recorded before the answer is visible, so a test that reacts to it does so later.
     lock(&state.record).answered(at, status);
     state.arrived.send_modify(|count| *count += 1);

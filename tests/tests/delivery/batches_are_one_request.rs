@@ -76,6 +76,32 @@ async fn filled_by_size_or_by_time() {
     );
 }
 
+/// A receiver takes requests of up to 1 MiB, and 1 000 events of 16 KiB come in batches of 200.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_too_large_is_split() {
+    let world = World::new().await;
+    world.subscribe_with("/limit/1048576", "batch_size => 200").await;
+    world.subscribe_with("/rejects/poison", "batch_size => 500, retry => '{}', name => 'picky'").await;
+    world.app.batch_execute(
+        "insert into orders select i, case i when 400 then 'poison' else repeat('x', 16000) end from generate_series(1, 1000) i"
+    ).await.expect("rows");
+    let daemon = Daemon::start(&world.database).await;
+    world.settled(PATIENCE).await;
+    assert!(daemon.sigterm(PATIENCE).await.success());
+    let final_states = "select string_agg(s.name || ' ' || d.state || ' ' || d.count, ', ' order by s.name, d.state)
+        from (select subscription_id, state, count(*) from webhook.delivery group by 1, 2) d
+        join (select id, coalesce(name, 'limited') as name from webhook.subscription) s on s.id = d.subscription_id";
+    assert_eq!(
+        world.database.text(final_states).await.as_deref(),
+        Some("limited delivered 1000, picky delivered 999, picky exhausted 1")
+    );
+    let too_large = "select count(distinct batch_id) from webhook.attempt where status = 413";
+    let refused = world.database.number(too_large).await;
+    assert!((1..=12).contains(&refused), "{refused} requests were too large: later batches stay below the limit");
+    let closed = "select count(*) from webhook.subscription_stats where circuit = 'open'";
+    assert_eq!(world.database.number(closed).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_fails_is_tried_again() {
     let world = World::new().await;

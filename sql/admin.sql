@@ -13,6 +13,8 @@ create table webhook.token (
     created_at   timestamptz not null default now(),
     created_by   name        not null default session_user,
     expires_at   timestamptz,
+    role_oid     oid         not null,
+    owner_role   oid,
     constraint name_has_1_to_200_characters check (length(name) between 1 and 200 and name !~ '[[:cntrl:]]'),
     constraint owner_has_1_to_200_characters check (length(owner) between 1 and 200 and owner !~ '[[:cntrl:]]'),
     constraint token_sha256_has_32_bytes check (length(token_sha256) = 32)
@@ -24,6 +26,54 @@ comment on column webhook.token.role is 'Role of the token''s requests (SET LOCA
 comment on column webhook.token.owner is
     'Owner whose subscriptions the token can see and change, a role or another name; null: all that the role can see and change';
 comment on column webhook.token.expires_at is 'null: the token does not expire';
+comment on column webhook.token.role_oid is 'The role; 0: the role was dropped, and the token does not work';
+comment on column webhook.token.owner_role is
+    'The role that owner names; null: owner is not a role; 0: the role was dropped, and the token does not work';
+
+create function webhook.find_token_role() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- As for webhook.find_owner_role().
+    if tg_op = 'UPDATE' or new.role_oid is distinct from 0 then
+        new.role_oid := coalesce(webhook.role_named(new.role::text), 0);
+    end if;
+    return new;
+end
+$$;
+comment on function webhook.find_token_role() is 'Sets the role of a token';
+revoke all on function webhook.find_token_role() from public;
+
+create trigger find_owner_role before insert or update of owner on webhook.token
+    for each row execute function webhook.find_owner_role();
+create trigger find_token_role before insert or update of role on webhook.token
+    for each row execute function webhook.find_token_role();
+alter table webhook.token enable always trigger find_owner_role;
+alter table webhook.token enable always trigger find_token_role;
+
+-- Names follow the roles for those who read them, and for dumps. Rights depend on the OIDs.
+create function webhook.follow_roles() returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
+as $$
+begin
+    update webhook.subscription s set owner = r.rolname
+        from pg_roles r where r.oid = s.owner_role and r.rolname::text <> s.owner;
+    update webhook.subscription s set owner_role = 0
+        where s.owner_role <> 0 and not exists (select from pg_roles r where r.oid = s.owner_role);
+    update webhook.token t set role = r.rolname
+        from pg_roles r where r.oid = t.role_oid and r.rolname <> t.role;
+    update webhook.token t set owner = r.rolname
+        from pg_roles r where r.oid = t.owner_role and r.rolname::text <> t.owner;
+    update webhook.token t set role_oid = 0
+        where t.role_oid <> 0 and not exists (select from pg_roles r where r.oid = t.role_oid);
+    update webhook.token t set owner_role = 0
+        where t.owner_role <> 0 and not exists (select from pg_roles r where r.oid = t.owner_role);
+    update webhook.backfill b set requested_by = r.rolname
+        from pg_roles r where b.state = 'running' and r.oid = b.requester and r.rolname <> b.requested_by;
+end
+$$;
+comment on function webhook.follow_roles() is
+    'Daemon: writes the present names of roles into subscriptions, tokens and backfills, and 0 for roles that were dropped';
 
 -- -- Requests that must not be done twice ---------------------------------------------------------
 
@@ -47,15 +97,16 @@ create index idempotency_created_at_idx on webhook.idempotency (created_at);
 
 -- Runs as the extension's owner, because webhook.tenant is a superuser's setting. So only the
 -- daemon and superusers can act for a tenant. It lasts until the end of the transaction.
-create function webhook.act_for(owner text) returns void
+create function webhook.act_for(owner text, owner_role oid) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true);
+    perform set_config('webhook.tenant', coalesce(act_for.owner, ''), true),
+            set_config('webhook.tenant_role', coalesce(act_for.owner_role::text, ''), true);
 end
 $$;
-comment on function webhook.act_for(text) is
-    'Daemon: limits visible and changeable rows to this owner until the end of the transaction; null: only the privileges of the role apply';
+comment on function webhook.act_for(text, oid) is
+    'Daemon: limits visible and changeable rows to this owner (and its role, if it is one) until the end of the transaction; null: only the privileges of the role apply';
 
 -- -- What subscribers may read of events ----------------------------------------------------------
 
@@ -71,7 +122,7 @@ from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
       select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
 join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
 join webhook.subscription s on s.id = d.subscription_id
-where webhook.may_see(s.owner);
+where webhook.may_see(s.owner, s.owner_role);
 comment on view webhook.delivered_event is
     'Events as their subscribers receive them: one row per event and subscription that have a delivery';
 
@@ -79,7 +130,7 @@ create view webhook.matching_event with (security_barrier) as
 select s.id as subscription_id, webhook.public_id(e.id, e.created_at) as event_id, e.id as sequence, e.xid, e.created_at, e.truncated, e.type,
        e.table_name, e.key, e.actor, e.origin, e.traceparent, e.payload, e.previous
 from webhook.subscription s join webhook.event e on webhook.mismatch(e, s) is null
-where webhook.may_see(s.owner);
+where webhook.may_see(s.owner, s.owner_role);
 comment on view webhook.matching_event is
     'Events that match the current options of a subscription, delivered or not; a receiver reads it to find missed events';
 

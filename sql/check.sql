@@ -378,6 +378,14 @@ begin atomic
     union all
     select null, p.problem, p.detail, p.repair from webhook.own_problem() p
     union all
+    -- Names no subscription, because only admins may see these.
+    select 'webhook.subscription'::regclass, 'owner was dropped',
+           format('subscriptions that belong to dropped roles: %s; only admins can see and change them', count(*)),
+           'select @extschema@.webhook_alter(s.id, owner => current_user) from webhook.subscription s where s.owner_role is not null and not exists (select from pg_roles r where r.oid = s.owner_role)'
+    from webhook.subscription s
+    where s.owner_role is not null and not exists (select from pg_roles r where r.oid = s.owner_role)
+    having count(*) > 0
+    union all
     -- Delivered events have been removed. The limit does not remove the rest.
     select 'webhook.event'::regclass,
            case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,

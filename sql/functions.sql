@@ -233,12 +233,12 @@ comment on function @extschema@.webhook_verify is
 -- -- Ownership ------------------------------------------------------------------------------------
 
 -- The functions above call it on behalf of their caller. A role that may arm is an admin.
-create function webhook.may_manage(role oid, owner text) returns boolean
+create function webhook.may_manage(role oid, owner text, owner_role oid) returns boolean
     language sql stable parallel safe
-    return case when webhook.tenant() is not null then owner = webhook.tenant()
+    return case when webhook.tenant() is not null then webhook.is_tenant(owner, owner_role)
                 else has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
-                     or coalesce(pg_has_role(role, to_regrole(quote_ident(owner)), 'usage'), false) end;
-comment on function webhook.may_manage(oid, text) is 'Whether a role can change the subscriptions of this owner, because it is the owner, a member, or an admin';
+                     or coalesce(pg_has_role(role, owner_role, 'usage'), false) end;
+comment on function webhook.may_manage(oid, text, oid) is 'Whether a role can change the subscriptions of this owner, because it is the owner, a member, or an admin';
 
 -- -- Erasure --------------------------------------------------------------------------------------
 

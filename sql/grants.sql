@@ -80,7 +80,8 @@ begin
                  webhook.event_sequence(text), webhook.pattern_matches(text[], text),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
-                 webhook.tenant(), webhook.may_see_all(), webhook.may_see(text), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.tenant(), webhook.tenant_role(), webhook.is_tenant(text, oid),
+                 webhook.may_see_all(), webhook.may_see(text, oid), webhook.mismatch(webhook.event, webhook.subscription),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
@@ -99,8 +100,8 @@ begin
             -- For its admin server.
             ('dispatcher', 'grant select on webhook.token to %s'),
             ('dispatcher', 'grant select, insert, update, delete on webhook.idempotency to %s'),
-            ('dispatcher', 'grant execute on function webhook.act_for(text), webhook.last_number(),
-                 webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
+            ('dispatcher', 'grant execute on function webhook.act_for(text, oid), webhook.follow_roles(),
+                 webhook.last_number(), webhook.delivery_number(bigint, text, bigint), webhook.number_at(timestamptz), webhook.lower_priority() to %s'),
             ('dispatcher', 'grant execute on routine webhook.gate_ring(), webhook.gate_sleep(integer) to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_arm(boolean), @extschema@.webhook_seal(text),

@@ -31,6 +31,7 @@ begin
         from webhook.event e where e.xid < 0 and e.id = x.event_id and - e.xid = x.event_xid;
     update webhook.event e set xid = 2 where e.xid < 0;
     update webhook.subscription s set created_snapshot = '3:3:' where s.created_at < restored.restored_at;
+    update webhook.backfill b set requester = webhook.role_named(b.requested_by::text) where b.state = 'running';
 end
 $$;
 comment on function webhook.adopt_restored(webhook.cursor) is
@@ -47,7 +48,7 @@ begin
     delete from webhook.token;
     get diagnostics count = row_count;
     if count > 0 then
-        raise notice using message = format('%s tokens of the admin server were revoked', count),
+        raise notice using message = format('revoked tokens of the admin server: %s', count),
             hint = 'Tokens of the original must not work on a copy. For the original itself, use webhook_arm(keep_tokens => true). To create tokens, use webhookd token create.';
     end if;
 end

@@ -31,8 +31,7 @@ create table webhook.subscription (
     signature        text[]      not null default '{standard}',
     owner            text        not null default current_user,
     tls              text,
-    -- For each owner: whether another owner uses the name is not visible.
-    constraint name_is_unique_for_its_owner unique (owner, name),
+    owner_role       oid,
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
@@ -56,6 +55,9 @@ create table webhook.subscription (
     constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
     constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$')
 );
+-- Names are unique for each owner: whether another owner uses a name is not visible.
+create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
+create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
 comment on table  webhook.subscription is 'Subscriptions: the receiver, the patterns of its events, and the options of delivery';
 comment on column webhook.subscription.enabled is 'false: paused; matching events are kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'Time limit of one attempt, including the response body';
@@ -82,6 +84,8 @@ comment on column webhook.subscription.signature is
     'How requests are signed: standard and standard-v1a (Standard Webhooks, HMAC-SHA256 and ed25519), svix, github, stripe. none: requests are not signed';
 comment on column webhook.subscription.owner is
     'Owner: a role, whose members can see and change the subscription; or another name, such as a tenant of the application, whose subscriptions only admins can see and change';
+comment on column webhook.subscription.owner_role is
+    'Role that owner named when it was set; null: owner is not a role; 0: the role was dropped, and only admins can see and change the subscription';
 comment on column webhook.subscription.tls is
     'Name of a section [tls.NAME] in the daemon''s configuration: certificate authorities and client certificate for this receiver';
 comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
@@ -198,7 +202,7 @@ create table webhook.backfill (
     subscription_id bigint      not null references webhook.subscription on delete cascade,
     relation        regclass    not null,
     condition       text,
-    -- A name and not a number: a dump may be restored where roles have other numbers.
+    -- The name is for dumps, which may be restored where roles have other numbers.
     requested_by    name        not null,
     search_path     text        not null,
     state           text        not null default 'running',
@@ -208,11 +212,13 @@ create table webhook.backfill (
     error           text,
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
+    requester       oid,
     constraint state_is_known check (state in ('running', 'done', 'failed', 'cancelled')),
     constraint error_iff_failed check ((state = 'failed') = (error is not null))
 );
 comment on table  webhook.backfill is 'Backfills: existing rows that are sent to a subscription as noun.snapshot events, with their progress';
-comment on column webhook.backfill.condition is 'Only rows that meet it are sent; evaluated with the privileges of requested_by';
+comment on column webhook.backfill.condition is 'Only rows that meet it are sent; evaluated with the privileges of requester';
+comment on column webhook.backfill.requester is 'The role that requested_by names';
 comment on column webhook.backfill.search_path is 'The search path of the caller, for names in the condition';
 comment on column webhook.backfill.state is 'running, done, failed (see error) or cancelled';
 comment on column webhook.backfill.after_key is 'Primary key of the last processed row, as text';
@@ -235,36 +241,18 @@ $$;
 comment on function webhook.forget_subscription() is 'Removes the dependent rows of a deleted subscription';
 revoke all on function webhook.forget_subscription() from public;
 
+create trigger find_owner_role before insert or update of owner on webhook.subscription
+    for each row execute function webhook.find_owner_role();
+alter table webhook.subscription enable always trigger find_owner_role;
 create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
 alter table webhook.subscription enable always trigger forget;
 
 -- -- Ownership ------------------------------------------------------------------------------------
 
--- A function of the library, and not current_setting(): before the library is loaded, any session
--- can give any value to a setting of that name. Loading the library rejects such a value.
-create function webhook.tenant() returns text
-    language c stable parallel safe
-    as 'MODULE_PATHNAME', 'tenant_wrapper';
-comment on function webhook.tenant() is
-    'The owner that this transaction is limited to (webhook.act_for()); null: only the privileges of the role apply';
-
--- A role that may read every event may see every delivery. Views are called as their reader, so
--- they check it here too.
-create function webhook.may_see_all() returns boolean
-    language sql stable parallel safe
-    return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
-comment on function webhook.may_see_all() is 'Whether the current role can see the subscriptions and deliveries of all owners, as readers, the daemon and admins can';
-
-create function webhook.may_see(owner text) returns boolean
-    language sql stable parallel safe
-    return case when webhook.tenant() is not null then owner = webhook.tenant()
-                else webhook.may_see_all() or coalesce(pg_has_role(to_regrole(quote_ident(owner)), 'usage'), false) end;
-comment on function webhook.may_see(text) is 'Whether the current role can see the rows of this owner, because it is the owner, a member, or can see all owners';
-
 -- For reading only. Functions that write check the owner themselves
 -- (extension/src/subscribe/owner.rs).
 alter table webhook.subscription enable row level security;
-create policy of_owner on webhook.subscription for select using (webhook.may_see(owner));
+create policy of_owner on webhook.subscription for select using (webhook.may_see(owner, owner_role));
 alter table webhook.attempt enable row level security;
 create policy of_owner on webhook.attempt for select
     using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));

@@ -73,7 +73,7 @@ from (
 ) d
 left join webhook.event e on e.xid = d.xid and e.id = d.sequence
 where (select webhook.may_see_all())
-   or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner));
+   or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner, s.owner_role));
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
@@ -156,13 +156,13 @@ left join (select subscription_id,
                   max(started_at) filter (where outcome <> 'succeeded') as last_failure_at
            from webhook.attempt where started_at > now() - interval '1 hour'
            group by subscription_id) a on a.subscription_id = s.id
-where webhook.may_see(s.owner);
+where webhook.may_see(s.owner, s.owner_role);
 comment on view webhook.subscription_stats is 'One row per subscription: health of its receiver, pending deliveries (queued includes blocked), and attempts of the last hour';
 
 create view webhook.public_key with (security_barrier) as
 select k.subscription_id, k.public_key, k.created_at, k.expires_at
 from webhook.secret k join webhook.subscription s on s.id = k.subscription_id
-where k.public_key is not null and (k.expires_at is null or k.expires_at > now()) and webhook.may_see(s.owner);
+where k.public_key is not null and (k.expires_at is null or k.expires_at > now()) and webhook.may_see(s.owner, s.owner_role);
 comment on view webhook.public_key is
     'Public keys with which receivers verify signatures of profile standard-v1a (ed25519): whpk_ and base64; during a rotation, also the old key';
 

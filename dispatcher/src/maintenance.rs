@@ -1,5 +1,5 @@
 //! Turns the ring, and empties slots that have expired or whose space is needed.
-//! `sql/retention.sql` decides which.
+//! `sql/retention.sql` decides which. Writes the present names of roles.
 //!
 //! The module waits for no lock and blocks no other session. If a slot is in use, it retries later.
 //! It never reads a row, and no delivery depends on it.
@@ -26,6 +26,7 @@ const SLOTS: std::ops::Range<i32> = 0..16;
 
 const TURN: &str = "select webhook.turn_ring()";
 const RETIRE: &str = "select webhook.retire_slot($1::integer)";
+const FOLLOW_ROLES: &str = "select webhook.follow_roles()";
 const RELIEVE: &str = "select r.bytes, r.bytes_max, r.held_bytes, r.slot_seconds, r.in_use, r.retired from webhook.relieve_ring() r";
 
 /// Before a slot with tens of millions of rows is emptied, they are read. No statement needs
@@ -189,6 +190,7 @@ async fn round(database: &Target) -> Result<(Size, bool), Error> {
     for slot in row.try_get::<_, Vec<i16>>(5)? {
         info!(slot, bytes_max = size.bytes_max, "ring.slot_retired_early");
     }
+    client.execute(FOLLOW_ROLES, &[]).await?;
     Ok((size, in_use || row.try_get::<_, bool>(4)?))
 }
 

@@ -33,6 +33,8 @@ static MUTE: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// decides. A superuser's setting, because it both narrows and widens the rights of a role.
 /// `webhook.act_for()` sets it on behalf of the daemon.
 static TENANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// `webhook.tenant_role`: the OID of the role that `webhook.tenant` names. Empty: it is not a role.
+static TENANT_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// `webhook.payload_bytes_max`: cap on an event's payload and previous together, in bytes.
 static PAYLOAD_BYTES_MAX: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 /// `webhook.payload_over_cap`: `thin` or `strict`.
@@ -70,6 +72,12 @@ pub fn traceparent() -> Option<&'static [u8]> {
 /// Returns a copy, which a later SET cannot free.
 pub fn tenant() -> Option<String> {
     text(&TENANT).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Returns `InvalidOid`, which is no role, if the setting is not an OID.
+pub fn tenant_role() -> Option<pg_sys::Oid> {
+    let digits = String::from_utf8_lossy(text(&TENANT_ROLE)?).into_owned();
+    Some(digits.parse::<u32>().map_or(pg_sys::Oid::INVALID, pg_sys::Oid::from))
 }
 
 pub fn muted() -> bool {
@@ -116,6 +124,14 @@ pub fn define() {
         c"Limits the visible and changeable subscriptions to one owner, regardless of the role's privileges.",
         c"webhook.act_for() sets it for one transaction. Empty means no limit beyond the role's privileges.",
         &TENANT,
+        GucContext::Suset,
+        GucFlags::NO_SHOW_ALL,
+    );
+    GucRegistry::define_string_guc(
+        c"webhook.tenant_role",
+        c"Names the role that webhook.tenant is, by its OID.",
+        c"webhook.act_for() sets it for one transaction. Empty means that webhook.tenant is not a role.",
+        &TENANT_ROLE,
         GucContext::Suset,
         GucFlags::NO_SHOW_ALL,
     );

@@ -48,7 +48,8 @@ pub extern "C-unwind" fn _PG_init() {
 // every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/cursor.sql", name = "cursor", requires = ["tables"]);
-extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["priority"]);
+extension_sql_file!("../../sql/owners.sql", name = "owners", requires = ["priority"]);
+extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["owners"]);
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription"]);
 extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
 extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);

@@ -20,7 +20,7 @@ const CHARS_MAX: usize = 200;
 pub fn lock(caller: Caller, id: i64) -> Result<(), Error> {
     Spi::connect_mut(|client| {
         let found = client.update(
-            "select webhook.may_manage($2, owner) from webhook.subscription where id = $1 for no key update",
+            include_str!("sql/lock_subscription.sql"),
             Some(1),
             &[id.into(), caller.id.into()],
         )?;
@@ -32,6 +32,11 @@ pub fn lock(caller: Caller, id: i64) -> Result<(), Error> {
 #[pg_extern(sql = false)]
 fn tenant() -> Option<String> {
     guc::tenant()
+}
+
+#[pg_extern(sql = false)]
+fn tenant_role() -> Option<pg_sys::Oid> {
+    guc::tenant_role()
 }
 
 /// Returns the owner of a new subscription: the given name, or the caller, or the tenant that the
@@ -55,7 +60,7 @@ pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
         return Err(bad("must have at most 200 characters and no control characters"));
     }
     let may = Spi::get_one_with_args::<bool>(
-        "select webhook.may_manage($1, $2)",
+        "select webhook.may_manage($1, $2, webhook.role_named($2))",
         &[caller.id.into(), name.as_str().into()],
     )?;
     if may == Some(true) { Ok(name) } else { Err(Error::NotTheirs(name)) }

@@ -17,11 +17,26 @@ $$;
 
 -- -- Tables and rows ------------------------------------------------------------------------------
 
-drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release();
+drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release(), webhook.act_for(text);
+
+-- Roles are known by their OIDs. The views and policies that called may_see(text) are replaced below.
+alter table webhook.subscription add column owner_role oid;
+update webhook.subscription s set owner_role = r.oid from pg_roles r where r.rolname::text = s.owner;
+alter table webhook.subscription drop constraint name_is_unique_for_its_owner;
+create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
+create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
+alter table webhook.backfill add column requester oid;
+update webhook.backfill b set requester = r.oid from pg_roles r where r.rolname = b.requested_by;
+alter table webhook.token add column role_oid oid, add column owner_role oid;
+update webhook.token t set role_oid = coalesce((select r.oid from pg_roles r where r.rolname = t.role), 0),
+    owner_role = (select r.oid from pg_roles r where r.rolname::text = t.owner);
+alter table webhook.token alter column role_oid set not null;
 
 -- -- The code of a fresh installation -------------------------------------------------------------
 
 -- @code@
+
+drop function webhook.may_see(text), webhook.may_manage(oid, text);
 
 -- -- Rights that follow from it -------------------------------------------------------------------
 

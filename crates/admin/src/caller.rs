@@ -13,6 +13,8 @@ pub struct Caller {
     pub role: String,
     /// The owner that the caller is limited to. `None` means all owners that the role may see.
     pub owner: Option<String>,
+    /// OID of the role that `owner` names. `None`: it is not a role.
+    pub owner_role: Option<u32>,
 }
 
 impl Caller {
@@ -26,7 +28,7 @@ impl Caller {
 
     /// Returns the caller's key in `webhook.idempotency`. No two callers share a key.
     pub fn key(&self) -> String {
-        serde_json::json!([self.role, self.owner]).to_string()
+        serde_json::json!([self.role, self.owner, self.owner_role]).to_string()
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn callers_are_told_apart() {
         let key = |role: &str, owner: Option<&str>| {
-            Caller { role: role.to_owned(), owner: owner.map(str::to_owned) }.key()
+            Caller { role: role.to_owned(), owner: owner.map(str::to_owned), owner_role: None }.key()
         };
         assert_ne!(key("a/b", None), key("a", Some("b")));
         assert_ne!(key("a", Some("")), key("a", None));

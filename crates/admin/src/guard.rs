@@ -253,8 +253,7 @@ impl State {
     /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
     /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
     pub async fn enter(&self, token: Option<&str>, is_repeatable: bool) -> Result<Work, Problem> {
-        const WHO: &str = "select t.role::text, t.owner from webhook.token t
-            where t.token_sha256 = $1 and (t.expires_at is null or t.expires_at > now())";
+        const WHO: &str = include_str!("sql/token_caller.sql");
         let unknown = || {
             Problem::new(StatusCode::UNAUTHORIZED, "a token is required")
                 .hint("Create a token with webhookd token create, and send it as Authorization: Bearer …")
@@ -262,7 +261,7 @@ impl State {
         let (mut work, caller) = match (token, &self.guard.open_as) {
             (None, Some(role)) => {
                 let (work, _) = self.database.begin(is_repeatable, None, None).await?;
-                (work, Caller { role: role.clone(), owner: None })
+                (work, Caller { role: role.clone(), owner: None, owner_role: None })
             }
             (None, None) => return Err(unknown()),
             (Some(text), _) => {
@@ -275,7 +274,7 @@ impl State {
                 let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
                 let (work, rows) = self.database.begin(is_repeatable, Some(place), Some(who)).await?;
                 let row = rows.first().ok_or_else(unknown)?;
-                (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)? })
+                (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)?, owner_role: row.try_get(2)? })
             }
         };
         work.act_as(caller).await?;

@@ -269,13 +269,13 @@ impl Work {
     /// The daemon is not a member of the caller's role, or the caller of one owner would see all
     /// owners.
     pub async fn act_as(&mut self, caller: Caller) -> Result<(), Problem> {
-        const ACT: &str = "select set_config('role', $2, true) from (select webhook.act_for($1)) x";
+        const ACT: &str = "select set_config('role', $2, true) from (select webhook.act_for($1, $3)) x";
         let refused = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
         if caller.role == "none" {
             // `none` is not a role. SET ROLE NONE would restore the daemon's own rights.
             return Err(refused("webhookd cannot act as the role none".to_owned()));
         }
-        match self.query(ACT, &[&caller.owner, &caller.role]).await {
+        match self.query(ACT, &[&caller.owner, &caller.role, &caller.owner_role]).await {
             Ok(_) => {}
             Err(problem) if problem.sqlstate.is_some() => {
                 warn!(role = caller.role, detail = problem.detail, "admin.role_refused");

@@ -47,6 +47,7 @@ struct Backfill {
     relation: Oid,
     condition: Option<String>,
     requested_by: String,
+    requester: Option<Oid>,
     search_path: String,
     after: Option<Key>,
 }
@@ -112,8 +113,9 @@ impl Backfill {
                 relation: row.get(2)?.unwrap_or(Oid::INVALID),
                 condition: row.get(3)?,
                 requested_by: row.get(4)?.unwrap_or_default(),
-                search_path: row.get(5)?.unwrap_or_default(),
-                after: row.get::<Array<'_, &[u8]>>(6)?.map(keys::key_of),
+                requester: row.get(5)?,
+                search_path: row.get(6)?.unwrap_or_default(),
+                after: row.get::<Array<'_, &[u8]>>(7)?.map(keys::key_of),
             }))
         })
     }
@@ -141,8 +143,8 @@ impl Backfill {
 
     fn requester(&self) -> Result<Oid, Error> {
         let found = Spi::get_one_with_args::<Oid>(
-            "select (select oid from pg_roles where rolname = $1)",
-            &[self.requested_by.as_str().into()],
+            "select (select oid from pg_roles where oid = $1)",
+            &[self.requester.into()],
         )?;
         found.ok_or_else(|| Error::RequesterGone(self.requested_by.clone()))
     }

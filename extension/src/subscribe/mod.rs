@@ -92,7 +92,7 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
     let (columns, values) = options.into_columns();
     let numbers: Vec<String> = (1..=values.len()).map(|n| format!("${n}")).collect();
     let insert = format!(
-        "insert into webhook.subscription ({}) values ({}) on conflict (owner, name) do nothing returning id",
+        "insert into webhook.subscription ({}) values ({}) on conflict do nothing returning id",
         columns.join(", "),
         numbers.join(", ")
     );

@@ -114,7 +114,7 @@ async fn what_the_admin_server_lacks_is_named() {
     for (revoked, named) in [
         ("revoke select on webhook.token from courier", "webhook.token"),
         ("revoke delete on webhook.idempotency from courier", "delete on webhook.idempotency"),
-        ("revoke execute on function webhook.act_for(text) from courier", "webhook.act_for"),
+        ("revoke execute on function webhook.act_for(text, oid) from courier", "webhook.act_for"),
         // `support` has the other two functions, so the daemon has them as its member.
         (
             "revoke execute on function webhook.delivery_number(bigint, text, bigint) from courier",

@@ -8,9 +8,9 @@ select id is not null as made from webhook_subscribe('https://example.com/2', na
 select webhook.tenant();
 
 -- New subscriptions belong to the tenant, and subscriptions of other owners do not exist.
-select webhook.act_for('t1');
+select webhook.act_for('t1', null);
 set local role regress_tenants;
-select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1'), webhook.may_see('t2'), webhook.may_see('regress_tenants');
+select webhook.tenant(), webhook.may_see_all(), webhook.may_see('t1', null), webhook.may_see('t2', null), webhook.may_see('regress_tenants', 'regress_tenants'::regrole);
 select id is not null as made from webhook_subscribe('https://example.com/3', name => 'three');
 select name, owner from webhook.subscription order by name;
 -- The name of another owner's subscription is free, so a caller who tries it learns nothing.
@@ -32,12 +32,12 @@ set local webhook.tenant = 't2';
 rollback to s;
 select set_config('webhook.tenant', '', true);
 rollback to s;
-select webhook.act_for('t2');
+select webhook.act_for('t2', null);
 rollback to s;
 
 -- Null: the role decides again.
 reset role;
-select webhook.act_for(null);
+select webhook.act_for(null, null);
 set local role regress_tenants;
 select webhook.tenant(), count(*) from webhook.subscription group by 1;
 reset role;

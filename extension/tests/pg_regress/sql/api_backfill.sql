@@ -161,7 +161,7 @@ set local work_mem = '7MB';
 select webhook.backfill_step(:backfill, 100);
 select current_user = session_user, current_setting('work_mem');
 select key, payload from sent;
-\echo -- row security of the requesting role; its SELECT right is revoked; the role is dropped
+\echo -- row security of the requesting role; its SELECT right is revoked; the role is renamed; it is dropped, and another has its name
 alter table his enable row level security;
 create policy mine on his for select to regress_asker using (v <> 20);
 select t.as_role('regress_asker', format('select webhook_backfill(%s, ''his'')', :id)) as backfill \gset
@@ -178,6 +178,13 @@ alter role regress_asker rename to regress_renamed;
 select webhook.backfill_step(:backfill, 100);
 select state, error from webhook.backfill where id = :backfill;
 alter role regress_renamed rename to regress_asker;
+create role regress_brief in role regress_asker;
+select t.as_role('regress_brief', format('select webhook_backfill(%s, ''his'')', :id)) as backfill \gset
+drop role regress_brief;
+create role regress_brief in role regress_asker;
+select webhook.backfill_step(:backfill, 100);
+select state, error from webhook.backfill where id = :backfill;
+drop role regress_brief;
 
 \echo -- removed during the backfill: a column, the watch, the table; an error in the condition
 delete from webhook.event where type like 'webhook.backfill.%';

@@ -312,6 +312,8 @@ async fn a_tenant_is_named_by_the_daemon_alone() {
         "set webhook.tenant = 't1'",
         "select set_config('webhook.tenant', 't1', false)",
         "load 'pg_webhook'; set webhook.tenant = 't1'",
+        "select set_config('webhook.tenant_role', '10', false)",
+        "load 'pg_webhook'; set webhook.tenant_role = '10'",
     ] {
         let session = database.try_client("alice").await.expect("she may connect");
         let _ = session.batch_execute(forged).await;
@@ -334,4 +336,39 @@ async fn a_tenant_is_named_by_the_daemon_alone() {
             session.batch_execute("select webhook.act_for('t1', null)").await.expect_err("she is not the daemon");
         assert_eq!(refused(acted).as_deref(), Some("42501"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_role_does_not_inherit_from_a_dropped_one() {
+    const NEW_ALICE: &str = "
+        drop owned by alice; drop role alice;
+        create role alice; select webhook_grant('alice', 'subscriber'); grant alice to daemon";
+    let world = World::new().await;
+    let database = &world.database;
+    Admin::roles(database).await;
+    database.run("select webhook_subscribe('https://example.com/1', name => 'one', owner => 'alice')").await;
+    let names = |answer: Answer| answer.json()["items"].as_array().map(Vec::len);
+    let admin = Admin::start(database, &[]).await;
+    let alice = token(database, &["--role", "alice"]);
+    let for_alice = token(database, &["--role", "tenants", "--owner", "alice"]);
+    for token in [&alice, &for_alice] {
+        let answer = admin.ask("GET", "/v1/subscriptions", Some(token), &[], None).await;
+        assert_eq!(names(answer), Some(1));
+    }
+    database.run("alter role alice rename to alicia").await;
+    for token in [&alice, &for_alice] {
+        let answer = admin.ask("GET", "/v1/subscriptions", Some(token), &[], None).await;
+        assert_eq!(names(answer), Some(1), "a rename takes nothing away");
+    }
+    database.run("alter role alicia rename to alice").await;
+    database.run(NEW_ALICE).await;
+    for token in [&alice, &for_alice] {
+        let answer = admin.ask("GET", "/v1/subscriptions", Some(token), &[], None).await;
+        assert_eq!(answer.status, 401, "a token ends with its role: {answer:?}");
+    }
+    let new = token(database, &["--role", "alice"]);
+    let answer = admin.ask("GET", "/v1/subscriptions", Some(&new), &[], None).await;
+    assert_eq!(names(answer), Some(0));
+    let answer = admin.ask("POST", "/v1/subscriptions/1/pause", Some(&new), &[], Some("{}")).await;
+    assert_eq!(answer.status, 404, "{answer:?}");
 }

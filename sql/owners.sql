@@ -47,7 +47,7 @@ create function webhook.is_tenant(owner text, owner_role oid) returns boolean
     language sql stable parallel safe
     return case when webhook.tenant_role() is null then owner = webhook.tenant() and owner_role is null
                 else coalesce(owner_role = webhook.tenant_role(), false) end;
-comment on function webhook.is_tenant(text, oid) is 'Whether this owner is the one that the transaction is limited to';
+comment on function webhook.is_tenant(text, oid) is 'Whether the transaction is limited to this owner';
 
 create function webhook.may_see(owner text, owner_role oid) returns boolean
     language sql stable parallel safe

@@ -19,7 +19,8 @@ $$;
 
 drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release(), webhook.act_for(text);
 
--- Roles are known by their OIDs. The views and policies that called may_see(text) are replaced below.
+-- Roles are known by their OIDs. The code below replaces the views and policies that called
+-- may_see(text).
 alter table webhook.subscription add column owner_role oid;
 update webhook.subscription s set owner_role = r.oid from pg_roles r where r.rolname::text = s.owner;
 alter table webhook.subscription drop constraint name_is_unique_for_its_owner;

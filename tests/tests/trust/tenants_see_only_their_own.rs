@@ -332,8 +332,10 @@ async fn a_tenant_is_named_by_the_daemon_alone() {
         }
         let paused = session.batch_execute("select webhook_pause(1)").await.expect_err("it is not hers");
         assert_eq!(refused(paused).as_deref(), Some("42704"));
-        let acted =
-            session.batch_execute("select webhook.act_for('t1', null)").await.expect_err("she is not the daemon");
+        let acted = session
+            .batch_execute("select webhook.act_for('t1', null)")
+            .await
+            .expect_err("she is not the daemon");
         assert_eq!(refused(acted).as_deref(), Some("42501"));
     }
 }

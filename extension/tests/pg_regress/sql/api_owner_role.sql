@@ -51,7 +51,7 @@ delete from webhook.subscription;
 update dumped set owner_role = 1 where owner_role <> 0;
 insert into webhook.subscription overriding system value select * from dumped;
 select id = :sub as first, owner_role = 0 as nobody, owner_role = 'regress_ann'::regrole as is_ann from webhook.subscription order by id;
-\echo -- an admin gives it to somebody
+\echo -- an admin gives it to another role
 select owner from webhook_alter(:sub, owner => 'regress_bea');
 set local role regress_bea;
 select name from webhook.subscription;

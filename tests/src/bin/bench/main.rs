@@ -4,7 +4,7 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd pinned scripts`, default all. A number after `pinned` is its minutes.
+//! statistics crowd pinned rejections scripts`, default all. A number after `pinned` is its minutes.
 
 mod admin;
 mod bare;
@@ -16,6 +16,7 @@ mod idle;
 mod latency;
 mod memory;
 mod pinned;
+mod rejections;
 mod report;
 mod scripts;
 mod sink;
@@ -70,6 +71,9 @@ fn main() -> std::process::ExitCode {
         if wanted("pinned") {
             let minutes = arguments.iter().find_map(|argument| argument.parse().ok());
             pinned::run(&mut report, minutes).await;
+        }
+        if wanted("rejections") {
+            rejections::run(&mut report).await;
         }
         if wanted("scripts") {
             scripts::run(&mut report);

@@ -86,7 +86,9 @@ async fn a_batch_that_is_too_large_is_split() {
         "insert into orders select i, case i when 400 then 'poison' else repeat('x', 16000) end from generate_series(1, 1000) i"
     ).await.expect("rows");
     let daemon = Daemon::start(&world.database).await;
-    world.settled(PATIENCE).await;
+    let are_final =
+        "select not exists (select from webhook.delivery where state not in ('delivered', 'exhausted'))";
+    world.database.until(are_final, PATIENCE).await;
     assert!(daemon.sigterm(PATIENCE).await.success());
     let final_states = "select string_agg(s.name || ' ' || d.state || ' ' || d.count, ', ' order by s.name, d.state)
         from (select subscription_id, state, count(*) from webhook.delivery group by 1, 2) d

@@ -13,7 +13,8 @@ pub use tls_files::native_roots;
 use crate::{
     address_policy::{AddressPolicy, Refusal},
     failure::Failure,
-    proxy::{Destination, Proxy},
+    proxy::{self, Destination, Proxy},
+    race,
     resolve::Resolve,
     tls::Tls,
 };
@@ -40,10 +41,8 @@ use url::Host;
 
 /// Timeout of a DNS lookup.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of a connect, over all addresses of a host, and of the TLS handshake after it.
+/// Timeout of a connect to one address, and of the TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of addresses of a host that are tried. The policy checks all of them.
-const ADDRESSES_MAX: usize = 8;
 
 /// The key of a connection: scheme, host, port, and the certificates that are presented.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -125,36 +124,28 @@ impl Dialer {
             let tunnel = proxy.connect(&*self.resolver, destination, endpoint.port, CONNECT_TIMEOUT);
             return timed(&mut phases.connect, tunnel).await;
         }
-        let mut addresses = self.addresses(endpoint, &mut phases.dns).await?;
+        let addresses = self.addresses(endpoint, &mut phases.dns).await?;
         let proxy = proxy.filter(|proxy| !proxy.is_bypassed_at(&addresses));
-        addresses.truncate(ADDRESSES_MAX);
         timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
     }
 
-    /// Connects to the first address that answers. Each address gets an equal share of
-    /// [`CONNECT_TIMEOUT`].
+    /// Connects to the first address that answers.
     async fn connect(
         &self,
         proxy: Option<&Proxy>,
         addresses: &[IpAddr],
         port: u16,
     ) -> Result<TcpStream, Failure> {
-        let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-        let mut last = Failure::Dns;
-        for ip in addresses.iter().map(IpAddr::to_canonical) {
-            let connected = match proxy {
-                Some(proxy) => proxy.connect(&*self.resolver, Destination::Address(ip), port, share).await,
-                None => match timeout(share, TcpStream::connect(SocketAddr::new(ip, port))).await {
-                    Ok(connected) => connected.map_err(|error| Failure::of_connect(&error)),
-                    Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
-                },
-            };
-            match connected {
-                Ok(tcp) => return Ok(tcp),
-                Err(failure) => last = last.or_more_telling(failure),
+        let connect = |ip| async move {
+            match proxy {
+                Some(proxy) => {
+                    let destination = Destination::Address(ip);
+                    proxy.connect(&*self.resolver, destination, port, CONNECT_TIMEOUT).await
+                }
+                None => connect(SocketAddr::new(ip, port)).await,
             }
-        }
-        Err(last)
+        };
+        race::first_of(race::interleaved(addresses), connect, proxy::is_about_the_proxy).await
     }
 
     /// Returns the addresses of a host if all of them are allowed. The URL parser has already
@@ -182,6 +173,14 @@ impl Dialer {
             return Err(refusal.into());
         }
         Ok(addresses)
+    }
+}
+
+/// Connects to one address.
+async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(connected) => connected.map_err(|error| Failure::of_connect(&error)),
+        Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
     }
 }
 

@@ -27,6 +27,7 @@ pub mod host_pattern;
 pub mod http;
 mod pool;
 pub mod proxy;
+mod race;
 pub mod resolve;
 pub mod tls;
 

@@ -9,6 +9,7 @@
 use crate::{
     failure::Failure,
     host_pattern::{HostPattern, InvalidHost},
+    race,
     resolve::Resolve,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -85,6 +86,11 @@ pub enum InvalidProxy {
 pub enum Destination<'a> {
     Address(IpAddr),
     Name(&'a str),
+}
+
+/// Reports whether the proxy itself failed. Another address of the receiver does not change that.
+pub fn is_about_the_proxy(failure: &Failure) -> bool {
+    [GONE, GARBLED, STRANGER].contains(failure)
 }
 
 impl fmt::Debug for Proxy {
@@ -205,13 +211,13 @@ impl Proxy {
             Host::Ipv6(v6) => vec![IpAddr::V6(*v6)],
             Host::Domain(name) => resolver.resolve(name).await.map_err(|_| GONE)?,
         };
-        for ip in addresses {
-            match TcpStream::connect(SocketAddr::new(ip, self.port)).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => tracing::debug!(proxy = ?self, %error, "proxy.unreachable"),
-            }
-        }
-        Err(GONE)
+        let connect = |ip| async move {
+            TcpStream::connect(SocketAddr::new(ip, self.port)).await.map_err(|error| {
+                tracing::debug!(proxy = ?self, %error, "proxy.unreachable");
+                GONE
+            })
+        };
+        race::first_of(race::interleaved(&addresses), connect, |_| false).await.map_err(|_| GONE)
     }
 
     async fn ask_http(

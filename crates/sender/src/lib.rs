@@ -29,6 +29,8 @@ mod pool;
 pub mod proxy;
 mod race;
 pub mod resolve;
+mod route;
+mod stream;
 pub mod tls;
 
 use bytes::Bytes;

@@ -115,7 +115,7 @@ async fn exchange(dialer: Arc<Dialer>, request: Request<Bytes>) -> Result<Respon
     let (mut parts, body) = request.into_parts();
     let url = url::Url::parse(&parts.uri.to_string())?;
     let endpoint = Endpoint::of(&url, None)?;
-    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?;
+    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?.stream;
     let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];

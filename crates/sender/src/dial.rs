@@ -6,8 +6,8 @@
 //!
 //! A receiver's addresses are resolved only here, and only once per connection. The checked
 //! addresses are therefore the dialed ones. Names and IP literals take the same path. The pool asks
-//! again where a name leads to ([`Dialer::route`]), so that a host that has moved gets no more
-//! requests at its old address.
+//! again where a name leads to ([`Dialer::route`]). So a host that has moved is called at its new
+//! address.
 
 pub use crate::tls::tls_config;
 pub use tls_files::native_roots;
@@ -74,13 +74,18 @@ pub struct Dialed {
 pub struct Dialer {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
-    tls: Tls,
+    tls: Arc<Tls>,
     proxy: Option<Proxy>,
 }
 
 impl Dialer {
     pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: impl Into<Tls>) -> Self {
-        Self { policy, resolver, tls: tls.into(), proxy: None }
+        Self { policy, resolver, tls: Arc::new(tls.into()), proxy: None }
+    }
+
+    /// Returns the certificates, so that they can be read again.
+    pub fn tls(&self) -> Arc<Tls> {
+        Arc::clone(&self.tls)
     }
 
     /// Returns the same dialer with a forward proxy.
@@ -94,6 +99,9 @@ impl Dialer {
     /// # Errors
     /// Returns [`Failure`] of class refused, dns, connect, or tls.
     pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Dialed, Failure> {
+        if endpoint.https {
+            self.tls.refresh().await;
+        }
         let connector = self.tls.connector(endpoint.tls.as_deref(), &endpoint.host)?;
         self.policy.check_port(endpoint.port)?;
         let (tcp, peer) = self.reach(endpoint, phases).await?;

@@ -7,6 +7,8 @@
 //! Each attempt is made once, with one exception. If the receiver had already closed a kept-alive
 //! connection, a new connection replaces it before the attempt counts (see [`is_stale`]).
 
+pub use crate::pool::AGE_MAX;
+
 use crate::{
     Head, Inquiry, Request, Sender,
     address_policy::AddressPolicy,

@@ -142,6 +142,10 @@ impl Proxy {
         Self { resolves, ..self }
     }
 
+    pub fn resolves(&self) -> bool {
+        self.resolves
+    }
+
     /// Reports whether the proxy receives this host as a name.
     pub fn is_given(&self, host: &Host<String>) -> bool {
         self.resolves && matches!(host, Host::Domain(_))

@@ -15,8 +15,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Time between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay). A failed attempt
-/// starts the next one at once.
+/// Time between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay). A failed
+/// attempt starts the next one at once.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of attempts at once. A further attempt ends the oldest, which has then had 2 s.
 pub const ATTEMPTS_MAX: usize = 8;
@@ -46,8 +46,8 @@ pub fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// Returns the first connection, or the most telling failure. A failure that `is_final` accepts ends
-/// the race, because further attempts would fail in the same way.
+/// Returns the first connection, or the most telling failure. A failure that `is_final` accepts
+/// ends the race, because further attempts would fail in the same way.
 ///
 /// # Errors
 /// Returns the [`Failure`] of the attempts, and [`Failure::Dns`] if there is no address.

@@ -70,6 +70,11 @@ impl Collector {
         Ok(Self { dialer: Arc::new(dialer), runtime: Handle::current(), is_failing: AtomicBool::new(false) })
     }
 
+    /// Returns the certificates, so that they can be read again.
+    pub fn certificates(&self) -> Arc<Tls> {
+        self.dialer.tls()
+    }
+
     /// Logs a change from success to failure or back.
     fn tell(&self, problem: Option<String>) {
         match problem {

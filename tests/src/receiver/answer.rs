@@ -27,7 +27,9 @@ pub async fn write<S: Stream>(
         Behaviour::Ok | Behaviour::Slow(_) | Behaviour::Hold | Behaviour::Gone | Behaviour::Handshake(_) => {
             connection.respond(status, b"").await?;
         }
-        Behaviour::Status(_) | Behaviour::Limit(_) | Behaviour::Rejects(_) => connection.respond(status, b"as you wish").await?,
+        Behaviour::Status(_) | Behaviour::Limit(_) | Behaviour::Rejects(_) => {
+            connection.respond(status, b"as you wish").await?
+        }
         Behaviour::Flaky(_) => connection.respond(status, if status == 500 { b"flaky" } else { b"" }).await?,
         Behaviour::Echo => connection.respond(status, request_body).await?,
         Behaviour::Foreign => connection.respond(status, "zażółć €".as_bytes()).await?,

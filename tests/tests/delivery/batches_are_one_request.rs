@@ -97,7 +97,10 @@ async fn a_batch_that_is_too_large_is_split() {
     );
     let too_large = "select count(distinct batch_id) from webhook.attempt where status = 413";
     let refused = world.database.number(too_large).await;
-    assert!((1..=12).contains(&refused), "{refused} requests were too large: later batches stay below the limit");
+    assert!(
+        (1..=12).contains(&refused),
+        "{refused} requests were too large: later batches stay below the limit"
+    );
     let closed = "select count(*) from webhook.subscription_stats where circuit = 'open'";
     assert_eq!(world.database.number(closed).await, 0);
 }

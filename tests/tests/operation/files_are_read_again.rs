@@ -4,24 +4,20 @@
 use e2e::{
     PATIENCE,
     daemon::{Daemon, binary},
-    receiver::SECRET,
+    receiver::{SECRET, tls::Authority},
     world::World,
 };
-use std::{fs, path::Path, process::Command};
+use std::{cell::Cell, fs, path::Path, process::Command};
 
 const RENEWED: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-async fn reload(daemon: &Daemon, line: &str) {
-    let seen = daemon.process().log().iter().filter(|found| found.contains(line)).count();
+/// Sends SIGHUP and waits for one more line of this name than before.
+async fn reload(daemon: &Daemon, name: &str) {
+    let left = Cell::new(daemon.process().log().iter().filter(|line| line.contains(name)).count() + 1);
     daemon.process().signal(libc::SIGHUP);
-    let left = std::sync::atomic::AtomicUsize::new(seen);
-    let is_new = |found: &str| {
-        found.contains(line)
-            && left
-                .fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| {
-                    n.checked_sub(1)
-                })
-                .is_err()
+    let is_new = |line: &str| {
+        left.set(left.get() - usize::from(line.contains(name)));
+        left.get() == 0
     };
     daemon.process().wait_for_line(is_new, PATIENCE).await;
 }
@@ -40,8 +36,7 @@ async fn a_renewed_secret_signs_the_next_delivery_and_a_broken_file_changes_noth
     let text = |name: &str| path(name).to_str().unwrap().to_owned();
     fs::write(path("orders"), SECRET).unwrap();
     fs::write(path("keys"), "").unwrap();
-    let authorities = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
-    fs::write(path("ca.pem"), authorities.cert.pem()).unwrap();
+    fs::copy(Authority::new().file(), path("ca.pem")).unwrap();
     keygen(&path("first"));
     fs::copy(path("first"), path("keys")).unwrap();
     let id = world.subscribe("/ok").await;

@@ -12,6 +12,7 @@ pub use trust::WayOut;
 use crate::{
     cli::{self, Cli, Common, Database, Delivers, LogFormat, Run},
     maintenance::RETIRE_INTERVAL,
+    reload::Reread,
 };
 use database::{
     instance::{BadInstance, Instance},
@@ -274,6 +275,14 @@ impl Layers {
 }
 
 impl Layers {
+    /// Reads the files of keys and of the database again.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] that names the file.
+    pub fn reread(&self, flags: &Run) -> Result<Reread, Error> {
+        Ok(Reread { database: self.database(&flags.database)?, keys: self.keys(&flags.keys)? })
+    }
+
     /// Returns the settings of the admin server, or `None` if no address is set.
     ///
     /// # Errors

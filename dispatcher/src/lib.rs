@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod local_senders;
 pub mod logging;
 pub mod maintenance;
+pub mod reload;
 pub mod schema;
 pub mod service;
 pub mod session;

@@ -6,7 +6,8 @@
 mod signals;
 
 use clap::Parser;
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use webhookd::{
     cli::{Cli, Command, TokenAction, schema::SchemaAction},
@@ -16,6 +17,7 @@ use webhookd::{
     },
     config::Layers,
     logging,
+    reload::Reload,
 };
 
 fn main() -> ExitCode {
@@ -87,7 +89,9 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Man => manual::page(),
         Command::Run(flags) => {
             let settings = layers.dispatch(&flags)?;
-            within_runtime(|shutdown| run::run(settings, shutdown))
+            let hangup = Arc::<Notify>::default();
+            let reload = Reload::new(Arc::clone(&hangup), move || layers.reread(&flags));
+            obeying(Some(hangup), |shutdown| run::run(settings, reload, shutdown))
         }
         Command::Status(flags) => {
             let database = layers.database(&flags.database)?;
@@ -107,10 +111,21 @@ fn within_runtime<F>(command: impl FnOnce(CancellationToken) -> F) -> Result<Exi
 where
     F: Future<Output = Result<ExitCode, Error>>,
 {
+    obeying(None, command)
+}
+
+/// Does the same, and notifies `hangup` when the command should read its files again.
+fn obeying<F>(
+    hangup: Option<Arc<Notify>>,
+    command: impl FnOnce(CancellationToken) -> F,
+) -> Result<ExitCode, Error>
+where
+    F: Future<Output = Result<ExitCode, Error>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        tokio::spawn(signals::obey(shutdown.clone(), FAILED.into()));
+        tokio::spawn(signals::obey(shutdown.clone(), hangup, FAILED.into()));
         command(shutdown).await
     });
     // A look-up of a name may still occupy a thread. Nothing waits for it now.

@@ -2,12 +2,15 @@
 //!
 //! SIGTERM, SIGINT and SIGQUIT ask to finish; a second one ends the process. SIGHUP does the same
 //! if the process has a terminal, because the terminal has gone. Without a terminal it is what
-//! `systemctl reload` and logrotate send; webhookd reads its settings at start, so it logs the
-//! signal and goes on. SIGUSR1 and SIGUSR2 are logged and ignored too: their default action would
+//! `systemctl reload` and logrotate send: the daemon reads its files again, and other commands log
+//! the signal and go on. SIGUSR1 and SIGUSR2 are logged and ignored too: their default action would
 //! end the process without draining.
 
-use std::{io::IsTerminal, process};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::{io::IsTerminal, process, sync::Arc};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 struct Signals {
@@ -18,8 +21,8 @@ struct Signals {
 }
 
 /// Cancels `shutdown` at the first signal that asks to finish, and exits with `exit_code` at the
-/// second.
-pub async fn obey(shutdown: CancellationToken, exit_code: i32) {
+/// second. Notifies `reload`, if there is one, at each SIGHUP that does not mean to finish.
+pub async fn obey(shutdown: CancellationToken, reload: Option<Arc<Notify>>, exit_code: i32) {
     let mut signals = match Signals::open() {
         Ok(signals) => signals,
         Err(error) => {
@@ -28,7 +31,7 @@ pub async fn obey(shutdown: CancellationToken, exit_code: i32) {
         }
     };
     loop {
-        signals.finish().await;
+        signals.finish(reload.as_deref()).await;
         if shutdown.is_cancelled() {
             process::exit(exit_code);
         }
@@ -52,7 +55,7 @@ impl Signals {
     }
 
     /// Waits for a signal that asks to finish.
-    async fn finish(&mut self) {
+    async fn finish(&mut self, reload: Option<&Notify>) {
         let [terminate, interrupt, quit] = &mut self.finish;
         let [user1, user2] = &mut self.user;
         loop {
@@ -60,7 +63,14 @@ impl Signals {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = quit.recv() => return,
-                _ = self.hangup.recv() => if self.has_terminal { return } else { "SIGHUP" },
+                _ = self.hangup.recv() => match reload {
+                    _ if self.has_terminal => return,
+                    Some(reload) => {
+                        reload.notify_one();
+                        continue;
+                    }
+                    None => "SIGHUP",
+                },
                 _ = user1.recv() => "SIGUSR1",
                 _ = user2.recv() => "SIGUSR2",
             };

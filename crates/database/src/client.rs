@@ -163,9 +163,9 @@ impl Link {
             return Backend::Silent("the server exceeded its own time limit".to_owned());
         }
         let question = async {
-            let mut config = self.server.config.clone();
+            let mut config = self.server.connection_config();
             config.application_name("webhookd question");
-            let (client, connection) = config.connect(self.server.tls.clone()).await?;
+            let (client, connection) = config.connect(self.server.tls()).await?;
             let carried = tokio::spawn(connection);
             let row = client.query_opt(AT_WORK, &[&self.backend_pid]).await;
             carried.abort();

@@ -209,13 +209,13 @@ async fn open_within(
 }
 
 async fn open(server: &Target, purpose: Purpose, watch: Watch) -> Result<Client, tokio_postgres::Error> {
-    let mut config = server.config.clone();
+    let mut config = server.connection_config();
     if config.get_application_name().is_none_or(|name| !name.starts_with(NAME.as_str())) {
         config.application_name(NAME.as_str());
     }
     config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
     config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED_MAX);
-    let (client, connection) = config.connect(server.tls.clone()).await?;
+    let (client, connection) = config.connect(server.tls()).await?;
     let server_encoding = connection.parameter("server_encoding").map(str::to_owned);
     let connection = AbortOnDropHandle::new(tokio::spawn(attend(connection, purpose, watch.clone())));
     settings::apply(&client, purpose).await?;

@@ -158,9 +158,9 @@ pub async fn survey(target: &Target) -> Vec<Seen> {
 
 async fn ask(server: &Target) -> Result<Server, Error> {
     let question = async {
-        let mut config = server.config.clone();
+        let mut config = server.connection_config();
         config.application_name("webhookd survey").target_session_attrs(TargetSessionAttrs::Any);
-        let (client, connection) = config.connect(server.tls.clone()).await?;
+        let (client, connection) = config.connect(server.tls()).await?;
         let carried = tokio::spawn(connection);
         let row = client.query_one(STATE, &[]).await;
         carried.abort();

@@ -17,11 +17,12 @@ use crate::{
 use percent_encoding::percent_decode_str;
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 use thiserror::Error;
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
 
 /// The target of connections, with everything that is needed to open them.
 #[derive(Clone)]
@@ -29,9 +30,16 @@ pub struct Target {
     pub config: Config,
     /// The name of the database's instance. See [`super::instance`].
     pub instance: Instance,
-    pub(super) tls: MakeRustlsConnect,
+    pub(super) live: Arc<RwLock<Live>>,
     /// What this process knows about its servers.
     pub(super) known: Arc<Known>,
+}
+
+/// What files provide. The copies of a target share it.
+pub(super) struct Live {
+    tls: MakeRustlsConnect,
+    /// A password that [`Target::adopt`] has brought. `None`: that of the configuration.
+    password: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl std::fmt::Debug for Target {
@@ -106,7 +114,29 @@ impl Target {
         let database = config.get_dbname().or(config.get_user()).map(str::to_owned);
         let database = database.or_else(|| variables("USER")).unwrap_or_default();
         let instance = Instance::derived(&config, &database, &Machine::here(variables));
-        Ok(Self { config, instance, tls, known: Arc::default() })
+        let live = Arc::new(RwLock::new(Live { tls, password: None }));
+        Ok(Self { config, instance, live, known: Arc::default() })
+    }
+
+    /// Takes certificates and password of a target that was parsed again. The next connections use
+    /// them, also those of copies of this target.
+    pub fn adopt(&self, fresh: &Self) {
+        let password = fresh.config.get_password().map(|password| Zeroizing::new(password.to_vec()));
+        let live = Live { tls: fresh.tls(), password };
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// Returns the configuration of a new connection.
+    pub(super) fn connection_config(&self) -> Config {
+        let mut config = self.config.clone();
+        if let Some(password) = &self.live.read().unwrap_or_else(PoisonError::into_inner).password {
+            config.password(password.as_slice());
+        }
+        config
+    }
+
+    pub(super) fn tls(&self) -> MakeRustlsConnect {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).tls.clone()
     }
 }
 

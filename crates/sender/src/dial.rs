@@ -4,8 +4,10 @@
 //! against the address policy, connects directly or through the proxy, and performs the TLS
 //! handshake.
 //!
-//! A receiver's addresses are resolved only here, and only once. The checked addresses are
-//! therefore the dialed ones. Names and IP literals take the same path.
+//! A receiver's addresses are resolved only here, and only once per connection. The checked
+//! addresses are therefore the dialed ones. Names and IP literals take the same path. The pool asks
+//! again where a name leads to ([`Dialer::route`]). So a host that has moved is called at its new
+//! address.
 
 pub use crate::tls::tls_config;
 pub use tls_files::native_roots;
@@ -13,37 +15,27 @@ pub use tls_files::native_roots;
 use crate::{
     address_policy::{AddressPolicy, Refusal},
     failure::Failure,
-    proxy::{Destination, Proxy},
+    proxy::{self, Destination, Proxy},
+    race,
     resolve::Resolve,
+    route::{Peer, Route},
+    stream::{Stream, Transport},
     tls::Tls,
 };
 use delivery::outcome::Phases;
 use rustls::pki_types::ServerName;
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::client::TlsStream;
+use tokio::{net::TcpStream, time::timeout};
 use url::Host;
 
 /// Timeout of a DNS lookup.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of a connect, over all addresses of a host, and of the TLS handshake after it.
+/// Timeout of a connect to one address, and of the TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of addresses of a host that are tried. The policy checks all of them.
-const ADDRESSES_MAX: usize = 8;
 
 /// The key of a connection: scheme, host, port, and the certificates that are presented.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,17 +64,28 @@ impl Endpoint {
     }
 }
 
+/// A new connection, and where it leads to.
+pub struct Dialed {
+    pub stream: Stream,
+    pub peer: Peer,
+}
+
 /// Opens connections under one policy.
 pub struct Dialer {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
-    tls: Tls,
+    tls: Arc<Tls>,
     proxy: Option<Proxy>,
 }
 
 impl Dialer {
     pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: impl Into<Tls>) -> Self {
-        Self { policy, resolver, tls: tls.into(), proxy: None }
+        Self { policy, resolver, tls: Arc::new(tls.into()), proxy: None }
+    }
+
+    /// Returns the certificates, so that they can be read again.
+    pub fn tls(&self) -> Arc<Tls> {
+        Arc::clone(&self.tls)
     }
 
     /// Returns the same dialer with a forward proxy.
@@ -95,66 +98,93 @@ impl Dialer {
     ///
     /// # Errors
     /// Returns [`Failure`] of class refused, dns, connect, or tls.
-    pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Stream, Failure> {
+    pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Dialed, Failure> {
+        if endpoint.https {
+            self.tls.refresh().await;
+        }
         let connector = self.tls.connector(endpoint.tls.as_deref(), &endpoint.host)?;
         self.policy.check_port(endpoint.port)?;
-        let tcp = self.reach(endpoint, phases).await?;
+        let (tcp, peer) = self.reach(endpoint, phases).await?;
         // Ignored: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
-            return Ok(Stream::new(Transport::Plain(tcp)));
+            return Ok(Dialed { stream: Stream::new(Transport::Plain(tcp)), peer });
         }
         let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
         let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)))
             .await
             .map_err(|_| Failure::Tls("the TLS handshake timed out"))?
             .map_err(|error| Failure::of_handshake(&error))?;
-        Ok(Stream::new(Transport::Tls(Box::new(tls))))
+        Ok(Dialed { stream: Stream::new(Transport::Tls(Box::new(tls))), peer })
+    }
+
+    /// Resolves where a new connection would lead to, without opening one.
+    ///
+    /// # Errors
+    /// Returns [`Failure`] of class refused or dns.
+    pub async fn route(&self, endpoint: &Endpoint) -> Result<Route, Failure> {
+        let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
+        let receiver = match proxy {
+            Some(proxy) if proxy.is_given(&endpoint.host) => None,
+            _ => Some(self.addresses(endpoint, &mut None).await?),
+        };
+        let proxy = proxy.filter(|proxy| receiver.as_ref().is_none_or(|found| !proxy.is_bypassed_at(found)));
+        let proxy = match proxy {
+            Some(proxy) => Some(
+                timeout(DNS_TIMEOUT, proxy.addresses(&*self.resolver)).await.map_err(|_| proxy::GONE)??,
+            ),
+            None => None,
+        };
+        Ok(Route { receiver, proxy })
     }
 
     /// Opens a TCP connection to the endpoint, directly or through the proxy.
-    async fn reach(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<TcpStream, Failure> {
+    async fn reach(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<(TcpStream, Peer), Failure> {
         let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
-        if let (Some(proxy), Host::Domain(name)) = (proxy.filter(|proxy| proxy.resolves()), &endpoint.host) {
+        if let (Some(proxy), Host::Domain(name)) = (proxy, &endpoint.host)
+            && proxy.is_given(&endpoint.host)
+        {
             // The proxy resolves the name, so it is unknown whether --allow-net contains the
             // addresses.
             if !endpoint.https && !self.policy.allow_http {
                 return Err(Refusal::PlainHttp.into());
             }
-            let destination = Destination::Name(name);
-            let tunnel = proxy.connect(&*self.resolver, destination, endpoint.port, CONNECT_TIMEOUT);
+            let tunnel = self.tunnel(proxy, Destination::Name(name), endpoint.port);
             return timed(&mut phases.connect, tunnel).await;
         }
-        let mut addresses = self.addresses(endpoint, &mut phases.dns).await?;
+        let addresses = self.addresses(endpoint, &mut phases.dns).await?;
         let proxy = proxy.filter(|proxy| !proxy.is_bypassed_at(&addresses));
-        addresses.truncate(ADDRESSES_MAX);
         timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
     }
 
-    /// Connects to the first address that answers. Each address gets an equal share of
-    /// [`CONNECT_TIMEOUT`].
+    /// Connects to the first address that answers.
     async fn connect(
         &self,
         proxy: Option<&Proxy>,
         addresses: &[IpAddr],
         port: u16,
-    ) -> Result<TcpStream, Failure> {
-        let share = CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-        let mut last = Failure::Dns;
-        for ip in addresses.iter().map(IpAddr::to_canonical) {
-            let connected = match proxy {
-                Some(proxy) => proxy.connect(&*self.resolver, Destination::Address(ip), port, share).await,
-                None => match timeout(share, TcpStream::connect(SocketAddr::new(ip, port))).await {
-                    Ok(connected) => connected.map_err(|error| Failure::of_connect(&error)),
-                    Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
-                },
-            };
-            match connected {
-                Ok(tcp) => return Ok(tcp),
-                Err(failure) => last = last.or_more_telling(failure),
+    ) -> Result<(TcpStream, Peer), Failure> {
+        let connect = |ip| async move {
+            match proxy {
+                Some(proxy) => self.tunnel(proxy, Destination::Address(ip), port).await,
+                None => connect(SocketAddr::new(ip, port)).await,
             }
-        }
-        Err(last)
+        };
+        race::first_of(race::interleaved(addresses), connect, proxy::is_about_the_proxy).await
+    }
+
+    async fn tunnel(
+        &self,
+        proxy: &Proxy,
+        destination: Destination<'_>,
+        port: u16,
+    ) -> Result<(TcpStream, Peer), Failure> {
+        let (tcp, ip) = proxy.connect(&*self.resolver, destination, port, CONNECT_TIMEOUT).await?;
+        let receiver = match destination {
+            Destination::Address(ip) => Some(ip),
+            Destination::Name(_) => None,
+        };
+        Ok((tcp, Peer { receiver, proxy: Some(ip) }))
     }
 
     /// Returns the addresses of a host if all of them are allowed. The URL parser has already
@@ -185,6 +215,15 @@ impl Dialer {
     }
 }
 
+/// Connects to one address.
+async fn connect(address: SocketAddr) -> Result<(TcpStream, Peer), Failure> {
+    let peer = Peer { receiver: Some(address.ip()), proxy: None };
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(connected) => connected.map(|tcp| (tcp, peer)).map_err(|error| Failure::of_connect(&error)),
+        Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
+    }
+}
+
 /// Awaits a phase and records its duration, also if it fails.
 async fn timed<T>(took: &mut Option<Duration>, phase: impl Future<Output = T>) -> T {
     let begun = Instant::now();
@@ -199,148 +238,5 @@ fn server_name(host: &Host<String>) -> Option<ServerName<'static>> {
         Host::Ipv4(v4) => Some(ServerName::IpAddress(IpAddr::V4(*v4).into())),
         Host::Ipv6(v6) => Some(ServerName::IpAddress(IpAddr::V6(*v6).into())),
         Host::Domain(name) => ServerName::try_from(name.clone()).ok(),
-    }
-}
-
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// A connection that meters its bytes: how many were received, when the request was written, and
-/// when the response began. The meter separates a dead kept-alive connection from a bad response,
-/// and the receiver's time from ours.
-pub struct Stream {
-    transport: Transport,
-    meter: Arc<Meter>,
-}
-
-/// The measurements of a [`Stream`].
-#[derive(Debug)]
-pub struct Meter {
-    opened: Instant,
-    received: AtomicU64,
-    /// When the last byte before a response was written, and when the response's first byte was
-    /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
-    written_ns: AtomicU64,
-    answered_ns: AtomicU64,
-}
-
-impl Meter {
-    /// Returns the number of bytes received so far.
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// Resets the times for the next request.
-    pub fn begin(&self) {
-        self.written_ns.store(0, Ordering::Relaxed);
-        self.answered_ns.store(0, Ordering::Relaxed);
-    }
-
-    /// Returns the time from the end of the request to the first byte of the response. Returns
-    /// `None` if no response has begun.
-    pub fn first_byte(&self) -> Option<Duration> {
-        let (written, answered) =
-            (self.written_ns.load(Ordering::Relaxed), self.answered_ns.load(Ordering::Relaxed));
-        (answered > 0).then(|| Duration::from_nanos(answered.saturating_sub(written)))
-    }
-
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
-    }
-
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        if matches!(polled, Poll::Ready(Ok(1..))) && self.answered_ns.load(Ordering::Relaxed) == 0 {
-            self.written_ns.store(self.now_ns(), Ordering::Relaxed);
-        }
-    }
-
-    fn read(&self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        if self.answered_ns.load(Ordering::Relaxed) == 0 {
-            self.answered_ns.store(self.now_ns(), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Stream {
-    fn new(transport: Transport) -> Self {
-        let meter = Meter {
-            opened: Instant::now(),
-            received: AtomicU64::new(0),
-            written_ns: AtomicU64::new(0),
-            answered_ns: AtomicU64::new(0),
-        };
-        Self { transport, meter: Arc::new(meter) }
-    }
-
-    /// Returns the meter, which stays valid after the stream is moved.
-    pub fn meter(&self) -> Arc<Meter> {
-        self.meter.clone()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match &mut self.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        };
-        self.meter.read(buf.filled().len() - before);
-        polled
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        };
-        self.meter.wrote(&polled);
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        };
-        self.meter.wrote(&polled);
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(tcp) => tcp.is_write_vectored(),
-            Transport::Tls(tls) => tls.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
     }
 }

@@ -7,6 +7,8 @@
 //! Each attempt is made once, with one exception. If the receiver had already closed a kept-alive
 //! connection, a new connection replaces it before the attempt counts (see [`is_stale`]).
 
+pub use crate::pool::AGE_MAX;
+
 use crate::{
     Head, Inquiry, Request, Sender,
     address_policy::AddressPolicy,
@@ -99,7 +101,7 @@ impl HttpSender {
         phases: &mut Phases,
     ) -> Result<(Connection, Response<Incoming>), Failure> {
         let mut message = Some(make()?);
-        if let Some(mut connection) = target.origin.take() {
+        if let Some(mut connection) = target.origin.take(&self.dialer).await {
             let (sent_at, received) = (Instant::now(), connection.meter.received());
             let outgoing = match message.take() {
                 Some(message) => message,
@@ -127,8 +129,8 @@ impl HttpSender {
                 }
             }
         }
-        let stream = self.dialer.dial(&target.origin.endpoint, phases).await?;
-        let mut connection = Connection::over(stream).await.map_err(|error| Failure::of_exchange(&error))?;
+        let dialed = self.dialer.dial(&target.origin.endpoint, phases).await?;
+        let mut connection = Connection::over(dialed).await.map_err(|error| Failure::of_exchange(&error))?;
         let message = match message {
             Some(message) => message,
             None => make()?,

@@ -27,7 +27,10 @@ pub mod host_pattern;
 pub mod http;
 mod pool;
 pub mod proxy;
+mod race;
 pub mod resolve;
+mod route;
+mod stream;
 pub mod tls;
 
 use bytes::Bytes;

@@ -9,6 +9,7 @@
 use crate::{
     failure::Failure,
     host_pattern::{HostPattern, InvalidHost},
+    race,
     resolve::Resolve,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -29,7 +30,7 @@ use url::{Host, Url};
 /// Maximum size of the head of an HTTP proxy's response, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-const GONE: Failure = Failure::Ours("cannot connect to webhookd's forward proxy");
+pub const GONE: Failure = Failure::Ours("cannot connect to webhookd's forward proxy");
 const GARBLED: Failure = Failure::Ours("webhookd's forward proxy does not speak the protocol of its URL");
 const UNWILLING: Failure = Failure::Ours("webhookd's forward proxy does not allow this host");
 const STRANGER: Failure = Failure::Ours("webhookd's forward proxy rejected the credentials");
@@ -87,6 +88,11 @@ pub enum Destination<'a> {
     Name(&'a str),
 }
 
+/// Reports whether the proxy itself failed. Another address of the receiver does not change that.
+pub fn is_about_the_proxy(failure: &Failure) -> bool {
+    [GONE, GARBLED, STRANGER].contains(failure)
+}
+
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}:{}", self.protocol, self.host, self.port)
@@ -140,6 +146,11 @@ impl Proxy {
         self.resolves
     }
 
+    /// Reports whether the proxy receives this host as a name.
+    pub fn is_given(&self, host: &Host<String>) -> bool {
+        self.resolves && matches!(host, Host::Domain(_))
+    }
+
     /// Adds hosts to call directly: ranges (CIDR), hosts, or domains with a leading dot.
     ///
     /// # Errors
@@ -169,7 +180,7 @@ impl Proxy {
         !addresses.is_empty() && addresses.iter().all(bypassed)
     }
 
-    /// Connects to the destination through the proxy.
+    /// Connects to the destination through the proxy. Returns the proxy's address too.
     ///
     /// # Errors
     /// Returns [`Failure::Ours`] if the proxy fails, and [`Failure::Connect`] or
@@ -180,8 +191,8 @@ impl Proxy {
         destination: Destination<'_>,
         port: u16,
         within: Duration,
-    ) -> Result<TcpStream, Failure> {
-        let mut tcp = match timeout(within, self.reach(resolver)).await {
+    ) -> Result<(TcpStream, IpAddr), Failure> {
+        let (mut tcp, ip) = match timeout(within, self.reach(resolver)).await {
             Ok(reached) => reached?,
             Err(_) => return Err(GONE),
         };
@@ -192,26 +203,34 @@ impl Proxy {
             }
         };
         match timeout(within, asked).await {
-            Ok(answered) => answered.map(|()| tcp),
+            Ok(answered) => answered.map(|()| (tcp, ip)),
             // The proxy accepted the request, so it is waiting for the receiver.
             Err(_) => Err(Failure::ConnectTimeout(within)),
         }
     }
 
-    /// Connects to the proxy itself. The operator named it, so no policy checks its address.
-    async fn reach(&self, resolver: &dyn Resolve) -> Result<TcpStream, Failure> {
-        let addresses = match &self.host {
-            Host::Ipv4(v4) => vec![IpAddr::V4(*v4)],
-            Host::Ipv6(v6) => vec![IpAddr::V6(*v6)],
-            Host::Domain(name) => resolver.resolve(name).await.map_err(|_| GONE)?,
-        };
-        for ip in addresses {
-            match TcpStream::connect(SocketAddr::new(ip, self.port)).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => tracing::debug!(proxy = ?self, %error, "proxy.unreachable"),
-            }
+    /// Returns the addresses of the proxy itself. The operator named it, so no policy checks them.
+    ///
+    /// # Errors
+    /// Returns [`GONE`] if the name is not resolved.
+    pub async fn addresses(&self, resolver: &dyn Resolve) -> Result<Vec<IpAddr>, Failure> {
+        match &self.host {
+            Host::Ipv4(v4) => Ok(vec![IpAddr::V4(*v4)]),
+            Host::Ipv6(v6) => Ok(vec![IpAddr::V6(*v6)]),
+            Host::Domain(name) => resolver.resolve(name).await.map_err(|_| GONE),
         }
-        Err(GONE)
+    }
+
+    async fn reach(&self, resolver: &dyn Resolve) -> Result<(TcpStream, IpAddr), Failure> {
+        let addresses = self.addresses(resolver).await?;
+        let connect = |ip| async move {
+            let connected = TcpStream::connect(SocketAddr::new(ip, self.port)).await;
+            connected.map(|tcp| (tcp, ip)).map_err(|error| {
+                tracing::debug!(proxy = ?self, %error, "proxy.unreachable");
+                GONE
+            })
+        };
+        race::first_of(race::interleaved(&addresses), connect, |_| false).await.map_err(|_| GONE)
     }
 
     async fn ask_http(

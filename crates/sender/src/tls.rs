@@ -3,8 +3,10 @@
 //!
 //! A subscription names a set of certificates (`tls`). The configuration file maps the name to
 //! files, so the database holds no private key. A set applies only to the hosts that it lists. A
-//! subscriber therefore cannot present our certificate to a host of their own. Files are read once,
-//! at startup.
+//! subscriber therefore cannot present our certificate to a host of their own.
+//!
+//! Certificates are renewed while the daemon runs. So the files are read again when they change,
+//! before the next connection, and on request. Files that cannot be used change nothing.
 
 use crate::{
     failure::Failure,
@@ -14,13 +16,20 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 use thiserror::Error;
-use tls_files::{BadFile, certificates, native_roots, private_key};
+use tls_files::{BadFile, Watched, certificates, native_roots, private_key};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tracing::{error, info};
 use url::Host;
+
+/// Minimum time between two checks for changed files.
+pub const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// A set of certificates in the configuration file: `[tls.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,8 +70,14 @@ pub enum Unusable {
     Provider(#[source] rustls::Error),
 }
 
-/// The default connector, and the connectors that subscriptions name.
+/// The connectors to receivers, and the files that they come from.
 pub struct Tls {
+    loaded: RwLock<Arc<Loaded>>,
+    files: Option<Files>,
+}
+
+/// The default connector, and the connectors that subscriptions name.
+struct Loaded {
     usual: TlsConnector,
     named: HashMap<Box<str>, Named>,
 }
@@ -72,10 +87,58 @@ struct Named {
     connector: TlsConnector,
 }
 
+struct Files {
+    ca_file: Option<PathBuf>,
+    sets: BTreeMap<String, CertificateSet>,
+    watched: Watched,
+    checked: Mutex<Instant>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
 /// Uses one configuration for all receivers.
 impl From<Arc<ClientConfig>> for Tls {
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { usual: config.into(), named: HashMap::new() }
+        let loaded = Loaded { usual: config.into(), named: HashMap::new() };
+        Self { loaded: RwLock::new(Arc::new(loaded)), files: None }
+    }
+}
+
+impl Files {
+    fn new(ca_file: Option<&Path>, sets: &BTreeMap<String, CertificateSet>) -> Self {
+        let of_set = |set: &CertificateSet| [&set.ca_file, &set.cert_file, &set.key_file].map(Clone::clone);
+        let paths = sets.values().flat_map(of_set).flatten().chain(ca_file.map(Path::to_owned));
+        Self {
+            ca_file: ca_file.map(Path::to_owned),
+            sets: sets.clone(),
+            watched: Watched::new(paths),
+            checked: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn load(&self) -> Result<Arc<Loaded>, Unusable> {
+        let mut roots = native_roots();
+        if let Some(path) = &self.ca_file {
+            add_authorities(&mut roots, path)?;
+        }
+        let named = self.sets.iter();
+        let named = named.map(|(name, set)| Ok((name.as_str().into(), Named::load(name, set, &roots)?)));
+        let named = named.collect::<Result<_, Unusable>>()?;
+        Ok(Arc::new(Loaded { usual: tls_config(roots).map_err(Unusable::Provider)?.into(), named }))
+    }
+
+    /// Reports whether it is time to check the files, and notes that they are checked now.
+    fn are_due(&self) -> bool {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = checked.elapsed() >= CHECK_EVERY;
+        if due {
+            *checked = Instant::now();
+        }
+        due
     }
 }
 
@@ -85,27 +148,59 @@ impl Tls {
     /// # Errors
     /// Returns [`Unusable`] with the file or the set.
     pub fn load(ca_file: Option<&Path>, sets: &BTreeMap<String, CertificateSet>) -> Result<Self, Unusable> {
-        let mut roots = native_roots();
-        if let Some(path) = ca_file {
-            add_authorities(&mut roots, path)?;
+        let files = Files::new(ca_file, sets);
+        Ok(Self { loaded: RwLock::new(files.load()?), files: Some(files) })
+    }
+
+    /// Reads all files again, and the machine's authorities. New connections use them. If a file
+    /// cannot be used, the former ones stay in use.
+    ///
+    /// # Errors
+    /// Returns [`Unusable`] with the file or the set.
+    pub fn reload(&self) -> Result<(), Unusable> {
+        let Some(files) = &self.files else { return Ok(()) };
+        files.watched.have_changed();
+        let loaded = files.load()?;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// Reads the files again if they have changed. Checks them every 5 s at most.
+    pub async fn refresh(self: &Arc<Self>) {
+        if !self.files.as_ref().is_some_and(Files::are_due) {
+            return;
         }
-        let named =
-            sets.iter().map(|(name, set)| Ok((name.as_str().into(), Named::load(name, set, &roots)?)));
-        let named = named.collect::<Result<_, Unusable>>()?;
-        Ok(Self { usual: tls_config(roots).map_err(Unusable::Provider)?.into(), named })
+        let tls = Arc::clone(self);
+        // Ignored: the task has no result, and a panic in it leaves the former files in use.
+        let _ = tokio::task::spawn_blocking(move || tls.reload_if_changed()).await;
+    }
+
+    fn reload_if_changed(&self) {
+        if !self.files.as_ref().is_some_and(|files| files.watched.have_changed()) {
+            return;
+        }
+        match self.reload() {
+            Ok(()) => info!("certificates.reloaded"),
+            Err(why) => error!(error = chain(&why), "certificates.unusable; the former ones stay in use"),
+        }
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the connector for a host from the set that the subscription names.
     ///
     /// # Errors
     /// Returns [`Failure::Ours`] if the set does not exist or does not apply to the host.
-    pub fn connector(&self, set: Option<&str>, host: &Host<String>) -> Result<&TlsConnector, Failure> {
-        let Some(name) = set else { return Ok(&self.usual) };
-        let named = self.named.get(name).ok_or(Failure::Ours(
+    pub fn connector(&self, set: Option<&str>, host: &Host<String>) -> Result<TlsConnector, Failure> {
+        let loaded = self.loaded();
+        let Some(name) = set else { return Ok(loaded.usual.clone()) };
+        let named = loaded.named.get(name).ok_or(Failure::Ours(
             "webhookd's configuration has no section for the subscription's option tls",
         ))?;
         if named.hosts.iter().any(|pattern| pattern.matches(host)) {
-            Ok(&named.connector)
+            Ok(named.connector.clone())
         } else {
             Err(Failure::Ours("the section of the subscription's option tls does not list this host"))
         }
@@ -139,6 +234,12 @@ impl Named {
         };
         Ok(Self { hosts, connector: finish(config).into() })
     }
+}
+
+/// Returns an error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Unusable> {

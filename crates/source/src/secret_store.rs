@@ -18,8 +18,10 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 use thiserror::Error;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 /// Maximum size of a file, in bytes. The longest secret has about 100.
@@ -48,9 +50,11 @@ pub enum Unresolvable {
 
 /// Resolves secrets with the daemon's keys, environment and directory.
 pub struct SecretStore {
-    keys: KeyRing,
+    keys: RwLock<KeyRing>,
     dir: Option<PathBuf>,
     variable: fn(&str) -> Option<String>,
+    /// Counts the calls of [`SecretStore::reload`].
+    generation: watch::Sender<u64>,
 }
 
 impl fmt::Debug for SecretStore {
@@ -68,7 +72,24 @@ impl Default for SecretStore {
 
 impl SecretStore {
     pub fn new(keys: KeyRing, dir: Option<PathBuf>) -> Self {
-        Self { keys, dir, variable: |name| std::env::var(name).ok() }
+        let variable = |name: &str| std::env::var(name).ok();
+        Self { keys: RwLock::new(keys), dir, variable, generation: watch::Sender::new(0) }
+    }
+
+    /// Takes these keys, and makes the reader resolve all secrets again: files may have changed too.
+    pub fn reload(&self, keys: KeyRing) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Returns the present keys.
+    pub fn keys(&self) -> KeyRing {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a receiver that notices each reload from now on.
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Returns the secret of a subscription that a text stands for.
@@ -77,7 +98,8 @@ impl SecretStore {
     /// Returns [`Unresolvable`] with the reason.
     pub fn resolve(&self, subscription_id: i64, text: &str) -> Result<Key, Unresolvable> {
         if seal::is_sealed(text) {
-            let opened = self.keys.open(Purpose::SecretOf(subscription_id), text)?;
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let opened = keys.open(Purpose::SecretOf(subscription_id), text)?;
             return Ok(Key::parse(&opened)?);
         }
         match Reference::parse(text).transpose()? {

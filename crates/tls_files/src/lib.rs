@@ -2,6 +2,10 @@
 //!
 //! Errors name the file, and nothing of its content.
 
+mod watched;
+
+pub use watched::Watched;
+
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},

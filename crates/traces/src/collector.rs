@@ -70,6 +70,11 @@ impl Collector {
         Ok(Self { dialer: Arc::new(dialer), runtime: Handle::current(), is_failing: AtomicBool::new(false) })
     }
 
+    /// Returns the certificates, so that they can be read again.
+    pub fn certificates(&self) -> Arc<Tls> {
+        self.dialer.tls()
+    }
+
     /// Logs a change from success to failure or back.
     fn tell(&self, problem: Option<String>) {
         match problem {
@@ -115,7 +120,7 @@ async fn exchange(dialer: Arc<Dialer>, request: Request<Bytes>) -> Result<Respon
     let (mut parts, body) = request.into_parts();
     let url = url::Url::parse(&parts.uri.to_string())?;
     let endpoint = Endpoint::of(&url, None)?;
-    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?;
+    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?.stream;
     let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];

@@ -65,6 +65,8 @@ pub struct Traces {
     propagator: TraceContextPropagator,
     ratio: f64,
     counts: Arc<Counts>,
+    /// The certificates for the collector. `None` if spans go elsewhere.
+    certificates: Option<Arc<tls::Tls>>,
 }
 
 impl Traces {
@@ -74,6 +76,7 @@ impl Traces {
     /// Returns an error if an environment variable is invalid or certificates cannot be read.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         let collector = Collector::new(settings.ca_file.as_deref())?;
+        let certificates = collector.certificates();
         let mut builder = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
@@ -81,7 +84,8 @@ impl Traces {
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint.as_str());
         }
-        let traces = Self::over(builder.build()?, settings.ratio);
+        let mut traces = Self::over(builder.build()?, settings.ratio);
+        traces.certificates = Some(certificates);
         info!(endpoint = settings.endpoint.as_ref().map(shown), ratio = settings.ratio, "traces.on");
         Ok(traces)
     }
@@ -98,7 +102,22 @@ impl Traces {
             .build();
         let scope = InstrumentationScope::builder("webhookd").with_version(env!("CARGO_PKG_VERSION")).build();
         let tracer = provider.tracer_with_scope(scope);
-        Self { provider, tracer, propagator: TraceContextPropagator::new(), ratio, counts }
+        Self {
+            provider,
+            tracer,
+            propagator: TraceContextPropagator::new(),
+            ratio,
+            counts,
+            certificates: None,
+        }
+    }
+
+    /// Reads the file of authorities again. If it cannot be used, the former ones stay in use.
+    ///
+    /// # Errors
+    /// Returns an error that names the file.
+    pub fn reload(&self) -> Result<(), tls::Unusable> {
+        self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
     }
 
     /// Returns the counters of spans by result.

@@ -4,6 +4,7 @@ use crate::{
     app,
     commands::{Error, one_line},
     config::{DaemonConfig, WayOut},
+    reload::{Reload, Users},
     service,
 };
 use admin::{self, Surroundings, counters::Counters};
@@ -26,7 +27,11 @@ const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The errors of `app::run`.
-pub async fn run(settings: DaemonConfig, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+pub async fn run(
+    settings: DaemonConfig,
+    reload: Reload,
+    shutdown: CancellationToken,
+) -> Result<ExitCode, Error> {
     let mut app = crate::settings::Settings::new(settings.database);
     app.safety_poll = settings.safety_poll;
     app.durable_reads = settings.durable_reads;
@@ -45,6 +50,7 @@ pub async fn run(settings: DaemonConfig, shutdown: CancellationToken) -> Result<
     }
     let WayOut { policy, proxy, tls } = settings.way_out;
     let dialer = Dialer::new(policy, Arc::new(SystemResolver::default()), tls).through(proxy);
+    let tls = dialer.tls();
     let sender = HttpSender::over(dialer);
     debug!(version = env!("CARGO_PKG_VERSION"), max_in_flight = app.max_in_flight, "webhookd.starting");
     let asked = shutdown.clone();
@@ -54,6 +60,8 @@ pub async fn run(settings: DaemonConfig, shutdown: CancellationToken) -> Result<
     });
     app.traces = settings.traces.as_ref().map(Traces::start).transpose()?.map(Arc::new);
     let traces = app.traces.clone();
+    let (database, secrets) = (app.database.clone(), Arc::clone(&app.secrets));
+    tokio::spawn(reload.run(Users { database, secrets, tls, traces: traces.clone() }));
     tokio::spawn(service::run(app.phase.subscribe(), shutdown.clone()));
     let answers = match settings.admin {
         None => None,

@@ -6,6 +6,7 @@ mod a_slow_database_is_waited_for;
 mod an_upgrade_equals_a_fresh_install;
 mod another_daemon_takes_over;
 mod clones_stay_silent;
+mod files_are_read_again;
 mod graceful_shutdown;
 mod operators_get_clear_errors;
 mod operators_may_intervene;

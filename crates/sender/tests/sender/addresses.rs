@@ -4,11 +4,16 @@ use crate::support::{Receiver, loopback, request};
 use delivery::outcome::{Class, Verdict};
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
 };
 use webhookd_sender::{
     Sender,
@@ -177,17 +182,68 @@ async fn a_closed_port_is_refused_without_a_query_or_a_connection() {
 }
 
 #[tokio::test]
-async fn every_address_is_judged_and_few_are_dialled() {
-    // Nothing listens on any of them; the ninth would be dialled if all were.
+async fn every_address_is_judged_and_tried() {
+    // Nothing listens on any of them but the last.
     let mut many: Vec<IpAddr> = (1..=200).map(|last| IpAddr::from([127, 77, 0, last])).collect();
     let receiver = Receiver::answering(OK).await;
-    many[8] = receiver.address.ip();
     let url = format!("http://many.example:{}/", receiver.address.port());
     let outcome = sender(loopback(), Scripted::new([Ok(many.clone())])).send(request(&url)).await;
     assert_eq!((outcome.class, receiver.connections()), (Class::Connect, 0));
-    many[199] = IpAddr::from([10, 0, 0, 1]);
+    many[199] = receiver.address.ip();
+    let outcome = sender(loopback(), Scripted::new([Ok(many.clone())])).send(request(&url)).await;
+    assert_eq!((outcome.class, receiver.connections()), (Class::Succeeded, 1));
+    many[100] = IpAddr::from([10, 0, 0, 1]);
     let outcome = sender(loopback(), Scripted::new([Ok(many)])).send(request(&url)).await;
-    assert_eq!(outcome.class, Class::Refused);
+    assert_eq!((outcome.class, receiver.connections()), (Class::Refused, 1));
+}
+
+/// A socket whose queue of connections is full: the kernel drops every further SYN, as a firewall
+/// does.
+struct Silent {
+    _socket: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Silent {
+    async fn listening(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let socket = socket.listen(0).unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        Self { _socket: socket, _queued: queued }
+    }
+}
+
+#[tokio::test]
+async fn eight_silent_addresses_do_not_hide_the_ninth() {
+    let receiver = Receiver::answering(OK).await;
+    let port = receiver.address.port();
+    let (mut silent, mut addresses) = (Vec::new(), Vec::new());
+    for last in 1..=8 {
+        let ip = [127, 77, 1, last];
+        silent.push(Silent::listening((ip, port).into()).await);
+        addresses.push(IpAddr::from(ip));
+    }
+    addresses.push(receiver.address.ip());
+    let url = format!("http://nine.example:{port}/");
+    let outcome = sender(loopback(), Scripted::new([Ok(addresses.clone())])).send(request(&url)).await;
+    assert_eq!((outcome.class, outcome.error, receiver.connections()), (Class::Succeeded, None, 1));
+
+    // An address of the other family is tried second.
+    let six = Receiver::listening((Ipv6Addr::LOCALHOST, port).into(), OK).await;
+    addresses[8] = six.address.ip();
+    let policy = AddressPolicy {
+        allow_nets: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        ..loopback()
+    };
+    let outcome = sender(policy, Scripted::new([Ok(addresses)])).send(request(&url)).await;
+    assert_eq!((outcome.class, six.connections()), (Class::Succeeded, 1));
+    let connect = outcome.phases.connect.unwrap();
+    assert!(connect < Duration::from_millis(1750), "the seven other addresses come later: {connect:?}");
 }
 
 #[tokio::test]

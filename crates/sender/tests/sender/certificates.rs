@@ -1,7 +1,7 @@
 //! Certificates that a subscription names: authorities of its own, and our certificate shown to its
 //! receiver.
 
-use crate::support::{loopback, read_request, request};
+use crate::support::{loopback, pass, read_request, request};
 use delivery::outcome::{Class, Outcome, Verdict};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use webhookd_sender::{
     Request, Sender,
     dial::Dialer,
-    http::HttpSender,
+    http::{AGE_MAX, HttpSender},
     resolve::{Resolve, Resolved},
     tls::{CertificateSet, Tls},
 };
@@ -184,6 +184,49 @@ async fn an_authority_of_the_operator_is_trusted_beside_the_machines() {
     let outcome = send(&sender, "receiver.example", address, None).await;
     assert!(!outcome.error.unwrap().contains("does not trust"));
     assert_eq!(shown.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn renewed_files_are_used_by_the_next_connection_and_broken_ones_are_not() {
+    let certificates = Certificates::new();
+    let (address, shown) = certificates.receiver().await;
+    certificates.client("alpha");
+    let tls = Tls::load(None, &sets([("alpha", certificates.set(Some("alpha")))])).unwrap();
+    let dialer = Dialer::new(loopback(), Arc::new(Loopback), tls);
+    let tls = dialer.tls();
+    let sender = HttpSender::over(dialer);
+    let next_connection = async |subject: &str| {
+        // The age of the former connection ends it.
+        pass(AGE_MAX.as_secs()).await;
+        let outcome = send(&sender, "receiver.example", address, Some("alpha")).await;
+        assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None), "{subject}");
+        let last = shown.lock().unwrap().last().unwrap().clone();
+        assert!(last.contains(&format!("{subject}.client.example")), "{subject}");
+    };
+    let replace = |subject: &str| {
+        certificates.client(subject);
+        for kind in ["pem", "key"] {
+            let renewed = certificates.path(&format!("{subject}.{kind}"));
+            std::fs::rename(renewed, certificates.path(&format!("alpha.{kind}"))).unwrap();
+        }
+    };
+    next_connection("alpha").await;
+    replace("beta");
+    next_connection("beta").await;
+    std::fs::write(certificates.path("alpha.key"), "half a key").unwrap();
+    next_connection("beta").await;
+    assert!(tls.reload().unwrap_err().to_string().contains("alpha.key contains no private key"));
+    replace("gamma");
+    next_connection("gamma").await;
+    replace("delta");
+    tls.reload().unwrap();
+    next_connection("delta").await;
+
+    // The authorities are read again too: the receiver's is no longer trusted.
+    let other = Certificates::new();
+    std::fs::copy(other.path("ca.pem"), certificates.path("ca.pem")).unwrap();
+    pass(AGE_MAX.as_secs()).await;
+    assert_eq!(send(&sender, "receiver.example", address, Some("alpha")).await.class, Class::Tls);
 }
 
 #[test]

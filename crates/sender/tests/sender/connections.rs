@@ -1,6 +1,6 @@
 //! Connections: kept, replaced, and given up.
 
-use crate::support::{Receiver, request, request_within, send_to, sender};
+use crate::support::{Receiver, pass, request, request_within, send_to, sender};
 use delivery::outcome::Class;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -198,11 +198,6 @@ async fn an_idle_connection_is_closed_after_a_minute() {
     .await;
     let sender = sender();
     sender.send(request(&receiver.url("/"))).await;
-    let pass = async |seconds| {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-        tokio::time::resume();
-    };
     pass(45).await;
     sender.send(request(&receiver.url("/"))).await;
     pass(45).await;

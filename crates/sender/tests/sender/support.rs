@@ -171,6 +171,13 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Recei
     Some(Received { head, body })
 }
 
+/// Lets time pass, except that the sockets need.
+pub async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
 pub fn signer() -> Signer {
     Secret::parse(SECRET).unwrap().signer()
 }

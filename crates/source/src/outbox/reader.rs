@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -106,6 +106,8 @@ struct Reader {
     liveness: Arc<Liveness>,
     budget: Arc<Budget>,
     secrets: Arc<SecretStore>,
+    /// Notices that secrets outside the database may have changed.
+    reloads: watch::Receiver<u64>,
     feed: mpsc::Sender<Feed>,
     verification: mpsc::UnboundedSender<VerificationInput>,
     stop: CancellationToken,
@@ -156,6 +158,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         verification,
         stop,
     } = start;
+    let reloads = secrets.reloads();
     let (cursor, router, large) = recover(&mut client, &secrets, checkpoint).await?;
     present.set(cursor.ring());
     let update = Update::All(Arc::new(router.subscriptions().clone()));
@@ -170,6 +173,7 @@ pub async fn run(start: Start) -> Result<(), Error> {
         liveness,
         budget,
         secrets,
+        reloads,
         feed,
         verification,
         stop,
@@ -235,6 +239,13 @@ async fn after(interval: Option<Duration>) {
     }
 }
 
+/// Waits until secrets must be resolved again.
+async fn reloaded(mut reloads: watch::Receiver<u64>) {
+    if reloads.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 impl Reader {
     async fn step(&mut self) -> Result<(), Error> {
         if self.filter.slow_filters.has_changes() {
@@ -294,6 +305,7 @@ impl Reader {
                     return Ok(());
                 }
                 () = after(self.safety_poll) => {}
+                () = reloaded(self.reloads.clone()) => {}
                 () = self.gate.shut() => {}
                 () = self.gate.notified() => break,
                 () = self.stop.cancelled() => break,
@@ -310,6 +322,7 @@ impl Reader {
     async fn sleep_without_gate(&self) {
         tokio::select! {
             () = sleep(self.safety_poll.unwrap_or(SAFETY_POLL_DEFAULT)) => {}
+            () = reloaded(self.reloads.clone()) => {}
             () = self.gate.notified() => {}
             () = self.stop.cancelled() => {}
         }
@@ -317,6 +330,11 @@ impl Reader {
 
     /// Polls once, and sends the new events on. Reports whether there were any.
     async fn poll_once(&mut self) -> Result<bool, Error> {
+        if self.has_reload() && self.large.len() < LARGE_MAX {
+            self.reloads.mark_unchanged();
+            self.open_large(true).await?;
+            return Ok(true);
+        }
         let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
         let result = self.poll.run(&self.client, &self.cursor, check_lock).await?;
         self.liveness.polled();
@@ -331,7 +349,7 @@ impl Reader {
             || result.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
         {
             if self.large.len() < LARGE_MAX {
-                self.open_large().await?;
+                self.open_large(false).await?;
             } else {
                 self.is_held = true;
             }
@@ -361,18 +379,28 @@ impl Reader {
         self.cursor.advance(snapshot, ring);
     }
 
+    /// Reports whether secrets must be resolved again.
+    fn has_reload(&self) -> bool {
+        self.reloads.has_changed().unwrap_or_default()
+    }
+
     /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.
-    async fn open_large(&mut self) -> Result<(), Error> {
+    /// `reloads` reads all subscriptions, also without a change in the window.
+    async fn open_large(&mut self, reloads: bool) -> Result<(), Error> {
         let (mut revisions, mut update) = (Revisions::default(), None);
         let (pages, snapshot, ring) = {
             let frozen = pages::freeze(&mut self.client).await?;
             // A subscription with an order must not get a later commit before an earlier bulk load.
             let order = if self.router.has_order() { Order::Strict } else { Order::BulkLast };
             let pages = Pages::open(&frozen, self.cursor.snapshot.clone(), order).await?;
-            if let Some(first_change) = pages.first_change() {
-                let changes = pages.changes(&frozen, first_change).await?;
+            if reloads || pages.first_change().is_some() {
+                let changes = match pages.first_change() {
+                    Some(first_change) => pages.changes(&frozen, first_change).await?,
+                    None => Vec::new(),
+                };
                 let changed: BTreeSet<i64> = changes.iter().map(|change| change.subscription_id).collect();
-                let few = (changed.len() <= CHANGED_MAX).then(|| changed.into_iter().collect::<Vec<_>>());
+                let few = (!reloads && changed.len() <= CHANGED_MAX)
+                    .then(|| changed.into_iter().collect::<Vec<_>>());
                 let mut loaded =
                     subscriptions::load(&frozen.transaction, &self.secrets, few.as_deref()).await?;
                 self.filter.slow_filters.mark(few.as_deref(), &mut loaded);
@@ -401,9 +429,17 @@ impl Reader {
         if let Some(update) = update {
             self.hand_on_subscriptions(update).await;
         }
-        let router = Arc::clone(&self.router);
-        self.large.push_back(Large { window: self.next_window, pages, router, revisions, recovered: None });
-        self.next_window += 1;
+        if pages.rows() > 0 {
+            let router = Arc::clone(&self.router);
+            self.large.push_back(Large {
+                window: self.next_window,
+                pages,
+                router,
+                revisions,
+                recovered: None,
+            });
+            self.next_window += 1;
+        }
         Ok(())
     }
 

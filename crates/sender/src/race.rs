@@ -1,0 +1,163 @@
+//! Connects to the first of a host's addresses that answers: Happy Eyeballs (RFC 8305).
+//!
+//! A host may have addresses that drop every packet, often all addresses of one family. So the
+//! dialer alternates between the families, starts a further attempt every 250 ms, and takes the
+//! connection that is established first. The caller's deadline bounds the whole race.
+
+use crate::failure::Failure;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::IpAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+
+/// Time between the starts of two attempts (RFC 8305, 5: Connection Attempt Delay). A failed
+/// attempt starts the next one at once.
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Maximum number of attempts at once. A further attempt ends the oldest, which has then had 2 s.
+pub const ATTEMPTS_MAX: usize = 8;
+/// The time that an attempt has had when a further one ends it.
+const ENDED_AFTER: Duration = Duration::from_secs(2);
+
+/// Returns the addresses in the order in which they are tried: as the resolver sorted them (RFC
+/// 6724), alternating between the families (RFC 8305, 4), each address once.
+pub fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut rest: Vec<IpAddr> = Vec::with_capacity(addresses.len());
+    for ip in addresses.iter().map(IpAddr::to_canonical) {
+        if !rest.contains(&ip) {
+            rest.push(ip);
+        }
+    }
+    let is_first_v6 = rest.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = rest.into_iter().partition(|ip| ip.is_ipv6() == is_first_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut order = Vec::with_capacity(addresses.len());
+    loop {
+        let before = order.len();
+        order.extend(first.next());
+        order.extend(second.next());
+        if order.len() == before {
+            return order;
+        }
+    }
+}
+
+/// Returns the first connection, or the most telling failure. A failure that `is_final` accepts
+/// ends the race, because further attempts would fail in the same way.
+///
+/// # Errors
+/// Returns the [`Failure`] of the attempts, and [`Failure::Dns`] if there is no address.
+pub async fn first_of<T, F: Future<Output = Result<T, Failure>>>(
+    addresses: Vec<IpAddr>,
+    connect: impl Fn(IpAddr) -> F,
+    is_final: impl Fn(&Failure) -> bool,
+) -> Result<T, Failure> {
+    let mut waiting = addresses.into_iter().peekable();
+    let mut running: VecDeque<Pin<Box<F>>> = VecDeque::new();
+    let mut last = Failure::Dns;
+    let mut starts_at = Instant::now();
+    loop {
+        if running.is_empty() || Instant::now() >= starts_at {
+            match waiting.next() {
+                Some(ip) => running.push_back(Box::pin(connect(ip))),
+                None if running.is_empty() => return Err(last),
+                None => {}
+            }
+            starts_at = Instant::now() + ATTEMPT_DELAY;
+        }
+        if running.len() > ATTEMPTS_MAX {
+            running.pop_front();
+            last = last.or_more_telling(Failure::ConnectTimeout(ENDED_AFTER));
+        }
+        tokio::select! {
+            ended = poll_fn(|cx| poll_any(&mut running, cx)) => match ended {
+                Ok(connected) => return Ok(connected),
+                Err(failure) if is_final(&failure) => return Err(failure),
+                Err(failure) => {
+                    last = last.or_more_telling(failure);
+                    starts_at = Instant::now();
+                }
+            },
+            () = sleep_until(starts_at), if waiting.peek().is_some() => {}
+        }
+    }
+}
+
+/// Returns the result of an attempt that has ended, and removes the attempt.
+fn poll_any<F: Future>(running: &mut VecDeque<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    for index in 0..running.len() {
+        if let Poll::Ready(ended) = running[index].as_mut().poll(cx) {
+            drop(running.remove(index));
+            return Poll::Ready(ended);
+        }
+    }
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::RefCell, future::pending};
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_alternate_and_no_address_is_tried_twice() {
+        for (addresses, order) in [
+            (&["::1", "::2", "::3", "10.0.0.1"][..], &["::1", "10.0.0.1", "::2", "::3"][..]),
+            (&["10.0.0.1", "10.0.0.2", "::1"], &["10.0.0.1", "::1", "10.0.0.2"]),
+            (&["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"], &["10.0.0.1", "10.0.0.2"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(interleaved(&ips(addresses)), ips(order), "{addresses:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_delays_the_next_by_250_ms_and_a_failed_one_does_not() {
+        let addresses: Vec<IpAddr> = (1..=20).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let (began, started) = (Instant::now(), RefCell::new(Vec::new()));
+        let connected = first_of(
+            addresses,
+            |ip| {
+                started.borrow_mut().push(began.elapsed().as_millis());
+                async move {
+                    match ip {
+                        IpAddr::V4(v4) if v4.octets()[3] == 20 => Ok(v4),
+                        IpAddr::V4(v4) if v4.octets()[3] == 3 => Err(Failure::Connect("refused")),
+                        _ => pending().await,
+                    }
+                }
+            },
+            |_| false,
+        )
+        .await;
+        assert_eq!(connected, Ok([10, 0, 0, 20].into()));
+        let want: Vec<u128> = (0..20).map(|n| 250 * if n < 3 { n } else { n - 1 }).collect();
+        assert_eq!(started.into_inner(), want);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_failure_that_tells_most_is_returned() {
+        let race = |failures: [Failure; 3]| {
+            let addresses = ips(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+            let failures = RefCell::new(failures.into_iter());
+            async move {
+                let next = || failures.borrow_mut().next().unwrap();
+                let failed =
+                    first_of(addresses, |_| std::future::ready(Err::<(), _>(next())), |f| *f == Failure::Dns);
+                failed.await.unwrap_err()
+            }
+        };
+        let (ours, theirs) = (Failure::Ours("no route"), Failure::Connect("refused"));
+        assert_eq!(race([ours.clone(), theirs.clone(), ours.clone()]).await, theirs);
+        assert_eq!(race([theirs.clone(), Failure::Dns, ours]).await, Failure::Dns, "the final one");
+        assert_eq!(first_of(vec![], |_| async { Ok::<(), _>(()) }, |_| false).await, Err(Failure::Dns));
+    }
+}

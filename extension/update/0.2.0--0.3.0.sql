@@ -17,6 +17,12 @@ $$;
 
 -- -- Tables and rows ------------------------------------------------------------------------------
 
+alter table webhook.subscription
+    add column paused_at timestamptz,
+    add column disabled_at timestamptz,
+    add column failures_reset_at timestamptz,
+    add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0);
+
 drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_release();
 
 -- -- The code of a fresh installation -------------------------------------------------------------

@@ -8,7 +8,8 @@ as $$
 declare
     disabled webhook.subscription;
 begin
-    update webhook.subscription s set enabled = false, paused_reason = reason, updated_at = now()
+    update webhook.subscription s
+        set enabled = false, paused_reason = reason, updated_at = now(), disabled_at = clock_timestamp()
         where s.id = id and s.enabled
         returning * into disabled;
     if not found then

@@ -44,6 +44,12 @@ create function @extschema@.webhook_ping(id bigint) returns text
     as 'MODULE_PATHNAME', 'webhook_ping_wrapper';
 comment on function @extschema@.webhook_ping is 'Sends webhook.ping to one subscription. Returns the event''s id (evt_...)';
 
+create function @extschema@.webhook_try_now(id bigint, ignore_retry_after boolean default false) returns void
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_try_now_wrapper';
+comment on function @extschema@.webhook_try_now is
+    'Attempts the waiting deliveries of a subscription now: one if its receiver is failing, and all others once that one succeeds. ignore_retry_after: also if the receiver asked for a pause';
+
 create function @extschema@.webhook_redeliver(event_id text, subscription_id bigint) returns void
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_redeliver_wrapper';

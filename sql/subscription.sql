@@ -32,12 +32,16 @@ create table webhook.subscription (
     owner            text        not null default current_user,
     tls              text,
     owner_role       oid,
+    paused_at        timestamptz,
+    disabled_at      timestamptz,
+    failures_reset_at timestamptz,
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
     constraint retry_has_at_most_50_steps check (cardinality(retry) <= 50),
     constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
     constraint paused_reason_only_when_paused check (paused_reason is null or not enabled),
+    constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0),
     constraint format_is_known check (format in
         ('standard', 'cloudevents-structured', 'cloudevents-binary', 'form', 'raw', 'supabase', 'hasura')),
     constraint payload_mode_is_known check (payload_mode in ('full', 'thin', 'changed')),
@@ -88,6 +92,9 @@ comment on column webhook.subscription.owner_role is
     'Role that owner named when it was set; null: owner is not a role; 0: the role was dropped, and only admins can see and change the subscription';
 comment on column webhook.subscription.tls is
     'Name of a section [tls.NAME] in the daemon''s configuration: certificate authorities and client certificate for this receiver';
+comment on column webhook.subscription.paused_at is 'When it was paused or disabled; null: it is enabled, or was paused before version 0.3.0';
+comment on column webhook.subscription.disabled_at is 'When the daemon disabled it, because its receiver failed for too long or is gone; null: it is enabled, or a user paused it';
+comment on column webhook.subscription.failures_reset_at is 'When the past failures of its receiver were last forgotten: at a resume, or a change of the URL';
 comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
 
 -- -- Secrets --------------------------------------------------------------------------------------
@@ -170,6 +177,31 @@ create trigger forget_confirmation before update on webhook.subscription for eac
 -- Our own triggers fire in every session. With session_replication_role = replica, other triggers
 -- and foreign keys do not.
 alter table webhook.subscription enable always trigger forget_confirmation;
+
+-- The daemon reads the table and not each change. A pause and a resume in one transaction leave no
+-- difference but failures_reset_at, and neither does a URL that changes and changes back.
+create function webhook.note_pause() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.enabled then
+        new.paused_at := null;
+        new.disabled_at := null;
+    elsif new.paused_at is null and (tg_op = 'INSERT' or old.enabled) then
+        new.paused_at := clock_timestamp();
+    end if;
+    if tg_op = 'UPDATE' and (old.url <> new.url or (new.enabled and not old.enabled)) then
+        new.failures_reset_at := clock_timestamp();
+    end if;
+    return new;
+end
+$$;
+comment on function webhook.note_pause() is 'Records when a subscription was paused, and when the failures of its receiver were forgotten';
+revoke all on function webhook.note_pause() from public;
+
+create trigger note_pause before insert or update on webhook.subscription for each row
+    execute function webhook.note_pause();
+alter table webhook.subscription enable always trigger note_pause;
 
 -- Another URL is another receiver. A subscription that was paused or disabled starts without
 -- failures.

@@ -6,7 +6,7 @@
 use core::ffi::CStr;
 
 use crate::arguments::Arguments;
-use crate::error::{Error, answer, given};
+use crate::error::{Error, answer, given, not_null};
 use crate::guc::{self, OverCap};
 use crate::json::{self, Form, Printer};
 use crate::memory::{self, Bytes};
@@ -91,6 +91,15 @@ fn webhook_ping(id: Option<i64>) -> String {
     })
 }
 
+#[pg_extern(sql = false)]
+fn webhook_try_now(id: Option<i64>, ignore_retry_after: Option<bool>) {
+    answer(|| {
+        let (id, caller) = (given(id, "id")?, Caller::present());
+        let ignore_retry_after = not_null(ignore_retry_after, "ignore_retry_after")?;
+        rights::as_owner(|| try_now(caller, id, ignore_retry_after))
+    })
+}
+
 fn emit(event_type: &[u8], payload: &[u8], key: Option<&[u8]>) -> Result<String, Error> {
     memory::room_for_input(event_type.len());
     let text = String::from_utf8_lossy(event_type);
@@ -138,6 +147,16 @@ fn ping(caller: Caller, id: i64) -> Result<String, Error> {
     Ok(about(b"webhook.ping", id, &format!("{{\"subscription_id\":{id}}}")).public_id())
 }
 
+fn try_now(caller: Caller, id: i64, ignore_retry_after: bool) -> Result<(), Error> {
+    owner::lock(caller, id)?;
+    let enabled = "select s.enabled from webhook.subscription s where s.id = $1";
+    if Spi::get_one_with_args(enabled, &[id.into()])? != Some(true) {
+        return Err(Error::Paused(id));
+    }
+    attempt_requested(id, ignore_retry_after);
+    Ok(())
+}
+
 /// Asks the daemon to load a row of `webhook.queue` that is due now.
 pub fn delivery_requested(subscription_id: i64, sequence: i64) {
     about(b"webhook.delivery.requested", subscription_id, &format!("{{\"sequence\":{sequence}}}"));
@@ -146,6 +165,12 @@ pub fn delivery_requested(subscription_id: i64, sequence: i64) {
 /// Asks the daemon to take a subscription's backlog in `webhook.queue` from the start.
 pub fn backlog_requested(subscription_id: i64) {
     about(b"webhook.delivery.requested", subscription_id, "{\"backlog\":true}");
+}
+
+/// Asks the daemon to attempt a subscription's waiting deliveries now.
+fn attempt_requested(subscription_id: i64, ignore_retry_after: bool) {
+    let payload = format!("{{\"try_now\":true,\"ignore_retry_after\":{ignore_retry_after}}}");
+    about(b"webhook.delivery.requested", subscription_id, &payload);
 }
 
 /// Announces that a backfill has begun.

@@ -22,7 +22,10 @@ drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_rel
 -- Roles are known by their OIDs. The code below replaces the views and policies that called
 -- may_see(text).
 alter table webhook.subscription add column owner_role oid;
+-- It would emit webhook.subscription.updated.
+alter table webhook.subscription disable trigger tell;
 update webhook.subscription s set owner_role = r.oid from pg_roles r where r.rolname::text = s.owner;
+alter table webhook.subscription enable always trigger tell;
 alter table webhook.subscription drop constraint name_is_unique_for_its_owner;
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
@@ -32,6 +35,12 @@ alter table webhook.token add column role_oid oid, add column owner_role oid;
 update webhook.token t set role_oid = coalesce((select r.oid from pg_roles r where r.rolname = t.role), 0),
     owner_role = (select r.oid from pg_roles r where r.rolname::text = t.owner);
 alter table webhook.token alter column role_oid set not null;
+
+alter table webhook.subscription
+    add column paused_at timestamptz,
+    add column disabled_at timestamptz,
+    add column failures_reset_at timestamptz,
+    add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0);
 
 -- -- The code of a fresh installation -------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// The event type of `webhook_ping()`.
+const PING: &str = "webhook.ping";
+
 /// Locates an event, together with its id: the partition, and the index on transaction and id.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -55,6 +58,11 @@ impl Event {
     /// Returns the place of the event.
     pub fn place(&self) -> Place {
         Place { slot: self.slot, xid: self.xid }
+    }
+
+    /// Reports whether the event is a test of one receiver (`webhook_ping()`).
+    pub fn is_ping(&self) -> bool {
+        self.subscription_id.is_some() && &*self.event_type == PING
     }
 }
 

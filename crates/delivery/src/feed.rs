@@ -30,6 +30,8 @@ pub struct Batch {
     pub requests: Vec<Request>,
     /// Subscriptions to whose backlog SQL has just added rows.
     pub backlogs: Vec<i64>,
+    /// Subscriptions whose waiting deliveries SQL wants attempted now.
+    pub tries: Vec<TryNow>,
     /// The snapshot at the end of the window. Set if the window has been read to its end.
     pub end: Option<Snapshot>,
 }
@@ -44,12 +46,21 @@ pub struct Request {
     pub event_id: i64,
 }
 
+/// An attempt that was requested with `webhook_try_now()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TryNow {
+    pub subscription_id: i64,
+    /// Ends a pause that the receiver asked for.
+    pub ignore_retry_after: bool,
+}
+
 /// What the reader sends to the task that asks receivers for confirmation.
 #[derive(Debug)]
 pub enum VerificationInput {
     /// The current subscriptions.
     Subscriptions(Update),
-    /// The user requested that this subscription is asked now, with webhook_ping().
+    /// The user requested that this subscription is asked now, with webhook_ping() or
+    /// webhook_try_now().
     Wanted(i64),
 }
 

@@ -79,6 +79,8 @@ pub struct Subscription {
     pub url: Option<Arc<Url>>,
     pub patterns: Vec<Pattern>,
     pub enabled: bool,
+    /// When the past failures of the receiver were last forgotten, in microseconds since 1970.
+    pub failures_reset_us: Option<i64>,
     /// Time limit for a whole attempt.
     pub timeout: Duration,
     /// Waits after the first, second, … failed attempt.
@@ -205,6 +207,7 @@ impl Subscription {
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
             patterns: vec![Pattern::All],
             enabled: true,
+            failures_reset_us: None,
             timeout: Duration::from_secs(15),
             retry: [5, 300].map(Duration::from_secs).into(),
             max_in_flight: 512,

@@ -117,6 +117,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         url: url.map(Arc::new),
         patterns,
         enabled: row.try_get(3)?,
+        failures_reset_us: row.try_get::<_, Option<Micros>>(23)?.map(|at| at.0),
         timeout: duration(timeout_us),
         retry: retry_us.into_iter().map(duration).collect(),
         max_in_flight: row.try_get::<_, i32>(6)?.max(1).unsigned_abs() as usize,

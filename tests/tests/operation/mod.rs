@@ -10,6 +10,7 @@ mod files_are_read_again;
 mod graceful_shutdown;
 mod operators_get_clear_errors;
 mod operators_may_intervene;
+mod operators_try_again_at_once;
 mod overload_is_survived;
 mod pg_upgrade_continues;
 mod results_are_written_together;

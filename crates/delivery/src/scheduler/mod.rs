@@ -7,6 +7,7 @@
 //! * `attempts` starts it, and applies its outcome. `health` applies the outcome to the receiver.
 //! * `order_groups` moves it through its order group, if the subscription has an order.
 //! * `recall` reads it back from the queue table, as a due retry or as backlog.
+//! * `try_now` lets it start before its time, because a user asks for it.
 //!
 //! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows
 //! which send queues have something to do. `subscriptions` applies changes of subscriptions.
@@ -29,6 +30,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod try_now;
 mod work;
 
 pub use effects::Out;

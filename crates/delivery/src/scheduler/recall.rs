@@ -162,8 +162,10 @@ impl Scheduler {
             return;
         }
         let timed = self.shared.timers.remove(id, event_id);
+        let now = self.shared.now;
         if let Some(mut work) = self.work_or_new(id) {
             work.requested(row, timed);
+            work.probes_first(event_id, now);
         }
     }
 }

@@ -51,6 +51,9 @@ impl Scheduler {
                         work.restart_backlog();
                     }
                 }
+                for wanted in &batch.tries {
+                    self.try_now(*wanted, now);
+                }
                 self.pending = Some(Pending { batch, event: 0, target: 0 });
             }
         }
@@ -188,6 +191,9 @@ impl Work<'_> {
         now: Now,
     ) -> bool {
         let is_undecided = state == State::Undecided;
+        if over == Over::No && !is_undecided && self.takes_ping(message, window, now) {
+            return true;
+        }
         let was_spilling = self.queue.is_spilling();
         let capacity = self.queue.capacity(now.at);
         let begins_to_spill = self.queue.is_spilling() && !was_spilling;

@@ -89,12 +89,20 @@ impl Work<'_> {
             self.queue.pacing.restart();
         }
         self.queue.batches = Batches::default();
-        if is_elsewhere || (subscription.enabled && !was_enabled) {
+        let is_reset =
+            before.is_some_and(|before| before.failures_reset_us != subscription.failures_reset_us);
+        if is_elsewhere || is_reset || (subscription.enabled && !was_enabled) {
             self.forgive();
         }
         match (was_open, is_open) {
             (true, false) => self.close(),
             (false, true) => self.reopen(),
+            // It was paused and resumed in one transaction, which may have discarded queued
+            // deliveries.
+            (true, true) if is_reset => {
+                self.close();
+                self.reopen();
+            }
             _ => {
                 self.list();
             }

@@ -68,6 +68,9 @@ pub struct Breaker {
     is_written: bool,
     probe_at: Duration,
     is_probing: bool,
+    /// A probe was requested during the one in flight, which may have begun before the receiver was
+    /// repaired. Another one follows at once.
+    probes_again: bool,
     /// The time of the last failure, by the monotonic clock and by the wall clock.
     failed_at: Option<(Duration, i64)>,
 }
@@ -91,6 +94,12 @@ impl Breaker {
         (!self.is_probing).then_some(self.probe_at)
     }
 
+    /// Makes the next probe due now, or after the probe in flight.
+    pub fn probe_now(&mut self, now: Duration) {
+        self.probes_again = self.is_probing;
+        self.probe_at = self.probe_at.min(now);
+    }
+
     /// Counts an attempt in, and returns whether it is a probe.
     pub fn begin(&mut self) -> bool {
         self.is_probing |= self.health.is_open;
@@ -101,13 +110,14 @@ impl Breaker {
     pub fn passed(&mut self, was_probe: bool, now: Duration, periods: &Periods) {
         if was_probe {
             self.is_probing = false;
-            self.probe_at = now + periods.probe_interval;
+            let wait = if std::mem::take(&mut self.probes_again) { Duration::ZERO } else { periods.probe_interval };
+            self.probe_at = now + wait;
         }
     }
 
     pub fn succeeded(&mut self) -> CircuitChange {
         let before = std::mem::take(&mut self.health);
-        self.is_probing = false;
+        (self.is_probing, self.probes_again) = (false, false);
         self.probe_at = Duration::ZERO;
         self.failed_at = None;
         CircuitChange {
@@ -218,6 +228,23 @@ mod tests {
             CircuitChange { closed: true, is_changed: true, ..CircuitChange::default() }
         );
         assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_requested_probe_is_due_at_once_or_after_the_one_in_flight() {
+        let mut breaker = Breaker::default();
+        (0..10).for_each(|_| assert!(!fail(&mut breaker, 0).disables));
+        assert_eq!(breaker.next_at(), Some(SECOND * 61));
+        breaker.probe_now(SECOND * 5);
+        assert_eq!(breaker.next_at(), Some(SECOND * 5));
+        assert!(breaker.begin());
+        breaker.probe_now(SECOND * 6);
+        assert_eq!(breaker.next_at(), None, "one at a time");
+        breaker.failed(true, SECOND * 7, 0, &Periods::default());
+        assert_eq!(breaker.next_at(), Some(SECOND * 7), "it may have begun before the repair");
+        assert!(breaker.begin());
+        breaker.failed(true, SECOND * 8, 0, &Periods::default());
+        assert_eq!(breaker.next_at(), Some(SECOND * 68), "once");
     }
 
     #[test]

@@ -67,7 +67,6 @@ const CHANGED_MAX: usize = 1000;
 
 /// Events that the daemon itself obeys.
 const SUBSCRIPTION_CHANGED: &str = "webhook.subscription.";
-const PING: &str = "webhook.ping";
 const DELIVERY_REQUESTED: &str = "webhook.delivery.requested";
 
 /// The arguments of the reader.

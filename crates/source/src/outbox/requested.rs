@@ -1,7 +1,10 @@
 //! The requests of `webhook_redeliver()` and similar functions to the daemon, which come through
 //! the outbox. Pure.
 
-use delivery::{event::Event, feed::Request};
+use delivery::{
+    event::Event,
+    feed::{Request, TryNow},
+};
 use tracing::warn;
 
 /// The content of a `webhook.delivery.requested`.
@@ -10,6 +13,7 @@ pub enum Requested {
     Delivery(Request),
     /// Rows were added to this subscription's backlog.
     Backlog(i64),
+    TryNow(TryNow),
 }
 
 /// Parses a request. One that cannot be parsed is logged and skipped.
@@ -19,6 +23,7 @@ pub fn requested(event: &Event) -> Option<Requested> {
     enum Payload {
         Delivery { sequence: i64 },
         Backlog { backlog: bool },
+        TryNow { try_now: bool, ignore_retry_after: bool },
     }
     let payload: Result<Payload, _> = serde_json::from_slice(&event.payload);
     match (event.subscription_id, payload) {
@@ -27,6 +32,9 @@ pub fn requested(event: &Event) -> Option<Requested> {
         }
         (Some(subscription_id), Ok(Payload::Backlog { backlog: true })) => {
             Some(Requested::Backlog(subscription_id))
+        }
+        (Some(subscription_id), Ok(Payload::TryNow { try_now: true, ignore_retry_after })) => {
+            Some(Requested::TryNow(TryNow { subscription_id, ignore_retry_after }))
         }
         _ => {
             warn!(sequence = event.id, "outbox.request_unreadable");
@@ -51,6 +59,9 @@ mod tests {
         assert_eq!(requested(&event(Some(4), br#"{"sequence":17, "by":"x"}"#)), wanted);
         assert_eq!(requested(&event(Some(4), br#"{"backlog":true}"#)), Some(Requested::Backlog(4)));
         assert_eq!(requested(&event(Some(4), br#"{"backlog":false}"#)), None);
+        let try_now = br#"{"try_now":true,"ignore_retry_after":true}"#;
+        let wanted = TryNow { subscription_id: 4, ignore_retry_after: true };
+        assert_eq!(requested(&event(Some(4), try_now)), Some(Requested::TryNow(wanted)));
         assert_eq!(requested(&event(None, br#"{"sequence":17}"#)), None);
         assert_eq!(requested(&event(Some(4), br#"{"sequence":"17"}"#)), None);
     }

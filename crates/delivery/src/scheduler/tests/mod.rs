@@ -6,6 +6,7 @@
 
 mod backlogs;
 mod rejections;
+mod requested_attempts;
 mod world;
 
 use crate::{

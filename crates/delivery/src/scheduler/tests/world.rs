@@ -431,6 +431,7 @@ impl World {
                 self.advance();
             }
             _ if self.rng.u8(0..4) == 0 => self.pause_or_resume(),
+            _ if self.rng.u8(0..4) == 0 => self.try_one_now(),
             _ => {}
         }
     }

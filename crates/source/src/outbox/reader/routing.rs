@@ -1,6 +1,6 @@
 //! Routes events, and sends them to the scheduler.
 
-use super::{DELIVERY_REQUESTED, PING, Reader};
+use super::{DELIVERY_REQUESTED, Reader};
 use crate::{
     outbox::{
         BATCH_TARGETS_MAX, Error,
@@ -58,11 +58,15 @@ impl Reader {
             match requested(&event) {
                 Some(Requested::Delivery(request)) => batch.requests.push(request),
                 Some(Requested::Backlog(subscription_id)) => batch.backlogs.push(subscription_id),
+                Some(Requested::TryNow(wanted)) => {
+                    batch.tries.push(wanted);
+                    let _ = self.verification.send(VerificationInput::Wanted(wanted.subscription_id));
+                }
                 None => {}
             }
             return;
         }
-        if &*event.event_type == PING
+        if event.is_ping()
             && let Some(id) = event.subscription_id
         {
             let _ = self.verification.send(VerificationInput::Wanted(id));

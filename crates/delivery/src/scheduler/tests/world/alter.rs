@@ -1,17 +1,49 @@
 //! Changes of subscriptions.
 
-use super::{World, subscription};
-use crate::subscription::Ordering;
+use super::{World, end, subscription};
+use crate::{
+    feed::{Batch, Feed, TryNow},
+    subscription::Ordering,
+};
 use std::sync::Arc;
 
 impl World {
     pub(super) fn pause_or_resume(&mut self) {
         if self.scheduler.is_hungry() {
             let id = self.rng.i64(1..=self.plan.subscriptions.len() as i64);
+            if self.rng.u8(0..4) == 0 {
+                self.pause_and_resume(id);
+                return;
+            }
             let enabled = !self.subscriptions[&id].enabled;
             self.replace(id, enabled);
             self.reload();
         }
+    }
+
+    /// Pauses and resumes a subscription in one transaction.
+    pub fn pause_and_resume(&mut self, id: i64) {
+        let mut resumed = subscription(id, self.plan.subscriptions[id as usize - 1], true);
+        Arc::get_mut(&mut resumed).expect("it has one owner").failures_reset_us = Some(self.now_us);
+        self.subscriptions.insert(id, resumed);
+        self.reload();
+        self.advance();
+    }
+
+    pub(super) fn try_one_now(&mut self) {
+        if self.scheduler.is_hungry() && self.recovering.is_empty() {
+            let subscription_id = self.rng.i64(1..=self.plan.subscriptions.len() as i64);
+            let ignore_retry_after = self.rng.bool();
+            self.try_now(TryNow { subscription_id, ignore_retry_after });
+        }
+    }
+
+    /// Feeds the request of a user for an attempt now.
+    pub fn try_now(&mut self, wanted: TryNow) {
+        let window = self.routed.len() as u64;
+        self.routed.push(Vec::new());
+        let tries = vec![wanted];
+        self.feed(Feed::Batch(Batch { window, end: Some(end(window)), tries, ..Batch::default() }));
     }
 
     /// Pauses a subscription.

@@ -213,7 +213,7 @@ create function @extschema@.webhook_seal(public_key text) returns bigint
     language c volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'webhook_seal_wrapper';
 comment on function @extschema@.webhook_seal is
-    'Stores signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half), and seals the existing ones. Returns the number of those';
+    'Stores signing secrets sealed for the daemon''s key from now on (webhookd keygen prints its public half with a proof), and seals the existing ones. Returns the number of those';
 
 -- -- Signatures: signing.rs -----------------------------------------------------------------------
 

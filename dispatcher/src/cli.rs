@@ -37,8 +37,8 @@ pub enum Command {
     Check(Check),
     /// Verify the signature of one webhook, whose body is on standard input
     Verify(Verify),
-    /// Create the key that secrets are sealed for. Writes the private key to a file, and the public
-    /// key to standard output
+    /// Create the key that secrets are sealed for. Writes the private key to a file. Prints the
+    /// public key, with a proof of the private key, as webhook_seal() takes it
     Keygen(Keygen),
     /// Seal every secret of the database for the current key (the first in the key file)
     Rekey(Rekey),
@@ -271,6 +271,9 @@ pub struct Keygen {
     /// The file to create, readable only by its owner. It must not exist
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Create nothing: print the public key of the first key in FILE, which must exist
+    #[arg(long)]
+    pub public: bool,
 }
 
 #[derive(Debug, Args)]

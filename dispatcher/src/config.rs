@@ -7,7 +7,7 @@
 mod traces;
 mod trust;
 
-pub use trust::WayOut;
+pub use trust::{WayOut, key_file};
 
 use crate::{
     cli::{self, Cli, Common, Database, Delivers, LogFormat, Run},

@@ -6,6 +6,7 @@
 mod signals;
 
 use clap::Parser;
+use seal::KeyRing;
 use std::{process::ExitCode, sync::Arc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use webhookd::{
         Error, FAILED, check, conform, forward, keygen, listen, manage, manual, one_line, rekey, replay, run,
         schema, status, tail, token, verify,
     },
-    config::Layers,
+    config::{Layers, key_file},
     logging,
     reload::Reload,
 };
@@ -37,7 +38,10 @@ fn execute(cli: Cli) -> Result<ExitCode, Error> {
     logging::start(&layers.logging(&cli.common))?;
     match cli.command {
         Command::Verify(flags) => verify::run(&flags),
-        Command::Keygen(flags) => keygen::run(&flags),
+        Command::Keygen(flags) => {
+            let keys = if flags.public { key_file(&flags.file)? } else { KeyRing::default() };
+            keygen::run(&flags, &keys)
+        }
         Command::Rekey(flags) => {
             let (database, keys) = (layers.database(&flags.database)?, layers.keys(&flags.keys)?);
             within_runtime(|_| async move { rekey::run(&flags, database, keys).await })

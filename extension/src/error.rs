@@ -275,7 +275,7 @@ impl Error {
             }
             Self::Unsigned(_) => "Choose a signature with webhook_alter(..., signature => ...).",
             Self::BadSealingKey(_) => {
-                "Pass the public key that webhookd keygen prints: webhookd_public_ followed by base64."
+                "Pass the whole text that webhookd keygen has printed. For a key file that exists, webhookd keygen --public FILE prints it."
             }
             Self::NoSuchBackfill(_) => "The table webhook.backfill lists the backfills.",
             Self::TooManySecrets(_) => {

@@ -6,7 +6,7 @@
 use crate::error::{Error, answer, given};
 use crate::memory;
 use pgrx::prelude::*;
-use seal::{PublicKey, Purpose};
+use seal::{ProvenKey, PublicKey, Purpose};
 use signature::Key;
 
 #[pg_extern(sql = false)]
@@ -32,7 +32,10 @@ fn sealing_key() -> Result<Option<PublicKey>, Error> {
 
 fn seal_all(text: &str) -> Result<i64, Error> {
     memory::room_for_input(text.len());
-    let key = PublicKey::parse(text.trim()).map_err(Error::BadSealingKey)?;
+    // Secrets that are sealed for a key without a private half are lost. So the key has to come with
+    // a proof; the table holds the key without it.
+    let proven = ProvenKey::parse(text.trim()).map_err(Error::BadSealingKey)?;
+    let key = proven.key();
     // A transaction that is storing a secret has already read the key. This lock waits for it, and
     // makes the next one wait for us.
     Spi::run("lock table webhook.sealing_key in exclusive mode")?;
@@ -52,7 +55,7 @@ fn seal_all(text: &str) -> Result<i64, Error> {
     let count = in_clear.len();
     for (id, subscription, secret) in in_clear {
         let (Some(subscription), Some(secret)) = (subscription, secret) else { continue };
-        let sealed = seal::seal(&key, Purpose::SecretOf(subscription), &secret)?;
+        let sealed = seal::seal(key, Purpose::SecretOf(subscription), &secret)?;
         Spi::run_with_args(
             "update webhook.secret set secret = $2 where id = $1",
             &[id.into(), sealed.into()],

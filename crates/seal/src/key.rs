@@ -4,6 +4,9 @@
 //! 32 bytes of X25519 and a checksum of four bytes. Without the checksum, a public key that lost a
 //! letter would seal secrets for which no private key exists. The loss would show only when the
 //! secrets are needed.
+//!
+//! For the same reason, a key is accepted from a person only with a [proof](crate::ProvenKey) that
+//! its private half exists.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hpke::{Deserializable, Kem as _, Serializable, kem::X25519HkdfSha256};
@@ -17,7 +20,7 @@ type HpkePrivate = <X25519HkdfSha256 as hpke::Kem>::PrivateKey;
 
 const PUBLIC_PREFIX: &str = "webhookd_public_";
 const PRIVATE_PREFIX: &str = "webhookd_private_";
-const KEY_BYTES: usize = 32;
+pub const KEY_BYTES: usize = 32;
 const CHECK_BYTES: usize = 4;
 
 /// The reason why a text is not a valid key. The message never contains the text itself.
@@ -29,6 +32,10 @@ pub enum InvalidKey {
     NotPrivate,
     #[error("a character is missing or invalid")]
     Letters,
+    #[error("the key has no proof that its private half exists")]
+    Unproven,
+    #[error("the proof was not made with the private half of this key")]
+    FalseProof,
 }
 
 /// The fingerprint of a public key: the first 16 hex digits of its SHA-256.
@@ -89,12 +96,17 @@ impl PublicKey {
     pub(crate) fn hpke(&self) -> &HpkePublic {
         &self.0
     }
+
+    /// Returns the u-coordinate on Curve25519 (RFC 7748).
+    pub(crate) fn bytes(&self) -> [u8; KEY_BYTES] {
+        self.0.to_bytes().into()
+    }
 }
 
 /// Writes the `webhookd_public_…` text.
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode(PUBLIC_PREFIX, &self.0.to_bytes().into()))
+        f.write_str(&encode(PUBLIC_PREFIX, &self.bytes()))
     }
 }
 
@@ -125,8 +137,7 @@ impl PrivateKey {
 
     /// Returns the `webhookd_private_…` text. Store it where only the daemon can read it.
     pub fn reveal(&self) -> Zeroizing<String> {
-        let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::from(self.key.to_bytes()));
-        Zeroizing::new(encode(PRIVATE_PREFIX, &bytes))
+        Zeroizing::new(encode(PRIVATE_PREFIX, &self.bytes()))
     }
 
     pub fn public_key(&self) -> &PublicKey {
@@ -135,6 +146,11 @@ impl PrivateKey {
 
     pub(crate) fn hpke(&self) -> &HpkePrivate {
         &self.key
+    }
+
+    /// Returns the scalar, clamped (RFC 7748).
+    pub(crate) fn bytes(&self) -> Zeroizing<[u8; KEY_BYTES]> {
+        Zeroizing::new(self.key.to_bytes().into())
     }
 }
 

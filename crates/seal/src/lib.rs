@@ -10,12 +10,16 @@
 //! as associated data. A sealed text that is copied to another subscription therefore does not
 //! open, even if the attacker may write the table.
 //!
+//! Anyone can invent a public key. [`ProvenKey`] is one whose private half exists.
+//!
 //! The crate only reads random bytes from the operating system. It prints no private key.
 
 mod key;
+mod proof;
 mod ring;
 
 pub use key::{InvalidKey, KeyId, PrivateKey, PublicKey};
+pub use proof::ProvenKey;
 pub use ring::{InvalidRing, KeyRing};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use seal::{
-    CannotOpen, CannotSeal, InvalidKey, InvalidRing, KeyRing, PrivateKey, PublicKey, Purpose, is_sealed,
+    CannotOpen, CannotSeal, InvalidKey, InvalidRing, KeyRing, PrivateKey, ProvenKey, PublicKey, Purpose, is_sealed,
     open, seal,
 };
 
@@ -86,6 +86,55 @@ fn a_ring_opens_what_was_sealed_for_any_of_its_keys() {
     let error = KeyRing::parse(&second).unwrap_err();
     assert_eq!(error, InvalidRing { at: 2, why: InvalidKey::NotPrivate });
     assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_proof_belongs_to_one_key() {
+    // Both signs of the point occur.
+    let keys: Vec<PrivateKey> = (0..32).map(|_| PrivateKey::generate().unwrap()).collect();
+    for key in &keys {
+        let text = key.proven_key().to_string();
+        let proven = ProvenKey::parse(&text).unwrap();
+        assert_eq!(proven.key(), key.public_key());
+        assert_eq!(proven.to_string(), text);
+        assert_eq!(key.proven_key().to_string(), text, "the same each time");
+        assert_eq!(text.split_once('.').unwrap().0, key.public_key().to_string());
+    }
+    let proof = |key: &PrivateKey| key.proven_key().to_string().split_once('.').unwrap().1.to_owned();
+    let other = format!("{}.{}", keys[0].public_key(), proof(&keys[1]));
+    assert_eq!(ProvenKey::parse(&other), Err(InvalidKey::FalseProof));
+    // The private half counts from 1 to 32. Operators keep these texts.
+    let key = PrivateKey::parse("webhookd_private_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyDf5nAH").unwrap();
+    assert_eq!(
+        key.proven_key().to_string(),
+        "webhookd_public_B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHza5IVk.\
+         3eXaNbBEtV6OENM5XGVQz2fdiCYw3wlUOwhsPJX9lopeCy93CvHptg63kJcO734yJpZP2jjVx1grxEBHt023DQ"
+    );
+}
+
+#[test]
+fn an_invented_key_has_no_proof() {
+    // The key that the manual once printed: the bytes from 1 to 32.
+    let invented = "webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp";
+    assert!(PublicKey::parse(invented).is_ok());
+    assert_eq!(ProvenKey::parse(invented), Err(InvalidKey::Unproven));
+    let key = PrivateKey::generate().unwrap().proven_key().to_string();
+    let (_, proof) = key.split_once('.').unwrap();
+    assert_eq!(ProvenKey::parse(&format!("{invented}.{proof}")), Err(InvalidKey::FalseProof));
+    for damaged in [&key[..key.len() - 1], &format!("{key}A"), &format!("{key}=="), &format!("{key}.")] {
+        assert_eq!(ProvenKey::parse(damaged), Err(InvalidKey::Letters), "{damaged}");
+    }
+    for at in key.find('.').unwrap() + 1..key.len() {
+        let mut other = key.clone().into_bytes();
+        other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+        assert!(ProvenKey::parse(str::from_utf8(&other).unwrap()).is_err(), "letter {at}");
+    }
+    for placeholder in ["webhookd_public_…", "webhookd_public_", "webhookd_public_….…"] {
+        assert_eq!(ProvenKey::parse(placeholder), Err(InvalidKey::Letters));
+    }
+    // A signature of zeros holds for a key of small order, unless the check is strict.
+    let weak = format!("webhookd_public_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA6NjqA.{}", "A".repeat(86));
+    assert_eq!(ProvenKey::parse(&weak), Err(InvalidKey::FalseProof));
 }
 
 #[test]

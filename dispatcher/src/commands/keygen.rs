@@ -1,19 +1,29 @@
-//! `webhookd keygen`: creates the key that secrets are sealed for. Writes one file, and connects to
-//! nothing.
+//! `webhookd keygen`: creates the key that secrets are sealed for, or prints the public half of one.
+//! Writes one file, and connects to nothing.
 
 use crate::{
     cli::Keygen,
     commands::{Error, output::print},
 };
-use seal::PrivateKey;
+use seal::{KeyRing, PrivateKey};
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::ExitCode};
 
-/// Writes the private key, readable for its owner only, and prints the public key.
+/// Writes the private key, readable for its owner only, and prints the public key with the proof
+/// that `webhook_seal()` requires. With `--public`, `keys` are those of the file.
 ///
 /// # Errors
 /// The file exists (the secrets sealed for an overwritten key would be lost), or it cannot be
-/// written.
-pub fn run(flags: &Keygen) -> Result<ExitCode, Error> {
+/// written; with `--public`, the file has no key.
+pub fn run(flags: &Keygen, keys: &KeyRing) -> Result<ExitCode, Error> {
+    let key = match keys.current() {
+        Some(key) => key.clone(),
+        None => create(flags)?,
+    };
+    print(&format!("{}\n", key.proven_key()))
+}
+
+/// Creates the file.
+fn create(flags: &Keygen) -> Result<PrivateKey, Error> {
     let key = PrivateKey::generate()?;
     let unwritable = |cause| Error::KeyFile { path: flags.file.clone(), cause };
     let mut file =
@@ -25,6 +35,5 @@ pub fn run(flags: &Keygen) -> Result<ExitCode, Error> {
         *key.reveal()
     ));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
-    print(&format!("{}\n", key.public_key()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(key)
 }

@@ -100,7 +100,7 @@ async fn seal_in_clear(
 ) -> Result<i64, tokio_postgres::Error> {
     let schema: String = transaction.query_one(database::EXTENSION_SCHEMA, &[]).await?.try_get(0)?;
     let seal = format!("select {schema}.webhook_seal($1)");
-    transaction.query_one(&seal, &[&key.public_key().to_string()]).await?.try_get(0)
+    transaction.query_one(&seal, &[&key.proven_key().to_string()]).await?.try_get(0)
 }
 
 /// A row of `webhook.secret`.

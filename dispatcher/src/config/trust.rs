@@ -63,13 +63,7 @@ impl Layers {
     /// Returns an [`Error`] that contains no part of a key.
     pub fn keys(&self, flags: &Keys) -> Result<KeyRing, Error> {
         match (&flags.key_file, &self.key, &self.file.key_file) {
-            (Some(path), ..) | (None, None, Some(path)) => {
-                warn_if_others_may_read(path);
-                let text = super::read_text(path).map(zeroize::Zeroizing::new)?;
-                let ring = KeyRing::parse(&text)?;
-                // An empty key file is a mistake, not a request to run without a key.
-                if ring.current().is_none() { Err(Error::NoKey(path.clone())) } else { Ok(ring) }
-            }
+            (Some(path), ..) | (None, None, Some(path)) => key_file(path),
             (None, Some(text), _) => Ok(KeyRing::parse(text)?),
             (None, None, None) => Ok(KeyRing::default()),
         }
@@ -88,6 +82,18 @@ impl Layers {
         }
         Ok(Arc::new(SecretStore::new(self.keys(flags)?, dir)))
     }
+}
+
+/// Returns the private keys of a file.
+///
+/// # Errors
+/// Returns an [`Error`] that contains no part of a key.
+pub fn key_file(path: &Path) -> Result<KeyRing, Error> {
+    warn_if_others_may_read(path);
+    let text = super::read_text(path).map(zeroize::Zeroizing::new)?;
+    let ring = KeyRing::parse(&text)?;
+    // An empty key file is a mistake, not a request to run without a key.
+    if ring.current().is_none() { Err(Error::NoKey(path.to_owned())) } else { Ok(ring) }
 }
 
 fn warn_if_others_may_read(path: &Path) {

@@ -9,13 +9,33 @@ async fn the_private_half_is_for_its_owner_and_the_public_half_for_everyone() {
     let path = dir.path().join("webhookd.key");
     let (code, out, err) = finish(webhookd(&["keygen", path.to_str().unwrap()])).await;
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    let public = seal::PublicKey::parse(out.trim_end()).unwrap();
+    let proven = seal::ProvenKey::parse(out.trim_end()).unwrap();
+    let public = proven.key().clone();
     let text = std::fs::read_to_string(&path).unwrap();
     let ring = seal::KeyRing::parse(&text).unwrap();
     assert_eq!(ring.keys().len(), 1);
     assert_eq!(ring.current().unwrap().public_key(), &public);
     assert!(text.contains(&public.id().to_string()), "which one it is can be read");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn the_public_half_of_a_file_can_be_printed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("webhookd.key");
+    let keygen = |more: &[&str]| finish(webhookd(&[&["keygen", path.to_str().unwrap()], more].concat()));
+    let (code, out, err) = keygen(&["--public"]).await;
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("webhookd.key"), "{err}");
+    assert!(!path.exists(), "it creates nothing");
+    let (_, made, _) = keygen(&[]).await;
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(keygen(&["--public"]).await, (Some(0), made.clone(), String::new()));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    // The first key of the file is the current one.
+    let other = seal::PrivateKey::generate().unwrap();
+    std::fs::write(&path, format!("{}\n{}", *other.reveal(), str::from_utf8(&before).unwrap())).unwrap();
+    assert_eq!(keygen(&["--public"]).await.1, format!("{}\n", other.proven_key()));
 }
 
 #[tokio::test]

@@ -45,7 +45,10 @@ select by_hand.fails(statement) from unnest(array[
     'select webhook_subscribe(''https://example.com'', signature => null)',
     'select webhook_subscribe(''https://example.com'', tls => '''')', 'select webhook_subscribe(''https://example.com'', tls => ''../x'')',
     'select webhook_subscribe(''https://example.com'', tls => repeat(''x'', 64))', 'select webhook_seal(null)', 'select webhook_seal(''hunter2'')',
-    'select webhook_seal(''webhookd_private_AAAA'')', 'select webhook_seal(''webhookd_public_AAAA'')']) statement;
+    'select webhook_seal(''webhookd_private_AAAA'')', 'select webhook_seal(''webhookd_public_AAAA'')',
+    -- An invented key: the form without a proof, and the proof of another key.
+    'select webhook_seal(''webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp'')',
+    'select webhook_seal(''webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp.3eXaNbBEtV6OENM5XGVQz2fdiCYw3wlUOwhsPJX9lopeCy93CvHptg63kJcO734yJpZP2jjVx1grxEBHt023DQ'')']) statement;
 
 \echo -- altered: a given secret replaces the others of its kind, a missing one is created, an
 \echo -- unused one is deleted
@@ -77,8 +80,8 @@ select regexp_replace(by_hand.fails(format('select webhook_rotate_secret(%s)', t
 
 \echo -- sealed: new secrets and existing ones
 select secrets ~ '^\d+ in clear, ' from webhook.health;
-\set key_a 'webhookd_public_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA4fVVp'
-\set key_b 'webhookd_public_AgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICEtLuEz'
+\set key_a 'webhookd_public_B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHza5IVk.3eXaNbBEtV6OENM5XGVQz2fdiCYw3wlUOwhsPJX9lopeCy93CvHptg63kJcO734yJpZP2jjVx1grxEBHt023DQ'
+\set key_b 'webhookd_public_q58mKMMlwUHp+yQw8QaFD2KTC8PwsS3zmpuEpJx8HRIWhoR/.pTUrJmMdY84TLE97DHMixi3ofO4TajODyEiS6EdRAvvaDnhHRfzy4Wkh0XP3atp8FknAJPN5Owt2G9uBFk2NAw'
 select count(*) as in_clear from webhook.secret where secret ~ '^whs' \gset
 select webhook_seal(:'key_a') = :in_clear, :in_clear > 10;
 select secrets, sealing_key, count(*) filter (where secret ~ '^whs') in_clear, count(*) filter (where secret ~ ('^sealed:v1:' || sealing_key || ':')) > 10 sealed,

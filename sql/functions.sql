@@ -148,7 +148,9 @@ create function @extschema@.webhook_subscribe(
     verification text default 'none',
     signature text[] default '{standard}',
     owner text default null,
-    tls text default null
+    tls text default null,
+    expected_response jsonb default null,
+    keep_response boolean default false
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
@@ -179,12 +181,14 @@ create function @extschema@.webhook_alter(
     signature text[] default null,
     owner text default null,
     tls text default null,
+    expected_response jsonb default null,
+    keep_response boolean default null,
     clear text[] default null
 ) returns webhook.subscription
     language c volatile parallel unsafe
     as 'MODULE_PATHNAME', 'webhook_alter_wrapper';
 comment on function @extschema@.webhook_alter is
-    'Changes a subscription. Null keeps an option; clear removes name, filter, rate_limit or tls. A new secret replaces all others at once';
+    'Changes a subscription. Null keeps an option; clear removes name, filter, rate_limit, tls or expected_response. A new secret replaces all others at once';
 
 create function @extschema@.webhook_unsubscribe(id bigint) returns void
     language c volatile parallel unsafe

@@ -32,6 +32,8 @@ create table webhook.subscription (
     owner            text        not null default current_user,
     tls              text,
     owner_role       oid,
+    expected_response jsonb,
+    keep_response    boolean     not null default false,
     paused_at        timestamptz,
     disabled_at      timestamptz,
     failures_reset_at timestamptz,
@@ -57,6 +59,7 @@ create table webhook.subscription (
     constraint signature_is_known check (cardinality(signature) between 1 and 5 and
         signature <@ '{standard,standard-v1a,svix,github,stripe,none}'),
     constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
+    constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
     constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$')
 );
 -- Names are unique for each owner: whether another owner uses a name is not visible.
@@ -95,6 +98,9 @@ comment on column webhook.subscription.tls is
 comment on column webhook.subscription.paused_at is 'When it was paused or disabled; null: it is enabled, or was paused before version 0.3.0';
 comment on column webhook.subscription.disabled_at is 'When the daemon disabled it, because its receiver failed for too long or is gone; null: it is enabled, or a user paused it';
 comment on column webhook.subscription.failures_reset_at is 'When the past failures of its receiver were last forgotten: at a resume, or a change of the URL';
+comment on column webhook.subscription.expected_response is
+    'A delivery succeeds only if the body of the 2xx response is JSON that contains this object (operator @>); null: any 2xx response';
+comment on column webhook.subscription.keep_response is 'true: the start of the response of successful attempts is stored too';
 comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
 
 -- -- Secrets --------------------------------------------------------------------------------------

@@ -312,7 +312,7 @@ comment on column webhook.attempt.tls_ms is 'Time of the TLS handshake, in milli
 comment on column webhook.attempt.first_byte_ms is 'Time from the written request to the headers of the answer, in milliseconds';
 comment on column webhook.attempt.batch_id is
     'webhook-id of a request with several events, or with one event for several changes; each event has its own attempt row';
-comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; stored only for failed attempts';
+comment on column webhook.attempt.response is 'Start of the response body, at most 4 KiB; of successful attempts only if the subscription has keep_response';
 
 -- The attempts of one delivery (webhook.delivery). After a crash, also the pairs of a page of
 -- events that are done.

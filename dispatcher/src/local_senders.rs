@@ -148,6 +148,7 @@ async fn attempt<S: Sender>(context: &AttemptContext<S>, start: Start) -> Finish
         signers,
         tls: subscription.tls.clone(),
         timeout: subscription.timeout,
+        response: subscription.response.clone(),
         traceparent: match &span {
             Some(span) => Some(span.traceparent()),
             None => traceparent.map(Arc::from),

@@ -22,10 +22,6 @@ drop function webhook.gate_sleep(integer), webhook.gate_take(), webhook.gate_rel
 -- Roles are known by their OIDs. The code below replaces the views and policies that called
 -- may_see(text).
 alter table webhook.subscription add column owner_role oid;
--- It would emit webhook.subscription.updated.
-alter table webhook.subscription disable trigger tell;
-update webhook.subscription s set owner_role = r.oid from pg_roles r where r.rolname::text = s.owner;
-alter table webhook.subscription enable always trigger tell;
 alter table webhook.subscription drop constraint name_is_unique_for_its_owner;
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
@@ -37,10 +33,27 @@ update webhook.token t set role_oid = coalesce((select r.oid from pg_roles r whe
 alter table webhook.token alter column role_oid set not null;
 
 alter table webhook.subscription
+    add column expected_response jsonb,
+    add column keep_response boolean,
     add column paused_at timestamptz,
     add column disabled_at timestamptz,
     add column failures_reset_at timestamptz,
+    add constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
     add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0);
+-- A default in ADD COLUMN is not possible while functions use the row type. The trigger would emit
+-- webhook.subscription.updated.
+alter table webhook.subscription disable trigger tell;
+update webhook.subscription s
+    set keep_response = false, owner_role = (select r.oid from pg_roles r where r.rolname::text = s.owner);
+alter table webhook.subscription enable always trigger tell;
+alter table webhook.subscription alter column keep_response set default false, alter column keep_response set not null;
+
+drop function @extschema@.webhook_subscribe(
+    text, text[], text, text, interval, interval[], integer, boolean, jsonpath, text, text, jsonb, numeric, text, integer,
+    interval, boolean, text[], text, text[], text, text);
+drop function @extschema@.webhook_alter(
+    bigint, text, text[], text, text, interval, interval[], integer, boolean, jsonpath, text, text, jsonb, numeric, text, integer,
+    interval, boolean, text[], text, text[], text, text, text[]);
 
 -- -- The code of a fresh installation -------------------------------------------------------------
 
@@ -59,7 +72,7 @@ begin
     for had in
         select distinct a.grantee, r.what
         from (values ('publisher', '@extschema@.webhook_unwatch(regclass)'::regprocedure),
-                     ('subscriber', (select p.oid from pg_proc p where p.proname = 'webhook_subscribe' and p.pronamespace = '@extschema@'::regnamespace)),
+                     ('subscriber', '@extschema@.webhook_unsubscribe(bigint)'::regprocedure),
                      ('reader', 'webhook.find_event(text)'::regprocedure),
                      ('dispatcher', 'webhook.tell(text, bigint, json)'::regprocedure),
                      ('admin', '@extschema@.webhook_arm()'::regprocedure)) as r (what, function)

@@ -38,6 +38,7 @@ pub mod message;
 pub mod outcome;
 pub mod queue_rows;
 pub mod record;
+pub mod response;
 pub mod retry_policy;
 pub mod scheduler;
 pub mod send_queue;

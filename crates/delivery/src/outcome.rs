@@ -8,9 +8,9 @@ use std::{
 /// Class of an outcome. The CHECK `outcome_is_known` has the same list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// A status from 200 to 299.
+    /// A status from 200 to 299, with a response that the subscription accepts.
     Succeeded,
-    /// Any other status, redirects included.
+    /// Any other status, redirects included, or a response that the subscription does not accept.
     HttpError,
     /// The deadline for the whole attempt passed.
     Timeout,
@@ -58,7 +58,7 @@ pub struct Outcome {
     /// The failure in words. It contains no secret and no internal address.
     pub error: Option<String>,
     /// Start of the response body: at most 4 KiB, valid UTF-8 without NUL. Only failed attempts
-    /// have it.
+    /// have it, unless the subscription keeps all responses.
     pub response: Option<String>,
     /// The delay that the receiver requested with Retry-After.
     pub retry_after: Option<Duration>,
@@ -143,6 +143,8 @@ impl Outcome {
         match self.status {
             Some(GONE) => Verdict::Gone,
             Some(status) if REJECTED.contains(&status) => Verdict::Rejected,
+            // The body is not the expected one (ResponseRule): the receiver works.
+            Some(200..=299) if self.class == Class::HttpError => Verdict::Rejected,
             _ => self.class.verdict(),
         }
     }

@@ -1,6 +1,6 @@
 //! A row of `webhook.subscription` with its valid secrets: who gets which events, and how. Pure.
 
-use crate::{shape::Shape, snapshot::Snapshot};
+use crate::{response::ResponseRule, shape::Shape, snapshot::Snapshot};
 use event_type::Pattern;
 use http::HeaderMap;
 use signature::{Profiles, Signer};
@@ -115,6 +115,7 @@ pub struct Subscription {
     pub profiles: Profiles,
     /// Name of the client certificates for this receiver. `None` for the default ones.
     pub tls: Option<Arc<str>>,
+    pub response: ResponseRule,
     /// Why this daemon cannot use the subscription and holds it, in words for people.
     pub problem: Option<Arc<str>>,
     pub signers: Arc<[Signer]>,
@@ -226,6 +227,7 @@ impl Subscription {
             compact: false,
             profiles: Profiles::default(),
             tls: None,
+            response: ResponseRule::default(),
             problem: None,
             signers: [signature::Secret::from_key(&[7; 32]).unwrap().signer()].into(),
             expiries_us: [None].into(),

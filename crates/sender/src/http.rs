@@ -18,7 +18,10 @@ use crate::{
     resolve::{Resolve, SystemResolver},
 };
 use bytes::Bytes;
-use delivery::outcome::{Class, Outcome, Phases, class_of_status, retry_after};
+use delivery::{
+    outcome::{Class, Outcome, Phases, class_of_status, retry_after},
+    response::ResponseRule,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Response,
@@ -174,7 +177,7 @@ impl Sender for HttpSender {
         match result {
             Ok((target, connection, response)) => {
                 judge(&mut outcome, &response);
-                finish(&mut outcome, &target, connection, response, deadline).await;
+                finish(&mut outcome, &target, connection, response, &request.response, deadline).await;
                 if outcome.class != Class::Succeeded {
                     outcome.duration = begun.elapsed();
                 }
@@ -302,11 +305,26 @@ async fn finish(
     target: &Target,
     mut connection: Connection,
     response: Response<Incoming>,
+    rule: &ResponseRule,
     deadline: Instant,
 ) {
-    let succeeded = outcome.class == Class::Succeeded;
-    let until = if succeeded { deadline.min(Instant::now() + REST_OF_SUCCESS) } else { deadline };
-    let (start, end) = read_body(response.into_body(), until).await;
+    let is_success = outcome.class == Class::Succeeded;
+    let is_checked = is_success && rule.expected.is_some();
+    let until =
+        if is_success && !is_checked { deadline.min(Instant::now() + REST_OF_SUCCESS) } else { deadline };
+    let kept = if is_checked { RESPONSE_BYTES_MAX } else { STORED_BYTES_MAX };
+    let (start, end) = read_body(response.into_body(), until, kept).await;
+    let checked = match (is_checked, &end) {
+        (false, _) => Ok(()),
+        (true, End::TooLong) => {
+            Err("the body is too long to be checked (expected_response): more than 64 KiB")
+        }
+        (true, _) => rule.check(&start),
+    };
+    if let Err(why) = checked {
+        outcome.class = Class::HttpError;
+        outcome.error = Some(format!("HTTP {}; {why}", outcome.status.unwrap_or_default()));
+    }
     let note = match end {
         End::Complete => {
             // The connection is ready when its task has seen the end of the response too. It does
@@ -329,7 +347,7 @@ async fn finish(
             none => *none = Some(note.to_owned()),
         }
     }
-    if !succeeded && !start.is_empty() {
+    if (outcome.class != Class::Succeeded || rule.is_kept) && !start.is_empty() {
         outcome.response = Some(text(&start, STORED_BYTES_MAX));
     }
 }
@@ -342,8 +360,8 @@ enum End {
     Broken,
 }
 
-/// Returns the start of a body. Memory use does not depend on the body's length.
-async fn read_body(mut body: Incoming, until: Instant) -> (Vec<u8>, End) {
+/// Returns the start of a body: at most this many bytes, so memory use is bounded.
+async fn read_body(mut body: Incoming, until: Instant, bytes_max: usize) -> (Vec<u8>, End) {
     let (mut start, mut read) = (Vec::new(), 0);
     loop {
         let data = match timeout_at(until, body.frame()).await {
@@ -355,7 +373,7 @@ async fn read_body(mut body: Incoming, until: Instant) -> (Vec<u8>, End) {
             Ok(Some(Err(_))) => return (start, End::Broken),
             Err(_) => return (start, End::Late),
         };
-        let room = STORED_BYTES_MAX - start.len();
+        let room = bytes_max - start.len();
         start.extend_from_slice(&data[..data.len().min(room)]);
         read += data.len();
         if read > RESPONSE_BYTES_MAX {

@@ -34,7 +34,7 @@ mod stream;
 pub mod tls;
 
 use bytes::Bytes;
-use delivery::outcome::Outcome;
+use delivery::{outcome::Outcome, response::ResponseRule};
 use hyper::{
     StatusCode,
     header::{HeaderMap, HeaderValue},
@@ -66,6 +66,8 @@ pub struct Request {
     pub tls: Option<Arc<str>>,
     /// Timeout of the whole attempt, including the response's body.
     pub timeout: Duration,
+    /// Which responses count as a delivery, and which are stored.
+    pub response: ResponseRule,
     /// Header `traceparent`, if the event has one.
     pub traceparent: Option<Arc<str>>,
 }
@@ -92,6 +94,7 @@ impl Request {
             signers,
             tls: None,
             timeout,
+            response: ResponseRule::default(),
             traceparent: None,
         }
     }

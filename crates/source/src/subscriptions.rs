@@ -4,6 +4,7 @@ use crate::secret_store::SecretStore;
 use database::{Text, Transaction, value::Micros};
 use delivery::{
     headers::{self, LeftOut},
+    response::ResponseRule,
     shape::{Format, PayloadMode, Shape},
     snapshot::Snapshot,
     subscription::{Ordering, Subscription, Subscriptions, Verification},
@@ -140,6 +141,14 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         compact: row.try_get(19)?,
         profiles,
         tls: row.try_get::<_, Option<&str>>(21)?.map(Arc::from),
+        response: ResponseRule {
+            // The column is jsonb, so the text is JSON.
+            expected: row
+                .try_get::<_, Option<&str>>(24)?
+                .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+                .map(Arc::new),
+            is_kept: row.try_get(25)?,
+        },
         problem: problem.map(Arc::from),
         signers: signers.into(),
         expiries_us: expiries_us.into(),

@@ -41,6 +41,10 @@ pub enum Kind {
     JsonPath,
     /// A JSON object of texts.
     Object,
+    /// Any JSON object, of at most this many bytes.
+    Json {
+        max: usize,
+    },
 }
 
 impl Kind {
@@ -55,7 +59,7 @@ impl Kind {
             Self::Interval => "interval",
             Self::Intervals { .. } => "interval[]",
             Self::JsonPath => "jsonpath",
-            Self::Object => "jsonb",
+            Self::Object | Self::Json { .. } => "jsonb",
         }
     }
 

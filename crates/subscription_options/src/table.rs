@@ -2,7 +2,7 @@
 
 use super::{
     Control::{Checkbox, Choice, Hidden, Line, Lines},
-    Kind::{Boolean, Integer, Interval, Intervals, JsonPath, Number, Object, Text, Texts, Word},
+    Kind::{Boolean, Integer, Interval, Intervals, Json, JsonPath, Number, Object, Text, Texts, Word},
     SubscriptionOption,
 };
 
@@ -20,7 +20,7 @@ const PLAIN: SubscriptionOption = SubscriptionOption {
 };
 
 /// All options, in the order of the parameters in `sql/functions.sql`.
-pub const OPTIONS: [SubscriptionOption; 22] = [
+pub const OPTIONS: [SubscriptionOption; 24] = [
     SubscriptionOption {
         name: "url",
         kind: Text { max: 2048 },
@@ -215,6 +215,23 @@ pub const OPTIONS: [SubscriptionOption; 22] = [
         description: "The name of a set of certificates in the daemon's configuration.",
         label: "Certificates",
         label_hint: "the name of a set in the daemon's configuration",
+        ..PLAIN
+    },
+    SubscriptionOption {
+        name: "expected_response",
+        kind: Json { max: 4096 },
+        is_nullable: true,
+        description: "A delivery succeeds only if the body of the 2xx response contains this JSON object.",
+        label: "Expected response",
+        label_hint: "a JSON object that the response must contain, such as {\"ok\": true}",
+        ..PLAIN
+    },
+    SubscriptionOption {
+        name: "keep_response",
+        kind: Boolean,
+        description: "Stores the start of the response of successful attempts too.",
+        control: Checkbox,
+        label: "Store the responses of successful attempts",
         ..PLAIN
     },
 ];

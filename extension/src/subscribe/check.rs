@@ -51,6 +51,20 @@ pub fn integer(option: &SubscriptionOption, count: i32) -> Result<i32, Error> {
     }
 }
 
+/// Validates a JSON object by the limit of its option.
+///
+/// # Errors
+/// Names the limit.
+pub fn json(option: &SubscriptionOption, json: Value) -> Result<Value, Error> {
+    match option.kind {
+        Kind::Json { .. } if !json.is_object() => Err(bad_option(option, "must be a JSON object".to_owned())),
+        Kind::Json { max } if json.to_string().len() > max => {
+            Err(bad_option(option, format!("must have at most {max} bytes")))
+        }
+        _ => Ok(json),
+    }
+}
+
 /// Validates a word by the list of its option.
 ///
 /// # Errors

@@ -179,6 +179,10 @@ impl Options {
                 let object = arguments.take_json(name)?;
                 self.set(name, object.map(JsonB), Ok)
             }
+            Kind::Json { .. } => {
+                let json = arguments.take_json(name)?;
+                self.set(name, json, |json| check::json(option, json).map(JsonB))
+            }
         }
     }
 
@@ -190,7 +194,7 @@ impl Options {
         let bad = |reason: String| Error::BadOption {
             option: "clear",
             reason,
-            hint: "Pass one or more of '{name,filter,rate_limit,tls}'. Other options always have a value.",
+            hint: "Pass one or more of '{name,filter,rate_limit,tls,expected_response}'. Other options always have a value.",
         };
         for name in names.into_iter().flatten() {
             let name = name.ok_or_else(|| bad("must not contain a null".to_owned()))?;
@@ -261,6 +265,6 @@ fn column_type(kind: Kind) -> pg_sys::Oid {
         Kind::Interval => pg_sys::INTERVALOID,
         Kind::Intervals { .. } => pg_sys::INTERVALARRAYOID,
         Kind::JsonPath => pg_sys::JSONPATHOID,
-        Kind::Object => pg_sys::JSONBOID,
+        Kind::Object | Kind::Json { .. } => pg_sys::JSONBOID,
     }
 }

@@ -89,6 +89,8 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
             ("signature", "'{standard}'"),
             ("owner", "null"),
             ("tls", "null"),
+            ("expected_response", "'{}'"),
+            ("keep_response", "'false'"),
         ];
         first.into_iter().chain(rest.map(|(name, value)| (name, value.to_owned()))).collect::<Vec<_>>()
     };

@@ -15,6 +15,7 @@ mod giving_up_is_reported_once;
 mod one_dead_receiver_delays_no_other;
 mod order_per_key_holds;
 mod requests_at_once_are_bounded;
+mod responses_may_decide;
 mod the_receiver_is_obeyed;
 mod the_stated_scenario;
 mod timings_are_those_of_the_wire;

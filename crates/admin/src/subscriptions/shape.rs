@@ -89,6 +89,7 @@ fn schema_of(option: &SubscriptionOption) -> RefOr<Schema> {
         Kind::Boolean => object(Type::Boolean).into(),
         Kind::Integer { min, max } => object(Type::Integer).minimum(Some(min)).maximum(Some(max)).into(),
         Kind::Number => object(Type::Number).into(),
+        Kind::Json { .. } => object(Type::Object).into(),
         Kind::Object => {
             let texts = ObjectBuilder::new().schema_type(Type::String);
             object(Type::Object).additional_properties(Some(texts)).into()
@@ -175,6 +176,7 @@ pub fn check_types(members: &Map<String, Value>) -> Result<(), Problem> {
                     at.map(|at| (format!("{name}[{at}]"), "a string"))
                 }
             },
+            Kind::Json { .. } => (!value.is_object()).then_some((name.clone(), "an object")),
             Kind::Object => match value.as_object() {
                 None => Some((name.clone(), "an object of strings")),
                 Some(pairs) => {

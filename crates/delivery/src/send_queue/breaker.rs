@@ -110,7 +110,8 @@ impl Breaker {
     pub fn passed(&mut self, was_probe: bool, now: Duration, periods: &Periods) {
         if was_probe {
             self.is_probing = false;
-            let wait = if std::mem::take(&mut self.probes_again) { Duration::ZERO } else { periods.probe_interval };
+            let wait =
+                if std::mem::take(&mut self.probes_again) { Duration::ZERO } else { periods.probe_interval };
             self.probe_at = now + wait;
         }
     }

@@ -29,6 +29,9 @@ select (s).headers, (s).batch_window, (s).exclude_origin from (select webhook_al
 select filter, rate_limit, ordering, verification from webhook_alter(:id, rate_limit => 100000, ordering => 'none', verification => 'ping');
 select filter, format, payload_mode, headers, batch_size, batch_window, compact, exclude_origin from webhook_alter(:id, filter => '$.data.vip', format => 'raw', payload_mode => 'thin',
     headers => '{}', batch_size => 1, batch_window => '0', compact => false, exclude_origin => '{}');
+\echo -- what a response must contain
+select expected_response, keep_response from webhook_alter(:id, expected_response => '{"ok": true}', keep_response => true);
+select expected_response, keep_response from webhook_alter(:id, clear => '{expected_response}');
 \echo -- clear
 select name, filter, rate_limit from webhook_alter(:id, clear => '{filter}');
 select name, filter, rate_limit from webhook_alter(:id, clear => '{name,rate_limit,filter}', filter => null);
@@ -41,6 +44,7 @@ create function pg_temp.refused(arguments text) returns text language sql as $$
     select by_hand.fails(format('select webhook_subscribe(''https://example.com'', %s)', arguments))
 $$;
 select arguments, pg_temp.refused(arguments) from unnest(array[
+    'expected_response => ''[1]''', 'expected_response => ''null''', 'expected_response => jsonb_build_object(''a'', repeat(''x'', 4096))',
     'format => ''xml''', 'payload_mode => ''FULL''', 'ordering => ''''', 'verification => ''dns''', 'rate_limit => 0', 'rate_limit => -1', 'rate_limit => 100000.1', 'rate_limit => ''NaN''',
     'rate_limit => 0.00001157', 'batch_size => 0', 'batch_size => 1001', 'batch_window => ''-1 s'', batch_size => 2', 'batch_window => ''61 s'', batch_size => 2',
     'batch_window => ''1 mon'', batch_size => 2', 'exclude_origin => ''{crm,null}''', 'exclude_origin => ''{" "}''', 'exclude_origin => array_fill(''x''::text, array[101])',

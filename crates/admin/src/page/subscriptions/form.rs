@@ -20,6 +20,10 @@ fn has_control(name: &str, control: Control) -> bool {
 }
 
 /// A browser sends no field for an unchecked box.
+fn is_json(name: &str) -> bool {
+    subscription_options::find(name).is_some_and(|option| matches!(option.kind, Kind::Json { .. }))
+}
+
 fn is_checkbox(name: &str) -> bool {
     has_control(name, Control::Checkbox)
 }
@@ -39,6 +43,7 @@ pub fn values_of(subscription: &Subscription) -> Values {
                 let separator = if has_control(&name, Control::Lines) { "\n" } else { " " };
                 items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
             }
+            json if is_json(&name) => json.to_string(),
             Value::Object(pairs) => pairs
                 .iter()
                 .map(|(name, value)| format!("{name}: {}", value.as_str().unwrap_or_default()))
@@ -107,6 +112,10 @@ pub fn options_of(fields: &Fields, present: Option<&Values>) -> Result<Map<Strin
                         .field(name)
                 })?
             }
+            (name, Some(text)) if is_json(name) => serde_json::from_str(text).map_err(|error| {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: must be JSON: {error}"))
+                    .field(name)
+            })?,
             (_, Some(text)) => Value::from(text),
         };
         members.insert(name.to_owned(), value);

@@ -212,18 +212,22 @@ mod tests {
             ("events", "order.*\r\nx.y"),
             ("rate_limit", "0.5"),
             ("headers", "X-A: b:c\n"),
+            ("expected_response", r#"{"ok": true}"#),
             ("action", "x"),
         ]);
-        let want = serde_json::json!({"url": "https://a", "events": ["order.*", "x.y"], "rate_limit": 0.5, "headers": {"X-A": "b:c"}, "compact": false});
+        let want = serde_json::json!({
+            "url": "https://a", "events": ["order.*", "x.y"], "rate_limit": 0.5, "headers": {"X-A": "b:c"},
+            "compact": false, "expected_response": {"ok": true}, "keep_response": false
+        });
         assert_eq!(Value::Object(options_of(&form, None).unwrap()), want);
         assert_eq!(
             options_of(&fields(&[("headers", "nonsense")]), None).unwrap_err().field.as_deref(),
             Some("headers")
         );
-        assert_eq!(
-            options_of(&fields(&[("batch_size", "x")]), None).unwrap_err().field.as_deref(),
-            Some("batch_size")
-        );
+        for name in ["batch_size", "expected_response"] {
+            let error = options_of(&fields(&[(name, "{x")]), None).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(name));
+        }
     }
 
     #[test]
@@ -240,7 +244,7 @@ mod tests {
             ("compact", "on"),
         ]);
         let changed = Value::Object(options_of(&form, Some(&present)).unwrap());
-        assert_eq!(changed, serde_json::json!({"name": null, "compact": true}));
+        assert_eq!(changed, serde_json::json!({"name": null, "compact": true, "keep_response": false}));
     }
 
     #[test]
@@ -249,13 +253,14 @@ mod tests {
         assert_eq!(entered(&fields(&[("name", "a")]))["compact"], "false");
         let ticked = entered(&fields(&[("name", "b"), ("events", "x.*\r\ny.z"), ("compact", "on")]));
         assert_eq!(ticked["compact"], "on");
-        let stored = values(&[("name", "a"), ("events", "x.*\ny.z"), ("compact", "true"), ("url", "u")]);
+        let common = [("events", "x.*\ny.z"), ("keep_response", "false")];
+        let stored = values(&[&common[..], &[("name", "a"), ("compact", "true"), ("url", "u")]].concat());
         assert_eq!(
             differing(&ticked, &stored),
             [("name", "a".to_owned())],
             "and what was not entered is no difference"
         );
-        let stored = values(&[("name", "b"), ("events", "x.*\ny.z"), ("compact", "false")]);
+        let stored = values(&[&common[..], &[("name", "b"), ("compact", "false")]].concat());
         assert_eq!(differing(&ticked, &stored), [("compact", "false".to_owned())]);
     }
 }

@@ -13,7 +13,8 @@
 //!   takes it and returns an [`Outcome`]. [`http`] is the implementation.
 //! * [`address_policy`] decides which addresses may be dialed. [`resolve`] resolves names, [`dial`]
 //!   opens connections, directly or through a [`proxy`], and [`tls`] secures them.
-//! * The pool keeps open connections of each origin.
+//! * The pool keeps the connections of each origin: those of HTTP/1.1 for one request at a time,
+//!   those of HTTP/2 for many.
 //!
 //! # The flow
 //!
@@ -21,10 +22,18 @@
 //! nothing of the database.
 
 pub mod address_policy;
+mod age;
+mod answer;
+mod bad_head;
 pub mod dial;
+mod exchange;
 mod failure;
 pub mod host_pattern;
 pub mod http;
+mod http1;
+mod http2;
+mod message;
+mod origin;
 mod pool;
 pub mod proxy;
 mod race;

@@ -16,7 +16,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use opentelemetry_http::{HttpClient, HttpError};
 use sender::{
     address_policy::{AddressPolicy, Ports},
-    dial::{Dialer, Endpoint},
+    dial::{Dialer, Endpoint, Offer},
     resolve::SystemResolver,
     tls::{self, Tls},
 };
@@ -120,7 +120,7 @@ async fn exchange(dialer: Arc<Dialer>, request: Request<Bytes>) -> Result<Respon
     let (mut parts, body) = request.into_parts();
     let url = url::Url::parse(&parts.uri.to_string())?;
     let endpoint = Endpoint::of(&url, None)?;
-    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?.stream;
+    let stream = dialer.dial(&endpoint, Offer::Http1, &mut Phases::default()).await?.stream;
     let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];

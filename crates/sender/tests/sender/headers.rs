@@ -39,6 +39,7 @@ async fn the_request_is_known_to_the_byte() {
             "POST /a/b?c=d HTTP/1.1\r\n\
              host: {}\r\n\
              user-agent: pg_webhook/{}\r\n\
+             accept: */*\r\n\
              content-type: application/json\r\n\
              content-length: {}\r\n\
              accept-encoding: identity\r\n\

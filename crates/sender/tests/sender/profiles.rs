@@ -21,7 +21,7 @@ async fn each_profile_sends_its_headers_beside_id_and_timestamp() {
     let receiver = Receiver::answering(OK).await;
     let keys = [Key::Secret(Secret::parse(SECRET).unwrap()), Key::Pair(KeyPair::from_seed(&[7; 32]))];
     let sender = HttpSender::new(loopback()).unwrap();
-    let usual = ["accept-encoding", "content-length", "content-type", "host", "user-agent"];
+    let usual = ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"];
     for (profiles, want) in [
         (&[Profile::Standard][..], &["webhook-signature"][..]),
         (&[Profile::StandardV1a], &["webhook-signature"]),

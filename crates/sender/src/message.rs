@@ -37,8 +37,6 @@ pub fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Messa
     let mut headers = HeaderMap::with_capacity(13 + more(&request.attributes) + more(&request.headers));
     headers.insert(header::HOST, target.host.clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
-    // Some firewalls reject requests without it.
-    headers.insert(header::ACCEPT, ANYTHING);
     headers.insert(header::CONTENT_TYPE, request.content_type.clone());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
     headers.insert(header::ACCEPT_ENCODING, IDENTITY);
@@ -55,6 +53,7 @@ pub fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Messa
     }
     add(&mut headers, request.attributes.as_deref());
     add(&mut headers, request.headers.as_deref());
+    accept_anything(&mut headers);
     Ok(message(Method::POST, target, headers, request.body.clone()))
 }
 
@@ -63,11 +62,16 @@ pub fn build_inquiry(target: &Target, inquiry: &Inquiry) -> Message {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::HOST, target.host.clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
-    headers.insert(header::ACCEPT, ANYTHING);
     headers.insert(header::ACCEPT_ENCODING, IDENTITY);
     add(&mut headers, Some(&inquiry.questions));
     add(&mut headers, inquiry.headers.as_deref());
+    accept_anything(&mut headers);
     message(Method::OPTIONS, target, headers, Bytes::new())
+}
+
+/// Adds `accept`, unless the subscription has one. Some firewalls reject requests without it.
+fn accept_anything(headers: &mut HeaderMap) {
+    headers.entry(header::ACCEPT).or_insert(ANYTHING);
 }
 
 /// Adds the headers that are not present yet.

@@ -39,14 +39,14 @@ async fn the_request_is_known_to_the_byte() {
             "POST /a/b?c=d HTTP/1.1\r\n\
              host: {}\r\n\
              user-agent: pg_webhook/{}\r\n\
-             accept: */*\r\n\
              content-type: application/json\r\n\
              content-length: {}\r\n\
              accept-encoding: identity\r\n\
              webhook-id: msg_1\r\n\
              webhook-timestamp: {timestamp}\r\n\
              webhook-signature: {}\r\n\
-             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+             accept: */*",
             receiver.address,
             env!("CARGO_PKG_VERSION"),
             body.len(),
@@ -108,6 +108,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
             attributes: map(&[("ce-type", "order.created"), ("webhook-sequence", "7")]),
             headers: map(&[
                 ("authorization", "Bearer x"),
+                ("accept", "application/json"),
                 ("host", "evil.example"),
                 ("content-length", "0"),
                 ("webhook-id", "evt_0"),
@@ -127,6 +128,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
         ("ce-type", "order.created"),
         ("webhook-sequence", "7"),
         ("authorization", "Bearer x"),
+        ("accept", "application/json"),
         ("webhook-request-origin", "hooks.example"),
         ("webhook-id", "evt_1"),
         ("content-length", "14"),

@@ -23,8 +23,10 @@ use crate::{
     message::{build, build_inquiry},
     pool::{Pool, SWEEP_EVERY},
     resolve::{Resolve, SystemResolver},
+    spelling::Spellings,
 };
 use delivery::outcome::{Class, Outcome, Phases};
+use signature::Profiles;
 use std::{sync::Arc, time::SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -34,6 +36,7 @@ const SENT_AGAIN: &str = "the request was sent again, because the receiver had c
 pub struct HttpSender {
     dialer: Dialer,
     pool: Arc<Pool>,
+    spellings: Spellings,
 }
 
 impl HttpSender {
@@ -63,7 +66,7 @@ impl HttpSender {
                 pool.sweep();
             }
         });
-        Self { dialer, pool }
+        Self { dialer, pool, spellings: Spellings::default() }
     }
 }
 
@@ -90,7 +93,8 @@ impl Sender for HttpSender {
                 return outcome;
             }
         };
-        let make = || build(&target, &request, started_at_us / 1_000_000);
+        let spelling = self.spellings.of(request.header_names.as_ref(), request.profiles).await;
+        let make = || build(&target, &request, spelling.as_deref(), started_at_us / 1_000_000);
         let mut exchange = Exchange::new(&self.dialer, &target);
         let deadline = begun + request.timeout;
         let result = timeout_at(deadline, exchange.run(make)).await;
@@ -122,7 +126,8 @@ impl Sender for HttpSender {
     async fn inquire(&self, inquiry: Inquiry) -> Result<Head, String> {
         let target =
             self.pool.target(&inquiry.url, inquiry.tls.as_ref()).map_err(|refusal| refusal.to_string())?;
-        let make = || Ok(build_inquiry(&target, &inquiry));
+        let spelling = self.spellings.of(inquiry.header_names.as_ref(), Profiles::default()).await;
+        let make = || Ok(build_inquiry(&target, &inquiry, spelling.as_deref()));
         let mut exchange = Exchange::new(&self.dialer, &target);
         let answered = timeout(inquiry.timeout, exchange.run(make)).await;
         let answered = answered.unwrap_or_else(|_| Err(Failure::Deadline(inquiry.timeout).into()));

@@ -39,6 +39,7 @@ pub mod proxy;
 mod race;
 pub mod resolve;
 mod route;
+mod spelling;
 mod stream;
 pub mod tls;
 
@@ -65,6 +66,8 @@ pub struct Request {
     pub attributes: Option<Arc<HeaderMap>>,
     /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Names of those headers that contain upper case, as the subscription spells them.
+    pub header_names: Option<Arc<[Box<str>]>>,
     /// `WebHook-Request-Origin` as agreed in the handshake. `None` if there was no handshake.
     pub origin: Option<HeaderValue>,
     /// The signature profiles.
@@ -96,6 +99,7 @@ impl Request {
             content_type,
             attributes: None,
             headers: None,
+            header_names: None,
             origin: None,
             profiles: Profiles::default(),
             signers,
@@ -114,6 +118,8 @@ pub struct Inquiry {
     pub questions: HeaderMap,
     /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Names of those headers that contain upper case, as the subscription spells them.
+    pub header_names: Option<Arc<[Box<str>]>>,
     /// Name of the set of certificates for this receiver. `None` selects the default certificates.
     pub tls: Option<Arc<str>>,
     pub timeout: Duration,

@@ -6,6 +6,7 @@ use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Version,
     header::{self, HeaderName, HeaderValue},
+    http::Extensions,
 };
 use std::sync::Arc;
 
@@ -32,7 +33,12 @@ pub fn for_http2(mut message: Message, target: &Target) -> Message {
 ///
 /// # Errors
 /// Returns [`Failure`] of class refused.
-pub fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Message, Failure> {
+pub fn build(
+    target: &Target,
+    request: &Request,
+    spelling: Option<&Extensions>,
+    timestamp: i64,
+) -> Result<Message, Failure> {
     let more = |map: &Option<Arc<HeaderMap>>| map.as_ref().map_or(0, |map| map.len());
     let mut headers = HeaderMap::with_capacity(13 + more(&request.attributes) + more(&request.headers));
     headers.insert(header::HOST, target.host.clone());
@@ -54,11 +60,11 @@ pub fn build(target: &Target, request: &Request, timestamp: i64) -> Result<Messa
     add(&mut headers, request.attributes.as_deref());
     add(&mut headers, request.headers.as_deref());
     accept_anything(&mut headers);
-    Ok(message(Method::POST, target, headers, request.body.clone()))
+    Ok(message(Method::POST, target, headers, spelling, request.body.clone()))
 }
 
 /// Builds an inquiry's request.
-pub fn build_inquiry(target: &Target, inquiry: &Inquiry) -> Message {
+pub fn build_inquiry(target: &Target, inquiry: &Inquiry, spelling: Option<&Extensions>) -> Message {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::HOST, target.host.clone());
     headers.insert(header::USER_AGENT, USER_AGENT);
@@ -66,7 +72,7 @@ pub fn build_inquiry(target: &Target, inquiry: &Inquiry) -> Message {
     add(&mut headers, Some(&inquiry.questions));
     add(&mut headers, inquiry.headers.as_deref());
     accept_anything(&mut headers);
-    message(Method::OPTIONS, target, headers, Bytes::new())
+    message(Method::OPTIONS, target, headers, spelling, Bytes::new())
 }
 
 /// Adds `accept`, unless the subscription has one. Some firewalls reject requests without it.
@@ -81,11 +87,20 @@ fn add(headers: &mut HeaderMap, more: Option<&HeaderMap>) {
     }
 }
 
-fn message(method: Method, target: &Target, headers: HeaderMap, body: Bytes) -> Message {
+fn message(
+    method: Method,
+    target: &Target,
+    headers: HeaderMap,
+    spelling: Option<&Extensions>,
+    body: Bytes,
+) -> Message {
     let mut message = hyper::Request::new(Full::new(body));
     *message.method_mut() = method;
     *message.uri_mut() = target.uri.clone();
     *message.headers_mut() = headers;
+    if let Some(spelling) = spelling {
+        *message.extensions_mut() = spelling.clone();
+    }
     message
 }
 

@@ -26,10 +26,10 @@ async fn each_profile_sends_its_headers_beside_id_and_timestamp() {
         (&[Profile::Standard][..], &["webhook-signature"][..]),
         (&[Profile::StandardV1a], &["webhook-signature"]),
         (&[Profile::Svix], &["svix-id", "svix-timestamp", "svix-signature"]),
-        (&[Profile::Github], &["x-hub-signature-256"]),
-        (&[Profile::Stripe], &["stripe-signature"]),
+        (&[Profile::Github], &["X-Hub-Signature-256"]),
+        (&[Profile::Stripe], &["Stripe-Signature"]),
         (&[Profile::None], &[]),
-        (&[Profile::Standard, Profile::Github], &["webhook-signature", "x-hub-signature-256"]),
+        (&[Profile::Standard, Profile::Github], &["webhook-signature", "X-Hub-Signature-256"]),
     ] {
         let outcome = sender.send(signed(&receiver.url("/"), profiles, &keys)).await;
         assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None), "{profiles:?}");

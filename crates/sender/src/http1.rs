@@ -66,8 +66,8 @@ impl Http1 {
         self.meter.forget_head();
     }
 
-    /// Reports whether an idle connection can take a request. Bytes that nobody has asked for would
-    /// be taken for its response.
+    /// Reports whether an idle connection can take a request. Unsolicited bytes would be taken for
+    /// its response.
     pub fn is_usable(&self, now: Instant) -> bool {
         self.send.is_ready() && !self.age.is_over(now) && self.received == self.meter.received()
     }

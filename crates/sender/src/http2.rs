@@ -32,7 +32,7 @@ const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum size of a response's header fields, in bytes.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// After a request that has had no byte in answer for this time, and no other request of the
-/// connection either, the connection gets no more requests. The path may be dead.
+/// connection either, the connection is retired. The path may be dead.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 type Task = Connection<TokioIo<crate::stream::Stream>, Full<Bytes>, TokioExecutor>;

@@ -32,7 +32,7 @@ const ROUTE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the endpoint speaks.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+enum Spoken {
     #[default]
     Unknown,
     Http1,
@@ -51,7 +51,7 @@ pub enum Lease {
 struct Connections {
     idle: Vec<Http1>,
     shared: Vec<Arc<Http2>>,
-    protocol: Protocol,
+    spoken: Spoken,
 }
 
 /// An endpoint and its connections.
@@ -171,8 +171,8 @@ impl Origin {
 
     /// Reports whether requests must not wait for each other's handshakes.
     fn dials_freely(&self) -> bool {
-        let protocol = self.connections().protocol;
-        !self.endpoint.https || matches!(protocol, Protocol::Http1 | Protocol::Http1Required)
+        let spoken = self.connections().spoken;
+        !self.endpoint.https || matches!(spoken, Spoken::Http1 | Spoken::Http1Required)
     }
 
     /// Opens a connection.
@@ -180,36 +180,36 @@ impl Origin {
     /// # Errors
     /// Returns the [`Failure`] of the dialer, or of the start of HTTP.
     pub async fn dial(&self, dialer: &Dialer, phases: &mut Phases) -> Result<Lease, Failure> {
-        let is_required = self.connections().protocol == Protocol::Http1Required;
+        let is_required = self.connections().spoken == Spoken::Http1Required;
         let offer = if is_required { Offer::Http1 } else { Offer::Any };
         let dialed = dialer.dial(&self.endpoint, offer, phases).await?;
         if !dialed.is_http2 {
-            self.learn(Protocol::Http1);
+            self.learn(Spoken::Http1);
             let connection = Http1::over(dialed).await.map_err(|error| Failure::of_exchange(&error))?;
             return Ok(Lease::Http1(connection));
         }
         let connection = Http2::over(dialed, Arc::clone(&self.freed)).await;
         let connection = Arc::new(connection.map_err(|error| Failure::of_exchange(&error))?);
         let mut connections = self.connections();
-        if connections.protocol != Protocol::Http1Required {
-            connections.protocol = Protocol::Http2;
+        if connections.spoken != Spoken::Http1Required {
+            connections.spoken = Spoken::Http2;
         }
         let stream = connection.stream();
         connections.shared.push(connection);
         stream.map(Lease::Http2).ok_or(Failure::Protocol("the receiver allows no request over HTTP/2"))
     }
 
-    fn learn(&self, protocol: Protocol) {
+    fn learn(&self, spoken: Spoken) {
         let mut connections = self.connections();
-        if connections.protocol != Protocol::Http1Required {
-            connections.protocol = protocol;
+        if connections.spoken != Spoken::Http1Required {
+            connections.spoken = spoken;
         }
     }
 
     /// Offers only HTTP/1.1 from now on.
     pub fn require_http1(&self) {
         let mut connections = self.connections();
-        connections.protocol = Protocol::Http1Required;
+        connections.spoken = Spoken::Http1Required;
         for shared in connections.shared.drain(..) {
             shared.retire();
         }

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tls_files::{BadFile, Watched, certificates, native_roots, private_key};
+use tls_files::{BadFile, Watched, add_authorities, certificates, native_roots, private_key};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tracing::{error, info};
@@ -240,14 +240,6 @@ impl Named {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Unusable> {
-    let certificates = certificates(path)?;
-    match roots.add_parsable_certificates(certificates) {
-        (0, _) => Err(BadFile::NoCertificate(path.to_owned()).into()),
-        _ => Ok(()),
-    }
 }
 
 fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {

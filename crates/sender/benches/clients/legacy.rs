@@ -1,5 +1,5 @@
-//! hyper-util's client over a connector that does as much as the dialer: it checks the address, sets
-//! TCP_NODELAY, and offers HTTP/2 by ALPN.
+//! hyper-util's client over a connector that does as much as the dialer: it checks the address,
+//! sets TCP_NODELAY, and offers HTTP/2 by ALPN.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

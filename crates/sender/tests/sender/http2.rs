@@ -110,7 +110,7 @@ impl Receiver {
     }
 
     /// Speaks HTTP/2 with this limit of streams, and runs the script on each request. The script
-    /// gets the number of the connection and that of the request.
+    /// gets the numbers of the connection and of the request.
     async fn http2<F, Fut>(streams_max: u32, script: F) -> Self
     where
         F: Fn(Answer, usize, usize) -> Fut + Send + Sync + 'static,

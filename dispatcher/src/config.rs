@@ -12,7 +12,6 @@ pub use trust::{WayOut, key_file};
 use crate::{
     cli::{self, Cli, Common, Database, Delivers, LogFormat, Run},
     maintenance::RETIRE_INTERVAL,
-    reload::Reread,
 };
 use database::{
     instance::{BadInstance, Instance},
@@ -24,7 +23,7 @@ use delivery::{
     send_queue::breaker::Periods,
 };
 use hyper::header::HeaderValue;
-use seal::InvalidRing;
+use seal::{InvalidRing, KeyRing};
 use sender::{
     address_policy::InvalidPorts,
     host_pattern::InvalidHost,
@@ -149,6 +148,12 @@ pub struct DaemonConfig {
     pub admin: Option<admin::Settings>,
     /// `None` means that no spans are exported.
     pub traces: Option<::traces::Settings>,
+}
+
+/// The settings that come from files, read again.
+pub struct Reread {
+    pub database: Target,
+    pub keys: KeyRing,
 }
 
 /// The settings below the flags. The flags include the environment variables that clap reads.

@@ -143,6 +143,7 @@ async fn attempt<S: Sender>(context: &AttemptContext<S>, start: Start) -> Finish
         content_type: body::content_type(shape.format, is_array),
         attributes: rendered.headers,
         headers: subscription.headers.clone(),
+        header_names: subscription.header_names.clone(),
         origin: (subscription.verification == Verification::Handshake).then(|| identity.origin.clone()),
         profiles: subscription.profiles,
         signers,

@@ -1,23 +1,16 @@
-//! Reads files again at SIGHUP: certificates, keys, the secrets of subscriptions, and the password of
-//! the database. Other settings change only by a restart.
+//! Reads files again at SIGHUP: certificates, keys, the secrets of subscriptions, and the password
+//! of the database. Other settings change only by a restart.
 //!
 //! If one of the files cannot be used, the daemon logs which one, and all former ones stay in use.
 
-use crate::{commands::one_line, config};
-use database::Target;
-use seal::KeyRing;
-use sender::tls::Tls;
+use crate::config::{self, Reread};
+use database::{Target, chain};
+use sender::tls::{self, Tls};
 use source::secret_store::SecretStore;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use traces::Traces;
 use tracing::{error, info};
-
-/// What the settings say after a second look at their files.
-pub struct Reread {
-    pub database: Target,
-    pub keys: KeyRing,
-}
 
 /// Reads the files of the settings.
 type Read = dyn Fn() -> Result<Reread, config::Error> + Send + Sync;
@@ -60,7 +53,7 @@ impl Users {
     fn reload(&self, read: &Read) {
         match self.try_reload(read) {
             Ok(()) => info!("settings.reloaded"),
-            Err(why) => error!(error = one_line(&why), "settings.unusable; the former files stay in use"),
+            Err(why) => error!(error = chain(&why), "settings.unusable; the former files stay in use"),
         }
     }
 
@@ -70,7 +63,7 @@ impl Users {
         let Reread { database, keys } = read()?;
         self.tls.reload()?;
         if let Some(traces) = &self.traces {
-            traces.reload()?;
+            traces.reload().map_err(tls::Unusable::from)?;
         }
         self.database.adopt(&database);
         self.secrets.reload(keys);

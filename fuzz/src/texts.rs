@@ -146,7 +146,7 @@ pub fn target(bytes: &[u8]) {
 /// Checks headers of a subscription: no reserved names, no line breaks.
 pub fn headers(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
-    let (map, _) = subscription_headers::parse(text);
+    let map = subscription_headers::parse(text).map;
     for (name, value) in &map {
         assert!(!request_header::is_denied(name.as_str()), "{name}");
         assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "{name}");

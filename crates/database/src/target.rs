@@ -38,7 +38,7 @@ pub struct Target {
 /// What files provide. The copies of a target share it.
 pub(super) struct Live {
     tls: MakeRustlsConnect,
-    /// A password that [`Target::adopt`] has brought. `None`: that of the configuration.
+    /// A password that [`Target::adopt`] has brought. `None`: the configuration has it.
     password: Option<Zeroizing<Vec<u8>>>,
 }
 

@@ -14,18 +14,32 @@ pub struct LeftOut {
     pub why: String,
 }
 
+/// The parsed headers of a subscription.
+#[derive(Debug, Default, PartialEq)]
+pub struct Parsed {
+    pub map: HeaderMap,
+    /// Those names that contain upper case. A [`HeaderMap`] has lower case only.
+    pub names: Vec<Box<str>>,
+    pub left_out: Vec<LeftOut>,
+}
+
 /// Parses `webhook.subscription.headers`, an object of texts. Returns the valid headers, and the
 /// reasons for the others. Each value is parsed separately, so a number that Rust cannot represent
 /// affects no other header.
-pub fn parse(headers: &str) -> (HeaderMap, Vec<LeftOut>) {
-    let (mut map, mut left_out) = (HeaderMap::new(), Vec::new());
+pub fn parse(headers: &str) -> Parsed {
+    let mut parsed = Parsed::default();
     for (name, value) in members(headers.as_bytes()).unwrap_or_default() {
         match header(&name, value.get()) {
-            Ok((name, value)) => drop(map.insert(name, value)),
-            Err(why) => left_out.push(LeftOut { name, why }),
+            Ok((header, value)) => {
+                parsed.map.insert(header, value);
+                if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    parsed.names.push(name.into());
+                }
+            }
+            Err(why) => parsed.left_out.push(LeftOut { name, why }),
         }
     }
-    (map, left_out)
+    parsed
 }
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -49,7 +63,7 @@ mod tests {
     #[test]
     fn what_is_allowed_is_sent_and_the_rest_is_named() {
         let long = "x".repeat(VALUE_BYTES_MAX + 1);
-        let (map, left_out) = parse(&json!({
+        let Parsed { map, names, left_out } = parse(&json!({
             "Authorization": "Bearer hunter2", "X-Api-Key": "", "x-tenant": "Zoë",
             "Host": "evil", "WEBHOOK-ID": "evt_0", "ce-type": "x", "Content-Type": "text/plain", "X-Forwarded-For": "::1",
             "a b": "x", "": "x", "x-crlf": "a\r\nhost: evil", "x-nul": "\u{0}", "x-long": long, "x-number": 1, "x-null": null,
@@ -59,6 +73,7 @@ mod tests {
         let wanted: [(&str, &[u8]); 3] =
             [("authorization", b"Bearer hunter2"), ("x-api-key", b""), ("x-tenant", "Zoë".as_bytes())];
         assert_eq!(sent, wanted);
+        assert_eq!(names, [Box::from("Authorization"), Box::from("X-Api-Key")]);
         assert!(!format!("{map:?}").contains("hunter2"));
         let mut names: Vec<_> = left_out.iter().map(|out| out.name.as_str()).collect();
         names.sort_unstable();
@@ -83,13 +98,13 @@ mod tests {
     #[test]
     fn what_is_no_object_has_no_headers() {
         for value in ["null", "[]", "\"host\"", ""] {
-            assert_eq!(parse(value), (HeaderMap::new(), Vec::new()));
+            assert_eq!(parse(value), Parsed::default());
         }
     }
 
     #[test]
     fn a_number_out_of_range_takes_no_other_header_along() {
-        let (map, left_out) = parse(r#"{"x-a":"1","x-huge":1e400}"#);
+        let Parsed { map, left_out, .. } = parse(r#"{"x-a":"1","x-huge":1e400}"#);
         assert_eq!((map["x-a"].as_bytes(), left_out.len()), (&b"1"[..], 1));
     }
 
@@ -100,7 +115,7 @@ mod tests {
         fn nothing_gets_past(headers in proptest::collection::hash_map(
             ".{0,20}|(?i)(webhook|ce|host|te)-?[a-z]{0,4}", "\\PC{0,10}|[\\x00-\\x1f]{0,3}", 0..6)
         ) {
-            let (map, left_out) = parse(&json!(headers).to_string());
+            let Parsed { map, left_out, .. } = parse(&json!(headers).to_string());
             prop_assert!(map.len() + left_out.len() <= headers.len());
             for (name, value) in &map {
                 prop_assert!(!is_denied(name.as_str()), "{}", name);

@@ -20,7 +20,7 @@ impl ResponseRule {
     pub fn check(&self, body: &[u8]) -> Result<(), &'static str> {
         let Some(expected) = &self.expected else { return Ok(()) };
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
-            return Err("the body is not JSON, but the subscription expects a response (expected_response)");
+            return Err("the body is not JSON of at most 64 KiB (expected_response)");
         };
         if contains(&body, expected) {
             Ok(())

@@ -98,6 +98,9 @@ pub struct Subscription {
     pub shape: Shape,
     /// Additional request headers, without any of ours. `None` if there are none.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Names of those headers that contain upper case, as they are spelled. `None` if there are
+    /// none.
+    pub header_names: Option<Arc<[Box<str>]>>,
     pub verification: Verification,
     /// The receiver has confirmed, if it must confirm.
     pub is_verified: bool,
@@ -218,6 +221,7 @@ impl Subscription {
             exclude_origin: Box::default(),
             shape: Shape::default(),
             headers: None,
+            header_names: None,
             verification: Verification::None,
             is_verified: false,
             ordering: Ordering::None,

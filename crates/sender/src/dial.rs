@@ -68,6 +68,29 @@ impl Endpoint {
 pub struct Dialed {
     pub stream: Stream,
     pub peer: Peer,
+    /// The receiver has chosen HTTP/2.
+    pub is_http2: bool,
+}
+
+/// The protocols that a TLS handshake offers (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/2 and HTTP/1.1. The receiver chooses.
+    Any,
+    Http1,
+}
+
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+impl Offer {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Any => &[HTTP2, HTTP1],
+            Self::Http1 => &[HTTP1],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
 }
 
 /// Opens connections under one policy.
@@ -98,7 +121,12 @@ impl Dialer {
     ///
     /// # Errors
     /// Returns [`Failure`] of class refused, dns, connect, or tls.
-    pub async fn dial(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<Dialed, Failure> {
+    pub async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        offer: Offer,
+        phases: &mut Phases,
+    ) -> Result<Dialed, Failure> {
         if endpoint.https {
             self.tls.refresh().await;
         }
@@ -108,14 +136,16 @@ impl Dialer {
         // Ignored: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
-            return Ok(Dialed { stream: Stream::new(Transport::Plain(tcp)), peer });
+            return Ok(Dialed { stream: Stream::new(Transport::Plain(tcp)), peer, is_http2: false });
         }
         let name = server_name(&endpoint.host).ok_or(Refusal::Url)?;
+        let connector = connector.with_alpn(offer.protocols());
         let tls = timed(&mut phases.tls, timeout(CONNECT_TIMEOUT, connector.connect(name, tcp)))
             .await
             .map_err(|_| Failure::Tls("the TLS handshake timed out"))?
             .map_err(|error| Failure::of_handshake(&error))?;
-        Ok(Dialed { stream: Stream::new(Transport::Tls(Box::new(tls))), peer })
+        let is_http2 = tls.get_ref().1.alpn_protocol() == Some(HTTP2);
+        Ok(Dialed { stream: Stream::new(Transport::Tls(Box::new(tls))), peer, is_http2 })
     }
 
     /// Resolves where a new connection would lead to, without opening one.

@@ -99,6 +99,9 @@ impl Failure {
         if let Some(tls) = find::<rustls::Error>(error) {
             return Self::Tls(describe_tls(tls));
         }
+        if let Some(http2) = find::<h2::Error>(error) {
+            return Self::Protocol(describe_http2(http2));
+        }
         Self::Protocol(if error.is_parse_too_large() {
             "the headers of the answer are too large"
         } else if error.is_parse() {
@@ -111,9 +114,35 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Returns the reason that the receiver gave for the end of a stream or connection of HTTP/2.
+    pub fn http2_reason(error: &hyper::Error) -> Option<h2::Reason> {
+        find::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
+    }
+
+    /// Reports whether the receiver has not processed a request over HTTP/2 (RFC 9113, 8.7). h2
+    /// reports GOAWAY only for streams above the last one that the receiver has processed.
+    pub fn is_unprocessed(error: &hyper::Error) -> bool {
+        find::<h2::Error>(error).is_some_and(|error| {
+            error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        })
+    }
+}
+
+fn describe_http2(error: &h2::Error) -> &'static str {
+    if error.is_io() {
+        "the connection was closed before the answer was complete"
+    } else if error.is_remote() {
+        "the receiver ended the HTTP/2 stream with an error"
+    } else {
+        "the answer is not HTTP/2"
+    }
+}
+
 /// Reports whether the peer or the network ended the connection, as opposed to an invalid response.
 pub fn is_disconnect(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error)
+    let is_http2 = find::<h2::Error>(error).is_some_and(h2::Error::is_io);
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error) || is_http2
 }
 
 fn is_reset(error: &hyper::Error) -> bool {
@@ -147,7 +176,7 @@ fn describe_tls(error: &rustls::Error) -> &'static str {
         E::InvalidMessage(_) => "the receiver does not speak TLS on this port",
         E::PeerIncompatible(_) => "no common TLS version or cipher (TLS 1.2 or 1.3 is required)",
         E::AlertReceived(_) => "the receiver ended the TLS handshake with an alert",
-        E::NoApplicationProtocol => "the receiver does not offer HTTP/1.1",
+        E::NoApplicationProtocol => "the receiver offers neither HTTP/2 nor HTTP/1.1",
         _ => "the TLS handshake failed",
     }
 }

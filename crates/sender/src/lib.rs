@@ -13,7 +13,8 @@
 //!   takes it and returns an [`Outcome`]. [`http`] is the implementation.
 //! * [`address_policy`] decides which addresses may be dialed. [`resolve`] resolves names, [`dial`]
 //!   opens connections, directly or through a [`proxy`], and [`tls`] secures them.
-//! * The pool keeps open connections of each origin.
+//! * The pool keeps the connections of each origin: those of HTTP/1.1 for one request at a time,
+//!   those of HTTP/2 for many.
 //!
 //! # The flow
 //!
@@ -21,15 +22,24 @@
 //! nothing of the database.
 
 pub mod address_policy;
+mod age;
+mod answer;
+mod bad_head;
 pub mod dial;
+mod exchange;
 mod failure;
 pub mod host_pattern;
 pub mod http;
+mod http1;
+mod http2;
+mod message;
+mod origin;
 mod pool;
 pub mod proxy;
 mod race;
 pub mod resolve;
 mod route;
+mod spelling;
 mod stream;
 pub mod tls;
 
@@ -56,6 +66,8 @@ pub struct Request {
     pub attributes: Option<Arc<HeaderMap>>,
     /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Names of those headers that contain upper case, as the subscription spells them.
+    pub header_names: Option<Arc<[Box<str>]>>,
     /// `WebHook-Request-Origin` as agreed in the handshake. `None` if there was no handshake.
     pub origin: Option<HeaderValue>,
     /// The signature profiles.
@@ -89,6 +101,7 @@ impl Request {
             content_type,
             attributes: None,
             headers: None,
+            header_names: None,
             origin: None,
             profiles: Profiles::default(),
             signers,
@@ -108,6 +121,8 @@ pub struct Inquiry {
     pub questions: HeaderMap,
     /// Headers that the subscription adds. They never replace a header of ours.
     pub headers: Option<Arc<HeaderMap>>,
+    /// Names of those headers that contain upper case, as the subscription spells them.
+    pub header_names: Option<Arc<[Box<str>]>>,
     /// Name of the set of certificates for this receiver. `None` selects the default certificates.
     pub tls: Option<Arc<str>>,
     pub timeout: Duration,

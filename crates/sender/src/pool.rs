@@ -1,30 +1,10 @@
-//! Keeps connections alive and caches the parts of each URL. An attempt therefore parses nothing
-//! and seldom connects.
+//! Caches the parts of each URL, and the connections of each origin. An attempt therefore parses
+//! nothing and seldom connects.
 //!
-//! Each HTTP/1.1 connection carries one request at a time, so a receiver that stalls one response
-//! stalls no other. URLs with the same endpoint (scheme, host, port) share its connections. The
-//! most recently used connection is taken first, and unused ones expire.
-//!
-//! A receiver may move to another address. So a connection that was opened or checked more than
-//! 30 s ago is used again only if the host's name still leads to its address, and no connection
-//! serves requests for more than five minutes.
+//! URLs with the same endpoint (scheme, host, port) share its connections.
 
-use crate::{
-    address_policy::Refusal,
-    dial::{Dialed, Dialer, Endpoint},
-    failure::Failure,
-    route::{Peer, Route},
-    stream::Meter,
-};
-
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Uri,
-    client::conn::http1::{self, SendRequest},
-    header::HeaderValue,
-};
-use hyper_util::rt::TokioIo;
+use crate::{address_policy::Refusal, dial::Endpoint, origin::Origin};
+use hyper::{Uri, header::HeaderValue};
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -34,70 +14,14 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 use url::{Position, Url};
 
-/// How long an unused connection is kept. Many servers close earlier, which is noticed; few keep
-/// connections longer.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection is used. After it, certificates and load balancers get a new choice.
-pub const AGE_MAX: Duration = Duration::from_secs(300);
-/// How long a connection is used until its address is compared with the host's name, and minimum
-/// time between two lookups of an origin's name.
-pub const ROUTE_VALID: Duration = Duration::from_secs(30);
-/// Timeout of such a lookup. A slow or broken resolver must not stop connections that work.
-const ROUTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval at which old connections and URLs are removed.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(15);
-/// Maximum size of a response's head, in bytes. hyper accepts at most 100 header lines.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One HTTP/1.1 connection. Dropping it closes it, even during a request.
-pub struct Connection {
-    pub send: SendRequest<Full<Bytes>>,
-    pub meter: Arc<Meter>,
-    task: AbortHandle,
-    peer: Peer,
-    opened: Instant,
-    /// When the host's name led to the peer.
-    confirmed: Instant,
-    idle_since: Instant,
-}
-
-impl Connection {
-    /// Starts HTTP on a new connection.
-    ///
-    /// # Errors
-    /// None in HTTP/1.1, because nothing is exchanged yet.
-    pub async fn over(Dialed { stream, peer }: Dialed) -> hyper::Result<Self> {
-        let meter = stream.meter();
-        let (send, connection) =
-            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
-        // The request in progress receives the connection's errors too. Between requests they are
-        // not needed.
-        let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        let now = Instant::now();
-        Ok(Self { send, meter, task, peer, opened: now, confirmed: now, idle_since: now })
-    }
-
-    fn is_old(&self, now: Instant) -> bool {
-        now.duration_since(self.opened) >= AGE_MAX
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // hyper also ends the task when it notices that the response is not awaited. The abort
-        // works at every await point of the task.
-        self.task.abort();
-    }
 }
 
 /// The common part of all attempts to one URL.
@@ -105,89 +29,10 @@ pub struct Target {
     pub origin: Arc<Origin>,
     /// Path and query.
     pub uri: Uri,
+    /// The same with scheme and authority, as HTTP/2 needs it.
+    pub absolute: Uri,
     pub host: HeaderValue,
     used: AtomicBool,
-}
-
-/// An endpoint and its idle connections.
-pub struct Origin {
-    pub endpoint: Endpoint,
-    idle: Mutex<Vec<Connection>>,
-    /// Where the name led to at this time. `None` inside if the lookup decided nothing.
-    route: tokio::sync::Mutex<Option<(Instant, Option<Route>)>>,
-}
-
-impl Origin {
-    fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, idle: Mutex::default(), route: tokio::sync::Mutex::default() }
-    }
-
-    /// Returns the open connection that was used last, if it still leads to the receiver.
-    pub async fn take(&self, dialer: &Dialer) -> Option<Connection> {
-        while let Some(mut connection) = self.pop() {
-            if connection.confirmed.elapsed() < ROUTE_VALID || self.confirm(&mut connection, dialer).await {
-                return Some(connection);
-            }
-            tracing::debug!(host = %self.endpoint.host, "connection.moved; the name leads elsewhere");
-        }
-        None
-    }
-
-    fn pop(&self) -> Option<Connection> {
-        let (mut idle, now) = (lock(&self.idle), Instant::now());
-        while let Some(connection) = idle.pop() {
-            if connection.send.is_ready() && !connection.is_old(now) {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    /// Reports whether the host's name still leads to the peer of a connection. Resolves the name
-    /// unless another connection has done so in the last 30 s.
-    async fn confirm(&self, connection: &mut Connection, dialer: &Dialer) -> bool {
-        let mut known = self.route.lock().await;
-        let (at, route) = match &*known {
-            Some((at, route)) if at.elapsed() < ROUTE_VALID => (*at, route),
-            _ => {
-                let found = timeout(ROUTE_TIMEOUT, dialer.route(&self.endpoint)).await;
-                let route = match found {
-                    Ok(Ok(route)) => Some(route),
-                    // The policy allows none of the present addresses.
-                    Ok(Err(failure)) if is_policys(&failure) => Some(Route::nowhere()),
-                    // Without an answer, the connection stays in use until its age ends it.
-                    Ok(Err(_)) | Err(_) => None,
-                };
-                let (at, route) = known.insert((Instant::now(), route));
-                (*at, &*route)
-            }
-        };
-        connection.confirmed = at;
-        route.as_ref().is_none_or(|route| route.leads_to(&connection.peer))
-    }
-
-    /// Keeps a connection for the next request.
-    pub fn keep(&self, mut connection: Connection) {
-        let now = Instant::now();
-        if !connection.is_old(now) {
-            connection.idle_since = now;
-            lock(&self.idle).push(connection);
-        }
-    }
-
-    fn sweep(&self, now: Instant) -> usize {
-        let mut idle = lock(&self.idle);
-        let is_idle = |c: &Connection| now.duration_since(c.idle_since) >= IDLE_TIMEOUT;
-        idle.retain(|c| !c.send.is_closed() && !is_idle(c) && !c.is_old(now));
-        if idle.capacity() > 4 * idle.len() {
-            idle.shrink_to_fit();
-        }
-        idle.len()
-    }
-}
-
-fn is_policys(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(_))
 }
 
 /// All targets and origins.
@@ -215,11 +60,13 @@ impl Pool {
             .entry(endpoint)
             .or_insert_with_key(|endpoint| Arc::new(Origin::new(endpoint.clone())))
             .clone();
+        let uri = path_and_query(url)?;
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
         let target = Arc::new(Target {
             origin,
-            uri: path_and_query(url)?,
-            host: HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort])
-                .map_err(|_| Refusal::Url)?,
+            absolute: absolute(url.scheme(), authority, &uri)?,
+            uri,
+            host: HeaderValue::try_from(authority).map_err(|_| Refusal::Url)?,
             used: AtomicBool::new(true),
         });
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
@@ -235,6 +82,12 @@ impl Pool {
             .retain(|_, target| target.used.swap(false, Ordering::Relaxed));
         lock(&self.origins).retain(|_, origin| origin.sweep(now) > 0 || Arc::strong_count(origin) > 1);
     }
+}
+
+fn absolute(scheme: &str, authority: &str, path: &Uri) -> Result<Uri, Refusal> {
+    let path = path.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path);
+    uri.build().map_err(|_| Refusal::Url)
 }
 
 /// Returns path and query for the request line. Characters that the URL standard keeps but RFC 3986

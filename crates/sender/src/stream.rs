@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
 };
 use tokio_rustls::client::TlsStream;
 
@@ -20,6 +21,9 @@ pub enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
+
+/// Maximum number of bytes of a response's start that are remembered.
+const HEAD_BYTES_MAX: usize = 4096;
 
 /// A connection that meters its bytes: how many were received, when the request was written, and
 /// when the response began. The meter separates a dead kept-alive connection from a bad response,
@@ -38,6 +42,10 @@ pub struct Meter {
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
     answered_ns: AtomicU64,
+    /// The start of the response, for the case that hyper cannot parse it.
+    head: Mutex<Vec<u8>>,
+    /// Is notified of the first bytes.
+    first: Notify,
 }
 
 impl Meter {
@@ -50,6 +58,30 @@ impl Meter {
     pub fn begin(&self) {
         self.written_ns.store(0, Ordering::Relaxed);
         self.answered_ns.store(0, Ordering::Relaxed);
+        self.lock_head().clear();
+    }
+
+    /// Returns the start of the response.
+    pub fn head(&self) -> Vec<u8> {
+        self.lock_head().clone()
+    }
+
+    /// Frees the memory of a long head.
+    pub fn forget_head(&self) {
+        let mut head = self.lock_head();
+        head.clear();
+        head.shrink_to(512);
+    }
+
+    fn lock_head(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the first bytes.
+    pub async fn begins_to_receive(&self) {
+        if self.received() == 0 {
+            self.first.notified().await;
+        }
     }
 
     /// Returns the time from the end of the request to the first byte of the response. Returns
@@ -70,14 +102,19 @@ impl Meter {
         }
     }
 
-    fn read(&self, bytes: usize) {
-        if bytes == 0 {
+    fn read(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
             return;
         }
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) == 0 {
+            self.first.notify_one();
+        }
         if self.answered_ns.load(Ordering::Relaxed) == 0 {
             self.answered_ns.store(self.now_ns(), Ordering::Relaxed);
         }
+        let mut head = self.lock_head();
+        let room = HEAD_BYTES_MAX - head.len();
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
@@ -88,6 +125,8 @@ impl Stream {
             received: AtomicU64::new(0),
             written_ns: AtomicU64::new(0),
             answered_ns: AtomicU64::new(0),
+            head: Mutex::default(),
+            first: Notify::new(),
         };
         Self { transport, meter: Arc::new(meter) }
     }
@@ -109,7 +148,7 @@ impl AsyncRead for Stream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
-        self.meter.read(buf.filled().len() - before);
+        self.meter.read(&buf.filled()[before..]);
         polled
     }
 }

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tls_files::{BadFile, Watched, certificates, native_roots, private_key};
+use tls_files::{BadFile, Watched, add_authorities, certificates, native_roots, private_key};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tracing::{error, info};
@@ -232,7 +232,7 @@ impl Named {
                 .map_err(|cause| Unusable::Pair { name: name.to_owned(), cause })?,
             _ => return Err(Unusable::Halves(name.to_owned())),
         };
-        Ok(Self { hosts, connector: finish(config).into() })
+        Ok(Self { hosts, connector: Arc::new(config).into() })
     }
 }
 
@@ -242,14 +242,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Unusable> {
-    let certificates = certificates(path)?;
-    match roots.add_parsable_certificates(certificates) {
-        (0, _) => Err(BadFile::NoCertificate(path.to_owned()).into()),
-        _ => Ok(()),
-    }
-}
-
 fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
@@ -257,15 +249,10 @@ fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClie
         .with_root_certificates(roots))
 }
 
-fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
-}
-
-/// Configures TLS 1.2 and 1.3 with the given roots. Only HTTP/1.1 is offered.
+/// Configures TLS 1.2 and 1.3 with the given roots. The dialer adds the protocols that it offers.
 ///
 /// # Errors
 /// Returns an error only if the cryptography provider lacks both versions. This build's does not.
 pub fn tls_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    Ok(finish(builder(roots)?.with_no_client_auth()))
+    Ok(Arc::new(builder(roots)?.with_no_client_auth()))
 }

@@ -76,7 +76,8 @@ impl SecretStore {
         Self { keys: RwLock::new(keys), dir, variable, generation: watch::Sender::new(0) }
     }
 
-    /// Takes these keys, and makes the reader resolve all secrets again: files may have changed too.
+    /// Takes these keys, and makes the reader resolve all secrets again. Files may have changed,
+    /// too.
     pub fn reload(&self, keys: KeyRing) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         self.generation.send_modify(|generation| *generation += 1);

@@ -3,7 +3,7 @@
 use crate::secret_store::SecretStore;
 use database::{Text, Transaction, value::Micros};
 use delivery::{
-    headers::{self, LeftOut},
+    headers::{self, LeftOut, Parsed},
     response::ResponseRule,
     shape::{Format, PayloadMode, Shape},
     snapshot::Snapshot,
@@ -102,7 +102,8 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         Snapshot::beginning()
     });
     let (format, payload_mode): (&str, &str) = (row.try_get(10)?, row.try_get(11)?);
-    let headers = row.try_get::<_, Option<&str>>(12)?.and_then(|text| headers(id, text));
+    let Headers { map: headers, names: header_names } =
+        row.try_get::<_, Option<&str>>(12)?.map(|text| headers(id, text)).unwrap_or_default();
     let exclude_origin: Vec<&str> = row.try_get(9)?;
     let verification: &str = row.try_get(13)?;
     let duration = |us: i64| Duration::from_micros(us.max(0).unsigned_abs());
@@ -132,6 +133,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
             payload_mode: PayloadMode::parse(payload_mode).unwrap_or_default(),
         },
         headers,
+        header_names,
         verification: Verification::parse(verification).unwrap_or_default(),
         is_verified: row.try_get(14)?,
         ordering: Ordering::parse(row.try_get(15)?).unwrap_or_default(),
@@ -155,12 +157,22 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     })
 }
 
+/// The additional request headers, and those names that contain upper case.
+#[derive(Default)]
+struct Headers {
+    map: Option<Arc<HeaderMap>>,
+    names: Option<Arc<[Box<str>]>>,
+}
+
 /// Parses the additional request headers. A header that is not allowed is left out, with a warning
 /// that contains its name and not its value.
-fn headers(id: i64, text: &str) -> Option<Arc<HeaderMap>> {
-    let (map, left_out) = headers::parse(text);
+fn headers(id: i64, text: &str) -> Headers {
+    let Parsed { map, names, left_out } = headers::parse(text);
     for LeftOut { name, why } in left_out {
         warn!(subscription_id = id, header = name, why, "subscription.header_left_out");
     }
-    (!map.is_empty()).then(|| Arc::new(map))
+    Headers {
+        map: (!map.is_empty()).then(|| Arc::new(map)),
+        names: (!names.is_empty()).then(|| names.into()),
+    }
 }

@@ -7,12 +7,13 @@ mod watched;
 pub use watched::Watched;
 
 use rustls::{
-    RootCertStore,
+    ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use thiserror::Error;
 
@@ -50,6 +51,36 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, BadFile> {
 
 fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
     std::fs::read(path).map_err(|error| BadFile::Unreadable { path: path.to_owned(), cause: error.kind() })
+}
+
+/// Reads a file of authorities, at least one.
+///
+/// # Errors
+/// Returns [`BadFile`] with the file.
+pub fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), BadFile> {
+    match roots.add_parsable_certificates(certificates(path)?) {
+        (0, _) => Err(BadFile::NoCertificate(path.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Configures TLS 1.2 and 1.3 for HTTP that is no delivery. It trusts the authorities of the
+/// machine and of the file.
+///
+/// # Errors
+/// Returns [`BadFile`] with the file.
+pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, BadFile> {
+    let mut roots = native_roots();
+    if let Some(path) = ca_file {
+        add_authorities(&mut roots, path)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        // The provider is compiled in and supports both versions.
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// Returns the certificate authorities that this machine trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR`

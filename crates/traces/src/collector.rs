@@ -1,37 +1,26 @@
-//! Sends spans to the collector with OTLP over HTTP/1.1, on one connection per batch.
+//! Sends spans to the collector with OTLP over HTTP, on one connection per batch.
 //!
 //! The operator runs the collector, so the rules that protect receivers' networks do not apply: any
-//! address, any port, and plain http are allowed. `--proxy` is not used. A failure is logged once,
-//! and the recovery is logged once.
+//! address, any port, and plain http are allowed. `--proxy` is not used, nor are the proxies of the
+//! environment. A failure is logged once, and the recovery is logged once.
 
-use bytes::Bytes;
-use delivery::outcome::Phases;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Request, Response, Uri,
-    header::{self, HeaderValue},
-};
-use hyper_util::rt::TokioIo;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use bytes::{Bytes, BytesMut};
+use hyper::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
-use sender::{
-    address_policy::{AddressPolicy, Ports},
-    dial::{Dialer, Endpoint},
-    resolve::SystemResolver,
-    tls::{self, Tls},
-};
+use reqwest::{Client, redirect};
 use std::{
-    collections::BTreeMap,
+    error::Error,
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tls_files::{BadFile, client_config};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 /// Timeout of one request. OpenTelemetry limits an export, including its retries, to 10 s.
@@ -39,9 +28,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// The HTTP client of the SDK's exporter.
+/// The HTTP client of the SDK's exporter, and its certificates.
 pub struct Collector {
-    dialer: Arc<Dialer>,
+    client: RwLock<Client>,
+    ca_file: Option<PathBuf>,
     /// The exporter's thread is outside the runtime, but sockets need the runtime.
     runtime: Handle,
     is_failing: AtomicBool,
@@ -58,21 +48,23 @@ impl Collector {
     ///
     /// # Errors
     /// Returns an error if the file of authorities cannot be read.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, tls::Unusable> {
-        let policy = AddressPolicy {
-            allow_nets: vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())],
-            deny_nets: Vec::new(),
-            ports: Ports::parse(["1-65535"]).unwrap_or_default(),
-            allow_http: true,
-        };
-        let dialer =
-            Dialer::new(policy, Arc::new(SystemResolver::default()), Tls::load(ca_file, &BTreeMap::new())?);
-        Ok(Self { dialer: Arc::new(dialer), runtime: Handle::current(), is_failing: AtomicBool::new(false) })
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, BadFile> {
+        Ok(Self {
+            client: RwLock::new(client(ca_file)?),
+            ca_file: ca_file.map(Path::to_owned),
+            runtime: Handle::current(),
+            is_failing: AtomicBool::new(false),
+        })
     }
 
-    /// Returns the certificates, so that they can be read again.
-    pub fn certificates(&self) -> Arc<Tls> {
-        self.dialer.tls()
+    /// Reads the file of authorities again. If it cannot be used, the former ones stay in use.
+    ///
+    /// # Errors
+    /// Returns an error that names the file.
+    pub fn reload(&self) -> Result<(), BadFile> {
+        let client = client(self.ca_file.as_deref())?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
     }
 
     /// Logs a change from success to failure or back.
@@ -87,7 +79,11 @@ impl Collector {
     }
 }
 
-impl HttpClient for Collector {
+/// The client is shared: the exporter sends with it, and a reload replaces its certificates.
+#[derive(Debug, Clone)]
+pub struct Shared(pub Arc<Collector>);
+
+impl HttpClient for Shared {
     fn send_bytes<'client, 'future>(
         &'client self,
         request: Request<Bytes>,
@@ -97,41 +93,60 @@ impl HttpClient for Collector {
         Self: 'future,
     {
         Box::pin(async move {
-            let dialer = Arc::clone(&self.dialer);
-            // The timer needs the runtime too.
-            let exchange = async move { timeout(TIMEOUT, exchange(dialer, request)).await };
-            let answered = match self.runtime.spawn(exchange).await {
-                Ok(Ok(answered)) => answered,
-                Ok(Err(_)) => Err("the collector did not answer in time".into()),
+            let Self(collector) = self;
+            let client = collector.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let answered = match collector.runtime.spawn(exchange(client, request)).await {
+                Ok(answered) => answered,
                 Err(error) => Err(error.into()),
             };
-            self.tell(match &answered {
+            collector.tell(match &answered {
                 Ok(response) if response.status().is_success() => None,
                 Ok(response) => Some(format!("the collector answered {}", response.status())),
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(chain(&**error)),
             });
             answered
         })
     }
 }
 
+/// Returns a client that keeps no connection, so that a collector that moves is found.
+fn client(ca_file: Option<&Path>) -> Result<Client, BadFile> {
+    let client = Client::builder()
+        .tls_backend_preconfigured(client_config(ca_file)?)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .timeout(TIMEOUT)
+        .build();
+    // The TLS configuration is complete, and there is no resolver to configure.
+    Ok(client.expect("the client's options are valid"))
+}
+
 /// Sends one request over one connection.
-async fn exchange(dialer: Arc<Dialer>, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let (mut parts, body) = request.into_parts();
-    let url = url::Url::parse(&parts.uri.to_string())?;
-    let endpoint = Endpoint::of(&url, None)?;
-    let stream = dialer.dial(&endpoint, &mut Phases::default()).await?.stream;
-    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    parts.headers.insert(header::HOST, HeaderValue::from_str(authority)?);
-    parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
-    let answered = async {
-        let (head, body) = send.send_request(Request::from_parts(parts, Full::new(body))).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?.to_bytes();
-        Ok(Response::from_parts(head, body))
-    };
-    let answered = answered.await;
-    connection.abort();
-    answered
+async fn exchange(client: Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    // The URL may contain a password.
+    let without_url = reqwest::Error::without_url;
+    let request = reqwest::Request::try_from(request).map_err(without_url)?;
+    let mut response = client.execute(request).await.map_err(without_url)?;
+    let (status, mut body) = (response.status(), BytesMut::new());
+    while let Some(part) = response.chunk().await.map_err(without_url)? {
+        if body.len() + part.len() > ANSWER_BYTES_MAX {
+            return Err("the collector's answer is too large".into());
+        }
+        body.extend_from_slice(&part);
+    }
+    let mut answered = Response::new(body.freeze());
+    *answered.status_mut() = status;
+    std::mem::swap(answered.headers_mut(), response.headers_mut());
+    Ok(answered)
+}
+
+/// Returns an error with its causes, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }

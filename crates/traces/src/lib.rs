@@ -14,7 +14,7 @@ mod span;
 pub use queue::Counts;
 pub use span::{Attempted, Span};
 
-use collector::Collector;
+use collector::{Collector, Shared};
 use opentelemetry::{
     InstrumentationScope,
     trace::{SpanContext, TraceContextExt, TracerProvider},
@@ -26,9 +26,9 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracer, SdkTracerProvider, SpanExporter},
 };
 use queue::Queue;
-use sender::tls;
 use std::{env, path::PathBuf, sync::Arc, time::Duration};
 use thiserror::Error;
+use tls_files::BadFile;
 use tracing::{debug, info};
 
 /// Maximum number of events in a request, and so of links in a span.
@@ -54,7 +54,7 @@ pub enum Error {
     #[error("cannot send spans to the collector")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     #[error(transparent)]
-    Tls(#[from] tls::Unusable),
+    Tls(#[from] BadFile),
 }
 
 /// Creates spans.
@@ -65,8 +65,8 @@ pub struct Traces {
     propagator: TraceContextPropagator,
     ratio: f64,
     counts: Arc<Counts>,
-    /// The certificates for the collector. `None` if spans go elsewhere.
-    certificates: Option<Arc<tls::Tls>>,
+    /// The client of the collector. `None` if spans go elsewhere.
+    collector: Option<Arc<Collector>>,
 }
 
 impl Traces {
@@ -75,17 +75,16 @@ impl Traces {
     /// # Errors
     /// Returns an error if an environment variable is invalid or certificates cannot be read.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
-        let collector = Collector::new(settings.ca_file.as_deref())?;
-        let certificates = collector.certificates();
+        let collector = Arc::new(Collector::new(settings.ca_file.as_deref())?);
         let mut builder = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_http_client(collector);
+            .with_http_client(Shared(Arc::clone(&collector)));
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint.as_str());
         }
         let mut traces = Self::over(builder.build()?, settings.ratio);
-        traces.certificates = Some(certificates);
+        traces.collector = Some(collector);
         info!(endpoint = settings.endpoint.as_ref().map(shown), ratio = settings.ratio, "traces.on");
         Ok(traces)
     }
@@ -102,22 +101,15 @@ impl Traces {
             .build();
         let scope = InstrumentationScope::builder("webhookd").with_version(env!("CARGO_PKG_VERSION")).build();
         let tracer = provider.tracer_with_scope(scope);
-        Self {
-            provider,
-            tracer,
-            propagator: TraceContextPropagator::new(),
-            ratio,
-            counts,
-            certificates: None,
-        }
+        Self { provider, tracer, propagator: TraceContextPropagator::new(), ratio, counts, collector: None }
     }
 
     /// Reads the file of authorities again. If it cannot be used, the former ones stay in use.
     ///
     /// # Errors
     /// Returns an error that names the file.
-    pub fn reload(&self) -> Result<(), tls::Unusable> {
-        self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
+    pub fn reload(&self) -> Result<(), BadFile> {
+        self.collector.as_ref().map_or(Ok(()), |collector| collector.reload())
     }
 
     /// Returns the counters of spans by result.

@@ -53,6 +53,7 @@ pub async fn ask(
         url: Arc::clone(url),
         questions,
         headers: subscription.headers.clone(),
+        header_names: subscription.header_names.clone(),
         tls: subscription.tls.clone(),
         timeout: subscription.timeout,
     };

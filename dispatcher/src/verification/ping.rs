@@ -46,6 +46,7 @@ fn request(identity: &Identity, subscription: &Subscription, url: &Arc<Url>, now
         content_type: body::content_type(subscription.shape.format, is_array),
         attributes: rendered.headers,
         headers: subscription.headers.clone(),
+        header_names: subscription.header_names.clone(),
         profiles: subscription.profiles,
         tls: subscription.tls.clone(),
         ..Request::json(Arc::clone(url), id, body, subscription.signers(now_us), subscription.timeout)

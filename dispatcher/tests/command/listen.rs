@@ -167,6 +167,7 @@ async fn whoever_asks_may_send() {
             .into_iter()
             .collect(),
         headers: None,
+        header_names: None,
         tls: None,
         timeout: Duration::from_secs(10),
     };

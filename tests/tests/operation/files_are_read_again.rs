@@ -1,5 +1,5 @@
-//! Promise: at SIGHUP the daemon reads keys, secrets and certificates again, without a pause. If a file
-//! cannot be used, it says which one and goes on with the former ones.
+//! Promise: at SIGHUP the daemon reads keys, secrets and certificates again, without a pause. If a
+//! file cannot be used, it says which one and goes on with the former ones.
 
 use e2e::{
     PATIENCE,

@@ -129,15 +129,18 @@ pub fn structured(content: &Content<'_>, source: &Source) -> Bytes {
     out.into()
 }
 
-/// Returns the attributes as headers. `Content-Type` takes the place of `datacontenttype`.
+/// Returns the attributes as headers. `Content-Type` takes the place of `datacontenttype`. Values
+/// that are too long are left out, and the attribute `omitted` names them.
 pub fn attributes(content: &Content<'_>, source: &Source) -> HeaderMap {
     let event = content.event;
     let mut map = HeaderMap::with_capacity(11);
     map.insert(HeaderName::from_static("ce-specversion"), HeaderValue::from_static("1.0"));
+    let mut omitted = Vec::new();
     let mut attribute = |name: &'static str, value: &str| {
-        // Every text is a valid header value once it is percent-encoded.
-        if let Some(value) = header_value(value) {
-            map.insert(HeaderName::from_static(name), value);
+        // Every text is a valid header value once it is percent-encoded, unless it is too long.
+        match header_value(value) {
+            Some(value) => drop(map.insert(HeaderName::from_static(name), value)),
+            None => omitted.push(name.trim_start_matches("ce-")),
         }
     };
     attribute("ce-id", &public_id(event));
@@ -162,6 +165,12 @@ pub fn attributes(content: &Content<'_>, source: &Source) -> HeaderMap {
     }
     if let Some(changes) = content.compacted() {
         attribute("ce-compacted", &changes.to_string());
+    }
+    // The names of attributes need no encoding.
+    if let Ok(omitted) = HeaderValue::try_from(omitted.join(" "))
+        && !omitted.is_empty()
+    {
+        map.insert(HeaderName::from_static("ce-omitted"), omitted);
     }
     map
 }

@@ -4,7 +4,8 @@
 use crate::body::{Content, text::header_value};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the headers in addition to `webhook-id`. Texts are percent-encoded as in CloudEvents.
+/// Returns the headers in addition to `webhook-id`. Texts are percent-encoded as in CloudEvents. A
+/// key that is too long is left out, and `webhook-omitted` says so.
 pub fn headers(content: &Content<'_>) -> HeaderMap {
     let event = content.event;
     let mut map = HeaderMap::with_capacity(6);
@@ -12,8 +13,12 @@ pub fn headers(content: &Content<'_>) -> HeaderMap {
         map.insert(HeaderName::from_static("webhook-event-type"), event_type);
     }
     map.insert(HeaderName::from_static("webhook-sequence"), HeaderValue::from(event.id));
-    if let Some(key) = event.key.as_deref().and_then(header_value) {
-        map.insert(HeaderName::from_static("webhook-key"), key);
+    match event.key.as_deref().map(header_value) {
+        Some(Some(key)) => drop(map.insert(HeaderName::from_static("webhook-key"), key)),
+        Some(None) => {
+            map.insert(HeaderName::from_static("webhook-omitted"), HeaderValue::from_static("key"));
+        }
+        None => {}
     }
     if content.truncated() {
         map.insert(HeaderName::from_static("webhook-truncated"), HeaderValue::from_static("true"));

@@ -1,6 +1,6 @@
 //! Tests every format against known bodies, and against independent parsers.
 
-use crate::body::*;
+use crate::body::{text::HEADER_VALUE_BYTES_MAX, *};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -106,6 +106,26 @@ fn binary_is_known_to_the_byte() {
         let actor = has_actor.then_some("ce-actor: user:7");
         assert_eq!(lines(&rendered), attributes.into_iter().chain(actor).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_value_that_is_too_long_for_a_header_is_left_out_and_named() {
+    // The second is too long only when it is encoded.
+    for key in ["k".repeat(HEADER_VALUE_BYTES_MAX + 1), "€".repeat(HEADER_VALUE_BYTES_MAX / 9 + 1)] {
+        let long = Event { key: Some(key.clone().into()), actor: Some(key.into()), ..event() };
+        let binary = lines(&shaped(&long, 1, Format::CloudEventsBinary, PayloadMode::Full));
+        assert!(binary.contains(&"ce-omitted: subject actor".to_owned()), "{binary:?}");
+        assert!(!binary.iter().any(|line| line.starts_with("ce-subject") || line.starts_with("ce-actor:")));
+        for format in [Format::Raw, Format::Supabase, Format::Hasura] {
+            let rendered = shaped(&long, 1, format, PayloadMode::Full);
+            let headers = lines(&rendered);
+            assert!(headers.contains(&"webhook-omitted: key".to_owned()), "{headers:?}");
+            assert!(headers.iter().all(|line| line.len() <= HEADER_VALUE_BYTES_MAX + 20));
+        }
+    }
+    let longest = Event { key: Some("k".repeat(HEADER_VALUE_BYTES_MAX).into()), ..event() };
+    let headers = lines(&shaped(&longest, 1, Format::Raw, PayloadMode::Full));
+    assert!(headers.iter().any(|line| line.starts_with("webhook-key: kkk")));
 }
 
 #[test]

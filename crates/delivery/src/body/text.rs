@@ -64,12 +64,21 @@ pub fn percent_encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     out
 }
 
+/// Maximum length of a header value, in bytes. Keys and actors have any length, and receivers limit
+/// all headers together, for example to 8 or 16 KiB.
+pub const HEADER_VALUE_BYTES_MAX: usize = 2048;
+
 /// Encodes a text as a header value, as the HTTP binding of CloudEvents 1.0 requires (3.1.3.2).
 /// Characters outside U+0021 to U+007E, the quotation mark, and the percent sign are
-/// percent-encoded in UTF-8.
+/// percent-encoded in UTF-8. Returns `None` if the value is longer than
+/// [`HEADER_VALUE_BYTES_MAX`]. A part of a key could be taken for another key, so the value is not
+/// cut.
 pub fn header_value(text: &str) -> Option<HeaderValue> {
+    if text.len() > HEADER_VALUE_BYTES_MAX {
+        return None;
+    }
     let encoded = percent_encoded(text, |byte| matches!(byte, 0x21..=0x7e) && byte != b'"' && byte != b'%');
-    HeaderValue::try_from(encoded).ok()
+    HeaderValue::try_from(encoded).ok().filter(|value| value.len() <= HEADER_VALUE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -133,8 +133,6 @@ async fn a_success_cut_short_is_a_success_with_a_note() {
 
 #[tokio::test]
 async fn what_is_not_http_is_a_protocol_error() {
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(1000));
-    let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(1 << 20));
     for answer in [
         "HTTP/1.1 OK\r\n\r\n",
         "HTTP/1.1 20 OK\r\n\r\n",
@@ -142,18 +140,110 @@ async fn what_is_not_http_is_a_protocol_error() {
         "SSH-2.0-OpenSSH_9.2p1\r\n",
         "\0\x01\x02\x03\x04\x05\x06\x07\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
-        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
-        &many,
-        &long,
     ] {
         let receiver = Receiver::answering(answer).await;
         let outcome = send_to(&receiver).await;
-        let shown = &answer[..answer.len().min(40)];
-        assert_eq!((outcome.class, outcome.status), (Class::Protocol, None), "{shown:?} {:?}", outcome.error);
+        assert_eq!(
+            (outcome.class, outcome.status),
+            (Class::Protocol, None),
+            "{answer:?} {:?}",
+            outcome.error
+        );
+        assert_eq!(receiver.requests().len(), 1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn headers_that_break_the_rules_are_accepted() {
+    let hundred = format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", "a: b\r\n".repeat(99));
+    for answer in [
+        "HTTP/1.1 200 OK\r\nx-note: folded\r\n over two lines\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nName : v\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nx-note: a\x01b\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nx note: a\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nbad header\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+        &hundred,
+    ] {
+        let (receiver, sender) = (Receiver::answering(answer).await, sender());
+        for _ in 0..2 {
+            let outcome = sender.send(request(&receiver.url("/"))).await;
+            assert_eq!(
+                (outcome.class, outcome.status, outcome.error),
+                (Class::Succeeded, Some(200), None),
+                "{answer:?}"
+            );
+        }
+        assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_with_a_head_that_cannot_be_parsed_counts() {
+    let many = |status| format!("HTTP/1.1 {status} X\r\nretry-after: 7\r\n{}\r\n", "a: b\r\n".repeat(100));
+    let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(1 << 20));
+    let (accepted, overloaded) = (many(200), many(429));
+    for (answer, status, why) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx", 200, "`content-length`"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", 200, "`content-length`"),
+        ("HTTP/1.1 500 X\r\ncontent-length: -1\r\n\r\n", 500, "`content-length`"),
+        (&accepted, 200, "more than 100 headers"),
+        (&overloaded, 429, "more than 100 headers"),
+        (&long, 200, "too large"),
+    ] {
+        let receiver = Receiver::answering(answer).await;
+        let outcome = send_to(&receiver).await;
+        let shown = &answer[..answer.len().min(60)];
+        let class = if status == 200 { Class::Succeeded } else { Class::HttpError };
+        assert_eq!((outcome.class, outcome.status), (class, Some(status)), "{shown:?} {:?}", outcome.error);
+        assert!(outcome.error.as_ref().unwrap().contains(why), "{:?}", outcome.error);
+        assert_eq!(outcome.retry_after.is_some(), answer.contains("retry-after: 7"), "{shown:?}");
         assert_eq!(receiver.requests().len(), 1, "{shown:?}");
     }
+}
+
+#[tokio::test]
+async fn a_body_after_204_does_not_spoil_the_next_answer() {
+    for answer in [
+        "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello",
+        "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more",
+    ] {
+        let (receiver, sender) = (Receiver::answering(answer).await, sender());
+        for _ in 0..20 {
+            let outcome = sender.send(request(&receiver.url("/"))).await;
+            assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None), "{answer:?}");
+        }
+        assert_eq!(receiver.requests().len(), 20, "each was sent once");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_come_late_and_unasked_end_the_connection() {
+    let late = Arc::new(tokio::sync::Notify::new());
+    let write = late.clone();
+    let receiver = Receiver::start(move |mut peer| {
+        let write = write.clone();
+        async move {
+            while peer.read_request().await.is_some() {
+                peer.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+                write.notified().await;
+                peer.write("hello").await;
+                write.notify_one();
+            }
+        }
+    })
+    .await;
+    let sender = sender();
+    for _ in 0..3 {
+        let outcome = sender.send(request(&receiver.url("/"))).await;
+        assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None));
+        late.notify_one();
+        tokio::task::yield_now().await;
+        late.notified().await;
+    }
+    assert_eq!(receiver.requests().len(), 3);
 }
 
 #[tokio::test]

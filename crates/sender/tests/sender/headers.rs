@@ -45,7 +45,8 @@ async fn the_request_is_known_to_the_byte() {
              webhook-id: msg_1\r\n\
              webhook-timestamp: {timestamp}\r\n\
              webhook-signature: {}\r\n\
-             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+             accept: */*",
             receiver.address,
             env!("CARGO_PKG_VERSION"),
             body.len(),
@@ -107,6 +108,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
             attributes: map(&[("ce-type", "order.created"), ("webhook-sequence", "7")]),
             headers: map(&[
                 ("authorization", "Bearer x"),
+                ("accept", "application/json"),
                 ("host", "evil.example"),
                 ("content-length", "0"),
                 ("webhook-id", "evt_0"),
@@ -126,6 +128,7 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
         ("ce-type", "order.created"),
         ("webhook-sequence", "7"),
         ("authorization", "Bearer x"),
+        ("accept", "application/json"),
         ("webhook-request-origin", "hooks.example"),
         ("webhook-id", "evt_1"),
         ("content-length", "14"),
@@ -140,6 +143,47 @@ async fn a_format_and_a_subscription_add_headers_and_replace_none() {
 }
 
 #[tokio::test]
+async fn names_keep_the_spelling_of_the_subscription_and_of_the_profile() {
+    let receiver = Receiver::answering(OK).await;
+    let sender = sender();
+    let profiles = ["standard", "github", "stripe"];
+    let spelled = Request {
+        headers: map(&[("x-api-key", "1"), ("x-tenant-id", "2"), ("x-plain", "3")]),
+        header_names: Some(["X-API-Key", "X-tenant-ID"].map(Box::from).into()),
+        profiles: signature::Profiles::parse(profiles).unwrap(),
+        ..request(&receiver.url("/"))
+    };
+    for _ in 0..2 {
+        assert_eq!(sender.send(spelled.clone()).await.class, Class::Succeeded);
+    }
+    sender.send(request(&receiver.url("/"))).await;
+    let requests = receiver.requests();
+    for received in &requests[..2] {
+        let names = received.headers();
+        for name in
+            ["X-API-Key", "X-tenant-ID", "x-plain", "X-Hub-Signature-256", "Stripe-Signature", "webhook-id"]
+        {
+            assert!(names.contains_key(name), "{name}: {}", received.head);
+        }
+    }
+    assert_eq!(requests[2].head.to_lowercase().lines().skip(1).collect::<Vec<_>>().len(), 9);
+    assert!(requests[2].headers().keys().all(|name| *name == name.to_lowercase()));
+
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let inquired = Receiver::answering_heads(answer).await;
+    let inquiry = Inquiry {
+        url: Arc::new(inquired.url("/").parse().unwrap()),
+        questions: HeaderMap::new(),
+        headers: spelled.headers,
+        header_names: spelled.header_names,
+        tls: None,
+        timeout: Duration::from_secs(10),
+    };
+    sender.inquire(inquiry).await.unwrap();
+    assert_eq!(inquired.requests()[0].headers()["X-API-Key"], "1");
+}
+
+#[tokio::test]
 async fn an_inquiry_is_an_options_request_without_a_body() {
     let answer = "HTTP/1.1 200 OK\r\nwebhook-allowed-origin: *\r\nallow: POST\r\ncontent-length: 2\r\n\r\nok";
     let receiver = Receiver::answering_heads(answer).await;
@@ -147,6 +191,7 @@ async fn an_inquiry_is_an_options_request_without_a_body() {
         url: Arc::new(receiver.url("/hook?a=b").parse().unwrap()),
         questions: map(&[("webhook-request-origin", "hooks.example")]).unwrap().as_ref().clone(),
         headers: map(&[("authorization", "Bearer x"), ("webhook-request-origin", "evil")]),
+        header_names: None,
         tls: None,
         timeout: Duration::from_secs(10),
     };

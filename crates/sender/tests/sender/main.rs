@@ -5,6 +5,7 @@ mod answers;
 mod certificates;
 mod connections;
 mod headers;
+mod http2;
 mod moves;
 mod phases;
 mod profiles;

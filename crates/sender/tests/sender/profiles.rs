@@ -21,15 +21,15 @@ async fn each_profile_sends_its_headers_beside_id_and_timestamp() {
     let receiver = Receiver::answering(OK).await;
     let keys = [Key::Secret(Secret::parse(SECRET).unwrap()), Key::Pair(KeyPair::from_seed(&[7; 32]))];
     let sender = HttpSender::new(loopback()).unwrap();
-    let usual = ["accept-encoding", "content-length", "content-type", "host", "user-agent"];
+    let usual = ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"];
     for (profiles, want) in [
         (&[Profile::Standard][..], &["webhook-signature"][..]),
         (&[Profile::StandardV1a], &["webhook-signature"]),
         (&[Profile::Svix], &["svix-id", "svix-timestamp", "svix-signature"]),
-        (&[Profile::Github], &["x-hub-signature-256"]),
-        (&[Profile::Stripe], &["stripe-signature"]),
+        (&[Profile::Github], &["X-Hub-Signature-256"]),
+        (&[Profile::Stripe], &["Stripe-Signature"]),
         (&[Profile::None], &[]),
-        (&[Profile::Standard, Profile::Github], &["webhook-signature", "x-hub-signature-256"]),
+        (&[Profile::Standard, Profile::Github], &["webhook-signature", "X-Hub-Signature-256"]),
     ] {
         let outcome = sender.send(signed(&receiver.url("/"), profiles, &keys)).await;
         assert_eq!((outcome.class, outcome.error), (Class::Succeeded, None), "{profiles:?}");

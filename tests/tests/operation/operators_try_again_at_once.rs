@@ -1,5 +1,5 @@
-//! Promise: once a receiver is repaired, one call delivers what waits, without waiting for the next
-//! probe or the next retry.
+//! Promise: once a receiver is repaired, one call delivers the waiting events, without a wait for
+//! the next probe or the next retry.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
 
@@ -66,7 +66,8 @@ async fn a_ping_and_a_redelivery_are_sent_behind_an_open_circuit() {
     // The newest order, which the probes by the clock reach last.
     let last = "select event_id from webhook.delivery where key = '20'";
     let last = world.database.text(last).await.expect("an id");
-    let made = format!("select count(*) from webhook.attempt where event_id = webhook.event_sequence('{last}')");
+    let made =
+        format!("select count(*) from webhook.attempt where event_id = webhook.event_sequence('{last}')");
     let before = world.database.number(&made).await;
     world.database.run(&format!("select webhook_redeliver('{last}', {id})")).await;
     world.database.until(&format!("select ({made}) = {}", before + 1), PATIENCE).await;
@@ -108,7 +109,8 @@ async fn a_url_that_changes_back_in_one_transaction_closes_the_circuit() {
 async fn a_paused_subscription_is_not_tried() {
     let (world, daemon, id) = opened("").await;
     world.database.run(&format!("select webhook_pause({id})")).await;
-    let error = world.app.batch_execute(&format!("select webhook_try_now({id})")).await.expect_err("a refusal");
+    let error =
+        world.app.batch_execute(&format!("select webhook_try_now({id})")).await.expect_err("a refusal");
     let error = error.as_db_error().expect("Postgres says it");
     assert_eq!((error.code().code(), error.message()), ("55000", &*format!("subscription {id} is paused")));
     assert!(error.hint().is_some_and(|hint| hint.contains("webhook_resume()")));

@@ -6,6 +6,8 @@ select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from
        s.payload_mode, nullif(s.headers::text, '{}'), s.verification, s.verified_at is not null,
        s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
        (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact, array_remove(s.signature, null), s.tls,
-       s.name, s.failures_reset_at
-from webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
+       s.name, (select failures_reset_at from (select s.*) own)
+-- In the previous schema, the subquery finds no such column in "own", and takes the null.
+from (select null::timestamptz as failures_reset_at) lacking
+cross join webhook.subscription s left join webhook.receiver r on r.subscription_id = s.id
 where $1::bigint[] is null or s.id = any ($1)

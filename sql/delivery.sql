@@ -62,6 +62,18 @@ end
 $$;
 comment on function webhook.remove_queued(bigint[], bigint[]) is 'Daemon: removes the queue rows of these deliveries';
 
+create function webhook.remove_given_up(subscription_ids bigint[], event_ids bigint[]) returns void
+    language plpgsql volatile parallel unsafe
+as $$
+begin
+    for i in 1 .. cardinality(subscription_ids) loop
+        delete from webhook.given_up g where g.subscription_id = subscription_ids[i] and g.event_id = event_ids[i];
+    end loop;
+end
+$$;
+comment on function webhook.remove_given_up(bigint[], bigint[]) is
+    'Daemon: removes deliveries that succeeded after all from webhook.given_up';
+
 create function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$

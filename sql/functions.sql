@@ -56,6 +56,17 @@ create function @extschema@.webhook_redeliver(event_id text, subscription_id big
 comment on function @extschema@.webhook_redeliver is
     'Delivers an event to a subscription again, now and with the same id, with a fresh retry schedule';
 
+create function @extschema@.webhook_redeliver_failed(
+    subscription_id bigint,
+    since timestamptz default '-infinity',
+    until timestamptz default 'infinity',
+    dry_run boolean default false
+) returns bigint
+    language c volatile parallel unsafe
+    as 'MODULE_PATHNAME', 'webhook_redeliver_failed_wrapper';
+comment on function @extschema@.webhook_redeliver_failed is
+    'Delivers again the deliveries that the daemon gave up in a time range, in order and with the same ids. Returns their number; dry_run only counts';
+
 create function @extschema@.webhook_replay(
     subscription_id bigint,
     since timestamptz,

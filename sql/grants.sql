@@ -49,13 +49,14 @@ begin
                  @extschema@.webhook_ping(bigint), @extschema@.webhook_try_now(bigint, boolean),
                  @extschema@.webhook_redeliver(text, bigint),
                  @extschema@.webhook_replay(bigint, timestamptz, timestamptz, text[]),
+                 @extschema@.webhook_redeliver_failed(bigint, timestamptz, timestamptz, boolean),
                  @extschema@.webhook_dry_run(bigint, timestamptz),
                  @extschema@.webhook_backfill(bigint, regclass, text), @extschema@.webhook_backfill_cancel(bigint),
                  @extschema@.webhook_sign(text, text, bigint, text),
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
             -- Rows of their own: row-level security, and the views' own conditions.
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
-                 webhook.delivery, webhook.subscription_stats, webhook.public_key to %s'),
+                 webhook.delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
@@ -70,7 +71,8 @@ begin
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
-                 webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
+                 webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.subscription_health, webhook.given_up,
+                 webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
@@ -78,7 +80,7 @@ begin
             -- Functions in a view are executed with the rights of the one who reads it.
             ('publisher subscriber reader dispatcher', 'grant execute on function webhook.exact_utf8(text), webhook.replace_untranslatable() to %s'),
             ('subscriber reader dispatcher', 'grant execute on function webhook.public_id(bigint, timestamptz),
-                 webhook.event_sequence(text), webhook.pattern_matches(text[], text),
+                 webhook.event_sequence(text), webhook.pattern_matches(text[], text), webhook.is_rejection(smallint),
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
                  webhook.tenant(), webhook.tenant_role(), webhook.is_tenant(text, oid),
@@ -88,14 +90,16 @@ begin
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
             ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
-                 webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.health to %s'),
+                 webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.subscription_health,
+                 webhook.health to %s'),
             ('dispatcher', 'grant select on webhook.ring_head to %s'),
             ('dispatcher', 'grant select, insert on webhook.attempt to %s'),
-            ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver to %s'),
+            ('dispatcher', 'grant select, insert, update, delete on webhook.queue, webhook.receiver, webhook.given_up to %s'),
             ('dispatcher', 'grant select, insert, update on webhook.cursor to %s'),
             ('dispatcher', 'grant execute on function webhook.disable_subscription(bigint, text),
                  webhook.confirm_subscription(bigint, text, numeric), webhook.tell(text, bigint, json), webhook.turn_ring(boolean), webhook.retire_slot(integer),
                  webhook.skip_numbers(bigint), webhook.remove_queued(bigint[], bigint[]),
+                 webhook.remove_given_up(bigint[], bigint[]),
                  webhook.relieve_ring(), webhook.ring_size(),
                  webhook.backfill_step(bigint, integer), webhook.end_backfill(bigint, text, text) to %s'),
             -- For its admin server.

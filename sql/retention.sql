@@ -237,6 +237,7 @@ begin
     execute format('lock table %s in access exclusive mode nowait', child);
     execute format('truncate table %s', child);
     if kind = 'event' then
+        delete from webhook.given_up g where g.event_slot = slot;
         update webhook.ring_turn t set removed_upto = greatest(t.removed_upto, webhook.slot_ended_at(slot, at)), rows = 0
             where t.slot = slot;
     end if;

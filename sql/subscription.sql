@@ -152,6 +152,7 @@ create table webhook.receiver (
     allowed_rate         numeric,
     updated_at           timestamptz not null default clock_timestamp(),
     held_because         text,
+    probe_interval       interval,
     constraint circuit_is_known check (circuit in ('closed', 'open')),
     constraint consecutive_failures_are_not_negative check (consecutive_failures >= 0),
     constraint open_only_when_failing check (circuit = 'closed' or failing_since is not null)
@@ -162,6 +163,7 @@ comment on column webhook.receiver.failing_since is 'Start of the current series
 comment on column webhook.receiver.warned_at is 'When webhook.subscription.failing was emitted for this series';
 comment on column webhook.receiver.held_because is
     'Why nothing is sent although the subscription is not paused: for example, the receiver has not confirmed, or a secret is missing; matching events are kept; null: not held';
+comment on column webhook.receiver.probe_interval is 'Time between two attempts while the circuit is open';
 comment on column webhook.receiver.allowed_rate is
     'Requests per second that the receiver allowed in its handshake (WebHook-Allowed-Rate); null: no limit. It does not include a lower rate after answers with 429';
 
@@ -273,6 +275,7 @@ begin
     delete from webhook.secret s where s.subscription_id = old.id;
     delete from webhook.receiver r where r.subscription_id = old.id;
     delete from webhook.backfill b where b.subscription_id = old.id;
+    delete from webhook.given_up g where g.subscription_id = old.id;
     return null;
 end
 $$;

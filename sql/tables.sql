@@ -320,6 +320,9 @@ create index attempt_event_id_subscription_id_idx on webhook.attempt (event_id, 
 -- Failed attempts, newest first (webhook.delivery_number): "outcome <> 'succeeded' and event_id <=
 -- $1 order by event_id desc". It does not contain successes.
 create index attempt_failed_idx on webhook.attempt (event_id) where outcome <> 'succeeded';
+-- The last failure of a subscription (webhook.subscription_health): "subscription_id = $1 and
+-- outcome <> 'succeeded' order by started_at desc limit 1".
+create index attempt_last_failure_idx on webhook.attempt (subscription_id, started_at) where outcome <> 'succeeded';
 -- Rates of the last hour (webhook.subscription_stats). A BRIN index costs the ledger almost
 -- nothing.
 create index attempt_started_at_idx on webhook.attempt using brin (started_at);
@@ -398,6 +401,26 @@ create index queue_event_id_idx on webhook.queue ((event_id + 0));
 -- The next rows after an event is final: "subscription_id = $1 and order_key >= $2 and order_key <=
 -- $2 order by order_key, event_id". The primary key does not have this order.
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
+
+-- -- Given up: deliveries whose last attempt failed -------------------------------------------------
+
+-- Counting exhausted deliveries among all attempts would read every attempt. The ledger adds a row
+-- together with the last attempt. A redelivery removes it.
+create table webhook.given_up (
+    subscription_id bigint      not null,
+    event_id        bigint      not null,
+    event_slot      smallint    not null,
+    given_up_at     timestamptz not null,
+    status          smallint,
+    constraint given_up_pkey primary key (subscription_id, event_id)
+);
+comment on table  webhook.given_up is
+    'Deliveries that the daemon gave up, until they are redelivered or their event is removed. Ids only; the attempts show why';
+comment on column webhook.given_up.event_slot is 'webhook.event.slot: the row is removed with the event';
+comment on column webhook.given_up.given_up_at is 'Start of the last attempt';
+comment on column webhook.given_up.status is 'HTTP status of the last attempt, if one was received';
+-- Given up since a time (webhook_redeliver_failed): "subscription_id = $1 and given_up_at >= $2".
+create index given_up_at_idx on webhook.given_up (subscription_id, given_up_at);
 
 -- -- Watches and event types ----------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ const SLOTS: std::ops::Range<i32> = 0..16;
 
 const TURN: &str = "select webhook.turn_ring()";
 const RETIRE: &str = "select webhook.retire_slot($1::integer)";
+/// The previous schema has no such function.
+const CAN_FOLLOW_ROLES: &str = "select to_regproc('webhook.follow_roles') is not null";
 const FOLLOW_ROLES: &str = "select webhook.follow_roles()";
 const RELIEVE: &str = "select r.bytes, r.bytes_max, r.held_bytes, r.slot_seconds, r.in_use, r.retired from webhook.relieve_ring() r";
 
@@ -190,7 +192,9 @@ async fn round(database: &Target) -> Result<(Size, bool), Error> {
     for slot in row.try_get::<_, Vec<i16>>(5)? {
         info!(slot, bytes_max = size.bytes_max, "ring.slot_retired_early");
     }
-    client.execute(FOLLOW_ROLES, &[]).await?;
+    if client.query_one(CAN_FOLLOW_ROLES, &[]).await?.try_get(0)? {
+        client.execute(FOLLOW_ROLES, &[]).await?;
+    }
     Ok((size, in_use || row.try_get::<_, bool>(4)?))
 }
 

@@ -192,8 +192,9 @@ impl Session {
         let gate = Gate::open(Arc::clone(&control), &watch).await.map_err(Error::of_statement)?;
         let present = present_slot(&control).await.map_err(Error::of_statement)?;
         settings.highest.compare(&control, history.identity).await.map_err(Error::of_statement)?;
-        let ledger =
-            Ledger::open(ledger, takeover.epoch, Arc::clone(&present)).await.map_err(Error::of_statement)?;
+        let ledger = Ledger::open(ledger, takeover.epoch, Arc::clone(&present), schema)
+            .await
+            .map_err(Error::of_statement)?;
         let mut ledger = ledger.observed_by(settings.observer.clone());
         results.settle(&mut ledger).await?;
 

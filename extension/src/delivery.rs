@@ -1,7 +1,7 @@
-//! `webhook_redeliver` and `webhook_replay`: send past events to one subscription again, under the
-//! same ids.
+//! `webhook_redeliver`, `webhook_redeliver_failed` and `webhook_replay`: send past events to one
+//! subscription again, under the same ids.
 //!
-//! Both write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to
+//! They write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to
 //! load them.
 
 use crate::emit;
@@ -20,6 +20,21 @@ fn webhook_redeliver(event_id: Option<&str>, subscription_id: Option<i64>) {
         memory::room_for_input(event_id.len());
         let caller = Caller::present();
         rights::as_owner(|| redeliver(caller, event_id, id))
+    })
+}
+
+#[pg_extern(sql = false)]
+fn webhook_redeliver_failed(
+    subscription_id: Option<i64>,
+    since: Option<TimestampWithTimeZone>,
+    until: Option<TimestampWithTimeZone>,
+    dry_run: Option<bool>,
+) -> i64 {
+    answer(|| {
+        let (subscription_id, caller) = (given(subscription_id, "subscription_id")?, Caller::present());
+        let range = (not_null(since, "since")?, not_null(until, "until")?);
+        let dry_run = not_null(dry_run, "dry_run")?;
+        rights::as_owner(|| redeliver_failed(caller, subscription_id, range, dry_run))
     })
 }
 
@@ -64,8 +79,30 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
         include_str!("sql/redeliver.sql"),
         &[subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into()],
     )?;
+    let forget = "delete from webhook.given_up g where g.subscription_id = $1 and g.event_id = $2";
+    Spi::run_with_args(forget, &[subscription_id.into(), sequence.into()])?;
     emit::delivery_requested(subscription_id, sequence);
     Ok(())
+}
+
+/// Puts the deliveries that were given up in a range into the backlog, or counts them.
+fn redeliver_failed(
+    caller: Caller,
+    subscription_id: i64,
+    (since, until): (TimestampWithTimeZone, TimestampWithTimeZone),
+    dry_run: bool,
+) -> Result<i64, Error> {
+    owner::lock(caller, subscription_id)?;
+    let sql = match dry_run {
+        true => include_str!("sql/count_failed.sql"),
+        false => include_str!("sql/redeliver_failed.sql"),
+    };
+    let count = Spi::get_one_with_args::<i64>(sql, &[subscription_id.into(), since.into(), until.into()])?
+        .ok_or(Error::Missing("count"))?;
+    if count > 0 && !dry_run {
+        emit::backlog_requested(subscription_id);
+    }
+    Ok(count)
 }
 
 /// Puts the events that match now into the backlog. An event that is already in the queue keeps its

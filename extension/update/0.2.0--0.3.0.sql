@@ -55,6 +55,30 @@ drop function @extschema@.webhook_alter(
     bigint, text, text[], text, text, interval, interval[], integer, boolean, jsonpath, text, text, jsonb, numeric, text, integer,
     interval, boolean, text[], text, text[], text, text, text[]);
 
+alter table webhook.receiver add column probe_interval interval;
+
+create index attempt_last_failure_idx on webhook.attempt (subscription_id, started_at) where outcome <> 'succeeded';
+
+create table webhook.given_up (
+    subscription_id bigint      not null,
+    event_id        bigint      not null,
+    event_slot      smallint    not null,
+    given_up_at     timestamptz not null,
+    status          smallint,
+    constraint given_up_pkey primary key (subscription_id, event_id)
+);
+create index given_up_at_idx on webhook.given_up (subscription_id, given_up_at);
+insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at, status)
+    select distinct on (a.subscription_id, a.event_id) a.subscription_id, a.event_id, e.slot, a.started_at, a.status
+    from webhook.attempt a
+    join webhook.event e on e.xid = a.event_xid and e.id = a.event_id and e.type not like 'webhook.%'
+    join webhook.subscription s on s.id = a.subscription_id
+    where a.outcome <> 'succeeded' and a.next_at is null
+      and not exists (select from webhook.queue q where q.subscription_id = a.subscription_id and q.event_id = a.event_id)
+      and not exists (select from webhook.attempt b where b.event_id = a.event_id and b.subscription_id = a.subscription_id
+                                                      and b.outcome = 'succeeded')
+    order by a.subscription_id, a.event_id, a.started_at desc;
+
 -- -- The code of a fresh installation -------------------------------------------------------------
 
 -- @code@

@@ -10,7 +10,7 @@ use fantoccini::{
 use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     sync::OnceCell,
@@ -348,9 +348,17 @@ impl Browser {
     /// If it cannot be written.
     pub async fn picture(&self, name: &str) {
         let Some(directory) = std::env::var_os("PGW_SCREENSHOTS") else { return };
+        let directory = Path::new(&directory);
+        std::fs::create_dir_all(directory).expect("a directory");
+        self.picture_in(directory, name).await;
+    }
+
+    /// Saves a screenshot in a directory.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub async fn picture_in(&self, directory: &Path, name: &str) {
         let picture = self.client.screenshot().await.expect("a picture");
-        let directory = std::path::PathBuf::from(directory);
-        std::fs::create_dir_all(&directory).expect("a directory");
         std::fs::write(directory.join(format!("{name}.png")), picture).expect("a file");
     }
 

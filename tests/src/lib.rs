@@ -8,6 +8,7 @@
 //! file each; the benchmarks are in `src/bin/bench`.
 
 pub mod admin;
+pub mod ailing;
 pub mod browser;
 pub mod catalogue;
 pub mod clock;

@@ -28,6 +28,7 @@ pub mod options;
 pub mod page;
 mod priority;
 pub mod problem;
+pub mod receivers;
 pub mod routes;
 pub mod sampler;
 mod server;

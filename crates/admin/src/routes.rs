@@ -4,7 +4,9 @@
 //! the OpenAPI document come from the same source. The layers count requests, catch panics, and
 //! call [`guard::admit`].
 
-use crate::{State, deliveries, events, guard, health, metrics, page, problem::Problem, subscriptions};
+use crate::{
+    State, deliveries, events, guard, health, metrics, page, problem::Problem, receivers, subscriptions,
+};
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State as Shared},
@@ -55,7 +57,10 @@ fn api() -> OpenApiRouter<State> {
         .routes(routes!(subscriptions::resume))
         .routes(routes!(subscriptions::rotate))
         .routes(routes!(subscriptions::ping))
+        .routes(routes!(subscriptions::try_now))
+        .routes(routes!(subscriptions::redeliver_failed))
         .routes(routes!(subscriptions::replay))
+        .routes(routes!(receivers::list))
         .routes(routes!(events::pull))
         .routes(routes!(events::types))
         .routes(routes!(events::list))

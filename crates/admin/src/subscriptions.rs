@@ -5,7 +5,7 @@ mod conditions;
 mod creation;
 mod shape;
 
-pub use calls::{ROTATE, after, alter, call, check_moment, find, subscribe};
+pub use calls::{REDELIVER_FAILED, ROTATE, alter, call, check_moment, find, names, subscribe};
 pub use conditions::{etag, expect_tag, met};
 pub use creation::{__path_create, create};
 pub use shape::{Listing, Subscription};
@@ -23,9 +23,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use calls::in_field;
+use calls::{after, in_field};
 use conditions::{conditional, expect, with_etag};
-use shape::{Draft, Pause, Queued, Replay, Replayed, Resume, Rotate, Rotated};
+use shape::{Draft, Pause, Queued, RedeliverFailed, Replay, Replayed, Resume, Rotate, Rotated, Try};
 
 /// Returns the number of rows of a page: `limit`, or the default.
 ///
@@ -167,6 +167,35 @@ pub async fn ping(Api(mut work): Api, Id(id): Id) -> Result<Response, Problem> {
     let event_id = call(&mut work, "webhook_ping($1)", &[&id]).await?.unwrap_or_default();
     work.commit().await?;
     Ok((StatusCode::ACCEPTED, Json(Queued { event_id })).into_response())
+}
+
+/// Try now
+///
+/// Attempts the waiting deliveries now: one if the receiver is failing, and all others once that
+/// one succeeds.
+#[utoipa::path(post, operation_id = "try_subscription", path = "/v1/subscriptions/{id}/try", tag = "subscriptions", params(("id" = i64, Path)), request_body = Try,
+    responses((status = 202, description = "Requested"), Problems))]
+pub async fn try_now(Api(mut work): Api, Id(id): Id, body: Body) -> Result<StatusCode, Problem> {
+    let Try { ignore_retry_after } = body.read()?;
+    call(&mut work, "webhook_try_now($1, $2)", &[&id, &ignore_retry_after]).await?;
+    work.commit().await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Redeliver given-up deliveries
+///
+/// Sends the deliveries again that the daemon gave up in a time range, in order and with the same
+/// ids.
+#[utoipa::path(post, operation_id = "redeliver_failed", path = "/v1/subscriptions/{id}/redeliver-failed", tag = "subscriptions", params(("id" = i64, Path)), request_body = RedeliverFailed,
+    responses((status = 202, description = "Queued, or counted", body = Replayed), Problems))]
+pub async fn redeliver_failed(Api(mut work): Api, Id(id): Id, body: Body) -> Result<Response, Problem> {
+    let RedeliverFailed { since, until, dry_run } = body.read()?;
+    check_moment(&mut work, "since", &since).await?;
+    check_moment(&mut work, "until", &until).await?;
+    let count = call(&mut work, REDELIVER_FAILED, &[&id, &since, &until, &dry_run]).await?;
+    work.commit().await?;
+    let events = count.and_then(|count| count.parse().ok()).unwrap_or_default();
+    Ok((StatusCode::ACCEPTED, Json(Replayed { events })).into_response())
 }
 
 /// Replay events

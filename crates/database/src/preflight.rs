@@ -58,7 +58,7 @@ const RIGHTS: [(&str, &str); 12] = [
 /// The functions of schema webhook that the daemon calls, or that its views contain. An older grant
 /// lacks functions that were added later. Without the functions of the gate, the daemon polls at an
 /// interval.
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 10] = [
     "disable_subscription",
     "confirm_subscription",
     "tell",
@@ -69,7 +69,6 @@ const FUNCTIONS: [&str; 11] = [
     "mismatch",
     "may_see_all",
     "may_see",
-    "follow_roles",
 ];
 
 /// The additional rights that the admin server needs.

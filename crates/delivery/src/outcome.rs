@@ -192,6 +192,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sql_has_the_same_list_of_rejections() {
+        let sql = include_str!("../../../sql/health.sql");
+        let list = sql.split("status in (").nth(1).unwrap().split(')').next().unwrap();
+        let statuses: Vec<u16> = list.split(", ").map(|status| status.parse().unwrap()).collect();
+        assert_eq!(statuses, REJECTED);
+    }
+
+    #[test]
     fn classes_and_words_are_one_to_one() {
         for class in Class::ALL {
             assert_eq!(Class::parse(class.as_str()), Some(class));

@@ -87,6 +87,8 @@ pub struct ReceiverHealth {
     /// Microseconds since 1970.
     pub failing_since_us: Option<i64>,
     pub warned_at_us: Option<i64>,
+    /// Time between two probes while the circuit is open.
+    pub probe_interval_us: Option<i64>,
 }
 
 /// An event about a receiver that the ledger emits for subscribers.

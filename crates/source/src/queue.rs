@@ -269,6 +269,7 @@ fn health(row: &Row) -> Result<(i64, ReceiverHealth), Error> {
         consecutive_failures: row.try_get(2)?,
         failing_since_us: at(3)?,
         warned_at_us: at(4)?,
+        probe_interval_us: None,
     };
     Ok((row.try_get(0)?, health))
 }

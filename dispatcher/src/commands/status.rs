@@ -1,9 +1,18 @@
-//! `webhookd status`: prints `webhook.health` and `webhook.subscription_stats`, as tables or as
-//! JSON. Reads only.
+//! `webhookd status`: prints the headline, `webhook.health` and `webhook.subscription_health`, as
+//! text or as JSON. It has the words and the order of the page. Reads only.
 
 use crate::{
     cli,
-    commands::{Error, output::print, terminal::table},
+    commands::{
+        Error,
+        output::print,
+        terminal::{clean, cut, table_of},
+    },
+};
+use admin::receivers::{
+    OVERVIEW, Overview, Receiver,
+    headline::headline,
+    words::{duration, grouped, state_of},
 };
 use database::{self, Client, Purpose, Target, Watch};
 use std::process::ExitCode;
@@ -15,72 +24,131 @@ const HEALTH: &str = include_str!("sql/status_health.sql");
 
 const DISARMED: &str = "select disarmed_because from webhook.health";
 
-const SUBSCRIPTIONS: &str = include_str!("sql/status_subscriptions.sql");
+const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
 
-const HEADINGS: [&str; 12] = [
-    "id",
-    "name",
-    "state",
-    "delivered 1h",
-    "failed 1h",
-    "retrying",
-    "queued",
-    "next attempt",
-    "p50 ms",
-    "p99 ms",
-    "last success",
-    "last failure",
-];
+/// The columns of the table, and their largest widths. With two spaces between them, a line has at
+/// most 79 columns.
+const COLUMNS: [(&str, usize); 6] =
+    [("state", 14), ("for", 7), ("receiver", 24), ("waiting", 8), ("oldest", 7), ("gave up", 8)];
+
+/// Width of the lines under a row.
+const LINE_COLUMNS_MAX: usize = 80;
 
 /// Prints the state.
 ///
 /// # Errors
-/// The database cannot be reached, lacks the extension, or does not grant the rights.
+/// The database cannot be reached, lacks the extension or has the previous version of it, or does
+/// not grant the rights.
 pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Error> {
     let client = database::open_session(&database, Purpose::Command, Watch::default()).await?;
-    let text = if flags.json { json(&client).await } else { tables(&client).await };
-    print(&text.map_err(explain)?)
+    let text = if flags.json { json(&client).await } else { text(&client).await };
+    match text {
+        Ok(text) => print(&text),
+        Err(error) => Err(explain(&client, error).await),
+    }
 }
 
-/// Explains the two mistakes that have a remedy.
-fn explain(error: tokio_postgres::Error) -> Error {
+/// Explains the mistakes that have a remedy.
+async fn explain(client: &Client, error: tokio_postgres::Error) -> Error {
     match error.code() {
         Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
-            Error::App(database::Error::ExtensionMissing)
+            let installed = client.query_opt(VERSION, &[]).await.ok().flatten();
+            match installed.and_then(|row| row.try_get(0).ok()) {
+                Some(installed) => Error::App(database::Error::Outdated { installed }),
+                None => Error::App(database::Error::ExtensionMissing),
+            }
         }
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::NotReader(error),
         _ => Error::App(database::Error::Database(error)),
     }
 }
 
-async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
-    let text: String = client.query_one(JSON, &[]).await?.try_get(0)?;
-    // json_agg() puts each element on a line. Within strings, newlines are escaped.
-    Ok(text.replace('\n', "") + "\n")
+/// Returns the receivers that the session's role sees, the most urgent first.
+async fn receivers(client: &Client) -> Result<Overview, tokio_postgres::Error> {
+    let (any, all): (Option<&str>, i64) = (None, i64::MAX);
+    let text: String = client.query_one(OVERVIEW, &[&any, &any, &0_i64, &0_i64, &all]).await?.try_get(0)?;
+    // The statement of this version decides the members.
+    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
-async fn tables(client: &Client) -> Result<String, tokio_postgres::Error> {
+async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
+    let text: String = client.query_one(JSON, &[]).await?.try_get(0)?;
+    let said = headline(&receivers(client).await?.groups).sentences;
+    // json_agg() puts each element on a line. Within strings, newlines are escaped.
+    let rest = text.replace('\n', "");
+    let rest = rest.trim_start().trim_start_matches('{');
+    Ok(format!("{{\"headline\":{},{rest}\n", serde_json::json!(said)))
+}
+
+async fn text(client: &Client) -> Result<String, tokio_postgres::Error> {
     let health = client.query_one(HEALTH, &[]).await?;
     let disarmed = match health.try_get(0)? {
         true => None,
         false => client.query_one(DISARMED, &[]).await?.try_get(0)?,
     };
-    let mut text = describe(&health, disarmed)?;
-    let rows = client.query(SUBSCRIPTIONS, &[]).await?;
-    if rows.is_empty() {
+    let overview = receivers(client).await?;
+    let (is_delivering, described) = describe(&health, disarmed)?;
+    let mut text = if is_delivering { String::new() } else { "Nothing is delivered now.\n".to_owned() };
+    text.push_str(&headline(&overview.groups).sentences.join("\n"));
+    text.push_str("\n\n");
+    text.push_str(&described);
+    if overview.receivers.is_empty() {
         text.push_str("\nno subscriptions; create one: select * from webhook_subscribe('https://…')\n");
         return Ok(text);
     }
-    let cells = rows
-        .iter()
-        .map(|row| (0..HEADINGS.len()).map(|at| row.try_get(at)).collect())
-        .collect::<Result<Vec<Vec<String>>, _>>()?;
     text.push('\n');
-    text.push_str(&table(&HEADINGS, &cells));
+    text.push_str(&list(&overview.receivers));
     Ok(text)
 }
 
-fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_postgres::Error> {
+/// Returns a table of receivers. A row that is not healthy has its last error below it.
+fn list(receivers: &[Receiver]) -> String {
+    let rows: Vec<Vec<String>> = receivers.iter().map(cells).collect();
+    let lines = table_of(&COLUMNS, &rows);
+    let mut text = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        text.push_str(line);
+        text.push('\n');
+        if let Some(below) = at.checked_sub(1).and_then(|at| receivers.get(at)).and_then(below) {
+            text.push_str(&cut(&clean(&below), LINE_COLUMNS_MAX));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn cells(one: &Receiver) -> Vec<String> {
+    let age = |age: Option<f64>| age.map_or_else(|| "-".to_owned(), duration);
+    // The number of the subscription stays visible if the name is cut.
+    let number = format!(" (#{})", one.id);
+    let name = cut(&clean(&one.title()), COLUMNS[2].1.saturating_sub(number.len()));
+    vec![
+        state_of(&one.state).label.to_owned(),
+        age(one.ages.since),
+        name + &number,
+        grouped(one.waiting),
+        age(one.ages.oldest_waiting),
+        grouped(one.redeliverable),
+    ]
+}
+
+/// Returns the last error and the next attempt.
+fn below(one: &Receiver) -> Option<String> {
+    if one.state == "healthy" {
+        return None;
+    }
+    let reason = one.reason.clone().map(|reason| format!("reason: {reason}"));
+    let error = one.last_error_words().map(|error| match one.ages.last_failure {
+        Some(age) => format!("{error}, {} ago", duration(age)),
+        None => error,
+    });
+    let next = one.next_attempt_words().map(|words| format!("next attempt {words}"));
+    let parts: Vec<String> = [next, reason, error].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("  {}", parts.join("; ")))
+}
+
+/// Returns whether a daemon delivers, and the state of delivery in lines.
+fn describe(health: &Row, disarmed: Option<String>) -> Result<(bool, String), tokio_postgres::Error> {
     let (armed, running): (bool, bool) = (health.try_get(0)?, health.try_get(1)?);
     let silent_for: Option<&str> = health.try_get(8)?;
     let delivering = match (armed, running, silent_for) {
@@ -99,7 +167,8 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
     let (pending, queued): (i64, i64) = (health.try_get(3)?, health.try_get(4)?);
     let (lag, oldest, checkpoint): (&str, &str, &str) =
         (health.try_get(5)?, health.try_get(6)?, health.try_get(7)?);
-    Ok(format!(
+    let is_delivering = armed && running && silent_for.is_none();
+    let lines = format!(
         "delivering   {delivering}\n\
          daemon       {}\n\
          pending      {pending} past the checkpoint, lag {lag}\n\
@@ -111,5 +180,49 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<String, tokio_post
             Some(time) => format!("silent for {time}"),
             None => gate.to_owned(),
         }
-    ))
+    );
+    Ok((is_delivering, lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use admin::receivers::Ages;
+    use unicode_width::UnicodeWidthStr;
+
+    #[test]
+    fn every_line_fits_80_columns() {
+        let long = Receiver {
+            id: 123_456,
+            name: Some("漢字 a name that is much longer than its column".to_owned()),
+            state: "rejecting".to_owned(),
+            last_outcome: Some("connect".to_owned()),
+            last_error: Some("x".repeat(500)),
+            waiting: 100_000,
+            redeliverable: 100_000,
+            ages: Ages {
+                since: Some(1e9),
+                last_failure: Some(1e9),
+                next_attempt: Some(-50.0),
+                oldest_waiting: Some(1e9),
+            },
+            ..Receiver::default()
+        };
+        let fine = Receiver {
+            id: 2,
+            url: "https://a.example/x".to_owned(),
+            state: "healthy".to_owned(),
+            ..Receiver::default()
+        };
+        let text = list(&[long, fine]);
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(
+            lines[1].contains("(#123456)")
+                && lines[2].starts_with("  next attempt in 50 s; cannot connect: xxx"),
+            "{text}"
+        );
+        assert!(lines[3].starts_with("healthy") && lines[3].contains("a.example (#2)"), "{text}");
+    }
 }

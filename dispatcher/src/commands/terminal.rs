@@ -22,12 +22,25 @@ fn is_harmful(c: char) -> bool {
 /// Returns a table. Columns are as wide as their widest cell, two spaces apart. Cells are cleaned
 /// and cut.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    columns(headings, rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell))).collect()).collect())
+    columns(
+        headings,
+        rows.iter().map(|row| row.iter().map(|cell| cut(&clean(cell), CELL_COLUMNS_MAX)).collect()).collect(),
+    )
 }
 
 /// The same with whole cells, for texts that must be readable to the end.
 pub fn whole_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     columns(headings, rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect())
+}
+
+/// Returns the lines of a table, headings first. Each cell is cleaned, and cut to the width of its
+/// column.
+pub fn table_of(headings: &[(&str, usize)], rows: &[Vec<String>]) -> Vec<String> {
+    let cells = |row: &Vec<String>| {
+        row.iter().zip(headings).map(|(cell, (_, max))| cut(&clean(cell), *max)).collect()
+    };
+    let names: Vec<&str> = headings.iter().map(|(name, _)| *name).collect();
+    columns(&names, rows.iter().map(cells).collect()).lines().map(str::to_owned).collect()
 }
 
 fn columns(headings: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -50,14 +63,15 @@ fn columns(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
-fn cut(text: &str) -> String {
-    if text.width() <= CELL_COLUMNS_MAX {
+/// Cuts a text to a width, in columns of the terminal.
+pub fn cut(text: &str, max: usize) -> String {
+    if text.width() <= max {
         return text.to_owned();
     }
     let mut columns = 0;
     let fits = |c: &char| {
         columns += c.width().unwrap_or(0);
-        columns < CELL_COLUMNS_MAX
+        columns < max
     };
     text.chars().take_while(fits).chain(['…']).collect()
 }

@@ -98,8 +98,8 @@ impl Puts<'_> {
     }
 }
 
-/// The columns of the `webhook.delivery.exhausted` events for the deliveries that the batch gives
-/// up.
+/// The columns of the `webhook.delivery.exhausted` events and the rows of `webhook.given_up`, for
+/// the deliveries that the batch gives up.
 #[derive(Debug, Default)]
 pub struct ExhaustedRows<'a> {
     pub subscription_id: Vec<i64>,
@@ -110,11 +110,12 @@ pub struct ExhaustedRows<'a> {
     pub attempts: Vec<i16>,
     pub status: Vec<Option<i16>>,
     pub error: Vec<Option<&'a str>>,
+    pub slot: Vec<i16>,
 }
 
 impl ExhaustedRows<'_> {
-    /// Returns the columns in the order of `sql/tell_exhausted.sql`.
-    pub fn columns(&self) -> [Column<'_>; 8] {
+    /// Returns the columns in the order of `sql/tell_exhausted.sql` and `sql/give_up.sql`.
+    pub fn columns(&self) -> [Column<'_>; 9] {
         [
             &self.subscription_id,
             &self.sequence,
@@ -124,6 +125,7 @@ impl ExhaustedRows<'_> {
             &self.attempts,
             &self.status,
             &self.error,
+            &self.slot,
         ]
     }
 }
@@ -136,6 +138,9 @@ pub struct Batch<'a> {
     pub deleted_subscription_id: Vec<i64>,
     pub deleted_event_id: Vec<i64>,
     pub exhausted: ExhaustedRows<'a>,
+    /// Deliveries that succeeded, not with their first attempt: subscriptions and events.
+    pub recovered_subscription_id: Vec<i64>,
+    pub recovered_event_id: Vec<i64>,
     /// The slot, if the batch consists of successes in that slot and changes no queue row.
     pub only_successes_in: Option<i16>,
     /// Whether each attempt was alone in its request and used an open connection. Then no row has a
@@ -147,6 +152,11 @@ impl<'a> Batch<'a> {
     /// Returns the queue rows to delete: subscriptions and events.
     pub fn deleted(&self) -> [Column<'_>; 2] {
         [&self.deleted_subscription_id, &self.deleted_event_id]
+    }
+
+    /// Returns the deliveries that may have been given up before they succeeded.
+    pub fn recovered(&self) -> [Column<'_>; 2] {
+        [&self.recovered_subscription_id, &self.recovered_event_id]
     }
 
     pub fn of(entries: &[&'a Entry], present: &Present) -> Self {
@@ -182,6 +192,10 @@ impl<'a> Batch<'a> {
 
     fn push_attempt(&mut self, entry: &'a Entry, present: &Present) {
         let Some(attempt) = &entry.attempt else { return };
+        if attempt.outcome.class == Class::Succeeded && attempt.number > 1 {
+            self.recovered_subscription_id.push(entry.subscription_id);
+            self.recovered_event_id.push(entry.event_id);
+        }
         let (outcome, columns) = (&attempt.outcome, &mut self.attempts);
         columns.event_id.push(entry.event_id);
         columns.event_xid.push(entry.place.xid.cast_signed());
@@ -213,6 +227,7 @@ impl<'a> Batch<'a> {
         rows.attempts.push(attempt.number);
         rows.status.push(attempt.outcome.status.map(u16::cast_signed));
         rows.error.push(attempt.outcome.error.as_deref());
+        rows.slot.push(entry.place.slot);
     }
 
     fn push_change(&mut self, RowChange { entry, is_new }: RowChange<'a>) {

@@ -15,7 +15,7 @@ use delivery::{
 };
 
 use batch::Batch;
-use database::{Client, chain, passes, value::Micros};
+use database::{Client, chain, passes, schema::Schema, value::Micros};
 use source::outbox::ring::Present;
 use statements::Statements;
 use std::{
@@ -57,6 +57,7 @@ pub struct Ledger {
     client: Client,
     statements: Statements,
     epoch: i64,
+    schema: Schema,
     /// The slot for new attempts.
     present: Arc<Present>,
     observer: Option<Arc<dyn Observer>>,
@@ -71,9 +72,10 @@ impl Ledger {
         client: Client,
         epoch: i64,
         present: Arc<Present>,
+        schema: Schema,
     ) -> Result<Self, tokio_postgres::Error> {
-        let statements = Statements::prepare(&client).await?;
-        Ok(Self { client, statements, epoch, present, observer: None })
+        let statements = Statements::prepare(&client, schema).await?;
+        Ok(Self { client, statements, epoch, schema, present, observer: None })
     }
 
     /// Sets the observer of the batches that follow.
@@ -159,7 +161,9 @@ impl Ledger {
                 statements::execute(client, statements::FORGET, &[subscription_id]).await
             }
             Record::ReceiverHealth { subscription_id, health, event } => {
-                health_changed(client, *subscription_id, health, event.as_ref()).await
+                let change =
+                    HealthChange { subscription_id: *subscription_id, health, event: event.as_ref() };
+                change.write(client, self.schema).await
             }
             Record::Disable { subscription_id, reason } => {
                 confirmed.disabled = Some(*subscription_id);
@@ -258,33 +262,56 @@ impl Ledger {
     }
 }
 
-/// Writes the health of a receiver, and emits the event about it.
-async fn health_changed(
-    client: &Client,
+/// A change of the health of a receiver, and the event about it.
+struct HealthChange<'a> {
     subscription_id: i64,
-    health: &ReceiverHealth,
-    event: Option<&ReceiverEvent>,
-) -> Result<(), tokio_postgres::Error> {
-    let ReceiverHealth { is_open, consecutive_failures, failing_since_us, warned_at_us } = health;
-    let (since, warned) = (failing_since_us.map(Micros), warned_at_us.map(Micros));
-    let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, is_open, consecutive_failures, &since, &warned];
-    client.batch_execute("begin").await?;
-    let mut written = statements::execute(client, statements::HEALTH, &params).await;
-    if written.is_ok() {
-        written = match event {
+    health: &'a ReceiverHealth,
+    event: Option<&'a ReceiverEvent>,
+}
+
+impl HealthChange<'_> {
+    /// Writes both in one transaction.
+    async fn write(&self, client: &Client, schema: Schema) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("begin").await?;
+        let mut written = self.put(client, schema).await;
+        if written.is_ok() {
+            written = self.tell(client).await;
+        }
+        client.batch_execute(if written.is_ok() { "commit" } else { "rollback" }).await.and(written)
+    }
+
+    async fn put(&self, client: &Client, schema: Schema) -> Result<(), tokio_postgres::Error> {
+        let ReceiverHealth {
+            is_open,
+            consecutive_failures,
+            failing_since_us,
+            warned_at_us,
+            probe_interval_us,
+        } = self.health;
+        let (since, warned) = (failing_since_us.map(Micros), warned_at_us.map(Micros));
+        let params: [&(dyn ToSql + Sync); 6] =
+            [&self.subscription_id, is_open, consecutive_failures, &since, &warned, probe_interval_us];
+        match schema.is_outdated() {
+            true => statements::execute(client, statements::HEALTH_0_2, &params[..5]).await,
+            false => statements::execute(client, statements::HEALTH, &params).await,
+        }
+    }
+
+    async fn tell(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        match self.event {
             None => Ok(()),
             Some(ReceiverEvent::Failing { failing_since_us, failures, status, error }) => {
                 let since = Micros(*failing_since_us);
-                let params: [&(dyn ToSql + Sync); 5] = [&subscription_id, &since, failures, status, error];
+                let params: [&(dyn ToSql + Sync); 5] =
+                    [&self.subscription_id, &since, failures, status, error];
                 statements::execute(client, statements::FAILING, &params).await
             }
             Some(ReceiverEvent::Recovered { failing_since_us }) => {
                 let since = Micros(*failing_since_us);
-                statements::execute(client, statements::RECOVERED, &[&subscription_id, &since]).await
+                statements::execute(client, statements::RECOVERED, &[&self.subscription_id, &since]).await
             }
-        };
+        }
     }
-    client.batch_execute(if written.is_ok() { "commit" } else { "rollback" }).await.and(written)
 }
 
 /// Waits until the batch is large enough for a statement.

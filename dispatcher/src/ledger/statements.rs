@@ -1,18 +1,26 @@
 //! The ledger's SQL.
 
 use crate::ledger::{batch::Batch, copy};
-use database::Client;
+use database::{Client, schema::Schema};
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 use tracing::debug;
 
 /// The statements that the ledger's session needs most.
 pub struct Statements {
     exhausted: Statement,
+    /// `None` if the schema has no `webhook.given_up`.
+    given_up: Option<GivenUp>,
     attempts: Statement,
     put: Statement,
     change: Statement,
     remove: Statement,
     pub checkpoint: Statement,
+}
+
+/// The statements on `webhook.given_up`.
+struct GivenUp {
+    add: Statement,
+    remove: Statement,
 }
 
 /// Returns the INSERT into the partition, so Postgres does no routing. Plain rows have half the
@@ -60,8 +68,18 @@ const REMOVE: &str = "select webhook.remove_queued($1, $2)";
 /// means that the attempts are written again, and some may exist.
 const EXHAUSTED: &str = include_str!("sql/tell_exhausted.sql");
 
+/// Adds the deliveries that the daemon gave up to `webhook.given_up`.
+const GIVE_UP: &str = include_str!("sql/give_up.sql");
+
+/// Removes deliveries that succeeded after all. A redelivery that is requested during the last
+/// attempt finds no row to remove.
+const RECOVER: &str = "select webhook.remove_given_up($1, $2)";
+
 /// Does not write the rate that the receiver has granted. That is written when it is granted.
 pub const HEALTH: &str = include_str!("sql/put_health.sql");
+
+/// The same for the previous schema.
+pub const HEALTH_0_2: &str = include_str!("sql/put_health_0_2.sql");
 
 pub const FAILING: &str = include_str!("sql/tell_failing.sql");
 
@@ -99,8 +117,15 @@ pub async fn execute(
 }
 
 impl Statements {
-    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+    pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
+        let given_up = match schema.is_outdated() {
+            true => None,
+            false => {
+                Some(GivenUp { add: client.prepare(GIVE_UP).await?, remove: client.prepare(RECOVER).await? })
+            }
+        };
         Ok(Self {
+            given_up,
             exhausted: client.prepare(EXHAUSTED).await?,
             attempts: client.prepare(ATTEMPTS).await?,
             put: client.prepare(PUT).await?,
@@ -122,7 +147,12 @@ impl Statements {
     /// this takes one round trip.
     async fn write_parts(&self, client: &Client, batch: &Batch<'_>, is_again: bool) -> Result<(), Error> {
         let puts = &batch.puts;
-        let exhausted = [&batch.exhausted.columns()[..], &[&is_again]].concat();
+        let columns = batch.exhausted.columns();
+        let exhausted = [&columns[..8], &[&is_again]].concat();
+        let given_up = [columns[0], columns[1], columns[2], columns[6], columns[8]];
+        let recovered = batch.recovered();
+        let gives_up = !batch.exhausted.sequence.is_empty();
+        let recovers = !batch.recovered_event_id.is_empty();
         let attempts = [&batch.attempts.columns()[..], &[&is_again]].concat();
         let put = [&puts.columns()[..], &[&is_again, &true]].concat();
         let change = [&puts.columns()[..], &[&is_again, &false]].concat();
@@ -130,7 +160,9 @@ impl Statements {
         let changes = puts.is_new.contains(&false);
         // Before the attempts: the event of an attempt that exists has been emitted.
         let parts = [
-            (!batch.exhausted.sequence.is_empty()).then_some((&self.exhausted, &exhausted[..])),
+            gives_up.then_some((&self.exhausted, &exhausted[..])),
+            self.given_up.as_ref().filter(|_| gives_up).map(|all| (&all.add, &given_up[..])),
+            self.given_up.as_ref().filter(|_| recovers).map(|all| (&all.remove, &recovered[..])),
             (!batch.attempts.event_id.is_empty()).then_some((&self.attempts, &attempts[..])),
             (is_again && !puts.is_new.is_empty() || puts.is_new.contains(&true))
                 .then_some((&self.put, &put[..])),

@@ -13,6 +13,8 @@ with put as (
       and webhook.filter_matches(e, s.filter)
       and not exists (select from webhook.pending p where p.subscription_id = $1 and p.sequence = e.id)
     on conflict (subscription_id, event_id) do nothing
-    returning 1
+    returning event_id
+), forgotten as (
+    delete from webhook.given_up g using put where g.subscription_id = $1 and g.event_id = put.event_id
 )
 select count(*) from put

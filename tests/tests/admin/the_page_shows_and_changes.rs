@@ -192,7 +192,8 @@ async fn a_subscription_lives_through_it() {
         .text("select row(name, compact, events, timeout)::text from webhook.subscription")
         .await;
     assert_eq!(row.as_deref(), Some("(renamed,t,{order.*},00:00:15)"));
-    assert!(act("rotate", &[("overlap", "PT1H")]).await.text.contains("whsec_"));
+    let confirmed = ("confirmed", "yes");
+    assert!(act("rotate", &[("overlap", "PT1H"), confirmed]).await.text.contains("whsec_"));
     let event = world
         .database
         .text("select event_id from webhook.delivery where type = 'order.created'")
@@ -209,7 +210,7 @@ async fn a_subscription_lives_through_it() {
             .text
             .contains(&format!("/deliveries/{event}/1"))
     );
-    assert_eq!(act("delete", &[]).await.header("location"), "/subscriptions");
+    assert_eq!(act("delete", &[confirmed]).await.header("location"), "/subscriptions");
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
 }
 

@@ -70,6 +70,8 @@ async fn a_subscription_lives_through_it() {
     browser.press("Send a ping").await;
     world.receiver.wait_for("/ok/page", 5, PATIENCE).await;
     browser.press("Rotate secret").await;
+    assert!(!browser.text().await.contains("whsec_"), "it asks first");
+    browser.press("Rotate the secret").await;
     assert!(browser.text().await.contains("whsec_"));
     browser.go(&path).await;
     browser.fill("Name", "renamed").await;
@@ -89,6 +91,7 @@ async fn a_subscription_lives_through_it() {
 
     browser.go(&path).await;
     browser.press("Delete subscription").await;
+    browser.press("Delete for good").await;
     assert_eq!(browser.path().await, "/subscriptions");
     assert_eq!(world.database.number("select count(*) from webhook.subscription").await, 0);
     let complaints: Vec<String> = browser
@@ -181,11 +184,11 @@ async fn an_open_page_reports_that_it_is_out_of_date() {
         browser.until_it_says(why).await;
         let text = browser.text().await;
         assert!(text.contains("Not updated since "), "{text}");
-        assert!(!text.contains("Delivering."), "it does not claim what it cannot know: {text}");
+        assert!(!text.contains("webhookd is running and delivers."), "it does not claim what it cannot know: {text}");
     };
     let renewed = async || {
         browser.until_gone(".stale").await;
-        browser.until_it_says("Delivering.").await;
+        browser.until_it_says("webhookd is running and delivers.").await;
         assert!(!browser.text().await.contains("Not updated since "));
     };
     renewed().await;

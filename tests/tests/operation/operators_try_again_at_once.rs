@@ -1,5 +1,5 @@
-//! Promise: once a receiver is repaired, one call delivers what waits, without waiting for the next
-//! probe or the next retry.
+//! Promise: once a receiver is repaired, one call delivers the waiting events, without a wait for
+//! the next probe or the next retry.
 
 use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
 

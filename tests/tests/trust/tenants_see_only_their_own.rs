@@ -24,11 +24,13 @@ type Route = (&'static str, &'static str, Option<&'static str>, [u16; 4]);
 /// Every route, in an order that keeps the subscription alive until the end. The subscription and
 /// the event in the path are alice's. Lists answer every caller, with the rows that the caller may
 /// see. A page's body is a form without its token.
-const ROUTES: [Route; 43] = [
+const ROUTES: [Route; 46] = [
     ("GET", "/v1/subscriptions/{id}", None, [200, 200, 200, 404]),
     ("PATCH", "/v1/subscriptions/{id}", Some(r#"{"timeout":"PT7S"}"#), [200, 200, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/pause", Some("{}"), [200, 200, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/resume", Some("{}"), [200, 200, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/try", Some("{}"), [202, 202, 403, 404]),
+    ("POST", "/v1/subscriptions/{id}/redeliver-failed", Some("{}"), [202, 202, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/rotate", Some(r#"{"overlap":"PT1H"}"#), [200, 200, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/ping", None, [202, 202, 403, 404]),
     ("POST", "/v1/subscriptions/{id}/replay", Some(r#"{"since":"-infinity"}"#), [202, 202, 403, 404]),
@@ -38,6 +40,7 @@ const ROUTES: [Route; 43] = [
     ("POST", "/v1/deliveries/{event_id}/{subscription_id}/redeliver", None, [202, 202, 403, 404]),
     ("GET", "/v1/events/{event_id}", None, [403, 200, 200, 403]),
     ("GET", "/v1/subscriptions", None, [200, 200, 200, 200]),
+    ("GET", "/v1/receivers", None, [200, 200, 200, 200]),
     ("POST", "/v1/subscriptions", Some(OWN), [201, 201, 403, 201]),
     ("GET", "/v1/event-types", None, [200, 200, 200, 200]),
     ("GET", "/v1/events", None, [403, 200, 200, 403]),
@@ -184,9 +187,9 @@ async fn by_every_route_and_role() {
                 for (method, path, body, statuses) in ROUTES {
                     check(&admin, method, path, body, caller, (id, &event), (stands, statuses)).await;
                 }
-                for list in ["/v1/subscriptions", "/v1/deliveries"] {
+                for list in ["/v1/subscriptions", "/v1/receivers", "/v1/deliveries"] {
                     let items = admin.get(list, caller).await.json()["items"].to_string();
-                    let name = if list == "/v1/subscriptions" { "id" } else { "subscription_id" };
+                    let name = if list == "/v1/deliveries" { "subscription_id" } else { "id" };
                     let is_listed = items.contains(&format!("\"{name}\":{id},"));
                     assert_eq!(is_listed, stands == Stands::Reader, "{list} to {stands:?}: {items}");
                 }
@@ -320,6 +323,7 @@ async fn a_tenant_is_named_by_the_daemon_alone() {
         for relation in [
             "webhook.subscription",
             "webhook.subscription_stats",
+            "webhook.subscription_health",
             "webhook.delivery",
             "webhook.matching_event",
             "webhook.delivered_event",

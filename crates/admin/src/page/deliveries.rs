@@ -11,7 +11,7 @@ use crate::{
     events,
     extract::{DeliveryId, Filled},
     page::{
-        PageError, badge, complaint, field, form_token, layout, next_link,
+        PageError, badge, complaint, exact_time, field, form_token, layout, next_link,
         plot::phases,
         session::{Fields, Visitor},
         text::{inert, milliseconds, pretty},
@@ -29,32 +29,43 @@ use delivery::{
     shape::{Format, PayloadMode, Shape},
 };
 use maud::{Markup, html};
+use std::collections::HashMap;
 
 /// Returns the path of the delivery's page.
 fn path_of(delivery: &Delivery) -> String {
     format!("/deliveries/{}/{}", delivery.event_id, delivery.subscription_id)
 }
 
-/// Renders a table of deliveries.
-pub fn table(items: &[Delivery]) -> Markup {
+/// Renders a table of deliveries, with the names of their subscriptions.
+pub fn table(items: &[Delivery], names: &HashMap<i64, String>) -> Markup {
+    let to = |id: i64| names.get(&id).map_or_else(|| format!("#{id}"), |name| inert(name));
     html! {
         @if items.is_empty() { p { "No matches." } } @else {
-            div.scroll { table {
+            div.scroll { table.cards {
                 caption.hidden { "Deliveries, newest events first" }
                 thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "To" } th scope="col" { "State" } th.n scope="col" { "Attempts" } th scope="col" { "Last response" } th scope="col" { "Event" } } }
                 tbody { @for one in items { tr {
-                    td.t { @if let Some(at) = &one.created_at { (time(at)) } @else { "–" } }
-                    td.any { (inert(one.event_type.as_deref().unwrap_or("–"))) }
-                    td.any { (inert(one.key.as_deref().unwrap_or("–"))) }
-                    td { a href=(format!("/subscriptions/{}", one.subscription_id)) { (one.subscription_id) } }
-                    td { (badge(&one.state)) }
-                    td.n { (one.attempts) }
-                    td.any { @if let Some(status) = one.last_status { (status) " " } @if let Some(error) = &one.last_error { (inert(error)) } }
-                    td { a href=(path_of(one)) { code { (one.event_id) } } }
+                    td.t data-label="When" { @if let Some(at) = &one.created_at { (time(at)) } @else { "–" } }
+                    td.any data-label="Type" { (inert(one.event_type.as_deref().unwrap_or("–"))) }
+                    td.any data-label="Key" { (inert(one.key.as_deref().unwrap_or("–"))) }
+                    td.any data-label="To" { a href=(format!("/subscriptions/{}", one.subscription_id)) { (to(one.subscription_id)) } }
+                    td data-label="State" { (badge(&one.state)) }
+                    td.n data-label="Attempts" { (one.attempts) }
+                    td.any data-label="Last response" { @if let Some(status) = one.last_status { (status) " " } @if let Some(error) = &one.last_error { (inert(error)) } }
+                    td data-label="Event" { a href=(path_of(one)) { code { (one.event_id) } } }
                 } } }
             } }
         }
     }
+}
+
+/// Returns the names of the subscriptions of these deliveries.
+///
+/// # Errors
+/// The errors of the statement.
+pub async fn names_of(visitor: &mut Visitor, items: &[Delivery]) -> Result<HashMap<i64, String>, Problem> {
+    let ids: Vec<i64> = items.iter().map(|one| one.subscription_id).collect();
+    subscriptions::names(&mut visitor.work, &ids).await
 }
 
 /// `/deliveries`
@@ -65,6 +76,10 @@ pub async fn list(
     let Filled(filter) = query?;
     let subscription = filter.subscription.map(|id| id.to_string());
     let found = deliveries::page(&mut visitor.work, &filter).await;
+    let names = match &found {
+        Ok(page) => names_of(&mut visitor, &page.items).await?,
+        Err(_) => HashMap::new(),
+    };
     let pairs = [
         ("state", filter.state.as_deref()),
         ("subscription", subscription.as_deref()),
@@ -101,10 +116,10 @@ pub async fn list(
                 Err(problem) => (complaint(problem)),
                 Ok(page) => {
                     div #deliveries data-live[filter.cursor.is_none()] {
-                        (table(&page.items))
+                        (table(&page.items, &names))
                         @if page.next.is_some() && page.items.is_empty() { p { "The search is not complete yet." } }
                     }
-                    (next_link("/deliveries", &pairs, page.next.as_deref()))
+                    (next_link("/deliveries", &pairs, page.next.as_deref(), "Older"))
                 }
             }
         },
@@ -136,8 +151,8 @@ pub async fn show(
         html! {
             h1 { (inert(delivery.event_type.as_deref().unwrap_or("deleted event"))) " " span.soft { "to" } " "
                 @match &subscription {
-                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(one.title())) },
-                    None => { "subscription " (id) }
+                    Some(one) => a href=(format!("/subscriptions/{id}")) { (inert(&one.title())) },
+                    None => { "subscription #" (id) }
                 }
             }
             div #delivery data-live {
@@ -182,7 +197,7 @@ fn one(attempt: &Attempt) -> Markup {
                 "Attempt " (attempt.attempt) " "
                 (badge(&attempt.outcome))
                 @if let Some(status) = attempt.status { span { "HTTP " (status) } }
-                (time(&attempt.started_at))
+                (exact_time(&attempt.started_at))
             }
             div.row {
                 (phases(&parts, f64::from(attempt.duration_ms)))

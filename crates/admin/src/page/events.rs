@@ -8,7 +8,7 @@ use crate::{
     events::{self, EventFilter},
     extract::Filled,
     page::{
-        PageError, field, layout, next_link,
+        PageError, deliveries as log, field, layout, next_link,
         session::Visitor,
         text::{inert, pretty},
         time,
@@ -60,21 +60,21 @@ pub async fn list(
             }
             div #events data-live[filter.cursor.is_none()] {
                 @if page.items.is_empty() { p { "No matches." @if page.next.is_some() { " The search is not complete yet." } } } @else {
-                    div.scroll { table {
+                    div.scroll { table.cards {
                         caption.hidden { "Events, newest first" }
                         thead { tr { th scope="col" { "When" } th scope="col" { "Type" } th scope="col" { "Key" } th scope="col" { "Table" } th scope="col" { "By" } th scope="col" { "Event" } } }
                         tbody { @for event in &page.items { tr {
-                            td.t { (time(&event.timestamp)) }
-                            td.any { (inert(&event.event_type)) }
-                            td.any { (inert(event.key.as_deref().unwrap_or("–"))) }
-                            td.any { (inert(event.table.as_deref().unwrap_or("–"))) }
-                            td.any { (inert(event.actor.as_deref().unwrap_or("–"))) }
-                            td { a href=(format!("/events/{}", event.id)) { code { (event.id) } } }
+                            td.t data-label="When" { (time(&event.timestamp)) }
+                            td.any data-label="Type" { (inert(&event.event_type)) }
+                            td.any data-label="Key" { (inert(event.key.as_deref().unwrap_or("–"))) }
+                            td.any data-label="Table" { (inert(event.table.as_deref().unwrap_or("–"))) }
+                            td.any data-label="By" { (inert(event.actor.as_deref().unwrap_or("–"))) }
+                            td data-label="Event" { a href=(format!("/events/{}", event.id)) { code { (event.id) } } }
                         } } }
                     } }
                 }
             }
-            (next_link("/events", &pairs, page.next.as_deref()))
+            (next_link("/events", &pairs, page.next.as_deref(), "Older"))
         },
     ))
 }
@@ -84,6 +84,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
     let whole = events::find(&mut visitor.work, &event_id).await?;
     let filter = DeliveryFilter { event: Some(event_id), limit: Some(200), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
+    let names = log::names_of(&mut visitor, &told.items).await?;
     let event = &whole.event;
     let types = events::all_types(&mut visitor.work).await?;
     let is_described = types.iter().any(|one| one.event_type == event.event_type);
@@ -108,7 +109,7 @@ pub async fn show(mut visitor: Visitor, Path(event_id): Path<String>) -> Result<
             h2 { "Data" } pre tabindex="0" { (pretty(whole.data.get().as_bytes())) }
             @if let Some(previous) = &whole.previous { h2 { "Before" } pre tabindex="0" { (pretty(previous.get().as_bytes())) } }
             h2 { "Deliveries" }
-            div #told data-live { (super::deliveries::table(&told.items)) }
+            div #told data-live { (log::table(&told.items, &names)) }
         },
     ))
 }

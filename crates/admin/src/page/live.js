@@ -1,4 +1,4 @@
-// What the page does beyond reading: shows times in the reader's zone, asks before what cannot be undone, and renews the
+// What the page does beyond reading: shows times in the reader's zone, and renews the
 // parts marked data-live when the server says that there is something new; when it cannot, it says so. Without it,
 // everything can still be read and done.
 'use strict';
@@ -9,11 +9,6 @@ const dress = root => {
   }
 };
 dress(document);
-document.addEventListener('submit', event => {
-  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
-  if (question && !confirm(question)) event.preventDefault();
-});
-
 const PATIENCE_MS = 10_000, SILENCE_MS = 20_000, PAUSE_MS = 1_000, PAUSE_MS_MAX = 60_000;
 const notice = document.getElementById('renewal');
 let busy = false, renewed = new Date(), asked = Date.now(), stream;

@@ -11,6 +11,7 @@ mod events;
 mod overview;
 mod past;
 mod plot;
+mod receivers;
 mod session;
 mod subscriptions;
 pub mod text;
@@ -31,6 +32,7 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use session::Visitor;
 use std::convert::Infallible;
+use text::Precision;
 
 /// Returns every page with its handlers. The tests of access rights rely on this one list.
 fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
@@ -130,7 +132,7 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
                     header {
                         strong { "webhookd" }
                         nav aria-label="Main" { ul {
-                            @for (path, name) in [("/", "Overview"), ("/subscriptions", "Subscriptions"), ("/events", "Events"), ("/deliveries", "Deliveries"), ("/docs", "Docs")] {
+                            @for (path, name) in tabs(visitor) {
                                 li { a href=(path) aria-current=[(path == current).then_some("page")] { (name) } }
                             }
                         } }
@@ -156,14 +158,33 @@ pub fn layout(title: &str, visitor: Option<&Visitor>, current: &str, content: Ma
     }
 }
 
+/// Returns the tabs that a visitor can use, with their paths.
+fn tabs(visitor: &Visitor) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let sees_all = visitor.sees_all;
+    [
+        ("/", "Overview"),
+        ("/subscriptions", "Subscriptions"),
+        ("/events", "Events"),
+        ("/deliveries", "Deliveries"),
+        ("/docs", "Docs"),
+    ]
+    .into_iter()
+    .filter(move |(path, _)| sees_all || *path != "/events")
+}
+
 /// Renders the hidden field that proves that a form comes from one of our pages.
 pub fn form_token(visitor: &Visitor) -> Markup {
     html! { input type="hidden" name="form_token" value=(visitor.form_token); }
 }
 
-/// Renders a time. live.js adds the time in the reader's zone as a tooltip.
+/// Renders a time in UTC. live.js adds the time in the reader's zone as a tooltip.
 pub fn time(text: &str) -> Markup {
-    html! { time datetime=(text) { (text::moment(text)) } }
+    html! { time datetime=(text) { (text::moment(text, Precision::Seconds)) } }
+}
+
+/// The same with milliseconds.
+pub fn exact_time(text: &str) -> Markup {
+    html! { time datetime=(text) { (text::moment(text, Precision::Milliseconds)) } }
 }
 
 /// Renders a state as a word on a colour.
@@ -179,14 +200,14 @@ pub fn badge(state: &str) -> Markup {
 }
 
 /// Renders the link to the next page, if there is one.
-pub fn next_link(path: &str, pairs: &[(&str, Option<&str>)], next: Option<&str>) -> Markup {
+pub fn next_link(path: &str, pairs: &[(&str, Option<&str>)], next: Option<&str>, label: &str) -> Markup {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in pairs.iter().chain([&("cursor", next)]) {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             query.append_pair(name, value);
         }
     }
-    html! { @if next.is_some() { p { a.button rel="next" href=(format!("{path}?{}", query.finish())) { "Older" } } } }
+    html! { @if next.is_some() { p { a.button rel="next" href=(format!("{path}?{}", query.finish())) { (label) } } } }
 }
 
 #[derive(Deserialize)]

@@ -1,28 +1,28 @@
-//! The overview on the page: whether this daemon delivers, the figures and plots of the last half
-//! hour, and the first subscriptions.
+//! The overview on the page: the headline, the most urgent receivers, and the figures and plots of
+//! the last half hour.
 //!
-//! Reads the visitor's subscriptions from Postgres, and all figures from the sampler's history. A
+//! Reads the visitor's receivers from Postgres, and all figures from the sampler's history. A
 //! visitor who may not see everything gets the figures of their own subscriptions only.
 
 use crate::{
     State,
     counters::Counts,
     page::{
-        PageError, badge, layout,
+        PageError, layout,
         past::{Past, Point},
-        plot::{Series, chart, spark},
+        plot::{Series, chart},
+        receivers as shown,
         session::Visitor,
-        text::{figure, inert, milliseconds},
+        text::{figure, milliseconds},
     },
-    sampler::SubscriptionSample,
-    subscriptions::{self, Subscription},
+    receivers::{self, ReceiverFilter},
 };
 use axum::extract::State as Shared;
 use maud::{Markup, html};
 use std::collections::HashSet;
 
-/// Maximum number of subscriptions in the table.
-const LISTED: i64 = 50;
+/// Maximum number of receivers in the list.
+const LISTED: u16 = 20;
 
 /// Returns the share of successful attempts in percent.
 fn share(counts: &Counts) -> Option<f64> {
@@ -40,35 +40,33 @@ fn seconds(value: f64) -> String {
 
 /// `/`
 pub async fn show(Shared(state): Shared<State>, mut visitor: Visitor) -> Result<Markup, PageError> {
-    let row = visitor.work.row("select webhook.may_see_all()", &[]).await?;
-    let sees_all: bool = row.try_get(0).map_err(crate::problem::Problem::from)?;
-    let listed = subscriptions::after(&mut visitor.work, 0, LISTED).await?;
+    let filter = ReceiverFilter { limit: Some(LISTED), ..ReceiverFilter::default() };
+    let (overview, next) = receivers::page(&mut visitor.work, &filter).await?;
+    let sees_all = visitor.sees_all;
     let seen: HashSet<i64> = if sees_all {
-        listed.iter().map(|one| one.id).collect()
+        overview.receivers.iter().map(|one| one.id).collect()
     } else {
         let rows = visitor.work.query("select id from webhook.subscription", &[]).await?;
         rows.iter().filter_map(|row| row.try_get(0).ok()).collect()
     };
     let past = Past::of(&state, sees_all, &seen);
-    let obstacles = state.obstacles();
     Ok(layout(
         "Overview",
         Some(&visitor),
         "/",
         html! {
-            h1 { "Overview" }
+            h1.hidden { "Overview" }
             div #overview data-live {
-                @if obstacles.is_empty() {
-                    div.note.now role="status" { p { span.good { "Delivering." } " This daemon is the leader." } }
+                (shown::header(&overview, &state.obstacles()))
+                h2 { "Receivers" }
+                @if overview.groups.is_empty() {
+                    p { a.button.main href="/subscriptions/new" { "Create a subscription" } }
                 } @else {
-                    div.note.warn.now role="status" {
-                        p { b { "This daemon does not deliver." } }
-                        @for reason in &obstacles { p { (reason) } }
-                    }
+                    (shown::list(&visitor, &overview.receivers, Some(&past)))
+                    p { a href="/subscriptions" { @if next.is_some() { "All subscriptions" } @else { "Search and filter" } } }
                 }
                 (tiles(&past, sees_all))
                 (plots(&past, sees_all))
-                (table(&past, &listed))
             }
         },
     ))
@@ -115,40 +113,6 @@ fn plots(past: &Past, sees_all: bool) -> Markup {
                 @if sees_all { (chart("Lag", &[Series { name: "oldest undelivered event", values: past.series(|point| Some(point.lag_s)) }], kept, minutes, None, seconds)) }
                 (past.backlog())
             }
-        }
-    }
-}
-
-/// Returns the state of a subscription in one word.
-pub fn state_of(subscription: &Subscription) -> &'static str {
-    match subscription {
-        one if !one.is_enabled() => "paused",
-        one if one.text("verification") != "none" && one.verified_at.is_none() => "unconfirmed",
-        _ => "on",
-    }
-}
-
-fn table(past: &Past, listed: &[Subscription]) -> Markup {
-    let none = SubscriptionSample::default();
-    html! {
-        h2 { "Subscriptions" }
-        @if listed.is_empty() { p { "There are no subscriptions. " a href="/subscriptions/new" { "Create a subscription" } "." } } @else {
-            div.scroll { table {
-                caption.hidden { "State of the subscriptions" }
-                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Attempts per second" } th.n scope="col" { "Queue" } th.n scope="col" { "Failed (5 s)" } th scope="col" { "Circuit" } } }
-                tbody { @for one in listed {
-                    @let standing = past.latest.as_ref().and_then(|look| look.subscriptions.get(&one.id)).unwrap_or(&none);
-                    @let spark_of = past.sparks.get(&one.id).cloned().unwrap_or_default();
-                    tr {
-                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.title())) } }
-                        td { (badge(state_of(one))) }
-                        td { (spark("attempts per second", spark_of.attempts, past.span().0)) }
-                        td.n { (spark("queued", spark_of.backlog, past.span().0)) " " (figure(standing.backlog as f64)) }
-                        td.n { (standing.counts.failed()) }
-                        td { (badge(if standing.circuit_open { "open" } else { "closed" })) }
-                    }
-                } }
-            } }
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Visitor {
     pub form_token: String,
     /// Whether the browser sent a token, so that the page can offer to sign out.
     pub has_cookie: bool,
+    /// Whether the visitor may read the whole outbox.
+    pub sees_all: bool,
 }
 
 impl Visitor {
@@ -64,11 +66,12 @@ impl FromRequestParts<State> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
         let cookie = guard::cookie(&parts.headers).filter(|cookie| !cookie.is_empty());
-        match state.enter(cookie, false).await {
-            Ok(work) => Ok(Self {
+        match enter(state, cookie).await {
+            Ok((work, sees_all)) => Ok(Self {
                 work,
                 form_token: form_token(&state.form_key, cookie),
                 has_cookie: cookie.is_some(),
+                sees_all,
             }),
             Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
                 Err(Redirect::to("/login").into_response())
@@ -76,6 +79,17 @@ impl FromRequestParts<State> for Visitor {
             Err(problem) => Err(PageError(problem).into_response()),
         }
     }
+}
+
+/// Begins the transaction of a visitor. Returns also whether the visitor may read the whole outbox.
+async fn enter(state: &State, cookie: Option<&str>) -> Result<(Work, bool), Problem> {
+    // The caller may have no right on the schema, so no function of it is called.
+    const READS: &str = "select case when has_schema_privilege('webhook', 'usage')
+        then has_table_privilege('webhook.event', 'select') else false end";
+    let mut work = state.enter(cookie, false).await?;
+    let is_limited = work.caller().is_some_and(|caller| caller.owner.is_some());
+    let reads = !is_limited && work.row(READS, &[]).await?.try_get(0)?;
+    Ok((work, reads))
 }
 
 /// The fields of a form that came from one of our pages.

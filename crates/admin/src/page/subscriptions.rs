@@ -1,31 +1,32 @@
-//! Subscriptions on the page: list, create, edit, pause, resume, rotate, ping, replay, delete.
+//! Subscriptions on the page: list, create, edit, pause, resume, try, rotate, ping, replay, delete.
 //!
 //! Each change is a call of the SQL API with the visitor's rights, like the REST API. A save
 //! carries the etag of the state that the form was filled from. If the subscription has changed
 //! since, the save fails, and the page shows the differences. A new secret is shown once.
 
+mod confirm;
 mod form;
 
 use crate::{
     State,
     counters::{Counts, SUBSCRIPTIONS_MAX},
-    cursor::Cursor,
     deliveries::{self, DeliveryFilter},
     events,
-    extract::{Id, Query},
+    extract::{Filled, Id},
     page::{
-        PageError, badge, complaint, deliveries as log, form_token, layout,
-        overview::state_of,
+        PageError, complaint, deliveries as log, form_token, layout, next_link,
         past::Past,
         plot::chart,
+        receivers as shown,
         session::{Fields, Visitor},
-        text::{figure, inert},
+        text::{broken, figure, inert},
         time,
     },
     problem::Problem,
+    receivers::{self, Receiver, ReceiverFilter, words::count},
     sessions::Work,
     subscriptions as api,
-    subscriptions::{Listing, Subscription},
+    subscriptions::Subscription,
 };
 use axum::{
     extract::State as Shared,
@@ -34,47 +35,33 @@ use axum::{
 };
 use form::{Values, body_of, differing, entered, fields, options_of, values_of};
 use maud::{Markup, html};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// `/subscriptions`
 pub async fn list(
     Shared(state): Shared<State>,
     mut visitor: Visitor,
-    query: Result<Query<Listing>, Problem>,
+    query: Result<Filled<ReceiverFilter>, Problem>,
 ) -> Result<Markup, PageError> {
-    let Query(listing) = query?;
-    let rows = api::page_rows(listing.limit)?;
-    let from = listing.cursor.as_deref().map(Cursor::parse).transpose()?.map_or(0, |cursor| cursor.0);
-    let items = api::after(&mut visitor.work, from, rows).await?;
-    let next = items
-        .last()
-        .filter(|_| i64::try_from(items.len()) == Ok(rows))
-        .map(|last| Cursor(last.id, 0).to_string());
-    let look = state.history.latest();
-    let backlog = |id: i64| look.as_ref().and_then(|look| look.subscriptions.get(&id)).map(|one| one.backlog);
+    let Filled(filter) = query?;
+    let (overview, next) = receivers::page(&mut visitor.work, &filter).await?;
+    let limit = filter.limit.map(|limit| limit.to_string());
+    let pairs =
+        [("q", filter.q.as_deref()), ("state", filter.state.as_deref()), ("limit", limit.as_deref())];
     Ok(layout(
         "Subscriptions",
         Some(&visitor),
         "/subscriptions",
         html! {
-            h1 { "Subscriptions" }
-            p { a.button.main href="/subscriptions/new" { "Create a subscription" } }
-            div #subscriptions data-live {
-                @if items.is_empty() { p { "There are no subscriptions." } } @else { div.scroll { table {
-                    caption.hidden { "Subscriptions" }
-                    thead { tr { th scope="col" { "Id" } th scope="col" { "Name" } th scope="col" { "URL" } th scope="col" { "Events" } th scope="col" { "State" } th.n scope="col" { "Queue" } th scope="col" { "Owner" } } }
-                    tbody { @for one in &items { tr {
-                        td.n { (one.id) }
-                        th scope="row" { a.any href=(format!("/subscriptions/{}", one.id)) { (inert(one.option("name").as_str().unwrap_or("(no name)"))) } }
-                        td.any { (inert(one.text("url"))) }
-                        td.any { (inert(&one.texts("events", " "))) }
-                        td { (badge(state_of(one))) }
-                        td.n { (backlog(one.id).map_or("–".to_owned(), |rows| figure(rows as f64))) }
-                        td.any { (inert(one.text("owner"))) }
-                    } } }
-                } } }
+            h1.hidden { "Subscriptions" }
+            div #headline data-live { (shown::header(&overview, &state.obstacles())) }
+            div.row.between {
+                h2 { "Receivers" }
+                a.button.main href="/subscriptions/new" { "Create a subscription" }
             }
-            @if let Some(next) = next { p { a.button rel="next" href=(format!("/subscriptions?cursor={next}")) { "More" } } }
+            (shown::filter_form("/subscriptions", &overview, &filter))
+            div #subscriptions data-live { (shown::list(&visitor, &overview.receivers, None)) }
+            (next_link("/subscriptions", &pairs, next.as_deref(), "More"))
         },
     ))
 }
@@ -174,13 +161,8 @@ async fn detail(
     values: &Values,
     problem: Option<&Problem>,
 ) -> Result<Markup, PageError> {
-    const DOING: &str = "select circuit, consecutive_failures, row_to_json(x)->>'failing_since'
-        from (select circuit, consecutive_failures, failing_since from webhook.subscription_stats where id = $1) x";
     let id = subscription.id;
-    let row = visitor.work.row(DOING, &[&id]).await?;
-    let bad = Problem::from;
-    let (circuit, failures): (String, i32) = (row.try_get(0).map_err(bad)?, row.try_get(1).map_err(bad)?);
-    let failing_since: Option<String> = row.try_get(2).map_err(bad)?;
+    let receiver = receivers::find(&mut visitor.work, id).await?;
     let filter = DeliveryFilter { subscription: Some(id), limit: Some(10), ..DeliveryFilter::default() };
     let told = deliveries::page(&mut visitor.work, &filter).await?;
     let past = Past::of(state, false, &HashSet::from([id]));
@@ -190,25 +172,29 @@ async fn detail(
         Some(visitor),
         "/subscriptions",
         html! {
-            h1 { (inert(subscription.title())) }
+            h1.any { (inert(&subscription.title())) }
             @if let Some(problem) = problem { (complaint(problem)) }
             @if problem.is_some_and(|problem| problem.status() == StatusCode::PRECONDITION_FAILED) { (overtaken(values, subscription)) }
             div #doing data-live {
-                dl.facts.panel {
-                    dt { "State" } dd { (badge(state_of(subscription))) @if let Some(reason) = &subscription.paused_reason { " " (inert(reason)) } }
-                    dt { "URL" } dd.any { (inert(subscription.text("url"))) }
-                    dt { "Owner" } dd.any { (inert(subscription.text("owner"))) }
-                    dt { "Circuit" } dd { (badge(&circuit)) @if failures > 0 { " " (failures) " failures in a row" } }
-                    @if let Some(since) = &failing_since { dt { "Failing since" } dd { (time(since)) } }
-                    dt { "Queued" } dd { (backlog.map_or("–".to_owned(), |rows| rows.to_string())) }
-                    dt { "Created" } dd { (time(&subscription.created_at)) }
+                div.panel.receiver {
+                    p { (shown::state(&receiver)) }
+                    p.any { (inert(&receiver.explanation())) }
+                    (shown::facts(&receiver))
                 }
             }
-            (actions(visitor, subscription))
+            (actions(visitor, subscription, &receiver))
             div #past data-live { (plots(&past, backlog.is_some())) }
             h2 { "Last deliveries" }
-            div #told data-live { (log::table(&told.items)) }
+            div #told data-live { (log::table(&told.items, &HashMap::from([(id, subscription.title())]))) }
             p { a href=(format!("/deliveries?subscription={id}")) { "All deliveries" } }
+            h2 { "About" }
+            dl.facts.panel {
+                dt { "Id" } dd { (id) }
+                dt { "URL" } dd { (broken(subscription.text("url"))) }
+                dt { "Events" } dd.any { (inert(&subscription.texts("events", ", "))) }
+                dt { "Owner" } dd.any { (inert(subscription.text("owner"))) }
+                dt { "Created" } dd { (time(&subscription.created_at)) }
+            }
             h2 #edit { "Edit" }
             form.panel method="post" action=(format!("/subscriptions/{id}")) {
                 (form_token(visitor))
@@ -253,11 +239,11 @@ fn overtaken(values: &Values, subscription: &Subscription) -> Markup {
     }
 }
 
-fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
+fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) -> Markup {
     let path = format!("/subscriptions/{}", subscription.id);
-    let form = |action: &str, class: &str, label: &str, confirm: Option<&str>, more: Markup| {
+    let form = |action: &str, class: &str, label: &str, more: Markup| {
         html! {
-            form.row method="post" action=(path) data-confirm=[confirm] {
+            form.row method="post" action=(path) {
                 (form_token(visitor)) (more)
                 button class=(class) name="action" value=(action) { (label) }
             }
@@ -265,21 +251,33 @@ fn actions(visitor: &Visitor, subscription: &Subscription) -> Markup {
     };
     html! {
         div.row {
-            (form("ping", "", "Send a ping", None, html! {}))
+            @if shown::may_try(receiver) {
+                (form("try", "main", "Try now", html! { span.check { input #pause name="ignore_retry_after" type="checkbox" value="on"; " " label for="pause" { "even if the receiver asked for a pause" } } }))
+            }
+            (form("ping", "", "Send a ping", html! {}))
             @if subscription.is_enabled() {
-                (form("pause", "", "Pause", None, html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
+                (form("pause", "", "Pause", html! { label.hidden for="reason" { "Reason" } input #reason name="reason" placeholder="reason"; }))
             } @else {
-                (form("resume", "main", "Resume", None, html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "discard queued deliveries" } } }))
+                (form("resume", "main", "Resume", html! { span.check { input #skip name="skip_backlog" type="checkbox" value="on"; " " label for="skip" { "discard queued deliveries" } } }))
+            }
+        }
+        @if receiver.redeliverable > 0 {
+            section.panel #failed {
+                h2 { "Redeliver given-up deliveries" }
+                p { (count(receiver.redeliverable, "delivery")) " can be redelivered. The next page shows how many, before anything is sent." }
+                (form("redeliver-failed", "main", "Redeliver all failed…", html! {
+                    div { label for="failed-since" { "Given up since" } input #failed-since name="since" value=[receiver.given_up_since.as_deref()] placeholder="the beginning"; }
+                }))
             }
         }
         details {
             summary { "Rotate secret, replay, delete" }
-            (form("rotate", "", "Rotate secret", None, html! { div { label for="overlap" { "Both secrets sign for" } input #overlap name="overlap" value="PT24H"; } }))
-            (form("replay", "", "Replay", None, html! {
+            (form("rotate", "", "Rotate secret", html! { div { label for="overlap" { "Both secrets sign for" } input #overlap name="overlap" value="PT24H"; } }))
+            (form("replay", "", "Replay", html! {
                 div { label for="from" { "Since" } input #from name="since" placeholder="2026-11-22 03:00+00" required; }
                 div { label for="to" { "Until" } input #to name="until" placeholder="now"; }
             }))
-            (form("delete", "danger", "Delete subscription", Some("Delete this subscription, with its secrets and its queued deliveries?"), html! {}))
+            (form("delete", "danger", "Delete subscription", html! {}))
         }
     }
 }
@@ -293,26 +291,40 @@ pub async fn act(
 ) -> Result<Response, PageError> {
     // Returns 404 if the visitor may not see the subscription. An action must not change it or
     // reveal that it exists.
-    api::find(&mut visitor.work, id).await?;
+    let present = api::find(&mut visitor.work, id).await?;
+    match confirm::question(&mut visitor, &present, &fields).await {
+        Ok(None) => {}
+        Ok(Some(page)) => return Ok(page.into_response()),
+        Err(problem) => return again(&state, &mut visitor, id, &fields, problem).await,
+    }
     match perform(&mut visitor.work, id, &fields).await {
         Ok(Done::Gone) => Ok(Redirect::to("/subscriptions").into_response()),
         Ok(Done::Changed) => Ok(Redirect::to(&format!("/subscriptions/{id}")).into_response()),
         Ok(Done::Secret(secret)) => Ok(shown_once(&visitor, id, Some(&secret), "New secret").into_response()),
-        Err(problem) => {
-            visitor.work.restart().await?;
-            let subscription = api::find(&mut visitor.work, id).await?;
-            let mut values = stored(&subscription);
-            if fields.get("action") == Some("alter") {
-                values.extend(entered(&fields));
-            }
-            if problem.status() == StatusCode::PRECONDITION_FAILED {
-                // The page now shows the stored values, so the next save may replace them.
-                values.insert(ETAG.to_owned(), api::etag(&subscription));
-            }
-            let again = detail(&state, &mut visitor, &subscription, &values, Some(&problem)).await?;
-            Ok((problem.status(), again).into_response())
-        }
+        Err(problem) => again(&state, &mut visitor, id, &fields, problem).await,
     }
+}
+
+/// Shows the subscription with the problem of an action. The form keeps what was entered.
+async fn again(
+    state: &State,
+    visitor: &mut Visitor,
+    id: i64,
+    fields: &Fields,
+    problem: Problem,
+) -> Result<Response, PageError> {
+    visitor.work.restart().await?;
+    let subscription = api::find(&mut visitor.work, id).await?;
+    let mut values = stored(&subscription);
+    if fields.get("action") == Some("alter") {
+        values.extend(entered(fields));
+    }
+    if problem.status() == StatusCode::PRECONDITION_FAILED {
+        // The page now shows the stored values, so the next save may replace them.
+        values.insert(ETAG.to_owned(), api::etag(&subscription));
+    }
+    let page = detail(state, visitor, &subscription, &values, Some(&problem)).await?;
+    Ok((problem.status(), page).into_response())
 }
 
 /// Changes the options whose value in the form differs from the state that it was filled from.
@@ -353,6 +365,14 @@ async fn perform(work: &mut Work, id: i64, fields: &Fields) -> Result<Done, Prob
         }
         "ping" => {
             api::call(work, "webhook_ping($1)", &[&id]).await?;
+        }
+        "try" => {
+            let ignore_retry_after = fields.get("ignore_retry_after").is_some();
+            api::call(work, "webhook_try_now($1, $2)", &[&id, &ignore_retry_after]).await?;
+        }
+        "redeliver-failed" => {
+            let until: Option<String> = None;
+            api::call(work, api::REDELIVER_FAILED, &[&id, &fields.get("since"), &until, &false]).await?;
         }
         "rotate" => {
             let secret = api::call(work, api::ROTATE, &[&id, &fields.get("overlap")]).await?;

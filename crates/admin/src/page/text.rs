@@ -4,6 +4,7 @@
 //! change the direction of text, invisible characters, and control characters that a terminal would
 //! execute.
 
+use maud::{Markup, html};
 use std::fmt::Write;
 
 /// Returns the text with each hidden character replaced by its code point.
@@ -17,6 +18,12 @@ pub fn inert(text: &str) -> String {
         }
     }
     out
+}
+
+/// Renders a URL, or another text without spaces, that may break after `/` and `.` only.
+pub fn broken(text: &str) -> Markup {
+    let text = inert(text);
+    html! { span.any { @for part in text.split_inclusive(['/', '.']) { (part) wbr; } } }
 }
 
 /// Returns JSON indented and with hidden characters visible. Numbers keep their spelling. Other
@@ -83,12 +90,25 @@ fn indented(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Shortens a time of Postgres (`2026-11-22T03:38:00.123456+00:00`) to milliseconds.
-pub fn moment(text: &str) -> String {
+/// Shortens a time of Postgres (`2026-11-22T03:38:00.123456+00:00`) to milliseconds or seconds, and
+/// names its zone.
+pub fn moment(text: &str, precision: Precision) -> String {
     let (day, rest) = text.split_once('T').unwrap_or((text, ""));
-    let clock: String =
-        rest.chars().take_while(|character| !matches!(character, '+' | 'Z')).take(12).collect();
-    format!("{day} {clock}")
+    let digits = match precision {
+        Precision::Seconds => 8,
+        Precision::Milliseconds => 12,
+    };
+    let at = rest.find(['+', '-', 'Z']).unwrap_or(rest.len());
+    let (clock, zone) = rest.split_at(at);
+    let zone = if matches!(zone, "Z" | "+00:00" | "") { "UTC" } else { zone };
+    format!("{day} {} {zone}", clock.get(..digits).unwrap_or(clock))
+}
+
+/// How exactly a time is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    Seconds,
+    Milliseconds,
 }
 
 /// Formats a number of milliseconds for people.
@@ -131,8 +151,19 @@ mod tests {
 
     #[test]
     fn times_are_shortened() {
-        assert_eq!(moment("2026-11-22T03:38:00.123456+00:00"), "2026-11-22 03:38:00.123");
-        assert_eq!(moment("2026-11-22T03:38:00+00:00"), "2026-11-22 03:38:00");
+        let (seconds, milliseconds) = (Precision::Seconds, Precision::Milliseconds);
+        let text = "2026-11-22T03:38:00.123456+00:00";
+        assert_eq!(moment(text, milliseconds), "2026-11-22 03:38:00.123 UTC");
+        assert_eq!(moment(text, seconds), "2026-11-22 03:38:00 UTC");
+        assert_eq!(moment("2026-11-22T03:38:00+00:00", milliseconds), "2026-11-22 03:38:00 UTC");
+        assert_eq!(moment("2026-11-22T03:38:00.1+02:00", seconds), "2026-11-22 03:38:00 +02:00");
+    }
+
+    #[test]
+    fn urls_break_after_slashes_and_dots() {
+        let shown = broken("https://a.example/<b>").into_string();
+        let parts = "https:/<wbr>/<wbr>a.<wbr>example/<wbr>&lt;b&gt;<wbr>";
+        assert_eq!(shown, format!("<span class=\"any\">{parts}</span>"));
     }
 
     proptest! {

@@ -5,12 +5,15 @@ use crate::{
     extract::Body,
     options::{Argument, Arguments},
     problem::Problem,
+    receivers::words::title,
     sessions::Work,
     subscriptions::shape::{Subscription, check_types},
 };
 use axum::http::StatusCode;
+use database::Text;
+use std::collections::HashMap;
 use subscription_options::OPTIONS;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 /// Returns a statement for subscriptions as JSON, up to its conditions.
 fn rows() -> String {
@@ -38,6 +41,21 @@ pub async fn after(work: &mut Work, id: i64, rows: i64) -> Result<Vec<Subscripti
 pub async fn find(work: &mut Work, id: i64) -> Result<Subscription, Problem> {
     let found = work.json(&format!("{} where s.id = $1) x", rows()), &[&id]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("subscription"))
+}
+
+/// Returns the names of these subscriptions that people read, of those that the caller may see.
+///
+/// # Errors
+/// The errors of the statement.
+pub async fn names(work: &mut Work, ids: &[i64]) -> Result<HashMap<i64, String>, Problem> {
+    const NAMES: &str = "select s.id, s.name, s.url from webhook.subscription s where s.id = any ($1)";
+    let rows = work.query(NAMES, &[&ids]).await?;
+    let one = |row: &Row| {
+        let (name, url): (Option<Text>, Text) = (row.try_get(1)?, row.try_get(2)?);
+        let name = name.map(|Text(name)| name);
+        Ok::<_, tokio_postgres::Error>((row.try_get(0)?, title(name.as_deref(), &url.0)))
+    };
+    Ok(rows.iter().map(one).collect::<Result<_, _>>()?)
 }
 
 /// Returns the options of a body, with their JSON types.
@@ -123,6 +141,10 @@ pub async fn call(
 
 /// The call of the SQL API, with its default.
 pub const ROTATE: &str = "webhook_rotate_secret($1, coalesce($2::text::interval, '24 hours'))";
+
+/// The call of the SQL API, with its defaults.
+pub const REDELIVER_FAILED: &str = "webhook_redeliver_failed($1, coalesce($2::text::timestamptz, '-infinity'), \
+    coalesce($3::text::timestamptz, 'infinity'), $4)";
 
 /// Validates a time that a caller gives as text.
 ///

@@ -1,6 +1,6 @@
 //! The members of requests and answers of `/v1/subscriptions`.
 
-use crate::{extract::number, problem::Problem};
+use crate::{extract::number, problem::Problem, receivers::words::title};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
@@ -42,9 +42,9 @@ impl Subscription {
         texts.collect::<Vec<_>>().join(separator)
     }
 
-    /// Returns the name, or the URL if there is none.
-    pub fn title(&self) -> &str {
-        self.option("name").as_str().unwrap_or(self.text("url"))
+    /// Returns the name, or the host of the URL if there is none.
+    pub fn title(&self) -> String {
+        title(self.option("name").as_str(), self.text("url"))
     }
 
     pub fn is_enabled(&self) -> bool {
@@ -236,6 +236,26 @@ pub struct Rotate {
     /// How long the old secret signs together with the new one: 0 to 7 days, ISO 8601 [default:
     /// PT24H].
     pub overlap: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Try {
+    /// Try even if the receiver asked for a pause.
+    #[serde(default)]
+    pub ignore_retry_after: bool,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedeliverFailed {
+    /// Deliveries that were given up from this moment on [default: all].
+    pub since: Option<String>,
+    /// Deliveries that were given up before this moment [default: all].
+    pub until: Option<String>,
+    /// Only count them.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]

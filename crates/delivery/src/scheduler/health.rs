@@ -43,7 +43,7 @@ impl Scheduler {
             let Some(mut work) = self.work_or_new(id) else { continue };
             // An outcome since the start takes precedence over an old row.
             if *work.queue.breaker.health() == ReceiverHealth::default() {
-                work.queue.breaker.restore(health);
+                work.queue.breaker.restore(health, &work.shared.limits.periods);
             }
             if work.queue.breaker.is_open() {
                 work.spill_all();

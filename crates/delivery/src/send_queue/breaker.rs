@@ -77,7 +77,9 @@ pub struct Breaker {
 
 impl Breaker {
     /// Continues from the state in the table. The first probe is due at once.
-    pub fn restore(&mut self, health: ReceiverHealth) {
+    pub fn restore(&mut self, health: ReceiverHealth, periods: &Periods) {
+        let probe_interval_us = health.is_open.then(|| interval_us(periods)).flatten();
+        let health = ReceiverHealth { probe_interval_us, ..health };
         *self = Self { health, is_written: health != ReceiverHealth::default(), ..Self::default() };
     }
 
@@ -149,6 +151,7 @@ impl Breaker {
         let mut change = CircuitChange::default();
         if !health.is_open && health.consecutive_failures >= FAILURES_MAX {
             health.is_open = true;
+            health.probe_interval_us = interval_us(periods);
             self.probe_at = now + periods.probe_interval;
             change.opened = true;
         }
@@ -163,6 +166,10 @@ impl Breaker {
         self.is_written |= change.is_changed;
         change
     }
+}
+
+fn interval_us(periods: &Periods) -> Option<i64> {
+    i64::try_from(periods.probe_interval.as_micros()).ok()
 }
 
 /// Returns how much further the wall clock moved than the monotonic clock, in microseconds, if that
@@ -275,11 +282,10 @@ mod tests {
     fn it_goes_on_from_what_was_written() {
         let mut breaker = Breaker::default();
         let failing_since_us = Some(0);
-        breaker.restore(ReceiverHealth {
-            consecutive_failures: 9,
-            failing_since_us,
-            ..ReceiverHealth::default()
-        });
+        breaker.restore(
+            ReceiverHealth { consecutive_failures: 9, failing_since_us, ..ReceiverHealth::default() },
+            &Periods::default(),
+        );
         assert!(fail(&mut breaker, 24 * HOUR_US).is_failing);
         assert!(breaker.is_open());
     }

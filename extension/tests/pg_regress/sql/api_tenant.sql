@@ -22,8 +22,16 @@ rollback to n;
 select webhook_alter((select id from webhook.subscription where name = 'two''s'), name => 'two');
 rollback to n;
 select name from webhook.subscription_stats order by name;
+select name from webhook.subscription_health order by name;
 savepoint s;
 select webhook_pause(s.id) from generate_series(1, (select max(id) from webhook.subscription)) as s (id) where not exists (select from webhook.subscription x where x.id = s.id) limit 1;
+rollback to s;
+select webhook_try_now(s.id) from generate_series(1, (select max(id) from webhook.subscription)) as s (id) where not exists (select from webhook.subscription x where x.id = s.id) limit 1;
+rollback to s;
+select webhook_redeliver_failed(s.id) from generate_series(1, (select max(id) from webhook.subscription)) as s (id) where not exists (select from webhook.subscription x where x.id = s.id) limit 1;
+rollback to s;
+-- What was given up is not readable, and what the view counts is the tenant's.
+select count(*) from webhook.given_up;
 rollback to s;
 select webhook_subscribe('https://example.com/4', owner => 't2');
 rollback to s;

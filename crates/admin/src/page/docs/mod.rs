@@ -127,12 +127,12 @@ async fn list(mut visitor: Visitor, query: Result<Filled<DocsSearch>, Problem>) 
             }
             p role="status" { @if words.is_empty() { (count) " event types" } @else { (found.len()) " of " (count) " event types" } }
             @if !found.is_empty() {
-                div.scroll { table {
+                div.scroll { table.cards {
                     caption.hidden { "Event types" }
                     thead { tr { th scope="col" { "Type" } th scope="col" { "Description" } } }
                     tbody { @for one in &found { tr {
                         th scope="row" { a href=(format!("/docs/{}", one.event_type)) { code.any { (one.event_type) } } }
-                        td.any { (inert(one.description.as_deref().unwrap_or("–"))) }
+                        td.any data-label="Description" { (inert(one.description.as_deref().unwrap_or("–"))) }
                     } } }
                 } }
             } @else if count == 0 {
@@ -210,15 +210,15 @@ fn field_tables(event_type: &str, forms: &[Form]) -> Markup {
     html! {
         @for (at, form) in forms.iter().enumerate() {
             @if let Some(description) = &form.description { p.any { (inert(description)) } }
-            div.scroll tabindex="0" role="region" aria-label="Fields" { table.fields {
+            div.scroll tabindex="0" role="region" aria-label="Fields" { table.fields.cards {
                 caption.hidden { "Fields of " (event_type) @if forms.len() > 1 { ", form " (at + 1) } }
                 thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "Null" } th scope="col" { "Values" } th scope="col" { "Meaning" } } }
                 tbody { @for field in &form.fields { tr {
                     th scope="row" { code.any { (inert(&field.name)) } }
-                    td { (inert(&field.kind)) }
-                    td.t { @if field.is_nullable { "allowed" } @else { "never" } }
-                    td.any { (inert(&field.constraint)) }
-                    td.any { (inert(field.description.as_deref().unwrap_or_default())) }
+                    td data-label="Type" { (inert(&field.kind)) }
+                    td.t data-label="Null" { @if field.is_nullable { "allowed" } @else { "never" } }
+                    td.any data-label="Values" { (inert(&field.constraint)) }
+                    td.any data-label="Meaning" { (inert(field.description.as_deref().unwrap_or_default())) }
                 } } }
             } }
             @if at + 1 < forms.len() { p { "These events come from several tables. Another form:" } }

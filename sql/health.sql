@@ -1,0 +1,88 @@
+-- The health of each receiver in one row: the one definition that the page, REST and
+-- `webhookd status` show.
+
+-- The daemon does not count such answers against the receiver (Verdict::Rejected in
+-- crates/delivery). A test compares the lists.
+create function webhook.is_rejection(status smallint) returns boolean
+    language sql immutable parallel safe
+    return coalesce(status in (400, 409, 413, 414, 415, 422, 431), false);
+comment on function webhook.is_rejection(smallint) is
+    'Whether an HTTP status rejects the content of one event, and so shows that the receiver works';
+
+-- Only a subscription with queue rows, given-up deliveries or a failing receiver costs more than
+-- its row. The two recursive queries find those with rows by one descent of an index for each.
+-- Everything else is evaluated for them alone, through indexes, and counts at most 100 000 rows.
+create view webhook.subscription_health with (security_barrier) as
+with recursive queued (id) as (
+    select (select min(q.subscription_id) from webhook.queue q)
+    union all
+    select (select min(q.subscription_id) from webhook.queue q where q.subscription_id > n.id) from queued n where n.id is not null
+), gave_up (id) as (
+    select (select min(g.subscription_id) from webhook.given_up g)
+    union all
+    select (select min(g.subscription_id) from webhook.given_up g where g.subscription_id > n.id) from gave_up n where n.id is not null
+), known as (
+    select s.id, s.name, s.owner, s.url, r.failing_since, s.paused_reason, r.held_because,
+           case when s.disabled_at is not null then 'disabled'
+                when not s.enabled then 'paused'
+                when s.verification <> 'none' and s.verified_at is null then 'unconfirmed'
+                when r.held_because is not null then 'blocked'
+                when r.failing_since is not null then 'failing'
+                when f.outcome = 'refused' and w.retrying > 0 then 'blocked'
+                when g.given_up > g.rejected then 'gave_up'
+                when g.rejected > 0 or w.rejected > 0 then 'rejecting'
+                when w.retrying > 0 then 'retrying'
+                when o.created_at < now() - interval '30 seconds' then 'slow'
+                else 'healthy' end as state,
+           coalesce(s.disabled_at, s.paused_at) as paused_at,
+           f.started_at as last_failure_at, f.outcome as last_outcome, f.status as last_status, f.error as last_error,
+           case when not s.enabled then null
+                when r.circuit = 'open' then f.started_at + f.duration_ms * interval '1 millisecond' + r.probe_interval
+                else w.next_at end as next_attempt_at,
+           o.created_at as oldest_waiting_at,
+           coalesce(w.waiting, 0) as waiting, coalesce(w.retrying, 0) as retrying,
+           coalesce(g.given_up - g.rejected, 0) as given_up, g.first_at as given_up_since, g.last_at as given_up_at,
+           coalesce(g.rejected, 0) + coalesce(w.rejected, 0) as rejected, coalesce(g.given_up, 0) as redeliverable
+    from webhook.subscription s
+    left join webhook.receiver r on r.subscription_id = s.id
+    left join queued qs on qs.id = s.id
+    left join gave_up gs on gs.id = s.id
+    -- The conditions without a column of the table are evaluated once, before the table is read.
+    left join lateral (
+        select count(*) as waiting, count(*) filter (where q.attempts > q.retry_from and q.state <> 'blocked') as retrying,
+               count(*) filter (where q.attempts > q.retry_from and webhook.is_rejection(q.last_status)) as rejected, min(q.next_at) as next_at
+        from (select q.attempts, q.retry_from, q.state, q.last_status, q.next_at from webhook.queue q
+              where qs.id is not null and q.subscription_id = s.id order by q.event_id limit 100000) q) w on true
+    left join lateral (
+        select e.created_at
+        from (select q.event_slot, q.event_xid, q.event_id from webhook.queue q
+              where qs.id is not null and q.subscription_id = s.id order by q.event_id limit 1) q
+        join webhook.event e on e.slot = q.event_slot and e.xid = q.event_xid and e.id = q.event_id) o on true
+    left join lateral (
+        select count(*) as given_up, count(*) filter (where webhook.is_rejection(g.status)) as rejected,
+               min(g.given_up_at) as first_at, max(g.given_up_at) as last_at
+        from (select g.status, g.given_up_at from webhook.given_up g
+              where gs.id is not null and g.subscription_id = s.id order by g.given_up_at desc limit 100000) g) g on true
+    left join lateral (
+        select a.*
+        -- "offset 0": without such a row, none of the partitions is touched.
+        from (select s.id where qs.id is not null or gs.id is not null or r.failing_since is not null offset 0) ill
+        cross join lateral (
+            select a.started_at, a.duration_ms, a.outcome, a.status, a.error from webhook.attempt a
+            where a.subscription_id = ill.id and a.outcome <> 'succeeded'
+            order by a.started_at desc limit 1) a) f on true
+    where webhook.may_see(s.owner)
+)
+select k.id, k.name, k.owner, k.url, k.state,
+       array_position(array['failing', 'disabled', 'gave_up', 'rejecting', 'blocked', 'unconfirmed', 'paused', 'slow', 'retrying', 'healthy'],
+                      k.state) as severity,
+       case k.state when 'failing' then k.failing_since
+                    when 'gave_up' then k.given_up_since
+                    when 'slow' then k.oldest_waiting_at
+                    else k.paused_at end as since,
+       coalesce(k.paused_reason, k.held_because) as reason,
+       k.last_failure_at, k.last_outcome, k.last_status, k.last_error, k.next_attempt_at, k.oldest_waiting_at,
+       k.waiting, k.retrying, k.given_up, k.given_up_since, k.given_up_at, k.rejected, k.redeliverable
+from known k;
+comment on view webhook.subscription_health is
+    'One row per subscription: the state of its receiver (failing, disabled, gave_up, rejecting, blocked, unconfirmed, paused, slow, retrying, healthy; severity 1 is the most urgent), last failure, next attempt, and the deliveries that wait, were given up, or were rejected because of their content. Counts end at 100000';

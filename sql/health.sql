@@ -71,7 +71,7 @@ with recursive queued (id) as (
             select a.started_at, a.duration_ms, a.outcome, a.status, a.error from webhook.attempt a
             where a.subscription_id = ill.id and a.outcome <> 'succeeded'
             order by a.started_at desc limit 1) a) f on true
-    where webhook.may_see(s.owner)
+    where webhook.may_see(s.owner, s.owner_role)
 )
 select k.id, k.name, k.owner, k.url, k.state,
        array_position(array['failing', 'disabled', 'gave_up', 'rejecting', 'blocked', 'unconfirmed', 'paused', 'slow', 'retrying', 'healthy'],

@@ -45,7 +45,7 @@ impl From<Failure> for Broken {
 /// What happened to a request that got no response.
 enum Lost {
     /// Nothing of it was written. The message may be there.
-    Unsent(Option<Message>),
+    Unsent(Option<Box<Message>>),
     /// The receiver has not processed it.
     Unprocessed,
     /// The receiver asks for HTTP/1.1.
@@ -108,14 +108,14 @@ impl<'a> Exchange<'a> {
                         Failure::Protocol("the receiver closes each connection without an answer").into()
                     );
                 }
-                Lost::Unsent(unsent) => message = unsent,
+                Lost::Unsent(unsent) => message = unsent.map(|message| *message),
                 Lost::Unprocessed => is_resent = true,
                 Lost::Http1Required => {
                     origin.require_http1();
                     is_resent = true;
                 }
             }
-            tracing::debug!(host = %origin.endpoint.host, is_resent, "connection.replaced; the receiver had closed it");
+            tracing::debug!(host = %origin.endpoint.host, is_resent, "connection.replaced; the receiver had closed it or refused the request");
             if let Lease::Http2(_) = lease {
                 drop(lease);
                 next = origin.take(self.dialer).await;
@@ -140,7 +140,7 @@ impl<'a> Exchange<'a> {
         let unsent = failed.take_message();
         let error = failed.into_error();
         if connection.is_used && unsent.is_some() {
-            return Err(Lost::Unsent(unsent));
+            return Err(Lost::Unsent(unsent.map(Box::new)));
         }
         if connection.is_used && is_stale(&error, connection.meter.received() - received, sent_at) {
             return Err(Lost::Unprocessed);

@@ -7,7 +7,7 @@
 use crate::address_policy::Refusal;
 use delivery::outcome::Class;
 use rustix::io::Errno;
-use rustls::CertificateError;
+use rustls::{CertificateError, OtherError};
 use signature::NoKey;
 use std::{error::Error as StdError, io, time::Duration};
 use thiserror::Error;
@@ -186,9 +186,48 @@ fn describe_certificate(error: &CertificateError) -> &'static str {
     match error {
         C::Expired | C::ExpiredContext { .. } => "the certificate has expired",
         C::NotValidYet | C::NotValidYetContext { .. } => "the certificate is not valid yet",
+        C::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "the certificate names no host (it has no subjectAltName; the common name does not count)"
+        }
         C::NotValidForName | C::NotValidForNameContext { .. } => "the certificate is for another host name",
         C::UnknownIssuer => "webhookd does not trust the certificate's issuer",
         C::Revoked => "the certificate has been revoked",
+        C::BadSignature => {
+            "no trusted authority has signed the certificate; one has its issuer's name and another key"
+        }
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            "the certificate is not for servers (extendedKeyUsage without serverAuth)"
+        }
+        C::BadEncoding => "the certificate is not encoded correctly",
+        C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the certificate is signed by a method that is not supported, such as SHA-1"
+        }
+        C::Other(OtherError(cause)) => {
+            cause.downcast_ref().map_or("the certificate is not valid", describe_webpki)
+        }
+        _ => "the certificate is not valid",
+    }
+}
+
+/// Describes what rustls does not: mistakes in certificates that people make themselves.
+/// docs/OPERATIONS.md has commands that make valid ones.
+fn describe_webpki(error: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match error {
+        E::CaUsedAsEndEntity => {
+            "the receiver shows the certificate of an authority (CA:TRUE), as `openssl req -x509` makes it; \
+             make one with the extension basicConstraints=CA:FALSE"
+        }
+        E::EndEntityUsedAsCa => "the certificate's issuer is not an authority (CA:TRUE)",
+        E::UnsupportedCertVersion => {
+            "the certificate has version 1; make one of version 3, with the extension subjectAltName"
+        }
+        E::UnsupportedCriticalExtension => "the certificate has a critical extension that is not supported",
+        E::PathLenConstraintViolated => {
+            "the certificate's chain is longer than one of its authorities allows"
+        }
+        E::NameConstraintViolation => "the certificate's authority may not sign for this host",
         _ => "the certificate is not valid",
     }
 }

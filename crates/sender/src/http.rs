@@ -30,7 +30,8 @@ use signature::Profiles;
 use std::{sync::Arc, time::SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 
-const SENT_AGAIN: &str = "the request was sent again, because the receiver had closed the connection";
+const SENT_AGAIN: &str =
+    "the request was sent again, because the receiver had closed the connection or refused the stream";
 
 /// Sends requests over its own connections.
 pub struct HttpSender {

@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::{
     sync::Notify,
-    task::{AbortHandle, yield_now},
-    time::{Instant, timeout},
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
 };
 
 /// Maximum number of streams of a connection, if the receiver allows more.
@@ -29,6 +29,8 @@ const STREAMS_MAX: usize = 256;
 const SETTINGS_UNKNOWN: usize = 0x5eed;
 /// Timeout for the settings. They follow the handshake at once (RFC 9113, 3.4).
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time between two checks whether the settings have been read.
+const SETTINGS_POLL: Duration = Duration::from_millis(1);
 /// Maximum size of a response's header fields, in bytes.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// After a request that has had no byte in answer for this time, and no other request of the
@@ -93,8 +95,9 @@ impl Http2 {
     async fn settings(&self) {
         self.meter.begins_to_receive().await;
         while self.streams_allowed() == SETTINGS_UNKNOWN && !self.send.is_closed() {
-            // The bytes are here, and the connection's task is about to read them.
-            yield_now().await;
+            // The bytes are here, and the connection's task is about to read them. hyper does not
+            // tell when it has.
+            sleep(SETTINGS_POLL).await;
         }
     }
 

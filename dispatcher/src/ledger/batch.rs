@@ -141,7 +141,8 @@ pub struct Batch<'a> {
     /// Deliveries that succeeded, not with their first attempt: subscriptions and events.
     pub recovered_subscription_id: Vec<i64>,
     pub recovered_event_id: Vec<i64>,
-    /// The slot, if the batch consists of successes in that slot and changes no queue row.
+    /// The slot, if the batch consists of successes in that slot without a note or a response, and
+    /// changes no queue row.
     pub only_successes_in: Option<i16>,
     /// Whether each attempt was alone in its request and used an open connection. Then no row has a
     /// batch id, or times for DNS, connect and TLS.
@@ -175,6 +176,8 @@ impl<'a> Batch<'a> {
             changes.is_empty()
                 && attempts.slot.iter().all(|slot| slot == first)
                 && attempts.outcome.iter().all(|outcome| *outcome == Class::Succeeded.as_str())
+                && attempts.error.iter().all(Option::is_none)
+                && attempts.response.iter().all(Option::is_none)
         });
         let is_empty = |column: &[Option<f32>]| column.iter().all(Option::is_none);
         batch.is_plain = is_empty(&attempts.dns_ms)
@@ -330,13 +333,22 @@ mod tests {
 
     #[test]
     fn successes_alone_take_the_short_way() {
-        let success = entry(1, Some(Class::Succeeded), QueueChange::Keep);
+        let mut success = entry(1, Some(Class::Succeeded), QueueChange::Keep);
+        success.attempt.as_mut().unwrap().outcome.error = None;
         let failure = entry(2, Some(Class::Timeout), put(1));
         let retried = entry(3, Some(Class::Succeeded), QueueChange::Delete);
         let present = Present::default();
         present.set(&Ring::of(Some("0:3:3")));
         assert_eq!(Batch::of(&[&success, &success], &present).only_successes_in, Some(3));
         assert_eq!(Batch::of(&[&success, &failure], &present).only_successes_in, None);
+        let mut noted = success.clone();
+        noted.attempt.as_mut().unwrap().outcome.error = Some("the request was sent again".into());
+        let batch = Batch::of(&[&success, &noted], &present);
+        assert_eq!(batch.only_successes_in, None, "the short way has no column for the note");
+        assert_eq!(batch.attempts.error, [None, Some("the request was sent again")]);
+        let mut kept = success.clone();
+        kept.attempt.as_mut().unwrap().outcome.response = Some("ok".into());
+        assert_eq!(Batch::of(&[&success, &kept], &present).only_successes_in, None, "nor for a response");
         assert_eq!(Batch::of(&[&retried], &present).only_successes_in, None);
         assert_eq!(
             Batch::of(&[&success], &present).attempts.next_at,

@@ -6,7 +6,7 @@ use delivery::outcome::{Class, Outcome, Verdict};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use std::{
@@ -227,6 +227,93 @@ async fn renewed_files_are_used_by_the_next_connection_and_broken_ones_are_not()
     std::fs::copy(other.path("ca.pem"), certificates.path("ca.pem")).unwrap();
     pass(AGE_MAX.as_secs()).await;
     assert_eq!(send(&sender, "receiver.example", address, Some("alpha")).await.class, Class::Tls);
+}
+
+/// Runs openssl in the directory, with a command line as in the documents.
+fn openssl(dir: &Path, line: &str) {
+    let output =
+        std::process::Command::new("openssl").args(line.split_whitespace()).current_dir(dir).output();
+    let output = output.expect("openssl is installed");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+const NEW: &str =
+    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 825 -subj /CN=receiver.example";
+
+/// Makes certificates with openssl, serves the last one, and returns the outcome of a request that
+/// trusts `ca`.
+async fn served_by_openssl(commands: &[&str], ca: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    for command in commands {
+        openssl(dir.path(), command);
+    }
+    let path = |name: &str| dir.path().join(name);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path("receiver.pem")).unwrap().map(Result::unwrap).collect();
+    let key = provider
+        .key_provider
+        .load_private_key(PrivateKeyDer::from_pem_file(path("receiver.key")).unwrap())
+        .unwrap();
+    // rustls itself would reject some of them.
+    let shown = rustls::sign::CertifiedKey::new(chain, key);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            while read_request(&mut tls).await.is_some() {
+                tls.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            }
+        }
+    });
+    let sender = sender(Tls::load(Some(&path(ca)), &BTreeMap::new()).unwrap());
+    send(&sender, "receiver.example", address, None).await
+}
+
+#[tokio::test]
+async fn certificates_of_openssl_work_or_the_error_says_why() {
+    let own = format!("{NEW} -keyout receiver.key -out receiver.pem");
+    let named = format!("{own} -addext subjectAltName=DNS:receiver.example");
+    let ca = format!("{NEW} -keyout ca.key -out ca.pem").replace("receiver.example", "Authority");
+    let request = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=receiver.example \
+                   -keyout receiver.key -out receiver.csr";
+    let sign = "x509 -req -in receiver.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out receiver.pem";
+    let extended = format!("{request} -addext subjectAltName=DNS:receiver.example");
+    for (commands, trusted, want) in [
+        // What people try first.
+        (vec![own.as_str()], "receiver.pem", "make one with the extension basicConstraints=CA:FALSE"),
+        (vec![named.as_str()], "receiver.pem", "CA:TRUE"),
+        (vec![&ca, request, sign], "ca.pem", "version 1"),
+        (
+            vec![&*format!("{own} -addext basicConstraints=critical,CA:FALSE")],
+            "receiver.pem",
+            "no subjectAltName",
+        ),
+        (
+            vec![&*format!(
+                "{named} -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth"
+            )],
+            "receiver.pem",
+            "not for servers",
+        ),
+        (vec![&ca, &extended, &*format!("{sign} -copy_extensions copy"), &ca], "ca.pem", "another key"),
+        // The recipes of docs/OPERATIONS.md.
+        (vec![&*format!("{named} -addext basicConstraints=critical,CA:FALSE")], "receiver.pem", ""),
+        (vec![&ca, &extended, &*format!("{sign} -days 825 -copy_extensions copy")], "ca.pem", ""),
+    ] {
+        let outcome = served_by_openssl(&commands, trusted).await;
+        let error = outcome.error.unwrap_or_default();
+        let class = if want.is_empty() { Class::Succeeded } else { Class::Tls };
+        assert!(outcome.class == class && error.contains(want), "{commands:?}: {error}");
+        assert!(error.is_empty() == want.is_empty(), "{commands:?}: {error}");
+    }
 }
 
 #[test]

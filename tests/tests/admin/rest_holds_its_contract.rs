@@ -273,7 +273,7 @@ async fn the_document_is_true() {
             assert!(want.contains(&answer.status.as_u16()), "{method} {path}: {answer:?}");
         }
     }
-    assert_eq!(count, 21, "a new route belongs into ROUTES of tenants_see_only_their_own.rs too");
+    assert_eq!(count, 24, "a new route belongs into ROUTES of tenants_see_only_their_own.rs too");
 
     world.subscribe("/ok").await;
     world.insert_orders(1, 20).await;

@@ -173,7 +173,14 @@ async fn what_was_there_is_kept_and_delivered() {
     database.run(UPDATE).await;
     let found = rows(&database, &columns).await;
     for (table, rows) in &kept {
-        assert_eq!(found.get(table), Some(rows), "the rows of {table}");
+        let found = found.get(table).unwrap_or_else(|| panic!("{table} is gone"));
+        if table.ends_with("own_part") {
+            // The update adds parts.
+            let lost = rows.lines().find(|row| !found.lines().any(|other| other == *row));
+            assert_eq!(lost, None, "a row of {table}");
+        } else {
+            assert_eq!(found, rows, "the rows of {table}");
+        }
     }
     let described =
         "select string_agg(type || ': ' || description, '; ' order by type) from webhook.event_type";

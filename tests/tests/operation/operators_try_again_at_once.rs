@@ -1,7 +1,12 @@
 //! Promise: once a receiver is repaired, one call delivers the waiting events, without a wait for
 //! the next probe or the next retry.
 
-use e2e::{PATIENCE, daemon::Daemon, receiver::Behaviour, world::World};
+use e2e::{
+    PATIENCE,
+    daemon::Daemon,
+    receiver::{Behaviour, Record},
+    world::World,
+};
 
 /// A probe interval far beyond [`PATIENCE`]. So a delivery that arrives was not a probe by the
 /// clock.
@@ -28,7 +33,8 @@ async fn one_call_delivers_behind_an_open_circuit() {
         let requests = world.receiver.at("/status/500").len();
         world.database.run(&format!("select webhook_try_now({id})")).await;
         // The receiver still fails, so this makes one attempt.
-        world.receiver.wait_for("/status/500", requests + 1, PATIENCE).await;
+        let more = move |record: &Record| record.at("/status/500").count() > requests;
+        world.receiver.wait("another request", PATIENCE, more).await;
         let open = "select circuits_open = 1 and queued = 20 from webhook.health";
         world.database.until(open, PATIENCE).await;
         world.receiver.behave("/status/500", Behaviour::Ok);

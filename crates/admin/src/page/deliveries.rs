@@ -68,6 +68,15 @@ pub async fn names_of(visitor: &mut Visitor, items: &[Delivery]) -> Result<HashM
     subscriptions::names(&mut visitor.work, &ids).await
 }
 
+/// Returns the words for a state in the filter.
+fn label_of(state: &str) -> &str {
+    match state {
+        "" => "any",
+        "exhausted" => "gave up",
+        state => state,
+    }
+}
+
 /// `/deliveries`
 pub async fn list(
     mut visitor: Visitor,
@@ -100,11 +109,11 @@ pub async fn list(
                     label for="state" { "State" }
                     select #state name="state" {
                         @for state in ["", "delivered", "retrying", "queued", "exhausted"] {
-                            option value=(state) selected[filter.state.as_deref().unwrap_or_default() == state] { (if state.is_empty() { "any" } else { state }) }
+                            option value=(state) selected[filter.state.as_deref().unwrap_or_default() == state] { (label_of(state)) }
                         }
                     }
                 }
-                (field("subscription", "Subscription", subscription.as_deref()))
+                (field("subscription", "Subscription id", subscription.as_deref()))
                 (field("type", "Type or pattern", filter.event_type.as_deref()))
                 (field("key", "Key", filter.key.as_deref()))
                 (field("event", "Event id", filter.event.as_deref()))

@@ -16,7 +16,7 @@ mod session;
 mod subscriptions;
 pub mod text;
 
-use crate::{State, problem::Problem};
+use crate::{State, problem::Problem, receivers::words::outcome_words};
 use axum::{
     Router,
     extract::{Query, State as Shared},
@@ -196,7 +196,8 @@ pub fn badge(state: &str) -> Markup {
         "retrying" | "paused" | "unconfirmed" => "warn",
         _ => "soft",
     };
-    html! { span class=(format!("badge {class}")) { (state) } }
+    let label = if state == "exhausted" { "gave up" } else { outcome_words(state) };
+    html! { span class=(format!("badge {class}")) { (label) } }
 }
 
 /// Renders the link to the next page, if there is one.

@@ -22,7 +22,7 @@ use maud::{Markup, html};
 use std::collections::HashSet;
 
 /// Maximum number of receivers in the list.
-const LISTED: u16 = 20;
+const LISTED: u16 = 50;
 
 /// Returns the share of successful attempts in percent.
 fn share(counts: &Counts) -> Option<f64> {

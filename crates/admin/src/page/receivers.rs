@@ -79,7 +79,7 @@ fn row(visitor: &Visitor, one: &Receiver, past: Option<&Past>) -> Markup {
             p.hint { "#" (one.id) " · " (broken(&one.url)) }
         }
         div.state {
-            p { (state(one)) }
+            (state(one))
             @if let Some(past) = past { (sparks(one.id, past)) }
         }
         (facts(one))
@@ -114,10 +114,13 @@ pub fn may_try(one: &Receiver) -> bool {
 pub fn state(one: &Receiver) -> Markup {
     let known = state_of(&one.state);
     html! {
-        span.badge.(known.tone.class()) { (known.label) }
-        @if let (Some(age), Some(since)) = (one.ages.since, &one.since) {
-            span { " for " (duration(age)) ", since " (time(since)) }
+        p {
+            span.badge.(known.tone.class()) { (known.label) }
+            @if let Some(age) = one.ages.since {
+                @if one.state == "gave_up" { " first " (duration(age)) " ago" } @else { " for " (duration(age)) }
+            }
         }
+        @if let Some(since) = &one.since { p.hint { "since " (time(since)) } }
     }
 }
 
@@ -135,7 +138,7 @@ pub fn facts(one: &Receiver) -> Markup {
             @if let (Some(words), Some(at)) = (one.next_attempt_words(), &one.next_attempt_at) {
                 div { dt { "Next attempt" } dd title=(at) { (words) } }
             }
-            div { dt { "Waiting" } dd { (grouped(one.waiting)) } }
+            @if one.waiting > 0 { div { dt { "Waiting" } dd { (grouped(one.waiting)) } } }
             @if let Some(age) = one.ages.oldest_waiting { div { dt { "Oldest waiting" } dd { (duration(age)) } } }
             @if one.given_up > 0 { div { dt { "Gave up" } dd { b { (grouped(one.given_up)) } } } }
             @if one.rejected > 0 { div { dt { "Rejected events" } dd { b { (grouped(one.rejected)) } } } }

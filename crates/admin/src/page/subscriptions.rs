@@ -19,7 +19,7 @@ use crate::{
         plot::chart,
         receivers as shown,
         session::{Fields, Visitor},
-        text::{broken, figure, inert},
+        text::{Precision, broken, figure, inert, moment},
         time,
     },
     problem::Problem,
@@ -177,7 +177,7 @@ async fn detail(
             @if problem.is_some_and(|problem| problem.status() == StatusCode::PRECONDITION_FAILED) { (overtaken(values, subscription)) }
             div #doing data-live {
                 div.panel.receiver {
-                    p { (shown::state(&receiver)) }
+                    (shown::state(&receiver))
                     p.any { (inert(&receiver.explanation())) }
                     (shown::facts(&receiver))
                 }
@@ -266,7 +266,7 @@ fn actions(visitor: &Visitor, subscription: &Subscription, receiver: &Receiver) 
                 h2 { "Redeliver given-up deliveries" }
                 p { (count(receiver.redeliverable, "delivery")) " can be redelivered. The next page shows how many, before anything is sent." }
                 (form("redeliver-failed", "main", "Redeliver all failed…", html! {
-                    div { label for="failed-since" { "Given up since" } input #failed-since name="since" value=[receiver.given_up_since.as_deref()] placeholder="the beginning"; }
+                    div { label for="failed-since" { "Given up since" } input #failed-since name="since" value=[receiver.given_up_since.as_deref().map(|at| moment(at, Precision::Seconds))] placeholder="the beginning"; }
                 }))
             }
         }

@@ -140,7 +140,9 @@ impl Receiver {
         let error = self.last_error.as_deref().filter(|error| !error.is_empty());
         let status = self.last_status.and_then(|status| u16::try_from(status).ok());
         Some(match (outcome, status, error) {
-            ("http_error", Some(status), _) => http_words(status),
+            // The message begins with the status.
+            ("http_error", _, Some(error)) => error.to_owned(),
+            ("http_error", Some(status), None) => http_words(status),
             ("refused", _, Some(error)) => format!("blocked: {error}"),
             (outcome, _, Some(error)) => format!("{}: {error}", outcome_words(outcome)),
             (outcome, _, None) => outcome_words(outcome).to_owned(),
@@ -221,7 +223,8 @@ mod tests {
         };
         for (receiver, want) in [
             (receiver("http_error", Some(503), None), "HTTP 503 Service Unavailable"),
-            (receiver("http_error", Some(599), Some("x")), "HTTP 599"),
+            (receiver("http_error", Some(599), None), "HTTP 599"),
+            (receiver("http_error", Some(500), Some("HTTP 500, and more")), "HTTP 500, and more"),
             (receiver("connect", None, Some("Connection refused")), "cannot connect: Connection refused"),
             (receiver("refused", None, Some("10.1.2.3 is private")), "blocked: 10.1.2.3 is private"),
             (receiver("timeout", None, None), "timeout"),

@@ -34,11 +34,12 @@ const ATTEMPTS: &str = "
     from webhook.event e where e.type = 'bulk.created'";
 
 /// The statements, and the most milliseconds that each may take.
-const LOOKS: [(&str, &str, f64); 9] = [
+const LOOKS: [(&str, &str, f64); 10] = [
     ("webhook_check()", "select * from webhook_check()", 500.0),
     ("webhook.health", "select * from webhook.health", 500.0),
     ("webhook.pending", "select count(*) from webhook.pending", 500.0),
     ("webhook.subscription_stats", "select * from webhook.subscription_stats", 3_000.0),
+    ("webhook.subscription_health", "select * from webhook.subscription_health", 3_000.0),
     ("last 50 of 990 000 queued", "select * from webhook_deliveries(large)", 500.0),
     ("last 50 of 1 000 000 attempted", "select * from webhook_deliveries(past)", 500.0),
     ("last 50 of a quiet subscription", "select * from webhook_deliveries(17)", 500.0),

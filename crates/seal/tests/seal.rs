@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use seal::{
-    CannotOpen, CannotSeal, InvalidKey, InvalidRing, KeyRing, PrivateKey, ProvenKey, PublicKey, Purpose, is_sealed,
-    open, seal,
+    CannotOpen, CannotSeal, InvalidKey, InvalidRing, KeyRing, PrivateKey, ProvenKey, PublicKey, Purpose,
+    is_sealed, open, seal,
 };
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

@@ -64,6 +64,14 @@ pub fn node_modules() -> PathBuf {
     installed().join("node/node_modules")
 }
 
+/// Returns the Python that has the libraries of `tests/foreign/setup.sh`.
+///
+/// # Panics
+/// If it has not been run.
+pub fn python() -> PathBuf {
+    installed().canonicalize().expect("it is there").join("venv/bin/python")
+}
+
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)

@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod foreign;
 pub mod link;
 pub mod parameters;
+pub mod pooler;
 pub mod process;
 pub mod receiver;
 mod small_disk;

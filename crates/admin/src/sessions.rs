@@ -115,7 +115,8 @@ impl Database {
         let client = connect(&target).await.map_err(|cause| target.cannot_connect(cause))?;
         let (report, foreign) = preflight::preflight_admin(&client, &target.instance, open_as).await?;
         if !foreign.is_empty() {
-            warn!("admin.roles_missing; {}", preflight::membership(&foreign, &report.role));
+            let advice = database::Advice { roles: &foreign, daemon: &report.role };
+            warn!("admin.roles_missing; {advice}");
         }
         let schema =
             client.query_opt(database::EXTENSION_SCHEMA, &[]).await.map_err(database::Error::of_statement)?;

@@ -1,7 +1,8 @@
 //! Reads the password file of libpq (`~/.pgpass`, `PGPASSFILE`), which has lines
 //! `host:port:database:user:password`.
 
-use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
+use crate::private_file::is_open_to_others;
+use std::{fs::File, io::Read, path::Path};
 use tracing::warn;
 
 /// Maximum size of the file, in bytes.
@@ -16,7 +17,7 @@ pub fn read(path: &Path) -> Option<String> {
         warn!(path = %path.display(), "passfile.ignored; it is not a regular file");
         return None;
     }
-    if metadata.mode() & 0o077 != 0 {
+    if is_open_to_others(path, &metadata) {
         warn!(path = %path.display(), "passfile.ignored; other users can read it: run chmod 600");
         return None;
     }

@@ -1,6 +1,6 @@
 //! Checks the requirements for delivering from a database. Reads only.
 
-use crate::{Client, Error, chain, instance::Instance, schema::Schema};
+use crate::{Client, Error, ForeignRole, Lack, chain, instance::Instance, schema::Schema};
 use delivery::snapshot::Snapshot;
 use tokio_postgres::Row;
 use tracing::warn;
@@ -163,20 +163,24 @@ pub async fn preflight_admin(
     client: &Client,
     instance: &Instance,
     open_as: Option<&str>,
-) -> Result<(Report, Vec<String>), Error> {
+) -> Result<(Report, Vec<ForeignRole>), Error> {
     let report = preflight(client, instance).await?;
     if report.schema.is_outdated() {
         return Err(Error::Outdated { installed: report.extension_version });
     }
     check_rights(client, &report.role, &ADMIN_RIGHTS, &ADMIN_FUNCTIONS).await?;
     let rows = client.query(FOREIGN_ROLES, &[&open_as]).await.map_err(Error::of_statement)?;
-    let foreign = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
+    let foreign = rows.iter().map(foreign_role).collect::<Result<_, _>>()?;
     Ok((report, foreign))
 }
 
-/// Returns the statement that lets the daemon act as these roles.
-pub fn membership(foreign: &[String], role: &str) -> String {
-    format!("webhookd cannot act as {0} for its callers; run: grant {0} to {role}", foreign.join(", "))
+fn foreign_role(row: &Row) -> Result<ForeignRole, Error> {
+    let lack = match get::<Option<&str>>(row, 1)? {
+        Some("absent") => Lack::Role,
+        Some(_) => Lack::Limits,
+        None => Lack::Membership,
+    };
+    Ok(ForeignRole { name: get(row, 0)?, lack })
 }
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Error> {

@@ -2,7 +2,7 @@
 //!
 //! Any 32 bytes are an X25519 public key. Texts that are sealed for an invented key are lost. So a
 //! key that a person passes on carries a proof: `webhookd_public_<base64>.<proof>`. The proof is a
-//! signature of the key with its own private half. It shows that somebody had the private half. It
+//! signature of the key with its own private half. It shows that the private half existed. It
 //! does not show that the file still exists.
 //!
 //! An X25519 key signs as XEdDSA describes (<https://signal.org/docs/specifications/xeddsa/>): the

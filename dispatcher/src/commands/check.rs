@@ -183,7 +183,7 @@ async fn admin_server(database: &Target, settings: &admin::Settings) -> Result<M
         .await
         .map_err(|error| one_line(&error))?;
     if !foreign.is_empty() {
-        return Err(preflight::membership(&foreign, &report.role));
+        return Err(database::Advice { roles: &foreign, daemon: &report.role }.to_string());
     }
     let is_usable = open_as.is_some() || has_tokens(&client).await.map_err(|error| one_line(&error))?;
     let hint = if is_usable { "" } else { "; there is no token yet: create one with webhookd token create" };

@@ -1,5 +1,5 @@
-//! `webhookd keygen`: creates the key that secrets are sealed for, or prints the public half of one.
-//! Writes one file, and connects to nothing.
+//! `webhookd keygen`: creates the key that secrets are sealed for, or prints the public half of an
+//! existing key. Writes one file, and connects to nothing.
 
 use crate::{
     cli::Keygen,
@@ -9,7 +9,7 @@ use seal::{KeyRing, PrivateKey};
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::ExitCode};
 
 /// Writes the private key, readable for its owner only, and prints the public key with the proof
-/// that `webhook_seal()` requires. With `--public`, `keys` are those of the file.
+/// that `webhook_seal()` requires. With `--public`, `keys` has the keys of the file.
 ///
 /// # Errors
 /// The file exists (the secrets sealed for an overwritten key would be lost), or it cannot be

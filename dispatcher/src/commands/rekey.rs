@@ -58,7 +58,7 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
     };
     let mut client = database::open_session(&database, Purpose::Command, Watch::default()).await?;
     let transaction = client.transaction().await.map_err(database::Error::of_statement)?;
-    let in_clear = seal_in_clear(&transaction, key).await.map_err(database::Error::of_statement)?;
+    let in_clear = seal_in_clear(&transaction, key).await?;
     transaction.batch_execute(LOCK).await.map_err(database::Error::of_statement)?;
     let rows = transaction.query(SECRETS, &[]).await.map_err(database::Error::of_statement)?;
     let (mut counts, mut replaced, mut unreadable) = (RekeyCounts::default(), Vec::new(), Vec::new());
@@ -94,13 +94,13 @@ pub async fn run(flags: &Rekey, database: Target, keys: KeyRing) -> Result<ExitC
 
 /// Stores the key for future secrets, and lets Postgres seal the secrets in clear text. Returns
 /// their number.
-async fn seal_in_clear(
-    transaction: &Transaction<'_>,
-    key: &PrivateKey,
-) -> Result<i64, tokio_postgres::Error> {
-    let schema: String = transaction.query_one(database::EXTENSION_SCHEMA, &[]).await?.try_get(0)?;
+async fn seal_in_clear(transaction: &Transaction<'_>, key: &PrivateKey) -> Result<i64, database::Error> {
+    let of_statement = database::Error::of_statement;
+    let found = transaction.query_opt(database::EXTENSION_SCHEMA, &[]).await.map_err(of_statement)?;
+    let schema: String = found.ok_or(database::Error::ExtensionMissing)?.try_get(0).map_err(of_statement)?;
     let seal = format!("select {schema}.webhook_seal($1)");
-    transaction.query_one(&seal, &[&key.proven_key().to_string()]).await?.try_get(0)
+    let row = transaction.query_one(&seal, &[&key.proven_key().to_string()]).await.map_err(of_statement)?;
+    row.try_get(0).map_err(of_statement)
 }
 
 /// A row of `webhook.secret`.

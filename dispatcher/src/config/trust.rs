@@ -97,8 +97,7 @@ pub fn key_file(path: &Path) -> Result<KeyRing, Error> {
 }
 
 fn warn_if_others_may_read(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+    if std::fs::metadata(path).is_ok_and(|metadata| database::is_open_to_others(path, &metadata)) {
         tracing::warn!(path = %path.display(), "key_file.open_to_others; run chmod 600");
     }
 }

@@ -39,6 +39,24 @@ async fn the_public_half_of_a_file_can_be_printed_again() {
 }
 
 #[tokio::test]
+async fn only_a_credential_of_systemd_may_show_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("webhookd.key");
+    assert_eq!(finish(webhookd(&["keygen", path.to_str().unwrap()])).await.0, Some(0));
+    for (mode, credentials, warns) in [
+        (0o440, dir.path().to_str().unwrap(), false),
+        (0o444, dir.path().to_str().unwrap(), true),
+        (0o440, "/run/credentials/other.service", true),
+    ] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = webhookd(&["keygen", "--public", path.to_str().unwrap()]);
+        command.env("CREDENTIALS_DIRECTORY", credentials);
+        let (code, _, err) = finish(command).await;
+        assert_eq!((code, err.contains("key_file.open_to_others")), (Some(0), warns), "{mode:o} {err}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("webhookd.key");

@@ -1,11 +1,8 @@
 //! Promise: a daemon that cannot work logs one line that says what to do, and exits with a non-zero
 //! code.
 
-use e2e::{
-    cluster::{Cluster, Database},
-    daemon::Daemon,
-};
-use std::{path::Path, process::Command, time::Duration};
+use e2e::{cluster::Cluster, daemon::Daemon, pooler::Pooler};
+use std::{process::Command, time::Duration};
 
 /// Runs the daemon until it exits by itself. Returns the one line that it logs.
 async fn refusal(url: &str, arguments: &[&str]) -> String {
@@ -105,6 +102,23 @@ async fn what_the_admin_server_lacks_is_named() {
         code == Some(3) && said.contains("✗ admin") && said.contains("grant support to courier"),
         "{said}"
     );
+    // A GRANT of a powerful role would give the daemon its rights: of a superuser, the extension's
+    // owner, a member of one, or a role that passes row security.
+    app.run("create role dba; grant postgres to dba; create role seer bypassrls").await;
+    for powerful in ["postgres", "dba", "seer", "pg_read_all_data"] {
+        let admin = ["--admin", "127.0.0.1:0", "--admin-open-as", powerful];
+        let (code, said) = check(&admin);
+        assert_eq!(code, Some(3), "{said}");
+        let daemon = Daemon::spawn_with(&url, &admin);
+        let missing = |line: &str| line.contains("admin.roles_missing");
+        let logged = daemon.process().wait_for_line(missing, e2e::PATIENCE).await;
+        for told in [&said, &logged] {
+            assert!(told.contains(powerful) && !told.contains(&format!("grant {powerful}")), "{told}");
+            assert!(told.contains("select webhook_grant('operator', 'admin')"), "{told}");
+        }
+    }
+    let (_, said) = check(&["--admin", "127.0.0.1:0", "--admin-open-as", "ghost"]);
+    assert!(said.contains("no role ghost") && !said.contains("grant ghost"), "{said}");
     app.run("grant support to courier").await;
     let (code, said) = check(&admin);
     assert!(code == Some(0) && said.contains("✓ admin"), "{said}");
@@ -141,37 +155,10 @@ async fn a_standby() {
     refuses(&copy.url(), &["standby", "primary"]).await;
 }
 
-/// Starts a pgbouncer in transaction mode in front of the database. Returns it and the URL through
-/// it.
-async fn pooled(database: &Database, program: &Path) -> (e2e::process::Process, String) {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("it is bound").port()
-    };
-    let settings = format!(
-        "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
-         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pool_mode = transaction\ndefault_pool_size = 4\n",
-        database.cluster.port()
-    );
-    let file = database.cluster.dir().join("pgbouncer.ini");
-    std::fs::write(&file, settings).expect("the cluster's directory is ours");
-    let mut command = Command::new(program);
-    command.arg(file);
-    let pooler = database.cluster.spawn("pgbouncer", command);
-    pooler.wait_for_line(|line| line.contains("process up"), e2e::PATIENCE).await;
-    (pooler, format!("postgresql://postgres@127.0.0.1:{port}/{}", database.name))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_pooler() {
-    let candidates = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].map(Path::new);
-    let Some(program) = candidates.into_iter().find(|program| program.exists()) else {
-        println!("SKIPPED: no pgbouncer on this machine (apt-get install pgbouncer)");
-        return;
-    };
     let cluster = Cluster::start_with(&["fsync=off"]).await;
     let app = cluster.database("app").await;
-    let (_pooler, url) = pooled(&app, program).await;
-    refuses(&url, &["pooler"]).await;
+    let pooler = Pooler::start(&app, 4).await;
+    refuses(&pooler.url(), &["pooler"]).await;
 }

@@ -1,11 +1,7 @@
 //! Six receivers, each in another state of health: failing, gave up, blocked by our settings,
 //! paused, slow, and healthy. For tests and pictures of what an operator sees.
 
-use crate::{
-    PATIENCE,
-    receiver::Behaviour,
-    world::World,
-};
+use crate::{PATIENCE, receiver::Behaviour, world::World};
 
 /// The names of the subscriptions, the most urgent first, and their states.
 pub const RECEIVERS: [(&str, &str); 6] = [

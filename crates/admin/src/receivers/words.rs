@@ -114,9 +114,7 @@ impl Receiver {
             "disabled" => {
                 format!("webhookd disabled it: {}. Events are kept.", reason("the receiver failed"))
             }
-            "gave_up" => {
-                "The retry policy of some deliveries is used up. You can redeliver them.".to_owned()
-            }
+            "gave_up" => "The retry policy of some deliveries is used up. You can redeliver them.".to_owned(),
             "rejecting" => "The receiver works, but does not accept the content of some events.".to_owned(),
             "blocked" => match &self.reason {
                 Some(reason) => format!("Nothing is sent: {reason}."),

@@ -32,8 +32,8 @@ fn sealing_key() -> Result<Option<PublicKey>, Error> {
 
 fn seal_all(text: &str) -> Result<i64, Error> {
     memory::room_for_input(text.len());
-    // Secrets that are sealed for a key without a private half are lost. So the key has to come with
-    // a proof; the table holds the key without it.
+    // Secrets that are sealed for a key without a private half are lost. So the key must come with
+    // a proof. The table holds the key without it.
     let proven = ProvenKey::parse(text.trim()).map_err(Error::BadSealingKey)?;
     let key = proven.key();
     // A transaction that is storing a secret has already read the key. This lock waits for it, and

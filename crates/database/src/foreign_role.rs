@@ -24,7 +24,8 @@ pub struct ForeignRole {
 }
 
 /// Writes what to do about these roles, for the daemon with the role `daemon`. It never advises to
-/// make the daemon a member of a powerful role: whoever takes over the daemon would have its rights.
+/// make the daemon a member of a powerful role: an attacker who controls the daemon would get its
+/// rights.
 pub struct Advice<'a> {
     pub roles: &'a [ForeignRole],
     pub daemon: &'a str,

@@ -1,4 +1,4 @@
-//! Tells whether a file with a password or key is open to other users.
+//! Reports whether a file with a password or key is open to other users.
 
 use std::{
     ffi::OsStr,
@@ -10,8 +10,8 @@ use std::{
 /// Reports whether users other than the owner may read or change a file.
 ///
 /// A credential of systemd (`LoadCredential=`) belongs to root. Only an entry in its access control
-/// list lets the service read it, and the bits of the group then show the mask of that list. Nobody
-/// else can enter the directory (systemd.exec(5), `CREDENTIALS_DIRECTORY`).
+/// list lets the service read it, and the bits of the group then show the mask of that list. Other
+/// users cannot enter the directory (systemd.exec(5), `CREDENTIALS_DIRECTORY`).
 pub fn is_open_to_others(path: &Path, metadata: &Metadata) -> bool {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     metadata.mode() & forbidden(path, credentials.as_deref()) != 0

@@ -57,6 +57,14 @@ fn every_command_has_a_row() {
     assert_eq!(codes[1..5], ["0", "1", "2", "3"]);
 }
 
+/// systemd must not start a daemon again that needs an operator.
+#[test]
+fn the_unit_names_the_codes_that_need_an_operator() {
+    let line = PAGE.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let codes: Vec<u8> = line.expect("the unit").split(' ').filter_map(|code| code.parse().ok()).collect();
+    assert_eq!(codes, [webhookd::commands::USAGE, webhookd::commands::DATABASE]);
+}
+
 /// The runs so far: the command, and its exit code.
 #[derive(Default)]
 struct Runs(Vec<(String, i32)>);
@@ -163,7 +171,7 @@ async fn each_code_is_seen() {
     let mut runs = Runs::default();
     world.database.run(ROLES).await;
     let bare = world.cluster.empty_database("bare").await;
-    // Bound, but not listening: connections are refused, and nobody else gets the port.
+    // Bound, but not listening: connections are refused, and no other test gets the port.
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let closed = format!("postgres://u@{}/app", socket.local_addr().expect("it is bound"));
@@ -194,7 +202,7 @@ async fn each_code_is_seen() {
     with(1, &["delivery", "redeliver", "evt_0123456789abcdef", "1"]);
     with(0, &["token", "create", "--role", "clerk", "--name", "a"]);
     with(1, &["token", "revoke", "99"]);
-    with(2, &["token", "create", "--role", "nobody", "--name", "a"]);
+    with(2, &["token", "create", "--role", "absent", "--name", "a"]);
     with(0, &["schema", "dump"]);
     let stranger = world.database.url_as("stranger");
     runs.ends(3, &["status", "--database-url", &stranger], "");

@@ -14,7 +14,7 @@ use tokio::{
 /// How long a block may take. Builds are not among them.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An interpreter, and what it has printed.
+/// A running interpreter.
 pub struct Interpreter {
     _child: Child,
     input: ChildStdin,

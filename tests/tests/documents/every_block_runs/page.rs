@@ -25,7 +25,10 @@ pub async fn before(world: &mut World, page: &str, block: &Block) {
 
 /// Returns what is wrong with the examples of a page, taken together.
 pub async fn after(world: &mut World, page: &str) -> Vec<String> {
-    if page == "docs/RECEIVING.md" { example::conform(world).await } else { Vec::new() }
+    match page {
+        "docs/RECEIVING.md" => [example::conform(world).await, example::every_format(world).await].concat(),
+        _ => Vec::new(),
+    }
 }
 
 async fn sql(world: &mut World) {

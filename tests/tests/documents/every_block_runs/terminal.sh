@@ -16,7 +16,9 @@ __endless() {
     if ! grep -q -m 1 -E "$pattern" < <(timeout 30 tail -n +1 -f --pid=$pid "$log"); then
         cat "$log"
         wait $pid
-        return
+        local code=$?
+        # It should not have ended.
+        return $((code > 0 ? code : 1))
     fi
 }
 

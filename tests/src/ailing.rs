@@ -1,11 +1,7 @@
 //! Six receivers, each in another state of health: failing, gave up, blocked by our settings,
 //! paused, slow, and healthy. For tests and pictures of what an operator sees.
 
-use crate::{
-    PATIENCE,
-    receiver::Behaviour,
-    world::World,
-};
+use crate::{PATIENCE, receiver::Behaviour, world::World};
 
 /// The names of the subscriptions, the most urgent first, and their states.
 pub const RECEIVERS: [(&str, &str); 6] = [
@@ -17,7 +13,7 @@ pub const RECEIVERS: [(&str, &str); 6] = [
     ("search index", "healthy"),
 ];
 
-/// The paths of the receivers that fail, and of the one that is slow.
+/// The paths of the failing receivers, and of the slow one.
 pub const CRM: &str = "/status/503/crm/v2/hooks/orders";
 pub const BILLING: &str = "/status/500/billing/webhooks";
 pub const LEGACY: &str = "/slow/2000/legacy/portal/api";

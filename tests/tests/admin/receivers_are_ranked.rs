@@ -76,7 +76,10 @@ async fn the_most_urgent_first_everywhere() {
         ] {
             assert!(page.contains(words), "{path} does not say {words:?}: {page}");
         }
-        assert!(!page.contains("healthy.") && !page.contains("headline now good"), "{path} is not green: {page}");
+        assert!(
+            !page.contains("healthy.") && !page.contains("headline now good"),
+            "{path} is not green: {page}"
+        );
     }
     let rest = admin.ask("GET", "/v1/receivers", None, &[], None).await.json();
     let items = rest["items"].as_array().expect("rows");
@@ -158,7 +161,11 @@ async fn try_now_and_redeliver_repair_it() {
     let failed = |since: &'static str| [("action", "redeliver-failed"), ("since", since)];
     let asked = send(&admin, &path, &failed("-infinity")).await;
     assert_eq!(asked.status, 200);
-    assert!(asked.text.contains("Redeliver 42 deliveries") && asked.text.contains("Cancel"), "{}", asked.text);
+    assert!(
+        asked.text.contains("Redeliver 42 deliveries") && asked.text.contains("Cancel"),
+        "{}",
+        asked.text
+    );
     let later = send(&admin, &path, &failed("tomorrow")).await;
     assert!(later.text.contains("Redeliver 0 deliveries"), "{}", later.text);
     let wrong = send(&admin, &path, &failed("never")).await;
@@ -194,7 +201,8 @@ async fn rotate_and_delete_ask_first() {
         // The second form carries the token too.
         assert_eq!(asked.form_token(), show(&admin, &path, "").await.form_token());
     }
-    let rotated = send(&admin, &path, &[("action", "rotate"), ("overlap", "PT1H"), ("confirmed", "yes")]).await;
+    let rotated =
+        send(&admin, &path, &[("action", "rotate"), ("overlap", "PT1H"), ("confirmed", "yes")]).await;
     assert!(rotated.text.contains("whsec_") && world.database.number(secrets).await == 2);
     let deleted = send(&admin, &path, &[("action", "delete"), ("confirmed", "yes")]).await;
     assert_eq!((deleted.status.as_u16(), deleted.header("location")), (303, "/subscriptions"));
@@ -222,7 +230,10 @@ async fn a_tenant_sees_its_own_receivers_and_tabs() {
         assert!(!own.contains("theirs") && !own.contains("gave up 3"), "{own}");
         assert!(!own.contains("href=\"/events\""), "the outbox is not theirs to read: {own}");
         let other = show(&admin, path, &cookie(&one)).await.text;
-        assert!(other.contains("webhookd gave up 3 deliveries to 1 receiver.") && !other.contains(">ours<"), "{other}");
+        assert!(
+            other.contains("webhookd gave up 3 deliveries to 1 receiver.") && !other.contains(">ours<"),
+            "{other}"
+        );
         assert!(show(&admin, path, "").await.text.contains("href=\"/events\""), "an admin may read it");
     }
     let all = admin.get("/v1/receivers", &two).await.json();

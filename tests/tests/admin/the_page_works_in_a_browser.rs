@@ -184,7 +184,10 @@ async fn an_open_page_reports_that_it_is_out_of_date() {
         browser.until_it_says(why).await;
         let text = browser.text().await;
         assert!(text.contains("Not updated since "), "{text}");
-        assert!(!text.contains("webhookd is running and delivers."), "it does not claim what it cannot know: {text}");
+        assert!(
+            !text.contains("webhookd is running and delivers."),
+            "it does not claim what it cannot know: {text}"
+        );
     };
     let renewed = async || {
         browser.until_gone(".stale").await;

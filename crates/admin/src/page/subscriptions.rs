@@ -46,8 +46,7 @@ pub async fn list(
     let Filled(filter) = query?;
     let (overview, next) = receivers::page(&mut visitor.work, &filter).await?;
     let limit = filter.limit.map(|limit| limit.to_string());
-    let pairs =
-        [("q", filter.q.as_deref()), ("state", filter.state.as_deref()), ("limit", limit.as_deref())];
+    let pairs = [("q", filter.q.as_deref()), ("state", filter.state.as_deref()), ("limit", limit.as_deref())];
     Ok(layout(
         "Subscriptions",
         Some(&visitor),

@@ -99,28 +99,20 @@ impl Receiver {
         title(self.name.as_deref(), &self.url)
     }
 
-    /// Returns why the receiver is in its state, as sentences without its times.
-    pub fn explanation(&self) -> String {
-        let reason = |otherwise: &str| self.reason.clone().unwrap_or_else(|| otherwise.to_owned());
+    /// Returns what the state means, as a sentence or two. Empty if nothing is wrong.
+    pub fn explanation(&self) -> &'static str {
         match self.state.as_str() {
-            "failing" => "Its receiver fails. webhookd keeps the events and tries again.".to_owned(),
-            "disabled" => {
-                format!("webhookd disabled it: {}. Events are kept.", reason("the receiver failed"))
-            }
-            "gave_up" => "The retry policy of some deliveries is used up. You can redeliver them.".to_owned(),
-            "rejecting" => "The receiver works, but does not accept the content of some events.".to_owned(),
-            "blocked" => match &self.reason {
-                Some(reason) => format!("Nothing is sent: {reason}."),
-                None => "Our own settings block the requests. The receiver is not at fault.".to_owned(),
-            },
-            "unconfirmed" => "The receiver has not confirmed yet. Events are kept.".to_owned(),
-            "paused" => match &self.reason {
-                Some(reason) => format!("{reason}. Events are kept."),
-                None => "Events are kept until it resumes.".to_owned(),
-            },
-            "slow" => "Events arrive faster than the receiver takes them.".to_owned(),
-            "retrying" => "Some deliveries failed and are retried on their schedule.".to_owned(),
-            _ => String::new(),
+            "failing" => "The receiver fails. webhookd keeps the events and tries again.",
+            "disabled" => "webhookd disabled the subscription. Events are kept until it resumes.",
+            "gave_up" => "The retry policy of some deliveries is used up. You can redeliver them.",
+            "rejecting" => "The receiver works, but does not accept the content of some events.",
+            "blocked" if self.reason.is_some() => "Nothing is sent until this is repaired.",
+            "blocked" => "Our own settings block the requests. The receiver is not at fault.",
+            "unconfirmed" => "The receiver has not confirmed yet. Events are kept.",
+            "paused" => "Events are kept until the subscription resumes.",
+            "slow" => "Events arrive faster than the receiver takes them.",
+            "retrying" => "Some deliveries failed and are retried on their schedule.",
+            _ => "",
         }
     }
 

@@ -105,8 +105,8 @@ fn sparks(id: i64, past: &Past) -> Markup {
     }
 }
 
-/// Reports whether an attempt at once makes sense: a delivery waits for its time, for a probe, or for
-/// the confirmation of the receiver.
+/// Reports whether an attempt at once makes sense: a delivery waits for its time or for a probe, or
+/// the receiver must still confirm.
 pub fn may_try(one: &Receiver) -> bool {
     match one.state.as_str() {
         "failing" | "gave_up" | "rejecting" | "blocked" | "retrying" => one.waiting > 0,

@@ -402,7 +402,7 @@ create index queue_event_id_idx on webhook.queue ((event_id + 0));
 -- $2 order by order_key, event_id". The primary key does not have this order.
 create index queue_order_key_idx on webhook.queue (subscription_id, order_key, event_id) where order_key is not null;
 
--- -- Given up: deliveries whose last attempt failed -------------------------------------------------
+-- -- Given up: deliveries whose last attempt failed -----------------------------------------------
 
 -- Counting exhausted deliveries among all attempts would read every attempt. The ledger adds a row
 -- together with the last attempt. A redelivery removes it.

@@ -13,7 +13,7 @@ pub const RECEIVERS: [(&str, &str); 6] = [
     ("search index", "healthy"),
 ];
 
-/// The paths of the receivers that fail, and of the one that is slow.
+/// The paths of the failing receivers, and of the slow one.
 pub const CRM: &str = "/status/503/crm/v2/hooks/orders";
 pub const BILLING: &str = "/status/500/billing/webhooks";
 pub const LEGACY: &str = "/slow/2000/legacy/portal/api";

@@ -51,12 +51,18 @@ pub fn table(items: &[Delivery], names: &HashMap<i64, String>) -> Markup {
                     td.any data-label="To" { a href=(format!("/subscriptions/{}", one.subscription_id)) { (to(one.subscription_id)) } }
                     td data-label="State" { (badge(&one.state)) }
                     td.n data-label="Attempts" { (one.attempts) }
-                    td.any data-label="Last response" { @if let Some(status) = one.last_status { (status) " " } @if let Some(error) = &one.last_error { (inert(error)) } }
+                    td.any data-label="Last response" { (last_response(one)) }
                     td data-label="Event" { a href=(path_of(one)) { code { (one.event_id) } } }
                 } } }
             } }
         }
     }
+}
+
+/// Returns the last error, which begins with the status, or else the status.
+fn last_response(one: &Delivery) -> String {
+    let status = || one.last_status.map(|status| status.to_string());
+    one.last_error.as_deref().map(inert).or_else(status).unwrap_or_default()
 }
 
 /// Returns the names of the subscriptions of these deliveries.

@@ -33,7 +33,7 @@ pub fn header(overview: &Overview, obstacles: &[String]) -> Markup {
                 @for reason in obstacles { p { (reason) } }
             }
             @if let Some(first) = sentences.next() { p.first[obstacles.is_empty()] { (first) } }
-            @for sentence in sentences { p { (sentence) } }
+            @if sentences.len() > 0 { p { @for sentence in sentences { (sentence) " " } } }
             @if obstacles.is_empty() { p.hint { "webhookd is running and delivers." } }
         }
     }
@@ -99,15 +99,20 @@ fn sparks(id: i64, past: &Past) -> Markup {
     let kept = past.span().0;
     html! {
         div.sparks {
-            (spark("attempts per second", attempts, kept))
-            (spark("queued", backlog, kept))
+            div { span.hint aria-hidden="true" { "attempts/s" } (spark("attempts per second", attempts, kept)) }
+            div { span.hint aria-hidden="true" { "queued" } (spark("queued", backlog, kept)) }
         }
     }
 }
 
-/// Reports whether an attempt at once makes sense.
+/// Reports whether an attempt at once makes sense: a delivery waits for its time or for a probe, or
+/// the receiver must still confirm.
 pub fn may_try(one: &Receiver) -> bool {
-    one.waiting > 0 && !matches!(one.state.as_str(), "paused" | "disabled") || one.state == "unconfirmed"
+    match one.state.as_str() {
+        "failing" | "gave_up" | "rejecting" | "blocked" | "retrying" => one.waiting > 0,
+        "unconfirmed" => true,
+        _ => false,
+    }
 }
 
 /// Renders the state in words, and since when.
@@ -129,10 +134,11 @@ pub fn facts(one: &Receiver) -> Markup {
     let fails = one.state != "healthy";
     html! {
         dl.health {
+            @if let Some(reason) = &one.reason { div.wide { dt { "Reason" } dd.any { (inert(reason)) } } }
             @if fails && let Some(error) = one.last_error_words() {
                 div.wide {
                     dt { "Last error" }
-                    dd { b.any { (inert(&error)) } @if let Some(age) = one.ages.last_failure { span.soft { " " (duration(age)) " ago" } } }
+                    dd { b.any { (inert(&error)) } @if let Some(age) = one.ages.last_failure { " " span.soft.nb { (duration(age)) " ago" } } }
                 }
             }
             @if let (Some(words), Some(at)) = (one.next_attempt_words(), &one.next_attempt_at) {

@@ -177,7 +177,7 @@ async fn detail(
             div #doing data-live {
                 div.panel.receiver {
                     (shown::state(&receiver))
-                    p.any { (inert(&receiver.explanation())) }
+                    p { (receiver.explanation()) }
                     (shown::facts(&receiver))
                 }
             }

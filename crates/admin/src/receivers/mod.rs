@@ -1,4 +1,5 @@
-//! The health of receivers: `webhook.subscription_health`, for REST, the page and `webhookd status`.
+//! The health of receivers: `webhook.subscription_health`, for REST, the page and
+//! `webhookd status`.
 //!
 //! The view decides the state of each receiver. This module reads it with the caller's rights, and
 //! [`words`] and [`headline`] say it in words. So all three places say the same.

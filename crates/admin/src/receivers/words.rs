@@ -1,10 +1,9 @@
 //! The health of a receiver in words for people: its state, its last error, durations. Pure.
 
-use crate::receivers::Receiver;
+use crate::{receivers::Receiver, words::title};
 use http::StatusCode;
-use url::Url;
 
-/// How urgent something is. It decides the colour, and what comes first.
+/// How urgent something is. It decides the colour and the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tone {
     /// Deliveries fail or are lost.
@@ -30,7 +29,7 @@ impl Tone {
 
 /// A state of `webhook.subscription_health`.
 #[derive(Debug, Clone, Copy)]
-pub struct State {
+pub struct HealthState {
     /// The word in SQL.
     pub word: &'static str,
     /// The words for people.
@@ -38,12 +37,12 @@ pub struct State {
     pub tone: Tone,
 }
 
-const fn state(word: &'static str, label: &'static str, tone: Tone) -> State {
-    State { word, label, tone }
+const fn state(word: &'static str, label: &'static str, tone: Tone) -> HealthState {
+    HealthState { word, label, tone }
 }
 
 /// Every state, the most urgent first. The view has the same order; a test compares them.
-pub const STATES: [State; 10] = [
+pub const STATES: [HealthState; 10] = [
     state("failing", "failing", Tone::Bad),
     state("disabled", "disabled", Tone::Bad),
     state("gave_up", "gave up", Tone::Bad),
@@ -57,7 +56,7 @@ pub const STATES: [State; 10] = [
 ];
 
 /// Returns the state with this word. An unknown one, of a later version, is a warning.
-pub fn state_of(word: &str) -> State {
+pub fn state_of(word: &str) -> HealthState {
     STATES.into_iter().find(|state| state.word == word).unwrap_or(state("unknown", "unknown", Tone::Warn))
 }
 
@@ -86,18 +85,12 @@ pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
     }
     if number >= 100_000 { format!("{out} or more") } else { out }
-}
-
-/// Returns the name of a subscription: its own, or the host of its URL.
-pub fn title(name: Option<&str>, url: &str) -> String {
-    let host = || Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
-    name.map(str::to_owned).or_else(host).unwrap_or_else(|| url.to_owned())
 }
 
 impl Receiver {
@@ -106,28 +99,20 @@ impl Receiver {
         title(self.name.as_deref(), &self.url)
     }
 
-    /// Returns why the receiver is in its state, as sentences without its times.
-    pub fn explanation(&self) -> String {
-        let reason = |otherwise: &str| self.reason.clone().unwrap_or_else(|| otherwise.to_owned());
+    /// Returns what the state means, as a sentence or two. Empty if nothing is wrong.
+    pub fn explanation(&self) -> &'static str {
         match self.state.as_str() {
-            "failing" => "Its receiver fails. webhookd keeps the events and tries again.".to_owned(),
-            "disabled" => {
-                format!("webhookd disabled it: {}. Events are kept.", reason("the receiver failed"))
-            }
-            "gave_up" => "The retry policy of some deliveries is used up. You can redeliver them.".to_owned(),
-            "rejecting" => "The receiver works, but does not accept the content of some events.".to_owned(),
-            "blocked" => match &self.reason {
-                Some(reason) => format!("Nothing is sent: {reason}."),
-                None => "Our own settings block the requests. The receiver is not at fault.".to_owned(),
-            },
-            "unconfirmed" => "The receiver has not confirmed yet. Events are kept.".to_owned(),
-            "paused" => match &self.reason {
-                Some(reason) => format!("{reason}. Events are kept."),
-                None => "Events are kept until it resumes.".to_owned(),
-            },
-            "slow" => "Events arrive faster than the receiver takes them.".to_owned(),
-            "retrying" => "Some deliveries failed and are retried on their schedule.".to_owned(),
-            _ => String::new(),
+            "failing" => "The receiver fails. webhookd keeps the events and tries again.",
+            "disabled" => "webhookd disabled the subscription. Events are kept until it resumes.",
+            "gave_up" => "The retry policy of some deliveries is used up. You can redeliver them.",
+            "rejecting" => "The receiver works, but does not accept the content of some events.",
+            "blocked" if self.reason.is_some() => "Nothing is sent until this is repaired.",
+            "blocked" => "Our own settings block the requests. The receiver is not at fault.",
+            "unconfirmed" => "The receiver has not confirmed yet. Events are kept.",
+            "paused" => "Events are kept until the subscription resumes.",
+            "slow" => "Events arrive faster than the receiver takes them.",
+            "retrying" => "Some deliveries failed and are retried on their schedule.",
+            _ => "",
         }
     }
 
@@ -230,12 +215,5 @@ mod tests {
             assert_eq!(receiver.last_error_words().as_deref(), Some(want));
         }
         assert_eq!(Receiver::default().last_error_words(), None);
-    }
-
-    #[test]
-    fn a_subscription_without_a_name_has_that_of_its_host() {
-        assert_eq!(title(Some("crm"), "https://a.example/x"), "crm");
-        assert_eq!(title(None, "https://a.example:8443/x"), "a.example");
-        assert_eq!(title(None, "nonsense"), "nonsense");
     }
 }

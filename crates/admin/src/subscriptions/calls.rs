@@ -5,9 +5,9 @@ use crate::{
     extract::Body,
     options::{Argument, Arguments},
     problem::Problem,
-    receivers::words::title,
     sessions::Work,
     subscriptions::shape::{Subscription, check_types},
+    words::title,
 };
 use axum::http::StatusCode;
 use database::Text;

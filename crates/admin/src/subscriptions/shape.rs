@@ -1,6 +1,6 @@
 //! The members of requests and answers of `/v1/subscriptions`.
 
-use crate::{extract::number, problem::Problem, receivers::words::title};
+use crate::{extract::number, problem::Problem, words::title};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};

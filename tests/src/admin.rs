@@ -108,7 +108,8 @@ impl Admin {
         let daemon = Daemon::spawn_in(url, &arguments, environment);
         let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
         let (_, url) = line.split_once("url=").expect("it says where");
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+        let client =
+            crate::http_client().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         daemon.ready(database).await;
         Self { daemon, url: url.trim_end_matches('/').to_owned(), client }
     }

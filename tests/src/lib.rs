@@ -38,3 +38,11 @@ pub fn scale<T: std::str::FromStr>(name: &str, light: T, heavy: T) -> T {
         None => light,
     }
 }
+
+/// Returns the builder of an HTTP client. The tests share reqwest's features with the daemon, whose
+/// TLS names its provider; a client without TLS settings needs one for the process.
+pub fn http_client() -> reqwest::ClientBuilder {
+    // An error means that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}

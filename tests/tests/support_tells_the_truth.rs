@@ -46,7 +46,7 @@ fn the_judge_rejects_what_is_forged() {
 #[tokio::test]
 async fn the_receiver_behaves_as_set() {
     let receiver = Receiver::start().await;
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client = e2e::http_client().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let send = async |path: &str, id: &str| {
         let mut request = client.post(receiver.url(path)).body(Bytes::from_static(b"{\"a\":1}"));
         for (name, value) in signed(SECRET, id, now(), "{\"a\":1}") {
@@ -77,7 +77,7 @@ async fn the_receiver_behaves_as_set() {
 #[tokio::test]
 async fn the_receiver_remembers_how_it_answered() {
     let receiver = Receiver::start().await;
-    let client = reqwest::Client::new();
+    let client = e2e::http_client().build().expect("a client");
     let post = async |path: &str| {
         let mut request = client.post(receiver.url(path)).body("{}");
         for (name, value) in signed(SECRET, "evt_1", now(), "{}") {
@@ -113,7 +113,7 @@ async fn the_receiver_remembers_how_it_answered() {
 #[tokio::test]
 async fn the_receiver_shakes_hands_as_set() {
     let receiver = Receiver::start().await;
-    let client = reqwest::Client::new();
+    let client = e2e::http_client().build().expect("a client");
     for (profile, status, allowed) in [
         ("ok", 200, Some("us.example")),
         ("any", 200, Some("*")),

@@ -118,7 +118,9 @@ async fn a_standby_that_is_named_first_is_skipped() {
     daemon.ready(&world.database).await;
     let api = format!("{}/v1/subscriptions", page.trim_end_matches('/'));
     let body = serde_json::json!({ "url": world.receiver.url("/ok/api"), "name": "by REST" });
-    let answer = reqwest::Client::new()
+    let answer = e2e::http_client()
+        .build()
+        .expect("a client")
         .post(&api)
         .header("content-type", "application/json")
         .body(body.to_string())

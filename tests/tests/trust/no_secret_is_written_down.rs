@@ -52,7 +52,7 @@ async fn answers(world: &World, daemon: &Daemon, wrong: &str) -> Vec<Written> {
     let line = daemon.process().wait_for_line(|line| line.contains("admin.listens"), PATIENCE).await;
     let (_, url) = line.split_once("url=").expect("it says where");
     let url: String = url.chars().take_while(|c| !c.is_whitespace() && *c != '\u{1b}').collect();
-    let client = reqwest::Client::new();
+    let client = e2e::http_client().build().expect("a client");
     let ids = world.database.text("select string_agg(id::text, ' ') from webhook.subscription").await;
     let some = "select string_agg(event_id || ' ' || subscription_id, ',') from
         (select distinct on (subscription_id) event_id, subscription_id from webhook.delivery) d";

@@ -22,7 +22,7 @@ pub type Message = (String, Bytes);
 /// # Panics
 /// If a request fails: the yardstick must not count undelivered messages.
 pub async fn send_all(messages: Arc<Vec<Message>>, url: &str, secret: &str, connections: usize) {
-    let client = reqwest::Client::builder()
+    let client = e2e::http_client()
         .no_proxy()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())

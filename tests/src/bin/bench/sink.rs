@@ -159,8 +159,7 @@ impl Sink {
         let line = process.wait_for_line(|line| line.starts_with("listening "), e2e::PATIENCE).await;
         let address = line.trim_start_matches("listening ").to_owned();
         // Each query uses a new connection: an idle one must not count in a drain.
-        let client =
-            reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+        let client = e2e::http_client().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
         Self { _process: process, address, client }
     }
 

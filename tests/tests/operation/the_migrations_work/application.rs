@@ -118,7 +118,7 @@ pub const COLUMNS: [&str; 4] = ["customer", "id", "note", "total"];
 
 /// Sends a POST, as the old senders do.
 pub async fn post(url: &str, headers: &[(&str, &str)], body: String) {
-    let client = reqwest::Client::new();
+    let client = e2e::http_client().build().expect("a client");
     let mut request = client.post(url).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);

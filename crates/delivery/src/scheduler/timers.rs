@@ -94,13 +94,10 @@ impl Timers {
         self.by_time.remove(&RetryKey { next_at_us, subscription_id, event_id })
     }
 
-    /// Removes and returns the retries of one subscription whose rows are committed, by event. Rows
-    /// of the table beyond the horizon stay there.
-    pub fn take(&mut self, subscription_id: i64, entries_confirmed: u64) -> Vec<(RetryKey, Retry)> {
-        let is_wanted = |key: &RetryKey, retry: &Retry| {
-            key.subscription_id == subscription_id && retry.after_entry <= entries_confirmed
-        };
-        let wanted = self.by_time.iter().filter(|(key, retry)| is_wanted(key, retry));
+    /// Removes and returns the retries of one subscription, by event. Rows of the table beyond the
+    /// horizon stay there.
+    pub fn take(&mut self, subscription_id: i64) -> Vec<(RetryKey, Retry)> {
+        let wanted = self.by_time.iter().filter(|(key, _)| key.subscription_id == subscription_id);
         let mut taken: Vec<_> = wanted.map(|(key, retry)| (*key, *retry)).collect();
         for (key, _) in &taken {
             self.remove(key.subscription_id, key.event_id);

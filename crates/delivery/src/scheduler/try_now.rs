@@ -36,8 +36,8 @@ impl Work<'_> {
             self.queue.paused_until = Duration::ZERO;
         }
         self.probe_now(now);
-        let retries = self.shared.timers.take(self.id, self.shared.effects.confirmed());
-        for (key, retry) in retries {
+        // The ledger writes in order, so these entries follow those that are not committed yet.
+        for (key, retry) in self.shared.timers.take(self.id) {
             self.queue.claim(key.event_id);
             self.put_due_aside(Due { event_id: key.event_id, retry });
         }

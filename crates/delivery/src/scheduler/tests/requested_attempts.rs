@@ -57,6 +57,24 @@ fn retries_that_wait_for_their_time_are_made_at_once() {
     }
 }
 
+/// The rows may be visible to the user who asks before the scheduler gets the confirmation.
+#[test]
+fn retries_are_made_at_once_before_the_ledger_has_confirmed_them() {
+    for ordering in Ordering::ALL {
+        let mut world = with_events(Options { ordering, ..PLAIN }, 3);
+        for (key, _) in std::mem::take(&mut world.under_way) {
+            world.end(key, answer(503, None));
+        }
+        assert!(!world.records.is_empty() && world.under_way.is_empty(), "{ordering:?}");
+        world.try_now(TryNow { subscription_id: 1, ignore_retry_after: false });
+        world.catch_up();
+        world.pass(STEP, STEP);
+        assert!(!world.under_way.is_empty(), "{ordering:?}: {:?}", world.queue);
+        world.settle();
+        world.check_end();
+    }
+}
+
 #[test]
 fn a_pause_that_the_receiver_asked_for_ends_only_on_request() {
     let mut world = with_events(PLAIN, 5);

@@ -20,10 +20,12 @@ pub fn store_python(world: &World, block: &Block) -> Option<String> {
     None
 }
 
-/// Formats of bodies; each has its own content type, or a batch of its own.
-const FORMATS: [&str; 5] = ["standard", "cloudevents-structured", "cloudevents-binary", "form", "raw"];
+/// Formats with bodies of JSON, which the library of the example parses.
+const FORMATS: [&str; 6] =
+    ["standard", "cloudevents-structured", "cloudevents-binary", "raw", "supabase", "hasura"];
 
-/// Lets the daemon deliver in every format to the example that listens. Returns what it rejects.
+/// Lets the daemon deliver in each of them, alone and in batches, to the example that listens.
+/// Returns what it rejects.
 pub async fn every_format(world: &mut World) -> Vec<String> {
     let url = world.localize("http://127.0.0.1:3000/hooks");
     let batches = ["standard", "cloudevents-structured"].map(|format| (format, 2));

@@ -107,11 +107,13 @@ fn record(
     search_path: String,
 ) -> Result<i64, Error> {
     owner::lock(caller, subscription_id)?;
+    let statement = match owner::has_oid()? {
+        true => include_str!("sql/backfill_insert.sql"),
+        false => include_str!("sql/backfill_insert_0_2.sql"),
+    };
     let id = Spi::connect_mut(|client| {
         let inserted = client.update(
-            "insert into webhook.backfill (subscription_id, relation, condition, requested_by, requester, search_path)
-             values ($1, $2, $3, pg_get_userbyid($4), $4, $5)
-             on conflict (subscription_id, relation) where state = 'running' do nothing returning id",
+            statement,
             None,
             &[
                 subscription_id.into(),

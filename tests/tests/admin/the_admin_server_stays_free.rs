@@ -300,9 +300,10 @@ async fn no_token_gives_the_daemon_s_own_rights() {
     let world = World::new().await;
     Admin::roles(&world.database).await;
     let alice = token(&world.database, &["--role", "alice"]);
-    // For SET ROLE, `none` is not a role but the keyword that resets the role.
+    // For SET ROLE, `none` is not a role but the keyword that resets the role. So no token can be
+    // for it.
     world.database.run("update webhook.token set role = 'none'").await;
     let admin = Admin::start(&world.database, &[]).await;
     let answer = admin.get("/v1/subscriptions", &alice).await;
-    assert_eq!(answer.status, 403, "{answer:?}");
+    assert_eq!(answer.status, 401, "{answer:?}");
 }

@@ -43,6 +43,14 @@ impl Page {
         self.browser.source().await
     }
 
+    /// Presses a button, and confirms it on the next page.
+    async fn act_and_confirm(&self, id: i64, action: &str, fields: &[(&str, &str)]) -> String {
+        self.act(id, action, fields).await;
+        let confirm = format!("button[value='{action}']");
+        self.browser.submit(&format!("main form:has({confirm})"), &[], &confirm).await;
+        self.browser.source().await
+    }
+
     async fn act(&self, id: i64, action: &str, fields: &[(&str, &str)]) -> String {
         self.send(&format!("/subscriptions/{id}"), &format!("button[value='{action}']"), fields).await
     }
@@ -252,7 +260,7 @@ impl Way<'_> {
                 Self::run(url, &["subscription", "rotate", &id.to_string(), "--overlap", "1 h"]).await
             }
             Self::Rest(client) => client.ask(&json!({"do": "rotate", "id": id})).await.to_string(),
-            Self::Page(page) => page.act(id, "rotate", &[("overlap", "PT1H")]).await,
+            Self::Page(page) => page.act_and_confirm(id, "rotate", &[("overlap", "PT1H")]).await,
         })
     }
 
@@ -320,10 +328,11 @@ impl Way<'_> {
                     .split("<h3>Attempt ")
                     .skip(1)
                     .map(|rest| {
-                        let outcome = ["succeeded", "http_error"]
+                        let outcome = [("succeeded", "succeeded"), ("http_error", "HTTP error")]
                             .into_iter()
-                            .find(|word| rest.contains(&format!(">{word}<")));
-                        let (_, status) = rest.split_once("HTTP ").expect("a status");
+                            .find(|(_, words)| rest.contains(&format!(">{words}<")))
+                            .map(|(word, _)| word);
+                        let (_, status) = rest.split_once("<span>HTTP ").expect("a status");
                         (outcome.expect("an outcome").to_owned(), status.chars().take(3).collect())
                     })
                     .collect();
@@ -360,7 +369,7 @@ impl Way<'_> {
                 drop(Self::run(url, &["subscription", "delete", &id.to_string()]).await)
             }
             Self::Rest(client) => drop(client.ask(&json!({"do": "delete", "id": id})).await),
-            Self::Page(page) => drop(page.act(id, "delete", &[]).await),
+            Self::Page(page) => drop(page.act_and_confirm(id, "delete", &[]).await),
         }
     }
 }
@@ -369,7 +378,7 @@ impl Way<'_> {
 /// lives.
 async fn traces(world: &World, id: i64) -> Value {
     let options = format!(
-        "select (to_jsonb(s) - '{{id,name,url,created_at,updated_at,created_snapshot}}'::text[])::text from webhook.subscription s where id = {id}"
+        "select (to_jsonb(s) - '{{id,name,url,created_at,updated_at,failures_reset_at,created_snapshot}}'::text[])::text from webhook.subscription s where id = {id}"
     );
     let health = format!(
         "select json_build_object('enabled', enabled, 'circuit', circuit, 'failures', consecutive_failures, 'retrying', retrying, 'queued', queued,

@@ -120,6 +120,16 @@ fn calls(id: i64) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
         ("webhook_emit", vec![("event_type", text("a.b")), ("payload", text("{}")), ("key", text("k"))]),
         ("webhook_ping", vec![("id", id.clone())]),
         ("webhook_redeliver", vec![("event_id", text(&evt)), ("subscription_id", id.clone())]),
+        ("webhook_try_now", vec![("id", id.clone()), ("ignore_retry_after", "'false'".to_owned())]),
+        (
+            "webhook_redeliver_failed",
+            vec![
+                ("subscription_id", id.clone()),
+                ("since", text("-infinity")),
+                ("until", text("infinity")),
+                ("dry_run", "'true'".to_owned()),
+            ],
+        ),
         (
             "webhook_deliveries",
             vec![("subscription_id", id.clone()), ("rows_max", text("10")), ("before", text("1000"))],

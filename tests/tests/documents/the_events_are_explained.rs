@@ -42,7 +42,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 
 /// Returns the cells of the table of fields, row by row.
 fn rows(page: &str) -> Vec<Vec<String>> {
-    let table = between(page, "<table class=\"fields\">", "</table>");
+    let table = between(page, "<table class=\"fields cards\">", "</table>");
     let strip = |cell: &str| {
         let mut text = String::new();
         let mut depth = 0;

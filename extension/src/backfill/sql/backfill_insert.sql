@@ -1,0 +1,3 @@
+insert into webhook.backfill (subscription_id, relation, condition, requested_by, requester, search_path)
+values ($1, $2, $3, pg_get_userbyid($4), $4, $5)
+on conflict (subscription_id, relation) where state = 'running' do nothing returning id

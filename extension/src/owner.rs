@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 /// Maximum length of an owner's name, in characters.
 const CHARS_MAX: usize = 200;
 
-/// Reports whether the schema stores the OIDs of owners. The previous schema (0.2) stores only their
+/// Reports whether the schema stores the OIDs of owners. The previous schema (0.2) stores only
 /// names.
 ///
 /// # Errors

@@ -41,8 +41,8 @@ fn sequences(receiver: &Receiver) -> Vec<i64> {
     receiver.at("/ok").iter().map(|request| number(request).expect("a number")).collect()
 }
 
-/// Checks that the events of all orders from `first` on have higher numbers than those of the
-/// orders before. Events from before the recovery may come again, under their own numbers.
+/// Checks that events of orders from `first` on have higher numbers than the events of earlier
+/// orders. Events from before the recovery may come again, under their own numbers.
 fn are_higher(receiver: &Receiver, first: i64) {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for body in receiver.at("/ok").iter().map(e2e::receiver::Received::json) {

@@ -2,12 +2,13 @@
 -- `webhookd status` show.
 
 -- The daemon does not count such answers against the receiver (Verdict::Rejected in
--- crates/delivery). A test compares the lists.
+-- crates/delivery). A test compares the lists. A failed attempt with 2xx had not the expected
+-- response.
 create function webhook.is_rejection(status smallint) returns boolean
     language sql immutable parallel safe
-    return coalesce(status in (400, 409, 413, 414, 415, 422, 431), false);
+    return coalesce(status in (400, 409, 413, 414, 415, 422, 431) or status between 200 and 299, false);
 comment on function webhook.is_rejection(smallint) is
-    'Whether an HTTP status rejects the content of one event, and so shows that the receiver works';
+    'Whether the HTTP status of a failed attempt rejects the content of one event, and so shows that the receiver works';
 
 -- A healthy subscription costs its row and two look-ups in indexes. The rest is evaluated only if
 -- deliveries wait or were given up, and counts at most 100 000 rows. Each part is a lateral

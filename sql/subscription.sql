@@ -282,16 +282,16 @@ $$;
 comment on function webhook.forget_subscription() is 'Removes the dependent rows of a deleted subscription';
 revoke all on function webhook.forget_subscription() from public;
 
-create trigger find_owner_role before insert or update of owner on webhook.subscription
-    for each row execute function webhook.find_owner_role();
-alter table webhook.subscription enable always trigger find_owner_role;
 create trigger forget after delete on webhook.subscription for each row execute function webhook.forget_subscription();
 alter table webhook.subscription enable always trigger forget;
 
 -- -- Ownership ------------------------------------------------------------------------------------
 
--- For reading only. Functions that write check the owner themselves
--- (extension/src/subscribe/owner.rs).
+create trigger find_owner_role before insert or update of owner on webhook.subscription
+    for each row execute function webhook.find_owner_role();
+alter table webhook.subscription enable always trigger find_owner_role;
+
+-- For reading only. Functions that write check the owner themselves (extension/src/owner.rs).
 alter table webhook.subscription enable row level security;
 create policy of_owner on webhook.subscription for select using (webhook.may_see(owner, owner_role));
 alter table webhook.attempt enable row level security;

@@ -4,11 +4,14 @@
 //! `config`. Values that may contain a password or a key are parsed as plain text, because clap
 //! prints values that it cannot parse.
 
+mod keys;
 pub mod manage;
 pub mod schema;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use std::{net::SocketAddr, path::PathBuf};
+
+pub use keys::{Keygen, Rekey};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -264,27 +267,6 @@ pub struct Check {
     /// Postgres role of requests without a token (as for run)
     #[arg(long, env = "WEBHOOKD_ADMIN_OPEN_AS", value_name = "ROLE")]
     pub admin_open_as: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct Keygen {
-    /// The file to create, readable only by its owner. It must not exist
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Create nothing: print the public key of the first key in FILE, which must exist
-    #[arg(long)]
-    pub public: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Rekey {
-    #[command(flatten)]
-    pub database: Database,
-    #[command(flatten)]
-    pub keys: Keys,
-    /// Print what would be done, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,8 @@
 //! Turns the ring, and empties slots that have expired or whose space is needed.
 //! `sql/retention.sql` decides which. Writes the present names of roles.
 //!
-//! The module waits for no lock and blocks no other session. If a slot is in use, it retries later.
-//! It never reads a row, and no delivery depends on it.
+//! The module waits for no lock of a slot, and at most a second for that of a renamed role's row.
+//! If one is in use, it retries later. It never reads an event, and no delivery depends on it.
 
 use database::{Client, Purpose, Target, Watch, chain, connect};
 use std::time::Duration;
@@ -192,10 +192,18 @@ async fn round(database: &Target) -> Result<(Size, bool), Error> {
     for slot in row.try_get::<_, Vec<i16>>(5)? {
         info!(slot, bytes_max = size.bytes_max, "ring.slot_retired_early");
     }
+    // A user may hold the lock of a row. The next round tries again.
+    if let Err(error) = follow_roles(&client).await {
+        warn!(error = chain(&error), "maintenance.interrupted");
+    }
+    Ok((size, in_use || row.try_get::<_, bool>(4)?))
+}
+
+async fn follow_roles(client: &Client) -> Result<(), Error> {
     if client.query_one(CAN_FOLLOW_ROLES, &[]).await?.try_get(0)? {
         client.execute(FOLLOW_ROLES, &[]).await?;
     }
-    Ok((size, in_use || row.try_get::<_, bool>(4)?))
+    Ok(())
 }
 
 async fn retire(client: &Client, statement: &Statement, slot: i32) -> Result<Slot, Error> {

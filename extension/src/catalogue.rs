@@ -11,10 +11,17 @@ use pgrx::prelude::*;
 /// # Errors
 /// [`Error::Outdated`] if the database has another minor version than this library.
 pub fn demand_present() -> Result<(), Error> {
+    if is_present()? { Ok(()) } else { Err(Error::Outdated) }
+}
+
+/// Reports whether the database has the minor version of this library.
+///
+/// # Errors
+/// The query fails.
+pub fn is_present() -> Result<bool, Error> {
     let installed: Option<String> =
         Spi::get_one("select extversion from pg_catalog.pg_extension where extname = 'pg_webhook'")?;
-    let is_present = installed.is_some_and(|version| minor(&version) == minor(env!("CARGO_PKG_VERSION")));
-    if is_present { Ok(()) } else { Err(Error::Outdated) }
+    Ok(installed.is_some_and(|version| minor(&version) == minor(env!("CARGO_PKG_VERSION"))))
 }
 
 /// Returns `major.minor`.

@@ -4,6 +4,7 @@
 //! They write the deliveries' rows in `webhook.queue` and ask the daemon, through the outbox, to
 //! load them.
 
+use crate::catalogue;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
 use crate::memory;
@@ -79,9 +80,20 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
         include_str!("sql/redeliver.sql"),
         &[subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into()],
     )?;
-    let forget = "delete from webhook.given_up g where g.subscription_id = $1 and g.event_id = $2";
-    Spi::run_with_args(forget, &[subscription_id.into(), sequence.into()])?;
+    forget_given_up(subscription_id, Some(sequence))?;
     emit::delivery_requested(subscription_id, sequence);
+    Ok(())
+}
+
+/// Removes the deliveries that are in the queue again from those given up: one of them, or all. The
+/// previous schema has no such table.
+fn forget_given_up(subscription_id: i64, sequence: Option<i64>) -> Result<(), Error> {
+    if catalogue::is_present()? {
+        Spi::run_with_args(
+            include_str!("sql/forget_given_up.sql"),
+            &[subscription_id.into(), sequence.into()],
+        )?;
+    }
     Ok(())
 }
 
@@ -129,6 +141,7 @@ fn replay(
     )?
     .ok_or(Error::Missing("count"))?;
     if count > 0 {
+        forget_given_up(subscription_id, None)?;
         emit::backlog_requested(subscription_id);
     }
     Ok(count)

@@ -5,6 +5,7 @@
 //! what a role may change: members of the owner may, and admins. A subscription of another owner
 //! does not exist for the caller.
 
+use crate::catalogue;
 use crate::error::Error;
 use crate::guc;
 use crate::rights::Caller;
@@ -13,25 +14,13 @@ use pgrx::prelude::*;
 /// Maximum length of an owner's name, in characters.
 const CHARS_MAX: usize = 200;
 
-/// Reports whether the schema stores the OIDs of owners. The previous schema (0.2) stores only
-/// names.
-///
-/// # Errors
-/// The query fails.
-pub fn has_oid() -> Result<bool, Error> {
-    let found = Spi::get_one::<bool>(
-        "select exists (select from pg_attribute
-                        where attrelid = 'webhook.subscription'::regclass and attname = 'owner_role')",
-    )?;
-    Ok(found == Some(true))
-}
-
 /// Locks a subscription's row until the end of the transaction, if the caller may change it.
 ///
 /// # Errors
 /// [`Error::NoSuchSubscription`].
 pub fn lock(caller: Caller, id: i64) -> Result<(), Error> {
-    let statement = match has_oid()? {
+    // The previous schema has only the owner's name.
+    let statement = match catalogue::is_present()? {
         true => include_str!("sql/lock_subscription.sql"),
         false => {
             "select webhook.may_manage($2, owner) from webhook.subscription where id = $1 for no key update"
@@ -74,10 +63,9 @@ pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
     if name.chars().count() > CHARS_MAX || name.chars().any(char::is_control) {
         return Err(bad("must have at most 200 characters and no control characters"));
     }
-    let statement = match has_oid()? {
-        true => "select webhook.may_manage($1, $2, webhook.role_named($2))",
-        false => "select webhook.may_manage($1, $2)",
-    };
-    let may = Spi::get_one_with_args::<bool>(statement, &[caller.id.into(), name.as_str().into()])?;
+    let may = Spi::get_one_with_args::<bool>(
+        "select webhook.may_manage($1, $2, webhook.role_named($2))",
+        &[caller.id.into(), name.as_str().into()],
+    )?;
     if may == Some(true) { Ok(name) } else { Err(Error::NotTheirs(name)) }
 }

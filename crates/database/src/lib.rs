@@ -39,6 +39,7 @@ mod variables;
 
 pub use cannot_connect::CannotConnect;
 pub use client::{Client, Rows, Transaction};
+pub use delivery::causes::chain;
 pub use encoding::{Encoding, Text};
 pub use error::Error;
 pub use foreign_role::{Advice, ForeignRole, Lack};
@@ -290,19 +291,4 @@ pub fn passes(error: &tokio_postgres::Error) -> bool {
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
         // "cached plan must not change result type": the extension was updated meanwhile.
         || *code == SqlState::FEATURE_NOT_SUPPORTED
-}
-
-/// Returns an error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -28,6 +28,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod causes;
 pub mod compact;
 pub mod event;
 pub mod feed;

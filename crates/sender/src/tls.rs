@@ -12,6 +12,7 @@ use crate::{
     failure::Failure,
     host_pattern::{HostPattern, InvalidHost},
 };
+use delivery::causes::chain;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 use serde::Deserialize;
 use std::{
@@ -234,12 +235,6 @@ impl Named {
         };
         Ok(Self { hosts, connector: Arc::new(config).into() })
     }
-}
-
-/// Returns an error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {

@@ -5,11 +5,11 @@
 //! environment. A failure is logged once, and the recovery is logged once.
 
 use bytes::{Bytes, BytesMut};
+use delivery::causes::chain;
 use hyper::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
 use reqwest::{Client, redirect};
 use std::{
-    error::Error,
     fmt,
     path::{Path, PathBuf},
     pin::Pin,
@@ -139,14 +139,4 @@ async fn exchange(client: Client, request: Request<Bytes>) -> Result<Response<By
     *answered.status_mut() = status;
     std::mem::swap(answered.headers_mut(), response.headers_mut());
     Ok(answered)
-}
-
-/// Returns an error with its causes, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@
 mod keys;
 mod step;
 
+use crate::catalogue;
 use crate::emit;
 use crate::error::{Error, answer, given};
 use crate::memory;
@@ -107,7 +108,7 @@ fn record(
     search_path: String,
 ) -> Result<i64, Error> {
     owner::lock(caller, subscription_id)?;
-    let statement = match owner::has_oid()? {
+    let statement = match catalogue::is_present()? {
         true => include_str!("sql/backfill_insert.sql"),
         false => include_str!("sql/backfill_insert_0_2.sql"),
     };

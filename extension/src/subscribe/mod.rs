@@ -161,12 +161,12 @@ fn namesake(id: i64, options: &mut Options) -> Result<Option<String>, Error> {
     if is_cleared || (name.is_none() && owner.is_none()) {
         return Ok(None);
     }
-    let statement = match owner::has_oid()? {
-        true => include_str!("sql/same_name.sql"),
-        false => include_str!("sql/same_name_0_2.sql"),
-    };
     Spi::connect(|client| {
-        let found = client.select(statement, Some(1), &[id.into(), name.into(), owner.into()])?;
+        let found = client.select(
+            include_str!("sql/same_name.sql"),
+            Some(1),
+            &[id.into(), name.into(), owner.into()],
+        )?;
         if found.is_empty() { Ok(None) } else { Ok(found.first().get_one::<String>()?) }
     })
 }

@@ -221,7 +221,7 @@ async fn a_reader_that_goes_away_ends_what_follows() {
     }
 }
 
-/// `webhookd status | true`: a command whose reader has gone fails no more than others do.
+/// `webhookd status | true`: a closed pipe is no failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_pipe_is_no_panic() {
     let world = World::new().await;

@@ -25,6 +25,10 @@ async fn a_2xx_without_the_expected_body_is_a_failure() {
     );
     let circuit = format!("select circuit from webhook.subscription_stats where id = {id}");
     assert_eq!(world.database.text(&circuit).await.as_deref(), Some("closed"), "the receiver works");
+    let health = format!(
+        "select concat_ws(' ', state, rejected, given_up) from webhook.subscription_health where id = {id}"
+    );
+    assert_eq!(world.database.text(&health).await.as_deref(), Some("rejecting 19 0"));
 
     // Without the condition, the events are good.
     world.database.run(&format!("select webhook_alter({id}, clear => '{{expected_response}}')")).await;

@@ -240,6 +240,23 @@ async fn between_package_and_update_everything_goes_on() {
     app.batch_execute("select webhook_pause(id) from webhook.subscription where name = 'raw'; select webhook_resume(id) from webhook.subscription where name = 'raw'")
         .await
         .expect("other calls work");
+    app.batch_execute(
+        "begin;
+         select webhook_redeliver(webhook.public_id(e.id, e.created_at), s.id)
+         from webhook.event e, webhook.subscription s where e.type like 'order.%' and s.name = 'raw' limit 1;
+         select webhook_replay(id, '-infinity') from webhook.subscription where name = 'raw';
+         select webhook_ping(id), webhook_rotate_secret(id) from webhook.subscription where name = 'raw';
+         select webhook_backfill(id, 'orders') from webhook.subscription where name = 'raw';
+         select webhook.backfill_step(id, 10) from webhook.backfill where state = 'running';
+         select webhook_backfill_cancel(id) from webhook.backfill where state = 'running';
+         rollback",
+    )
+    .await
+    .expect("so do those about deliveries");
+    for call in ["webhook_subscribe('https://example.com')", "webhook_alter(1, name => 'x')"] {
+        let refused = app.batch_execute(&format!("select {call}")).await.expect_err("it has new arguments");
+        assert!(describe(&refused).contains("ALTER EXTENSION pg_webhook UPDATE"), "{}", describe(&refused));
+    }
 
     // The daemon delivers from the old schema.
     let daemon = Daemon::start(&database).await;

@@ -55,7 +55,8 @@ pub struct Receiver {
     pub given_up: i64,
     pub given_up_since: Option<String>,
     pub given_up_at: Option<String>,
-    /// Deliveries whose content the receiver rejects (400, 409, 413, 414, 415, 422 and 431).
+    /// Deliveries whose content the receiver rejects (400, 409, 413, 414, 415, 422, 431, or
+    /// a response that is not the expected one).
     pub rejected: i64,
     /// Deliveries that were given up for either reason, and can be redelivered.
     pub redeliverable: i64,
@@ -144,7 +145,7 @@ pub async fn page(work: &mut Work, filter: &ReceiverFilter) -> Result<(Overview,
 /// Returns the health of one receiver.
 ///
 /// # Errors
-/// 404 if there is none, or if it belongs to another owner.
+/// 404 if the subscription does not exist, or belongs to another owner.
 pub async fn find(work: &mut Work, id: i64) -> Result<Receiver, Problem> {
     let found = work.json(include_str!("../sql/receivers_one.sql"), &[&id]).await?;
     found.into_iter().next().ok_or_else(|| Problem::not_found("subscription"))

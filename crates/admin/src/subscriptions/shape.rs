@@ -42,7 +42,7 @@ impl Subscription {
         texts.collect::<Vec<_>>().join(separator)
     }
 
-    /// Returns the name, or the host of the URL if there is none.
+    /// Returns the name, or else the host of the URL.
     pub fn title(&self) -> String {
         title(self.option("name").as_str(), self.text("url"))
     }

@@ -103,10 +103,10 @@ impl Scheduler {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
         let is_split = flight.events > 1 && outcome.verdict() == Verdict::Rejected;
-        if let Some(mut work) = self.work(id) {
+        let judged = self.work(id).and_then(|mut work| {
             work.note_rejection(&flight, &outcome);
-        }
-        let judged = self.work(id).and_then(|mut work| work.judge(&flight, &outcome, now));
+            work.judge(&flight, &outcome, now)
+        });
         let InFlight { first, more, .. } = flight;
         // The entries are in order of events, because the ledger writes in order. All of them come
         // before the entries of deliveries that go back behind them. The one response is stored

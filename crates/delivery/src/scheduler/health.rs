@@ -123,8 +123,9 @@ impl Work<'_> {
         self.close();
         self.shared.timers.forget(self.id);
         // The record below makes backlog of all its rows that wait for their time.
+        let entry = self.shared.effects.last_entry();
         if let Some(groups) = &mut self.queue.groups {
-            groups.park();
+            groups.park(entry);
         }
         self.shared.effects.record(Record::Disable { subscription_id: self.id, reason });
     }

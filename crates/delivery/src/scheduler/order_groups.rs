@@ -215,10 +215,11 @@ impl Work<'_> {
         for (key, rows, is_end) in loaded {
             // A row that is claimed elsewhere may be on its way behind the group. No other row may
             // overtake it.
+            let upto = rows.last().map(|row| row.event_id);
             let is_taken = rows.into_iter().all(|row| self.enter_from_group(key, row));
             let Some(groups) = &mut self.queue.groups else { return };
             match is_end {
-                Some(is_end) if is_taken => groups.loaded(key, is_end, confirmed),
+                Some(is_end) if is_taken => groups.loaded(key, upto, is_end, confirmed),
                 _ => groups.not_loaded(key),
             }
         }

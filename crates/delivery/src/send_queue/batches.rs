@@ -13,21 +13,27 @@ use std::collections::HashMap;
 /// A request of this size takes no further events.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
-/// Maximum number of rejected events that a send queue remembers. An event that was forgotten is
-/// sent in a full batch, which is then split again.
-const REJECTED_MAX: usize = 100_000;
+/// Number of rejected events above which a send queue forgets those that were sent alone and wait
+/// for a retry. A forgotten event is sent in a full batch, which is then split again. Events of
+/// batches that are being split are never forgotten; all of them are in memory anyway.
+const REJECTED_MAX: usize = 1024;
+
+/// Stands for a limit of one event that has been sent alone, and was rejected.
+const ALONE: usize = 0;
 
 /// The limits of the batches of one send queue.
 #[derive(Debug)]
 pub struct Batches {
     /// The events that were rejected, and how many events a request with them may have.
     rejected: HashMap<i64, usize>,
+    /// Number of them at which some are forgotten next.
+    rejected_max: usize,
     bytes_max: usize,
 }
 
 impl Default for Batches {
     fn default() -> Self {
-        Self { rejected: HashMap::new(), bytes_max: REQUEST_BYTES_MAX }
+        Self { rejected: HashMap::new(), rejected_max: REJECTED_MAX, bytes_max: REQUEST_BYTES_MAX }
     }
 }
 
@@ -39,15 +45,17 @@ impl Batches {
 
     /// Returns how many events a request with this event may have.
     pub fn events_max(&self, event_id: i64) -> usize {
-        self.rejected.get(&event_id).copied().unwrap_or(usize::MAX)
+        self.rejected.get(&event_id).map_or(usize::MAX, |events| (*events).max(1))
     }
 
     /// Records that the receiver rejected a request of `events`, with this one among them.
     pub fn reject(&mut self, event_id: i64, events: usize) {
-        if self.rejected.len() >= REJECTED_MAX {
-            self.rejected.clear();
+        if self.rejected.len() >= self.rejected_max {
+            self.rejected.retain(|_, events| *events > ALONE);
+            // Without the growth, each further event would search all of them again.
+            self.rejected_max = REJECTED_MAX.max(2 * self.rejected.len());
         }
-        self.rejected.insert(event_id, (events / 2).max(1));
+        self.rejected.insert(event_id, if events > 1 { (events / 2).max(1) } else { ALONE });
     }
 
     /// Records that a request of several events, with this size, was too large for the receiver.
@@ -105,5 +113,23 @@ impl SendQueue {
             }
             goes
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_a_split_goes_on() {
+        let mut batches = Batches::default();
+        let split = 1..=500;
+        split.clone().for_each(|event| batches.reject(event, 500));
+        (1_000..200_000).for_each(|event| batches.reject(event, 1));
+        assert!(batches.rejected.len() <= 2 * REJECTED_MAX, "{}", batches.rejected.len());
+        assert!(split.clone().all(|event| batches.events_max(event) == 250));
+        split.for_each(|event| batches.reject(event, 2));
+        assert_eq!((batches.events_max(1), batches.events_max(199_999)), (1, 1));
+        assert_eq!(batches.events_max(1_000), usize::MAX, "it was forgotten");
     }
 }

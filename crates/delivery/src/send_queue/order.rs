@@ -162,7 +162,6 @@ impl OrderGroups {
         let line = self.groups.entry(key).or_default();
         self.asides += usize::from(matches!(place, GroupPlace::Aside));
         line.timed += usize::from(matches!(place, GroupPlace::Timed));
-        line.is_fetched &= !matches!(place, GroupPlace::Aside);
         match line.find(event_id) {
             Ok(at) => {
                 let former = std::mem::replace(&mut line.places[at].1, place);
@@ -318,9 +317,10 @@ impl OrderGroups {
         }
     }
 
-    /// Records that all deliveries that wait for their time have become rows of the backlog.
-    pub fn park(&mut self) {
-        for line in self.groups.values_mut() {
+    /// Records that all deliveries that wait for their time become rows of the backlog. Their last
+    /// attempts are in the table once this ledger entry is committed.
+    pub fn park(&mut self, entry: u64) {
+        for line in self.groups.values_mut().filter(|line| line.is_standing()) {
             for (_, place) in &mut line.places {
                 if matches!(place, GroupPlace::Timed) {
                     *place = GroupPlace::Aside;
@@ -328,6 +328,7 @@ impl OrderGroups {
                 }
             }
             line.timed = 0;
+            line.rows_after = line.rows_after.max(entry);
         }
         for key in self.groups.keys().copied().collect::<Vec<_>>() {
             self.update(key);

@@ -1,6 +1,6 @@
 //! HTTP/2: shared connections, and requests that the receiver has not processed.
 
-use crate::support::{loopback, pass, read_request, request, request_within};
+use crate::support::{Loopback, loopback, pass, read_request, request, request_within};
 use bytes::Bytes;
 use delivery::outcome::{Class, Outcome};
 use h2::{Reason, RecvStream, server::SendResponse};
@@ -11,8 +11,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -25,20 +24,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use webhookd_sender::{
-    Sender,
-    dial::tls_config,
-    http::HttpSender,
-    resolve::{Resolve, Resolved},
-};
-
-struct Loopback;
-
-impl Resolve for Loopback {
-    fn resolve<'a>(&'a self, _: &'a str) -> Resolved<'a> {
-        Box::pin(async { io::Result::Ok(vec![IpAddr::from([127, 0, 0, 1])]) })
-    }
-}
+use webhookd_sender::{Sender, dial::tls_config, http::HttpSender};
 
 /// What arrived in full: the head, and the body.
 type Arrived = (Head<()>, Vec<u8>);

@@ -6,7 +6,7 @@ use signature::{Secret, Signer};
 use std::{
     collections::HashMap,
     future::Future,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,9 +17,23 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use webhookd_sender::{Request, Sender, address_policy::AddressPolicy, http::HttpSender};
+use webhookd_sender::{
+    Request, Sender,
+    address_policy::AddressPolicy,
+    http::HttpSender,
+    resolve::{Resolve, Resolved},
+};
 
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Resolves every name to this machine.
+pub struct Loopback;
+
+impl Resolve for Loopback {
+    fn resolve<'a>(&'a self, _: &'a str) -> Resolved<'a> {
+        Box::pin(async { Ok(vec![IpAddr::from([127, 0, 0, 1])]) })
+    }
+}
 
 /// One request as it came over the wire.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! TLS: which receivers the sender trusts, and that no other server sees a request.
 
-use crate::support::{Received, loopback, read_request, request};
+use crate::support::{Loopback, Received, loopback, read_request, request};
 use delivery::outcome::{Class, Outcome};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::{
@@ -8,8 +8,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 use tokio::{
@@ -17,20 +16,7 @@ use tokio::{
     net::TcpListener,
 };
 use tokio_rustls::TlsAcceptor;
-use webhookd_sender::{
-    Sender,
-    dial::tls_config,
-    http::HttpSender,
-    resolve::{Resolve, Resolved},
-};
-
-struct Loopback;
-
-impl Resolve for Loopback {
-    fn resolve<'a>(&'a self, _: &'a str) -> Resolved<'a> {
-        Box::pin(async { io::Result::Ok(vec![IpAddr::from([127, 0, 0, 1])]) })
-    }
-}
+use webhookd_sender::{Sender, dial::tls_config, http::HttpSender};
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();

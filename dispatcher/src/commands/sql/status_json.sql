@@ -1,4 +1,3 @@
 select json_build_object(
     'health', (select row_to_json(h) from webhook.health h),
-    'receivers', coalesce((select json_agg(r order by r.severity, r.id) from webhook.subscription_health r), '[]'),
     'subscriptions', coalesce((select json_agg(s order by s.id) from webhook.subscription_stats s), '[]'))::text

@@ -57,7 +57,7 @@ fn retries_that_wait_for_their_time_are_made_at_once() {
     }
 }
 
-/// The rows may be visible to the user who asks before the scheduler gets the confirmation.
+/// The user may see the rows, and call the function, before the scheduler gets the confirmation.
 #[test]
 fn retries_are_made_at_once_before_the_ledger_has_confirmed_them() {
     for ordering in Ordering::ALL {

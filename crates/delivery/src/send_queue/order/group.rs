@@ -27,7 +27,7 @@ pub struct OrderGroup {
     pub rows_after: u64,
     pub is_ready: bool,
     pub is_wanting: bool,
-    /// The rows that are sent together with the head, or that come before it, have been read.
+    /// The rows that are sent together with the head have been read.
     pub is_fetched: bool,
 }
 
@@ -46,7 +46,7 @@ impl OrderGroup {
             None => self.has_rows,
             Some((_, GroupPlace::Here(_))) => self.has_rows && gathers && !self.is_fetched,
             // The row may lie far back in the backlog, and rows before it may have to wait for it.
-            Some((_, GroupPlace::Aside)) => !self.is_fetched,
+            Some((_, GroupPlace::Aside)) => true,
             Some((_, GroupPlace::Flying | GroupPlace::Timed)) => false,
         }
     }

@@ -41,18 +41,18 @@ impl OrderGroups {
         is_ours
     }
 
-    /// Records that a group's rows have been read, after all entries up to `entries_confirmed` were
-    /// committed. `is_end` means that the table had no rows beyond those that have been inserted
-    /// since.
-    pub fn loaded(&mut self, key: i64, is_end: bool, entries_confirmed: u64) {
+    /// Records that a group's rows up to the event `upto` have been read, after all ledger entries
+    /// up to `entries_confirmed` were committed. `is_end` means that the table had no further rows.
+    pub fn loaded(&mut self, key: i64, upto: Option<i64>, is_end: bool, entries_confirmed: u64) {
         if let Some(line) = self.groups.get_mut(&key) {
             line.is_wanting = false;
             line.is_fetched = true;
-            if is_end && line.rows_after <= entries_confirmed {
-                line.has_rows = false;
+            if line.rows_after <= entries_confirmed {
+                line.has_rows &= !is_end;
                 // Each backlog place that remains has lost its row, or its row has another key.
+                let is_read = |event_id: &i64| is_end || upto.is_some_and(|upto| *event_id <= upto);
                 let before = line.places.len();
-                line.places.retain(|(_, place)| !matches!(place, GroupPlace::Aside));
+                line.places.retain(|(id, place)| !(matches!(place, GroupPlace::Aside) && is_read(id)));
                 self.asides -= before - line.places.len();
             }
         }

@@ -41,11 +41,11 @@ impl World {
             let successes = made.iter().filter(|class| **class == Class::Succeeded).count();
             let again = self.asked_again.get(pair).copied().unwrap_or(0);
             let is_exhausted = made.len() >= 4 && successes == 0;
-            assert_eq!(
-                self.told.iter().filter(|told| *told == pair).count(),
-                usize::from(is_exhausted),
-                "{pair:?}"
-            );
+            let told = self.told.iter().filter(|told| *told == pair).count();
+            // Attempts in batches that were split use up nothing of the schedule. So a deleted
+            // delivery may have had that many, and more to come.
+            let is_open = self.called_off.contains(pair) && told == 0;
+            assert!(is_open || told == usize::from(is_exhausted), "{pair:?} was told {told} times: {made:?}");
             if again == 0 && !self.called_off.contains(pair) {
                 assert!(
                     is_exhausted || (successes == 1 && made.last() == Some(&Class::Succeeded)),

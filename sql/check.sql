@@ -386,6 +386,13 @@ begin atomic
     where s.owner_role is not null and not exists (select from pg_roles r where r.oid = s.owner_role)
     having count(*) > 0
     union all
+    select 'webhook.subscription'::regclass, 'subscription is locked',
+           format('deliveries of %s subscriptions wait for the transaction of process %s (role %s, application "%s") since %s',
+                  count(*), l.pid, l.role, l.application, min(l.since)),
+           coalesce('select pg_terminate_backend(' || l.pid || ')', 'select * from pg_prepared_xacts')
+    from webhook.locked_subscription l
+    group by l.pid, l.role, l.application
+    union all
     -- Delivered events have been removed. The limit does not remove the rest.
     select 'webhook.event'::regclass,
            case when r.bytes > r.bytes_max then 'ring is over its limit' else 'ring is nearly full' end,

@@ -74,6 +74,44 @@ $$;
 comment on function webhook.remove_given_up(bigint[], bigint[]) is
     'Daemon: removes deliveries that succeeded after all from webhook.given_up';
 
+-- Every function for users that changes a subscription or its rows in the queue locks the
+-- subscription first (extension/src/owner.rs), until the transaction of the user ends. The daemon
+-- does the same, and never waits: one user could stop the deliveries of all.
+create function webhook.lock_subscriptions(ids bigint[]) returns void
+    language plpgsql volatile parallel unsafe strict security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    locked constant bigint[] := array(select s.id from webhook.subscription s where s.id = any (ids) for share skip locked);
+    others bigint[];
+begin
+    if cardinality(locked) < (select count(*) from webhook.subscription s where s.id = any (ids)) then
+        others := array(select s.id from webhook.subscription s where s.id = any (ids) except select unnest(locked));
+        raise exception using errcode = 'lock_not_available', message = 'subscriptions are locked by other sessions',
+            detail = array_to_string(others, ' ');
+    end if;
+end
+$$;
+comment on function webhook.lock_subscriptions(bigint[]) is
+    'Daemon: locks subscriptions until the transaction ends, so that it can change their rows in the queue. Never waits: error 55P03, with the ids of those that another session has locked';
+
+create function webhook.subscription_lockers(ids bigint[])
+    returns table (subscription_id bigint, pid integer, role name, application text)
+    language plpgsql volatile parallel unsafe strict rows 10 security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    free constant bigint[] := array(select s.id from webhook.subscription s where s.id = any (ids) for share skip locked);
+begin
+    return query
+        select distinct on (s.id) s.id, l.pid, pg_get_userbyid(a.usesysid), a.application_name
+        from webhook.subscription s
+        left join pg_locks l on l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and l.transactionid = s.xmax
+        left join pg_stat_activity a on a.pid = l.pid
+        where s.id in (select unnest(ids) except select unnest(free));
+end
+$$;
+comment on function webhook.subscription_lockers(bigint[]) is
+    'Daemon: those of the subscriptions that another session has locked, and which session that is';
+
 create function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -15,8 +15,10 @@ comment on function webhook.is_rejection(smallint) is
 -- subquery, so no plan needs a hash or a sort of all rows.
 create view webhook.subscription_health with (security_barrier) as
 with known as (
-    select s.id, s.name, s.owner, s.url, r.failing_since, s.paused_reason, r.held_because,
-           case when s.disabled_at is not null then 'disabled'
+    select s.id, s.name, s.owner, s.url, r.failing_since, s.paused_reason, r.held_because, l.since as locked_since,
+           format('another session has locked the subscription: process %s, role %s, application "%s"', l.pid, l.role, l.application) as locked_by,
+           case when l.since is not null then 'blocked'
+                when s.disabled_at is not null then 'disabled'
                 when not s.enabled then 'paused'
                 when s.verification <> 'none' and s.verified_at is null then 'unconfirmed'
                 when r.held_because is not null then 'blocked'
@@ -37,6 +39,7 @@ with known as (
            g.rejected + w.rejected as rejected, g.given_up as redeliverable
     from webhook.subscription s
     left join webhook.receiver r on r.subscription_id = s.id
+    left join webhook.locked_subscription l on l.subscription_id = s.id
     cross join lateral (
         select count(*) as waiting, count(*) filter (where q.attempts > q.retry_from and q.state <> 'blocked') as retrying,
                count(*) filter (where q.attempts > q.retry_from and webhook.is_rejection(q.last_status)) as rejected, min(q.next_at) as next_at
@@ -67,10 +70,11 @@ select k.id, k.name, k.owner, k.url, k.state,
        array_position(array['failing', 'disabled', 'gave_up', 'rejecting', 'blocked', 'unconfirmed', 'paused', 'slow', 'retrying', 'healthy'],
                       k.state) as severity,
        case k.state when 'failing' then k.failing_since
+                    when 'blocked' then k.locked_since
                     when 'gave_up' then k.given_up_since
                     when 'slow' then k.oldest_waiting_at
                     else k.paused_at end as since,
-       coalesce(k.paused_reason, k.held_because) as reason,
+       coalesce(case when k.locked_since is not null then k.locked_by end, k.paused_reason, k.held_because) as reason,
        k.last_failure_at, k.last_outcome, k.last_status, k.last_error, k.next_attempt_at, k.oldest_waiting_at,
        k.waiting, k.retrying, k.given_up, k.given_up_since, k.given_up_at, k.rejected, k.redeliverable
 from known k;

@@ -422,6 +422,22 @@ comment on column webhook.given_up.status is 'HTTP status of the last attempt, i
 -- Given up since a time (webhook_redeliver_failed): "subscription_id = $1 and given_up_at >= $2".
 create index given_up_at_idx on webhook.given_up (subscription_id, given_up_at);
 
+-- -- Locked subscriptions -------------------------------------------------------------------------
+
+-- Users hold locks for as long as they like, and the daemon waits for none of them. It shows here
+-- whom it does not wait for. No foreign key, because that would wait for the lock.
+create table webhook.locked_subscription (
+    subscription_id bigint      not null,
+    since           timestamptz not null,
+    pid             integer,
+    role            name,
+    application     text,
+    constraint locked_subscription_pkey primary key (subscription_id)
+);
+comment on table webhook.locked_subscription is
+    'Subscriptions that another session has locked for more than a second, as the daemon sees it. Results of their deliveries wait for the end of that transaction';
+comment on column webhook.locked_subscription.pid is 'Process of that session; null: unknown, or a prepared transaction';
+
 -- -- Watches and event types ----------------------------------------------------------------------
 
 create table webhook.watch (

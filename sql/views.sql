@@ -166,12 +166,14 @@ where k.public_key is not null and (k.expires_at is null or k.expires_at > now()
 comment on view webhook.public_key is
     'Public keys with which receivers verify signatures of profile standard-v1a (ed25519): whpk_ and base64; during a rotation, also the old key';
 
--- dispatcher: crates/database/src/locks.rs and extension/src/gate have the same keys.
+-- crates/database/src/locks.rs, extension/src/gate and extension/src/daemon_locks.rs have the same
+-- keys.
 create view webhook.daemon_lock as
 select case l.objid when 1 then 'leader' when 2 then 'gate' else 'writer' end as name, l.pid, l.mode
 from pg_locks l
 where l.locktype = 'advisory' and l.granted and l.classid = 1885820776
-  and (l.objid, l.objsubid) in ((1, 2), (2, 7), (3, 2))
+  -- The functions of SQL cannot take locks of this class.
+  and l.objid in (1, 2, 3) and l.objsubid = 7
   and l.database = (select d.oid from pg_database d where d.datname = current_database());
 comment on view webhook.daemon_lock is
     'The locks of the daemons of this database: leader (it delivers), writer (it writes results), gate (RowExclusiveLock: it sleeps)';
@@ -208,7 +210,7 @@ select d.disarmed_because is null as armed,
                     else greatest(clock_timestamp() - max(o.state_change), interval '0') end
         from webhook.daemon_lock l join pg_stat_activity a on a.pid = l.pid
         join pg_stat_activity o on o.pid = a.pid or (o.datname = a.datname and o.application_name = a.application_name
-                                                     and o.application_name like 'webhookd %')
+                                                     and o.application_name like 'webhookd %' and o.usesysid = a.usesysid)
         where l.name = 'leader') as dispatcher_silent_for,
        (select s.ring_bytes_max from webhook.setting s where s.singleton and s.retention) as ring_bytes_max,
        (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint

@@ -6,18 +6,20 @@
 //! at most one step and a short queue in front of a slow receiver, and nothing in front of a paused
 //! one. The module reads `webhook.backfill` and never a row.
 
+mod turns;
+
 use database::{Client, Purpose, Target, Watch, chain, connect, passes};
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
-use tokio_postgres::{Error, Statement, error::SqlState};
+use tokio_postgres::{Error, Row, Statement, error::SqlState};
 use tracing::{debug, info, warn};
-
-/// Maximum number of rows of one step. They are locked against changes during the step, about 20
-/// ms.
-const STEP_ROWS_MAX: i32 = 500;
+use turns::{Running, Turns};
 
 /// Maximum number of queued deliveries of a subscription when a step begins.
 const QUEUED_MAX: i64 = 1_000;
@@ -25,12 +27,23 @@ const QUEUED_MAX: i64 = 1_000;
 /// Time between two polls for a backfill while none is running and no notification has come.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Time after a notification. Notifications that arrive meanwhile count as one.
+const NOTIFIED_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Shortest and longest time between two checks for capacity.
 const ROOM_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const ROOM_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 /// A condition that a user wrote runs in a step.
-const SESSION: &str = "set statement_timeout = '60s'; listen webhook_backfill";
+const SESSION: &str = "set statement_timeout = '2s'; listen webhook_backfill";
+
+/// Removes what a condition may leave in the session.
+const CLEAN: &str =
+    "select pg_advisory_unlock_all(); discard temp; discard sequences; listen webhook_backfill";
+
+/// Why a backfill has failed whose steps take too long.
+const TOO_SLOW: &str =
+    "a step of one row takes longer than 2 s; simplify the condition or the payload function";
 
 /// There is capacity when the last event has an attempt or a queue row, or the checkpoint has
 /// passed it. The condition repeats `webhook.beyond_checkpoint`, which the previous schema does not
@@ -63,7 +76,8 @@ pub async fn run(database: Target) {
 /// `notified` means that there may be a new backfill.
 async fn work(client: Client, notified: &Notify) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
-    let worker = Worker {
+    let mut worker = Worker {
+        turns: Turns::default(),
         running: client.prepare(RUNNING).await?,
         step: client.prepare(STEP).await?,
         fail: client.prepare(FAIL).await?,
@@ -75,6 +89,8 @@ async fn work(client: Client, notified: &Notify) -> Result<(), Error> {
             // Postgres may fail to queue notifications, so the task also polls.
             Round::Idle => {
                 let _ = timeout(IDLE_INTERVAL, notified.notified()).await;
+                // Any role can notify, as often as it likes.
+                sleep(NOTIFIED_INTERVAL).await;
             }
             Round::Stepped => wait = ROOM_INTERVAL_MIN,
             Round::NoRoom => {
@@ -100,15 +116,24 @@ struct Worker {
     running: Statement,
     step: Statement,
     fail: Statement,
+    turns: Turns,
 }
 
 impl Worker {
-    async fn round(&self) -> Result<Round, Error> {
-        let backfills = self.client.query(&self.running, &[&QUEUED_MAX]).await?;
-        let mut round = if backfills.is_empty() { Round::Idle } else { Round::NoRoom };
-        for backfill in &backfills {
-            let (id, has_room): (i64, bool) = (backfill.try_get(0)?, backfill.try_get(1)?);
-            if has_room && self.step(id).await? {
+    async fn round(&mut self) -> Result<Round, Error> {
+        let rows = self.client.query(&self.running, &[&QUEUED_MAX]).await?;
+        let backfill = |row: &Row| {
+            Ok(Running { id: row.try_get(0)?, has_room: row.try_get(1)?, requested_by: row.try_get(2)? })
+        };
+        let running = rows.iter().map(backfill).collect::<Result<Vec<_>, Error>>()?;
+        let roles: HashSet<&str> = running.iter().map(|backfill| &*backfill.requested_by).collect();
+        let mut round = if running.is_empty() { Round::Idle } else { Round::NoRoom };
+        for backfill in self.turns.next(&running, Instant::now()) {
+            let began = Instant::now();
+            let has_stepped = self.step(backfill.id).await?;
+            self.client.batch_execute(CLEAN).await?;
+            self.turns.stepped(&backfill, began.elapsed(), roles.len() == 1, Instant::now());
+            if has_stepped {
                 round = Round::Stepped;
             }
         }
@@ -116,28 +141,40 @@ impl Worker {
     }
 
     /// Executes one step. Returns false if it is not possible now.
-    async fn step(&self, id: i64) -> Result<bool, Error> {
-        match self.client.query_one(&self.step, &[&id, &STEP_ROWS_MAX]).await {
+    async fn step(&mut self, id: i64) -> Result<bool, Error> {
+        let error = match self.client.query_one(&self.step, &[&id, &self.turns.rows(id)]).await {
             Ok(row) => {
+                self.turns.was_quick(id);
                 if row.try_get(0)? {
                     info!(backfill_id = id, "backfill.ended");
                 }
-                Ok(true)
+                return Ok(true);
             }
-            Err(error) => {
-                let Some(refusal) = error.as_db_error() else { return Err(error) };
-                // A row or the table is in use, or the server has another temporary problem. A step
-                // that was cancelled took too long, and would do so again.
-                let is_cancelled = *refusal.code() == SqlState::QUERY_CANCELED;
-                if *refusal.code() == SqlState::LOCK_NOT_AVAILABLE || (passes(&error) && !is_cancelled) {
-                    debug!(backfill_id = id, error = refusal.message(), "backfill.waits");
-                    return Ok(false);
-                }
-                let message = refusal.message();
-                warn!(backfill_id = id, error = message, "backfill.failed");
-                self.client.execute(&self.fail, &[&id, &message]).await?;
-                Ok(true)
+            Err(error) => error,
+        };
+        let Some(refusal) = error.as_db_error() else { return Err(error) };
+        let message = match *refusal.code() {
+            SqlState::QUERY_CANCELED if self.turns.was_slow(id) => {
+                debug!(backfill_id = id, rows = self.turns.rows(id), "backfill.slow");
+                return Ok(true);
             }
+            SqlState::QUERY_CANCELED => TOO_SLOW,
+            // A row or the table is in use, or the server has another temporary problem.
+            SqlState::LOCK_NOT_AVAILABLE => {
+                debug!(backfill_id = id, error = refusal.message(), "backfill.waits");
+                return Ok(false);
+            }
+            _ if passes(&error) => {
+                debug!(backfill_id = id, error = refusal.message(), "backfill.waits");
+                return Ok(false);
+            }
+            _ => refusal.message(),
+        };
+        warn!(backfill_id = id, error = message, "backfill.failed");
+        match self.client.execute(&self.fail, &[&id, &message]).await {
+            // A user has locked its row.
+            Err(error) if passes(&error) => Ok(false),
+            failed => failed.map(|_| true),
         }
     }
 }

@@ -16,7 +16,8 @@ use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tracing::warn;
 
-/// Finds a leader that is idle and has been silent on all its sessions for 8 s. A leader that waits
+/// Finds a leader that is idle and has been silent on all its sessions for 8 s. Sessions of other
+/// roles do not count, because any session can choose an application name. A leader that waits
 /// for a lock is not idle. A leader whose control session sleeps while its reader polls
 /// (`outbox::gate`) is idle.
 const FROZEN: &str = concat!(include_str!("sql/leadership_frozen.sql"), is_lock!(leader));

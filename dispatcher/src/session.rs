@@ -28,7 +28,7 @@ use crate::{
     settings::Settings,
 };
 use database::{
-    Client, Error, Purpose, Seen, Target, Watch, connect, is_former, lock_key,
+    Client, Error, Lock, Purpose, Seen, Target, Watch, connect, is_former,
     preflight::{Report, preflight, refuse_transaction_pooler},
     schema::Schema,
     survey,
@@ -64,8 +64,6 @@ const LOST_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two checks whether an outdated schema has been updated.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(1);
 const VERSION: &str = "select extversion from pg_extension where extname = 'pg_webhook'";
-
-const UNLOCK: &str = concat!("select pg_advisory_unlock(", lock_key!(leader), ")");
 
 /// How a session ended.
 #[derive(Debug)]
@@ -211,17 +209,25 @@ impl Session {
             error = left_behind(&settings.database, &history) => Some(error),
         };
         let drain_timeout = if lost.is_none() { settings.drain_timeout } else { LOST_DRAIN_TIMEOUT };
-        let LedgerEnd { unwritten, error } = pipeline.end(drain_timeout, lost.is_none()).await;
+        let LedgerEnd { mut unwritten, locked, error } = pipeline.end(drain_timeout, lost.is_none()).await;
         let lost = match error {
             Some(error) => Some(error.into()),
             None if lost.is_none() && !unwritten.is_empty() => Some(Error::Unwritten(LAST_WRITES_TIMEOUT)),
             None => lost,
         };
+        if !locked.is_empty() {
+            warn!(
+                results = locked.len(),
+                "session.results_locked; other sessions have locked the subscriptions"
+            );
+        }
+        unwritten.extend(locked);
         *results = UnwrittenResults::new(unwritten, origin);
         heartbeat.abort();
         // The end of the connection releases the lock too, but the next leader need not wait for
         // it.
-        let _ = timeout(Duration::from_secs(1), control.execute(UNLOCK, &[])).await;
+        let _ = timeout(Duration::from_secs(1), control.execute(Lock::Leader.release_statement(schema), &[]))
+            .await;
         lost.map_or(Ok(()), Err)
     }
 }

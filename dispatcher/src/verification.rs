@@ -36,10 +36,24 @@ use url::Url;
 /// Maximum number of receivers that are asked at the same time.
 const ASKED_MAX: usize = 16;
 
+/// Time until reasons are written that could not be written, because another session had locked
+/// their subscriptions.
+const LOCKED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes why subscriptions are held, and returns those that another session has locked. A user
+/// may hold such a lock for long, and this task serves all subscriptions.
 const HELD: &str = include_str!("sql/verification_held.sql");
-const NOT_HELD: &str = "
+const NOT_HELD: &str = include_str!("sql/verification_not_held.sql");
+
+/// The same for the previous schema, which may wait.
+const HELD_0_2: &str = include_str!("sql/verification_held_0_2.sql");
+const NOT_HELD_0_2: &str = "
     update webhook.receiver set held_because = null, updated_at = clock_timestamp()
     where held_because is not null and subscription_id <> all ($1::bigint[])";
+
+/// A request for confirmation has one of [`ASKED_MAX`] places, and does not keep it for a lock.
+const SESSION: &str = "set lock_timeout = '1s'";
+const IS_CURRENT: &str = "select to_regproc('webhook.subscription_lockers') is not null";
 
 /// The resources that a request for confirmation needs.
 pub struct VerificationContext<S> {
@@ -73,12 +87,15 @@ pub async fn run<S: Sender>(
     // After a failed write, wait for the next table of subscriptions. Postgres is unreachable, and
     // the reader sends the whole table once Postgres is back.
     let mut may_write = false;
+    let mut write_at = epoch;
     loop {
         for subscription in schedule.take_due(epoch.elapsed(), ASKED_MAX - asked.len()) {
             asked.spawn(context.clone().ask(subscription));
         }
+        let now = Instant::now();
         if may_write
             && writing.is_empty()
+            && write_at <= now
             && let Some(change) = held.change()
         {
             let context = context.clone();
@@ -86,6 +103,7 @@ pub async fn run<S: Sender>(
         }
         // At the maximum, only an answer makes room for the next request.
         let next = schedule.next().filter(|_| asked.len() < ASKED_MAX).map(|at| epoch + at);
+        let next = next.into_iter().chain(Some(write_at).filter(|at| *at > now)).min();
         tokio::select! {
             some = told.recv() => match some {
                 Some(VerificationInput::Subscriptions(update)) => {
@@ -97,7 +115,12 @@ pub async fn run<S: Sender>(
                 None => return,
             },
             Some(Ok(written)) = writing.join_next() => match written {
-                Some(change) => held.written(change),
+                Some(change) => {
+                    if !change.locked.is_empty() {
+                        write_at = Instant::now() + LOCKED_INTERVAL;
+                    }
+                    held.written(change);
+                }
                 None => may_write = false,
             },
             Some(Ok((subscription, answer))) = asked.join_next() => {
@@ -165,17 +188,22 @@ impl<S: Sender> VerificationContext<S> {
     }
 
     /// Writes why subscriptions are held. Returns the change if it was written.
-    async fn write_held(self, change: HeldUpdate) -> Option<HeldUpdate> {
+    async fn write_held(self, mut change: HeldUpdate) -> Option<HeldUpdate> {
         let written = async {
             let client = database::connect(&self.database, Purpose::Command, Watch::default()).await?;
-            client.execute(HELD, &[&change.ids, &change.reasons]).await?;
+            let is_current: bool = client.query_one(IS_CURRENT, &[]).await?.try_get(0)?;
+            let (held, not_held) = if is_current { (HELD, NOT_HELD) } else { (HELD_0_2, NOT_HELD_0_2) };
+            let locked = client.query(held, &[&change.ids, &change.reasons]).await?;
             if change.is_whole {
-                client.execute(NOT_HELD, &[&change.ids]).await?;
+                client.execute(not_held, &[&change.ids]).await?;
             }
-            Ok::<_, tokio_postgres::Error>(())
+            locked.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, tokio_postgres::Error>>()
         };
         match written.await {
-            Ok(()) => Some(change),
+            Ok(locked) => {
+                change.locked = locked;
+                Some(change)
+            }
             Err(error) => {
                 debug!(error = chain(&error), "held.unwritten");
                 None
@@ -191,6 +219,7 @@ impl<S: Sender> VerificationContext<S> {
         per_minute: Option<i64>,
     ) -> Result<bool, tokio_postgres::Error> {
         let client = database::connect(&self.database, Purpose::Command, Watch::default()).await?;
+        client.batch_execute(SESSION).await?;
         // The table holds the URL as it was entered; the request used its parsed form.
         let found = client.query_opt("select url from webhook.subscription where id = $1", &[&id]).await?;
         let Some(row) = found else { return Ok(false) };

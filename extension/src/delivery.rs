@@ -74,6 +74,17 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
         .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     owner::lock(caller, subscription_id)?;
     let event = find(event_id, subscription_id)?;
+    // The daemon is about to write the row of such a delivery, and would wait for this transaction.
+    let is_matched = Spi::get_one_with_args::<bool>(
+        include_str!("sql/awaits_routing.sql"),
+        &[subscription_id.into(), sequence.into(), event.xid.into()],
+    );
+    match no_row(is_matched)? {
+        // It will be delivered anyway.
+        Some(true) => return Ok(()),
+        Some(false) => return Err(Error::NotRouted(event_id.to_owned())),
+        None => {}
+    }
     // The schedule starts from its beginning: attempts continue to count, and retries are counted
     // from here.
     Spi::run_with_args(
@@ -83,6 +94,14 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
     forget_given_up(subscription_id, Some(sequence))?;
     emit::delivery_requested(subscription_id, sequence);
     Ok(())
+}
+
+/// Returns `None` for an answer without a row.
+fn no_row<T>(answer: Result<Option<T>, pgrx::spi::Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(pgrx::spi::Error::InvalidPosition) => Ok(None),
+        answer => Ok(answer?),
+    }
 }
 
 /// Removes the deliveries that are in the queue again from those given up: one of them, or all. The
@@ -118,7 +137,8 @@ fn redeliver_failed(
 }
 
 /// Puts the events that match now into the backlog. An event that is already in the queue keeps its
-/// place there. An event that the daemon has not reached yet will be delivered anyway.
+/// place there. The daemon delivers an event anyway that it has not routed yet, and is about to
+/// write its row. It does not deliver those that only the given patterns match.
 fn replay(
     caller: Caller,
     subscription_id: i64,
@@ -128,18 +148,29 @@ fn replay(
 ) -> Result<i64, Error> {
     let slots = check_range(since, until)?;
     owner::lock(caller, subscription_id)?;
-    let count = Spi::get_one_with_args::<i64>(
-        include_str!("sql/replay.sql"),
-        &[
-            subscription_id.into(),
-            since.into(),
-            until.into(),
-            events.into(),
-            slots.events.into(),
-            slots.attempts.into(),
-        ],
-    )?
-    .ok_or(Error::Missing("count"))?;
+    let (count, unrouted) = Spi::connect_mut(|client| {
+        let row = client.update(
+            include_str!("sql/replay.sql"),
+            Some(1),
+            &[
+                subscription_id.into(),
+                since.into(),
+                until.into(),
+                events.into(),
+                slots.events.into(),
+                slots.attempts.into(),
+            ],
+        )?;
+        let row = row.first();
+        let count = |at| Ok::<_, Error>(row.get::<i64>(at)?.ok_or(Error::Missing("count"))?);
+        Ok::<_, Error>((count(1)?, count(2)?))
+    })?;
+    if unrouted > 0 {
+        crate::error::warn(
+            format!("left out {unrouted} events that the daemon has not routed yet"),
+            "Replay them again in a few seconds, when the daemon has passed them.".to_owned(),
+        );
+    }
     if count > 0 {
         forget_given_up(subscription_id, None)?;
         emit::backlog_requested(subscription_id);

@@ -89,6 +89,8 @@ pub enum Error {
     ForAnother { event_id: String, subscription_id: i64 },
     #[error("event {0} cannot be delivered: it is a request to the daemon")]
     NeverDelivered(String),
+    #[error("event {0} does not match the subscription, and the daemon has not routed it yet")]
+    NotRouted(String),
     #[error("subscription {0} is paused")]
     Paused(i64),
 
@@ -149,7 +151,9 @@ impl Error {
             | Self::BadSecret(_)
             | Self::BadReference(_)
             | Self::BadSealingKey(_) => S::ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::Unsigned(_) | Self::Paused(_) => S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::Unsigned(_) | Self::Paused(_) | Self::NotRouted(_) => {
+                S::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::NoSuchRelation(_) => S::ERRCODE_UNDEFINED_TABLE,
             Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
             Self::NotOwner(_)
@@ -256,6 +260,7 @@ impl Error {
             }
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
             Self::NeverDelivered(_) => "Redeliver the event that the request names.",
+            Self::NotRouted(_) => "Try again in a few seconds. webhook.health shows whether a daemon runs.",
             Self::Paused(_) => "Call webhook_resume() to deliver its events again.",
             Self::NoSelect(_) => "The caller must own the table or have the privilege SELECT on it.",
             Self::NoPrimaryKey(_) => "A backfill reads the table in the order of its primary key.",

@@ -8,6 +8,7 @@ mod backfill;
 mod capture;
 mod catalogue;
 mod compat;
+mod daemon_locks;
 mod definition;
 mod delivery;
 mod documentation;
@@ -43,7 +44,7 @@ pub extern "C-unwind" fn _PG_init() {
     hooks::install();
 }
 
-// Each file requires the one before it (filter, capture, gate, and priority have their SQL in their
+// Each file requires the one before it (filter, capture, gate, daemon_locks, and priority have their SQL in their
 // modules). The script of an installation, and therefore that of an update, has the same order in
 // every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);

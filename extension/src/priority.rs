@@ -57,5 +57,5 @@ comment on function webhook.lower_priority() is
 revoke all on function webhook.lower_priority() from public;
 "#,
     name = "priority",
-    requires = ["gate"]
+    requires = ["daemon_locks"]
 );

@@ -68,6 +68,14 @@ create table webhook.given_up (
     constraint given_up_pkey primary key (subscription_id, event_id)
 );
 create index given_up_at_idx on webhook.given_up (subscription_id, given_up_at);
+create table webhook.locked_subscription (
+    subscription_id bigint      not null,
+    since           timestamptz not null,
+    pid             integer,
+    role            name,
+    application     text,
+    constraint locked_subscription_pkey primary key (subscription_id)
+);
 insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at, status)
     select distinct on (a.subscription_id, a.event_id) a.subscription_id, a.event_id, e.slot, a.started_at, a.status
     from webhook.attempt a

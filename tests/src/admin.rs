@@ -6,7 +6,12 @@ use crate::{
     daemon::{Daemon, binary},
 };
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
-use std::{ffi::OsStr, process::Command};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 /// Roles of a database with a few tenants: `daemon` is a dispatcher and a member of the others;
 /// `ops` is an admin, `clerk` a reader, `alice`, `bob` and `tenants` subscribers; `stranger` is an
@@ -69,6 +74,8 @@ pub struct Admin {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
     client: Client,
+    /// The cookies of [`Admin::cookie`], by token.
+    cookies: Mutex<HashMap<String, String>>,
 }
 
 impl Admin {
@@ -111,7 +118,8 @@ impl Admin {
         let client =
             crate::http_client().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
         daemon.ready(database).await;
-        Self { daemon, url: url.trim_end_matches('/').to_owned(), client }
+        let url = url.trim_end_matches('/').to_owned();
+        Self { daemon, url, client, cookies: Mutex::default() }
     }
 
     /// Sends a request with a token, further headers and a body.
@@ -143,6 +151,27 @@ impl Admin {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
         Answer { status, headers, text: response.text().await.expect("a whole answer") }
+    }
+
+    /// Signs in with a token. Returns the cookie of the session: of an unknown one if the token is
+    /// rejected.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn cookie(&self, token: &str) -> String {
+        let known = |cookies: &HashMap<String, String>| cookies.get(token).cloned();
+        if let Some(cookie) = known(&self.cookies.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return cookie;
+        }
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = self.ask("POST", "/login", None, &form, Some(&format!("token={token}"))).await;
+        let cookie = answer.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+        if cookie.is_empty() {
+            return "webhookd_session=unknown".to_owned();
+        }
+        let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        cookies.insert(token.to_owned(), cookie.clone());
+        cookie
     }
 
     /// Returns the status of a GET whose answer may have no end.

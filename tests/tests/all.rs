@@ -5,6 +5,7 @@ mod admin;
 mod capture;
 mod delivery;
 mod documents;
+mod isolation;
 mod operation;
 mod outbox;
 mod subscriptions;

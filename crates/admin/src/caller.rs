@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::Semaphore;
 
 /// The role and owner that a request acts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,18 @@ impl From<IpAddr> for Peer {
 #[derive(Debug)]
 pub struct ConcurrencyLimit<K: Eq + Hash> {
     max: usize,
-    present: Mutex<HashMap<K, usize>>,
+    present: Mutex<HashMap<K, Present>>,
 }
+
+/// The permits of one key.
+#[derive(Debug)]
+struct Present {
+    count: usize,
+    turns: Arc<Semaphore>,
+}
+
+/// How many permits of one key may have a turn at the same time.
+const TURNS_MAX: usize = 2;
 
 impl<K: Eq + Hash + Clone> ConcurrencyLimit<K> {
     pub fn of_at_most(max: usize) -> Arc<Self> {
@@ -65,12 +76,14 @@ impl<K: Eq + Hash + Clone> ConcurrencyLimit<K> {
     /// places of the key are taken.
     pub fn enter(self: &Arc<Self>, key: &K) -> Option<Permit<K>> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = present.entry(key.clone()).or_default();
-        if *count >= self.max {
+        let new = || Present { count: 0, turns: Arc::new(Semaphore::new(TURNS_MAX)) };
+        let own = present.entry(key.clone()).or_insert_with(new);
+        if own.count >= self.max {
             return None;
         }
-        *count += 1;
-        Some(Permit { limit: Arc::clone(self), key: key.clone() })
+        own.count += 1;
+        let turns = Arc::clone(&own.turns);
+        Some(Permit { limit: Arc::clone(self), key: key.clone(), turns })
     }
 }
 
@@ -79,14 +92,22 @@ impl<K: Eq + Hash + Clone> ConcurrencyLimit<K> {
 pub struct Permit<K: Eq + Hash> {
     limit: Arc<ConcurrencyLimit<K>>,
     key: K,
+    turns: Arc<Semaphore>,
+}
+
+impl<K: Eq + Hash> Permit<K> {
+    /// Returns the turns that the permits of this key share.
+    pub fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.turns)
+    }
 }
 
 impl<K: Eq + Hash> Drop for Permit<K> {
     fn drop(&mut self) {
         let mut present = self.limit.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = present.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = present.get_mut(&self.key) {
+            own.count -= 1;
+            if own.count == 0 {
                 present.remove(&self.key);
             }
         }

@@ -7,27 +7,27 @@
 
 use crate::{
     State,
-    caller::{Caller, ConcurrencyLimit, Peer},
-    extract::BODY_BYTES_MAX,
+    body::whole,
+    caller::{Caller, ConcurrencyLimit, Peer, Permit},
+    metrics,
     problem::Problem,
-    sessions::{Call, Work},
+    sessions::{Call, Pool, Work},
     token::Token,
 };
 use axum::{
-    body::{Body, to_bytes},
     extract::{FromRequestParts, Request, State as Shared},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http_body_util::LengthLimitError;
 use ipnet::IpNet;
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::time::timeout;
 use url::{Host, Url};
@@ -48,8 +48,22 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Name of the cookie that holds the page's token.
-pub const COOKIE: &str = "webhookd_token";
+/// Names of the cookie that holds the id of the page's session. Browsers accept the second one only
+/// over TLS, and send it only to the host that has set it (RFC 6265bis, 4.1.3).
+pub const COOKIE: &str = "webhookd_session";
+pub const COOKIE_TLS: &str = "__Host-webhookd_session";
+
+/// Maximum number of forms that sign in and are being read, for one address.
+const LOGINS_PER_ADDRESS: usize = 8;
+
+/// Maximum number of request bodies that are being read, and of streams, for one token.
+const BODIES_PER_TOKEN: usize = 16;
+const STREAMS_PER_TOKEN: usize = 8;
+
+/// How long a token counts as valid before the body of its next request is read. The request itself
+/// looks it up again.
+const RECOGNISED_FOR: Duration = Duration::from_secs(10);
+const RECOGNISED_MAX: usize = 10_000;
 
 const fn quota(per_second: u32, burst: u32) -> Quota {
     let (Some(per_second), Some(burst)) = (NonZeroU32::new(per_second), NonZeroU32::new(burst)) else {
@@ -95,6 +109,10 @@ pub struct Guard {
     addresses: DefaultKeyedRateLimiter<Peer>,
     tokens: DefaultKeyedRateLimiter<[u8; 32]>,
     at_once: Arc<ConcurrencyLimit<[u8; 32]>>,
+    pub bodies: Arc<ConcurrencyLimit<[u8; 32]>>,
+    pub logins: Arc<ConcurrencyLimit<Peer>>,
+    streams: Arc<ConcurrencyLimit<[u8; 32]>>,
+    recognised: Mutex<HashMap<[u8; 32], Instant>>,
 }
 
 impl Guard {
@@ -105,6 +123,10 @@ impl Guard {
             addresses: RateLimiter::keyed(PER_ADDRESS),
             tokens: RateLimiter::keyed(PER_TOKEN),
             at_once: ConcurrencyLimit::of_at_most(AT_ONCE_PER_TOKEN),
+            bodies: ConcurrencyLimit::of_at_most(BODIES_PER_TOKEN),
+            logins: ConcurrencyLimit::of_at_most(LOGINS_PER_ADDRESS),
+            streams: ConcurrencyLimit::of_at_most(STREAMS_PER_TOKEN),
+            recognised: Mutex::default(),
         }
     }
 
@@ -119,6 +141,25 @@ impl Guard {
         Peer::from(forwarded.unwrap_or(ip))
     }
 
+    /// Takes a place for a stream. Returns `None` if all places of the token are taken.
+    pub fn stream(&self, token: Option<&Token>) -> Option<Permit<[u8; 32]>> {
+        self.streams.enter(&token.map(Token::sha256).unwrap_or_default())
+    }
+
+    /// Reports whether the token was valid lately.
+    fn knows(&self, sha256: &[u8; 32]) -> bool {
+        let recognised = self.recognised.lock().unwrap_or_else(PoisonError::into_inner);
+        recognised.get(sha256).is_some_and(|at| at.elapsed() < RECOGNISED_FOR)
+    }
+
+    fn note_valid(&self, sha256: [u8; 32]) {
+        let mut recognised = self.recognised.lock().unwrap_or_else(PoisonError::into_inner);
+        if recognised.len() >= RECOGNISED_MAX {
+            recognised.clear();
+        }
+        recognised.insert(sha256, Instant::now());
+    }
+
     /// Drops the limiters of clients and tokens that have sent nothing for a while.
     pub fn tidy(&self) {
         self.addresses.retain_recent();
@@ -131,7 +172,7 @@ impl Guard {
 pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
     let mut response = match refuse(&state.guard, &request) {
         Some(problem) => problem.into_response(),
-        None => match timeout(REQUEST_TIMEOUT, whole(request, next)).await {
+        None => match timeout(REQUEST_TIMEOUT, whole(&state, request, next)).await {
             Ok(response) => response,
             Err(_) => Problem::unavailable("the request took too long").into_response(),
         },
@@ -149,24 +190,6 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Calls the handler after the whole body has arrived. A client that sends slowly must not keep a
-/// Postgres session waiting.
-async fn whole(request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    match to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(error) => {
-            let problem = if error.into_inner().is::<LengthLimitError>() {
-                let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            } else {
-                Problem::new(StatusCode::BAD_REQUEST, "cannot read the body")
-            };
-            problem.into_response()
-        }
-    }
 }
 
 fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
@@ -187,7 +210,7 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
     None
 }
 
-fn too_many() -> Problem {
+pub fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").hint("Wait a second.")
 }
 
@@ -231,12 +254,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Returns the token in the page's cookie.
+/// Returns the session id in the page's cookie.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies.flat_map(|line| line.split(';')).find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
+        ((name == COOKIE || name == COOKIE_TLS) && !value.is_empty()).then_some(value)
     })
 }
 
@@ -246,21 +269,48 @@ fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_MATCH)
 }
 
+/// A request whose token is missing, unknown or expired.
+fn unknown() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "a token is required")
+        .hint("Create a token with webhookd token create, and send it as Authorization: Bearer …")
+}
+
 impl State {
+    /// Returns the token of a visitor of the page, or `None` without a cookie.
+    ///
+    /// # Errors
+    /// Returns 401 if the session has ended.
+    pub fn visitor_token(&self, headers: &HeaderMap) -> Result<Option<Token>, Problem> {
+        let Some(id) = cookie(headers) else { return Ok(None) };
+        self.browser_sessions.token(id, Instant::now()).map(Some).ok_or_else(unknown)
+    }
+
+    /// Returns the key of the request's token if it is valid. A request without one has a key if
+    /// the server is open.
+    pub async fn recognise(&self, headers: &HeaderMap) -> Option<[u8; 32]> {
+        let token = match bearer(headers) {
+            Some(text) => Some(Token::parse(text)?),
+            None => self.visitor_token(headers).ok()?,
+        };
+        let Some(token) = token else { return self.guard.open_as.is_some().then(Default::default) };
+        let sha256 = token.sha256();
+        if !self.guard.knows(&sha256) {
+            self.enter(Some(token.reveal()), false, Pool::Callers).await.ok()?;
+            self.guard.note_valid(sha256);
+        }
+        Some(sha256)
+    }
+
     /// Begins the transaction of a request with this token, or without one.
     ///
     /// # Errors
     /// Returns 401 if the token is missing, unknown or expired, 403 if the daemon may not act as
     /// the caller's role, 429 if a limit is reached, and 503 if no session is available.
-    pub async fn enter(&self, token: Option<&str>, is_repeatable: bool) -> Result<Work, Problem> {
+    pub async fn enter(&self, token: Option<&str>, is_repeatable: bool, pool: Pool) -> Result<Work, Problem> {
         const WHO: &str = include_str!("sql/token_caller.sql");
-        let unknown = || {
-            Problem::new(StatusCode::UNAUTHORIZED, "a token is required")
-                .hint("Create a token with webhookd token create, and send it as Authorization: Bearer …")
-        };
         let (mut work, caller) = match (token, &self.guard.open_as) {
             (None, Some(role)) => {
-                let (work, _) = self.database.begin(is_repeatable, None, None).await?;
+                let (work, _) = self.database.begin(is_repeatable, pool, None, None).await?;
                 (work, Caller { role: role.clone(), owner: None, owner_role: None })
             }
             (None, None) => return Err(unknown()),
@@ -272,7 +322,7 @@ impl State {
                 }
                 let place = self.guard.at_once.enter(&sha256).ok_or_else(too_many)?;
                 let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
-                let (work, rows) = self.database.begin(is_repeatable, Some(place), Some(who)).await?;
+                let (work, rows) = self.database.begin(is_repeatable, pool, Some(place), Some(who)).await?;
                 let row = rows.first().ok_or_else(unknown)?;
                 (work, Caller { role: row.try_get(0)?, owner: row.try_get(1)?, owner_role: row.try_get(2)? })
             }
@@ -296,7 +346,8 @@ impl FromRequestParts<State> for Api {
                 "the header Authorization must be Bearer followed by a token",
             ));
         }
-        state.enter(bearer(headers), is_conditional(headers)).await.map(Self)
+        let pool = if parts.uri.path() == metrics::PATH { Pool::Operators } else { Pool::Callers };
+        state.enter(bearer(headers), is_conditional(headers), pool).await.map(Self)
     }
 }
 
@@ -396,7 +447,8 @@ mod tests {
         for value in ["Basic abc", "abc", ""] {
             assert_eq!(bearer(&headers(&[("authorization", value)])), None, "{value}");
         }
-        assert_eq!(cookie(&headers(&[("cookie", "a=b; webhookd_token=abc; c=d")])), Some("abc"));
-        assert_eq!(cookie(&headers(&[("cookie", "xwebhookd_token=abc")])), None);
+        assert_eq!(cookie(&headers(&[("cookie", "a=b; webhookd_session=abc; c=d")])), Some("abc"));
+        assert_eq!(cookie(&headers(&[("cookie", "__Host-webhookd_session=abc")])), Some("abc"));
+        assert_eq!(cookie(&headers(&[("cookie", "xwebhookd_session=abc")])), None);
     }
 }

@@ -22,6 +22,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+/// The paths of this module.
+pub const PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// After this long without progress, the daemon is not ready. After the second time, it is not
 /// alive.
 const STALLED_AFTER: Duration = Duration::from_secs(20);

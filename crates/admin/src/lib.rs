@@ -15,6 +15,8 @@
 )]
 
 mod answers;
+mod body;
+mod browser_sessions;
 mod caller;
 pub mod counters;
 pub mod cursor;
@@ -26,6 +28,7 @@ pub mod health;
 pub mod metrics;
 pub mod options;
 pub mod page;
+mod places;
 mod priority;
 pub mod problem;
 pub mod receivers;
@@ -38,6 +41,7 @@ mod thread;
 pub mod token;
 mod words;
 
+use browser_sessions::BrowserSessions;
 use counters::Counters;
 use database::{Phase, Target};
 use delivery::body::Source;
@@ -110,6 +114,7 @@ pub struct Shared {
     pub source: Source,
     /// Key of the tokens in the page's forms. Each start generates a new one.
     pub form_key: [u8; 32],
+    pub browser_sessions: BrowserSessions,
     /// Ends streamed responses.
     pub shutdown: CancellationToken,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
@@ -189,6 +194,7 @@ async fn prepare(
         phase,
         source,
         form_key,
+        browser_sessions: BrowserSessions::default(),
         shutdown: shutdown.clone(),
         requests: Mutex::default(),
     }));

@@ -25,8 +25,10 @@ use tokio::{
 use tokio_postgres::{Row, Statement, types::ToSql};
 use tracing::warn;
 
-/// Maximum number of sessions, and how long a request waits for one.
+/// Maximum number of sessions, and how long a request waits for one. A token has at most half of
+/// them at the same time ([`Permit::turns`]), and one more is only for metrics.
 const SESSIONS_MAX: usize = 4;
+const OPERATOR_SESSIONS_MAX: usize = 1;
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(5);
 
 /// Requests run one after the other, so that the server's other processors are free for deliveries.
@@ -45,6 +47,14 @@ const SESSION: &str = "\
 
 /// Parameters of a statement.
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Whose sessions a request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    Callers,
+    /// Reserved for metrics.
+    Operators,
+}
 
 /// A statement with its parameters.
 pub type Call<'a> = (&'a str, Params<'a>);
@@ -101,6 +111,7 @@ pub struct Database {
     schema: String,
     idle: Mutex<Vec<Session>>,
     permits: Arc<Semaphore>,
+    operator_permits: Arc<Semaphore>,
     /// One place. See [`WAIT_FOR_TURN`].
     turn: Arc<Semaphore>,
 }
@@ -130,6 +141,7 @@ impl Database {
             schema,
             idle: Mutex::new(vec![session]),
             permits: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            operator_permits: Arc::new(Semaphore::new(OPERATOR_SESSIONS_MAX)),
             turn: Arc::new(Semaphore::new(1)),
         }))
     }
@@ -151,11 +163,12 @@ impl Database {
         is_there.map_err(database::Error::of_statement)
     }
 
-    async fn session(&self) -> Result<(Session, OwnedSemaphorePermit), Problem> {
-        let permit = timeout(WAIT_FOR_SESSION, Arc::clone(&self.permits).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(Problem::unavailable("too many requests at once"));
+    async fn session(&self, pool: Pool) -> Result<(Session, OwnedSemaphorePermit), Problem> {
+        let permits = match pool {
+            Pool::Callers => &self.permits,
+            Pool::Operators => &self.operator_permits,
         };
+        let permit = wait_for(Arc::clone(permits)).await?;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             match idle {
@@ -180,10 +193,15 @@ impl Database {
     pub async fn begin(
         self: &Arc<Self>,
         is_repeatable: bool,
+        pool: Pool,
         place: Option<Permit<[u8; 32]>>,
         first: Option<Call<'_>>,
     ) -> Result<(Work, Vec<Row>), Problem> {
-        let (mut session, permit) = self.session().await?;
+        let own_turn = match &place {
+            Some(place) if pool == Pool::Callers => Some(wait_for(place.turns()).await?),
+            _ => None,
+        };
+        let (mut session, permit) = self.session(pool).await?;
         session.priority.lower(&session.client).await?;
         let turn = timeout(WAIT_FOR_TURN, Arc::clone(&self.turn).acquire_owned()).await;
         let begin = if is_repeatable { "begin isolation level repeatable read" } else { "begin" };
@@ -191,6 +209,7 @@ impl Database {
             session: Some(session),
             permit: Some(permit),
             turn: turn.ok().and_then(Result::ok),
+            own_turn,
             place,
             database: Arc::clone(self),
             caller: None,
@@ -211,6 +230,13 @@ impl Database {
         if !session.client.is_closed() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
+    }
+}
+
+async fn wait_for(permits: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    match timeout(WAIT_FOR_SESSION, permits.acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::unavailable("too many requests at once")),
     }
 }
 
@@ -235,6 +261,7 @@ pub struct Work {
     session: Option<Session>,
     permit: Option<OwnedSemaphorePermit>,
     turn: Option<OwnedSemaphorePermit>,
+    own_turn: Option<OwnedSemaphorePermit>,
     place: Option<Permit<[u8; 32]>>,
     database: Arc<Database>,
     caller: Option<Caller>,
@@ -385,7 +412,7 @@ impl Work {
         self.client()?.batch_execute("commit").await?;
         if let Some(session) = self.session.take() {
             self.database.put_back(session);
-            drop((self.permit.take(), self.turn.take(), self.place.take()));
+            drop((self.permit.take(), self.turn.take(), self.own_turn.take(), self.place.take()));
         }
         Ok(())
     }
@@ -394,7 +421,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
-        let held = (self.permit.take(), self.turn.take(), self.place.take());
+        let held = (self.permit.take(), self.turn.take(), self.own_turn.take(), self.place.take());
         let database = Arc::clone(&self.database);
         // A statement that still runs ends within its time limit. The session counts until then.
         tokio::spawn(async move {

@@ -43,6 +43,7 @@ pub use delivery::causes::chain;
 pub use encoding::{Encoding, Text};
 pub use error::Error;
 pub use foreign_role::{Advice, ForeignRole, Lack};
+pub use locks::Lock;
 pub use phase::Phase;
 pub use private_file::is_open_to_others;
 pub use survey::{Seen, Server, is_former, survey};

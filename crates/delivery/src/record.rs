@@ -6,6 +6,7 @@
 use crate::{
     event::Place,
     outcome::{Class, Outcome},
+    queue_rows::{Retry, RetryKey},
     snapshot::Snapshot,
 };
 use std::collections::HashMap;
@@ -143,6 +144,14 @@ pub struct Confirmed {
     pub disabled: Option<i64>,
     /// A subscription that has no blocked rows now.
     pub unblocked: Option<i64>,
+    /// Subscriptions that another session has locked. Their entries are counted here and not
+    /// committed; the other members follow when they are.
+    pub locked: Vec<i64>,
+    /// Subscriptions of which all entries are committed again.
+    pub unlocked: Vec<i64>,
+    /// Retries of entries that were counted before they were committed. A read of the table in
+    /// between has missed them.
+    pub late_retries: Vec<(RetryKey, Retry)>,
 }
 
 impl State {
@@ -188,6 +197,29 @@ impl Entry {
         bare
     }
 
+    /// Reports whether the entry changes a row that users can lock: one that exists. A user's
+    /// function creates no row for a delivery that the daemon is about to put into the queue.
+    pub fn changes_row(&self) -> bool {
+        match self.queue {
+            QueueChange::Keep => self.attempt.as_ref().is_some_and(|attempt| attempt.number > 1),
+            QueueChange::Put { is_new, .. } => !is_new,
+            QueueChange::Delete => true,
+        }
+    }
+
+    /// Returns the retry that the entry puts into the queue.
+    fn retry(&self) -> Option<(RetryKey, Retry)> {
+        let QueueChange::Put {
+            state: State::Waiting { next_at_us }, attempts, retry_from, order_key, ..
+        } = self.queue
+        else {
+            return None;
+        };
+        let Self { subscription_id, event_id, place, .. } = *self;
+        let key = RetryKey { next_at_us, subscription_id, event_id };
+        Some((key, Retry { place, attempts, retry_from, after_entry: 0, order_key }))
+    }
+
     /// Reports whether the entry puts a row into the backlog.
     pub fn is_spill(&self) -> bool {
         matches!(self.queue, QueueChange::Put { state: State::Backlog | State::Undecided, .. })
@@ -200,6 +232,18 @@ impl Record {
         match self {
             Self::Entry(entry) => Some(entry),
             _ => None,
+        }
+    }
+
+    /// Returns the subscription that must be locked for this record.
+    pub fn locks(&self) -> Option<i64> {
+        match self {
+            Self::Entry(entry) => entry.changes_row().then_some(entry.subscription_id),
+            Self::ReceiverHealth { subscription_id, .. }
+            | Self::Disable { subscription_id, .. }
+            | Self::Unblock { subscription_id } => Some(*subscription_id),
+            // A deleted subscription cannot be locked.
+            Self::Forget { .. } | Self::Checkpoint(_) => None,
         }
     }
 
@@ -232,6 +276,12 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
     fn written(&self, entries: &[&Entry]);
 }
 
+/// Returns the confirmation of entries that were counted earlier.
+pub fn late_summary(entries: &[&Entry]) -> Confirmed {
+    let late_retries = entries.iter().filter_map(|entry| entry.retry()).collect();
+    Confirmed { entries: 0, late_retries, ..summary(entries) }
+}
+
 /// Returns the confirmation that the scheduler gets after the entries are committed.
 pub fn summary(entries: &[&Entry]) -> Confirmed {
     let (mut windows, mut spilled): (HashMap<u64, u64>, HashMap<i64, u64>) = Default::default();
@@ -252,7 +302,6 @@ pub fn summary(entries: &[&Entry]) -> Confirmed {
         windows: windows.into_iter().collect(),
         spilled: spilled.into_iter().collect(),
         settled,
-        disabled: None,
-        unblocked: None,
+        ..Confirmed::default()
     }
 }

@@ -132,8 +132,15 @@ impl<'a> Exchange<'a> {
         connection.meter.begin();
         let sent = connection.send.try_send_request(message).await;
         self.phases.first_byte = connection.meter.first_byte();
+        let is_flooded = connection.meter.is_flooded();
+        connection.meter.has_head();
         let mut failed = match sent {
             Ok(response) => return Ok(response),
+            Err(_) if is_flooded => {
+                return Err(Lost::Failed(
+                    Failure::Protocol("the receiver sends interim responses without end").into(),
+                ));
+            }
             Err(failed) => failed,
         };
         // hyper returns the message if it has written none of it.

@@ -25,6 +25,11 @@ pub enum Transport {
 /// Maximum number of bytes of a response's start that are remembered.
 const HEAD_BYTES_MAX: usize = 4096;
 
+/// Maximum number of bytes from the end of a request to the end of the response's head, interim
+/// responses (1xx) included. It is more than the head itself may have, because the start of the body
+/// may have arrived too.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024;
+
 /// A connection that meters its bytes: how many were received, when the request was written, and
 /// when the response began. The meter separates a dead kept-alive connection from a bad response,
 /// and the receiver's time from ours.
@@ -38,6 +43,9 @@ pub struct Stream {
 pub struct Meter {
     opened: Instant,
     received: AtomicU64,
+    /// The value of `received` at which the connection is closed. There is a limit until the head of
+    /// the response is complete.
+    received_max: AtomicU64,
     /// When the last byte before a response was written, and when the response's first byte was
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
@@ -58,7 +66,18 @@ impl Meter {
     pub fn begin(&self) {
         self.written_ns.store(0, Ordering::Relaxed);
         self.answered_ns.store(0, Ordering::Relaxed);
+        self.received_max.store(self.received() + ANSWER_BYTES_MAX, Ordering::Relaxed);
         self.lock_head().clear();
+    }
+
+    /// Records that the head of the response is complete.
+    pub fn has_head(&self) {
+        self.received_max.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Reports whether the receiver has sent interim responses without end.
+    pub fn is_flooded(&self) -> bool {
+        self.received() > self.received_max.load(Ordering::Relaxed)
     }
 
     /// Returns the start of the response.
@@ -123,6 +142,7 @@ impl Stream {
         let meter = Meter {
             opened: Instant::now(),
             received: AtomicU64::new(0),
+            received_max: AtomicU64::new(u64::MAX),
             written_ns: AtomicU64::new(0),
             answered_ns: AtomicU64::new(0),
             head: Mutex::default(),
@@ -143,6 +163,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.meter.is_flooded() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let before = buf.filled().len();
         let polled = match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),

@@ -141,6 +141,9 @@ pub struct Batch<'a> {
     /// Deliveries that succeeded, not with their first attempt: subscriptions and events.
     pub recovered_subscription_id: Vec<i64>,
     pub recovered_event_id: Vec<i64>,
+    /// The subscriptions whose rows the batch changes, or may have created before. They are locked
+    /// first.
+    pub locks: Vec<i64>,
     /// The slot, if the batch consists of successes in that slot without a note or a response, and
     /// changes no queue row.
     pub only_successes_in: Option<i16>,
@@ -160,12 +163,15 @@ impl<'a> Batch<'a> {
         [&self.recovered_subscription_id, &self.recovered_event_id]
     }
 
-    pub fn of(entries: &[&'a Entry], present: &Present) -> Self {
+    pub fn of(entries: &[&'a Entry], present: &Present, is_again: bool) -> Self {
         let mut batch = Self::default();
         let mut changes: HashMap<(i64, i64), RowChange<'a>> = HashMap::new();
         for entry in entries {
             batch.push_attempt(entry, present);
             batch.push_exhausted(entry);
+            if is_again || entry.changes_row() {
+                batch.locks.push(entry.subscription_id);
+            }
             if entry.queue != QueueChange::Keep {
                 let change = changes.entry((entry.subscription_id, entry.event_id));
                 change.and_modify(|change| change.follow(entry)).or_insert_with(|| RowChange::first(entry));
@@ -184,6 +190,8 @@ impl<'a> Batch<'a> {
             && is_empty(&attempts.connect_ms)
             && is_empty(&attempts.tls_ms)
             && attempts.batch_id.iter().all(Option::is_none);
+        batch.locks.sort_unstable();
+        batch.locks.dedup();
         // All statements use the same order, so two sessions cannot deadlock.
         let mut changes: Vec<_> = changes.into_iter().collect();
         changes.sort_unstable_by_key(|(pair, _)| *pair);
@@ -339,19 +347,23 @@ mod tests {
         let retried = entry(3, Some(Class::Succeeded), QueueChange::Delete);
         let present = Present::default();
         present.set(&Ring::of(Some("0:3:3")));
-        assert_eq!(Batch::of(&[&success, &success], &present).only_successes_in, Some(3));
-        assert_eq!(Batch::of(&[&success, &failure], &present).only_successes_in, None);
+        assert_eq!(Batch::of(&[&success, &success], &present, false).only_successes_in, Some(3));
+        assert_eq!(Batch::of(&[&success, &failure], &present, false).only_successes_in, None);
         let mut noted = success.clone();
         noted.attempt.as_mut().unwrap().outcome.error = Some("the request was sent again".into());
-        let batch = Batch::of(&[&success, &noted], &present);
+        let batch = Batch::of(&[&success, &noted], &present, false);
         assert_eq!(batch.only_successes_in, None, "the short way has no column for the note");
         assert_eq!(batch.attempts.error, [None, Some("the request was sent again")]);
         let mut kept = success.clone();
         kept.attempt.as_mut().unwrap().outcome.response = Some("ok".into());
-        assert_eq!(Batch::of(&[&success, &kept], &present).only_successes_in, None, "nor for a response");
-        assert_eq!(Batch::of(&[&retried], &present).only_successes_in, None);
         assert_eq!(
-            Batch::of(&[&success], &present).attempts.next_at,
+            Batch::of(&[&success, &kept], &present, false).only_successes_in,
+            None,
+            "nor for a response"
+        );
+        assert_eq!(Batch::of(&[&retried], &present, false).only_successes_in, None);
+        assert_eq!(
+            Batch::of(&[&success], &present, false).attempts.next_at,
             [None],
             "a success is final, even if it is sent again"
         );
@@ -384,7 +396,7 @@ mod tests {
             entry(4, Some(Class::Timeout), put(2)),
         ];
         let entries: Vec<&Entry> = entries.iter().collect();
-        let batch = Batch::of(&entries, &Present::default());
+        let batch = Batch::of(&entries, &Present::default(), false);
         assert_eq!(batch.attempts.event_id, [4, 5, 4]);
         assert_eq!((batch.puts.event_id, batch.puts.attempts), (vec![4], vec![2]));
         assert_eq!(batch.deleted_event_id, [5]);
@@ -406,7 +418,7 @@ mod tests {
         let makes = |changes: &[QueueChange]| {
             let entries: Vec<Entry> = changes.iter().map(|change| entry(1, None, *change)).collect();
             let entries: Vec<&Entry> = entries.iter().collect();
-            Batch::of(&entries, &Present::default()).puts.is_new
+            Batch::of(&entries, &Present::default(), false).puts.is_new
         };
         assert_eq!(makes(&[put(1)]), [false], "it is there, or has been called off");
         assert_eq!(makes(&[made(), put(1), put(2)]), [true]);

@@ -2,11 +2,13 @@
 
 use crate::ledger::{batch::Batch, copy};
 use database::{Client, schema::Schema};
-use tokio_postgres::{Error, Row, Statement, types::ToSql};
+use tokio_postgres::{Error, Row, Statement, error::SqlState, types::ToSql};
 use tracing::debug;
 
 /// The statements that the ledger's session needs most.
 pub struct Statements {
+    /// `None` if the schema has no such function.
+    lock: Option<Statement>,
     exhausted: Statement,
     /// `None` if the schema has no `webhook.given_up`.
     given_up: Option<GivenUp>,
@@ -106,6 +108,20 @@ pub const KNOWN: &str = include_str!("sql/known_deliveries.sql");
 const CHECKPOINT: &str = "
     update webhook.cursor set snapshot = $1::text::pg_snapshot, saved_at = clock_timestamp() where epoch = $2";
 
+/// Locks subscriptions before their rows are changed, or fails at once.
+const LOCK: &str = "select webhook.lock_subscriptions($1)";
+
+/// Finds the sessions that have locked subscriptions.
+pub const LOCKERS: &str = "
+    select l.subscription_id, l.pid, l.role::text, l.application from webhook.subscription_lockers($1) l";
+
+pub const REPORT_LOCKED: &str = include_str!("sql/report_locked.sql");
+
+pub const REPORT_UNLOCKED: &str = "delete from webhook.locked_subscription where subscription_id = any ($1)";
+
+/// An earlier daemon may have left some.
+pub const REPORT_NONE_LOCKED: &str = "delete from webhook.locked_subscription";
+
 /// Executes a rare statement, which is prepared at first use.
 pub async fn execute(
     client: &Client,
@@ -116,6 +132,13 @@ pub async fn execute(
     client.execute(&statement, params).await.map(drop)
 }
 
+/// Returns the subscriptions that other sessions have locked, if this is why a statement failed.
+pub fn locked(error: &Error) -> Option<Vec<i64>> {
+    let refusal = error.as_db_error().filter(|refusal| *refusal.code() == SqlState::LOCK_NOT_AVAILABLE)?;
+    let ids: Vec<i64> = refusal.detail()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+    (!ids.is_empty()).then_some(ids)
+}
+
 impl Statements {
     pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
         let given_up = match schema.is_outdated() {
@@ -124,7 +147,12 @@ impl Statements {
                 Some(GivenUp { add: client.prepare(GIVE_UP).await?, remove: client.prepare(RECOVER).await? })
             }
         };
+        let lock = match schema.is_outdated() {
+            true => None,
+            false => Some(client.prepare(LOCK).await?),
+        };
         Ok(Self {
+            lock,
             given_up,
             exhausted: client.prepare(EXHAUSTED).await?,
             attempts: client.prepare(ATTEMPTS).await?,
@@ -133,6 +161,24 @@ impl Statements {
             remove: client.prepare(REMOVE).await?,
             checkpoint: client.prepare(CHECKPOINT).await?,
         })
+    }
+
+    /// Executes rare statements about one subscription in one transaction, after locking it.
+    pub async fn execute_locked(
+        &self,
+        client: &Client,
+        id: i64,
+        statements: &[(&'static str, &[&(dyn ToSql + Sync)])],
+    ) -> Result<(), Error> {
+        let mut prepared = Vec::new();
+        for (sql, _) in statements {
+            prepared.push(client.prepare_cached(sql).await?);
+        }
+        let (ids, mut parts) = (vec![id], Vec::new());
+        let lock: [&(dyn ToSql + Sync); 1] = [&ids];
+        parts.extend(self.lock.as_ref().map(|statement| (statement, &lock[..])));
+        parts.extend(prepared.iter().zip(statements).map(|(statement, (_, params))| (statement, *params)));
+        client.query_together(&parts).await.map(drop)
     }
 
     /// Writes a batch in one transaction.
@@ -158,8 +204,11 @@ impl Statements {
         let change = [&puts.columns()[..], &[&is_again, &false]].concat();
         let remove = batch.deleted();
         let changes = puts.is_new.contains(&false);
+        let lock: [&(dyn ToSql + Sync); 1] = [&batch.locks];
+        let locks = self.lock.as_ref().filter(|_| !batch.locks.is_empty());
         // Before the attempts: the event of an attempt that exists has been emitted.
         let parts = [
+            locks.map(|statement| (statement, &lock[..])),
             gives_up.then_some((&self.exhausted, &exhausted[..])),
             self.given_up.as_ref().filter(|_| gives_up).map(|all| (&all.add, &given_up[..])),
             self.given_up.as_ref().filter(|_| recovers).map(|all| (&all.remove, &recovered[..])),
@@ -177,7 +226,14 @@ impl Statements {
         let (subscriptions, events): (Vec<i64>, Vec<i64>) = came_back.into_iter().unzip();
         if !events.is_empty() {
             debug!(deliveries = events.len(), "ledger.called_off");
-            client.execute(&self.remove, &[&subscriptions, &events]).await?;
+            let columns: [&(dyn ToSql + Sync); 2] = [&subscriptions, &events];
+            let mut parts = Vec::from_iter(locks.map(|statement| (statement, &lock[..])));
+            parts.push((&self.remove, &columns[..]));
+            return match client.query_together(&parts).await {
+                // Another user's function has the row now, and decides about it.
+                Err(error) if locked(&error).is_some() => Ok(()),
+                removed => removed.map(drop),
+            };
         }
         Ok(())
     }

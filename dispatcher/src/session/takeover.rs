@@ -3,9 +3,9 @@
 
 use crate::{leadership, session::Session, settings::Settings};
 use database::{
-    Client, Error, Phase, chain,
+    Client, Error, Lock, Phase, chain,
     instance::Instance,
-    is_lock, lock_key,
+    is_lock,
     preflight::{Identity, check_instance},
 };
 use delivery::snapshot::Snapshot;
@@ -17,10 +17,6 @@ use tracing::{debug, error, info, warn};
 /// Time between two attempts to become the leader.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
-const TRY_LOCK: &str = concat!("select pg_try_advisory_lock(", lock_key!(leader), ")");
-
-/// Held by the ledger's connection, from the takeover until that connection is gone.
-const TRY_WRITE_LOCK: &str = concat!("select pg_try_advisory_lock(", lock_key!(writer), ")");
 const WRITE_LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a former leader may take for its last writes (`LOST_DRAIN_TIMEOUT` and
@@ -72,7 +68,7 @@ impl Session {
         let (mut is_told, mut is_first) = (false, true);
         while !self
             .control
-            .query_one(TRY_LOCK, &[])
+            .query_one(Lock::Leader.try_statement(self.schema), &[])
             .await
             .and_then(|row| row.try_get(0))
             .map_err(Error::of_statement)?
@@ -138,7 +134,7 @@ impl Session {
         let is_granted = |row: tokio_postgres::Row| row.try_get::<_, bool>(0);
         while !self
             .ledger
-            .query_one(TRY_WRITE_LOCK, &[])
+            .query_one(Lock::Writer.try_statement(self.schema), &[])
             .await
             .and_then(is_granted)
             .map_err(Error::of_statement)?

@@ -13,6 +13,7 @@ select b.id,
                            select from webhook.event e
                            where e.xid = any (array(select x.xid::text::bigint from webhook.cursor c
                                                     cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton))
-                             and e.id = b.last_event_id)) as has_room
+                             and e.id = b.last_event_id)) as has_room,
+       b.requested_by::text
 from webhook.backfill b join webhook.subscription s on s.id = b.subscription_id
 where b.state = 'running' order by b.id

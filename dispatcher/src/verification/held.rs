@@ -27,6 +27,8 @@ pub struct HeldUpdate {
     pub ids: Vec<i64>,
     /// The reason for each id. `None` if the subscription is not held.
     pub reasons: Vec<Option<String>>,
+    /// The subscriptions that could not be written, because another session has locked them.
+    pub locked: Vec<i64>,
     after: Reasons,
 }
 
@@ -84,12 +86,20 @@ impl Held {
         }
         rows.sort_unstable();
         let (ids, reasons) = rows.into_iter().unzip();
-        Some(HeldUpdate { is_whole: self.written.is_none(), ids, reasons, after: wanted })
+        Some(HeldUpdate { is_whole: self.written.is_none(), ids, reasons, locked: Vec::new(), after: wanted })
     }
 
-    /// Records that the table has the change.
+    /// Records that the table has the change, without the locked subscriptions.
     pub fn written(&mut self, change: HeldUpdate) {
-        self.written = Some(change.after);
+        let HeldUpdate { mut after, locked, .. } = change;
+        let before = self.written.take().unwrap_or_default();
+        for id in locked {
+            match before.get(&id) {
+                Some(why) => drop(after.insert(id, Arc::clone(why))),
+                None => drop(after.remove(&id)),
+            }
+        }
+        self.written = Some(after);
     }
 }
 
@@ -149,6 +159,20 @@ mod tests {
         held.asked(2, Some("the receiver answered 404"));
         held.look(&Update::Only([(2, None)].into()));
         assert!(rows(&held).is_empty(), "it is gone");
+    }
+
+    #[test]
+    fn what_is_locked_is_written_again() {
+        let mut held = Held::default();
+        held.look(&table([broken(1, "a"), broken(2, "b")]));
+        let change = held.change().unwrap();
+        held.written(HeldUpdate { locked: vec![2], ..change });
+        assert_eq!(rows(&held), [(2, Some("b".into()))]);
+        write(&mut held);
+        held.look(&table([broken(1, "a"), Subscription::sample(2)]));
+        let change = held.change().unwrap();
+        held.written(HeldUpdate { locked: vec![2], ..change });
+        assert_eq!(rows(&held), [(2, None)]);
     }
 
     #[test]

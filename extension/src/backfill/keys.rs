@@ -8,6 +8,7 @@ use crate::memory;
 use crate::watch::table::Table;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use std::collections::{HashMap, HashSet};
 
 /// A key: its columns as text in the database's encoding, which need not be UTF-8.
 pub type Key = Vec<Vec<u8>>;
@@ -133,7 +134,17 @@ impl Keys {
         let condition = after.map_or(String::new(), |_| format!("where {}", self.after()));
         let arguments: Vec<DatumWithOid<'_>> =
             after.into_iter().flatten().map(|bytes| bytes.clone().into()).collect();
-        self.read(&format!("{condition} order by {} limit {rows_max}", self.columns()), &arguments)
+        let rest = format!("{condition} order by {} limit {rows_max}", self.columns());
+        Ok(self.read("null", &rest, &arguments)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// Reads those of the keys whose rows exist and meet a condition (a text that begins with
+    /// `and`), with the present version of each row. A row has another version after any change.
+    pub fn versions(&self, keys: &[Key], condition: &str) -> Result<HashMap<Key, String>, Error> {
+        let version = "pg_catalog.concat(new.tableoid, ' ', new.ctid, ' ', new.xmin)";
+        let rest = format!("where {} {condition}", self.among());
+        let rows = self.read(version, &rest, &self.arguments(keys))?;
+        Ok(rows.into_iter().map(|(key, version)| (key, version.unwrap_or_default())).collect())
     }
 
     /// Locks rows against changes until the transaction ends, up to the first row that another
@@ -141,7 +152,9 @@ impl Keys {
     /// least one, unless `keys` is empty.
     pub fn lock(&self, mut keys: Vec<Key>) -> Result<(Vec<Key>, usize), Error> {
         let lock = |keys: &[Key], how: &str| {
-            self.read(&format!("where {} for share of new {how}", self.among()), &self.arguments(keys))
+            let rest = format!("where {} for share of new {how}", self.among());
+            let rows = self.read("null", &rest, &self.arguments(keys))?;
+            Ok::<_, Error>(rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>())
         };
         let Some(head) = keys.first() else { return Ok((keys, 0)) };
         // Waits for the first row while it holds no lock yet. If that row has gone meanwhile, it is
@@ -151,7 +164,7 @@ impl Keys {
         if keys.len() > 1 {
             locked.extend(lock(&keys[1..], "skip locked")?);
         }
-        let locked: std::collections::HashSet<Key> = locked.into_iter().collect();
+        let locked: HashSet<Key> = locked.into_iter().collect();
         let first_in_use = keys.iter().skip(1).position(|key| !locked.contains(key)).map(|at| at + 1);
         let count = first_in_use.unwrap_or(keys.len());
         keys.truncate(count);
@@ -161,10 +174,16 @@ impl Keys {
         Ok((keys, count))
     }
 
-    fn read(&self, rest: &str, arguments: &[DatumWithOid<'_>]) -> Result<Vec<Key>, Error> {
+    /// Reads keys and one more text of each row.
+    fn read(
+        &self,
+        text: &str,
+        rest: &str,
+        arguments: &[DatumWithOid<'_>],
+    ) -> Result<Vec<(Key, Option<String>)>, Error> {
         let texts = self.list(", ", |_, column| bytes_of(&format!("cast(new.{} as text)", column.name)));
         let query = format!(
-            "select array[{texts}], pg_catalog.pg_column_size(array[{texts}]) from {} as new {rest}",
+            "select array[{texts}], pg_catalog.pg_column_size(array[{texts}]), {text}::pg_catalog.text from {} as new {rest}",
             self.from
         );
         // Not read-only, so it sees data that was committed meanwhile.
@@ -174,7 +193,7 @@ impl Keys {
                 let bytes = row.get::<i32>(2)?.unwrap_or_default();
                 memory::room_for_input(usize::try_from(bytes).unwrap_or_default());
                 let key: Option<Array<'_, &[u8]>> = row.get(1)?;
-                key.map(key_of).ok_or(Error::Missing("key"))
+                Ok((key.map(key_of).ok_or(Error::Missing("key"))?, row.get::<String>(3)?))
             })
             .collect()
         })

@@ -7,8 +7,10 @@
 //! therefore ends with the row that the table holds: nothing is missed, and nothing is doubled.
 //!
 //! Rows are locked as the table's owner, and read as the role that requested the backfill. The
-//! condition, the payload function, and row security act with that role's rights. Writes
-//! `webhook.backfill` and the outbox.
+//! condition, the payload function, and row security act with that role's rights. The condition is
+//! evaluated before the locks are taken, because that role may have no right to lock rows, and its
+//! condition may take long. A row that has changed in between is evaluated again in the next step.
+//! Writes `webhook.backfill` and the outbox.
 
 use super::from_item;
 use super::keys::{self, Key, Keys};
@@ -22,6 +24,7 @@ use core::ffi::CStr;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiTupleTable;
+use std::collections::HashMap;
 use std::ffi::CString;
 
 /// Most rows of one step.
@@ -126,11 +129,18 @@ impl Backfill {
         let source = Source::find(&table, self.subscription_id)?;
         let requester = self.requester()?;
         let keys = Keys::of(&table)?;
-        let (listed, locked, count) = rights::as_role(table.owner, &KEY_SETTINGS, || {
-            let listed = keys.next(self.after.as_ref(), rows_max)?;
-            let (locked, count) = keys.lock(listed.clone())?;
-            Ok::<_, Error>((listed, locked, count))
-        })?;
+        let as_owner = &KEY_SETTINGS;
+        let listed = rights::as_role(table.owner, as_owner, || keys.next(self.after.as_ref(), rows_max))?;
+        let wanted = self.wanted(requester, &keys, &listed)?;
+        let chosen: Vec<Key> = match &wanted {
+            None => listed.clone(),
+            Some(wanted) => listed.iter().filter(|key| wanted.contains_key(*key)).cloned().collect(),
+        };
+        let (locked, done) =
+            rights::as_role(table.owner, as_owner, || lock(&keys, &chosen, wanted.as_ref()))?;
+        // The first key that is not done, if there is one.
+        let next = chosen.get(done).and_then(|next| listed.iter().position(|key| key == next));
+        let count = next.unwrap_or(listed.len());
         let after = count.checked_sub(1).and_then(|last| listed.get(last)).or(self.after.as_ref()).cloned();
         let is_end = count == listed.len() && i32::try_from(listed.len()).is_ok_and(|len| len < rows_max);
         let (rows, last_event_id) = if locked.is_empty() {
@@ -149,6 +159,27 @@ impl Backfill {
         found.ok_or_else(|| Error::RequesterGone(self.requested_by.clone()))
     }
 
+    /// Evaluates the condition as the requester, without locks. Returns the rows that meet it, with
+    /// their versions, or `None` if there is no condition.
+    fn wanted(
+        &self,
+        requester: Oid,
+        keys: &Keys,
+        listed: &[Key],
+    ) -> Result<Option<HashMap<Key, String>>, Error> {
+        let Some(condition) = &self.condition else { return Ok(None) };
+        if listed.is_empty() {
+            return Ok(Some(HashMap::new()));
+        }
+        self.as_requester(requester, || keys.versions(listed, &format!("and ({condition}\n)"))).map(Some)
+    }
+
+    fn as_requester<R>(&self, requester: Oid, work: impl FnOnce() -> R) -> R {
+        let search_path = CString::new(self.search_path.as_str()).unwrap_or_default();
+        let settings = [LOCK_TIMEOUT, (c"search_path", search_path.as_c_str())];
+        rights::as_role(requester, &settings, work)
+    }
+
     /// Reads the locked rows as the requester and emits them. Returns their number, and the id of
     /// the last event.
     fn send(
@@ -159,22 +190,38 @@ impl Backfill {
         keys: &Keys,
         locked: &[Key],
     ) -> Result<(i64, Option<i64>), Error> {
-        let condition = self.condition.as_ref().map_or(String::new(), |text| format!("and ({text}\n)"));
         let query = format!(
-            "select new from {} as new where {} {condition} order by {}",
+            "select new from {} as new where {} order by {}",
             from_item(table),
             keys.among(),
             keys.columns()
         );
-        let search_path = CString::new(self.search_path.as_str()).unwrap_or_default();
-        let settings = [LOCK_TIMEOUT, (c"search_path", search_path.as_c_str())];
-        rights::as_role(requester, &settings, || {
+        self.as_requester(requester, || {
             Spi::connect_mut(|client| {
                 let mut rows = client.update(query.as_str(), None, &keys.arguments(locked))?;
                 source.emit(&mut rows, self.subscription_id)
             })
         })
     }
+}
+
+/// Locks rows, as the table's owner. Returns those that are locked and still exist, and the number
+/// of keys that are done. Rows from the first one on that has changed since its condition was
+/// evaluated are not done.
+fn lock(
+    keys: &Keys,
+    chosen: &[Key],
+    wanted: Option<&HashMap<Key, String>>,
+) -> Result<(Vec<Key>, usize), Error> {
+    let (mut locked, mut done) = keys.lock(chosen.to_vec())?;
+    if let Some(wanted) = wanted.filter(|_| !locked.is_empty()) {
+        let now = keys.versions(&locked, "")?;
+        if let Some(at) = locked.iter().position(|key| now.get(key) != wanted.get(key)) {
+            done = chosen.iter().position(|key| *key == locked[at]).unwrap_or(0);
+            locked.truncate(at);
+        }
+    }
+    Ok((locked, done))
 }
 
 /// The source of the events of a table.

@@ -223,13 +223,12 @@ async fn a_tenant_sees_its_own_receivers_and_tabs() {
     let given_up = format!("select given_up = 3 from webhook.subscription_health where id = {broken}");
     world.database.until(&given_up, PATIENCE).await;
     world.receiver.wait_for("/ok", 3, PATIENCE).await;
-    let cookie = |token: &str| format!("webhookd_token={token}");
     for path in ["/", "/subscriptions"] {
-        let own = show(&admin, path, &cookie(&two)).await.text;
+        let own = show(&admin, path, &admin.cookie(&two).await).await.text;
         assert!(own.contains("The receiver is healthy.") && own.contains(">ours<"), "{own}");
         assert!(!own.contains("theirs") && !own.contains("gave up 3"), "{own}");
         assert!(!own.contains("href=\"/events\""), "the outbox is not theirs to read: {own}");
-        let other = show(&admin, path, &cookie(&one)).await.text;
+        let other = show(&admin, path, &admin.cookie(&one).await).await.text;
         assert!(
             other.contains("webhookd gave up 3 deliveries to 1 receiver.") && !other.contains(">ours<"),
             "{other}"

@@ -37,11 +37,12 @@ async fn a_slow_body_holds_no_session() {
         (token(&world.database, &["--role", "alice"]), token(&world.database, &["--role", "bob"]));
     let admin = Admin::start(&world.database, &[]).await;
     // More requests than there are sessions, each with a body that does not arrive.
+    let cookie = admin.cookie(&alice).await;
     let mut slow = Vec::new();
     for path in ["/v1/subscriptions", "/subscriptions"].into_iter().cycle().take(10) {
         let mut stream = connect(&admin).await;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {alice}\r\ncookie: webhookd_token={alice}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {alice}\r\ncookie: {cookie}\r\n\
              content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
             address(&admin)
         );
@@ -136,7 +137,7 @@ async fn forms_at_once_do_not_wait_for_each_other() {
     Admin::roles(&world.database).await;
     let alice = token(&world.database, &["--role", "alice"]);
     let admin = Admin::start(&world.database, &[]).await;
-    let cookie = format!("webhookd_token={alice}");
+    let cookie = admin.cookie(&alice).await;
     let page = admin.ask("GET", "/subscriptions/new", None, &[("cookie", &cookie)], None).await;
     let body = format!("form_token={}&url=https://a.example/&events=x.y", page.form_token());
     let headers = [("cookie", &*cookie), ("content-type", "application/x-www-form-urlencoded")];

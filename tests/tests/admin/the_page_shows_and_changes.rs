@@ -82,7 +82,7 @@ async fn what_is_foreign_is_text() {
         .text("select event_id from webhook.delivery where state = 'exhausted' order by sequence limit 1")
         .await
         .expect("an event");
-    let cookie = format!("webhookd_token={ops}");
+    let cookie = admin.cookie(&ops).await;
     for path in ["/", "/subscriptions", "/subscriptions/new", "/events", "/deliveries"] {
         is_inert(path, &show(&admin, path, &cookie).await);
     }
@@ -230,7 +230,7 @@ async fn other_sites_can_do_nothing() {
         // site's page with the right one.
         (vec![kind], form(&[("action", "pause")]), 403),
         (vec![kind], form(&[("form_token", &"0".repeat(64)), ("action", "pause")]), 403),
-        (vec![kind, ("cookie", &*format!("webhookd_token={alice}"))], body.clone(), 403),
+        (vec![kind, ("cookie", &*admin.cookie(&alice).await)], body.clone(), 403),
         (vec![kind, ("origin", "http://evil.example")], body.clone(), 403),
         (vec![kind, ("sec-fetch-site", "cross-site")], body.clone(), 403),
         // A foreign name that was made to resolve to this machine.
@@ -333,12 +333,12 @@ async fn an_event_without_a_subscription_is_found() {
     assert_eq!(path, format!("/events/{event}"));
     assert!(show(&admin, &path, "").await.text.contains("order.created"));
     // alice may not read events, so the search leads her to her deliveries of this one.
-    let cookie = format!("webhookd_token={alice}");
+    let cookie = admin.cookie(&alice).await;
     assert_eq!(found(&event, &cookie).await, format!("/deliveries?event={event}"));
     assert_eq!(found("evt_nonsense", "").await, "/deliveries?event=evt_nonsense");
     assert_eq!(found("order%2F1", "").await, "/deliveries?key=order%2F1");
     assert_eq!(found("", "").await, "/deliveries?");
-    assert_eq!(found(&event, "webhookd_token=whtok_nobody").await, "/login");
+    assert_eq!(found(&event, "webhookd_session=nobody").await, "/login");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,20 +355,19 @@ async fn a_subscription_s_plots_are_its_own() {
     // The figures are from the last poll.
     let path = |id: i64| format!("/subscriptions/{id}");
     admin.until(&path(broken), 200, "deliveries: now 7, at most 7").await;
-    let cookie = |token: &str| format!("webhookd_token={token}");
-    let own = show(&admin, &path(broken), &cookie(&one)).await.text;
+    let own = show(&admin, &path(broken), &admin.cookie(&one).await).await.text;
     assert!(own.contains("aria-label=\"Queued, last 5 minutes. deliveries: now 7, at most 7\""), "{own}");
     assert!(own.contains(
         "aria-label=\"Deliveries per second, last 5 minutes. delivered: now 0, at most 0; failed: "
     ));
-    let other = show(&admin, &path(fine), &cookie(&two)).await.text;
+    let other = show(&admin, &path(fine), &admin.cookie(&two).await).await.text;
     assert!(other.contains("deliveries: now 0, at most 0"), "{other}");
     assert!(!other.contains("delivered: now 0, at most 0") && other.contains("failed: now 0, at most 0"));
     // The overview does not show another owner's figures either.
-    let overview = show(&admin, "/", &cookie(&two)).await.text;
+    let overview = show(&admin, "/", &admin.cookie(&two).await).await.text;
     assert!(overview.contains("queued: now 0, at most 0") && !overview.contains("now 7"), "{overview}");
     assert!(show(&admin, "/", "").await.text.contains("queued: now 7, at most 7"));
-    let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &cookie(&two))], None).await;
+    let hidden = admin.ask("GET", &path(broken), None, &[("cookie", &admin.cookie(&two).await)], None).await;
     assert_eq!(hidden.status, 404);
     assert!(!hidden.text.contains("Queued"));
 }

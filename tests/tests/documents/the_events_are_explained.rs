@@ -26,7 +26,7 @@ const TABLES: &str = r#"
     insert into webhook.event_type (type) values ('openapi.json')"#;
 
 async fn show(admin: &Admin, path: &str, token: &str) -> Answer {
-    admin.ask("GET", path, None, &[("cookie", &format!("webhookd_token={token}"))], None).await
+    admin.ask("GET", path, None, &[("cookie", &admin.cookie(token).await)], None).await
 }
 
 /// Returns the text of some markup.

@@ -194,7 +194,7 @@ async fn when_the_leader_is_cut_off() {
 fn holder(lock: u32) -> String {
     format!(
         "select l.pid from pg_locks l join pg_database d on d.oid = l.database where d.datname = 'app'
-         and l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = {lock} and l.objsubid = 2"
+         and l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = {lock} and l.objsubid = 7"
     )
 }
 

@@ -214,7 +214,7 @@ async fn the_database_has_no_patience() {
         )
         .await;
     let daemon = Daemon::start_with(&world.database, &["--probe-interval-ms", "300"]).await;
-    let locks = "from pg_locks where locktype = 'advisory' and granted and classid = 1885820776 and objid in (1, 3) and objsubid = 2";
+    let locks = "from pg_locks where locktype = 'advisory' and granted and classid = 1885820776 and objid in (1, 3) and objsubid = 7";
     let sessions = format!("select string_agg(pid::text, ',' order by objid) {locks}");
     world.insert_orders(1, 100).await;
     world.receiver.wait_for("/ok", 100, PATIENCE).await;

@@ -89,7 +89,7 @@ async fn ask(admin: &Admin, method: &str, path: &str, body: Option<&str>, token:
     if is_api(path) {
         return admin.ask(method, path, Some(token), &[], body).await;
     }
-    let cookie = format!("webhookd_token={token}");
+    let cookie = admin.cookie(token).await;
     let Some(body) = body else { return admin.ask(method, path, None, &[("cookie", &cookie)], None).await };
     let shown = admin.ask("GET", "/subscriptions/new", None, &[("cookie", &cookie)], None).await;
     let ours = if shown.status == 200 { shown.form_token() } else { "0".repeat(64) };
@@ -230,7 +230,7 @@ async fn check(
 ) {
     let path = concrete(path, id, event);
     if path == "/live" {
-        let status = admin.status_of(&path, &[("cookie", &format!("webhookd_token={caller}"))]).await;
+        let status = admin.status_of(&path, &[("cookie", &admin.cookie(caller).await)]).await;
         assert_eq!(status, 200);
         return;
     }
@@ -295,7 +295,7 @@ async fn without_a_token_every_route_is_rejected() {
     }
     assert_eq!(admin.get("/v1/subscriptions", &alice).await.status, 200);
     // A cookie works only for the page, so that another site's form cannot use the API.
-    let cookie = format!("webhookd_token={alice}");
+    let cookie = admin.cookie(&alice).await;
     assert_eq!(admin.ask("GET", "/v1/subscriptions", None, &[("cookie", &cookie)], None).await.status, 401);
 }
 

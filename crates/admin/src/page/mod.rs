@@ -16,11 +16,11 @@ mod session;
 mod subscriptions;
 pub mod text;
 
-use crate::{State, problem::Problem, receivers::words::outcome_words};
+use crate::{State, problem::Problem, receivers::words::outcome_words, sessions::Pool, token::Token};
 use axum::{
     Router,
     extract::{Query, State as Shared},
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{
         IntoResponse, Redirect, Response, Sse,
         sse::{Event, KeepAlive},
@@ -31,8 +31,9 @@ use futures_util::stream::unfold;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use session::Visitor;
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 use text::Precision;
+use tokio::time::{Instant, sleep_until};
 
 /// Returns every page with its handlers. The tests of access rights rely on this one list.
 fn pages() -> Vec<(&'static str, MethodRouter<State>)> {
@@ -237,18 +238,45 @@ async fn search(mut visitor: Visitor, Query(search): Query<Search>) -> Result<Re
     Ok(Redirect::to(&format!("/deliveries?{}", query.finish())))
 }
 
+/// How long a stream lasts. Browsers open it again.
+const STREAM_LASTS: Duration = Duration::from_secs(3600);
+/// Time between two checks whether the visitor's token is still valid.
+const STREAM_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Streams the number of each poll of the database (`sampler.rs`), so that pages refresh
-/// themselves. The stream contains nothing else.
-async fn live(Shared(state): Shared<State>, visitor: Visitor) -> Response {
+/// themselves. The stream contains nothing else. It ends with the visitor's session.
+async fn live(Shared(state): Shared<State>, visitor: Visitor, headers: HeaderMap) -> Response {
     drop(visitor);
-    let (looks, shutdown) = (state.history.looks.subscribe(), state.shutdown.clone());
-    let stream = unfold((looks, shutdown), |(mut looks, shutdown)| async move {
-        tokio::select! {
-            changed = looks.changed() => changed.ok()?,
-            () = shutdown.cancelled() => return None,
+    let token = match state.visitor_token(&headers) {
+        Ok(token) => token,
+        Err(problem) => return PageError(problem).into_response(),
+    };
+    let Some(place) = state.guard.stream(token.as_ref()) else {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many open pages with this token");
+        return PageError(problem).into_response();
+    };
+    let looks = state.history.looks.subscribe();
+    let (now, until) = (Instant::now(), Instant::now() + STREAM_LASTS);
+    let stream = unfold((looks, state, now, place), move |(mut looks, state, mut checked_at, place)| {
+        let headers = headers.clone();
+        async move {
+            tokio::select! {
+                changed = looks.changed() => changed.ok()?,
+                () = state.shutdown.cancelled() => return None,
+                () = sleep_until(until) => return None,
+            }
+            if checked_at.elapsed() >= STREAM_CHECK_INTERVAL {
+                checked_at = Instant::now();
+                let token = state.visitor_token(&headers).ok()?;
+                let entered = state.enter(token.as_ref().map(Token::reveal), false, Pool::Callers).await;
+                if entered.is_err_and(|problem| problem.status() == StatusCode::UNAUTHORIZED) {
+                    return None;
+                }
+            }
+            let look = *looks.borrow_and_update();
+            let event = Event::default().event("look").data(look.to_string());
+            Some((Ok::<_, Infallible>(event), (looks, state, checked_at, place)))
         }
-        let look = *looks.borrow_and_update();
-        Some((Ok::<_, Infallible>(Event::default().event("look").data(look.to_string())), (looks, shutdown)))
     });
     let mut headers = HeaderMap::new();
     headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));

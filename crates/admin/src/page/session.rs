@@ -1,17 +1,18 @@
-//! The visitor of the page: a cookie that holds the token, and forms that only our own pages can
-//! send.
+//! The visitor of the page: a cookie that holds the id of a session, and forms that only our own
+//! pages can send.
 //!
-//! The cookie is `HttpOnly` and `SameSite=Strict`. Each form carries a token that depends on the
-//! cookie and on a key of this process. Sessions are not stored anywhere; a token that expires or
-//! is deleted ends them.
+//! The cookie is `HttpOnly` and `SameSite=Strict`, and over TLS `Secure` and `__Host-`. Each form
+//! carries a token that depends on the cookie and on a key of this process. A session ends when the
+//! visitor signs out, when its token expires or is deleted, and with this process.
 
 use crate::{
     State,
+    browser_sessions::LASTS,
     caller::Caller,
-    guard::{self, COOKIE},
+    guard::{self, COOKIE, COOKIE_TLS},
     page::{PageError, layout},
     problem::Problem,
-    sessions::Work,
+    sessions::{Pool, Work},
     token::Token,
 };
 use axum::{
@@ -24,7 +25,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use maud::html;
 use serde::Deserialize;
 use sha2::Sha256;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// An authenticated visitor: the transaction of the request, and the token for forms.
 pub struct Visitor {
@@ -65,8 +69,8 @@ impl FromRequestParts<State> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
-        let cookie = guard::cookie(&parts.headers).filter(|cookie| !cookie.is_empty());
-        match enter(state, cookie).await {
+        let cookie = guard::cookie(&parts.headers);
+        match enter(state, &parts.headers).await {
             Ok((work, sees_all)) => Ok(Self {
                 work,
                 form_token: form_token(&state.form_key, cookie),
@@ -82,11 +86,12 @@ impl FromRequestParts<State> for Visitor {
 }
 
 /// Begins the transaction of a visitor. Returns also whether the visitor may read the whole outbox.
-async fn enter(state: &State, cookie: Option<&str>) -> Result<(Work, bool), Problem> {
+async fn enter(state: &State, headers: &HeaderMap) -> Result<(Work, bool), Problem> {
     // The caller may have no right on the schema, so no function of it is called.
     const READS: &str = "select case when has_schema_privilege('webhook', 'usage')
         then has_table_privilege('webhook.event', 'select') else false end";
-    let mut work = state.enter(cookie, false).await?;
+    let token = state.visitor_token(headers)?;
+    let mut work = state.enter(token.as_ref().map(Token::reveal), false, Pool::Callers).await?;
     let is_limited = work.caller().is_some_and(|caller| caller.owner.is_some());
     let reads = !is_limited && work.row(READS, &[]).await?.try_get(0)?;
     Ok((work, reads))
@@ -106,7 +111,7 @@ impl axum::extract::FromRequest<State> for Fields {
     type Rejection = Response;
 
     async fn from_request(request: axum::extract::Request, state: &State) -> Result<Self, Response> {
-        let cookie = guard::cookie(request.headers()).filter(|cookie| !cookie.is_empty()).map(str::to_owned);
+        let cookie = guard::cookie(request.headers()).map(str::to_owned);
         let Form(fields) =
             Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(|_| {
                 PageError(Problem::new(StatusCode::BAD_REQUEST, "cannot read the form")).into_response()
@@ -161,28 +166,39 @@ pub async fn login(
     let Ok(Form(login)) = login else {
         return (StatusCode::BAD_REQUEST, form(Some("Cannot read the form."))).into_response();
     };
-    let text = login.token.trim();
-    if Token::parse(text).is_none() {
+    let Some(token) = Token::parse(login.token.trim()) else {
         return (StatusCode::UNAUTHORIZED, form(Some("Invalid token. A token starts with whtok_.")))
             .into_response();
-    }
-    if let Err(problem) = state.enter(Some(text), false).await {
+    };
+    if let Err(problem) = state.enter(Some(token.reveal()), false, Pool::Callers).await {
         let detail = match problem.status {
             401 => "The token is unknown or has expired.".to_owned(),
             _ => problem.detail.clone().unwrap_or_default(),
         };
         return (problem.status(), form(Some(&detail))).into_response();
     }
-    // Behind a proxy that speaks TLS, the browser must not send the cookie without TLS.
-    let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let secure = if is_tls { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={text}; Path=/; HttpOnly; SameSite=Strict; Max-Age=43200{secure}");
+    let Ok(id) = state.browser_sessions.open(token, Instant::now()) else {
+        let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot generate random numbers");
+        return PageError(problem).into_response();
+    };
+    let cookie = set_cookie(&headers, &id, LASTS);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-pub async fn logout(_: Fields) -> Response {
-    let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+pub async fn logout(Shared(state): Shared<State>, headers: HeaderMap, _: Fields) -> Response {
+    if let Some(id) = guard::cookie(&headers) {
+        state.browser_sessions.close(id);
+    }
+    let cookie = set_cookie(&headers, "", Duration::ZERO);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
+}
+
+/// Returns the cookie of a session. Behind a proxy that speaks TLS, the browser must not send it
+/// without TLS.
+fn set_cookie(headers: &HeaderMap, id: &str, lasts: Duration) -> String {
+    let is_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let (name, secure) = if is_tls { (COOKIE_TLS, "; Secure") } else { (COOKIE, "") };
+    format!("{name}={id}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}", lasts.as_secs())
 }
 
 #[cfg(test)]

@@ -351,6 +351,19 @@ impl Scheduler {
         if let Some(mut work) = confirmed.unblocked.and_then(|id| self.work_or_new(id)) {
             work.restart_backlog();
         }
+        for (key, retry) in &confirmed.late_retries {
+            self.shared.timers.insert(*key, *retry);
+        }
+        for id in &confirmed.locked {
+            if let Some(mut work) = self.work_or_new(*id) {
+                work.hold_locked();
+            }
+        }
+        for id in &confirmed.unlocked {
+            if let Some(mut work) = self.work(*id) {
+                work.release_locked();
+            }
+        }
         for (subscription_id, event_id) in &confirmed.settled {
             if !self.shared.effects.keep_claim(*subscription_id, *event_id) {
                 self.release(*subscription_id, *event_id);

@@ -188,4 +188,23 @@ impl Work<'_> {
             self.close();
         }
     }
+
+    /// Closes a send queue whose entries wait for the lock of another session. While it is closed,
+    /// it makes no attempt whose result would wait too, and reads no row that such an entry
+    /// changes.
+    pub fn hold_locked(&mut self) {
+        let was_open = self.queue.is_open();
+        self.queue.is_locked = true;
+        if was_open {
+            self.close();
+        }
+    }
+
+    /// Reopens the send queue after its entries were committed.
+    pub fn release_locked(&mut self) {
+        self.queue.is_locked = false;
+        if self.queue.is_open() {
+            self.reopen();
+        }
+    }
 }

@@ -152,6 +152,8 @@ pub struct SendQueue {
     pub disabling: Disabling,
     /// The queue reader found the filter too slow, and the table does not say so yet.
     pub has_slow_filter: bool,
+    /// Another session has locked the subscription, and entries of this send queue wait for that.
+    pub is_locked: bool,
     /// When the scheduler checks this send queue again.
     pub wake_at: Option<Duration>,
     /// The backlog is not read before this ledger entry is committed, because an older row is on
@@ -202,6 +204,7 @@ impl SendQueue {
             paused_until: Duration::ZERO,
             disabling: Disabling::No,
             has_slow_filter: false,
+            is_locked: false,
             next: NextSource::Queued,
             intake: Intake::Memory,
             listed: Listed::default(),
@@ -238,7 +241,8 @@ impl SendQueue {
 
     /// Reports whether attempts may be made.
     pub fn is_open(&self) -> bool {
-        self.subscription.is_open() && self.disabling == Disabling::No && !self.has_slow_filter
+        let is_held = self.has_slow_filter || self.is_locked;
+        self.subscription.is_open() && self.disabling == Disabling::No && !is_held
     }
 
     /// Returns the number of deliveries without a row.

@@ -353,3 +353,24 @@ async fn an_answer_before_the_request_was_read_counts() {
     assert_eq!((outcome.class, outcome.status), (Class::HttpError, Some(413)), "{outcome:?}");
     assert!(outcome.duration < Duration::from_secs(9));
 }
+
+/// Without a limit, they cost more than a processor until the deadline.
+#[tokio::test]
+async fn interim_responses_without_end_end_the_attempt() {
+    for line in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"] {
+        let receiver = Receiver::start(move |mut peer| async move {
+            let many = line.repeat(500);
+            while peer.stream.write_all(many.as_bytes()).await.is_ok() {}
+        })
+        .await;
+        let began = Instant::now();
+        let outcome = sender().send(request_within(&receiver.url("/"), Duration::from_secs(30))).await;
+        assert_eq!(outcome.class, Class::Protocol, "{outcome:?}");
+        assert!(outcome.error.unwrap().contains("interim responses without end"));
+        assert!(began.elapsed() < Duration::from_secs(15));
+    }
+    // A few are ordinary.
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(20);
+    let receiver = Receiver::answering(format!("{hints}HTTP/1.1 204 No Content\r\n\r\n")).await;
+    assert_eq!(send_to(&receiver).await.status, Some(204));
+}

@@ -6,4 +6,4 @@ select b.subscription_id, b.relation::oid, b.condition, b.requested_by::text,
         from unnest(b.after_key) with ordinality as k (part, at))
 from webhook.backfill b
 cross join lateral (select (select r.oid from pg_roles r where r.rolname = b.requested_by) as requester) named
-where b.id = $1 and b.state = 'running' for update of b
+where b.id = $1 and b.state = 'running' for update of b nowait

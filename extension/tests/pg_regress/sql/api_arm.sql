@@ -54,13 +54,16 @@ select webhook_arm();
 select armed, instance, disarmed_because from webhook.health;
 select instance, refused_instance, snapshot::text = :'snapshot', epoch - :epoch from webhook.cursor;
 update webhook.cursor set instance = 'db.example:5432/shop', refused_instance = 'staging';
+-- No function of SQL can take it: any role could.
 select pg_advisory_lock(1885820776, 1);
+select dispatcher_running from webhook.health;
+select webhook.try_daemon_lock('leader');
 select armed, disarmed_because from webhook.health;
 set local client_min_messages = notice;
 select webhook_arm();
 set local client_min_messages = warning;
 select instance, refused_instance from webhook.cursor;
-select pg_advisory_unlock(1885820776, 1);
+select webhook.release_daemon_lock('leader'), pg_advisory_unlock(1885820776, 1);
 savepoint bad;
 \set ON_ERROR_STOP off
 \set VERBOSITY terse

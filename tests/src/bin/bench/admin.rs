@@ -61,7 +61,7 @@ fn ask(admin: &Arc<Admin>, token: &str, answered: &Arc<AtomicU64>) -> JoinSet<()
         let (admin, token) = (Arc::clone(admin), token.to_owned());
         let (answered, paths) = (Arc::clone(answered), Arc::clone(&paths));
         callers.spawn(async move {
-            let cookie = format!("webhookd_token={token}");
+            let cookie = admin.cookie(&token).await;
             let mut ticks = interval(Duration::from_secs_f64(CALLERS as f64 / PER_SECOND));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for at in from.. {

@@ -28,7 +28,7 @@ const TAKEN_FOR_FROZEN_MS: i64 = 7_000;
 /// Returns the application name of the leader's session.
 const ACTIVE: &str = "
     select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
-    where l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 2";
+    where l.locktype = 'advisory' and l.granted and l.classid = 1885820776 and l.objid = 1 and l.objsubid = 7";
 
 /// The ids of the rows that [`Fault::WriteBytes`] writes begin here, after the ids of the writers.
 const BYTES_FROM: i64 = 90_000_000_000;

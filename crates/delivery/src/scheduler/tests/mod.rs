@@ -5,6 +5,7 @@
 //! of events.
 
 mod backlogs;
+mod locked_subscriptions;
 mod rejections;
 mod requested_attempts;
 mod world;
@@ -107,6 +108,21 @@ proptest! {
             world.step();
             if step % 20 == 19 {
                 world.call_off();
+            }
+        }
+        world.settle();
+        world.check_end();
+    }
+
+    /// A user locks a subscription for a while, and may delete its rows. Nothing is lost or gets
+    /// stuck, and no other delivery is delayed.
+    #[test]
+    fn a_locked_subscription_goes_on_afterwards(plan in plans()) {
+        let mut world = World::new(plan);
+        for step in 0..1500 {
+            world.step();
+            if step % 40 == 39 {
+                world.lock_or_unlock();
             }
         }
         world.settle();

@@ -4,6 +4,7 @@
 mod alter;
 mod end;
 mod ledger;
+mod locks;
 mod plan;
 mod queue;
 use crate::{event::Place, queue_rows::Load, scheduler::tests::*, subscription::Update};
@@ -69,6 +70,9 @@ pub struct World {
     /// Exhausted deliveries that were reported, and other reports.
     pub told: Vec<Pair>,
     pub event: Vec<ReceiverEvent>,
+    /// Subscriptions that users have locked, and the records that wait for that.
+    pub locks: HashSet<i64>,
+    aside: BTreeMap<i64, VecDeque<Record>>,
 }
 
 /// Rows of backlogs per second while other subscriptions have new events.
@@ -156,6 +160,8 @@ impl World {
             called_off: HashSet::new(),
             told: Vec::new(),
             event: Vec::new(),
+            locks: HashSet::new(),
+            aside: BTreeMap::new(),
             plan,
         };
         world.fed = world.subscriptions.clone();
@@ -382,6 +388,7 @@ impl World {
         self.scheduler = Scheduler::new(limits(&self.plan), Arc::clone(&self.budget));
         self.under_way.clear();
         self.records.clear();
+        self.aside.clear();
         self.confirmations.clear();
         self.loads.clear();
         self.answers.clear();
@@ -440,6 +447,7 @@ impl World {
     /// done.
     pub fn settle(&mut self) {
         self.plan.rejects = None;
+        self.unlock_all();
         for round in 0..6000 {
             if self.scheduler.is_hungry() && !self.recovering.is_empty() {
                 self.recover_some();

@@ -9,6 +9,11 @@ impl World {
         let mut entries = Vec::new();
         for _ in 0..self.rng.usize(1..10) {
             let Some(record) = self.records.pop_front() else { break };
+            if let Some(id) = record.locks().filter(|id| self.is_locked(*id)) {
+                self.confirm_entries(&mut entries);
+                self.put_aside(id, record);
+                continue;
+            }
             if let Record::Entry(entry) = record {
                 self.apply(&entry);
                 entries.push(entry);

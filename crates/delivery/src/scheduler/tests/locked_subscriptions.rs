@@ -1,0 +1,30 @@
+//! Subscriptions that another session has locked.
+
+use super::*;
+
+/// Its retry would wait for the lock. The other subscription's retry, and the checkpoint, do not.
+#[test]
+fn a_locked_subscription_holds_up_nobody_else() {
+    let mut world = World::new(Plan::plain(1));
+    world.hand_on(vec![(1, vec![1, 2])]);
+    world.finish(0);
+    world.finish(0);
+    world.catch_up();
+    world.locks.insert(1);
+    world.pass(Duration::from_secs(2), Duration::from_millis(100));
+    assert_eq!(world.under_way.len(), 2, "nobody has noticed the lock");
+    world.finish(0);
+    world.finish(0);
+    world.catch_up();
+    world.hand_on(vec![(2, vec![1, 2])]);
+    world.catch_up();
+    assert_eq!((world.attempts[&(1, 1)].len(), world.attempts[&(2, 1)].len()), (1, 2));
+    assert_eq!(world.under_way.iter().map(|(_, pairs)| pairs[0]).collect::<Vec<_>>(), [(2, 2)]);
+    world.finish(100);
+    world.pass(Duration::from_secs(4), Duration::from_millis(100));
+    assert_eq!(world.scheduler.shared.progress.oldest_since(), None, "the checkpoint moves");
+    assert_eq!(world.queue[&(1, 2)].state, State::Backlog);
+    world.settle();
+    assert_eq!(world.attempts[&(1, 1)], [Class::Timeout, Class::Timeout, Class::Succeeded]);
+    world.check_end();
+}

@@ -100,12 +100,18 @@ create function webhook.subscription_lockers(ids bigint[])
 as $$
 declare
     free constant bigint[] := array(select s.id from webhook.subscription s where s.id = any (ids) for share skip locked);
+    -- A savepoint that was released, or a shared lock, does not name its transaction. Often only one
+    -- other session has locked rows of the table.
+    single constant integer := (select case when count(distinct l.pid) = 1 then min(l.pid) end from pg_locks l
+                              where l.relation = 'webhook.subscription'::regclass and l.granted and l.pid <> pg_backend_pid()
+                                and l.mode in ('RowShareLock', 'RowExclusiveLock')
+                                and l.database = (select d.oid from pg_database d where d.datname = current_database()));
 begin
     return query
-        select distinct on (s.id) s.id, l.pid, pg_get_userbyid(a.usesysid), a.application_name
+        select distinct on (s.id) s.id, a.pid, pg_get_userbyid(a.usesysid), a.application_name
         from webhook.subscription s
         left join pg_locks l on l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and l.transactionid = s.xmax
-        left join pg_stat_activity a on a.pid = l.pid
+        left join pg_stat_activity a on a.pid = coalesce(l.pid, single)
         where s.id in (select unnest(ids) except select unnest(free));
 end
 $$;

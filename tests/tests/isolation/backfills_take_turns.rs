@@ -1,7 +1,7 @@
 //! Promise: the condition of a backfill runs without locks and for a short time. It delays neither
 //! the application nor the backfills of other roles, and leaves nothing in the daemon's session.
 
-use e2e::{PATIENCE, daemon::Daemon, world::World};
+use e2e::{PATIENCE, daemon::Daemon, receiver::SECRET, world::World};
 
 /// A role that may subscribe, and may read orders.
 async fn subscriber(world: &World, role: &str) {
@@ -16,7 +16,7 @@ async fn backfill(world: &World, role: &str, path: &str, condition: &str) -> i64
     let client = world.database.try_client(role).await.expect("it may connect");
     let url = world.receiver.url(path);
     let statement = format!(
-        "select webhook_backfill((webhook_subscribe('{url}', '{{order.snapshot}}', secret => 'whsec_c2VjcmV0IG9mIHRoaXMgdGVzdCBvZiBiYWNrZmlsbHM=')).id, 'orders', $c${condition}$c$)"
+        "select webhook_backfill((webhook_subscribe('{url}', '{{order.snapshot}}', secret => '{SECRET}')).id, 'orders', $c${condition}$c$)"
     );
     client.query_one(&statement, &[]).await.expect("a backfill").get(0)
 }

@@ -63,6 +63,7 @@ async fn beside_requests_that_never_end() {
     let (alice, clerk) =
         (token(&world.database, &["--role", "alice"]), token(&world.database, &["--role", "clerk"]));
     let admin = Admin::start(&world.database, &[]).await;
+    admin.until("/readyz", 200, "ok").await;
     let cookie = admin.cookie(&alice).await;
     let head = |line: &str, headers: &str| format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}");
     for start in [
@@ -94,6 +95,7 @@ async fn beside_statements_that_wait() {
         (token(&world.database, &["--role", "ops"]), token(&world.database, &["--role", "clerk"]));
     let id = world.subscribe("/ok").await;
     let admin = Admin::start(&world.database, &[]).await;
+    admin.until("/readyz", 200, "ok").await;
     let holder = world.database.client().await;
     let hold = format!("begin; select from webhook.subscription where id = {id} for update");
     holder.batch_execute(&hold).await.expect("it can be locked");

@@ -10,8 +10,8 @@ step() { printf '\n── %s\n' "$*"; }
 step "programs that scripts and tests call"
 scripts/check_programs.py
 
-# All steps select the same packages. The features of the dependencies follow from the selection, and
-# another one compiles most of them again.
+# All steps select the same packages. The features of the dependencies follow from the selection,
+# and another one compiles most of them again.
 packages="--profile quick --workspace --exclude pg_webhook"
 
 step "unit and property tests"

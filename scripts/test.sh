@@ -18,6 +18,7 @@ step "unit and property tests"
 # All programs but the end-to-end tests.
 programs=$(ls -d crates/*/tests/* dispatcher/tests/* fuzz/tests/* | sed -E 's,.*/,,; s/\.rs$//' | sort -u)
 cargo test $packages --lib --bins $(printf ' --test %s' $programs)
+cargo test $packages --doc
 
 step "the extension in a private copy of Postgres"
 PGW_BIN=$(PROFILE=quick scripts/sandbox.sh)

@@ -10,8 +10,15 @@ step() { printf '\n── %s\n' "$*"; }
 step "programs that scripts and tests call"
 scripts/check_programs.py
 
+# All steps select the same packages. The features of the dependencies follow from the selection,
+# and another one compiles most of them again.
+packages="--profile quick --workspace --exclude pg_webhook"
+
 step "unit and property tests"
-cargo test --profile quick
+# All programs but the end-to-end tests.
+programs=$(ls -d crates/*/tests/* dispatcher/tests/* fuzz/tests/* | sed -E 's,.*/,,; s/\.rs$//' | sort -u)
+cargo test $packages --lib --bins $(printf ' --test %s' $programs)
+cargo test $packages --doc
 
 step "the extension in a private copy of Postgres"
 PGW_BIN=$(PROFILE=quick scripts/sandbox.sh)
@@ -29,11 +36,11 @@ step "verifiers of other languages"
 tests/foreign/setup.sh
 
 step "end to end"
-cargo build --profile quick --package webhookd
+cargo build $packages --bin webhookd
 export PGW_WEBHOOKD=$PWD/target/quick/webhookd
 # More threads than processors, because the tests mostly wait for clusters and clocks.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
-cargo test --profile quick --package e2e
+cargo test $packages --test all
 
 step "a short torture: the outbox against an audit, and tests of Postgres' own"
 scripts/torture.sh short
@@ -45,7 +52,7 @@ if [ -n "${PG:-}" ] && compgen -G '/usr/lib/postgresql/*/bin/pg_config' >/dev/nu
 fi
 if [ -n "$from" ] && [ "$(major "$from")" -lt "$version" ]; then
     step "pg_upgrade from $(major "$from") to $version"
-    PGW_BIN_FROM=$from cargo test --profile quick --package e2e --test all pg_upgrade_continues -- --ignored
+    PGW_BIN_FROM=$from cargo test $packages --test all pg_upgrade_continues -- --ignored
 else
     step "pg_upgrade: NOT RUN, for it needs an older Postgres beside the one under test (make test PG=17)"
 fi

@@ -24,7 +24,11 @@ step() { # NAME COMMAND…
     shift
     "$@" || failed+=("$name")
 }
-differential() { cargo run --quiet --profile quick --package e2e --bin torture -- "$seconds" ${SEED:+"$SEED"} "$@"; }
+# The same packages as in scripts/test.sh, so that nothing is compiled again.
+differential() {
+    cargo build --quiet --profile quick --workspace --exclude pg_webhook --bin torture &&
+        target/quick/torture "$seconds" ${SEED:+"$SEED"} "$@"
+}
 
 # Regression tests that take seconds, need each other at most, and write to tables in many ways.
 short=(test_setup copy insert insert_conflict update merge foreign_key returning with)

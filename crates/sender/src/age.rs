@@ -45,8 +45,8 @@ impl Age {
     }
 
     /// Reports whether the host's name led to the peer recently.
-    pub fn is_confirmed(&self) -> bool {
-        self.confirmed.elapsed() < ROUTE_VALID
+    pub fn is_confirmed(&self, now: Instant) -> bool {
+        now.duration_since(self.confirmed) < ROUTE_VALID
     }
 
     pub fn confirm(&mut self, at: Instant) {

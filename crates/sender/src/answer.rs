@@ -6,7 +6,11 @@ use delivery::{
     response::ResponseRule,
 };
 use http_body_util::BodyExt;
-use hyper::{Response, StatusCode, body::Incoming, header};
+use hyper::{
+    Response, StatusCode,
+    body::{Body, Incoming},
+    header,
+};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
@@ -66,6 +70,14 @@ pub fn check(outcome: &mut Outcome, rule: &ResponseRule, body: &[u8]) {
     }
 }
 
+/// The times of an exchange.
+pub struct Times {
+    /// When the head of the response was complete.
+    pub answered: Instant,
+    /// When the attempt ends at the latest.
+    pub deadline: Instant,
+}
+
 /// Reads the part of the body that is of use, and keeps the connection if the body is complete.
 pub async fn finish(
     outcome: &mut Outcome,
@@ -73,12 +85,13 @@ pub async fn finish(
     lease: Lease,
     response: Response<Incoming>,
     rule: &ResponseRule,
-    deadline: Instant,
+    times: Times,
 ) {
     let is_success = outcome.class == Class::Succeeded;
     let is_checked = is_success && rule.expected.is_some();
     let is_short = is_success && !is_checked;
-    let until = if is_short { deadline.min(Instant::now() + REST_OF_SUCCESS) } else { deadline };
+    let Times { answered, deadline } = times;
+    let until = if is_short { deadline.min(answered + REST_OF_SUCCESS) } else { deadline };
     let bytes_max = if is_checked { RESPONSE_BYTES_MAX } else { STORED_BYTES_MAX };
     let is_clean = !has_forbidden_body(&response);
     let (start, end) = read_body(response.into_body(), until, bytes_max).await;
@@ -107,9 +120,9 @@ async fn keep(target: &Target, lease: Lease) {
 /// RFC 9112, 6.3). The next response would begin with it.
 fn has_forbidden_body<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
-    let is_bodiless = response.status() == StatusCode::NO_CONTENT;
-    let has_length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
-    is_bodiless && (has_length || headers.contains_key(header::TRANSFER_ENCODING))
+    let has_length = || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    response.status() == StatusCode::NO_CONTENT
+        && (has_length() || headers.contains_key(header::TRANSFER_ENCODING))
 }
 
 /// How the reading of a body ended.
@@ -121,23 +134,32 @@ enum End {
 }
 
 /// Returns the start of a body, at most this many bytes.
-async fn read_body(mut body: Incoming, until: Instant, bytes_max: usize) -> (Vec<u8>, End) {
-    let (mut start, mut read) = (Vec::new(), 0);
+async fn read_body(body: Incoming, until: Instant, bytes_max: usize) -> (Vec<u8>, End) {
+    let mut start = Vec::new();
+    if body.is_end_stream() {
+        return (start, End::Complete);
+    }
+    let end = timeout_at(until, read_start(body, &mut start, bytes_max)).await;
+    (start, end.unwrap_or(End::Late))
+}
+
+/// Reads a body, and keeps its start.
+async fn read_start(mut body: Incoming, start: &mut Vec<u8>, bytes_max: usize) -> End {
+    let mut read = 0;
     loop {
-        let data = match timeout_at(until, body.frame()).await {
-            Ok(None) => return (start, End::Complete),
-            Ok(Some(Ok(frame))) => match frame.into_data() {
+        let data = match body.frame().await {
+            None => return End::Complete,
+            Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
                 Err(_trailers) => continue,
             },
-            Ok(Some(Err(_))) => return (start, End::Broken),
-            Err(_) => return (start, End::Late),
+            Some(Err(_)) => return End::Broken,
         };
-        let room = bytes_max - start.len();
-        start.extend_from_slice(&data[..data.len().min(room)]);
+        let rest = bytes_max - start.len();
+        start.extend_from_slice(&data[..data.len().min(rest)]);
         read += data.len();
         if read > RESPONSE_BYTES_MAX {
-            return (start, End::TooLong);
+            return End::TooLong;
         }
     }
 }

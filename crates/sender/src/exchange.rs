@@ -76,25 +76,25 @@ impl<'a> Exchange<'a> {
         &mut self,
         make: impl Fn() -> Result<Message, Failure>,
     ) -> Result<(Lease, Response<Incoming>), Broken> {
-        let mut message = Some(make()?);
+        let mut unsent: Option<Box<Message>> = None;
         let mut is_resent = false;
         let origin = &self.target.origin;
         let mut next = origin.take(self.dialer).await;
         let mut sent = 0;
         loop {
             sent += 1;
+            let message = match unsent.take() {
+                Some(message) => *message,
+                None => make()?,
+            };
             let mut lease = match next.take() {
                 Some(lease) => lease,
-                None => origin.open(self.dialer, &mut self.phases).await?,
-            };
-            let outgoing = match message.take() {
-                Some(message) => message,
-                None => make()?,
+                None => Box::pin(origin.open(self.dialer, &mut self.phases)).await?,
             };
             self.was_sent_again = is_resent;
             let lost = match &mut lease {
-                Lease::Http1(connection) => self.over_http1(connection, outgoing).await,
-                Lease::Http2(stream) => self.over_http2(stream, outgoing).await,
+                Lease::Http1(connection) => self.over_http1(connection, message).await,
+                Lease::Http2(stream) => self.over_http2(stream, message).await,
             };
             let lost = match lost {
                 Ok(response) => return Ok((lease, response)),
@@ -108,7 +108,7 @@ impl<'a> Exchange<'a> {
                         Failure::Protocol("the receiver closes each connection without an answer").into()
                     );
                 }
-                Lost::Unsent(unsent) => message = unsent.map(|message| *message),
+                Lost::Unsent(again) => unsent = again,
                 Lost::Unprocessed => is_resent = true,
                 Lost::Http1Required => {
                     origin.require_http1();
@@ -152,7 +152,7 @@ impl<'a> Exchange<'a> {
         if connection.is_used && is_stale(&error, connection.meter.received() - received, sent_at) {
             return Err(Lost::Unprocessed);
         }
-        let head = if error.is_parse() { connection.meter.head() } else { Vec::new() };
+        let head = if error.is_parse() { connection.last_head().await } else { Vec::new() };
         Err(Lost::Failed(Broken { failure: Failure::of_exchange(&error), head }))
     }
 

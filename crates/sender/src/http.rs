@@ -15,7 +15,7 @@ pub use crate::{
 use crate::{
     Head, Inquiry, Request, Sender,
     address_policy::AddressPolicy,
-    answer::{finish, judge, note},
+    answer::{Times, finish, judge, note},
     bad_head,
     dial::{Dialer, native_roots, tls_config},
     exchange::{Broken, Exchange},
@@ -27,7 +27,10 @@ use crate::{
 };
 use delivery::outcome::{Class, Outcome, Phases};
 use signature::Profiles;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 const SENT_AGAIN: &str =
@@ -80,7 +83,7 @@ impl Sender for HttpSender {
             class: Class::Succeeded,
             status: None,
             started_at_us,
-            duration: begun.elapsed(),
+            duration: Duration::ZERO,
             phases: Phases::default(),
             batch_id: None,
             error: None,
@@ -100,12 +103,14 @@ impl Sender for HttpSender {
         let deadline = begun + request.timeout;
         let result = timeout_at(deadline, exchange.run(make)).await;
         let result = result.unwrap_or_else(|_| Err(Failure::Deadline(request.timeout).into()));
-        (outcome.duration, outcome.phases) = (begun.elapsed(), exchange.phases);
+        let answered = Instant::now();
+        (outcome.duration, outcome.phases) = (answered - begun, exchange.phases);
         let was_sent_again = exchange.was_sent_again;
         match result {
             Ok((lease, response)) => {
                 judge(&mut outcome, &response);
-                finish(&mut outcome, &target, lease, response, &request.response, deadline).await;
+                let times = Times { answered, deadline };
+                finish(&mut outcome, &target, lease, response, &request.response, times).await;
                 if outcome.class != Class::Succeeded {
                     outcome.duration = begun.elapsed();
                 }

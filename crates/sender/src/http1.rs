@@ -8,7 +8,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    task::AbortHandle,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -22,7 +22,7 @@ pub struct Http1 {
     pub send: SendRequest<Full<Bytes>>,
     pub meter: Arc<Meter>,
     pub age: Age,
-    task: AbortHandle,
+    task: JoinHandle<()>,
     /// Has carried a request before.
     pub is_used: bool,
     /// Number of bytes received when the connection became idle.
@@ -47,7 +47,7 @@ impl Http1 {
         let (send, connection) = builder.handshake(TokioIo::new(stream)).await?;
         // The request in progress receives the connection's errors too. Between requests they are
         // not needed.
-        let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        let task = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { send, meter, age: Age::new(peer), task, is_used: false, received: 0 })
     }
 
@@ -55,15 +55,21 @@ impl Http1 {
     /// ready if the receiver closes it, has not read the whole request, or has sent more than a
     /// response.
     pub async fn is_ready_again(&mut self) -> bool {
-        matches!(timeout(READY_WITHIN, self.send.ready()).await, Ok(Ok(())))
+        self.send.is_ready() || matches!(timeout(READY_WITHIN, self.send.ready()).await, Ok(Ok(())))
+    }
+
+    /// Waits for the end of a connection that failed, and returns the start of its last response.
+    pub async fn last_head(&mut self) -> Vec<u8> {
+        // A panic of the task leaves no head.
+        let _ = (&mut self.task).await;
+        self.meter.take_head()
     }
 
     /// Notes that the connection is idle from now on.
-    pub fn rest(&mut self) {
+    pub fn rest(&mut self, now: Instant) {
         self.is_used = true;
-        self.age.rest(Instant::now());
+        self.age.rest(now);
         self.received = self.meter.received();
-        self.meter.forget_head();
     }
 
     /// Reports whether an idle connection can take a request. Unsolicited bytes would be taken for

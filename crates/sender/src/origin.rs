@@ -43,13 +43,14 @@ enum Spoken {
 
 /// The right to make one request.
 pub enum Lease {
-    Http1(Http1),
+    /// Boxed, because it moves from the origin to the attempt and back.
+    Http1(Box<Http1>),
     Http2(Http2Stream),
 }
 
 #[derive(Default)]
 struct Connections {
-    idle: Vec<Http1>,
+    idle: Vec<Box<Http1>>,
     shared: Vec<Arc<Http2>>,
     spoken: Spoken,
 }
@@ -85,12 +86,14 @@ impl Origin {
     /// last comes first.
     pub async fn take(&self, dialer: &Dialer) -> Option<Lease> {
         loop {
-            let mut lease = self.pop()?;
+            let now = Instant::now();
+            let mut lease = self.pop(now)?;
             let mut age = lease.age();
-            if age.is_confirmed() {
+            if age.is_confirmed(now) {
                 return Some(lease);
             }
-            let leads = self.confirm(&mut age, dialer).await;
+            // Boxed, because each attempt would keep room for it, and it seldom happens.
+            let leads = Box::pin(self.confirm(&mut age, dialer)).await;
             if leads {
                 lease.set_age(age);
                 return Some(lease);
@@ -100,8 +103,8 @@ impl Origin {
         }
     }
 
-    fn pop(&self) -> Option<Lease> {
-        let (mut connections, now) = (self.connections(), Instant::now());
+    fn pop(&self, now: Instant) -> Option<Lease> {
+        let mut connections = self.connections();
         while let Some(connection) = connections.idle.pop() {
             if connection.is_usable(now) {
                 return Some(Lease::Http1(connection));
@@ -136,7 +139,8 @@ impl Origin {
         route.as_ref().is_none_or(|route| route.leads_to(&age.peer))
     }
 
-    /// Returns a new connection, or a stream of one that another request has opened meanwhile.
+    /// Returns a new connection, or a stream of one that another request has opened meanwhile. The
+    /// future is large, and most attempts need none: box it.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer. Requests that waited for a handshake share its
@@ -186,7 +190,7 @@ impl Origin {
         if !dialed.is_http2 {
             self.learn(Spoken::Http1);
             let connection = Http1::over(dialed).await.map_err(|error| Failure::of_exchange(&error))?;
-            return Ok(Lease::Http1(connection));
+            return Ok(Lease::Http1(Box::new(connection)));
         }
         let connection = Http2::over(dialed, Arc::clone(&self.freed)).await;
         let connection = Arc::new(connection.map_err(|error| Failure::of_exchange(&error))?);
@@ -216,9 +220,10 @@ impl Origin {
     }
 
     /// Keeps a connection for the next request.
-    pub fn keep(&self, mut connection: Http1) {
-        if !connection.age.is_over(Instant::now()) {
-            connection.rest();
+    pub fn keep(&self, mut connection: Box<Http1>) {
+        let now = Instant::now();
+        if !connection.age.is_over(now) {
+            connection.rest(now);
             self.connections().idle.push(connection);
         }
     }

@@ -43,7 +43,8 @@ impl Spellings {
         if known.is_some() {
             return known;
         }
-        let spelling = Arc::new(received(&names).await?);
+        // Boxed, because each attempt would keep room for it.
+        let spelling = Arc::new(Box::pin(received(&names)).await?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= CACHED_MAX {
             known.clear();

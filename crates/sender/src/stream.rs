@@ -24,6 +24,8 @@ pub enum Transport {
 
 /// Maximum number of bytes of a response's start that are remembered.
 const HEAD_BYTES_MAX: usize = 4096;
+/// Number of bytes that may stay allocated for it between requests.
+const HEAD_BYTES_KEPT: usize = 512;
 
 /// Maximum number of bytes from the end of a request to the end of the response's head, interim
 /// responses (1xx) included. It is more than the head itself may have, because the start of the body
@@ -36,6 +38,8 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024;
 pub struct Stream {
     transport: Transport,
     meter: Arc<Meter>,
+    /// The start of the response. It goes to the meter when the stream is dropped.
+    head: Vec<u8>,
 }
 
 /// The measurements of a [`Stream`].
@@ -50,7 +54,7 @@ pub struct Meter {
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
     answered_ns: AtomicU64,
-    /// The start of the response, for the case that hyper cannot parse it.
+    /// The start of the last response, once the stream is dropped.
     head: Mutex<Vec<u8>>,
     /// Is notified of the first bytes.
     first: Notify,
@@ -67,7 +71,6 @@ impl Meter {
         self.written_ns.store(0, Ordering::Relaxed);
         self.answered_ns.store(0, Ordering::Relaxed);
         self.received_max.store(self.received() + ANSWER_BYTES_MAX, Ordering::Relaxed);
-        self.lock_head().clear();
     }
 
     /// Records that the head of the response is complete.
@@ -80,16 +83,10 @@ impl Meter {
         self.received() > self.received_max.load(Ordering::Relaxed)
     }
 
-    /// Returns the start of the response.
-    pub fn head(&self) -> Vec<u8> {
-        self.lock_head().clone()
-    }
-
-    /// Frees the memory of a long head.
-    pub fn forget_head(&self) {
-        let mut head = self.lock_head();
-        head.clear();
-        head.shrink_to(512);
+    /// Returns the start of the last response, which hyper could not parse. It is known after the
+    /// stream was dropped.
+    pub fn take_head(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock_head())
     }
 
     fn lock_head(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -121,19 +118,19 @@ impl Meter {
         }
     }
 
-    fn read(&self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        if self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) == 0 {
+    /// Counts received bytes. Reports whether they are the first ones of a response. Only the
+    /// stream calls it, so the count needs no atomic addition.
+    fn read(&self, bytes: usize) -> bool {
+        let received = self.received();
+        self.received.store(received + bytes as u64, Ordering::Relaxed);
+        if received == 0 {
             self.first.notify_one();
         }
-        if self.answered_ns.load(Ordering::Relaxed) == 0 {
+        let is_first = self.answered_ns.load(Ordering::Relaxed) == 0;
+        if is_first {
             self.answered_ns.store(self.now_ns(), Ordering::Relaxed);
         }
-        let mut head = self.lock_head();
-        let room = HEAD_BYTES_MAX - head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        is_first
     }
 }
 
@@ -148,12 +145,41 @@ impl Stream {
             head: Mutex::default(),
             first: Notify::new(),
         };
-        Self { transport, meter: Arc::new(meter) }
+        Self { transport, meter: Arc::new(meter), head: Vec::new() }
     }
 
     /// Returns the meter, which stays valid after the stream is moved.
     pub fn meter(&self) -> Arc<Meter> {
         self.meter.clone()
+    }
+
+    fn received(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.meter.read(bytes.len()) {
+            self.head.clear();
+        }
+        let rest = HEAD_BYTES_MAX - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(rest)]);
+    }
+
+    /// Frees the memory of a long head after hyper has read all of it.
+    fn forget_head(&mut self) {
+        if self.head.capacity() > HEAD_BYTES_KEPT && has_blank_line(&self.head) {
+            self.head = Vec::new();
+        }
+    }
+}
+
+/// Reports whether a head is complete (RFC 9112, 2.1 and 2.2).
+fn has_blank_line(head: &[u8]) -> bool {
+    head.windows(2).any(|end| end == b"\n\n") || head.windows(3).any(|end| end == b"\n\r\n")
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        *self.meter.lock_head() = std::mem::take(&mut self.head);
     }
 }
 
@@ -171,7 +197,10 @@ impl AsyncRead for Stream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
-        self.meter.read(&buf.filled()[before..]);
+        match polled {
+            Poll::Ready(_) => self.received(&buf.filled()[before..]),
+            Poll::Pending => self.forget_head(),
+        }
         polled
     }
 }

@@ -74,11 +74,12 @@ async fn receivers(client: &Client) -> Result<Overview, tokio_postgres::Error> {
 async fn json(client: &Client) -> Result<String, tokio_postgres::Error> {
     let text: String = client.query_one(JSON, &[]).await?.try_get(0)?;
     let overview = receivers(client).await?;
-    let shown = serde_json::json!([headline(&overview.groups).sentences, overview.receivers]);
+    let said = serde_json::json!(headline(&overview.groups).sentences);
+    let receivers = serde_json::json!(overview.receivers);
     // json_agg() puts each element on a line. Within strings, newlines are escaped.
     let rest = text.replace('\n', "");
     let rest = rest.trim_start().trim_start_matches('{');
-    Ok(format!("{{\"headline\":{},\"receivers\":{},{rest}\n", shown[0], shown[1]))
+    Ok(format!("{{\"headline\":{said},\"receivers\":{receivers},{rest}\n"))
 }
 
 async fn text(client: &Client) -> Result<String, tokio_postgres::Error> {

@@ -197,6 +197,10 @@ pub struct Run {
     /// Maximum size of the events in memory, for all subscriptions together [default: 32]
     #[arg(long, env = "WEBHOOKD_MEMORY_MB", value_name = "MB")]
     pub memory_mb: Option<u64>,
+    /// Maximum number of requests at once to one host, for all subscriptions of an owner together
+    /// [default: 512]
+    #[arg(long, env = "WEBHOOKD_MAX_IN_FLIGHT_PER_HOST", value_name = "N")]
+    pub max_in_flight_per_host: Option<u64>,
     /// The source in the CloudEvents formats: a URI reference, to which each table is appended
     /// [default: / and the database's name]
     #[arg(long, env = "WEBHOOKD_SOURCE", value_name = "URI")]

@@ -112,6 +112,7 @@ struct File {
     durable_reads: Option<bool>,
     drain_timeout_ms: Option<u64>,
     memory_mb: Option<u64>,
+    max_in_flight_per_host: Option<u64>,
     source: Option<String>,
     origin: Option<String>,
     admin: Option<SocketAddr>,
@@ -138,6 +139,7 @@ pub struct DaemonConfig {
     pub durable_reads: bool,
     pub drain_timeout: Duration,
     pub memory_bytes_max: usize,
+    pub max_in_flight_per_host: usize,
     /// `None` means the default, which is derived from the database.
     pub source: Option<Source>,
     /// `None` means the default, which is derived from the machine.
@@ -246,6 +248,10 @@ impl Layers {
         if !(1..=65_536).contains(&memory_mb) {
             return Err(Error::OutOfRange { setting: "memory_mb", rule: "between 1 and 65536" });
         }
+        let per_host = flags.max_in_flight_per_host.or(file.max_in_flight_per_host).unwrap_or(512);
+        if !(1..=65_536).contains(&per_host) {
+            return Err(Error::OutOfRange { setting: "max_in_flight_per_host", rule: "between 1 and 65536" });
+        }
         let safety_poll_ms = flags.safety_poll_ms.or(file.safety_poll_ms).unwrap_or(1000);
         if safety_poll_ms > 3_600_000 {
             return Err(Error::OutOfRange { setting: "safety_poll_ms", rule: "0 (off) or at most 3600000" });
@@ -273,6 +279,7 @@ impl Layers {
             retire_interval: flags.periods.retire_interval_ms.map_or(RETIRE_INTERVAL, Duration::from_millis),
             admin: self.admin(flags.admin, flags.admin_open_as.as_deref(), &flags.admin_trust_proxy)?,
             traces: self.traces(flags)?,
+            max_in_flight_per_host: usize::try_from(per_host).unwrap_or(usize::MAX),
             // On a 32-bit machine, the limit is the address space.
             memory_bytes_max: usize::try_from(memory_mb << 20).unwrap_or(usize::MAX),
         })

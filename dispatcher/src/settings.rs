@@ -25,6 +25,8 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// Maximum number of requests at once, for all subscriptions together. Each needs a socket.
     pub max_in_flight: usize,
+    /// The same to one host, for all subscriptions of an owner together.
+    pub max_in_flight_per_host: usize,
     /// The source of signing secrets.
     pub secrets: Arc<SecretStore>,
     /// How the daemon identifies itself to receivers.
@@ -58,6 +60,7 @@ impl Settings {
             drain_timeout: Duration::from_secs(10),
             memory_bytes_max: 32 << 20,
             max_in_flight: 2048,
+            max_in_flight_per_host: 512,
             periods: Periods::default(),
             retire_interval: maintenance::RETIRE_INTERVAL,
             highest: Arc::default(),

@@ -74,6 +74,8 @@ impl Verification {
 pub struct Subscription {
     pub id: i64,
     pub name: Option<Arc<str>>,
+    /// Role or tenant that it belongs to. Owners share the daemon fairly.
+    pub owner: Arc<str>,
     /// `None` if deliveries are not possible (the log has the reason). The subscription is then
     /// held like a paused one.
     pub url: Option<Arc<Url>>,
@@ -207,6 +209,7 @@ impl Subscription {
     pub fn sample(id: i64) -> Self {
         Self {
             id,
+            owner: Arc::from("owner"),
             name: None,
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
             patterns: vec![Pattern::All],

@@ -116,6 +116,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
     Ok(Subscription {
         id,
         name: row.try_get::<_, Option<Text>>(22)?.map(|Text(name)| name.into()),
+        owner: row.try_get::<_, Text>(26)?.0.into(),
         url: url.map(Arc::new),
         patterns,
         enabled: row.try_get(3)?,

@@ -37,6 +37,7 @@ pub async fn run(
     app.durable_reads = settings.durable_reads;
     app.drain_timeout = settings.drain_timeout;
     app.memory_bytes_max = settings.memory_bytes_max;
+    app.max_in_flight_per_host = settings.max_in_flight_per_host;
     app.secrets = settings.secrets;
     app.periods = settings.periods;
     app.retire_interval = settings.retire_interval;

@@ -30,6 +30,7 @@ fn defaults_are_those_of_the_manual() {
     assert!(!dispatch.durable_reads);
     assert_eq!(dispatch.drain_timeout, Duration::from_secs(10));
     assert_eq!(dispatch.memory_bytes_max, 32 << 20);
+    assert_eq!(dispatch.max_in_flight_per_host, 512);
     assert_eq!(dispatch.periods.probe_interval, Duration::from_secs(60));
     assert!(!dispatch.way_out.policy.allow_http && dispatch.way_out.policy.allow_nets.is_empty());
     assert_eq!(dispatch.database.config.get_dbname(), Some("shop"));
@@ -37,7 +38,7 @@ fn defaults_are_those_of_the_manual() {
 
 #[test]
 fn a_flag_wins_over_the_file() {
-    let file = "safety_poll_ms = 5\ndurable_reads = true\nallow_net = ['10.0.0.0/8']\nallow_http = true\nmemory_mb = 1\n\
+    let file = "safety_poll_ms = 5\ndurable_reads = true\nallow_net = ['10.0.0.0/8']\nallow_http = true\nmemory_mb = 1\nmax_in_flight_per_host = 7\n\
                 database_url = 'postgres://file.example/file'";
     let from_file = dispatch("", file).unwrap();
     assert_eq!(from_file.safety_poll, Some(Duration::from_millis(5)));
@@ -45,13 +46,14 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(from_file.way_out.policy.allow_nets, ["10.0.0.0/8".parse().unwrap()]);
     assert!(from_file.way_out.policy.allow_http);
     assert_eq!(from_file.memory_bytes_max, 1 << 20);
+    assert_eq!(from_file.max_in_flight_per_host, 7);
     assert_eq!(
         from_file.database.config.get_dbname(),
         Some("shop"),
         "the environment wins over the file too"
     );
     let from_flags = dispatch(
-        "--probe-interval-ms 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --database-url postgres://f/flag",
+        "--probe-interval-ms 3 --safety-poll-ms 0 --allow-net 127.0.0.1 --allow-http=false --memory-mb 2 --max-in-flight-per-host 8 --database-url postgres://f/flag",
         file,
     )
     .unwrap();
@@ -61,6 +63,7 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(from_flags.way_out.policy.allow_nets, ["127.0.0.1/32".parse().unwrap()]);
     assert!(!from_flags.way_out.policy.allow_http);
     assert_eq!(from_flags.memory_bytes_max, 2 << 20);
+    assert_eq!(from_flags.max_in_flight_per_host, 8);
     assert_eq!(from_flags.database.config.get_dbname(), Some("flag"));
 }
 
@@ -137,6 +140,7 @@ fn nothing_repeats_a_password() {
 fn what_is_out_of_range_is_named() {
     for (flags, want) in [
         ("--memory-mb 0", "memory_mb"),
+        ("--max-in-flight-per-host 0", "max_in_flight_per_host"),
         ("--safety-poll-ms 3600001", "safety_poll_ms"),
         ("--drain-timeout-ms 99999999", "drain_timeout_ms"),
         ("--allow-net 10.0.0.0/33", "10.0.0.0/33"),

@@ -93,6 +93,7 @@ impl Pipeline {
         let limits = Limits {
             memory_bytes_max: settings.memory_bytes_max,
             max_in_flight: settings.max_in_flight.max(1),
+            max_in_flight_per_host: settings.max_in_flight_per_host.max(1),
             timers_max: TIMERS_MAX,
             order_groups_max: ORDER_GROUPS_MAX,
             backlog_rate: ROWS_PER_PROCESSOR * workers as f64,

@@ -3,21 +3,18 @@
 //! Each list holds ids of subscriptions. A send queue knows which of the lists it is on
 //! ([`Listed`](crate::send_queue::Listed)), so it is never listed twice.
 
-use crate::send_queue::SendQueue;
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use crate::{scheduler::turns::Turns, send_queue::SendQueue};
+use std::{collections::BTreeSet, time::Duration};
 
 /// The lists of the scheduler. See the module.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// Send queues with deliveries to start, in round-robin order.
-    pub ready: VecDeque<i64>,
+    /// Send queues with deliveries to start.
+    pub ready: Turns,
     /// Send queues that may want rows: a page of their backlog, or rows of order groups.
-    pub asking: Vec<i64>,
+    pub asking: Turns,
     /// Send queues with due retries to read.
-    pub due: VecDeque<i64>,
+    pub due: Turns,
     /// Send queues that can continue at a known time.
     wakes: BTreeSet<(Duration, i64)>,
     /// Send queues that wait for the rate of all backlogs, and when it allows the next start.
@@ -31,7 +28,7 @@ impl Agenda {
         let is_new = !queue.listed.ready && queue.has_work();
         if is_new {
             queue.listed.ready = true;
-            self.ready.push_back(queue.subscription.id);
+            self.ready.push_back(queue.place.owner, queue.subscription.id);
         }
         is_new
     }
@@ -40,7 +37,7 @@ impl Agenda {
     pub fn add_ready_first(&mut self, queue: &mut SendQueue) {
         if !queue.listed.ready {
             queue.listed.ready = true;
-            self.ready.push_front(queue.subscription.id);
+            self.ready.push_front(queue.place.owner, queue.subscription.id);
         }
     }
 
@@ -50,7 +47,7 @@ impl Agenda {
             && (queue.backlog.is_active() || queue.groups.as_ref().is_some_and(|groups| groups.is_wanting()))
         {
             queue.listed.asking = true;
-            self.asking.push(queue.subscription.id);
+            self.asking.push_back(queue.place.owner, queue.subscription.id);
         }
     }
 

@@ -15,10 +15,10 @@ use crate::{
     record::{Attempt, Entry, Exhausted, QueueChange, State},
     retry_policy,
     scheduler::{
-        Delivery, InFlight, RequestContent, Scheduler, Start, UNCONFIRMED_MAX, order_groups::Moved,
-        work::Work,
+        Delivery, InFlight, RequestContent, Scheduler, Shared, Start, UNCONFIRMED_MAX,
+        order_groups::Moved, work::Work,
     },
-    send_queue::SendQueue,
+    send_queue::{Place, SendQueue},
     subscription::Subscription,
 };
 use event_type::is_reserved;
@@ -45,16 +45,25 @@ impl Scheduler {
         if self.unconfirmed() >= UNCONFIRMED_MAX {
             return;
         }
+        let max_in_flight = self.shared.limits.max_in_flight;
         let mut turns = self.shared.agenda.ready.len();
-        while turns > 0 && self.flights.len() < self.shared.limits.max_in_flight {
-            let Some(id) = self.shared.agenda.ready.pop_front() else { break };
+        while turns > 0 && self.flights.len() < max_in_flight {
+            let Shared { agenda, owners, .. } = &mut self.shared;
+            let Some((owner, id)) = agenda.ready.pop() else { break };
             turns -= 1;
+            if owners.allowance(owner, self.flights.len(), max_in_flight) == 0 {
+                agenda.ready.push_front(owner, id);
+                agenda.ready.hold(owner);
+                continue;
+            }
             // A send queue that cannot start more is listed again later, by its wake-up time or by
             // an outcome.
             if self.take_turn(id, now) > 0 && self.work(id).is_some_and(|mut work| work.list()) {
                 turns += 1;
             }
+            turns += usize::from(self.pass_host_on(id));
         }
+        self.shared.agenda.ready.release();
         // They come first when the rate allows more, in the same order. So none waits forever.
         for id in std::mem::take(&mut self.shared.agenda.waiting).into_iter().rev() {
             if let Some(work) = self.work(id) {
@@ -79,7 +88,9 @@ impl Scheduler {
                 Ok(Some((flight, start))) => {
                     self.started += 1 + flight.more.len() as u64;
                     let rows = flight.deliveries().filter(|delivery| delivery.is_queued).count();
-                    work.shared.fresh -= 1 + flight.more.len() - rows;
+                    work.shared.owners.remove_fresh(work.queue.place.owner, 1 + flight.more.len() - rows);
+                    work.shared.owners.begin(flight.place.owner);
+                    work.shared.destinations.begin(flight.place.destination);
                     match has_backlog {
                         true => work.shared.backlog_rate.started(rows, now.at),
                         false => work.shared.backlog_rate.other_started(now.at),
@@ -98,10 +109,41 @@ impl Scheduler {
         started
     }
 
+    /// Lists the next send queue that waits for the host of this one, if a request to it may start.
+    /// Reports whether it did.
+    fn pass_host_on(&mut self, id: i64) -> bool {
+        let Self { send_queues, shared, .. } = self;
+        let Some(place) = send_queues.get(&id).map(|queue| queue.place) else { return false };
+        let max = shared.limits.max_in_flight_per_host;
+        !place.waits_for_host
+            && shared.destinations.allowance(place.destination, max) > 0
+            && self.list_for_host(place.destination)
+    }
+
+    /// Lists the next send queue that waits for a host. Reports whether there was one.
+    fn list_for_host(&mut self, destination: usize) -> bool {
+        while let Some(id) = self.shared.destinations.next(destination) {
+            let Some(work) = self.work(id) else { continue };
+            let place = &mut work.queue.place;
+            // It may lead elsewhere by now.
+            if place.waits_for_host && place.destination == destination {
+                place.waits_for_host = false;
+                work.queue.listed.ready = false;
+                if work.shared.agenda.add_ready(work.queue) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Applies the outcome of an attempt. `unit` is evenly distributed over 0..1.
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
+        self.shared.owners.end(flight.place.owner);
+        self.shared.destinations.end(flight.place.destination);
+        self.list_for_host(flight.place.destination);
         let is_split = flight.events > 1 && outcome.verdict() == Verdict::Rejected;
         let judged = self.work(id).and_then(|mut work| {
             work.note_rejection(&flight, &outcome);
@@ -229,6 +271,19 @@ impl Work<'_> {
         self.shared.limits.memory_bytes_max / SEND_QUEUE_SHARE
     }
 
+    /// Returns how many requests to the host of this send queue may start. If none, the send queue
+    /// waits until one ends.
+    fn at_host(&mut self) -> usize {
+        let Place { destination, .. } = self.queue.place;
+        let allowed = self.shared.destinations.allowance(destination, self.shared.limits.max_in_flight_per_host);
+        if allowed == 0 {
+            self.queue.place.waits_for_host = true;
+            self.queue.listed.ready = true;
+            self.shared.destinations.wait(destination, self.id);
+        }
+        allowed
+    }
+
     /// Returns how many requests the send queue may start in its turn, beside those in flight.
     fn turn(&mut self, in_flight: usize, has_backlog: bool, now: Now) -> usize {
         if self.queue.groups.is_some() && !(self.shared.is_known && self.shared.is_recovered) {
@@ -236,13 +291,19 @@ impl Work<'_> {
         }
         let max_in_flight = self.shared.limits.max_in_flight;
         let free = max_in_flight - in_flight;
-        let mut turn = self.queue.allowance(self.bytes_max()).min(TURN).min(free);
+        let of_owner = self.shared.owners.allowance(self.queue.place.owner, in_flight, max_in_flight);
+        let mut turn = self.queue.allowance(self.bytes_max()).min(TURN).min(free).min(of_owner);
         if in_flight >= max_in_flight / 2 {
             turn = turn.min(CROWDED_MAX.saturating_sub(self.queue.in_flight));
         }
         if turn == 0 || !self.queue.has_work() {
             return 0;
         }
+        let at_host = self.at_host();
+        if at_host == 0 {
+            return 0;
+        }
+        turn = turn.min(at_host);
         match self.queue.pace(now.at) {
             Ok(allowed) => turn = turn.min(allowed),
             Err(until) => {
@@ -298,7 +359,7 @@ fn begin(
     };
     let start = Start { key: 0, url, content, subscription, signers, number: number_of_event };
     Ok(Some((
-        InFlight { subscription_id, bytes, number, is_probe, since: now.at, events, first, more },
+        InFlight { subscription_id, place: send_queue.place, bytes, number, is_probe, since: now.at, events, first, more },
         start,
     )))
 }

@@ -63,6 +63,11 @@ impl Effects {
         self.out.loads.push(load);
     }
 
+    /// Returns the number of loads that are not answered yet.
+    pub fn open_loads(&self) -> u64 {
+        self.loads - self.answered
+    }
+
     /// Returns the number of the last entry.
     pub fn last_entry(&self) -> u64 {
         self.entries

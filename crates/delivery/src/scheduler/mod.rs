@@ -9,6 +9,9 @@
 //! * `recall` reads it back from the queue table, as a due retry or as backlog.
 //! * `try_now` lets it start before its time, because a user asks for it.
 //!
+//! `owners`, `destinations`, `turns` and `overflow` share everything fairly between the owners of
+//! subscriptions.
+//!
 //! A step works on one send queue (`work`) and one list of effects (`effects`). `agenda` knows
 //! which send queues have something to do. `subscriptions` applies changes of subscriptions.
 //!
@@ -19,10 +22,13 @@
 mod agenda;
 mod attempts;
 pub mod backlog_rate;
+mod destinations;
 mod effects;
 mod given_up;
 mod health;
 mod order_groups;
+mod overflow;
+mod owners;
 mod progress;
 mod recall;
 mod route;
@@ -31,6 +37,7 @@ mod subscriptions;
 mod tests;
 pub mod timers;
 mod try_now;
+mod turns;
 mod work;
 
 pub use effects::Out;
@@ -40,13 +47,16 @@ use crate::{
     message::{Budget, Message},
     queue_rows::{Retry, RetryKey},
     record::{Confirmed, Record},
-    send_queue::{SendQueue, breaker::Periods},
+    send_queue::{Place, SendQueue, breaker::Periods},
     subscription::{Ordering, Subscription, Subscriptions},
 };
 use agenda::Agenda;
 use backlog_rate::BacklogRate;
+use destinations::Destinations;
 use effects::Effects;
 use given_up::GivenUp;
+use overflow::Overflow;
+use owners::Owners;
 use progress::Progress;
 use slab::Slab;
 use std::{
@@ -81,6 +91,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Limits {
     pub memory_bytes_max: usize,
     pub max_in_flight: usize,
+    /// Maximum number of requests in flight to one host, for each owner of subscriptions.
+    pub max_in_flight_per_host: usize,
     /// Maximum number of retries in memory. Later ones stay in the table until shortly before they
     /// are due.
     pub timers_max: usize,
@@ -116,6 +128,8 @@ pub struct Start {
 #[derive(Debug)]
 struct InFlight {
     subscription_id: i64,
+    /// Where the request was counted in.
+    place: Place,
     bytes: usize,
     /// Number of the request in the pacing of its send queue.
     number: u64,
@@ -176,12 +190,21 @@ struct Shared {
     timers: Timers,
     backlog_rate: BacklogRate,
     given_up: GivenUp,
-    /// Deliveries in memory that have no row, over all send queues.
-    fresh: usize,
+    owners: Owners,
+    destinations: Destinations,
     /// Set once the order groups that an earlier run left are known. Send queues with an order wait
     /// for this.
     is_known: bool,
     is_recovered: bool,
+}
+
+impl Shared {
+    /// Returns whose limits a subscription shares. Its destination counts one more send queue.
+    fn place(&mut self, subscription: &Subscription) -> Place {
+        let owner = self.owners.number(&subscription.owner);
+        let host = subscription.url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+        Place { owner, destination: self.destinations.join(owner, host), waits_for_host: false }
+    }
 }
 
 /// The scheduler. See the module.
@@ -194,6 +217,7 @@ pub struct Scheduler {
     shared: Shared,
     /// The batch that is being routed, and the position in it.
     pending: Option<route::Pending>,
+    overflow: Overflow,
     /// Deliveries started since this scheduler was created.
     started: u64,
     /// Set while memory is over its limit: the start of the current check, and `started` at that
@@ -223,7 +247,8 @@ impl Scheduler {
             timers: Timers::new(limits.timers_max),
             backlog_rate: BacklogRate::new(limits.backlog_rate),
             given_up: GivenUp::default(),
-            fresh: 0,
+            owners: Owners::default(),
+            destinations: Destinations::default(),
             is_known: false,
             is_recovered: false,
         };
@@ -234,6 +259,7 @@ impl Scheduler {
             flights: Slab::new(),
             shared,
             pending: None,
+            overflow: Overflow::default(),
             started: 0,
             over_since: None,
             due_asked: HashSet::new(),
@@ -400,8 +426,10 @@ impl Scheduler {
     fn work_or_new(&mut self, id: i64) -> Option<Work<'_>> {
         let Self { subscriptions, send_queues, shared, .. } = self;
         let subscription = subscriptions.get(&id)?;
-        let new = || SendQueue::new(Arc::clone(subscription), shared.limits.order_groups_max, shared.now.at);
-        let queue = send_queues.entry(id).or_insert_with(new);
+        let queue = send_queues.entry(id).or_insert_with(|| {
+            let place = shared.place(subscription);
+            SendQueue::new(Arc::clone(subscription), place, shared.limits.order_groups_max, shared.now.at)
+        });
         Some(Work { id, queue, shared })
     }
 }

@@ -18,6 +18,13 @@ use tracing::warn;
 /// Maximum number of due retries per read.
 const DUE_ROWS_MAX: usize = 500;
 
+/// Maximum number of due retries of one send queue per read. So several share each read.
+const DUE_ROWS_OF_ONE: usize = 100;
+
+/// Number of reads that the queue reader has to answer, from which on send queues wait for their
+/// turn here. The reader answers in order, so a read waits for as many others.
+const LOADS_MAX: u64 = 8;
+
 /// Rows per page for a send queue with nothing in memory, if memory is over its limit.
 const SMALL_PAGE_ROWS: usize = 10;
 
@@ -47,7 +54,11 @@ impl Scheduler {
         }
         self.ask_due();
         let is_over = self.budget.bytes_held() > self.shared.limits.memory_bytes_max;
-        for id in std::mem::take(&mut self.shared.agenda.asking) {
+        for _ in 0..self.shared.agenda.asking.len() {
+            if self.shared.effects.open_loads() >= LOADS_MAX {
+                return;
+            }
+            let Some((_, id)) = self.shared.agenda.asking.pop() else { return };
             if let Some(mut work) = self.work(id) {
                 work.recall(is_over, now);
             }
@@ -57,18 +68,21 @@ impl Scheduler {
     /// Requests one page of due retries at a time, from the send queues in turn.
     fn ask_due(&mut self) {
         let Self { shared, send_queues, due_asked, .. } = self;
-        if !due_asked.is_empty() || shared.agenda.due.is_empty() {
+        if !due_asked.is_empty() || shared.agenda.due.len() == 0 {
             return;
         }
         let mut asked = Vec::new();
         for _ in 0..shared.agenda.due.len() {
-            let Some(id) = shared.agenda.due.pop_front() else { break };
+            let Some((owner, id)) = shared.agenda.due.pop() else { break };
             let Some(queue) = send_queues.get_mut(&id) else { continue };
-            let capacity = PAGE_ROWS.saturating_sub(queue.queued_len()).min(DUE_ROWS_MAX - asked.len());
+            let capacity = PAGE_ROWS
+                .saturating_sub(queue.queued_len())
+                .min(DUE_ROWS_OF_ONE)
+                .min(DUE_ROWS_MAX - asked.len());
             let share = capacity.min(queue.due.len());
             asked.extend(queue.due.drain(..share).map(|due| (id, due)));
             if !queue.due.is_empty() {
-                shared.agenda.due.push_back(id);
+                shared.agenda.due.push_back(owner, id);
             }
         }
         if !asked.is_empty() {
@@ -179,7 +193,7 @@ impl Work<'_> {
             return;
         }
         if self.queue.due.is_empty() {
-            self.shared.agenda.due.push_back(self.id);
+            self.shared.agenda.due.push_back(self.queue.place.owner, self.id);
         }
         self.queue.due.push_back(due);
     }
@@ -188,7 +202,7 @@ impl Work<'_> {
     fn recall(&mut self, is_over: bool, now: Now) {
         let is_empty = !self.queue.has_ready() && self.queue.in_flight == 0;
         if is_over && !is_empty {
-            self.shared.agenda.asking.push(self.id);
+            self.shared.agenda.asking.push_back(self.queue.place.owner, self.id);
             return;
         }
         self.queue.listed.asking = false;
@@ -213,7 +227,7 @@ impl Work<'_> {
         // Some groups still wait for the ledger.
         if self.queue.wants_groups(now.at).is_some() {
             self.queue.listed.asking = true;
-            self.shared.agenda.asking.push(self.id);
+            self.shared.agenda.asking.push_back(self.queue.place.owner, self.id);
         }
     }
 

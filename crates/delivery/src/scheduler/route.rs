@@ -10,10 +10,16 @@ use crate::{
     message::Message,
     queue_rows::{Item, Load, RowState},
     record::State,
-    scheduler::{FRESH_SUM_MAX, SWEEP_INTERVAL, Scheduler, UNCONFIRMED_MAX, UNRESOLVED_MAX, work::Work},
+    scheduler::{
+        FRESH_SUM_MAX, SWEEP_INTERVAL, Scheduler, UNCONFIRMED_MAX, UNRESOLVED_MAX, overflow::Overflowing,
+        work::Work,
+    },
     send_queue::{Capacity, STALL, STALL_CAPACITY, SendQueue},
 };
 use std::{sync::Arc, time::Duration};
+
+/// Number of deliveries that leave the overflow at once if it is full.
+const OVERFLOW_SPILL: usize = 1000;
 
 /// A batch, and the position up to which it has been routed.
 #[derive(Debug)]
@@ -59,8 +65,17 @@ impl Scheduler {
         }
     }
 
-    /// Routes the pending batch as far as there is capacity.
+    /// Routes the pending batch as far as there is capacity. Deliveries that wait for their owner's
+    /// share go first.
     pub(super) fn route(&mut self, now: Now) {
+        for owner in self.overflow.owners() {
+            while !self.shared.owners.is_full(owner, FRESH_SUM_MAX) {
+                let over = self.over(now);
+                if !self.take_overflowing(owner, over, now) {
+                    break;
+                }
+            }
+        }
         let Some(mut pending) = self.pending.take() else { return };
         while let Some((message, end)) = pending.batch.events.get(pending.event) {
             while pending.target < *end {
@@ -86,19 +101,96 @@ impl Scheduler {
     }
 
     /// Gives one delivery to its send queue, or to the queue in this state. An undecided delivery
-    /// always goes to the queue. Returns `false` if it must wait.
+    /// always goes to the queue. Returns `false` if it must wait in the reader.
+    ///
+    /// With several owners, a delivery that cannot be taken waits in the overflow instead, because
+    /// events of others may be behind it.
     fn hand_out(&mut self, id: i64, message: &Arc<Message>, target: (u64, State), now: Now) -> bool {
-        if self.shared.effects.unconfirmed() >= UNCONFIRMED_MAX {
-            return false;
-        }
-        let over = self.over(now);
+        let is_behind = self.shared.effects.unconfirmed() >= UNCONFIRMED_MAX;
+        let over = if is_behind { Over::Briefly } else { self.over(now) };
         // The subscription was removed after the event was routed. There is nothing to deliver or
         // to record.
         let Some(mut work) = self.work_or_new(id) else { return true };
         if work.queue.groups.is_some() && !work.shared.is_known {
             return false;
         }
-        work.take_in(message, target, over, now)
+        let is_in = match work.shared.owners.are_several() {
+            false => !is_behind && work.take_in(message, target, over, now),
+            true => {
+                let owner = work.queue.place.owner;
+                self.hand_out_fairly((owner, id), message, target, over, now)
+            }
+        };
+        if is_in {
+            self.shared.progress.add(target.0, 1);
+        }
+        is_in
+    }
+
+    /// The same for one of several owners.
+    fn hand_out_fairly(
+        &mut self,
+        (owner, id): (usize, i64),
+        message: &Arc<Message>,
+        target: (u64, State),
+        over: Over,
+        now: Now,
+    ) -> bool {
+        let must_wait = self.overflow.holds(owner) || self.shared.owners.is_full(owner, FRESH_SUM_MAX);
+        if !must_wait && self.take(id, message, target, over, now) {
+            return true;
+        }
+        if self.overflow.is_full() && !self.spill_overflow(now) {
+            return false;
+        }
+        let (message, (window, state)) = (Arc::clone(message), target);
+        self.overflow.push(owner, Overflowing { id, message, window, state, since: now.at });
+        true
+    }
+
+    /// Gives one delivery to its send queue, or to the queue. The caller counts it in its window.
+    /// Returns `false` if it must wait.
+    fn take(
+        &mut self,
+        id: i64,
+        message: &Arc<Message>,
+        target: (u64, State),
+        over: Over,
+        now: Now,
+    ) -> bool {
+        // Rows that nobody waits for leave half of the ledger to the results of attempts.
+        let unconfirmed_max = if over == Over::Long { UNCONFIRMED_MAX / 2 } else { UNCONFIRMED_MAX };
+        self.shared.effects.unconfirmed() < unconfirmed_max
+            && self.work_or_new(id).is_none_or(|mut work| work.take_in(message, target, over, now))
+    }
+
+    /// Takes the oldest delivery of an owner out of the overflow. Reports whether there was one that
+    /// need not wait.
+    fn take_overflowing(&mut self, owner: usize, over: Over, now: Now) -> bool {
+        let Some(delivery) = self.overflow.pop(owner) else { return false };
+        let Overflowing { id, message, window, state, .. } = &delivery;
+        if !self.subscriptions.contains_key(id) {
+            self.shared.progress.resolve(*window, 1);
+            return true;
+        }
+        let is_taken = self.take(*id, message, (*window, *state), over, now);
+        if !is_taken {
+            self.overflow.push_front(owner, delivery);
+        }
+        is_taken
+    }
+
+    /// Writes rows for the oldest deliveries of the owner with the most in the overflow. Reports
+    /// whether there is capacity again.
+    fn spill_overflow(&mut self, now: Now) -> bool {
+        if let Some(owner) = self.overflow.fullest() {
+            for _ in 0..OVERFLOW_SPILL {
+                if !self.take_overflowing(owner, Over::Long, now) {
+                    break;
+                }
+            }
+        }
+        !self.overflow.is_full()
     }
 
     /// Returns whether there is too much in memory. While the send queues together make progress,
@@ -106,7 +198,7 @@ impl Scheduler {
     /// delivery, new events are not kept in memory either.
     fn over(&mut self, now: Now) -> Over {
         if self.budget.bytes_held() <= self.shared.limits.memory_bytes_max
-            && self.shared.fresh < FRESH_SUM_MAX
+            && self.shared.owners.fresh() < FRESH_SUM_MAX
         {
             self.over_since = None;
             return Over::No;
@@ -117,6 +209,9 @@ impl Scheduler {
         }
         if self.started - started >= STALL_CAPACITY {
             self.over_since = Some((now.at, self.started));
+            return Over::Briefly;
+        }
+        if self.overflow.fullest().is_some() && self.spill_overflow(now) {
             return Over::Briefly;
         }
         let fullest = self.send_queues.values().max_by_key(|queue| queue.fresh_len());
@@ -158,6 +253,12 @@ impl Scheduler {
             return;
         }
         self.swept_at = now.at;
+        for owner in self.overflow.owners() {
+            while self.overflow.front(owner).is_some_and(|delivery| is_old(delivery.since))
+                && self.take_overflowing(owner, Over::Long, now)
+            {
+            }
+        }
         let is_old_item = |item: &Item| matches!(item.row, RowState::None { since, .. } if is_old(since));
         let has_old = |queue: &&SendQueue| {
             queue.fresh.front().is_some_and(is_old_item)
@@ -181,8 +282,8 @@ impl Scheduler {
 }
 
 impl Work<'_> {
-    /// Takes one new delivery into memory, or writes it into the queue. Returns `false` if it must
-    /// wait.
+    /// Takes one new delivery into memory, or writes it into the queue. The caller counts it in its
+    /// window. Returns `false` if it must wait.
     fn take_in(
         &mut self,
         message: &Arc<Message>,
@@ -207,20 +308,15 @@ impl Work<'_> {
                 let row = RowState::None { window, since: now.at };
                 let message = Arc::clone(message);
                 self.queue.fresh.push_back(Item { message, attempts: 0, retry_from: 0, row });
-                self.shared.fresh += 1;
-                self.shared.progress.add(window, 1);
+                self.shared.owners.add_fresh(self.queue.place.owner, 1);
                 self.list();
             }
-            Capacity::No => {
-                self.shared.progress.add(window, 1);
-                self.spill_one(message, window, state);
-            }
+            Capacity::No => drop(self.spill_one(message, window, state)),
             Capacity::Yes | Capacity::Soon
                 if is_undecided || (capacity == Capacity::Yes && over == Over::Long) =>
             {
                 self.spill_fresh();
                 self.queue.spill();
-                self.shared.progress.add(window, 1);
                 self.spill_one(message, window, state);
             }
             Capacity::Yes | Capacity::Soon => return false,

@@ -134,6 +134,17 @@ pub struct Listed {
     pub asking: bool,
 }
 
+/// Whose limits a send queue shares.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Number of its owner.
+    pub owner: usize,
+    /// Number of the host that its owner's requests go to.
+    pub destination: usize,
+    /// The send queue waits until a request to that host ends. Meanwhile it counts as listed.
+    pub waits_for_host: bool,
+}
+
 /// A send queue. See the module.
 #[derive(Debug)]
 pub struct SendQueue {
@@ -174,6 +185,7 @@ pub struct SendQueue {
     pub batches: Batches,
     intake: Intake,
     pub listed: Listed,
+    pub place: Place,
     pub last_outcome: LastOutcome,
     started: u64,
     /// `None` if the send queue is less than half full.
@@ -191,7 +203,12 @@ struct Pace {
 }
 
 impl SendQueue {
-    pub fn new(subscription: Arc<Subscription>, order_groups_max: usize, now: Duration) -> Self {
+    pub fn new(
+        subscription: Arc<Subscription>,
+        place: Place,
+        order_groups_max: usize,
+        now: Duration,
+    ) -> Self {
         let mut bucket = Bucket::default();
         bucket.limit(subscription.rate_limit, now);
         Self {
@@ -208,6 +225,7 @@ impl SendQueue {
             next: NextSource::Queued,
             intake: Intake::Memory,
             listed: Listed::default(),
+            place,
             last_outcome: LastOutcome::Succeeded,
             wake_at: None,
             page_after: 0,

@@ -5,6 +5,7 @@
 //! of events.
 
 mod backlogs;
+mod fair_shares;
 mod locked_subscriptions;
 mod rejections;
 mod requested_attempts;
@@ -27,10 +28,11 @@ fn options() -> impl Strategy<Value = Options> {
     let ordering = prop_oneof![Just(Ordering::None), Just(Ordering::Key), Just(Ordering::Strict)];
     let rate_limit = prop_oneof![4 => Just(None), 1 => Just(Some(20.0)), 1 => Just(Some(3.0))];
     let batch = prop_oneof![2 => Just((1, 0)), 1 => Just((3, 0)), 1 => Just((4, 700))];
-    (ordering, batch, any::<bool>(), rate_limit).prop_map(
-        |(ordering, (batch_size, batch_window_ms), compact, rate_limit)| {
+    let owner = prop_oneof![Just("a"), Just("b")];
+    (ordering, batch, any::<bool>(), rate_limit, owner).prop_map(
+        |(ordering, (batch_size, batch_window_ms), compact, rate_limit, owner)| {
             let compact = compact && ordering != Ordering::Strict;
-            Options { ordering, batch_size, batch_window_ms, compact, rate_limit, ..PLAIN }
+            Options { ordering, batch_size, batch_window_ms, compact, rate_limit, owner, ..PLAIN }
         },
     )
 }
@@ -45,11 +47,13 @@ prop_compose! {
         keys in 1u64..5,
         subscriptions in proptest::collection::vec(options(), 3),
         (gone_percent, quiet_percent) in prop_oneof![Just((0u8, 0u8)), (0u8..3, 0u8..40)],
+        max_in_flight_per_host in prop_oneof![Just(512usize), 1usize..5],
         rejects in prop_oneof![2 => Just(None), 1 => (2i64..30).prop_map(Some)],
     ) -> Plan {
         Plan {
             seed,
             max_in_flight: 6,
+            max_in_flight_per_host,
             memory_bytes_max, timers_max, order_groups_max, keys, subscriptions, success_percent, gone_percent, quiet_percent, rejects }
     }
 }
@@ -388,7 +392,7 @@ fn an_open_circuit_lets_one_through_at_a_time_and_costs_nothing_in_between() {
     world.pass(Duration::from_millis(2900), STEP);
     assert!(world.under_way.is_empty());
     assert_eq!(
-        (world.scheduler.shared.fresh, world.scheduler.send_queues[&1].queued.len()),
+        (world.scheduler.shared.owners.fresh(), world.scheduler.send_queues[&1].queued.len()),
         (0, 0),
         "all of it is in the table"
     );
@@ -472,7 +476,7 @@ fn keeps_up(mut answer: impl FnMut() -> (Duration, Outcome)) {
         world.advance();
         world.catch_up();
         if world.now_us > 12_000_000 {
-            most = most.max(world.scheduler.shared.fresh + world.queue.len());
+            most = most.max(world.scheduler.shared.owners.fresh() + world.queue.len());
         }
     }
     let made = world.attempts.len() as i64;

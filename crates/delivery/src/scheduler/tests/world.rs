@@ -88,6 +88,7 @@ fn limits(plan: &Plan) -> Limits {
     Limits {
         memory_bytes_max: plan.memory_bytes_max,
         max_in_flight: plan.max_in_flight,
+        max_in_flight_per_host: plan.max_in_flight_per_host,
         timers_max: plan.timers_max,
         order_groups_max: plan.order_groups_max,
         backlog_rate: BACKLOG_RATE,
@@ -100,9 +101,11 @@ fn limits(plan: &Plan) -> Limits {
 }
 
 pub fn subscription(id: i64, options: Options, enabled: bool) -> Arc<Subscription> {
-    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, max_in_flight } = options;
+    let Options { ordering, batch_size, batch_window_ms, compact, rate_limit, max_in_flight, owner } =
+        options;
     Arc::new(Subscription {
         enabled,
+        owner: owner.into(),
         retry: [1, 2, 5].map(Duration::from_secs).into(),
         max_in_flight,
         ordering,

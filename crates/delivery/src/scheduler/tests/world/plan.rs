@@ -8,6 +8,7 @@ pub struct Plan {
     pub seed: u64,
     pub memory_bytes_max: usize,
     pub max_in_flight: usize,
+    pub max_in_flight_per_host: usize,
     pub timers_max: usize,
     pub order_groups_max: usize,
     pub keys: u64,
@@ -33,6 +34,7 @@ pub struct Options {
     pub compact: bool,
     pub rate_limit: Option<f64>,
     pub max_in_flight: usize,
+    pub owner: &'static str,
 }
 
 pub const PLAIN: Options = Options {
@@ -42,6 +44,7 @@ pub const PLAIN: Options = Options {
     compact: false,
     rate_limit: None,
     max_in_flight: 3,
+    owner: "a",
 };
 
 impl Plan {
@@ -51,6 +54,7 @@ impl Plan {
             seed,
             memory_bytes_max: 1 << 20,
             max_in_flight: 6,
+            max_in_flight_per_host: 512,
             timers_max: 1000,
             order_groups_max: 1000,
             keys: 3,

@@ -4,7 +4,7 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd pinned rejections scripts`, default all. A number after `pinned` is its
+//! statistics crowd fairness pinned rejections scripts`, default all. A number after `pinned` is its
 //! minutes.
 
 mod admin;
@@ -12,6 +12,7 @@ mod bare;
 mod crowd;
 mod disk;
 mod drain;
+mod fairness;
 mod fanout;
 mod idle;
 mod latency;
@@ -53,6 +54,9 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("admin") {
             admin::run(&mut report).await;
+        }
+        if wanted("fairness") {
+            fairness::run(&mut report).await;
         }
         if wanted("memory") {
             memory::run(&mut report).await;

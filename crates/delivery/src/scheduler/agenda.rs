@@ -17,7 +17,7 @@ pub struct Agenda {
     pub due: Turns,
     /// Send queues that can continue at a known time.
     wakes: BTreeSet<(Duration, i64)>,
-    /// Send queues that wait for the rate of all backlogs, and when it allows the next start.
+    /// Send queues that wait for the rate of all backlogs, and when a rate allows the next start.
     pub waiting: Vec<i64>,
     pub waiting_until: Option<Duration>,
 }
@@ -39,6 +39,11 @@ impl Agenda {
             queue.listed.ready = true;
             self.ready.push_front(queue.place.owner, queue.subscription.id);
         }
+    }
+
+    /// Notes when a rate allows the next start.
+    pub fn wait_until(&mut self, at: Duration) {
+        self.waiting_until = Some(self.waiting_until.map_or(at, |before| before.min(at)));
     }
 
     /// Lists a send queue that may want rows.

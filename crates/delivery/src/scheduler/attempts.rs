@@ -35,6 +35,10 @@ const CROWDED_MAX: usize = 4;
 /// The requests in flight of one send queue may use the memory limit divided by this.
 const SEND_QUEUE_SHARE: usize = 8;
 
+/// Number of new deliveries in memory above which an owner's rate is limited while others have new
+/// events.
+const CROWD_MIN: usize = 256;
+
 /// Maximum number of changes of a key that become one event.
 const CHANGES_MAX: usize = 1000;
 
@@ -51,7 +55,8 @@ impl Scheduler {
             let Shared { agenda, owners, .. } = &mut self.shared;
             let Some((owner, id)) = agenda.ready.pop() else { break };
             turns -= 1;
-            if owners.allowance(owner, self.flights.len(), max_in_flight) == 0 {
+            if owners.allowance(owner, self.flights.len(), max_in_flight) == 0 || self.is_slowed(owner, now) {
+                let Shared { agenda, .. } = &mut self.shared;
                 agenda.ready.push_front(owner, id);
                 agenda.ready.hold(owner);
                 continue;
@@ -74,13 +79,18 @@ impl Scheduler {
 
     /// Starts the attempts that one send queue may start. Returns the number of requests.
     fn take_turn(&mut self, id: i64, now: Now) -> usize {
+        let owner = self.send_queues.get(&id).map(|queue| queue.place.owner);
+        let is_crowd = owner.is_some_and(|owner| self.is_crowd(owner));
         let Self { flights, send_queues, shared, budget, .. } = self;
         let Some(queue) = send_queues.get_mut(&id) else { return 0 };
         let mut work = Work { id, queue, shared };
         work.queue.listed.ready = false;
         work.admit();
         let has_backlog = work.queue.has_backlog();
-        let turn = work.turn(flights.len(), has_backlog, now);
+        let mut turn = work.turn(flights.len(), has_backlog, now);
+        if is_crowd {
+            turn = turn.min(work.shared.crowd_rate.allowance(now.at).unwrap_or(1));
+        }
         let bytes_max = work.bytes_max();
         let mut started = 0;
         while started < turn && work.queue.allowance(bytes_max) > 0 {
@@ -95,6 +105,10 @@ impl Scheduler {
                         true => work.shared.backlog_rate.started(rows, now.at),
                         false => work.shared.backlog_rate.other_started(now.at),
                     }
+                    match is_crowd {
+                        true => work.shared.crowd_rate.started(1 + flight.more.len() - rows, now.at),
+                        false => work.shared.crowd_rate.other_started(now.at),
+                    }
                     let key = flights.insert(flight);
                     work.shared.effects.out.starts.push(Start { key, ..start });
                     started += 1;
@@ -107,6 +121,21 @@ impl Scheduler {
             }
         }
         started
+    }
+
+    /// Reports whether an owner has many more new deliveries than others usually have.
+    pub(super) fn is_crowd(&self, owner: usize) -> bool {
+        let owners = &self.shared.owners;
+        owners.are_several() && owners.fresh_of(owner) + self.overflow.len(owner) > CROWD_MIN
+    }
+
+    /// Reports whether an owner with many new deliveries must wait for their rate.
+    fn is_slowed(&mut self, owner: usize, now: Now) -> bool {
+        if !self.is_crowd(owner) {
+            return false;
+        }
+        let Shared { agenda, crowd_rate, .. } = &mut self.shared;
+        crowd_rate.allowance(now.at).inspect_err(|at| agenda.wait_until(*at)).is_err()
     }
 
     /// Lists the next send queue that waits for the host of this one, if a request to it may start.
@@ -320,7 +349,7 @@ impl Work<'_> {
             Ok(allowed) => turn.min(allowed),
             Err(at) => {
                 self.shared.agenda.waiting.push(self.id);
-                self.shared.agenda.waiting_until = Some(at);
+                self.shared.agenda.wait_until(at);
                 0
             }
         }

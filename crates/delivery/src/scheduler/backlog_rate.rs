@@ -1,4 +1,5 @@
 //! How many rows of backlogs start per second while other subscriptions have new events. Pure.
+//! The same limits the deliveries of owners that have many, while other owners have new events.
 //!
 //! A backlog that drains as fast as it can takes every processor. New events of other subscriptions
 //! then wait for a processor at each step: in Postgres, in the daemon, and in a receiver on the
@@ -6,7 +7,7 @@
 //!
 //! The limit is in force only for [`OTHERS_PERIOD`] after each such event. Without these events,
 //! the free part would help no delivery. The limit is at least twice the rate at which backlogs
-//! grow, so that a backlog becomes shorter.
+//! grow, so that a backlog becomes shorter. For owners, it is a quarter more than that.
 
 use crate::send_queue::bucket::Bucket;
 use std::time::Duration;
@@ -22,13 +23,16 @@ const OTHERS_PERIOD: Duration = Duration::from_secs(1);
 const COUNT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The limit is this many times the growth, or more.
-const GROWTH_FACTOR: f64 = 2.0;
+pub const OF_BACKLOGS: f64 = 2.0;
+pub const OF_OWNERS: f64 = 1.25;
 
 /// The rate of all backlogs. See the module.
 #[derive(Debug)]
 pub struct BacklogRate {
     /// Lowest limit, in rows per second.
     least: f64,
+    /// [`OF_BACKLOGS`] or [`OF_OWNERS`].
+    growth_factor: f64,
     bucket: Bucket,
     others_at: Option<Duration>,
     /// Rows added in the present period.
@@ -40,9 +44,10 @@ pub struct BacklogRate {
 
 impl BacklogRate {
     /// Creates a rate of at least `least` rows per second.
-    pub fn new(least: f64) -> Self {
+    pub fn new(least: f64, growth_factor: f64) -> Self {
         Self {
             least,
+            growth_factor,
             bucket: Bucket::default(),
             others_at: None,
             added: 0,
@@ -76,7 +81,7 @@ impl BacklogRate {
     pub fn allowance(&mut self, now: Duration) -> Result<usize, Duration> {
         self.count(now);
         let is_limited = self.others_at.is_some_and(|at| now.saturating_sub(at) < OTHERS_PERIOD);
-        self.bucket.limit(is_limited.then(|| self.least.max(self.growth * GROWTH_FACTOR)), now);
+        self.bucket.limit(is_limited.then(|| self.least.max(self.growth * self.growth_factor)), now);
         self.bucket.allowance(now)
     }
 
@@ -114,13 +119,13 @@ mod tests {
 
     #[test]
     fn without_other_events_there_is_no_limit() {
-        let mut rate = BacklogRate::new(1000.0);
+        let mut rate = BacklogRate::new(1000.0, OF_BACKLOGS);
         assert_eq!(drain(&mut rate, 0..1000, |_, _| {}), 100_000);
     }
 
     #[test]
     fn the_limit_ends_a_second_after_the_last_of_them() {
-        let mut rate = BacklogRate::new(1000.0);
+        let mut rate = BacklogRate::new(1000.0, OF_BACKLOGS);
         let event = |rate: &mut BacklogRate, ms| {
             if ms % 500 == 0 {
                 rate.other_started(Duration::from_millis(ms));
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_earlier_growth_does_not_count() {
-        let mut rate = BacklogRate::new(1000.0);
+        let mut rate = BacklogRate::new(1000.0, OF_BACKLOGS);
         drain(&mut rate, 0..5000, |rate, ms| (0..100).for_each(|_| rate.added(Duration::from_millis(ms))));
         let event = |rate: &mut BacklogRate, ms| rate.other_started(Duration::from_millis(ms));
         let rows = drain(&mut rate, 8_000..9_000, event);
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_backlog_that_grows_becomes_shorter() {
-        let mut rate = BacklogRate::new(1000.0);
+        let mut rate = BacklogRate::new(1000.0, OF_BACKLOGS);
         let event = |rate: &mut BacklogRate, ms| {
             rate.other_started(Duration::from_millis(ms));
             (0..4).for_each(|_| rate.added(Duration::from_millis(ms)));

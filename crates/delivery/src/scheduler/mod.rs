@@ -51,7 +51,7 @@ use crate::{
     subscription::{Ordering, Subscription, Subscriptions},
 };
 use agenda::Agenda;
-use backlog_rate::BacklogRate;
+use backlog_rate::{BacklogRate, OF_BACKLOGS, OF_OWNERS};
 use destinations::Destinations;
 use effects::Effects;
 use given_up::GivenUp;
@@ -189,6 +189,8 @@ struct Shared {
     progress: Progress,
     timers: Timers,
     backlog_rate: BacklogRate,
+    /// The rate of all owners that have many new deliveries, while others have few.
+    crowd_rate: BacklogRate,
     given_up: GivenUp,
     owners: Owners,
     destinations: Destinations,
@@ -245,7 +247,8 @@ impl Scheduler {
             agenda: Agenda::default(),
             progress: Progress::default(),
             timers: Timers::new(limits.timers_max),
-            backlog_rate: BacklogRate::new(limits.backlog_rate),
+            backlog_rate: BacklogRate::new(limits.backlog_rate, OF_BACKLOGS),
+            crowd_rate: BacklogRate::new(limits.backlog_rate, OF_OWNERS),
             given_up: GivenUp::default(),
             owners: Owners::default(),
             destinations: Destinations::default(),

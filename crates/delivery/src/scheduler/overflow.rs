@@ -35,7 +35,7 @@ impl Overflow {
 
     /// Reports whether deliveries of this owner wait. Its next ones must wait behind them.
     pub fn holds(&self, owner: usize) -> bool {
-        self.by_owner.get(owner).is_some_and(|list| !list.is_empty())
+        self.len(owner) > 0
     }
 
     pub fn push(&mut self, owner: usize, delivery: Overflowing) {
@@ -46,6 +46,11 @@ impl Overflow {
         self.len += 1;
     }
 
+    /// Returns the number of deliveries of an owner.
+    pub fn len(&self, owner: usize) -> usize {
+        self.by_owner.get(owner).map_or(0, VecDeque::len)
+    }
+
     /// Returns the owners with deliveries here.
     pub fn owners(&self) -> Vec<usize> {
         (0..self.by_owner.len()).filter(|owner| self.holds(*owner)).collect()
@@ -53,7 +58,7 @@ impl Overflow {
 
     /// Returns the owner with the longest list.
     pub fn fullest(&self) -> Option<usize> {
-        self.owners().into_iter().max_by_key(|owner| self.by_owner[*owner].len())
+        self.owners().into_iter().max_by_key(|owner| self.len(*owner))
     }
 
     /// Returns the oldest delivery of an owner.

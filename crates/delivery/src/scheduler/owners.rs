@@ -70,6 +70,11 @@ impl Owners {
         self.fresh
     }
 
+    /// Returns the number of new deliveries of an owner in memory.
+    pub fn fresh_of(&self, owner: usize) -> usize {
+        self.uses[owner].fresh
+    }
+
     /// Reports whether an owner may keep no more new deliveries in memory.
     pub fn is_full(&self, owner: usize, max: usize) -> bool {
         self.rest(self.uses[owner].fresh, self.fresh, max) == 0

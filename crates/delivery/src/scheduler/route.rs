@@ -136,6 +136,9 @@ impl Scheduler {
         over: Over,
         now: Now,
     ) -> bool {
+        if self.is_crowd(owner) {
+            self.shared.crowd_rate.added(now.at);
+        }
         let must_wait = self.overflow.holds(owner) || self.shared.owners.is_full(owner, FRESH_SUM_MAX);
         if !must_wait && self.take(id, message, target, over, now) {
             return true;

@@ -124,6 +124,8 @@ impl Work<'_> {
             let fresh = self.queue.fresh_len();
             self.shared.owners.remove_fresh(before.owner, fresh);
             self.shared.owners.add_fresh(place.owner, fresh);
+            // It is listed again, with the other send queues of its owner.
+            self.queue.listed.ready = false;
         }
         if place.destination == before.destination {
             place.waits_for_host = before.waits_for_host;

@@ -1,7 +1,7 @@
 //! Tests of the shares of owners: what one of them does with many subscriptions, slow receivers and
 //! bursts, and what the others notice.
 
-use super::*;
+use super::{world::BACKLOG_RATE, *};
 
 const MANY: i64 = 50;
 
@@ -51,6 +51,29 @@ fn one_host_gets_few_requests_at_once_from_each_owner() {
         world.advance();
         assert!(under_way(&world).0 <= 10);
     }
+    world.settle();
+    world.check_end();
+}
+
+#[test]
+fn a_crowd_has_a_rate_while_others_have_events() {
+    let mut world = world(Plan { max_in_flight: 1000, ..Plan::plain(1) });
+    let mut made = |others: bool| {
+        let first = world.next_event;
+        world.hand_on(to_all_of_the_crowd(first, 40));
+        let before = world.attempts.len();
+        for step in 0..50 {
+            if others && step % 10 == 0 {
+                world.hand_on(vec![(world.next_event, vec![MANY + 1])]);
+            }
+            end_all(&mut world, &outcome(Class::Succeeded));
+            world.pass(STEP, STEP);
+        }
+        world.attempts.len() - before
+    };
+    assert_eq!(made(false), 2000, "in a second");
+    let slowly = made(true);
+    assert!((90..1000).contains(&slowly), "{slowly} in a second; the rate is {BACKLOG_RATE}");
     world.settle();
     world.check_end();
 }

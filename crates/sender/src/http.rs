@@ -89,6 +89,7 @@ impl Sender for HttpSender {
             error: None,
             response: None,
             retry_after: None,
+            is_shortage: false,
         };
         let target = match self.pool.target(&request.url, request.tls.as_ref()) {
             Ok(target) => target,

@@ -8,6 +8,7 @@ mod backlogs;
 mod locked_subscriptions;
 mod rejections;
 mod requested_attempts;
+mod shortages;
 mod world;
 
 use crate::{

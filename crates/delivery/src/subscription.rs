@@ -74,6 +74,8 @@ impl Verification {
 pub struct Subscription {
     pub id: i64,
     pub name: Option<Arc<str>>,
+    /// The owner, a role or a tenant. Owners have shares of what the daemon has little of.
+    pub owner: Arc<str>,
     /// `None` if deliveries are not possible (the log has the reason). The subscription is then
     /// held like a paused one.
     pub url: Option<Arc<Url>>,
@@ -208,6 +210,7 @@ impl Subscription {
         Self {
             id,
             name: None,
+            owner: "owner".into(),
             url: Some(Arc::new(Url::parse("http://127.0.0.1:9/hook").unwrap())),
             patterns: vec![Pattern::All],
             enabled: true,

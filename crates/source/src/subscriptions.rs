@@ -117,6 +117,7 @@ fn subscription(row: &Row, secrets: Secrets) -> Result<Subscription, tokio_postg
         id,
         name: row.try_get::<_, Option<Text>>(22)?.map(|Text(name)| name.into()),
         url: url.map(Arc::new),
+        owner: row.try_get::<_, &str>(26)?.into(),
         patterns,
         enabled: row.try_get(3)?,
         failures_reset_us: row.try_get::<_, Option<Micros>>(23)?.map(|at| at.0),

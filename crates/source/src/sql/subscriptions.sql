@@ -7,7 +7,7 @@ select s.id, s.url, array_remove(s.events, null), s.enabled, (extract(epoch from
        s.ordering, least(s.rate_limit, r.allowed_rate)::float8, s.batch_size,
        (extract(epoch from s.batch_window) * 1000000)::bigint, s.compact, array_remove(s.signature, null), s.tls,
        s.name, (select failures_reset_at from (select s.*) own), (select expected_response from (select s.*) own)::text,
-       (select keep_response from (select s.*) own)
+       (select keep_response from (select s.*) own), s.owner
 -- In the previous schema, the subqueries find no such columns in "own", and take those of
 -- "lacking".
 from (select null::timestamptz as failures_reset_at, null::jsonb as expected_response, false as keep_response) lacking

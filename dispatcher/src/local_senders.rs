@@ -137,6 +137,7 @@ async fn attempt<S: Sender>(context: &AttemptContext<S>, start: Start) -> Finish
         traces.begin(&Attempted { messages, subscription_id, url: &url, id: &id, body_bytes, number })
     });
     let request = Request {
+        owner: Some(Arc::clone(&subscription.owner)),
         url,
         id,
         body: rendered.body,

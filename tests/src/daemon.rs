@@ -3,7 +3,7 @@
 //! `PGW_WEBHOOKD` names the binary. Without it, the newest of `target/release`, `target/quick` and
 //! `target/debug` runs.
 
-use crate::{PATIENCE, cluster::Database, process::Process};
+use crate::{PATIENCE, cluster::Database, name_server::NameServer, process::Process};
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
@@ -64,7 +64,22 @@ impl Daemon {
     /// # Panics
     /// If the binary cannot be started.
     pub fn spawn_in(url: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
-        let mut command = Command::new(binary());
+        Self::spawn_by(Command::new(binary()), url, arguments, environment)
+    }
+
+    /// Starts it with another name server, allowed to call loopback, and waits until it is the
+    /// leader.
+    ///
+    /// # Panics
+    /// If it is not within [`PATIENCE`].
+    pub async fn start_with_names(database: &Database, names: &NameServer) -> Self {
+        let command = names.command(binary());
+        let daemon = Self::spawn_by(command, &database.url(), &["--allow-net", "127.0.0.0/8"], &[]);
+        daemon.ready(database).await;
+        daemon
+    }
+
+    fn spawn_by(mut command: Command, url: &str, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Self {
         command.args(["run", "--database-url", url]).args(arguments);
         for variable in [
             "DATABASE_URL",

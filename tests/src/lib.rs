@@ -3,9 +3,10 @@
 //! All parts are real: a throw-away Postgres ([`cluster`]) with the extension installed, the
 //! `webhookd` binary ([`daemon`]), a receiver on a real socket that judges every request
 //! ([`receiver`]), and writers that know what they committed ([`traffic`]). Further modules provide
-//! a network that fails on request ([`link`]), judges of the received requests ([`verdict`]), and
-//! the extension's entries in the system catalog ([`catalogue`]). The promises are in `tests/`, one
-//! file each; the benchmarks are in `src/bin/bench`.
+//! a network that fails on request ([`link`]), a name server that does not answer
+//! ([`name_server`]), judges of the received requests ([`verdict`]), and the extension's entries in
+//! the system catalog ([`catalogue`]). The promises are in `tests/`, one file each; the benchmarks
+//! are in `src/bin/bench`.
 
 pub mod admin;
 pub mod ailing;
@@ -17,6 +18,7 @@ pub mod collector;
 pub mod daemon;
 pub mod foreign;
 pub mod link;
+pub mod name_server;
 pub mod parameters;
 pub mod pooler;
 pub mod process;

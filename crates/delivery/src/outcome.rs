@@ -23,7 +23,8 @@ pub enum Class {
     /// The response was not HTTP, or it ended early.
     Protocol,
     /// Nothing was sent, for a reason of our own: the address policy forbids the target, the
-    /// subscription has no secret to sign with, or no file descriptor or port is free.
+    /// subscription has no secret to sign with, or no file descriptor, port or place for a lookup
+    /// is free.
     Refused,
 }
 
@@ -62,6 +63,9 @@ pub struct Outcome {
     pub response: Option<String>,
     /// The delay that the receiver requested with Retry-After.
     pub retry_after: Option<Duration>,
+    /// Nothing was sent, because this machine or this daemon lacked something for a moment: a file
+    /// descriptor, a port, a place for a lookup.
+    pub is_shortage: bool,
 }
 
 impl Class {
@@ -133,6 +137,9 @@ pub enum Verdict {
     /// Our own settings blocked the attempt. The delivery is retried on the schedule, and the
     /// receiver is not charged.
     Ours,
+    /// This machine or this daemon lacked something for a moment. The delivery is retried soon,
+    /// which uses up nothing of its schedule, and the receiver is not charged.
+    Shortage,
     /// The receiver is gone for good. Sending stops, and pending deliveries are kept.
     Gone,
 }
@@ -145,6 +152,7 @@ impl Outcome {
             Some(status) if REJECTED.contains(&status) => Verdict::Rejected,
             // The body is not the expected one (ResponseRule): the receiver works.
             Some(200..=299) if self.class == Class::HttpError => Verdict::Rejected,
+            _ if self.is_shortage => Verdict::Shortage,
             _ => self.class.verdict(),
         }
     }
@@ -253,6 +261,7 @@ mod tests {
             error: None,
             response: None,
             retry_after,
+            is_shortage: false,
         };
         assert_eq!(outcome(410, None).verdict(), Verdict::Gone);
         assert_eq!(outcome(404, None).verdict(), Verdict::Retry);

@@ -1,6 +1,6 @@
 //! Opens connections to receivers.
 //!
-//! A connection is opened in four steps. The dialer resolves the host name, checks the addresses
+//! A connection is opened in four steps. The dialer looks up the host name, checks the addresses
 //! against the address policy, connects directly or through the proxy, and performs the TLS
 //! handshake.
 //!
@@ -15,6 +15,8 @@ pub use tls_files::native_roots;
 use crate::{
     address_policy::{AddressPolicy, Refusal},
     failure::Failure,
+    look_ups::{DNS_TIMEOUT, LOOK_UPS_MAX, LookUps},
+    places::Owner,
     proxy::{self, Destination, Proxy},
     race,
     resolve::Resolve,
@@ -32,8 +34,6 @@ use std::{
 use tokio::{net::TcpStream, time::timeout};
 use url::Host;
 
-/// Timeout of a DNS lookup.
-pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a connect to one address, and of the TLS handshake after it.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,14 +96,15 @@ impl Offer {
 /// Opens connections under one policy.
 pub struct Dialer {
     policy: AddressPolicy,
-    resolver: Arc<dyn Resolve>,
+    look_ups: LookUps,
     tls: Arc<Tls>,
     proxy: Option<Proxy>,
 }
 
 impl Dialer {
     pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: impl Into<Tls>) -> Self {
-        Self { policy, resolver, tls: Arc::new(tls.into()), proxy: None }
+        let look_ups = LookUps::new(resolver, LOOK_UPS_MAX);
+        Self { policy, look_ups, tls: Arc::new(tls.into()), proxy: None }
     }
 
     /// Returns the certificates, so that they can be read again.
@@ -117,14 +118,25 @@ impl Dialer {
         Self { proxy, ..self }
     }
 
-    /// Opens a connection that is ready for a request.
+    /// Returns the same dialer with another number of lookups at once.
+    #[must_use]
+    pub fn with_look_ups(self, count: usize) -> Self {
+        Self { look_ups: self.look_ups.with_places(count), ..self }
+    }
+
+    /// Opens a connection that is ready for a request. `known` are addresses that
+    /// [`Dialer::look_up`] has returned. Without them, the host's name is looked up if that can
+    /// begin at once.
     ///
     /// # Errors
-    /// Returns [`Failure`] of class refused, dns, connect, or tls.
+    /// Returns [`NOT_BEGUN`](crate::look_ups::NOT_BEGUN), or a [`Failure`] of class refused, dns,
+    /// connect, or tls.
     pub async fn dial(
         &self,
         endpoint: &Endpoint,
         offer: Offer,
+        owner: &Owner,
+        known: Option<Vec<IpAddr>>,
         phases: &mut Phases,
     ) -> Result<Dialed, Failure> {
         if endpoint.https {
@@ -132,7 +144,7 @@ impl Dialer {
         }
         let connector = self.tls.connector(endpoint.tls.as_deref(), &endpoint.host)?;
         self.policy.check_port(endpoint.port)?;
-        let (tcp, peer) = self.reach(endpoint, phases).await?;
+        let (tcp, peer) = self.reach(endpoint, owner, known, phases).await?;
         // Ignored: a failure here costs latency, not correctness.
         let _ = tcp.set_nodelay(true);
         if !endpoint.https {
@@ -151,17 +163,17 @@ impl Dialer {
     /// Resolves where a new connection would lead to, without opening one.
     ///
     /// # Errors
-    /// Returns [`Failure`] of class refused or dns.
-    pub async fn route(&self, endpoint: &Endpoint) -> Result<Route, Failure> {
+    /// Returns [`NOT_BEGUN`](crate::look_ups::NOT_BEGUN), or a [`Failure`] of class refused or dns.
+    pub async fn route(&self, endpoint: &Endpoint, owner: &Owner) -> Result<Route, Failure> {
         let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
         let receiver = match proxy {
             Some(proxy) if proxy.is_given(&endpoint.host) => None,
-            _ => Some(self.addresses(endpoint, &mut None).await?),
+            _ => Some(self.addresses(endpoint, owner, None).await?),
         };
         let proxy = proxy.filter(|proxy| receiver.as_ref().is_none_or(|found| !proxy.is_bypassed_at(found)));
         let proxy = match proxy {
             Some(proxy) => Some(
-                timeout(DNS_TIMEOUT, proxy.addresses(&*self.resolver)).await.map_err(|_| proxy::GONE)??,
+                timeout(DNS_TIMEOUT, proxy.addresses(&self.look_ups)).await.map_err(|_| proxy::GONE)??,
             ),
             None => None,
         };
@@ -169,7 +181,13 @@ impl Dialer {
     }
 
     /// Opens a TCP connection to the endpoint, directly or through the proxy.
-    async fn reach(&self, endpoint: &Endpoint, phases: &mut Phases) -> Result<(TcpStream, Peer), Failure> {
+    async fn reach(
+        &self,
+        endpoint: &Endpoint,
+        owner: &Owner,
+        known: Option<Vec<IpAddr>>,
+        phases: &mut Phases,
+    ) -> Result<(TcpStream, Peer), Failure> {
         let proxy = self.proxy.as_ref().filter(|proxy| !proxy.is_bypassed_for(&endpoint.host));
         if let (Some(proxy), Host::Domain(name)) = (proxy, &endpoint.host)
             && proxy.is_given(&endpoint.host)
@@ -182,9 +200,26 @@ impl Dialer {
             let tunnel = self.tunnel(proxy, Destination::Name(name), endpoint.port);
             return timed(&mut phases.connect, tunnel).await;
         }
-        let addresses = self.addresses(endpoint, &mut phases.dns).await?;
+        let addresses = match known {
+            Some(known) => known,
+            None => self.look_up_at_once(endpoint, owner, phases).await?,
+        };
         let proxy = proxy.filter(|proxy| !proxy.is_bypassed_at(&addresses));
         timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
+    }
+
+    /// Returns the addresses. Those of a URL take no time.
+    async fn look_up_at_once(
+        &self,
+        endpoint: &Endpoint,
+        owner: &Owner,
+        phases: &mut Phases,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let addresses = self.addresses(endpoint, owner, None);
+        match &endpoint.host {
+            Host::Domain(_) => timed(&mut phases.dns, addresses).await,
+            Host::Ipv4(_) | Host::Ipv6(_) => addresses.await,
+        }
     }
 
     /// Connects to the first address that answers.
@@ -209,12 +244,26 @@ impl Dialer {
         destination: Destination<'_>,
         port: u16,
     ) -> Result<(TcpStream, Peer), Failure> {
-        let (tcp, ip) = proxy.connect(&*self.resolver, destination, port, CONNECT_TIMEOUT).await?;
+        let (tcp, ip) = proxy.connect(&self.look_ups, destination, port, CONNECT_TIMEOUT).await?;
         let receiver = match destination {
             Destination::Address(ip) => Some(ip),
             Destination::Name(_) => None,
         };
         Ok((tcp, Peer { receiver, proxy: Some(ip) }))
+    }
+
+    /// Looks up the addresses for a new connection. The lookup may begin later, until `wait_until`.
+    ///
+    /// # Errors
+    /// Returns [`NOT_BEGUN`](crate::look_ups::NOT_BEGUN), or a [`Failure`] of class refused or dns.
+    pub async fn look_up(
+        &self,
+        endpoint: &Endpoint,
+        owner: &Owner,
+        wait_until: tokio::time::Instant,
+        phases: &mut Phases,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        timed(&mut phases.dns, self.addresses(endpoint, owner, Some(wait_until))).await
     }
 
     /// Returns the addresses of a host if all of them are allowed. The URL parser has already
@@ -223,15 +272,13 @@ impl Dialer {
     async fn addresses(
         &self,
         endpoint: &Endpoint,
-        took: &mut Option<Duration>,
+        owner: &Owner,
+        wait_until: Option<tokio::time::Instant>,
     ) -> Result<Vec<IpAddr>, Failure> {
         let addresses = match &endpoint.host {
             Host::Ipv4(v4) => vec![IpAddr::V4(*v4)],
             Host::Ipv6(v6) => vec![IpAddr::V6(*v6)],
-            Host::Domain(name) => timed(took, timeout(DNS_TIMEOUT, self.resolver.resolve(name)))
-                .await
-                .map_err(|_| Failure::DnsTimeout(DNS_TIMEOUT))?
-                .map_err(|error| Failure::of_this_machine(&error).unwrap_or(Failure::Dns))?,
+            Host::Domain(name) => self.look_ups.resolve(name, owner, wait_until).await?,
         };
         if addresses.is_empty() {
             return Err(Failure::Dns);

@@ -8,12 +8,11 @@
 //!   the receiver asks for HTTP/1.1.
 
 use crate::{
-    dial::Dialer,
     failure::{Failure, is_disconnect},
     http1::Http1,
     http2::Http2Stream,
     message::{Message, for_http2},
-    origin::Lease,
+    origin::{Caller, Lease},
     pool::Target,
 };
 use delivery::outcome::Phases;
@@ -55,7 +54,7 @@ enum Lost {
 
 /// One exchange of an attempt.
 pub struct Exchange<'a> {
-    dialer: &'a Dialer,
+    pub caller: Caller<'a>,
     target: &'a Target,
     pub phases: Phases,
     /// A request may have reached the receiver before the last one.
@@ -63,8 +62,8 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(dialer: &'a Dialer, target: &'a Target) -> Self {
-        Self { dialer, target, phases: Phases::default(), was_sent_again: false }
+    pub fn new(caller: Caller<'a>, target: &'a Target) -> Self {
+        Self { caller, target, phases: Phases::default(), was_sent_again: false }
     }
 
     /// Sends a request and waits for the head of the response. `make` is called again if the
@@ -74,22 +73,22 @@ impl<'a> Exchange<'a> {
     /// Returns [`Broken`] with the reason.
     pub async fn run(
         &mut self,
-        make: impl Fn() -> Result<Message, Failure>,
+        make: impl Fn(&Target) -> Result<Message, Failure>,
     ) -> Result<(Lease, Response<Incoming>), Broken> {
         let mut unsent: Option<Box<Message>> = None;
         let mut is_resent = false;
         let origin = &self.target.origin;
-        let mut next = origin.take(self.dialer).await;
+        let mut next = origin.take(&self.caller).await;
         let mut sent = 0;
         loop {
             sent += 1;
             let message = match unsent.take() {
                 Some(message) => *message,
-                None => make()?,
+                None => make(self.target)?,
             };
             let mut lease = match next.take() {
                 Some(lease) => lease,
-                None => Box::pin(origin.open(self.dialer, &mut self.phases)).await?,
+                None => Box::pin(origin.open(&self.caller, &mut self.phases)).await?,
             };
             self.was_sent_again = is_resent;
             let lost = match &mut lease {
@@ -118,7 +117,7 @@ impl<'a> Exchange<'a> {
             tracing::debug!(host = %origin.endpoint.host, is_resent, "connection.replaced; the receiver had closed it or refused the request");
             if let Lease::Http2(_) = lease {
                 drop(lease);
-                next = origin.take(self.dialer).await;
+                next = origin.take(&self.caller).await;
             }
         }
     }

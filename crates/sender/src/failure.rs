@@ -22,6 +22,10 @@ pub enum Failure {
     /// A fault of this machine or this daemon. The receiver was not reached and is not charged.
     #[error("{0}")]
     Ours(&'static str),
+    /// This machine or this daemon lacks something for a moment. The receiver was not reached and
+    /// is not charged, and the attempt counts as none.
+    #[error("{0}")]
+    Shortage(&'static str),
     #[error("the host name could not be resolved")]
     Dns,
     #[error("the host name was not resolved within {} s", .0.as_secs_f32())]
@@ -41,7 +45,7 @@ pub enum Failure {
 impl Failure {
     pub fn class(&self) -> Class {
         match self {
-            Self::Refused(_) | Self::NoKey(_) | Self::Ours(_) => Class::Refused,
+            Self::Refused(_) | Self::NoKey(_) | Self::Ours(_) | Self::Shortage(_) => Class::Refused,
             Self::Dns | Self::DnsTimeout(_) => Class::Dns,
             Self::Connect(_) | Self::ConnectTimeout(_) => Class::Connect,
             Self::Tls(_) => Class::Tls,
@@ -53,11 +57,13 @@ impl Failure {
     /// Classifies an error of socket(2) or of the resolver. Returns `None` if this machine is not
     /// at fault.
     pub fn of_this_machine(error: &io::Error) -> Option<Self> {
-        Some(Self::Ours(match Errno::from_io_error(error)? {
+        Some(Self::Shortage(match Errno::from_io_error(error)? {
             Errno::MFILE | Errno::NFILE => "webhookd has no free file descriptor",
             Errno::ADDRNOTAVAIL => "webhookd has no free local port for this host",
             Errno::NOBUFS | Errno::NOMEM => "webhookd's machine has no free memory for a connection",
-            Errno::PERM => "webhookd's machine does not permit a connection to the host",
+            Errno::PERM => {
+                return Some(Self::Ours("webhookd's machine does not permit a connection to the host"));
+            }
             _ => return None,
         }))
     }

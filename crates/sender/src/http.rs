@@ -21,7 +21,8 @@ use crate::{
     exchange::{Broken, Exchange},
     failure::Failure,
     message::{build, build_inquiry},
-    pool::{Pool, SWEEP_EVERY},
+    origin::Caller,
+    pool::{Pool, SWEEP_EVERY, Target},
     resolve::{Resolve, SystemResolver},
     spelling::Spellings,
 };
@@ -31,7 +32,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 const SENT_AGAIN: &str =
     "the request was sent again, because the receiver had closed the connection or refused the stream";
@@ -50,7 +51,7 @@ impl HttpSender {
     /// # Errors
     /// Returns an error only if the cryptography provider lacks TLS 1.2 and 1.3.
     pub fn new(policy: AddressPolicy) -> Result<Self, rustls::Error> {
-        Ok(Self::with(policy, Arc::new(SystemResolver::default()), tls_config(native_roots())?))
+        Ok(Self::with(policy, Arc::new(SystemResolver), tls_config(native_roots())?))
     }
 
     /// Returns a sender with another resolver and other TLS settings. Call it within a tokio
@@ -89,6 +90,7 @@ impl Sender for HttpSender {
             error: None,
             response: None,
             retry_after: None,
+            is_shortage: false,
         };
         let target = match self.pool.target(&request.url, request.tls.as_ref()) {
             Ok(target) => target,
@@ -98,9 +100,10 @@ impl Sender for HttpSender {
             }
         };
         let spelling = self.spellings.of(request.header_names.as_ref(), request.profiles).await;
-        let make = || build(&target, &request, spelling.as_deref(), started_at_us / 1_000_000);
-        let mut exchange = Exchange::new(&self.dialer, &target);
+        let make = |target: &Target| build(target, &request, spelling.as_deref(), started_at_us / 1_000_000);
         let deadline = begun + request.timeout;
+        let caller = Caller { dialer: &self.dialer, owner: &request.owner, deadline: &deadline };
+        let mut exchange = Exchange::new(caller, &target);
         let result = timeout_at(deadline, exchange.run(make)).await;
         let result = result.unwrap_or_else(|_| Err(Failure::Deadline(request.timeout).into()));
         let answered = Instant::now();
@@ -134,9 +137,11 @@ impl Sender for HttpSender {
         let target =
             self.pool.target(&inquiry.url, inquiry.tls.as_ref()).map_err(|refusal| refusal.to_string())?;
         let spelling = self.spellings.of(inquiry.header_names.as_ref(), Profiles::default()).await;
-        let make = || Ok(build_inquiry(&target, &inquiry, spelling.as_deref()));
-        let mut exchange = Exchange::new(&self.dialer, &target);
-        let answered = timeout(inquiry.timeout, exchange.run(make)).await;
+        let make = |target: &Target| Ok(build_inquiry(target, &inquiry, spelling.as_deref()));
+        let deadline = Instant::now() + inquiry.timeout;
+        let caller = Caller { dialer: &self.dialer, owner: &inquiry.owner, deadline: &deadline };
+        let mut exchange = Exchange::new(caller, &target);
+        let answered = timeout_at(deadline, exchange.run(make)).await;
         let answered = answered.unwrap_or_else(|_| Err(Failure::Deadline(inquiry.timeout).into()));
         // Dropping the connection discards the rest of the response, which is not read.
         let (_lease, response) = answered.map_err(|broken| broken.failure.to_string())?;
@@ -147,5 +152,6 @@ impl Sender for HttpSender {
 
 fn fail(outcome: &mut Outcome, failure: &Failure) {
     outcome.class = failure.class();
+    outcome.is_shortage = matches!(failure, Failure::Shortage(_));
     outcome.error = Some(failure.to_string());
 }

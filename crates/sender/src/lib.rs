@@ -11,8 +11,9 @@
 //!
 //! * A [`Request`] is one attempt: all that it needs, without access to the database. [`Sender`]
 //!   takes it and returns an [`Outcome`]. [`http`] is the implementation.
-//! * [`address_policy`] decides which addresses may be dialed. [`resolve`] resolves names, [`dial`]
-//!   opens connections, directly or through a [`proxy`], and [`tls`] secures them.
+//! * [`address_policy`] decides which addresses may be dialed. [`resolve`] resolves names, and
+//!   [`look_ups`] gives each owner a share of it. [`dial`] opens connections, directly or through a
+//!   [`proxy`], and [`tls`] secures them.
 //! * The pool keeps the connections of each origin: those of HTTP/1.1 for one request at a time,
 //!   those of HTTP/2 for many.
 //!
@@ -32,8 +33,10 @@ pub mod host_pattern;
 pub mod http;
 mod http1;
 mod http2;
+pub mod look_ups;
 mod message;
 mod origin;
+mod places;
 mod pool;
 pub mod proxy;
 mod race;
@@ -55,6 +58,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// One attempt: everything that the request needs, without access to the database.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The owner of the subscription, who has a share of the daemon's lookups. `None` stands for
+    /// the daemon itself.
+    pub owner: Option<Arc<str>>,
     /// The receiver's URL, parsed once per subscription.
     pub url: Arc<url::Url>,
     /// The header `webhook-id`.
@@ -95,6 +101,7 @@ impl Request {
     ) -> Self {
         let content_type = HeaderValue::from_static("application/json");
         Self {
+            owner: None,
             url,
             id,
             body,
@@ -116,6 +123,8 @@ impl Request {
 /// An OPTIONS request that asks a receiver whether it accepts deliveries.
 #[derive(Debug, Clone)]
 pub struct Inquiry {
+    /// As in [`Request`].
+    pub owner: Option<Arc<str>>,
     pub url: Arc<url::Url>,
     /// The headers that ask for permission.
     pub questions: HeaderMap,

@@ -2,7 +2,8 @@
 //!
 //! A plain endpoint, and one that is known to speak HTTP/1.1 only, gets as many connections as it
 //! has requests at once. For any other endpoint, one handshake runs at a time: if it agrees on
-//! HTTP/2, the waiting requests share the connection.
+//! HTTP/2, the waiting requests share the connection. A request that waits for its owner's lookups
+//! holds up no request of another owner, although both call the same endpoint.
 //!
 //! A receiver may move to another address. So a connection that was opened or checked more than
 //! 30 s ago is used again only if the host's name still leads to its address, and no connection
@@ -14,10 +15,13 @@ use crate::{
     failure::Failure,
     http1::Http1,
     http2::{Http2, Http2Stream},
+    look_ups::{DNS_TIMEOUT, NOT_BEGUN},
+    places::Owner,
     route::Route,
 };
 use delivery::outcome::Phases;
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,6 +33,14 @@ use tokio::{
 /// Timeout of a lookup that checks a connection. A slow or broken resolver must not stop
 /// connections that work.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The attempt that needs a connection.
+pub struct Caller<'a> {
+    pub dialer: &'a Dialer,
+    pub owner: &'a Owner,
+    /// The end of the attempt.
+    pub deadline: &'a Instant,
+}
 
 /// What the endpoint speaks.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +96,7 @@ impl Origin {
 
     /// Returns an open connection, if it still leads to the receiver. The connection that was used
     /// last comes first.
-    pub async fn take(&self, dialer: &Dialer) -> Option<Lease> {
+    pub async fn take(&self, caller: &Caller<'_>) -> Option<Lease> {
         loop {
             let now = Instant::now();
             let mut lease = self.pop(now)?;
@@ -93,7 +105,7 @@ impl Origin {
                 return Some(lease);
             }
             // Boxed, because each attempt would keep room for it, and it seldom happens.
-            let leads = Box::pin(self.confirm(&mut age, dialer)).await;
+            let leads = Box::pin(self.confirm(&mut age, caller)).await;
             if leads {
                 lease.set_age(age);
                 return Some(lease);
@@ -118,14 +130,16 @@ impl Origin {
 
     /// Reports whether the host's name still leads to the peer of a connection. Resolves the name
     /// unless another connection has done so in the last 30 s.
-    async fn confirm(&self, age: &mut Age, dialer: &Dialer) -> bool {
+    async fn confirm(&self, age: &mut Age, caller: &Caller<'_>) -> bool {
         let mut known = self.route.lock().await;
         let (at, route) = match &*known {
             Some((at, route)) if at.elapsed() < ROUTE_VALID => (*at, route),
             _ => {
-                let found = timeout(ROUTE_TIMEOUT, dialer.route(&self.endpoint)).await;
+                let found = timeout(ROUTE_TIMEOUT, caller.dialer.route(&self.endpoint, caller.owner)).await;
                 let route = match found {
                     Ok(Ok(route)) => Some(route),
+                    // The next request looks, perhaps that of another owner.
+                    Ok(Err(failure)) if failure == NOT_BEGUN => return true,
                     // The policy forbids one of the present addresses.
                     Ok(Err(Failure::Refused(_))) => Some(Route::nowhere()),
                     // Without an answer, the connection stays in use until its age ends it.
@@ -145,17 +159,22 @@ impl Origin {
     /// # Errors
     /// Returns the [`Failure`] of the dialer. Requests that waited for a handshake share its
     /// failure.
-    pub async fn open(&self, dialer: &Dialer, phases: &mut Phases) -> Result<Lease, Failure> {
+    pub async fn open(&self, caller: &Caller<'_>, phases: &mut Phases) -> Result<Lease, Failure> {
         let began = Instant::now();
+        let mut known = None;
         loop {
             if self.dials_freely() {
-                return self.dial(dialer, phases).await;
+                match self.dial(caller, known.take(), phases).await {
+                    Err(failure) if failure == NOT_BEGUN => known = Some(self.look_up(caller, phases).await?),
+                    dialed => return dialed,
+                }
+                continue;
             }
             let turn = tokio::select! {
                 turn = self.turn.lock() => Some(turn),
                 () = self.freed.notified() => None,
             };
-            if let Some(lease) = self.take(dialer).await {
+            if let Some(lease) = self.take(caller).await {
                 return Ok(lease);
             }
             let Some(mut turn) = turn else { continue };
@@ -167,7 +186,13 @@ impl Origin {
             {
                 return Err(failure.clone());
             }
-            let dialed = self.dial(dialer, phases).await;
+            let dialed = self.dial(caller, known.take(), phases).await;
+            if dialed.as_ref().err() == Some(&NOT_BEGUN) {
+                // The others may be of other owners.
+                drop(turn);
+                known = Some(self.look_up(caller, phases).await?);
+                continue;
+            }
             *turn = dialed.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
             return dialed;
         }
@@ -179,14 +204,27 @@ impl Origin {
         !self.endpoint.https || matches!(spoken, Spoken::Http1 | Spoken::Http1Required)
     }
 
-    /// Opens a connection.
+    /// Looks up the addresses after the lookups that its owner makes already. The wait leaves half
+    /// of the attempt's time for the rest.
+    async fn look_up(&self, caller: &Caller<'_>, phases: &mut Phases) -> Result<Vec<IpAddr>, Failure> {
+        let now = Instant::now();
+        let wait = (caller.deadline.saturating_duration_since(now) / 2).min(DNS_TIMEOUT);
+        caller.dialer.look_up(&self.endpoint, caller.owner, now + wait, phases).await
+    }
+
+    /// Opens a connection, to `known` addresses or to those that can be looked up at once.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer, or of the start of HTTP.
-    pub async fn dial(&self, dialer: &Dialer, phases: &mut Phases) -> Result<Lease, Failure> {
+    async fn dial(
+        &self,
+        caller: &Caller<'_>,
+        known: Option<Vec<IpAddr>>,
+        phases: &mut Phases,
+    ) -> Result<Lease, Failure> {
         let is_required = self.connections().spoken == Spoken::Http1Required;
         let offer = if is_required { Offer::Http1 } else { Offer::Any };
-        let dialed = dialer.dial(&self.endpoint, offer, phases).await?;
+        let dialed = caller.dialer.dial(&self.endpoint, offer, caller.owner, known, phases).await?;
         if !dialed.is_http2 {
             self.learn(Spoken::Http1);
             let connection = Http1::over(dialed).await.map_err(|error| Failure::of_exchange(&error))?;

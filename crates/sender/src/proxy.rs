@@ -9,8 +9,8 @@
 use crate::{
     failure::Failure,
     host_pattern::{HostPattern, InvalidHost},
+    look_ups::{DNS_TIMEOUT, LookUps},
     race,
-    resolve::Resolve,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use url::{Host, Url};
 
@@ -187,12 +187,12 @@ impl Proxy {
     /// [`Failure::ConnectTimeout`] if the proxy cannot reach the destination.
     pub async fn connect(
         &self,
-        resolver: &dyn Resolve,
+        look_ups: &LookUps,
         destination: Destination<'_>,
         port: u16,
         within: Duration,
     ) -> Result<(TcpStream, IpAddr), Failure> {
-        let (mut tcp, ip) = match timeout(within, self.reach(resolver)).await {
+        let (mut tcp, ip) = match timeout(within, self.reach(look_ups)).await {
             Ok(reached) => reached?,
             Err(_) => return Err(GONE),
         };
@@ -213,16 +213,19 @@ impl Proxy {
     ///
     /// # Errors
     /// Returns [`GONE`] if the name is not resolved.
-    pub async fn addresses(&self, resolver: &dyn Resolve) -> Result<Vec<IpAddr>, Failure> {
+    pub async fn addresses(&self, look_ups: &LookUps) -> Result<Vec<IpAddr>, Failure> {
         match &self.host {
             Host::Ipv4(v4) => Ok(vec![IpAddr::V4(*v4)]),
             Host::Ipv6(v6) => Ok(vec![IpAddr::V6(*v6)]),
-            Host::Domain(name) => resolver.resolve(name).await.map_err(|_| GONE),
+            Host::Domain(name) => {
+                let wait_until = Instant::now() + DNS_TIMEOUT;
+                look_ups.resolve(name, &None, Some(wait_until)).await.map_err(|_| GONE)
+            }
         }
     }
 
-    async fn reach(&self, resolver: &dyn Resolve) -> Result<(TcpStream, IpAddr), Failure> {
-        let addresses = self.addresses(resolver).await?;
+    async fn reach(&self, look_ups: &LookUps) -> Result<(TcpStream, IpAddr), Failure> {
+        let addresses = self.addresses(look_ups).await?;
         let connect = |ip| async move {
             let connected = TcpStream::connect(SocketAddr::new(ip, self.port)).await;
             connected.map(|tcp| (tcp, ip)).map_err(|error| {

@@ -24,13 +24,18 @@ use std::{
 };
 use thiserror::Error;
 use tls_files::{BadFile, Watched, add_authorities, certificates, native_roots, private_key};
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 use tokio_rustls::TlsConnector;
 use tracing::{error, info};
 use url::Host;
 
 /// Minimum time between two checks for changed files.
 pub const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Longest wait of a connection for the check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A set of certificates in the configuration file: `[tls.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -93,6 +98,7 @@ struct Files {
     sets: BTreeMap<String, CertificateSet>,
     watched: Watched,
     checked: Mutex<Instant>,
+    checker: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Tls {
@@ -118,6 +124,7 @@ impl Files {
             sets: sets.clone(),
             watched: Watched::new(paths),
             checked: Mutex::new(Instant::now()),
+            checker: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -132,14 +139,15 @@ impl Files {
         Ok(Arc::new(Loaded { usual: tls_config(roots).map_err(Unusable::Provider)?.into(), named }))
     }
 
-    /// Reports whether it is time to check the files, and notes that they are checked now.
-    fn are_due(&self) -> bool {
+    /// Returns the right to check the files if it is time, and notes that they are checked now. On
+    /// a file system that does not answer, one check occupies a thread, and not one every 5 s.
+    fn begin_check(&self) -> Option<OwnedSemaphorePermit> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = checked.elapsed() >= CHECK_EVERY;
-        if due {
-            *checked = Instant::now();
+        if checked.elapsed() < CHECK_EVERY {
+            return None;
         }
-        due
+        *checked = Instant::now();
+        Arc::clone(&self.checker).try_acquire_owned().ok()
     }
 }
 
@@ -166,14 +174,17 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads the files again if they have changed. Checks them every 5 s at most.
+    /// Reads the files again if they have changed. Checks them every 5 s at most, and waits a
+    /// second for the result.
     pub async fn refresh(self: &Arc<Self>) {
-        if !self.files.as_ref().is_some_and(Files::are_due) {
-            return;
-        }
+        let Some(check) = self.files.as_ref().and_then(Files::begin_check) else { return };
         let tls = Arc::clone(self);
-        // Ignored: the task has no result, and a panic in it leaves the former files in use.
-        let _ = tokio::task::spawn_blocking(move || tls.reload_if_changed()).await;
+        let checked = tokio::task::spawn_blocking(move || {
+            tls.reload_if_changed();
+            drop(check);
+        });
+        // Ignored: the task has no result. Without one, the former files stay in use.
+        let _ = timeout(CHECK_TIMEOUT, checked).await;
     }
 
     fn reload_if_changed(&self) {

@@ -3,7 +3,7 @@
 
 use crate::{
     app,
-    commands::{DATABASE, Error, FAILED, one_line, output::tell, run::connections_max},
+    commands::{DATABASE, Error, FAILED, one_line, output::tell, run::Descriptors},
 };
 use admin::{self, sessions::has_tokens};
 use database::{
@@ -272,7 +272,7 @@ fn trust() -> Result<String, String> {
 /// Checks whether the limit of file descriptors allows the 512 requests that one subscription may
 /// have by default.
 fn files() -> Result<String, String> {
-    match connections_max() {
+    match Descriptors::raise().connections {
         n @ ..512 => Err(format!(
             "only {n} connections to receivers are possible; raise the limit on open files (ulimit -n)"
         )),

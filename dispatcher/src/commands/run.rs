@@ -9,16 +9,18 @@ use crate::{
 };
 use admin::{self, Surroundings, counters::Counters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sender::{dial::Dialer, http::HttpSender, resolve::SystemResolver};
+use sender::{dial::Dialer, http::HttpSender, look_ups::LOOK_UPS_MAX, resolve::SystemResolver};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use traces::Traces;
 use tracing::{debug, info, warn};
 
-/// File descriptors that are not connections to receivers: Postgres, standard streams, the runtime,
-/// name look-ups.
+/// File descriptors for neither connections to receivers nor lookups: Postgres, standard streams,
+/// the runtime.
 const OTHER_DESCRIPTORS: u64 = 128;
+/// Lookups use at most this part of the file descriptors, one each.
+const LOOK_UPS_SHARE: u64 = 8;
 
 /// Time between two checks of an admin server that waits for an update of the extension.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
@@ -41,7 +43,8 @@ pub async fn run(
     app.secrets = settings.secrets;
     app.periods = settings.periods;
     app.retire_interval = settings.retire_interval;
-    app.max_in_flight = app.max_in_flight.min(connections_max());
+    let descriptors = Descriptors::raise();
+    app.max_in_flight = app.max_in_flight.min(descriptors.connections);
     let identity = Arc::make_mut(&mut app.identity);
     if let Some(source) = settings.source {
         identity.source = source;
@@ -50,7 +53,8 @@ pub async fn run(
         identity.origin = origin;
     }
     let WayOut { policy, proxy, tls } = settings.way_out;
-    let dialer = Dialer::new(policy, Arc::new(SystemResolver::default()), tls).through(proxy);
+    let dialer = Dialer::new(policy, Arc::new(SystemResolver), tls).through(proxy);
+    let dialer = dialer.with_look_ups(descriptors.look_ups);
     let tls = dialer.tls();
     let sender = HttpSender::over(dialer);
     debug!(version = env!("CARGO_PKG_VERSION"), max_in_flight = app.max_in_flight, "webhookd.starting");
@@ -123,16 +127,52 @@ async fn answer(
     }))
 }
 
-/// Raises the limit of open files as far as possible. Returns the number of connections to
-/// receivers that it allows.
-pub fn connections_max() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let connections =
-        |files: u64| usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
-    files.map_or(usize::MAX, connections).max(16)
+/// How many connections to receivers, and how many lookups, the limit of open files allows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// `usize::MAX` if there is no limit.
+    pub connections: usize,
+    pub look_ups: usize,
+}
+
+impl Descriptors {
+    /// Raises the limit as far as possible, and divides it.
+    pub fn raise() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let files = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit.maximum,
+            Err(_) => limit.current,
+        };
+        Self::of(files)
+    }
+
+    /// Divides a limit. `None` is no limit.
+    fn of(files: Option<u64>) -> Self {
+        let Some(files) = files else {
+            return Self { connections: usize::MAX, look_ups: LOOK_UPS_MAX };
+        };
+        let count = |files| usize::try_from(files).unwrap_or(usize::MAX);
+        let look_ups = count(files / LOOK_UPS_SHARE).clamp(4, LOOK_UPS_MAX);
+        let connections = count(files.saturating_sub(OTHER_DESCRIPTORS + look_ups as u64)).max(16);
+        Self { connections, look_ups }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookups_use_a_part_of_the_descriptors() {
+        for (files, connections, look_ups) in [
+            (None, usize::MAX, 256),
+            (Some(1_048_576), 1_048_576 - 128 - 256, 256),
+            (Some(1024), 768, 128),
+            (Some(256), 96, 32),
+            (Some(20), 16, 4),
+        ] {
+            assert_eq!(Descriptors::of(files), Descriptors { connections, look_ups }, "{files:?}");
+        }
+    }
 }

@@ -321,6 +321,7 @@ mod tests {
                 error: Some("x".into()),
                 response: None,
                 retry_after: None,
+                is_shortage: false,
             },
             next_at_us: Some(5),
         });

@@ -50,6 +50,7 @@ pub async fn ask(
     questions.insert(REQUEST_ORIGIN, identity.origin.clone());
     questions.extend(rate.map(|rate| (REQUEST_RATE, HeaderValue::from(rate))));
     let inquiry = Inquiry {
+        owner: Some(Arc::clone(&subscription.owner)),
         url: Arc::clone(url),
         questions,
         headers: subscription.headers.clone(),

@@ -43,6 +43,7 @@ fn request(identity: &Identity, subscription: &Subscription, url: &Arc<Url>, now
     let (id, body) =
         if is_array { (batch::id(&[id]), batch::body(&[rendered.body])) } else { (id, rendered.body) };
     Request {
+        owner: Some(Arc::clone(&subscription.owner)),
         content_type: body::content_type(subscription.shape.format, is_array),
         attributes: rendered.headers,
         headers: subscription.headers.clone(),

@@ -162,6 +162,7 @@ async fn strangers_get_an_answer_and_do_no_harm() {
 async fn whoever_asks_may_send() {
     let listener = Listener::start(&["--quiet"]).await;
     let inquiry = Inquiry {
+        owner: None,
         url: Arc::new(listener.url.parse().unwrap()),
         questions: [("webhook-request-origin".parse().unwrap(), "hooks.example".parse().unwrap())]
             .into_iter()

@@ -2,6 +2,7 @@
 
 mod backfills_take_turns;
 mod locks_of_users_stop_nobody;
+mod names_that_never_resolve;
 mod no_role_stops_a_takeover;
 mod owners_share_fairly;
 mod the_admin_server_answers_probes;

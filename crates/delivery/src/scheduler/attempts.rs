@@ -39,6 +39,9 @@ const SEND_QUEUE_SHARE: usize = 8;
 /// events.
 const CROWD_MIN: usize = 256;
 
+/// Wait after an attempt that this machine could not make.
+pub const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
+
 /// Maximum number of changes of a key that become one event.
 const CHANGES_MAX: usize = 1000;
 
@@ -201,7 +204,7 @@ impl Scheduler {
     /// Applies the outcome to one event of the request. Returns the effect on its order group.
     ///
     /// After a batch that is split, the delivery is attempted again at once, in a smaller one. This
-    /// uses up nothing of its retry schedule.
+    /// uses up nothing of its retry schedule. Neither does a shortage of this machine.
     fn conclude(
         &mut self,
         id: i64,
@@ -222,14 +225,18 @@ impl Scheduler {
                 Verdict::Retry | Verdict::Rejected | Verdict::Ours => {
                     retry_policy::wait(&send_queue.subscription.retry, failures, outcome.retry_after, unit)
                 }
+                Verdict::Shortage => retry_policy::wait(&[SHORTAGE_WAIT], 1, None, unit),
             };
             wait.map(|wait| now.wall_us.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
         });
         let is_parked = verdict == Verdict::Gone && send_queue.is_some() && !delivery.again;
         let is_at_once = delivery.again || is_split;
         let next_at_us = if is_split { Some(now.wall_us) } else { next_at_us };
-        let (due_us, retry_from) =
-            if is_at_once { (Some(now.wall_us), attempts) } else { (next_at_us, delivery.retry_from) };
+        let (due_us, retry_from) = match verdict {
+            _ if is_at_once => (Some(now.wall_us), attempts),
+            Verdict::Shortage => (next_at_us, delivery.retry_from + (attempts - delivery.attempts)),
+            _ => (next_at_us, delivery.retry_from),
+        };
         let is_exhausted = verdict != Verdict::Succeeded && due_us.is_none() && !is_parked;
         if verdict != Verdict::Succeeded {
             let class = outcome.class.as_str();

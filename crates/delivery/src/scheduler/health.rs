@@ -7,8 +7,8 @@
 //! subscription.
 //!
 //! Failures that are not the receiver's fault must not be charged to it: those of our own settings
-//! ([`Verdict::Ours`]), and those of single events ([`Verdict::Rejected`]). An event type that is
-//! always rejected must not stop the others.
+//! ([`Verdict::Ours`]), shortages of this machine ([`Verdict::Shortage`]), and those of single
+//! events ([`Verdict::Rejected`]). An event type that is always rejected must not stop the others.
 
 use crate::{
     Now,
@@ -70,7 +70,7 @@ impl Work<'_> {
         let change = match verdict {
             // The receiver has answered, and means this event.
             Verdict::Succeeded | Verdict::Rejected => self.queue.breaker.succeeded(),
-            Verdict::Ours => {
+            Verdict::Ours | Verdict::Shortage => {
                 self.queue.breaker.passed(flight.is_probe, now.at, &periods);
                 CircuitChange::default()
             }
@@ -167,6 +167,8 @@ fn pace(send_queue: &mut SendQueue, flight: &InFlight, outcome: &Outcome, verdic
         }
         // The time of a refusal does not show how fast the receiver works.
         Verdict::Rejected | Verdict::Ours => {}
+        // Fewer requests at once need fewer descriptors, ports and lookups.
+        Verdict::Shortage => drop(send_queue.pacing.pushed_back(flight.number)),
         _ if !overwhelmed => {}
         _ => {
             // Of the requests that were in flight together, only the first counts.

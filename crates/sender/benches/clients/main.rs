@@ -118,7 +118,7 @@ async fn tls() {
     let signers: Arc<[Signer]> = [signer()].into();
     let receiver = receivers::Tls::start(TLS_AT_ONCE).await;
     let config = tls_config(receiver.roots.clone()).expect("TLS");
-    let sender = Arc::new(HttpSender::with(policy(), Arc::new(SystemResolver::default()), config));
+    let sender = Arc::new(HttpSender::with(policy(), Arc::new(SystemResolver), config));
     let url = Arc::new(receiver.url().parse().expect("a URL"));
     let mut sends = JoinSet::new();
     for _ in 0..TLS_AT_ONCE {

@@ -172,6 +172,7 @@ async fn names_keep_the_spelling_of_the_subscription_and_of_the_profile() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let inquired = Receiver::answering_heads(answer).await;
     let inquiry = Inquiry {
+        owner: None,
         url: Arc::new(inquired.url("/").parse().unwrap()),
         questions: HeaderMap::new(),
         headers: spelled.headers,
@@ -188,6 +189,7 @@ async fn an_inquiry_is_an_options_request_without_a_body() {
     let answer = "HTTP/1.1 200 OK\r\nwebhook-allowed-origin: *\r\nallow: POST\r\ncontent-length: 2\r\n\r\nok";
     let receiver = Receiver::answering_heads(answer).await;
     let inquiry = Inquiry {
+        owner: None,
         url: Arc::new(receiver.url("/hook?a=b").parse().unwrap()),
         questions: map(&[("webhook-request-origin", "hooks.example")]).unwrap().as_ref().clone(),
         headers: map(&[("authorization", "Bearer x"), ("webhook-request-origin", "evil")]),

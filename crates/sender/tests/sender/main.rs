@@ -6,6 +6,7 @@ mod certificates;
 mod connections;
 mod headers;
 mod http2;
+mod look_ups;
 mod moves;
 mod phases;
 mod profiles;

@@ -101,7 +101,7 @@ async fn a_look_up_that_fails_for_want_of_a_file_descriptor_is_ours() {
     let (out_of_files, no_such_file) = (24, 2);
     let url = "http://receiver.example:9999/";
     let outcome = slow(Err(io::Error::from_raw_os_error(out_of_files))).send(request(url)).await;
-    assert_eq!(outcome.verdict(), Verdict::Ours);
+    assert_eq!((outcome.class, outcome.verdict()), (Class::Refused, Verdict::Shortage));
     assert_eq!(outcome.error.as_deref(), Some("webhookd has no free file descriptor"));
     assert!(outcome.phases.dns.is_some_and(|dns| dns >= PAUSE));
     let outcome = slow(Err(io::Error::from_raw_os_error(no_such_file))).send(request(url)).await;

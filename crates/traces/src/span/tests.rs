@@ -42,6 +42,7 @@ fn outcome(class: Class, status: Option<u16>) -> Outcome {
         error: (class != Class::Succeeded).then(|| "HTTP 503".to_owned()),
         response: None,
         retry_after: None,
+        is_shortage: false,
     }
 }
 

@@ -9,6 +9,7 @@ mod fair_shares;
 mod locked_subscriptions;
 mod rejections;
 mod requested_attempts;
+mod shortages;
 mod world;
 
 use crate::{

@@ -128,6 +128,7 @@ pub fn outcome(class: Class) -> Outcome {
         error: None,
         response: None,
         retry_after: None,
+        is_shortage: false,
     }
 }
 

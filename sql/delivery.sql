@@ -100,8 +100,8 @@ create function webhook.subscription_lockers(ids bigint[])
 as $$
 declare
     free constant bigint[] := array(select s.id from webhook.subscription s where s.id = any (ids) for share skip locked);
-    -- A savepoint that was released, or a shared lock, does not name its transaction. Often only one
-    -- other session has locked rows of the table.
+    -- A savepoint that was released, or a shared lock, does not name its transaction. Often only
+    -- one other session has locked rows of the table.
     single constant integer := (select case when count(distinct l.pid) = 1 then min(l.pid) end from pg_locks l
                               where l.relation = 'webhook.subscription'::regclass and l.granted and l.pid <> pg_backend_pid()
                                 and l.mode in ('RowShareLock', 'RowExclusiveLock')
@@ -116,7 +116,7 @@ begin
 end
 $$;
 comment on function webhook.subscription_lockers(bigint[]) is
-    'Daemon: those of the subscriptions that another session has locked, and which session that is';
+    'Daemon: the subscriptions that another session has locked, and which session that is';
 
 create function webhook.tell(event_type text, subscription_id bigint, payload json) returns void
     language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp

@@ -237,8 +237,8 @@ begin
     execute format('lock table %s in access exclusive mode nowait', child);
     execute format('truncate table %s', child);
     if kind = 'event' then
-        -- A row that a user has locked stays until the slot is emptied again. The slot is locked now,
-        -- and must not wait.
+        -- A row that a user has locked stays until the slot is emptied again. The slot is locked
+        -- now, and must not wait.
         delete from webhook.given_up g
             where g.ctid = any (array(select o.ctid from webhook.given_up o where o.event_slot = slot for update skip locked));
         update webhook.ring_turn t set removed_upto = greatest(t.removed_upto, webhook.slot_ended_at(slot, at)), rows = 0

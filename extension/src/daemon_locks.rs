@@ -1,7 +1,8 @@
 //! The locks that decide which daemon delivers: `leader` and `writer`.
 //!
 //! A session holds them until it ends. They are in the class of the gate, which the lock functions
-//! of SQL cannot take. Otherwise, any role that can connect could keep every daemon from delivering.
+//! of SQL cannot take. Otherwise, any role that can connect could keep every daemon from
+//! delivering.
 
 use crate::error::{Error, answer, given};
 use crate::gate;

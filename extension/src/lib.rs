@@ -44,9 +44,9 @@ pub extern "C-unwind" fn _PG_init() {
     hooks::install();
 }
 
-// Each file requires the one before it (filter, capture, gate, daemon_locks, and priority have their SQL in their
-// modules). The script of an installation, and therefore that of an update, has the same order in
-// every build.
+// Each file requires the one before it (filter, capture, gate, daemon_locks, and priority have
+// their SQL in their modules). The script of an installation, and therefore that of an update, has
+// the same order in every build.
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/cursor.sql", name = "cursor", requires = ["tables"]);
 extension_sql_file!("../../sql/owners.sql", name = "owners", requires = ["priority"]);

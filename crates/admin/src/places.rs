@@ -1,8 +1,8 @@
 //! The connections that the server has, and which of them ends when there are too many.
 //!
 //! A client that sends half of a request, or that only listens, keeps a place. If all places are
-//! taken, a new connection takes that of the oldest one without a request in progress. So a client
-//! that sends its request at once gets an answer.
+//! taken, a new connection takes the place of the oldest one without a request in progress. So a
+//! client that sends its request at once gets an answer.
 
 use std::sync::{
     Arc,

@@ -28,8 +28,8 @@ const HEAD_BYTES_MAX: usize = 4096;
 const HEAD_BYTES_KEPT: usize = 512;
 
 /// Maximum number of bytes from the end of a request to the end of the response's head, interim
-/// responses (1xx) included. It is more than the head itself may have, because the start of the body
-/// may have arrived too.
+/// responses (1xx) included. It is more than the head itself may have, because the start of the
+/// body may have arrived too.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024;
 
 /// A connection that meters its bytes: how many were received, when the request was written, and
@@ -47,8 +47,8 @@ pub struct Stream {
 pub struct Meter {
     opened: Instant,
     received: AtomicU64,
-    /// The value of `received` at which the connection is closed. There is a limit until the head of
-    /// the response is complete.
+    /// The value of `received` at which the connection is closed. There is a limit until the head
+    /// of the response is complete.
     received_max: AtomicU64,
     /// When the last byte before a response was written, and when the response's first byte was
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.

@@ -1,8 +1,9 @@
 //! Records of subscriptions that another session has locked.
 //!
-//! A user can hold the lock of a subscription for as long as the transaction is open, and the ledger
-//! writes for all subscriptions. So it puts the records aside that would wait, and goes on with the
-//! others. It retries after at most a second. Meanwhile, the scheduler keeps the send queue closed.
+//! A user can hold the lock of a subscription for as long as the transaction is open, and the
+//! ledger writes for all subscriptions. So it puts the records aside that would wait, and goes on
+//! with the others. It retries after at most a second. Meanwhile, the scheduler keeps the send
+//! queue closed.
 //!
 //! The module holds the records in order. It does not write them.
 

@@ -40,9 +40,9 @@ use tracing::{error, warn};
 
 /// Maximum number of results in one transaction, and how long the first of them waits for others.
 ///
-/// The cost of a COPY grows with the square of its rows: Postgres counts a reference to the row type
-/// for each of up to 1000 buffered rows, and searches among equal references. With 1000 rows, this
-/// took a fifth of the session's processor time.
+/// The cost of a COPY grows with the square of its rows: Postgres counts a reference to the row
+/// type for each of up to 1000 buffered rows, and searches among equal references. With 1000 rows,
+/// this took a fifth of the session's processor time.
 const BATCH_ENTRIES_MAX: usize = 500;
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 
@@ -250,7 +250,7 @@ impl Ledger {
         ids.into_iter().filter(|id| self.aside.lock(*id, now)).collect()
     }
 
-    /// Writes the records of subscriptions that are not locked any more, and reports the others.
+    /// Writes the records of subscriptions that are no longer locked, and reports the others.
     async fn retry(&mut self, confirmed: &Confirmations) -> Result<(), Error> {
         let ids = self.aside.ids();
         if ids.is_empty() {

@@ -138,7 +138,7 @@ impl Keys {
         Ok(self.read("null", &rest, &arguments)?.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// Reads those of the keys whose rows exist and meet a condition (a text that begins with
+    /// Reads the keys whose rows exist and meet a condition (a text that begins with
     /// `and`), with the present version of each row. A row has another version after any change.
     pub fn versions(&self, keys: &[Key], condition: &str) -> Result<HashMap<Key, String>, Error> {
         let version = "pg_catalog.concat(new.tableoid, ' ', new.ctid, ' ', new.xmin)";

@@ -1,4 +1,4 @@
--- Nobody else sees an event of this transaction yet.
+-- No other session sees an event of this transaction yet.
 select webhook.mismatch(b.event, s) is null
 from webhook.beyond_checkpoint b, webhook.subscription s
 where b.xid = $3 and b.id = $2 and s.id = $1 and b.xid <> webhook.current_xid()

@@ -338,7 +338,7 @@ async fn an_event_without_a_subscription_is_found() {
     assert_eq!(found("evt_nonsense", "").await, "/deliveries?event=evt_nonsense");
     assert_eq!(found("order%2F1", "").await, "/deliveries?key=order%2F1");
     assert_eq!(found("", "").await, "/deliveries?");
-    assert_eq!(found(&event, "webhookd_session=nobody").await, "/login");
+    assert_eq!(found(&event, "webhookd_session=unknown").await, "/login");
 }
 
 #[tokio::test(flavor = "multi_thread")]

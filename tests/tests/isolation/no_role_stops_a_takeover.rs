@@ -1,5 +1,5 @@
-//! Promise: a role that can connect, and has no other right, can neither keep a daemon from becoming
-//! the leader, nor hide that the leader is frozen.
+//! Promise: a role that can connect, and has no other right, can neither keep a daemon from
+//! becoming the leader, nor hide that the leader is frozen.
 
 use e2e::{PATIENCE, daemon::Daemon, world::World};
 use std::time::Duration;

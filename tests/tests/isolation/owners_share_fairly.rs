@@ -48,7 +48,10 @@ async fn requests_that_nobody_answers_leave_places_for_others() {
 async fn an_event_passes_the_burst_of_another_owner() {
     let world = crowded(1000, "/ok/crowd", "").await;
     // The other owner does not get the burst.
-    world.database.run("update webhook.subscription set events = '{invoice.paid}' where url like '%/other'").await;
+    world
+        .database
+        .run("update webhook.subscription set events = '{invoice.paid}' where url like '%/other'")
+        .await;
     let daemon = Daemon::start(&world.database).await;
     world.insert_orders(1, 60).await;
     world.database.run("select webhook_emit('invoice.paid', '{}')").await;

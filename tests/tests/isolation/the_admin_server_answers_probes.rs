@@ -1,6 +1,6 @@
-//! Promise: whatever callers of the admin server send or leave open, health and metrics answer, and
-//! so does the API for other tokens. A session of the page ends with its token, with its visitor's
-//! will, and with the process.
+//! Promise: health and metrics answer, regardless of what callers of the admin server send or leave
+//! open, and so does the API for other tokens. A session of the page ends with its token, with its
+//! visitor's will, and with the process.
 
 use e2e::{
     PATIENCE,

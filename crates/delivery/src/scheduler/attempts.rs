@@ -15,8 +15,8 @@ use crate::{
     record::{Attempt, Entry, Exhausted, QueueChange, State},
     retry_policy,
     scheduler::{
-        Delivery, InFlight, RequestContent, Scheduler, Shared, Start, UNCONFIRMED_MAX,
-        order_groups::Moved, work::Work,
+        Delivery, InFlight, RequestContent, Scheduler, Shared, Start, UNCONFIRMED_MAX, order_groups::Moved,
+        work::Work,
     },
     send_queue::{Place, SendQueue},
     subscription::Subscription,
@@ -311,7 +311,8 @@ impl Work<'_> {
     /// waits until one ends.
     fn at_host(&mut self) -> usize {
         let Place { destination, .. } = self.queue.place;
-        let allowed = self.shared.destinations.allowance(destination, self.shared.limits.max_in_flight_per_host);
+        let allowed =
+            self.shared.destinations.allowance(destination, self.shared.limits.max_in_flight_per_host);
         if allowed == 0 {
             self.queue.place.waits_for_host = true;
             self.queue.listed.ready = true;
@@ -395,7 +396,17 @@ fn begin(
     };
     let start = Start { key: 0, url, content, subscription, signers, number: number_of_event };
     Ok(Some((
-        InFlight { subscription_id, place: send_queue.place, bytes, number, is_probe, since: now.at, events, first, more },
+        InFlight {
+            subscription_id,
+            place: send_queue.place,
+            bytes,
+            number,
+            is_probe,
+            since: now.at,
+            events,
+            first,
+            more,
+        },
         start,
     )))
 }

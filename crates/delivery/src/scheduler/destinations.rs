@@ -30,9 +30,9 @@ impl Destinations {
     pub fn join(&mut self, owner: usize, host: &str) -> usize {
         let key = (owner, Box::from(host));
         let Self { numbers, hosts } = self;
-        let number = *numbers.entry(key.clone()).or_insert_with(|| {
-            hosts.insert(Host { key, queues: 0, in_flight: 0, waiting: VecDeque::new() })
-        });
+        let number = *numbers
+            .entry(key.clone())
+            .or_insert_with(|| hosts.insert(Host { key, queues: 0, in_flight: 0, waiting: VecDeque::new() }));
         hosts[number].queues += 1;
         number
     }

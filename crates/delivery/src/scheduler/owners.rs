@@ -75,7 +75,7 @@ impl Owners {
         self.uses[owner].fresh
     }
 
-    /// Reports whether an owner may keep no more new deliveries in memory.
+    /// Reports whether an owner has used up its share of the new deliveries in memory.
     pub fn is_full(&self, owner: usize, max: usize) -> bool {
         self.rest(self.uses[owner].fresh, self.fresh, max) == 0
     }

@@ -153,22 +153,15 @@ impl Scheduler {
 
     /// Gives one delivery to its send queue, or to the queue. The caller counts it in its window.
     /// Returns `false` if it must wait.
-    fn take(
-        &mut self,
-        id: i64,
-        message: &Arc<Message>,
-        target: (u64, State),
-        over: Over,
-        now: Now,
-    ) -> bool {
-        // Rows that nobody waits for leave half of the ledger to the results of attempts.
+    fn take(&mut self, id: i64, message: &Arc<Message>, target: (u64, State), over: Over, now: Now) -> bool {
+        // These rows are not urgent. They leave half of the ledger to the results of attempts.
         let unconfirmed_max = if over == Over::Long { UNCONFIRMED_MAX / 2 } else { UNCONFIRMED_MAX };
         self.shared.effects.unconfirmed() < unconfirmed_max
             && self.work_or_new(id).is_none_or(|mut work| work.take_in(message, target, over, now))
     }
 
-    /// Takes the oldest delivery of an owner out of the overflow. Reports whether there was one that
-    /// need not wait.
+    /// Takes the oldest delivery of an owner out of the overflow. Reports whether there was one
+    /// that need not wait.
     fn take_overflowing(&mut self, owner: usize, over: Over, now: Now) -> bool {
         let Some(delivery) = self.overflow.pop(owner) else { return false };
         let Overflowing { id, message, window, state, .. } = &delivery;
@@ -259,8 +252,7 @@ impl Scheduler {
         for owner in self.overflow.owners() {
             while self.overflow.front(owner).is_some_and(|delivery| is_old(delivery.since))
                 && self.take_overflowing(owner, Over::Long, now)
-            {
-            }
+            {}
         }
         let is_old_item = |item: &Item| matches!(item.row, RowState::None { since, .. } if is_old(since));
         let has_old = |queue: &&SendQueue| {

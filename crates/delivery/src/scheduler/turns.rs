@@ -1,4 +1,5 @@
-//! Fair turns: owners take turns, and the send queues of an owner take turns among themselves. Pure.
+//! Fair turns: owners take turns, and the send queues of an owner take turns among themselves.
+//! Pure.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! Tests of the shares of owners: what one of them does with many subscriptions, slow receivers and
-//! bursts, and what the others notice.
+//! bursts, and the effect on the others.
 
 use super::{world::BACKLOG_RATE, *};
 
@@ -90,7 +90,7 @@ fn a_burst_to_many_subscriptions_does_not_wait_before_an_event_to_another() {
     assert!(world.records.is_empty(), "nothing had to be written");
     world.hand_on(vec![(602, vec![MANY + 1]), (603, vec![1])]);
     assert_eq!(under_way(&world), (10, 2));
-    // What waits too long gets a row, so that the checkpoint can move.
+    // A delivery that waits too long gets a row, so that the checkpoint can move.
     world.pass(Duration::from_secs(60), Duration::from_millis(100));
     assert_eq!(world.scheduler.shared.progress.oldest_since(), None);
     assert!(world.scheduler.overflow.fullest().is_none() && world.queue.len() > 20_000);

@@ -12,7 +12,7 @@ fn a_locked_subscription_holds_up_nobody_else() {
     world.catch_up();
     world.locks.insert(1);
     world.pass(Duration::from_secs(2), Duration::from_millis(100));
-    assert_eq!(world.under_way.len(), 2, "nobody has noticed the lock");
+    assert_eq!(world.under_way.len(), 2, "the lock has not been noticed");
     world.finish(0);
     world.finish(0);
     world.catch_up();

@@ -35,7 +35,10 @@ impl World {
         let scheduler = &self.scheduler;
         assert!(self.queue.is_empty(), "rows are left: {}", self.left());
         assert!(scheduler.shared.owners.use_nothing() && scheduler.overflow.fullest().is_none());
-        assert_eq!((scheduler.in_flight(), scheduler.unconfirmed(), scheduler.shared.owners.fresh()), (0, 0, 0));
+        assert_eq!(
+            (scheduler.in_flight(), scheduler.unconfirmed(), scheduler.shared.owners.fresh()),
+            (0, 0, 0)
+        );
         assert_eq!(scheduler.shared.progress.oldest_since(), None, "all windows are resolved");
         for pair in self.everything() {
             let made = self.attempts.get(pair).map_or(&[][..], Vec::as_slice);

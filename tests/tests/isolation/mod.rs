@@ -4,3 +4,4 @@ mod backfills_take_turns;
 mod locks_of_users_stop_nobody;
 mod no_role_stops_a_takeover;
 mod the_admin_server_answers_probes;
+mod views_end;

@@ -159,23 +159,20 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
     })
 }
 
-/// Returns the nouns of a table's watch: of its row, and of its triggers, because one of the two may
-/// be lost.
+/// Returns the nouns of a table's watch: of its row, and of its triggers, because one of the two
+/// may be lost.
 fn nouns(table: &Table) -> Result<Vec<String>, Error> {
     let triggers = present::of(table.oid)?.into_iter().filter_map(|trigger| trigger.noun);
     let row = Spi::connect(|client| {
-        let rows = client.select(
-            "select noun from webhook.watch where relation = $1",
-            None,
-            &[table.oid.into()],
-        )?;
+        let rows =
+            client.select("select noun from webhook.watch where relation = $1", None, &[table.oid.into()])?;
         rows.map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, pgrx::spi::SpiError>>()
     })?;
     Ok(triggers.chain(row.into_iter().flatten()).collect())
 }
 
-/// Retires the triggers that a child table has from a watch of its parent, which has these nouns. It
-/// leaves those of other watches: its own, and those of other parents.
+/// Retires the triggers that a child table has from a watch of its parent, which has these nouns.
+/// It leaves those of other watches: its own, and those of other parents.
 fn retire_from_child(child: &Table, parent: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
     let triggers = present::of(child.oid)?;
     if triggers.iter().any(|trigger| trigger.is_of_another_watch(&[])) {
@@ -265,10 +262,7 @@ fn check_lost_watches(table: &Table, children: &[Table], noun: &str) -> Result<(
     nouns.push(noun.to_owned());
     for child in children {
         if present::of(child.oid)?.iter().any(|trigger| trigger.is_of_another_watch(&nouns)) {
-            return Err(Error::MemberWatched {
-                relation: table.qualified(),
-                member: child.qualified(),
-            });
+            return Err(Error::MemberWatched { relation: table.qualified(), member: child.qualified() });
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Measures the views that operators read in trouble, with 10 000 subscriptions, in two states:
 //! 1 000 000 events that no daemon has reached, and 1 000 000 rows of the queue. A quarter of the
 //! subscriptions has patterns for other events, and half have a filter that no event passes. Each
-//! statement runs in a new session with `jit = off`, as the daemon's sessions and `webhookd status`.
+//! statement runs in a new session with `jit = off`, as in the daemon's sessions.
 
 use crate::{
     median,

@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn headers_without_a_signature_are_named() {
         let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-        let signed = ["webhook-id: msg_1", "< Webhook-Timestamp: 1", "webhook-signature: v1,x", "accept: */*"];
+        let signed =
+            ["webhook-id: msg_1", "< Webhook-Timestamp: 1", "webhook-signature: v1,x", "accept: */*"];
         assert_eq!(not_signed(&lines(&signed)), "");
         let copied = lines(&["< CE-Type: order.deleted", "webhook-id: msg_1", "webhook-key: 17"]);
         assert_eq!(not_signed(&copied), "not signed: ce-type, webhook-key\n");

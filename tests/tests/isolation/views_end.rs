@@ -56,14 +56,15 @@ async fn the_state_of_a_large_backlog_can_be_read() {
     assert_eq!(listed.lines().count(), 30, "{listed}");
 }
 
-/// Ten for each subscription. These are paused, so the rows stay.
+/// Fifty for each subscription. These are paused, so the rows stay.
 const QUEUE: &str = "
     update webhook.subscription set enabled = false;
     insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state)
     select s.id, e.id, e.xid, e.slot, 'backlog'
     from (select o.*, row_number() over (order by o.id) as place from webhook.event o where o.type = 'order.created') e
+    cross join generate_series(0, 4) n
     join (select o.id, row_number() over (order by o.id) as place from webhook.subscription o) s
-        on s.place = 1 + e.place % 2000";
+        on s.place = 1 + (e.place + n) % 2000";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_sampled_beside_a_large_queue() {
@@ -75,5 +76,5 @@ async fn metrics_are_sampled_beside_a_large_queue() {
     Admin::roles(&world.database).await;
     let admin = Admin::start(&world.database, &["--admin-open-as", "ops"]).await;
     let first = world.database.number("select min(id) from webhook.subscription").await;
-    admin.until("/metrics", 200, &format!("webhookd_backlog{{subscription=\"{first}\"}} 10\n")).await;
+    admin.until("/metrics", 200, &format!("webhookd_backlog{{subscription=\"{first}\"}} 50\n")).await;
 }

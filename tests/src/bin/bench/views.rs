@@ -47,7 +47,10 @@ const STATEMENTS: [(&str, &str); 13] = [
     ("last 50 of a filtered subscription", "select * from webhook_deliveries(filtered)"),
     ("last 50 of a quiet subscription", "select * from webhook_deliveries(quiet)"),
     ("deliveries of one event", "select * from webhook.delivery where sequence = middle"),
-    ("exhausted deliveries", "select * from webhook.delivery where state = 'exhausted' order by sequence desc limit 50"),
+    (
+        "exhausted deliveries",
+        "select * from webhook.delivery where state = 'exhausted' order by sequence desc limit 50",
+    ),
     (
         "one event of a subscription",
         "select * from webhook.delivered_event where sequence = middle and subscription_id = busy",

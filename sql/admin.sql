@@ -119,7 +119,7 @@ from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
       union
       select q.subscription_id, q.event_id, q.event_xid from webhook.queue q
       union
-      select p.subscription_id, p.sequence, p.event_xid from webhook.pending p) d
+      select u.subscription_id, u.sequence, u.event_xid from webhook.unresolved u) d
 join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
 join webhook.subscription s on s.id = d.subscription_id
 where webhook.may_see(s.owner, s.owner_role);

@@ -56,7 +56,7 @@ begin
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
             -- Rows of their own: row-level security, and the views' own conditions.
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
-                 webhook.delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key to %s'),
+                 webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
@@ -71,11 +71,12 @@ begin
             ('reader', 'grant usage on schema @extschema@, webhook to %s'),
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
-                 webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.subscription_health, webhook.given_up,
+                 webhook.pending, webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.given_up,
                  webhook.locked_subscription, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
             ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
+            ('reader dispatcher', 'grant execute on function webhook.search_pending() to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
             ('publisher subscriber reader dispatcher', 'grant execute on function webhook.exact_utf8(text), webhook.replace_untranslatable() to %s'),

@@ -44,7 +44,7 @@ with known as (
         select count(*) as waiting, count(*) filter (where q.attempts > q.retry_from and q.state <> 'blocked') as retrying,
                count(*) filter (where q.attempts > q.retry_from and webhook.is_rejection(q.last_status)) as rejected, min(q.next_at) as next_at
         from (select q.attempts, q.retry_from, q.state, q.last_status, q.next_at from webhook.queue q
-              where q.subscription_id = s.id order by q.event_id limit 100000) q offset 0) w
+              where q.subscription_id = s.id limit 100000) q offset 0) w
     -- Conditions without a column of the table are evaluated before the table is read.
     left join lateral (
         select e.created_at

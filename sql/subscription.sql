@@ -65,6 +65,9 @@ create table webhook.subscription (
 -- Names are unique for each owner: whether another owner uses a name is not visible.
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
+-- The subscriptions that an event type matches (webhook.unresolved): "events && $1". Without the
+-- list of pending entries, which each search would read.
+create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off);
 comment on table  webhook.subscription is 'Subscriptions: the receiver, the patterns of its events, and the options of delivery';
 comment on column webhook.subscription.enabled is 'false: paused; matching events are kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'Time limit of one attempt, including the response body';

@@ -1,48 +1,7 @@
 -- Views that answer "did they get it?" without the daemon.
 
--- Events that the checkpoint has not seen, in two parts: transactions that began after it, and
--- those that were running then. Both use the index. So nothing is read of what others have written
--- since the oldest of these began, perhaps an hour ago. Without a checkpoint, the view is empty.
--- "between" tells the planner that there are few. For a bound on one side only, it assumes a third
--- of all events, and for a list, as many as ten bulk loads.
-create view webhook.beyond_checkpoint as
-select e.id, e.xid, e.slot, e.created_at, e as event
-from webhook.event e
-where e.xid between (select pg_snapshot_xmax(c.snapshot)::text::bigint from webhook.cursor c where c.singleton) and 9223372036854775807
-union all
-select e.id, e.xid, e.slot, e.created_at, e as event
-from webhook.event e
-where e.xid between (select pg_snapshot_xmin(c.snapshot)::text::bigint from webhook.cursor c where c.singleton) and 9223372036854775807
-  and e.xid = any (array(select x.xid::text::bigint
-                         from webhook.cursor c cross join lateral pg_snapshot_xip(c.snapshot) x (xid) where c.singleton));
-comment on view webhook.beyond_checkpoint is 'Committed events after the checkpoint, whether they match a subscription or not';
-
--- Committed and matched, but neither attempted nor queued: the events between the checkpoint and
--- now. Patterns are compared once per type and not per event, because there may be thousands of
--- subscriptions.
-create view webhook.pending as
-with fresh as materialized (
-    select b.event from webhook.beyond_checkpoint b
-), candidate as materialized (
-    select t.type, s.id
-    from (select distinct (f.event).type as type from fresh f where (f.event).subscription_id is null) t
-    join webhook.subscription s on webhook.pattern_matches(s.events, t.type)
-), matched as (
-    select f.event, c.id from fresh f join candidate c on c.type = (f.event).type where (f.event).subscription_id is null
-    union all
-    select f.event, (f.event).subscription_id from fresh f where (f.event).subscription_id is not null
-)
-select (l.event).id as sequence, (l.event).xid as event_xid, (l.event).slot as event_slot, (l.event).created_at, s.id as subscription_id
-from matched l
-join webhook.subscription s on s.id = l.id and webhook.mismatch(l.event, s) is null
--- "offset 0" makes it use the index for each event. The planner does not know how many events there
--- are.
-where not exists (select from webhook.attempt a where a.event_id = (l.event).id and a.subscription_id = s.id offset 0)
-  and not exists (select from webhook.queue q where q.event_id = (l.event).id and q.subscription_id = s.id offset 0);
-comment on view webhook.pending is 'Events after the checkpoint that match a subscription and have neither an attempt nor a queue row';
-
 -- Owners see their own rows. security_barrier: a function in WHERE never sees rows of other owners.
-create view webhook.delivery with (security_barrier) as
+create view webhook.recorded_delivery with (security_barrier) as
 select webhook.public_id(e.id, e.created_at) as event_id,
        d.sequence, d.subscription_id, e.type, e.key, d.state, d.attempts, d.next_attempt_at, d.last_status,
        d.last_error, e.created_at, d.delivered_at
@@ -67,19 +26,29 @@ from (
     -- "offset 0" makes it use the index of each partition, with any statistics.
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
-    union all
-    select p.sequence, p.event_xid, p.subscription_id, 'queued', 0, null, null, null, null
-    from webhook.pending p
 ) d
 left join webhook.event e on e.xid = d.xid and e.id = d.sequence
 where (select webhook.may_see_all())
    or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner, s.owner_role));
+comment on view webhook.recorded_delivery is 'The rows of webhook.delivery that have an attempt or a queue row';
+
+create view webhook.delivery with (security_barrier) as
+select r.event_id, r.sequence, r.subscription_id, r.type, r.key, r.state, r.attempts, r.next_attempt_at, r.last_status,
+       r.last_error, r.created_at, r.delivered_at
+from webhook.recorded_delivery r
+union all
+select webhook.public_id(u.sequence, u.created_at), u.sequence, u.subscription_id, u.type, u.key, 'queued', 0, null, null,
+       null, u.created_at, null
+from webhook.unresolved u
+where (select webhook.may_see_all())
+   or u.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner, s.owner_role));
 comment on view webhook.delivery is
     'One row per event and subscription: delivered, retrying, queued or exhausted. By public id: where sequence = webhook.event_sequence(''evt_...'')';
 
 -- Returns the last deliveries of a subscription, however many it has. Sorting the view would read
 -- all of them. This function reads ranges of numbers, each twice as long as the one before, by
--- indexes. It runs with the rights of its caller.
+-- indexes. It runs with the rights of its caller. Of events that the daemon has not reached, it
+-- examines the last 50 000 in few ranges, because each range reads the numbers of all of them.
 create function @extschema@.webhook_deliveries(subscription_id bigint, rows_max integer default 50, before bigint default null)
     returns setof webhook.delivery
     language plpgsql stable parallel unsafe rows 50 set search_path = pg_catalog, pg_temp
@@ -87,24 +56,32 @@ create function @extschema@.webhook_deliveries(subscription_id bigint, rows_max 
 as $$
 declare
     high   bigint := coalesce(before - 1, webhook.last_number());
+    floor  constant bigint := high - 50000;
     length bigint := greatest(rows_max, 1);
     wanted integer := rows_max;
     found_rows integer;
 begin
     while high > 0 and wanted > 0 loop
-        return query
-            select d.* from webhook.delivery d
-            where d.subscription_id = webhook_deliveries.subscription_id and d.sequence between high - length + 1 and high
-            order by d.sequence desc limit wanted;
+        if high > floor then
+            return query
+                select d.* from webhook.delivery d
+                where d.subscription_id = webhook_deliveries.subscription_id and d.sequence between high - length + 1 and high
+                order by d.sequence desc limit wanted;
+        else
+            return query
+                select d.* from webhook.recorded_delivery d
+                where d.subscription_id = webhook_deliveries.subscription_id and d.sequence between high - length + 1 and high
+                order by d.sequence desc limit wanted;
+        end if;
         get diagnostics found_rows = row_count;
         wanted := wanted - found_rows;
         high := high - length;
-        length := length * 2;
+        length := case when high > floor then least(length * 16, high - floor) else length * 2 end;
     end loop;
 end
 $$;
 comment on function @extschema@.webhook_deliveries is
-    'Returns the last deliveries of a subscription, newest events first, like webhook.delivery but through indexes. before: only events with a lower sequence';
+    'Returns the last deliveries of a subscription, newest events first, like webhook.delivery but through indexes. before: only events with a lower sequence. Events that the daemon has not reached are found if they are among the last 50000';
 
 -- Attempts and queue rows contain the event's transaction, and so lead to the index. For an event
 -- without deliveries, the slots with events of that moment are searched, mostly one or two.
@@ -186,7 +163,7 @@ select d.disarmed_because is null as armed,
             then 'asleep' else 'awake' end as gate,
        c.saved_at as checkpoint_at,
        p.count as pending,
-       (select count(*) from webhook.queue) as queued,
+       q.count as queued,
        (select count(*) from webhook.receiver r where r.circuit = 'open') as circuits_open,
        coalesce(clock_timestamp() - p.oldest_at, interval '0') as lag,
        -- The lowest number is the oldest event, unless the clock was set back.
@@ -214,10 +191,16 @@ select d.disarmed_because is null as armed,
         where l.name = 'leader') as dispatcher_silent_for,
        (select s.ring_bytes_max from webhook.setting s where s.singleton and s.retention) as ring_bytes_max,
        (select coalesce(sum(r.event_bytes + r.attempt_bytes) filter (where r.held in ('undelivered', 'unresolved')), 0)::bigint
-        from webhook.ring r) as ring_held_bytes
+        from webhook.ring r) as ring_held_bytes,
+       p.is_lower_bound as pending_is_lower_bound,
+       q.count = 1000000 as queued_is_lower_bound
 from (select (pg_control_system()).system_identifier,
              (select oid from pg_database where datname = current_database()) as database_oid) i
-cross join (select count(*) as count, min(n.created_at) as oldest_at from (select m.created_at from webhook.pending m limit 100000) n) p
+cross join (select count(*) filter (where n.is_pending) as count, min(n.created_at) filter (where n.is_pending) as oldest_at,
+                   count(*) = 20000 or coalesce(bool_or(n.is_pending is null), false)
+                       or exists (select from webhook.beyond_checkpoint offset 20000) as is_lower_bound
+            from webhook.search_pending() n) p
+cross join (select count(*) as count from (select from webhook.queue limit 1000000) w) q
 left join webhook.cursor c on c.singleton
 cross join lateral (
     select r.is_running,
@@ -232,4 +215,4 @@ cross join lateral (
     -- offset 0: the locks are listed once.
     from (select exists (select from webhook.daemon_lock l where l.name = 'leader') as is_running offset 0) r) d;
 comment on view webhook.health is
-    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, pending and queued deliveries, size and age of the ring, how secrets are kept, how long the daemon has been silent. pending is counted up to 100000. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';
+    'One row: armed for this cluster and instance (else disarmed_because), daemon present, gate, age of the checkpoint, pending and queued deliveries, size and age of the ring, how secrets are kept, how long the daemon has been silent. pending and queued are lower bounds if the columns of that name say so: the view examines at most 20000 events and 20000 pairs of an event and a subscription, for half a second, and counts at most 1000000 rows of the queue. gate = asleep: the next commit wakes the daemon. dispatcher_silent_for above 8 s: the daemon is frozen or cut off from the server';

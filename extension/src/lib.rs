@@ -53,7 +53,8 @@ extension_sql_file!("../../sql/owners.sql", name = "owners", requires = ["priori
 extension_sql_file!("../../sql/subscription.sql", name = "subscription", requires = ["owners"]);
 extension_sql_file!("../../sql/matching.sql", name = "matching", requires = ["subscription"]);
 extension_sql_file!("../../sql/retention.sql", name = "retention", requires = ["matching"]);
-extension_sql_file!("../../sql/views.sql", name = "views", requires = ["retention"]);
+extension_sql_file!("../../sql/pending.sql", name = "pending", requires = ["retention"]);
+extension_sql_file!("../../sql/views.sql", name = "views", requires = ["pending"]);
 extension_sql_file!("../../sql/health.sql", name = "health", requires = ["views"]);
 extension_sql_file!("../../sql/restore.sql", name = "restore", requires = ["health"]);
 extension_sql_file!("../../sql/watching.sql", name = "watching", requires = ["restore"]);

@@ -25,6 +25,7 @@ alter table webhook.subscription add column owner_role oid;
 alter table webhook.subscription drop constraint name_is_unique_for_its_owner;
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
+create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off);
 alter table webhook.backfill add column requester oid;
 update webhook.backfill b set requester = r.oid from pg_roles r where r.rolname = b.requested_by;
 alter table webhook.token add column role_oid oid, add column owner_role oid;

@@ -48,7 +48,7 @@ pub async fn list(session: &ClientSession, flags: &DeliveryList) -> Result<Vec<S
     let (first, last) = bounds(session, &filter).await?;
     let knows_all: bool = session.value(KNOWS_ALL, &[]).await?;
     let one_state = if let [state] = &state[..] { Some(state) } else { None };
-    let (mut rows, mut below, mut range) = (Vec::new(), last, IdRange::new(*limit));
+    let (mut rows, mut below, mut range) = (Vec::new(), last, IdRange::new(*limit, *subscription));
     loop {
         let high: Option<i64> = if knows_all {
             session.value(NEXT, &[&below, &one_state, subscription]).await?

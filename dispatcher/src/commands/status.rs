@@ -51,7 +51,12 @@ pub async fn run(flags: &cli::Status, database: Target) -> Result<ExitCode, Erro
 /// Explains the mistakes that have a remedy.
 async fn explain(client: &Client, error: tokio_postgres::Error) -> Error {
     match error.code() {
-        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
+        Some(
+            &SqlState::UNDEFINED_TABLE
+            | &SqlState::UNDEFINED_COLUMN
+            | &SqlState::INVALID_SCHEMA_NAME
+            | &SqlState::UNDEFINED_FUNCTION,
+        ) => {
             let installed = client.query_opt(VERSION, &[]).await.ok().flatten();
             match installed.and_then(|row| row.try_get(0).ok()) {
                 Some(installed) => Error::App(database::Error::Outdated { installed }),
@@ -166,7 +171,7 @@ fn describe(health: &Row, disarmed: Option<String>) -> Result<(bool, String), to
         (true, true, None) => "yes".to_owned(),
     };
     let gate: &str = health.try_get(2)?;
-    let (pending, queued): (i64, i64) = (health.try_get(3)?, health.try_get(4)?);
+    let (pending, queued): (&str, &str) = (health.try_get(3)?, health.try_get(4)?);
     let (lag, oldest, checkpoint): (&str, &str, &str) =
         (health.try_get(5)?, health.try_get(6)?, health.try_get(7)?);
     let is_delivering = armed && running && silent_for.is_none();

@@ -27,10 +27,29 @@ pub fn run(flags: &Verify) -> Result<ExitCode, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let verdict = verify(&verifier, &headers, &body, flags.tolerance, i64::try_from(now).unwrap_or(i64::MAX));
     tell(&match &verdict {
-        Ok(()) => "valid\n".to_owned(),
+        Ok(()) => format!("valid\n{}", not_signed(&flags.headers)),
         Err(why) => format!("not valid: {why}\n"),
     })?;
     Ok(exit(verdict.is_ok()))
+}
+
+/// Returns a copied header line without the marks of curl, as name and value.
+fn name_and_value(line: &str) -> Option<(&str, &str)> {
+    // Also `< name: value`, as curl -v prints it.
+    let (name, value) = line.trim_start_matches(['<', '>', ' ']).split_once(':')?;
+    Some((name.trim(), value))
+}
+
+/// Names the copied headers that some formats use for members of the event, and that no signature
+/// covers. Empty if there are none.
+fn not_signed(lines: &[String]) -> String {
+    let names = lines.iter().filter_map(|line| Some(name_and_value(line)?.0.to_ascii_lowercase()));
+    let is_member = |name: &String| {
+        let is_ours = name.starts_with("ce-") || name.starts_with("webhook-");
+        is_ours && !["webhook-id", "webhook-timestamp", "webhook-signature"].contains(&name.as_str())
+    };
+    let names: Vec<String> = names.filter(is_member).collect();
+    if names.is_empty() { String::new() } else { format!("not signed: {}\n", names.join(", ")) }
 }
 
 /// The three headers of a webhook.
@@ -47,9 +66,8 @@ impl Headers {
         let header = |given: &Option<String>, name: &str| {
             let copied = || {
                 flags.headers.iter().find_map(|line| {
-                    // Also `< name: value`, as curl -v prints it.
-                    let (found, value) = line.trim_start_matches(['<', '>', ' ']).split_once(':')?;
-                    found.trim().eq_ignore_ascii_case(name).then(|| value.to_owned())
+                    let (found, value) = name_and_value(line)?;
+                    found.eq_ignore_ascii_case(name).then(|| value.to_owned())
                 })
             };
             given.clone().or_else(copied).map(|value| value.trim().to_owned()).ok_or_else(|| {
@@ -148,6 +166,16 @@ mod tests {
             let why = check(headers, body, limit, now).unwrap_err();
             assert!(why.contains(want), "{want}: {why}");
         }
+    }
+
+    #[test]
+    fn headers_without_a_signature_are_named() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let signed =
+            ["webhook-id: msg_1", "< Webhook-Timestamp: 1", "webhook-signature: v1,x", "accept: */*"];
+        assert_eq!(not_signed(&lines(&signed)), "");
+        let copied = lines(&["< CE-Type: order.deleted", "webhook-id: msg_1", "webhook-key: 17"]);
+        assert_eq!(not_signed(&copied), "not signed: ce-type, webhook-key\n");
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn watch(
         definition.payload = payload.map(|function| payload::check(function, &table, caller)).transpose()?;
         let children = children(&table, caller, payload.is_some())?;
         check_other_parents(&table, &children)?;
+        check_lost_watches(&table, &children, &definition.noun)?;
         // All checks are done. The changes begin here.
         triggers::retire_others(&table, &definition.verbs, true)?;
         for child in &children {
@@ -145,12 +146,12 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
                 return Err(Error::NotWatched(table.qualified()));
             }
         }
-        let nouns: Vec<String> = own.iter().filter_map(|trigger| trigger.noun.clone()).collect();
+        let nouns = nouns(&table)?;
         own.iter().try_for_each(|trigger| retired::retire(&table, trigger))?;
         for child in table.children()? {
-            // It can have several parents, and be watched through another one or by itself.
-            if !child.is_watched()? && child.watched_ancestor(&table)?.is_none() {
-                retire_from_child(&child, &nouns, caller)?;
+            // It can be watched by itself.
+            if !child.is_watched()? {
+                retire_from_child(&child, &table, &nouns, caller)?;
             }
         }
         forget(rel)?;
@@ -158,11 +159,31 @@ fn unwatch(rel: Oid) -> Result<(), Error> {
     })
 }
 
-/// Retires the triggers that a child table has from a watch of this noun. It leaves those of other
-/// watches.
-fn retire_from_child(child: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
-    for trigger in present::of(child.oid)? {
-        if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun)) {
+/// Returns the nouns of a table's watch: of its row, and of its triggers, because one of the two
+/// may be lost.
+fn nouns(table: &Table) -> Result<Vec<String>, Error> {
+    let triggers = present::of(table.oid)?.into_iter().filter_map(|trigger| trigger.noun);
+    let row = Spi::connect(|client| {
+        let rows =
+            client.select("select noun from webhook.watch where relation = $1", None, &[table.oid.into()])?;
+        rows.map(|row| row.get::<String>(1)).collect::<Result<Vec<_>, pgrx::spi::SpiError>>()
+    })?;
+    Ok(triggers.chain(row.into_iter().flatten()).collect())
+}
+
+/// Retires the triggers that a child table has from a watch of its parent, which has these nouns.
+/// It leaves those of other watches: its own, and those of other parents.
+fn retire_from_child(child: &Table, parent: &Table, nouns: &[String], caller: Caller) -> Result<(), Error> {
+    let triggers = present::of(child.oid)?;
+    if triggers.iter().any(|trigger| trigger.is_of_another_watch(&[])) {
+        return Ok(());
+    }
+    let mut others = Vec::new();
+    for other in child.watched_ancestors(parent)? {
+        others.extend(self::nouns(&other)?);
+    }
+    for trigger in triggers {
+        if trigger.noun.as_ref().is_some_and(|noun| nouns.contains(noun) && !others.contains(noun)) {
             check_owner(child, caller)?;
             retired::retire(child, &trigger)?;
         }
@@ -229,6 +250,19 @@ fn check_other_parents(table: &Table, children: &[Table]) -> Result<(), Error> {
                 child: child.qualified(),
                 root: root.qualified(),
             });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no child table has triggers from a watch of its own whose row is lost, as after a
+/// restore of the table alone. The watch of the parent would replace them.
+fn check_lost_watches(table: &Table, children: &[Table], noun: &str) -> Result<(), Error> {
+    let mut nouns = nouns(table)?;
+    nouns.push(noun.to_owned());
+    for child in children {
+        if present::of(child.oid)?.iter().any(|trigger| trigger.is_of_another_watch(&nouns)) {
+            return Err(Error::MemberWatched { relation: table.qualified(), member: child.qualified() });
         }
     }
     Ok(())

@@ -13,6 +13,17 @@ pub struct PresentTrigger {
     pub noun: Option<String>,
 }
 
+impl PresentTrigger {
+    /// Reports whether this enabled trigger of a child table is from another watch than the one of
+    /// its parent, which has these nouns. Only a watch of its own gives a table a trigger for
+    /// TRUNCATE. Without nouns, only that counts.
+    pub fn is_of_another_watch(&self, nouns: &[String]) -> bool {
+        let has_other_noun =
+            self.noun.as_ref().is_some_and(|noun| !nouns.is_empty() && !nouns.contains(noun));
+        self.is_enabled && self.noun.is_some() && (self.name == "webhook_truncate" || has_other_noun)
+    }
+}
+
 /// Returns the table's own triggers with our function, with any name. Those of a partition belong
 /// to its root.
 pub fn of(relation: pg_sys::Oid) -> Result<Vec<PresentTrigger>, Error> {

@@ -120,8 +120,13 @@ impl Table {
 
     /// Returns its first watched ancestor except one.
     pub fn watched_ancestor(&self, but: &Self) -> Result<Option<Self>, Error> {
+        Ok(self.watched_ancestors(but)?.into_iter().next())
+    }
+
+    /// Returns its watched ancestors except one.
+    pub fn watched_ancestors(&self, but: &Self) -> Result<Vec<Self>, Error> {
         let found = oids(include_str!("sql/ancestors.sql"), self.oid)?;
-        found.into_iter().find(|&oid| oid != but.oid).map(Self::find).transpose()
+        found.into_iter().filter(|&oid| oid != but.oid).map(Self::find).collect()
     }
 
     /// Returns its first watched descendant.

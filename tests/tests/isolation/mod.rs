@@ -6,3 +6,4 @@ mod names_that_never_resolve;
 mod no_role_stops_a_takeover;
 mod owners_share_fairly;
 mod the_admin_server_answers_probes;
+mod views_end;

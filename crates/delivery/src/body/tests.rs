@@ -129,6 +129,34 @@ fn a_value_that_is_too_long_for_a_header_is_left_out_and_named() {
 }
 
 #[test]
+fn headers_of_the_formats_are_documented_as_not_signed() {
+    let page = include_str!("../../../../docs/RECEIVING.md");
+    let (_, section) = page.split_once("### What the signature does not cover").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let long: Box<str> = "k".repeat(HEADER_VALUE_BYTES_MAX + 1).into();
+    let marked = Event { truncated: true, replaced: true, ..event() };
+    let omitted = Event { key: Some(long.clone()), actor: Some(long), ..event() };
+    for (word, format) in [
+        ("cloudevents-binary", Format::CloudEventsBinary),
+        ("raw", Format::Raw),
+        ("supabase", Format::Supabase),
+        ("hasura", Format::Hasura),
+    ] {
+        let is_row = |line: &&str| line.starts_with('|') && line.contains(&format!("`{word}`"));
+        let row = section.lines().find(is_row).unwrap_or_else(|| panic!("no row of {word}"));
+        for event in [&marked, &omitted] {
+            for line in lines(&shaped(event, 3, format, PayloadMode::Full)) {
+                let name = line.split(':').next().unwrap();
+                assert!(row.contains(&format!("`{name}`")), "{word}: {name}");
+            }
+        }
+    }
+    for format in [Format::Standard, Format::CloudEventsStructured, Format::Form] {
+        assert_eq!(lines(&shaped(&marked, 3, format, PayloadMode::Full)), Vec::<String>::new(), "{format:?}");
+    }
+}
+
+#[test]
 fn form_is_known_to_the_byte() {
     let start = "id=evt_0660d5342ff8402a&type=order.updated&timestamp=2026-11-22T03%3A38%3A00.123456Z&sequence=42&table=public.orders";
     for (mode, rest) in [

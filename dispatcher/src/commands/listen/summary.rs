@@ -19,8 +19,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Headers come first: if a format has its attributes in headers, the body contains only data.
+    /// A body with the signed id comes first: headers are not signed, so they must not replace its
+    /// members. Then headers: if a format has its attributes there, the body contains only data.
     pub fn of(headers: &HeaderMap, body: &[u8], json: Option<&RawValue>) -> Self {
+        let id = headers.get("webhook-id").and_then(|value| value.to_str().ok());
+        if let Some(member) = json.map(texts)
+            && id.is_some()
+            && member("id").as_deref() == id
+        {
+            return Self::from_members(member("type"), member);
+        }
         let attribute = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(decoded);
         for (event_type, prefix) in [("ce-type", "ce"), ("webhook-event-type", "webhook")] {
             if let Some(event_type) = attribute(event_type) {
@@ -128,6 +136,16 @@ mod tests {
             };
             assert_eq!(Summary::of(&headers, &rendered.body, json), wanted, "{format:?}");
         }
+    }
+
+    #[test]
+    fn a_header_does_not_replace_a_member_of_the_signed_body() {
+        let mut headers = HeaderMap::new();
+        headers.insert("webhook-id", "evt_1".parse().unwrap());
+        headers.insert("ce-type", "order.deleted".parse().unwrap());
+        let of = |body: &str| Summary::of(&headers, body.as_bytes(), serde_json::from_str(body).ok()).types;
+        assert_eq!(of(r#"{"id":"evt_1","type":"order.updated","data":{}}"#), ["order.updated"]);
+        assert_eq!(of(r#"{"id":17,"type":"a column"}"#), ["order.deleted"]);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! Each figure that depends on the machine is a ratio of two variants that take turns in one run;
 //! the value is the median of the rounds. `PGW_BENCH_ROUNDS` (5) and `PGW_BENCH_EVENTS` (200000)
 //! set the size. Arguments name the parts to run: `drain fanout latency admin memory idle disk
-//! statistics crowd fairness pinned rejections scripts`, default all. A number after `pinned` is
-//! its minutes.
+//! statistics crowd fairness views pinned rejections scripts`, default all. A number after `pinned`
+//! is its minutes.
 
 mod admin;
 mod bare;
@@ -24,6 +24,7 @@ mod scripts;
 mod sink;
 mod statistics;
 mod steady;
+mod views;
 
 use report::Report;
 
@@ -72,6 +73,9 @@ fn main() -> std::process::ExitCode {
         }
         if wanted("crowd") {
             crowd::run(&mut report).await;
+        }
+        if wanted("views") {
+            views::run(&mut report).await;
         }
         if wanted("pinned") {
             let minutes = arguments.iter().find_map(|argument| argument.parse().ok());

@@ -1,6 +1,6 @@
 //! Reads the bodies of requests, after authentication.
 
-use crate::{State, caller::Peer, extract::BODY_BYTES_MAX, guard::too_many, problem::Problem};
+use crate::{State, caller::Peer, extract::BODY_BYTES_MAX, problem::Problem};
 use axum::{
     body::{Body, HttpBody as _, to_bytes},
     extract::Request,
@@ -31,7 +31,7 @@ pub async fn whole(state: &State, request: Request, next: Next) -> Response {
     let read = if parts.uri.path() == LOGIN {
         let peer = parts.extensions.get::<Peer>();
         let Some(_place) = peer.and_then(|peer| state.guard.logins.enter(peer)) else {
-            return closing(too_many().into_response());
+            return closing(Problem::too_many().into_response());
         };
         match timeout(LOGIN_TIMEOUT, to_bytes(body, max)).await {
             Ok(read) => read,
@@ -45,7 +45,7 @@ pub async fn whole(state: &State, request: Request, next: Next) -> Response {
             return closing(next.run(Request::from_parts(parts, Body::empty())).await);
         };
         let Some(_place) = state.guard.bodies.enter(&sha256) else {
-            return closing(too_many().into_response());
+            return closing(Problem::too_many().into_response());
         };
         to_bytes(body, max).await
     };

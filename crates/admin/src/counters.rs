@@ -93,14 +93,14 @@ impl Counts {
 
 /// The subscriptions with counters of their own, as found by a poll of the sampler.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct OwnCounters {
     /// The first [`SUBSCRIPTIONS_MAX`] by id.
     pub named: BTreeSet<i64>,
     /// Whether there are more subscriptions.
     pub is_full: bool,
 }
 
-impl Places {
+impl OwnCounters {
     /// Returns the key under which the attempts of an earlier subscription count from now on.
     fn place_of(&self, id: i64) -> i64 {
         match id {
@@ -123,7 +123,7 @@ impl Places {
 #[derive(Debug, Default)]
 struct Kept {
     counts: BTreeMap<i64, Counts>,
-    places: Places,
+    places: OwnCounters,
 }
 
 impl Kept {
@@ -169,7 +169,7 @@ impl Counters {
     /// (`earlier`, which changes in the same way): a newer subscription may be missing in this
     /// poll. The counts that they lose are added to [`OTHERS`] or [`GONE`], so the sums stay the
     /// same.
-    pub fn settle(&self, places: Places, earlier: &mut BTreeMap<i64, Counts>) -> BTreeMap<i64, Counts> {
+    pub fn settle(&self, places: OwnCounters, earlier: &mut BTreeMap<i64, Counts>) -> BTreeMap<i64, Counts> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         places.fold(&mut kept.counts, |id| earlier.contains_key(&id));
         places.fold(earlier, |_| true);
@@ -231,8 +231,8 @@ mod tests {
         }
     }
 
-    fn places(named: impl IntoIterator<Item = i64>, is_full: bool) -> Places {
-        Places { named: named.into_iter().collect(), is_full }
+    fn places(named: impl IntoIterator<Item = i64>, is_full: bool) -> OwnCounters {
+        OwnCounters { named: named.into_iter().collect(), is_full }
     }
 
     fn sum(counts: &BTreeMap<i64, Counts>) -> u64 {

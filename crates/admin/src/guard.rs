@@ -9,7 +9,6 @@ use crate::{
     State,
     body::whole,
     caller::{Caller, ConcurrencyLimit, Peer, Permit},
-    metrics,
     problem::Problem,
     sessions::{Call, Pool, Work},
     token::Token,
@@ -64,6 +63,9 @@ const STREAMS_PER_TOKEN: usize = 8;
 /// looks it up again.
 const RECOGNISED_FOR: Duration = Duration::from_secs(10);
 const RECOGNISED_MAX: usize = 10_000;
+
+/// The path of the metrics, which have a session of Postgres of their own.
+pub const METRICS_PATH: &str = "/metrics";
 
 const fn quota(per_second: u32, burst: u32) -> Quota {
     let (Some(per_second), Some(burst)) = (NonZeroU32::new(per_second), NonZeroU32::new(burst)) else {
@@ -195,7 +197,7 @@ pub async fn admit(Shared(state): Shared<State>, request: Request, next: Next) -
 fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
     let peer = request.extensions().get::<Peer>()?;
     if guard.addresses.check_key(peer).is_err() {
-        return Some(too_many());
+        return Some(Problem::too_many());
     }
     let headers = request.headers();
     // Without a token, only the loopback address protects us. DNS rebinding can make another site's
@@ -208,10 +210,6 @@ fn refuse(guard: &Guard, request: &Request) -> Option<Problem> {
         return Some(Problem::new(StatusCode::FORBIDDEN, "the request comes from a page of another site"));
     }
     None
-}
-
-pub fn too_many() -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").hint("Wait a second.")
 }
 
 fn is_unsafe(method: &Method) -> bool {
@@ -318,9 +316,9 @@ impl State {
                 let token = Token::parse(text).ok_or_else(unknown)?;
                 let sha256 = token.sha256();
                 if self.guard.tokens.check_key(&sha256).is_err() {
-                    return Err(too_many());
+                    return Err(Problem::too_many());
                 }
-                let place = self.guard.at_once.enter(&sha256).ok_or_else(too_many)?;
+                let place = self.guard.at_once.enter(&sha256).ok_or_else(Problem::too_many)?;
                 let who: Call<'_> = (WHO, &[&sha256.as_slice()]);
                 let (work, rows) = self.database.begin(is_repeatable, pool, Some(place), Some(who)).await?;
                 let row = rows.first().ok_or_else(unknown)?;
@@ -346,7 +344,7 @@ impl FromRequestParts<State> for Api {
                 "the header Authorization must be Bearer followed by a token",
             ));
         }
-        let pool = if parts.uri.path() == metrics::PATH { Pool::Operators } else { Pool::Callers };
+        let pool = if parts.uri.path() == METRICS_PATH { Pool::Operators } else { Pool::Callers };
         state.enter(bearer(headers), is_conditional(headers), pool).await.map(Self)
     }
 }

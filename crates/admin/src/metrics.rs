@@ -60,9 +60,6 @@ fn label(id: i64) -> String {
     }
 }
 
-/// The path of the metrics.
-pub const PATH: &str = "/metrics";
-
 /// Metrics
 ///
 /// Requires the right to see the deliveries of all owners.

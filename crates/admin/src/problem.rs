@@ -40,6 +40,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The caller has exceeded a limit.
+    pub fn too_many() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").hint("Wait a second.")
+    }
+
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank".to_owned(),

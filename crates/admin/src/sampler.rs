@@ -3,7 +3,7 @@
 
 use crate::{
     State,
-    counters::{Counts, OTHERS, Places, SUBSCRIPTIONS_MAX},
+    counters::{Counts, OTHERS, OwnCounters, SUBSCRIPTIONS_MAX},
     priority::Priority,
 };
 use database::{
@@ -268,10 +268,10 @@ fn disarmed(health: &Row, ours: &Instance) -> Result<Option<String>, tokio_postg
     Ok(check_instance(ours, armed).err().map(|error| error.to_string()))
 }
 
-fn places(rows: &[Row]) -> Result<Places, tokio_postgres::Error> {
+fn places(rows: &[Row]) -> Result<OwnCounters, tokio_postgres::Error> {
     let mut named = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<i64>, _>>()?;
     let is_full = named.remove(&OTHERS);
-    Ok(Places { named, is_full })
+    Ok(OwnCounters { named, is_full })
 }
 
 fn read(

@@ -8,7 +8,8 @@ use crate::{
     State,
     caller::{ConcurrencyLimit, Peer},
     extract::BODY_BYTES_MAX,
-    health, metrics,
+    guard::METRICS_PATH,
+    health,
     places::{Busy, Places},
     problem::Problem,
     routes,
@@ -116,5 +117,5 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: CancellationTo
 
 /// Reports whether a path has reserved places.
 fn is_for_operators(path: &str) -> bool {
-    path == metrics::PATH || health::PATHS.contains(&path)
+    path == METRICS_PATH || health::PATHS.contains(&path)
 }

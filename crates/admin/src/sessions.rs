@@ -60,12 +60,12 @@ pub enum Pool {
 pub type Call<'a> = (&'a str, Params<'a>);
 
 /// A session, and its priority.
-struct Session {
+struct DatabaseSession {
     client: Client,
     priority: Priority,
 }
 
-impl Session {
+impl DatabaseSession {
     fn new(client: Client) -> Self {
         Self { client, priority: Priority::default() }
     }
@@ -109,7 +109,7 @@ pub struct Database {
     target: Target,
     /// The schema of the extension's functions, quoted.
     schema: String,
-    idle: Mutex<Vec<Session>>,
+    idle: Mutex<Vec<DatabaseSession>>,
     permits: Arc<Semaphore>,
     operator_permits: Arc<Semaphore>,
     /// One place. See [`WAIT_FOR_TURN`].
@@ -135,7 +135,7 @@ impl Database {
             .ok_or(database::Error::ExtensionMissing)?
             .try_get(0)
             .map_err(database::Error::of_statement)?;
-        let session = Session::new(client);
+        let session = DatabaseSession::new(client);
         Ok(Arc::new(Self {
             target,
             schema,
@@ -163,7 +163,7 @@ impl Database {
         is_there.map_err(database::Error::of_statement)
     }
 
-    async fn session(&self, pool: Pool) -> Result<(Session, OwnedSemaphorePermit), Problem> {
+    async fn session(&self, pool: Pool) -> Result<(DatabaseSession, OwnedSemaphorePermit), Problem> {
         let permits = match pool {
             Pool::Callers => &self.permits,
             Pool::Operators => &self.operator_permits,
@@ -179,7 +179,7 @@ impl Database {
                         warn!(error = %database::chain(&error), "admin.no_session");
                         Problem::unavailable("the database is not available")
                     })?;
-                    return Ok((Session::new(client), permit));
+                    return Ok((DatabaseSession::new(client), permit));
                 }
             }
         }
@@ -226,7 +226,7 @@ impl Database {
         Ok((work, rows?))
     }
 
-    fn put_back(&self, session: Session) {
+    fn put_back(&self, session: DatabaseSession) {
         if !session.client.is_closed() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
@@ -258,7 +258,7 @@ async fn connect(target: &Target) -> Result<Client, tokio_postgres::Error> {
 
 /// A transaction. It is rolled back if it is dropped without [`Work::commit`].
 pub struct Work {
-    session: Option<Session>,
+    session: Option<DatabaseSession>,
     permit: Option<OwnedSemaphorePermit>,
     turn: Option<OwnedSemaphorePermit>,
     own_turn: Option<OwnedSemaphorePermit>,
@@ -268,7 +268,7 @@ pub struct Work {
 }
 
 impl Work {
-    fn session(&mut self) -> Result<&mut Session, Problem> {
+    fn session(&mut self) -> Result<&mut DatabaseSession, Problem> {
         self.session.as_mut().ok_or_else(|| Problem::unavailable("the session with the database has ended"))
     }
 

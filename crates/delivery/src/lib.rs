@@ -38,6 +38,7 @@ pub mod members;
 pub mod message;
 pub mod outcome;
 pub mod queue_rows;
+mod receiver_health;
 pub mod record;
 pub mod response;
 pub mod retry_policy;

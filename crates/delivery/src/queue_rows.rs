@@ -3,7 +3,7 @@
 //! The scheduler asks for rows with [`Load`]. The reader of the queue answers with [`Loaded`], one
 //! request at a time, in order. The scheduler relies on that order.
 
-use crate::{event::Place, feed::Request, message::Message, record::ReceiverHealth};
+use crate::{event::Place, feed::Request, message::Message, receiver_health::ReceiverHealth};
 use std::{sync::Arc, time::Duration};
 
 /// A delivery that waits in memory.

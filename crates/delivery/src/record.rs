@@ -3,6 +3,8 @@
 //! Most records are entries: one per result of a delivery. The others change the state of a
 //! receiver, a subscription or the checkpoint.
 
+pub use crate::receiver_health::ReceiverHealth;
+
 use crate::{
     event::Place,
     outcome::{Class, Outcome},
@@ -78,18 +80,6 @@ pub enum State {
     Undecided,
     /// Due when the earlier deliveries of its order group are final.
     Blocked,
-}
-
-/// A row of `webhook.receiver`, without the rate that the receiver has allowed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct ReceiverHealth {
-    pub is_open: bool,
-    pub consecutive_failures: i32,
-    /// Microseconds since 1970.
-    pub failing_since_us: Option<i64>,
-    pub warned_at_us: Option<i64>,
-    /// Time between two probes while the circuit is open.
-    pub probe_interval_us: Option<i64>,
 }
 
 /// An event about a receiver that the ledger emits for subscribers.

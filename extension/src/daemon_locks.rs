@@ -26,8 +26,8 @@ fn tag(name: Option<&str>) -> Result<pg_sys::LOCKTAG, Error> {
 fn try_daemon_lock(name: Option<&str>) -> bool {
     answer(|| {
         let tag = tag(name)?;
-        // SAFETY: the tag outlives the call. A lock of the session has no resource owner; the end of
-        // the session releases it.
+        // SAFETY: the tag outlives the call. A lock of the session has no resource owner; the end
+        // of the session releases it.
         let got = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true) };
         Ok(got != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL)
     })

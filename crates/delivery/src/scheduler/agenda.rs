@@ -28,7 +28,7 @@ impl Agenda {
         let is_new = !queue.listed.ready && queue.has_work();
         if is_new {
             queue.listed.ready = true;
-            self.ready.push_back(queue.place.owner, queue.subscription.id);
+            self.ready.push_back(queue.shares.owner, queue.subscription.id);
         }
         is_new
     }
@@ -37,7 +37,7 @@ impl Agenda {
     pub fn add_ready_first(&mut self, queue: &mut SendQueue) {
         if !queue.listed.ready {
             queue.listed.ready = true;
-            self.ready.push_front(queue.place.owner, queue.subscription.id);
+            self.ready.push_front(queue.shares.owner, queue.subscription.id);
         }
     }
 
@@ -52,7 +52,7 @@ impl Agenda {
             && (queue.backlog.is_active() || queue.groups.as_ref().is_some_and(|groups| groups.is_wanting()))
         {
             queue.listed.asking = true;
-            self.asking.push_back(queue.place.owner, queue.subscription.id);
+            self.asking.push_back(queue.shares.owner, queue.subscription.id);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         Delivery, InFlight, RequestContent, Scheduler, Shared, Start, UNCONFIRMED_MAX, order_groups::Moved,
         work::Work,
     },
-    send_queue::{Place, SendQueue},
+    send_queue::{SendQueue, Shares},
     subscription::Subscription,
 };
 use event_type::is_reserved;
@@ -82,7 +82,7 @@ impl Scheduler {
 
     /// Starts the attempts that one send queue may start. Returns the number of requests.
     fn take_turn(&mut self, id: i64, now: Now) -> usize {
-        let owner = self.send_queues.get(&id).map(|queue| queue.place.owner);
+        let owner = self.send_queues.get(&id).map(|queue| queue.shares.owner);
         let is_crowd = owner.is_some_and(|owner| self.is_crowd(owner));
         let Self { flights, send_queues, shared, budget, .. } = self;
         let Some(queue) = send_queues.get_mut(&id) else { return 0 };
@@ -101,9 +101,9 @@ impl Scheduler {
                 Ok(Some((flight, start))) => {
                     self.started += 1 + flight.more.len() as u64;
                     let rows = flight.deliveries().filter(|delivery| delivery.is_queued).count();
-                    work.shared.owners.remove_fresh(work.queue.place.owner, 1 + flight.more.len() - rows);
-                    work.shared.owners.begin(flight.place.owner);
-                    work.shared.destinations.begin(flight.place.destination);
+                    work.shared.owners.remove_fresh(work.queue.shares.owner, 1 + flight.more.len() - rows);
+                    work.shared.owners.begin(flight.shares.owner);
+                    work.shared.destinations.begin(flight.shares.destination);
                     match has_backlog {
                         true => work.shared.backlog_rate.started(rows, now.at),
                         false => work.shared.backlog_rate.other_started(now.at),
@@ -145,21 +145,21 @@ impl Scheduler {
     /// Reports whether it did.
     fn pass_host_on(&mut self, id: i64) -> bool {
         let Self { send_queues, shared, .. } = self;
-        let Some(place) = send_queues.get(&id).map(|queue| queue.place) else { return false };
+        let Some(shares) = send_queues.get(&id).map(|queue| queue.shares) else { return false };
         let max = shared.limits.max_in_flight_per_host;
-        !place.waits_for_host
-            && shared.destinations.allowance(place.destination, max) > 0
-            && self.list_for_host(place.destination)
+        !shares.waits_for_host
+            && shared.destinations.allowance(shares.destination, max) > 0
+            && self.list_for_host(shares.destination)
     }
 
     /// Lists the next send queue that waits for a host. Reports whether there was one.
     fn list_for_host(&mut self, destination: usize) -> bool {
         while let Some(id) = self.shared.destinations.next(destination) {
             let Some(work) = self.work(id) else { continue };
-            let place = &mut work.queue.place;
+            let shares = &mut work.queue.shares;
             // It may lead elsewhere by now.
-            if place.waits_for_host && place.destination == destination {
-                place.waits_for_host = false;
+            if shares.waits_for_host && shares.destination == destination {
+                shares.waits_for_host = false;
                 work.queue.listed.ready = false;
                 if work.shared.agenda.add_ready(work.queue) {
                     return true;
@@ -173,9 +173,9 @@ impl Scheduler {
     pub fn finished(&mut self, key: usize, outcome: Outcome, now: Now, unit: f64) {
         let Some(flight) = self.flights.try_remove(key) else { return };
         let id = flight.subscription_id;
-        self.shared.owners.end(flight.place.owner);
-        self.shared.destinations.end(flight.place.destination);
-        self.list_for_host(flight.place.destination);
+        self.shared.owners.end(flight.shares.owner);
+        self.shared.destinations.end(flight.shares.destination);
+        self.list_for_host(flight.shares.destination);
         let is_split = flight.events > 1 && outcome.verdict() == Verdict::Rejected;
         let judged = self.work(id).and_then(|mut work| {
             work.note_rejection(&flight, &outcome);
@@ -310,11 +310,11 @@ impl Work<'_> {
     /// Returns how many requests to the host of this send queue may start. If none, the send queue
     /// waits until one ends.
     fn at_host(&mut self) -> usize {
-        let Place { destination, .. } = self.queue.place;
+        let Shares { destination, .. } = self.queue.shares;
         let allowed =
             self.shared.destinations.allowance(destination, self.shared.limits.max_in_flight_per_host);
         if allowed == 0 {
-            self.queue.place.waits_for_host = true;
+            self.queue.shares.waits_for_host = true;
             self.queue.listed.ready = true;
             self.shared.destinations.wait(destination, self.id);
         }
@@ -328,7 +328,7 @@ impl Work<'_> {
         }
         let max_in_flight = self.shared.limits.max_in_flight;
         let free = max_in_flight - in_flight;
-        let of_owner = self.shared.owners.allowance(self.queue.place.owner, in_flight, max_in_flight);
+        let of_owner = self.shared.owners.allowance(self.queue.shares.owner, in_flight, max_in_flight);
         let mut turn = self.queue.allowance(self.bytes_max()).min(TURN).min(free).min(of_owner);
         if in_flight >= max_in_flight / 2 {
             turn = turn.min(CROWDED_MAX.saturating_sub(self.queue.in_flight));
@@ -398,7 +398,7 @@ fn begin(
     Ok(Some((
         InFlight {
             subscription_id,
-            place: send_queue.place,
+            shares: send_queue.shares,
             bytes,
             number,
             is_probe,

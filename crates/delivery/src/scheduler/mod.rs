@@ -47,7 +47,7 @@ use crate::{
     message::{Budget, Message},
     queue_rows::{Retry, RetryKey},
     record::{Confirmed, Record},
-    send_queue::{Place, SendQueue, breaker::Periods},
+    send_queue::{SendQueue, Shares, breaker::Periods},
     subscription::{Ordering, Subscription, Subscriptions},
 };
 use agenda::Agenda;
@@ -129,7 +129,7 @@ pub struct Start {
 struct InFlight {
     subscription_id: i64,
     /// Where the request was counted in.
-    place: Place,
+    shares: Shares,
     bytes: usize,
     /// Number of the request in the pacing of its send queue.
     number: u64,
@@ -202,10 +202,10 @@ struct Shared {
 
 impl Shared {
     /// Returns whose limits a subscription shares. Its destination counts one more send queue.
-    fn place(&mut self, subscription: &Subscription) -> Place {
+    fn shares(&mut self, subscription: &Subscription) -> Shares {
         let owner = self.owners.number(&subscription.owner);
         let host = subscription.url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
-        Place { owner, destination: self.destinations.join(owner, host), waits_for_host: false }
+        Shares { owner, destination: self.destinations.join(owner, host), waits_for_host: false }
     }
 }
 
@@ -430,8 +430,8 @@ impl Scheduler {
         let Self { subscriptions, send_queues, shared, .. } = self;
         let subscription = subscriptions.get(&id)?;
         let queue = send_queues.entry(id).or_insert_with(|| {
-            let place = shared.place(subscription);
-            SendQueue::new(Arc::clone(subscription), place, shared.limits.order_groups_max, shared.now.at)
+            let shares = shared.shares(subscription);
+            SendQueue::new(Arc::clone(subscription), shares, shared.limits.order_groups_max, shared.now.at)
         });
         Some(Work { id, queue, shared })
     }

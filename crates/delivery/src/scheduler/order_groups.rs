@@ -81,7 +81,7 @@ impl Work<'_> {
             if entrance == Entrance::Open {
                 groups.insert(key, item);
             } else {
-                self.shared.owners.remove_fresh(self.queue.place.owner, 1);
+                self.shared.owners.remove_fresh(self.queue.shares.owner, 1);
                 self.block(key, &item);
             }
         }
@@ -142,11 +142,11 @@ impl Work<'_> {
         let is_strict = groups.is_strict;
         match item.row {
             RowState::None { .. } if is_strict => {
-                self.shared.owners.remove_fresh(self.queue.place.owner, 1);
+                self.shared.owners.remove_fresh(self.queue.shares.owner, 1);
                 self.spill_item(item);
             }
             RowState::None { .. } => {
-                self.shared.owners.remove_fresh(self.queue.place.owner, 1);
+                self.shared.owners.remove_fresh(self.queue.shares.owner, 1);
                 self.block(key, item);
             }
             RowState::Backlog if is_strict => {

@@ -193,7 +193,7 @@ impl Work<'_> {
             return;
         }
         if self.queue.due.is_empty() {
-            self.shared.agenda.due.push_back(self.queue.place.owner, self.id);
+            self.shared.agenda.due.push_back(self.queue.shares.owner, self.id);
         }
         self.queue.due.push_back(due);
     }
@@ -202,7 +202,7 @@ impl Work<'_> {
     fn recall(&mut self, is_over: bool, now: Now) {
         let is_empty = !self.queue.has_ready() && self.queue.in_flight == 0;
         if is_over && !is_empty {
-            self.shared.agenda.asking.push_back(self.queue.place.owner, self.id);
+            self.shared.agenda.asking.push_back(self.queue.shares.owner, self.id);
             return;
         }
         self.queue.listed.asking = false;
@@ -227,7 +227,7 @@ impl Work<'_> {
         // Some groups still wait for the ledger.
         if self.queue.wants_groups(now.at).is_some() {
             self.queue.listed.asking = true;
-            self.shared.agenda.asking.push_back(self.queue.place.owner, self.id);
+            self.shared.agenda.asking.push_back(self.queue.shares.owner, self.id);
         }
     }
 

@@ -117,7 +117,7 @@ impl Scheduler {
         let is_in = match work.shared.owners.are_several() {
             false => !is_behind && work.take_in(message, target, over, now),
             true => {
-                let owner = work.queue.place.owner;
+                let owner = work.queue.shares.owner;
                 self.hand_out_fairly((owner, id), message, target, over, now)
             }
         };
@@ -303,7 +303,7 @@ impl Work<'_> {
                 let row = RowState::None { window, since: now.at };
                 let message = Arc::clone(message);
                 self.queue.fresh.push_back(Item { message, attempts: 0, retry_from: 0, row });
-                self.shared.owners.add_fresh(self.queue.place.owner, 1);
+                self.shared.owners.add_fresh(self.queue.shares.owner, 1);
                 self.list();
             }
             Capacity::No => drop(self.spill_one(message, window, state)),

@@ -62,8 +62,8 @@ impl Scheduler {
     fn drop_send_queue(&mut self, id: i64) {
         self.shared.timers.forget(id);
         if let Some(mut queue) = self.send_queues.remove(&id) {
-            self.shared.owners.remove_fresh(queue.place.owner, queue.fresh_len());
-            self.shared.destinations.leave(queue.place.destination);
+            self.shared.owners.remove_fresh(queue.shares.owner, queue.fresh_len());
+            self.shared.destinations.leave(queue.shares.destination);
             self.shared.agenda.forget(&queue);
             let in_groups = queue.groups.as_mut().map(|groups| groups.take_fresh()).unwrap_or_default();
             for item in queue.fresh.into_iter().chain(in_groups) {
@@ -81,7 +81,7 @@ impl Work<'_> {
     fn alter(&mut self, subscription: &Arc<Subscription>, before: Option<&Arc<Subscription>>, now: Now) {
         let was_open = self.queue.is_open();
         let was_enabled = std::mem::replace(&mut self.queue.subscription, Arc::clone(subscription)).enabled;
-        self.take_place();
+        self.take_shares();
         self.queue.has_slow_filter = false;
         self.queue.bucket.limit(subscription.rate_limit, now.at);
         self.queue.disabling.altered(subscription.enabled);
@@ -116,23 +116,23 @@ impl Work<'_> {
     }
 
     /// Lets the send queue share the limits of its present owner and host.
-    fn take_place(&mut self) {
-        let before = self.queue.place;
-        let mut place = self.shared.place(&self.queue.subscription);
+    fn take_shares(&mut self) {
+        let before = self.queue.shares;
+        let mut shares = self.shared.shares(&self.queue.subscription);
         self.shared.destinations.leave(before.destination);
-        if place.owner != before.owner {
+        if shares.owner != before.owner {
             let fresh = self.queue.fresh_len();
             self.shared.owners.remove_fresh(before.owner, fresh);
-            self.shared.owners.add_fresh(place.owner, fresh);
+            self.shared.owners.add_fresh(shares.owner, fresh);
             // It is listed again, with the other send queues of its owner.
             self.queue.listed.ready = false;
         }
-        if place.destination == before.destination {
-            place.waits_for_host = before.waits_for_host;
+        if shares.destination == before.destination {
+            shares.waits_for_host = before.waits_for_host;
         } else if before.waits_for_host {
             self.queue.listed.ready = false;
         }
-        self.queue.place = place;
+        self.queue.shares = shares;
     }
 
     /// Applies a new order. All waiting deliveries are read again under the new order.

@@ -67,7 +67,7 @@ impl Work<'_> {
         let row = RowState::None { window, since: now.at };
         self.queue.fresh.push_back(Item { message: Arc::clone(message), attempts: 0, retry_from: 0, row });
         self.queue.next = NextSource::New;
-        self.shared.owners.add_fresh(self.queue.place.owner, 1);
+        self.shared.owners.add_fresh(self.queue.shares.owner, 1);
         self.list();
         true
     }

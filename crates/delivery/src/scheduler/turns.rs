@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-/// Lists of send queues, one for each owner. Owners are numbers of [`Owners`](super::owners::Owners).
+/// Lists of send queues, one for each owner. Owners are numbers of
+/// [`Owners`](super::owners::Owners).
 #[derive(Debug, Default)]
 pub struct Turns {
     by_owner: Vec<VecDeque<i64>>,

@@ -80,7 +80,7 @@ impl Work<'_> {
         self.queue.spill();
         let mut fresh = self.queue.groups.as_mut().map(|groups| groups.take_fresh()).unwrap_or_default();
         fresh.extend(std::mem::take(&mut self.queue.fresh));
-        self.shared.owners.remove_fresh(self.queue.place.owner, fresh.len());
+        self.shared.owners.remove_fresh(self.queue.shares.owner, fresh.len());
         debug!(subscription_id = self.id, events = fresh.len(), "send_queue.spills");
         for item in &fresh {
             self.spill_item(item);

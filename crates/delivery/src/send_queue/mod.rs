@@ -136,7 +136,7 @@ pub struct Listed {
 
 /// Whose limits a send queue shares.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct Shares {
     /// Number of its owner.
     pub owner: usize,
     /// Number of the host that its owner's requests go to.
@@ -185,7 +185,7 @@ pub struct SendQueue {
     pub batches: Batches,
     intake: Intake,
     pub listed: Listed,
-    pub place: Place,
+    pub shares: Shares,
     pub last_outcome: LastOutcome,
     started: u64,
     /// `None` if the send queue is less than half full.
@@ -205,7 +205,7 @@ struct Pace {
 impl SendQueue {
     pub fn new(
         subscription: Arc<Subscription>,
-        place: Place,
+        shares: Shares,
         order_groups_max: usize,
         now: Duration,
     ) -> Self {
@@ -225,7 +225,7 @@ impl SendQueue {
             next: NextSource::Queued,
             intake: Intake::Memory,
             listed: Listed::default(),
-            place,
+            shares,
             last_outcome: LastOutcome::Succeeded,
             wake_at: None,
             page_after: 0,

@@ -7,10 +7,10 @@ use crate::{
     queue_rows::RowState,
 };
 
-const PLACE: Place = Place { owner: 0, destination: 0, waits_for_host: false };
+const SHARES: Shares = Shares { owner: 0, destination: 0, waits_for_host: false };
 
 fn full_send_queue() -> SendQueue {
-    let mut send_queue = SendQueue::new(Arc::new(Subscription::sample(1)), PLACE, 10, Duration::ZERO);
+    let mut send_queue = SendQueue::new(Arc::new(Subscription::sample(1)), SHARES, 10, Duration::ZERO);
     let budget = Arc::new(Budget::default());
     for id in 0..FRESH_MAX as i64 {
         let message = Arc::new(Message::new(Event::sample(id), &budget));

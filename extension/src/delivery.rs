@@ -137,8 +137,8 @@ fn redeliver_failed(
 }
 
 /// Puts the events that match now into the backlog. An event that is already in the queue keeps its
-/// place there. The daemon delivers an event anyway that it has not routed yet, and is about to
-/// write its row. It does not deliver those that only the given patterns match.
+/// place there. The daemon delivers an event anyway that it has not routed yet to the subscription,
+/// and is about to write its row.
 fn replay(
     caller: Caller,
     subscription_id: i64,
@@ -148,7 +148,7 @@ fn replay(
 ) -> Result<i64, Error> {
     let slots = check_range(since, until)?;
     owner::lock(caller, subscription_id)?;
-    let (count, unrouted) = Spi::connect_mut(|client| {
+    let count = Spi::connect_mut(|client| {
         let row = client.update(
             include_str!("sql/replay.sql"),
             Some(1),
@@ -161,16 +161,8 @@ fn replay(
                 slots.attempts.into(),
             ],
         )?;
-        let row = row.first();
-        let count = |at| Ok::<_, Error>(row.get::<i64>(at)?.ok_or(Error::Missing("count"))?);
-        Ok::<_, Error>((count(1)?, count(2)?))
+        row.first().get::<i64>(1)?.ok_or(Error::Missing("count"))
     })?;
-    if unrouted > 0 {
-        crate::error::warn(
-            format!("left out {unrouted} events that the daemon has not routed yet"),
-            "Replay them again in a few seconds, when the daemon has passed them.".to_owned(),
-        );
-    }
     if count > 0 {
         forget_given_up(subscription_id, None)?;
         emit::backlog_requested(subscription_id);

@@ -174,6 +174,11 @@ impl Admin {
         cookie
     }
 
+    /// Signs in again when the next cookie for this token is needed.
+    pub fn forget_cookie(&self, token: &str) {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
+    }
+
     /// Returns the status of a GET whose answer may have no end.
     ///
     /// # Panics

@@ -1,14 +1,16 @@
 with candidate as materialized (
     select s.id as subscription_id, e.id, e.xid, e.slot, made.attempts, webhook.order_key(s.ordering, e) as order_key,
-           new.is_unrouted, case when new.is_unrouted and $4 is not null then webhook.mismatch(e, s) is not null end as is_extra
+           new.is_unrouted
     from webhook.subscription s
     join webhook.event e on e.slot = any ($5) and e.created_at >= $2 and e.created_at < $3
     left join (select c.snapshot, pg_snapshot_xmin(c.snapshot)::text::bigint as xmin
                from webhook.cursor c where c.singleton) checkpoint on true
     cross join lateral (select coalesce(max(a.attempt), 0::smallint) as attempts from webhook.attempt a
                         where a.event_id = e.id and a.subscription_id = $1 and a.slot = any ($6)) made
-    cross join lateral (select coalesce(made.attempts = 0 and e.xid >= checkpoint.xmin
-                                        and not pg_visible_in_snapshot(e.xid::text::xid8, checkpoint.snapshot), false)
+    -- The daemon will route the event to the subscription, and write the row.
+    cross join lateral (select case when made.attempts = 0 and e.xid >= checkpoint.xmin
+                                         and not pg_visible_in_snapshot(e.xid::text::xid8, checkpoint.snapshot)
+                                    then webhook.mismatch(e, s) is null else false end
                                as is_unrouted offset 0) new
     where s.id = $1 and e.type <> 'webhook.delivery.requested'
       and (e.subscription_id is null or e.subscription_id = s.id)
@@ -24,4 +26,4 @@ with candidate as materialized (
     on conflict (subscription_id, event_id) do nothing
     returning 1
 )
-select (select count(*) from put), (select count(*) from candidate c where c.is_extra)
+select count(*) from put

@@ -390,6 +390,7 @@ impl Ledger {
             let mut result = self.write_once(part, is_again).await;
             if let (Err(error), [entry]) = (&result, part)
                 && !passes(error)
+                && statements::locked(error).is_none()
             {
                 let (subscription_id, sequence) = (entry.subscription_id, entry.event_id);
                 error!(subscription_id, sequence, error = %chain(error), "ledger.entry_refused");

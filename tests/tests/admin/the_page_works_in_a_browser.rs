@@ -214,6 +214,9 @@ async fn an_open_page_reports_that_it_is_out_of_date() {
     let arguments = ["--allow-net", "127.0.0.0/8", "--admin", &address];
     let daemon = Daemon::spawn_with(&world.database.url_as("daemon"), &arguments);
     daemon.ready(&world.database).await;
+    // Sessions end with their process.
+    stale("your session has ended").await;
+    enter(&browser, &ops).await;
     renewed().await;
 
     // The visitor's token expires.

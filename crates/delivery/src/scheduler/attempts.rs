@@ -311,14 +311,19 @@ impl Work<'_> {
     /// waits until one ends.
     fn at_host(&mut self) -> usize {
         let Shares { destination, .. } = self.queue.shares;
-        let allowed =
-            self.shared.destinations.allowance(destination, self.shared.limits.max_in_flight_per_host);
+        let max = self.shared.limits.max_in_flight_per_host;
+        let destinations = &mut self.shared.destinations;
+        let allowed = destinations.allowance(destination, max);
         if allowed == 0 {
             self.queue.shares.waits_for_host = true;
             self.queue.listed.ready = true;
-            self.shared.destinations.wait(destination, self.id);
+            destinations.wait(destination, self.id);
         }
-        allowed
+        // One slow path of a host must not use up the places of the others.
+        match destinations.is_crowded(destination, max) {
+            true => allowed.min(CROWDED_MAX.saturating_sub(self.queue.in_flight)),
+            false => allowed,
+        }
     }
 
     /// Returns how many requests the send queue may start in its turn, beside those in flight.

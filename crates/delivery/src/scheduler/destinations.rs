@@ -56,6 +56,12 @@ impl Destinations {
         max.saturating_sub(self.hosts[number].in_flight)
     }
 
+    /// Reports whether several send queues share the host, and half of its limit is in use.
+    pub fn is_crowded(&self, number: usize, max: usize) -> bool {
+        let host = &self.hosts[number];
+        host.queues > 1 && host.in_flight >= max / 2
+    }
+
     /// Lets a send queue wait until a request to the host ends.
     pub fn wait(&mut self, number: usize, id: i64) {
         self.hosts[number].waiting.push_back(id);
@@ -92,6 +98,7 @@ mod tests {
         all.begin(host);
         all.begin(host);
         assert_eq!((all.allowance(host, 2), all.allowance(other, 2)), (0, 2));
+        assert!(all.is_crowded(host, 4) && !all.is_crowded(host, 6) && !all.is_crowded(other, 0));
         all.wait(host, 7);
         all.wait(host, 8);
         all.end(host);

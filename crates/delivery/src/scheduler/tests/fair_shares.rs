@@ -56,6 +56,25 @@ fn one_host_gets_few_requests_at_once_from_each_owner() {
 }
 
 #[test]
+fn one_stalled_subscription_leaves_places_at_its_host() {
+    let mut world = world(Plan { max_in_flight: 1000, max_in_flight_per_host: 100, ..Plan::plain(1) });
+    world.hand_on((1..400).map(|id| (id, vec![1])).collect());
+    for _ in 0..50 {
+        // Its answers show that more at once is possible, and then they end.
+        if world.under_way.len() < 40 {
+            end_all(&mut world, &outcome(Class::Succeeded));
+        }
+        world.pass(STEP, STEP);
+    }
+    let stalled = world.under_way.len();
+    assert!(stalled <= 64, "{stalled}");
+    world.hand_on((400..405).map(|id| (id, vec![2])).collect());
+    assert!(world.under_way.len() > stalled, "another subscription to that host goes on");
+    world.settle();
+    world.check_end();
+}
+
+#[test]
 fn a_crowd_has_a_rate_while_others_have_events() {
     let mut world = world(Plan { max_in_flight: 1000, ..Plan::plain(1) });
     let mut made = |others: bool| {

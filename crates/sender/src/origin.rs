@@ -50,6 +50,7 @@ pub enum Lease {
 
 #[derive(Default)]
 struct Connections {
+    #[expect(clippy::vec_box, reason = "a box goes to the attempt and back, and its content stays")]
     idle: Vec<Box<Http1>>,
     shared: Vec<Arc<Http2>>,
     spoken: Spoken,

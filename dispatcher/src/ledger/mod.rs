@@ -34,9 +34,9 @@ use tracing::{error, warn};
 
 /// Maximum number of results in one transaction, and how long the first of them waits for others.
 ///
-/// The cost of a COPY grows with the square of its rows: Postgres counts a reference to the row type
-/// for each of up to 1000 buffered rows, and searches among equal references. With 1000 rows, this
-/// took a fifth of the session's processor time.
+/// The cost of a COPY grows with the square of its rows: Postgres counts a reference to the row
+/// type for each of up to 1000 buffered rows, and searches among equal references. With 1000 rows,
+/// this took a fifth of the session's processor time.
 const BATCH_ENTRIES_MAX: usize = 500;
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 

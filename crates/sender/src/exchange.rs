@@ -79,7 +79,7 @@ impl<'a> Exchange<'a> {
         let mut unsent: Option<Box<Message>> = None;
         let mut is_resent = false;
         let origin = &self.target.origin;
-        let mut next = origin.take(self.dialer).await;
+        let mut may_reuse = true;
         let mut sent = 0;
         loop {
             sent += 1;
@@ -87,9 +87,10 @@ impl<'a> Exchange<'a> {
                 Some(message) => *message,
                 None => make()?,
             };
-            let mut lease = match next.take() {
+            let kept = if may_reuse { origin.take(self.dialer).await } else { None };
+            let mut lease = match kept {
                 Some(lease) => lease,
-                None => Box::pin(origin.open(self.dialer, &mut self.phases)).await?,
+                None => origin.open(self.dialer, &mut self.phases).await?,
             };
             self.was_sent_again = is_resent;
             let lost = match &mut lease {
@@ -116,10 +117,7 @@ impl<'a> Exchange<'a> {
                 }
             }
             tracing::debug!(host = %origin.endpoint.host, is_resent, "connection.replaced; the receiver had closed it or refused the request");
-            if let Lease::Http2(_) = lease {
-                drop(lease);
-                next = origin.take(self.dialer).await;
-            }
+            may_reuse = matches!(lease, Lease::Http2(_));
         }
     }
 

@@ -140,8 +140,7 @@ impl Origin {
         route.as_ref().is_none_or(|route| route.leads_to(&age.peer))
     }
 
-    /// Returns a new connection, or a stream of one that another request has opened meanwhile. The
-    /// future is large, and most attempts need none: box it.
+    /// Returns a new connection, or a stream of one that another request has opened meanwhile.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer. Requests that waited for a handshake share its
@@ -150,7 +149,7 @@ impl Origin {
         let began = Instant::now();
         loop {
             if self.dials_freely() {
-                return self.dial(dialer, phases).await;
+                return Box::pin(self.dial(dialer, phases)).await;
             }
             let turn = tokio::select! {
                 turn = self.turn.lock() => Some(turn),
@@ -168,7 +167,7 @@ impl Origin {
             {
                 return Err(failure.clone());
             }
-            let dialed = self.dial(dialer, phases).await;
+            let dialed = Box::pin(self.dial(dialer, phases)).await;
             *turn = dialed.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
             return dialed;
         }
@@ -180,7 +179,8 @@ impl Origin {
         !self.endpoint.https || matches!(spoken, Spoken::Http1 | Spoken::Http1Required)
     }
 
-    /// Opens a connection.
+    /// Opens a connection. Callers box the future: it is large, each attempt would keep room for it,
+    /// and most attempts need no new connection.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer, or of the start of HTTP.

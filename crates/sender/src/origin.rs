@@ -179,8 +179,8 @@ impl Origin {
         !self.endpoint.https || matches!(spoken, Spoken::Http1 | Spoken::Http1Required)
     }
 
-    /// Opens a connection. Callers box the future: it is large, each attempt would keep room for it,
-    /// and most attempts need no new connection.
+    /// Opens a connection. Callers box the future: it is large, each attempt would keep room for
+    /// it, and most attempts need no new connection.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer, or of the start of HTTP.

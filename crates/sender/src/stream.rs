@@ -48,7 +48,7 @@ pub struct Meter {
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
     answered_ns: AtomicU64,
-    /// The remembered bytes after those of the stream; all of them once the stream is dropped.
+    /// The remembered bytes after the start that the stream has; all of them once it is dropped.
     head: Mutex<Vec<u8>>,
     /// Is notified of the first bytes.
     first: Notify,

@@ -64,6 +64,10 @@ begin
         from pg_roles r where r.oid = t.role_oid and r.rolname <> t.role;
     update webhook.token t set owner = r.rolname
         from pg_roles r where r.oid = t.owner_role and r.rolname::text <> t.owner;
+    update webhook.owner_limit l set owner = r.rolname
+        from pg_roles r where r.oid = l.owner_role and r.rolname::text <> l.owner;
+    update webhook.owner_limit l set owner_role = 0
+        where l.owner_role <> 0 and not exists (select from pg_roles r where r.oid = l.owner_role);
     update webhook.token t set role_oid = 0
         where t.role_oid <> 0 and not exists (select from pg_roles r where r.oid = t.role_oid);
     update webhook.token t set owner_role = 0

@@ -386,6 +386,14 @@ begin atomic
     where s.owner_role is not null and not exists (select from pg_roles r where r.oid = s.owner_role)
     having count(*) > 0
     union all
+    select 'webhook.subscription'::regclass, 'subscription exceeds a limit',
+           format('%s of %s subscriptions of owner "%s" exceed webhook.owner_limit: made by an admin, or before the limit', e.option, count(*), s.owner),
+           case e.option when 'verification' then format('select @extschema@.webhook_alter(s.id, verification => ''ping'') from webhook.subscription s where s.verification = ''none'' and s.owner = %L', s.owner)
+                         else format('select @extschema@.webhook_alter(s.id, clear => ''{rate_limit}'') from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e where e.option = ''rate_limit'' and s.owner = %L', s.owner) end
+    from webhook.subscription s cross join lateral webhook.exceeded_limit(s) e
+    where exists (select from webhook.owner_limit) and not coalesce(webhook.is_admin(s.owner_role), false)
+    group by e.option, s.owner
+    union all
     select 'webhook.subscription'::regclass, 'subscription is locked',
            format('deliveries of %s subscriptions wait for the transaction of process %s (role %s, application "%s") since %s',
                   count(*), l.pid, l.role, l.application, min(l.since)),

@@ -253,12 +253,16 @@ comment on function @extschema@.webhook_verify is
 
 -- -- Ownership ------------------------------------------------------------------------------------
 
--- The functions above call it on behalf of their caller. A role that may arm is an admin.
+-- The functions above call these on behalf of their caller. A role that may arm is an admin.
+create function webhook.is_admin(role oid) returns boolean
+    language sql stable parallel safe
+    return webhook.tenant() is null and has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute');
+comment on function webhook.is_admin(oid) is 'Whether a role is an admin, and the transaction is not limited to an owner';
+
 create function webhook.may_manage(role oid, owner text, owner_role oid) returns boolean
     language sql stable parallel safe
     return case when webhook.tenant() is not null then webhook.is_tenant(owner, owner_role)
-                else has_function_privilege(role, '@extschema@.webhook_arm()'::regprocedure, 'execute')
-                     or coalesce(pg_has_role(role, owner_role, 'usage'), false) end;
+                else webhook.is_admin(role) or coalesce(pg_has_role(role, owner_role, 'usage'), false) end;
 comment on function webhook.may_manage(oid, text, oid) is 'Whether a role can change the subscriptions of this owner, because it is the owner, a member, or an admin';
 
 -- -- Erasure --------------------------------------------------------------------------------------

@@ -72,10 +72,12 @@ begin
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
                  webhook.pending, webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.given_up,
-                 webhook.locked_subscription, webhook.public_key, webhook.health, webhook.ring, webhook.setting to %s'),
+                 webhook.locked_subscription, webhook.public_key, webhook.health, webhook.ring, webhook.setting,
+                 webhook.owner_limit to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
-            ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text) to %s'),
+            ('reader', 'grant execute on function webhook.find_event(text), webhook.event_created_at(text),
+                 webhook.limit_of(text, oid), webhook.exceeded_limit(webhook.subscription) to %s'),
             ('reader dispatcher', 'grant execute on function webhook.search_pending() to %s'),
 
             -- Functions in a view are executed with the rights of the one who reads it.
@@ -119,6 +121,7 @@ begin
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update on webhook.setting to %s'),
+            ('admin', 'grant insert, update, delete on webhook.owner_limit to %s'),
             ('admin', 'grant update (description, data_schema, example) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)

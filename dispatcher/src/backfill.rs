@@ -87,17 +87,21 @@ async fn work(client: Client, notified: &Notify) -> Result<(), Error> {
     loop {
         match worker.round().await? {
             // Postgres may fail to queue notifications, so the task also polls.
-            Round::Idle => {
-                let _ = timeout(IDLE_INTERVAL, notified.notified()).await;
-                // Any role can notify, as often as it likes.
-                sleep(NOTIFIED_INTERVAL).await;
-            }
+            Round::Idle => pause(IDLE_INTERVAL, notified).await,
             Round::Stepped => wait = ROOM_INTERVAL_MIN,
             Round::NoRoom => {
-                let _ = timeout(wait, notified.notified()).await;
+                pause(wait, notified).await;
                 wait = (wait * 2).min(ROOM_INTERVAL_MAX);
             }
         }
+    }
+}
+
+/// Waits for this time, or until shortly after a notification. Any role can notify, as often as it
+/// likes.
+async fn pause(longest: Duration, notified: &Notify) {
+    if timeout(longest, notified.notified()).await.is_ok() {
+        sleep(NOTIFIED_INTERVAL).await;
     }
 }
 

@@ -129,7 +129,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        tokio::spawn(signals::obey(shutdown.clone(), hangup, FAILED.into()));
+        signals::obey(shutdown.clone(), hangup, FAILED.into());
         command(shutdown).await
     });
     // A look-up of a name may still occupy a thread. Nothing waits for it now.

@@ -21,15 +21,25 @@ struct Signals {
 }
 
 /// Cancels `shutdown` at the first signal that asks to finish, and exits with `exit_code` at the
-/// second. Notifies `reload`, if there is one, at each SIGHUP that does not mean to finish.
-pub async fn obey(shutdown: CancellationToken, reload: Option<Arc<Notify>>, exit_code: i32) {
-    let mut signals = match Signals::open() {
-        Ok(signals) => signals,
+/// second. Notifies `reload`, if there is one, at each SIGHUP that does not mean to finish. Once
+/// this function has returned, no signal has its default action.
+pub fn obey(shutdown: CancellationToken, reload: Option<Arc<Notify>>, exit_code: i32) {
+    match Signals::open() {
+        Ok(signals) => {
+            tokio::spawn(follow(signals, shutdown, reload, exit_code));
+        }
         Err(error) => {
             tracing::warn!(%error, "signals.unavailable; SIGTERM stops webhookd without waiting for attempts in flight");
-            return;
         }
-    };
+    }
+}
+
+async fn follow(
+    mut signals: Signals,
+    shutdown: CancellationToken,
+    reload: Option<Arc<Notify>>,
+    exit_code: i32,
+) {
     loop {
         signals.finish(reload.as_deref()).await;
         if shutdown.is_cancelled() {

@@ -115,6 +115,8 @@ pub enum Error {
     NameTaken(String),
     #[error("owner: permission denied to assign a subscription to \"{0}\"")]
     NotTheirs(String),
+    #[error("{option}: {reason}")]
+    LimitExceeded { option: String, reason: String },
     #[error("secret: {0}")]
     BadSecret(signature::InvalidKey),
     #[error("secret: {0}")]
@@ -187,7 +189,7 @@ impl Error {
             Self::ConditionRow { .. } => S::ERRCODE_INVALID_OBJECT_DEFINITION,
             Self::BadPayloadFunction { .. } => S::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Self::NameTaken(_) => S::ERRCODE_UNIQUE_VIOLATION,
-            Self::TooManySecrets(_) => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::TooManySecrets(_) | Self::LimitExceeded { .. } => S::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::NoRandomness | Self::Unsealed(_) | Self::Spi(_) | Self::Missing(_) => {
                 S::ERRCODE_INTERNAL_ERROR
             }
@@ -272,6 +274,9 @@ impl Error {
             Self::NoSuchSubscription(_) => "The table webhook.subscription lists the subscriptions.",
             Self::NameTaken(_) => "Choose another name, or change that subscription with webhook_alter().",
             Self::NotTheirs(_) => "Omit owner, or ask an admin or a member of that role to make the call.",
+            Self::LimitExceeded { .. } => {
+                "The table webhook.owner_limit has the limits of owners. An admin can change them, and may exceed them."
+            }
             Self::BadSecret(_) => {
                 "Pass whsec_ followed by the padded base64 of 24 to 64 random bytes (for a key pair: whsk_ and 64 bytes), or omit the secret to generate one."
             }

@@ -60,6 +60,9 @@ pub fn choose(caller: Caller, name: Option<String>) -> Result<String, Error> {
     if name.trim().is_empty() {
         return Err(bad("must not be blank"));
     }
+    if name == "*" {
+        return Err(bad("must not be \"*\", which stands for all owners"));
+    }
     if name.chars().count() > CHARS_MAX || name.chars().any(char::is_control) {
         return Err(bad("must have at most 200 characters and no control characters"));
     }

@@ -77,6 +77,13 @@ create table webhook.locked_subscription (
     application     text,
     constraint locked_subscription_pkey primary key (subscription_id)
 );
+create table webhook.owner_limit (
+    owner                 text    primary key,
+    owner_role            oid,
+    rate_limit            numeric,
+    verification_required boolean not null default false,
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000)
+);
 insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at, status)
     select distinct on (a.subscription_id, a.event_id) a.subscription_id, a.event_id, e.slot, a.started_at, a.status
     from webhook.attempt a

@@ -45,9 +45,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(8);
 const LATE_ANSWER: Duration = Duration::from_secs(2);
 
 /// What the backend of a session does. `idle`: it waits for us, with everything said.
-const AT_WORK: &str = "
-    select a.state, coalesce(a.wait_event_type || ':' || a.wait_event, 'nothing')
-    from pg_catalog.pg_stat_activity a where a.pid = $1";
+const AT_WORK: &str = include_str!("sql/at_work.sql");
 
 /// One value of a statement's parameters.
 type Parameter<'a> = &'a (dyn ToSql + Sync);

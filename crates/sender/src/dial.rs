@@ -14,6 +14,7 @@ pub use tls_files::native_roots;
 
 use crate::{
     address_policy::{AddressPolicy, Refusal},
+    extras::{EXTRAS_MAX, Extras},
     failure::Failure,
     look_ups::{DNS_TIMEOUT, LOOK_UPS_MAX, LookUps},
     places::Owner,
@@ -97,6 +98,7 @@ impl Offer {
 pub struct Dialer {
     policy: AddressPolicy,
     look_ups: LookUps,
+    extras: Extras,
     tls: Arc<Tls>,
     proxy: Option<Proxy>,
 }
@@ -104,7 +106,7 @@ pub struct Dialer {
 impl Dialer {
     pub fn new(policy: AddressPolicy, resolver: Arc<dyn Resolve>, tls: impl Into<Tls>) -> Self {
         let look_ups = LookUps::new(resolver, LOOK_UPS_MAX);
-        Self { policy, look_ups, tls: Arc::new(tls.into()), proxy: None }
+        Self { policy, look_ups, extras: Extras::new(EXTRAS_MAX), tls: Arc::new(tls.into()), proxy: None }
     }
 
     /// Returns the certificates, so that they can be read again.
@@ -122,6 +124,13 @@ impl Dialer {
     #[must_use]
     pub fn with_look_ups(self, count: usize) -> Self {
         Self { look_ups: self.look_ups.with_places(count), ..self }
+    }
+
+    /// Returns the same dialer with another number of sockets for races, beyond one for each
+    /// attempt.
+    #[must_use]
+    pub fn with_extras(self, count: usize) -> Self {
+        Self { extras: Extras::new(count), ..self }
     }
 
     /// Opens a connection that is ready for a request. `known` are addresses that
@@ -205,7 +214,7 @@ impl Dialer {
             None => self.look_up_at_once(endpoint, owner, phases).await?,
         };
         let proxy = proxy.filter(|proxy| !proxy.is_bypassed_at(&addresses));
-        timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port)).await
+        timed(&mut phases.connect, self.connect(proxy, &addresses, endpoint.port, owner)).await
     }
 
     /// Returns the addresses. Those of a URL take no time.
@@ -228,6 +237,7 @@ impl Dialer {
         proxy: Option<&Proxy>,
         addresses: &[IpAddr],
         port: u16,
+        owner: &Owner,
     ) -> Result<(TcpStream, Peer), Failure> {
         let connect = |ip| async move {
             match proxy {
@@ -235,7 +245,8 @@ impl Dialer {
                 None => connect(SocketAddr::new(ip, port)).await,
             }
         };
-        race::first_of(race::interleaved(addresses), connect, proxy::is_about_the_proxy).await
+        let more = || self.extras.take(owner);
+        race::first_of(race::interleaved(addresses), connect, proxy::is_about_the_proxy, more).await
     }
 
     async fn tunnel(

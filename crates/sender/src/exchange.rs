@@ -78,7 +78,7 @@ impl<'a> Exchange<'a> {
         let mut unsent: Option<Box<Message>> = None;
         let mut is_resent = false;
         let origin = &self.target.origin;
-        let mut next = origin.take(&self.caller).await;
+        let mut may_reuse = true;
         let mut sent = 0;
         loop {
             sent += 1;
@@ -86,7 +86,8 @@ impl<'a> Exchange<'a> {
                 Some(message) => *message,
                 None => make(self.target)?,
             };
-            let mut lease = match next.take() {
+            let kept = if may_reuse { origin.take(&self.caller).await } else { None };
+            let mut lease = match kept {
                 Some(lease) => lease,
                 None => Box::pin(origin.open(&self.caller, &mut self.phases)).await?,
             };
@@ -115,10 +116,7 @@ impl<'a> Exchange<'a> {
                 }
             }
             tracing::debug!(host = %origin.endpoint.host, is_resent, "connection.replaced; the receiver had closed it or refused the request");
-            if let Lease::Http2(_) = lease {
-                drop(lease);
-                next = origin.take(&self.caller).await;
-            }
+            may_reuse = matches!(lease, Lease::Http2(_));
         }
     }
 
@@ -164,6 +162,7 @@ impl<'a> Exchange<'a> {
         stream.begin();
         let sent = stream.send.try_send_request(for_http2(message, self.target)).await;
         let is_silent = stream.is_silent();
+        let is_flooded = stream.connection.meter.is_flooded();
         stream.is_answered();
         let mut failed = match sent {
             Ok(response) => {
@@ -178,7 +177,12 @@ impl<'a> Exchange<'a> {
         if reason != Some(Reason::REFUSED_STREAM) {
             stream.connection.retire();
         }
-        Err(if is_unsent {
+        Err(if is_flooded {
+            Lost::Failed(
+                Failure::Protocol("the receiver sends interim responses or control frames without end")
+                    .into(),
+            )
+        } else if is_unsent {
             // It was made for HTTP/2, and the next connection may speak HTTP/1.1.
             Lost::Unsent(None)
         } else if reason == Some(Reason::HTTP_1_1_REQUIRED) {

@@ -1,7 +1,11 @@
 //! Connections with HTTP/1.1. Each carries one request at a time, so a receiver that stalls one
 //! response stalls no other.
 
-use crate::{age::Age, dial::Dialed, stream::Meter};
+use crate::{
+    age::Age,
+    dial::Dialed,
+    stream::{Meter, START_BYTES_MAX},
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -58,9 +62,10 @@ impl Http1 {
         self.send.is_ready() || matches!(timeout(READY_WITHIN, self.send.ready()).await, Ok(Ok(())))
     }
 
-    /// Waits for the end of a connection that failed, and returns the start of its last response.
+    /// Ends a connection that failed, and returns the start of its last response.
     pub async fn last_head(&mut self) -> Vec<u8> {
-        // A panic of the task leaves no head.
+        // Otherwise, the task may wait until the receiver has read the rest of the request.
+        self.task.abort();
         let _ = (&mut self.task).await;
         self.meter.take_head()
     }
@@ -69,7 +74,11 @@ impl Http1 {
     pub fn rest(&mut self, now: Instant) {
         self.is_used = true;
         self.age.rest(now);
-        self.received = self.meter.received();
+        let received = self.meter.received();
+        if received - self.received > START_BYTES_MAX as u64 {
+            self.meter.forget_head();
+        }
+        self.received = received;
     }
 
     /// Reports whether an idle connection can take a request. Unsolicited bytes would be taken for

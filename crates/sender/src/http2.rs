@@ -33,6 +33,13 @@ const SETTINGS_TIMEOUT: Duration = Duration::from_secs(1);
 const SETTINGS_POLL: Duration = Duration::from_millis(1);
 /// Maximum size of a response's header fields, in bytes.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Maximum number of unread bytes of bodies: of a stream, and of a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// Maximum number of bytes between two events that are of use: a request begins, its response
+/// begins, or its stream ends. It bounds interim responses (1xx), PING and other control frames,
+/// also of a connection without requests. It is more than the connection's window.
+const USELESS_BYTES_MAX: u64 = 1024 * 1024;
 /// After a request that has had no byte in answer for this time, and no other request of the
 /// connection either, the connection is retired. The path may be dead.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
@@ -65,9 +72,12 @@ impl Http2 {
     pub async fn over(dialed: Dialed, freed: Arc<Notify>) -> hyper::Result<Self> {
         let Dialed { stream, peer, .. } = dialed;
         let meter = stream.meter();
+        meter.allow(USELESS_BYTES_MAX);
         let (send, task) = http2::Builder::new(TokioExecutor::new())
             .initial_max_send_streams(SETTINGS_UNKNOWN)
             .max_header_list_size(HEADER_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await?;
         let task = Arc::new(Mutex::new(task));
@@ -162,10 +172,12 @@ pub struct Http2Stream {
 impl Http2Stream {
     pub fn begin(&mut self) {
         (self.received, self.sent) = (self.connection.meter.received(), Some(Instant::now()));
+        self.connection.meter.allow(USELESS_BYTES_MAX);
     }
 
     pub fn is_answered(&mut self) {
         self.sent = None;
+        self.connection.meter.allow(USELESS_BYTES_MAX);
     }
 
     /// Reports whether the connection has received nothing since the request was sent.
@@ -180,6 +192,7 @@ impl Drop for Http2Stream {
             self.connection.retire();
         }
         lock(&self.connection.age).rest(Instant::now());
+        self.connection.meter.allow(USELESS_BYTES_MAX);
         self.connection.streams.fetch_sub(1, Ordering::Relaxed);
         self.connection.freed.notify_one();
     }

@@ -28,6 +28,7 @@ mod answer;
 mod bad_head;
 pub mod dial;
 mod exchange;
+pub mod extras;
 mod failure;
 pub mod host_pattern;
 pub mod http;

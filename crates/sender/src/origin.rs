@@ -154,8 +154,7 @@ impl Origin {
         route.as_ref().is_none_or(|route| route.leads_to(&age.peer))
     }
 
-    /// Returns a new connection, or a stream of one that another request has opened meanwhile. The
-    /// future is large, and most attempts need none: box it.
+    /// Returns a new connection, or a stream of one that another request has opened meanwhile.
     ///
     /// # Errors
     /// Returns the [`Failure`] of the dialer. Requests that waited for a handshake share its

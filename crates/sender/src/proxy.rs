@@ -233,7 +233,7 @@ impl Proxy {
                 GONE
             })
         };
-        race::first_of(race::interleaved(&addresses), connect, |_| false).await.map_err(|_| GONE)
+        race::first_of(race::interleaved(&addresses), connect, |_| false, || Some(())).await.map_err(|_| GONE)
     }
 
     async fn ask_http(

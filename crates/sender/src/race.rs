@@ -46,32 +46,56 @@ pub fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
+/// One attempt, and the right to its socket. The first one of a race needs none.
+struct Running<F, P> {
+    connect: Pin<Box<F>>,
+    began: Instant,
+    _permit: Option<P>,
+}
+
 /// Returns the first connection, or the most telling failure. A failure that `is_final` accepts
-/// ends the race, because further attempts would fail in the same way.
+/// ends the race, because further attempts would fail in the same way. An attempt beside another
+/// one needs a permit of `more`. Without one, it replaces the oldest once that has had 2 s.
 ///
 /// # Errors
 /// Returns the [`Failure`] of the attempts, and [`Failure::Dns`] if there is no address.
-pub async fn first_of<T, F: Future<Output = Result<T, Failure>>>(
+pub async fn first_of<T, P, F: Future<Output = Result<T, Failure>>>(
     addresses: Vec<IpAddr>,
     connect: impl Fn(IpAddr) -> F,
     is_final: impl Fn(&Failure) -> bool,
+    more: impl Fn() -> Option<P>,
 ) -> Result<T, Failure> {
     let mut waiting = addresses.into_iter().peekable();
-    let mut running: VecDeque<Pin<Box<F>>> = VecDeque::new();
+    let mut running: VecDeque<Running<F, P>> = VecDeque::new();
     let mut last = Failure::Dns;
     let mut starts_at = Instant::now();
     loop {
-        if running.is_empty() || Instant::now() >= starts_at {
-            match waiting.next() {
-                Some(ip) => running.push_back(Box::pin(connect(ip))),
-                None if running.is_empty() => return Err(last),
-                None => {}
-            }
-            starts_at = Instant::now() + ATTEMPT_DELAY;
+        let now = Instant::now();
+        if waiting.peek().is_none() && running.is_empty() {
+            return Err(last);
         }
-        if running.len() > ATTEMPTS_MAX {
-            running.pop_front();
-            last = last.or_more_telling(Failure::ConnectTimeout(ENDED_AFTER));
+        if waiting.peek().is_some() && (running.is_empty() || now >= starts_at) {
+            let mut permit = match running.len() {
+                0 | ATTEMPTS_MAX.. => None,
+                _ => more(),
+            };
+            let has_place = running.is_empty() || permit.is_some();
+            let ends_at = running.front().map_or(now, |oldest| oldest.began + ENDED_AFTER);
+            starts_at = now + ATTEMPT_DELAY;
+            if !has_place && now >= ends_at {
+                permit = running.pop_front().and_then(|oldest| oldest._permit);
+                last = last.or_more_telling(Failure::ConnectTimeout(ENDED_AFTER));
+            }
+            if has_place || now >= ends_at {
+                let connect = waiting.next().map(&connect);
+                running.extend(connect.map(|connect| Running {
+                    connect: Box::pin(connect),
+                    began: now,
+                    _permit: permit,
+                }));
+            } else {
+                starts_at = starts_at.min(ends_at);
+            }
         }
         tokio::select! {
             ended = poll_fn(|cx| poll_any(&mut running, cx)) => match ended {
@@ -88,9 +112,9 @@ pub async fn first_of<T, F: Future<Output = Result<T, Failure>>>(
 }
 
 /// Returns the result of an attempt that has ended, and removes the attempt.
-fn poll_any<F: Future>(running: &mut VecDeque<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+fn poll_any<F: Future, P>(running: &mut VecDeque<Running<F, P>>, cx: &mut Context<'_>) -> Poll<F::Output> {
     for index in 0..running.len() {
-        if let Poll::Ready(ended) = running[index].as_mut().poll(cx) {
+        if let Poll::Ready(ended) = running[index].connect.as_mut().poll(cx) {
             drop(running.remove(index));
             return Poll::Ready(ended);
         }
@@ -136,6 +160,7 @@ mod tests {
                 }
             },
             |_| false,
+            || Some(()),
         )
         .await;
         assert_eq!(connected, Ok([10, 0, 0, 20].into()));
@@ -150,14 +175,38 @@ mod tests {
             let failures = RefCell::new(failures.into_iter());
             async move {
                 let next = || failures.borrow_mut().next().unwrap();
-                let failed =
-                    first_of(addresses, |_| std::future::ready(Err::<(), _>(next())), |f| *f == Failure::Dns);
-                failed.await.unwrap_err()
+                let connect = |_| std::future::ready(Err::<(), _>(next()));
+                first_of(addresses, connect, |f| *f == Failure::Dns, || Some(())).await.unwrap_err()
             }
         };
         let (ours, theirs) = (Failure::Ours("no route"), Failure::Connect("refused"));
         assert_eq!(race([ours.clone(), theirs.clone(), ours.clone()]).await, theirs);
         assert_eq!(race([theirs.clone(), Failure::Dns, ours]).await, Failure::Dns, "the final one");
-        assert_eq!(first_of(vec![], |_| async { Ok::<(), _>(()) }, |_| false).await, Err(Failure::Dns));
+        let none = first_of(vec![], |_| async { Ok::<(), _>(()) }, |_| false, || Some(()));
+        assert_eq!(none.await, Err(Failure::Dns));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_further_sockets_the_addresses_are_tried_one_after_another() {
+        let addresses: Vec<IpAddr> = (1..=5).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let (began, started) = (Instant::now(), RefCell::new(Vec::new()));
+        let connected = first_of(
+            addresses,
+            |ip| {
+                started.borrow_mut().push(began.elapsed().as_millis());
+                async move {
+                    match ip {
+                        IpAddr::V4(v4) if v4.octets()[3] == 5 => Ok(v4),
+                        IpAddr::V4(v4) if v4.octets()[3] == 2 => Err(Failure::Connect("refused")),
+                        _ => pending().await,
+                    }
+                }
+            },
+            |_| false,
+            || None::<()>,
+        )
+        .await;
+        assert_eq!(connected, Ok([10, 0, 0, 5].into()));
+        assert_eq!(started.into_inner(), [0, 2000, 2000, 4000, 6000]);
     }
 }

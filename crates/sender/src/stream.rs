@@ -22,10 +22,12 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Maximum number of bytes of a response's start that are remembered.
+/// Maximum number of bytes of a response that are remembered, for the case that hyper cannot parse
+/// its head.
 const HEAD_BYTES_MAX: usize = 4096;
-/// Number of bytes that may stay allocated for it between requests.
-const HEAD_BYTES_KEPT: usize = 512;
+/// Maximum number of these bytes that the stream itself remembers, without a lock. Their memory is
+/// kept between requests.
+pub const START_BYTES_MAX: usize = 512;
 
 /// Maximum number of bytes from the end of a request to the end of the response's head, interim
 /// responses (1xx) included. It is more than the head itself may have, because the start of the
@@ -38,8 +40,8 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024;
 pub struct Stream {
     transport: Transport,
     meter: Arc<Meter>,
-    /// The start of the response. It goes to the meter when the stream is dropped.
-    head: Vec<u8>,
+    /// The first bytes of the response. They go to the meter when the stream is dropped.
+    start: Vec<u8>,
 }
 
 /// The measurements of a [`Stream`].
@@ -54,7 +56,7 @@ pub struct Meter {
     /// received. Both are in nanoseconds since the connection was opened; 0 means not yet.
     written_ns: AtomicU64,
     answered_ns: AtomicU64,
-    /// The start of the last response, once the stream is dropped.
+    /// The remembered bytes after the start that the stream has; all of them once it is dropped.
     head: Mutex<Vec<u8>>,
     /// Is notified of the first bytes.
     first: Notify,
@@ -70,7 +72,12 @@ impl Meter {
     pub fn begin(&self) {
         self.written_ns.store(0, Ordering::Relaxed);
         self.answered_ns.store(0, Ordering::Relaxed);
-        self.received_max.store(self.received() + ANSWER_BYTES_MAX, Ordering::Relaxed);
+        self.allow(ANSWER_BYTES_MAX);
+    }
+
+    /// Closes the connection when it receives more than this number of further bytes.
+    pub fn allow(&self, bytes: u64) {
+        self.received_max.store(self.received() + bytes, Ordering::Relaxed);
     }
 
     /// Records that the head of the response is complete.
@@ -78,15 +85,20 @@ impl Meter {
         self.received_max.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Reports whether the receiver has sent interim responses without end.
+    /// Reports whether the receiver has sent more bytes than are allowed.
     pub fn is_flooded(&self) -> bool {
         self.received() > self.received_max.load(Ordering::Relaxed)
     }
 
-    /// Returns the start of the last response, which hyper could not parse. It is known after the
+    /// Returns the start of the last response, which hyper could not parse. It is whole after the
     /// stream was dropped.
     pub fn take_head(&self) -> Vec<u8> {
         std::mem::take(&mut self.lock_head())
+    }
+
+    /// Frees the memory of a long response's start. It must be called between two responses.
+    pub fn forget_head(&self) {
+        drop(self.take_head());
     }
 
     fn lock_head(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -145,7 +157,7 @@ impl Stream {
             head: Mutex::default(),
             first: Notify::new(),
         };
-        Self { transport, meter: Arc::new(meter), head: Vec::new() }
+        Self { transport, meter: Arc::new(meter), start: Vec::new() }
     }
 
     /// Returns the meter, which stays valid after the stream is moved.
@@ -158,28 +170,22 @@ impl Stream {
             return;
         }
         if self.meter.read(bytes.len()) {
-            self.head.clear();
+            self.start.clear();
         }
-        let rest = HEAD_BYTES_MAX - self.head.len();
-        self.head.extend_from_slice(&bytes[..bytes.len().min(rest)]);
-    }
-
-    /// Frees the memory of a long head after hyper has read all of it.
-    fn forget_head(&mut self) {
-        if self.head.capacity() > HEAD_BYTES_KEPT && has_blank_line(&self.head) {
-            self.head = Vec::new();
+        let (start, more) = bytes.split_at(bytes.len().min(START_BYTES_MAX - self.start.len()));
+        self.start.reserve_exact(start.len());
+        self.start.extend_from_slice(start);
+        if !more.is_empty() {
+            let mut head = self.meter.lock_head();
+            let rest = (HEAD_BYTES_MAX - START_BYTES_MAX).saturating_sub(head.len());
+            head.extend_from_slice(&more[..more.len().min(rest)]);
         }
     }
-}
-
-/// Reports whether a head is complete (RFC 9112, 2.1 and 2.2).
-fn has_blank_line(head: &[u8]) -> bool {
-    head.windows(2).any(|end| end == b"\n\n") || head.windows(3).any(|end| end == b"\n\r\n")
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        *self.meter.lock_head() = std::mem::take(&mut self.head);
+        self.meter.lock_head().splice(..0, self.start.drain(..));
     }
 }
 
@@ -197,10 +203,7 @@ impl AsyncRead for Stream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
-        match polled {
-            Poll::Ready(_) => self.received(&buf.filled()[before..]),
-            Poll::Pending => self.forget_head(),
-        }
+        self.received(&buf.filled()[before..]);
         polled
     }
 }
@@ -247,5 +250,55 @@ impl AsyncWrite for Stream {
             Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// Returns a stream, and its peer.
+    async fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Stream::new(Transport::Plain(near.unwrap())), far.unwrap().0)
+    }
+
+    /// Receives this response, as the next one.
+    async fn receive(stream: &mut Stream, peer: &mut TcpStream, response: &[u8]) {
+        stream.meter.begin();
+        // In parts, as a network may deliver it.
+        for part in response.chunks(300) {
+            peer.write_all(part).await.unwrap();
+            stream.read_exact(&mut vec![0; part.len()]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_start_of_the_last_response_is_remembered() {
+        let bytes: Vec<u8> = (0..10_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        for length in [1, START_BYTES_MAX, START_BYTES_MAX + 1, HEAD_BYTES_MAX, 10_000] {
+            let (mut stream, mut peer) = pair().await;
+            let meter = stream.meter();
+            receive(&mut stream, &mut peer, &[b'x'; 2000]).await;
+            meter.forget_head();
+            receive(&mut stream, &mut peer, &bytes[..length]).await;
+            drop(stream);
+            assert_eq!(meter.take_head(), &bytes[..length.min(HEAD_BYTES_MAX)], "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn little_is_remembered_between_responses() {
+        let (mut stream, mut peer) = pair().await;
+        receive(&mut stream, &mut peer, &[b'x'; 10_000]).await;
+        stream.meter.forget_head();
+        assert!(stream.start.capacity() <= START_BYTES_MAX, "{}", stream.start.capacity());
+        assert_eq!(stream.meter.lock_head().capacity(), 0);
     }
 }

@@ -9,7 +9,9 @@ use crate::{
 };
 use admin::{self, Surroundings, counters::Counters};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sender::{dial::Dialer, http::HttpSender, look_ups::LOOK_UPS_MAX, resolve::SystemResolver};
+use sender::{
+    dial::Dialer, extras::EXTRAS_MAX, http::HttpSender, look_ups::LOOK_UPS_MAX, resolve::SystemResolver,
+};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,8 @@ use tracing::{debug, info, warn};
 const OTHER_DESCRIPTORS: u64 = 128;
 /// Lookups use at most this part of the file descriptors, one each.
 const LOOK_UPS_SHARE: u64 = 8;
+/// Races use at most this part, beyond one descriptor for each attempt.
+const EXTRAS_SHARE: u64 = 16;
 
 /// Time between two checks of an admin server that waits for an update of the extension.
 const UPDATED_INTERVAL: Duration = Duration::from_secs(2);
@@ -54,7 +58,7 @@ pub async fn run(
     }
     let WayOut { policy, proxy, tls } = settings.way_out;
     let dialer = Dialer::new(policy, Arc::new(SystemResolver), tls).through(proxy);
-    let dialer = dialer.with_look_ups(descriptors.look_ups);
+    let dialer = dialer.with_look_ups(descriptors.look_ups).with_extras(descriptors.extras);
     let tls = dialer.tls();
     let sender = HttpSender::over(dialer);
     debug!(version = env!("CARGO_PKG_VERSION"), max_in_flight = app.max_in_flight, "webhookd.starting");
@@ -133,6 +137,8 @@ pub struct Descriptors {
     /// `usize::MAX` if there is no limit.
     pub connections: usize,
     pub look_ups: usize,
+    /// Further sockets of attempts that try several addresses at once.
+    pub extras: usize,
 }
 
 impl Descriptors {
@@ -150,12 +156,13 @@ impl Descriptors {
     /// Divides a limit. `None` is no limit.
     fn of(files: Option<u64>) -> Self {
         let Some(files) = files else {
-            return Self { connections: usize::MAX, look_ups: LOOK_UPS_MAX };
+            return Self { connections: usize::MAX, look_ups: LOOK_UPS_MAX, extras: EXTRAS_MAX };
         };
         let count = |files| usize::try_from(files).unwrap_or(usize::MAX);
         let look_ups = count(files / LOOK_UPS_SHARE).clamp(4, LOOK_UPS_MAX);
-        let connections = count(files.saturating_sub(OTHER_DESCRIPTORS + look_ups as u64)).max(16);
-        Self { connections, look_ups }
+        let extras = count(files / EXTRAS_SHARE).min(EXTRAS_MAX);
+        let others = OTHER_DESCRIPTORS + (look_ups + extras) as u64;
+        Self { connections: count(files.saturating_sub(others)).max(16), look_ups, extras }
     }
 }
 
@@ -165,14 +172,14 @@ mod tests {
 
     #[test]
     fn lookups_use_a_part_of_the_descriptors() {
-        for (files, connections, look_ups) in [
-            (None, usize::MAX, 256),
-            (Some(1_048_576), 1_048_576 - 128 - 256, 256),
-            (Some(1024), 768, 128),
-            (Some(256), 96, 32),
-            (Some(20), 16, 4),
+        for (files, connections, look_ups, extras) in [
+            (None, usize::MAX, 256, 1024),
+            (Some(1_048_576), 1_048_576 - 128 - 256 - 1024, 256, 1024),
+            (Some(1024), 704, 128, 64),
+            (Some(256), 80, 32, 16),
+            (Some(20), 16, 4, 1),
         ] {
-            assert_eq!(Descriptors::of(files), Descriptors { connections, look_ups }, "{files:?}");
+            assert_eq!(Descriptors::of(files), Descriptors { connections, look_ups, extras }, "{files:?}");
         }
     }
 }

@@ -3,7 +3,11 @@
 
 use crate::verification::is_to_be_asked;
 use delivery::subscription::{Subscription, Update};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Waits after the first, second, … failure. The last one repeats forever.
 const WAITS: [Duration; 4] =
@@ -75,14 +79,40 @@ impl Schedule {
         }
     }
 
-    /// Takes the due subscriptions, at most `count_max`, and marks them as in progress.
-    pub fn take_due(&mut self, now: Duration, count_max: usize) -> Vec<Arc<Subscription>> {
-        let is_due = |entry: &&mut Entry| matches!(entry.state, State::Due(at) if at <= now);
-        let take = |entry: &mut Entry| {
-            entry.state = State::UnderWay { again: false };
-            Arc::clone(&entry.subscription)
-        };
-        self.entries.values_mut().filter(is_due).take(count_max).map(take).collect()
+    /// Takes due subscriptions while there are free places, and marks them as in progress. The
+    /// owner with the fewest requests comes first, and may have as many as places are free. So the
+    /// receivers of one owner, which may all be silent, do not keep the others waiting.
+    pub fn take_due(&mut self, now: Duration, mut free: usize) -> Vec<Arc<Subscription>> {
+        if free == 0 {
+            return Vec::new();
+        }
+        let mut owners: HashMap<Arc<str>, (usize, VecDeque<i64>)> = HashMap::new();
+        for (id, entry) in &self.entries {
+            match entry.state {
+                State::Due(at) if at <= now => {
+                    owners.entry(Arc::clone(&entry.subscription.owner)).or_default().1.push_back(*id);
+                }
+                State::UnderWay { .. } => {
+                    owners.entry(Arc::clone(&entry.subscription.owner)).or_default().0 += 1;
+                }
+                State::Due(_) | State::Confirmed => {}
+            }
+        }
+        let mut taken = Vec::new();
+        while let Some((asked, due)) = owners
+            .values_mut()
+            .filter(|(asked, due)| *asked < free && !due.is_empty())
+            .min_by_key(|(asked, due)| (*asked, due.front().copied()))
+        {
+            let entry = due.pop_front().and_then(|id| self.entries.get_mut(&id));
+            taken.extend(entry.map(|entry| {
+                entry.state = State::UnderWay { again: false };
+                Arc::clone(&entry.subscription)
+            }));
+            *asked += 1;
+            free -= 1;
+        }
+        taken
     }
 
     /// Returns the time of the next due subscription.
@@ -161,6 +191,21 @@ mod tests {
             .update(&table(&[&one, &other, &paused, &confirmed, &nowhere, &mute, &mute_handshake]), at(0));
         assert_eq!(ids(&schedule.take_due(at(0), 10)), [1, 7]);
         assert!(schedule.take_due(at(9999), 10).is_empty(), "each once at a time");
+    }
+
+    #[test]
+    fn owners_share_the_places() {
+        let of = |id, owner: &str| {
+            let mut subscription = Arc::try_unwrap(unconfirmed(id)).unwrap();
+            subscription.owner = owner.into();
+            Arc::new(subscription)
+        };
+        let all: Vec<_> = (1..=40).map(|id| of(id, if id < 38 { "many" } else { "few" })).collect();
+        let mut schedule = Schedule::default();
+        schedule.update(&table(&all[..37].iter().collect::<Vec<_>>()), at(0));
+        assert_eq!(schedule.take_due(at(0), 16).len(), 8, "an owner alone has half of them");
+        schedule.update(&table(&all.iter().collect::<Vec<_>>()), at(1));
+        assert_eq!(ids(&schedule.take_due(at(1), 8)), [38, 39, 40]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod options;
 mod secret;
 
 use crate::arguments::Arguments;
+use crate::catalogue;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
 use crate::owner;
@@ -42,7 +43,7 @@ fn webhook_subscribe(
         let mut arguments = unsafe { Arguments::of(call, OPTIONS.len() as i16) }?;
         let options = Options::read(&mut arguments, Of::New, caller)?;
         options.fit.check()?;
-        Ok(TableIterator::once(subscribe(options)?))
+        Ok(TableIterator::once(subscribe(caller, options)?))
     })
 }
 
@@ -55,7 +56,7 @@ fn webhook_alter(call: pg_sys::FunctionCallInfo) -> composite_type!('static, "we
         let mut options = Options::read(&mut arguments, Of::Existing, caller)?;
         options.clear(arguments.take())?;
         owner::lock(caller, id)?;
-        alter(id, options)
+        alter(caller, id, options)
     })
 }
 
@@ -83,7 +84,7 @@ fn webhook_rotate_secret(id: Option<i64>, overlap: Option<Interval>) -> String {
     })
 }
 
-fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
+fn subscribe(caller: Caller, mut options: Options) -> Result<(i64, Option<String>), Error> {
     // The checkpoint starts before the first subscription, so that its first event is after it. If
     // two sessions create it, the primary key lets one of them win.
     Spi::run(include_str!("sql/first_cursor.sql"))?;
@@ -103,9 +104,33 @@ fn subscribe(mut options: Options) -> Result<(i64, Option<String>), Error> {
         }
         inserted.first().get_one::<i64>()?.ok_or(Error::Missing("subscription"))
     })?;
+    check_limits(caller, id)?;
     let shown = secret::begin(id, profiles, secret)?;
     warn_of_missing_keys(id)?;
     Ok((id, shown))
+}
+
+/// Checks the limits that an operator has set for the owner. Admins may exceed them.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] undoes what was written.
+fn check_limits(caller: Caller, id: i64) -> Result<(), Error> {
+    // The previous schema has no limits.
+    if !catalogue::is_present()? {
+        return Ok(());
+    }
+    Spi::connect(|client| {
+        let statement = include_str!("sql/exceeded_limit.sql");
+        let found = client.select(statement, Some(1), &[id.into(), caller.id.into()])?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let (option, reason) = found.first().get_two::<String, String>()?;
+        Err(Error::LimitExceeded {
+            option: option.ok_or(Error::Missing("option"))?,
+            reason: reason.unwrap_or_default(),
+        })
+    })
 }
 
 /// Warns that a subscription with order by key matches events without a key. If one of them fails,
@@ -123,7 +148,7 @@ fn warn_of_missing_keys(id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn alter(id: i64, mut options: Options) -> Result<SubscriptionRow, Error> {
+fn alter(caller: Caller, id: i64, mut options: Options) -> Result<SubscriptionRow, Error> {
     let present = Fit::present(id)?;
     let is_reordered = options.fit.ordering.as_ref().is_some_and(|to| Some(to) != present.ordering.as_ref());
     present.changed_to(&options.fit).check()?;
@@ -148,6 +173,7 @@ fn alter(id: i64, mut options: Options) -> Result<SubscriptionRow, Error> {
         let updated = client.update(update.as_str(), None, &values)?;
         updated.first().get::<SubscriptionRow>(1)?.ok_or(Error::NoSuchSubscription(id))
     })?;
+    check_limits(caller, id)?;
     if is_reordered {
         reorder(id)?;
         warn_of_missing_keys(id)?;

@@ -257,7 +257,8 @@ async fn delivering(runs: &mut Runs, world: &World, failing: &str) {
     let mut tail = Command::new(binary());
     tail.args(["tail", "--database-url", &url]);
     let tail = e2e::process::Process::spawn("tail", tail, libc::SIGKILL);
-    let reads = "select exists (select from pg_stat_activity where query like '%webhook.attempt%' and application_name like 'webhookd%' and pid <> pg_backend_pid())";
+    // Only this command has a statement with `ended_us`.
+    let reads = "select exists (select from pg_stat_activity where state = 'idle' and query like '%ended_us%' and pid <> pg_backend_pid())";
     world.database.until(reads, PATIENCE).await;
     tail.signal(libc::SIGINT);
     runs.0.push(("tail".to_owned(), tail.wait(PATIENCE).await.code().expect("a code")));

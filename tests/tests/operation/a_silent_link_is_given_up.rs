@@ -63,12 +63,14 @@ async fn but_a_slow_statement_is_waited_for() {
     let (world, _link, admin) = start().await;
     world.settled(PATIENCE).await;
     let mut blocker = world.database.client().await;
+    blocker.batch_execute("set application_name = 'forgetful'").await.expect("a name");
     let lock = blocker.transaction().await.expect("a transaction");
     lock.batch_execute("lock table webhook.attempt in exclusive mode").await.expect("a lock");
     world.insert_orders(21, 20).await;
     let log = admin.daemon.process();
     let line = log.wait_for_line(|line| line.contains("postgres.slow"), PATIENCE).await;
     assert!(line.contains("Lock:relation") && line.contains("Ledger"), "{line}");
+    assert!(line.contains("forgetful"), "it names the session: {line}");
     lock.rollback().await.expect("it lets go");
     world.receiver.wait_for("/ok", 40, PATIENCE).await;
     world.settled(PATIENCE).await;

@@ -97,6 +97,11 @@ async fn work(world: &World) {
     let run = async |sql: String| {
         app.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {}", e2e::cluster::describe(&e)));
     };
+    // The daemon reads a window with changes of subscriptions once for them alone, so these are not
+    // in one window with many other events.
+    let changes_are_read = "select pg_snapshot_xmin((select snapshot from webhook.cursor))::text::bigint
+        > (select max(xid) from webhook.event where type like 'webhook.subscription.%')";
+    world.database.until(changes_are_read, PATIENCE).await;
     // A large window, and small ones.
     run("insert into orders select i, 'c' from generate_series(1, 3000) i".to_owned()).await;
     receiver.wait_for("/ok", 3_000, PATIENCE).await;
@@ -108,10 +113,7 @@ async fn work(world: &World) {
     }
     receiver.wait_for("/ok", 3_040, PATIENCE).await;
     world.database.until("select count(*) > 2500 from webhook.queue where state = 'backlog'", PATIENCE).await;
-    // Commands of SQL. The daemon reads a window with changes of subscriptions once for them alone,
-    // so these are not in one window with the many events of the backfill.
-    let changes_are_read = "select pg_snapshot_xmin((select snapshot from webhook.cursor))::text::bigint
-        > (select max(xid) from webhook.event where type like 'webhook.subscription.%')";
+    // Commands of SQL.
     run(format!(
         "select webhook_alter({failing}, max_in_flight => 7); select webhook_ping({plain});
          select webhook_replay({plain}, now() - interval '1 hour', events => '{{order.deleted}}');

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
 };
-use webhookd_sender::Sender;
+use webhookd_sender::{Request, Sender};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -26,6 +26,17 @@ async fn a_connection_serves_many_requests() {
         }
         assert_eq!((receiver.connections(), receiver.requests().len()), (1, 50), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_sent_costs_no_connection() {
+    let receiver = Receiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let sender = sender();
+    for id in ["evt_1", "evt\n1", "evt_1"] {
+        let outcome = sender.send(Request { id: id.into(), ..request(&receiver.url("/")) }).await;
+        assert_eq!(outcome.class == Class::Succeeded, id == "evt_1", "{outcome:?}");
+    }
+    assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
 }
 
 #[tokio::test]

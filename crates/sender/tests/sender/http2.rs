@@ -411,3 +411,48 @@ async fn requests_that_wait_for_a_handshake_share_its_failure() {
     assert!(outcomes.iter().all(|outcome| outcome.class == Class::Tls), "{:?}", outcomes[0]);
     assert!(receiver.record.connections() < 10, "{}", receiver.record.connections());
 }
+
+/// Encodes a frame.
+fn encoded(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Sends settings, and these frames without end once a request has come. Reads everything it gets.
+async fn flooding(flood: Vec<u8>) -> Receiver {
+    Receiver::start(&["h2"], move |tls, _, _| {
+        let many = flood.repeat(200);
+        async move {
+            let (mut read, mut write) = tokio::io::split(tls);
+            write.write_all(SETTINGS).await.unwrap();
+            let mut buffer = vec![0; 16 * 1024];
+            // The preface and the settings come first, and the request after them.
+            let mut received = Vec::new();
+            while !received.windows(5).any(|bytes| bytes == b"evt_1") {
+                let length = read.read(&mut buffer).await.unwrap();
+                received.extend_from_slice(&buffer[..length]);
+            }
+            let discard =
+                tokio::spawn(async move { while matches!(read.read(&mut buffer).await, Ok(1..)) {} });
+            while write.write_all(&many).await.is_ok() {}
+            discard.abort();
+        }
+    })
+    .await
+}
+
+/// Without a limit, they cost a processor until the deadline.
+#[tokio::test]
+async fn frames_without_use_end_the_connection() {
+    // HEADERS with `:status: 103` (RFC 7541, 6.2.2), PING, SETTINGS.
+    for flood in [
+        encoded(HEADERS, 4, 1, b"\x08\x03103"),
+        encoded(6, 0, 0, &[7; 8]),
+        encoded(4, 0, 0, &[0, 3, 0, 0, 0, 100]),
+    ] {
+        let receiver = flooding(flood).await;
+        let outcome = receiver.send_within(Duration::from_secs(60)).await;
+        assert_eq!(outcome.class, Class::Protocol, "{outcome:?}");
+        assert!(outcome.error.unwrap().contains("without end"));
+    }
+}

@@ -1,0 +1,62 @@
+-- What an operator enforces on the owners of subscriptions. webhook_subscribe() and webhook_alter()
+-- check it on behalf of their caller, unless that is an admin.
+
+create table webhook.owner_limit (
+    owner                 text    primary key,
+    owner_role            oid,
+    rate_limit            numeric,
+    verification_required boolean not null default false,
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000)
+);
+comment on table  webhook.owner_limit is 'Limits of owners of subscriptions; the row of owner * is for all owners without a row of their own; change it with INSERT, UPDATE and DELETE';
+comment on column webhook.owner_limit.owner is 'Owner of subscriptions (webhook.subscription.owner), or *';
+comment on column webhook.owner_limit.owner_role is
+    'Role that owner named when it was set; null: owner is not a role; 0: the role was dropped';
+comment on column webhook.owner_limit.rate_limit is
+    'Maximum of rate_limit of each subscription, and its value if none is chosen; null: no limit';
+comment on column webhook.owner_limit.verification_required is
+    'true: verification must be ping or handshake, so that no URL gets events that has not confirmed';
+select pg_extension_config_dump('webhook.owner_limit', '');
+
+create trigger find_owner_role before insert or update of owner on webhook.owner_limit
+    for each row execute function webhook.find_owner_role();
+alter table webhook.owner_limit enable always trigger find_owner_role;
+
+create function webhook.limit_of(owner text, owner_role oid) returns webhook.owner_limit
+    language sql stable parallel safe
+    return (select l from webhook.owner_limit l
+            where l.owner = '*'
+               or case when limit_of.owner_role is null then l.owner_role is null and l.owner = limit_of.owner
+                       else l.owner_role <> 0 and l.owner_role = limit_of.owner_role end
+            order by l.owner = '*' limit 1);
+comment on function webhook.limit_of(text, oid) is 'The limits of an owner: its own row, or the one of owner *; null: there are none';
+
+-- Fires after find_owner_role, because triggers fire in the order of their names.
+create function webhook.limit_rate() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.rate_limit := (webhook.limit_of(new.owner, new.owner_role)).rate_limit;
+    return new;
+end
+$$;
+comment on function webhook.limit_rate() is 'Gives a subscription without rate_limit the limit of its owner';
+revoke all on function webhook.limit_rate() from public;
+
+create trigger limit_rate before insert or update of rate_limit, owner on webhook.subscription
+    for each row when (new.rate_limit is null) execute function webhook.limit_rate();
+alter table webhook.subscription enable always trigger limit_rate;
+
+create function webhook.exceeded_limit(subscription webhook.subscription) returns table (option text, reason text)
+    language sql stable
+begin atomic
+    select 'rate_limit', format('%s is more than the %s requests per second that owner "%s" may have',
+                                (subscription).rate_limit, trim_scale(l.rate_limit), (subscription).owner)
+    from webhook.limit_of((subscription).owner, (subscription).owner_role) l
+    where (subscription).rate_limit > l.rate_limit or (subscription).rate_limit is null and l.rate_limit is not null
+    union all
+    select 'verification', format('is required for owner "%s": a URL must confirm before it gets events', (subscription).owner)
+    from webhook.limit_of((subscription).owner, (subscription).owner_role) l
+    where l.verification_required and (subscription).verification = 'none';
+end;
+comment on function webhook.exceeded_limit(webhook.subscription) is 'The options of a subscription that exceed the limits of its owner';

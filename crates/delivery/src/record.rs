@@ -188,11 +188,12 @@ impl Entry {
     }
 
     /// Reports whether the entry changes a row that users can lock: one that exists. A user's
-    /// function creates no row for a delivery that the daemon is about to put into the queue.
+    /// function creates no row for a delivery that the daemon is about to put into the queue. A
+    /// redelivery has no window, and `webhook_redeliver` may have created its row.
     pub fn changes_row(&self) -> bool {
         match self.queue {
             QueueChange::Keep => self.attempt.as_ref().is_some_and(|attempt| attempt.number > 1),
-            QueueChange::Put { is_new, .. } => !is_new,
+            QueueChange::Put { is_new, .. } => !is_new || self.window.is_none(),
             QueueChange::Delete => true,
         }
     }
@@ -266,9 +267,19 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
     fn written(&self, entries: &[&Entry]);
 }
 
-/// Returns the confirmation of entries that were counted earlier.
-pub fn late_summary(entries: &[&Entry]) -> Confirmed {
-    let late_retries = entries.iter().filter_map(|entry| entry.retry()).collect();
+/// Returns the confirmation of entries that were counted earlier. Entries in `later` are not
+/// committed yet. A retry that a later entry of its delivery replaces is not reported.
+pub fn late_summary<'a>(entries: &[&'a Entry], later: impl Iterator<Item = &'a Entry>) -> Confirmed {
+    let last: HashMap<(i64, i64), &Entry> = entries
+        .iter()
+        .copied()
+        .chain(later)
+        .map(|entry| ((entry.subscription_id, entry.event_id), entry))
+        .collect();
+    let is_last = |entry: &&&Entry| {
+        last.get(&(entry.subscription_id, entry.event_id)).is_some_and(|last| std::ptr::eq(*last, **entry))
+    };
+    let late_retries = entries.iter().filter(is_last).filter_map(|entry| entry.retry()).collect();
     Confirmed { entries: 0, late_retries, ..summary(entries) }
 }
 

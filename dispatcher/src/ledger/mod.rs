@@ -316,7 +316,8 @@ impl Ledger {
         if let Some(observer) = &self.observer {
             observer.written(&entries[..written]);
         }
-        Ok((written, late_summary(&entries[..written])))
+        let later = records.iter().skip(written).filter_map(Record::entry);
+        Ok((written, late_summary(&entries[..written], later)))
     }
 
     /// Returns the deliveries of the records, as subscription and event, that have an attempt or a

@@ -175,6 +175,11 @@ impl Scheduler {
             // The retry is being read, and is sent after that.
             return;
         }
+        if let Some(queue) = self.send_queues.get_mut(&id).filter(|queue| queue.is_locked) {
+            // The result of an earlier attempt may be waiting, and changes the row.
+            queue.asked_while_locked.insert(event_id);
+            return;
+        }
         let timed = self.shared.timers.remove(id, event_id);
         let now = self.shared.now;
         if let Some(mut work) = self.work_or_new(id) {

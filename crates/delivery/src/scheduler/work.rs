@@ -7,8 +7,9 @@
 
 use crate::{
     event::Place,
+    feed::Request,
     message::Message,
-    queue_rows::{Due, Item, Retry, RowState},
+    queue_rows::{Due, Item, Load, Retry, RowState},
     record::{Entry, QueueChange, State},
     scheduler::{Shared, order_key},
     send_queue::SendQueue,
@@ -203,6 +204,10 @@ impl Work<'_> {
     /// Reopens the send queue after its entries were committed.
     pub fn release_locked(&mut self) {
         self.queue.is_locked = false;
+        for event_id in std::mem::take(&mut self.queue.asked_while_locked) {
+            let request = Request { subscription_id: self.id, event_id };
+            self.shared.effects.load(Load::Request { request, even_without_row: true });
+        }
         if self.queue.is_open() {
             self.reopen();
         }

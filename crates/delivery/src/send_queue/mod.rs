@@ -29,7 +29,7 @@ use crate::{
 };
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -165,6 +165,8 @@ pub struct SendQueue {
     pub has_slow_filter: bool,
     /// Another session has locked the subscription, and entries of this send queue wait for that.
     pub is_locked: bool,
+    /// Events whose redelivery was requested while the subscription was locked.
+    pub asked_while_locked: BTreeSet<i64>,
     /// When the scheduler checks this send queue again.
     pub wake_at: Option<Duration>,
     /// The backlog is not read before this ledger entry is committed, because an older row is on
@@ -222,6 +224,7 @@ impl SendQueue {
             disabling: Disabling::No,
             has_slow_filter: false,
             is_locked: false,
+            asked_while_locked: BTreeSet::new(),
             next: NextSource::Queued,
             intake: Intake::Memory,
             listed: Listed::default(),

@@ -2,6 +2,30 @@
 
 use super::*;
 
+/// The result of the first redelivery waits for the lock, and must not delete the row of the second
+/// one, which comes later.
+#[test]
+fn a_redelivery_asked_for_while_a_result_waits_is_made() {
+    let (mut world, pair) = one_under_way();
+    world.settle();
+    ask_again(&mut world, pair);
+    world.catch_up();
+    assert_eq!(world.under_way.len(), 1, "the first redelivery");
+    world.locks.insert(pair.0);
+    world.finish(100);
+    world.catch_up();
+    // What the transaction of the second webhook_redeliver() has written.
+    world.queue.insert(
+        pair,
+        Row { state: State::Waiting { next_at_us: WALL_US }, attempts: 1, retry_from: 1, order_key: None },
+    );
+    ask_again(&mut world, pair);
+    world.catch_up();
+    world.settle();
+    assert_eq!(world.attempts[&pair], [Class::Succeeded; 3]);
+    world.check_end();
+}
+
 /// Its retry would wait for the lock. The other subscription's retry, and the checkpoint, do not.
 #[test]
 fn a_locked_subscription_holds_up_nobody_else() {

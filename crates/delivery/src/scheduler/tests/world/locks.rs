@@ -41,11 +41,12 @@ impl World {
     }
 
     fn write_aside(&mut self, id: i64) {
-        for record in self.aside.remove(&id).unwrap_or_default() {
+        let mut records = self.aside.remove(&id).unwrap_or_default();
+        while let Some(record) = records.pop_front() {
             let done = match record {
                 Record::Entry(entry) => {
                     self.apply(&entry);
-                    record::late_summary(&[&entry])
+                    record::late_summary(&[&entry], records.iter().filter_map(Record::entry))
                 }
                 record => self.apply_alone(record),
             };

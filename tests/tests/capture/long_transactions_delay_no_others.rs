@@ -80,9 +80,9 @@ async fn what_others_have_written_since_is_not_read_again() {
             .expect("it is open");
     }
     world.app.batch_execute("prepare transaction 'forgotten'").await.expect("it is prepared");
-    for first in (1..20_000).step_by(500) {
+    for first in (1..60_000).step_by(1500) {
         let insert = format!(
-            "insert into orders select n, repeat('c', 200) from generate_series({first}, {first} + 499) n"
+            "insert into orders select n, repeat('c', 200) from generate_series({first}, {first} + 1499) n"
         );
         world.app.batch_execute(&insert).await.expect("they are inserted");
     }
@@ -91,7 +91,7 @@ async fn what_others_have_written_since_is_not_read_again() {
         .batch_execute("update webhook.cursor set snapshot = pg_current_snapshot(); analyze")
         .await
         .unwrap();
-    world.insert_orders(20_001, 5).await;
+    world.insert_orders(60_001, 5).await;
     commits.batch_execute("commit").await.expect("it was open throughout");
     aborts.batch_execute("rollback").await.expect("it was open throughout");
     assert_eq!(world.database.number("select count(*) from webhook.beyond_checkpoint").await, 6);
@@ -108,7 +108,8 @@ async fn what_others_have_written_since_is_not_read_again() {
             serde_json::from_str(&value(&world.app, &plan).await.expect("a plan")).expect("JSON");
         let pages = |name: &str| plan[0]["Plan"][name].as_i64().expect("a number");
         let pages = pages("Shared Hit Blocks") + pages("Shared Read Blocks");
-        assert!(pages < 300, "{look}: {pages} pages of more than 1000");
+        // Each slot and each pair costs a few pages.
+        assert!(pages < 600, "{look}: {pages} pages of more than 3000");
     }
 
     // Both queries agree for every snapshot.

@@ -70,7 +70,7 @@ async fn whatever_statement_has_locked_it() {
         world
             .database
             .until(
-                &format!("select not exists (select from webhook.locked_subscription) from pg_class limit 1"),
+                "select not exists (select from webhook.locked_subscription) from pg_class limit 1",
                 PATIENCE,
             )
             .await;

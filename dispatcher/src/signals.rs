@@ -21,8 +21,8 @@ struct Signals {
 }
 
 /// Cancels `shutdown` at the first signal that asks to finish, and exits with `exit_code` at the
-/// second. Notifies `reload`, if there is one, at each SIGHUP that does not mean to finish. From the
-/// return of this function on no signal has its default action.
+/// second. Notifies `reload`, if there is one, at each SIGHUP that does not mean to finish. Once
+/// this function has returned, no signal has its default action.
 pub fn obey(shutdown: CancellationToken, reload: Option<Arc<Notify>>, exit_code: i32) {
     match Signals::open() {
         Ok(signals) => {

@@ -27,6 +27,7 @@ mod effects;
 mod given_up;
 mod health;
 mod order_groups;
+mod outcomes;
 mod overflow;
 mod owners;
 mod progress;

@@ -1,7 +1,7 @@
 //! Attempts that this machine could not make.
 
 use super::*;
-use crate::scheduler::attempts::SHORTAGE_WAIT;
+use crate::scheduler::outcomes::SHORTAGE_WAIT;
 
 #[test]
 fn a_shortage_uses_up_no_retry_and_is_not_charged() {

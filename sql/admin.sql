@@ -64,8 +64,11 @@ begin
         from pg_roles r where r.oid = t.role_oid and r.rolname <> t.role;
     update webhook.token t set owner = r.rolname
         from pg_roles r where r.oid = t.owner_role and r.rolname::text <> t.owner;
+    -- The row of another owner may still have the name, such as the row of a dropped role.
     update webhook.owner_limit l set owner = r.rolname
-        from pg_roles r where r.oid = l.owner_role and r.rolname::text <> l.owner;
+        from pg_roles r
+        where r.oid = l.owner_role and r.rolname::text <> l.owner
+          and not exists (select from webhook.owner_limit o where o.owner = r.rolname::text);
     update webhook.owner_limit l set owner_role = 0
         where l.owner_role <> 0 and not exists (select from pg_roles r where r.oid = l.owner_role);
     update webhook.token t set role_oid = 0

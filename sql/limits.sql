@@ -29,7 +29,7 @@ create function webhook.limit_of(owner text, owner_role oid) returns webhook.own
                or case when limit_of.owner_role is null then l.owner_role is null and l.owner = limit_of.owner
                        else l.owner_role <> 0 and l.owner_role = limit_of.owner_role end
             order by l.owner = '*' limit 1);
-comment on function webhook.limit_of(text, oid) is 'The limits of an owner: its own row, or the one of owner *; null: there are none';
+comment on function webhook.limit_of(text, oid) is 'The limits of an owner: its row, or the row of owner *; null: there are no limits';
 
 -- Fires after find_owner_role, because triggers fire in the order of their names.
 create function webhook.limit_rate() returns trigger

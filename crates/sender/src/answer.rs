@@ -94,7 +94,7 @@ pub async fn finish(
     let until = if is_short { deadline.min(answered + REST_OF_SUCCESS) } else { deadline };
     let bytes_max = if is_checked { RESPONSE_BYTES_MAX } else { STORED_BYTES_MAX };
     let is_clean = !has_forbidden_body(&response);
-    let (start, end) = read_body(response.into_body(), until, bytes_max).await;
+    let (start, end) = read_body(response.into_body(), &lease, until, bytes_max).await;
     check(outcome, rule, &start);
     match end {
         End::Complete if is_clean => keep(target, lease).await,
@@ -134,17 +134,17 @@ enum End {
 }
 
 /// Returns the start of a body, at most this many bytes.
-async fn read_body(body: Incoming, until: Instant, bytes_max: usize) -> (Vec<u8>, End) {
+async fn read_body(body: Incoming, lease: &Lease, until: Instant, bytes_max: usize) -> (Vec<u8>, End) {
     let mut start = Vec::new();
     if body.is_end_stream() {
         return (start, End::Complete);
     }
-    let end = timeout_at(until, read_start(body, &mut start, bytes_max)).await;
+    let end = timeout_at(until, read_start(body, lease, &mut start, bytes_max)).await;
     (start, end.unwrap_or(End::Late))
 }
 
 /// Reads a body, and keeps its start.
-async fn read_start(mut body: Incoming, start: &mut Vec<u8>, bytes_max: usize) -> End {
+async fn read_start(mut body: Incoming, lease: &Lease, start: &mut Vec<u8>, bytes_max: usize) -> End {
     let mut read = 0;
     loop {
         let data = match body.frame().await {
@@ -155,6 +155,9 @@ async fn read_start(mut body: Incoming, start: &mut Vec<u8>, bytes_max: usize) -
             },
             Some(Err(_)) => return End::Broken,
         };
+        if let Lease::Http2(stream) = lease {
+            stream.is_read();
+        }
         let rest = bytes_max - start.len();
         start.extend_from_slice(&data[..data.len().min(rest)]);
         read += data.len();

@@ -37,8 +37,9 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 /// Maximum number of bytes between two events that are of use: a request begins, its response
-/// begins, or its stream ends. It bounds interim responses (1xx), PING and other control frames,
-/// also of a connection without requests. It is more than the connection's window.
+/// begins, a part of its body is read, or its stream ends. It bounds interim responses (1xx), PING
+/// and other control frames, also of a connection without requests. It is more than the
+/// connection's window.
 const USELESS_BYTES_MAX: u64 = 1024 * 1024;
 /// After a request that has had no byte in answer for this time, and no other request of the
 /// connection either, the connection is retired. The path may be dead.
@@ -177,6 +178,11 @@ impl Http2Stream {
 
     pub fn is_answered(&mut self) {
         self.sent = None;
+        self.is_read();
+    }
+
+    /// Records that a part of a response was read.
+    pub fn is_read(&self) {
         self.connection.meter.allow(USELESS_BYTES_MAX);
     }
 

@@ -50,7 +50,7 @@ pub fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
 struct Running<F, P> {
     connect: Pin<Box<F>>,
     began: Instant,
-    _permit: Option<P>,
+    permit: Option<P>,
 }
 
 /// Returns the first connection, or the most telling failure. A failure that `is_final` accepts
@@ -83,7 +83,7 @@ pub async fn first_of<T, P, F: Future<Output = Result<T, Failure>>>(
             let ends_at = running.front().map_or(now, |oldest| oldest.began + ENDED_AFTER);
             starts_at = now + ATTEMPT_DELAY;
             if !has_place && now >= ends_at {
-                permit = running.pop_front().and_then(|oldest| oldest._permit);
+                permit = running.pop_front().and_then(|oldest| oldest.permit);
                 last = last.or_more_telling(Failure::ConnectTimeout(ENDED_AFTER));
             }
             if has_place || now >= ends_at {
@@ -91,7 +91,7 @@ pub async fn first_of<T, P, F: Future<Output = Result<T, Failure>>>(
                 running.extend(connect.map(|connect| Running {
                     connect: Box::pin(connect),
                     began: now,
-                    _permit: permit,
+                    permit,
                 }));
             } else {
                 starts_at = starts_at.min(ends_at);
@@ -143,29 +143,29 @@ mod tests {
         }
     }
 
+    /// Returns when each attempt to this number of addresses began, in milliseconds. The last
+    /// address answers, `refuses` fails, and the others are silent.
+    async fn starts<P>(count: u8, refuses: u8, more: impl Fn() -> Option<P>) -> Vec<u128> {
+        let addresses = (1..=count).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let (began, started) = (Instant::now(), RefCell::new(Vec::new()));
+        let connect = |ip| {
+            started.borrow_mut().push(began.elapsed().as_millis());
+            async move {
+                match ip {
+                    IpAddr::V4(v4) if v4.octets()[3] == count => Ok(ip),
+                    IpAddr::V4(v4) if v4.octets()[3] == refuses => Err(Failure::Connect("refused")),
+                    _ => pending().await,
+                }
+            }
+        };
+        assert_eq!(first_of(addresses, connect, |_| false, more).await, Ok([10, 0, 0, count].into()));
+        started.into_inner()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_address_delays_the_next_by_250_ms_and_a_failed_one_does_not() {
-        let addresses: Vec<IpAddr> = (1..=20).map(|last| IpAddr::from([10, 0, 0, last])).collect();
-        let (began, started) = (Instant::now(), RefCell::new(Vec::new()));
-        let connected = first_of(
-            addresses,
-            |ip| {
-                started.borrow_mut().push(began.elapsed().as_millis());
-                async move {
-                    match ip {
-                        IpAddr::V4(v4) if v4.octets()[3] == 20 => Ok(v4),
-                        IpAddr::V4(v4) if v4.octets()[3] == 3 => Err(Failure::Connect("refused")),
-                        _ => pending().await,
-                    }
-                }
-            },
-            |_| false,
-            || Some(()),
-        )
-        .await;
-        assert_eq!(connected, Ok([10, 0, 0, 20].into()));
         let want: Vec<u128> = (0..20).map(|n| 250 * if n < 3 { n } else { n - 1 }).collect();
-        assert_eq!(started.into_inner(), want);
+        assert_eq!(starts(20, 3, || Some(())).await, want);
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,25 +188,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_further_sockets_the_addresses_are_tried_one_after_another() {
-        let addresses: Vec<IpAddr> = (1..=5).map(|last| IpAddr::from([10, 0, 0, last])).collect();
-        let (began, started) = (Instant::now(), RefCell::new(Vec::new()));
-        let connected = first_of(
-            addresses,
-            |ip| {
-                started.borrow_mut().push(began.elapsed().as_millis());
-                async move {
-                    match ip {
-                        IpAddr::V4(v4) if v4.octets()[3] == 5 => Ok(v4),
-                        IpAddr::V4(v4) if v4.octets()[3] == 2 => Err(Failure::Connect("refused")),
-                        _ => pending().await,
-                    }
-                }
-            },
-            |_| false,
-            || None::<()>,
-        )
-        .await;
-        assert_eq!(connected, Ok([10, 0, 0, 5].into()));
-        assert_eq!(started.into_inner(), [0, 2000, 2000, 4000, 6000]);
+        assert_eq!(starts(5, 2, || None::<()>).await, [0, 2000, 2000, 4000, 6000]);
     }
 }

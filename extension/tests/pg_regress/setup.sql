@@ -56,3 +56,16 @@ exception when others then
     return format('%s %s%s', state, message, E'\n      ' || nullif(hint, ''));
 end
 $$;
+
+-- Executes statements as a role, each in a subtransaction. Returns the results of by_hand.fails().
+create function by_hand.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
+declare
+    statement text;
+begin
+    foreach statement in array statements loop
+        execute format('set local role %I', who);
+        return next format('%s: %s: %s', who, statement, by_hand.fails(statement));
+        reset role;
+    end loop;
+end
+$$;

@@ -9,7 +9,7 @@ use e2e::{
     PATIENCE,
     cluster::{Database, describe},
     daemon::Daemon,
-    receiver::SECRET,
+    receiver::{Keep, Record, SECRET},
     world::World,
 };
 use std::collections::BTreeSet;
@@ -25,6 +25,9 @@ const MODES: [&str; 8] = [
     "exclusive",
     "access exclusive",
 ];
+
+/// Rejects every event.
+const REJECTS: &str = "/status/422";
 
 /// A statement for each volatile function. `$` is a subscription of the role, one for each
 /// statement. `@` is an event.
@@ -64,43 +67,58 @@ const MAY_EXECUTE: &str = "select string_agg(distinct p.proname, ' ')
     join pg_proc p on p.oid = d.objid and d.classid = 'pg_proc'::regclass
     where d.deptype = 'e' and p.provolatile = 'v' and has_function_privilege('$', p.oid, 'execute')";
 
+/// Returns the functions that a role may execute. Each has a statement.
+async fn allowed(database: &Database, role: &str) -> BTreeSet<String> {
+    let names = database.text(&MAY_EXECUTE.replace('$', role)).await.unwrap_or_default();
+    let allowed: BTreeSet<String> = names.split_whitespace().map(str::to_owned).collect();
+    let known: BTreeSet<String> = CALLS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let missing: Vec<_> = allowed.difference(&known).collect();
+    assert!(missing.is_empty(), "no statement for {missing:?}");
+    allowed
+}
+
 /// Begins a transaction as a role, and takes every lock that it may.
 async fn hold_everything(world: &World, role: &str) -> Client {
     let database = &world.database;
-    let allowed: BTreeSet<String> = database
-        .text(&MAY_EXECUTE.replace('$', role))
-        .await
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let known: BTreeSet<String> = CALLS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(
-        allowed.difference(&known).collect::<Vec<_>>(),
-        Vec::<&String>::new(),
-        "no statement for these"
-    );
-    let event = database.text("select event_id from webhook.delivery limit 1").await.expect("an event");
-    let client = database.try_client(role).await.expect("it may connect");
+    let allowed = allowed(database, role).await;
+    let mut own = 0;
     let mut statements = vec!["begin; set local application_name = 'hoarder'".to_owned()];
     for (_, statement) in CALLS.iter().filter(|(name, _)| allowed.contains(*name)) {
-        let mut statement = statement.replace('@', &event);
+        let mut statement = (*statement).to_owned();
         if statement.contains('$') {
-            statement = statement.replace('$', &own_subscription(database, role).await.to_string());
+            statement = statement.replace('$', &own_subscription(world, role).await.to_string());
+            own += 1;
         }
         statements.push(statement);
     }
-    for statement in statements {
-        client
-            .batch_execute(&statement)
-            .await
-            .unwrap_or_else(|e| panic!("{role}: {statement}: {}", describe(&e)));
+    // Each of them has deliveries that fail, and are tried again while the locks are held. The
+    // results are about rows that are locked.
+    database.run("insert into orders select -n, 'fails' from generate_series(1, 3) n").await;
+    let fails = format!(
+        "select count(distinct q.subscription_id) = {own} from webhook.queue q join webhook.subscription s on s.id = q.subscription_id where s.owner = '{role}'"
+    );
+    database.until(&fails, PATIENCE).await;
+    database.run("delete from orders where id < 0").await;
+    // One that they have, if there are any.
+    let event = "select event_id from webhook.delivery order by key = '-1' desc limit 1";
+    let event = database.text(event).await.expect("an event");
+    let client = database.try_client(role).await.expect("it may connect");
+    for statement in statements.iter().map(|statement| statement.replace('@', &event)) {
+        let done = client.batch_execute(&statement).await;
+        done.unwrap_or_else(|e| panic!("{role}: {statement}: {}", describe(&e)));
     }
-    let tables = database
-        .text("select string_agg(c.oid::regclass::text, ' ') from pg_class c where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('r', 'p', 'v')")
-        .await
-        .expect("tables");
+    lock_tables(database, &client).await;
+    let tried = world.receiver.at(REJECTS).len();
+    let is_tried = |record: &Record| record.at(REJECTS).count() >= tried + own;
+    world.receiver.wait("attempts while the locks are held", PATIENCE, is_tried).await;
+    client
+}
+
+/// Locks each table in every mode that the role may.
+async fn lock_tables(database: &Database, client: &Client) {
+    let tables = "select string_agg(c.oid::regclass::text, ' ') from pg_class c
+        where c.relnamespace = 'webhook'::regnamespace and c.relkind in ('r', 'p', 'v')";
+    let tables = database.text(tables).await.expect("tables");
     for table in tables.split(' ') {
         for mode in MODES {
             client.batch_execute("savepoint one").await.expect("a savepoint");
@@ -109,19 +127,30 @@ async fn hold_everything(world: &World, role: &str) -> Client {
             }
         }
     }
-    client
 }
 
-/// Makes a subscription of a role, with failed deliveries.
-async fn own_subscription(database: &Database, role: &str) -> i64 {
-    let owner = database.try_client(role).await.expect("it may connect");
-    let statement = format!("select id from webhook_subscribe('http://127.0.0.1:1/', secret => '{SECRET}')");
+/// Makes a subscription of a role whose deliveries fail. Rejections do not open the circuit.
+async fn own_subscription(world: &World, role: &str) -> i64 {
+    let owner = world.database.try_client(role).await.expect("it may connect");
+    let url = world.receiver.url(REJECTS);
+    let statement = format!(
+        "select id from webhook_subscribe('{url}', '{{order.created}}', secret => '{SECRET}', retry => array_fill(interval '300 ms', '{{50}}'))"
+    );
     owner.query_one(&statement, &[]).await.unwrap_or_else(|e| panic!("{}", describe(&e))).get(0)
+}
+
+/// Waits until these orders have been received, and the results are written.
+async fn delivered(world: &World, ok: i64, orders: i64) {
+    world.receiver.wait_for("/ok", usize::try_from(orders).expect("a few"), PATIENCE).await;
+    let written = format!(
+        "select count(*) = {orders} from webhook.attempt where subscription_id = {ok} and outcome = 'succeeded'"
+    );
+    world.database.until(&written, PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stops_nobody_else() {
-    let world = World::new().await;
+    let world = World::with(Keep::Requests, &[]).await;
     let database = &world.database;
     database
         .run(
@@ -135,24 +164,24 @@ async fn stops_nobody_else() {
              grant select on orders, notes to sub, rea",
         )
         .await;
-    world.subscribe("/ok").await;
+    let ok = world.subscribe_with("/ok", "filter => '$.data.id > 0', events => '{order.created}'").await;
     let mut daemon = Daemon::start(database).await;
     let mut orders = 0;
     for role in ["sub", "rea", "pub", "guest"] {
         // The role's own subscriptions have something to deliver.
         world.insert_orders(orders + 1, 10).await;
         orders += 10;
-        world.receiver.wait_for("/ok", usize::try_from(orders).expect("a few"), PATIENCE).await;
+        delivered(&world, ok, orders).await;
         let hoarder = hold_everything(&world, role).await;
         world.insert_orders(orders + 1, 10).await;
         orders += 10;
-        world.receiver.wait_for("/ok", usize::try_from(orders).expect("a few"), PATIENCE).await;
+        delivered(&world, ok, orders).await;
 
         daemon.kill9().await;
         daemon = Daemon::start(database).await;
         world.insert_orders(orders + 1, 10).await;
         orders += 10;
-        world.receiver.wait_for("/ok", usize::try_from(orders).expect("a few"), PATIENCE).await;
+        delivered(&world, ok, orders).await;
 
         database.run("set lock_timeout = '5s'; select webhook.turn_ring(true)").await;
         let other = database.try_client("other").await.expect("it may connect");

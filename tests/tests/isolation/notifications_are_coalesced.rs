@@ -1,5 +1,5 @@
 //! Promise: any role can NOTIFY on the daemon's channel, and thousands of notifications cost the
-//! daemon no more than a few.
+//! daemon as little as a few do.
 
 use e2e::{PATIENCE, cluster::Database, daemon::Daemon, receiver::SECRET, world::World};
 use std::time::{Duration, Instant};

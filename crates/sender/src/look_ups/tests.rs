@@ -1,3 +1,5 @@
+//! Lookups that share an answer, wait for a place, or are silent.
+
 use super::*;
 use crate::resolve::Resolved;
 use std::{

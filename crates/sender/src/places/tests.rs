@@ -1,3 +1,5 @@
+//! Who has a place, and who gets the next one.
+
 use super::*;
 
 fn owner(name: &str) -> Owner {

@@ -441,6 +441,31 @@ async fn flooding(flood: Vec<u8>) -> Receiver {
     .await
 }
 
+/// All bodies are on their way before the first of them ends.
+#[tokio::test]
+async fn large_answers_of_many_requests_are_of_use() {
+    const REQUESTS: usize = 60;
+    let all = Arc::new(tokio::sync::Barrier::new(REQUESTS));
+    let receiver = Receiver::http2(100, move |mut answer, _, _| {
+        let all = all.clone();
+        async move {
+            let head = Response::builder().status(500).body(()).unwrap();
+            let Ok(mut body) = answer.send_response(head, false) else { return };
+            for part in 0..60 {
+                all.wait().await;
+                if body.send_data(Bytes::from_static(&[b'x'; 1024]), part == 59).is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    for outcome in receiver.send_many(REQUESTS).await {
+        assert_eq!(outcome.error.as_deref(), Some("HTTP 500 Internal Server Error"));
+        assert_eq!(outcome.response.map(|start| start.len()), Some(4096));
+    }
+}
+
 /// Without a limit, they cost a processor until the deadline.
 #[tokio::test]
 async fn frames_without_use_end_the_connection() {

@@ -8,17 +8,6 @@ set local jit = off;
 \pset tuples_only on
 create schema t;
 grant usage on schema t to public;
-create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
-declare
-    statement text;
-begin
-    foreach statement in array statements loop
-        execute format('set local role %I', who);
-        return next format('%s: %s: %s', who, statement, by_hand.fails(statement));
-        reset role;
-    end loop;
-end
-$$;
 create role regress_anna; create role regress_bert; create role regress_adm;
 select webhook_grant('regress_anna', 'subscriber'), webhook_grant('regress_bert', 'subscriber'), webhook_grant('regress_adm', 'admin');
 create function t.id(wanted text) returns bigint language sql stable security definer as $$ select id from webhook.subscription where name = wanted $$;
@@ -26,7 +15,7 @@ set local role regress_anna;
 select count(*) from webhook_subscribe('https://example.com/', name => 'old', rate_limit => 500);
 
 \echo -- only admins set limits
-select t.tries('regress_anna', variadic array['insert into webhook.owner_limit (owner) values (''regress_anna'')', 'select from webhook.owner_limit']);
+select by_hand.tries('regress_anna', variadic array['insert into webhook.owner_limit (owner) values (''regress_anna'')', 'select from webhook.owner_limit']);
 set local role regress_adm;
 insert into webhook.owner_limit (owner, rate_limit, verification_required) values ('*', 50, true);
 insert into webhook.owner_limit (owner, rate_limit) values ('regress_bert', 2), ('tenant-7', 0.5);
@@ -35,7 +24,7 @@ reset role;
 select by_hand.fails($$insert into webhook.owner_limit (owner, rate_limit) values ('tenant-8', 0)$$);
 
 \echo -- an owner cannot exceed them
-select t.tries('regress_anna', variadic array[
+select by_hand.tries('regress_anna', variadic array[
     'select webhook_subscribe(''https://example.com/'')',
     'select webhook_subscribe(''https://example.com/'', verification => ''ping'', rate_limit => 51)',
     'select webhook_alter(t.id(''old''), name => ''older'')',
@@ -44,7 +33,7 @@ select t.tries('regress_anna', variadic array[
     'select webhook_alter(t.id(''old''), verification => ''none'')',
     'select webhook_alter(t.id(''old''), url => ''https://victim.example.com/'', verification => ''none'')',
     'select webhook_pause(t.id(''old''))']);
-select t.tries('regress_bert', variadic array['select webhook_subscribe(''https://example.com/'', name => ''bert'')',
+select by_hand.tries('regress_bert', variadic array['select webhook_subscribe(''https://example.com/'', name => ''bert'')',
     'select webhook_alter(t.id(''bert''), rate_limit => 2.5)', 'select webhook_alter(t.id(''bert''), rate_limit => 1)',
     'select webhook_alter(t.id(''bert''), clear => ''{rate_limit}'')']);
 select s.name, s.rate_limit, s.verification from webhook.subscription s order by 1;
@@ -54,7 +43,7 @@ set local role regress_adm;
 select by_hand.fails($$select webhook_subscribe('https://example.com/', name => 'seven', owner => 'tenant-7', rate_limit => 9)$$);
 reset role;
 select webhook.act_for('tenant-7', null);
-select t.tries('regress_adm', variadic array['select webhook_alter(t.id(''seven''), events => ''{order.*}'')', 'select webhook_alter(t.id(''seven''), clear => ''{rate_limit}'')']);
+select by_hand.tries('regress_adm', variadic array['select webhook_alter(t.id(''seven''), events => ''{order.*}'')', 'select webhook_alter(t.id(''seven''), clear => ''{rate_limit}'')']);
 select webhook.act_for(null, null);
 select s.rate_limit from webhook.subscription s where s.name = 'seven';
 
@@ -72,10 +61,16 @@ reset role;
 alter role regress_bert rename to regress_bertha;
 create role regress_bert;
 select webhook_grant('regress_bert', 'subscriber');
-select t.tries('regress_bertha', variadic array['select webhook_subscribe(''https://example.com/'', rate_limit => 3)']);
-select t.tries('regress_bert', variadic array['select webhook_subscribe(''https://example.com/'', verification => ''ping'', rate_limit => 3)']);
+select by_hand.tries('regress_bertha', variadic array['select webhook_subscribe(''https://example.com/'', rate_limit => 3)']);
+select by_hand.tries('regress_bert', variadic array['select webhook_subscribe(''https://example.com/'', verification => ''ping'', rate_limit => 3)']);
 select webhook.follow_roles();
 select owner from webhook.owner_limit order by 1;
+
+\echo -- and another row may have the new name
+insert into webhook.owner_limit (owner, rate_limit) values ('regress_cora', 1);
+alter role regress_bertha rename to regress_cora;
+select webhook.follow_roles();
+select by_hand.tries('regress_cora', 'select webhook_subscribe(''https://example.com/'', rate_limit => 3)');
 
 \echo -- no owner is called *
 select by_hand.fails($$select webhook_subscribe('https://example.com/', owner => '*')$$);

@@ -65,31 +65,20 @@ select has_table_privilege('regress Odd "Role"', 'webhook.event', 'select');
 
 \echo -- each part can do its work, and nothing else
 create table orders (id int primary key);
-create function t.tries(who text, variadic statements text[]) returns setof text language plpgsql as $$
-declare
-    statement text;
-begin
-    foreach statement in array statements loop
-        execute format('set local role %I', who);
-        return next format('%s: %s: %s', who, statement, by_hand.fails(statement));
-        reset role;
-    end loop;
-end
-$$;
 select count(*) from webhook_subscribe('https://example.com');
-select t.tries('regress_nobody', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_subscribe(''https://example.com'')',
+select by_hand.tries('regress_nobody', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_subscribe(''https://example.com'')',
     'select from webhook.event', 'select webhook_sign('''', '''', 1, '''')', 'select webhook.gate_ring()');
-select t.tries('regress_pub', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_unwatch(''orders'')',
+select by_hand.tries('regress_pub', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_watch(''orders'')', 'select webhook_unwatch(''orders'')',
     'select webhook_subscribe(''https://example.com'')', 'select from webhook.event');
-select t.tries('regress_sub', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.subscription', 'select from webhook.delivery',
+select by_hand.tries('regress_sub', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.subscription', 'select from webhook.delivery',
     'select from webhook.subscription_stats', 'select from webhook.secret', 'select from webhook.event', 'select webhook_emit(''a.b'', ''{}'')');
-select t.tries('regress_rea', 'select from webhook.event', 'select from webhook.attempt', 'select from webhook.delivery', 'select from webhook.pending', 'select from webhook.health',
+select by_hand.tries('regress_rea', 'select from webhook.event', 'select from webhook.attempt', 'select from webhook.delivery', 'select from webhook.pending', 'select from webhook.health',
     'select from webhook.subscription_stats', 'select from webhook.secret', 'delete from webhook.queue', 'select webhook_subscribe(''https://example.com'')');
-select t.tries('regress_dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
+select by_hand.tries('regress_dis', 'select from webhook.event_3', 'select from webhook.secret', 'insert into webhook.attempt_0 select * from webhook.attempt_0',
     'delete from webhook.queue', 'update webhook.cursor set epoch = epoch + 1', 'select webhook.gate_ring()', 'select from webhook.health',
     'select webhook.disable_subscription(1, ''410'')', 'update webhook.subscription set enabled = false, paused_reason = ''410''', 'update webhook.subscription set url = ''http://x''',
     'insert into webhook.event (type, payload) values (''a.b'', ''{}'')', 'delete from webhook.attempt');
-select t.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',
+select by_hand.tries('regress_adm', 'select webhook_emit(''a.b'', ''{}'')', 'select webhook_subscribe(''https://example.com'')', 'select from webhook.event',
     'insert into webhook.event_type (type, description) values (''a.b'', ''by hand'')', 'update webhook.event_type set description = ''x''',
     'update webhook.event_type set relation = null', 'select from webhook.secret', 'select webhook_grant(''regress_nobody'', ''admin'')');
 
@@ -103,14 +92,14 @@ create table his (id int primary key, v int);
 create function his_json(his) returns json language sql stable return '{}'::json;
 revoke all on function his_json(his) from public;
 reset role;
-select t.tries('regress_pub', 'select webhook_watch(''his'', payload => ''his_json'')', 'select webhook_unwatch(''his'')');
-select t.tries('regress_member', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
-select t.tries('regress_nobody', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
+select by_hand.tries('regress_pub', 'select webhook_watch(''his'', payload => ''his_json'')', 'select webhook_unwatch(''his'')');
+select by_hand.tries('regress_member', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
+select by_hand.tries('regress_nobody', 'select webhook_watch(''his'')', 'select webhook_unwatch(''his'')');
 select noun from webhook_watch('his');
 alter table his owner to regress_nobody;
-select t.tries('regress_nobody', 'select webhook_watch(''his'')');
+select by_hand.tries('regress_nobody', 'select webhook_watch(''his'')');
 grant execute on function webhook.capture() to regress_nobody;
-select t.tries('regress_nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
+select by_hand.tries('regress_nobody', 'select webhook_watch(''his'', payload => ''his_json'')');
 alter table his owner to regress_pub;
 
 \echo -- a definer function watches with the rights of its owner only, even if a superuser calls it
@@ -143,7 +132,7 @@ select noun from webhook_watch('trap', verbs => '{"insert":"created"}', conditio
 \set VERBOSITY default
 select webhook_unwatch('trap');
 reset role;
-select t.tries('regress_pub', 'create trigger x after insert on trap for each row execute function webhook.capture(''{"noun":"webhook","verbs":{"insert":"ping"}}'')',
+select by_hand.tries('regress_pub', 'create trigger x after insert on trap for each row execute function webhook.capture(''{"noun":"webhook","verbs":{"insert":"ping"}}'')',
     'insert into trap values (1)');
 drop trigger x on trap;
 
@@ -178,7 +167,7 @@ select relation, noun, verbs from webhook.watch;
 
 \echo -- a child table of another owner is not watched through its parent
 create table child () inherits (his);
-select t.tries('regress_pub', 'select webhook_watch(''his'')');
+select by_hand.tries('regress_pub', 'select webhook_watch(''his'')');
 \pset format aligned
 \pset tuples_only off
 rollback;

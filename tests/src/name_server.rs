@@ -1,8 +1,7 @@
 //! A name server for one daemon, in place of the machine's.
 //!
-//! The daemon runs in a mount namespace in which `/etc/resolv.conf` names the server. So glibc's
-//! own resolver sends real queries. The server must listen on port 53, which needs root or
-//! `net.ipv4.ip_unprivileged_port_start=53`. The namespace needs no privilege.
+//! A preloaded library (`name_server.c`) gives the server to glibc's own resolver, which sends real
+//! queries. The machine's `/etc/nsswitch.conf` must name `dns` for hosts, as Debian's does.
 
 use crate::{PATIENCE, process::lock};
 use std::{
@@ -15,15 +14,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::{net::UdpSocket, sync::Notify, task::AbortHandle, time::timeout};
 
-/// An address that no other test uses.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 53, 7, 1);
-/// glibc gives up after this time, and asks once.
-const RESOLV_CONF: &str = "nameserver 127.53.7.1\noptions timeout:30 attempts:1\n";
-const NSSWITCH_CONF: &str = "hosts: files dns\n";
-const MOUNT: &str = r#"for file in resolv.conf nsswitch.conf; do
-    mount --bind "$NAMES/$file" "/etc/$file" || exit
-done
-exec "$0" "$@""#;
+const PRELOADED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/name_server.c");
+const LIBRARY: &str = "name_server.so";
 
 /// Type of a query for an IPv4 address (RFC 1035, 3.2.2).
 const A: [u8; 2] = [0, 1];
@@ -32,7 +24,8 @@ const HEAD_BYTES: usize = 12;
 /// Answers that names under `known.example` lead to this machine. Never answers other queries.
 #[derive(Debug)]
 pub struct NameServer {
-    files: TempDir,
+    library: TempDir,
+    port: u16,
     queries: Arc<Queries>,
     task: AbortHandle,
 }
@@ -46,29 +39,27 @@ struct Queries {
 }
 
 impl NameServer {
-    /// Starts the server.
+    /// Starts the server and compiles the library.
     ///
     /// # Panics
-    /// If it cannot listen on port 53.
+    /// If the C compiler fails.
     pub async fn start() -> Self {
-        let socket = UdpSocket::bind((ADDRESS, 53)).await.expect("port 53, as root or by sysctl");
-        let files = tempfile::tempdir().expect("a folder");
-        for (file, text) in [("resolv.conf", RESOLV_CONF), ("nsswitch.conf", NSSWITCH_CONF)] {
-            std::fs::write(files.path().join(file), text).expect("it can be written");
-        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = socket.local_addr().expect("it is bound").port();
+        let library = tempfile::tempdir().expect("a folder");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(library.path().join(LIBRARY));
+        assert!(compiler.args([PRELOADED, "-ldl", "-lresolv"]).status().expect("cc runs").success());
         let queries = Arc::<Queries>::default();
         let task = tokio::spawn(answer(socket, Arc::clone(&queries))).abort_handle();
-        Self { files, queries, task }
+        Self { library, port, queries, task }
     }
 
     /// Returns the command that runs a program with this name server.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("unshare");
-        // SAFETY: it has no condition.
-        if unsafe { libc::geteuid() } != 0 {
-            command.arg("--map-root-user");
-        }
-        command.args(["--mount", "--", "sh", "-c", MOUNT]).arg(program).env("NAMES", self.files.path());
+        let mut command = Command::new(program);
+        command.env("LD_PRELOAD", self.library.path().join(LIBRARY));
+        command.env("NAME_SERVER_PORT", self.port.to_string());
         command
     }
 

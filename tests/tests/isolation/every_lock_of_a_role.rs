@@ -9,7 +9,7 @@ use e2e::{
     PATIENCE,
     cluster::{Database, describe},
     daemon::Daemon,
-    receiver::{Keep, Record, SECRET},
+    receiver::{Keep, SECRET},
     world::World,
 };
 use std::collections::BTreeSet;
@@ -108,9 +108,15 @@ async fn hold_everything(world: &World, role: &str) -> Client {
         done.unwrap_or_else(|e| panic!("{role}: {statement}: {}", describe(&e)));
     }
     lock_tables(database, &client).await;
-    let tried = world.receiver.at(REJECTS).len();
-    let is_tried = |record: &Record| record.at(REJECTS).count() >= tried + own;
-    world.receiver.wait("attempts while the locks are held", PATIENCE, is_tried).await;
+    // The result of an attempt waits for each subscription that is locked.
+    let own_ids = format!("array(select id from webhook.subscription where owner = '{role}')");
+    let waits = format!(
+        "select (select count(*) from webhook.subscription_lockers({own_ids})) >= {}
+            and not exists (select from webhook.subscription_lockers({own_ids}) l
+                where not exists (select from webhook.locked_subscription k where k.subscription_id = l.subscription_id))",
+        own / 2
+    );
+    database.until(&waits, PATIENCE).await;
     client
 }
 

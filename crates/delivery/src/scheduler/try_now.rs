@@ -21,16 +21,25 @@ impl Scheduler {
     /// Retries beyond the horizon of the timers keep their time. They are the latest of more than
     /// [`TIMERS_MAX`](super::timers::TIMERS_MAX).
     pub(super) fn try_now(&mut self, wanted: TryNow, now: Now) {
-        if let Some(mut work) = self.work_or_new(wanted.subscription_id)
-            && work.queue.is_open()
-        {
+        let Some(mut work) = self.work_or_new(wanted.subscription_id) else { return };
+        if work.queue.is_locked {
+            work.try_when_unlocked(wanted);
+        } else if work.queue.is_open() {
             work.try_now(wanted.ignore_retry_after, now);
         }
     }
 }
 
 impl Work<'_> {
-    fn try_now(&mut self, ignore_retry_after: bool, now: Now) {
+    /// Keeps the request until the lock is gone. The caller's transaction may be the one that held
+    /// the lock.
+    fn try_when_unlocked(&mut self, wanted: TryNow) {
+        let ignored = self.queue.tried_while_locked.is_some_and(|before| before.ignore_retry_after);
+        let ignore_retry_after = ignored || wanted.ignore_retry_after;
+        self.queue.tried_while_locked = Some(TryNow { ignore_retry_after, ..wanted });
+    }
+
+    pub fn try_now(&mut self, ignore_retry_after: bool, now: Now) {
         info!(subscription_id = self.id, "send_queue.tries_now");
         if ignore_retry_after {
             self.queue.paused_until = Duration::ZERO;
@@ -57,7 +66,13 @@ impl Work<'_> {
     /// Takes a ping into memory as the next probe of an open circuit. Returns `false` if the ping
     /// must take the way of all events.
     pub fn takes_ping(&mut self, message: &Arc<Message>, window: u64, now: Now) -> bool {
-        if !message.event().is_ping() || !self.queue.is_open() || !self.queue.breaker.is_open() {
+        if !message.event().is_ping() || !self.queue.breaker.is_open() {
+            return false;
+        }
+        if self.queue.is_locked {
+            self.try_when_unlocked(TryNow { subscription_id: self.id, ignore_retry_after: false });
+        }
+        if !self.queue.is_open() {
             return false;
         }
         self.probe_now(now);

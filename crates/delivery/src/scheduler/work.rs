@@ -208,8 +208,12 @@ impl Work<'_> {
             let request = Request { subscription_id: self.id, event_id };
             self.shared.effects.load(Load::Request { request, even_without_row: true });
         }
+        let wanted = self.queue.tried_while_locked.take();
         if self.queue.is_open() {
             self.reopen();
+            if let Some(wanted) = wanted {
+                self.try_now(wanted.ignore_retry_after, self.shared.now);
+            }
         }
     }
 }

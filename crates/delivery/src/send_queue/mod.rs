@@ -16,6 +16,7 @@ pub mod bucket;
 pub mod order;
 pub mod pacing;
 use crate::{
+    feed::TryNow,
     queue_rows::{Due, Item},
     send_queue::{
         backlog_reader::{BacklogReader, PAGE_ROWS},
@@ -167,6 +168,8 @@ pub struct SendQueue {
     pub is_locked: bool,
     /// Events whose redelivery was requested while the subscription was locked.
     pub asked_while_locked: BTreeSet<i64>,
+    /// An attempt was requested meanwhile.
+    pub tried_while_locked: Option<TryNow>,
     /// When the scheduler checks this send queue again.
     pub wake_at: Option<Duration>,
     /// The backlog is not read before this ledger entry is committed, because an older row is on
@@ -225,6 +228,7 @@ impl SendQueue {
             has_slow_filter: false,
             is_locked: false,
             asked_while_locked: BTreeSet::new(),
+            tried_while_locked: None,
             next: NextSource::Queued,
             intake: Intake::Memory,
             listed: Listed::default(),

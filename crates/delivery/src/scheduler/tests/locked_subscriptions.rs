@@ -1,6 +1,7 @@
 //! Subscriptions that another session has locked.
 
-use super::*;
+use super::{requested_attempts::opened, *};
+use crate::feed::TryNow;
 
 /// The result of the first redelivery waits for the lock, and must not delete the row of the second
 /// one, which comes later.
@@ -51,4 +52,29 @@ fn a_locked_subscription_holds_up_nobody_else() {
     world.settle();
     assert_eq!(world.attempts[&(1, 1)], [Class::Timeout, Class::Timeout, Class::Succeeded]);
     world.check_end();
+}
+
+/// The transaction that asks for the attempt may be the one that held the lock.
+#[test]
+fn an_attempt_asked_for_while_a_result_waits_is_made() {
+    for ordering in Ordering::ALL {
+        let mut world = opened(Options { ordering, ..PLAIN });
+        let wanted = TryNow { subscription_id: 1, ignore_retry_after: false };
+        world.try_now(wanted);
+        world.catch_up();
+        world.pass(STEP, STEP);
+        world.locks.insert(1);
+        end_all(&mut world, &outcome(Class::Timeout));
+        world.pass(STEP, STEP);
+        assert!(world.scheduler.send_queues[&1].is_locked, "{ordering:?}");
+        world.try_now(wanted);
+        world.pass(STEP, STEP);
+        assert!(world.under_way.is_empty(), "{ordering:?}");
+        world.unlock_all();
+        world.catch_up();
+        world.pass(STEP, STEP);
+        assert_eq!(world.under_way.len(), 1, "{ordering:?}: one, and at once");
+        world.settle();
+        world.check_end();
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::feed::TryNow;
 
 /// Fails all attempts until the circuit is open and nothing is in flight.
-fn opened(options: Options) -> World {
+pub(super) fn opened(options: Options) -> World {
     let mut world = with_events(options, 50);
     while !world.scheduler.send_queues[&1].breaker.is_open() || !world.under_way.is_empty() {
         end_all(&mut world, &outcome(Class::Timeout));

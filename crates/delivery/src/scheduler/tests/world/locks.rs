@@ -34,7 +34,7 @@ impl World {
         self.write_aside(id);
     }
 
-    pub(super) fn unlock_all(&mut self) {
+    pub fn unlock_all(&mut self) {
         for id in std::mem::take(&mut self.locks) {
             self.write_aside(id);
         }

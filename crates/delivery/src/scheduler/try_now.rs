@@ -31,8 +31,7 @@ impl Scheduler {
 }
 
 impl Work<'_> {
-    /// Keeps the request until the lock is gone. The caller's transaction may be the one that held
-    /// the lock.
+    /// Keeps the request until the lock is gone. The caller's transaction may have held the lock.
     fn try_when_unlocked(&mut self, wanted: TryNow) {
         let ignored = self.queue.tried_while_locked.is_some_and(|before| before.ignore_retry_after);
         let ignore_retry_after = ignored || wanted.ignore_retry_after;

@@ -54,7 +54,7 @@ fn a_locked_subscription_holds_up_nobody_else() {
     world.check_end();
 }
 
-/// The transaction that asks for the attempt may be the one that held the lock.
+/// The transaction that requests the attempt may have held the lock.
 #[test]
 fn an_attempt_asked_for_while_a_result_waits_is_made() {
     for ordering in Ordering::ALL {

@@ -329,9 +329,7 @@ impl Reader {
 
     /// Polls once, and sends the new events on. Reports whether there were any.
     async fn poll_once(&mut self) -> Result<bool, Error> {
-        if self.has_reload() && self.large.len() < LARGE_MAX {
-            self.reloads.mark_unchanged();
-            self.open_large(true).await?;
+        if self.obey_reload().await? {
             return Ok(true);
         }
         let check_lock = self.last_lock_check.elapsed() >= LOCK_CHECK_INTERVAL;
@@ -342,6 +340,10 @@ impl Reader {
                 return Err(Error::LockLost);
             }
             self.last_lock_check = Instant::now();
+        }
+        // Events that committed after a reload must not be signed with the former secrets.
+        if self.obey_reload().await? {
+            return Ok(true);
         }
         let Some(snapshot) = result.snapshot else { return Ok(false) };
         if result.too_many
@@ -381,6 +383,16 @@ impl Reader {
     /// Reports whether secrets must be resolved again.
     fn has_reload(&self) -> bool {
         self.reloads.has_changed().unwrap_or_default()
+    }
+
+    /// Resolves secrets again if they may have changed. Reports whether they were.
+    async fn obey_reload(&mut self) -> Result<bool, Error> {
+        let is_due = self.has_reload() && self.large.len() < LARGE_MAX;
+        if is_due {
+            self.reloads.mark_unchanged();
+            self.open_large(true).await?;
+        }
+        Ok(is_due)
     }
 
     /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.

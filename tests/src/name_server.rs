@@ -3,19 +3,17 @@
 //! A preloaded library (`name_server.c`) gives the server to glibc's own resolver, which sends real
 //! queries. The machine's `/etc/nsswitch.conf` must name `dns` for hosts, as Debian's does.
 
-use crate::{PATIENCE, process::lock};
+use crate::{PATIENCE, preloaded, process::lock};
 use std::{
     collections::HashMap,
     ffi::OsStr,
     net::Ipv4Addr,
+    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
 use tokio::{net::UdpSocket, sync::Notify, task::AbortHandle, time::timeout};
-
-const PRELOADED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/name_server.c");
-const LIBRARY: &str = "name_server.so";
 
 /// Type of a query for an IPv4 address (RFC 1035, 3.2.2).
 const A: [u8; 2] = [0, 1];
@@ -24,7 +22,8 @@ const HEAD_BYTES: usize = 12;
 /// Answers that names under `known.example` lead to this machine. Never answers other queries.
 #[derive(Debug)]
 pub struct NameServer {
-    library: TempDir,
+    _folder: TempDir,
+    library: PathBuf,
     port: u16,
     queries: Arc<Queries>,
     task: AbortHandle,
@@ -46,19 +45,17 @@ impl NameServer {
     pub async fn start() -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = socket.local_addr().expect("it is bound").port();
-        let library = tempfile::tempdir().expect("a folder");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(library.path().join(LIBRARY));
-        assert!(compiler.args([PRELOADED, "-ldl", "-lresolv"]).status().expect("cc runs").success());
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = preloaded::compile("name_server.c", folder.path());
         let queries = Arc::<Queries>::default();
         let task = tokio::spawn(answer(socket, Arc::clone(&queries))).abort_handle();
-        Self { library, port, queries, task }
+        Self { _folder: folder, library, port, queries, task }
     }
 
     /// Returns the command that runs a program with this name server.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env("LD_PRELOAD", self.library.path().join(LIBRARY));
+        command.env("LD_PRELOAD", &self.library);
         command.env("NAME_SERVER_PORT", self.port.to_string());
         command
     }

@@ -1,19 +1,16 @@
 //! A disk that is soon full, for one folder of a server: a write that would make its files too
 //! large in sum fails with ENOSPC.
 //!
-//! Containers and chroots refuse mounts, quotas and mount namespaces, also to root. So a preloaded
-//! library (`small_disk.c`) wraps the calls with which Postgres makes files larger. They fail as
-//! the kernel's would, and Postgres itself is unchanged. This needs no privilege and leaves nothing
-//! behind. RLIMIT_FSIZE would not do: it bounds each file, and its error is a different one
-//! (EFBIG).
+//! A preloaded library (`small_disk.c`) wraps the calls with which Postgres makes files larger. They
+//! fail as the kernel's would, and Postgres itself is unchanged. This leaves nothing behind.
+//! RLIMIT_FSIZE would not do: it bounds each file, and its error is a different one (EFBIG).
 
+use crate::preloaded;
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
-
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/small_disk.c");
 
 /// A folder with room for this many MiB.
 #[derive(Debug)]
@@ -31,15 +28,8 @@ impl SmallDisk {
     /// # Panics
     /// If there is no C compiler, which building needs too.
     pub fn new(folder: &Path, mib: u32, beside: &Path) -> Self {
-        let (library, counts) = (beside.join("small_disk.so"), beside.join("small_disk.counts"));
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .arg(&library)
-            .arg(SOURCE)
-            .arg("-ldl")
-            .output()
-            .expect("there is a C compiler");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let (library, counts) =
+            (preloaded::compile("small_disk.c", beside), beside.join("small_disk.counts"));
         std::fs::write(&counts, [0; 16]).expect("it can be written");
         std::fs::set_permissions(&counts, PermissionsExt::from_mode(0o666)).expect("it is ours");
         // The path as the server's processes see it.

@@ -20,8 +20,8 @@ async fn started(world: &World, subscription: i64) -> Vec<Instant> {
 /// in 10 seconds, and one more in 0.8 seconds.
 async fn judge(world: &World, subscription: i64, path: &str) {
     let sent = started(world, subscription).await;
-    // A busy machine may delay what is between the decision and the timestamp by 100 ms.
-    let most = most_within(&sent, Duration::from_millis(900));
+    // Two milliseconds allow for the rounding of timestamps.
+    let most = most_within(&sent, Duration::from_millis(998));
     assert!(most <= RATE, "{path}: {most} requests were sent within a second");
     let came: Vec<_> = world.receiver.at(path).iter().map(|request| request.arrived).collect();
     for (window, limit) in [(Duration::from_millis(800), RATE + 1), (Duration::from_secs(10), 10 * RATE + 1)]

@@ -76,3 +76,35 @@ async fn a_renewed_secret_signs_the_next_delivery_and_a_broken_file_changes_noth
     assert_eq!(world.database.number(succeeded).await, 4, "each at the first attempt");
     assert!(daemon.sigterm(PATIENCE).await.success());
 }
+
+/// A poll waits for a lock while the files are read again. What it finds is newer than the secrets
+/// that it began with.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_after_a_reload_is_signed_with_the_former_secret() {
+    let world = World::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("orders");
+    fs::write(&secret, SECRET).unwrap();
+    let id = world.subscribe("/ok").await;
+    world.database.run(&format!("select webhook_alter({id}, secret => 'file:orders')")).await;
+    let folder = dir.path().to_str().unwrap();
+    let daemon = Daemon::start_with(&world.database, &["--secrets-dir", folder]).await;
+    world.insert_orders(1, 1).await;
+    world.settled(PATIENCE).await;
+    let writer = world.database.client().await;
+    writer.batch_execute("begin; lock table webhook.event in access exclusive mode").await.expect("a lock");
+    world.database.run("select webhook.gate_ring()").await;
+    // A poll names the partitions that it reads.
+    let polls = "select exists (select from pg_locks l join pg_stat_activity a using (pid)
+        join pg_inherits i on i.inhrelid = l.relation and i.inhparent = 'webhook.event'::regclass
+        where not l.granted and a.query like 'select pg_current_snapshot()%')";
+    world.database.until(polls, PATIENCE).await;
+    fs::write(&secret, RENEWED).unwrap();
+    world.receiver.expect_secret("/ok", RENEWED);
+    reload(&daemon, "settings.reloaded").await;
+    let order = "insert into orders values (2, 'c', 1, null); commit";
+    writer.batch_execute(order).await.expect("an order");
+    world.settled(PATIENCE).await;
+    world.receiver.look(|record| assert_eq!((record.total, record.rejected.len()), (2, 0)));
+    assert!(daemon.sigterm(PATIENCE).await.success());
+}

@@ -349,11 +349,7 @@ impl Reader {
         if result.too_many
             || result.events.iter().any(|event| event.event_type.starts_with(SUBSCRIPTION_CHANGED))
         {
-            if self.large.len() < LARGE_MAX {
-                self.open_large(false).await?;
-            } else {
-                self.is_held = true;
-            }
+            self.open_or_wait(false).await?;
             return Ok(true);
         }
         self.advance(snapshot.clone(), result.ring);
@@ -385,14 +381,25 @@ impl Reader {
         self.reloads.has_changed().unwrap_or_default()
     }
 
-    /// Resolves secrets again if they may have changed. Reports whether they were.
+    /// Resolves secrets again if they may have changed. Reports whether they may.
     async fn obey_reload(&mut self) -> Result<bool, Error> {
-        let is_due = self.has_reload() && self.large.len() < LARGE_MAX;
+        let is_due = self.has_reload();
         if is_due {
-            self.reloads.mark_unchanged();
-            self.open_large(true).await?;
+            self.open_or_wait(true).await?;
         }
         Ok(is_due)
+    }
+
+    /// Opens a large window, or lets the loop wait until one of those that are read is finished.
+    async fn open_or_wait(&mut self, reloads: bool) -> Result<(), Error> {
+        self.is_held = self.large.len() >= LARGE_MAX;
+        if self.is_held {
+            return Ok(());
+        }
+        if reloads {
+            self.reloads.mark_unchanged();
+        }
+        self.open_large(reloads).await
     }
 
     /// Freezes a window that will be read in pages, with the subscriptions in the same snapshot.

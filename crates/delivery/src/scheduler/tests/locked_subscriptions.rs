@@ -1,7 +1,12 @@
 //! Subscriptions that another session has locked.
 
-use super::{requested_attempts::opened, *};
+use super::{
+    requested_attempts::{opened, ping},
+    *,
+};
 use crate::feed::TryNow;
+
+const WANTED: TryNow = TryNow { subscription_id: 1, ignore_retry_after: false };
 
 /// The result of the first redelivery waits for the lock, and must not delete the row of the second
 /// one, which comes later.
@@ -54,20 +59,26 @@ fn a_locked_subscription_holds_up_nobody_else() {
     world.check_end();
 }
 
-/// The transaction that requests the attempt may have held the lock.
+/// Opens the circuit, and lets the result of a probe wait for a lock.
+fn locked_behind_an_open_circuit(options: Options) -> World {
+    let mut world = opened(options);
+    world.try_now(WANTED);
+    world.catch_up();
+    world.pass(STEP, STEP);
+    world.locks.insert(1);
+    end_all(&mut world, &outcome(Class::Timeout));
+    world.pass(STEP, STEP);
+    assert!(world.scheduler.send_queues[&1].is_locked);
+    world
+}
+
+/// The transaction that requests the attempt may have held the lock. So may that of a ping.
 #[test]
 fn an_attempt_asked_for_while_a_result_waits_is_made() {
-    for ordering in Ordering::ALL {
-        let mut world = opened(Options { ordering, ..PLAIN });
-        let wanted = TryNow { subscription_id: 1, ignore_retry_after: false };
-        world.try_now(wanted);
-        world.catch_up();
-        world.pass(STEP, STEP);
-        world.locks.insert(1);
-        end_all(&mut world, &outcome(Class::Timeout));
-        world.pass(STEP, STEP);
-        assert!(world.scheduler.send_queues[&1].is_locked, "{ordering:?}");
-        world.try_now(wanted);
+    let ask: [fn(&mut World); 2] = [|world| world.try_now(WANTED), ping];
+    for (ordering, ask) in Ordering::ALL.into_iter().flat_map(|ordering| ask.map(|ask| (ordering, ask))) {
+        let mut world = locked_behind_an_open_circuit(Options { ordering, ..PLAIN });
+        ask(&mut world);
         world.pass(STEP, STEP);
         assert!(world.under_way.is_empty(), "{ordering:?}");
         world.unlock_all();

@@ -132,15 +132,20 @@ fn deliveries_that_such_a_resume_discards_are_not_sent() {
     }
 }
 
-#[test]
-fn a_ping_and_a_redelivery_are_the_next_probe() {
-    let mut world = opened(PLAIN);
+/// Feeds event 1000, a ping of the first subscription.
+pub(super) fn ping(world: &mut World) {
     let ping = Event { subscription_id: Some(1), event_type: "webhook.ping".into(), ..Event::sample(1000) };
     let window = world.routed.len() as u64;
     world.routed.push(vec![(1, 1000)]);
     let message = Arc::new(Message::new(ping, &world.budget));
     let (events, targets) = (vec![(message, 1)], vec![1]);
     world.feed(Feed::Batch(Batch { window, events, targets, end: Some(end(window)), ..Batch::default() }));
+}
+
+#[test]
+fn a_ping_and_a_redelivery_are_the_next_probe() {
+    let mut world = opened(PLAIN);
+    ping(&mut world);
     world.pass(STEP, STEP);
     assert_eq!(world.under_way.iter().map(|(_, pairs)| pairs[0]).collect::<Vec<_>>(), [(1, 1000)]);
     end_all(&mut world, &outcome(Class::Timeout));

@@ -1,5 +1,5 @@
-//! Libraries in C that a program loads before its own, which change single calls of it. They need no
-//! privilege: containers and chroots refuse mounts, quotas and namespaces, also to root.
+//! Libraries in C that a program loads before its own, which change single calls of it. They need
+//! no privilege: containers and chroots refuse mounts, quotas and namespaces, also to root.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,8 +1,8 @@
 //! A disk that is soon full, for one folder of a server: a write that would make its files too
 //! large in sum fails with ENOSPC.
 //!
-//! A preloaded library (`small_disk.c`) wraps the calls with which Postgres makes files larger. They
-//! fail as the kernel's would, and Postgres itself is unchanged. This leaves nothing behind.
+//! A preloaded library (`small_disk.c`) wraps the calls with which Postgres makes files larger.
+//! They fail as the kernel's would, and Postgres itself is unchanged. This leaves nothing behind.
 //! RLIMIT_FSIZE would not do: it bounds each file, and its error is a different one (EFBIG).
 
 use crate::preloaded;

@@ -108,13 +108,9 @@ async fn hold_everything(world: &World, role: &str) -> Client {
         done.unwrap_or_else(|e| panic!("{role}: {statement}: {}", describe(&e)));
     }
     lock_tables(database, &client).await;
-    // The result of an attempt waits for each subscription that is locked.
-    let own_ids = format!("array(select id from webhook.subscription where owner = '{role}')");
+    // Each of them is locked, and the result of an attempt waits for it.
     let waits = format!(
-        "select (select count(*) from webhook.subscription_lockers({own_ids})) >= {}
-            and not exists (select from webhook.subscription_lockers({own_ids}) l
-                where not exists (select from webhook.locked_subscription k where k.subscription_id = l.subscription_id))",
-        own / 2
+        "select count(*) = {own} from webhook.locked_subscription k join webhook.subscription s on s.id = k.subscription_id where s.owner = '{role}'"
     );
     database.until(&waits, PATIENCE).await;
     client

@@ -6,7 +6,17 @@ create table webhook.owner_limit (
     owner_role            oid,
     rate_limit            numeric,
     verification_required boolean not null default false,
-    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000)
+    subscriptions         integer,
+    max_in_flight         integer,
+    queued                integer,
+    log_days              integer,
+    external_secrets      boolean not null default true,
+    tls_profiles          boolean not null default true,
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
+    constraint subscriptions_are_not_negative check (subscriptions >= 0),
+    constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
+    constraint queued_is_not_negative check (queued >= 0),
+    constraint log_days_is_at_least_1 check (log_days >= 1)
 );
 comment on table  webhook.owner_limit is 'Limits of owners of subscriptions; the row of owner * is for all owners without a row of their own; change it with INSERT, UPDATE and DELETE';
 comment on column webhook.owner_limit.owner is 'Owner of subscriptions (webhook.subscription.owner), or *';
@@ -16,6 +26,14 @@ comment on column webhook.owner_limit.rate_limit is
     'Maximum of rate_limit of each subscription, and its value if none is chosen; null: no limit';
 comment on column webhook.owner_limit.verification_required is
     'true: verification must be ping or handshake, so that no URL gets events that has not confirmed';
+comment on column webhook.owner_limit.subscriptions is 'Maximum number of subscriptions; null: no limit';
+comment on column webhook.owner_limit.max_in_flight is
+    'Maximum of max_in_flight of each subscription, and its value if none is chosen; null: no limit';
+comment on column webhook.owner_limit.queued is
+    'Maximum number of queued deliveries, above which the owner cannot add more by replays and redeliveries; null: no limit';
+comment on column webhook.owner_limit.log_days is 'Days of deliveries and attempts that the owner sees; null: all that are kept';
+comment on column webhook.owner_limit.external_secrets is 'false: secrets must not be env:... or file:...';
+comment on column webhook.owner_limit.tls_profiles is 'false: subscriptions must not use tls';
 select pg_extension_config_dump('webhook.owner_limit', '');
 
 create trigger find_owner_role before insert or update of owner on webhook.owner_limit

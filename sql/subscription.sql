@@ -37,6 +37,8 @@ create table webhook.subscription (
     paused_at        timestamptz,
     disabled_at      timestamptz,
     failures_reset_at timestamptz,
+    scope            text        not null default 'own',
+    locked           text[]      not null default '{}',
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
@@ -60,7 +62,9 @@ create table webhook.subscription (
         signature <@ '{standard,standard-v1a,svix,github,stripe,none}'),
     constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
     constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
-    constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$')
+    constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$'),
+    constraint scope_is_own_or_all check (scope in ('own', 'all')),
+    constraint locked_names_options check (locked <@ '{url,events,filter}')
 );
 -- Names are unique for each owner: whether another owner uses a name is not visible.
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
@@ -104,6 +108,10 @@ comment on column webhook.subscription.failures_reset_at is 'When the past failu
 comment on column webhook.subscription.expected_response is
     'A delivery succeeds only if the body of the 2xx response is JSON that contains this object (operator @>); null: any 2xx response';
 comment on column webhook.subscription.keep_response is 'true: the start of the response of successful attempts is stored too';
+comment on column webhook.subscription.scope is
+    'own: only events of the subscription''s owner, and announcements (owner *); all: events of all owners and of none, which only a role that can read every event can choose';
+comment on column webhook.subscription.locked is
+    'Options that only an admin can change: url, events, filter';
 comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
 
 -- -- Secrets --------------------------------------------------------------------------------------

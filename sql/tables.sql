@@ -199,6 +199,7 @@ create table webhook.event (
     -- key order.
     payload         json        not null,
     previous        json,
+    owner           text,
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$')
 ) partition by list (slot);
 
@@ -217,6 +218,8 @@ comment on column webhook.event.actor is 'Setting webhook.actor of the session: 
 comment on column webhook.event.origin is 'Setting webhook.origin of the session: the system that made the change';
 comment on column webhook.event.traceparent is 'Setting webhook.traceparent of the session (W3C Trace Context)';
 comment on column webhook.event.payload is '"data" in the body';
+comment on column webhook.event.owner is
+    'Owner of the event: subscriptions with scope own get it only if they have the same owner; *: every owner; null: no owner';
 comment on column webhook.event.previous is '"previous" in the body: former values of the columns that an update changed';
 
 -- The only index. Each further one would cost a watched single-row INSERT a fifth of all that
@@ -452,8 +455,12 @@ create table webhook.watch (
     key_columns text[]      not null,
     created_at  timestamptz not null default now(),
     numbered_for oid[]      not null default '{}',
+    owner_column   text,
+    owner_function text,
+    owner_setting  text,
     constraint noun_has_one_or_two_segments check (noun ~ '^[a-z0-9_]+(\.[a-z0-9_]+)?$'),
-    constraint columns_or_exclude_not_both check (columns is null or exclude is null)
+    constraint columns_or_exclude_not_both check (columns is null or exclude is null),
+    constraint at_most_one_source_of_owners check (num_nonnulls(owner_column, owner_function, owner_setting) <= 1)
 );
 comment on table webhook.watch is 'Watched tables, with the arguments of webhook_watch(); the argument of the triggers contains the same';
 -- Not regproc: pg_upgrade rejects a database with such a column.
@@ -462,6 +469,9 @@ comment on column webhook.watch.payload is 'Qualified name of the function from 
 -- recognize a restored table.
 comment on column webhook.watch.numbered_for is
     'OIDs of the table and its child tables when webhook_watch() was called; the column numbers in their triggers are valid only for these tables';
+comment on column webhook.watch.owner_column is 'Column whose text is the owner of each event';
+comment on column webhook.watch.owner_function is 'Qualified name of the function from the row type to text that returns the owner of each event';
+comment on column webhook.watch.owner_setting is 'Setting of the session that holds the owner of each event, such as app.tenant_id';
 -- The tables that emit an event type (webhook.sources): "noun = $1".
 create index watch_noun_idx on webhook.watch (noun);
 
@@ -480,6 +490,7 @@ create table webhook.event_type (
     derived     text,
     data_schema json,
     example     json,
+    internal    boolean not null default false,
     constraint type_is_noun_verb check (length(type) <= 200 and type ~ '^[a-z0-9_]+(\.[a-z0-9_]+){1,2}$'),
     constraint data_schema_is_an_object check (json_typeof(data_schema) = 'object')
 );
@@ -493,3 +504,5 @@ comment on column webhook.event_type.data_schema is
     'JSON Schema of "data", entered by hand. Null: derived from the system catalog where possible. See webhook_event_schema()';
 comment on column webhook.event_type.example is
     'Example of "data", entered by hand; null: derived from the schema. See webhook_event_example()';
+comment on column webhook.event_type.internal is
+    'true: only subscriptions with scope all get events of this type, and owners do not see the type; webhook_watch() and webhook_unwatch() keep the value';

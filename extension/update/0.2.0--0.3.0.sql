@@ -39,15 +39,30 @@ alter table webhook.subscription
     add column paused_at timestamptz,
     add column disabled_at timestamptz,
     add column failures_reset_at timestamptz,
+    add column scope text,
+    add column locked text[],
     add constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
-    add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0);
+    add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0),
+    add constraint scope_is_own_or_all check (scope in ('own', 'all')),
+    add constraint locked_names_options check (locked <@ '{url,events,filter}');
 -- A default in ADD COLUMN is not possible while functions use the row type. The trigger would emit
 -- webhook.subscription.updated.
 alter table webhook.subscription disable trigger tell;
 update webhook.subscription s
-    set keep_response = false, owner_role = (select r.oid from pg_roles r where r.rolname::text = s.owner);
+    set keep_response = false, scope = 'all', locked = '{}', owner_role = (select r.oid from pg_roles r where r.rolname::text = s.owner);
 alter table webhook.subscription enable always trigger tell;
-alter table webhook.subscription alter column keep_response set default false, alter column keep_response set not null;
+alter table webhook.subscription alter column keep_response set default false, alter column keep_response set not null,
+    alter column scope set default 'own', alter column scope set not null,
+    alter column locked set default '{}', alter column locked set not null;
+alter table webhook.event add column owner text;
+alter table webhook.watch
+    add column owner_column text,
+    add column owner_function text,
+    add column owner_setting text,
+    add constraint at_most_one_source_of_owners check (num_nonnulls(owner_column, owner_function, owner_setting) <= 1);
+alter table webhook.event_type add column internal boolean;
+update webhook.event_type set internal = false;
+alter table webhook.event_type alter column internal set default false, alter column internal set not null;
 
 drop function @extschema@.webhook_subscribe(
     text, text[], text, text, interval, interval[], integer, boolean, jsonpath, text, text, jsonb, numeric, text, integer,
@@ -82,7 +97,17 @@ create table webhook.owner_limit (
     owner_role            oid,
     rate_limit            numeric,
     verification_required boolean not null default false,
-    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000)
+    subscriptions         integer,
+    max_in_flight         integer,
+    queued                integer,
+    log_days              integer,
+    external_secrets      boolean not null default true,
+    tls_profiles          boolean not null default true,
+    constraint rate_limit_is_1_a_day_to_100000_a_second check (rate_limit between 1.0 / 86400 and 100000),
+    constraint subscriptions_are_not_negative check (subscriptions >= 0),
+    constraint max_in_flight_is_1_to_4096 check (max_in_flight between 1 and 4096),
+    constraint queued_is_not_negative check (queued >= 0),
+    constraint log_days_is_at_least_1 check (log_days >= 1)
 );
 insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at, status)
     select distinct on (a.subscription_id, a.event_id) a.subscription_id, a.event_id, e.slot, a.started_at, a.status

@@ -129,7 +129,7 @@ from (select a.subscription_id, a.event_id, a.event_xid from webhook.attempt a
       select u.subscription_id, u.sequence, u.event_xid from webhook.unresolved u) d
 join webhook.event e on e.xid = d.event_xid and e.id = d.event_id
 join webhook.subscription s on s.id = d.subscription_id
-where webhook.may_see(s.owner, s.owner_role);
+where webhook.may_see(s.owner, s.owner_role) and ((select webhook.may_see_all()) or webhook.scope_mismatch(e, s) is null);
 comment on view webhook.delivered_event is
     'Events as their subscribers receive them: one row per event and subscription that have a delivery';
 

@@ -144,7 +144,7 @@ create function @extschema@.webhook_subscribe(
     secret text default null,
     timeout interval default '15 seconds',
     retry interval[] default '{5s,5min,30min,2h,5h,10h,14h,20h,24h}',
-    max_in_flight integer default 512,
+    max_in_flight integer default null,
     enabled boolean default true,
     filter jsonpath default null,
     format text default 'standard',
@@ -161,7 +161,9 @@ create function @extschema@.webhook_subscribe(
     owner text default null,
     tls text default null,
     expected_response jsonb default null,
-    keep_response boolean default false
+    keep_response boolean default false,
+    scope text default null,
+    locked text[] default null
 ) returns table (id bigint, secret text)
     language c volatile parallel unsafe rows 1
     as 'MODULE_PATHNAME', 'webhook_subscribe_wrapper';
@@ -194,6 +196,8 @@ create function @extschema@.webhook_alter(
     tls text default null,
     expected_response jsonb default null,
     keep_response boolean default null,
+    scope text default null,
+    locked text[] default null,
     clear text[] default null
 ) returns webhook.subscription
     language c volatile parallel unsafe
@@ -281,29 +285,17 @@ comment on column webhook.erasure.payload_sha256 is 'SHA-256 of the former webho
 comment on column webhook.erasure.previous_sha256 is 'SHA-256 of the former webhook.event.previous, in UTF-8; null: there was none';
 select pg_extension_config_dump('webhook.erasure', '');
 
-create function @extschema@.webhook_erase(rel regclass, key text) returns bigint
-    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+create function webhook.blank_events(condition text, argument text, name text default null) returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
-    name text;
     count bigint;
 begin
-    if webhook_erase.key is null then
-        raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
-            hint = 'Pass the value of webhook.event.key: the text of the key column, or a JSON array for several key columns.';
-    end if;
-    -- Events may name a table that no longer exists. regclass has no name for it.
-    select format('%I.%I', n.nspname, c.relname) into name
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
-    if webhook_erase.rel is not null and name is null then
-        raise exception using errcode = 'undefined_table',
-            message = format('relation with OID %s does not exist', webhook_erase.rel::oid),
-            hint = 'The relation may have been dropped concurrently.';
-    end if;
     with subject as (
         select e.slot, e.xid, e.id, e.payload, e.previous from webhook.event e
-        where e.key = webhook_erase.key and e.table_name is not distinct from name and e.type not like 'webhook.%'
+        where case condition when 'owner' then e.owner = argument
+                             else e.key = argument and e.table_name is not distinct from blank_events.name end
+          and e.type not like 'webhook.%'
           and not exists (select from webhook.erasure x where x.event_id = e.id and x.event_xid = e.xid)
     ), proof as (
         insert into webhook.erasure (event_id, event_xid, payload_sha256, previous_sha256)
@@ -318,6 +310,31 @@ begin
     )
     select count(*) into count from subject;
     return count;
+end
+$$;
+comment on function webhook.blank_events(text, text, text) is
+    'Blanks the payloads of the events of an owner (condition owner), or with a key and the name of a table (condition key), and the responses of receivers. Attempts and hashes stay. Returns the number of events';
+
+create function @extschema@.webhook_erase(rel regclass, key text) returns bigint
+    language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    name text;
+begin
+    if webhook_erase.key is null then
+        raise exception using errcode = 'null_value_not_allowed', message = 'key must not be null',
+            hint = 'Pass the value of webhook.event.key: the text of the key column, or a JSON array for several key columns.';
+    end if;
+    -- Events may name a table that no longer exists. regclass has no name for it.
+    select format('%I.%I', n.nspname, c.relname) into name
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = webhook_erase.rel;
+    if webhook_erase.rel is not null and name is null then
+        raise exception using errcode = 'undefined_table',
+            message = format('relation with OID %s does not exist', webhook_erase.rel::oid),
+            hint = 'The relation may have been dropped concurrently.';
+    end if;
+    return webhook.blank_events('key', webhook_erase.key, name);
 end
 $$;
 comment on function @extschema@.webhook_erase is

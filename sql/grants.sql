@@ -56,7 +56,7 @@ begin
                  @extschema@.webhook_verify(text, text, bigint, text, text, timestamptz) to %s'),
             -- Rows of their own: row-level security, and the views' own conditions.
             ('subscriber', 'grant select on webhook.subscription, webhook.attempt, webhook.backfill, webhook.event_type,
-                 webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key to %s'),
+                 webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.public_key, webhook.visible_log to %s'),
 
             ('subscriber reader', 'grant select on webhook.delivered_event, webhook.matching_event to %s'),
             ('subscriber reader', 'grant execute on function webhook.event_stretch(bigint, bigint, integer), webhook.event_place(text),
@@ -72,7 +72,7 @@ begin
             ('reader', 'grant select on webhook.event, webhook.attempt, webhook.queue, webhook.subscription,
                  webhook.watch, webhook.detached_partition, webhook.event_type, webhook.receiver, webhook.backfill, webhook.cursor, webhook.beyond_checkpoint,
                  webhook.pending, webhook.delivery, webhook.recorded_delivery, webhook.subscription_stats, webhook.subscription_health, webhook.given_up,
-                 webhook.locked_subscription, webhook.public_key, webhook.health, webhook.ring, webhook.setting,
+                 webhook.locked_subscription, webhook.public_key, webhook.visible_log, webhook.health, webhook.ring, webhook.setting,
                  webhook.owner_limit to %s'),
 
             ('publisher reader', 'grant execute on function @extschema@.webhook_check() to %s'),
@@ -87,12 +87,14 @@ begin
                  webhook.order_key(text, webhook.event), webhook.ring_begins(timestamptz),
                  webhook.ring_slots(timestamptz, timestamptz), webhook.ring_slot(timestamptz),
                  webhook.tenant(), webhook.tenant_role(), webhook.is_tenant(text, oid),
-                 webhook.may_see_all(), webhook.may_see(text, oid), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.may_see_all(), webhook.may_see(text, oid), webhook.scope_mismatch(webhook.event, webhook.subscription),
+                 webhook.is_internal(text), webhook.mismatch(webhook.event, webhook.subscription),
+                 webhook.visible_log_starts(), webhook.sees_all_types(), webhook.owner_types(), webhook.offered_types(),
                  webhook.filter_matches(webhook.event, jsonpath),
                  webhook.path_matches(jsonpath, text, text, text, text, text, boolean, json, json) to %s'),
 
             ('dispatcher', 'grant usage on schema webhook to %s'),
-            ('dispatcher', 'grant select on webhook.event, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
+            ('dispatcher', 'grant select on webhook.event, webhook.event_type, webhook.subscription, webhook.secret, webhook.sealing_key, webhook.backfill,
                  webhook.beyond_checkpoint, webhook.pending, webhook.delivery, webhook.subscription_stats, webhook.subscription_health,
                  webhook.health to %s'),
             ('dispatcher', 'grant select on webhook.ring_head to %s'),
@@ -115,14 +117,14 @@ begin
                  webhook.release_daemon_lock(text) to %s'),
 
             ('admin', 'grant execute on function @extschema@.webhook_arm(), @extschema@.webhook_arm(boolean), @extschema@.webhook_seal(text),
-                 @extschema@.webhook_erase(regclass, text), webhook.turn_ring(boolean) to %s'),
+                 @extschema@.webhook_erase(regclass, text), @extschema@.webhook_forget_owner(text), webhook.turn_ring(boolean) to %s'),
             ('admin', 'grant select on webhook.sealing_key, webhook.erasure to %s'),
             ('admin', 'grant select, insert, delete on webhook.token to %s'),
             -- For webhookd rekey, together with what a dispatcher has.
             ('admin', 'grant update on webhook.secret to %s'),
             ('admin', 'grant update on webhook.setting to %s'),
             ('admin', 'grant insert, update, delete on webhook.owner_limit to %s'),
-            ('admin', 'grant update (description, data_schema, example) on webhook.event_type to %s'),
+            ('admin', 'grant update (description, data_schema, example, internal) on webhook.event_type to %s'),
             ('admin', 'grant insert, delete on webhook.event_type to %s')
         ) as r (parts, statement)
         where string_to_array(r.parts, ' ') && included

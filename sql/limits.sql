@@ -65,16 +65,32 @@ create trigger limit_rate before insert or update of rate_limit, owner on webhoo
     for each row when (new.rate_limit is null) execute function webhook.limit_rate();
 alter table webhook.subscription enable always trigger limit_rate;
 
+-- Security definer, because readers call it, and cannot read secrets.
 create function webhook.exceeded_limit(subscription webhook.subscription) returns table (option text, reason text)
-    language sql stable
+    language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
-    select 'rate_limit', format('%s is more than the %s requests per second that owner "%s" may have',
-                                (subscription).rate_limit, trim_scale(l.rate_limit), (subscription).owner)
+    select e.option, e.reason
     from webhook.limit_of((subscription).owner, (subscription).owner_role) l
-    where (subscription).rate_limit > l.rate_limit or (subscription).rate_limit is null and l.rate_limit is not null
-    union all
-    select 'verification', format('is required for owner "%s": a URL must confirm before it gets events', (subscription).owner)
-    from webhook.limit_of((subscription).owner, (subscription).owner_role) l
-    where l.verification_required and (subscription).verification = 'none';
+    cross join lateral (values
+        ('rate_limit', (subscription).rate_limit > l.rate_limit or (subscription).rate_limit is null and l.rate_limit is not null,
+         format('%s is more than the %s requests per second that owner "%s" may have',
+                (subscription).rate_limit, trim_scale(l.rate_limit), (subscription).owner)),
+        ('verification', l.verification_required and (subscription).verification = 'none',
+         format('is required for owner "%s": a URL must confirm before it gets events', (subscription).owner)),
+        ('max_in_flight', (subscription).max_in_flight > l.max_in_flight,
+         format('%s is more than the %s concurrent requests that owner "%s" may have',
+                (subscription).max_in_flight, l.max_in_flight, (subscription).owner)),
+        ('tls', not l.tls_profiles and (subscription).tls is not null,
+         format('owner "%s" may not use certificates of the daemon''s configuration', (subscription).owner)),
+        ('secret', not l.external_secrets and exists (
+             select from webhook.secret k where k.subscription_id = (subscription).id and k.secret ~ '^(env|file):'),
+         format('owner "%s" may not use secrets of the daemon''s machine (env:..., file:...)', (subscription).owner))
+    ) as e (option, is_exceeded, reason)
+    where e.is_exceeded;
 end;
 comment on function webhook.exceeded_limit(webhook.subscription) is 'The options of a subscription that exceed the limits of its owner';
+
+create function webhook.owned_by(owner text, owner_role oid, other text, other_role oid) returns boolean
+    language sql immutable parallel safe
+    return case when owner_role is null then other_role is null and other = owner else other_role = owner_role end;
+comment on function webhook.owned_by(text, oid, text, oid) is 'Whether two rows have the same owner';

@@ -43,6 +43,11 @@ create function webhook.may_see_all() returns boolean
     return webhook.tenant() is null and has_table_privilege('webhook.event'::regclass, 'select');
 comment on function webhook.may_see_all() is 'Whether the current role can see the subscriptions and deliveries of all owners, as readers, the daemon and admins can';
 
+create function webhook.may_see_all(role oid) returns boolean
+    language sql stable parallel safe
+    return webhook.tenant() is null and has_table_privilege(role, 'webhook.event'::regclass, 'select');
+comment on function webhook.may_see_all(oid) is 'webhook.may_see_all() for a caller on whose behalf another role runs';
+
 create function webhook.is_tenant(owner text, owner_role oid) returns boolean
     language sql stable parallel safe
     return case when webhook.tenant_role() is null then owner = webhook.tenant() and owner_role is null

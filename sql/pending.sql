@@ -20,14 +20,22 @@ comment on view webhook.beyond_checkpoint is 'Committed events after the checkpo
 
 -- Committed and matched, but neither attempted nor queued. Not bounded: for queries that name an
 -- event, a range of numbers or a subscription. It has no CTE, so that these conditions reach the
--- indexes. The subscriptions of an event come from the index on their patterns, and not from a
--- comparison with each.
+-- indexes. The subscriptions of an event come from the indexes on their patterns and owners, and not
+-- from a comparison with each. Only an announcement is compared with each subscription of scope own.
 create view webhook.unresolved as
 select b.id as sequence, b.xid as event_xid, b.slot as event_slot, b.created_at, m.id as subscription_id, b.type, (b.event).key as key
 from webhook.beyond_checkpoint b
 cross join lateral (
     select s.id from webhook.subscription s
-    where b.subscription_id is null and webhook.pattern_matches(s.events, b.type) and webhook.mismatch(b.event, s) is null
+    where b.subscription_id is null and s.scope = 'all' and webhook.pattern_matches(s.events, b.type)
+      and webhook.mismatch(b.event, s) is null
+    union all
+    select s.id from webhook.subscription s
+    where b.subscription_id is null and s.scope = 'own' and s.owner = (b.event).owner and (b.event).owner <> '*'
+      and webhook.mismatch(b.event, s) is null
+    union all
+    select s.id from webhook.subscription s
+    where b.subscription_id is null and s.scope = 'own' and (b.event).owner = '*' and webhook.mismatch(b.event, s) is null
     union all
     select s.id from webhook.subscription s
     where s.id = b.subscription_id and webhook.mismatch(b.event, s) is null) m
@@ -40,7 +48,7 @@ comment on view webhook.unresolved is
 
 -- The search behind webhook.pending and webhook.health. It has three bounds: 20 000 events, the
 -- slots in the order of their turns; 20 000 pairs of these events with subscriptions whose patterns
--- match; and half a second, because filters and large payloads can make a pair slow. LIMIT ends
+-- and owners match; and half a second, because filters and large payloads can make a pair slow. LIMIT ends
 -- each loop, so nothing behind it is evaluated. A function, so that the settings of a session do
 -- not change the plan, and Postgres does not compile it.
 create function webhook.search_pending()
@@ -62,7 +70,14 @@ begin atomic
               limit 20000) b
         cross join lateral (
             select s as subscription from webhook.subscription s
-            where b.subscription_id is null and webhook.pattern_matches(s.events, b.type)
+            where b.subscription_id is null and s.scope = 'all' and webhook.pattern_matches(s.events, b.type)
+            union all
+            select s from webhook.subscription s
+            where b.subscription_id is null and s.scope = 'own' and s.owner = (b.event).owner and (b.event).owner <> '*'
+              and webhook.pattern_matches(s.events, b.type)
+            union all
+            select s from webhook.subscription s
+            where b.subscription_id is null and s.scope = 'own' and (b.event).owner = '*' and webhook.pattern_matches(s.events, b.type)
             union all
             select s from webhook.subscription s where s.id = b.subscription_id) m
         limit 20000) c;

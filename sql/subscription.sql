@@ -39,6 +39,7 @@ create table webhook.subscription (
     failures_reset_at timestamptz,
     scope            text        not null default 'own',
     locked           text[]      not null default '{}',
+    scope_since      timestamptz,
     constraint url_is_http check (url ~ '^https?://'),
     constraint events_are_named check (cardinality(events) between 1 and 1000),
     constraint timeout_is_1ms_to_5min check (timeout between '1 millisecond' and '5 minutes'),
@@ -63,15 +64,17 @@ create table webhook.subscription (
     constraint unsigned_is_said_alone check (signature = '{none}' or 'none' <> all (signature)),
     constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
     constraint tls_is_a_name check (tls ~ '^[A-Za-z0-9_-]{1,63}$'),
-    constraint scope_is_own_or_all check (scope in ('own', 'all')),
+    constraint scope_is_known check (scope in ('own', 'all')),
     constraint locked_names_options check (locked <@ '{url,events,filter}')
 );
 -- Names are unique for each owner: whether another owner uses a name is not visible.
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
--- The subscriptions that an event type matches (webhook.unresolved): "events && $1". Without the
--- list of pending entries, which each search would read.
-create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off);
+-- The subscriptions that an event can match (webhook.unresolved): with scope all those whose
+-- patterns match ("events && $1"), with scope own those of its owner. Without the list of pending
+-- entries, which each search would read.
+create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off) where scope = 'all';
+create index subscription_scope_idx on webhook.subscription (owner) where scope = 'own';
 comment on table  webhook.subscription is 'Subscriptions: the receiver, the patterns of its events, and the options of delivery';
 comment on column webhook.subscription.enabled is 'false: paused; matching events are kept in webhook.queue';
 comment on column webhook.subscription.timeout is 'Time limit of one attempt, including the response body';
@@ -112,6 +115,8 @@ comment on column webhook.subscription.scope is
     'own: only events of the subscription''s owner, and announcements (owner *); all: events of all owners and of none, which only a role that can read every event can choose';
 comment on column webhook.subscription.locked is
     'Options that only an admin can change: url, events, filter';
+comment on column webhook.subscription.scope_since is
+    'When the owner or the scope last changed: the owner does not see deliveries and attempts from before; null: they have never changed';
 comment on column webhook.subscription.created_snapshot is 'Events that are visible in it were committed before the subscription and do not match';
 
 -- -- Secrets --------------------------------------------------------------------------------------
@@ -306,12 +311,8 @@ alter table webhook.subscription enable always trigger find_owner_role;
 alter table webhook.subscription enable row level security;
 create policy of_owner on webhook.subscription for select using (webhook.may_see(owner, owner_role));
 alter table webhook.attempt enable row level security;
-create policy of_owner on webhook.attempt for select
-    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
 create policy by_daemon on webhook.attempt for insert with check (true);
 alter table webhook.backfill enable row level security;
-create policy of_owner on webhook.backfill for select
-    using ((select webhook.may_see_all()) or subscription_id in (select s.id from webhook.subscription s));
 
 -- -- Changes of subscriptions travel in the outbox, in commit order with the events they apply to -
 
@@ -322,6 +323,7 @@ declare
     subscription webhook.subscription;
     verb text;
     previous json;
+    is_transferred boolean := false;
 begin
     -- Not created in this transaction: the row comes from a dump.
     if tg_op = 'INSERT' and new.created_at <> now() then
@@ -341,17 +343,21 @@ begin
         subscription := new;
         verb := case tg_op when 'INSERT' then 'created' else 'updated' end;
         -- For events that were captured before the change (Revisions in crates/source).
-        if tg_op = 'UPDATE' and (old.events, old.filter::text, old.exclude_origin)
-                is distinct from (new.events, new.filter::text, new.exclude_origin) then
+        if tg_op = 'UPDATE' and (old.events, old.filter::text, old.exclude_origin, old.owner, old.scope)
+                is distinct from (new.events, new.filter::text, new.exclude_origin, new.owner, new.scope) then
             previous := json_build_object('events', old.events, 'filter', old.filter,
-                                          'exclude_origin', old.exclude_origin);
+                                          'exclude_origin', old.exclude_origin, 'owner', old.owner, 'scope', old.scope);
+            is_transferred := old.owner <> new.owner;
         end if;
     end if;
-    insert into webhook.event (type, table_name, key, payload)
+    -- The former options belong to the former owner, and the new owner must not see them.
+    insert into webhook.event (type, table_name, key, owner, payload)
     values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
+            case when not is_transferred then subscription.owner end,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
                               'events', subscription.events, 'filter', subscription.filter,
-                              'exclude_origin', subscription.exclude_origin, 'previous', previous));
+                              'exclude_origin', subscription.exclude_origin, 'owner', subscription.owner,
+                              'scope', subscription.scope, 'previous', previous));
     perform webhook.gate_ring();
     return null;
 end

@@ -11,9 +11,10 @@ from (
                     then case when q.attempts > q.retry_from and q.state <> 'blocked' then 'retrying' else 'queued' end
                 when a.delivered_at is not null then 'delivered'
                 else 'exhausted' end as state,
-           a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at
+           a.attempts, q.next_at as next_attempt_at, a.last_status, a.last_error, a.delivered_at,
+           case when q.event_id is null then a.last_at else 'infinity' end as last_at
     from (select event_id as sequence, event_xid as xid, subscription_id,
-                 count(*) as attempts,
+                 count(*) as attempts, max(started_at) as last_at,
                  min(started_at + duration_ms * interval '1 millisecond') filter (where outcome = 'succeeded') as delivered_at,
                  (array_agg(status order by started_at desc, attempt desc))[1] as last_status,
                  (array_agg(error order by started_at desc, attempt desc))[1] as last_error
@@ -21,15 +22,18 @@ from (
     left join webhook.queue q on q.event_id = a.sequence and q.event_xid = a.xid and q.subscription_id = a.subscription_id
     union all
     -- "+ 0": the index on the rows of one event is on this expression.
-    select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null
+    select q.event_id + 0, q.event_xid, q.subscription_id, 'queued', 0, q.next_at, q.last_status, q.last_error, null, 'infinity'
     from webhook.queue q
     -- "offset 0" makes it use the index of each partition, with any statistics.
     where not exists (select from webhook.attempt a
                       where a.event_id = q.event_id and a.subscription_id = q.subscription_id offset 0)
 ) d
 left join webhook.event e on e.xid = d.xid and e.id = d.sequence
+left join webhook.subscription s on s.id = d.subscription_id
+-- A delivery that is still queued is visible however old its attempts are.
 where (select webhook.may_see_all())
-   or d.subscription_id in (select s.id from webhook.subscription s where webhook.may_see(s.owner, s.owner_role));
+   or d.last_at >= ((select webhook.visible_log_starts()) ->> d.subscription_id::text)::timestamptz
+      and webhook.scope_mismatch(e, s) is null;
 comment on view webhook.recorded_delivery is 'The rows of webhook.delivery that have an attempt or a queue row';
 
 create view webhook.delivery with (security_barrier) as

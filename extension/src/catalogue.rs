@@ -24,6 +24,18 @@ pub fn is_present() -> Result<bool, Error> {
     Ok(installed.is_some_and(|version| minor(&version) == minor(env!("CARGO_PKG_VERSION"))))
 }
 
+/// Returns a statement for the schema of this database. In the previous one, every event is in the
+/// scope of every subscription.
+///
+/// # Errors
+/// The query fails.
+pub fn in_schema(statement: &str) -> Result<String, Error> {
+    Ok(match is_present()? {
+        true => statement.to_owned(),
+        false => statement.replace("webhook.scope_mismatch(e, s)", "null::text"),
+    })
+}
+
 /// Returns `major.minor`.
 fn minor(version: &str) -> &str {
     version.rsplit_once('.').map_or(version, |(minor, _patch)| minor)

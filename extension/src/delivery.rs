@@ -7,6 +7,7 @@
 use crate::catalogue;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use crate::limits;
 use crate::memory;
 use crate::owner;
 use crate::rights::{self, Caller};
@@ -74,6 +75,7 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
         .ok_or_else(|| Error::MalformedEventId(event_id.to_owned()))?;
     owner::lock(caller, subscription_id)?;
     let event = find(event_id, subscription_id)?;
+    check_match(caller, event_id, subscription_id, sequence, &event)?;
     // The daemon is about to write the row of such a delivery, and would wait for this transaction.
     let is_matched = Spi::get_one_with_args::<bool>(
         include_str!("sql/awaits_routing.sql"),
@@ -87,13 +89,48 @@ fn redeliver(caller: Caller, event_id: &str, subscription_id: i64) -> Result<(),
     }
     // The schedule starts from its beginning: attempts continue to count, and retries are counted
     // from here.
-    Spi::run_with_args(
+    let is_new = Spi::get_one_with_args::<bool>(
         include_str!("sql/redeliver.sql"),
         &[subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into()],
     )?;
+    if is_new == Some(true) {
+        limits::check_queued(caller, subscription_id)?;
+    }
     forget_given_up(subscription_id, Some(sequence))?;
     emit::delivery_requested(subscription_id, sequence);
     Ok(())
+}
+
+/// Rejects an event outside the scope of the subscription, and one that it never received and does
+/// not match. Without the second rule, a filter that an operator has locked would hide nothing.
+///
+/// # Errors
+/// [`Error::OutOfScope`], which is final, and [`Error::NeverMatched`], which does not apply to
+/// callers that can read every event.
+fn check_match(
+    caller: Caller,
+    event_id: &str,
+    subscription_id: i64,
+    sequence: i64,
+    event: &Found,
+) -> Result<(), Error> {
+    // In the previous schema, events have no owners.
+    if !catalogue::is_present()? {
+        return Ok(());
+    }
+    let sees_all = rights::sees_all(caller)?;
+    let arguments =
+        [subscription_id.into(), sequence.into(), event.slot.into(), event.xid.into(), sees_all.into()];
+    let (scope, mismatch) = Spi::connect(|client| {
+        let row = client.select(include_str!("sql/redelivery_mismatch.sql"), Some(1), &arguments)?;
+        if row.is_empty() { Ok((None, None)) } else { row.first().get_two::<String, String>() }
+    })?;
+    let event_id = event_id.to_owned();
+    match (scope, mismatch) {
+        (Some(reason), _) => Err(Error::OutOfScope { event_id, reason }),
+        (None, Some(reason)) => Err(Error::NeverMatched { event_id, reason }),
+        (None, None) => Ok(()),
+    }
 }
 
 /// Returns `None` for an answer without a row.
@@ -131,6 +168,7 @@ fn redeliver_failed(
     let count = Spi::get_one_with_args::<i64>(sql, &[subscription_id.into(), since.into(), until.into()])?
         .ok_or(Error::Missing("count"))?;
     if count > 0 && !dry_run {
+        limits::check_queued(caller, subscription_id)?;
         emit::backlog_requested(subscription_id);
     }
     Ok(count)
@@ -148,9 +186,12 @@ fn replay(
 ) -> Result<i64, Error> {
     let slots = check_range(since, until)?;
     owner::lock(caller, subscription_id)?;
+    // Patterns that an operator has locked apply to a replay too.
+    let sees_all = rights::sees_all(caller)?;
+    let statement = catalogue::in_schema(include_str!("sql/replay.sql"))?;
     let count = Spi::connect_mut(|client| {
         let row = client.update(
-            include_str!("sql/replay.sql"),
+            statement.as_str(),
             Some(1),
             &[
                 subscription_id.into(),
@@ -159,11 +200,13 @@ fn replay(
                 events.into(),
                 slots.events.into(),
                 slots.attempts.into(),
+                sees_all.into(),
             ],
         )?;
         row.first().get::<i64>(1)?.ok_or(Error::Missing("count"))
     })?;
     if count > 0 {
+        limits::check_queued(caller, subscription_id)?;
         forget_given_up(subscription_id, None)?;
         emit::backlog_requested(subscription_id);
     }

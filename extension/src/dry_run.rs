@@ -3,6 +3,7 @@
 //!
 //! The answer may be as long as the ring, so a cursor reads it page by page.
 
+use crate::catalogue;
 use crate::error::{Error, answer, given};
 use crate::memory;
 use crate::owner;
@@ -55,7 +56,11 @@ fn webhook_dry_run(
 
 fn open(caller: Caller, id: i64, since: TimestampWithTimeZone) -> Result<String, Error> {
     owner::lock(caller, id)?;
-    Spi::connect_mut(|client| Ok(client.open_cursor(EVENTS, &[id.into(), since.into()]).detach_into_name()))
+    // An owner does not learn of events outside the scope.
+    let sees_all = rights::sees_all(caller)?;
+    let events = catalogue::in_schema(EVENTS)?;
+    let arguments = [id.into(), since.into(), sees_all.into()];
+    Spi::connect_mut(|client| Ok(client.open_cursor(events.as_str(), &arguments).detach_into_name()))
 }
 
 /// The rest of the answer.

@@ -91,6 +91,10 @@ pub enum Error {
     NeverDelivered(String),
     #[error("event {0} does not match the subscription, and the daemon has not routed it yet")]
     NotRouted(String),
+    #[error("event {event_id} cannot be delivered to the subscription: {reason}")]
+    OutOfScope { event_id: String, reason: String },
+    #[error("event {event_id} was never delivered to the subscription: {reason}")]
+    NeverMatched { event_id: String, reason: String },
     #[error("subscription {0} is paused")]
     Paused(i64),
 
@@ -117,6 +121,8 @@ pub enum Error {
     NotTheirs(String),
     #[error("{option}: {reason}")]
     LimitExceeded { option: String, reason: String },
+    #[error("{option}: {reason}")]
+    OptionDenied { option: String, reason: &'static str, hint: &'static str },
     #[error("secret: {0}")]
     BadSecret(signature::InvalidKey),
     #[error("secret: {0}")]
@@ -160,6 +166,9 @@ impl Error {
             Self::NotATable { .. } | Self::Unwatchable { .. } => S::ERRCODE_WRONG_OBJECT_TYPE,
             Self::NotOwner(_)
             | Self::NotTheirs(_)
+            | Self::OptionDenied { .. }
+            | Self::OutOfScope { .. }
+            | Self::NeverMatched { .. }
             | Self::NotAPublisher
             | Self::PayloadFunctionDenied(_)
             | Self::NoSelect(_) => S::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -204,7 +213,7 @@ impl Error {
             Self::Null("payload") => "For an event without data, pass '{}' or 'null'::json.",
             Self::Null(_) => "The argument is required.",
             Self::NullForDefault(_) => "Omit the argument to use its default.",
-            Self::BadOption { hint, .. } => hint,
+            Self::BadOption { hint, .. } | Self::OptionDenied { hint, .. } => hint,
             Self::NoSuchRelation(_) => "The relation may have been dropped concurrently.",
             Self::NotATable { .. } => "Only ordinary and partitioned tables can be watched.",
             Self::Unwatchable { .. } => "Only permanent tables of your own application can be watched.",
@@ -263,6 +272,12 @@ impl Error {
             Self::ForAnother { .. } => "Call webhook_ping() to reach this subscription.",
             Self::NeverDelivered(_) => "Redeliver the event that the request names.",
             Self::NotRouted(_) => "Try again in a few seconds. webhook.health shows whether a daemon runs.",
+            Self::OutOfScope { .. } => {
+                "A subscription with scope own gets only events of its owner. Only a role that can read every event can choose scope => 'all'."
+            }
+            Self::NeverMatched { .. } => {
+                "Change the options of the subscription and replay the event, or ask a role that can read every event to redeliver it."
+            }
             Self::Paused(_) => "Call webhook_resume() to deliver its events again.",
             Self::NoSelect(_) => "The caller must own the table or have the privilege SELECT on it.",
             Self::NoPrimaryKey(_) => "A backfill reads the table in the order of its primary key.",

@@ -10,7 +10,10 @@
 //! write our tables, with a search path into which no other role can put objects. Functions that
 //! the daemon calls, and functions for admins only, are SECURITY DEFINER and declared in `sql/`.
 
+use crate::catalogue;
+use crate::error::Error;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::ffi::CStr;
 
 /// The role that calls. SET ROLE and surrounding SECURITY DEFINER functions count.
@@ -32,6 +35,19 @@ impl Caller {
         // SAFETY: a look-up in the system catalog by two OIDs.
         unsafe { pg_sys::has_privs_of_role(self.id, role) }
     }
+}
+
+/// Reports whether a caller can read every event. In the previous schema, every owner is treated so.
+/// Call this as the extension's owner.
+///
+/// # Errors
+/// The query fails.
+pub fn sees_all(caller: Caller) -> Result<bool, Error> {
+    if !catalogue::is_present()? {
+        return Ok(true);
+    }
+    let answer = Spi::get_one_with_args::<bool>("select webhook.may_see_all($1)", &[caller.id.into()])?;
+    Ok(answer == Some(true))
 }
 
 /// Runs `work` as the owner of the extension, with names resolved in `pg_catalog` alone. `work`

@@ -25,7 +25,6 @@ alter table webhook.subscription add column owner_role oid;
 alter table webhook.subscription drop constraint name_is_unique_for_its_owner;
 create unique index subscription_owner_role_name_idx on webhook.subscription (owner_role, name) where owner_role <> 0;
 create unique index subscription_owner_name_idx on webhook.subscription (owner, name) where owner_role is null;
-create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off);
 alter table webhook.backfill add column requester oid;
 update webhook.backfill b set requester = r.oid from pg_roles r where r.rolname = b.requested_by;
 alter table webhook.token add column role_oid oid, add column owner_role oid;
@@ -41,9 +40,10 @@ alter table webhook.subscription
     add column failures_reset_at timestamptz,
     add column scope text,
     add column locked text[],
+    add column scope_since timestamptz,
     add constraint expected_response_is_an_object check (jsonb_typeof(expected_response) = 'object'),
     add constraint paused_at_only_when_paused check (not enabled or num_nonnulls(paused_at, disabled_at) = 0),
-    add constraint scope_is_own_or_all check (scope in ('own', 'all')),
+    add constraint scope_is_known check (scope in ('own', 'all')),
     add constraint locked_names_options check (locked <@ '{url,events,filter}');
 -- A default in ADD COLUMN is not possible while functions use the row type. The trigger would emit
 -- webhook.subscription.updated.
@@ -54,6 +54,8 @@ alter table webhook.subscription enable always trigger tell;
 alter table webhook.subscription alter column keep_response set default false, alter column keep_response set not null,
     alter column scope set default 'own', alter column scope set not null,
     alter column locked set default '{}', alter column locked set not null;
+create index subscription_events_idx on webhook.subscription using gin (events) with (fastupdate = off) where scope = 'all';
+create index subscription_scope_idx on webhook.subscription (owner) where scope = 'own';
 alter table webhook.event add column owner text;
 alter table webhook.watch
     add column owner_column text,
@@ -124,7 +126,7 @@ insert into webhook.given_up (subscription_id, event_id, event_slot, given_up_at
 
 -- @code@
 
-drop function webhook.may_see(text), webhook.may_manage(oid, text);
+drop function webhook.may_see(text), webhook.may_manage(oid, text), webhook.exemplified_event_types(text[]), webhook.check_event_type(text);
 
 -- -- Rights that follow from it -------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ const PLAIN: SubscriptionOption = SubscriptionOption {
 };
 
 /// All options, in the order of the parameters in `sql/functions.sql`.
-pub const OPTIONS: [SubscriptionOption; 24] = [
+pub const OPTIONS: [SubscriptionOption; 26] = [
     SubscriptionOption {
         name: "url",
         kind: Text { max: 2048 },
@@ -79,7 +79,7 @@ pub const OPTIONS: [SubscriptionOption; 24] = [
         name: "max_in_flight",
         kind: Integer { min: 1, max: 4096 },
         description: "Maximum number of concurrent requests.",
-        hint: "The default is 512.",
+        hint: "Omit it to use the default, 512 or the limit of the owner.",
         label: "Concurrent requests",
         label_hint: "1 to 4096",
         ..PLAIN
@@ -232,6 +232,22 @@ pub const OPTIONS: [SubscriptionOption; 24] = [
         description: "Stores the start of the response of successful attempts too.",
         control: Checkbox,
         label: "Store the responses of successful attempts",
+        ..PLAIN
+    },
+    SubscriptionOption {
+        name: "scope",
+        kind: Word(&["own", "all"]),
+        description: "`own`: only events of the owner, and announcements. `all`: events of all owners and of none, for roles that can read every event.",
+        hint: "Omit it to use the default.",
+        control: Hidden,
+        ..PLAIN
+    },
+    SubscriptionOption {
+        name: "locked",
+        kind: Texts { min: 0, max: 3 },
+        description: "Options that only an admin can change: `url`, `events`, `filter`.",
+        hint: "Pass a list of url, events and filter, such as '{filter}'.",
+        control: Hidden,
         ..PLAIN
     },
 ];

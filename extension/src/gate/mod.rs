@@ -70,12 +70,17 @@ fn tag() -> pg_sys::LOCKTAG {
 
 /// Returns the tag of a lock of ours, of this database.
 pub fn tag_of(number: u32) -> pg_sys::LOCKTAG {
+    tag_in(LOCK_CLASS, number)
+}
+
+/// Returns the tag of a lock of another class, which the lock functions of SQL cannot take either.
+pub fn tag_in(class: u16, number: u32) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         // SAFETY: a plain global of this process, set before any SQL runs.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
         locktag_field2: LOCK_NAMESPACE,
         locktag_field3: number,
-        locktag_field4: LOCK_CLASS,
+        locktag_field4: class,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }

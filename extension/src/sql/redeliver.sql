@@ -9,3 +9,4 @@ from webhook.attempt a where a.event_id = $2 and a.subscription_id = $1
 on conflict (subscription_id, event_id) do update set
     attempts = greatest(q.attempts, excluded.attempts), retry_from = greatest(q.attempts, excluded.attempts),
     state = excluded.state, next_at = excluded.next_at, order_key = excluded.order_key
+returning q.xmax = 0

@@ -13,6 +13,7 @@ with chosen as (
                                (array_agg(a.error order by a.attempt desc))[1] as error
                         from webhook.attempt a where a.event_id = c.event_id and a.subscription_id = $1) made
     join webhook.event e on e.slot = c.event_slot and e.xid = made.xid and e.id = c.event_id
+        and webhook.scope_mismatch(e, s) is null
     on conflict (subscription_id, event_id) do nothing
     returning 1
 )

@@ -14,7 +14,8 @@ with candidate as materialized (
                                as is_unrouted offset 0) new
     where s.id = $1 and e.type <> 'webhook.delivery.requested'
       and (e.subscription_id is null or e.subscription_id = s.id)
-      and webhook.pattern_matches(coalesce($4, s.events), e.type)
+      and webhook.scope_mismatch(e, s) is null
+      and webhook.pattern_matches(coalesce($4, s.events), e.type) and ($7 or webhook.pattern_matches(s.events, e.type))
       and (e.origin is null or e.origin <> all (s.exclude_origin))
       and webhook.filter_matches(e, s.filter)
 ), put as (

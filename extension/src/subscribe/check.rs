@@ -359,6 +359,25 @@ pub fn signature(words: Vec<Option<String>>) -> Result<(Profiles, Vec<String>), 
     Ok((profiles, profiles.iter().map(|profile| profile.as_str().to_owned()).collect()))
 }
 
+/// Validates the names of options to lock, and returns each once, in order.
+///
+/// # Errors
+/// Names the word that is not such an option.
+pub fn locked(words: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    const HINT: &str = "Pass a list of url, events and filter, such as '{filter}'.";
+    let mut options = Vec::new();
+    for word in words {
+        let word = word.ok_or_else(|| bad("locked", "must not contain a null", HINT))?;
+        if !["url", "events", "filter"].contains(&word.as_str()) {
+            return Err(bad("locked", format!("\"{}\" cannot be locked", shown(&word)), HINT));
+        }
+        options.push(word);
+    }
+    options.sort_unstable();
+    options.dedup();
+    Ok(options)
+}
+
 /// Validates the name of a set of certificates: 1 to 63 letters, digits, `_` or `-`.
 ///
 /// # Errors

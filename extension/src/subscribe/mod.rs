@@ -9,16 +9,18 @@
 pub mod check;
 mod fit;
 mod options;
+mod scope;
 mod secret;
 
 use crate::arguments::Arguments;
-use crate::catalogue;
 use crate::emit;
 use crate::error::{Error, answer, given, not_null};
+use crate::limits;
 use crate::owner;
 use crate::rights::{self, Caller};
 use fit::Fit;
 use options::{Of, Options};
+use scope::Present;
 use pgrx::datum::Interval;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::{AllocatedByRust, composite_type, prelude::*};
@@ -88,6 +90,8 @@ fn subscribe(caller: Caller, mut options: Options) -> Result<(i64, Option<String
     // The checkpoint starts before the first subscription, so that its first event is after it. If
     // two sessions create it, the primary key lets one of them win.
     Spi::run(include_str!("sql/first_cursor.sql"))?;
+    let given = set_by_call(&options);
+    scope::begin(caller, &mut options)?;
     let name = options.name.take().unwrap_or_default();
     let (secret, profiles) = (options.secret.take(), options.profiles.unwrap_or_default());
     let (columns, values) = options.into_columns();
@@ -104,33 +108,11 @@ fn subscribe(caller: Caller, mut options: Options) -> Result<(i64, Option<String
         }
         inserted.first().get_one::<i64>()?.ok_or(Error::Missing("subscription"))
     })?;
-    check_limits(caller, id)?;
     let shown = secret::begin(id, profiles, secret)?;
+    limits::check_options(caller, id, &given)?;
+    limits::check_subscriptions(caller, id)?;
     warn_of_missing_keys(id)?;
     Ok((id, shown))
-}
-
-/// Checks the limits that an operator has set for the owner. Admins may exceed them.
-///
-/// # Errors
-/// [`Error::LimitExceeded`] undoes what was written.
-fn check_limits(caller: Caller, id: i64) -> Result<(), Error> {
-    // The previous schema has no limits.
-    if !catalogue::is_present()? {
-        return Ok(());
-    }
-    Spi::connect(|client| {
-        let statement = include_str!("sql/exceeded_limit.sql");
-        let found = client.select(statement, Some(1), &[id.into(), caller.id.into()])?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        let (option, reason) = found.first().get_two::<String, String>()?;
-        Err(Error::LimitExceeded {
-            option: option.ok_or(Error::Missing("option"))?,
-            reason: reason.unwrap_or_default(),
-        })
-    })
 }
 
 /// Warns that a subscription with order by key matches events without a key. If one of them fails,
@@ -152,9 +134,13 @@ fn alter(caller: Caller, id: i64, mut options: Options) -> Result<SubscriptionRo
     let present = Fit::present(id)?;
     let is_reordered = options.fit.ordering.as_ref().is_some_and(|to| Some(to) != present.ordering.as_ref());
     present.changed_to(&options.fit).check()?;
+    let before = Present::read(id)?;
+    before.change(caller, &mut options)?;
+    let names_owner = options.owner.is_some();
     if let Some(name) = namesake(id, &mut options)? {
         return Err(Error::NameTaken(name));
     }
+    let given = if names_owner { limits::SET_BY_CALL.to_vec() } else { set_by_call(&options) };
     let secret = options.secret.take();
     if secret.is_some() || options.profiles.is_some() {
         let profiles = options.profiles.map_or_else(|| secret::profiles_of(id), Ok)?;
@@ -173,12 +159,25 @@ fn alter(caller: Caller, id: i64, mut options: Options) -> Result<SubscriptionRo
         let updated = client.update(update.as_str(), None, &values)?;
         updated.first().get::<SubscriptionRow>(1)?.ok_or(Error::NoSuchSubscription(id))
     })?;
-    check_limits(caller, id)?;
+    before.check_locked(caller, id)?;
+    limits::check_options(caller, id, &given)?;
+    if names_owner {
+        limits::check_subscriptions(caller, id)?;
+    }
     if is_reordered {
         reorder(id)?;
         warn_of_missing_keys(id)?;
     }
     Ok(row)
+}
+
+/// Returns the options of the call that have a limit of their own.
+fn set_by_call(options: &Options) -> Vec<&'static str> {
+    let is_set = |name: &&'static str| match *name {
+        "secret" => options.secret.is_some(),
+        name => options.sets(name),
+    };
+    limits::SET_BY_CALL.into_iter().filter(is_set).collect()
 }
 
 /// Returns the name of the subscription if its owner has another one of that name.

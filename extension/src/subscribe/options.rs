@@ -23,6 +23,9 @@ pub enum Of {
     Existing,
 }
 
+/// Options whose default for a new subscription depends on its owner ([`super::scope`]).
+const OF_OWNER: [&str; 3] = ["max_in_flight", "scope", "locked"];
+
 /// The options that were given.
 pub struct Options {
     of: Of,
@@ -35,6 +38,8 @@ pub struct Options {
     pub secret: Option<Material>,
     pub profiles: Option<Profiles>,
     pub enabled: Option<bool>,
+    pub scope: Option<String>,
+    pub locked: Option<Vec<String>>,
     /// The options that must fit together.
     pub fit: Fit,
 }
@@ -55,6 +60,8 @@ impl Options {
             secret: None,
             profiles: None,
             enabled: None,
+            scope: None,
+            locked: None,
             fit: Fit::default(),
         };
         for option in &OPTIONS {
@@ -152,6 +159,14 @@ impl Options {
                 }
                 Ok(())
             }
+            "scope" => {
+                self.scope = self.set_and_keep(name, arguments.take(), |word| check::word(option, word))?;
+                Ok(())
+            }
+            "locked" => {
+                self.locked = self.set_and_keep(name, arguments.take(), check::locked)?;
+                Ok(())
+            }
             "tls" => self.set(name, arguments.take(), check::tls),
             _ => self.take_by_kind(option, arguments),
         }
@@ -203,7 +218,7 @@ impl Options {
                 return Err(bad(format!("\"{name}\" cannot be cleared")));
             };
             let column = option.name;
-            if self.columns.iter().any(|(given, _)| *given == column) {
+            if self.sets(column) {
                 return Err(bad(format!("{column} is set in the same call, or named twice")));
             }
             // SAFETY: null is a value of every type.
@@ -219,6 +234,16 @@ impl Options {
         self.cleared.contains(&name)
     }
 
+    /// Reports whether this option has a value.
+    pub fn sets(&self, name: &str) -> bool {
+        self.columns.iter().any(|(given, _)| *given == name)
+    }
+
+    /// Sets an option that the caller has not set.
+    pub fn set_column<T: IntoDatum>(&mut self, name: &'static str, value: T) {
+        self.columns.push((name, value.into()));
+    }
+
     /// Returns the columns to write, with their values.
     pub fn into_columns(self) -> (Vec<&'static str>, Vec<DatumWithOid<'static>>) {
         self.columns.into_iter().unzip()
@@ -231,8 +256,9 @@ impl Options {
         value: Option<T>,
         check: impl FnOnce(T) -> Result<U, Error>,
     ) -> Result<(), Error> {
-        if self.of == Of::New && !subscription_options::find(column).is_some_and(|option| option.is_nullable)
-        {
+        let is_optional = OF_OWNER.contains(&column)
+            || subscription_options::find(column).is_some_and(|option| option.is_nullable);
+        if self.of == Of::New && !is_optional {
             not_null(value.as_ref(), column)?;
         }
         if let Some(value) = value {

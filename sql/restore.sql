@@ -14,7 +14,7 @@ begin
     insert into webhook.queue (subscription_id, event_id, event_xid, event_slot, state, order_key)
     select s.id, o.id, o.xid, o.slot, 'backlog', webhook.order_key(s.ordering, o)
     from (select (e.id, - e.xid, e.created_at, e.subscription_id, e.slot, e.truncated, e.type, e.table_name, e.key, e.actor,
-                  e.origin, e.traceparent, e.payload, e.previous)::webhook.event as event
+                  e.origin, e.traceparent, e.payload, e.previous, e.owner)::webhook.event as event
           from webhook.event e where e.xid < 0) r
     cross join lateral (select (r.event).*) o
     join webhook.subscription s on s.created_at < restored.restored_at and webhook.mismatch(r.event, s) is null

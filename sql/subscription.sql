@@ -345,10 +345,14 @@ begin
                 is distinct from (new.events, new.filter::text, new.exclude_origin) then
             previous := json_build_object('events', old.events, 'filter', old.filter,
                                           'exclude_origin', old.exclude_origin);
+            -- The former options belong to the former owner, and the new owner must not see them.
+            if old.owner <> new.owner then
+                subscription.owner := null;
+            end if;
         end if;
     end if;
-    insert into webhook.event (type, table_name, key, payload)
-    values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text,
+    insert into webhook.event (type, table_name, key, owner, payload)
+    values ('webhook.subscription.' || verb, 'webhook.subscription', subscription.id::text, subscription.owner,
             json_build_object('id', subscription.id, 'name', subscription.name, 'enabled', subscription.enabled,
                               'events', subscription.events, 'filter', subscription.filter,
                               'exclude_origin', subscription.exclude_origin, 'previous', previous));
